@@ -1,0 +1,1 @@
+"""Spark applications: each module has a main(argv)."""

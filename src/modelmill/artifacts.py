@@ -1,0 +1,126 @@
+"""Artifact references: small JSON that names an immutable result.
+
+A step hands its results on as references, never as data: a Delta table at a version, a model in MLflow,
+a report. References travel through XCom, stand in MLflow tags and are hashed into step keys.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter
+
+ModelFormat = Literal["torch", "onnx"]
+
+
+class Reference(BaseModel):
+    """Base of all references."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    port_type: ClassVar[str]
+    """Name of the reference's type on a port, in the canvas and in error messages."""
+
+
+class TableRef(Reference):
+    """A Delta table at a version."""
+
+    port_type = "table"
+
+    kind: Literal["table"] = "table"
+    uri: str
+    """Absolute path or URI of the table's directory."""
+    version: NonNegativeInt
+    """Delta version; 0 is the first."""
+
+    def __str__(self) -> str:
+        return f"{self.uri}@{self.version}"
+
+
+class DatasetRef(Reference):
+    """A Delta table made by ``build_dataset``, at a version, and the roles of its columns."""
+
+    port_type = "dataset"
+
+    kind: Literal["dataset"] = "dataset"
+    uri: str
+    version: NonNegativeInt
+    key: str
+    """Column with the example's key: stable between nights, unique in the table."""
+    text: str
+    """Column with the text."""
+    labels: tuple[str, ...]
+    """Label columns, one per signal; a missing label is null."""
+    split: str
+    """Column with ``train``, ``validation`` or ``test``."""
+
+    def __str__(self) -> str:
+        return f"{self.uri}@{self.version}"
+
+
+class ModelRef(Reference):
+    """A model in MLflow."""
+
+    port_type = "model"
+
+    kind: Literal["model"] = "model"
+    uri: str
+    """``models:/m-…`` for a logged model, ``models:/NAME/VERSION`` for a registered one."""
+    run_id: str
+    """MLflow run that made it."""
+    digest: str
+    """SHA-256 over the model's files (see :func:`modelmill.serving.bundle.bundle_digest`)."""
+    format: ModelFormat
+    role: str
+    """``teacher``, ``student``, ``exported``, …: what the step that made it calls it."""
+    parent: str | None = None
+    """URI of the model it was made from; None for a model fine-tuned from a base model."""
+
+    def __str__(self) -> str:
+        return self.uri
+
+
+class ReportRef(Reference):
+    """A JSON report in MLflow."""
+
+    port_type = "report"
+
+    kind: Literal["report"] = "report"
+    uri: str
+    """``runs:/RUN_ID/PATH`` of the JSON file."""
+    run_id: str
+
+
+class VerdictRef(Reference):
+    """What a gate said of a challenger."""
+
+    port_type = "verdict"
+
+    kind: Literal["verdict"] = "verdict"
+    passed: bool
+    name: str
+    """Name of the registered model that the challenger is proposed for."""
+    challenger: ModelRef
+    champion_version: int | None
+    """Version that the alias ``champion`` pointed at when the gate looked; None if there was none."""
+    reasons: tuple[str, ...]
+    """One line for each check that failed; empty when it passed."""
+    uri: str
+    """``runs:/RUN_ID/PATH`` of the JSON report with every check, its numbers and its limit."""
+    run_id: str
+
+
+AnyReference = Annotated[
+    TableRef | DatasetRef | ModelRef | ReportRef | VerdictRef, Field(discriminator="kind")
+]
+_ADAPTER: TypeAdapter[AnyReference] = TypeAdapter(AnyReference)
+
+
+def parse_reference(value: Any) -> AnyReference:
+    """Return the reference that a JSON object describes.
+
+    :param value: what ``model_dump(mode="json")`` of a reference gave.
+    :return: the reference.
+    :raises pydantic.ValidationError: if it is none.
+    """
+    return _ADAPTER.validate_python(value)

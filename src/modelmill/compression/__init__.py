@@ -1,0 +1,1 @@
+"""Quantisation and export to the serving runtime."""

@@ -1,0 +1,1 @@
+"""Delta tables in and out, and datasets made of them."""

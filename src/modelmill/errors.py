@@ -1,0 +1,148 @@
+"""Every error that modelmill raises on purpose.
+
+::
+
+    ModelmillError
+    ├── InputError              a retry cannot help: somebody has to change something
+    │   ├── PipelineError       the pipeline's text (lists all problems at once)
+    │   ├── ConfigError         a step's configuration, an environment variable, a missing extra
+    │   ├── TableError          a Delta table or the files that feed it
+    │   ├── DatasetError        the rows: labels, texts, splits
+    │   ├── ModelError          a model's files, format or fit with its dataset
+    │   └── GateError           a promotion that the gate or the registry refuses
+    └── TransientError          a retry may help: a conflict, a server out of reach
+
+The message is one line that names the rule, the value it got and the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+EXIT_REFUSED = 2
+"""Exit status of a process that ends with an error that no retry can mend."""
+
+EXIT_FAILED = 1
+"""Exit status of a process that ends with any other error."""
+
+
+class ModelmillError(Exception):
+    """Base of all of them.
+
+    :param rule: what has to hold.
+    :param got: the value that breaks the rule, if there is one to show.
+    :param remedy: what to do about it.
+    """
+
+    retryable: ClassVar[bool] = True
+
+    def __init__(self, rule: str, *, got: object = None, remedy: str = "") -> None:
+        self.rule = rule
+        self.got = got
+        self.remedy = remedy
+        parts = [rule]
+        if got is not None:
+            parts.append(f"got {shorten(got)}")
+        if remedy:
+            parts.append(remedy)
+        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+
+    @property
+    def exit_status(self) -> int:
+        """Exit status that a process ends with when this error ends it."""
+        return EXIT_FAILED if self.retryable else EXIT_REFUSED
+
+
+class InputError(ModelmillError):
+    """Something that was handed in is wrong: the same input fails again."""
+
+    retryable = False
+
+
+class ConfigError(InputError):
+    """A step's configuration, an environment variable or a missing extra."""
+
+
+class TableError(InputError):
+    """A Delta table, or the files that feed one."""
+
+
+class DatasetError(InputError):
+    """The rows of a dataset: labels, texts, splits."""
+
+
+class ModelError(InputError):
+    """A model's files, its format, or its fit with a dataset."""
+
+
+class GateError(InputError):
+    """A promotion that the gate or the registry refuses."""
+
+
+class TransientError(ModelmillError):
+    """A conflict or an unreachable server: the same call may go through later."""
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing that is wrong in a pipeline's text."""
+
+    line: int
+    """Line in the text, from 1; 0 where the pipeline has no text."""
+    column: int
+    """Column in the text, from 1; 0 where the pipeline has no text."""
+    path: str
+    """Dotted place in the document, such as ``steps.student.config.layers``."""
+    message: str
+    """Rule, value and remedy in one line."""
+
+    def __str__(self) -> str:
+        where = f"{self.line}:{self.column}: " if self.line else ""
+        return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
+
+
+class PipelineError(InputError):
+    """A pipeline's text breaks one rule or more; all of them are listed.
+
+    :param problems: at least one, in the order of the text.
+    :param source: the file that was read, for the message.
+    """
+
+    def __init__(self, problems: Iterable[Problem], *, source: str = "pipeline") -> None:
+        self.problems = tuple(sorted(problems))
+        self.source = source
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        super().__init__(
+            f"{source}: {count} {noun}: " + " | ".join(str(problem) for problem in self.problems)
+        )
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return a remedy that names the nearest choice, or all of them.
+
+    :param word: what was written.
+    :param choices: what is allowed.
+    :return: for instance ``did you mean 'epochs'? allowed: 'batch_size', 'epochs'``.
+    """
+    known = sorted(choices)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    allowed = "allowed: " + (", ".join(repr(choice) for choice in known) or "none")
+    return f"did you mean {near[0]!r}? {allowed}" if near else allowed
+
+
+def shorten(value: object, *, limit: int = 200) -> str:
+    """Return the value as text that fits a line.
+
+    :param value: anything.
+    :param limit: longest result, in characters.
+    :return: the ``repr`` of a string, else ``str``, cut in the middle.
+    """
+    text = repr(value) if isinstance(value, str) else str(value)
+    if len(text) <= limit:
+        return text
+    half = (limit - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"

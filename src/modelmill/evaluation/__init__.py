@@ -1,0 +1,1 @@
+"""Metrics with confidence, baselines, latency and plots."""

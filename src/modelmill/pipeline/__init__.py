@@ -1,0 +1,1 @@
+"""Pipelines as data: specification, validation, the component catalogue and the step runner."""

@@ -1,0 +1,73 @@
+"""What crosses the border between an orchestrator and the process that runs a step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from modelmill.artifacts import AnyReference
+from modelmill.pipeline.component import AnyComponent, Config, Inputs
+from modelmill.pipeline.spec import ParamValue
+from modelmill.version import __version__
+
+InputValue = AnyReference | tuple[AnyReference, ...]
+
+
+class StepRequest(BaseModel):
+    """One step to run: written by the operator, read by ``python -m modelmill step``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pipeline: str
+    pipeline_digest: str = ""
+    """:attr:`~modelmill.pipeline.spec.PipelineSpec.digest`; empty where there is no pipeline document."""
+    step: str
+    component: str
+    config: dict[str, Any] = {}
+    """As the pipeline has it: ``${name}`` is replaced by the runner."""
+    params: dict[str, ParamValue] = {}
+    inputs: dict[str, InputValue] = {}
+    origin: dict[str, str] = {}
+    """Who asks, as MLflow tags: ``dag_id``, ``run_id``, ``task_id``, ``try_number``."""
+
+
+class StepResult(BaseModel):
+    """What a step yields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    outputs: dict[str, AnyReference]
+    step_key: str
+    run_id: str
+    """MLflow run that made the outputs."""
+    run_url: str
+    """Page of that run in the MLflow UI; empty where the tracking store has no UI."""
+    reused: bool
+    """Whether a finished run with the same step key was found, and nothing was run."""
+
+
+def step_key(component: AnyComponent, config: Config, inputs: Inputs, *, outside_state: str = "") -> str:
+    """Return the key under which a step's result is found again.
+
+    SHA-256 over everything that decides the result: the component and its version, the configuration with
+    all defaults, the input references, what the step reads from outside, and modelmill's version.
+
+    :param component: the component.
+    :param config: its configuration.
+    :param inputs: its inputs.
+    :param outside_state: see :attr:`~modelmill.pipeline.component.Component.outside_state`.
+    :return: 64 hexadecimal digits.
+    """
+    content: Mapping[str, Any] = {
+        "component": component.name,
+        "version": component.version,
+        "config": config.model_dump(mode="json"),
+        "inputs": inputs.model_dump(mode="json"),
+        "outside": outside_state,
+        "code": __version__,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,277 @@
+"""Running one step in this process: reuse, lock, MLflow run, the component, the outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelmill.errors import ConfigError, InputError, did_you_mean, shorten
+from modelmill.pipeline.catalogue import component_named
+from modelmill.pipeline.component import AnyComponent, Config, Inputs, StepContext
+from modelmill.pipeline.request import StepRequest, StepResult, step_key
+from modelmill.pipeline.spec import substitute
+from modelmill.registry.tracking import (
+    TrackedRun,
+    experiment_id,
+    find_finished,
+    open_run,
+    run_url,
+    tracking_client,
+)
+from modelmill.settings import Settings
+
+_LOCKED_PACKAGES = ("torch", "transformers", "onnxruntime", "deltalake", "pysail", "mlflow", "scikit-learn")
+
+
+class StepInterrupted(BaseException):
+    """The step was asked to stop (SIGTERM): its run is marked KILLED, and the next attempt resumes it."""
+
+
+def run_step(request: StepRequest, settings: Settings) -> StepResult:
+    """Run one step, or reuse the finished run that has the same step key.
+
+    :param request: what to run.
+    :param settings: where things are kept.
+    :return: the outputs.
+    :raises InputError: if the request, its configuration or its data is wrong; nothing half-made is left.
+    """
+    component = component_named(request.component)
+    config, inputs = checked_config(component, request), checked_inputs(component, request)
+    outside = component.outside_state(config, inputs, settings) if component.outside_state else ""
+    key = step_key(component, config, inputs, outside_state=outside)
+    workdir = _writable(settings.home / "steps" / key)
+    cache = _writable(settings.home / "cache")
+    with _locked(workdir / "lock"):
+        client = tracking_client(settings.tracking_uri)
+        local = settings.home / "mlartifacts" if "://" not in settings.tracking_uri else None
+        if settings.tracking_uri.startswith("sqlite:"):
+            local = settings.home / "mlartifacts"
+        experiment = experiment_id(client, request.pipeline, artifact_root=local)
+        finished = find_finished(client, experiment, key)
+        if finished:
+            run_id, outputs = finished
+            url = run_url(settings.tracking_uri, experiment, run_id)
+            print(f"{request.step}: nothing that it reads has changed, so run {run_id} is reused", flush=True)
+            return StepResult(outputs=outputs, step_key=key, run_id=run_id, run_url=url, reused=True)
+        run = open_run(client, experiment, key, name=request.step, tags=_tags(request))
+        context = StepContext(
+            pipeline=request.pipeline,
+            step=request.step,
+            step_key=key,
+            run=run,
+            workdir=workdir,
+            cache=cache,
+            settings=settings,
+            progress=ProgressPrinter(request.step),
+            log=lambda line: print(line, flush=True),
+        )
+        outputs = _run_component(component, config, inputs, context)
+        # Checkpoints are of use to a dead attempt's successor only.
+        for item in workdir.iterdir():
+            if item.name != "lock":
+                shutil.rmtree(item) if item.is_dir() else item.unlink()
+        return StepResult(outputs=outputs, step_key=key, run_id=run.run_id, run_url=run.url, reused=False)
+
+
+def _run_component(
+    component: AnyComponent, config: Config, inputs: Inputs, context: StepContext
+) -> dict[str, Any]:
+    run = context.run
+    try:
+        with _sigterm_raises():
+            run.log_params(config.model_dump(mode="json"))
+            yielded = component.run(config, inputs, context)
+            outputs = {name: getattr(yielded, name) for name in component.output_ports}
+            run.finish(outputs)
+            return outputs
+    except InputError as error:
+        run.discard() if run.fresh else run.fail(error)
+        raise
+    except (StepInterrupted, KeyboardInterrupt) as error:
+        run.fail(error, status="KILLED")
+        raise
+    except Exception as error:
+        run.fail(error)
+        raise
+
+
+def checked_config(component: AnyComponent, request: StepRequest) -> Config:
+    """Return the step's configuration, parameters filled in.
+
+    :param component: the component.
+    :param request: the request.
+    :return: the configuration.
+    :raises ConfigError: naming the first field that is wrong.
+    """
+    try:
+        config: Config = component.config.model_validate(substitute(request.config, request.params))
+    except ValidationError as error:
+        raise _first_problem(error, f"configuration of step {request.step!r}", component) from error
+    return config
+
+
+def checked_inputs(component: AnyComponent, request: StepRequest) -> Inputs:
+    """Return the step's inputs.
+
+    :param component: the component.
+    :param request: the request.
+    :return: the inputs.
+    :raises ConfigError: naming the first port that is wrong.
+    """
+    try:
+        inputs: Inputs = component.inputs.model_validate(request.inputs)
+    except ValidationError:
+        ports = component.input_ports
+        for name in request.inputs:
+            if name not in ports:
+                raise ConfigError(
+                    f"component {component.name} has no such input",
+                    got=name,
+                    remedy=did_you_mean(name, ports),
+                ) from None
+        inputs = _coerced_inputs(component, request)
+    return inputs
+
+
+def _coerced_inputs(component: AnyComponent, request: StepRequest) -> Inputs:
+    """Validate again with datasets handed to table ports as the tables they are."""
+    from modelmill.artifacts import DatasetRef, TableRef
+
+    values: dict[str, Any] = {}
+    for name, port in component.input_ports.items():
+        value = request.inputs.get(name)
+        if port.type is TableRef and isinstance(value, DatasetRef):
+            value = TableRef(uri=value.uri, version=value.version)
+        if value is not None:
+            values[name] = value
+    try:
+        inputs: Inputs = component.inputs.model_validate(values)
+    except ValidationError as error:
+        raise _first_problem(error, f"inputs of step {request.step!r}", component) from error
+    return inputs
+
+
+def _first_problem(error: ValidationError, what: str, component: AnyComponent) -> ConfigError:
+    detail = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in detail["loc"])
+    remedy = f"see the configuration of component {component.name}"
+    if detail["type"] == "extra_forbidden":
+        remedy = did_you_mean(str(detail["loc"][-1]), component.config.model_fields)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return ConfigError(f"{what}: {place}: {detail['msg']}{more}", got=detail["input"], remedy=remedy)
+
+
+def _tags(request: StepRequest) -> dict[str, str]:
+    return {
+        "modelmill.pipeline": request.pipeline,
+        "modelmill.pipeline_digest": request.pipeline_digest,
+        "modelmill.step": request.step,
+        "modelmill.component": request.component,
+        "modelmill.environment": _environment_lock(),
+        **{f"airflow.{name}": value for name, value in request.origin.items()},
+    }
+
+
+def _environment_lock() -> str:
+    versions = [f"python=={platform.python_version()}"]
+    for name in _LOCKED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.append(f"{name}=={metadata.version(name)}")
+    return " ".join(versions)
+
+
+def _writable(directory: Path) -> Path:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"the work directory must be writable ({error.strerror})",
+            got=str(directory),
+            remedy="set MODELMILL_HOME to a directory that this user may write",
+        ) from error
+    return directory
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock; the kernel releases it on any kind of death."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another process runs the same step: waiting for it", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    def stop(_signal: int, _frame: object) -> None:
+        raise StepInterrupted("asked to stop by SIGTERM")
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class ProgressPrinter:
+    """Prints a line now and then: a task log is read in a browser and cannot redraw.
+
+    :param step: the step's id.
+    :param every: seconds between two lines.
+    """
+
+    def __init__(self, step: str, *, every: float = 5.0) -> None:
+        self.step = step
+        self.every = every
+        self._began = self._said = time.monotonic()
+
+    def __call__(self, done: float, total: float, **figures: float) -> None:
+        """Print the share that is done, the figures and the time left, if the last line is old enough."""
+        now = time.monotonic()
+        if now - self._said < self.every and done < total:
+            return
+        self._said = now
+        share = done / total if total else 1.0
+        left = (now - self._began) * (1 - share) / share if share else 0.0
+        shown = "".join(f", {name} {value:.4g}" for name, value in figures.items())
+        print(
+            f"{self.step}: {share:4.0%} ({done:,.0f} of {total:,.0f}){shown}, {_clock(left)} left",
+            flush=True,
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes}:{seconds:02d}"
+
+
+def report_error(error: InputError) -> None:
+    """Print an error as one line on standard error."""
+    print(f"modelmill: {type(error).__name__}: {shorten_line(str(error))}", file=sys.stderr, flush=True)
+
+
+def shorten_line(text: str) -> str:
+    """Return the text on one line, at most 2,000 characters."""
+    return shorten(" ".join(text.split()), limit=2000).strip("'")

@@ -1,0 +1,171 @@
+"""A pipeline as data: steps, their configuration, and edges that are inputs naming another step's output port."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from modelmill.errors import ConfigError, did_you_mean
+from modelmill.settings import environment_params
+
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$")]
+"""``STEP.PORT``: an output port of another step."""
+ParamValue = str | int | float | bool | None
+
+_PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Param(_Part):
+    """A parameter of a pipeline: ``${name}`` in a configuration stands for its value."""
+
+    default: ParamValue = None
+    """None: the deployment's ``MODELMILL_PARAM_<NAME>``, or whoever starts the run, gives the value."""
+    description: str = ""
+
+
+class AssetSchedule(_Part):
+    """Run when every one of these assets has been updated."""
+
+    assets: tuple[str, ...] = Field(min_length=1)
+
+
+class StepSpec(_Part):
+    """One use of a component."""
+
+    component: str
+    inputs: dict[Name, Source | tuple[Source, ...]] = {}
+    config: dict[str, Any] = {}
+    retries: Annotated[int, Field(ge=0, le=20)] | None = None
+    """Tries after the first one, for errors that a retry can help; None: the deployment's default."""
+
+
+class PipelineSpec(_Part):
+    """A pipeline. See ``docs/pipelines.md`` for the YAML that it is read from."""
+
+    pipeline: Name
+    description: str = ""
+    schedule: str | AssetSchedule | None = None
+    """Cron expression (UTC), assets, or None for runs by hand only."""
+    tags: tuple[str, ...] = ()
+    params: dict[Name, Param] = {}
+    steps: dict[Name, StepSpec] = Field(min_length=1)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the pipeline's canonical JSON: comments, order of keys and defaults do not change it."""
+        canonical = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def edges(self) -> Iterator[Edge]:
+        """Yield every edge, in the order of the text."""
+        for target, step in self.steps.items():
+            for port, sources in step.inputs.items():
+                for source in (sources,) if isinstance(sources, str) else sources:
+                    origin, _, origin_port = source.partition(".")
+                    yield Edge(origin, origin_port, target, port)
+
+    def order(self) -> list[str]:
+        """Return the step ids so that each comes after the steps it depends on (Kahn, 1962), text order first.
+
+        Steps on a cycle, and steps behind one, are left out: compare the length with ``steps``.
+        """
+        waiting = {step: {edge.origin for edge in self.edges() if edge.target == step} for step in self.steps}
+        ordered: list[str] = []
+        while ready := [step for step, needs in waiting.items() if needs <= set(ordered)]:
+            ordered += ready
+            for step in ready:
+                del waiting[step]
+        return ordered
+
+    def param_values(self, given: Mapping[str, ParamValue] | None = None) -> dict[str, ParamValue]:
+        """Return the value of every parameter: the given one, else the pipeline's, else the environment's.
+
+        :param given: values for this run; None stands for "not given".
+        :return: all parameters by name; None where nobody gives a value.
+        :raises ConfigError: if a given name is no parameter.
+        """
+        given = given or {}
+        for name in given:
+            if name not in self.params:
+                raise ConfigError(
+                    f"a parameter must be declared in pipeline {self.pipeline}",
+                    got=name,
+                    remedy=did_you_mean(name, self.params),
+                )
+        environment = environment_params()
+        values: dict[str, ParamValue] = {}
+        for name, param in self.params.items():
+            value = given.get(name)
+            if value is None:
+                value = param.default
+            values[name] = environment.get(name) if value is None else value
+        return values
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One output port handed to one input port."""
+
+    origin: str
+    origin_port: str
+    target: str
+    target_port: str
+
+
+def placeholders(value: Any) -> set[str]:
+    """Return the parameter names that a configuration value refers to, at any depth."""
+    if isinstance(value, str):
+        return set(_PLACEHOLDER.findall(value))
+    if isinstance(value, Mapping):
+        return set().union(*(placeholders(item) for item in value.values()), set())
+    if isinstance(value, list | tuple):
+        return set().union(*(placeholders(item) for item in value), set())
+    return set()
+
+
+def substitute(value: Any, params: Mapping[str, ParamValue]) -> Any:
+    """Return a configuration value with every ``${name}`` replaced, at any depth.
+
+    A string that is one placeholder and nothing else takes the parameter's value with its type.
+
+    :param value: what the pipeline says.
+    :param params: value by name.
+    :return: the value to use.
+    :raises ConfigError: if a parameter is unknown or has no value.
+    """
+    if isinstance(value, Mapping):
+        return {key: substitute(item, params) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [substitute(item, params) for item in value]
+    if not isinstance(value, str):
+        return value
+    whole = _PLACEHOLDER.fullmatch(value)
+    if whole:
+        return _param(whole[1], params)
+    return _PLACEHOLDER.sub(lambda match: str(_param(match[1], params)), value)
+
+
+def _param(name: str, params: Mapping[str, ParamValue]) -> ParamValue:
+    if name not in params:
+        raise ConfigError(
+            "${...} must name a declared parameter", got=name, remedy=did_you_mean(name, params)
+        )
+    if params[name] is None:
+        raise ConfigError(
+            f"parameter {name!r} needs a value",
+            remedy=f"give it one: --param {name}=VALUE, the trigger form in Airflow, a default in the "
+            f"pipeline, or the environment variable MODELMILL_PARAM_{name.upper()}",
+        )
+    return params[name]

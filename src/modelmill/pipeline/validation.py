@@ -1,0 +1,324 @@
+"""Reading a pipeline's text and listing everything that is wrong with it, each problem with its position."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import fsspec
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from modelmill.errors import ConfigError, PipelineError, Problem, did_you_mean, shorten
+from modelmill.pipeline.catalogue import catalogue
+from modelmill.pipeline.component import AnyComponent
+from modelmill.pipeline.spec import Edge, PipelineSpec, StepSpec, placeholders, substitute
+
+MAX_BYTES = 1_000_000
+"""A longer text is no pipeline that a person wrote or can read."""
+
+Path = tuple[str | int, ...]
+Finding = tuple[Path, str]
+"""Place in the document, and message."""
+
+
+def load_pipeline(url: str) -> PipelineSpec:
+    """Read and validate a pipeline.
+
+    :param url: path or fsspec URL of a YAML or JSON file.
+    :return: the pipeline.
+    :raises PipelineError: if it cannot be read or breaks a rule; all problems are listed.
+    """
+    try:
+        with fsspec.open(url, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError, ImportError) as error:
+        raise PipelineError([Problem(0, 0, "", f"the file must be readable; {error}")], source=url) from error
+    if len(content) > MAX_BYTES:
+        message = f"a pipeline has at most {MAX_BYTES:,} bytes; split it into several"
+        raise PipelineError([Problem(0, 0, "", message)], source=url)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PipelineError([Problem(0, 0, "", f"the text must be UTF-8; {error}")], source=url) from error
+    return parse_pipeline(text, source=url)
+
+
+def parse_pipeline(text: str, *, source: str = "pipeline") -> PipelineSpec:
+    """Parse and validate a pipeline's text.
+
+    :param text: YAML or JSON.
+    :param source: name of the text, for messages.
+    :return: the pipeline.
+    :raises PipelineError: if it breaks a rule; all problems are listed.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PipelineError([_syntax_problem(error)], source=source) from error
+    positions, duplicates = _positions(node)
+    spec, findings = check_document(document)
+    findings += [(path, "a key may stand once; remove or rename one of them") for path in duplicates]
+    if findings or spec is None:
+        problems = {_located(path, message, positions) for path, message in findings}
+        raise PipelineError(problems, source=source)
+    return spec
+
+
+def check_document(document: Any) -> tuple[PipelineSpec | None, list[Finding]]:
+    """Check a pipeline that has been parsed: its shape, its components, configurations, edges and parameters.
+
+    :param document: what YAML or JSON gave.
+    :return: the pipeline, or None if it has not even the right shape, and everything that is wrong.
+    """
+    if not isinstance(document, Mapping):
+        return None, [((), f"a pipeline is a mapping; got {shorten(document)}")]
+    findings: list[Finding] = []
+    try:
+        spec = PipelineSpec.model_validate(document)
+    except ValidationError as error:
+        findings += _shape_findings(error, PipelineSpec)
+        # The steps that have the right shape are checked all the same, so that one round lists everything.
+        spec = _salvage(document)
+        if spec is None:
+            return None, findings
+        return None, findings + [item for item in _semantic_findings(spec) if item[0] != ("steps",)]
+    findings += _semantic_findings(spec)
+    return spec, findings
+
+
+def _salvage(document: Mapping[Any, Any]) -> PipelineSpec | None:
+    steps: dict[str, StepSpec] = {}
+    raw = document.get("steps")
+    for name, step in raw.items() if isinstance(raw, Mapping) else ():
+        try:
+            steps[name] = StepSpec.model_validate(step)
+        except ValidationError:
+            return None
+    params = document.get("params")
+    try:
+        return PipelineSpec.model_validate({"pipeline": "salvaged", "steps": steps, "params": params or {}})
+    except ValidationError:
+        return None
+
+
+def _semantic_findings(spec: PipelineSpec) -> list[Finding]:
+    return [
+        *_component_findings(spec),
+        *_edge_findings(spec),
+        *_cycle_findings(spec),
+        *_schedule_findings(spec),
+    ]
+
+
+def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
+    known = catalogue()
+    for name, step in spec.steps.items():
+        at: Path = ("steps", name)
+        if step.component not in known:
+            remedy = did_you_mean(step.component, known)
+            yield (*at, "component"), f"a step's component must be known; got {step.component!r}; {remedy}"
+            continue
+        component = known[step.component]
+        yield from _config_findings(spec, step, component, (*at, "config"))
+        for port in component.input_ports.values():
+            if port.required and port.name not in step.inputs:
+                yield (
+                    at,
+                    (
+                        f"component {component.name} needs an input {port.name!r} of type {port.type.port_type}; "
+                        f"add inputs: {{{port.name}: STEP.PORT}}"
+                    ),
+                )
+
+
+def _config_findings(
+    spec: PipelineSpec, step: StepSpec, component: AnyComponent, at: Path
+) -> Iterator[Finding]:
+    for name in sorted(placeholders(step.config) - set(spec.params)):
+        remedy = did_you_mean(name, spec.params)
+        yield at, f"${{...}} must name a parameter under params; got {name!r}; {remedy}"
+    values = spec.param_values()
+    open_names = {name for name, value in values.items() if value is None}
+    config = {key: value for key, value in step.config.items() if not placeholders(value) & open_names}
+    deferred = set(step.config) - set(config)
+    try:
+        component.config.model_validate(substitute(config, values))
+    except ConfigError:
+        return  # an undeclared parameter, reported above
+    except ValidationError as error:
+        for path, message in _shape_findings(error, component.config):
+            # A field whose parameter has no value yet is checked when the run starts.
+            if not (path and path[0] in deferred):
+                yield (*at, *path), message
+
+
+def _edge_findings(spec: PipelineSpec) -> Iterator[Finding]:
+    known = catalogue()
+    for edge in spec.edges():
+        at: Path = ("steps", edge.target, "inputs", edge.target_port)
+        target = known.get(spec.steps[edge.target].component)
+        if target and edge.target_port not in target.input_ports:
+            remedy = did_you_mean(edge.target_port, target.input_ports)
+            yield at, f"component {target.name} has no input {edge.target_port!r}; {remedy}"
+            continue
+        if edge.origin not in spec.steps:
+            remedy = did_you_mean(edge.origin, spec.steps)
+            yield at, f"an input names a step of this pipeline; got {edge.origin!r}; {remedy}"
+            continue
+        origin = known.get(spec.steps[edge.origin].component)
+        if origin and edge.origin_port not in origin.output_ports:
+            remedy = did_you_mean(edge.origin_port, origin.output_ports)
+            yield at, f"step {edge.origin!r} ({origin.name}) has no output {edge.origin_port!r}; {remedy}"
+            continue
+        if origin and target:
+            yield from _type_findings(spec, edge, origin, target, at)
+
+
+def _type_findings(
+    spec: PipelineSpec, edge: Edge, origin: AnyComponent, target: AnyComponent, at: Path
+) -> Iterator[Finding]:
+    source, sink = origin.output_ports[edge.origin_port], target.input_ports[edge.target_port]
+    if not sink.accepts(source):
+        fitting = [
+            f"{name}.{port.name}"
+            for name, step in spec.steps.items()
+            if name != edge.target and step.component in catalogue()
+            for port in catalogue()[step.component].output_ports.values()
+            if sink.accepts(port)
+        ]
+        yield (
+            at,
+            (
+                f"input {sink.name!r} of {target.name} takes a {sink.type.port_type}; "
+                f"got {edge.origin}.{source.name}, a {source.type.port_type}; "
+                f"fitting outputs here: {', '.join(fitting) or 'none'}"
+            ),
+        )
+    if not sink.many and not isinstance(spec.steps[edge.target].inputs[edge.target_port], str):
+        yield at, f"input {sink.name!r} of {target.name} takes one edge; write STEP.PORT instead of a list"
+
+
+def _cycle_findings(spec: PipelineSpec) -> Iterator[Finding]:
+    left = [step for step in spec.steps if step not in spec.order()]
+    needs = {step: [e.origin for e in spec.edges() if e.target == step and e.origin in left] for step in left}
+    # Every step that is left waits for another one that is left, so following them runs into a cycle.
+    if left:
+        trail = [left[0]]
+        while needs[trail[-1]] and needs[trail[-1]][0] not in trail:
+            trail.append(needs[trail[-1]][0])
+        if not needs[trail[-1]]:
+            return  # waits for a step that does not exist, which is reported with the edge
+        cycle = trail[trail.index(needs[trail[-1]][0]) :]
+        shown = " -> ".join([*reversed(cycle), cycle[-1]])
+        yield (
+            ("steps", cycle[0], "inputs"),
+            f"a pipeline has no cycles; got {shown}; remove one of these edges",
+        )
+
+
+def _schedule_findings(spec: PipelineSpec) -> Iterator[Finding]:
+    if (
+        isinstance(spec.schedule, str)
+        and not spec.schedule.startswith("@")
+        and len(spec.schedule.split()) != 5
+    ):
+        yield (
+            ("schedule",),
+            (
+                "a schedule is a cron expression of five fields, {assets: [URI, ...]} or null; "
+                f"got {spec.schedule!r}; for every night at two write '0 2 * * *'"
+            ),
+        )
+
+
+def _shape_findings(error: ValidationError, model: type[BaseModel]) -> list[Finding]:
+    return [
+        (_clean(detail["loc"]), _shape_message(detail, model))
+        for detail in error.errors(include_url=False, include_context=False)
+    ]
+
+
+def _clean(location: tuple[str | int, ...]) -> Path:
+    """Drop what pydantic adds to a location: branches of unions, ``[key]``."""
+    return tuple(
+        part
+        for part in location
+        if isinstance(part, int) or not (part == "[key]" or "[" in part or part in _UNION_BRANCHES)
+    )
+
+
+_UNION_BRANCHES = frozenset({"str", "int", "float", "bool", "AssetSchedule", "none"})
+
+
+def _shape_message(detail: Any, model: type[BaseModel]) -> str:
+    location: tuple[str | int, ...] = detail["loc"]
+    if detail["type"] == "extra_forbidden":
+        allowed = _fields_at(model, location[:-1])
+        return f"unknown key; got {location[-1]!r}; {did_you_mean(str(location[-1]), allowed)}"
+    if detail["type"] == "missing":
+        return "this key is required; add it"
+    return f"{detail['msg'][0].lower()}{detail['msg'][1:]}; got {shorten(detail['input'])}"
+
+
+def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that are allowed at a place of a document."""
+    current: Any = model
+    for part in location:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            info = current.model_fields.get(str(part))
+            current = info.annotation if info else None
+        else:
+            current = _model_within(current)
+        current = current if isinstance(current, type) else current
+    found = _model_within(current)
+    return list(found.model_fields) if found else []
+
+
+def _model_within(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in typing.get_args(annotation):
+        found = _model_within(argument)
+        if found:
+            return found
+    return None
+
+
+def _positions(node: yaml.Node | None) -> tuple[dict[Path, tuple[int, int]], list[Path]]:
+    """Return line and column (from 1) of every place in a document, and the keys that stand twice."""
+    positions: dict[Path, tuple[int, int]] = {}
+    duplicates: list[Path] = []
+
+    def visit(item: yaml.Node, path: Path, mark: yaml.Mark) -> None:
+        positions[path] = (mark.line + 1, mark.column + 1)
+        if isinstance(item, yaml.MappingNode):
+            for key, value in item.value:
+                inner = (*path, str(key.value))
+                if inner in positions:
+                    duplicates.append(inner)
+                visit(value, inner, key.start_mark)
+        elif isinstance(item, yaml.SequenceNode):
+            for index, value in enumerate(item.value):
+                visit(value, (*path, index), value.start_mark)
+
+    if node is not None:
+        visit(node, (), node.start_mark)
+    return positions, duplicates
+
+
+def _located(path: Path, message: str, positions: Mapping[Path, tuple[int, int]]) -> Problem:
+    known = path
+    while known and known not in positions:
+        known = known[:-1]
+    line, column = positions.get(known, (0, 0))
+    return Problem(line, column, ".".join(map(str, path)), message)
+
+
+def _syntax_problem(error: Exception) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    reason = getattr(error, "problem", None) or str(error)
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    return Problem(line, column, "", f"the text must be YAML; {reason}")

@@ -1,0 +1,1 @@
+"""MLflow tracking and lineage, the gate, promotion and the ledger."""

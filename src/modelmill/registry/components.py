@@ -1,0 +1,114 @@
+"""Components that decide whether a model goes into use, and put it there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
+from modelmill.pipeline.component import Assets, Component, Config, Inputs, Outputs, Resources, StepContext
+from modelmill.settings import Settings
+from modelmill.training.components import ModelOutputs
+
+
+class GateConfig(Config):
+    """Compare a challenger with the champion, its parent and the baselines on the same test rows."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$",
+        description="Name of the registered model it is proposed for.",
+    )
+    metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="Metric that is compared.")
+    max_drop: float = Field(
+        0.005, ge=0, lt=1, description="Largest accepted drop of the metric (0.005: half a point)."
+    )
+    max_below_baseline: float = Field(
+        0.0, ge=0, lt=1, description="How far the metric may lie below the best baseline."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the comparisons.")
+    resamples: int = Field(2000, ge=100, description="Bootstrap resamples.")
+
+
+class GateInputs(Inputs):
+    """The dataset whose test split is judged on, and the exported model."""
+
+    dataset: DatasetRef
+    challenger: ModelRef
+
+
+class GateOutputs(Outputs):
+    """What the gate says."""
+
+    verdict: VerdictRef
+
+
+def _gate_state(config: GateConfig, _inputs: GateInputs, settings: Settings) -> str:
+    from modelmill.registry.promotion import champion_version
+
+    return f"champion={champion_version(config.name, settings)}"
+
+
+def _run_gate(config: GateConfig, inputs: GateInputs, context: StepContext) -> GateOutputs:
+    from modelmill.registry.gate import run
+
+    return GateOutputs(verdict=run(config, inputs.dataset, inputs.challenger, context))
+
+
+gate = Component(
+    name="gate",
+    title="Gate",
+    group="Check",
+    config=GateConfig,
+    inputs=GateInputs,
+    outputs=GateOutputs,
+    run=_run_gate,
+    resources=Resources(cpus=2, memory_gb=4),
+    outside_state=_gate_state,
+)
+
+
+class PromoteConfig(Config):
+    """Register a challenger that passed the gate and make it the champion; a refused one changes nothing.
+
+    Either way the champion is handed on, and the ledger gets a row.
+    """
+
+
+class PromoteInputs(Inputs):
+    """The gate's verdict."""
+
+    verdict: VerdictRef
+
+
+def _promote_state(_config: PromoteConfig, inputs: PromoteInputs, settings: Settings) -> str:
+    from modelmill.registry.promotion import champion_version
+
+    return f"champion={champion_version(inputs.verdict.name, settings)}"
+
+
+def _run_promote(_config: PromoteConfig, inputs: PromoteInputs, context: StepContext) -> ModelOutputs:
+    from modelmill.registry.promotion import run
+
+    return ModelOutputs(model=run(inputs.verdict, context))
+
+
+def _promote_assets(_config: PromoteConfig, upstream: Mapping[str, Config]) -> Assets:
+    verdict = upstream.get("verdict")
+    return (
+        Assets(outlets=(f"mlflow-model://{verdict.name}",)) if isinstance(verdict, GateConfig) else Assets()
+    )
+
+
+promote = Component(
+    name="promote",
+    title="Promote",
+    group="Release",
+    config=PromoteConfig,
+    inputs=PromoteInputs,
+    outputs=ModelOutputs,
+    run=_run_promote,
+    outside_state=_promote_state,
+    assets=_promote_assets,
+)

@@ -1,0 +1,258 @@
+"""One step, one MLflow run: found again by its step key, reopened after a dead attempt, ended exactly once.
+
+MLflow never ends the run of a process that was killed: it stays ``RUNNING`` for ever. So a run is looked up
+by the step key in its tags. A finished one is reused, an open one is reopened, and what the dead attempt had
+logged stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from modelmill.artifacts import AnyReference, DatasetRef, TableRef, parse_reference
+from modelmill.errors import TransientError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+TAG_STEP_KEY = "modelmill.step_key"
+TAG_OUTPUTS = "modelmill.outputs"
+TAG_ERROR = "modelmill.error"
+
+
+@functools.cache
+def tracking_client(tracking_uri: str) -> MlflowClient:
+    """Return MLflow's client for a tracking server, and make that server MLflow's default in this process.
+
+    :param tracking_uri: as in ``MLFLOW_TRACKING_URI``.
+    :return: the client.
+    """
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    import mlflow
+
+    for name in ("mlflow", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
+    return mlflow.MlflowClient(tracking_uri)
+
+
+def experiment_id(client: MlflowClient, name: str, *, artifact_root: Path | None = None) -> str:
+    """Return the id of an experiment, which is made if there is none.
+
+    :param client: MLflow's client.
+    :param name: the pipeline's name.
+    :param artifact_root: where artifacts go if the tracking store is a local database; None: MLflow decides.
+    :return: the id.
+    :raises TransientError: if it can be neither found nor made.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for _ in range(3):
+        found = client.get_experiment_by_name(name)
+        if found and found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        if found:
+            return str(found.experiment_id)
+        # Two first steps may make it at the same time: the loser finds it in the next round.
+        with contextlib.suppress(MlflowException):
+            location = (artifact_root / name).as_uri() if artifact_root else None
+            return str(client.create_experiment(name, artifact_location=location))
+    raise TransientError("the MLflow experiment must exist", got=name, remedy="see the MLflow server's log")
+
+
+class TrackedRun:
+    """The MLflow run of one step key.
+
+    :param client: MLflow's client.
+    :param run: the run.
+    :param fresh: whether this attempt made it (so that a refused input can take it away again).
+    """
+
+    def __init__(self, client: MlflowClient, run: Run, *, fresh: bool) -> None:
+        self.client = client
+        self.run_id: str = run.info.run_id
+        self.experiment_id: str = run.info.experiment_id
+        self.fresh = fresh
+
+    @property
+    def url(self) -> str:
+        """The run's page in the MLflow UI; empty where the store has none."""
+        return run_url(str(self.client.tracking_uri), self.experiment_id, self.run_id)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters, nested ones under dotted names. A resumed run keeps the ones it has.
+
+        :param params: values by name.
+        """
+        from mlflow.entities import Param
+
+        known = self.client.get_run(self.run_id).data.params
+        flat = {name: str(value)[:6000] for name, value in _flatten(params) if name not in known}
+        self.client.log_batch(self.run_id, params=[Param(name, value) for name, value in flat.items()])
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        """Log metrics in one request.
+
+        :param metrics: values by name.
+        :param step: optimizer step or epoch they belong to.
+        """
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            self.run_id, metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()]
+        )
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags in one request.
+
+        :param tags: values by name.
+        """
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def log_dataset(self, table: TableRef | DatasetRef, *, context: str, rows: int | None = None) -> None:
+        """Log a Delta table at a version as an input of the run.
+
+        MLflow's own ``DeltaDatasetSource`` drops version 0, so the entity is written directly.
+
+        :param table: the table.
+        :param context: what it is used for: ``training``, ``evaluation``, ``scoring``, ….
+        :param rows: number of rows, if known.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"path": table.uri, "delta_table_version": table.version})
+        dataset = Dataset(
+            name=Path(urlsplit(table.uri).path).name[:500] or "table",
+            digest=f"v{table.version}",
+            source_type="delta_table",
+            source=source,
+            profile=None if rows is None else json.dumps({"num_rows": rows}),
+        )
+        tag = InputTag("mlflow.data.context", context)
+        self.client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [tag])])
+
+    def log_json(self, content: Any, path: str) -> str:
+        """Log a JSON file.
+
+        :param content: anything that JSON can say.
+        :param path: path below the run's artifacts.
+        :return: its ``runs:/`` URI.
+        """
+        self.client.log_dict(self.run_id, content, path)
+        return f"runs:/{self.run_id}/{path}"
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        """Log a plot.
+
+        :param figure: a Matplotlib figure; it is not closed.
+        :param path: path below the run's artifacts, ending in ``.png``.
+        """
+        self.client.log_figure(self.run_id, figure, path)
+
+    def finish(self, outputs: Mapping[str, AnyReference]) -> None:
+        """End the run well. Only now can another attempt reuse it.
+
+        :param outputs: references by output port.
+        """
+        content = {name: value.model_dump(mode="json") for name, value in outputs.items()}
+        self.set_tags({TAG_OUTPUTS: json.dumps(content)})
+        self.client.set_terminated(self.run_id, status="FINISHED")
+
+    def fail(self, error: BaseException, *, status: str = "FAILED") -> None:
+        """End the run badly; an attempt with the same step key reopens it.
+
+        :param error: what happened.
+        :param status: ``FAILED`` or ``KILLED``.
+        """
+        self.set_tags({TAG_ERROR: f"{type(error).__name__}: {error}"[:4000]})
+        self.client.set_terminated(self.run_id, status=status)
+
+    def discard(self) -> None:
+        """Take away a run of a refused input, which this attempt made: nothing half-made stays."""
+        self.client.set_terminated(self.run_id, status="FAILED")
+        self.client.delete_run(self.run_id)
+
+
+def find_finished(
+    client: MlflowClient, experiment: str, key: str
+) -> tuple[str, dict[str, AnyReference]] | None:
+    """Return the run id and the outputs of a finished run with this step key.
+
+    :param client: MLflow's client.
+    :param experiment: experiment id.
+    :param key: step key.
+    :return: run id and references by output port, or None.
+    """
+    for run in _runs(client, experiment, key):
+        if run.info.status == "FINISHED" and TAG_OUTPUTS in run.data.tags:
+            content = json.loads(run.data.tags[TAG_OUTPUTS])
+            return run.info.run_id, {name: parse_reference(value) for name, value in content.items()}
+    return None
+
+
+def open_run(
+    client: MlflowClient, experiment: str, key: str, *, name: str, tags: Mapping[str, str]
+) -> TrackedRun:
+    """Reopen the run that a dead or failed attempt left, or make one.
+
+    The caller holds the step key's lock: nobody else opens the same run meanwhile.
+
+    :param client: MLflow's client.
+    :param experiment: experiment id.
+    :param key: step key.
+    :param name: run name: the step's id.
+    :param tags: lineage tags, set again on a reopened run.
+    :return: the run, with status ``RUNNING``.
+    """
+    all_tags = {**tags, TAG_STEP_KEY: key}
+    for run in _runs(client, experiment, key):
+        if run.info.status != "FINISHED":
+            client.update_run(run.info.run_id, status="RUNNING")
+            reopened = TrackedRun(client, run, fresh=False)
+            reopened.set_tags(all_tags)
+            return reopened
+    return TrackedRun(client, client.create_run(experiment, tags=all_tags, run_name=name), fresh=True)
+
+
+def _runs(client: MlflowClient, experiment: str, key: str) -> Iterator[Run]:
+    yield from client.search_runs(
+        [experiment], filter_string=f"tags.`{TAG_STEP_KEY}` = '{key}'", max_results=20
+    )
+
+
+def run_url(tracking_uri: str, experiment: str, run_id: str) -> str:
+    """Return the page of a run in the MLflow UI.
+
+    :param tracking_uri: as in ``MLFLOW_TRACKING_URI``.
+    :param experiment: experiment id.
+    :param run_id: run id.
+    :return: the URL; empty where the store has no UI.
+    """
+    if not tracking_uri.startswith(("http://", "https://")):
+        return ""
+    return f"{tracking_uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+
+
+def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in params.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,1 @@
+"""Model bundles, and what scores rows with them."""

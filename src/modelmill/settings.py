@@ -1,0 +1,54 @@
+"""Where a deployment keeps things. Read from environment variables, because every process of a pipeline
+(Airflow task, step, Spark driver, service) can be given those.
+
+===========================  =========================================================================
+``MODELMILL_HOME``           work directory: caches, checkpoints, the ledger. Default ``./.modelmill``
+``MODELMILL_LEDGER``         URI of the promotion ledger (a Delta table). Default ``HOME/ledger``
+``MODELMILL_SPARK_REMOTE``   Spark Connect URL (``sc://host:port``). Default: Sail, in process, no Java
+``MODELMILL_PYTHON``         interpreter that runs the steps. Default: the caller's own
+``MODELMILL_PARAM_<NAME>``   default of the pipeline parameter ``<name>`` where a pipeline sets none
+``MLFLOW_TRACKING_URI``      MLflow's own variable. Default: SQLite and files below ``HOME``
+===========================  =========================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PARAM_PREFIX = "MODELMILL_PARAM_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of this process."""
+
+    home: Path
+    ledger: str
+    spark_remote: str | None
+    """None for the embedded engine."""
+    python: str
+    tracking_uri: str
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read the variables that the module's docstring lists."""
+        home = Path(os.environ.get("MODELMILL_HOME") or ".modelmill").absolute()
+        return cls(
+            home=home,
+            ledger=os.environ.get("MODELMILL_LEDGER") or str(home / "ledger"),
+            spark_remote=os.environ.get("MODELMILL_SPARK_REMOTE") or None,
+            python=os.environ.get("MODELMILL_PYTHON") or sys.executable,
+            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home}/mlflow.db",
+        )
+
+
+def environment_params() -> dict[str, str]:
+    """Return the deployment's defaults for pipeline parameters, by lower-case name."""
+    return {
+        name[len(PARAM_PREFIX) :].lower(): value
+        for name, value in os.environ.items()
+        if name.startswith(PARAM_PREFIX)
+    }

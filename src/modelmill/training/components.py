@@ -1,0 +1,97 @@
+"""Components that train: fine-tuning a large model, and distilling a small one out of it."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.pipeline.component import Component, Config, Inputs, Outputs, Resources, StepContext
+
+
+class ModelOutputs(Outputs):
+    """A model."""
+
+    model: ModelRef
+
+
+class TrainingConfig(Config):
+    """What every training has in common."""
+
+    label: str | None = Field(None, description="Label column to learn; empty: the dataset's only one.")
+    epochs: float = Field(2, gt=0, le=1000, description="Passes over the train split.")
+    batch_size: int = Field(16, ge=1, description="Rows per optimizer step.")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the rate rises.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    max_tokens: int = Field(128, ge=8, le=8192, description="Tokens of a text that are read.")
+    seed: int = Field(0, ge=0, description="Seed of every random choice.")
+    checkpoint_seconds: float = Field(
+        30, gt=0, description="Time between two checkpoints, in seconds: what a dead attempt can lose."
+    )
+
+
+class FineTuneConfig(TrainingConfig):
+    """Fine-tune a pretrained encoder on a dataset: the large model, the teacher."""
+
+    base_model: str = Field(
+        description="Hugging Face id, or folder with config.json, tokenizer.json, safetensors."
+    )
+
+
+class FineTuneInputs(Inputs):
+    """The dataset to learn from."""
+
+    dataset: DatasetRef
+
+
+def _run_fine_tune(config: FineTuneConfig, inputs: FineTuneInputs, context: StepContext) -> ModelOutputs:
+    from modelmill.training.fine_tuning import run
+
+    return ModelOutputs(model=run(config, inputs.dataset, context))
+
+
+fine_tune = Component(
+    name="fine_tune",
+    title="Fine-tune",
+    group="Train",
+    config=FineTuneConfig,
+    inputs=FineTuneInputs,
+    outputs=ModelOutputs,
+    run=_run_fine_tune,
+    resources=Resources(gpus=1, cpus=2, memory_gb=8),
+)
+
+
+class DistillConfig(TrainingConfig):
+    """Distil a student with fewer layers out of a teacher: soft labels, initialised from the teacher's layers."""
+
+    layers: int = Field(3, ge=1, description="Transformer layers of the student.")
+    temperature: float = Field(2.0, gt=0, description="Softens the teacher's distribution.")
+    soft_weight: float = Field(
+        0.7, ge=0, le=1, description="Weight of the soft labels; the rest is for the labels."
+    )
+
+
+class DistillInputs(Inputs):
+    """The dataset, and the teacher that the student learns from."""
+
+    dataset: DatasetRef
+    teacher: ModelRef
+
+
+def _run_distill(config: DistillConfig, inputs: DistillInputs, context: StepContext) -> ModelOutputs:
+    from modelmill.training.distillation import run
+
+    return ModelOutputs(model=run(config, inputs.dataset, inputs.teacher, context))
+
+
+distill = Component(
+    name="distill",
+    title="Distil",
+    group="Train",
+    config=DistillConfig,
+    inputs=DistillInputs,
+    outputs=ModelOutputs,
+    run=_run_distill,
+    resources=Resources(gpus=1, cpus=2, memory_gb=8),
+)
