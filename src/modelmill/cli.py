@@ -1,4 +1,4 @@
-"""The command line: ``modelmill validate``, ``modelmill run``, ``modelmill components`` and ``modelmill step``."""
+"""The command line: ``modelmill validate``, ``run``, ``components`` and ``step``."""
 
 from __future__ import annotations
 

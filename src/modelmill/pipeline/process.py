@@ -66,8 +66,7 @@ class StepProcess:
         )
         last = ""
         try:
-            assert self._process.stdout is not None
-            for line in self._process.stdout:
+            for line in self._process.stdout or ():
                 last = line.rstrip() or last
                 on_line(line.rstrip())
             self._process.wait()
@@ -76,7 +75,7 @@ class StepProcess:
         return last
 
     def stop(self) -> None:
-        """End the whole process group: SIGTERM, and after :data:`GRACE_SECONDS` SIGKILL. Safe to call twice."""
+        """End the whole process group: SIGTERM, after :data:`GRACE_SECONDS` SIGKILL. Safe to call twice."""
         process = self._process
         if process is None:
             return
@@ -90,7 +89,7 @@ class StepProcess:
         process.wait()
 
 
-class StepRefused(InputError):
+class StepRefusedError(InputError):
     """A step's own refusal, as the step worded it."""
 
     def __init__(self, message: str) -> None:
@@ -102,6 +101,6 @@ def _failure(step: str, status: int, result_path: Path, last: str) -> ModelmillE
     with contextlib.suppress(OSError, ValueError, KeyError):
         message = json.loads(result_path.read_text())["error"]
     if status == EXIT_REFUSED:
-        return StepRefused(message)
+        return StepRefusedError(message)
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return TransientError(f"step {step!r} ended with {how}: {message}", remedy="its log says more")

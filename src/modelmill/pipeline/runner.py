@@ -23,7 +23,6 @@ from modelmill.pipeline.component import AnyComponent, Config, Inputs, StepConte
 from modelmill.pipeline.request import StepRequest, StepResult, step_key
 from modelmill.pipeline.spec import substitute
 from modelmill.registry.tracking import (
-    TrackedRun,
     experiment_id,
     find_finished,
     open_run,
@@ -55,10 +54,10 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
     cache = _writable(settings.home / "cache")
     with _locked(workdir / "lock"):
         client = tracking_client(settings.tracking_uri)
-        local = settings.home / "mlartifacts" if "://" not in settings.tracking_uri else None
-        if settings.tracking_uri.startswith("sqlite:"):
-            local = settings.home / "mlartifacts"
-        experiment = experiment_id(client, request.pipeline, artifact_root=local)
+        # A database without a server keeps no artifacts: they go beside it.
+        served = settings.tracking_uri.startswith(("http://", "https://"))
+        artifacts = None if served else settings.home / "mlartifacts"
+        experiment = experiment_id(client, request.pipeline, artifact_root=artifacts)
         finished = find_finished(client, experiment, key)
         if finished:
             run_id, outputs = finished

@@ -1,4 +1,4 @@
-"""A pipeline as data: steps, their configuration, and edges that are inputs naming another step's output port."""
+"""A pipeline as data: steps, their configuration, and edges: inputs that name another step's output port."""
 
 from __future__ import annotations
 
@@ -77,11 +77,14 @@ class PipelineSpec(_Part):
                     yield Edge(origin, origin_port, target, port)
 
     def order(self) -> list[str]:
-        """Return the step ids so that each comes after the steps it depends on (Kahn, 1962), text order first.
+        """Return the step ids, each after the steps it depends on (Kahn, 1962), else in text order.
 
         Steps on a cycle, and steps behind one, are left out: compare the length with ``steps``.
         """
-        waiting = {step: {edge.origin for edge in self.edges() if edge.target == step} for step in self.steps}
+        waiting: dict[str, set[str]] = {step: set() for step in self.steps}
+        for edge in self.edges():
+            if edge.origin in waiting:
+                waiting[edge.target].add(edge.origin)
         ordered: list[str] = []
         while ready := [step for step, needs in waiting.items() if needs <= set(ordered)]:
             ordered += ready

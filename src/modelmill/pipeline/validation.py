@@ -75,31 +75,31 @@ def check_document(document: Any) -> tuple[PipelineSpec | None, list[Finding]]:
     """
     if not isinstance(document, Mapping):
         return None, [((), f"a pipeline is a mapping; got {shorten(document)}")]
-    findings: list[Finding] = []
     try:
         spec = PipelineSpec.model_validate(document)
     except ValidationError as error:
-        findings += _shape_findings(error, PipelineSpec)
-        # The steps that have the right shape are checked all the same, so that one round lists everything.
-        spec = _salvage(document)
-        if spec is None:
-            return None, findings
-        return None, findings + [item for item in _semantic_findings(spec) if item[0] != ("steps",)]
-    findings += _semantic_findings(spec)
-    return spec, findings
+        findings = _shape_findings(error, PipelineSpec)
+        # What has the right shape is checked all the same, so that one round lists everything.
+        salvaged = _salvage(document, error)
+        return None, findings + (_semantic_findings(salvaged) if salvaged else [])
+    return spec, _semantic_findings(spec)
 
 
-def _salvage(document: Mapping[Any, Any]) -> PipelineSpec | None:
-    steps: dict[str, StepSpec] = {}
-    raw = document.get("steps")
-    for name, step in raw.items() if isinstance(raw, Mapping) else ():
-        try:
-            steps[name] = StepSpec.model_validate(step)
-        except ValidationError:
-            return None
-    params = document.get("params")
+def _salvage(document: Mapping[Any, Any], error: ValidationError) -> PipelineSpec | None:
+    """Return the pipeline without the keys that have the wrong shape, if one is left."""
+    steps = document.get("steps")
+    if not isinstance(steps, Mapping):
+        return None
+    left_steps = {name: dict(step) for name, step in steps.items() if isinstance(step, Mapping)}
+    left: dict[Any, Any] = {**document, "steps": left_steps}
+    for detail in error.errors(include_url=False, include_context=False):
+        place = detail["loc"]
+        if place[0] != "steps":
+            left.pop(place[0], None)
+        elif len(place) > 2:
+            left_steps.get(place[1], {}).pop(place[2], None)
     try:
-        return PipelineSpec.model_validate({"pipeline": "salvaged", "steps": steps, "params": params or {}})
+        return PipelineSpec.model_validate({"pipeline": "salvaged", **left})
     except ValidationError:
         return None
 
@@ -117,6 +117,9 @@ def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
     known = catalogue()
     for name, step in spec.steps.items():
         at: Path = ("steps", name)
+        for param in sorted(placeholders(step.config) - set(spec.params)):
+            remedy = did_you_mean(param, spec.params)
+            yield (*at, "config"), f"${{...}} must name a parameter under params; got {param!r}; {remedy}"
         if step.component not in known:
             remedy = did_you_mean(step.component, known)
             yield (*at, "component"), f"a step's component must be known; got {step.component!r}; {remedy}"
@@ -128,7 +131,7 @@ def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
                 yield (
                     at,
                     (
-                        f"component {component.name} needs an input {port.name!r} of type {port.type.port_type}; "
+                        f"component {component.name} needs an input {port.name!r} ({port.type.port_type}); "
                         f"add inputs: {{{port.name}: STEP.PORT}}"
                     ),
                 )
@@ -137,9 +140,6 @@ def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
 def _config_findings(
     spec: PipelineSpec, step: StepSpec, component: AnyComponent, at: Path
 ) -> Iterator[Finding]:
-    for name in sorted(placeholders(step.config) - set(spec.params)):
-        remedy = did_you_mean(name, spec.params)
-        yield at, f"${{...}} must name a parameter under params; got {name!r}; {remedy}"
     values = spec.param_values()
     open_names = {name for name, value in values.items() if value is None}
     config = {key: value for key, value in step.config.items() if not placeholders(value) & open_names}
@@ -202,21 +202,17 @@ def _type_findings(
 
 
 def _cycle_findings(spec: PipelineSpec) -> Iterator[Finding]:
-    left = [step for step in spec.steps if step not in spec.order()]
-    needs = {step: [e.origin for e in spec.edges() if e.target == step and e.origin in left] for step in left}
-    # Every step that is left waits for another one that is left, so following them runs into a cycle.
-    if left:
-        trail = [left[0]]
-        while needs[trail[-1]] and needs[trail[-1]][0] not in trail:
-            trail.append(needs[trail[-1]][0])
-        if not needs[trail[-1]]:
-            return  # waits for a step that does not exist, which is reported with the edge
-        cycle = trail[trail.index(needs[trail[-1]][0]) :]
-        shown = " -> ".join([*reversed(cycle), cycle[-1]])
-        yield (
-            ("steps", cycle[0], "inputs"),
-            f"a pipeline has no cycles; got {shown}; remove one of these edges",
-        )
+    left = set(spec.steps) - set(spec.order())
+    if not left:
+        return
+    # Each of them waits for another one of them, so following the edges upstream runs into a cycle.
+    needs = {edge.target: edge.origin for edge in spec.edges() if {edge.origin, edge.target} <= left}
+    trail = [min(left)]
+    while needs[trail[-1]] not in trail:
+        trail.append(needs[trail[-1]])
+    cycle = trail[trail.index(needs[trail[-1]]) :]
+    shown = " -> ".join([*reversed(cycle), cycle[-1]])
+    yield ("steps", cycle[0], "inputs"), f"a pipeline has no cycles; got {shown}; remove one of these edges"
 
 
 def _schedule_findings(spec: PipelineSpec) -> Iterator[Finding]:
@@ -272,7 +268,6 @@ def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[
             current = info.annotation if info else None
         else:
             current = _model_within(current)
-        current = current if isinstance(current, type) else current
     found = _model_within(current)
     return list(found.model_fields) if found else []
 
@@ -298,7 +293,8 @@ def _positions(node: yaml.Node | None) -> tuple[dict[Path, tuple[int, int]], lis
             for key, value in item.value:
                 inner = (*path, str(key.value))
                 if inner in positions:
-                    duplicates.append(inner)
+                    duplicates.append(inner)  # and not everything below it as well
+                    continue
                 visit(value, inner, key.start_mark)
         elif isinstance(item, yaml.SequenceNode):
             for index, value in enumerate(item.value):
