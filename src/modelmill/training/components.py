@@ -63,7 +63,7 @@ fine_tune = Component(
 
 
 class DistillConfig(TrainingConfig):
-    """Distil a student with fewer layers out of a teacher: soft labels, initialised from the teacher's layers."""
+    """Distil a student with fewer layers out of a teacher: soft labels, and layers taken from the teacher."""
 
     layers: int = Field(3, ge=1, description="Transformer layers of the student.")
     temperature: float = Field(2.0, gt=0, description="Softens the teacher's distribution.")

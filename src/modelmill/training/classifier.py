@@ -1,0 +1,195 @@
+"""The model that is trained: a pretrained encoder, the mean over its tokens, a linear layer.
+
+Its bundle holds ``config.json`` (the encoder's), ``model.safetensors`` (keys ``encoder.…`` and ``head.…``),
+``tokenizer.json`` and ``modelmill.json``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+from modelmill.errors import ModelError
+from modelmill.serving.bundle import BundleInfo
+
+Ids = npt.NDArray[np.int64]
+
+
+class Classifier(nn.Module):
+    """Encoder, mean over the tokens, dropout, linear layer.
+
+    :param encoder: a transformers encoder without a head.
+    :param classes: number of classes.
+    :param dropout: probability that a pooled feature is dropped in training.
+    """
+
+    def __init__(self, encoder: Any, *, classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.config.hidden_size, classes)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The encoder's configuration."""
+        config: PretrainedConfig = self.encoder.config
+        return config
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the logits.
+
+        :param input_ids: ``(batch, tokens)``.
+        :param attention_mask: ``(batch, tokens)``; 1 where there is a token, 0 where there is padding.
+        :return: ``(batch, classes)``.
+        """
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[
+            0
+        ]  # (batch, tokens, hidden)
+        return self.classify(hidden, attention_mask)
+
+    def classify(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the logits of what the encoder made.
+
+        :param hidden: ``(batch, tokens, hidden)``.
+        :param attention_mask: ``(batch, tokens)``.
+        :return: ``(batch, classes)``.
+        """
+        weight = attention_mask[..., None].to(hidden.dtype)  # (batch, tokens, 1)
+        pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1.0)  # (batch, hidden)
+        logits: torch.Tensor = self.head(self.dropout(pooled))
+        return logits
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Return the number of a model's weights."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
+    """Return an encoder with random weights.
+
+    :param config: its configuration.
+    :return: the encoder, without the pooling layer that some architectures add and this model does not use.
+    """
+    # AutoModel.from_config itself does not hand on the options.
+    encoder: PreTrainedModel = _encoder_class(config)._from_config(  # noqa: SLF001
+        config, **encoder_options(config)
+    )
+    return encoder
+
+
+def encoder_options(config: PretrainedConfig) -> dict[str, Any]:
+    """Return the arguments that leave out the pooling layer, for architectures that have one.
+
+    :param config: the encoder's configuration.
+    :return: keyword arguments of the encoder's class.
+    """
+    accepted = inspect.signature(_encoder_class(config)).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
+
+
+def _encoder_class(config: PretrainedConfig) -> Any:
+    return MODEL_MAPPING[type(config)]
+
+
+def save_classifier(model: Classifier, folder: Path, *, tokenizer: Path, info: BundleInfo) -> None:
+    """Write a bundle.
+
+    :param model: the model.
+    :param folder: where to; replaced if it exists.
+    :param tokenizer: ``tokenizer.json`` to copy.
+    :param info: what the bundle says of itself.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(_plain_config(model.config), indent=2, sort_keys=True))
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    shutil.copyfile(tokenizer, folder / "tokenizer.json")
+    info.save(folder)
+
+
+def _plain_config(config: PretrainedConfig) -> dict[str, Any]:
+    # The path it came from would make the same weights another bundle on another machine.
+    content: dict[str, Any] = config.to_dict()
+    for name in ("_name_or_path", "id2label", "label2id", "architectures"):
+        content.pop(name, None)
+    return content
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """Load a ``torch`` bundle.
+
+    :param folder: the bundle.
+    :return: the model, on the CPU, in evaluation mode.
+    :raises ModelError: if its files do not go together.
+    """
+    from modelmill.training.base_model import read_config
+
+    info = BundleInfo.load(folder)
+    if info.format != "torch":
+        raise ModelError(
+            "only a model of format torch can be trained, distilled or exported",
+            got=info.format,
+            remedy="take the output of fine_tune or distill",
+        )
+    model = Classifier(build_encoder(read_config(folder)), classes=len(info.classes))
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ModelError(
+            f"model.safetensors must hold the weights that config.json describes ({type(error).__name__})",
+            got=str(folder),
+            remedy="make the model again with modelmill",
+        ) from error
+    return model.eval()
+
+
+def collate(rows: Sequence[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad rows to the longest of them.
+
+    :param rows: ids of each row, ``(tokens,)``.
+    :return: ids and mask, both ``(batch, tokens)``.
+    """
+    width = max(len(row) for row in rows)
+    ids = torch.zeros((len(rows), width), dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.from_numpy(row)
+        mask[index, : len(row)] = 1
+    return ids, mask
+
+
+@torch.inference_mode()
+def forward_sorted(
+    model: Classifier, rows: Sequence[Ids], *, batch_size: int = 32
+) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
+    """Run a model over rows in batches sorted by length, which spares most of the padding.
+
+    :param model: the model; put it into evaluation mode first.
+    :param rows: ids of each row, ``(tokens,)``.
+    :param batch_size: rows per batch.
+    :return: for each batch the rows' positions, and their logits ``(batch, classes)``.
+    """
+    device = next(model.parameters()).device
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        ids, mask = collate([rows[index] for index in indices])
+        logits = model(ids.to(device), mask.to(device))
+        yield indices, logits.float().cpu().numpy()
