@@ -72,6 +72,8 @@ class StepProcess:
             self._process.wait()
         finally:
             self.stop()
+            if self._process.stdout:
+                self._process.stdout.close()
         return last
 
     def stop(self) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from modelmill.errors import ConfigError, PipelineError, Problem, did_you_mean, shorten
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.component import AnyComponent
-from modelmill.pipeline.spec import Edge, PipelineSpec, StepSpec, placeholders, substitute
+from modelmill.pipeline.spec import NAME_PATTERN, Edge, PipelineSpec, StepSpec, placeholders, substitute
 
 MAX_BYTES = 1_000_000
 """A longer text is no pipeline that a person wrote or can read."""
@@ -231,10 +231,14 @@ def _schedule_findings(spec: PipelineSpec) -> Iterator[Finding]:
 
 
 def _shape_findings(error: ValidationError, model: type[BaseModel]) -> list[Finding]:
-    return [
-        (_clean(detail["loc"]), _shape_message(detail, model))
-        for detail in error.errors(include_url=False, include_context=False)
-    ]
+    findings: dict[Finding, None] = {}  # in order; a union reports each of its branches
+    for detail in error.errors(include_url=False, include_context=False):
+        path, message = _clean(detail["loc"]), _shape_message(detail, model)
+        if model is PipelineSpec and len(path) > 3 and path[2] == "inputs":
+            path = path[:4]
+            message = f"an input is written STEP.PORT, or a list of those; got {shorten(detail['input'])}"
+        findings[path, message] = None
+    return list(findings)
 
 
 def _clean(location: tuple[str | int, ...]) -> Path:
@@ -256,7 +260,10 @@ def _shape_message(detail: Any, model: type[BaseModel]) -> str:
         return f"unknown key; got {location[-1]!r}; {did_you_mean(str(location[-1]), allowed)}"
     if detail["type"] == "missing":
         return "this key is required; add it"
-    return f"{detail['msg'][0].lower()}{detail['msg'][1:]}; got {shorten(detail['input'])}"
+    message = f"{detail['msg'][0].lower()}{detail['msg'][1:]}"
+    if NAME_PATTERN in message:
+        message = "a name has at most 63 of a-z, 0-9 and _, and begins with a letter"
+    return f"{message}; got {shorten(detail['input'])}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

@@ -1,0 +1,195 @@
+"""Steps run in their own process, are reused by key, and leave nothing behind when they are refused."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from modelmill.artifacts import TableRef
+from modelmill.errors import ConfigError, TransientError
+from modelmill.pipeline.local import run_pipeline
+from modelmill.pipeline.process import StepProcess, StepRefusedError
+from modelmill.pipeline.request import StepRequest, StepResult
+from modelmill.pipeline.runner import ProgressPrinter, run_step
+from modelmill.pipeline.validation import parse_pipeline
+from modelmill.registry.tracking import TAG_OUTPUTS, tracking_client
+from modelmill.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("toy_components")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+def request_of(journal: Path, **config: object) -> StepRequest:
+    config = {"journal": str(journal), **config}
+    return StepRequest(pipeline="toy", step="a", component="count", config=config)
+
+
+def run_in_process(request: StepRequest, settings: Settings) -> tuple[StepResult, list[str]]:
+    lines: list[str] = []
+    return StepProcess(request, python=settings.python).run(lines.append), lines
+
+
+def runs(settings: Settings) -> list[tuple[str, str]]:
+    client = tracking_client(settings.tracking_uri)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return [(run.info.run_id, run.info.status) for run in client.search_runs(ids)]
+
+
+def test_a_step_yields_references_and_a_finished_run(journal: Path, settings: Settings) -> None:
+    result, lines = run_in_process(request_of(journal, number=3), settings)
+    assert result.outputs == {"table": TableRef(uri="/toy", version=3)}
+    assert not result.reused
+    assert "attempt 1 of a" in lines
+    (run,) = runs(settings)
+    assert run == (result.run_id, "FINISHED")
+    data = tracking_client(settings.tracking_uri).get_run(result.run_id).data
+    assert data.params["number"] == "3"
+    assert '"version": 3' in data.tags[TAG_OUTPUTS]
+
+
+def test_the_same_step_is_reused_and_another_one_is_not(journal: Path, settings: Settings) -> None:
+    first = run_step(request_of(journal, number=1), settings)
+    again = run_step(request_of(journal, number=1), settings)
+    other = run_step(request_of(journal, number=2), settings)
+    assert again.reused
+    assert again.outputs == first.outputs
+    assert again.run_id == first.run_id
+    assert not other.reused
+    assert journal.read_text() == "a\na\n"
+
+
+def test_a_refused_input_leaves_no_run_and_says_why(journal: Path, settings: Settings) -> None:
+    with pytest.raises(StepRefusedError, match="a number must be even; got 3; add one") as caught:
+        run_in_process(request_of(journal, number=3, behaviour="refuse"), settings)
+    assert not caught.value.retryable
+    assert runs(settings) == []
+
+
+def test_a_killed_attempt_is_resumed_in_the_same_run(journal: Path, settings: Settings) -> None:
+    request = request_of(journal, number=1, behaviour="die")
+    with pytest.raises(TransientError, match="signal SIGKILL"):
+        run_in_process(request, settings)
+    ((dead, status),) = runs(settings)
+    assert status == "RUNNING"
+    result, _ = run_in_process(request, settings)
+    assert result.run_id == dead
+    assert runs(settings) == [(dead, "FINISHED")]
+    leftovers = [path.name for path in (settings.home / "steps" / result.step_key).iterdir()]
+    assert leftovers == ["lock"]
+
+
+def test_a_failed_attempt_is_retried_in_the_same_run(journal: Path, settings: Settings) -> None:
+    request = request_of(journal, behaviour="flaky")
+    with pytest.raises(TransientError, match="the weather must be fine"):
+        run_in_process(request, settings)
+    result, _ = run_in_process(request, settings)
+    assert runs(settings) == [(result.run_id, "FINISHED")]
+
+
+def test_stopping_ends_the_whole_group_and_marks_the_run(journal: Path, settings: Settings) -> None:
+    process = StepProcess(request_of(journal, behaviour="sleep"), python=settings.python)
+    failure: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            process.run(lambda line: None)
+        except TransientError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    pid_file = journal.with_suffix(".pid")
+    deadline = time.monotonic() + 60
+    while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    grandchild = int(pid_file.read_text())
+    process.stop()
+    thread.join(60)
+    assert failure
+    assert not _alive(grandchild)
+    ((_, status),) = runs(settings)
+    assert status == "KILLED"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_two_processes_with_the_same_key_run_it_once(journal: Path, settings: Settings) -> None:
+    results: list[StepResult] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(run_in_process(request_of(journal), settings)[0]))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert [result.run_id for result in results] == [results[0].run_id] * 2
+    assert journal.read_text() == "a\n"
+
+
+def test_a_whole_pipeline_runs_and_the_second_time_nothing_does(journal: Path, settings: Settings) -> None:
+    spec = parse_pipeline(f"""
+pipeline: toy
+params: {{number: {{default: 2}}}}
+steps:
+  last: {{component: count, inputs: {{table: first.table}}, config: {{journal: {journal}, number: 10}}}}
+  first: {{component: count, config: {{journal: {journal}, number: "${{number}}"}}}}
+""")
+    said: list[str] = []
+    results = run_pipeline(spec, settings=settings, say=said.append)
+    assert list(results) == ["first", "last"]
+    assert results["last"].outputs["table"].version == 12
+    again = run_pipeline(spec, settings=settings, say=said.append)
+    assert all(result.reused for result in again.values())
+    changed = run_pipeline(spec, settings=settings, params={"number": 3}, say=said.append)
+    assert [result.reused for result in changed.values()] == [False, False]
+    assert changed["last"].outputs["table"].version == 13
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"numbr": 1}, "did you mean 'number'"),
+        ({"number": "many"}, "number: Input should be a valid integer"),
+        ({"number": "${nmber}"}, "must name a declared parameter; got 'nmber'"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_before_anything_runs(
+    config: dict[str, object], message: str, journal: Path, settings: Settings
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run_step(request_of(journal, **config), settings)
+    assert message in str(caught.value)
+    assert not journal.exists()
+
+
+def test_a_home_that_cannot_be_written_is_refused(
+    journal: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file, not a folder")
+    monkeypatch.setenv("MODELMILL_HOME", str(blocked / "home"))
+    with pytest.raises(ConfigError, match=r"must be writable .*MODELMILL_HOME"):
+        run_step(request_of(journal), Settings.from_environment())
+    assert os.environ["MODELMILL_HOME"]
+
+
+def test_progress_is_said_at_intervals_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    say = ProgressPrinter("a", every=3600)
+    for done in range(1, 101):
+        say(done, 100, loss=0.5)
+    assert capsys.readouterr().out == "a: 100% (100 of 100), loss 0.5, 0:00 left\n"

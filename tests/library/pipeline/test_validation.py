@@ -1,0 +1,160 @@
+"""Everything that can be wrong with a pipeline's text is named, with its place and a remedy."""
+
+from __future__ import annotations
+
+import os
+import random
+import string
+from pathlib import Path
+
+import pytest
+import yaml
+
+from modelmill.errors import PipelineError
+from modelmill.pipeline.validation import load_pipeline, parse_pipeline
+
+ROOT = Path(__file__).parents[3]
+GOLDEN = Path(__file__).with_name("problems.golden")
+
+TABLE = "steps:\n  a: {component: delta_table, config: {uri: /x}}\n"
+
+CASES = {
+    "not a mapping": "- a\n- b\n",
+    "empty": "",
+    "not yaml": "pipeline: [a\nsteps: {",
+    "unknown key at the top": "pipeline: p\nscheduel: null\n" + TABLE,
+    "no steps": "pipeline: p\nsteps: {}\n",
+    "steps missing": "pipeline: p\n",
+    "bad name": "pipeline: My Pipeline\n" + TABLE,
+    "bad step id": "pipeline: p\nsteps:\n  Bad-Id: {component: delta_table, config: {uri: /x}}\n",
+    "unknown component": "pipeline: p\nsteps:\n  a: {component: delta_tabel, config: {uri: /x}}\n",
+    "unknown configuration key": "pipeline: p\nsteps:\n  a: {component: delta_table, config: {url: /x}}\n",
+    "wrong type": "pipeline: p\nsteps:\n  a: {component: delta_table, config: {uri: /x, version: newest}}\n",
+    "out of range": "pipeline: p\nsteps:\n  a: {component: delta_table, config: {uri: /x, version: -1}}\n",
+    "key twice": "pipeline: p\n" + TABLE + "  a: {component: ingest}\n",
+    "undeclared parameter": "pipeline: p\nparams: {data: {}}\n" + TABLE.replace("/x", '"${dta}"'),
+    "bad schedule": "pipeline: p\nschedule: every night\n" + TABLE,
+    "input missing": "pipeline: p\nsteps:\n  a: {component: build_dataset, config: {text: t, labels: [l]}}\n",
+    "unknown input port": """pipeline: p
+steps:
+  a: {component: delta_table, config: {uri: /x}}
+  b: {component: build_dataset, inputs: {tabel: a.table}, config: {text: t, labels: [l]}}
+""",
+    "unknown output port": """pipeline: p
+steps:
+  a: {component: delta_table, config: {uri: /x}}
+  b: {component: build_dataset, inputs: {table: a.tabel}, config: {text: t, labels: [l]}}
+""",
+    "unknown step": """pipeline: p
+steps:
+  raw: {component: delta_table, config: {uri: /x}}
+  b: {component: build_dataset, inputs: {table: rwa.table}, config: {text: t, labels: [l]}}
+""",
+    "source without a port": """pipeline: p
+steps:
+  raw: {component: delta_table, config: {uri: /x}}
+  b: {component: build_dataset, inputs: {table: raw}, config: {text: t, labels: [l]}}
+""",
+    "wrong type of edge": """pipeline: p
+steps:
+  raw: {component: delta_table, config: {uri: /x}}
+  b: {component: fine_tune, inputs: {dataset: raw.table}, config: {base_model: m}}
+""",
+    "several edges into one port": """pipeline: p
+steps:
+  raw: {component: delta_table, config: {uri: /x}}
+  b: {component: build_dataset, inputs: {table: [raw.table, raw.table]}, config: {text: t, labels: [l]}}
+""",
+    "cycle": """pipeline: p
+steps:
+  raw: {component: delta_table, config: {uri: /x}}
+  d: {component: build_dataset, inputs: {table: raw.table}, config: {text: t, labels: [l]}}
+  one: {component: distill, inputs: {dataset: d.dataset, teacher: two.model}}
+  two: {component: distill, inputs: {dataset: d.dataset, teacher: one.model}}
+  after: {component: quantize, inputs: {dataset: d.dataset, model: two.model}}
+""",
+    "everything at once": """pipeline: p
+schedul: null
+steps:
+  raw: {component: delta_table, config: {uri: /x, vesion: 1}}
+  d: {component: build_dataset, inputs: {table: raw.table}, config: {text: t, labels: [l], split: {colum: s}}}
+  t: {component: fine_tune, inputs: {dataset: d.quarantine}, config: {base_model: m, epochs: 0}, retires: 3}
+""",
+}
+
+
+def problems_of(text: str) -> list[str]:
+    with pytest.raises(PipelineError) as caught:
+        parse_pipeline(text)
+    assert "\n" not in str(caught.value)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_every_problem_reads_as_the_golden_file_has_it() -> None:
+    shown = "".join(
+        f"# {name}\n" + "".join(f"{line}\n" for line in problems_of(text)) for name, text in CASES.items()
+    )
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text(shown)
+    assert shown == GOLDEN.read_text()
+
+
+def test_all_problems_of_one_text_are_listed_at_once() -> None:
+    problems = problems_of(CASES["everything at once"])
+    for place in ("schedul", "vesion", "colum", "epochs", "retires", "d.quarantine"):
+        assert any(place in problem for problem in problems), place
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "dags" / "pipelines").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_shipped_pipelines_are_valid(path: Path) -> None:
+    spec = load_pipeline(str(path))
+    assert spec.pipeline == path.stem
+    assert set(spec.order()) == set(spec.steps)
+
+
+def test_a_missing_file_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="must be readable") as caught:
+        load_pipeline(str(tmp_path / "none.yaml"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_huge_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "huge.yaml"
+    path.write_text("# " + "x" * 1_100_000)
+    with pytest.raises(PipelineError, match="at most"):
+        load_pipeline(str(path))
+
+
+def test_binary_and_deeply_nested_texts_are_refused_not_raised(tmp_path: Path) -> None:
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"\xff\xfe\x00pipeline")
+    with pytest.raises(PipelineError, match="UTF-8"):
+        load_pipeline(str(path))
+    problems_of("[" * 5000)
+    problems_of("!!python/object/apply:os.system [echo]")
+
+
+def test_damaged_texts_never_escape_as_another_error() -> None:
+    """Cut and mutate the shipped pipeline at random: the answer is a pipeline or a PipelineError."""
+    text = (ROOT / "dags" / "pipelines" / "reuters_nightly.yaml").read_text()
+    chance = random.Random(0)
+    refused = 0
+    for _ in range(300):
+        at = chance.randrange(len(text))
+        damaged = text[:at] + chance.choice(string.printable) + text[at + chance.randrange(1, 20) :]
+        try:
+            parse_pipeline(damaged)
+        except PipelineError:
+            refused += 1
+    assert refused > 100
+
+
+def test_the_digest_ignores_comments_and_order_but_not_content() -> None:
+    text = CASES["cycle"].replace("teacher: two.model", "teacher: t.model")
+    text += "  t: {component: fine_tune, inputs: {dataset: d.dataset}, config: {base_model: m}}\n"
+    spec = parse_pipeline(text)
+    reordered = yaml.safe_dump(yaml.safe_load("# a comment\n" + text), sort_keys=True)
+    assert parse_pipeline(reordered).digest == spec.digest
+    assert parse_pipeline(text.replace("base_model: m", "base_model: n")).digest != spec.digest
