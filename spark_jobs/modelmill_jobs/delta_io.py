@@ -1,0 +1,227 @@
+"""Reading and writing Delta tables in Spark jobs, alike on every engine.
+
+Read: the engine's own ``delta`` format where it has one; else the log by delta-rs and the data by Spark's Parquet
+reader. Written: Parquet files by Spark, staged in the table's directory, and one commit by delta-rs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from modelmill.artifacts import TableRef
+from modelmill.data.commits import DataFile, commit_files, committed_version
+from modelmill.data.tables import (
+    is_local,
+    not_writable,
+    open_table,
+    spark_schema_to_delta,
+    table_files,
+    table_location,
+)
+from modelmill.errors import TableError, TransientError
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+    from pyspark.sql import DataFrame, SparkSession
+
+GLOB_CHARACTERS = frozenset("*?[]{}\\")
+"""Spark's readers take every path as a pattern: a file named ``b[1].json`` would silently give no rows."""
+
+_MAX_PARTITIONS = 1000
+_PLAIN = re.compile(r"[\w/.:+=,@-]*", re.ASCII)
+
+
+def read_table(spark: SparkSession, ref: TableRef) -> DataFrame:
+    """Read a table at its version.
+
+    :param spark: the session.
+    :param ref: the table.
+    :return: its rows.
+    :raises TableError: see :func:`modelmill.data.tables.open_table`.
+    """
+    from pyspark.errors import AnalysisException
+
+    table = open_table(ref.uri, version=ref.version)
+    if not _PLAIN.fullmatch(ref.uri):
+        # Sail's delta reader looks for the percent-encoded name of such a directory.
+        return _read_files(spark, table, ref.uri)
+    reader = spark.read.format("delta").option("versionAsOf", str(ref.version))
+    try:
+        rows = reader.load(ref.uri)
+        rows.schema  # noqa: B018 (asks the engine whether it knows the format)
+    except AnalysisException as error:
+        if "DATA_SOURCE_NOT_FOUND" not in str(error):
+            raise
+        return _read_files(spark, table, ref.uri)
+    return rows
+
+
+def _read_files(spark: SparkSession, table: DeltaTable, place: str) -> DataFrame:
+    from pyspark.sql import functions as sql
+    from pyspark.sql.types import StructType
+
+    schema = StructType.fromJson(json.loads(table.schema().to_json()))
+    partitions = table.metadata().partition_columns
+    stored = StructType([field for field in schema.fields if field.name not in partitions])
+    groups: dict[tuple[str | None, ...], list[str]] = {}
+    for action in _rows(table):
+        values = tuple(action.get(f"partition.{name}") for name in partitions)
+        groups.setdefault(values, []).append(plain_path(f"{place}/{action['path']}"))
+    if not groups:
+        return spark.createDataFrame([], schema)
+    if len(groups) > _MAX_PARTITIONS:
+        raise TableError(
+            f"a table read without the engine's own delta format has at most {_MAX_PARTITIONS} partitions",
+            got=f"{len(groups)} in {place}",
+            remedy="read it on the embedded engine, or on a Spark with delta-spark",
+        )
+    parts = []
+    for values, paths in sorted(groups.items(), key=str):
+        part = spark.read.schema(stored).parquet(*paths)
+        for name, value in zip(partitions, values, strict=True):
+            part = part.withColumn(name, sql.lit(value).cast(schema[name].dataType))
+        parts.append(part.select(*schema.names))
+    return reduce(lambda one, other: one.unionByName(other), parts)
+
+
+def _rows(table: DeltaTable) -> list[dict[str, Any]]:
+    import pyarrow as pa
+
+    rows: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    return rows
+
+
+def plain_path(path: str) -> str:
+    """Return a path for Spark's readers, which would take some characters as a pattern.
+
+    :param path: absolute path or URI.
+    :return: the path, with a scheme: a cluster's default file system may be another one.
+    :raises TableError: if a reader would not take it as it stands.
+    """
+    found = sorted(GLOB_CHARACTERS & set(path)) + (["%"] if "%" in path else [])
+    if found:
+        raise TableError(
+            f"a file that Spark reads has none of {' '.join(sorted(GLOB_CHARACTERS))} % in its path",
+            got=path,
+            remedy="rename it",
+        )
+    return f"file://{path}" if is_local(path) else path
+
+
+def write_table(
+    rows: DataFrame,
+    uri: str,
+    *,
+    mode: Literal["append", "overwrite"],
+    transaction: str,
+    parts: Sequence[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> tuple[TableRef, int | None]:
+    """Write rows to a table, in one transaction that happens once.
+
+    :param rows: what to write.
+    :param uri: the table; made if there is none.
+    :param mode: whether the rows that the table has stay.
+    :param transaction: application transaction id (see :func:`modelmill.data.commits.commit_files`).
+    :param parts: further transaction ids that this commit settles.
+    :param metadata: what else the commit says of itself, JSON.
+    :return: the table at the version of that transaction, and the number of rows written; None if an earlier
+        attempt had written them.
+    """
+    place = table_location(uri)
+    before = committed_version(place, transaction)
+    if before is not None:
+        return TableRef(uri=place, version=before), None
+    schema = spark_schema_to_delta(rows.schema.json())
+    with _staged(rows, place) as files:
+        count = sum(file.rows for file in files)
+        version = commit_files(
+            place,
+            files,
+            schema=schema,
+            mode=mode,
+            transaction=transaction,
+            parts=parts,
+            metadata={"rows": count, **(metadata or {})},
+        )
+    return TableRef(uri=place, version=version), count
+
+
+@contextlib.contextmanager
+def _staged(rows: DataFrame, place: str) -> Iterator[list[DataFile]]:
+    """Write Parquet files into a new folder of the table, which goes away again if anything fails."""
+    _make_directory(place)
+    folder = f"part-{uuid.uuid4().hex}"
+    try:
+        rows.write.parquet(plain_path(f"{place}/{folder}"))
+        yield _data_files(place, folder)
+    except BaseException:
+        _remove(place, folder)
+        raise
+
+
+def _make_directory(place: str) -> None:
+    if not is_local(place):
+        return
+    try:
+        Path(place).mkdir(parents=True, exist_ok=True)
+        probe = Path(place) / f".probe-{uuid.uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise not_writable(place, error.strerror) from error
+
+
+def _data_files(place: str, folder: str) -> list[DataFile]:
+    import pyarrow.parquet as pq
+    from pyarrow.fs import FileSelector
+
+    files = table_files(place)
+    found = []
+    for info in files.get_file_info(FileSelector(folder, allow_not_found=True)):
+        if info.base_name.endswith(".parquet"):
+            rows = pq.ParquetFile(files.open_input_file(info.path)).metadata.num_rows
+            modified = int(info.mtime.timestamp() * 1000) if info.mtime else 0
+            found.append(DataFile(path=info.path, size=info.size, rows=rows, modified=modified))
+    return sorted(found, key=lambda file: file.path)
+
+
+def _remove(place: str, folder: str) -> None:
+    if is_local(place):
+        shutil.rmtree(Path(place) / folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            Path(place).rmdir()  # only if it is empty: this attempt made it
+    else:
+        with contextlib.suppress(OSError):
+            table_files(place).delete_dir(folder)
+
+
+def json_argument(text: str) -> Any:
+    """Parse an argument that is JSON (for ``argparse``).
+
+    :param text: the argument.
+    :return: its value.
+    """
+    return json.loads(text)
+
+
+def checked_rows(expected: int, written: int | None, *, what: str) -> None:
+    """Make sure that a pass wrote what another pass counted.
+
+    :param expected: rows counted.
+    :param written: rows written; None: by an earlier attempt.
+    :param what: the table, for the message.
+    :raises TransientError: if the numbers differ: the source changed under the job, or the engine lost rows.
+    """
+    if written is not None and written != expected:
+        raise TransientError(
+            f"{what}: the rows written must be the rows counted", got=f"{written:,} of {expected:,}"
+        )

@@ -1,0 +1,201 @@
+"""Committing staged Parquet files to a Delta table, exactly once.
+
+Every commit carries application transactions (Delta's ``txn`` action). A process that dies between the commit
+and its answer leaves a commit that nobody knows of; its successor finds the transaction and adds nothing. Two
+processes with the same transaction conflict, and the loser finds the winner's commit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from modelmill.data.tables import (
+    is_local,
+    not_writable,
+    open_table,
+    table_exists,
+    table_location,
+    transient,
+    write_check,
+)
+from modelmill.errors import TransientError
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable, Schema
+
+MAX_COMMIT_RETRIES = 200
+"""delta-rs gives up after 15 by default, which 16 concurrent writers exhaust."""
+
+_ATTEMPTS = 20
+_METADATA = "modelmill"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file in a table's directory that no commit knows yet."""
+
+    path: str
+    """Relative to the table's directory."""
+    size: int
+    """In bytes."""
+    rows: int
+    modified: int
+    """Time of the last change, in milliseconds since 1970."""
+
+
+def committed_version(uri: str, transaction: str) -> int | None:
+    """Return the version that a transaction was committed as.
+
+    :param uri: the table.
+    :param transaction: application transaction id.
+    :return: the version; the newest one if the log no longer says; None if it was never committed.
+    :raises TableError: see :func:`~modelmill.data.tables.open_table`.
+    """
+    if not table_exists(uri):
+        return None
+    table = open_table(uri)
+    return _version_of(table, transaction) if table.transaction_version(transaction) is not None else None
+
+
+def _version_of(table: DeltaTable, transaction: str) -> int:
+    for entry in table.history():
+        content = entry.get(_METADATA)
+        if isinstance(content, dict) and content.get("transaction") == transaction:
+            return int(entry["version"])
+    return table.version()
+
+
+def commit_files(
+    uri: str,
+    files: Sequence[DataFile],
+    *,
+    schema: Schema,
+    mode: Literal["append", "overwrite"],
+    transaction: str,
+    parts: Sequence[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Add files to a table, which is made if there is none, in one transaction that happens once.
+
+    :param uri: the table.
+    :param files: what to add; all below the table's directory.
+    :param schema: schema of the files; in mode ``overwrite`` the table takes it.
+    :param mode: whether the rows that the table has stay.
+    :param transaction: application transaction id. If it is in the table already, nothing is added.
+    :param parts: further transaction ids that this commit settles, such as one for each file loaded.
+    :param metadata: what else the commit says of itself, JSON.
+    :return: the version committed now, or by an earlier attempt.
+    :raises TableError: if the table cannot be written.
+    :raises TransientError: if another writer was always faster, or settled some of the parts: plan again.
+    """
+    place = table_location(uri)
+    _settle_on_disk(place, files)
+    last: Exception | None = None
+    for _ in range(_ATTEMPTS):
+        before = committed_version(place, transaction)
+        if before is not None:
+            return before
+        try:
+            _commit_once(place, files, schema, mode, transaction, parts, metadata or {})
+        except _retried() as error:
+            last = error
+            if not _is_conflict(error):
+                raise transient(error, place) from error
+            continue
+        version = committed_version(place, transaction)
+        if version is None:
+            raise TransientError("a commit must be in the log after it was made", got=place)
+        _sync_log(place)
+        return version
+    raise TransientError(f"another writer was faster {_ATTEMPTS} times ({last})", got=place)
+
+
+def _retried() -> tuple[type[Exception], ...]:
+    from deltalake.exceptions import DeltaError
+
+    return DeltaError, OSError
+
+
+def _is_conflict(error: Exception) -> bool:
+    from deltalake.exceptions import CommitFailedError
+
+    return isinstance(error, CommitFailedError) or "already exists" in str(error)
+
+
+def _commit_once(
+    place: str,
+    files: Sequence[DataFile],
+    schema: Schema,
+    mode: Literal["append", "overwrite"],
+    transaction: str,
+    parts: Sequence[str],
+    metadata: Mapping[str, Any],
+) -> None:
+    from deltalake import CommitProperties, Transaction
+    from deltalake.transaction import AddAction, create_table_with_add_actions
+
+    properties = CommitProperties(
+        app_transactions=[Transaction(name, 1) for name in (transaction, *parts)],
+        max_commit_retries=MAX_COMMIT_RETRIES,
+        custom_metadata={_METADATA: {"transaction": transaction, **metadata}},
+    )
+    actions = [
+        AddAction(
+            path=file.path,
+            size=file.size,
+            partition_values={},
+            modification_time=file.modified,
+            data_change=True,
+            stats=f'{{"numRecords": {file.rows}}}',
+        )
+        for file in files
+    ]
+    if not table_exists(place):
+        create_table_with_add_actions(place, schema, actions, mode="error", commit_properties=properties)
+        return
+    table = open_table(place)
+    write_check(table, place)
+    settled = [name for name in parts if table.transaction_version(name) is not None]
+    if settled:
+        raise TransientError(
+            "a file is loaded once; another writer has just loaded some of these",
+            got=f"{len(settled)} of {len(parts)}",
+            remedy="try again",
+        )
+    table.create_write_transaction(list(actions), mode, schema, commit_properties=properties)
+
+
+def _settle_on_disk(place: str, files: Sequence[DataFile]) -> None:
+    """Flush staged files: neither Spark nor delta-rs does, and a commit must not outlive its data."""
+    if is_local(place):
+        folders = {(Path(place) / file.path).parent for file in files}
+        for path in [*(Path(place) / file.path for file in files), *folders, *_existing(place)]:
+            _fsync(path, place)
+
+
+def _sync_log(place: str) -> None:
+    if is_local(place):
+        log = Path(place) / "_delta_log"
+        newest = max(log.glob("*.json"), default=None)
+        for path in (newest, log):
+            if path is not None:
+                _fsync(path, place)
+
+
+def _existing(place: str) -> list[Path]:
+    return [path for path in (Path(place), Path(place).parent) if path.is_dir()]
+
+
+def _fsync(path: Path, place: str) -> None:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise not_writable(place, error.strerror) from error

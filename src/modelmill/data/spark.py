@@ -1,0 +1,105 @@
+"""The Spark engine: a connection, not code.
+
+Jobs use DataFrames and SQL through Spark Connect only, so one job runs on the embedded engine (Sail: in this
+process, no Java), on a Spark Connect server, and as an application that ``spark-submit`` starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from modelmill.errors import ConfigError, TransientError
+from modelmill.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+JOBS_PACKAGE = "modelmill_jobs"
+
+
+@contextlib.contextmanager
+def session(settings: Settings | None = None) -> Iterator[SparkSession]:
+    """Open a Spark session, and end it.
+
+    :param settings: ``spark_remote`` names a Spark Connect server; without one, the session that
+        ``spark-submit`` prepared is used if there is one, else the embedded engine. None: from the environment.
+    :yields: the session; its time zone is UTC.
+    :raises ConfigError: if pyspark or the engine is not installed.
+    :raises TransientError: if the server does not answer.
+    """
+    settings = settings or Settings.from_environment()
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise _missing(error) from error
+    with contextlib.ExitStack() as stack:
+        if settings.spark_remote:
+            spark = _connect(settings.spark_remote)
+        elif os.environ.get("PYSPARK_GATEWAY_PORT") or os.environ.get("SPARK_REMOTE"):
+            spark = SparkSession.builder.getOrCreate()
+        else:
+            spark = _connect(stack.enter_context(_embedded()))
+        # The embedded server's stop waits for ever for a session that is still open: sessions end first.
+        stack.callback(spark.stop)
+        spark.conf.set("spark.sql.session.timeZone", "UTC")
+        yield spark
+
+
+@contextlib.contextmanager
+def _embedded() -> Iterator[str]:
+    os.environ.setdefault("RUST_LOG", "error")  # the engine's log would drown the task's
+    try:
+        from pysail.spark import SparkConnectServer
+    except ImportError as error:
+        raise _missing(error) from error
+    server = SparkConnectServer("127.0.0.1", 0)
+    server.start(background=True)
+    address = server.listening_address
+    if address is None:
+        raise TransientError("the embedded Spark engine must start", remedy="see its log above")
+    try:
+        yield f"sc://127.0.0.1:{address[1]}"
+    finally:
+        server.stop()
+
+
+def _connect(url: str) -> SparkSession:
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    if not url.startswith("sc://"):
+        raise ConfigError(
+            "MODELMILL_SPARK_REMOTE must be a Spark Connect URL", got=url, remedy="write sc://HOST:PORT"
+        )
+    try:
+        return SparkSession.builder.remote(url).create()
+    except (PySparkException, OSError) as error:
+        raise TransientError(
+            f"the Spark Connect server must answer ({' '.join(str(error).split())[:200]})",
+            got=url,
+            remedy="start it, or unset MODELMILL_SPARK_REMOTE for the embedded engine",
+        ) from error
+
+
+def _missing(error: ImportError) -> ConfigError:
+    return ConfigError(f"Spark steps need an extra ({error})", remedy="pip install 'modelmill[data]'")
+
+
+def run_job(name: str, argv: Sequence[str], *, settings: Settings | None = None) -> dict[str, Any]:
+    """Run one of the Spark jobs in this process.
+
+    :param name: module of the job in ``modelmill_jobs``.
+    :param argv: its arguments.
+    :param settings: which engine; None: from the environment.
+    :return: what the job says of its work, JSON.
+    :raises InputError: if the job refuses its input.
+    """
+    # By name: the library does not depend on the jobs that are built on it.
+    job = import_module(f"{JOBS_PACKAGE}.{name}")
+    with session(settings) as spark:
+        result: dict[str, Any] = job.main(list(argv), spark=spark)
+    return result
