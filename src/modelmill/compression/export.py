@@ -44,7 +44,7 @@ def export_onnx(model: Classifier, path: Path) -> None:
     mask[1, 9:] = 0
     free = {0: torch.export.Dim("batch", min=1, max=4096), 1: torch.export.Dim("tokens", min=1, max=8192)}
     before = model.config._attn_implementation  # noqa: SLF001
-    model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
+    model.encoder.set_attn_implementation("eager")
     for name in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -68,7 +68,7 @@ def export_onnx(model: Classifier, path: Path) -> None:
             remedy="take a base model of a BERT-like architecture",
         ) from error
     finally:
-        model.encoder.set_attn_implementation(before)  # type: ignore[operator]
+        model.encoder.set_attn_implementation(before)
 
 
 def check_parity(model: Classifier, path: Path, rows: Sequence[Ids]) -> float:

@@ -178,6 +178,18 @@ def load_scorer(folder: Path, *, threads: int | None = None) -> Scorer:
     return _FORMATS[info.format](folder, info, threads or usable_cores())
 
 
+def agreement(student: Scorer, teacher: Scorer, texts: Sequence[str]) -> float:
+    """Return the share of texts to which two models give the same answer.
+
+    :param student: one model.
+    :param teacher: the other.
+    :param texts: at least one text.
+    :return: from 0 to 1.
+    """
+    pairs = zip(student.predict(texts), teacher.predict(texts), strict=True)
+    return sum(first == second for first, second in pairs) / len(texts)
+
+
 def usable_cores() -> int:
     """Return the number of cores that this process may use, at most 16."""
     return max(1, min(len(os.sched_getaffinity(0)), _MAX_THREADS))

@@ -75,6 +75,24 @@ class Classifier(nn.Module):
         return logits
 
 
+def layer_list(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Find the encoder's transformer layers.
+
+    :param encoder: a transformers encoder.
+    :return: name of the list within the encoder, and the list.
+    :raises ModelError: if the architecture has no such list.
+    """
+    config: Any = encoder.config
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers:
+            return name, module
+    raise ModelError(
+        "an encoder must have one list of transformer layers",
+        got=config.model_type,
+        remedy="take a base model of a BERT-like architecture",
+    )
+
+
 def parameter_count(model: nn.Module) -> int:
     """Return the number of a model's weights."""
     return sum(parameter.numel() for parameter in model.parameters())

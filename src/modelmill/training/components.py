@@ -20,10 +20,17 @@ class TrainingConfig(Config):
     label: str | None = Field(None, description="Label column to learn; empty: the dataset's only one.")
     epochs: float = Field(2, gt=0, le=1000, description="Passes over the train split.")
     batch_size: int = Field(16, ge=1, description="Rows per optimizer step.")
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
+    head_learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of the linear head.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
-    max_tokens: int = Field(128, ge=8, le=8192, description="Tokens of a text that are read.")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="Dropout in training, in the encoder and before the head."
+    )
+    frozen_layers: int = Field(0, ge=0, description="Lowest layers that keep their weights.")
+    train_embeddings: bool = Field(
+        False, description="Also train the embeddings: slower, and rarely better with little data."
+    )
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
     checkpoint_seconds: float = Field(
         30, gt=0, description="Time between two checkpoints, in seconds: what a dead attempt can lose."
@@ -34,8 +41,10 @@ class FineTuneConfig(TrainingConfig):
     """Fine-tune a pretrained encoder on a dataset: the large model, the teacher."""
 
     base_model: str = Field(
-        description="Hugging Face id, or folder with config.json, tokenizer.json, safetensors."
+        description="Folder with config.json, tokenizer.json and model.safetensors, or Hugging Face id "
+        "(taken from the local cache; downloaded only with HF_HUB_OFFLINE=0)."
     )
+    max_tokens: int = Field(64, ge=8, le=8192, description="Tokens of a text that are read.")
 
 
 class FineTuneInputs(Inputs):
@@ -65,6 +74,9 @@ fine_tune = Component(
 class DistillConfig(TrainingConfig):
     """Distil a student with fewer layers out of a teacher: soft labels, and layers taken from the teacher."""
 
+    max_tokens: int | None = Field(
+        None, ge=8, le=8192, description="Tokens of a text that are read; empty: as the teacher."
+    )
     layers: int = Field(3, ge=1, description="Transformer layers of the student.")
     temperature: float = Field(2.0, gt=0, description="Softens the teacher's distribution.")
     soft_weight: float = Field(

@@ -1,0 +1,153 @@
+"""Fine-tuning: a pretrained encoder learns the labels of a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.pipeline.component import StepContext
+from modelmill.serving.bundle import BundleInfo
+from modelmill.serving.runtime import encode, load_tokenizer
+from modelmill.training.base_model import load_base_model
+from modelmill.training.classifier import Classifier, parameter_count, save_classifier
+from modelmill.training.components import FineTuneConfig
+from modelmill.training.examples import LabelledData, Rows, read_labelled
+from modelmill.training.loop import Encoded, Trained, train
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tokenizers import Tokenizer
+
+
+def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> ModelRef:
+    """Fine-tune a pretrained encoder.
+
+    :param config: how.
+    :param dataset: what to learn; its validation split chooses the epoch that is kept.
+    :param context: the step.
+    :return: the logged model, role ``teacher``.
+    :raises InputError: if the base model, the label or the rows cannot be used.
+    """
+    from modelmill.registry.models import log_model
+
+    base = load_base_model(config.base_model, max_tokens=config.max_tokens, dropout=config.dropout)
+    data = read_labelled(dataset, label=config.label)
+    context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
+    torch.manual_seed(config.seed)
+    model = Classifier(base.encoder, classes=len(data.classes), dropout=config.dropout)
+    tokenizer = load_tokenizer(base.tokenizer.parent, max_tokens=config.max_tokens)
+    context.log(describe(model, data))
+    trained = train(
+        model,
+        encode_rows(tokenizer, data.train),
+        validation=encode_rows(tokenizer, data.validation) if len(data.validation) else None,
+        loss=_cross_entropy,
+        config=config,
+        context=context,
+    )
+    folder = save(model, data, dataset, context, tokenizer=base.tokenizer, max_tokens=config.max_tokens)
+    log_course(trained, context)
+    return log_model(folder, role="teacher", dataset=dataset, context=context, metrics=kept_metrics(trained))
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor, _rows: Sequence[int]) -> torch.Tensor:
+    return functional.cross_entropy(logits, targets)
+
+
+def encode_rows(tokenizer: Tokenizer, rows: Rows) -> Encoded:
+    """Tokenise labelled rows.
+
+    :param tokenizer: see :func:`~modelmill.serving.runtime.load_tokenizer`.
+    :param rows: the rows.
+    :return: the same rows, ready for the model.
+    """
+    return Encoded(encode(tokenizer, rows.texts), rows.targets)
+
+
+def describe(model: Classifier, data: LabelledData) -> str:
+    """Return a line that says what learns what.
+
+    :param model: the model.
+    :param data: the rows.
+    :return: for the log.
+    """
+    return (
+        f"{data.label}: {len(data.classes)} classes, {len(data.train):,} train and {len(data.validation):,} "
+        f"validation rows; {model.config.model_type} with {model.config.num_hidden_layers} layers, "
+        f"{parameter_count(model):,} parameters, on the {'GPU' if torch.cuda.is_available() else 'CPU'}"
+    )
+
+
+def save(
+    model: Classifier,
+    data: LabelledData,
+    dataset: DatasetRef,
+    context: StepContext,
+    *,
+    tokenizer: Path,
+    max_tokens: int,
+) -> Path:
+    """Write the bundle of a trained model into the step's work directory.
+
+    :param model: the model, on the CPU.
+    :param data: what it learned.
+    :param dataset: where that came from.
+    :param context: the step.
+    :param tokenizer: ``tokenizer.json`` to copy.
+    :param max_tokens: tokens of a text that it reads.
+    :return: the bundle.
+    """
+    info = BundleInfo(
+        format="torch",
+        label=data.label,
+        classes=data.classes,
+        text=dataset.text,
+        max_tokens=max_tokens,
+        parameters=parameter_count(model),
+    )
+    folder = context.workdir / "bundle"
+    save_classifier(model, folder, tokenizer=tokenizer, info=info)
+    return folder
+
+
+def kept_metrics(trained: Trained) -> dict[str, float]:
+    """Return the metrics of the epoch that was kept; empty without validation rows.
+
+    :param trained: a finished training.
+    :return: values by name.
+    """
+    if trained.quality is None:
+        return {}
+    return {
+        "validation_accuracy": trained.quality.accuracy,
+        "validation_macro_f1": trained.quality.macro_f1,
+    }
+
+
+def log_course(trained: Trained, context: StepContext) -> None:
+    """Log the learning curve.
+
+    :param trained: a finished training.
+    :param context: the step.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*zip(*trained.curve, strict=True), color="tab:blue", label="training loss")
+    axes.set(xlabel="optimizer step", ylabel="training loss", title=f"{context.step}: learning curve")
+    axes.set_ylim(bottom=0)
+    handles = axes.get_lines()
+    if trained.epochs:
+        right = axes.twinx()
+        steps, accuracies, _ = zip(*trained.epochs, strict=True)
+        right.plot(steps, accuracies, "o--", color="tab:orange", label="validation accuracy")
+        right.set_ylabel("validation accuracy")
+        handles = [*handles, *right.get_lines()]
+    axes.legend(handles=handles, loc="center right")
+    context.run.log_figure(figure, "plots/learning_curve.png")

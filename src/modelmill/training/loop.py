@@ -1,0 +1,347 @@
+"""The training loop that fine-tuning and distillation share.
+
+AdamW with a linear warm-up and decay, batches grouped by length, gradient clipping, evaluation after each
+epoch, the best epoch kept. Everything that the next step depends on stands in the checkpoint, and the order
+of the rows follows from the seed and the epoch alone: a resumed training ends in the same bits as one that
+was never interrupted (on a CPU with the same number of threads).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from modelmill.errors import ModelError
+from modelmill.training.checkpoints import Checkpoint, CheckpointStore
+from modelmill.training.classifier import Classifier, Ids, collate, forward_sorted, layer_list
+from modelmill.training.components import TrainingConfig
+
+if TYPE_CHECKING:
+    from modelmill.pipeline.component import StepContext
+
+Loss = Callable[[torch.Tensor, torch.Tensor, Sequence[int]], torch.Tensor]
+"""From logits ``(batch, classes)``, targets ``(batch,)`` and the rows' positions to a scalar."""
+
+_MAX_GRADIENT_NORM = 1.0
+_POOL_BATCHES = 20
+"""Rows are sorted by length within pools of so many batches: little padding, and batches still vary."""
+_CURVE_POINTS = 200
+_LOG_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows that are ready for the model."""
+
+    rows: Sequence[Ids]
+    """Ids of each row, ``(tokens,)``."""
+    targets: npt.NDArray[np.int64]
+    """Class numbers, ``(rows,)``."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How a model does on some rows."""
+
+    accuracy: float
+    macro_f1: float
+
+
+@dataclass
+class Progress:
+    """What has happened so far: part of every checkpoint."""
+
+    step: int = 0
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    """Mean training loss by step."""
+    epochs: list[tuple[int, float, float]] = field(default_factory=list)
+    """Step, validation accuracy and validation macro-F1 after each epoch."""
+    best: int | None = None
+    """Position in ``epochs`` of the best one; None before the first one ends, or without validation rows."""
+    loss_sum: float = 0.0
+    loss_count: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training yields besides the weights."""
+
+    steps: int
+    curve: list[tuple[int, float]]
+    epochs: list[tuple[int, float, float]]
+    quality: Quality | None
+    """Of the epoch that was kept, on the validation split; None without validation rows."""
+
+
+def train(
+    model: Classifier,
+    data: Encoded,
+    *,
+    validation: Encoded | None,
+    loss: Loss,
+    config: TrainingConfig,
+    context: StepContext,
+) -> Trained:
+    """Train a model in place, resuming from the newest good checkpoint of an attempt that died.
+
+    :param model: the model; afterwards it has the weights of the best epoch, on the CPU, for evaluation.
+    :param data: train rows.
+    :param validation: validation rows; None: the last epoch is kept.
+    :param loss: what is minimised.
+    :param config: how to train.
+    :param context: the step.
+    :return: the course of the training.
+    :raises ModelError: if the loss is no longer finite.
+    """
+    return _Training(model, data, validation, loss, config, context).run()
+
+
+def batches(lengths: Sequence[int], *, size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Return one epoch's batches: every row once, rows of like length together, in random order.
+
+    :param lengths: tokens of each row.
+    :param size: rows per batch.
+    :param seed: of the training.
+    :param epoch: from 0; each epoch has another order.
+    :return: positions of the rows of each batch.
+    """
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths)).tolist()
+    found: list[list[int]] = []
+    for start in range(0, len(order), size * _POOL_BATCHES):
+        pool = sorted(order[start : start + size * _POOL_BATCHES], key=lambda row: lengths[row])
+        found += [pool[at : at + size] for at in range(0, len(pool), size)]
+    return [found[index] for index in random.permutation(len(found))]
+
+
+def rate(step: int, total: int, *, warmup: float) -> float:
+    """Return the factor on the learning rate: up linearly, then down linearly.
+
+    :param step: steps done.
+    :param total: steps in all.
+    :param warmup: share of the steps over which the rate rises.
+    :return: more than 0, at most 1.
+    """
+    share = (step + 1) / (total + 1)
+    return share / warmup if share < warmup else (1 - share) / (1 - warmup)
+
+
+def quality(model: Classifier, data: Encoded) -> Quality:
+    """Measure a model.
+
+    :param model: the model, in evaluation mode.
+    :param data: rows.
+    :return: accuracy, and the mean of the F1 scores of the classes that occur.
+    """
+    answers = np.zeros(len(data.rows), dtype=np.int64)
+    for indices, logits in forward_sorted(model, data.rows):
+        answers[indices] = logits.argmax(axis=1)
+    scores = []
+    for number in np.union1d(answers, data.targets):
+        hit = int(((answers == number) & (data.targets == number)).sum())
+        scores.append(2 * hit / int((answers == number).sum() + (data.targets == number).sum()))
+    return Quality(accuracy=float((answers == data.targets).mean()), macro_f1=float(np.mean(scores)))
+
+
+def parameter_groups(model: Classifier, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Freeze what the configuration leaves as it is, and group the rest.
+
+    :param model: the model.
+    :param config: how to train.
+    :return: AdamW's groups: weights with decay, biases and norms without, and the head at its own rate.
+    :raises ModelError: if more layers are to be frozen than there are.
+    """
+    _, layers = layer_list(model.encoder)
+    if config.frozen_layers > len(layers):
+        raise ModelError(
+            f"frozen_layers must not exceed the model's layers, {len(layers)}",
+            got=config.frozen_layers,
+            remedy=f"lower it to at most {len(layers)}",
+        )
+    if not config.train_embeddings:
+        embeddings = getattr(model.encoder, "embeddings", None) or model.encoder.get_input_embeddings()
+        embeddings.requires_grad_(False)
+    for layer in layers[: config.frozen_layers]:
+        layer.requires_grad_(False)
+    trained = [value for value in model.encoder.parameters() if value.requires_grad]
+    groups = [
+        {"params": [value for value in trained if value.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
+        {"params": list(model.head.parameters()), "weight_decay": 0.0, "lr": config.head_learning_rate},
+    ]
+    return [{"lr": config.learning_rate, **group} for group in groups if group["params"]]
+
+
+class _Training:
+    def __init__(
+        self,
+        model: Classifier,
+        data: Encoded,
+        validation: Encoded | None,
+        loss: Loss,
+        config: TrainingConfig,
+        context: StepContext,
+    ) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(self.device)
+        self.data, self.validation, self.loss = data, validation, loss
+        self.config, self.context = config, context
+        self.lengths = [len(row) for row in data.rows]
+        self.per_epoch = math.ceil(len(data.rows) / config.batch_size)
+        self.total = max(1, round(config.epochs * self.per_epoch))
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, config), fused=True)
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self.best: dict[str, torch.Tensor] = {}
+        self.progress = Progress()
+        self.store = CheckpointStore(context.workdir / "checkpoints")
+        self.saved_at = self.logged_at = time.monotonic()
+
+    def run(self) -> Trained:
+        resumed = self.store.newest()
+        if resumed:
+            self._restore(resumed)
+            self.context.log(f"resuming at step {resumed.step} of {self.total}")
+        plan: list[list[int]] = []
+        planned = -1
+        self.model.train()
+        while self.progress.step < self.total:
+            epoch, position = divmod(self.progress.step, self.per_epoch)
+            if epoch != planned:
+                plan, planned = self._plan(epoch), epoch
+            self._step(plan[position])
+            self._after_step()
+        self._keep_best()
+        kept = self.progress.epochs[self.progress.best] if self.progress.best is not None else None
+        self.model.cpu().eval()
+        return Trained(
+            steps=self.total,
+            curve=self.progress.curve,
+            epochs=self.progress.epochs,
+            quality=Quality(kept[1], kept[2]) if kept else None,
+        )
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        return batches(self.lengths, size=self.config.batch_size, seed=self.config.seed, epoch=epoch)
+
+    def _step(self, batch: Sequence[int]) -> None:
+        factor = rate(self.progress.step, self.total, warmup=self.config.warmup)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        ids, mask = collate([self.data.rows[row] for row in batch])
+        logits = self.model(ids.to(self.device), mask.to(self.device))  # (batch, classes)
+        targets = torch.from_numpy(self.data.targets[list(batch)]).to(self.device)  # (batch,)
+        loss = self.loss(logits, targets, batch)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise ModelError(
+                f"the training loss must stay finite; at step {self.progress.step + 1} it is {value}",
+                got=f"learning_rate={self.config.learning_rate}",
+                remedy="lower learning_rate and head_learning_rate, or raise warmup",
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.trainable.values(), _MAX_GRADIENT_NORM)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.step += 1
+        self.progress.loss_sum += value
+        self.progress.loss_count += 1
+
+    def _after_step(self) -> None:
+        progress, now = self.progress, time.monotonic()
+        last = progress.step == self.total
+        if last or progress.step % max(1, self.total // _CURVE_POINTS) == 0:
+            progress.curve.append((progress.step, progress.loss_sum / progress.loss_count))
+            progress.loss_sum, progress.loss_count = 0.0, 0
+        if progress.curve:
+            self.context.progress(progress.step, self.total, loss=progress.curve[-1][1])
+        if progress.curve and (last or now - self.logged_at >= _LOG_SECONDS):
+            self.logged_at = now
+            figures = {"train_loss": progress.curve[-1][1], "epoch": progress.step / self.per_epoch}
+            figures["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+            self.context.run.log_metrics(figures, step=progress.step)
+        ends_epoch = last or progress.step % self.per_epoch == 0
+        if ends_epoch:
+            self._evaluate()
+        if ends_epoch or now - self.saved_at >= self.config.checkpoint_seconds:
+            self._save()
+            self.saved_at = time.monotonic()
+
+    def _evaluate(self) -> None:
+        if self.validation is None:
+            return
+        self.model.eval()
+        found = quality(self.model, self.validation)
+        self.model.train()
+        progress = self.progress
+        progress.epochs.append((progress.step, found.accuracy, found.macro_f1))
+        # Of equals the later one: it has seen more.
+        if progress.best is None or found.accuracy >= progress.epochs[progress.best][1]:
+            progress.best = len(progress.epochs) - 1
+            self.best = {name: value.detach().cpu().clone() for name, value in self.trainable.items()}
+        self.context.run.log_metrics(
+            {"validation_accuracy": found.accuracy, "validation_macro_f1": found.macro_f1}, step=progress.step
+        )
+        self.context.log(
+            f"epoch {progress.step / self.per_epoch:.3g} of {self.config.epochs:g}: validation accuracy "
+            f"{found.accuracy:.2%}, macro-F1 {found.macro_f1:.2%}"
+        )
+
+    def _keep_best(self) -> None:
+        with torch.no_grad():
+            for name, value in self.best.items():
+                self.trainable[name].copy_(value)
+
+    def _save(self) -> None:
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state()
+        self.store.save(
+            self.progress.step,
+            state=asdict(self.progress),
+            tensors={
+                "model": self.trainable,
+                "optimizer": _optimizer_tensors(self.optimizer),
+                "random": random,
+                "best": self.best,
+            },
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        with torch.no_grad():
+            for name, value in checkpoint.tensors["model"].items():
+                self.trainable[name].copy_(value)
+        _load_optimizer(self.optimizer, checkpoint.tensors["optimizer"])
+        state: dict[str, Any] = dict(checkpoint.state)
+        state["curve"] = [(int(step), float(loss)) for step, loss in state["curve"]]
+        state["epochs"] = [
+            (int(step), float(first), float(second)) for step, first, second in state["epochs"]
+        ]
+        self.progress = Progress(**state)
+        self.best = dict(checkpoint.tensors.get("best", {}))
+        random = checkpoint.tensors["random"]
+        torch.set_rng_state(random["cpu"])
+        if "cuda" in random and self.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"])
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    state: Mapping[int, Mapping[str, torch.Tensor]] = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    # The groups (rates, decay) follow from the configuration and are set anew at each step.
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
