@@ -1,7 +1,7 @@
 """Reading and writing Delta tables in Spark jobs, alike on every engine.
 
-Read: the engine's own ``delta`` format where it has one; else the log by delta-rs and the data by Spark's Parquet
-reader. Written: Parquet files by Spark, staged in the table's directory, and one commit by delta-rs.
+Read: the engine's own ``delta`` format where it has one; else the log by delta-rs and the data by Spark's
+Parquet reader. Written: Parquet files by Spark, staged in the table's directory, and one commit by delta-rs.
 """
 
 from __future__ import annotations
@@ -158,19 +158,21 @@ def write_table(
 @contextlib.contextmanager
 def _staged(rows: DataFrame, place: str) -> Iterator[list[DataFile]]:
     """Write Parquet files into a new folder of the table, which goes away again if anything fails."""
-    _make_directory(place)
+    made = _make_directory(place)
     folder = f"part-{uuid.uuid4().hex}"
     try:
         rows.write.parquet(plain_path(f"{place}/{folder}"))
         yield _data_files(place, folder)
     except BaseException:
-        _remove(place, folder)
+        _remove(place, folder, made=made)
         raise
 
 
-def _make_directory(place: str) -> None:
+def _make_directory(place: str) -> bool:
+    """Make the table's directory, make sure that it is writable, and return whether it is new."""
     if not is_local(place):
-        return
+        return False
+    new = not Path(place).exists()
     try:
         Path(place).mkdir(parents=True, exist_ok=True)
         probe = Path(place) / f".probe-{uuid.uuid4().hex}"
@@ -178,6 +180,7 @@ def _make_directory(place: str) -> None:
         probe.unlink()
     except OSError as error:
         raise not_writable(place, error.strerror) from error
+    return new
 
 
 def _data_files(place: str, folder: str) -> list[DataFile]:
@@ -194,11 +197,12 @@ def _data_files(place: str, folder: str) -> list[DataFile]:
     return sorted(found, key=lambda file: file.path)
 
 
-def _remove(place: str, folder: str) -> None:
+def _remove(place: str, folder: str, *, made: bool) -> None:
     if is_local(place):
         shutil.rmtree(Path(place) / folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            Path(place).rmdir()  # only if it is empty: this attempt made it
+        if made:
+            with contextlib.suppress(OSError):
+                Path(place).rmdir()  # unless another writer has put something there
     else:
         with contextlib.suppress(OSError):
             table_files(place).delete_dir(folder)

@@ -1,0 +1,190 @@
+"""Load JSON, CSV or Parquet files into a Delta table, each file exactly once.
+
+As an application: ``python -m modelmill_jobs.ingest --source '/landing/*.jsonl' --to /tables/news``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from modelmill.artifacts import TableRef
+from modelmill.data.ingest import SourceFile, list_files
+from modelmill.data.tables import open_table, resolve_table, table_exists, table_location
+from modelmill.errors import ConfigError, TableError
+from modelmill_jobs.delta_io import json_argument, plain_path, write_table
+from modelmill_jobs.sessions import as_application, job_session, one_line
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+# Sail looks at the first 1,000 records by default, then drops what comes later: columns, digits.
+_EVERY_RECORD = {"schema_infer_max_records": "1000000000000"}
+_DEFAULTS: Mapping[str, Mapping[str, str]] = {
+    "json": {"mode": "FAILFAST", **_EVERY_RECORD},
+    "csv": {"mode": "FAILFAST", "header": "true", **_EVERY_RECORD},
+    "parquet": {"mergeSchema": "true"},
+}
+"""A malformed line is an error, not a row of nulls; a column of any file is a column of all."""
+
+_SAFE_CASTS = {
+    ("bigint", "double"),
+    ("bigint", "string"),
+    ("boolean", "string"),
+    ("double", "string"),
+    ("int", "bigint"),
+    ("int", "double"),
+    ("float", "double"),
+}
+"""What another night's files may be inferred as without anything being lost: from, to."""
+
+
+def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None) -> dict[str, Any]:
+    """Run the job.
+
+    :param argv: arguments; None: the process's own.
+    :param spark: session to use; None: see :func:`modelmill.data.spark.session`.
+    :return: ``table``, and the numbers of ``files_found``, ``files`` loaded and ``rows`` loaded.
+    :raises TableError: if there is nothing to load and no table, or files and table do not go together.
+    """
+    parser = argparse.ArgumentParser(description="Load files into a Delta table, each exactly once.")
+    parser.add_argument("--source", required=True, help="path or glob of the files")
+    parser.add_argument("--to", required=True, help="the Delta table")
+    parser.add_argument("--format", choices=sorted(_DEFAULTS), default="json")
+    parser.add_argument("--options", type=json_argument, default={}, help="options of Spark's reader, JSON")
+    parser.add_argument(
+        "--select", type=json_argument, default={}, help="column name to SQL expression, JSON"
+    )
+    parser.add_argument("--where", help="SQL condition that a row must meet")
+    job = parser.parse_args(argv)
+    place = table_location(job.to)
+    found = list_files(job.source)
+    new = _not_loaded(found, place)
+    if not new:
+        if not found and not table_exists(place):
+            raise TableError(
+                "there must be files to load, or a table already",
+                got=job.source,
+                remedy="check the path and the glob",
+            )
+        table = resolve_table(place)
+        return {"table": table.model_dump(mode="json"), "files_found": len(found), "files": 0, "rows": 0}
+    with job_session(spark) as session:
+        rows = _columns(_read(session, new, job), job)
+        rows = _fitted(rows, place, fill_missing=job.format == "json")
+        transactions = [file.transaction for file in new]
+        whole = hashlib.sha256("\n".join(transactions).encode()).hexdigest()
+        with one_line("the files must be readable as what they are said to be", got=job.source):
+            _, count = write_table(
+                rows,
+                place,
+                mode="append",
+                transaction=f"modelmill-load-{whole}",
+                parts=transactions,
+                metadata={"operation": "ingest", "source": job.source, "files": len(new)},
+            )
+    newest: TableRef = resolve_table(place)
+    return {
+        "table": newest.model_dump(mode="json"),
+        "files_found": len(found),
+        "files": len(new),
+        "rows": count or 0,
+    }
+
+
+def _not_loaded(found: Sequence[SourceFile], place: str) -> list[SourceFile]:
+    if not table_exists(place):
+        return list(found)
+    table = open_table(place)
+    return [file for file in found if table.transaction_version(file.transaction) is None]
+
+
+def _read(spark: SparkSession, files: Sequence[SourceFile], job: argparse.Namespace) -> DataFrame:
+    options = {**_DEFAULTS[job.format], **job.options}
+    paths = [[plain_path(file.path) for file in group] for group in _alike(files, job.format, options)]
+    with one_line("the files must be readable as what they are said to be", got=job.source):
+        parts = [spark.read.format(job.format).options(**options).load(group) for group in paths]
+        names = [sorted(part.columns) for part in parts]
+    if not names[0]:
+        raise TableError("the files must have rows", got=job.source, remedy="check the format")
+    if any(other != names[0] for other in names):
+        raise TableError(
+            f"files that are loaded together must have the same columns ({job.source})",
+            got=" and ".join(sorted({", ".join(group) for group in names})[:2]),
+            remedy="load them by separate globs",
+        )
+    return reduce(lambda one, other: one.unionByName(other), parts)
+
+
+def _alike(files: Sequence[SourceFile], format_: str, options: Mapping[str, str]) -> list[list[SourceFile]]:
+    """Group the files that one reader may read: CSV readers go by position, whatever a file's header says."""
+    if format_ != "csv" or options["header"].lower() != "true":
+        return [list(files)]
+    import fsspec
+
+    groups: dict[bytes, list[SourceFile]] = {}
+    for file in files:
+        with fsspec.open(file.path, "rb", compression="infer") as content:
+            groups.setdefault(content.readline().strip(), []).append(file)
+    return list(groups.values())
+
+
+def _columns(rows: DataFrame, job: argparse.Namespace) -> DataFrame:
+    from pyspark.sql import functions as sql
+
+    known = ", ".join(rows.columns)
+    with one_line(f"select and where must be SQL over the files' columns ({known})", kind=ConfigError):
+        if job.where:
+            kind = rows.select(sql.expr(job.where).alias("x")).schema["x"].dataType.simpleString()
+            if kind != "boolean":
+                raise ConfigError("where must be a condition", got=job.where, remedy=f"it yields {kind}")
+            rows = rows.where(job.where)
+        if job.select:
+            rows = rows.select(*(sql.expr(text).alias(name) for name, text in job.select.items()))
+        rows.schema  # noqa: B018 (makes the engine check the expressions)
+    return rows
+
+
+def _fitted(rows: DataFrame, place: str, *, fill_missing: bool) -> DataFrame:
+    """Give the rows the table's columns, or say why they do not fit."""
+    types = {field.name: field.dataType.simpleString() for field in rows.schema.fields}
+    if not table_exists(place):
+        # A column that is null in every row has no type of its own.
+        return rows.selectExpr(*(_cast(name, "string" if t == "void" else t) for name, t in types.items()))
+    wanted = {field.name: _spark_type(field.type) for field in open_table(place).schema().fields}
+    wrong = [f"{name} is not in the table" for name in types if name not in wanted]
+    expressions = []
+    for name, type_ in wanted.items():
+        have = types.get(name, "void" if fill_missing else None)
+        if have is None:
+            wrong.append(f"{name} is not in the files")
+        elif have not in (type_, "void") and (have, type_) not in _SAFE_CASTS:
+            wrong.append(f"{name} is {type_} in the table and {have} in the files")
+        expressions.append(_cast(name, type_, null=name not in types))
+    if wrong:
+        raise TableError(
+            f"the files must have the columns of the table ({place})",
+            got="; ".join(wrong),
+            remedy="map them with select, or load them into another table",
+        )
+    return rows.selectExpr(*expressions)
+
+
+def _cast(name: str, type_: str, *, null: bool = False) -> str:
+    quoted = f"`{name.replace('`', '``')}`"
+    return f"cast({'null' if null else quoted} as {type_}) as {quoted}"
+
+
+def _spark_type(type_: Any) -> str:
+    from pyspark.sql.types import StructType
+
+    field = f'{{"name":"x","type":{type_.to_json()},"nullable":true,"metadata":{{}}}}'
+    schema = StructType.fromJson(json_argument(f'{{"type":"struct","fields":[{field}]}}'))
+    return str(schema.fields[0].dataType.simpleString())
+
+
+if __name__ == "__main__":
+    as_application(main)

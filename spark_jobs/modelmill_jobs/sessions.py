@@ -1,0 +1,81 @@
+"""What every job does at its borders: its session, its errors, its answer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from modelmill.data.spark import session
+from modelmill.errors import InputError, ModelmillError, TableError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@contextlib.contextmanager
+def job_session(spark: SparkSession | None) -> Iterator[SparkSession]:
+    """Use the caller's session, or open one and end it.
+
+    :param spark: the caller's, or None.
+    :yields: the session.
+    """
+    if spark is not None:
+        yield spark
+        return
+    with session() as own:
+        yield own
+
+
+@contextlib.contextmanager
+def one_line(rule: str, *, got: object = None, kind: type[InputError] = TableError) -> Iterator[None]:
+    """Turn what an engine says of wrong input into an error of one line that no retry mends.
+
+    :param rule: what has to hold.
+    :param got: the value that breaks it.
+    :param kind: class of the error.
+    :yields: nothing.
+    :raises InputError: of that class, for every error of the engine that speaks of the input.
+    """
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except PySparkException as error:
+        text = " ".join(str(error).split())
+        if not _speaks_of_input(error, text):
+            raise
+        raise kind(f"{rule}: {text[:300]}", got=got, remedy="mend the input or the configuration") from error
+
+
+_INPUT_ERRORS = frozenset(
+    {
+        "AnalysisException",
+        "ArithmeticException",
+        "IllegalArgumentException",
+        "NumberFormatException",
+        "ParseException",
+        "SparkRuntimeException",
+        "UnsupportedOperationException",
+    }
+)
+
+
+def _speaks_of_input(error: Exception, text: str) -> bool:
+    named = {kind.__name__ for kind in type(error).__mro__} & _INPUT_ERRORS
+    return bool(named) or "MALFORMED_RECORD" in text or "FAILED_READ_FILE" in text
+
+
+def as_application(main: Callable[[], dict[str, Any]]) -> None:
+    """Run a job as a process of its own: its answer goes to standard output, as one line of JSON.
+
+    :param main: the job.
+    """
+    try:
+        answer = main()
+    except ModelmillError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(error.exit_status)
+    sys.stdout.write(json.dumps(answer) + "\n")
