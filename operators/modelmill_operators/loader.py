@@ -1,0 +1,294 @@
+"""Pipeline files to DAGs. The same files always give the same DAGs: a re-parse never makes a new DAG version.
+
+A DAG file needs two lines::
+
+    from modelmill_operators.loader import load_pipelines
+
+    globals().update(load_pipelines("/opt/pipelines"))  # Airflow reads this file for its DAGs
+
+A file that breaks a rule does not hide the others. It becomes a DAG with the tag ``invalid``, unscheduled,
+whose documentation lists every problem and whose only task fails with them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+import yaml
+from airflow.sdk import DAG, Asset, Param
+from airflow.sdk.configuration import conf
+from pydantic import ValidationError
+
+from modelmill.errors import ConfigError, InputError, PipelineError, Problem
+from modelmill.pipeline.catalogue import component_named
+from modelmill.pipeline.component import Assets, Config
+from modelmill.pipeline.spec import NAME_PATTERN, ParamValue, PipelineSpec, substitute
+from modelmill.pipeline.validation import load_pipeline
+from modelmill_operators.operators import OPERATORS, InvalidPipelineOperator, StepOperator
+
+SUFFIXES = (".yaml", ".yml", ".json")
+START_DATE = datetime(2026, 1, 1, tzinfo=UTC)
+"""Any fixed day in the past: with ``catchup`` off it decides nothing."""
+INVALID_TAG = "invalid"
+
+
+def load_pipelines(folder: str | Path) -> dict[str, DAG]:
+    """Return a DAG for each pipeline file below a folder.
+
+    Of two files with the same pipeline name, the one whose file name is the pipeline's name keeps it, else
+    the first; the other one is reported as invalid.
+
+    :param folder: local folder or fsspec URL.
+    :return: DAGs by id, in the order of the ids.
+    :raises ConfigError: if there is no such folder.
+    """
+    sources = list(_sources(str(folder)))
+    valid: dict[str, _Source] = {}
+    invalid: list[_Source] = [source for source in sources if source.spec is None]
+    named = [source for source in sources if source.spec]
+    for source in sorted(named, key=lambda source: (source.stem != source.name, source.path)):
+        first = valid.setdefault(source.name, source)
+        if first is not source:
+            invalid.append(
+                source.refused(f"a pipeline's name is unique; got {source.name!r}; see {first.path}")
+            )
+    dags: dict[str, DAG] = {}
+    for source in valid.values():
+        try:
+            dags[source.name] = build_dag(source.spec) if source.spec else invalid_dag(source.name, source)
+        except (InputError, ValueError) as error:
+            invalid.append(source.refused(str(error)))
+    for source in sorted(invalid, key=lambda source: source.path):
+        dag_id = _free(source.name, source.stem, dags)
+        dags[dag_id] = invalid_dag(dag_id, source)
+    return {dag_id: dags[dag_id] for dag_id in sorted(dags)}
+
+
+def build_dag(spec: PipelineSpec) -> DAG:
+    """Return the DAG of a pipeline.
+
+    :param spec: a valid pipeline.
+    :return: the DAG.
+    :raises ValueError: if Airflow does not take its schedule.
+    """
+    defaults = spec.param_values()
+    with DAG(
+        dag_id=spec.pipeline,
+        description=_summary(spec.description),
+        schedule=_schedule(spec),
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        tags=sorted({"modelmill", *spec.tags}),
+        params={name: _param(defaults[name], param.description) for name, param in spec.params.items()},
+        default_args=_default_args(),
+        doc_md=_document(spec),
+    ) as dag:
+        configs = {name: _config(spec, name, defaults) for name in spec.steps}
+        tasks: dict[str, StepOperator] = {}
+        for name in spec.order():
+            tasks[name] = _task(spec, name, tasks, configs)
+    return dag
+
+
+def _task(
+    spec: PipelineSpec, name: str, tasks: Mapping[str, StepOperator], configs: Mapping[str, Config | None]
+) -> StepOperator:
+    step = spec.steps[name]
+
+    def follow(source: str) -> Any:
+        origin, _, port = source.partition(".")
+        return tasks[origin].output[port]  # type: ignore[index]
+
+    assets = _assets(spec, name, configs)
+    return OPERATORS.get(step.component, StepOperator)(
+        task_id=name,
+        component=step.component,
+        inputs={
+            port: follow(sources) if isinstance(sources, str) else [follow(source) for source in sources]
+            for port, sources in step.inputs.items()
+        },
+        config=step.config,
+        pipeline=spec.pipeline,
+        pipeline_digest=spec.digest,
+        inlets=_as_assets(assets.inlets),
+        outlets=_as_assets(assets.outlets),
+        doc_md=f"{component_named(step.component).help}\n\n{_fenced(step.config)}",
+        **({} if step.retries is None else {"retries": step.retries}),
+    )
+
+
+def _default_args() -> dict[str, Any]:
+    return {
+        "owner": "modelmill",
+        "retries": conf.getint("modelmill", "retries", fallback=2),
+        "retry_delay": timedelta(seconds=conf.getfloat("modelmill", "retry_delay", fallback=10.0)),
+    }
+
+
+def _schedule(spec: PipelineSpec) -> str | list[Asset] | None:
+    if spec.schedule is None or isinstance(spec.schedule, str):
+        return spec.schedule
+    return [_asset(uri) for uri in spec.schedule.assets]
+
+
+_JSON_TYPES: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
+
+
+def _param(default: ParamValue, description: str) -> Param:
+    if default is None:
+        # Nobody has a value yet: the trigger form gets a field that may stay empty.
+        return Param(None, description=description, type=["null", "string", "number", "boolean"])
+    return Param(default, description=description, type=_JSON_TYPES[type(default)])
+
+
+def _config(spec: PipelineSpec, name: str, params: Mapping[str, ParamValue]) -> Config | None:
+    """Return a step's configuration with the parameters' defaults; None where one has no value yet."""
+    step = spec.steps[name]
+    try:
+        config: Config = component_named(step.component).config.model_validate(
+            substitute(step.config, params)
+        )
+    except (ConfigError, ValidationError):
+        return None
+    return config
+
+
+def _assets(spec: PipelineSpec, name: str, configs: Mapping[str, Config | None]) -> Assets:
+    step, config = spec.steps[name], configs[name]
+    component = component_named(step.component)
+    if component.assets is None or config is None:
+        return Assets()
+    upstream: dict[str, Config] = {}
+    for port, sources in step.inputs.items():
+        behind = configs[sources.partition(".")[0]] if isinstance(sources, str) else None
+        if behind is not None:
+            upstream[port] = behind
+    return component.assets(config, upstream)
+
+
+def _as_assets(uris: Iterable[str]) -> list[Asset]:
+    return [_asset(uri) for uri in uris if _names_a_place(uri)]
+
+
+def _names_a_place(uri: str) -> bool:
+    """Return whether the URI means the same everywhere, which a relative path does not."""
+    return Path(uri).is_absolute() or bool(urlsplit(uri).scheme)
+
+
+def _asset(uri: str) -> Asset:
+    """Return the asset of a URI or a local path; its name is the URI as Airflow normalises it."""
+    uri = Path(uri).as_uri() if Path(uri).is_absolute() else uri
+    normalised = Asset(uri=uri).uri
+    return Asset(name=normalised, uri=normalised)
+
+
+def _summary(description: str) -> str | None:
+    return description.strip().partition("\n")[0] or None
+
+
+def _document(spec: PipelineSpec) -> str:
+    # The digest makes a new DAG version of every change, also of one that Airflow does not serialise.
+    document = spec.model_dump(mode="json", exclude_defaults=True)
+    return f"{spec.description.strip()}\n\n{_fenced(document)}\n\nDigest `{spec.digest}`\n"
+
+
+def _fenced(document: Mapping[str, Any]) -> str:
+    text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100)
+    return f"````yaml\n{text}````" if document else ""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A pipeline file that has been read."""
+
+    path: str
+    """Relative to the folder: absolute paths differ between hosts and checkouts."""
+    spec: PipelineSpec | None
+    problems: tuple[str, ...] = ()
+    wanted: str = ""
+    """Name that an invalid file asks for, if it asks for a possible one."""
+
+    @property
+    def stem(self) -> str:
+        return re.sub(r"[^A-Za-z0-9_.-]", "_", PurePosixPath(self.path).stem)
+
+    @property
+    def name(self) -> str:
+        return self.spec.pipeline if self.spec else self.wanted or self.stem
+
+    def refused(self, problem: str) -> _Source:
+        return _Source(self.path, None, (f"pipeline: {problem}",), self.name)
+
+
+def _sources(folder: str) -> Iterator[_Source]:
+    filesystem, root = fsspec.core.url_to_fs(folder)
+    filesystem.invalidate_cache()
+    if not filesystem.isdir(root):
+        raise ConfigError(
+            "the folder with the pipelines must exist",
+            got=folder,
+            remedy="make it, or set MODELMILL_PIPELINES",
+        )
+    root = root.rstrip("/")
+    for path in sorted(filesystem.find(root)):
+        relative = path.removeprefix(root).lstrip("/")
+        hidden = any(part.startswith(".") for part in relative.split("/"))
+        if path.endswith(SUFFIXES) and not hidden:
+            yield _source(filesystem.unstrip_protocol(path), relative)
+
+
+def _source(url: str, relative: str) -> _Source:
+    try:
+        return _Source(relative, load_pipeline(url))
+    except PipelineError as error:
+        return _Source(relative, None, tuple(_with_line(item) for item in error.problems), _wanted_name(url))
+
+
+def _with_line(problem: Problem) -> str:
+    where = f"line {problem.line}, column {problem.column}: " if problem.line else ""
+    return f"{where}{problem.path}: {problem.message}" if problem.path else f"{where}{problem.message}"
+
+
+def _wanted_name(url: str) -> str:
+    """Return the name under ``pipeline`` of a file that is invalid for whatever reason, or nothing."""
+    try:
+        with fsspec.open(url, "rb") as file:
+            name = yaml.safe_load(file.read(1_000_000))["pipeline"]
+    except Exception:  # what exactly is wrong with the file has been reported already
+        return ""
+    return name if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name) else ""
+
+
+def _free(name: str, stem: str, taken: Mapping[str, DAG]) -> str:
+    candidates = [name, stem, *(f"{stem}_{number}" for number in range(2, len(taken) + 3))]
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
+def invalid_dag(dag_id: str, source: _Source) -> DAG:
+    """Return the DAG that stands for an invalid file.
+
+    :param dag_id: its id.
+    :param source: the file.
+    :return: the DAG: one task, which fails with every problem of the file.
+    """
+    lines = "\n".join(f"- {problem}" for problem in source.problems)
+    with DAG(
+        dag_id=dag_id,
+        description=f"{source.path} is no valid pipeline",
+        schedule=None,
+        start_date=START_DATE,
+        catchup=False,
+        tags=sorted({"modelmill", INVALID_TAG}),
+        doc_md=f"`{source.path}` is no valid pipeline:\n\n{lines}\n",
+    ) as dag:
+        problems = tuple(f"{source.path}: {problem}" for problem in source.problems)
+        InvalidPipelineOperator(task_id="problems", problems=problems, retries=0, doc_md=f"{lines}\n")
+    return dag

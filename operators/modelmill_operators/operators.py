@@ -1,0 +1,233 @@
+"""One thin operator for each component: a step request, a process, its references as XComs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, BaseOperatorLink
+from airflow.sdk.exceptions import AirflowFailException
+from pydantic import ValidationError
+
+from modelmill.errors import ConfigError, InputError
+from modelmill.pipeline.component import Config
+from modelmill.pipeline.process import StepProcess
+from modelmill.pipeline.request import StepRequest, StepResult
+from modelmill.pipeline.spec import ParamValue, placeholders
+from modelmill.settings import Settings, environment_params
+from modelmill_operators.links import XCOM_STEP, MlflowRunLink, RegisteredModelLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class StepOperator(BaseOperator):
+    """Run one step of a pipeline in a process group of its own.
+
+    The outputs are XComs: one for each output port (``task.output["model"]``), all of them together as the
+    return value (port to reference), and ``modelmill_step`` with the step key and the MLflow run. An error
+    that a retry cannot mend fails the task without retries.
+
+    :param inputs: references by input port: ``other_task.output["port"]``, a reference, or a list of either.
+    :param config: the component's configuration. Never rendered by Jinja; ``${name}`` stands for the value of
+        the DAG parameter ``name``.
+    :param component: name of the component; operators of modelmill's own components know theirs.
+    :param pipeline: name under which runs are tracked; None: the DAG's id.
+    :param pipeline_digest: digest of the pipeline document, for lineage; empty where there is none.
+    """
+
+    template_fields = ("inputs",)
+    operator_extra_links: Collection[BaseOperatorLink] = (MlflowRunLink(),)
+
+    component: str = ""
+    _process: StepProcess | None = None
+
+    def __init__(
+        self,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        config: Config | Mapping[str, Any] | None = None,
+        component: str | None = None,
+        pipeline: str | None = None,
+        pipeline_digest: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.inputs = inputs
+        self.config = config
+        self.component = component or self.component
+        self.pipeline = pipeline
+        self.pipeline_digest = pipeline_digest
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the step to its end.
+
+        :param context: Airflow's.
+        :return: references, as JSON objects, by output port.
+        :raises AirflowFailException: if a retry cannot help.
+        """
+        try:
+            request = self._request(context)
+            self._process = StepProcess(request, python=Settings.from_environment().python)
+            result = self._process.run(self.log.info)
+        except InputError as error:
+            raise AirflowFailException(str(error)) from error
+        context["ti"].xcom_push(key=XCOM_STEP, value=result.model_dump(mode="json", exclude={"outputs"}))
+        return _outputs(result)
+
+    def on_kill(self) -> None:
+        """End the step's whole process group."""
+        if self._process:
+            self._process.stop()
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """Resolve the XComs in a value and leave its texts alone: they are data, never Jinja.
+
+        :param content: the value of a template field, or a part of it.
+        :param args: as Airflow hands them.
+        :param kwargs: as Airflow hands them.
+        :return: the value with its XComs resolved.
+        """
+        return content if isinstance(content, str) else super().render_template(content, *args, **kwargs)
+
+    def _request(self, context: Context) -> StepRequest:
+        instance = context["ti"]
+        config = self.config.model_dump(mode="json") if isinstance(self.config, Config) else self.config
+        try:
+            return StepRequest(
+                pipeline=self.pipeline or instance.dag_id,
+                pipeline_digest=self.pipeline_digest,
+                step=instance.task_id,
+                component=self.component,
+                config=dict(config or {}),
+                params=_params(config, context["params"]),
+                inputs={name: value for name, value in (self.inputs or {}).items() if value is not None},
+                origin={
+                    name: str(getattr(instance, name))
+                    for name in ("dag_id", "run_id", "task_id", "try_number")
+                },
+            )
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            raise ConfigError(
+                f"{'.'.join(map(str, detail['loc']))} of task {instance.task_id!r}: {detail['msg']}",
+                got=detail["input"],
+                remedy="an input is a reference: other_task.output['port']",
+            ) from error
+
+
+def _params(config: Mapping[str, Any] | None, given: Mapping[str, Any]) -> dict[str, ParamValue]:
+    """Return the values of the parameters that a configuration names; the worker's environment fills gaps."""
+    environment = environment_params()
+    values: dict[str, ParamValue] = {}
+    for name in sorted(placeholders(config) & set(given)):
+        value = given[name]
+        values[name] = environment.get(name) if value is None else value
+    return values
+
+
+def _outputs(result: StepResult) -> dict[str, Any]:
+    return {port: reference.model_dump(mode="json") for port, reference in result.outputs.items()}
+
+
+class IngestOperator(StepOperator):
+    """Load files into a Delta table, each exactly once."""
+
+    component = "ingest"
+
+
+class DeltaTableOperator(StepOperator):
+    """Pin a Delta table at a version."""
+
+    component = "delta_table"
+
+
+class BuildDatasetOperator(StepOperator):
+    """Make a dataset of a table."""
+
+    component = "build_dataset"
+
+
+class FineTuneOperator(StepOperator):
+    """Fine-tune a pretrained encoder: the teacher."""
+
+    component = "fine_tune"
+
+
+class DistillOperator(StepOperator):
+    """Distil a student out of a teacher."""
+
+    component = "distill"
+
+
+class QuantizeOperator(StepOperator):
+    """Export a model to ONNX and quantise it."""
+
+    component = "quantize"
+
+
+class EvaluateOperator(StepOperator):
+    """Measure models side by side."""
+
+    component = "evaluate"
+
+
+class GateOperator(StepOperator):
+    """Compare a challenger with the champion, its parent and the baselines."""
+
+    component = "gate"
+
+
+class PromoteOperator(StepOperator):
+    """Register a challenger that passed the gate and make it the champion."""
+
+    component = "promote"
+    operator_extra_links = (MlflowRunLink(), RegisteredModelLink())
+
+
+class ScoreTableOperator(StepOperator):
+    """Score a table with a model."""
+
+    component = "score_table"
+
+
+OPERATORS: Mapping[str, type[StepOperator]] = MappingProxyType(
+    {
+        operator.component: operator
+        for operator in (
+            IngestOperator,
+            DeltaTableOperator,
+            BuildDatasetOperator,
+            FineTuneOperator,
+            DistillOperator,
+            QuantizeOperator,
+            EvaluateOperator,
+            GateOperator,
+            PromoteOperator,
+            ScoreTableOperator,
+        )
+    }
+)
+"""Operator of each of modelmill's own components; for another component: ``StepOperator(component=…)``."""
+
+
+class InvalidPipelineOperator(BaseOperator):
+    """Stands for a pipeline file that breaks a rule: fails, and says what has to be mended.
+
+    :param problems: one line each.
+    """
+
+    ui_color = "#fee2e2"
+
+    def __init__(self, *, problems: tuple[str, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.problems = problems
+
+    def execute(self, context: Context) -> None:  # noqa: ARG002
+        """Fail without retries.
+
+        :param context: Airflow's.
+        :raises AirflowFailException: always, with every problem.
+        """
+        raise AirflowFailException("; ".join(self.problems))

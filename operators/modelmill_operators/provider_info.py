@@ -1,0 +1,42 @@
+"""What Airflow's provider discovery reads. Imports nothing: discovery runs before Airflow is configured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata."""
+    return {
+        "package-name": "modelmill",
+        "name": "modelmill",
+        "description": "From Delta tables to small models, and from small models to explained decisions.",
+        "operators": [
+            {"integration-name": "modelmill", "python-modules": ["modelmill_operators.operators"]},
+        ],
+        "extra-links": [
+            "modelmill_operators.links.MlflowRunLink",
+            "modelmill_operators.links.RegisteredModelLink",
+        ],
+        "config": {
+            "modelmill": {
+                "description": "How pipelines that are read from files run as DAGs.",
+                "options": {
+                    "retries": {
+                        "description": "Tries after the first one, for errors that a retry can help.",
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": None,
+                        "default": "2",
+                    },
+                    "retry_delay": {
+                        "description": "Seconds between two tries.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": None,
+                        "default": "10",
+                    },
+                },
+            },
+        },
+    }
