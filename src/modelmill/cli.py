@@ -94,7 +94,7 @@ def step(
     result: Annotated[Path, typer.Option(help="JSON file that gets the result.")],
 ) -> None:
     """Run one step of a pipeline: what an operator starts."""
-    _die_with_parent()
+    parent = _die_with_parent()
     from modelmill.pipeline.request import StepRequest
     from modelmill.pipeline.runner import run_step
     from modelmill.settings import Settings
@@ -105,6 +105,9 @@ def step(
     except ModelmillError as error:
         result.write_text(json.dumps({"error": str(error)}))
         raise
+    finally:
+        if parent is not None and os.getppid() != parent:
+            os.killpg(0, signal.SIGKILL)  # whoever would have ended our children is gone
     result.write_text(outcome.model_dump_json())
 
 
@@ -133,15 +136,19 @@ def _params(given: list[str]) -> dict[str, ParamValue]:
     return values
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the process that started the step dies, however it dies (Linux)."""
+def _die_with_parent() -> int | None:
+    """Ask the kernel for SIGTERM when the process that started the step dies, however it dies (Linux).
+
+    :return: that process; None if nothing is asked.
+    """
     parent = os.environ.pop("MODELMILL_PARENT", None)
     if parent is None or not sys.platform.startswith("linux"):
-        return
+        return None
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
     if os.getppid() != int(parent):  # it died before we could ask
         os.kill(os.getpid(), signal.SIGTERM)
+    return int(parent)
 
 
 __all__ = ["app", "main"]

@@ -12,14 +12,17 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from modelmill.errors import EXIT_REFUSED, InputError, ModelmillError, TransientError
 from modelmill.pipeline.request import StepRequest, StepResult
 
-GRACE_SECONDS = 20.0
-"""Time between SIGTERM and SIGKILL: enough to mark a run, and less than Airflow's 60 s."""
+GRACE_SECONDS = 4.0
+"""Time between SIGTERM and SIGKILL: enough to mark a run, and less than the 5 s after which Airflow kills the
+process of a task that somebody has ended."""
 
 
 class StepProcess:
@@ -65,13 +68,16 @@ class StepProcess:
             start_new_session=True,
         )
         last = ""
+        # A child may outlive the leader and hold the pipe open, so that reading it would never end.
+        threading.Thread(target=_end_group_with_leader, args=(self._process.pid,), daemon=True).start()
         try:
             for line in self._process.stdout or ():
                 last = line.rstrip() or last
                 on_line(line.rstrip())
-            self._process.wait()
+            _wait_for_exit(self._process.pid)
         finally:
             self.stop()
+            self._process.wait()
             if self._process.stdout:
                 self._process.stdout.close()
         return last
@@ -79,16 +85,36 @@ class StepProcess:
     def stop(self) -> None:
         """End the whole process group: SIGTERM, after :data:`GRACE_SECONDS` SIGKILL. Safe to call twice."""
         process = self._process
-        if process is None:
+        if process is None or process.returncode is not None:
             return
+        # A signal handler may call this while Popen's own lock is held: Popen.wait() would never return.
         with contextlib.suppress(ProcessLookupError):
-            if process.poll() is None:
+            if not _has_exited(process.pid):
                 os.killpg(process.pid, signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(GRACE_SECONDS)
+                deadline = time.monotonic() + GRACE_SECONDS
+                while not _has_exited(process.pid) and time.monotonic() < deadline:
+                    time.sleep(0.05)
             # Children may outlive the leader: the group ends as a whole.
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+
+
+def _wait_for_exit(pid: int) -> None:
+    """Wait for a child without reaping it, so that its group's id stays its own."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def _has_exited(pid: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:
+        return True
+
+
+def _end_group_with_leader(pid: int) -> None:
+    _wait_for_exit(pid)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 class StepRefusedError(InputError):
