@@ -1,8 +1,8 @@
 """The lexical head: what the words alone say, beside what the encoder infers from their order.
 
 A linear support vector machine over TF-IDF of the tokens is a strong, cheap and readable witness: each token
-A linear support vector machine over TF-IDF of the tokens is a strong, cheap, readable witness: each token
 has a weight for each class. It is fitted in seconds, reads more of a text than the encoder can afford to, and
+is evaluated in the same graph. Its decision values and the encoder's logits are added with two weights that
 are fitted on the validation split (stacked generalisation, Wolpert 1992), which calibrates the sum as well.
 
 On Reuters R8 an encoder alone reaches 97.0 to 97.4 %, the words alone 97.4 %, the sum 97.9 to 98.2 %.
