@@ -1,7 +1,7 @@
 """Make a dataset of a table: checked, deduplicated, split; refused rows are quarantined with their reason.
 
 Every row of the source ends in exactly one of these states: kept, quarantined, duplicate, leak. Rows that a
-shipped test split has are kept, all of them, as long as they can be used at all: a standard benchmark stays one.
+shipped test split has are kept, all of them, as long as they can be used at all: a benchmark stays standard.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from modelmill.artifacts import TableRef
 from modelmill.data.components import BuildDatasetConfig
 from modelmill.data.dataset import (
+    BLANKS,
     KEY_COLUMN,
     REASON_COLUMN,
     SPLIT_COLUMN,
@@ -22,7 +23,7 @@ from modelmill.data.dataset import (
     kept_columns,
 )
 from modelmill_jobs.dataset_checks import check_balance, check_counts, lacking_classes
-from modelmill_jobs.delta_io import checked_rows, read_table, write_table
+from modelmill_jobs.delta_io import checked_rows, quoted, read_table, write_table
 from modelmill_jobs.sessions import as_application, job_session
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ _SPLIT_NAMES = {
     "dev": "validation",
     "test": "test",
 }
-# Spelled out, because engines differ in what their \s means.
-_BLANKS = " \t\n\r\f\v\u0085\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
 _HASH_DIGITS = 13
 """Hexadecimal digits of a hash that make a share: 52 bits, which a double holds exactly."""
 
@@ -140,9 +139,9 @@ def _checked(raw: DataFrame, config: BuildDatasetConfig) -> DataFrame:
     )
     if config.split.column:
         reason = reason.when(split.isNull(), "split is null").when(known.isNull(), "split is unknown")
-    order = sql.sha2(sql.to_json(sql.struct(*(_column(name) for name in sorted(raw.columns)))), 256)
+    order = sql.sha2(sql.to_json(sql.struct(*(quoted(name) for name in sorted(raw.columns)))), 256)
     return raw.select(
-        *(_column(name) for name in raw.columns),
+        *(quoted(name) for name in raw.columns),
         text.alias("_mm_text"),
         digest.alias("_mm_digest"),
         key.alias("_mm_key"),
@@ -178,7 +177,7 @@ def _by_key(rows: DataFrame, config: BuildDatasetConfig) -> DataFrame:
 
 
 def _by_text(rows: DataFrame, config: BuildDatasetConfig) -> DataFrame:
-    """Find texts that stand more than once: conflicting labels, copies, and leaks out of a shipped test split."""
+    """Find texts that stand more than once: conflicting labels, copies, leaks out of a shipped test split."""
     from pyspark.sql import Window
     from pyspark.sql import functions as sql
 
@@ -241,7 +240,7 @@ def _split(rows: DataFrame, config: BuildDatasetConfig, *, shipped: set[str | No
 
 
 def _share(salt: str) -> Column:
-    """A number from 0 to 1 that the group decides, independent for each salt."""
+    """Return a number from 0 to 1 that the group decides, independent for each salt."""
     from pyspark.sql import functions as sql
 
     digest = sql.sha2(sql.concat(sql.lit(f"modelmill/{salt}/"), sql.col("_mm_group")), 256)
@@ -252,7 +251,7 @@ def _share(salt: str) -> Column:
 def _with_rare_classes_in_train(
     rows: DataFrame, config: BuildDatasetConfig, lacking: dict[str, list[str]]
 ) -> DataFrame:
-    """Move the groups of classes that the hash left without a train row into train, whole groups at a time."""
+    """Move the groups of classes that the hash left without a train row into train, as whole groups."""
     from pyspark.sql import functions as sql
 
     rare = sql.lit(False)
@@ -318,7 +317,7 @@ def _dataset(rows: DataFrame, config: BuildDatasetConfig, count: int) -> DataFra
 
     columns = [sql.col("_mm_key").alias(KEY_COLUMN), sql.col("_mm_text").alias(config.text)]
     columns += [sql.col(f"_mm_label_{index}").alias(name) for index, name in enumerate(config.labels)]
-    columns += [sql.col("_mm_split").alias(SPLIT_COLUMN), *(_column(name) for name in kept_columns(config))]
+    columns += [sql.col("_mm_split").alias(SPLIT_COLUMN), *(quoted(name) for name in kept_columns(config))]
     kept = rows.where(sql.col("_mm_state") == "kept").select(*columns)
     files = max(1, math.ceil(count / ROWS_PER_FILE))
     spread = kept.repartition(1) if files == 1 else kept.repartitionByRange(files, KEY_COLUMN)
@@ -329,7 +328,7 @@ def _quarantined(rows: DataFrame, names: Sequence[str]) -> DataFrame:
     from pyspark.sql import functions as sql
 
     refused = rows.where(sql.col("_mm_state") == "quarantined")
-    columns = [_column(name) for name in names if name != REASON_COLUMN]
+    columns = [quoted(name) for name in names if name != REASON_COLUMN]
     return refused.select(*columns, sql.col("_mm_reason").alias(REASON_COLUMN))
 
 
@@ -337,24 +336,18 @@ def _labels(config: BuildDatasetConfig) -> list[str]:
     return [f"_mm_label_{index}" for index in range(len(config.labels))]
 
 
-def _column(name: str) -> Column:
-    from pyspark.sql import functions as sql
-
-    return sql.col(f"`{name.replace('`', '``')}`")
-
-
 def _string(name: str | None) -> Column:
-    return _column(name or "").cast("string")
+    return quoted(name or "").cast("string")
 
 
 def _trimmed(column: Column) -> Column:
     from pyspark.sql import functions as sql
 
-    return sql.btrim(column, sql.lit(_BLANKS))
+    return sql.btrim(column, sql.lit(BLANKS))
 
 
 def _filled(column: Column) -> Column:
-    """The value, or null where there is nothing to see in it."""
+    """Return the value, or null where there is nothing to see in it."""
     from pyspark.sql import functions as sql
 
     return sql.when(_trimmed(column) != "", column)

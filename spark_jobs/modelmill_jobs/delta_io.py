@@ -30,7 +30,7 @@ from modelmill.errors import TableError, TransientError
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 GLOB_CHARACTERS = frozenset("*?[]{}\\")
 """Spark's readers take every path as a pattern: a file named ``b[1].json`` would silently give no rows."""
@@ -206,6 +206,17 @@ def _remove(place: str, folder: str, *, made: bool) -> None:
     else:
         with contextlib.suppress(OSError):
             table_files(place).delete_dir(folder)
+
+
+def quoted(name: str) -> Column:
+    """Return a column by its exact name, whatever characters it has.
+
+    :param name: the name.
+    :return: the column.
+    """
+    from pyspark.sql import functions as sql
+
+    return sql.col(f"`{name.replace('`', '``')}`")
 
 
 def json_argument(text: str) -> Any:

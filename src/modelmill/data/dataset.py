@@ -21,6 +21,12 @@ SPLIT_COLUMN = "split"
 REASON_COLUMN = "quarantine_reason"
 SPLITS = ("train", "validation", "test")
 
+BLANKS = (
+    " \t\n\r\f\v\u0085\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+"""A text of these alone is empty. Spelled out, because engines differ in what white space is."""
+
 _MOST_CLASSES_SHOWN = 30
 
 

@@ -26,7 +26,8 @@ def session(settings: Settings | None = None) -> Iterator[SparkSession]:
     """Open a Spark session, and end it.
 
     :param settings: ``spark_remote`` names a Spark Connect server; without one, the session that
-        ``spark-submit`` prepared is used if there is one, else the embedded engine. None: from the environment.
+        ``spark-submit`` prepared is used if there is one, else the embedded engine; None: from the
+        environment.
     :yields: the session; its time zone is UTC.
     :raises ConfigError: if pyspark or the engine is not installed.
     :raises TransientError: if the server does not answer.

@@ -72,8 +72,8 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
     :param uri: path or URI.
     :param version: version to read; None: the newest.
     :return: the table at that version.
-    :raises TableError: if it is missing, no Delta table, has no such version, needs a reader feature that we do
-        not read, or its log is damaged.
+    :raises TableError: if it is missing, no Delta table, has no such version, needs a reader feature that we
+        do not read, or its log is damaged.
     """
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
