@@ -132,8 +132,10 @@ class TorchScorer(Scorer):
     def __init__(self, folder: Path, info: BundleInfo) -> None:
         import torch
 
+        from modelmill.serving.memory import keep_freed_memory
         from modelmill.training.classifier import load_classifier
 
+        keep_freed_memory()
         super().__init__(info)
         self._tokenizer = load_tokenizer(folder, max_tokens=info.max_tokens)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

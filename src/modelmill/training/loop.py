@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from modelmill.errors import ModelError
+from modelmill.serving.memory import keep_freed_memory
 from modelmill.training.checkpoints import Checkpoint, CheckpointStore
 from modelmill.training.classifier import Classifier, Ids, collate, forward_sorted, layer_list
 from modelmill.training.components import TrainingConfig
@@ -101,6 +102,7 @@ def train(
     :return: the course of the training.
     :raises ModelError: if the loss is no longer finite.
     """
+    keep_freed_memory()
     return _Training(model, data, validation, loss, config, context).run()
 
 
