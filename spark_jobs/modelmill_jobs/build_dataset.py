@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
         rows, report = classify(raw, config, source)
         about = {"operation": "build_dataset", "source": str(source)}
         quarantine, count = write_table(
-            _quarantined(rows, raw.columns),
+            _quarantined(rows, raw.columns, report.quarantined),
             job.quarantine,
             mode="overwrite",
             transaction=job.transaction,
@@ -319,17 +319,22 @@ def _dataset(rows: DataFrame, config: BuildDatasetConfig, count: int) -> DataFra
     columns += [sql.col(f"_mm_label_{index}").alias(name) for index, name in enumerate(config.labels)]
     columns += [sql.col("_mm_split").alias(SPLIT_COLUMN), *(quoted(name) for name in kept_columns(config))]
     kept = rows.where(sql.col("_mm_state") == "kept").select(*columns)
+    return _sorted(kept, count, KEY_COLUMN)
+
+
+def _sorted(rows: DataFrame, count: int, *keys: str) -> DataFrame:
     files = max(1, math.ceil(count / ROWS_PER_FILE))
-    spread = kept.repartition(1) if files == 1 else kept.repartitionByRange(files, KEY_COLUMN)
-    return spread.sortWithinPartitions(KEY_COLUMN)
+    spread = rows.repartition(1) if files == 1 else rows.repartitionByRange(files, *keys)
+    return spread.sortWithinPartitions(*keys)
 
 
-def _quarantined(rows: DataFrame, names: Sequence[str]) -> DataFrame:
+def _quarantined(rows: DataFrame, names: Sequence[str], count: int) -> DataFrame:
     from pyspark.sql import functions as sql
 
     refused = rows.where(sql.col("_mm_state") == "quarantined")
     columns = [quoted(name) for name in names if name != REASON_COLUMN]
-    return refused.select(*columns, sql.col("_mm_reason").alias(REASON_COLUMN))
+    ordered = _sorted(refused, count, "_mm_reason", "_mm_key", "_mm_order")
+    return ordered.select(*columns, sql.col("_mm_reason").alias(REASON_COLUMN))
 
 
 def _labels(config: BuildDatasetConfig) -> list[str]:

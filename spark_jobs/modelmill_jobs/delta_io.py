@@ -47,7 +47,7 @@ def read_table(spark: SparkSession, ref: TableRef) -> DataFrame:
     :return: its rows.
     :raises TableError: see :func:`modelmill.data.tables.open_table`.
     """
-    from pyspark.errors import AnalysisException
+    from pyspark.errors import PySparkException
 
     table = open_table(ref.uri, version=ref.version)
     if not _PLAIN.fullmatch(ref.uri):
@@ -57,7 +57,7 @@ def read_table(spark: SparkSession, ref: TableRef) -> DataFrame:
     try:
         rows = reader.load(ref.uri)
         rows.schema  # noqa: B018 (asks the engine whether it knows the format)
-    except AnalysisException as error:
+    except PySparkException as error:
         if "DATA_SOURCE_NOT_FOUND" not in str(error):
             raise
         return _read_files(spark, table, ref.uri)

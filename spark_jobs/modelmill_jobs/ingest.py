@@ -15,7 +15,7 @@ from modelmill.artifacts import TableRef
 from modelmill.data.ingest import SourceFile, list_files
 from modelmill.data.tables import open_table, resolve_table, table_exists, table_location
 from modelmill.errors import ConfigError, TableError
-from modelmill_jobs.delta_io import json_argument, plain_path, write_table
+from modelmill_jobs.delta_io import json_argument, plain_path, quoted, write_table
 from modelmill_jobs.sessions import as_application, job_session, one_line
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
         return {"table": table.model_dump(mode="json"), "files_found": len(found), "files": 0, "rows": 0}
     with job_session(spark) as session:
         rows = _columns(_read(session, new, job), job)
+        if job.format == "json" and not job.select:
+            rows = rows.select(*map(quoted, sorted(rows.columns)))  # engines differ in their order
         rows = _fitted(rows, place, fill_missing=job.format == "json")
         transactions = [file.transaction for file in new]
         whole = hashlib.sha256("\n".join(transactions).encode()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -41,10 +42,12 @@ def one_line(rule: str, *, got: object = None, kind: type[InputError] = TableErr
     """
     from pyspark.errors import PySparkException
 
+    # The client logs what it is about to raise, with a stack trace of the JVM.
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     try:
         yield
     except PySparkException as error:
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split("JVM stacktrace:")[0].split())
         if not _speaks_of_input(error, text):
             raise
         raise kind(f"{rule}: {text[:300]}", got=got, remedy="mend the input or the configuration") from error

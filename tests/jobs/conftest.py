@@ -1,0 +1,142 @@
+"""The engines that the jobs run on, and a tiny real model bundle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modelmill.artifacts import ModelRef
+from modelmill.data.spark import session
+from modelmill.serving.bundle import BundleInfo, bundle_digest
+from modelmill.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SPARK_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
+START_SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def sail() -> Iterator[Any]:
+    """A session of the embedded engine."""
+    settings = Settings(home=Path(), ledger="", spark_remote=None, python=sys.executable, tracking_uri="")
+    with session(settings) as spark:
+        yield spark
+
+
+def spark_home() -> Path:
+    """The Spark distribution: the folder that scripts/fetch_spark.sh filled, or the test is skipped."""
+    if shutil.which("java") is None:
+        pytest.skip("no Java on this machine: install Java 17 to run the jobs on a JVM Spark")
+    folder = Path(os.environ.get("MODELMILL_TEST_SPARK_HOME") or ROOT / ".modelmill/spark/pyspark")
+    if not (folder / "bin/spark-submit").exists():
+        pytest.skip(f"no Spark distribution in {folder}: run scripts/fetch_spark.sh")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def jvm_remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a Spark Connect server on a JVM Spark with two threads."""
+    home, folder = spark_home(), tmp_path_factory.mktemp("spark")
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.ui.enabled": "false",
+    }
+    command = [str(home / "bin/spark-submit"), "--class", SPARK_CLASS, "--master", "local[2]"]
+    command += ["--driver-memory", "1g"]
+    for name, value in settings.items():
+        command += ["--conf", f"{name}={value}"]
+    environment = {
+        **os.environ,
+        "SPARK_HOME": str(home),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "PYSPARK_PYTHON": sys.executable,
+    }
+    log = folder / "server.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        wait_for(server, log)
+        yield f"sc://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def wait_for(server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while "Spark Connect server started at" not in log.read_text():
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the Spark Connect server did not start:\n{log.read_text()[-3000:]}")
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def jvm(jvm_remote: str) -> Iterator[Any]:
+    """A session of a JVM Spark."""
+    settings = Settings(
+        home=Path(), ledger="", spark_remote=jvm_remote, python=sys.executable, tracking_uri=""
+    )
+    with session(settings) as spark:
+        yield spark
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModelRef]:
+    """A model in ONNX that knows two words: the mean of an embedding per token, which is its logits."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = tmp_path_factory.mktemp("bundle")
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "grain": 1, "bank": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    weights = np.array([[0, 0], [2, -2], [-2, 2]], dtype=np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["weights", "input_ids"], ["tokens"]),
+            helper.make_node("ReduceSum", ["tokens", "axis"], ["logits"], keepdims=0),
+        ],
+        "words",
+        [
+            helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["rows", "tokens"]),
+            helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["rows", "tokens"]),
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", 2])],
+        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.array([1]), "axis")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, folder / "model.onnx")
+    info = BundleInfo(
+        format="onnx", label="topic", classes=("grain", "money"), text="text", max_tokens=16, parameters=6
+    )
+    info.save(folder)
+    reference = ModelRef(
+        uri="models:/words/1", run_id="0", digest=bundle_digest(folder), format="onnx", role="exported"
+    )
+    return folder, reference
