@@ -19,20 +19,26 @@
 Nothing here imports a library that trains, scores or tracks: that happens in the step's own process.
 """
 
-from modelmill_operators.operators import (
-    OPERATORS,
-    BuildDatasetOperator,
-    DeltaTableOperator,
-    DistillOperator,
-    EvaluateOperator,
-    FineTuneOperator,
-    GateOperator,
-    IngestOperator,
-    PromoteOperator,
-    QuantizeOperator,
-    ScoreTableOperator,
-    StepOperator,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelmill_operators.operators import (
+        OPERATORS,
+        BuildDatasetOperator,
+        DeltaTableOperator,
+        DistillOperator,
+        EvaluateOperator,
+        FineTuneOperator,
+        GateOperator,
+        IngestOperator,
+        PromoteOperator,
+        QuantizeOperator,
+        ScoreTableOperator,
+        StepOperator,
+    )
 
 __all__ = [
     "OPERATORS",
@@ -48,3 +54,10 @@ __all__ = [
     "ScoreTableOperator",
     "StepOperator",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Provider discovery imports this package before Airflow is configured: the operators wait.
+    if name in __all__:
+        return getattr(import_module("modelmill_operators.operators"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,14 +15,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
 import yaml
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param
 from airflow.sdk.configuration import conf
 from pydantic import ValidationError
 
@@ -34,8 +34,6 @@ from modelmill.pipeline.validation import load_pipeline
 from modelmill_operators.operators import OPERATORS, InvalidPipelineOperator, StepOperator
 
 SUFFIXES = (".yaml", ".yml", ".json")
-START_DATE = datetime(2026, 1, 1, tzinfo=UTC)
-"""Any fixed day in the past: with ``catchup`` off it decides nothing."""
 INVALID_TAG = "invalid"
 
 
@@ -83,7 +81,6 @@ def build_dag(spec: PipelineSpec) -> DAG:
         dag_id=spec.pipeline,
         description=_summary(spec.description),
         schedule=_schedule(spec),
-        start_date=START_DATE,
         catchup=False,
         max_active_runs=1,
         tags=sorted({"modelmill", *spec.tags}),
@@ -133,9 +130,12 @@ def _default_args() -> dict[str, Any]:
     }
 
 
-def _schedule(spec: PipelineSpec) -> str | list[Asset] | None:
-    if spec.schedule is None or isinstance(spec.schedule, str):
-        return spec.schedule
+def _schedule(spec: PipelineSpec) -> CronTriggerTimetable | list[Asset] | None:
+    if spec.schedule is None:
+        return None
+    if isinstance(spec.schedule, str):
+        # Without a start date, unpausing a DAG starts no run for the time that has passed.
+        return CronTriggerTimetable(spec.schedule, timezone="UTC", run_immediately=False)
     return [_asset(uri) for uri in spec.schedule.assets]
 
 
@@ -284,7 +284,6 @@ def invalid_dag(dag_id: str, source: _Source) -> DAG:
         dag_id=dag_id,
         description=f"{source.path} is no valid pipeline",
         schedule=None,
-        start_date=START_DATE,
         catchup=False,
         tags=sorted({"modelmill", INVALID_TAG}),
         doc_md=f"`{source.path}` is no valid pipeline:\n\n{lines}\n",

@@ -1,0 +1,26 @@
+"""A real Airflow and a real MLflow on this machine's loopback, for demonstrations and tests.
+
+::
+
+    from modelmill_operators.local import LocalAirflow, LocalMlflow
+
+    with LocalMlflow(home / "mlflow") as mlflow:
+        with LocalAirflow(home / "airflow", dags, environment={"MLFLOW_TRACKING_URI": mlflow.url}) as airflow:
+            client = airflow.client()
+            client.wait_for_dag("reuters_nightly")
+            client.unpause("reuters_nightly")
+            run_id = client.trigger("reuters_nightly", {"data": "/data"})
+            state = client.wait("reuters_nightly", run_id, on_change=print)
+            print(airflow.url, airflow.user, airflow.password, mlflow.url)
+
+``start()``, ``wait_ready()`` and ``stop()`` do the same without ``with``. Data, logs and secrets stay below
+``home`` and are used again the next time. Leaving the block ends every process that was started, and all
+that those started; so does the death of this process, whatever kills it.
+"""
+
+from modelmill_operators.local.airflow_server import LocalAirflow
+from modelmill_operators.local.client import AirflowClient
+from modelmill_operators.local.mlflow_server import LocalMlflow
+from modelmill_operators.local.servers import ServerError
+
+__all__ = ["AirflowClient", "LocalAirflow", "LocalMlflow", "ServerError"]

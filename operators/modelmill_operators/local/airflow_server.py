@@ -1,0 +1,150 @@
+"""A real Airflow on the loopback interface: API server, scheduler with local executor, DAG processor."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from modelmill_operators.local.client import AirflowClient
+from modelmill_operators.local.servers import LOOPBACK, LocalServer, Servers
+
+
+class LocalAirflow(LocalServer):
+    """Airflow with a SQLite database below ``home``, one user, and secrets that are made at the first start.
+
+    No triggerer runs: nothing here defers.
+
+    :param home: ``AIRFLOW_HOME``: database, logs, password and secrets.
+    :param dags_folder: folder with DAG files.
+    :param environment: more variables for Airflow and its tasks; None as a value removes one.
+    :param port: port of the API server; None: a free one.
+    """
+
+    user = "admin"
+
+    def __init__(
+        self,
+        home: Path,
+        dags_folder: Path,
+        *,
+        environment: Mapping[str, str | None] | None = None,
+        port: int | None = None,
+    ) -> None:
+        super().__init__(home, port=port)
+        self.dags_folder = dags_folder.absolute()
+        self._given = dict(environment or {})
+
+    @property
+    def password(self) -> str:
+        """Password of :attr:`user`; there is one once the server has been started."""
+        return str(json.loads(self._passwords_path.read_text())[self.user])
+
+    @property
+    def _passwords_path(self) -> Path:
+        return self.home / "passwords.json"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of every process; an ``airflow`` command run in it is this Airflow's."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AIRFLOW_", "_AIRFLOW_"))
+        }
+        options = {
+            "core": {
+                "dags_folder": str(self.dags_folder),
+                "plugins_folder": str(self.home / "plugins"),
+                "load_examples": "False",
+                "executor": "LocalExecutor",
+                "parallelism": "4",
+                "execution_api_server_url": f"{self.url}/execution/",
+                "simple_auth_manager_users": f"{self.user}:admin",
+                "simple_auth_manager_passwords_file": str(self._passwords_path),
+                "fernet_key": self._secret("fernet_key"),
+            },
+            "api": {
+                "host": LOOPBACK,
+                "port": str(self.port),
+                "base_url": self.url,
+                "workers": "1",
+                "secret_key": self._secret("api_secret_key"),
+            },
+            "api_auth": {"jwt_secret": self._secret("jwt_secret")},
+            "dag_processor": {
+                "refresh_interval": "5",
+                "min_file_process_interval": "5",
+                "parsing_processes": "1",
+            },
+            "logging": {"base_log_folder": str(self.home / "task-logs")},
+            "scheduler": {"scheduler_idle_sleep_time": "0.05"},
+            "usage_data_collection": {"enabled": "False"},
+        }
+        settings = {
+            f"AIRFLOW__{section}__{name}".upper(): value
+            for section, values in options.items()
+            for name, value in values.items()
+        }
+        merged = {**inherited, "AIRFLOW_HOME": str(self.home), **settings, **self._given}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def start(self) -> None:
+        """Make or upgrade the database, start the three servers; returns before they answer.
+
+        :raises ServerError: if the database cannot be made.
+        """
+        (self.home / "plugins").mkdir(parents=True, exist_ok=True)
+        if not self._passwords_path.exists():
+            _write_private(self._passwords_path, json.dumps({self.user: secrets.token_urlsafe(12)}))
+        self.servers = Servers(self.home / "logs", self.environment())
+        self.servers.run("db-migrate", _airflow("db", "migrate"))
+        self.servers.start("api-server", _airflow("api-server", "--host", LOOPBACK, "--port", str(self.port)))
+        self.servers.start("scheduler", _airflow("scheduler", "--skip-serve-logs"))
+        self.servers.start("dag-processor", _airflow("dag-processor"))
+
+    def wait_ready(self, *, timeout: float = 120.0) -> None:
+        """Wait until the API server answers and scheduler and DAG processor have reported.
+
+        :param timeout: seconds.
+        :raises ServerError: if one ends, or the time is over.
+        """
+        servers = self.servers
+        if servers is None:
+            raise RuntimeError("start() comes before wait_ready()")
+        servers.wait_until(self._is_ready, what="Airflow", timeout=timeout)
+        # A leftover of another Airflow on the same port would know neither the port's owner nor the password.
+        servers.wait_until(lambda: servers.listens("api-server", self.port), what="our API server", timeout=5)
+        self.client().close()
+
+    def client(self) -> AirflowClient:
+        """Return a client that is logged in."""
+        return AirflowClient(self.url, self.user, self.password)
+
+    def _is_ready(self) -> bool:
+        health = httpx.get(f"{self.url}/api/v2/monitor/health").json()
+        return all(
+            health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor")
+        )
+
+    def _secret(self, name: str) -> str:
+        """Return a secret that is made once and kept below ``home``: tokens survive a restart."""
+        path = self.home / "secrets" / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_private(path, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+        return path.read_text()
+
+
+def _airflow(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "airflow", *arguments]
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)

@@ -1,0 +1,156 @@
+"""The few calls of Airflow's public REST API that a demonstration and the tests need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from modelmill_operators.local.servers import ServerError
+
+TaskStates = dict[str, str | None]
+FINISHED = ("success", "failed")
+
+
+class AirflowClient:
+    """Client of one Airflow, logged in as one user.
+
+    :param url: its base URL.
+    :param user: user name.
+    :param password: password.
+    :raises httpx.HTTPError: if it does not answer, or refuses the user.
+    """
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        answer = httpx.post(f"{url}/auth/token", json={"username": user, "password": password}, timeout=30)
+        answer.raise_for_status()
+        self._http = httpx.Client(
+            base_url=f"{url}/api/v2",
+            headers={"Authorization": f"Bearer {answer.json()['access_token']}"},
+            timeout=60,
+        )
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """Call a route below ``/api/v2``.
+
+        :param method: HTTP method.
+        :param path: path with its leading slash.
+        :param options: as httpx takes them: ``json``, ``params``, ….
+        :return: the answer's JSON.
+        :raises ServerError: if Airflow answers with an error.
+        """
+        answer = self._http.request(method, path, **options)
+        if answer.is_error:
+            raise ServerError(f"{method} {path} must succeed", got=f"{answer.status_code} {answer.text}")
+        return answer.json() if answer.content else None
+
+    def wait_for_dag(self, dag_id: str, *, timeout: float = 90.0) -> None:
+        """Wait until the DAG processor has read a DAG.
+
+        :param dag_id: the DAG.
+        :param timeout: seconds.
+        :raises ServerError: if it does not appear; the import errors are shown.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self._http.get(f"/dags/{dag_id}").is_success:
+                return
+            time.sleep(0.3)
+        raise ServerError(f"DAG {dag_id} must appear within {timeout:.0f} s", got=self.import_errors())
+
+    def import_errors(self) -> list[str]:
+        """Return the errors of DAG files that could not be read."""
+        return [error["stack_trace"] for error in self.call("GET", "/importErrors")["import_errors"]]
+
+    def unpause(self, dag_id: str) -> None:
+        """Let a DAG run."""
+        self.call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+
+    def trigger(self, dag_id: str, params: dict[str, Any] | None = None) -> str:
+        """Start a run.
+
+        :param dag_id: the DAG.
+        :param params: values of its parameters.
+        :return: the run's id.
+        """
+        body = {"logical_date": None, "conf": params or {}}
+        return str(self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Return ``queued``, ``running``, ``success`` or ``failed``."""
+        return str(self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+        """Return the task instances of a run, as Airflow describes them, by task id."""
+        answer = self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")
+        return {item["task_id"]: item for item in answer["task_instances"]}
+
+    def states(self, dag_id: str, run_id: str) -> TaskStates:
+        """Return the state of each task of a run; None: not scheduled yet."""
+        return {name: task["state"] for name, task in self.tasks(dag_id, run_id).items()}
+
+    def wait(
+        self,
+        dag_id: str,
+        run_id: str,
+        *,
+        timeout: float = 1800.0,
+        on_change: Callable[[TaskStates], None] | None = None,
+        every: float = 0.5,
+    ) -> str:
+        """Wait until a run has ended.
+
+        :param dag_id: the DAG.
+        :param run_id: the run.
+        :param timeout: seconds.
+        :param on_change: gets the state of each task whenever one has changed.
+        :param every: seconds between two looks.
+        :return: ``success`` or ``failed``.
+        :raises ServerError: if the time is over.
+        """
+        deadline = time.monotonic() + timeout
+        seen: TaskStates = {}
+        while time.monotonic() < deadline:
+            state = self.run_state(dag_id, run_id)
+            states = self.states(dag_id, run_id)
+            if on_change and states != seen:
+                on_change(states)
+            seen = states
+            if state in FINISHED:
+                return state
+            time.sleep(every)
+        raise ServerError(f"run {run_id} must end within {timeout:.0f} s", got=seen)
+
+    def log(self, dag_id: str, run_id: str, task_id: str, *, attempt: int = 1) -> str:
+        """Return a task's log, one event a line.
+
+        :param dag_id: the DAG.
+        :param run_id: the run.
+        :param task_id: the task.
+        :param attempt: from 1.
+        :return: the text.
+        """
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
+        content = self.call("GET", path, params={"full_content": True})["content"]
+        return "\n".join(item["event"] if isinstance(item, dict) else str(item) for item in content)
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """Return a value that a task has pushed."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.call("GET", path, params={"deserialize": False})["value"]
+
+    def links(self, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
+        """Return a task's links by name; None: not there (yet)."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links"
+        return dict(self.call("GET", path)["extra_links"])
+
+    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Mark a task as ``failed`` or ``success``: a running one is ended."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        self.call("PATCH", path, json={"new_state": state})

@@ -1,0 +1,53 @@
+"""A real MLflow tracking server on the loopback interface."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import httpx
+
+from modelmill_operators.local.servers import LOOPBACK, LocalServer, Servers
+
+
+class LocalMlflow(LocalServer):
+    """MLflow with a SQLite database and served artifacts below ``home``.
+
+    :param home: folder for database, artifacts and logs.
+    :param port: port to listen on; None: a free one.
+    """
+
+    def __init__(self, home: Path, *, port: int | None = None) -> None:
+        super().__init__(home, port=port)
+
+    def start(self) -> None:
+        """Start it; returns before it answers."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "GIT_PYTHON_REFRESH": "quiet"}
+        self.servers = Servers(self.home / "logs", environment)
+        command = [
+            *(sys.executable, "-m", "mlflow", "server"),
+            *("--host", LOOPBACK, "--port", str(self.port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{self.home / 'mlflow.db'}"),
+            *("--serve-artifacts", "--artifacts-destination", (self.home / "artifacts").as_uri()),
+        ]
+        self.servers.start("mlflow", command)
+
+    def wait_ready(self, *, timeout: float = 120.0) -> None:
+        """Wait until it answers.
+
+        :param timeout: seconds.
+        :raises ServerError: if it ends, or does not answer in time.
+        """
+        servers = self.servers
+        if servers is None:
+            raise RuntimeError("start() comes before wait_ready()")
+        servers.wait_until(
+            lambda: (
+                httpx.get(f"{self.url}/health").status_code == 200 and servers.listens("mlflow", self.port)
+            ),
+            what="MLflow",
+            timeout=timeout,
+        )

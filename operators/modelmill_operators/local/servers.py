@@ -1,0 +1,223 @@
+"""Starting servers as processes of their own, knowing that the one that answers is ours, and ending them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+import psutil
+
+from modelmill.errors import ModelmillError
+from modelmill_operators.local import guard
+
+LOOPBACK = "127.0.0.1"
+_LOG_TAIL = 4000
+
+
+class ServerError(ModelmillError):
+    """A server did not come up, or ended too early."""
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+class Servers:
+    """Server processes, each in a session of its own, that end together.
+
+    :param logs: folder for their output, one file each.
+    :param environment: their environment, on top of this process's.
+    """
+
+    def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
+        self.logs = logs
+        self.mark = secrets.token_hex(16)
+        self.environment = {**environment, guard.MARK: self.mark}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._guard: subprocess.Popen[str] | None = None
+
+    def start(self, name: str, command: Sequence[str]) -> int:
+        """Start one server.
+
+        :param name: names its log file.
+        :param command: what to run.
+        :return: its process id.
+        """
+        self.logs.mkdir(parents=True, exist_ok=True)
+        watcher = self._guard or self._start_guard()
+        with self.log_path(name).open("wb") as log:
+            process = subprocess.Popen(
+                list(command),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._running[name] = process
+        if watcher.stdin:
+            watcher.stdin.write(f"{process.pid}\n")
+            watcher.stdin.flush()
+        return process.pid
+
+    def run(self, name: str, command: Sequence[str]) -> None:
+        """Run a command to its end.
+
+        :param name: names its log file.
+        :param command: what to run.
+        :raises ServerError: if it fails.
+        """
+        self.start(name, command)
+        status = self._running[name].wait()
+        if status != 0:
+            raise ServerError(f"{name} must succeed", got=f"exit status {status}", remedy=self.tail(name))
+        del self._running[name]
+
+    def check(self) -> None:
+        """Raise an error if a server has ended.
+
+        :raises ServerError: naming the server, with the end of its log.
+        """
+        for name, process in self._running.items():
+            status = process.poll()
+            if status is not None:
+                raise ServerError(
+                    f"{name} must keep running", got=f"exit status {status}", remedy=self.tail(name)
+                )
+
+    def wait_until(self, answers: Callable[[], bool], *, what: str, timeout: float) -> None:
+        """Wait until a server answers.
+
+        :param answers: asks it; an HTTP error means "not yet".
+        :param what: what is waited for, for the message.
+        :param timeout: seconds.
+        :raises ServerError: if a server ends, or the time is over.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            self.check()
+            with contextlib.suppress(httpx.HTTPError):
+                if answers():
+                    return
+            time.sleep(0.2)
+        tails = "\n".join(f"{name}: {self.tail(name)}" for name in self._running)
+        raise ServerError(f"{what} must come up within {timeout:.0f} s", remedy=f"see {self.logs}: {tails}")
+
+    def listens(self, name: str, port: int) -> bool:
+        """Return whether it is this server, or a child of it, that listens on a port: not a leftover.
+
+        :param name: the server.
+        :param port: the port.
+        :return: True if so.
+        """
+        leader = self._running[name].pid
+        for process in guard.family([leader], self.mark).values():
+            with contextlib.suppress(psutil.Error):
+                for connection in process.net_connections("tcp"):
+                    if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                        return True
+        return False
+
+    def stop(self) -> None:
+        """End all of them and everything that they started. Safe to call twice."""
+        watcher, self._guard = self._guard, None
+        if watcher is None:
+            return
+        leaders = [process.pid for process in self._running.values()]
+        try:
+            if watcher.stdin:
+                watcher.stdin.close()
+            watcher.wait(timeout=60)
+        finally:
+            # Also when the guard was killed, or a second Ctrl-C cut the wait short.
+            guard.end_all(leaders, self.mark)
+            for process in self._running.values():
+                process.wait()
+            self._running.clear()
+            if watcher.poll() is None:
+                watcher.kill()
+                watcher.wait()
+
+    def log_path(self, name: str) -> Path:
+        """Return the file with a server's output."""
+        return self.logs / f"{name}.log"
+
+    def tail(self, name: str) -> str:
+        """Return the end of a server's log."""
+        with contextlib.suppress(OSError):
+            return self.log_path(name).read_text(errors="replace")[-_LOG_TAIL:]
+        return ""
+
+    def _start_guard(self) -> subprocess.Popen[str]:
+        # -P: the script's own folder is no place to import from.
+        self._guard = subprocess.Popen(
+            [sys.executable, "-P", str(Path(guard.__file__)), self.mark],
+            env={name: value for name, value in os.environ.items() if name != guard.MARK},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        return self._guard
+
+
+class LocalServer:
+    """Base of the servers: started by ``with``, ended when the block is left.
+
+    :param home: folder for everything that it keeps.
+    :param port: port to listen on; None: a free one.
+    """
+
+    def __init__(self, home: Path, *, port: int | None = None) -> None:
+        self.home = home.absolute()
+        self.port = port or free_port()
+        self.servers: Servers | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def start(self) -> None:
+        """Start it; returns before it answers."""
+        raise NotImplementedError
+
+    def wait_ready(self, *, timeout: float = 120.0) -> None:
+        """Wait until it answers, and make sure that it is this server that does."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End every process of it. Safe to call twice."""
+        if self.servers:
+            self.servers.stop()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+            self.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
