@@ -1,0 +1,23 @@
+"""Registration of the plugin and nothing else: every Airflow component imports this, workers included."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+
+def external_views() -> list[dict[str, Any]]:
+    """Return the item "MLflow" of Airflow's navigation, where the tracking server has pages to show."""
+    tracking_uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not tracking_uri.startswith(("http://", "https://")):
+        return []
+    return [{"name": "MLflow", "href": tracking_uri, "destination": "nav"}]
+
+
+class ModelmillPlugin(AirflowPlugin):
+    """modelmill in Airflow. The links on tasks come with the operators, without the plugin."""
+
+    name = "modelmill"
+    external_views = external_views()
