@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -17,11 +16,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelmill.errors import ConfigError, InputError, did_you_mean, shorten
+from modelmill.artifacts import AnyReference, DatasetRef, TableRef
+from modelmill.errors import ConfigError, InputError, did_you_mean
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.component import AnyComponent, Config, Inputs, StepContext
 from modelmill.pipeline.request import StepRequest, StepResult, step_key
 from modelmill.pipeline.spec import substitute
+from modelmill.registry.lookup import finished_run
 from modelmill.registry.tracking import (
     experiment_id,
     find_finished,
@@ -53,6 +54,10 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
     workdir = _writable(settings.home / "steps" / key)
     cache = _writable(settings.home / "cache")
     with _locked(workdir / "lock"):
+        # Asked over HTTP first, since importing MLflow takes longer than a reused step has to.
+        known = finished_run(settings.tracking_uri, request.pipeline, key)
+        if known:
+            return _reused(request, settings, key, *known)
         client = tracking_client(settings.tracking_uri)
         # A database without a server keeps no artifacts: they go beside it.
         served = settings.tracking_uri.startswith(("http://", "https://"))
@@ -60,10 +65,7 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
         experiment = experiment_id(client, request.pipeline, artifact_root=artifacts)
         finished = find_finished(client, experiment, key)
         if finished:
-            run_id, outputs = finished
-            url = run_url(settings.tracking_uri, experiment, run_id)
-            print(f"{request.step}: nothing that it reads has changed, so run {run_id} is reused", flush=True)
-            return StepResult(outputs=outputs, step_key=key, run_id=run_id, run_url=url, reused=True)
+            return _reused(request, settings, key, experiment, *finished)
         run = open_run(client, experiment, key, name=request.step, tags=_tags(request))
         context = StepContext(
             pipeline=request.pipeline,
@@ -77,11 +79,28 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
             log=lambda line: print(line, flush=True),
         )
         outputs = _run_component(component, config, inputs, context)
-        # Checkpoints are of use to a dead attempt's successor only.
-        for item in workdir.iterdir():
-            if item.name != "lock":
-                shutil.rmtree(item) if item.is_dir() else item.unlink()
+        _clear(workdir)
         return StepResult(outputs=outputs, step_key=key, run_id=run.run_id, run_url=run.url, reused=False)
+
+
+def _reused(
+    request: StepRequest,
+    settings: Settings,
+    key: str,
+    experiment: str,
+    run_id: str,
+    outputs: dict[str, AnyReference],
+) -> StepResult:
+    print(f"{request.step}: nothing that it reads has changed, so run {run_id} is reused", flush=True)
+    url = run_url(settings.tracking_uri, experiment, run_id)
+    return StepResult(outputs=outputs, step_key=key, run_id=run_id, run_url=url, reused=True)
+
+
+def _clear(workdir: Path) -> None:
+    """Drop checkpoints: they are of use to a dead attempt's successor only."""
+    for item in workdir.iterdir():
+        if item.name != "lock":
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
 
 
 def _run_component(
@@ -146,8 +165,6 @@ def checked_inputs(component: AnyComponent, request: StepRequest) -> Inputs:
 
 def _coerced_inputs(component: AnyComponent, request: StepRequest) -> Inputs:
     """Validate again with datasets handed to table ports as the tables they are."""
-    from modelmill.artifacts import DatasetRef, TableRef
-
     values: dict[str, Any] = {}
     for name, port in component.input_ports.items():
         value = request.inputs.get(name)
@@ -264,13 +281,3 @@ class ProgressPrinter:
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     return f"{minutes}:{seconds:02d}"
-
-
-def report_error(error: InputError) -> None:
-    """Print an error as one line on standard error."""
-    print(f"modelmill: {type(error).__name__}: {shorten_line(str(error))}", file=sys.stderr, flush=True)
-
-
-def shorten_line(text: str) -> str:
-    """Return the text on one line, at most 2,000 characters."""
-    return shorten(" ".join(text.split()), limit=2000).strip("'")

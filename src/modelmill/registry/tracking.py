@@ -20,14 +20,13 @@ from urllib.parse import urlsplit
 
 from modelmill.artifacts import AnyReference, DatasetRef, TableRef, parse_reference
 from modelmill.errors import TransientError
+from modelmill.registry.lookup import TAG_OUTPUTS, TAG_STEP_KEY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-TAG_STEP_KEY = "modelmill.step_key"
-TAG_OUTPUTS = "modelmill.outputs"
 TAG_ERROR = "modelmill.error"
 
 
