@@ -1,0 +1,276 @@
+"""The dataset job on the embedded engine: every row ends in one state, and splits do not leak."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.data.components import BuildDatasetConfig
+from modelmill.data.tables import read_arrow
+from modelmill.errors import DatasetError
+from modelmill_jobs import build_dataset
+
+Row = dict[str, Any]
+SCHEMA = pa.schema(
+    [("id", pa.string()), ("text", pa.string()), ("topic", pa.string()), ("part", pa.string())]
+)
+BY_COLUMN = BuildDatasetConfig.model_validate(
+    {"key": "id", "text": "text", "labels": ["topic"], "split": {"column": "part", "validation": 0}}
+)
+BASE: list[Row] = [
+    {"id": "a1", "text": "alpha", "topic": "x", "part": "train"},
+    {"id": "a2", "text": "beta", "topic": "y", "part": "train"},
+    {"id": "a3", "text": "gamma", "topic": "x", "part": "test"},
+    {"id": "a4", "text": "delta", "topic": "y", "part": "test"},
+]
+
+
+class Built:
+    """The result of the job, read back."""
+
+    def __init__(self, result: Any, config: BuildDatasetConfig) -> None:
+        self.report = result["report"]
+        self.ref = DatasetRef(
+            **result["dataset"], key="example_key", text=config.text, labels=config.labels, split="split"
+        )
+        self.table = read_arrow(self.ref)
+        self.rows = {row["example_key"]: row for row in self.table.to_pylist()}
+        refused = read_arrow(TableRef.model_validate(result["quarantine"])).to_pylist()
+        self.reasons = sorted((row["id"], row["quarantine_reason"]) for row in refused)
+        self.refused = refused
+
+
+class Builder:
+    """Writes rows to a table and makes a dataset of it."""
+
+    def __init__(self, spark: Any, folder: Path) -> None:
+        self.spark, self.folder = spark, folder
+
+    def __call__(
+        self,
+        rows: list[Row],
+        config: BuildDatasetConfig = BY_COLUMN,
+        *,
+        schema: pa.Schema = SCHEMA,
+        to: str = "dataset",
+        key: str = "k",
+    ) -> Built:
+        source = self.folder / "source"
+        write_deltalake(str(source), pa.Table.from_pylist(rows, schema=schema), mode="overwrite")
+        version = DeltaTable(str(source)).version()
+        argv = ["--table", str(source), "--version", str(version), "--config", config.model_dump_json()]
+        argv += ["--to", str(self.folder / to), "--quarantine", str(self.folder / f"{to}_quarantine")]
+        return Built(build_dataset.main([*argv, "--transaction", key], spark=self.spark), config)
+
+
+@pytest.fixture
+def build(sail: Any, tmp_path: Path) -> Builder:
+    return Builder(sail, tmp_path)
+
+
+def many(count: int, **more: Any) -> list[Row]:
+    return [
+        {"id": f"m{number:04d}", "text": f"text {number}", "topic": "xy"[number % 2], "part": None, **more}
+        for number in range(count)
+    ]
+
+
+def test_columns_and_order(build: Builder) -> None:
+    built = build(list(reversed(BASE)))
+    assert built.table.column_names == ["example_key", "text", "topic", "split"]
+    assert built.table["example_key"].to_pylist() == ["a1", "a2", "a3", "a4"]
+    assert built.report["splits"] == {"train": 2, "validation": 0, "test": 2}
+    assert built.report["classes"] == {"topic": {"x": {"test": 1, "train": 1}, "y": {"test": 1, "train": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"text": None}, "text is empty"),
+        ({"text": " \t\n\u00a0\u2003\ufeff"}, "text is empty"),
+        ({"topic": None}, "no label"),
+        ({"topic": "  "}, "no label"),
+        ({"id": None}, "key is null"),
+        ({"part": None}, "split is null"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_quarantined_as_they_were(build: Builder, row: Row, reason: str) -> None:
+    bad = {"id": "bad", "text": "bad text", "topic": "x", "part": "train", **row}
+    built = build([*BASE, bad])
+    assert built.refused == [{**bad, "quarantine_reason": reason}]
+    assert built.report["reasons"] == {reason: 1}
+    assert (built.report["rows_in"], built.report["rows_out"]) == (5, 4)
+
+
+def test_a_shared_key_is_quarantined_and_a_copy_of_a_row_is_dropped(build: Builder) -> None:
+    built = build(
+        [
+            *BASE,
+            {"id": "same", "text": "one", "topic": "x", "part": "train"},
+            {"id": "same", "text": "two", "topic": "x", "part": "train"},
+            BASE[0],
+            BASE[2],
+        ]
+    )
+    assert built.reasons == [("same", "key is not unique")] * 2
+    assert built.report["duplicates"] == 2
+    assert sorted(built.rows) == ["a1", "a2", "a3", "a4"]
+
+
+def test_equal_texts_in_train_and_validation_stand_once(build: Builder) -> None:
+    rows = [
+        *BASE,
+        {"id": "b1", "text": "echo", "topic": "x", "part": "train"},
+        {"id": "b2", "text": "echo", "topic": "x", "part": "Dev"},
+        {"id": "b3", "text": "alpha", "topic": "x", "part": "training"},
+    ]
+    built = build(rows)
+    assert sorted(built.rows) == ["a1", "a2", "a3", "a4", "b2"]
+    assert built.rows["b2"]["split"] == "validation"
+    assert built.report["duplicates"] == 2
+
+
+def test_equal_texts_with_other_labels_are_quarantined(build: Builder) -> None:
+    rows = [
+        *BASE,
+        {"id": "c1", "text": "clash", "topic": "x", "part": "train"},
+        {"id": "c2", "text": "clash", "topic": "y", "part": "validation"},
+    ]
+    assert build(rows).reasons == [("c1", "conflicting labels"), ("c2", "conflicting labels")]
+
+
+def test_the_shipped_test_split_is_kept_whole_and_its_texts_leave_train(build: Builder) -> None:
+    rows = [
+        *BASE,
+        {"id": "t1", "text": "gamma", "topic": "y", "part": "test"},
+        {"id": "l1", "text": "gamma", "topic": "x", "part": "train"},
+        {"id": "l2", "text": "delta", "topic": "x", "part": "validation"},
+    ]
+    built = build(rows)
+    tests = {key for key, row in built.rows.items() if row["split"] == "test"}
+    assert tests == {"a3", "a4", "t1"}
+    assert built.rows["t1"]["topic"] == "y"
+    assert sorted(built.rows) == ["a1", "a2", "a3", "a4", "t1"]
+    assert (built.report["leaks"], built.report["quarantined"]) == (2, 0)
+
+
+def test_labels_of_copies_complete_each_other(build: Builder) -> None:
+    schema = pa.schema([*SCHEMA, ("tone", pa.int64())])
+    config = BuildDatasetConfig.model_validate(
+        {**BY_COLUMN.model_dump(), "labels": ["topic", "tone"], "keep": ["part", "text"]}
+    )
+    rows = [{**row, "tone": number % 2} for number, row in enumerate(BASE)]
+    rows += [
+        {"id": "d1", "text": "twice", "topic": "x", "tone": None, "part": "train"},
+        {"id": "d2", "text": "twice", "topic": None, "tone": 1, "part": "train"},
+        {"id": "d3", "text": "half", "topic": None, "tone": 0, "part": "train"},
+    ]
+    built = build(rows, config, schema=schema)
+    assert built.table.column_names == ["example_key", "text", "topic", "tone", "split", "part"]
+    assert (built.rows["d1"]["topic"], built.rows["d1"]["tone"]) == ("x", "1")
+    assert (built.rows["d3"]["topic"], built.rows["d3"]["tone"]) == (None, "0")
+    assert "d2" not in built.rows
+
+
+def test_without_a_key_the_text_is_the_key(build: Builder) -> None:
+    config = BuildDatasetConfig.model_validate({**BY_COLUMN.model_dump(), "key": None})
+    rows = [
+        *BASE,
+        {"id": "e1", "text": "alpha", "topic": "x", "part": "train"},
+        {"id": "e2", "text": "gamma", "topic": "x", "part": "test"},
+    ]
+    built = build(rows, config)
+    digest = hashlib.sha256(b"gamma").hexdigest()
+    tests = sorted(key for key, row in built.rows.items() if row["text"] == "gamma")
+    assert tests == [digest, f"{digest}-2"]
+    assert len(built.rows) == 5
+
+
+def by_hash(**split: Any) -> BuildDatasetConfig:
+    return BuildDatasetConfig.model_validate(
+        {"key": "id", "text": "text", "labels": ["topic"], "split": split, "keep": ["part"]}
+    )
+
+
+def test_the_hash_splits_by_share_and_a_row_keeps_its_split_when_others_come(build: Builder) -> None:
+    built = build(many(1000), by_hash(validation=0.1, test=0.2))
+    assert built.report["splits"]["test"] == pytest.approx(200, abs=40)
+    assert built.report["splits"]["validation"] == pytest.approx(80, abs=27)
+    later = build(many(1500), by_hash(validation=0.1, test=0.2), key="later")
+    assert all(later.rows[key]["split"] == row["split"] for key, row in built.rows.items())
+
+
+def test_groups_stay_together(build: Builder) -> None:
+    rows = [{**row, "part": f"g{number // 10}"} for number, row in enumerate(many(300))]
+    built = build(rows, by_hash(group="part", validation=0.2, test=0.3))
+    groups: dict[str, set[str]] = {}
+    for row in built.rows.values():
+        groups.setdefault(row["part"], set()).add(row["split"])
+    assert all(len(splits) == 1 for splits in groups.values())
+    assert set.union(*groups.values()) == {"train", "validation", "test"}
+
+
+def test_validation_is_carved_from_train_only_where_none_is_shipped(build: Builder) -> None:
+    config = BuildDatasetConfig.model_validate(
+        {**BY_COLUMN.model_dump(), "split": {"column": "part", "validation": 0.2}}
+    )
+    built = build([*BASE[2:], *many(500, part="train")], config)
+    assert built.report["splits"]["validation"] == pytest.approx(100, abs=30)
+    assert built.report["splits"]["test"] == 2
+    shipped = [{**BASE[0], "id": "v", "text": "shipped", "part": "val"}]
+    built = build([*BASE[2:], *many(500, part="train"), *shipped], config, key="shipped")
+    assert built.report["splits"] == {"train": 500, "validation": 1, "test": 2}
+
+
+def test_a_rare_class_that_the_hash_takes_out_of_train_is_put_back(build: Builder) -> None:
+    built = build(many(200), by_hash(validation=0, test=0.3))
+    away = next(key for key, row in built.rows.items() if row["split"] == "test")
+    rows = [{**row, "topic": "rare"} if row["id"] == away else row for row in many(200)]
+    again = build(rows, by_hash(validation=0, test=0.3), key="again")
+    assert again.rows[away]["split"] == "train"
+    moved = [key for key, row in again.rows.items() if row["split"] != built.rows[key]["split"]]
+    assert moved == [away]
+
+
+def test_the_same_input_gives_the_same_bytes_and_a_retry_no_version(build: Builder) -> None:
+    first = build(many(3000), by_hash())
+    again = build(many(3000), by_hash())
+    assert again.ref == first.ref
+    other = build(list(reversed(many(3000))), by_hash(), to="other")
+    digests = {
+        hashlib.sha256(Path(file.removeprefix("file://")).read_bytes()).hexdigest()
+        for ref in (first.ref, other.ref)
+        for file in DeltaTable(ref.uri, version=ref.version).file_uris()
+    }
+    assert len(digests) == 1
+    renewed = build(many(10), by_hash(), key="another")
+    assert (renewed.ref.version, renewed.table.num_rows) == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "the table must have rows"),
+        ([{**row, "text": " "} for row in BASE], "must have texts; got '4 of 4 rows"),
+        ([{**row, "topic": None} for row in BASE], "some rows must be usable"),
+        ([{**row, "topic": "x"} for row in BASE], "must have two classes or more; got \"'x'\""),
+        ([*BASE, {**BASE[2], "id": "n", "text": "new", "topic": "z"}], "must have train rows, or no model"),
+        ([{**row, "part": "test"} for row in BASE], "the dataset must have train rows"),
+        ([{**row, "part": "train"} for row in BASE], "the dataset must have test rows"),
+        ([*BASE, {**BASE[0], "id": "h", "part": "holdout"}], "must say train, validation"),
+    ],
+)
+def test_rows_that_nothing_can_be_learnt_from_are_refused(
+    build: Builder, tmp_path: Path, rows: list[Row], said: str
+) -> None:
+    with pytest.raises(DatasetError) as caught:
+        build(rows)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
