@@ -1,0 +1,216 @@
+"""Model bundles in and out of MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.errors import ModelError, TransientError
+from modelmill.serving.bundle import BundleInfo, bundle_digest
+from modelmill.version import __version__
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from modelmill.pipeline.component import StepContext
+
+TAG_DIGEST = "modelmill.digest"
+TAG_ROLE = "modelmill.role"
+TAG_PARENT = "modelmill.parent"
+TAG_DATASET = "modelmill.dataset"
+TAG_RECIPE = "modelmill.recipe_hash"
+LINEAGE_RUN_TAGS = ("modelmill.pipeline", "modelmill.pipeline_digest", "modelmill.environment")
+"""Tags of the run that its models carry too."""
+
+_BUNDLE_PATH = "artifacts/bundle"
+_REQUIREMENTS = {"onnx": ("onnxruntime",), "torch": ("torch", "transformers")}
+
+
+def log_model(
+    folder: Path,
+    *,
+    role: str,
+    dataset: DatasetRef,
+    context: StepContext,
+    parent: ModelRef | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> ModelRef:
+    """Log a bundle as an MLflow ``python_function`` model of the step's run.
+
+    :param folder: the bundle.
+    :param role: ``teacher``, ``student``, ``exported``, ….
+    :param dataset: what it was trained or checked on.
+    :param context: the step's context.
+    :param parent: the model it was made from.
+    :param metrics: figures to show on the model, by name.
+    :return: the reference to hand on.
+    :raises ModelError: if the folder is no bundle.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    info, digest = BundleInfo.load(folder), bundle_digest(folder)
+    client, run = context.run.client, context.run
+    run_data = client.get_run(run.run_id).data
+    tags = {
+        TAG_DIGEST: digest,
+        TAG_ROLE: role,
+        TAG_DATASET: str(dataset),
+        TAG_RECIPE: context.step_key,
+        "modelmill.step_key": context.step_key,
+        "modelmill.label": info.label,
+        **{name: run_data.tags[name] for name in LINEAGE_RUN_TAGS if name in run_data.tags},
+        **({TAG_PARENT: parent.uri} if parent else {}),
+    }
+    logged = client.create_logged_model(
+        experiment_id=run.experiment_id,
+        name=role,
+        source_run_id=run.run_id,
+        tags=tags,
+        params={name: value[:250] for name, value in run_data.params.items()},
+        model_type=info.format,
+    )
+    with tempfile.TemporaryDirectory(prefix="modelmill-model-") as scratch:
+        target = Path(scratch) / "model"
+        _save_pyfunc(folder, target, info=info, digest=digest, model_id=logged.model_id, run_id=run.run_id)
+        client.log_model_artifacts(logged.model_id, str(target))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, 0)])
+    if metrics:
+        _log_metrics(client, run.run_id, logged.model_id, metrics)
+    _keep(folder, digest, context.cache)
+    return ModelRef(
+        uri=f"models:/{logged.model_id}",
+        run_id=run.run_id,
+        digest=digest,
+        format=info.format,
+        role=role,
+        parent=parent.uri if parent else None,
+    )
+
+
+def fetch_bundle(model: ModelRef, cache: Path) -> Path:
+    """Return a local folder with a model's bundle, its digest verified.
+
+    :param model: the model.
+    :param cache: directory for downloads, shared by all steps of this machine.
+    :return: the folder; it must not be changed.
+    :raises ModelError: if its files are not those that were logged.
+    :raises TransientError: if MLflow does not hand it out.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    from modelmill.serving.pyfunc import verify_digest
+
+    place = cache / "models" / model.digest
+    with _locked(place):
+        if not place.exists():
+            with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as scratch:
+                try:
+                    found = download_artifacts(artifact_uri=f"{model.uri}/{_BUNDLE_PATH}", dst_path=scratch)
+                except (MlflowException, OSError) as error:
+                    raise TransientError(
+                        f"MLflow must hand out the model ({error})",
+                        got=model.uri,
+                        remedy="check that it still exists and that the MLflow server answers",
+                    ) from error
+                verify_digest(Path(found), model.digest)
+                Path(found).rename(place)
+    verify_digest(place, model.digest)
+    return place
+
+
+def logged_model(client: MlflowClient, uri: str) -> ModelRef:
+    """Return the reference of a logged model, from its tags.
+
+    :param client: MLflow's client.
+    :param uri: ``models:/m-…``.
+    :return: the reference.
+    :raises ModelError: if modelmill did not log it.
+    """
+    found = client.get_logged_model(uri.removeprefix("models:/"))
+    if TAG_DIGEST not in found.tags:
+        raise ModelError(
+            "a model must carry its lineage",
+            got=uri,
+            remedy=f"log it with modelmill: the tag {TAG_DIGEST} is missing",
+        )
+    return ModelRef(
+        uri=uri,
+        run_id=found.source_run_id or "",
+        digest=found.tags[TAG_DIGEST],
+        format="onnx" if found.model_type == "onnx" else "torch",
+        role=found.tags.get(TAG_ROLE, ""),
+        parent=found.tags.get(TAG_PARENT),
+    )
+
+
+def _save_pyfunc(
+    folder: Path, target: Path, *, info: BundleInfo, digest: str, model_id: str, run_id: str
+) -> None:
+    from mlflow.models import Model, ModelSignature
+    from mlflow.pyfunc import save_model
+    from mlflow.types import ColSpec, Schema
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("string", info.text)]),
+        outputs=Schema([ColSpec("string", "prediction", required=False), ColSpec("double", "score")]),
+    )
+    with warnings.catch_warnings():
+        # MLflow asks for type hints of its own, and would look for requirements in a subprocess.
+        warnings.simplefilter("ignore")
+        save_model(
+            path=str(target),
+            python_model=str(Path(__file__).parents[1] / "serving" / "pyfunc_script.py"),
+            artifacts={"bundle": str(folder)},
+            model_config={"digest": digest},
+            signature=signature,
+            pip_requirements=_requirements(info),
+            mlflow_model=Model(run_id=run_id, model_id=model_id),
+            metadata={"label": info.label, "classes": list(info.classes)},
+        )
+    (target / "input_example.json").write_text(json.dumps({"columns": [info.text], "data": [["a text"]]}))
+
+
+def _requirements(info: BundleInfo) -> list[str]:
+    pinned = ("mlflow", "pandas", "numpy", "tokenizers", *_REQUIREMENTS[info.format])
+    return [f"modelmill=={__version__}", *(f"{name}=={_release(name)}" for name in pinned)]
+
+
+def _release(name: str) -> str:
+    """Return a distribution's version without its local part: a registry serves none."""
+    return metadata.version(name).partition("+")[0]
+
+
+def _log_metrics(client: MlflowClient, run_id: str, model_id: str, metrics: Mapping[str, float]) -> None:
+    for name, value in metrics.items():
+        client.log_metric(run_id, name, float(value), model_id=model_id)
+
+
+def _keep(folder: Path, digest: str, cache: Path) -> None:
+    """Put a bundle into the cache: the next step on this machine need not download it."""
+    place = cache / "models" / digest
+    with _locked(place):
+        if place.exists():
+            return
+        scratch = place.with_name(f".keep-{os.getpid()}")
+        shutil.copytree(folder, scratch)
+        scratch.rename(place)
+
+
+@contextlib.contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f".{place.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

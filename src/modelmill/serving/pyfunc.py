@@ -1,0 +1,81 @@
+"""A model bundle as MLflow's ``python_function``: what ``load_model`` and ``mlflow models serve`` load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from mlflow.pyfunc.model import PythonModel
+
+from modelmill.errors import ModelError
+from modelmill.serving.bundle import bundle_digest
+from modelmill.serving.runtime import load_scorer
+
+if TYPE_CHECKING:
+    from modelmill.serving.runtime import Scorer
+
+BUNDLE = "bundle"
+"""Name of the artifact that holds the bundle."""
+
+
+class SignalModel(PythonModel):
+    """Answers one signal for each text."""
+
+    scorer: Scorer
+
+    def load_context(self, context: Any) -> None:
+        """Load the bundle, after its digest has been found unchanged.
+
+        :param context: MLflow's: ``artifacts`` and ``model_config``.
+        :raises ModelError: if the bundle is not the one that was logged.
+        """
+        folder = Path(context.artifacts[BUNDLE])
+        verify_digest(folder, context.model_config["digest"])
+        self.scorer = load_scorer(folder)
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
+        """Answer.
+
+        :param context: MLflow's; not used.
+        :param model_input: rows with the text column that the model was trained on, or with one column.
+        :param params: none are known.
+        :return: ``prediction`` (class, or None without a text) and ``score`` (its probability, or NaN).
+        """
+        texts = self._texts(model_input)
+        present = [index for index, text in enumerate(texts) if isinstance(text, str) and text.strip()]
+        predictions: list[str | None] = [None] * len(texts)
+        scores = [float("nan")] * len(texts)
+        probabilities = self.scorer.probabilities([texts[index] for index in present])  # (rows, classes)
+        for index, row in zip(present, probabilities, strict=True):
+            best = int(row.argmax())
+            predictions[index], scores[index] = self.scorer.info.classes[best], float(row[best])
+        return pd.DataFrame({"prediction": pd.Series(predictions, dtype=object), "score": scores})
+
+    def _texts(self, model_input: pd.DataFrame) -> Sequence[Any]:
+        name = self.scorer.info.text
+        if name not in model_input.columns and len(model_input.columns) != 1:
+            raise ModelError(
+                f"the input must have a column {name!r}",
+                got=", ".join(map(str, model_input.columns)),
+                remedy=f"rename the text column to {name!r}",
+            )
+        column = model_input[name] if name in model_input.columns else model_input.iloc[:, 0]
+        return column.tolist()
+
+
+def verify_digest(folder: Path, digest: str) -> None:
+    """Check that a bundle is the one that was logged.
+
+    :param folder: the bundle.
+    :param digest: what :func:`~modelmill.serving.bundle.bundle_digest` gave when it was logged.
+    :raises ModelError: if its files have changed since.
+    """
+    found = bundle_digest(folder)
+    if found != digest:
+        raise ModelError(
+            f"the model's files must have the digest {digest[:16]}… that was logged",
+            got=found,
+            remedy="they were changed or damaged afterwards: make the model again, or restore the files",
+        )
