@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
 
 from modelmill.artifacts import TableRef
 from modelmill.data.commits import DataFile, commit_files, committed_version
@@ -52,7 +53,7 @@ def read_table(spark: SparkSession, ref: TableRef) -> DataFrame:
     table = open_table(ref.uri, version=ref.version)
     if not _PLAIN.fullmatch(ref.uri):
         # Sail's delta reader looks for the percent-encoded name of such a directory.
-        return _read_files(spark, table, ref.uri)
+        return _read_files(spark, table, ref.uri, percent=False)
     reader = spark.read.format("delta").option("versionAsOf", str(ref.version))
     try:
         rows = reader.load(ref.uri)
@@ -60,11 +61,11 @@ def read_table(spark: SparkSession, ref: TableRef) -> DataFrame:
     except PySparkException as error:
         if "DATA_SOURCE_NOT_FOUND" not in str(error):
             raise
-        return _read_files(spark, table, ref.uri)
+        return _read_files(spark, table, ref.uri, percent=True)
     return rows
 
 
-def _read_files(spark: SparkSession, table: DeltaTable, place: str) -> DataFrame:
+def _read_files(spark: SparkSession, table: DeltaTable, place: str, *, percent: bool) -> DataFrame:
     from pyspark.sql import functions as sql
     from pyspark.sql.types import StructType
 
@@ -74,7 +75,9 @@ def _read_files(spark: SparkSession, table: DeltaTable, place: str) -> DataFrame
     groups: dict[tuple[str | None, ...], list[str]] = {}
     for action in _rows(table):
         values = tuple(action.get(f"partition.{name}") for name in partitions)
-        groups.setdefault(values, []).append(plain_path(f"{place}/{action['path']}"))
+        groups.setdefault(values, []).append(
+            plain_path(f"{place}/{unquote(action['path'])}", percent=percent)
+        )
     if not groups:
         return spark.createDataFrame([], schema)
     if len(groups) > _MAX_PARTITIONS:
@@ -99,14 +102,15 @@ def _rows(table: DeltaTable) -> list[dict[str, Any]]:
     return rows
 
 
-def plain_path(path: str) -> str:
+def plain_path(path: str, *, percent: bool = False) -> str:
     """Return a path for Spark's readers, which would take some characters as a pattern.
 
     :param path: absolute path or URI.
+    :param percent: whether the engine takes ``%`` as it stands: a JVM Spark does, Sail decodes it.
     :return: the path, with a scheme: a cluster's default file system may be another one.
     :raises TableError: if a reader would not take it as it stands.
     """
-    found = sorted(GLOB_CHARACTERS & set(path)) + (["%"] if "%" in path else [])
+    found = sorted(GLOB_CHARACTERS & set(path)) + (["%"] if "%" in path and not percent else [])
     if found:
         raise TableError(
             f"a file that Spark reads has none of {' '.join(sorted(GLOB_CHARACTERS))} % in its path",

@@ -1,0 +1,136 @@
+"""The same jobs, unchanged, on a JVM Spark: same tables as the embedded engine makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from modelmill.artifacts import ModelRef, TableRef
+from modelmill.data.components import BuildDatasetConfig
+from modelmill.data.tables import read_arrow
+from modelmill.errors import ConfigError, DatasetError, TableError
+from modelmill_jobs import build_dataset, ingest, score_table
+from modelmill_jobs.delta_io import read_table
+
+pytestmark = pytest.mark.jvm
+
+CONFIG = BuildDatasetConfig.model_validate(
+    {
+        "key": "id",
+        "text": "text",
+        "labels": ["topic"],
+        "keep": ["n"],
+        "split": {"validation": 0.2, "test": 0.3},
+    }
+)
+
+
+def articles(count: int = 400) -> list[dict[str, Any]]:
+    words = ["grain", "bank"]
+    rows: list[dict[str, Any]] = [
+        {"id": f"r{n}", "text": f"{words[n % 2]} {n % 350} é", "topic": words[n % 2], "n": n / 4}
+        for n in range(count)
+    ]
+    rows += [
+        {"id": "e1", "text": "\u2003 \t", "topic": "grain", "n": 1},
+        {"id": "e2", "topic": "bank", "n": 2},
+    ]
+    rows += [{"id": "c1", "text": "both", "topic": "grain"}, {"id": "c2", "text": "both", "topic": "bank"}]
+    return rows
+
+
+def run_all(spark: Any, source: Path, folder: Path, bundle: tuple[Path, ModelRef]) -> dict[str, Any]:
+    """Run the three jobs one after the other, and return what they made and said."""
+    files = str(source / "*.jsonl")
+    loaded = ingest.main(["--source", files, "--to", str(folder / "raw")], spark=spark)
+    raw = TableRef.model_validate(loaded["table"])
+    argv = ["--table", raw.uri, "--version", str(raw.version), "--config", CONFIG.model_dump_json()]
+    argv += ["--to", str(folder / "dataset"), "--quarantine", str(folder / "refused"), "--transaction", "k"]
+    built = build_dataset.main(argv, spark=spark)
+    again = build_dataset.main(argv, spark=spark)
+    argv = ["--table", raw.uri, "--version", str(raw.version), "--text", "text", "--keep", '["id"]']
+    argv += ["--bundle", str(bundle[0]), "--model", bundle[1].model_dump_json()]
+    scored = score_table.main([*argv, "--to", str(folder / "scored"), "--transaction", "k"], spark=spark)
+    return {
+        "loaded": [loaded[name] for name in ("files", "files_found", "rows")],
+        "raw": read_arrow(raw).sort_by("id"),
+        "report": {**built["report"], "source": ""},
+        "versions": [built["dataset"]["version"], again["dataset"]["version"], scored["table"]["version"]],
+        "dataset": read_arrow(TableRef(**built["dataset"])).sort_by("example_key"),
+        "refused": read_arrow(TableRef.model_validate(built["quarantine"])).sort_by("id"),
+        "scored": read_arrow(TableRef.model_validate(scored["table"])).sort_by("id"),
+        "predictions": scored["predictions"],
+        "unscored": scored["unscored"],
+    }
+
+
+def test_both_engines_make_the_same_tables(
+    sail: Any, jvm: Any, tmp_path: Path, bundle: tuple[Path, ModelRef]
+) -> None:
+    source = tmp_path / "landing"
+    source.mkdir()
+    rows = [json.dumps(row) + "\n" for row in articles()]
+    (source / "a.jsonl").write_text("".join(rows[:300]))
+    (source / "b.jsonl").write_text("".join(rows[300:]))
+    embedded = run_all(sail, source, tmp_path / "embedded", bundle)
+    on_jvm = run_all(jvm, source, tmp_path / "jvm", bundle)
+    assert embedded["report"]["quarantined"] == 4
+    assert embedded["report"]["duplicates"] == 50
+    assert embedded["unscored"] == 2
+    for name, value in embedded.items():
+        assert value == on_jvm[name], name
+
+
+def test_a_table_that_one_engine_wrote_grows_on_the_other(sail: Any, jvm: Any, tmp_path: Path) -> None:
+    argv = ["--source", str(tmp_path / "*.jsonl"), "--to", str(tmp_path / "table")]
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "when": null, "x": 1.5}\n')
+    assert ingest.main(argv, spark=sail)["table"]["version"] == 0
+    (tmp_path / "b.jsonl").write_text('{"id": 2, "when": "now", "x": 2}\n')
+    assert ingest.main(argv, spark=jvm)["table"]["version"] == 1
+    assert ingest.main(argv, spark=sail)["files"] == 0
+    rows = read_arrow(TableRef(uri=str(tmp_path / "table"), version=1)).sort_by("id").to_pylist()
+    assert rows == [{"id": 1, "when": None, "x": 1.5}, {"id": 2, "when": "now", "x": 2.0}]
+
+
+@pytest.mark.parametrize(("name", "value"), [("plain", "b c/d"), ("odd é place", "b")])
+def test_partitions_and_old_schemas_are_read_alike(
+    sail: Any, jvm: Any, tmp_path: Path, name: str, value: str
+) -> None:
+    place = str(tmp_path / name)
+    part = ["a", None, value, "a"]
+    write_deltalake(place, pa.table({"n": [1, 2, 3, 4], "part": part}), partition_by=["part"])
+    more = pa.table({"n": [5], "part": ["a"], "new": ["x"]})
+    write_deltalake(place, more, partition_by=["part"], mode="append", schema_mode="merge")
+    DeltaTable(place).delete("n = 4")
+    for version in (0, 1, 2):
+        ref = TableRef(uri=place, version=version)
+        expected = sorted(map(str, read_arrow(ref).to_pylist()))
+        for spark in (sail, jvm):
+            assert sorted(str(row.asDict()) for row in read_table(spark, ref).collect()) == expected
+
+
+def test_refusals_are_the_same(jvm: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": 1,\n')
+    argv = ["--source", str(tmp_path / "*.jsonl"), "--to", str(tmp_path / "table")]
+    with pytest.raises(TableError, match="must be readable") as caught:
+        ingest.main(argv, spark=jvm)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "a.jsonl").write_text('{"id": 1}\n')
+    with pytest.raises(ConfigError, match="SQL over the files' columns"):
+        ingest.main([*argv, "--where", "nonsense(id)"], spark=jvm)
+    assert not (tmp_path / "table").exists()
+    write_deltalake(
+        str(tmp_path / "raw"), pa.table({"id": ["1", "2"], "text": ["", " "], "topic": ["x", "y"]})
+    )
+    config = CONFIG.model_copy(update={"keep": ()}).model_dump_json()
+    argv = ["--table", str(tmp_path / "raw"), "--version", "0", "--config", config, "--transaction", "k"]
+    with pytest.raises(DatasetError, match="must have texts"):
+        build_dataset.main(
+            [*argv, "--to", str(tmp_path / "d"), "--quarantine", str(tmp_path / "q")], spark=jvm
+        )
+    assert not (tmp_path / "d").exists()
