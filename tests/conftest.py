@@ -6,15 +6,27 @@ import importlib
 import os
 import shutil
 import sys
+import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from modelmill.artifacts import DatasetRef
 from modelmill.pipeline.catalogue import catalogue
-from modelmill.registry.tracking import tracking_client
+from modelmill.pipeline.component import StepContext
+from modelmill.registry.tracking import experiment_id, open_run, tracking_client
 from modelmill.settings import Settings
+
+# Airflow reads its home when it is first imported: no test may touch the user's.
+_AIRFLOW_HOME = tempfile.TemporaryDirectory(prefix="modelmill-tests-airflow-", ignore_cleanup_errors=True)
+os.environ |= {
+    "AIRFLOW_HOME": _AIRFLOW_HOME.name,
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+}
 
 TOY_COMPONENTS = '''
 """Components of another distribution: what a third party ships."""
@@ -113,3 +125,98 @@ def settings(tmp_path: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPa
     for name in ("MODELMILL_LEDGER", "MODELMILL_SPARK_REMOTE", "MODELMILL_PYTHON"):
         monkeypatch.delenv(name, raising=False)
     return Settings.from_environment()
+
+
+SPORT_WORDS = ("goal", "match", "team", "score", "league", "coach")
+TRADE_WORDS = ("bank", "share", "price", "profit", "market", "loan")
+FILLER_WORDS = ("the", "a", "of", "and", "today", "with", "new", "said")
+
+
+def topic_rows(count: int, *, seed: int = 0) -> list[tuple[str, str]]:
+    """Return texts of 3 to 12 words with the topic that two of their words give away."""
+    random = Random(seed)
+    rows = []
+    for number in range(count):
+        topic, words = (("sport", SPORT_WORDS), ("trade", TRADE_WORDS))[number % 2]
+        text = random.choices(words, k=2) + random.choices(FILLER_WORDS, k=random.randint(1, 10))
+        random.shuffle(text)
+        rows.append((" ".join(text), topic))
+    return rows
+
+
+@pytest.fixture(scope="session", name="topic_rows")
+def _topic_rows() -> Callable[..., list[tuple[str, str]]]:
+    """The function :func:`topic_rows`: test modules cannot import this file."""
+    return topic_rows
+
+
+@pytest.fixture(scope="session")
+def tiny_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of 2 layers and 32 features with random weights, whose vocabulary is that of ``topic_rows``."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny_base_model")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *SPORT_WORDS, *TRADE_WORDS, *FILLER_WORDS]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=special)
+    # As real ones come: with padding and a limit of their own, which must not be followed.
+    tokenizer.enable_padding(length=8)
+    tokenizer.enable_truncation(6)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def topic_dataset(tmp_path: Path) -> DatasetRef:
+    """A dataset of 60 train, 20 validation and 20 test rows with the label ``topic``."""
+    import pyarrow as pa
+    from deltalake import write_deltalake
+
+    rows = topic_rows(100)
+    splits = ["train"] * 60 + ["validation"] * 20 + ["test"] * 20
+    columns = {
+        "id": [f"row-{number:03d}" for number in range(100)],
+        "body": [text for text, _ in rows],
+        "topic": [topic for _, topic in rows],
+        "split": splits,
+    }
+    uri = tmp_path / "tables" / "topics"
+    write_deltalake(str(uri), pa.table(columns))
+    return DatasetRef(uri=str(uri), version=0, key="id", text="body", labels=("topic",), split="split")
+
+
+@pytest.fixture
+def step_context(settings: Settings, tmp_path: Path) -> StepContext:
+    """What a component's ``run`` gets: a real MLflow run, empty folders, quiet progress."""
+    client = tracking_client(settings.tracking_uri)
+    experiment = experiment_id(client, "tests", artifact_root=tmp_path / "artifacts")
+    run = open_run(client, experiment, "0" * 64, name="step", tags={})
+    workdir, cache = tmp_path / "workdir", tmp_path / "cache"
+    workdir.mkdir()
+    cache.mkdir()
+    return StepContext(
+        pipeline="tests",
+        step="step",
+        step_key="0" * 64,
+        run=run,
+        workdir=workdir,
+        cache=cache,
+        settings=settings,
+        progress=lambda done, total, **figures: None,
+        log=lambda line: None,
+    )

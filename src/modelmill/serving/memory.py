@@ -16,9 +16,8 @@ _MMAP_BYTES = 32 << 20
 def keep_freed_memory() -> bool:
     """Let the C library keep the memory that this process frees, instead of giving it back at once.
 
-    Each batch frees its activations and asks for as much again, and by default glibc unmaps blocks of more than
-    some 100 kB: the kernel then clears the same pages again and again. Training a small encoder takes about
-    half the time with this.
+    Each batch frees its activations and asks for as much again, and by default glibc unmaps large blocks: the
+    kernel then clears the same pages again and again. Training a small encoder takes about half the time so.
 
     :return: whether the C library took the setting; False where it is not glibc.
     """

@@ -40,6 +40,7 @@ class TrainingConfig(Config):
 class FineTuneConfig(TrainingConfig):
     """Fine-tune a pretrained encoder on a dataset: the large model, the teacher."""
 
+    frozen_layers: int = Field(2, ge=0, description="Lowest layers that keep their weights.")
     base_model: str = Field(
         description="Folder with config.json, tokenizer.json and model.safetensors, or Hugging Face id "
         "(taken from the local cache; downloaded only with HF_HUB_OFFLINE=0)."
@@ -74,10 +75,14 @@ fine_tune = Component(
 class DistillConfig(TrainingConfig):
     """Distil a student with fewer layers out of a teacher: soft labels, and layers taken from the teacher."""
 
+    learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout in training, in the encoder and before the head."
+    )
     max_tokens: int | None = Field(
         None, ge=8, le=8192, description="Tokens of a text that are read; empty: as the teacher."
     )
-    layers: int = Field(3, ge=1, description="Transformer layers of the student.")
+    layers: int = Field(2, ge=1, description="Transformer layers of the student.")
     temperature: float = Field(2.0, gt=0, description="Softens the teacher's distribution.")
     soft_weight: float = Field(
         0.7, ge=0, le=1, description="Weight of the soft labels; the rest is for the labels."

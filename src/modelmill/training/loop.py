@@ -168,11 +168,8 @@ def parameter_groups(model: Classifier, config: TrainingConfig) -> list[dict[str
             got=config.frozen_layers,
             remedy=f"lower it to at most {len(layers)}",
         )
-    if not config.train_embeddings:
-        embeddings = getattr(model.encoder, "embeddings", None) or model.encoder.get_input_embeddings()
-        embeddings.requires_grad_(False)
-    for layer in layers[: config.frozen_layers]:
-        layer.requires_grad_(False)
+    for module in frozen_modules(model, config):
+        module.requires_grad_(False)
     trained = [value for value in model.encoder.parameters() if value.requires_grad]
     groups = [
         {"params": [value for value in trained if value.ndim > 1], "weight_decay": config.weight_decay},
@@ -180,6 +177,19 @@ def parameter_groups(model: Classifier, config: TrainingConfig) -> list[dict[str
         {"params": list(model.head.parameters()), "weight_decay": 0.0, "lr": config.head_learning_rate},
     ]
     return [{"lr": config.learning_rate, **group} for group in groups if group["params"]]
+
+
+def frozen_modules(model: Classifier, config: TrainingConfig) -> list[nn.Module]:
+    """Return the parts that the configuration leaves as they are.
+
+    :param model: the model.
+    :param config: how to train.
+    :return: the embeddings and the lowest layers, or none.
+    """
+    found: list[nn.Module] = list(layer_list(model.encoder)[1][: config.frozen_layers])
+    if not config.train_embeddings:
+        found.append(getattr(model.encoder, "embeddings", None) or model.encoder.get_input_embeddings())
+    return found
 
 
 class _Training:
@@ -200,6 +210,7 @@ class _Training:
         self.per_epoch = math.ceil(len(data.rows) / config.batch_size)
         self.total = max(1, round(config.epochs * self.per_epoch))
         self.optimizer = torch.optim.AdamW(parameter_groups(model, config), fused=True)
+        self.frozen = frozen_modules(model, config)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.best: dict[str, torch.Tensor] = {}
@@ -214,7 +225,7 @@ class _Training:
             self.context.log(f"resuming at step {resumed.step} of {self.total}")
         plan: list[list[int]] = []
         planned = -1
-        self.model.train()
+        self._train_mode()
         while self.progress.step < self.total:
             epoch, position = divmod(self.progress.step, self.per_epoch)
             if epoch != planned:
@@ -230,6 +241,12 @@ class _Training:
             epochs=self.progress.epochs,
             quality=Quality(kept[1], kept[2]) if kept else None,
         )
+
+    def _train_mode(self) -> None:
+        self.model.train()
+        # What does not learn makes no noise either.
+        for module in self.frozen:
+            module.eval()
 
     def _plan(self, epoch: int) -> list[list[int]]:
         return batches(self.lengths, size=self.config.batch_size, seed=self.config.seed, epoch=epoch)
@@ -282,7 +299,7 @@ class _Training:
             return
         self.model.eval()
         found = quality(self.model, self.validation)
-        self.model.train()
+        self._train_mode()
         progress = self.progress
         progress.epochs.append((progress.step, found.accuracy, found.macro_f1))
         # Of equals the later one: it has seen more.

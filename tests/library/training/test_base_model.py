@@ -1,0 +1,148 @@
+"""Loading a base model: weights and configuration, never code, and a reason when it is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelmill.errors import ModelError
+from modelmill.training.base_model import load_base_model
+
+DOWNLOAD = "download the model again"
+
+
+@pytest.fixture
+def folder(tiny_base_model: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_base_model, tmp_path / "base"))
+
+
+def refusal(name: str | Path, *, max_tokens: int = 16) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_base_model(str(name), max_tokens=max_tokens, dropout=0.1)
+    assert not caught.value.retryable
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_folder_is_loaded_with_the_dropout_that_was_asked_for(folder: Path) -> None:
+    base = load_base_model(str(folder), max_tokens=64, dropout=0.25)
+    assert base.tokenizer == folder / "tokenizer.json"
+    assert base.encoder.config.hidden_dropout_prob == 0.25
+    assert base.encoder.config.attention_probs_dropout_prob == 0.25
+    assert not any("pooler" in name for name in base.encoder.state_dict())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"auto_map": {"AutoModel": "modeling_evil.Evil"}},
+        {"trust_remote_code": True},
+        {"_attn_implementation_internal": "someone/kernel"},
+        {"task_specific_params": {"deep": [{"auto_map": {}}]}},
+    ],
+)
+def test_a_configuration_that_asks_for_code_is_refused(folder: Path, changes: dict[str, Any]) -> None:
+    edit(folder, **changes)
+    key = next(iter(changes)) if "task_specific_params" not in changes else "auto_map"
+    assert refusal(folder) == (
+        f"a base model must not bring or choose code: {folder}/config.json has the key '{key}'; take a "
+        "model whose architecture transformers has itself, or remove the key if you know that the model "
+        "needs no code"
+    )
+
+
+def test_pickled_weights_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert refusal(folder) == (
+        f"weights must be safetensors: a pickle file can run code; got '{folder}/pytorch_model.bin'; "
+        "convert it with transformers' save_pretrained, or take a model with model.safetensors"
+    )
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    assert refusal(folder) == (
+        "a base model's folder has config.json, tokenizer.json, model.safetensors; "
+        f"missing here: {name}; got '{folder}'; {DOWNLOAD}"
+    )
+
+
+def test_a_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "nowhere"):
+        assert refusal(path) == (
+            "base_model must be a readable folder, or a Hugging Face id such as "
+            f"sentence-transformers/all-MiniLM-L6-v2; got '{path}'; "
+            "give a folder with config.json, tokenizer.json, model.safetensors"
+        )
+
+
+def test_an_id_is_looked_up_in_the_cache_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert refusal("nobody/nothing-of-this-name") == (
+        "the base model must be in the Hugging Face cache or downloadable (LocalEntryNotFoundError); "
+        "got 'nobody/nothing-of-this-name'; give a local folder, or set HF_HUB_OFFLINE=0 to download it"
+    )
+
+
+def test_broken_json_is_refused(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+    assert refusal(folder) == (
+        f"config.json must be readable JSON (JSONDecodeError); got '{folder}/config.json'; {DOWNLOAD}"
+    )
+
+
+def test_an_unknown_architecture_is_refused(folder: Path) -> None:
+    edit(folder, model_type="berd")
+    assert refusal(folder).startswith(
+        "config.json must name a model_type that transformers has itself; got 'berd'; did you mean 'bert'?"
+    )
+
+
+def test_broken_weights_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"not safetensors")
+    assert refusal(folder).startswith("model.safetensors must hold the weights that config.json describes (")
+
+
+def test_weights_of_another_size_are_refused(folder: Path) -> None:
+    edit(folder, num_hidden_layers=3)
+    assert refusal(folder).startswith(
+        "model.safetensors must hold all weights of the encoder; 16 are missing"
+    )
+    edit(folder, num_hidden_layers=2, intermediate_size=128)
+    assert refusal(folder).startswith("model.safetensors must hold the weights that config.json describes (")
+
+
+def test_a_broken_tokenizer_is_refused(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+    assert refusal(folder).startswith("tokenizer.json must be one that the tokenizers library reads (")
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder: Path) -> None:
+    edit(folder, vocab_size=10)
+    assert refusal(folder).startswith(
+        "tokenizer.json and config.json must be of one model: 24 tokens, 10 embeddings"
+    )
+
+
+def test_more_tokens_than_the_model_reads_are_refused(folder: Path) -> None:
+    assert refusal(folder, max_tokens=65) == (
+        "max_tokens must not exceed what the base model can read, 64; got 65; lower it to at most 64"
+    )
+
+
+def test_a_decoder_is_refused(folder: Path) -> None:
+    edit(folder, is_decoder=True)
+    assert refusal(folder) == (
+        "a base model must be a text encoder such as BERT; got 'bert'; take an encoder-only model"
+    )

@@ -1,0 +1,250 @@
+"""The training loop: it learns, it is the same every time, and a killed one ends as if it had not been."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from modelmill.errors import ModelError
+from modelmill.pipeline.component import StepContext
+from modelmill.training.base_model import load_base_model
+from modelmill.training.classifier import Classifier
+from modelmill.training.components import FineTuneConfig
+from modelmill.training.loop import Encoded, Trained, batches, quality, rate, train
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def encoded(count: int, seed: int) -> Encoded:
+    """Rows of [CLS] words [SEP], where two words out of twelve give the class away."""
+    source = random.Random(seed)
+    rows, targets = [], []
+    for number in range(count):
+        target = number % 2
+        words = source.choices(range(4 + 6 * target, 10 + 6 * target), k=2)
+        words += source.choices(range(16, 24), k=source.randint(1, 10))
+        source.shuffle(words)
+        rows.append(np.array([2, *words, 3], dtype=np.int64))
+        targets.append(target)
+    return Encoded(rows, np.array(targets, dtype=np.int64))
+
+
+def configured(base: Path, **changes: object) -> FineTuneConfig:
+    settings = {
+        "epochs": 4,
+        "batch_size": 8,
+        "frozen_layers": 0,
+        "learning_rate": 3e-3,
+        "head_learning_rate": 1e-2,
+    }
+    return FineTuneConfig.model_validate({"base_model": str(base), "max_tokens": 16, **settings, **changes})
+
+
+def fit(
+    base: Path, config: FineTuneConfig, context: StepContext, *, validate: bool = True
+) -> tuple[Classifier, Trained]:
+    encoder = load_base_model(str(base), max_tokens=16, dropout=config.dropout).encoder
+    torch.manual_seed(config.seed)
+    model = Classifier(encoder, classes=2, dropout=config.dropout)
+    trained = train(
+        model,
+        encoded(60, 1),
+        validation=encoded(20, 2) if validate else None,
+        loss=lambda logits, targets, _: functional.cross_entropy(logits, targets),
+        config=config,
+        context=context,
+    )
+    return model, trained
+
+
+def same_bits(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def elsewhere(context: StepContext, name: str) -> StepContext:
+    folder = context.workdir / name
+    folder.mkdir()
+    return dataclasses.replace(context, workdir=folder)
+
+
+def test_a_trivial_task_is_learned(tiny_base_model: Path, step_context: StepContext) -> None:
+    model, trained = fit(tiny_base_model, configured(tiny_base_model, epochs=10), step_context)
+    assert not model.training
+    assert quality(model, encoded(40, 3)).accuracy >= 0.9
+    assert trained.steps == 10 * 8
+    assert trained.curve[-1][1] < trained.curve[0][1] / 2
+    assert trained.quality is not None
+    assert trained.quality.accuracy == max(accuracy for _, accuracy, _ in trained.epochs)
+    metrics = step_context.run.client.get_run(step_context.run.run_id).data.metrics
+    assert {"train_loss", "learning_rate", "validation_accuracy", "validation_macro_f1"} <= set(metrics)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
+    tiny_base_model: Path, step_context: StepContext
+) -> None:
+    def weights(name: str, seed: int) -> dict[str, torch.Tensor]:
+        config = configured(tiny_base_model, seed=seed, epochs=1, train_embeddings=True)
+        return fit(tiny_base_model, config, elsewhere(step_context, name))[0].state_dict()
+
+    first, again, other = weights("first", 0), weights("again", 0), weights("other", 1)
+    assert same_bits(first, again)
+    assert not same_bits(first, other)
+
+
+def test_frozen_parts_keep_their_weights(tiny_base_model: Path, step_context: StepContext) -> None:
+    pretrained = load_base_model(str(tiny_base_model), max_tokens=16, dropout=0).encoder.state_dict()
+    config = configured(tiny_base_model, epochs=1, frozen_layers=1)
+    trained = fit(tiny_base_model, config, step_context)[0].encoder.state_dict()
+    for name, value in trained.items():
+        kept = torch.equal(value, pretrained[name])
+        assert kept == (name.startswith("embeddings.") or ".layer.0." in name), name
+
+
+def test_the_best_epoch_is_kept(tiny_base_model: Path, step_context: StepContext) -> None:
+    model, trained = fit(tiny_base_model, configured(tiny_base_model, epochs=5), step_context)
+    assert trained.quality is not None
+    assert quality(model, encoded(20, 2)) == trained.quality
+
+
+KILLED = """
+import os
+import sys
+from pathlib import Path
+
+sys.path[:0] = {paths}
+import torch
+
+torch.set_num_threads(1)
+from test_loop import configured, fit
+from modelmill.pipeline.component import StepContext
+from modelmill.registry.tracking import open_run, tracking_client
+from modelmill.settings import Settings
+
+settings = Settings.from_environment()
+run = open_run(tracking_client(settings.tracking_uri), {experiment!r}, "0" * 64, name="step", tags={{}})
+context = StepContext(
+    pipeline="tests", step="step", step_key="0" * 64, run=run,
+    workdir=Path({workdir!r}), cache=Path({workdir!r}),
+    settings=settings, progress=lambda done, total, **figures: print("step", int(done), flush=True),
+)
+base = Path({base!r})
+fit(base, configured(base, checkpoint_seconds=1e-9), context)
+print("finished", flush=True)
+"""
+
+
+def test_a_training_killed_at_any_step_ends_in_the_same_bits(
+    tiny_base_model: Path, step_context: StepContext
+) -> None:
+    config = configured(tiny_base_model, checkpoint_seconds=1e-9)
+    expected, course = fit(tiny_base_model, config, elsewhere(step_context, "whole"))
+    interrupted = elsewhere(step_context, "killed")
+    here = Path(__file__).parent
+    script = textwrap.dedent(KILLED).format(
+        paths=[str(here), str(here.parents[1])],
+        experiment=step_context.run.experiment_id,
+        workdir=str(interrupted.workdir),
+        base=str(tiny_base_model),
+    )
+    last = random.SystemRandom().randint(2, 26)
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.split() == ["step", str(last)]:
+            process.kill()
+            break
+    process.stdout.close()
+    assert process.wait() == -9, f"the child ended by itself; step {last}"
+    lines: list[str] = []
+    model, resumed = fit(tiny_base_model, config, dataclasses.replace(interrupted, log=lines.append))
+    assert lines[0].startswith("resuming at step "), f"killed at step {last}"
+    assert int(lines[0].split()[3]) >= last - 1
+    assert same_bits(model.state_dict(), expected.state_dict()), f"killed at step {last}"
+    assert resumed == course
+
+
+def test_a_finished_training_is_not_run_again(tiny_base_model: Path, step_context: StepContext) -> None:
+    config = configured(tiny_base_model)
+    first, course = fit(tiny_base_model, config, step_context)
+    steps: list[float] = []
+    watched = dataclasses.replace(step_context, progress=lambda done, total, **figures: steps.append(done))
+    again, repeated = fit(tiny_base_model, config, watched)
+    assert steps == []
+    assert repeated == course
+    assert same_bits(first.state_dict(), again.state_dict())
+
+
+def test_a_loss_that_is_not_finite_is_refused(tiny_base_model: Path, step_context: StepContext) -> None:
+    encoder = load_base_model(str(tiny_base_model), max_tokens=16, dropout=0).encoder
+    with pytest.raises(ModelError) as caught:
+        train(
+            Classifier(encoder, classes=2),
+            encoded(8, 1),
+            validation=None,
+            loss=lambda logits, targets, _: logits.sum() * float("nan"),
+            config=configured(tiny_base_model),
+            context=step_context,
+        )
+    assert str(caught.value) == (
+        "the training loss must stay finite; at step 1 it is nan; got 'learning_rate=0.003'; "
+        "lower learning_rate and head_learning_rate, or raise warmup"
+    )
+    assert not caught.value.retryable
+
+
+def test_more_frozen_layers_than_there_are_is_refused(
+    tiny_base_model: Path, step_context: StepContext
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        fit(tiny_base_model, configured(tiny_base_model, frozen_layers=3), step_context)
+    assert str(caught.value) == (
+        "frozen_layers must not exceed the model's layers, 2; got 3; lower it to at most 2"
+    )
+
+
+def test_batches_hold_each_row_once_and_rows_of_like_length_together() -> None:
+    lengths = [number * 37 % 50 + 2 for number in range(1000)]
+    first = batches(lengths, size=16, seed=0, epoch=0)
+    assert sorted(row for batch in first for row in batch) == list(range(1000))
+    assert first == batches(lengths, size=16, seed=0, epoch=0)
+    assert first != batches(lengths, size=16, seed=0, epoch=1)
+    assert first != batches(lengths, size=16, seed=1, epoch=0)
+    padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in first)
+    assert padded < 1.1 * sum(lengths)
+
+
+@pytest.mark.parametrize(("warmup", "top"), [(0.0, 0), (0.1, 10), (0.5, 50)])
+def test_the_rate_rises_and_falls_linearly(warmup: float, top: int) -> None:
+    rates = [rate(step, 100, warmup=warmup) for step in range(100)]
+    assert all(0 < value <= 1 for value in rates)
+    assert abs(int(np.argmax(rates)) - top) <= 1
+    assert rates[-1] < 0.03
+
+
+def test_quality_counts_by_class(tiny_base_model: Path) -> None:
+    encoder = load_base_model(str(tiny_base_model), max_tokens=16, dropout=0).encoder
+    model = Classifier(encoder, classes=2).eval()
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.copy_(torch.tensor([1.0, 0.0]))
+    rows = encoded(4, 1)
+    found = quality(model, dataclasses.replace(rows, targets=np.array([0, 0, 0, 1])))
+    # Class 0: precision 3/4, recall 1; class 1 is never answered.
+    assert found.accuracy == 0.75
+    assert found.macro_f1 == pytest.approx((2 * 3 / 7 + 0) / 2)
