@@ -80,8 +80,10 @@ def log_model(
         model_type=info.format,
     )
     with tempfile.TemporaryDirectory(prefix="modelmill-model-") as scratch:
-        target = Path(scratch) / "model"
-        _save_pyfunc(folder, target, info=info, digest=digest, model_id=logged.model_id, run_id=run.run_id)
+        # MLflow names the artifact's folder after the source's.
+        bundle, target = Path(scratch) / "bundle", Path(scratch) / "model"
+        shutil.copytree(folder, bundle)
+        _save_pyfunc(bundle, target, info=info, digest=digest, model_id=logged.model_id, run_id=run.run_id)
         client.log_model_artifacts(logged.model_id, str(target))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, 0)])
@@ -117,15 +119,16 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
         if not place.exists():
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as scratch:
                 try:
-                    found = download_artifacts(artifact_uri=f"{model.uri}/{_BUNDLE_PATH}", dst_path=scratch)
+                    whole = download_artifacts(artifact_uri=model.uri, dst_path=scratch)
                 except (MlflowException, OSError) as error:
                     raise TransientError(
                         f"MLflow must hand out the model ({error})",
                         got=model.uri,
                         remedy="check that it still exists and that the MLflow server answers",
                     ) from error
-                verify_digest(Path(found), model.digest)
-                Path(found).rename(place)
+                found = Path(whole) / _BUNDLE_PATH
+                verify_digest(found, model.digest)
+                found.rename(place)
     verify_digest(place, model.digest)
     return place
 

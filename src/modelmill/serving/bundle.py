@@ -88,7 +88,7 @@ def bundle_digest(folder: Path) -> str:
     :return: 64 hexadecimal digits.
     """
     total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         with path.open("rb") as file:
             total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
