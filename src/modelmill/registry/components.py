@@ -82,12 +82,6 @@ class PromoteInputs(Inputs):
     verdict: VerdictRef
 
 
-def _promote_state(_config: PromoteConfig, inputs: PromoteInputs, settings: Settings) -> str:
-    from modelmill.registry.promotion import champion_version
-
-    return f"champion={champion_version(inputs.verdict.name, settings)}"
-
-
 def _run_promote(_config: PromoteConfig, inputs: PromoteInputs, context: StepContext) -> ModelOutputs:
     from modelmill.registry.promotion import run
 
@@ -109,6 +103,5 @@ promote = Component(
     inputs=PromoteInputs,
     outputs=ModelOutputs,
     run=_run_promote,
-    outside_state=_promote_state,
     assets=_promote_assets,
 )

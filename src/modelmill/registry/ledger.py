@@ -1,0 +1,109 @@
+"""The ledger: an append-only Delta table with a row for each promotion and each refusal."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from modelmill.data.commits import committed_version
+from modelmill.data.tables import table_exists, transient
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from modelmill.settings import Settings
+
+Action = Literal["promote", "refuse"]
+
+
+class Entry(BaseModel):
+    """One row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action: Action
+    model: str
+    from_version: int | None
+    """Champion before; None if there was none."""
+    to_version: int | None
+    """Champion after; None if there is none."""
+    digest: str
+    """Digest of the challenger's files."""
+    reasons: tuple[str, ...]
+    """Why it was refused; empty for a promotion."""
+    evidence: str
+    """URI of the gate's report."""
+    pipeline: str
+    step_key: str
+    """Step that decided it. A step writes one row, however often it is tried."""
+
+
+def record(entry: Entry, settings: Settings) -> None:
+    """Append a row, unless an earlier attempt of the same step has.
+
+    :param entry: the row.
+    :param settings: where the ledger is.
+    :raises TransientError: if other writers win again and again.
+    :raises TableError: if the ledger cannot be written.
+    """
+    import pyarrow as pa
+    from deltalake import CommitProperties, Transaction, write_deltalake
+    from deltalake.exceptions import DeltaError
+
+    if table_exists(settings.ledger) and committed_version(settings.ledger, entry.step_key) is not None:
+        return
+    now, who = datetime.now(UTC), getpass.getuser()
+    row = {"time": now, "who": who, **entry.model_dump(), "reasons": list(entry.reasons)}
+    table = pa.Table.from_pylist([row], schema=_schema())
+    properties = CommitProperties(
+        app_transactions=[Transaction(entry.step_key, 1)], max_commit_retries=_COMMIT_RETRIES
+    )
+    try:
+        write_deltalake(settings.ledger, table, mode="append", commit_properties=properties)
+    except (DeltaError, OSError) as error:
+        if table_exists(settings.ledger) and committed_version(settings.ledger, entry.step_key) is not None:
+            return  # another attempt of the same step was faster
+        raise transient(error, settings.ledger) from error
+
+
+def entries(settings: Settings, *, model: str | None = None) -> list[dict[str, object]]:
+    """Return the ledger's rows, the oldest first.
+
+    :param settings: where the ledger is.
+    :param model: only this model's; None for all.
+    :return: rows as dictionaries; empty where there is no ledger yet.
+    """
+    from deltalake import DeltaTable
+
+    if not table_exists(settings.ledger):
+        return []
+    rows: list[dict[str, object]] = DeltaTable(settings.ledger).to_pyarrow_table().to_pylist()
+    rows.sort(key=lambda row: str(row["time"]))
+    return [row for row in rows if model in (None, row["model"])]
+
+
+_COMMIT_RETRIES = 200
+"""delta-rs gives up after 15 by default, which 16 writers at once exhaust."""
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("time", pa.timestamp("us", tz="UTC")),
+            ("who", pa.string()),
+            ("action", pa.string()),
+            ("model", pa.string()),
+            ("from_version", pa.int64()),
+            ("to_version", pa.int64()),
+            ("digest", pa.string()),
+            ("reasons", pa.list_(pa.string())),
+            ("evidence", pa.string()),
+            ("pipeline", pa.string()),
+            ("step_key", pa.string()),
+        ]
+    )
