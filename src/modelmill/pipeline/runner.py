@@ -238,6 +238,8 @@ def _locked(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _sigterm_raises() -> Iterator[None]:
     def stop(_signal: int, _frame: object) -> None:
+        # A dying parent's threads may each send one: the next must not cut the tidying short.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise StepInterrupted("asked to stop by SIGTERM")
 
     try:
@@ -248,7 +250,8 @@ def _sigterm_raises() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if signal.getsignal(signal.SIGTERM) is stop:
+            signal.signal(signal.SIGTERM, before)
 
 
 class ProgressPrinter:

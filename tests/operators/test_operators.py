@@ -1,0 +1,221 @@
+"""Operators on real DAGs, run by Airflow itself in this process; the steps run in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from airflow.sdk import DAG, Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from modelmill.artifacts import TableRef
+from modelmill.data.components import DeltaTableConfig
+from modelmill.pipeline.catalogue import catalogue
+from modelmill.settings import Settings
+from modelmill_operators import OPERATORS, DeltaTableOperator, IngestOperator, StepOperator, operators
+
+pytestmark = pytest.mark.usefixtures("toy_components", "settings")
+
+Parse = Callable[[], dict[str, DAG]]
+
+
+def write(pipelines: Path, name: str, steps: dict[str, str]) -> Path:
+    """Write a pipeline of ``count`` steps; each is given as the YAML of its remaining keys."""
+    journal = pipelines.parent / f"{name}.journal"
+    lines = [
+        f"pipeline: {name}",
+        "params:",
+        "  number: {default: 0}",
+        f"  journal: {{default: {journal}}}",
+        "steps:",
+    ]
+    for step, rest in steps.items():
+        lines.append(f"  {step}: {{component: count, {rest}}}")
+    (pipelines / f"{name}.yaml").write_text("\n".join(lines))
+    return journal
+
+
+def outcome(run: object) -> dict[str, tuple[str, int]]:
+    """Return state and number of tries by task."""
+    return {ti.task_id: (str(ti.state), ti.try_number) for ti in run.get_task_instances()}
+
+
+def xcom(run: object, task: str, key: str) -> object:
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        query = XComModel.get_many(run_id=run.run_id, dag_ids=run.dag_id, task_ids=task, key=key)
+        entry = session.scalars(query).first()
+        return None if entry is None else XComModel.deserialize_value(entry)
+
+
+def test_every_component_has_an_operator() -> None:
+    own = [
+        name for name, component in catalogue().items() if component.run.__module__.startswith("modelmill.")
+    ]
+    assert sorted(OPERATORS) == sorted(own)
+    for name, operator in OPERATORS.items():
+        assert operator.__name__ == "".join(part.title() for part in name.split("_")) + "Operator"
+        assert getattr(operators, operator.__name__) is operator
+
+
+def test_outputs_flow_by_xcom(pipelines: Path, parsed: Parse, capfd: pytest.CaptureFixture[str]) -> None:
+    config = 'config: {journal: "${journal}", number: "${number}"}'
+    write(pipelines, "flow", {"first": config, "second": f"inputs: {{table: first.table}}, {config}"})
+    run = parsed()["flow"].test(run_conf={"number": 20})
+    assert outcome(run) == {"first": ("success", 1), "second": ("success", 1)}
+    assert xcom(run, "first", "table") == {"kind": "table", "uri": "/toy", "version": 20}
+    assert xcom(run, "second", "return_value") == {"table": {"kind": "table", "uri": "/toy", "version": 40}}
+    step = xcom(run, "second", "modelmill_step")
+    assert step["reused"] is False
+    assert len(step["run_id"]) == 32
+    assert "attempt 1 of first" in capfd.readouterr().out
+
+
+def test_a_refused_input_is_not_retried(
+    pipelines: Path, parsed: Parse, capfd: pytest.CaptureFixture[str]
+) -> None:
+    journal = write(pipelines, "refusing", {"only": 'config: {journal: "${journal}", behaviour: refuse}'})
+    dag = parsed()["refusing"]
+    assert dag.get_task("only").retries == 2
+    run = dag.test()
+    assert outcome(run) == {"only": ("failed", 1)}
+    assert journal.read_text() == "only\n"
+    assert "a number must be even; got 0; add one" in capfd.readouterr().out
+
+
+def test_a_retryable_error_is_retried(pipelines: Path, parsed: Parse) -> None:
+    config = 'config: {journal: "${journal}", behaviour: BEHAVIOUR}'
+    journal = write(
+        pipelines,
+        "retrying",
+        {"flaky": config.replace("BEHAVIOUR", "flaky"), "dying": config.replace("BEHAVIOUR", "die")},
+    )
+    run = parsed()["retrying"].test()
+    assert outcome(run) == {"flaky": ("success", 2), "dying": ("success", 2)}
+    assert sorted(journal.read_text().split()) == ["dying", "dying", "flaky", "flaky"]
+
+
+def test_a_step_can_have_retries_of_its_own(pipelines: Path, parsed: Parse) -> None:
+    write(pipelines, "once", {"only": 'retries: 0, config: {journal: "${journal}", behaviour: flaky}'})
+    assert outcome(parsed()["once"].test()) == {"only": ("failed", 1)}
+
+
+def test_an_invalid_pipeline_fails_with_its_problems(
+    pipelines: Path, parsed: Parse, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (pipelines / "broken.yaml").write_text("pipeline: broken\nsteps:\n  only: {component: cuont}\n")
+    run = parsed()["broken"].test()
+    assert outcome(run) == {"problems": ("failed", 1)}
+    assert "did you mean 'count'?" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("blow", [signal.SIGTERM, signal.SIGKILL])
+def test_a_kill_reaches_the_whole_group(
+    pipelines: Path, airflow_home: Path, parsed: Parse, blow: signal.Signals
+) -> None:
+    name = f"sleeping_{blow.name.lower()}"
+    journal = write(
+        pipelines, name, {"only": 'retries: 0, config: {journal: "${journal}", behaviour: sleep}'}
+    )
+    script = (
+        "import sys; from airflow.dag_processing.dagbag import BundleDagBag as Bag; "
+        "folder, name = sys.argv[1:]; "
+        "run = Bag(dag_folder=folder, bundle_path=folder, bundle_name='dags-folder').dags[name].test(); "
+        "print('ended', [ti.state for ti in run.get_task_instances()])"
+    )
+    command = [sys.executable, "-c", script, str(airflow_home / "dags"), name]
+    with (pipelines.parent / "output").open("w+") as output:
+        task = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            pid_file = journal.with_suffix(".pid")
+            wait_until(lambda: pid_file.exists() and pid_file.read_text() != "", what="the step's own child")
+            grandchild = psutil.Process(int(pid_file.read_text()))
+            step = grandchild.parent()
+            assert step is not None
+            assert os.getpgid(step.pid) == step.pid
+            task.send_signal(blow)
+            wait_until(lambda: gone(step) and gone(grandchild), what="the end of the group")
+            task.wait(60)
+        finally:
+            task.kill()
+        output.seek(0)
+        text = output.read()
+    if blow == signal.SIGTERM:
+        assert "ended" in text
+        assert "failed" in text.split("ended")[-1]
+
+
+def gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_until(true: Callable[[], bool], *, what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+def test_texts_are_never_rendered() -> None:
+    with DAG("literal"):
+        task = StepOperator(
+            task_id="only",
+            component="count",
+            inputs={"table": {"kind": "table", "uri": "{{ 1 + 1 }}", "version": 0}},
+            config={"journal": "{{ 1 + 1 }}"},
+        )
+    task.render_template_fields(Context())
+    assert task.inputs == {"table": {"kind": "table", "uri": "{{ 1 + 1 }}", "version": 0}}
+    assert task.config == {"journal": "{{ 1 + 1 }}"}
+
+
+def test_references_and_config_objects_are_taken() -> None:
+    reference = TableRef(uri="/toy", version=3)
+    with DAG("typed"):
+        raw = DeltaTableOperator(task_id="raw", config=DeltaTableConfig(uri="/data/raw"))
+        task = StepOperator(
+            task_id="only", component="count", inputs={"table": reference}, config={"journal": "/journal"}
+        )
+        next_task = StepOperator(task_id="next", component="count", inputs={"table": raw.output["table"]})
+    assert raw.component == "delta_table"
+    assert task.inputs == {"table": reference}
+    assert next_task.upstream_task_ids == {"raw"}
+
+
+def test_an_input_that_is_no_reference_fails_without_retries(airflow_home: Path) -> None:
+    with DAG("wrong") as dag:
+        task = IngestOperator(task_id="only", inputs={"table": "a text"}, config={})
+    instance = type("Instance", (), {"dag_id": "wrong", "task_id": "only", "run_id": "r", "try_number": 1})()
+    with pytest.raises(AirflowFailException, match="an input is a reference") as caught:
+        StepOperator.execute.__wrapped__(task, {"ti": instance, "params": {}, "dag": dag})
+    assert "got 'a text'" in str(caught.value)
+
+
+def test_parameters_without_a_value_come_from_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELMILL_PARAM_NUMBER", "7")
+    given = {"number": None, "journal": "/journal", "unused": [1, 2]}
+    config = {"journal": "${journal}/x", "number": "${number}"}
+    assert operators._params(config, given) == {"journal": "/journal", "number": "7"}
+
+
+def test_the_registered_version_has_a_page(settings: Settings) -> None:
+    from modelmill_operators.links import version_url
+
+    assert (
+        version_url("http://mlflow:5000/", "models:/reuters_topic/3")
+        == "http://mlflow:5000/#/models/reuters_topic/versions/3"
+    )
+    assert version_url("http://mlflow:5000", "models:/m-0123") == ""
+    assert version_url(settings.tracking_uri, "models:/reuters_topic/3") == ""
