@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
             mode="overwrite",
             transaction=job.transaction,
             metadata=about,
+            manifest=True,
         )
         checked_rows(report.rows_out, count, what=job.to)
     return {

@@ -20,6 +20,8 @@ from urllib.parse import unquote
 from modelmill.artifacts import TableRef
 from modelmill.data.commits import DataFile, commit_files, committed_version
 from modelmill.data.tables import (
+    MANIFEST,
+    file_digests,
     is_local,
     not_writable,
     open_table,
@@ -128,6 +130,7 @@ def write_table(
     transaction: str,
     parts: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
+    manifest: bool = False,
 ) -> tuple[TableRef, int | None]:
     """Write rows to a table, in one transaction that happens once.
 
@@ -137,6 +140,7 @@ def write_table(
     :param transaction: application transaction id (see :func:`modelmill.data.commits.commit_files`).
     :param parts: further transaction ids that this commit settles.
     :param metadata: what else the commit says of itself, JSON.
+    :param manifest: whether the commit names the SHA-256 of each file, which readers then check.
     :return: the table at the version of that transaction, and the number of rows written; None if an earlier
         attempt had written them.
     """
@@ -147,6 +151,9 @@ def write_table(
     schema = spark_schema_to_delta(rows.schema.json())
     with _staged(rows, place) as files:
         count = sum(file.rows for file in files)
+        about = {"rows": count, **(metadata or {})}
+        if manifest:
+            about[MANIFEST] = file_digests(place, [file.path for file in files])
         version = commit_files(
             place,
             files,
@@ -154,7 +161,7 @@ def write_table(
             mode=mode,
             transaction=transaction,
             parts=parts,
-            metadata={"rows": count, **(metadata or {})},
+            metadata=about,
         )
     return TableRef(uri=place, version=version), count
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelmill.data.tables import (
+    COMMIT_KEY,
+    commit_actions,
     is_local,
     not_writable,
     open_table,
@@ -31,7 +33,6 @@ MAX_COMMIT_RETRIES = 200
 """delta-rs gives up after 15 by default, which 16 concurrent writers exhaust."""
 
 _ATTEMPTS = 20
-_METADATA = "modelmill"
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,18 @@ def committed_version(uri: str, transaction: str) -> int | None:
     """
     if not table_exists(uri):
         return None
-    table = open_table(uri)
-    return _version_of(table, transaction) if table.transaction_version(transaction) is not None else None
+    return _version_of(open_table(uri), table_location(uri), transaction)
 
 
-def _version_of(table: DeltaTable, transaction: str) -> int:
-    for entry in table.history():
-        content = entry.get(_METADATA)
-        if isinstance(content, dict) and content.get("transaction") == transaction:
-            return int(entry["version"])
+def _version_of(table: DeltaTable, place: str, transaction: str) -> int | None:
+    if table.transaction_version(transaction) is None:
+        return None
+    for version in range(table.version(), -1, -1):
+        actions = commit_actions(place, version)
+        if actions is None:
+            break  # cleaned up
+        if any(action.get("txn", {}).get("appId") == transaction for action in actions):
+            return version
     return table.version()
 
 
@@ -96,17 +100,14 @@ def commit_files(
     _settle_on_disk(place, files)
     last: Exception | None = None
     for _ in range(_ATTEMPTS):
-        before = committed_version(place, transaction)
-        if before is not None:
-            return before
         try:
-            _commit_once(place, files, schema, mode, transaction, parts, metadata or {})
+            before = _commit_once(place, files, schema, mode, transaction, parts, metadata or {})
         except _retried() as error:
             last = error
             if not _is_conflict(error):
                 raise transient(error, place) from error
             continue
-        version = committed_version(place, transaction)
+        version = before if before is not None else committed_version(place, transaction)
         if version is None:
             raise TransientError("a commit must be in the log after it was made", got=place)
         _sync_log(place)
@@ -134,14 +135,17 @@ def _commit_once(
     transaction: str,
     parts: Sequence[str],
     metadata: Mapping[str, Any],
-) -> None:
+) -> int | None:
+    """Commit, or return the version that the transaction was committed as."""
     from deltalake import CommitProperties, Transaction
     from deltalake.transaction import AddAction, create_table_with_add_actions
 
+    new = not table_exists(place)
     properties = CommitProperties(
         app_transactions=[Transaction(name, 1) for name in (transaction, *parts)],
-        max_commit_retries=MAX_COMMIT_RETRIES,
-        custom_metadata={_METADATA: {"transaction": transaction, **metadata}},
+        # A beginning that is tried again would become another table's second commit.
+        max_commit_retries=0 if new else MAX_COMMIT_RETRIES,
+        custom_metadata={COMMIT_KEY: {"transaction": transaction, **metadata}},
     )
     actions = [
         AddAction(
@@ -154,11 +158,17 @@ def _commit_once(
         )
         for file in files
     ]
-    if not table_exists(place):
+    if new:
         create_table_with_add_actions(place, schema, actions, mode="error", commit_properties=properties)
-        return
+        return None
     table = open_table(place)
+    # Asked of the very snapshot that is written upon: delta-rs sees conflicts with later commits only.
+    before = _version_of(table, place, transaction)
+    if before is not None:
+        return before
     write_check(table, place)
+    if mode == "append" and _columns(table.schema()) != _columns(schema):
+        raise TransientError("the table's columns must not change while rows are added", got=place)
     settled = [name for name in parts if table.transaction_version(name) is not None]
     if settled:
         raise TransientError(
@@ -167,6 +177,11 @@ def _commit_once(
             remedy="try again",
         )
     table.create_write_transaction(list(actions), mode, schema, commit_properties=properties)
+    return None
+
+
+def _columns(schema: Schema) -> list[tuple[str, str]]:
+    return [(field.name, field.type.to_json()) for field in schema.fields]
 
 
 def _settle_on_disk(place: str, files: Sequence[DataFile]) -> None:

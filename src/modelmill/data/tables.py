@@ -7,6 +7,7 @@ the reader features of a short list and refuses every other one by its name.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 READER_FEATURES = frozenset({"timestampNtz", "vacuumProtocolCheck"})
 """Reader features that every path of ours reads correctly: seen in tests, not taken from a list."""
 
+COMMIT_KEY = "modelmill"
+"""Under which a commit of ours says what it is, in its ``commitInfo``."""
+MANIFEST = "files"
+"""Under which it names the SHA-256 of each file."""
+
+_LOG_FILE = re.compile(r"\d{20}\.")
 _COMMIT_FILE = re.compile(r"(\d{20})\.json")
 
 
@@ -60,7 +67,8 @@ def table_exists(uri: str) -> bool:
     """
     place = table_location(uri)
     if is_local(place):
-        return (Path(place) / "_delta_log").is_dir()
+        # A writer that is just beginning a table has made the folder, and no commit yet.
+        return any(_LOG_FILE.match(path.name) for path in Path(place, "_delta_log").glob("*"))
     from deltalake import DeltaTable
 
     return bool(DeltaTable.is_deltatable(place))
@@ -84,6 +92,8 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
         table = DeltaTable(place, version=version)
     except (DeltaError, OSError, ValueError) as error:
         raise _open_error(place, version, error) from error
+    if table.version() < 0:  # a log without a commit
+        raise _no_table(place)
     _check_features(table, place)
     _check_log(table, place)
     return table
@@ -102,12 +112,16 @@ def _check_exists(place: str) -> None:
         )
 
 
+def _no_table(place: str) -> TableError:
+    return TableError("the table must be a readable Delta table", got=place, remedy="check the path")
+
+
 def _open_error(place: str, version: int | None, error: Exception) -> TableError:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
     if isinstance(error, TableNotFoundError):
-        return TableError("the table must be a readable Delta table", got=place, remedy="check the path")
+        return _no_table(place)
     if version is not None:
         try:
             newest = DeltaTable(place).version()
@@ -218,6 +232,7 @@ def read_arrow(ref: TableRef | DatasetRef, *, columns: Sequence[str] | None = No
     key = ref.key if isinstance(ref, DatasetRef) else None
     read = wanted if key is None or key in wanted else [*wanted, key]
     try:
+        _check_manifest(table, str(ref), ref.uri)
         dataset = table.to_pyarrow_dataset()
         fragments = sorted(dataset.get_fragments(), key=lambda fragment: _natural(fragment.path))
         ordered = ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
@@ -229,6 +244,57 @@ def read_arrow(ref: TableRef | DatasetRef, *, columns: Sequence[str] | None = No
             remedy="restore the file, or use another version of the table",
         ) from error
     return rows.sort_by(key).select(wanted) if key else rows
+
+
+def _check_manifest(table: DeltaTable, shown: str, place: str) -> None:
+    """Compare the files with the digests that their commit names: a flipped bit may well decode."""
+    about: dict[str, Any] = {}
+    for action in commit_actions(place, table.version()) or ():
+        about = action.get("commitInfo", {}).get(COMMIT_KEY) or about
+    wanted = about.get(MANIFEST)
+    if not wanted:
+        return
+    for path, digest in file_digests(place, list(wanted)).items():
+        if digest != wanted[path]:
+            raise TableError(
+                f"a file of the table must be as it was written ({shown})",
+                got=path,
+                remedy="restore it from a copy, or build the dataset again",
+            )
+
+
+def commit_actions(place: str, version: int) -> list[dict[str, Any]] | None:
+    """Read the actions of one commit.
+
+    delta-rs's ``history`` counts down from the version that was opened, and is wrong once there are later ones.
+
+    :param place: as :func:`table_location` gives it.
+    :param version: the commit.
+    :return: the actions; None if the log no longer has the file.
+    """
+    try:
+        with table_files(place).open_input_stream(f"_delta_log/{version:020d}.json") as stream:
+            return [json.loads(line) for line in stream.read().splitlines() if line.strip()]
+    except FileNotFoundError:
+        return None
+
+
+def file_digests(place: str, paths: Sequence[str]) -> dict[str, str]:
+    """Return the SHA-256 of files of a table.
+
+    :param place: as :func:`table_location` gives it.
+    :param paths: relative to the table's directory.
+    :return: 64 hexadecimal digits by path.
+    """
+    files = table_files(place)
+    found = {}
+    for path in paths:
+        digest = hashlib.sha256()
+        with files.open_input_stream(path) as stream:
+            while chunk := stream.read(1 << 22):
+                digest.update(chunk)
+        found[path] = digest.hexdigest()
+    return found
 
 
 def _natural(path: str) -> list[int | str]:
