@@ -1,0 +1,93 @@
+"""Documents per second of several models, measured side by side.
+
+A machine's speed drifts while it is measured: other processes, heat. So the models take turns, in rounds
+whose order is shuffled, and the median over the rounds counts. What is timed is what a caller waits for: from
+the texts to the logits, tokenisation included. Each scorer sorts rows by length itself, where that helps it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modelmill.serving.runtime import Scorer
+
+if TYPE_CHECKING:
+    from modelmill.pipeline.component import Progress
+
+MIN_ROUNDS = 3
+_MAX_ROUNDS = 15
+_WARM_UP_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """How fast a model answers."""
+
+    documents_per_second: float
+    """Median over the rounds, by the clock on the wall."""
+    documents_per_cpu_second: float
+    """Median over the rounds, by the time of all cores together; 0 if it was too short to be measured."""
+    rows: int
+    """Texts per round."""
+    seconds: tuple[float, ...]
+    """Wall time of each round."""
+
+
+def measure_throughput(
+    scorers: Mapping[str, Scorer],
+    texts: Sequence[str],
+    *,
+    rounds: int = MIN_ROUNDS,
+    seconds: float = 15.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Throughput]:
+    """Measure models side by side.
+
+    :param scorers: the models by name.
+    :param texts: at least one text; each model answers all of them in each round.
+    :param rounds: rounds at least; at least 3.
+    :param seconds: further rounds are made until this time is over, but at most 15.
+    :param seed: of the orders in which the models take their turns.
+    :param progress: told of each turn.
+    :return: one record for each model.
+    :raises ValueError: if there are no texts or fewer than 3 rounds.
+    """
+    if not texts or rounds < MIN_ROUNDS:
+        raise ValueError(f"throughput needs texts and {MIN_ROUNDS} rounds; got {len(texts)} and {rounds}")
+    for scorer in scorers.values():  # first calls allocate memory and start threads
+        scorer.logits(texts[:_WARM_UP_ROWS])
+    rng = np.random.default_rng(seed)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in scorers}
+    names, began, done = list(scorers), time.monotonic(), 0
+    while done < rounds or (time.monotonic() - began < seconds and done < _MAX_ROUNDS):
+        for turn, index in enumerate(rng.permutation(len(names))):
+            name = names[index]
+            times[name].append(_turn(scorers[name], texts))
+            if progress:
+                turns = done * len(names) + turn + 1
+                progress(turns, max(rounds, done + 1) * len(names))
+        done += 1
+    return {name: _throughput(times[name], len(texts)) for name in scorers}
+
+
+def _turn(scorer: Scorer, texts: Sequence[str]) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    scorer.logits(texts)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def _throughput(times: Sequence[tuple[float, float]], rows: int) -> Throughput:
+    cpu = statistics.median(cpu for _, cpu in times)
+    return Throughput(
+        documents_per_second=rows / statistics.median(wall for wall, _ in times),
+        documents_per_cpu_second=rows / cpu if cpu else 0.0,
+        rows=rows,
+        seconds=tuple(wall for wall, _ in times),
+    )

@@ -1,0 +1,185 @@
+"""The rows that models are judged on, and what models answer to them: scored once, whoever asks again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.errors import ModelError
+from modelmill.serving.bundle import BundleInfo
+from modelmill.serving.runtime import load_scorer
+from modelmill.training.examples import choose_label, read_texts
+from modelmill.version import __version__
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from modelmill.pipeline.component import StepContext
+
+Logits = npt.NDArray[np.float32]
+
+_CHUNK_ROWS = 256
+"""Rows between two reports of progress."""
+_RUNTIMES = {"onnx": "onnxruntime", "torch": "torch"}
+
+
+def split_rows(dataset: DatasetRef, split: str, label: str) -> tuple[list[str], list[str]]:
+    """Read the labelled rows of a split, in the order of their keys.
+
+    :param dataset: the dataset.
+    :param split: ``train``, ``validation`` or ``test``.
+    :param label: label column; rows without a value in it are left out.
+    :return: texts and labels, one of each for a row.
+    :raises TableError: if the table cannot be read.
+    """
+    table = _labelled(dataset, split, label)
+    table = table.filter(table.column(label).is_valid())
+    return table.column(dataset.text).to_pylist(), [str(value) for value in table.column(label).to_pylist()]
+
+
+def judged_label(dataset: DatasetRef, infos: Sequence[BundleInfo], label: str | None = None) -> str:
+    """Return the label column that models are judged by.
+
+    :param dataset: the dataset.
+    :param infos: what the models' bundles say; at least one.
+    :param label: what the configuration says; None: the column that the models learned.
+    :return: name of the column.
+    :raises ConfigError: if the label is no label column of the dataset.
+    :raises ModelError: if the models answer different labels, or another one than the dataset has.
+    """
+    learned = sorted({info.label for info in infos})
+    if len(learned) > 1:
+        raise ModelError(
+            "models that are compared must answer the same label",
+            got=", ".join(learned),
+            remedy="compare the models of each label in a step of its own",
+        )
+    (own,) = learned
+    chosen = choose_label(dataset, own if label is None and own in dataset.labels else label)
+    if label is None and chosen != own:
+        raise ModelError(
+            f"a model must answer a label of the dataset ({', '.join(dataset.labels)})",
+            got=own,
+            remedy=f"add config: {{label: {chosen}}} if the column has another name in this dataset",
+        )
+    return chosen
+
+
+def cached_logits(
+    model: ModelRef, dataset: DatasetRef, split: str, context: StepContext, *, label: str | None = None
+) -> Logits:
+    """Return a model's logits for the rows that :func:`split_rows` gives.
+
+    They are kept in the cache directory by the model's digest, the dataset's version and the split. The
+    second of two steps that ask at the same time waits for the first.
+
+    :param model: the model.
+    :param dataset: the dataset.
+    :param split: ``train``, ``validation`` or ``test``.
+    :param context: the step.
+    :param label: label column; rows without a value in it are left out. None: what the model learned.
+    :return: ``(rows, classes)``, float32.
+    :raises ModelError: if the model cannot be loaded, or ``label`` is None and the dataset has not its label.
+    """
+    from modelmill.registry.models import fetch_bundle
+
+    folder = fetch_bundle(model, context.cache)
+    info = BundleInfo.load(folder)
+    column = label or judged_label(dataset, [info])
+    labelled = _labelled(dataset, split, column).column(column).is_valid()
+    mask = np.asarray(labelled.to_pylist(), dtype=np.bool_)
+    place = context.cache / "logits" / f"{model.digest[:32]}-{_rows_digest(dataset, split, info)}.npy"
+    with _locked(place):
+        logits = _kept(place, shape=(len(mask), len(info.classes)))
+        if logits is None:
+            logits = _score(folder, read_texts(dataset, split=split), name=model.role, context=context)
+            _keep(logits, place)
+    return logits[mask]
+
+
+def cached_answers(
+    model: ModelRef, dataset: DatasetRef, split: str, context: StepContext, *, label: str | None = None
+) -> list[str]:
+    """Return a model's answers to the rows that :func:`split_rows` gives.
+
+    :param model: the model.
+    :param dataset: the dataset.
+    :param split: ``train``, ``validation`` or ``test``.
+    :param context: the step.
+    :param label: see :func:`cached_logits`.
+    :return: the class of the highest logit of each row.
+    """
+    from modelmill.registry.models import fetch_bundle
+
+    logits = cached_logits(model, dataset, split, context, label=label)
+    classes = BundleInfo.load(fetch_bundle(model, context.cache)).classes
+    return [classes[index] for index in logits.argmax(axis=1)]
+
+
+def _labelled(dataset: DatasetRef, split: str, label: str) -> pa.Table:
+    import pyarrow.compute as pc
+
+    from modelmill.data.tables import read_arrow
+
+    table = read_arrow(dataset, columns=[dataset.text, label, dataset.split])
+    return table.filter(pc.equal(table.column(dataset.split), split))
+
+
+def _rows_digest(dataset: DatasetRef, split: str, info: BundleInfo) -> str:
+    """Return a digest of everything but the model's files that the logits depend on."""
+    runtime = _RUNTIMES[info.format]
+    parts = (
+        str(dataset),
+        dataset.key,
+        dataset.text,
+        dataset.split,
+        split,
+        __version__,
+        f"{runtime} {metadata.version(runtime)}",
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _score(folder: Path, texts: Sequence[str], *, name: str, context: StepContext) -> Logits:
+    scorer = load_scorer(folder)
+    context.log(f"{name}: scoring {len(texts):,} rows")
+    result: Logits = np.zeros((len(texts), len(scorer.info.classes)), dtype=np.float32)
+    # Rows of like length together: a model that runs in batches pads less.
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    for start in range(0, len(order), _CHUNK_ROWS):
+        chunk = order[start : start + _CHUNK_ROWS]
+        result[chunk] = scorer.logits([texts[index] for index in chunk])
+        context.progress(start + len(chunk), len(order))
+    return result
+
+
+def _kept(place: Path, *, shape: tuple[int, int]) -> Logits | None:
+    try:
+        found = np.load(place, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None  # not there, or damaged: it can be made again
+    return found if found.shape == shape and found.dtype == np.float32 else None
+
+
+def _keep(logits: Logits, place: Path) -> None:
+    scratch = place.with_name(f".{place.stem}-{os.getpid()}.npy")
+    np.save(scratch, logits, allow_pickle=False)
+    scratch.replace(place)
+
+
+@contextlib.contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f".{place.stem}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
