@@ -1,8 +1,8 @@
 """The gate: the exported file, in its serving runtime, against its parent, the champion and the baselines.
 
-Every comparison is on the same test rows. A metric of a few thousand rows is uncertain by tenths of a point, so
-a challenger is refused if its point estimate breaks a limit *and* the paired bootstrap says with the configured
-confidence that it is worse at all. One that breaks a limit within the noise passes with a warning.
+Every comparison is on the same test rows. A metric of a few thousand rows is uncertain by tenths of a point:
+a challenger is refused if its point estimate breaks a limit *and* the paired bootstrap says with confidence
+that it is worse at all. One that breaks a limit within the noise passes with a warning.
 """
 
 from __future__ import annotations
