@@ -24,6 +24,7 @@ import fsspec
 import yaml
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param
 from airflow.sdk.configuration import conf
+from croniter import croniter
 from pydantic import ValidationError
 
 from modelmill.errors import ConfigError, InputError, PipelineError, Problem
@@ -74,7 +75,7 @@ def build_dag(spec: PipelineSpec) -> DAG:
 
     :param spec: a valid pipeline.
     :return: the DAG.
-    :raises ValueError: if Airflow does not take its schedule.
+    :raises ConfigError: if its schedule names no times.
     """
     defaults = spec.param_values()
     with DAG(
@@ -134,6 +135,12 @@ def _schedule(spec: PipelineSpec) -> CronTriggerTimetable | list[Asset] | None:
     if spec.schedule is None:
         return None
     if isinstance(spec.schedule, str):
+        if not croniter.is_valid(spec.schedule):
+            raise ConfigError(
+                "schedule: a cron expression must name times that exist",
+                got=spec.schedule,
+                remedy="for every night at two write '0 2 * * *'",
+            )
         # Without a start date, unpausing a DAG starts no run for the time that has passed.
         return CronTriggerTimetable(spec.schedule, timezone="UTC", run_immediately=False)
     return [_asset(uri) for uri in spec.schedule.assets]

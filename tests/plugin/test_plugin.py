@@ -1,0 +1,43 @@
+"""What the plugin registers, as Airflow's own plugin manager sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "transformers", "pyspark", "mlflow", "deltalake", "pandas", "fastapi"}
+SCRIPT = """
+import json, sys
+import airflow.plugins_manager
+before = set(sys.modules)
+import modelmill_plugin.plugin
+loaded = sorted({name.partition(".")[0] for name in set(sys.modules) - before})
+from airflow.plugins_manager import get_plugin_info
+[info] = [info for info in get_plugin_info() if info["name"] == "modelmill"]
+print(json.dumps([info["external_views"], info["fastapi_apps"], loaded]))
+"""
+
+
+def plugin_info(tracking_uri: str | None) -> tuple[list[dict[str, str]], list[object], list[str]]:
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    if tracking_uri is not None:
+        environment["MLFLOW_TRACKING_URI"] = tracking_uri
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    views, apps, loaded = json.loads(done.stdout.splitlines()[-1])
+    return views, apps, loaded
+
+
+def test_the_navigation_leads_to_mlflow() -> None:
+    views, _, loaded = plugin_info("https://mlflow.example.org")
+    assert views == [{"name": "MLflow", "href": "https://mlflow.example.org", "destination": "nav"}]
+    assert HEAVY.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("tracking_uri", [None, "sqlite:////data/mlflow.db", "javascript:alert(1)"])
+def test_without_a_server_there_is_no_such_item(tracking_uri: str | None) -> None:
+    assert plugin_info(tracking_uri)[0] == []
