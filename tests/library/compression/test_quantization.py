@@ -1,0 +1,100 @@
+"""Quantisation as a step: smaller, hardly another answer, and refused if it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.compression import quantization
+from modelmill.compression.components import QuantizeConfig
+from modelmill.compression.quantization import METHODS, check_drift
+from modelmill.errors import ModelError
+from modelmill.pipeline.component import StepContext
+from modelmill.registry.models import fetch_bundle
+from modelmill.serving.bundle import bundle_bytes
+from modelmill.serving.runtime import load_scorer
+from modelmill.training import fine_tuning
+from modelmill.training.classifier import load_classifier, save_classifier
+from modelmill.training.components import FineTuneConfig
+
+
+@pytest.fixture
+def trained(tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext) -> ModelRef:
+    config = FineTuneConfig(
+        base_model=str(tiny_base_model),
+        epochs=6,
+        batch_size=8,
+        learning_rate=3e-3,
+        head_learning_rate=1e-2,
+        frozen_layers=0,
+        max_tokens=16,
+    )
+    return fine_tuning.run(config, topic_dataset, step_context)
+
+
+def later(context: StepContext) -> StepContext:
+    folder = context.workdir / "later"
+    folder.mkdir()
+    return dataclasses.replace(context, workdir=folder)
+
+
+def test_every_method_has_a_function() -> None:
+    assert set(METHODS) == set(QuantizeConfig.model_fields["method"].annotation.__args__)
+
+
+def test_int8_is_smaller_and_answers_alike(
+    trained: ModelRef, topic_dataset: DatasetRef, step_context: StepContext
+) -> None:
+    exported = quantization.run(QuantizeConfig(), topic_dataset, trained, later(step_context))
+    assert (exported.role, exported.format, exported.parent) == ("exported", "onnx", trained.uri)
+    bundle = fetch_bundle(exported, step_context.cache)
+    graph = onnx.load(bundle / "model.onnx").graph
+    stored = {item.data_type for item in graph.initializer if len(item.dims) == 2}
+    # The embeddings too: only vectors (biases, norms, scales) are floating-point numbers.
+    assert {onnx.TensorProto.INT8} <= stored
+    assert onnx.TensorProto.FLOAT not in stored
+    assert "MatMulInteger" in {node.op_type for node in graph.node}
+    texts = ["the goal match today", "a bank loan today"]
+    assert load_scorer(bundle).predict(texts) == ["sport", "trade"]
+    metrics = step_context.run.client.get_run(step_context.run.run_id).data.metrics
+    assert metrics["drift"] <= 0.05
+    assert metrics["bytes"] == bundle_bytes(bundle)
+    assert metrics["export_difference"] < 1e-4
+
+
+def test_a_change_of_too_many_answers_is_refused(
+    trained: ModelRef, step_context: StepContext, tmp_path: Path
+) -> None:
+    source = fetch_bundle(trained, step_context.cache)
+    model = load_classifier(source)
+    with torch.no_grad():
+        model.head.weight.neg_()
+        model.head.bias.neg_()
+    info = load_scorer(source).info
+    save_classifier(model, tmp_path / "other", tokenizer=source / "tokenizer.json", info=info)
+    texts = ["the goal match today", "a bank loan today"]
+    assert check_drift(source, source, texts, limit=0.01) == 0.0
+    with pytest.raises(ModelError) as caught:
+        check_drift(tmp_path / "other", source, texts, limit=0.05)
+    assert str(caught.value) == (
+        "quantisation may change at most 5.00% of the answers (max_drift), on 2 rows; got '100.00%'; "
+        "take method none, raise max_drift, or train the model longer"
+    )
+
+
+def test_a_model_that_is_exported_already_is_refused(
+    trained: ModelRef, topic_dataset: DatasetRef, step_context: StepContext
+) -> None:
+    context = later(step_context)
+    exported = quantization.run(QuantizeConfig(method="none"), topic_dataset, trained, context)
+    with pytest.raises(ModelError) as caught:
+        quantization.run(QuantizeConfig(), topic_dataset, exported, context)
+    assert str(caught.value) == (
+        "only a model of format torch can be trained, distilled or exported; got 'onnx'; "
+        "take the output of fine_tune or distill"
+    )
