@@ -102,7 +102,9 @@ def cached_logits(
     with _locked(place):
         logits = _kept(place, shape=(len(mask), len(info.classes)))
         if logits is None:
-            logits = _score(folder, read_texts(dataset, split=split), name=model.role, context=context)
+            logits = _score(
+                folder, read_texts(dataset, split=split), name=model.role or model.uri, context=context
+            )
             _keep(logits, place)
     return logits[mask]
 
