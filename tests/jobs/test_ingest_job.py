@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import TableRef
 from modelmill.data.tables import read_arrow
-from modelmill.errors import ConfigError, InputError, TableError
+from modelmill.errors import EXIT_REFUSED, ConfigError, InputError, TableError
 from modelmill_jobs import ingest
 
 Row = dict[str, object]
@@ -192,3 +194,14 @@ def test_a_place_that_cannot_be_written_is_refused(landing: Landing) -> None:
     landing.table = landing.folder / "a.jsonl" / "table"
     with pytest.raises(TableError, match="must be writable"):
         landing.load()
+
+
+def test_a_job_is_an_application_of_its_own(landing: Landing) -> None:
+    command = [sys.executable, "-m", "modelmill_jobs.ingest", "--to", str(landing.table)]
+    command += ["--source", str(landing.folder / "*.jsonl")]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (EXIT_REFUSED, "")
+    assert refused.stderr.startswith("TableError: there must be files to load")
+    lines(landing.folder / "a.jsonl", {"id": 1})
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["rows"] == 1

@@ -120,7 +120,7 @@ class SplitConfig(Config):
 
 
 class BuildDatasetConfig(Config):
-    """Make a dataset of a table with Spark: checked, deduplicated and split; refused rows keep their reason."""
+    """Make a dataset of a table with Spark: checked, deduplicated, split; refused rows keep their reason."""
 
     text: str = Field(description="Column with the text.")
     labels: tuple[str, ...] = Field(min_length=1, description="Label columns, one per signal.")

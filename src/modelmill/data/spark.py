@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from modelmill.errors import ConfigError, TransientError
 from modelmill.settings import Settings
@@ -77,6 +79,9 @@ def _connect(url: str) -> SparkSession:
             "MODELMILL_SPARK_REMOTE must be a Spark Connect URL", got=url, remedy="write sc://HOST:PORT"
         )
     try:
+        # The client by itself retries for ten minutes before it says that nobody is there.
+        address = urlsplit(url)
+        socket.create_connection((address.hostname or "", address.port or 15002), timeout=10).close()
         return SparkSession.builder.remote(url).create()
     except (PySparkException, OSError) as error:
         raise TransientError(

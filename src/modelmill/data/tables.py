@@ -266,7 +266,7 @@ def _check_manifest(table: DeltaTable, shown: str, place: str) -> None:
 def commit_actions(place: str, version: int) -> list[dict[str, Any]] | None:
     """Read the actions of one commit.
 
-    delta-rs's ``history`` counts down from the version that was opened, and is wrong once there are later ones.
+    delta-rs's ``history`` counts down from the version that was opened: wrong where there are later ones.
 
     :param place: as :func:`table_location` gives it.
     :param version: the commit.
