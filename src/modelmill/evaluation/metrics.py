@@ -224,6 +224,10 @@ class _Groups:
     def of(cls, truth: Sequence[str], *answers: Sequence[str]) -> _Groups:
         if not len(truth):
             raise DatasetError("a metric needs at least one row", got=0, remedy="add labelled test rows")
+        if {len(column) for column in answers} != {len(truth)}:
+            raise ValueError(
+                f"truth and answers need the same rows; got {len(truth)} and {[*map(len, answers)]}"
+            )
         names = sorted(set(truth).union(*answers))
         numbers = {name: index for index, name in enumerate(names)}
         table = np.array(

@@ -275,9 +275,8 @@ def _metrics(report: EvaluationReport) -> dict[str, float]:
     shown = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "macro_f1_low", "macro_f1_high")
     figures = ("size_mb", "parameters", "documents_per_second", "size_ratio", "speed_ratio", "agreement")
     metrics: dict[str, float] = {}
-    for model, slug in zip(
-        report.models, _unique([_slug(model.role) for model in report.models]), strict=True
-    ):
+    slugs = [_slug(name) for name in _unique([model.role for model in report.models])]
+    for model, slug in zip(report.models, slugs, strict=True):
         metrics |= {f"{name}/{slug}": float(getattr(model, name)) for name in (*shown, *figures)}
     for baseline in report.baselines:
         metrics |= {f"{name}/{_slug(baseline.name)}": getattr(baseline, name) for name in shown}

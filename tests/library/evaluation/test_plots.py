@@ -1,0 +1,71 @@
+"""Plots are drawn from any number of classes and any names."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from modelmill.evaluation.plots import confusion_figure, quality_figure
+from modelmill.evaluation.results import BaselineResult, ModelResult
+
+QUALITY = {
+    "accuracy": 0.9,
+    "accuracy_low": 0.85,
+    "accuracy_high": 0.93,
+    "macro_f1": 0.8,
+    "macro_f1_low": 0.7,
+    "macro_f1_high": 0.9,
+}
+
+
+def drawn(figure: Figure) -> bytes:
+    target = io.BytesIO()
+    figure.savefig(target, format="png")
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("classes", [1, 8, 30, 80])
+def test_confusion(classes: int) -> None:
+    names = [f"$class_{number}^ of many with a long name, to be cut" for number in range(classes)]
+    matrix = np.diag(np.arange(classes))
+    figure = confusion_figure(matrix, classes=names, title="topic")
+    axes = figure.axes[0]
+    assert len(axes.texts) == (np.count_nonzero(matrix) if classes <= 20 else 0)
+    assert drawn(figure).startswith(b"\x89PNG")
+
+
+def test_quality() -> None:
+    models = [
+        ModelResult(
+            **QUALITY,
+            name=f"model {number}",
+            role="student",
+            uri="models:/m-1",
+            format="onnx",
+            size_mb=10,
+            parameters=5,
+            documents_per_second=10.0**number,
+            documents_per_cpu_second=1,
+            size_ratio=1,
+            speed_ratio=1,
+            agreement=1,
+            beats_baseline=True,
+            unknown_classes=(),
+            sentence="",
+        )
+        for number in range(3)
+    ]
+    figure = quality_figure(
+        models, [BaselineResult(name="words", **QUALITY)], confidence=0.95, title="quality"
+    )
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    assert "95% confidence" in axes.get_ylabel()
+    labels = axes.get_legend_handles_labels()[1]
+    assert labels == ["words", "model 0, 10.0 MB", "model 1, 10.0 MB", "model 2, 10.0 MB"]
+    (line,) = [line for line in axes.get_lines() if line.get_label() == "words"]
+    assert list(line.get_ydata()) == [0.9, 0.9]
+    assert drawn(figure).startswith(b"\x89PNG")
