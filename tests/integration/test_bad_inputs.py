@@ -1,8 +1,9 @@
-"""What can be wrong with an input: one line with rule, value and remedy, and nothing half-made left behind."""
+"""Every wrong input ends in one line with rule, value and remedy, and leaves nothing half-made behind."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -166,7 +167,7 @@ CASES: dict[Callable[[Document, Path], None], tuple[str, ...]] = {
     no_base_model: ("no_model",),
     remote_code: ("auto_map",),
     damaged_weights: ("model.safetensors",),
-    cycle: ("cycle", "a -> b -> a"),
+    cycle: ("cycle", "b -> a -> b"),
     wrong_edge: ("takes a dataset", "raw.table"),
     unknown_key: ("'epoch'", "did you mean 'epochs'"),
     unwritable: ("file",),
@@ -177,7 +178,8 @@ CASES: dict[Callable[[Document, Path], None], tuple[str, ...]] = {
 def test_bad_input_ends_in_one_line_and_leaves_nothing(
     spoil: Callable[[Document, Path], None], tmp_path: Path, tiny_base_model: Path, settings: Settings
 ) -> None:
-    document = pipeline(tmp_path, tiny_base_model)
+    base_model = shutil.copytree(tiny_base_model, tmp_path / "base_model")
+    document = pipeline(tmp_path, base_model)
     spoil(document, tmp_path)
     path = tmp_path / "pipeline.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
