@@ -12,6 +12,9 @@ from modelmill.evaluation.rows import split_rows
 MAJORITY = "majority class"
 TFIDF_SVM = "TF-IDF + linear SVM"
 
+_LARGE = 1000
+"""Rows from which on words that occur in a single row are left out."""
+
 
 def dataset_baselines(dataset: DatasetRef, *, label: str, texts: Sequence[str]) -> dict[str, list[str]]:
     """Fit the baselines on a dataset's train and validation rows, and answer other texts.
@@ -58,7 +61,9 @@ def _tfidf_svm(
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.svm import LinearSVC
 
-    vectorizer = TfidfVectorizer(sublinear_tf=True)
+    # Words and pairs of words. In a large collection those that occur once are most of them, and of no use.
+    rarest = 2 if len(train_texts) >= _LARGE else 1
+    vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=rarest)
     try:
         features = vectorizer.fit_transform(train_texts)
     except ValueError:  # an empty vocabulary

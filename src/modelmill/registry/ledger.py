@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -55,8 +56,7 @@ def record(entry: Entry, settings: Settings) -> None:
 
     if table_exists(settings.ledger) and committed_version(settings.ledger, entry.step_key) is not None:
         return
-    now, who = datetime.now(UTC), getpass.getuser()
-    row = {"time": now, "who": who, **entry.model_dump(), "reasons": list(entry.reasons)}
+    row = {"time": datetime.now(UTC), "who": _user(), **entry.model_dump(), "reasons": list(entry.reasons)}
     table = pa.Table.from_pylist([row], schema=_schema())
     properties = CommitProperties(
         app_transactions=[Transaction(entry.step_key, 1)], max_commit_retries=_COMMIT_RETRIES
@@ -83,6 +83,13 @@ def entries(settings: Settings, *, model: str | None = None) -> list[dict[str, o
     rows: list[dict[str, object]] = DeltaTable(settings.ledger).to_pyarrow_table().to_pylist()
     rows.sort(key=lambda row: str(row["time"]))
     return [row for row in rows if model in (None, row["model"])]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        return f"uid {os.getuid()}"
 
 
 _COMMIT_RETRIES = 200
