@@ -21,31 +21,32 @@ import psutil
 MARK = "MODELMILL_LOCAL_MARK"
 """Environment variable whose value tells one set of servers from all others."""
 GRACE_SECONDS = 8.0
-"""Time between SIGTERM to the servers and SIGKILL to everything that is left."""
+"""Time that the servers have to end after SIGTERM."""
+LATER_GRACE_SECONDS = 2.0
+"""Time that what they leave behind has to end after SIGTERM of its own, before SIGKILL."""
 
 
 def end_all(leaders: Iterable[int], mark: str) -> None:
-    """End processes and their descendants: SIGTERM to the leaders, then SIGKILL to all that is left.
+    """End processes and their descendants: SIGTERM to the leaders, then to what is left, then SIGKILL.
 
     :param leaders: ids of processes that lead sessions.
     :param mark: value of :data:`MARK` in their environment.
     """
     known = list(leaders)
     found = family(known, mark)
-    for process in found.values():
-        if process.pid in known:
-            with contextlib.suppress(psutil.Error):
-                process.terminate()
-    _wait(found, seconds=GRACE_SECONDS)
+    _terminate(process for pid, process in found.items() if pid in known)
+    _wait([process for pid, process in found.items() if pid in known], seconds=GRACE_SECONDS)
+    found = _alive(found) | family(known, mark)
+    _terminate(found.values())
+    _wait(found.values(), seconds=LATER_GRACE_SECONDS)
     for _ in range(50):
-        found = {pid: process for pid, process in found.items() if _is_alive(process)}
-        found |= family(known, mark)
+        found = _alive(found) | family(known, mark)
         if not found:
             return
         for process in found.values():
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        _wait(found, seconds=0.2)
+        _wait(found.values(), seconds=0.2)
 
 
 def family(leaders: Iterable[int], mark: str) -> dict[int, psutil.Process]:
@@ -63,14 +64,24 @@ def family(leaders: Iterable[int], mark: str) -> dict[int, psutil.Process]:
             found[pid] = process
             with contextlib.suppress(psutil.Error):
                 found |= {child.pid: child for child in process.children(recursive=True)}
-    return {pid: process for pid, process in found.items() if pid != os.getpid() and _is_alive(process)}
+    return {pid: process for pid, process in _alive(found).items() if pid != os.getpid()}
 
 
-def _wait(processes: dict[int, psutil.Process], *, seconds: float) -> None:
+def _terminate(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+
+
+def _wait(processes: Iterable[psutil.Process], *, seconds: float) -> None:
     # Not psutil.wait_procs: for it, a dead process that its parent has not reaped yet is still there.
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and any(_is_alive(process) for process in processes.values()):
+    deadline, waiting = time.monotonic() + seconds, list(processes)
+    while time.monotonic() < deadline and any(map(_is_alive, waiting)):
         time.sleep(0.05)
+
+
+def _alive(processes: dict[int, psutil.Process]) -> dict[int, psutil.Process]:
+    return {pid: process for pid, process in processes.items() if _is_alive(process)}
 
 
 def _session(pid: int) -> int:

@@ -1,0 +1,120 @@
+"""Local servers end for certain: with their descendants, and also when whoever started them dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from modelmill_operators.local.servers import ServerError, Servers, free_port
+
+SERVER = """
+import os, socket, subprocess, sys, time
+port, folder, name = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+# A child in a session of its own whose parent is gone: neither group nor tree leads to it.
+grandchild = "import os, sys; os.setsid(); open(sys.argv[1], 'w').write(str(os.getpid())); "
+grandchild += "import time; time.sleep(600)"
+middle = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {grandchild!r}, sys.argv[1]])"
+subprocess.run([sys.executable, "-c", middle, os.path.join(folder, name + ".orphan")])
+listener = socket.create_server(("127.0.0.1", port))
+open(os.path.join(folder, name + ".ready"), "w").close()
+time.sleep(600)
+"""
+STARTER = """
+import os, sys, time
+from pathlib import Path
+from modelmill_operators.local.servers import Servers, free_port
+folder = Path(sys.argv[1])
+servers = Servers(folder / "logs", dict(os.environ))
+pid = servers.start("one", [sys.executable, "-c", sys.argv[2], str(free_port()), str(folder), "one"])
+(folder / "leader").write_text(str(pid))
+time.sleep(600)
+"""
+
+
+def wait_for(path: Path, seconds: float = 30) -> str:
+    deadline = time.monotonic() + seconds
+    while not (path.exists() and (path.read_text() or path.suffix == ".ready")):
+        assert time.monotonic() < deadline, f"waited in vain for {path}"
+        time.sleep(0.05)
+    return path.read_text()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until_dead(*pids: int) -> None:
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline, f"still alive: {[pid for pid in pids if is_alive(pid)]}"
+        time.sleep(0.05)
+
+
+def test_stopping_ends_orphans_too(tmp_path: Path) -> None:
+    servers, port = Servers(tmp_path / "logs", dict(os.environ)), free_port()
+    leader = servers.start("one", [sys.executable, "-c", SERVER, str(port), str(tmp_path), "one"])
+    try:
+        wait_for(tmp_path / "one.ready")
+        orphan = int(wait_for(tmp_path / "one.orphan"))
+        assert is_alive(leader)
+        assert is_alive(orphan)
+        assert servers.listens("one", port)
+        assert not servers.listens("one", free_port())
+    finally:
+        servers.stop()
+    assert not is_alive(leader)
+    assert not is_alive(orphan)
+    servers.stop()  # a second time does nothing
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_starters_death_ends_them(tmp_path: Path, blow: signal.Signals) -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(tmp_path), SERVER], stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(tmp_path / "one.ready")
+        leader, orphan = int(wait_for(tmp_path / "leader")), int(wait_for(tmp_path / "one.orphan"))
+        assert is_alive(leader)
+        assert is_alive(orphan)
+        starter.send_signal(blow)
+        wait_until_dead(leader, orphan)
+    finally:
+        starter.kill()
+        starter.wait()
+
+
+def test_a_server_that_ends_is_reported_with_its_log(tmp_path: Path) -> None:
+    servers = Servers(tmp_path / "logs", dict(os.environ))
+    servers.start("short", [sys.executable, "-c", "print('no such database')"])
+    try:
+        with pytest.raises(
+            ServerError, match="short must keep running; .* no such database"
+        ):
+            servers.wait_until(lambda: False, what="it", timeout=30)
+    finally:
+        servers.stop()
+
+
+def test_a_leftover_on_the_port_is_not_taken_for_ours(tmp_path: Path) -> None:
+    port = free_port()
+    leftover, ours = Servers(tmp_path / "a", dict(os.environ)), Servers(tmp_path / "b", dict(os.environ))
+    try:
+        leftover.start("one", [sys.executable, "-c", SERVER, str(port), str(tmp_path), "old"])
+        wait_for(tmp_path / "old.ready")
+        ours.start("one", [sys.executable, "-c", "import time; time.sleep(600)"])
+        assert leftover.listens("one", port)
+        assert not ours.listens("one", port)
+    finally:
+        leftover.stop()
+        ours.stop()
