@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from modelmill.evaluation.results import BaselineResult, ModelResult
+    from modelmill.registry.gate import Check
 
 _NUMBERED_CLASSES = 20
 """With more classes the counts would overlap."""
@@ -51,6 +52,8 @@ def quality_figure(
 ) -> Figure:
     """Draw accuracy against documents per second; baselines are horizontal lines.
 
+    A baseline far below the models stands in the legend only: its line would squeeze them into one.
+
     :param models: at least one.
     :param baselines: any number.
     :param confidence: of the intervals, for the legend.
@@ -58,6 +61,7 @@ def quality_figure(
     :return: the figure.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
@@ -74,13 +78,56 @@ def quality_figure(
         )
     for index, baseline in enumerate(baselines):
         style = (":", "--", "-.")[index % 3]
-        axes.axhline(baseline.accuracy, linestyle=style, color="grey", label=_plain(baseline.name))
+        label = f"{_plain(baseline.name)}, {baseline.accuracy:.2%}"
+        axes.axhline(baseline.accuracy, linestyle=style, color="grey", label=label)
+    axes.set_ylim(*_span(models, baselines))
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_minor_formatter("{x:,g}" if _decades(models) < 1 else NullFormatter())
     axes.set(
         xlabel="documents per second (log)", ylabel=f"accuracy, {confidence:.0%} confidence", title=title
     )
     axes.grid(visible=True, which="both", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def _span(
+    models: Sequence[ModelResult], baselines: Sequence[BaselineResult], *, near: float = 0.05
+) -> tuple[float, float]:
+    """Return the range of accuracies that holds the models and the baselines near them."""
+    low = min(model.accuracy_low for model in models)
+    values = [low, *(model.accuracy_high for model in models)]
+    values += [baseline.accuracy for baseline in baselines if baseline.accuracy >= low - near]
+    margin = max(0.1 * (max(values) - min(values)), 0.002)
+    return min(values) - margin, max(values) + margin
+
+
+def _decades(models: Sequence[ModelResult]) -> float:
+    speeds = [model.documents_per_second for model in models]
+    return float(np.log10(max(speeds) / min(speeds)))
+
+
+def gate_figure(checks: Sequence[Check], *, title: str) -> Figure:
+    """Draw how far a challenger is below each model that it is compared with, and how far it may be.
+
+    :param checks: at least one.
+    :param title: of the plot.
+    :return: the figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1.8 + 0.5 * len(checks)), layout="constrained")
+    axes = figure.subplots()
+    for place, check in enumerate(checks):
+        colour = "tab:red" if not check.passed else "tab:orange" if check.warning else "tab:green"
+        axes.plot([100 * check.low, 100 * check.high], [place, place], color=colour, linewidth=3)
+        axes.plot(100 * check.drop, place, "o", color=colour)
+        axes.plot(100 * check.limit, place, "|", color="black", markersize=18)
+    axes.set_yticks(range(len(checks)), [_plain(check.name) for check in checks])
+    axes.set_ylim(len(checks) - 0.5, -0.5)
+    axes.axvline(0, color="grey", linewidth=1)
+    axes.set(xlabel=f"points of {checks[0].metric} below (black: accepted)", title=_plain(title, limit=80))
     return figure
 
 

@@ -59,13 +59,27 @@ def test_quality() -> None:
         for number in range(3)
     ]
     figure = quality_figure(
-        models, [BaselineResult(name="words", **QUALITY)], confidence=0.95, title="quality"
+        models,
+        [
+            BaselineResult(name="words", **QUALITY),
+            BaselineResult(name="majority", **{**QUALITY, "accuracy": 0.4}),
+        ],
+        confidence=0.95,
+        title="quality",
     )
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"
     assert "95% confidence" in axes.get_ylabel()
     labels = axes.get_legend_handles_labels()[1]
-    assert labels == ["words", "model 0, 10.0 MB", "model 1, 10.0 MB", "model 2, 10.0 MB"]
-    (line,) = [line for line in axes.get_lines() if line.get_label() == "words"]
+    assert labels == [
+        "words, 90.00%",
+        "majority, 40.00%",
+        "model 0, 10.0 MB",
+        "model 1, 10.0 MB",
+        "model 2, 10.0 MB",
+    ]
+    (line,) = [line for line in axes.get_lines() if line.get_label() == "words, 90.00%"]
     assert list(line.get_ydata()) == [0.9, 0.9]
+    low, high = axes.get_ylim()
+    assert 0.8 < low < 0.85 < 0.93 < high
     assert drawn(figure).startswith(b"\x89PNG")
