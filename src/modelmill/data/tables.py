@@ -29,7 +29,7 @@ READER_FEATURES = frozenset({"timestampNtz", "vacuumProtocolCheck"})
 
 COMMIT_KEY = "modelmill"
 """Under which a commit of ours says what it is, in its ``commitInfo``."""
-MANIFEST = "files"
+MANIFEST = "sha256"
 """Under which it names the SHA-256 of each file."""
 
 _LOG_FILE = re.compile(r"\d{20}\.")
