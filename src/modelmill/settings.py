@@ -6,6 +6,7 @@
 ``MODELMILL_LEDGER``         URI of the promotion ledger (a Delta table). Default ``HOME/ledger``
 ``MODELMILL_SPARK_REMOTE``   Spark Connect URL (``sc://host:port``). Default: Sail, in process, no Java
 ``MODELMILL_PYTHON``         interpreter that runs the steps. Default: the caller's own
+``MODELMILL_PIPELINES``      folder or fsspec URL of pipeline files. Default ``dags/pipelines``
 ``MODELMILL_PARAM_<NAME>``   default of the pipeline parameter ``<name>`` where a pipeline sets none
 ``MLFLOW_TRACKING_URI``      MLflow's own variable. Default: SQLite and files below ``HOME``
 ===========================  =========================================================================

@@ -98,9 +98,7 @@ def test_a_server_that_ends_is_reported_with_its_log(tmp_path: Path) -> None:
     servers = Servers(tmp_path / "logs", dict(os.environ))
     servers.start("short", [sys.executable, "-c", "print('no such database')"])
     try:
-        with pytest.raises(
-            ServerError, match="short must keep running; .* no such database"
-        ):
+        with pytest.raises(ServerError, match=r"short must keep running; .* no such database"):
             servers.wait_until(lambda: False, what="it", timeout=30)
     finally:
         servers.stop()
