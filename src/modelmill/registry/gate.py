@@ -17,6 +17,7 @@ from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.errors import DatasetError
 from modelmill.evaluation.baselines import dataset_baselines
 from modelmill.evaluation.metrics import Difference, paired_difference
+from modelmill.evaluation.plots import gate_figure
 from modelmill.evaluation.rows import cached_answers, judged_label, split_rows
 from modelmill.registry.models import fetch_bundle, logged_model
 from modelmill.registry.promotion import champion
@@ -185,13 +186,15 @@ def _publish(
     run = context.run
     uri = run.log_json(report.model_dump(mode="json"), "gate/verdict.json")
     run.client.log_text(run.run_id, as_html(report), "gate/verdict.html")
-    if report.rows:
+    outcome = "passed" if report.passed else "refused"
+    if report.checks:
+        figure = gate_figure(report.checks, title=f"{report.name}: {outcome}")
+        run.log_figure(figure, "gate/verdict.png")
         run.log_dataset(dataset, context="gate", rows=report.rows)
     figures = {"gate/passed": float(report.passed)}
     for check in report.checks:
         figures[f"gate/drop/{_metric_name(check.name)}"] = check.drop
     run.log_metrics(figures)
-    outcome = "passed" if report.passed else "refused"
     context.log(f"{report.name}: the challenger {challenger.uri} is {outcome}. {report.note}".rstrip())
     return VerdictRef(
         passed=report.passed,

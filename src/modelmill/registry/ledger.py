@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import getpass
 import os
+import time
+import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.data.commits import committed_version
-from modelmill.data.tables import table_exists, transient
+from modelmill.data.commits import DataFile, commit_files, committed_version
+from modelmill.data.tables import (
+    is_local,
+    not_writable,
+    open_table,
+    table_exists,
+    table_files,
+    table_location,
+    transient,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,22 +62,38 @@ def record(entry: Entry, settings: Settings) -> None:
     :raises TableError: if the ledger cannot be written.
     """
     import pyarrow as pa
-    from deltalake import CommitProperties, Transaction, write_deltalake
-    from deltalake.exceptions import DeltaError
+    from deltalake import Schema
 
-    if table_exists(settings.ledger) and committed_version(settings.ledger, entry.step_key) is not None:
+    place = table_location(settings.ledger)
+    if committed_version(place, entry.step_key) is not None:
         return
     row = {"time": datetime.now(UTC), "who": _user(), **entry.model_dump(), "reasons": list(entry.reasons)}
-    table = pa.Table.from_pylist([row], schema=_schema())
-    properties = CommitProperties(
-        app_transactions=[Transaction(entry.step_key, 1)], max_commit_retries=_COMMIT_RETRIES
+    rows = pa.Table.from_pylist([row], schema=_schema())
+    commit_files(
+        place,
+        [_staged(rows, place)],
+        schema=Schema.from_arrow(rows.schema),
+        mode="append",
+        transaction=entry.step_key,
     )
+
+
+def _staged(rows: pa.Table, place: str) -> DataFile:
+    """Write a Parquet file into the table's directory; the commit makes it part of the table."""
+    import pyarrow.parquet as pq
+
+    name = f"part-{uuid.uuid4()}.parquet"
     try:
-        write_deltalake(settings.ledger, table, mode="append", commit_properties=properties)
-    except (DeltaError, OSError) as error:
-        if table_exists(settings.ledger) and committed_version(settings.ledger, entry.step_key) is not None:
-            return  # another attempt of the same step was faster
-        raise transient(error, settings.ledger) from error
+        if is_local(place):
+            Path(place).mkdir(parents=True, exist_ok=True)
+        files = table_files(place)
+        pq.write_table(rows, name, filesystem=files)
+        info = files.get_file_info(name)
+    except OSError as error:
+        if is_local(place):
+            raise not_writable(place, error.strerror or error) from error
+        raise transient(error, place) from error
+    return DataFile(path=name, size=info.size, rows=rows.num_rows, modified=int(time.time() * 1000))
 
 
 def entries(settings: Settings, *, model: str | None = None) -> list[dict[str, object]]:
@@ -76,11 +103,9 @@ def entries(settings: Settings, *, model: str | None = None) -> list[dict[str, o
     :param model: only this model's; None for all.
     :return: rows as dictionaries; empty where there is no ledger yet.
     """
-    from deltalake import DeltaTable
-
     if not table_exists(settings.ledger):
         return []
-    rows: list[dict[str, object]] = DeltaTable(settings.ledger).to_pyarrow_table().to_pylist()
+    rows: list[dict[str, object]] = open_table(settings.ledger).to_pyarrow_table().to_pylist()
     rows.sort(key=lambda row: str(row["time"]))
     return [row for row in rows if model in (None, row["model"])]
 
@@ -90,10 +115,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run as a user without a name
         return f"uid {os.getuid()}"
-
-
-_COMMIT_RETRIES = 200
-"""delta-rs gives up after 15 by default, which 16 writers at once exhaust."""
 
 
 def _schema() -> pa.Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,8 @@ def test_a_worse_challenger_is_refused_and_changes_nothing(
     verdict = judged(propose("bad", skill=-1.0), topic_dataset, step_context)
     assert not verdict.passed
     assert any("champion" in reason for reason in verdict.reasons)
+    logged = {item.path for item in step_context.run.client.list_artifacts(verdict.run_id, "gate")}
+    assert logged == {"gate/verdict.json", "gate/verdict.html", "gate/verdict.png"}
     kept = promotion.run(verdict, next_step(step_context, "b" * 64))
     assert kept == first
     assert [row["action"] for row in entries(step_context.settings, model="topics")] == ["promote", "refuse"]
@@ -138,6 +141,45 @@ def test_a_champion_moved_since_the_gate_looked_stops_the_promotion(
     with pytest.raises(GateError, match=r"must be the one that the gate compared with.*run the gate again"):
         promotion.run(stale, next_step(step_context, "b" * 64))
     assert promotion.champion_version("topics", step_context.settings) == 1
+
+
+def test_of_promotions_that_race_one_goes_through(
+    propose: Propose, topic_dataset: DatasetRef, step_context: StepContext
+) -> None:
+    models = [propose(f"model-{number}", tweak=number / 1000) for number in range(4)]
+    verdicts = [judged(model, topic_dataset, step_context) for model in models]
+    assert [verdict.champion_version for verdict in verdicts] == [None] * 4
+    contexts = [next_step(step_context, f"{number}" * 64) for number in range(1, 5)]
+
+    def promote(number: int) -> str:
+        try:
+            return promotion.run(verdicts[number], contexts[number]).uri
+        except GateError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(promote, range(4)))
+    assert outcomes.count("models:/topics/1") == 1
+    assert sum("must be the one that the gate compared with" in outcome for outcome in outcomes) == 3
+    assert len(step_context.run.client.search_model_versions("name = 'topics'")) == 1
+    (row,) = entries(step_context.settings)
+    assert (row["action"], row["to_version"]) == ("promote", 1)
+    assert row["digest"] == models[outcomes.index("models:/topics/1")].digest
+
+
+def test_an_exported_file_is_compared_with_the_model_it_was_made_from(
+    make_bundle: Callable[..., Path], topic_dataset: DatasetRef, step_context: StepContext
+) -> None:
+    parent = log_model(make_bundle("good"), role="student", dataset=topic_dataset, context=step_context)
+    exported = log_model(
+        make_bundle("bad", skill=-1.0),
+        role="exported",
+        dataset=topic_dataset,
+        context=step_context,
+        parent=parent,
+    )
+    verdict = judged(exported, topic_dataset, step_context)
+    assert any("parent (100.00%" in reason for reason in verdict.reasons)
 
 
 @pytest.mark.parametrize(
