@@ -35,6 +35,7 @@ class StepOperator(BaseOperator):
     :param component: name of the component; operators of modelmill's own components know theirs.
     :param pipeline: name under which runs are tracked; None: the DAG's id.
     :param pipeline_digest: digest of the pipeline document, for lineage; empty where there is none.
+    :param **kwargs: as :class:`airflow.sdk.BaseOperator` takes them.
     """
 
     template_fields = ("inputs",)
@@ -85,8 +86,8 @@ class StepOperator(BaseOperator):
         """Resolve the XComs in a value and leave its texts alone: they are data, never Jinja.
 
         :param content: the value of a template field, or a part of it.
-        :param args: as Airflow hands them.
-        :param kwargs: as Airflow hands them.
+        :param *args: as Airflow hands them.
+        :param **kwargs: as Airflow hands them.
         :return: the value with its XComs resolved.
         """
         return content if isinstance(content, str) else super().render_template(content, *args, **kwargs)
@@ -216,6 +217,7 @@ class InvalidPipelineOperator(BaseOperator):
     """Stands for a pipeline file that breaks a rule: fails, and says what has to be mended.
 
     :param problems: one line each.
+    :param **kwargs: as :class:`airflow.sdk.BaseOperator` takes them.
     """
 
     ui_color = "#fee2e2"

@@ -41,7 +41,7 @@ class AirflowClient:
 
         :param method: HTTP method.
         :param path: path with its leading slash.
-        :param options: as httpx takes them: ``json``, ``params``, ….
+        :param **options: as httpx takes them: ``json``, ``params``, ….
         :return: the answer's JSON.
         :raises ServerError: if Airflow answers with an error.
         """
