@@ -27,9 +27,10 @@ class _Exportable(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         mask = attention_mask.to(torch.float32)  # (batch, tokens)
-        bias = ((1.0 - mask) * -1e4)[:, None, None, :]  # (batch, 1, 1, tokens): added to the attention scores
-        hidden = self.model.encoder(input_ids=input_ids, attention_mask=bias)[0]  # (batch, tokens, hidden)
-        return self.model.classify(hidden, mask)
+        ids, read = input_ids[:, : self.model.encoder_tokens], mask[:, : self.model.encoder_tokens]
+        bias = ((1.0 - read) * -1e4)[:, None, None, :]  # (batch, 1, 1, tokens): added to the attention scores
+        hidden = self.model.encoder(input_ids=ids, attention_mask=bias)[0]  # (batch, tokens, hidden)
+        return self.model.combine(self.model.classify(hidden, read), input_ids, mask)
 
 
 def export_onnx(model: Classifier, path: Path) -> None:

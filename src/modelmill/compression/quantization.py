@@ -121,10 +121,19 @@ def int8_dynamic(source: Path, target: Path) -> None:
             per_channel=True,
             reduce_range=True,
             op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            nodes_to_exclude=_lexical_nodes(prepared),
         )
     finally:
         root.setLevel(level)
         prepared.unlink(missing_ok=True)
+
+
+def _lexical_nodes(path: Path) -> list[str]:
+    """Return the look-ups of the lexical head: small tables with one scale for all would lose rare words."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return [node.name for node in graph.node if any("lexical" in name for name in node.input)]
 
 
 def fp32(source: Path, target: Path) -> None:

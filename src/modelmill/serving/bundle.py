@@ -44,6 +44,10 @@ class BundleInfo(BaseModel):
     """Column that was read as text in training: the default when a table is scored."""
     max_tokens: int
     """Longer texts are cut, special tokens included."""
+    encoder_tokens: int | None = None
+    """Tokens that the encoder reads of those; None: all."""
+    lexical: bool = False
+    """Whether a lexical head reads all tokens and is added to the encoder's logits."""
     parameters: int
     """Number of weights of the model it was exported from, or of the model itself."""
 

@@ -1,6 +1,7 @@
 """The model that is trained: a pretrained encoder, the mean over its tokens, a linear layer.
 
-Its bundle holds ``config.json`` (the encoder's), ``model.safetensors`` (keys ``encoder.…`` and ``head.…``),
+A lexical head may stand beside it, see :mod:`modelmill.training.lexical`. Its bundle holds ``config.json``
+(the encoder's), ``model.safetensors`` (keys ``encoder.…``, ``head.…``, ``lexical.…``, ``scales``),
 ``tokenizer.json`` and ``modelmill.json``.
 """
 
@@ -10,6 +11,7 @@ import inspect
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +26,22 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import BundleInfo
+from modelmill.training.lexical import UNFITTED_SCALES, LexicalHead
 
 Ids = npt.NDArray[np.int64]
 
 
 class Classifier(nn.Module):
-    """Encoder, mean over the tokens, dropout, linear layer.
+    """Encoder, mean over the tokens, dropout, linear layer; and, once it is attached, a lexical head.
 
     :param encoder: a transformers encoder without a head.
     :param classes: number of classes.
     :param dropout: probability that a pooled feature is dropped in training.
     """
+
+    lexical: LexicalHead | None
+    scales: torch.Tensor
+    """Weights of the encoder's logits and of the lexical head's, ``(2,)``; only with a lexical head."""
 
     def __init__(self, encoder: Any, *, classes: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -43,6 +50,19 @@ class Classifier(nn.Module):
         self.head = nn.Linear(self.config.hidden_size, classes)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+        self.lexical = None
+        self.encoder_tokens: int | None = None
+
+    def attach(self, lexical: LexicalHead, scales: tuple[float, float], *, encoder_tokens: int) -> None:
+        """Add a lexical head.
+
+        :param lexical: the head; it reads all tokens.
+        :param scales: weights of the encoder's logits and of the head's.
+        :param encoder_tokens: tokens that the encoder reads.
+        """
+        self.lexical = lexical
+        self.register_buffer("scales", torch.tensor(scales))
+        self.encoder_tokens = encoder_tokens
 
     @property
     def config(self) -> PretrainedConfig:
@@ -57,10 +77,24 @@ class Classifier(nn.Module):
         :param attention_mask: ``(batch, tokens)``; 1 where there is a token, 0 where there is padding.
         :return: ``(batch, classes)``.
         """
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[
-            0
-        ]  # (batch, tokens, hidden)
-        return self.classify(hidden, attention_mask)
+        read, mask = input_ids[:, : self.encoder_tokens], attention_mask[:, : self.encoder_tokens]
+        hidden = self.encoder(input_ids=read, attention_mask=mask)[0]  # (batch, tokens, hidden)
+        return self.combine(self.classify(hidden, mask), input_ids, attention_mask)
+
+    def combine(
+        self, logits: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Add what the lexical head says, if there is one.
+
+        :param logits: the encoder's, ``(batch, classes)``.
+        :param input_ids: ``(batch, tokens)``.
+        :param attention_mask: ``(batch, tokens)``.
+        :return: ``(batch, classes)``.
+        """
+        if self.lexical is None:
+            return logits
+        words: torch.Tensor = self.lexical(input_ids, attention_mask)
+        return self.scales[0] * logits + self.scales[1] * words
 
     def classify(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the logits of what the encoder made.
@@ -94,8 +128,8 @@ def layer_list(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Return the number of a model's weights."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Return the number of a model's weights, fitted tables included."""
+    return sum(weight.numel() for weight in [*model.parameters(), *model.buffers()])
 
 
 def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
@@ -167,6 +201,9 @@ def load_classifier(folder: Path) -> Classifier:
             remedy="take the output of fine_tune or distill",
         )
     model = Classifier(build_encoder(read_config(folder)), classes=len(info.classes))
+    if info.lexical:
+        lexical = LexicalHead(model.config.vocab_size, len(info.classes))
+        model.attach(lexical, UNFITTED_SCALES, encoder_tokens=info.encoder_tokens or info.max_tokens)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError, OSError) as error:
@@ -195,7 +232,7 @@ def collate(rows: Sequence[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.inference_mode()
 def forward_sorted(
-    model: Classifier, rows: Sequence[Ids], *, batch_size: int = 32
+    model: nn.Module, rows: Sequence[Ids], *, batch_size: int = 32
 ) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
     """Run a model over rows in batches sorted by length, which spares most of the padding.
 
@@ -204,10 +241,25 @@ def forward_sorted(
     :param batch_size: rows per batch.
     :return: for each batch the rows' positions, and their logits ``(batch, classes)``.
     """
-    device = next(model.parameters()).device
+    device = next(chain(model.parameters(), model.buffers())).device
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
         ids, mask = collate([rows[index] for index in indices])
         logits = model(ids.to(device), mask.to(device))
         yield indices, logits.float().cpu().numpy()
+
+
+def all_logits(model: nn.Module, rows: Sequence[Ids]) -> npt.NDArray[np.float32]:
+    """Run a model over rows.
+
+    :param model: a classifier or a lexical head; put it into evaluation mode first.
+    :param rows: ids of each row, ``(tokens,)``.
+    :return: ``(rows, classes)``, in the order of the rows.
+    """
+    found: npt.NDArray[np.float32] | None = None
+    for indices, logits in forward_sorted(model, rows):
+        if found is None:
+            found = np.zeros((len(rows), logits.shape[1]), dtype=np.float32)
+        found[indices] = logits
+    return np.zeros((0, 0), dtype=np.float32) if found is None else found

@@ -45,7 +45,14 @@ class FineTuneConfig(TrainingConfig):
         description="Folder with config.json, tokenizer.json and model.safetensors, or Hugging Face id "
         "(taken from the local cache; downloaded only with HF_HUB_OFFLINE=0)."
     )
-    max_tokens: int = Field(64, ge=8, le=8192, description="Tokens of a text that are read.")
+    max_tokens: int = Field(64, ge=8, le=8192, description="Tokens of a text that the encoder reads.")
+    lexical_tokens: int = Field(
+        256,
+        ge=0,
+        le=8192,
+        description="Tokens that the lexical head reads: a linear model over the words, fitted in seconds, "
+        "added to the encoder's logits. 0: no lexical head.",
+    )
 
 
 class FineTuneInputs(Inputs):

@@ -27,7 +27,14 @@ from modelmill.serving.runtime import Scorer, agreement, load_scorer, load_token
 from modelmill.training.classifier import Classifier, build_encoder, layer_list, load_classifier
 from modelmill.training.components import DistillConfig
 from modelmill.training.examples import LabelledData, read_labelled
-from modelmill.training.fine_tuning import describe, encode_rows, kept_metrics, log_course, save
+from modelmill.training.fine_tuning import (
+    add_lexical_head,
+    describe,
+    encode_rows,
+    kept_metrics,
+    log_course,
+    save,
+)
 from modelmill.training.loop import Loss, train
 
 _CHUNK_ROWS = 512
@@ -48,8 +55,10 @@ def run(config: DistillConfig, dataset: DatasetRef, teacher: ModelRef, context: 
     folder = fetch_bundle(teacher, context.cache)
     data = read_labelled(dataset, label=config.label)
     info = check_teacher(folder, data)
-    max_tokens = config.max_tokens or info.max_tokens
-    model = make_student(load_classifier(folder), layers=config.layers, dropout=config.dropout)
+    encoder_tokens = config.max_tokens or info.encoder_tokens or info.max_tokens
+    max_tokens = info.max_tokens if info.lexical else encoder_tokens
+    large = load_classifier(folder)
+    model = make_student(large, layers=config.layers, dropout=config.dropout)
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
     context.log(describe(model, data))
     scorer = load_scorer(folder)
@@ -59,15 +68,17 @@ def run(config: DistillConfig, dataset: DatasetRef, teacher: ModelRef, context: 
     torch.manual_seed(config.seed)
     trained = train(
         model,
-        encode_rows(tokenizer, data.train),
-        validation=validation,
+        encode_rows(tokenizer, data.train).cut(encoder_tokens),
+        validation=validation.cut(encoder_tokens) if validation else None,
         loss=distillation_loss(soft, temperature=config.temperature, soft_weight=config.soft_weight),
         config=config,
         context=context,
     )
+    if large.lexical is not None:
+        add_lexical_head(model, large.lexical, validation, encoder_tokens=encoder_tokens, context=context)
     bundle = save(model, data, dataset, context, tokenizer=folder / "tokenizer.json", max_tokens=max_tokens)
     log_course(trained, context)
-    metrics = kept_metrics(trained)
+    metrics = kept_metrics(model, validation)
     if validation is not None:
         metrics["teacher_agreement"] = agreement(load_scorer(bundle), scorer, data.validation.texts)
         context.run.log_metrics({"teacher_agreement": metrics["teacher_agreement"]}, step=trained.steps)
@@ -129,7 +140,11 @@ def make_student(teacher: Classifier, *, layers: int, dropout: float) -> Classif
     student = Classifier(build_encoder(config), classes=teacher.head.out_features, dropout=dropout)
     weights = teacher.state_dict()
     prefix = f"encoder.{name}."
-    taken = {key: value for key, value in weights.items() if not key.startswith(prefix)}
+    # The lexical head is added when the student is trained.
+    kept = ("encoder.", "head.")
+    taken = {
+        key: value for key, value in weights.items() if key.startswith(kept) and not key.startswith(prefix)
+    }
     for target, source in enumerate(spread(layers, len(stack))):
         start = f"{prefix}{source}."
         for key, value in weights.items():

@@ -13,10 +13,11 @@ from modelmill.pipeline.component import StepContext
 from modelmill.serving.bundle import BundleInfo
 from modelmill.serving.runtime import encode, load_tokenizer
 from modelmill.training.base_model import load_base_model
-from modelmill.training.classifier import Classifier, parameter_count, save_classifier
+from modelmill.training.classifier import Classifier, all_logits, parameter_count, save_classifier
 from modelmill.training.components import FineTuneConfig
 from modelmill.training.examples import LabelledData, Rows, read_labelled
-from modelmill.training.loop import Encoded, Trained, train
+from modelmill.training.lexical import UNFITTED_SCALES, LexicalHead, fit_lexical_head, fit_scales
+from modelmill.training.loop import Encoded, Trained, quality, train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,19 +41,58 @@ def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> Mo
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
     torch.manual_seed(config.seed)
     model = Classifier(base.encoder, classes=len(data.classes), dropout=config.dropout)
-    tokenizer = load_tokenizer(base.tokenizer.parent, max_tokens=config.max_tokens)
+    max_tokens = max(config.max_tokens, config.lexical_tokens)
+    tokenizer = load_tokenizer(base.tokenizer.parent, max_tokens=max_tokens)
+    rows = encode_rows(tokenizer, data.train)
+    validation = encode_rows(tokenizer, data.validation) if len(data.validation) else None
     context.log(describe(model, data))
     trained = train(
         model,
-        encode_rows(tokenizer, data.train),
-        validation=encode_rows(tokenizer, data.validation) if len(data.validation) else None,
+        rows.cut(config.max_tokens),
+        validation=validation.cut(config.max_tokens) if validation else None,
         loss=_cross_entropy,
         config=config,
         context=context,
     )
-    folder = save(model, data, dataset, context, tokenizer=base.tokenizer, max_tokens=config.max_tokens)
+    if config.lexical_tokens:
+        head = fit_lexical_head(
+            rows.rows, rows.targets, vocabulary=model.config.vocab_size, classes=len(data.classes)
+        )
+        add_lexical_head(model, head, validation, encoder_tokens=config.max_tokens, context=context)
+    folder = save(model, data, dataset, context, tokenizer=base.tokenizer, max_tokens=max_tokens)
     log_course(trained, context)
-    return log_model(folder, role="teacher", dataset=dataset, context=context, metrics=kept_metrics(trained))
+    metrics = kept_metrics(model, validation)
+    return log_model(folder, role="teacher", dataset=dataset, context=context, metrics=metrics)
+
+
+def add_lexical_head(
+    model: Classifier,
+    head: LexicalHead,
+    validation: Encoded | None,
+    *,
+    encoder_tokens: int,
+    context: StepContext,
+) -> None:
+    """Attach a fitted lexical head, and fit the two weights of the sum on the validation rows.
+
+    :param model: a trained model without one, in evaluation mode.
+    :param head: the head.
+    :param validation: validation rows, as long as the head reads them; None if there are none.
+    :param encoder_tokens: tokens that the encoder reads.
+    :param context: the step.
+    """
+    scales = UNFITTED_SCALES
+    if validation:
+        read = validation.cut(encoder_tokens).rows
+        encoder = all_logits(model, read)  # (rows, classes)
+        lexical = all_logits(head, validation.rows)  # (rows, classes)
+        scales = fit_scales(encoder, lexical, validation.targets)
+        alone = float((encoder.argmax(axis=1) == validation.targets).mean())
+        words = float((lexical.argmax(axis=1) == validation.targets).mean())
+        both = float(((scales[0] * encoder + scales[1] * lexical).argmax(1) == validation.targets).mean())
+        context.log(f"validation accuracy: encoder {alone:.2%}, words {words:.2%}, both {both:.2%}")
+    model.attach(head, scales, encoder_tokens=encoder_tokens)
+    context.run.log_metrics({"encoder_scale": scales[0], "lexical_scale": scales[1]})
 
 
 def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor, _rows: Sequence[int]) -> torch.Tensor:
@@ -108,6 +148,8 @@ def save(
         classes=data.classes,
         text=dataset.text,
         max_tokens=max_tokens,
+        encoder_tokens=model.encoder_tokens,
+        lexical=model.lexical is not None,
         parameters=parameter_count(model),
     )
     folder = context.workdir / "bundle"
@@ -115,18 +157,17 @@ def save(
     return folder
 
 
-def kept_metrics(trained: Trained) -> dict[str, float]:
-    """Return the metrics of the epoch that was kept; empty without validation rows.
+def kept_metrics(model: Classifier, validation: Encoded | None) -> dict[str, float]:
+    """Return the metrics of the model that is kept; empty without validation rows.
 
-    :param trained: a finished training.
+    :param model: the model, in evaluation mode.
+    :param validation: validation rows.
     :return: values by name.
     """
-    if trained.quality is None:
+    if validation is None:
         return {}
-    return {
-        "validation_accuracy": trained.quality.accuracy,
-        "validation_macro_f1": trained.quality.macro_f1,
-    }
+    found = quality(model, validation)
+    return {"validation_accuracy": found.accuracy, "validation_macro_f1": found.macro_f1}
 
 
 def log_course(trained: Trained, context: StepContext) -> None:

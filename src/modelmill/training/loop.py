@@ -22,7 +22,7 @@ from torch import nn
 from modelmill.errors import ModelError
 from modelmill.serving.memory import keep_freed_memory
 from modelmill.training.checkpoints import Checkpoint, CheckpointStore
-from modelmill.training.classifier import Classifier, Ids, collate, forward_sorted, layer_list
+from modelmill.training.classifier import Classifier, Ids, all_logits, collate, layer_list
 from modelmill.training.components import TrainingConfig
 
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ class Encoded:
     """Ids of each row, ``(tokens,)``."""
     targets: npt.NDArray[np.int64]
     """Class numbers, ``(rows,)``."""
+
+    def cut(self, tokens: int) -> Encoded:
+        """Return the same rows, each with its first tokens only.
+
+        :param tokens: how many.
+        :return: the rows.
+        """
+        return Encoded([row[:tokens] for row in self.rows], self.targets)
 
 
 @dataclass(frozen=True)
@@ -143,9 +151,7 @@ def quality(model: Classifier, data: Encoded) -> Quality:
     :param data: rows.
     :return: accuracy, and the mean of the F1 scores of the classes that occur.
     """
-    answers = np.zeros(len(data.rows), dtype=np.int64)
-    for indices, logits in forward_sorted(model, data.rows):
-        answers[indices] = logits.argmax(axis=1)
+    answers = all_logits(model, data.rows).argmax(axis=1)
     scores = []
     for number in np.union1d(answers, data.targets):
         hit = int(((answers == number) & (data.targets == number)).sum())

@@ -24,8 +24,13 @@ from modelmill.training.components import FineTuneConfig
 
 
 @pytest.fixture
-def trained(tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext) -> ModelRef:
-    config = FineTuneConfig(
+def trained(encoder_only: FineTuneConfig, topic_dataset: DatasetRef, step_context: StepContext) -> ModelRef:
+    return fine_tuning.run(encoder_only, topic_dataset, step_context)
+
+
+@pytest.fixture
+def encoder_only(tiny_base_model: Path) -> FineTuneConfig:
+    return FineTuneConfig(
         base_model=str(tiny_base_model),
         epochs=6,
         batch_size=8,
@@ -33,8 +38,8 @@ def trained(tiny_base_model: Path, topic_dataset: DatasetRef, step_context: Step
         head_learning_rate=1e-2,
         frozen_layers=0,
         max_tokens=16,
+        lexical_tokens=0,
     )
-    return fine_tuning.run(config, topic_dataset, step_context)
 
 
 def later(context: StepContext) -> StepContext:
@@ -65,6 +70,22 @@ def test_int8_is_smaller_and_answers_alike(
     assert metrics["drift"] <= 0.05
     assert metrics["bytes"] == bundle_bytes(bundle)
     assert metrics["export_difference"] < 1e-4
+
+
+def test_the_words_are_exported_with_the_encoder(
+    encoder_only: FineTuneConfig, topic_dataset: DatasetRef, step_context: StepContext
+) -> None:
+    config = encoder_only.model_copy(update={"lexical_tokens": 24, "max_tokens": 8})
+    trained = fine_tuning.run(config, topic_dataset, step_context)
+    exported = quantization.run(QuantizeConfig(), topic_dataset, trained, later(step_context))
+    whole = load_scorer(fetch_bundle(trained, step_context.cache))
+    small = load_scorer(fetch_bundle(exported, step_context.cache))
+    # Beyond the encoder's 8 tokens, which say nothing, the words decide.
+    texts = ["the a of and today with new said goal", "the a of and today with new said bank", ""]
+    assert small.predict(texts[:2]) == whole.predict(texts[:2]) == ["sport", "trade"]
+    assert abs(small.logits(texts) - whole.logits(texts)).max() < 0.2
+    alone = [small.logits([text])[0].tolist() for text in texts]
+    assert small.logits(texts).tolist() == alone
 
 
 def test_a_change_of_too_many_answers_is_refused(

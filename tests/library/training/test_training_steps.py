@@ -43,7 +43,8 @@ def test_a_teacher_and_its_student(
     folder = fetch_bundle(teacher, step_context.cache)
     info = BundleInfo.load(folder)
     assert (teacher.role, teacher.format, teacher.parent) == ("teacher", "torch", None)
-    assert (info.label, info.classes, info.text, info.max_tokens) == ("topic", ("sport", "trade"), "body", 16)
+    assert (info.label, info.classes, info.text) == ("topic", ("sport", "trade"), "body")
+    assert (info.max_tokens, info.encoder_tokens, info.lexical) == (256, 16, True)
     assert load_scorer(folder).predict(["the goal match today", "a bank loan today"]) == ["sport", "trade"]
     assert str(tiny_base_model) not in (folder / "config.json").read_text()
 
@@ -116,6 +117,8 @@ def test_a_bundle_reloads_exactly_and_a_full_student_is_its_teacher(
     )
     ids = torch.tensor([[2, 5, 20, 3]])
     whole = make_student(teacher, layers=2, dropout=0.0).eval()
+    assert teacher.lexical is not None
+    whole.attach(teacher.lexical, tuple(teacher.scales.tolist()), encoder_tokens=16)
     with torch.no_grad():
         assert torch.equal(whole(ids, torch.ones_like(ids)), teacher(ids, torch.ones_like(ids)))
     half = make_student(teacher, layers=1, dropout=0.0)
