@@ -59,7 +59,8 @@ steps:
   teacher:
     component: fine_tune
     inputs: {{dataset: dataset.dataset}}
-    config: {{base_model: {tiny_base_model}, max_tokens: 16, frozen_layers: 0, checkpoint_seconds: 0.1, {fast}}}
+    config:
+      {{base_model: {tiny_base_model}, max_tokens: 16, frozen_layers: 0, checkpoint_seconds: 0.1, {fast}}}
   student:
     component: distill
     inputs: {{dataset: dataset.dataset, teacher: teacher.model}}

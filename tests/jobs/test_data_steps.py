@@ -85,6 +85,18 @@ def test_a_dataset_step_makes_and_logs_a_dataset(step: Step, settings: Settings,
     assert read_arrow(dataset, columns=["example_key"]).num_rows == 60
 
 
+def test_a_dataset_that_somebody_deleted_is_made_again(step: Step, raw: TableRef) -> None:
+    first = step("build_dataset", CONFIG, table=raw)
+    assert step("build_dataset", CONFIG, table=raw).reused
+    dataset = first.outputs["dataset"]
+    assert isinstance(dataset, DatasetRef)
+    content = read_arrow(dataset)
+    shutil.rmtree(dataset.uri)
+    again = step("build_dataset", CONFIG, table=raw)
+    assert not again.reused
+    assert read_arrow(dataset).equals(content)
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "said"),
     [

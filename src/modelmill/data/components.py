@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.errors import InputError
 from modelmill.pipeline.component import Assets, Component, Config, Inputs, Outputs, Resources, StepContext
 from modelmill.settings import Settings
 
@@ -20,6 +21,24 @@ class TableOutputs(Outputs):
     """A Delta table at a version."""
 
     table: TableRef
+
+
+def tables_exist(outputs: Outputs, _settings: Settings) -> bool:
+    """Return whether every table that a step made is still there, at its version.
+
+    :param outputs: the step's outputs; those that are no tables do not count.
+    :return: False if one is gone.
+    """
+    from modelmill.data.tables import open_table
+
+    for name in type(outputs).model_fields:
+        reference = getattr(outputs, name)
+        if isinstance(reference, TableRef | DatasetRef):
+            try:
+                open_table(reference.uri, version=reference.version)
+            except InputError:
+                return False
+    return True
 
 
 class DeltaTableConfig(Config):
@@ -170,6 +189,7 @@ build_dataset = Component(
     inputs=BuildDatasetInputs,
     outputs=DatasetOutputs,
     run=_run_build_dataset,
+    still_true=tables_exist,
     resources=Resources(cpus=2, memory_gb=4),
     assets=_build_dataset_assets,
 )

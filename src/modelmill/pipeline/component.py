@@ -139,6 +139,9 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
     outside_state: Callable[[ConfigT, InputsT, Settings], str] | None = None
     """Fingerprint of what the step reads from outside its inputs (a table's version, an alias): part of the
     step key, so that a step is reused exactly when nothing that it reads has changed. None: reads nothing."""
+    still_true: Callable[[OutputsT, Settings], bool] | None = None
+    """Whether a finished result may still be reused, for results that others can undo (an alias, a table).
+    None: always."""
     assets: Callable[[ConfigT, Mapping[str, Config]], Assets] | None = None
     """From the step's configuration, and the configuration of the step behind each input port."""
 

@@ -56,7 +56,7 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
     with _locked(workdir / "lock"):
         # Asked over HTTP first, since importing MLflow takes longer than a reused step has to.
         known = finished_run(settings.tracking_uri, request.pipeline, key)
-        if known:
+        if known and _still_true(component, known[2], settings):
             return _reused(request, settings, key, *known)
         client = tracking_client(settings.tracking_uri)
         # A database without a server keeps no artifacts: they go beside it.
@@ -64,7 +64,7 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
         artifacts = None if served else settings.home / "mlartifacts"
         experiment = experiment_id(client, request.pipeline, artifact_root=artifacts)
         finished = find_finished(client, experiment, key)
-        if finished:
+        if finished and _still_true(component, finished[1], settings):
             return _reused(request, settings, key, experiment, *finished)
         run = open_run(client, experiment, key, name=request.step, tags=_tags(request))
         context = StepContext(
@@ -81,6 +81,15 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
         outputs = _run_component(component, config, inputs, context)
         _clear(workdir)
         return StepResult(outputs=outputs, step_key=key, run_id=run.run_id, run_url=run.url, reused=False)
+
+
+def _still_true(component: AnyComponent, outputs: dict[str, AnyReference], settings: Settings) -> bool:
+    if component.still_true is None:
+        return True
+    still = component.still_true(component.outputs.model_validate(outputs), settings)
+    if not still:
+        print("the result of an earlier run no longer holds, so it is made again", flush=True)
+    return still
 
 
 def _reused(

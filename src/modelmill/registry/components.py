@@ -88,6 +88,13 @@ def _run_promote(_config: PromoteConfig, inputs: PromoteInputs, context: StepCon
     return ModelOutputs(model=run(inputs.verdict, context))
 
 
+def _still_champion(outputs: ModelOutputs, settings: Settings) -> bool:
+    from modelmill.registry.promotion import champion_version
+
+    _, name, version = outputs.model.uri.rsplit("/", 2)
+    return champion_version(name, settings) == int(version)
+
+
 def _promote_assets(_config: PromoteConfig, upstream: Mapping[str, Config]) -> Assets:
     verdict = upstream.get("verdict")
     return (
@@ -103,5 +110,6 @@ promote = Component(
     inputs=PromoteInputs,
     outputs=ModelOutputs,
     run=_run_promote,
+    still_true=_still_champion,
     assets=_promote_assets,
 )

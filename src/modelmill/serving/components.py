@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from modelmill.artifacts import ModelRef, TableRef
-from modelmill.data.components import TableOutputs
+from modelmill.data.components import TableOutputs, tables_exist
 from modelmill.pipeline.component import Assets, Component, Config, Inputs, Resources, StepContext
 
 
@@ -46,6 +46,7 @@ score_table = Component(
     inputs=ScoreTableInputs,
     outputs=TableOutputs,
     run=_run_score_table,
+    still_true=tables_exist,
     resources=Resources(cpus=2, memory_gb=4),
     assets=_score_table_assets,
 )

@@ -16,10 +16,11 @@ from modelmill.errors import GateError
 from modelmill.evaluation.metrics import paired_difference
 from modelmill.pipeline.component import StepContext
 from modelmill.registry import gate, promotion
-from modelmill.registry.components import GateConfig
+from modelmill.registry.components import GateConfig, promote
 from modelmill.registry.ledger import entries
 from modelmill.registry.models import log_model
 from modelmill.registry.tracking import open_run
+from modelmill.training.components import ModelOutputs
 
 CONFIG = GateConfig(name="topics", resamples=500)
 Propose = Callable[..., ModelRef]
@@ -110,6 +111,19 @@ def test_the_champion_itself_passes_at_once_and_gains_no_version(
     assert promotion.run(verdict, next_step(step_context, "b" * 64)) == first
     assert len(step_context.run.client.search_model_versions("name = 'topics'")) == 1
     assert len(entries(step_context.settings)) == 1
+
+
+def test_a_promotion_is_reused_only_while_its_champion_is_in_use(
+    propose: Propose, topic_dataset: DatasetRef, step_context: StepContext
+) -> None:
+    client, settings = step_context.run.client, step_context.settings
+    promotion.run(judged(propose("good"), topic_dataset, step_context), step_context)
+    verdict = judged(propose("same", tweak=0.001), topic_dataset, step_context)
+    outputs = ModelOutputs(model=promotion.run(verdict, next_step(step_context, "b" * 64)))
+    assert promote.still_true is not None
+    assert promote.still_true(outputs, settings)
+    client.set_registered_model_alias("topics", "champion", "1")
+    assert not promote.still_true(outputs, settings)
 
 
 def test_a_promotion_that_died_is_finished_by_the_next_attempt(
