@@ -27,6 +27,7 @@ def tables_exist(outputs: Outputs, _settings: Settings) -> bool:
     """Return whether every table that a step made is still there, at its version.
 
     :param outputs: the step's outputs; those that are no tables do not count.
+    :param _settings: not needed: a reference names its table.
     :return: False if one is gone.
     """
     from modelmill.data.tables import open_table

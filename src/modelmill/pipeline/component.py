@@ -98,7 +98,7 @@ class Progress(Protocol):
 
         :param done: units done.
         :param total: units in all.
-        :param figures: live figures to show beside it, such as ``loss=0.12``.
+        :param **figures: live figures to show beside it, such as ``loss=0.12``.
         """
 
 

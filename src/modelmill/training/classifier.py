@@ -239,7 +239,7 @@ def forward_sorted(
     :param model: the model; put it into evaluation mode first.
     :param rows: ids of each row, ``(tokens,)``.
     :param batch_size: rows per batch.
-    :return: for each batch the rows' positions, and their logits ``(batch, classes)``.
+    :yield: for each batch the rows' positions, and their logits ``(batch, classes)``.
     """
     device = next(chain(model.parameters(), model.buffers())).device
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
