@@ -274,10 +274,15 @@ class ProgressPrinter:
         self.step = step
         self.every = every
         self._began = self._said = time.monotonic()
+        self._done = 0.0
+        self._total = 0.0
 
     def __call__(self, done: float, total: float, **figures: float) -> None:
         """Print the share that is done, the figures and the time left, if the last line is old enough."""
         now = time.monotonic()
+        if total != self._total or done < self._done:  # another piece of work, such as the next phase
+            self._began, self._total = now, total
+        self._done = done
         if now - self._said < self.every and done < total:
             return
         self._said = now
