@@ -30,7 +30,8 @@ TALK_SECONDS = 15.0
 """Time between two looks into the log of a running step."""
 SYMBOLS = {"success": "[green]done[/]", "failed": "[red]failed[/]", "upstream_failed": "[red]not run[/]"}
 
-console = Console(highlight=False)
+# A log file is as wide as the table.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ has a weight for each class. It is fitted in seconds, reads more of a text than 
 is evaluated in the same graph. Its decision values and the encoder's logits are added with two weights that
 are fitted on the validation split (stacked generalisation, Wolpert 1992), which calibrates the sum as well.
 
-On Reuters R8 an encoder alone reaches 97.0 to 97.4 %, the words alone 97.4 %, the sum 97.9 to 98.2 %.
+On Reuters R8 an encoder alone reaches 96.8 to 97.4 %, the words alone 97.2 to 97.4 %, the sum 97.7 to 97.9 %.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ from torch import nn
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
-UNFITTED_SCALES = (0.5, 4.0)
-"""Weights of encoder and lexical head where there are no validation rows to fit them on."""
+UNFITTED_SCALES = (0.4, 4.0)
+"""Weights of encoder and lexical head where there are no validation rows, and the centre of the prior: the
+median over five encoders on many samples of Reuters R8. A fine-tuned encoder is too sure of itself, and a
+margin of a support vector machine is no log-odds."""
+
+_PRIOR_SPREAD = 0.2
+"""Standard deviation of the prior of a weight's logarithm: hundreds of rows shift it, thousands override it."""
 
 
 class LexicalHead(nn.Module):
@@ -94,25 +99,25 @@ def fit_lexical_head(
 
 
 def fit_scales(encoder: Floats, lexical: Floats, labels: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Fit the two weights of the sum by maximum likelihood on the validation split.
+    """Fit the two weights of the sum on the validation split: maximum a posteriori, log-normal prior.
 
     :param encoder: the encoder's logits, ``(rows, classes)``.
     :param lexical: the lexical head's decision values, ``(rows, classes)``.
     :param labels: class of each row, ``(rows,)``.
-    :return: weight of the encoder, weight of the lexical head; both at least 0.
+    :return: weight of the encoder, weight of the lexical head; both positive.
     """
     from scipy.optimize import minimize
     from scipy.special import log_softmax
 
     if not len(labels):
         return UNFITTED_SCALES
-    rows = np.arange(len(labels))
+    rows, centre = np.arange(len(labels)), np.log(UNFITTED_SCALES)
 
-    def loss(scales: npt.NDArray[np.float64]) -> float:
-        logits = scales[0] * encoder.astype(np.float64) + scales[1] * lexical.astype(np.float64)
-        # A weak prior: without it, rows that are all right drive the weights to infinity.
-        prior = 1e-4 * float(np.square(scales - UNFITTED_SCALES).sum())
-        return float(-log_softmax(logits, axis=1)[rows, labels].mean()) + prior
+    def loss(logs: npt.NDArray[np.float64]) -> float:
+        first, second = np.exp(logs)
+        logits = first * encoder.astype(np.float64) + second * lexical.astype(np.float64)
+        prior = float(np.square((logs - centre) / _PRIOR_SPREAD).sum()) / 2
+        return float(-log_softmax(logits, axis=1)[rows, labels].sum()) + prior
 
-    found = minimize(loss, np.asarray(UNFITTED_SCALES), bounds=[(0.0, 50.0)] * 2, method="L-BFGS-B")
-    return float(found.x[0]), float(found.x[1])
+    found = np.exp(minimize(loss, centre, method="L-BFGS-B").x)
+    return float(found[0]), float(found[1])
