@@ -26,7 +26,7 @@ median over five encoders on many samples of Reuters R8. A fine-tuned encoder is
 margin of a support vector machine is no log-odds."""
 
 _PRIOR_SPREAD = 0.2
-"""Standard deviation of the prior of a weight's logarithm: hundreds of rows shift it, thousands override it."""
+"""Standard deviation of a prior's logarithm: hundreds of rows shift a weight, thousands override it."""
 
 
 class LexicalHead(nn.Module):
