@@ -125,7 +125,8 @@ def _follow(client: AirflowClient, run_id: str) -> str:
                 console.print(f"         {name:10} {SYMBOLS[task['state']]} {took}")
             elif task["state"] == "running" and now - said.setdefault(name, now) > TALK_SECONDS:
                 said[name] = now
-                console.print(f"         [dim]{_last_line(client, run_id, name, task)[:110]}[/]")
+                if line := _last_line(client, run_id, name, task):
+                    console.print(f"         [dim]{line[:110]}[/]")
         if state in ("success", "failed"):
             return state
         time.sleep(POLL_SECONDS)
