@@ -109,6 +109,11 @@ def step(
         if parent is not None and os.getppid() != parent:
             os.killpg(0, signal.SIGKILL)  # whoever would have ended our children is gone
     result.write_text(outcome.model_dump_json())
+    # Everything is written. Native libraries' threads may abort an interpreter that takes itself apart, and a
+    # step that is done must not look like one that died.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def main() -> None:
