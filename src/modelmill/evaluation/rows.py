@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +14,7 @@ import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.errors import ModelError
+from modelmill.locks import locked
 from modelmill.serving.bundle import BundleInfo
 from modelmill.serving.runtime import load_scorer
 from modelmill.training.examples import choose_label, read_texts
@@ -99,7 +98,7 @@ def cached_logits(
     labelled = _labelled(dataset, split, column).column(column).is_valid()
     mask = np.asarray(labelled.to_pylist(), dtype=np.bool_)
     place = context.cache / "logits" / f"{model.digest[:32]}-{_rows_digest(dataset, split, info)}.npy"
-    with _locked(place):
+    with locked(place.with_name(f".{place.stem}.lock")):
         logits = _kept(place, shape=(len(mask), len(info.classes)))
         if logits is None:
             logits = _score(
@@ -177,11 +176,3 @@ def _keep(logits: Logits, place: Path) -> None:
     scratch = place.with_name(f".{place.stem}-{os.getpid()}.npy")
     np.save(scratch, logits, allow_pickle=False)
     scratch.replace(place)
-
-
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_name(f".{place.stem}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

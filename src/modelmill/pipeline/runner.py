@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import platform
 import shutil
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 
 from modelmill.artifacts import AnyReference, DatasetRef, TableRef
 from modelmill.errors import ConfigError, InputError, did_you_mean
+from modelmill.locks import locked
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.component import AnyComponent, Config, Inputs, StepContext
 from modelmill.pipeline.request import StepRequest, StepResult, step_key
@@ -53,7 +53,7 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
     key = step_key(component, config, inputs, outside_state=outside)
     workdir = _writable(settings.home / "steps" / key)
     cache = _writable(settings.home / "cache")
-    with _locked(workdir / "lock"):
+    with locked(workdir / "lock", on_wait=lambda: print("another process runs this step", flush=True)):
         # Asked over HTTP first, since importing MLflow takes longer than a reused step has to.
         known = finished_run(settings.tracking_uri, request.pipeline, key)
         if known and _still_true(component, known[2], settings):
@@ -230,18 +230,6 @@ def _writable(directory: Path) -> Path:
             remedy="set MODELMILL_HOME to a directory that this user may write",
         ) from error
     return directory
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock; the kernel releases it on any kind of death."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("another process runs the same step: waiting for it", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.errors import ModelError, TransientError
+from modelmill.locks import locked
 from modelmill.serving.bundle import BundleInfo, bundle_digest
 from modelmill.version import __version__
 
@@ -115,7 +114,7 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
     from modelmill.serving.pyfunc import verify_digest
 
     place = cache / "models" / model.digest
-    with _locked(place):
+    with locked(place.with_name(f".{place.name}.lock")):
         if not place.exists():
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as scratch:
                 try:
@@ -203,17 +202,9 @@ def _log_metrics(client: MlflowClient, run_id: str, model_id: str, metrics: Mapp
 def _keep(folder: Path, digest: str, cache: Path) -> None:
     """Put a bundle into the cache: the next step on this machine need not download it."""
     place = cache / "models" / digest
-    with _locked(place):
+    with locked(place.with_name(f".{place.name}.lock")):
         if place.exists():
             return
         scratch = place.with_name(f".keep-{os.getpid()}")
         shutil.copytree(folder, scratch)
         scratch.rename(place)
-
-
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_name(f".{place.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -8,14 +8,13 @@ finds what was done and goes on from there.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import ModelRef, VerdictRef
 from modelmill.errors import GateError, ModelError
+from modelmill.locks import locked
 from modelmill.registry.ledger import Action, Entry, record
 from modelmill.registry.models import TAG_DIGEST, TAG_PARENT, TAG_ROLE, fetch_bundle
 from modelmill.registry.tracking import tracking_client
@@ -63,7 +62,7 @@ def run(verdict: VerdictRef, context: StepContext) -> ModelRef:
     :raises GateError: if it was refused and there is no champion, or the champion has changed since the gate.
     """
     client = context.run.client
-    with _locked(context.settings.home / "locks" / f"{verdict.name}.lock"):
+    with locked(context.settings.home / "locks" / f"{verdict.name}.lock"):
         current = _champion(client, verdict.name)
         if not verdict.passed:
             return _refuse(verdict, current, context)
@@ -197,11 +196,3 @@ def _finish(model: ModelRef, context: StepContext) -> ModelRef:
     _, name, version = model.uri.rsplit("/", 2)
     context.run.set_tags({"modelmill.model_name": name, "modelmill.model_version": version})
     return model
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
