@@ -98,6 +98,7 @@ def test_nights_without_and_with_new_rows(
     champion = first["champion"].outputs["model"]
     assert isinstance(champion, ModelRef)
     assert champion.uri == "models:/ticket_desk/1"
+    tracking_client(settings.tracking_uri)
     loaded = mlflow.pyfunc.load_model("models:/ticket_desk@champion")
     answers = loaded.predict(pd.DataFrame({"message": ["the goal of the team", "bank loan price"]}))
     assert answers["prediction"].tolist() == ["sport", "trade"]
@@ -110,7 +111,6 @@ def test_nights_without_and_with_new_rows(
     again = run_pipeline(pipeline, settings=settings)
     assert reused(again) >= {"raw", "dataset", *TRAINING, "report", "scored"}
     assert versions(settings) == ["1"]
-    assert run_pipeline(pipeline, settings=settings)["verdict"].reused
 
     write_deltalake(str(tmp_path / "tickets"), table_of(topic_rows(50, seed=9), first=500), mode="append")
     later = run_pipeline(pipeline, settings=settings)
