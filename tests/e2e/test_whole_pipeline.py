@@ -84,7 +84,7 @@ steps:
 
 def versions(settings: Settings) -> list[str]:
     client = tracking_client(settings.tracking_uri)
-    return [version.version for version in client.search_model_versions("name = 'ticket_desk'")]
+    return [str(version.version) for version in client.search_model_versions("name = 'ticket_desk'")]
 
 
 def reused(results: dict[str, StepResult]) -> set[str]:

@@ -39,6 +39,7 @@ def encoder_only(tiny_base_model: Path) -> FineTuneConfig:
         frozen_layers=0,
         max_tokens=16,
         lexical_tokens=0,
+        dropout=0.1,
     )
 
 
