@@ -26,7 +26,7 @@ class MlflowRunLink(BaseOperatorLink):
 
     name = "MLflow run"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 (the caller fixes the signature)
         """Return the run's page.
 
         :param operator: the task.
@@ -42,7 +42,7 @@ class RegisteredModelLink(BaseOperatorLink):
 
     name = "Registered model"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 (the caller fixes the signature)
         """Return the version's page.
 
         :param operator: the task.

@@ -226,7 +226,7 @@ class InvalidPipelineOperator(BaseOperator):
         super().__init__(**kwargs)
         self.problems = problems
 
-    def execute(self, context: Context) -> None:  # noqa: ARG002
+    def execute(self, context: Context) -> None:  # noqa: ARG002 (the caller fixes the signature)
         """Fail without retries.
 
         :param context: Airflow's.

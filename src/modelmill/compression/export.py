@@ -44,7 +44,7 @@ def export_onnx(model: Classifier, path: Path) -> None:
     mask = torch.ones((2, 16), dtype=torch.long)
     mask[1, 9:] = 0
     free = {0: torch.export.Dim("batch", min=1, max=4096), 1: torch.export.Dim("tokens", min=1, max=8192)}
-    before = model.config._attn_implementation  # noqa: SLF001
+    before = model.config._attn_implementation  # noqa: SLF001 (it has a setter only)
     model.encoder.set_attn_implementation("eager")
     for name in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -61,7 +61,7 @@ def _call(tracking_uri: str, method: str, body: dict[str, Any] | None = None) ->
         data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json", **_authorization()},
     )
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 (likewise)
         content: dict[str, Any] = json.load(answer)
         return content
 

@@ -35,7 +35,7 @@ class SignalModel(PythonModel):
         verify_digest(folder, context.model_config["digest"])
         self.scorer = load_scorer(folder)
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002 (the caller fixes the signature)
         """Answer.
 
         :param context: MLflow's; not used.
