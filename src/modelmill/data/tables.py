@@ -22,7 +22,7 @@ from modelmill.errors import InputError, TableError, TransientError, did_you_mea
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable, Schema
-    from pyarrow.fs import PyFileSystem
+    from pyarrow.fs import FileSystem
 
 READER_FEATURES = frozenset({"timestampNtz", "vacuumProtocolCheck"})
 """Reader features that every path of ours reads correctly: seen in tests, not taken from a list."""
@@ -173,15 +173,18 @@ def _check_log(table: DeltaTable, place: str) -> None:
             )
 
 
-def table_files(place: str) -> PyFileSystem:
+def table_files(place: str) -> FileSystem:
     """Return the files below a table's directory, wherever it is.
 
     :param place: as :func:`table_location` gives it.
     :return: a file system whose paths are relative to the table.
     """
     from deltalake.fs import DeltaStorageHandler
-    from pyarrow.fs import PyFileSystem
+    from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
 
+    if is_local(place):
+        # Arrow's threads call a file system written in Python while the interpreter ends, and that aborts it.
+        return SubTreeFileSystem(place, LocalFileSystem())
     return PyFileSystem(DeltaStorageHandler(place))
 
 
@@ -233,7 +236,7 @@ def read_arrow(ref: TableRef | DatasetRef, *, columns: Sequence[str] | None = No
     read = wanted if key is None or key in wanted else [*wanted, key]
     try:
         _check_manifest(table, str(ref), ref.uri)
-        dataset = table.to_pyarrow_dataset()
+        dataset = table.to_pyarrow_dataset(filesystem=table_files(table_location(ref.uri)))
         fragments = sorted(dataset.get_fragments(), key=lambda fragment: _natural(fragment.path))
         ordered = ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
         rows = ordered.to_table(columns=read)

@@ -16,7 +16,8 @@ from modelmill.data.commits import DataFile, commit_files, committed_version
 from modelmill.data.tables import (
     is_local,
     not_writable,
-    open_table,
+    read_arrow,
+    resolve_table,
     table_exists,
     table_files,
     table_location,
@@ -105,7 +106,7 @@ def entries(settings: Settings, *, model: str | None = None) -> list[dict[str, o
     """
     if not table_exists(settings.ledger):
         return []
-    rows: list[dict[str, object]] = open_table(settings.ledger).to_pyarrow_table().to_pylist()
+    rows: list[dict[str, object]] = read_arrow(resolve_table(settings.ledger)).to_pylist()
     rows.sort(key=lambda row: str(row["time"]))
     return [row for row in rows if model in (None, row["model"])]
 
