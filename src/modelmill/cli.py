@@ -94,20 +94,19 @@ def step(
     result: Annotated[Path, typer.Option(help="JSON file that gets the result.")],
 ) -> None:
     """Run one step of a pipeline: what an operator starts."""
-    parent = _die_with_parent()
+    _die_with_parent()
     from modelmill.pipeline.request import StepRequest
-    from modelmill.pipeline.runner import run_step
+    from modelmill.pipeline.runner import StepInterrupted, run_step
     from modelmill.settings import Settings
 
     try:
         asked = StepRequest.model_validate_json(request.read_text())
         outcome = run_step(asked, Settings.from_environment())
-    except ModelmillError as error:
-        result.write_text(json.dumps({"error": str(error)}))
+    except BaseException as error:
+        if isinstance(error, ModelmillError):
+            result.write_text(json.dumps({"error": str(error)}))
+        _end_children(signal.SIGKILL if isinstance(error, StepInterrupted) else signal.SIGTERM)
         raise
-    finally:
-        if parent is not None and os.getppid() != parent:
-            os.killpg(0, signal.SIGKILL)  # whoever would have ended our children is gone
     result.write_text(outcome.model_dump_json())
     # Everything is written. Native libraries' threads may abort an interpreter that takes itself apart, and a
     # step that is done must not look like one that died.
@@ -141,19 +140,26 @@ def _params(given: list[str]) -> dict[str, ParamValue]:
     return values
 
 
-def _die_with_parent() -> int | None:
-    """Ask the kernel for SIGTERM when the process that started the step dies, however it dies (Linux).
-
-    :return: that process; None if nothing is asked.
-    """
+def _die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the process that started the step dies, however it dies (Linux)."""
     parent = os.environ.pop("MODELMILL_PARENT", None)
     if parent is None or not sys.platform.startswith("linux"):
-        return None
+        return
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
     if os.getppid() != int(parent):  # it died before we could ask
         os.kill(os.getpid(), signal.SIGTERM)
-    return int(parent)
+
+
+def _end_children(blow: signal.Signals) -> None:
+    """Send a signal to the step's process group: whoever would end it may be dying itself.
+
+    A dying parent is still our parent for a while, so it is not asked whether it is there. SIGKILL ends this
+    process too; of SIGTERM it takes no notice.
+    """
+    if os.getpgid(0) == os.getpid():  # else the group is not the step's own: somebody has started it by hand
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, blow)
 
 
 __all__ = ["app", "main"]
