@@ -32,7 +32,8 @@ class LabelRowsConfig(Config):
         None, description="Column with labels by hand, null where there is none; may be the label column."
     )
     model: Literal["best", "majority_vote", "weighted"] = Field(
-        "best", description="What weighs the votes; best: the one that gets more gold rows right."
+        "best",
+        description="What weighs the votes; best: weighted where gold rows prove it better.",
     )
     class_balance: dict[str, float] | None = Field(
         None, description="Share of each label, for the weighted model; empty: its share of the votes."

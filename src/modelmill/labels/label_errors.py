@@ -135,12 +135,17 @@ def out_of_fold(texts: Sequence[str], labels: Sequence[str], *, folds: int) -> F
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
+    from threadpoolctl import threadpool_limits
 
     # Weak regularisation: TF-IDF rows are short, and a model that is never sure of anything suspects nothing.
     model = make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=10, max_iter=1000))
     parts = StratifiedKFold(folds, shuffle=True, random_state=0)
     try:
-        found: Floats = cross_val_predict(model, list(texts), list(labels), cv=parts, method="predict_proba")
+        # With threads, these small matrices take ten times the CPU time (Reuters R8: 48 s instead of 5 s).
+        with threadpool_limits(1):
+            found: Floats = cross_val_predict(
+                model, list(texts), list(labels), cv=parts, method="predict_proba"
+            )
     except ValueError as error:
         if "empty vocabulary" not in str(error):
             raise

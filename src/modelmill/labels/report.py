@@ -208,7 +208,10 @@ def is_sure(probability: Any, threshold: float) -> Any:
 def choose(
     counts: VoteCounts, majority: LabelModel, weighted: LabelModel, *, wanted: Chosen
 ) -> tuple[LabelModel, str, GoldDifference | None]:
-    """Choose between the two models: the one that gets more gold rows right, the majority vote in a tie.
+    """Choose between the two models: the weighted one if it gets more gold rows right, and not by chance.
+
+    A difference whose confidence interval includes 0 is a tie, and the majority vote, which is simpler, wins
+    it. On Reuters R8 with 100 gold rows the better point estimate was the worse model four times in ten.
 
     :param counts: the votes.
     :param majority: the majority vote.
@@ -228,10 +231,11 @@ def choose(
         return (weighted if wanted == "weighted" else majority), "the configuration names it", difference
     if difference is None:
         return majority, "no gold row has a vote, so the simpler model is used", None
-    if difference.value > 0:
-        return weighted, "it gets more gold rows right", difference
-    why = "the models get as many gold rows right, and it is simpler" if difference.value == 0 else ""
-    return majority, why or "it gets more gold rows right", difference
+    if difference.low > 0:
+        return weighted, "it gets more gold rows right than a majority vote", difference
+    if difference.high < 0:
+        return majority, "it gets more gold rows right than the weighted model", difference
+    return majority, "the gold rows show no difference between the models, and it is simpler", difference
 
 
 def functions_figure(functions: Sequence[FunctionReport]) -> Figure:

@@ -86,7 +86,8 @@ def fired_of(patterns: Sequence[str], functions: int) -> Fired:
     :return: ``(patterns, functions)``.
     """
     bits = np.frombuffer("".join(patterns).encode("ascii"), dtype=np.uint8)
-    return (bits == ord("1")).reshape(len(patterns), functions)
+    fired: Fired = (bits == ord("1")).reshape(len(patterns), functions)
+    return fired
 
 
 def votes_by_class(fired: Fired, functions: Functions) -> Counts:

@@ -160,10 +160,14 @@ def test_the_better_model_is_used_and_the_simpler_one_in_a_tie() -> None:
     majority, weighted = fit_majority_vote(planted.counts), fit_weighted(planted.counts)
     model, reason, difference = choose(planted.counts, majority, weighted, wanted="best")
     assert model is weighted
-    assert reason == "it gets more gold rows right"
+    assert reason == "it gets more gold rows right than a majority vote"
     assert difference is not None
     assert 0 < difference.low <= difference.value <= difference.high
     assert choose(planted.counts, majority, weighted, wanted="majority_vote")[0] is majority
+    upside_down = weighted.model_copy(update={"accuracy": (0.1,) * 6})
+    model, reason, _ = choose(planted.counts, majority, upside_down, wanted="best")
+    assert model is majority
+    assert reason == "it gets more gold rows right than the weighted model"
 
     counts = counts_with_gold()
     same = fit_majority_vote(counts)
