@@ -54,9 +54,9 @@ def parse(text: str) -> exp.Expr | Finding:
     dialect = RuleLanguage()
     try:
         tokens = dialect.tokenize(text)
-        deep = _too_deep(tokens)
-        if deep is not None:
-            return deep
+        refused = _too_deep(tokens) or _chained(tokens)
+        if refused is not None:
+            return refused
         parser = dialect.parser(error_level=ErrorLevel.IMMEDIATE)
         trees = [tree for tree in parser.parse_into(exp.Condition, tokens, text) if tree is not None]
     except TokenError as error:
@@ -83,6 +83,44 @@ def _too_deep(tokens: list[Token]) -> Finding | None:
     return None
 
 
+def _chained(tokens: list[Token]) -> Finding | None:
+    """Refuse ``a = b IS NULL`` and the like: engines differ in which of the two comparisons comes first."""
+    counts, between = [0], [False]
+    for token in tokens:
+        kind = token.token_type
+        if kind in _OPENING:
+            counts.append(0)
+            between.append(False)
+        elif kind in _CLOSING and len(counts) > 1:
+            counts.pop()
+            between.pop()
+        elif kind is TokenType.AND and between[-1]:
+            between[-1] = False  # the one that belongs to BETWEEN
+        elif kind in _SEPARATING:
+            counts[-1], between[-1] = 0, False
+        elif kind in _COMPARING:
+            counts[-1] += 1
+            between[-1] = kind is TokenType.BETWEEN
+            if counts[-1] > 1:
+                return Finding(
+                    token.start, f"comparisons are not chained; got {token.text!r}; put brackets around one"
+                )
+    return None
+
+
+_SEPARATING = frozenset(
+    {
+        *(TokenType.AND, TokenType.OR, TokenType.COMMA, TokenType.SEMICOLON),
+        *(TokenType.WHEN, TokenType.THEN, TokenType.ELSE),
+    }
+)
+_COMPARING = frozenset(
+    {
+        *(TokenType.EQ, TokenType.NEQ, TokenType.NULLSAFE_EQ, TokenType.IS, TokenType.IN, TokenType.BETWEEN),
+        *(TokenType.LT, TokenType.LTE, TokenType.GT, TokenType.GTE),
+        *(TokenType.LIKE, TokenType.ILIKE, TokenType.RLIKE),
+    }
+)
 _OPENING = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE})
 _CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END})
 

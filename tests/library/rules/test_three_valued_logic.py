@@ -191,6 +191,30 @@ def test_conditions_are_three_valued_as_in_sqlite(pair: Pair, rows: list[tuple[A
     agree(pair, rows)
 
 
+ATOMS = st.sampled_from(
+    [
+        *("f", "NOT f", "NOT g", "n < m", "NOT n = m", "s IS NULL", "NOT t IS NOT NULL", "f IS NOT TRUE"),
+        *(
+            "n BETWEEN -1 AND m",
+            "NOT n NOT BETWEEN 0 AND 2",
+            "s IN ('a', t)",
+            "NOT s LIKE '%a%'",
+            "s || t = 'aB'",
+        ),
+        *("x + y * 2 - n > -y / 4.0 - 1", "- x * y < x - y - 1", "n - m - 1.0 = x", "NOT NOT f"),
+        *("CASE WHEN f OR g AND NOT f THEN n = 1 ELSE x > 1 END", "n IS DISTINCT FROM m"),
+    ]
+)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.lists(ATOMS, min_size=1, max_size=6), st.lists(st.sampled_from(["AND", "OR"]), min_size=6), ROWS)
+def test_operators_bind_as_in_sqlite(atoms: list[str], words: list[str], rows: list[tuple[Any, ...]]) -> None:
+    parts = [part for pair in zip(atoms, words, strict=False) for part in pair][:-1]
+    text = " ".join(parts)
+    agree(Pair(text, text.replace("IS DISTINCT FROM", "IS NOT")), rows)
+
+
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.one_of(numbers(2), texts(2)), ROWS)
 def test_values_are_those_of_sqlite(pair: Pair, rows: list[tuple[Any, ...]]) -> None:
