@@ -45,6 +45,7 @@ ROWS: list[dict[str, Any]] = [
     {"id": 9, "text": "nothing", "n": 1, "hand": "weather"},  # gold that no function knows
     {"id": 10, "text": "price", "n": 1000, "hand": " \u00a0"},  # a blank is no label
     {"id": 11, "text": "PRICE", "n": 1, "hand": None},
+    {"id": 12, "text": "goal bank", "n": 1, "hand": "weather"},  # the functions do not say otherwise
 ]
 
 
@@ -83,17 +84,18 @@ def test_rules_vote_gold_wins_and_silence_stays_silence(sail: Any, tmp_path: Pat
         (9, "weather", "gold", 1.0),
         (10, None, None, None),
         (11, "trade", "rule", 1.0),
+        (12, "weather", "gold", 1.0),
     ]
     assert list(labelled[0]) == ["id", "text", "n", "hand", "topic", "topic_source", "topic_probability"]
     report = result["report"]
-    assert report["rows"] == 11
-    assert (report["rows_gold"], report["rows_by_rule"], report["rows_unlabelled"]) == (4, 3, 4)
-    assert report["labels"] == {"sport": 2, "trade": 4, "weather": 1}
+    assert report["rows"] == 12
+    assert (report["rows_gold"], report["rows_by_rule"], report["rows_unlabelled"]) == (5, 3, 4)
+    assert report["labels"] == {"sport": 2, "trade": 4, "weather": 2}
     assert report["gold_without_functions"] == ["weather"]
     assert report["functions_without_gold"] == ["sport"]
     goal = report["functions"][0]
-    assert (goal["coverage"], goal["overlaps"], goal["conflicts"]) == pytest.approx((4 / 11, 4 / 11, 2 / 11))
-    assert (goal["gold_accuracy"]["value"], goal["gold_accuracy"]["rows"]) == (0.0, 1)
+    assert (goal["coverage"], goal["overlaps"], goal["conflicts"]) == pytest.approx((5 / 12, 5 / 12, 3 / 12))
+    assert (goal["gold_accuracy"]["value"], goal["gold_accuracy"]["rows"]) == (0.0, 2)
     assert report["functions"][4]["coverage"] == 0
     assert report["model"] == "majority_vote"
 
@@ -124,7 +126,7 @@ def test_the_label_column_may_be_the_gold_column(sail: Any, tmp_path: Path) -> N
     assert list(labelled[0]) == ["id", "text", "n", "hand", "hand_source", "hand_probability"]
     assert [row["hand"] for row in labelled] == [
         *["sport", "trade", None, None, None, None],
-        *["trade", "trade", "weather", None, "trade"],
+        *["trade", "trade", "weather", None, "trade", "weather"],
     ]
     assert [row["hand"] for row in review] == ["trade", None, None]
     assert [row["hand_reason"] for row in review] == ["gold differs", "unsure", "unsure"]

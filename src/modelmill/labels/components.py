@@ -23,7 +23,9 @@ class LabelRowsConfig(Config):
     """Label rows by rules with Spark: functions vote, a model weighs the votes, gold labels check and win."""
 
     functions: dict[str, LabellingFunction] = Field(
-        min_length=1, description="Labelling functions by name, for two labels or more."
+        min_length=1,
+        max_length=1000,
+        description="Labelling functions by name, for two labels or more.",
     )
     label: str = Field(
         "label", min_length=1, description="Label column to write; others begin with its name and _."

@@ -69,10 +69,11 @@ def vote_batches(batches: Iterable[pa.RecordBatch], *, labelling: str) -> Iterat
 
     voters = _Voters(Labelling.model_validate_json(labelling))
     for batch in batches:
-        digits = np.where(voters.fired(batch), "1", "0")
-        patterns = ["".join(row) for row in digits]
+        fired = voters.fired(batch)  # (rows, functions)
+        digits = np.ascontiguousarray(fired + np.uint8(ord("0")), dtype=np.uint8)
+        patterns = digits.view(f"S{fired.shape[1]}")[:, 0].tolist()
         yield pa.RecordBatch.from_arrays(
-            [pa.array(patterns, pa.string()), gold_labels(batch)], names=["pattern", "gold"]
+            [pa.array(patterns, pa.binary()).cast(pa.string()), gold_labels(batch)], names=["pattern", "gold"]
         )
 
 
@@ -130,7 +131,7 @@ def review_batches(batches: Iterable[pa.RecordBatch], *, labelling: str) -> Iter
             no,
         )
         # A person has labelled these: they are of use only where functions and person differ.
-        differs = pc.and_(voted, pc.not_equal(answer.label, gold))
+        differs = pc.and_(answer.sure, pc.not_equal(answer.label, gold))
         against = pc.if_else(pc.fill_null(differs, pa.scalar(False)), pa.scalar(REASONS[0]), no)
         reason = pc.if_else(pc.is_valid(gold), against, rule)
         arrays = [*batch.columns[:-1], answer.label, answer.probability]
