@@ -34,8 +34,10 @@ if TYPE_CHECKING:
         FineTuneOperator,
         GateOperator,
         IngestOperator,
+        LabelRowsOperator,
         PromoteOperator,
         QuantizeOperator,
+        RankLabelErrorsOperator,
         ScoreTableOperator,
         StepOperator,
     )
@@ -49,8 +51,10 @@ __all__ = [
     "FineTuneOperator",
     "GateOperator",
     "IngestOperator",
+    "LabelRowsOperator",
     "PromoteOperator",
     "QuantizeOperator",
+    "RankLabelErrorsOperator",
     "ScoreTableOperator",
     "StepOperator",
 ]
