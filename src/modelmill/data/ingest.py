@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import hashlib
 import json
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import TableRef
-from modelmill.data.tables import open_table, table_exists, table_location
+from modelmill.data.tables import is_local, open_table, table_exists, table_location
 from modelmill.errors import TableError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from modelmill.pipeline.component import StepContext
 
 _CHUNK = 1 << 20
+_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?\d{19}")
 
 
 @dataclass(frozen=True)
@@ -96,22 +99,48 @@ def check_content(files: Sequence[SourceFile], format_: str, options: Mapping[st
     """Refuse what the engines' readers take without a word, and get wrong.
 
     A Parquet file of no bytes has no rows for them; in a CSV file, bytes that are no UTF-8 become another
-    character, and a quote that is never closed swallows the rows behind it.
+    character, and a quote that is never closed swallows the rows behind it; in a JSON file, a whole number
+    beyond 64 bits loses its last digits. Files elsewhere than on this machine are not read for this.
 
     :param files: the files.
     :param format_: ``json``, ``csv`` or ``parquet``.
     :param options: the reader's options.
     :raises TableError: naming the file.
     """
+    given = set(map(str.lower, options))
+    # Options may give these characters, bytes and lines another meaning.
+    check = {
+        "csv": None if {"encoding", "charset", "quote", "escape"} & given else _check_csv,
+        "json": None if {"encoding", "charset", "multiline"} & given else _check_json,
+    }.get(format_)
     for file in files:
         if format_ == "parquet" and file.size == 0:
             raise _unreadable(file, "a Parquet file has a footer, and this one has 0 bytes")
-        # Options may give these characters and bytes another meaning.
-        if format_ == "csv" and not {"encoding", "charset", "quote", "escape"} & set(map(str.lower, options)):
+        if check and is_local(file.path):
             try:
-                _check_csv(file)
+                check(file)
             except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
                 raise _unreadable(file, str(error)) from error
+
+
+def _check_json(file: SourceFile) -> None:
+    import fsspec
+
+    long: list[str] = []
+
+    def whole(digits: str) -> None:
+        if not -(2**63) <= int(digits) < 2**63:
+            long.append(digits)
+
+    with fsspec.open(file.path, "rb", compression="infer") as lines:
+        for line in lines:
+            if _LONG_NUMBER.search(line):
+                with contextlib.suppress(
+                    json.JSONDecodeError, UnicodeDecodeError
+                ):  # the engine says it better
+                    json.loads(line, parse_int=whole)
+                if long:
+                    raise ValueError(f"a whole number has at most 64 bits: write {long[0][:40]} as text")
 
 
 def _check_csv(file: SourceFile) -> None:
