@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +250,7 @@ def test_a_class_whose_train_rows_would_all_validate_stays_in_train(build: Build
         "labels": ["topic"],
         "split": {"column": "part", "validation": 0.3},
     }
-    config = BuildDatasetConfig.model_validate(shipped)
+    config = BuildDatasetConfig.model_validate({**BY_COLUMN.model_dump(), "split": split})
     rows = [{**row, "part": "test" if number < 20 else "train"} for number, row in enumerate(many(200))]
     built = build(rows, config)
     away = next(key for key, row in built.rows.items() if row["split"] == "validation")
