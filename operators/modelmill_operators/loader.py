@@ -116,6 +116,7 @@ def _task(
         config=step.config,
         pipeline=spec.pipeline,
         pipeline_digest=spec.digest,
+        storage_connection=spec.storage_connection,
         inlets=_as_assets(assets.inlets),
         outlets=_as_assets(assets.outlets),
         doc_md=f"{component_named(step.component).help}\n\n{_fenced(step.config)}",

@@ -127,7 +127,7 @@ def _plain_types(kind: Any) -> Any:
 
 
 def _is_embedded(spark: SparkSession) -> bool:
-    """Return whether the engine is Sail, which decodes ``%`` in paths; a JVM Spark's version is the client's."""
+    """Return whether the engine is Sail, which gives its own version; it decodes ``%`` in paths."""
     return str(spark.sql("SELECT version()").collect()[0][0]).partition(" ")[0] != spark.version
 
 

@@ -2,8 +2,8 @@
 
 Every active file must be there with the size that the log gives: an engine may read a file that is gone as
 no rows. A commit of ours also names the SHA-256 of each file that it adds, since a single flipped bit in a
-Parquet file decodes to other values in almost half of all cases. Which files are active is the log's word, and
-the digest of each is in the commit that added it, so commits are asked from the newest backwards.
+Parquet file decodes to other values in almost half of all cases. Which files are active is the log's word,
+and each digest is in the commit that added its file, so commits are asked from the newest backwards.
 """
 
 from __future__ import annotations
