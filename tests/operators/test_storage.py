@@ -18,7 +18,7 @@ from airflow.sdk import DAG, Connection
 from deltalake import write_deltalake
 
 from modelmill.data.tables import read_arrow, resolve_table
-from modelmill.errors import ConfigError, PipelineError
+from modelmill.errors import ConfigError, PipelineError, TableError, TransientError
 from modelmill.pipeline.validation import parse_pipeline
 from modelmill_operators.storage import storage_environment
 
@@ -121,13 +121,16 @@ def test_a_pipeline_works_in_the_store_and_its_secret_is_seen_nowhere(
             assert secret.encode() not in path.read_bytes(), path
 
 
-def test_a_store_that_refuses_or_has_no_such_table_is_an_error_of_one_line(
+def test_a_table_that_is_not_there_is_told_from_a_store_that_is_not(
     endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_environment(monkeypatch, storage_environment(connection(endpoint)))
-    with pytest.raises(ConfigError.__base__, match="readable Delta table") as caught:
+    with pytest.raises(TableError, match="readable Delta table"):
         resolve_table("s3://lake/nothing")
-    assert "\n" not in str(caught.value)
+    set_environment(monkeypatch, storage_environment(connection("http://127.0.0.1:9")))
+    with pytest.raises(TransientError, match="store must answer") as caught:
+        resolve_table("s3://lake/nothing")
+    assert str(caught.value).isprintable()
 
 
 def test_what_a_connection_does_not_say_is_not_taken_from_the_worker() -> None:

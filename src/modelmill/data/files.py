@@ -64,8 +64,9 @@ def active_files(table: DeltaTable, place: str) -> list[ActiveFile]:
     import pyarrow as pa
 
     partitions = table.metadata().partition_columns
+    names = ["path", "size_bytes", "num_records", *(f"partition.{name}" for name in partitions)]
     files = []
-    for row in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+    for row in pa.table(table.get_add_actions(flatten=True)).select(names).to_pylist():
         if urlsplit(row["path"]).scheme or row["path"].startswith("/"):
             raise TableError(
                 f"a table's files must lie in its directory, not elsewhere as a shallow clone's do ({place})",

@@ -44,6 +44,16 @@ def is_local(uri: str) -> bool:
     return "://" not in uri
 
 
+def check_place(place: str) -> None:
+    """Refuse a local path that delta-rs would take for another one.
+
+    :param place: as :func:`table_location` gives it.
+    :raises TableError: if it has a percent sign: of a table in ``a%20b``, the log in ``a b`` would be read.
+    """
+    if is_local(place) and "%" in place:
+        raise TableError("a local table's path has no % in it", got=place, remedy="rename the directory")
+
+
 def table_exists(uri: str) -> bool:
     """Return whether there is a Delta log at a place.
 
@@ -51,6 +61,7 @@ def table_exists(uri: str) -> bool:
     :return: True if a Delta table was begun there, readable or not.
     """
     place = table_location(uri)
+    check_place(place)
     if is_local(place):
         # A writer that is just beginning a table has made the folder, and no commit yet.
         return any(_LOG_FILE.match(path.name) for path in Path(place, "_delta_log").glob("*"))

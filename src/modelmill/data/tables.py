@@ -9,6 +9,7 @@ checks the files.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -32,10 +33,10 @@ from modelmill.data.protocol import (
     reader_features,
     refused_by_reader,
 )
-from modelmill.data.storage import is_local, table_exists, table_files, table_location
+from modelmill.data.storage import check_place, is_local, table_exists, table_files, table_location
 from modelmill.data.time_travel import version_at
 from modelmill.data.writing import not_writable, spark_schema_to_delta, transient, write_check
-from modelmill.errors import TableError, did_you_mean
+from modelmill.errors import TableError, TransientError, did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,6 +69,9 @@ __all__ = [
     "write_check",
 ]
 
+_NO_ANSWER = ("error sending request", "retry_timeout", "timed out", "Server error")
+"""What delta-rs says of a store that did not answer although it was asked again."""
+
 
 def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
     """Open a Delta table, and make sure that what is read is what was written.
@@ -77,11 +81,13 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
     :return: the table at that version.
     :raises TableError: if it is missing, no Delta table, has no such version, needs a reader feature that we
         do not read, or its log is damaged.
+    :raises TransientError: if its store does not answer.
     """
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
     place = table_location(uri)
+    check_place(place)
     _check_exists(place)
     try:
         table = DeltaTable(place, version=version)
@@ -111,13 +117,25 @@ def _no_table(place: str) -> TableError:
     return TableError("the table must be a readable Delta table", got=place, remedy="check the path")
 
 
-def _open_error(place: str, version: int | None, error: Exception) -> TableError:
+def _unreachable(place: str, error: Exception) -> TransientError | None:
+    """Return the error for a store that does not answer; None if the error says something else."""
+    text = _one_line(error)
+    if is_local(place) or not any(sign in text for sign in _NO_ANSWER):
+        return None
+    return TransientError(
+        f"the table's store must answer ({text})",
+        got=place,
+        remedy="try again, or check AWS_ENDPOINT_URL and the network",
+    )
+
+
+def _open_error(place: str, version: int | None, error: Exception) -> TableError | TransientError:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
-    refused = refused_by_reader(error, place)
-    if refused:
-        return refused
+    known = refused_by_reader(error, place) or _unreachable(place, error)
+    if known:
+        return known
     if version is not None:
         with contextlib.suppress(DeltaError, OSError, ValueError):
             newest = DeltaTable(place).version()
@@ -136,8 +154,9 @@ def _open_error(place: str, version: int | None, error: Exception) -> TableError
 
 
 def _one_line(error: Exception) -> str:
-    # delta-rs may add a stack trace, which begins at "0:".
-    return " ".join(str(error).partition("\n   0:")[0].split())[:300]
+    # delta-rs may colour what it says, and may add a stack trace, which begins at "0:".
+    plain = re.sub(r"\x1b\[\d+m", "", str(error).partition("\n   0:")[0])
+    return " ".join(plain.split())[:300]
 
 
 def resolve_table(uri: str, *, version: int | None = None, timestamp: datetime | None = None) -> TableRef:
@@ -243,7 +262,7 @@ def _readable(ref: TableRef | DatasetRef) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, DeltaError) as error:
-        raise TableError(
+        raise _unreachable(table_location(ref.uri), error) or TableError(
             f"the table's files must be readable ({_one_line(error)})",
             got=str(ref),
             remedy="restore the file, or use another version of the table",

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.data.tables import open_table, read_arrow, resolve_table, table_exists, table_location
@@ -171,6 +172,16 @@ def test_special_characters_in_partition_values_are_read(tmp_path: Path) -> None
     write_deltalake(str(tmp_path / "a é place"), source, partition_by=["p"])
     found = read_arrow(resolve_table(str(tmp_path / "a é place"))).sort_by("n")
     assert found.to_pydict() == source.to_pydict()
+
+
+def test_a_path_that_stands_for_another_one_is_refused(table: Path) -> None:
+    odd = str(table.parent / "a%20b")
+    table.rename(odd)
+    with pytest.raises(DeltaError, match="a b/_delta_log"):  # where delta-rs looks for the log's files
+        DeltaTable(odd)
+    for ask in (open_table, table_exists):
+        with pytest.raises(TableError, match="has no %"):
+            ask(odd)
 
 
 def test_an_empty_string_in_a_partition_is_null_as_the_protocol_says(tmp_path: Path) -> None:

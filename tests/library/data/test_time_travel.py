@@ -16,7 +16,7 @@ from modelmill.data.components import DeltaTableConfig
 from modelmill.data.tables import resolve_table
 from modelmill.errors import TableError
 
-DAY = datetime(2026, 3, 1, tzinfo=UTC)
+DAY = datetime(2024, 3, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -47,15 +47,12 @@ def test_the_newest_version_of_that_time_is_read(table: Path) -> None:
     # Version 2 counts as a millisecond younger than version 1, whatever its clock said.
     assert at(table, DAY + timedelta(days=1)) == 1
     assert at(table, DAY + timedelta(days=1, milliseconds=1)) == 2
-    assert (
-        at(table, DAY + timedelta(days=300)) == 3 if datetime.now(UTC) > DAY + timedelta(days=300) else True
-    )
     east = timezone(timedelta(hours=5))
     assert at(table, (DAY + timedelta(days=3)).astimezone(east)) == 3
 
 
 def test_times_that_no_commit_reaches_are_refused(table: Path) -> None:
-    with pytest.raises(TableError, match=r"oldest commit is version 0, of 2026-03-01T00:00:00.000\+00:00$"):
+    with pytest.raises(TableError, match=r"oldest commit is version 0, of 2024-03-01T00:00:00.000\+00:00$"):
         at(table, DAY - timedelta(milliseconds=1))
     with pytest.raises(TableError, match="time that has passed"):
         at(table, datetime.now(UTC) + timedelta(hours=1))
@@ -65,7 +62,7 @@ def test_a_log_that_was_cleaned_up_says_how_far_back_it_reaches(table: Path) -> 
     DeltaTable(str(table), version=2).create_checkpoint()
     for version in (0, 1):
         commit(table, version).unlink()
-    with pytest.raises(TableError, match=r"version 2, of 2026-02-28.*older ones have been cleaned up"):
+    with pytest.raises(TableError, match=r"version 2, of 2024-02-29.*older ones have been cleaned up"):
         at(table, DAY - timedelta(days=2))
     assert at(table, DAY + timedelta(days=2)) == 2
 
@@ -93,9 +90,9 @@ def test_in_commit_timestamps_are_believed_instead_of_the_files(table: Path) -> 
 
 
 def test_a_step_names_a_version_or_a_time_with_its_zone() -> None:
-    config = DeltaTableConfig.model_validate({"uri": "/t", "timestamp": "2026-03-01T01:00:00+01:00"})
+    config = DeltaTableConfig.model_validate({"uri": "/t", "timestamp": "2024-03-01T01:00:00+01:00"})
     assert config.timestamp == DAY
     with pytest.raises(ValidationError, match="timezone"):
-        DeltaTableConfig.model_validate({"uri": "/t", "timestamp": "2026-03-01T01:00:00"})
+        DeltaTableConfig.model_validate({"uri": "/t", "timestamp": "2024-03-01T01:00:00"})
     with pytest.raises(ValidationError, match="not both"):
-        DeltaTableConfig.model_validate({"uri": "/t", "timestamp": "2026-03-01T01:00:00Z", "version": 3})
+        DeltaTableConfig.model_validate({"uri": "/t", "timestamp": "2024-03-01T01:00:00Z", "version": 3})
