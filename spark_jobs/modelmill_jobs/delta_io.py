@@ -20,12 +20,12 @@ from modelmill.data.commits import DataFile, commit_files, committed_version
 from modelmill.data.spark import scratch_folder
 from modelmill.data.tables import (
     MANIFEST,
-    SCAN_FEATURES,
     ActiveFile,
     check_rows,
     checked_files,
     file_digests,
     is_local,
+    needs_scan,
     not_writable,
     open_table,
     read_batches,
@@ -65,7 +65,7 @@ def read_table(spark: SparkSession, ref: TableRef | DatasetRef) -> DataFrame:
 
     table = open_table(ref.uri, version=ref.version)
     files = checked_files(table, ref)
-    if _read_by_spark(table, files):
+    if _read_by_spark(table, ref.uri, files):
         rows = _read_files(spark, table, ref.uri, files)
         # Sail plans no scan over files that differ in how they spell a type (Utf8 and LargeUtf8).
         with contextlib.suppress(PySparkException):
@@ -74,13 +74,13 @@ def read_table(spark: SparkSession, ref: TableRef | DatasetRef) -> DataFrame:
     return _read_staged(spark, table, ref, files)
 
 
-def _read_by_spark(table: DeltaTable, files: Sequence[ActiveFile]) -> bool:
+def _read_by_spark(table: DeltaTable, place: str, files: Sequence[ActiveFile]) -> bool:
     """Return whether the files are the table, and have names that Spark takes as they are."""
     partitions = {tuple(file.partition.values()) for file in files}
     names = "".join(file.path for file in files)
     return (
-        not reader_features(table) & SCAN_FEATURES
-        and not GLOB_CHARACTERS & {*names, *table.table_uri}
+        not needs_scan(table)
+        and not GLOB_CHARACTERS & {*names, *place}
         and len(partitions) <= _MAX_PARTITIONS
     )
 
@@ -156,7 +156,7 @@ def _read_staged(
         rows = spark.read.parquet(f"file://{folder}/rows.parquet")
         rows.schema  # noqa: B018 (asks the engine whether it sees the file)
     except PySparkException as error:
-        what = ", ".join(sorted(reader_features(table) & SCAN_FEATURES)) or "special characters in file names"
+        what = ", ".join(sorted(reader_features(table))) or "special characters in file names"
         raise TableError(
             f"an engine on another machine reads no table with {what} ({' '.join(str(error).split())[:200]})",
             got=str(ref),

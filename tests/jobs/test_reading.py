@@ -69,6 +69,9 @@ def test_a_deletion_vector_deletes(spark: Any, tmp_path: Path) -> None:
         "protocol",
         lambda protocol: protocol.update(minReaderVersion=3, minWriterVersion=7, **features),
     )
+    staged = set(scratch_folder(spark).rglob("*.parquet"))
+    assert len(same(spark, tmp_path / "t")) == 10
+    assert set(scratch_folder(spark).rglob("*.parquet")) == staged  # allowed, not in use: no copy
     # A RoaringBitmapArray of the rows 0 and 5 in the Z85 of the protocol.
     vector = {
         "storageType": "i",
@@ -78,7 +81,10 @@ def test_a_deletion_vector_deletes(spark: Any, tmp_path: Path) -> None:
     }
     edit(tmp_path / "t", "add", lambda add: add.update(deletionVector=vector))
     assert len(same(spark, tmp_path / "t")) == 8
-    assert list(scratch_folder(spark).rglob("*.parquet"))  # staged, until the session ends
+    edit(tmp_path / "t", "add", lambda add: add["deletionVector"].update(pathOrInlineDv="^Bg9^"))
+    with pytest.raises(TableError, match="deletion vectors must be readable"):
+        read_table(spark, resolve_table(str(tmp_path / "t")))
+    assert set(scratch_folder(spark).rglob("*.parquet")) > staged  # until the session ends
 
 
 def test_column_mapping_is_followed(spark: Any, tmp_path: Path) -> None:

@@ -49,6 +49,28 @@ def reader_features(table: DeltaTable) -> frozenset[str]:
     return frozenset(used)
 
 
+def needs_scan(table: DeltaTable) -> bool:
+    """Return whether a table is more than its files: columns have other names there, or rows are deleted.
+
+    :param table: the table.
+    :return: False also where deletion vectors are allowed and no file has one, as is common.
+    :raises TableError: if a deletion vector cannot be read.
+    """
+    from deltalake.exceptions import DeltaError
+
+    used = reader_features(table) & SCAN_FEATURES
+    if used != {"deletionVectors"}:
+        return bool(used)
+    try:
+        return any(batch.num_rows for batch in table.deletion_vectors())
+    except (DeltaError, OSError) as error:
+        raise TableError(
+            f"the table's deletion vectors must be readable ({' '.join(str(error).split())[:300]})",
+            got=table.table_uri,
+            remedy="restore the file, or use another version of the table",
+        ) from error
+
+
 def check_features(table: DeltaTable, place: str) -> None:
     """Refuse a table that needs what we do not read.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -116,6 +117,43 @@ def test_a_log_that_was_cleaned_up_is_read_from_its_checkpoint(table: Path) -> N
         commit(table, version).unlink()
     assert sorted(read(table)["n"].to_pylist()) == [0, 1, 2]
     assert "must have the version" in refusal(table, 1)
+
+
+@pytest.mark.parametrize("sidecar", [False, True])
+def test_a_checkpoint_of_the_second_kind_is_read(table: Path, sidecar: bool) -> None:
+    actions = [json.loads(line) for n in range(3) for line in commit(table, n).read_text().splitlines()]
+    adds = [action for action in actions if "add" in action]
+    (metadata,) = [action for action in actions if "metaData" in action]
+    features = {"readerFeatures": ["v2Checkpoint"], "writerFeatures": ["v2Checkpoint"]}
+    lines = [
+        {"checkpointMetadata": {"version": 2}},
+        {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **features}},
+        metadata,
+    ]
+    log = table / "_delta_log"
+    if sidecar:
+        (log / "_sidecars").mkdir()
+        kind = pa.struct(
+            {
+                "path": pa.string(),
+                "partitionValues": pa.map_(pa.string(), pa.string()),
+                "size": pa.int64(),
+                "modificationTime": pa.int64(),
+                "dataChange": pa.bool_(),
+                "stats": pa.string(),
+            }
+        )
+        rows = [{"add": {field.name: action["add"][field.name] for field in kind}} for action in adds]
+        pq.write_table(pa.Table.from_pylist(rows, pa.schema([("add", kind)])), log / "_sidecars/s.parquet")
+        size = (log / "_sidecars/s.parquet").stat().st_size
+        lines.append({"sidecar": {"path": "s.parquet", "sizeInBytes": size, "modificationTime": 0}})
+    else:
+        lines += adds
+    name = f"{2:020d}.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.json"
+    (log / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for version in range(3):
+        commit(table, version).unlink()
+    assert sorted(read(table)["n"].to_pylist()) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("damage", ["gone", "torn"])

@@ -12,9 +12,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pydantic import ValidationError
 
-from modelmill.data.components import DeltaTableConfig
+from modelmill.data.components import DeltaTableConfig, NoInputs, delta_table
 from modelmill.data.tables import resolve_table
 from modelmill.errors import TableError
+from modelmill.settings import Settings
 
 DAY = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -89,9 +90,12 @@ def test_in_commit_timestamps_are_believed_instead_of_the_files(table: Path) -> 
     assert at(table, DAY + timedelta(days=30)) == 3
 
 
-def test_a_step_names_a_version_or_a_time_with_its_zone() -> None:
+def test_a_step_names_a_version_or_a_time_with_its_zone(table: Path) -> None:
     config = DeltaTableConfig.model_validate({"uri": "/t", "timestamp": "2024-03-01T01:00:00+01:00"})
     assert config.timestamp == DAY
+    config = DeltaTableConfig(uri=str(table), timestamp=DAY)
+    assert delta_table.outside_state is not None
+    assert delta_table.outside_state(config, NoInputs(), Settings.from_environment()) == "0"
     with pytest.raises(ValidationError, match="timezone"):
         DeltaTableConfig.model_validate({"uri": "/t", "timestamp": "2024-03-01T01:00:00"})
     with pytest.raises(ValidationError, match="not both"):
