@@ -136,6 +136,7 @@ def _task(
         config=step.config,
         pipeline=spec.pipeline,
         pipeline_digest=spec.digest,
+        storage_connection=spec.storage_connection,
         inlets=[asset_of(uri) for uri in assets.inlets if names_a_place(uri)],
         outlets=[asset_of(uri) for uri in assets.outlets if names_a_place(uri)],
         doc_md=f"{component_named(step.component).help}\n\n{_fenced(step.config)}",

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, BaseOperatorLink
+from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException
 from pydantic import ValidationError
 
@@ -17,6 +17,7 @@ from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.spec import ParamValue, placeholders
 from modelmill.settings import Settings, environment_params
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink, RegisteredModelLink
+from modelmill_operators.storage import storage_environment
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,6 +36,8 @@ class StepOperator(BaseOperator):
     :param component: name of the component; operators of modelmill's own components know theirs.
     :param pipeline: name under which runs are tracked; None: the DAG's id.
     :param pipeline_digest: digest of the pipeline document, for lineage; empty where there is none.
+    :param storage_connection: id of the Airflow connection to the store where the tables are; the step's
+        process gets its secrets as environment variables, and nothing else does. None: the worker's own.
     :param **kwargs: as :class:`airflow.sdk.BaseOperator` takes them.
     """
 
@@ -52,6 +55,7 @@ class StepOperator(BaseOperator):
         component: str | None = None,
         pipeline: str | None = None,
         pipeline_digest: str = "",
+        storage_connection: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
@@ -60,6 +64,7 @@ class StepOperator(BaseOperator):
         self.component = component or self.component
         self.pipeline = pipeline
         self.pipeline_digest = pipeline_digest
+        self.storage_connection = storage_connection
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the step to its end.
@@ -70,7 +75,8 @@ class StepOperator(BaseOperator):
         """
         try:
             request = self._request(context)
-            self._process = StepProcess(request, python=Settings.from_environment().python)
+            python = Settings.from_environment().python
+            self._process = StepProcess(request, python=python, environment=self._storage())
             result = self._process.run(self.log.info)
         except InputError as error:
             raise AirflowFailException(str(error)) from error
@@ -91,6 +97,11 @@ class StepOperator(BaseOperator):
         :return: the value with its XComs resolved.
         """
         return content if isinstance(content, str) else super().render_template(content, *args, **kwargs)
+
+    def _storage(self) -> dict[str, str | None]:
+        if self.storage_connection is None:
+            return {}
+        return storage_environment(BaseHook.get_connection(self.storage_connection))
 
     def _request(self, context: Context) -> StepRequest:
         instance = context["ti"]

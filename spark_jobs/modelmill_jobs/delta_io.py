@@ -1,30 +1,35 @@
 """Reading and writing Delta tables in Spark jobs, alike on every engine.
 
-Read: the engine's own ``delta`` format where it has one; else the log by delta-rs and the data by Spark's
-Parquet reader. Written: Parquet files by Spark, staged in the table's directory, and one commit by delta-rs.
+Read: the log by delta-rs and the data by Spark's Parquet reader. Written: Parquet files by Spark, staged in
+the table's directory, and one commit by delta-rs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote
 
-from modelmill.artifacts import TableRef
+from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.data.commits import DataFile, commit_files, committed_version
+from modelmill.data.spark import scratch_folder
 from modelmill.data.tables import (
     MANIFEST,
+    ActiveFile,
+    check_rows,
+    checked_files,
     file_digests,
     is_local,
+    needs_scan,
     not_writable,
     open_table,
+    read_batches,
+    reader_features,
     spark_schema_to_delta,
     table_files,
     table_location,
@@ -39,68 +44,124 @@ GLOB_CHARACTERS = frozenset("*?[]{}\\")
 """Spark's readers take every path as a pattern: a file named ``b[1].json`` would silently give no rows."""
 
 _MAX_PARTITIONS = 1000
-_PLAIN = re.compile(r"[\w/.:+=,@-]*", re.ASCII)
 
 
-def read_table(spark: SparkSession, ref: TableRef) -> DataFrame:
+def read_table(spark: SparkSession, ref: TableRef | DatasetRef) -> DataFrame:
     """Read a table at its version.
+
+    The log is delta-rs's to read, the files are Spark's. No engine's own ``delta`` format is used: Sail 0.7.2
+    takes a column that statistics call constant out of them, decimals as floats, and replays compacted logs
+    wrongly. A table that its files by themselves are not is staged: copied by
+    :func:`~modelmill.data.tables.read_batches` into the session's scratch folder, which an engine on another
+    machine does not see, and then refuses.
 
     :param spark: the session.
     :param ref: the table.
     :return: its rows.
-    :raises TableError: see :func:`modelmill.data.tables.open_table`.
+    :raises TableError: see :func:`modelmill.data.tables.open_table`; or a file is missing or damaged; or the
+        table has to be staged and the engine is on another machine.
     """
     from pyspark.errors import PySparkException
 
     table = open_table(ref.uri, version=ref.version)
-    if not _PLAIN.fullmatch(ref.uri):
-        # Sail's delta reader looks for the percent-encoded name of such a directory.
-        return _read_files(spark, table, ref.uri, percent=False)
-    reader = spark.read.format("delta").option("versionAsOf", str(ref.version))
-    try:
-        rows = reader.load(ref.uri)
-        rows.schema  # noqa: B018 (asks the engine whether it knows the format)
-    except PySparkException as error:
-        if "DATA_SOURCE_NOT_FOUND" not in str(error):
-            raise
-        return _read_files(spark, table, ref.uri, percent=True)
-    return rows
+    files = checked_files(table, ref)
+    if _read_by_spark(table, ref.uri, files):
+        rows = _read_files(spark, table, ref.uri, files)
+        # Sail plans no scan over files that differ in how they spell a type (Utf8 and LargeUtf8).
+        with contextlib.suppress(PySparkException):
+            rows.limit(0).collect()
+            return rows
+    return _read_staged(spark, table, ref, files)
 
 
-def _read_files(spark: SparkSession, table: DeltaTable, place: str, *, percent: bool) -> DataFrame:
+def _read_by_spark(table: DeltaTable, place: str, files: Sequence[ActiveFile]) -> bool:
+    """Return whether the files are the table, and have names that Spark takes as they are."""
+    partitions = {tuple(file.partition.values()) for file in files}
+    names = "".join(file.path for file in files)
+    return (
+        not needs_scan(table)
+        and not GLOB_CHARACTERS & {*names, *place}
+        and len(partitions) <= _MAX_PARTITIONS
+    )
+
+
+def _read_files(spark: SparkSession, table: DeltaTable, place: str, files: Sequence[ActiveFile]) -> DataFrame:
     from pyspark.sql import functions as sql
     from pyspark.sql.types import StructType
 
-    schema = StructType.fromJson(json.loads(table.schema().to_json()))
+    schema = StructType.fromJson(_plain_types(json.loads(table.schema().to_json())))
     partitions = table.metadata().partition_columns
     stored = StructType([field for field in schema.fields if field.name not in partitions])
-    groups: dict[tuple[str | None, ...], list[str]] = {}
-    for action in _rows(table):
-        values = tuple(action.get(f"partition.{name}") for name in partitions)
-        groups.setdefault(values, []).append(
-            plain_path(f"{place}/{unquote(action['path'])}", percent=percent)
-        )
+    # An empty string and null are both null in a partition, so the values tell the groups apart.
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    percent = not _is_embedded(spark)
+    for file in files:
+        path = plain_path(_for_engine(f"{place}/{file.path}", percent=percent), percent=True)
+        groups.setdefault(tuple(file.partition.values()), []).append(path)
     if not groups:
         return spark.createDataFrame([], schema)
-    if len(groups) > _MAX_PARTITIONS:
-        raise TableError(
-            f"a table read without the engine's own delta format has at most {_MAX_PARTITIONS} partitions",
-            got=f"{len(groups)} in {place}",
-            remedy="read it on the embedded engine, or on a Spark with delta-spark",
-        )
     parts = []
-    for values, paths in sorted(groups.items(), key=str):
+    for values, paths in groups.items():
         part = spark.read.schema(stored).parquet(*paths)
         for name, value in zip(partitions, values, strict=True):
             part = part.withColumn(name, sql.lit(value).cast(schema[name].dataType))
-        parts.append(part.select(*schema.names))
+        parts.append(part.select(*(quoted(name) for name in schema.names)))
     return reduce(lambda one, other: one.unionByName(other), parts)
 
 
-def _rows(table: DeltaTable) -> list[dict[str, Any]]:
-    import pyarrow as pa
+def _plain_types(kind: Any) -> Any:
+    """Return a schema of Spark's JSON form with every field nullable and without metadata, at any depth.
 
-    rows: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    Column metadata is Delta's own (Sail cannot parse it), and that a value is never null is the writer's
+    promise: an engine that relies on it may turn an old file's absent column into an error.
+    """
+    if isinstance(kind, list):
+        return [_plain_types(item) for item in kind]
+    if not isinstance(kind, dict):
+        return kind
+    plain = {name: _plain_types(value) for name, value in kind.items() if name != "metadata"}
+    for promise in ("nullable", "containsNull", "valueContainsNull"):
+        if promise in plain:
+            plain[promise] = True
+    return plain | {"metadata": {}} if "nullable" in plain else plain
+
+
+def _is_embedded(spark: SparkSession) -> bool:
+    """Return whether the engine is Sail, which gives its own version; it decodes ``%`` in paths."""
+    return str(spark.sql("SELECT version()").collect()[0][0]).partition(" ")[0] != spark.version
+
+
+def _for_engine(path: str, *, percent: bool) -> str:
+    return path if percent else path.replace("%", "%25")
+
+
+def _read_staged(
+    spark: SparkSession, table: DeltaTable, ref: TableRef | DatasetRef, files: Sequence[ActiveFile]
+) -> DataFrame:
+    import pyarrow.parquet as pq
+    from pyspark.errors import PySparkException
+
+    folder = scratch_folder(spark) / uuid.uuid4().hex
+    folder.mkdir()
+    count = 0
+    with (
+        read_batches(table, ref, files) as batches,
+        pq.ParquetWriter(folder / "rows.parquet", batches.schema) as writer,
+    ):
+        for batch in batches:
+            writer.write_batch(batch)
+            count += batch.num_rows
+    check_rows(count, table, files, shown=str(ref))
+    try:
+        rows = spark.read.parquet(f"file://{folder}/rows.parquet")
+        rows.schema  # noqa: B018 (asks the engine whether it sees the file)
+    except PySparkException as error:
+        what = ", ".join(sorted(reader_features(table))) or "special characters in file names"
+        raise TableError(
+            f"an engine on another machine reads no table with {what} ({' '.join(str(error).split())[:200]})",
+            got=str(ref),
+            remedy="read it on the embedded engine, or hand in a copy without",
+        ) from error
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.data.dataset_config import BuildDatasetConfig
@@ -48,18 +48,30 @@ class DeltaTableConfig(Config):
 
     uri: str = Field(description="Path or URI of the table's directory.")
     version: int | None = Field(None, ge=0, description="Version to read; empty: the newest.")
+    timestamp: AwareDatetime | None = Field(
+        None,
+        description="Read what stood at that time, such as 2026-11-01T02:00:00Z (ISO 8601 with its zone).",
+    )
+
+    @model_validator(mode="after")
+    def _version_or_time(self) -> DeltaTableConfig:
+        if self.version is not None and self.timestamp is not None:
+            raise ValueError(
+                f"a table is read at a version or at a time, not both: {self.version}, {self.timestamp}"
+            )
+        return self
 
 
 def _delta_table_state(config: DeltaTableConfig, _inputs: NoInputs, _settings: Settings) -> str:
-    from modelmill.data.tables import open_table
+    from modelmill.data.tables import resolve_table
 
-    return str(open_table(config.uri, version=config.version).version())
+    return str(resolve_table(config.uri, version=config.version, timestamp=config.timestamp).version)
 
 
 def _run_delta_table(config: DeltaTableConfig, _inputs: NoInputs, context: StepContext) -> TableOutputs:
     from modelmill.data.tables import resolve_table
 
-    table = resolve_table(config.uri, version=config.version)
+    table = resolve_table(config.uri, version=config.version, timestamp=config.timestamp)
     context.run.log_dataset(table, context="source")
     return TableOutputs(table=table)
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -54,8 +57,30 @@ def session(settings: Settings | None = None) -> Iterator[SparkSession]:
             spark = _connect(stack.enter_context(_embedded()))
         # The embedded server's stop waits for ever for a session that is still open: sessions end first.
         stack.callback(spark.stop)
+        stack.callback(_remove_scratch, spark)
         spark.conf.set("spark.sql.session.timeZone", "UTC")
         yield spark
+
+
+_scratch: dict[int, Path] = {}
+"""Scratch folder of each open session, by its ``id``."""
+
+
+def scratch_folder(spark: SparkSession) -> Path:
+    """Return a folder of this machine that lives as long as a session.
+
+    :param spark: a session that :func:`session` opened.
+    :return: the folder; only this user may read it.
+    """
+    if id(spark) not in _scratch:
+        _scratch[id(spark)] = Path(tempfile.mkdtemp(prefix="modelmill-spark-"))
+    return _scratch[id(spark)]
+
+
+def _remove_scratch(spark: SparkSession) -> None:
+    folder = _scratch.pop(id(spark), None)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -1,77 +1,76 @@
-"""Delta tables without Spark: opening them, reading them into Arrow, committing files to them.
+"""Opening and reading Delta tables without Spark.
 
-delta-rs reads what it understands and, in a few cases, silently misreads the rest: an empty commit file (what
-a power loss leaves) counts as a commit without rows. So every table passes :func:`open_table`, which accepts
-the reader features of a short list and refuses every other one by its name.
+What is read is what was written, or an error. delta-rs refuses most of what it cannot read, but not all: an
+empty commit file (what a power loss leaves) counts as a commit without rows. So every table passes
+:func:`open_table`, which lets only those reader features pass that were seen to be read right, and every read
+checks the files.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.errors import InputError, TableError, TransientError, did_you_mean
+from modelmill.data.files import (
+    COMMIT_KEY,
+    MANIFEST,
+    ActiveFile,
+    active_files,
+    check_digests,
+    commit_actions,
+    file_digests,
+)
+from modelmill.data.protocol import (
+    READER_FEATURES,
+    check_features,
+    check_log,
+    needs_scan,
+    reader_features,
+    refused_by_reader,
+)
+from modelmill.data.storage import check_place, is_local, table_exists, table_files, table_location
+from modelmill.data.time_travel import version_at
+from modelmill.data.writing import not_writable, spark_schema_to_delta, transient, write_check
+from modelmill.errors import TableError, TransientError, did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import DeltaTable, Schema
-    from pyarrow.fs import FileSystem
-
-READER_FEATURES = frozenset({"timestampNtz", "vacuumProtocolCheck"})
-"""Reader features that every path of ours reads correctly: seen in tests, not taken from a list."""
-
-COMMIT_KEY = "modelmill"
-"""Under which a commit of ours says what it is, in its ``commitInfo``."""
-MANIFEST = "sha256"
-"""Under which it names the SHA-256 of each file."""
-
-_LOG_FILE = re.compile(r"\d{20}\.")
-_COMMIT_FILE = re.compile(r"(\d{20})\.json")
-
-
-def table_location(uri: str) -> str:
-    """Return the one spelling of a table's place that references use.
-
-    :param uri: path or URI.
-    :return: an absolute path for a local table, else the URI without a slash at its end.
-    :raises TableError: if it is empty.
-    """
-    if not uri.strip():
-        raise TableError("a table's path must not be empty", remedy="name the table's directory")
-    if uri.startswith("file://"):
-        uri = unquote(urlsplit(uri).path)
-    return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)  # noqa: PTH100 (keeps links as they are)
-
-
-def is_local(uri: str) -> bool:
-    """Return whether a table's place is a path on this machine.
-
-    :param uri: as :func:`table_location` gives it.
-    :return: False for ``s3://…`` and the like.
-    """
-    return "://" not in uri
-
-
-def table_exists(uri: str) -> bool:
-    """Return whether there is a Delta log at a place.
-
-    :param uri: path or URI.
-    :return: True if a Delta table was begun there, readable or not.
-    """
-    place = table_location(uri)
-    if is_local(place):
-        # A writer that is just beginning a table has made the folder, and no commit yet.
-        return any(_LOG_FILE.match(path.name) for path in Path(place, "_delta_log").glob("*"))
+    import pyarrow.dataset as ds
     from deltalake import DeltaTable
 
-    return bool(DeltaTable.is_deltatable(place))
+__all__ = [
+    "COMMIT_KEY",
+    "MANIFEST",
+    "READER_FEATURES",
+    "ActiveFile",
+    "check_columns",
+    "check_rows",
+    "checked_files",
+    "commit_actions",
+    "file_digests",
+    "is_local",
+    "needs_scan",
+    "not_writable",
+    "open_table",
+    "read_arrow",
+    "read_batches",
+    "reader_features",
+    "resolve_table",
+    "spark_schema_to_delta",
+    "table_exists",
+    "table_files",
+    "table_location",
+    "transient",
+    "write_check",
+]
+
+_NO_ANSWER = ("error sending request", "retry_timeout", "timed out", "Server error")
+"""What delta-rs says of a store that did not answer although it was asked again."""
 
 
 def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
@@ -82,11 +81,13 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
     :return: the table at that version.
     :raises TableError: if it is missing, no Delta table, has no such version, needs a reader feature that we
         do not read, or its log is damaged.
+    :raises TransientError: if its store does not answer.
     """
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
     place = table_location(uri)
+    check_place(place)
     _check_exists(place)
     try:
         table = DeltaTable(place, version=version)
@@ -94,8 +95,8 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
         raise _open_error(place, version, error) from error
     if table.version() < 0:  # a log without a commit
         raise _no_table(place)
-    _check_features(table, place)
-    _check_log(table, place)
+    check_features(table, place)
+    check_log(table, place)
     return table
 
 
@@ -116,86 +117,59 @@ def _no_table(place: str) -> TableError:
     return TableError("the table must be a readable Delta table", got=place, remedy="check the path")
 
 
-def _open_error(place: str, version: int | None, error: Exception) -> TableError:
+def _unreachable(place: str, error: Exception) -> TransientError | None:
+    """Return the error for a store that does not answer; None if the error says something else."""
+    text = _one_line(error)
+    if is_local(place) or not any(sign in text for sign in _NO_ANSWER):
+        return None
+    return TransientError(
+        f"the table's store must answer ({text})",
+        got=place,
+        remedy="try again, or check AWS_ENDPOINT_URL and the network",
+    )
+
+
+def _open_error(place: str, version: int | None, error: Exception) -> TableError | TransientError:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
-    if isinstance(error, TableNotFoundError):
-        return _no_table(place)
+    known = refused_by_reader(error, place) or _unreachable(place, error)
+    if known:
+        return known
     if version is not None:
-        try:
+        with contextlib.suppress(DeltaError, OSError, ValueError):
             newest = DeltaTable(place).version()
-        except (DeltaError, OSError, ValueError):
-            pass
-        else:
             return TableError(
                 f"the table must have the version that is asked for ({place})",
                 got=version,
                 remedy=f"its newest version is {newest}; old ones may have been cleaned up",
             )
-    reason = " ".join(str(error).split())[:300]
+    if isinstance(error, TableNotFoundError):
+        return _no_table(place)
     return TableError(
-        f"the table's log must be readable ({reason})",
+        f"the table's log must be readable ({_one_line(error)})",
         got=place,
         remedy="restore its _delta_log, or read a version before the damage",
     )
 
 
-def _check_features(table: DeltaTable, place: str) -> None:
-    protocol = table.protocol()
-    used = set(protocol.reader_features or ())
-    mapping = table.metadata().configuration.get("delta.columnMapping.mode", "none")
-    if mapping != "none":
-        used.add("columnMapping")
-    elif protocol.min_reader_version == 2:
-        used.discard("columnMapping")  # allowed by the protocol's version, but not in use
-    refused = sorted(used - READER_FEATURES)
-    if refused or protocol.min_reader_version > 3:
-        what = ", ".join(refused) or f"reader version {protocol.min_reader_version}"
-        raise TableError(
-            f"the table must be readable without features that are not supported ({place})",
-            got=what,
-            remedy=f"rewrite the table without {what}, or hand in a copy",
-        )
+def _one_line(error: Exception) -> str:
+    # delta-rs may colour what it says, and may add a stack trace, which begins at "0:".
+    plain = re.sub(r"\x1b\[\d+m", "", str(error).partition("\n   0:")[0])
+    return " ".join(plain.split())[:300]
 
 
-def _check_log(table: DeltaTable, place: str) -> None:
-    """Refuse a log with an empty commit file: delta-rs would read it as a commit without any rows."""
-    from pyarrow.fs import FileSelector
-
-    for info in table_files(place).get_file_info(FileSelector("_delta_log")):
-        name = _COMMIT_FILE.fullmatch(info.base_name)
-        if name and info.size == 0 and int(name[1]) <= table.version():
-            raise TableError(
-                f"a commit file must not be empty: rows of that commit would be lost ({place})",
-                got=f"_delta_log/{info.base_name}, 0 bytes",
-                remedy=f"restore the file, or read version {max(int(name[1]) - 1, 0)}",
-            )
-
-
-def table_files(place: str) -> FileSystem:
-    """Return the files below a table's directory, wherever it is.
-
-    :param place: as :func:`table_location` gives it.
-    :return: a file system whose paths are relative to the table.
-    """
-    from deltalake.fs import DeltaStorageHandler
-    from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
-
-    if is_local(place):
-        # Arrow's threads call a file system written in Python while the interpreter ends, and that aborts it.
-        return SubTreeFileSystem(place, LocalFileSystem())
-    return PyFileSystem(DeltaStorageHandler(place))
-
-
-def resolve_table(uri: str, *, version: int | None = None) -> TableRef:
-    """Return a reference to a table as it stands now.
+def resolve_table(uri: str, *, version: int | None = None, timestamp: datetime | None = None) -> TableRef:
+    """Return a reference to a table as it stands now, or stood then.
 
     :param uri: path or URI.
     :param version: version; None: the newest.
+    :param timestamp: instead of a version: the newest version that was there at that time, with its zone.
     :return: the reference, absolute.
-    :raises TableError: see :func:`open_table`.
+    :raises TableError: see :func:`open_table`; or the table had no version at that time.
     """
+    if timestamp is not None:
+        version = version_at(open_table(uri), table_location(uri), timestamp)
     return TableRef(uri=table_location(uri), version=open_table(uri, version=version).version())
 
 
@@ -218,163 +192,137 @@ def read_arrow(ref: TableRef | DatasetRef, *, columns: Sequence[str] | None = No
     """Read a table at its version into memory.
 
     The rows of a dataset come in the order of their keys, those of any other table file by file: the same
-    version always gives the same order.
+    version always gives the same order. (With column mapping or deletion vectors the files come in the order
+    of the log, which a checkpoint may change.)
 
     :param ref: the table.
     :param columns: columns to read, in this order; None: all.
     :return: the rows.
     :raises TableError: see :func:`open_table`; or a column is missing; or a file is missing or damaged.
     """
-    import pyarrow as pa
-    import pyarrow.dataset as ds
-
     table = open_table(ref.uri, version=ref.version)
     names = [field.name for field in table.schema().fields]
     wanted = list(columns) if columns is not None else names
     check_columns(names, wanted, place=ref.uri)
     key = ref.key if isinstance(ref, DatasetRef) else None
     read = wanted if key is None or key in wanted else [*wanted, key]
-    try:
-        _check_manifest(table, str(ref), ref.uri)
-        dataset = table.to_pyarrow_dataset(filesystem=table_files(table_location(ref.uri)))
-        fragments = sorted(dataset.get_fragments(), key=lambda fragment: _natural(fragment.path))
-        ordered = ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
-        rows = ordered.to_table(columns=read)
-    except (OSError, pa.ArrowException) as error:
-        raise TableError(
-            f"the table's files must be readable ({' '.join(str(error).split())[:300]})",
-            got=str(ref),
-            remedy="restore the file, or use another version of the table",
-        ) from error
+    files = checked_files(table, ref)
+    with read_batches(table, ref, files, columns=read) as batches:
+        rows = batches.read_all()
+    check_rows(rows.num_rows, table, files, shown=str(ref))
     return rows.sort_by(key).select(wanted) if key else rows
 
 
-def _check_manifest(table: DeltaTable, shown: str, place: str) -> None:
-    """Compare the files with the digests that their commit names: a flipped bit may well decode."""
-    about: dict[str, Any] = {}
-    for action in commit_actions(place, table.version()) or ():
-        about = action.get("commitInfo", {}).get(COMMIT_KEY) or about
-    wanted = about.get(MANIFEST)
-    if not wanted:
-        return
-    for path, digest in file_digests(place, list(wanted)).items():
-        if digest != wanted[path]:
-            raise TableError(
-                f"a file of the table must be as it was written ({shown})",
-                got=path,
-                remedy="restore it from a copy, or build the dataset again",
-            )
+def checked_files(table: DeltaTable, ref: TableRef | DatasetRef) -> list[ActiveFile]:
+    """List the data files of a table's version, and make sure that they are as they were written.
 
-
-def commit_actions(place: str, version: int) -> list[dict[str, Any]] | None:
-    """Read the actions of one commit.
-
-    delta-rs's ``history`` counts down from the version that was opened: wrong where there are later ones.
-
-    :param place: as :func:`table_location` gives it.
-    :param version: the commit.
-    :return: the actions; None if the log no longer has the file.
+    :param table: the table, at its version.
+    :param ref: its reference.
+    :return: the files.
+    :raises TableError: if one is missing or damaged.
     """
-    try:
-        with table_files(place).open_input_stream(f"_delta_log/{version:020d}.json") as stream:
-            return [json.loads(line) for line in stream.read().splitlines() if line.strip()]
-    except FileNotFoundError:
-        return None
+    place = table_location(ref.uri)
+    with _readable(ref):
+        files = active_files(table, place)
+        check_digests(table, place, files, shown=str(ref))
+    return files
 
 
-def file_digests(place: str, paths: Sequence[str]) -> dict[str, str]:
-    """Return the SHA-256 of files of a table.
+@contextlib.contextmanager
+def read_batches(
+    table: DeltaTable,
+    ref: TableRef | DatasetRef,
+    files: Sequence[ActiveFile],
+    *,
+    columns: Sequence[str] | None = None,
+) -> Iterator[pa.RecordBatchReader]:
+    """Stream a table's rows, batch by batch.
 
-    :param place: as :func:`table_location` gives it.
-    :param paths: relative to the table's directory.
-    :return: 64 hexadecimal digits by path.
+    :param table: the table, at its version.
+    :param ref: its reference.
+    :param files: its files, see :func:`checked_files`.
+    :param columns: columns to read, in this order; None: all.
+    :yields: batches with the types of the table's schema.
+    :raises TableError: if a file cannot be read.
     """
-    files = table_files(place)
-    found = {}
-    for path in paths:
-        digest = hashlib.sha256()
-        with files.open_input_stream(path) as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
-        found[path] = digest.hexdigest()
-    return found
+    names = list(columns) if columns is not None else [field.name for field in table.schema().fields]
+    with _readable(ref):
+        if needs_scan(table):
+            yield _scan(table, names)
+        else:
+            dataset = _file_dataset(table, table_location(ref.uri), files)
+            yield dataset.scanner(columns=names).to_reader()
 
 
-def _natural(path: str) -> list[int | str]:
-    """Sort ``_10`` after ``_9``: engines number their files without leading zeros."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
-
-
-def spark_schema_to_delta(schema_json: str) -> Schema:
-    """Return the Delta schema for a Spark schema: every column nullable, no metadata.
-
-    :param schema_json: ``DataFrame.schema.json()``.
-    :return: the schema.
-    :raises TableError: if Delta has no such type.
-    """
-    from deltalake import Schema
+@contextlib.contextmanager
+def _readable(ref: TableRef | DatasetRef) -> Iterator[None]:
+    import pyarrow as pa
     from deltalake.exceptions import DeltaError
 
-    content = json.loads(schema_json)
-    for field in content["fields"]:
-        field |= {"nullable": True, "metadata": {}}
     try:
-        return Schema.from_json(json.dumps(content))
-    except (DeltaError, ValueError) as error:
-        raise TableError(
-            f"every column needs a type that Delta has ({error})",
-            got=", ".join(f"{field['name']}: {field['type']}" for field in content["fields"]),
-            remedy="cast the column",
+        yield
+    except (OSError, pa.ArrowException, DeltaError) as error:
+        raise _unreachable(table_location(ref.uri), error) or TableError(
+            f"the table's files must be readable ({_one_line(error)})",
+            got=str(ref),
+            remedy="restore the file, or use another version of the table",
         ) from error
 
 
-def write_check(table: DeltaTable, place: str) -> None:
-    """Refuse to write to a table whose promises we would break by adding files behind its back.
+def check_rows(found: int, table: DeltaTable, files: Sequence[ActiveFile], *, shown: str) -> None:
+    """Make sure that as many rows were read as the log says there are.
 
-    :param table: the table.
-    :param place: its place, for the message.
-    :raises TableError: if it is partitioned or has constraints, generated or identity columns.
+    :param found: rows read.
+    :param table: the table, at its version.
+    :param files: its files.
+    :param shown: the table and version, for the message.
+    :raises TableError: if the files by themselves are the table, the log gives the rows of each, and the sum
+        is another.
     """
-    metadata = table.metadata()
-    promises = [key for key in metadata.configuration if key.startswith("delta.constraints.")]
-    promises += [f"partition column {name}" for name in metadata.partition_columns]
-    for field in table.schema().fields:
-        promises += [
-            f"{key} of column {field.name}"
-            for key in field.metadata
-            if key.startswith(("delta.invariants", "delta.generationExpression", "delta.identity"))
-        ]
-        promises += [] if field.nullable else [f"NOT NULL of column {field.name}"]
-    if promises:
+    counts = [file.rows for file in files if file.rows is not None]
+    if len(counts) == len(files) and sum(counts) != found and not needs_scan(table):
         raise TableError(
-            f"a table that is written to has no partitions and no constraints ({place})",
-            got=", ".join(promises),
-            remedy="write to another table",
+            f"the table must have the rows that its log says ({shown})",
+            got=f"{found:,} instead of {sum(counts):,}",
+            remedy="restore the table's files from a copy",
         )
 
 
-def transient(error: Exception, place: str) -> TransientError | InputError:
-    """Return the error for a commit that storage or a conflict stopped.
+def _file_dataset(table: DeltaTable, place: str, files: Sequence[ActiveFile]) -> ds.Dataset:
+    """Return the files as one dataset, in their order: what the log says of them is not used to skip any."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
 
-    :param error: what delta-rs raised.
-    :param place: the table.
-    :return: an error that can be retried, or one that cannot if the place is not writable.
-    """
-    text = " ".join(str(error).split())[:300]
-    if isinstance(error, PermissionError) or "ermission denied" in text or "ead-only file system" in text:
-        return not_writable(place, text)
-    return TransientError(f"the commit must go through ({text})", got=place, remedy="try again")
+    # Old engines write times as INT96, whose nanoseconds in 64 bits end in 2262: Arrow would wrap round.
+    form = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit="us"))
+    schema = pa.schema(table.schema().to_arrow())
+    store = table_files(place)
+    fragments = []
+    for file in files:
+        condition = ds.scalar(True)
+        for name, value in file.partition.items():
+            field = ds.field(name)
+            same = field.is_null() if value is None else field == pa.scalar(value, schema.field(name).type)
+            condition = condition & same
+        fragments.append(form.make_fragment(file.path, filesystem=store, partition_expression=condition))
+    return ds.FileSystemDataset(fragments, schema, form, store)
 
 
-def not_writable(place: str, reason: Any) -> TableError:
-    """Return the error for a place that this user may not write.
+_SCAN_SETTINGS = {
+    "datafusion.execution.target_partitions": "1",  # else the order of rows differs from run to run
+    "datafusion.execution.parquet.coerce_int96": "us",  # see _file_dataset
+}
 
-    :param place: the table.
-    :param reason: what the system said.
-    :return: the error.
-    """
-    return TableError(
-        f"the table's directory must be writable ({reason})",
-        got=place,
-        remedy="name another place, or give this user the right to write there",
-    )
+
+def _scan(table: DeltaTable, columns: Sequence[str]) -> pa.RecordBatchReader:
+    """Stream rows through delta-rs's own scan, which applies column mapping and deletion vectors."""
+    import pyarrow as pa
+    from deltalake import QueryBuilder
+
+    fields = pa.schema(table.schema().to_arrow())
+    schema = pa.schema([fields.field(name) for name in columns])
+    quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+    query = QueryBuilder(_SCAN_SETTINGS).register("t", table)
+    stream = pa.RecordBatchReader.from_stream(query.execute(f"SELECT {quoted} FROM t"))  # noqa: S608 (quoted)
+    # The scan gives views of strings, which not every kernel of Arrow takes.
+    return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in stream))

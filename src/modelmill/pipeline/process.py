@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from modelmill.errors import EXIT_REFUSED, InputError, ModelmillError, TransientError
@@ -30,11 +30,16 @@ class StepProcess:
 
     :param request: what to run.
     :param python: the interpreter, with modelmill installed.
+    :param environment: variables besides this process's own, such as secrets that only the step may have; one
+        that is None is not handed on.
     """
 
-    def __init__(self, request: StepRequest, *, python: str) -> None:
+    def __init__(
+        self, request: StepRequest, *, python: str, environment: Mapping[str, str | None] | None = None
+    ) -> None:
         self.request = request
         self.python = python
+        self.environment = environment or {}
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, on_line: Callable[[str], None]) -> StepResult:
@@ -56,7 +61,8 @@ class StepProcess:
 
     def _stream(self, request_path: Path, result_path: Path, on_line: Callable[[str], None]) -> str:
         command = [self.python, "-m", "modelmill", "step", str(request_path), "--result", str(result_path)]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MODELMILL_PARENT": str(os.getpid())}
+        environment: dict[str, str | None] = {**os.environ, **self.environment}
+        environment |= {"PYTHONUNBUFFERED": "1", "MODELMILL_PARENT": str(os.getpid())}
         self._process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -64,7 +70,7 @@ class StepProcess:
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            env=environment,
+            env={name: value for name, value in environment.items() if value is not None},
             start_new_session=True,
         )
         last = ""

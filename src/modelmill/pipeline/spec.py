@@ -20,6 +20,8 @@ NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$")]
 """``STEP.PORT``: an output port of another step."""
+ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,250}$")]
+"""An id and no URI: a pipeline's text holds no secret."""
 ParamValue = str | int | float | bool | None
 
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
@@ -73,6 +75,8 @@ class PipelineSpec(_Part):
     schedule: str | AssetSchedule | TableSchedule | None = None
     """Cron expression (UTC), assets, tables, or None for runs by hand only."""
     tags: tuple[str, ...] = ()
+    storage_connection: ConnectionId | None = None
+    """Airflow connection to the store where the tables are; None, and without Airflow: the environment's."""
     params: dict[Name, Param] = {}
     steps: dict[Name, StepSpec] = Field(min_length=1)
 

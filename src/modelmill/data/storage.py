@@ -1,0 +1,85 @@
+"""Where a table lies, and the files below its directory.
+
+A store other than the local disk is reached with the variables that its own clients read, such as
+``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``: delta-rs, fsspec and the embedded Spark engine all take them
+from the environment, so no secret passes through a configuration, a reference or a command line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from modelmill.errors import TableError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+_LOG_FILE = re.compile(r"\d{20}\.")
+
+
+def table_location(uri: str) -> str:
+    """Return the one spelling of a table's place that references use.
+
+    :param uri: path or URI.
+    :return: an absolute path for a local table, else the URI without a slash at its end.
+    :raises TableError: if it is empty.
+    """
+    if not uri.strip():
+        raise TableError("a table's path must not be empty", remedy="name the table's directory")
+    if uri.startswith("file://"):
+        uri = unquote(urlsplit(uri).path)
+    return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)  # noqa: PTH100 (keeps links as they are)
+
+
+def is_local(uri: str) -> bool:
+    """Return whether a table's place is a path on this machine.
+
+    :param uri: as :func:`table_location` gives it.
+    :return: False for ``s3://…`` and the like.
+    """
+    return "://" not in uri
+
+
+def check_place(place: str) -> None:
+    """Refuse a local path that delta-rs would take for another one.
+
+    :param place: as :func:`table_location` gives it.
+    :raises TableError: if it has a percent sign: of a table in ``a%20b``, the log in ``a b`` would be read.
+    """
+    if is_local(place) and "%" in place:
+        raise TableError("a local table's path has no % in it", got=place, remedy="rename the directory")
+
+
+def table_exists(uri: str) -> bool:
+    """Return whether there is a Delta log at a place.
+
+    :param uri: path or URI.
+    :return: True if a Delta table was begun there, readable or not.
+    """
+    place = table_location(uri)
+    check_place(place)
+    if is_local(place):
+        # A writer that is just beginning a table has made the folder, and no commit yet.
+        return any(_LOG_FILE.match(path.name) for path in Path(place, "_delta_log").glob("*"))
+    from deltalake import DeltaTable
+
+    return bool(DeltaTable.is_deltatable(place))
+
+
+def table_files(place: str) -> FileSystem:
+    """Return the files below a table's directory, wherever it is.
+
+    :param place: as :func:`table_location` gives it.
+    :return: a file system whose paths are relative to the table.
+    """
+    from deltalake.fs import DeltaStorageHandler
+    from pyarrow.fs import LocalFileSystem, PyFileSystem, SubTreeFileSystem
+
+    if is_local(place):
+        # Arrow's threads call a file system written in Python while the interpreter ends, and that aborts it.
+        return SubTreeFileSystem(place, LocalFileSystem())
+    return PyFileSystem(DeltaStorageHandler(place))

@@ -1,0 +1,86 @@
+"""What writers check before they add to a Delta table, and what they say when a commit fails."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from modelmill.errors import InputError, TableError, TransientError
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable, Schema
+
+
+def spark_schema_to_delta(schema_json: str) -> Schema:
+    """Return the Delta schema for a Spark schema: every column nullable, no metadata.
+
+    :param schema_json: ``DataFrame.schema.json()``.
+    :return: the schema.
+    :raises TableError: if Delta has no such type.
+    """
+    from deltalake import Schema
+    from deltalake.exceptions import DeltaError
+
+    content = json.loads(schema_json)
+    for field in content["fields"]:
+        field |= {"nullable": True, "metadata": {}}
+    try:
+        return Schema.from_json(json.dumps(content))
+    except (DeltaError, ValueError) as error:
+        raise TableError(
+            f"every column needs a type that Delta has ({error})",
+            got=", ".join(f"{field['name']}: {field['type']}" for field in content["fields"]),
+            remedy="cast the column",
+        ) from error
+
+
+def write_check(table: DeltaTable, place: str) -> None:
+    """Refuse to write to a table whose promises we would break by adding files behind its back.
+
+    :param table: the table.
+    :param place: its place, for the message.
+    :raises TableError: if it is partitioned or has constraints, generated or identity columns.
+    """
+    metadata = table.metadata()
+    promises = [key for key in metadata.configuration if key.startswith("delta.constraints.")]
+    promises += [f"partition column {name}" for name in metadata.partition_columns]
+    for field in table.schema().fields:
+        promises += [
+            f"{key} of column {field.name}"
+            for key in field.metadata
+            if key.startswith(("delta.invariants", "delta.generationExpression", "delta.identity"))
+        ]
+        promises += [] if field.nullable else [f"NOT NULL of column {field.name}"]
+    if promises:
+        raise TableError(
+            f"a table that is written to has no partitions and no constraints ({place})",
+            got=", ".join(promises),
+            remedy="write to another table",
+        )
+
+
+def transient(error: Exception, place: str) -> TransientError | InputError:
+    """Return the error for a commit that storage or a conflict stopped.
+
+    :param error: what delta-rs raised.
+    :param place: the table.
+    :return: an error that can be retried, or one that cannot if the place is not writable.
+    """
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, PermissionError) or "ermission denied" in text or "ead-only file system" in text:
+        return not_writable(place, text)
+    return TransientError(f"the commit must go through ({text})", got=place, remedy="try again")
+
+
+def not_writable(place: str, reason: Any) -> TableError:
+    """Return the error for a place that this user may not write.
+
+    :param place: the table.
+    :param reason: what the system said.
+    :return: the error.
+    """
+    return TableError(
+        f"the table's directory must be writable ({reason})",
+        got=place,
+        remedy="name another place, or give this user the right to write there",
+    )
