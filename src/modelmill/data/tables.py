@@ -7,11 +7,12 @@ the reader features of a short list and refuses every other one by its name.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,7 @@ from modelmill.errors import InputError, TableError, TransientError, did_you_mea
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.dataset as ds
     from deltalake import DeltaTable, Schema
     from pyarrow.fs import FileSystem
 
@@ -31,6 +33,9 @@ COMMIT_KEY = "modelmill"
 """Under which a commit of ours says what it is, in its ``commitInfo``."""
 MANIFEST = "sha256"
 """Under which it names the SHA-256 of each file."""
+
+_READ_BYTES = 1 << 20
+"""Read from a column of a file at a time, where it is read batch by batch."""
 
 _LOG_FILE = re.compile(r"\d{20}\.")
 _COMMIT_FILE = re.compile(r"(\d{20})\.json")
@@ -225,38 +230,93 @@ def read_arrow(ref: TableRef | DatasetRef, *, columns: Sequence[str] | None = No
     :return: the rows.
     :raises TableError: see :func:`open_table`; or a column is missing; or a file is missing or damaged.
     """
-    import pyarrow as pa
-    import pyarrow.dataset as ds
-
     table = open_table(ref.uri, version=ref.version)
     names = [field.name for field in table.schema().fields]
     wanted = list(columns) if columns is not None else names
     check_columns(names, wanted, place=ref.uri)
     key = ref.key if isinstance(ref, DatasetRef) else None
     read = wanted if key is None or key in wanted else [*wanted, key]
+    with _readable(ref):
+        rows = _files(table, ref).to_table(columns=read)
+    return rows.sort_by(key).select(wanted) if key else rows
+
+
+def scan_arrow(
+    ref: TableRef | DatasetRef, *, columns: Sequence[str], batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Read a table at its version batch by batch, in bounded memory.
+
+    The rows come file by file, those of a dataset too: the same version always gives the same order.
+
+    :param ref: the table.
+    :param columns: columns to read, in this order.
+    :param batch_rows: rows of a batch at most.
+    :yield: the batches.
+    :raises TableError: see :func:`read_arrow`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = open_table(ref.uri, version=ref.version)
+    fields = pa.schema(table.schema().to_arrow())
+    check_columns(fields.names, columns, place=ref.uri)
+    schema = pa.schema([fields.field(name) for name in columns])
+    with _readable(ref):
+        files = _files(table, ref)
+        for path in files.files:
+            with files.filesystem.open_input_file(path) as source:
+                # Arrow's datasets decode a row group, and that may be a whole file, before they give a batch.
+                parquet = pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_BYTES)
+                check_columns(parquet.schema_arrow.names, columns, place=f"{ref.uri}/{path}")
+                for batch in parquet.iter_batches(batch_rows, columns=list(columns), use_threads=False):
+                    yield batch.select(list(columns)).cast(schema)
+
+
+def table_fingerprint(ref: TableRef | DatasetRef) -> str:
+    """Return a digest of what the log says of the files of a version, without reading them.
+
+    A table that was deleted and written again has other files, though its place and version are the same.
+
+    :param ref: the table.
+    :return: 64 hexadecimal digits.
+    :raises TableError: see :func:`open_table`.
+    """
+    import pyarrow as pa
+
+    table = open_table(ref.uri, version=ref.version)
+    actions = pa.table(table.get_add_actions(flatten=True))
+    files = actions.select(["path", "size_bytes", "modification_time"]).sort_by("path").to_pylist()
+    content = json.dumps([files, _manifest(table, ref.uri)], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _files(table: DeltaTable, ref: TableRef | DatasetRef) -> ds.FileSystemDataset:
+    """Return the files of a table in a fixed order, once their digests are checked."""
+    import pyarrow.dataset as ds
+
+    _check_manifest(table, str(ref), ref.uri)
+    dataset = table.to_pyarrow_dataset(filesystem=table_files(table_location(ref.uri)))
+    fragments = sorted(dataset.get_fragments(), key=lambda fragment: _natural(fragment.path))
+    return ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
+
+
+@contextlib.contextmanager
+def _readable(ref: TableRef | DatasetRef) -> Iterator[None]:
+    import pyarrow as pa
+
     try:
-        _check_manifest(table, str(ref), ref.uri)
-        dataset = table.to_pyarrow_dataset(filesystem=table_files(table_location(ref.uri)))
-        fragments = sorted(dataset.get_fragments(), key=lambda fragment: _natural(fragment.path))
-        ordered = ds.FileSystemDataset(fragments, dataset.schema, dataset.format, dataset.filesystem)
-        rows = ordered.to_table(columns=read)
+        yield
     except (OSError, pa.ArrowException) as error:
         raise TableError(
             f"the table's files must be readable ({' '.join(str(error).split())[:300]})",
             got=str(ref),
             remedy="restore the file, or use another version of the table",
         ) from error
-    return rows.sort_by(key).select(wanted) if key else rows
 
 
 def _check_manifest(table: DeltaTable, shown: str, place: str) -> None:
     """Compare the files with the digests that their commit names: a flipped bit may well decode."""
-    about: dict[str, Any] = {}
-    for action in commit_actions(place, table.version()) or ():
-        about = action.get("commitInfo", {}).get(COMMIT_KEY) or about
-    wanted = about.get(MANIFEST)
-    if not wanted:
-        return
+    wanted = _manifest(table, place)
     for path, digest in file_digests(place, list(wanted)).items():
         if digest != wanted[path]:
             raise TableError(
@@ -264,6 +324,14 @@ def _check_manifest(table: DeltaTable, shown: str, place: str) -> None:
                 got=path,
                 remedy="restore it from a copy, or build the dataset again",
             )
+
+
+def _manifest(table: DeltaTable, place: str) -> dict[str, str]:
+    """Return the SHA-256 of each file that the version's commit names; empty for commits of others."""
+    about: dict[str, Any] = {}
+    for action in commit_actions(place, table.version()) or ():
+        about = action.get("commitInfo", {}).get(COMMIT_KEY) or about
+    return dict(about.get(MANIFEST) or {})
 
 
 def commit_actions(place: str, version: int) -> list[dict[str, Any]] | None:
