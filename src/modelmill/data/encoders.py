@@ -7,6 +7,7 @@ each batch. One difference, and ``tokenizers`` does all the work.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -113,10 +114,8 @@ class FastEncoder:
         self._reference = load_tokenizer(folder, max_tokens=max_length)
         self.dtype = _narrowest(self._reference)
         self._rows = FIRST_ROWS
-        try:
+        with _unsuitable_if("it cannot read this tokenizer.json"):
             self._tokenizer = nanotoken.Tokenizer.from_json((folder / "tokenizer.json").read_bytes())
-        except ValueError as error:
-            raise UnsuitableError(f"it cannot read this tokenizer.json ({error})") from error
         texts = np.array([*_HARD_TEXTS, *_random_texts(), *_vocabulary_texts(self._reference)], dtype=object)
         self._compare(texts, self._encode(texts))
 
@@ -135,12 +134,8 @@ class FastEncoder:
         return found
 
     def _encode(self, texts: npt.NDArray[np.object_]) -> Tokens:
-        try:
+        with _unsuitable_if("it fails"):
             found = self._tokenizer.encode_batch(texts, max_length=self._max_length)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # a panic of Rust code is no Exception
-            raise UnsuitableError(f"it fails ({type(error).__name__}: {error})") from error
         if len(found) != len(texts):
             raise UnsuitableError(f"it makes {len(found)} rows of {len(texts)} texts")
         values, lengths = found.ids, found.lengths
@@ -157,6 +152,16 @@ class FastEncoder:
         for text, right, wrong in zip(texts, expected, found, strict=True):
             if not np.array_equal(right, wrong):
                 raise UnsuitableError(f"its ids differ from those of tokenizers for the text {shorten(text)}")
+
+
+@contextlib.contextmanager
+def _unsuitable_if(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of Rust code is no Exception
+        raise UnsuitableError(f"{what} ({error})") from error
 
 
 def _narrowest(tokenizer: Tokenizer) -> type[np.unsignedinteger]:

@@ -153,6 +153,14 @@ def _texts(batch: pa.RecordBatch, dataset: DatasetRef) -> pa.Array:
             got=f"{dataset.text}: {texts.type}",
             remedy="name another column, or cast it when the dataset is built",
         )
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DatasetError(
+            f"texts must be valid UTF-8 ({dataset})",
+            got=str(error),
+            remedy="build the dataset with build_dataset, which sets such rows aside",
+        ) from error
     if texts.null_count:
         key = batch.column(dataset.key)[pc.index(texts.is_null(), True).as_py()]
         raise DatasetError(

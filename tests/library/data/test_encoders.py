@@ -59,7 +59,7 @@ def test_other_kinds_of_tokenizers_are_not_for_it(tiny_base_model: Path) -> None
 
 
 def test_a_length_that_it_refuses_is_not_for_it(make_tokenizer) -> None:
-    assert refused(make_tokenizer(), max_length=1).startswith("it fails (ValueError: ")
+    assert refused(make_tokenizer(), max_length=1).startswith("it fails (")
 
 
 def test_a_missing_package_is_said(make_tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

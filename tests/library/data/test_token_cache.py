@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
@@ -182,6 +183,17 @@ def test_what_cannot_be_tokenised_is_refused_and_leaves_nothing(tmp_path: Path, 
     with pytest.raises(ModelError, match=r"tokenizer\.json must be one that the tokenizers library reads"):
         made(ref, folder)
     assert not [path for path in (tmp_path / "cache" / "tokens").iterdir() if path.suffix != ".lock"]
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, make_tokenizer, made) -> None:
+    ref = dataset(tmp_path / "table", ["goal", "bank"])
+    (path,) = (tmp_path / "table").glob("*.parquet")
+    table = pq.read_table(path)
+    offsets, data = pa.py_buffer(np.array([0, 2, 4], np.int32)), pa.py_buffer(b"\xff\xfeok")
+    broken = pa.StringArray.from_buffers(2, offsets, data)
+    pq.write_table(table.set_column(2, "text", broken), path)
+    with pytest.raises(DatasetError, match=r"texts must be valid UTF-8 .* which sets such rows aside"):
+        made(ref, make_tokenizer())
 
 
 def test_a_damaged_table_is_refused(tmp_path: Path, make_tokenizer, made) -> None:
