@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
@@ -188,10 +187,7 @@ def test_what_cannot_be_tokenised_is_refused_and_leaves_nothing(tmp_path: Path, 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path, make_tokenizer, made) -> None:
     ref = dataset(tmp_path / "table", ["goal", "bank"])
     (path,) = (tmp_path / "table").glob("*.parquet")
-    table = pq.read_table(path)
-    offsets, data = pa.py_buffer(np.array([0, 2, 4], np.int32)), pa.py_buffer(b"\xff\xfeok")
-    broken = pa.StringArray.from_buffers(2, offsets, data)
-    pq.write_table(table.set_column(2, "text", broken), path)
+    path.write_bytes(path.read_bytes().replace(b"goal", b"\xff\xfeal"))
     with pytest.raises(DatasetError, match=r"texts must be valid UTF-8 .* which sets such rows aside"):
         made(ref, make_tokenizer())
 
@@ -199,7 +195,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path, make_tokenizer, made
 def test_a_damaged_table_is_refused(tmp_path: Path, make_tokenizer, made) -> None:
     ref = dataset(tmp_path / "table", texts(50))
     (path,) = (tmp_path / "table").glob("*.parquet")
-    path.write_bytes(path.read_bytes()[:-200])
+    path.write_bytes(path.read_bytes()[:-200] + bytes(200))
     with pytest.raises(TableError, match="the table's files must be readable"):
         made(ref, make_tokenizer())
 
