@@ -20,8 +20,9 @@ from modelmill.data.assemble import REASON_COLUMN, SplitRule, assemble, dataset_
 from modelmill.data.build import INDEX, Build, Fates, index_files, recipe
 from modelmill.data.commits import commit_files, committed_version
 from modelmill.data.dataset import build_of, source_plan
+from modelmill.data.dataset_checks import check_balance, check_counts, lacking_classes
 from modelmill.data.dataset_config import BuildDatasetConfig
-from modelmill.data.decide import CLUSTER, QUARANTINED, REASON, STATE, decide, decisions_schema
+from modelmill.data.decide import CLUSTER, QUARANTINED, REASON, SET, STATE, decide, decisions_schema
 from modelmill.data.prepare import (
     BUCKETS,
     CONTENT,
@@ -37,7 +38,6 @@ from modelmill.data.prepare import (
 from modelmill.data.prepare import REASON as REFUSAL
 from modelmill.data.summary import Summary, summarise
 from modelmill.data.tables import MANIFEST, file_digests, spark_schema_to_delta, table_location
-from modelmill_jobs.dataset_checks import check_balance, check_counts, lacking_classes
 from modelmill_jobs.delta_io import (
     checked_rows,
     make_directory,
@@ -60,8 +60,6 @@ ROWS_EACH = 250_000
 """Rows that one worker decides on at a time: about 150 MB."""
 
 NO_TRAIN_ROWS = "class has no train rows"
-
-_SET = "_mm_set"
 
 
 def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None) -> dict[str, Any]:
@@ -131,7 +129,7 @@ class _Building:
         raw = read_table(self.spark, self.source)
         rows = self.stage.write(self._prepared(raw), "rows")
         counts = _refused_and_shipped(rows)
-        check_counts(counts, rows, self.config, self.source)
+        check_counts(counts, self.config, self.source, splits=lambda: self._unknown_splits(rows))
         own_validation = any(reason is None and split == 1 for reason, split in counts)
         decisions, crowded = self._decided(rows)
         rule = SplitRule(own_validation=own_validation)
@@ -161,6 +159,13 @@ class _Building:
         added = spark_schema(plan.added)
         return raw.mapInArrow(on_batches, StructType([*raw.schema.fields, *added.fields]))
 
+    def _unknown_splits(self, rows: DataFrame) -> list[str]:
+        from pyspark.sql import functions as sql
+
+        name = quoted(self.config.split.column or "").cast("string")
+        found = rows.where(sql.col(REFUSAL) == "split is unknown").select(name).distinct().limit(5)
+        return [str(row[0]) for row in found.collect()]
+
     def _decided(self, rows: DataFrame) -> tuple[DataFrame, bool]:
         """Decide on rows that share something; whether a bucket of similar texts was crowded."""
         from pyspark.sql import functions as sql
@@ -174,12 +179,12 @@ class _Building:
             )
         slim = usable.select(ROW, HASH, *CONTENT, *IDENTITY, SHIPPED, *self.labels)
         slim = self._grouped(slim, clusters, "edges_joined", CONTENT[0], CLUSTER)
-        slim = self._grouped(slim, self._sets(slim), "key_edges_joined", CLUSTER, _SET)
+        slim = self._grouped(slim, self._sets(slim), "key_edges_joined", CLUSTER, SET)
         unique_key, labels = self.config.key is not None, self.labels
         schema = spark_schema(decisions_schema(self.label_types))
         decided = self.stage.by_parts(
             slim,
-            _SET,
+            SET,
             "decisions",
             lambda table: decide(table, labels, unique_key=unique_key),
             schema,
@@ -215,7 +220,7 @@ class _Building:
             .select("one", sql.col(CLUSTER).alias("other"))
         )
         edges = self.stage.write(edges.distinct(), "key_edges")
-        return components(self.stage, "key_edges", edges, CLUSTER, _SET)
+        return components(self.stage, "key_edges", edges, CLUSTER, SET)
 
     def _assembled(self, rows: DataFrame, decisions: DataFrame, rule: SplitRule) -> DataFrame:
         plan = self.plan
@@ -284,6 +289,7 @@ class _Building:
             return SplitRule(rule.own_validation, frozenset(int(row[0]) for row in groups)), decisions
         refused = found.select(
             ROW,
+            sql.coalesce(SET, CONTENT[0]).alias(SET),
             sql.lit(QUARANTINED).alias(STATE),
             sql.lit(NO_TRAIN_ROWS).alias(REASON),
             sql.lit(0).alias("_mm_copy"),

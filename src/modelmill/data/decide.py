@@ -17,7 +17,7 @@ from modelmill.data.prepare import CONTENT, HASH, IDENTITY, ROW, SHIPPED, TEST, 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CLUSTER, STATE, REASON, COPY = "_mm_cluster", "_mm_state", "_mm_why", "_mm_copy"
+CLUSTER, SET, STATE, REASON, COPY = "_mm_cluster", "_mm_set", "_mm_state", "_mm_why", "_mm_copy"
 
 KEPT, QUARANTINED = "kept", "quarantined"
 DUPLICATE, NEAR_DUPLICATE = "duplicate", "near-duplicate"
@@ -33,13 +33,13 @@ def decisions_schema(label_types: Sequence[pa.DataType]) -> pa.Schema:
     """Return the columns of decisions.
 
     :param label_types: types of the labels, in the dataset's order.
-    :return: the row, its state, the reason if it is quarantined, the number among the copies of one content
-        that are kept (0 for the first), and its labels, completed by those of its copies.
+    :return: the row, its set, its state, the reason if it is quarantined, the number among the copies of one
+        content that are kept (0 for the first), and its labels, completed by those of its copies.
     """
     import pyarrow as pa
 
-    fields = [pa.field(ROW, pa.int64()), pa.field(STATE, pa.string()), pa.field(REASON, pa.string())]
-    fields.append(pa.field(COPY, pa.int32()))
+    fields = [pa.field(ROW, pa.int64()), pa.field(SET, pa.int64()), pa.field(STATE, pa.string())]
+    fields += [pa.field(REASON, pa.string()), pa.field(COPY, pa.int32())]
     fields += [pa.field(f"_mm_final_{index}", type_) for index, type_ in enumerate(label_types)]
     return pa.schema(fields)
 
@@ -55,15 +55,16 @@ def decide(rows: pa.Table, labels: Sequence[str], *, unique_key: bool) -> pa.Tab
     "First" is validation before train, then by the hash of the row.
 
     :param rows: usable rows, each with all rows that share its key, its content or its cluster. Columns
-        ``_mm_row``, ``_mm_hash``, ``_mm_content…``, ``_mm_key…``, ``_mm_shipped``, ``_mm_cluster`` and labels.
+        ``_mm_row``, ``_mm_hash``, ``_mm_content…``, ``_mm_key…``, ``_mm_shipped``, ``_mm_cluster``,
+        ``_mm_set`` and labels.
     :param labels: the label columns.
     :param unique_key: whether rows have a key of their own, which must be unique.
-    :return: see :func:`decisions_schema`; only rows that are not simply kept as they are.
+    :return: see :func:`decisions_schema`; only rows of sets that have several.
     """
     import pyarrow as pa
 
     count = rows.num_rows
-    column = {name: _int(rows, name) for name in (HASH, *CONTENT, *IDENTITY, CLUSTER, SHIPPED)}
+    column = {name: _int(rows, name) for name in (HASH, *CONTENT, *IDENTITY, CLUSTER, SET, SHIPPED)}
     is_test = column[SHIPPED] == TEST
     content = _codes(column[CONTENT[0]], column[CONTENT[1]])
     label_codes = [_label_codes(rows.column(name)) for name in labels]
@@ -91,14 +92,14 @@ def decide(rows: pa.Table, labels: Sequence[str], *, unique_key: bool) -> pa.Tab
         copy[stay] = _ranks(content[stay], first[stay])
     _by_cluster(column[CLUSTER], is_test, first, state)
 
-    completed = np.zeros(count, bool)
     finals: list[Any] = []
     for name, origin in zip(labels, source, strict=True):
-        completed |= origin != np.arange(count)
         finals.append(rows.column(name).combine_chunks().take(pa.array(origin)))
-    told = np.flatnonzero((state != KEPT) | (copy > 0) | completed)
+    sets = column[SET]
+    told = np.flatnonzero((_largest(sets, first) != _smallest(sets, first)) | (state != KEPT))
     arrays = [
         rows.column(ROW).combine_chunks(),
+        pa.array(sets),
         pa.array(state, pa.string()),
         pa.array(reason, pa.string()),
         pa.array(copy),

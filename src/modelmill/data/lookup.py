@@ -32,11 +32,7 @@ class Lookup:
         :param keys: ``(rows,)``.
         :return: place of each key in :meth:`table`, -1 where it is not there.
         """
-        known = _keys(self)
-        if not len(known):
-            return np.full(len(keys), -1)
-        places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-        return np.where(known[places] == keys, places, -1)
+        return _places(_keys(self), keys)
 
     def table(self) -> pa.Table:
         """Return the result, in the order of its keys."""
@@ -48,15 +44,50 @@ class Lookup:
         :param rows: rows with the key column.
         :return: the rows, nulls where the result has no such key.
         """
-        import pyarrow as pa
+        return _joined(rows, self.table(), self.find(np.asarray(rows.column(self.key), np.int64)), self.key)
 
-        keys = np.asarray(rows.column(self.key), np.int64)
-        places = self.find(keys)
-        table = self.table()
-        chosen = pa.array(places, mask=places < 0)
-        names = [name for name in table.schema.names if name != self.key]
-        arrays = [table.column(name).take(chosen).combine_chunks() for name in names]
-        return pa.RecordBatch.from_arrays([*rows.columns, *arrays], names=[*rows.schema.names, *names])
+
+def join(rows: pa.Table, others: pa.Table, key: str) -> pa.Table:
+    """Return rows with the columns of others that have the same key: a left join.
+
+    :param rows: rows with the key column.
+    :param others: rows with distinct keys.
+    :param key: column of 64-bit integers.
+    :return: the rows in their order, nulls where there is no such key.
+    """
+    import pyarrow as pa
+
+    others = others.sort_by(key)
+    known = np.asarray(others.column(key), np.int64)
+    keys = np.asarray(rows.column(key), np.int64)
+    schema = pa.schema([*rows.schema, *(field for field in others.schema if field.name != key)])
+    parts = rows.combine_chunks().to_batches()
+    if not parts:
+        return schema.empty_table()
+    return pa.Table.from_batches([_joined(parts[0], others, _places(known, keys), key)], schema)
+
+
+def _joined(
+    rows: pa.RecordBatch, others: pa.Table, places: npt.NDArray[np.int64], key: str
+) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    chosen = pa.array(places, mask=places < 0)
+    names = [name for name in others.schema.names if name != key]
+    arrays = [_array(others.column(name).take(chosen)) for name in names]
+    return pa.RecordBatch.from_arrays([*rows.columns, *arrays], names=[*rows.schema.names, *names])
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    whole = column.combine_chunks()
+    return whole.chunk(0) if hasattr(whole, "chunk") else whole
+
+
+def _places(known: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    if not len(known):
+        return np.full(len(keys), -1)
+    places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+    return np.where(known[places] == keys, places, -1)
 
 
 @functools.lru_cache(maxsize=4)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 from modelmill.artifacts import TableRef
 from modelmill.data.assemble import SPLITS
 from modelmill.data.build import Fates
 from modelmill.data.dataset_config import BuildDatasetConfig
-from modelmill.data.prepare import REASON
 from modelmill.data.summary import Summary
 from modelmill.errors import DatasetError, TransientError, shorten
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 MAX_CLASSES = 10_000
 
@@ -24,13 +19,15 @@ Classes = Mapping[str, Mapping[str, Mapping[str, int]]]
 """Kept rows by label column, class and split."""
 
 
-def check_counts(counts: Counts, rows: DataFrame, config: BuildDatasetConfig, source: TableRef) -> None:
+def check_counts(
+    counts: Counts, config: BuildDatasetConfig, source: TableRef, *, splits: Callable[[], Sequence[str]]
+) -> None:
     """Refuse a table without rows, without contents, or with splits of other names.
 
     :param counts: what each row is by itself.
-    :param rows: the rows, to show values of.
     :param config: the step's configuration.
     :param source: the table.
+    :param splits: gives some of the unknown names of splits.
     :raises DatasetError: if one of these holds.
     """
     total = sum(counts.values())
@@ -54,20 +51,12 @@ def check_counts(counts: Counts, rows: DataFrame, config: BuildDatasetConfig, so
     if "split is unknown" in by_reason:
         raise DatasetError(
             f"the column {config.split.column!r} must say train, validation (val, valid, dev) or test",
-            got=_values(rows, config.split.column or ""),
+            got=", ".join(sorted(shorten(name, limit=40) for name in splits())),
             remedy="map the values when the table is loaded",
         )
     if None not in by_reason:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(by_reason.items(), key=str))
         raise DatasetError("some rows must be usable", got=f"{reasons} in {source}", remedy="mend the rows")
-
-
-def _values(rows: DataFrame, column: str) -> str:
-    from pyspark.sql import functions as sql
-
-    name = sql.col(f"`{column.replace('`', '``')}`").cast("string")
-    found = rows.where(sql.col(REASON) == "split is unknown").select(name).distinct().limit(5)
-    return ", ".join(sorted(shorten(str(row[0]), limit=40) for row in found.collect()))
 
 
 def lacking_classes(classes: Classes, *, labels: Sequence[str]) -> dict[str, list[str]]:
