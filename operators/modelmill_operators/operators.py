@@ -161,6 +161,18 @@ class BuildDatasetOperator(StepOperator):
     component = "build_dataset"
 
 
+class LabelRowsOperator(StepOperator):
+    """Label rows by rules."""
+
+    component = "label_rows"
+
+
+class RankLabelErrorsOperator(StepOperator):
+    """List the rows whose label is probably wrong."""
+
+    component = "rank_label_errors"
+
+
 class FineTuneOperator(StepOperator):
     """Fine-tune a pretrained encoder: the teacher."""
 
@@ -211,6 +223,8 @@ OPERATORS: Mapping[str, type[StepOperator]] = MappingProxyType(
             IngestOperator,
             DeltaTableOperator,
             BuildDatasetOperator,
+            LabelRowsOperator,
+            RankLabelErrorsOperator,
             FineTuneOperator,
             DistillOperator,
             QuantizeOperator,

@@ -14,6 +14,9 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {"integration-name": "modelmill", "python-modules": ["modelmill_operators.operators"]},
         ],
+        "triggers": [
+            {"integration-name": "modelmill", "python-modules": ["modelmill_operators.triggers"]},
+        ],
         "extra-links": [
             "modelmill_operators.links.MlflowRunLink",
             "modelmill_operators.links.RegisteredModelLink",
@@ -35,6 +38,13 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "float",
                         "example": None,
                         "default": "10",
+                    },
+                    "poll_seconds": {
+                        "description": "Seconds between two looks at a table that starts a pipeline.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": None,
+                        "default": "30",
                     },
                 },
             },

@@ -1,47 +1,67 @@
 """Make a dataset of a table: checked, deduplicated, split; refused rows are quarantined with their reason.
 
-Every row of the source ends in exactly one of these states: kept, quarantined, duplicate, leak. Rows that a
-shipped test split has are kept, all of them, as long as they can be used at all: a benchmark stays standard.
+Every row of the source ends in exactly one of these states: kept, quarantined, duplicate. Rows that a shipped
+test split has are kept, all of them, as long as they can be used at all: a benchmark stays standard.
+
+What a row is by itself is said by :mod:`modelmill.data.prepare`; what becomes of rows that have something to do
+with each other by :mod:`modelmill.data.decide`. Spark brings those rows together. Results between the passes are
+files, and no pass holds more than a part of the table in memory.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
-from modelmill.data.components import BuildDatasetConfig
-from modelmill.data.dataset import (
-    BLANKS,
-    KEY_COLUMN,
-    REASON_COLUMN,
-    SPLIT_COLUMN,
-    SPLITS,
-    DatasetReport,
-    kept_columns,
+from modelmill.data.assemble import REASON_COLUMN, SplitRule, assemble, dataset_schema
+from modelmill.data.build import INDEX, Build, Fates, index_files, recipe
+from modelmill.data.commits import commit_files, committed_version
+from modelmill.data.dataset import build_of, source_plan
+from modelmill.data.dataset_config import BuildDatasetConfig
+from modelmill.data.decide import CLUSTER, QUARANTINED, REASON, STATE, decide, decisions_schema
+from modelmill.data.prepare import (
+    BUCKETS,
+    CONTENT,
+    GROUP,
+    HASH,
+    IDENTITY,
+    ROW,
+    SHIPPED,
+    label_column,
+    label_type,
+    prepare,
 )
+from modelmill.data.prepare import REASON as REFUSAL
+from modelmill.data.summary import Summary, summarise
+from modelmill.data.tables import MANIFEST, file_digests, spark_schema_to_delta, table_location
 from modelmill_jobs.dataset_checks import check_balance, check_counts, lacking_classes
-from modelmill_jobs.delta_io import checked_rows, quoted, read_table, write_table
+from modelmill_jobs.delta_io import (
+    checked_rows,
+    make_directory,
+    quoted,
+    read_table,
+    remove_folder,
+    staged,
+    write_table,
+)
+from modelmill_jobs.near_duplicates import components, text_clusters
 from modelmill_jobs.sessions import as_application, job_session
+from modelmill_jobs.staging import Stage, joined, spark_schema
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from collections.abc import Iterable, Iterator
 
-ROWS_PER_FILE = 1_000_000
+    from pyspark.sql import DataFrame, SparkSession
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
-_HASH_DIGITS = 13
-"""Hexadecimal digits of a hash that make a share: 52 bits, which a double holds exactly."""
+ROWS_EACH = 250_000
+"""Rows that one worker decides on at a time: about 150 MB."""
+
+NO_TRAIN_ROWS = "class has no train rows"
+
+_SET = "_mm_set"
 
 
 def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None) -> dict[str, Any]:
@@ -49,7 +69,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
 
     :param argv: arguments; None: the process's own.
     :param spark: session to use; None: see :func:`modelmill.data.spark.session`.
-    :return: ``dataset``, ``quarantine`` and ``report``.
+    :return: ``dataset`` and ``quarantine``, each with its version, and what the ``build`` says of itself.
     :raises DatasetError: if the rows are not enough to learn from and to check on; nothing is written.
     """
     parser = argparse.ArgumentParser(description="Make a dataset of a Delta table.")
@@ -62,301 +82,291 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
     job = parser.parse_args(argv)
     config = BuildDatasetConfig.model_validate_json(job.config)
     source = TableRef(uri=job.table, version=job.version)
-    with job_session(spark) as session:
-        raw = read_table(session, source)
-        rows, report = classify(raw, config, source)
-        about = {"operation": "build_dataset", "source": str(source)}
-        quarantine, count = write_table(
-            _quarantined(rows, raw.columns, report.quarantined),
-            job.quarantine,
-            mode="overwrite",
-            transaction=job.transaction,
-            metadata=about,
-        )
-        checked_rows(report.quarantined, count, what=job.quarantine)
-        dataset, count = write_table(
-            _dataset(rows, config, report.rows_out),
-            job.to,
-            mode="overwrite",
-            transaction=job.transaction,
-            metadata=about,
-            manifest=True,
-        )
-        checked_rows(report.rows_out, count, what=job.to)
+    place = table_location(job.to)
+    before = committed_version(place, job.transaction)
+    if before is None:
+        with job_session(spark) as session:
+            before = _Building(session, config, source, place).run(job.quarantine, job.transaction)
+    build = build_of(place, before)
     return {
-        "dataset": {"uri": dataset.uri, "version": dataset.version},
-        "quarantine": quarantine.model_dump(mode="json"),
-        "report": report.model_dump(mode="json"),
+        "dataset": {"uri": place, "version": before},
+        "quarantine": {"uri": table_location(job.quarantine), "version": build.quarantine_version},
+        "build": build.model_dump(mode="json"),
     }
 
 
-def classify(raw: DataFrame, config: BuildDatasetConfig, source: TableRef) -> tuple[DataFrame, DatasetReport]:
-    """Decide what becomes of every row.
+class _Building:
+    """One build, from the source's rows to the commit."""
 
-    :param raw: the source's rows.
-    :param config: the step's configuration.
-    :param source: the source, for the report.
-    :return: the rows with columns ``_mm_state``, ``_mm_reason``, ``_mm_split``, ``_mm_key``, …; the report.
-    :raises DatasetError: see :func:`main`.
-    """
+    def __init__(self, spark: SparkSession, config: BuildDatasetConfig, source: TableRef, place: str) -> None:
+        self.spark = spark
+        self.config = config
+        self.source = source
+        self.place = place
+        self.plan, self.has_feed = source_plan(config, source)
+        self.stage = Stage(spark, place, f"{INDEX}/{uuid.uuid4().hex}")
+        self.decided_as = "decisions"
+        self.label_types = [label_type(kind) for kind in self.plan.kinds]
+        self.single = [
+            name for name, kind in zip(config.labels, self.plan.kinds, strict=True) if kind == "class"
+        ]
+        self.labels = [label_column(index) for index in range(len(config.labels))]
+
+    def run(self, quarantine: str, transaction: str) -> int:
+        """Build and commit; return the version."""
+        made = make_directory(self.place)
+        keep = False
+        try:
+            version, keep = self._run(quarantine, transaction)
+        except BaseException:
+            remove_folder(
+                self.place, self.stage.folder.split("/")[0] if made else self.stage.folder, made=made
+            )
+            raise
+        if not keep:
+            remove_folder(self.place, self.stage.folder)
+        return version
+
+    def _run(self, quarantine: str, transaction: str) -> tuple[int, bool]:
+        raw = read_table(self.spark, self.source)
+        rows = self.stage.write(self._prepared(raw), "rows")
+        counts = _refused_and_shipped(rows)
+        check_counts(counts, rows, self.config, self.source)
+        own_validation = any(reason is None and split == 1 for reason, split in counts)
+        decisions, crowded = self._decided(rows)
+        rule = SplitRule(own_validation=own_validation)
+        with staged(self._assembled(rows, decisions, rule), self.place) as first:
+            summary = self._summary(first[0].path.rpartition("/")[0]) if first else Summary()
+            lacking = lacking_classes(summary.classes, labels=self.single)
+            if not lacking or own_validation:
+                return self._commit(
+                    raw, rows, decisions, rule, summary, first, quarantine, transaction, settled=not crowded
+                )
+        remove_folder(self.place, first[0].path.rpartition("/")[0])
+        rule, decisions = self._with_train_rows(rows, decisions, rule, lacking)
+        with staged(self._assembled(rows, decisions, rule), self.place) as second:
+            summary = self._summary(second[0].path.rpartition("/")[0]) if second else Summary()
+            return self._commit(
+                raw, rows, decisions, rule, summary, second, quarantine, transaction, settled=False
+            )
+
+    def _prepared(self, raw: DataFrame) -> DataFrame:
+        from pyspark.sql.types import StructType
+
+        plan = self.plan
+
+        def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+            return (prepare(batch, plan) for batch in batches if batch.num_rows)
+
+        added = spark_schema(plan.added)
+        return raw.mapInArrow(on_batches, StructType([*raw.schema.fields, *added.fields]))
+
+    def _decided(self, rows: DataFrame) -> tuple[DataFrame, bool]:
+        """Decide on rows that share something; whether a bucket of similar texts was crowded."""
+        from pyspark.sql import functions as sql
+
+        usable = rows.where(sql.col(REFUSAL).isNull())
+        count = self.stage.rows("rows")
+        clusters, crowded = None, False
+        if self.config.near_duplicates is not None and self.config.text is not None:
+            clusters, crowded = text_clusters(
+                usable, self.stage, text=self.config.text, threshold=self.config.near_duplicates, count=count
+            )
+        slim = usable.select(ROW, HASH, *CONTENT, *IDENTITY, SHIPPED, *self.labels)
+        slim = self._grouped(slim, clusters, "edges_joined", CONTENT[0], CLUSTER)
+        slim = self._grouped(slim, self._sets(slim), "key_edges_joined", CLUSTER, _SET)
+        unique_key, labels = self.config.key is not None, self.labels
+        schema = spark_schema(decisions_schema(self.label_types))
+        decided = self.stage.by_parts(
+            slim,
+            _SET,
+            "decisions",
+            lambda table: decide(table, labels, unique_key=unique_key),
+            schema,
+            count=count,
+            each=ROWS_EACH,
+        )
+        return decided, crowded
+
+    def _grouped(
+        self, rows: DataFrame, groups: DataFrame | None, staged_as: str, member: str, name: str
+    ) -> DataFrame:
+        """Add a column that says to which group a member belongs; alone, it is a group of its own."""
+        from pyspark.sql import functions as sql
+
+        if groups is None:
+            return rows.withColumn(name, sql.col(member))
+        found = joined(rows, groups, self.stage.lookup(staged_as, member), member)
+        return found.withColumn(name, sql.coalesce(name, member))
+
+    def _sets(self, slim: DataFrame) -> DataFrame | None:
+        """Return the sets into which clusters fall that share a key; None if no key is shared."""
+        from pyspark.sql import functions as sql
+
+        if self.config.key is None:
+            return None
+        keys = slim.groupBy(*IDENTITY).agg(sql.min(CLUSTER).alias("one"), sql.max(CLUSTER).alias("other"))
+        shared = self.stage.write(keys.where("one != other").select(*IDENTITY, "one"), "shared_keys")
+        if not self.stage.rows("shared_keys"):
+            return None
+        edges = (
+            slim.select(*IDENTITY, CLUSTER)
+            .join(shared, list(IDENTITY))
+            .select("one", sql.col(CLUSTER).alias("other"))
+        )
+        edges = self.stage.write(edges.distinct(), "key_edges")
+        return components(self.stage, "key_edges", edges, CLUSTER, _SET)
+
+    def _assembled(self, rows: DataFrame, decisions: DataFrame, rule: SplitRule) -> DataFrame:
+        plan = self.plan
+
+        def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+            return (assemble(batch, plan, rule) for batch in batches if batch.num_rows)
+
+        return self._told(rows, decisions).mapInArrow(on_batches, spark_schema(dataset_schema(plan)))
+
+    def _told(self, rows: DataFrame, decisions: DataFrame) -> DataFrame:
+        """Return prepared rows with what was decided of them."""
+        lookup = self.stage.lookup(self.decided_as, ROW)
+        return joined(rows.drop(BUCKETS), decisions, lookup, ROW)
+
+    def _quarantined(self, rows: DataFrame, decisions: DataFrame, names: Sequence[str]) -> DataFrame:
+        from pyspark.sql import functions as sql
+
+        reason = sql.coalesce(sql.col(REFUSAL), sql.col(REASON))
+        columns = [quoted(name) for name in names if name != REASON_COLUMN]
+        told = self._told(rows, decisions)
+        return told.where(reason.isNotNull()).select(*columns, reason.alias(REASON_COLUMN))
+
+    def _summary(self, folder: str) -> Summary:
+        """Sum up what was staged."""
+        plan, config = self.plan, self.config
+        labels = list(zip(config.labels, plan.kinds, strict=True))
+
+        def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+            import pyarrow as pa
+
+            total = Summary()
+            for batch in batches:
+                if batch.num_rows:
+                    total += summarise(batch, text=config.text, labels=labels, split="split")
+            yield pa.RecordBatch.from_pydict({"summary": [total.model_dump_json()]})
+
+        from modelmill_jobs.delta_io import plain_path
+
+        written = self.spark.read.schema(spark_schema(dataset_schema(plan))).parquet(
+            plain_path(f"{self.place}/{folder}")
+        )
+        parts = written.mapInArrow(on_batches, "summary string").collect()
+        return sum((Summary.model_validate_json(part[0]) for part in parts), Summary())
+
+    def _with_train_rows(
+        self, rows: DataFrame, decisions: DataFrame, rule: SplitRule, lacking: dict[str, list[str]]
+    ) -> tuple[SplitRule, DataFrame]:
+        """Give classes train rows whose rows were all carved out of train; refuse rows of other such classes."""
+        from pyspark.sql import functions as sql
+
+        told = self._told(rows, decisions).where(
+            sql.col(REFUSAL).isNull() & (sql.coalesce(sql.col(STATE), sql.lit("kept")) == "kept")
+        )
+        rare = sql.lit(False)
+        finals = []
+        for index, name in enumerate(self.config.labels):
+            label = sql.when(sql.col(STATE).isNotNull(), sql.col(f"_mm_final_{index}")).otherwise(
+                sql.col(self.labels[index])
+            )
+            finals.append(label.alias(f"_mm_final_{index}"))
+            if name in lacking:
+                rare = rare | sql.coalesce(label.isin(lacking[name]), sql.lit(False))
+        found = told.where(rare)
+        if self.config.split.column is not None:
+            groups = found.where(sql.col(SHIPPED) == 0).select(GROUP).distinct().collect()
+            return SplitRule(rule.own_validation, frozenset(int(row[0]) for row in groups)), decisions
+        refused = found.select(
+            ROW,
+            sql.lit(QUARANTINED).alias(STATE),
+            sql.lit(NO_TRAIN_ROWS).alias(REASON),
+            sql.lit(0).alias("_mm_copy"),
+            *finals,
+        )
+        refused = self.stage.write(refused, "refused")
+        others = decisions.join(refused.select(ROW), ROW, "left_anti")
+        self.decided_as = "all_decisions"
+        return rule, self.stage.write(others.unionByName(refused), self.decided_as)
+
+    def _commit(
+        self,
+        raw: DataFrame,
+        rows: DataFrame,
+        decisions: DataFrame,
+        rule: SplitRule,
+        summary: Summary,
+        files: list[Any],
+        quarantine: str,
+        transaction: str,
+        *,
+        settled: bool,
+    ) -> tuple[int, bool]:
+        """Check the whole, and write both tables; return the dataset's version, and whether its index stays."""
+        fates = _fates(rows, decisions, self.stage.rows("rows"))
+        check_balance(fates, summary, self.config, single=self.single)
+        about = {"operation": "build_dataset", "source": str(self.source)}
+        refused, count = write_table(
+            self._quarantined(rows, decisions, raw.columns),
+            quarantine,
+            mode="overwrite",
+            transaction=transaction,
+            metadata=about,
+        )
+        checked_rows(sum(fates.reasons.values()), count, what=quarantine)
+        index = self.config.incremental and self.has_feed and settled
+        build = Build(
+            source=self.source.uri,
+            source_version=self.source.version,
+            recipe=recipe(self.config, self.plan),
+            mode="full",
+            own_validation=rule.own_validation,
+            settled=settled,
+            fates=fates,
+            summary=summary,
+            quarantine_version=refused.version,
+            index=index_files(self.place, self.stage.files("rows")) if index else (),
+            decisions=index_files(self.place, self.stage.files("decisions")) if index else (),
+        )
+        version = commit_files(
+            self.place,
+            files,
+            schema=spark_schema_to_delta(spark_schema(dataset_schema(self.plan)).json()),
+            mode="overwrite",
+            transaction=transaction,
+            metadata={
+                "rows": summary.rows,
+                "build": build.model_dump(mode="json"),
+                MANIFEST: file_digests(self.place, [file.path for file in files]),
+            },
+        )
+        return version, index
+
+
+def _refused_and_shipped(rows: DataFrame) -> dict[tuple[str | None, int | None], int]:
+    """Count rows by the reason of their refusal and by the split that they came with."""
+    return {(row[0], row[1]): int(row[2]) for row in rows.groupBy(REFUSAL, SHIPPED).count().collect()}
+
+
+def _fates(rows: DataFrame, decisions: DataFrame, rows_in: int) -> Fates:
     from pyspark.sql import functions as sql
 
-    checked = _checked(raw, config)
-    usable = checked.where(sql.col("_mm_reason").isNull())
-    refused = checked.where(sql.col("_mm_reason").isNotNull()).withColumn("_mm_state", sql.lit("quarantined"))
-    unique = _by_text(_by_key(usable, config), config)
-    decided = unique.unionByName(refused.select(*unique.columns)).persist()
-    counts = _counts(decided)
-    check_counts(counts, decided, config, source)
-    rows = _split(decided, config, shipped={split for state, _, split in counts if state == "kept"})
-    classes = _classes(rows, config)
-    lacking = lacking_classes(classes)
-    if lacking:
-        rows = _with_rare_classes_in_train(rows, config, lacking)
-        classes = _classes(rows, config)
-    counts = _counts(rows)
-    report = _report(counts, classes, source)
-    check_balance(report, config)
-    return rows, report
-
-
-def _checked(raw: DataFrame, config: BuildDatasetConfig) -> DataFrame:
-    """Add the roles as strings, and the first reason for which a row cannot be used."""
-    from pyspark.sql import functions as sql
-
-    text = _string(config.text)
-    digest = sql.sha2(text, 256)
-    labels = [_filled(_string(name)) for name in config.labels]
-    split = sql.lower(_trimmed(_string(config.split.column))) if config.split.column else sql.lit(None)
-    known = sql.lit(None).cast("string")
-    for spelling, name in _SPLIT_NAMES.items():
-        known = sql.when(split == spelling, name).otherwise(known)
-    key = _string(config.key) if config.key else digest
-    group = _string(config.split.group) if config.split.group else key
-    reason = (
-        sql.when(text.isNull() | (_trimmed(text) == ""), "text is empty")
-        .when(key.isNull(), "key is null")
-        .when(sql.coalesce(*labels).isNull(), "no label")
-    )
-    if config.split.column:
-        reason = reason.when(split.isNull(), "split is null").when(known.isNull(), "split is unknown")
-    order = sql.sha2(sql.to_json(sql.struct(*(quoted(name) for name in sorted(raw.columns)))), 256)
-    return raw.select(
-        *(quoted(name) for name in raw.columns),
-        text.alias("_mm_text"),
-        digest.alias("_mm_digest"),
-        key.alias("_mm_key"),
-        sql.coalesce(group, key).alias("_mm_group"),
-        known.alias("_mm_split"),
-        *(label.alias(f"_mm_label_{index}") for index, label in enumerate(labels)),
-        order.alias("_mm_order"),
-        reason.alias("_mm_reason"),
-    )
-
-
-def _by_key(rows: DataFrame, config: BuildDatasetConfig) -> DataFrame:
-    """Find copies of a row, and rows that share a key and differ."""
-    from pyspark.sql import Window
-    from pyspark.sql import functions as sql
-
-    if config.key is None:
-        return rows.withColumn("_mm_state", sql.lit("kept"))
-    names = ["_mm_digest", "_mm_split", *_labels(config)]
-    content = sql.sha2(
-        sql.concat_ws("\x1f", *(sql.coalesce(sql.col(name), sql.lit("\x00")) for name in names)), 256
-    )
-    rows = rows.withColumn("_mm_content", content)
-    same = Window.partitionBy("_mm_key")
-    differs = sql.min("_mm_content").over(same) != sql.max("_mm_content").over(same)
-    place = sql.row_number().over(same.orderBy("_mm_order"))
-    rows = rows.withColumns({"_mm_differs": differs, "_mm_place": place})
-    state = sql.when(sql.col("_mm_differs"), "quarantined").when(sql.col("_mm_place") > 1, "duplicate")
-    reason = sql.when(sql.col("_mm_differs"), "key is not unique")
-    return rows.withColumns({"_mm_state": state.otherwise("kept"), "_mm_reason": reason}).drop(
-        "_mm_content", "_mm_differs", "_mm_place"
-    )
-
-
-def _by_text(rows: DataFrame, config: BuildDatasetConfig) -> DataFrame:
-    """Find texts that stand more than once: conflicting labels, copies, leaks out of a shipped test split."""
-    from pyspark.sql import Window
-    from pyspark.sql import functions as sql
-
-    kept = rows.where(sql.col("_mm_state") == "kept")
-    is_test = sql.coalesce(sql.col("_mm_split") == "test", sql.lit(False))
-    kept = kept.withColumn("_mm_is_test", is_test)
-    everywhere = Window.partitionBy("_mm_digest")
-    side = Window.partitionBy("_mm_digest", "_mm_is_test")
-    conflict = sql.lit(False)
-    for name in _labels(config):
-        differs = sql.min(name).over(side) != sql.max(name).over(side)
-        conflict = conflict | sql.coalesce(differs, sql.lit(False))
-    first = side.orderBy(sql.col("_mm_split").desc(), "_mm_key", "_mm_order")  # validation before train
-    kept = kept.withColumns(
-        {
-            "_mm_in_test": sql.max(sql.col("_mm_is_test").cast("int")).over(everywhere),
-            "_mm_conflict": conflict,
-            "_mm_place": sql.row_number().over(first),
-            # The labels of copies complete each other: they do not conflict.
-            **{f"{name}_all": sql.max(name).over(side) for name in _labels(config)},
-        }
-    )
-    test, repeated = sql.col("_mm_is_test"), sql.col("_mm_place") > 1
-    state = (
-        sql.when(test, "kept")
-        .when(sql.col("_mm_in_test") == 1, "leak")
-        .when(sql.col("_mm_conflict"), "quarantined")
-        .when(repeated, "duplicate")
-        .otherwise("kept")
-    )
-    kept = kept.withColumns(
-        {"_mm_state": state, "_mm_reason": sql.when(state == "quarantined", "conflicting labels")}
-    )
-    labels = {
-        name: sql.when(test, sql.col(name)).otherwise(sql.col(f"{name}_all")) for name in _labels(config)
+    reasons = {
+        row[0]: int(row[1])
+        for row in rows.where(sql.col(REFUSAL).isNotNull()).groupBy(REFUSAL).count().collect()
     }
-    kept = kept.withColumns(labels)
-    if config.key is None:
-        # Equal texts of a shipped test split stay, so their keys, which are hashes of the text, are numbered.
-        numbered = sql.concat_ws("-", "_mm_key", sql.col("_mm_place").cast("string"))
-        kept = kept.withColumn("_mm_key", sql.when(test & repeated, numbered).otherwise(sql.col("_mm_key")))
-    return kept.select(*rows.columns).unionByName(rows.where(sql.col("_mm_state") != "kept"))
-
-
-def _split(rows: DataFrame, config: BuildDatasetConfig, *, shipped: set[str | None]) -> DataFrame:
-    """Fill in the split of kept rows; ``_mm_carved`` says that the hash decided it."""
-    from pyspark.sql import functions as sql
-
-    split = sql.col("_mm_split")
-    validation = sql.when(_share("validation") < config.split.validation, "validation").otherwise("train")
-    if config.split.column is None:
-        split = sql.when(_share("test") < config.split.test, "test").otherwise(validation)
-        carved = sql.lit(True)
-    elif "validation" in shipped:
-        carved = sql.lit(False)
-    else:
-        carved = split == "train"
-        split = sql.when(carved, validation).otherwise(split)
-    return rows.withColumns({"_mm_carved": carved, "_mm_split": split})
-
-
-def _share(salt: str) -> Column:
-    """Return a number from 0 to 1 that the group decides, independent for each salt."""
-    from pyspark.sql import functions as sql
-
-    digest = sql.sha2(sql.concat(sql.lit(f"modelmill/{salt}/"), sql.col("_mm_group")), 256)
-    digits = sql.conv(sql.substring(digest, 1, _HASH_DIGITS), 16, 10)
-    return digits.cast("bigint").cast("double") / sql.lit(float(16**_HASH_DIGITS))
-
-
-def _with_rare_classes_in_train(
-    rows: DataFrame, config: BuildDatasetConfig, lacking: dict[str, list[str]]
-) -> DataFrame:
-    """Move the groups of classes that the hash left without a train row into train, as whole groups."""
-    from pyspark.sql import functions as sql
-
-    rare = sql.lit(False)
-    for index, name in enumerate(config.labels):
-        rare = rare | sql.coalesce(sql.col(f"_mm_label_{index}").isin(lacking.get(name, [])), sql.lit(False))
-    kept = (sql.col("_mm_state") == "kept") & sql.col("_mm_carved")
-    groups = rows.where(kept & rare).select(sql.col("_mm_group").alias("_mm_rare")).distinct()
-    rows = rows.join(groups, rows["_mm_group"] == groups["_mm_rare"], "left")
-    moved = sql.col("_mm_rare").isNotNull() & sql.col("_mm_carved")
-    return rows.withColumn("_mm_split", sql.when(moved, "train").otherwise(sql.col("_mm_split")))
-
-
-def _counts(rows: DataFrame) -> dict[tuple[str, str | None, str | None], int]:
-    found = rows.groupBy("_mm_state", "_mm_reason", "_mm_split").count().collect()
-    return {(row[0], row[1], row[2]): int(row[3]) for row in found}
-
-
-def _classes(rows: DataFrame, config: BuildDatasetConfig) -> dict[str, dict[str, dict[str, int]]]:
-    """Count kept rows by label column, class and split."""
-    from pyspark.sql import functions as sql
-
-    kept = rows.where(sql.col("_mm_state") == "kept")
-    found: dict[str, dict[str, dict[str, int]]] = {}
-    for index, label in enumerate(config.labels):
-        column = sql.col(f"_mm_label_{index}")
-        counted = kept.where(column.isNotNull()).groupBy(column.alias("name"), "_mm_split").count()
-        found[label] = {}
-        for name, split, count in sorted(tuple(row) for row in counted.collect()):
-            found[label].setdefault(name, {})[split] = int(count)
-    return found
-
-
-def _report(
-    counts: dict[tuple[str, str | None, str | None], int],
-    classes: dict[str, dict[str, dict[str, int]]],
-    source: TableRef,
-) -> DatasetReport:
-    def total(wanted: str) -> int:
-        return sum(count for (state, _, _), count in counts.items() if state == wanted)
-
-    reasons: dict[str, int] = {}
-    splits = dict.fromkeys(SPLITS, 0)
-    for (state, reason, split), count in counts.items():
-        if state == "quarantined" and reason:
-            reasons[reason] = reasons.get(reason, 0) + count
-        if state == "kept" and split:
-            splits[split] += count
-    return DatasetReport(
-        source=str(source),
-        rows_in=sum(counts.values()),
-        rows_out=total("kept"),
-        quarantined=total("quarantined"),
-        duplicates=total("duplicate"),
-        leaks=total("leak"),
-        reasons=reasons,
-        splits=splits,
-        classes=classes,
-    )
-
-
-def _dataset(rows: DataFrame, config: BuildDatasetConfig, count: int) -> DataFrame:
-    from pyspark.sql import functions as sql
-
-    columns = [sql.col("_mm_key").alias(KEY_COLUMN), sql.col("_mm_text").alias(config.text)]
-    columns += [sql.col(f"_mm_label_{index}").alias(name) for index, name in enumerate(config.labels)]
-    columns += [sql.col("_mm_split").alias(SPLIT_COLUMN), *(quoted(name) for name in kept_columns(config))]
-    kept = rows.where(sql.col("_mm_state") == "kept").select(*columns)
-    return _sorted(kept, count, KEY_COLUMN)
-
-
-def _sorted(rows: DataFrame, count: int, *keys: str) -> DataFrame:
-    files = max(1, math.ceil(count / ROWS_PER_FILE))
-    spread = rows.repartition(1) if files == 1 else rows.repartitionByRange(files, *keys)
-    return spread.sortWithinPartitions(*keys)
-
-
-def _quarantined(rows: DataFrame, names: Sequence[str], count: int) -> DataFrame:
-    from pyspark.sql import functions as sql
-
-    refused = rows.where(sql.col("_mm_state") == "quarantined")
-    columns = [quoted(name) for name in names if name != REASON_COLUMN]
-    ordered = _sorted(refused, count, "_mm_reason", "_mm_key", "_mm_order")
-    return ordered.select(*columns, sql.col("_mm_reason").alias(REASON_COLUMN))
-
-
-def _labels(config: BuildDatasetConfig) -> list[str]:
-    return [f"_mm_label_{index}" for index in range(len(config.labels))]
-
-
-def _string(name: str | None) -> Column:
-    return quoted(name or "").cast("string")
-
-
-def _trimmed(column: Column) -> Column:
-    from pyspark.sql import functions as sql
-
-    return sql.btrim(column, sql.lit(BLANKS))
-
-
-def _filled(column: Column) -> Column:
-    """Return the value, or null where there is nothing to see in it."""
-    from pyspark.sql import functions as sql
-
-    return sql.when(_trimmed(column) != "", column)
+    states: dict[str, int] = {}
+    for state, reason, count in decisions.groupBy(STATE, REASON).count().collect():
+        if reason is not None:
+            reasons[reason] = reasons.get(reason, 0) + int(count)
+        elif state != "kept":
+            states[state] = int(count)
+    return Fates(rows_in=rows_in, reasons=dict(sorted(reasons.items())), states=dict(sorted(states.items())))
 
 
 if __name__ == "__main__":

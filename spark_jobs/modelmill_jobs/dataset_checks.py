@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import TableRef
-from modelmill.data.components import BuildDatasetConfig
-from modelmill.data.dataset import DatasetReport
+from modelmill.data.assemble import SPLITS
+from modelmill.data.build import Fates
+from modelmill.data.dataset_config import BuildDatasetConfig
+from modelmill.data.prepare import REASON
+from modelmill.data.summary import Summary
 from modelmill.errors import DatasetError, TransientError, shorten
 
 if TYPE_CHECKING:
@@ -15,16 +18,16 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 10_000
 
-Counts = Mapping[tuple[str, str | None, str | None], int]
-"""Rows by state, reason and split."""
+Counts = Mapping[tuple[str | None, int | None], int]
+"""Rows by the reason of their refusal and by the split that they came with."""
 Classes = Mapping[str, Mapping[str, Mapping[str, int]]]
 """Kept rows by label column, class and split."""
 
 
 def check_counts(counts: Counts, rows: DataFrame, config: BuildDatasetConfig, source: TableRef) -> None:
-    """Refuse a table without rows, without texts, or with splits of other names.
+    """Refuse a table without rows, without contents, or with splits of other names.
 
-    :param counts: what became of the rows.
+    :param counts: what each row is by itself.
     :param rows: the rows, to show values of.
     :param config: the step's configuration.
     :param source: the table.
@@ -36,13 +39,17 @@ def check_counts(counts: Counts, rows: DataFrame, config: BuildDatasetConfig, so
             "the table must have rows", got=str(source), remedy="load rows, or name another table"
         )
     by_reason: dict[str | None, int] = {}
-    for (_, reason, _), count in counts.items():
+    for (reason, _), count in counts.items():
         by_reason[reason] = by_reason.get(reason, 0) + count
-    if by_reason.get("text is empty") == total:
+    empty = sum(
+        count for reason, count in by_reason.items() if str(reason).endswith(("is empty", "are empty"))
+    )
+    if empty == total:
+        columns = " and ".join(repr(name) for name in config.contents)
         raise DatasetError(
-            f"the column {config.text!r} must have texts",
+            f"the column {columns} must have {'texts' if config.image is None else 'contents'}",
             got=f"{total} of {total} rows without one in {source}",
-            remedy="name another text column",
+            remedy="name another column",
         )
     if "split is unknown" in by_reason:
         raise DatasetError(
@@ -50,8 +57,8 @@ def check_counts(counts: Counts, rows: DataFrame, config: BuildDatasetConfig, so
             got=_values(rows, config.split.column or ""),
             remedy="map the values when the table is loaded",
         )
-    if not any(state == "kept" for state, _, _ in counts):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in by_reason.items() if reason)
+    if None not in by_reason:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(by_reason.items(), key=str))
         raise DatasetError("some rows must be usable", got=f"{reasons} in {source}", remedy="mend the rows")
 
 
@@ -59,49 +66,51 @@ def _values(rows: DataFrame, column: str) -> str:
     from pyspark.sql import functions as sql
 
     name = sql.col(f"`{column.replace('`', '``')}`").cast("string")
-    found = rows.where(sql.col("_mm_reason") == "split is unknown").select(name).distinct().limit(5)
+    found = rows.where(sql.col(REASON) == "split is unknown").select(name).distinct().limit(5)
     return ", ".join(sorted(shorten(str(row[0]), limit=40) for row in found.collect()))
 
 
-def lacking_classes(classes: Classes) -> dict[str, list[str]]:
+def lacking_classes(classes: Classes, *, labels: Sequence[str]) -> dict[str, list[str]]:
     """Return the classes without a train row.
 
     :param classes: kept rows by label column, class and split.
+    :param labels: label columns to look at.
     :return: classes by label column; only columns that have such classes.
     """
     found = {
         label: sorted(name for name, splits in by_class.items() if not splits.get("train"))
         for label, by_class in classes.items()
+        if label in labels
     }
     return {label: names for label, names in found.items() if names}
 
 
-def check_balance(report: DatasetReport, config: BuildDatasetConfig) -> None:
+def check_balance(
+    fates: Fates, summary: Summary, config: BuildDatasetConfig, *, single: Sequence[str]
+) -> None:
     """Refuse a dataset that nothing can be learnt from or checked on.
 
-    :param report: what became of the rows.
+    :param fates: what became of the rows.
+    :param summary: the rows that are kept.
     :param config: the step's configuration.
+    :param single: label columns that hold one class a row.
     :raises DatasetError: if a split or a label's classes are missing.
     :raises TransientError: if rows went missing on the way.
     """
-    settled = report.rows_out + report.quarantined + report.duplicates + report.leaks
-    if report.rows_in != settled or report.rows_out != sum(report.splits.values()):
-        raise TransientError("every row must end in one state", got=f"{settled} of {report.rows_in}")
-    _check_splits(report, config)
-    for label, classes in report.classes.items():
-        if len(classes) < 2:
+    settled = summary.rows + sum(fates.reasons.values()) + sum(fates.states.values())
+    if fates.rows_in != settled or summary.rows != sum(summary.splits.values()):
+        raise TransientError("every row must end in one state", got=f"{settled} of {fates.rows_in}")
+    _check_splits(summary, config)
+    for label in config.labels:
+        if label not in summary.numbers:
+            _check_classes(label, summary.classes.get(label, {}))
+        elif "train" not in summary.numbers[label]:
             raise DatasetError(
-                f"the label column {label!r} must have two classes or more",
-                got=", ".join(map(repr, classes)) or "none",
-                remedy="label rows of another class, or take the column out of labels",
+                f"the label column {label!r} must have numbers in the train split",
+                got="none",
+                remedy="label rows, or take the column out of labels",
             )
-        if len(classes) > MAX_CLASSES:
-            raise DatasetError(
-                f"the label column {label!r} must have at most {MAX_CLASSES:,} classes",
-                got=f"{len(classes):,}",
-                remedy="name a column of classes, not of free text or numbers",
-            )
-    for label, names in lacking_classes(report.classes).items():
+    for label, names in lacking_classes(summary.classes, labels=single).items():
         raise DatasetError(
             f"every class of {label!r} must have train rows, or no model can learn it",
             got=", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
@@ -109,10 +118,25 @@ def check_balance(report: DatasetReport, config: BuildDatasetConfig) -> None:
         )
 
 
-def _check_splits(report: DatasetReport, config: BuildDatasetConfig) -> None:
+def _check_classes(label: str, classes: Mapping[str, Mapping[str, int]]) -> None:
+    if len(classes) < 2:
+        raise DatasetError(
+            f"the label column {label!r} must have two classes or more",
+            got=", ".join(map(repr, classes)) or "none",
+            remedy="label rows of another class, or take the column out of labels",
+        )
+    if len(classes) > MAX_CLASSES:
+        raise DatasetError(
+            f"the label column {label!r} must have at most {MAX_CLASSES:,} classes",
+            got=f"{len(classes):,}",
+            remedy="name a column of classes, not of free text or numbers",
+        )
+
+
+def _check_splits(summary: Summary, config: BuildDatasetConfig) -> None:
     column = config.split.column
     for split in ("train", "test"):
-        if report.splits.get(split):
+        if summary.splits.get(split):
             continue
         if column is not None:
             remedy = f"mark rows with {split!r} in the column {column!r}, or split by hash (no split.column)"
@@ -122,6 +146,6 @@ def _check_splits(report: DatasetReport, config: BuildDatasetConfig) -> None:
             remedy = "lower split.test and split.validation, or add rows"
         raise DatasetError(
             f"the dataset must have {split} rows",
-            got=", ".join(f"{count} {name}" for name, count in report.splits.items()),
+            got=", ".join(f"{summary.splits.get(name, 0)} {name}" for name in SPLITS),
             remedy=remedy,
         )

@@ -210,7 +210,7 @@ def write_table(
     if before is not None:
         return TableRef(uri=place, version=before), None
     schema = spark_schema_to_delta(rows.schema.json())
-    with _staged(rows, place) as files:
+    with staged(rows, place) as files:
         count = sum(file.rows for file in files)
         about = {"rows": count, **(metadata or {})}
         if manifest:
@@ -228,20 +228,30 @@ def write_table(
 
 
 @contextlib.contextmanager
-def _staged(rows: DataFrame, place: str) -> Iterator[list[DataFile]]:
-    """Write Parquet files into a new folder of the table, which goes away again if anything fails."""
-    made = _make_directory(place)
+def staged(rows: DataFrame, place: str) -> Iterator[list[DataFile]]:
+    """Write rows as Parquet files into a new folder of a table, which goes away again if anything fails.
+
+    :param rows: what to write.
+    :param place: the table's directory.
+    :yields: the files, for a commit.
+    """
+    made = make_directory(place)
     folder = f"part-{uuid.uuid4().hex}"
     try:
         rows.write.parquet(plain_path(f"{place}/{folder}"))
-        yield _data_files(place, folder)
+        yield data_files(place, folder)
     except BaseException:
-        _remove(place, folder, made=made)
+        remove_folder(place, folder, made=made)
         raise
 
 
-def _make_directory(place: str) -> bool:
-    """Make the table's directory, make sure that it is writable, and return whether it is new."""
+def make_directory(place: str) -> bool:
+    """Make a table's directory, and make sure that it is writable.
+
+    :param place: the directory.
+    :return: whether it is new.
+    :raises TableError: if it is not writable.
+    """
     if not is_local(place):
         return False
     new = not Path(place).exists()
@@ -255,13 +265,20 @@ def _make_directory(place: str) -> bool:
     return new
 
 
-def _data_files(place: str, folder: str) -> list[DataFile]:
+def data_files(place: str, folder: str, *, recursive: bool = False) -> list[DataFile]:
+    """Return the Parquet files of a folder.
+
+    :param place: a table's directory.
+    :param folder: the folder, relative to it; none such: no files.
+    :param recursive: whether files in folders below count.
+    :return: the files, in the order of their names.
+    """
     import pyarrow.parquet as pq
     from pyarrow.fs import FileSelector
 
     files = table_files(place)
     found = []
-    for info in files.get_file_info(FileSelector(folder, allow_not_found=True)):
+    for info in files.get_file_info(FileSelector(folder, allow_not_found=True, recursive=recursive)):
         if info.base_name.endswith(".parquet"):
             rows = pq.ParquetFile(files.open_input_file(info.path)).metadata.num_rows
             modified = int(info.mtime.timestamp() * 1000) if info.mtime else 0
@@ -269,7 +286,13 @@ def _data_files(place: str, folder: str) -> list[DataFile]:
     return sorted(found, key=lambda file: file.path)
 
 
-def _remove(place: str, folder: str, *, made: bool) -> None:
+def remove_folder(place: str, folder: str, *, made: bool = False) -> None:
+    """Remove a folder of a table.
+
+    :param place: the table's directory.
+    :param folder: the folder, relative to it.
+    :param made: whether the directory goes too, if nothing else is in it.
+    """
     if is_local(place):
         shutil.rmtree(Path(place) / folder, ignore_errors=True)
         if made:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
-from modelmill.data.ingest import SourceFile, list_files
+from modelmill.data.ingest import SourceFile, check_content, check_place, list_files
 from modelmill.data.tables import open_table, resolve_table, table_exists, table_location
 from modelmill.errors import ConfigError, TableError
 from modelmill_jobs.delta_io import json_argument, plain_path, quoted, write_table
@@ -41,6 +42,8 @@ _SAFE_CASTS = {
 }
 """What another night's files may be inferred as without anything being lost: from, to."""
 
+_INTERVAL = re.compile(r"(^|[:<])interval (year|month|day|hour|minute|second)")
+
 
 def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None) -> dict[str, Any]:
     """Run the job.
@@ -62,6 +65,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
     job = parser.parse_args(argv)
     place = table_location(job.to)
     found = list_files(job.source)
+    check_place(found, place)
     new = _not_loaded(found, place)
     if not new:
         if not found and not table_exists(place):
@@ -72,6 +76,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
             )
         table = resolve_table(place)
         return {"table": table.model_dump(mode="json"), "files_found": len(found), "files": 0, "rows": 0}
+    check_content(new, job.format, {**_DEFAULTS[job.format], **job.options})
     with job_session(spark) as session:
         rows = _columns(_read(session, new, job), job)
         if job.format == "json" and not job.select:
@@ -110,6 +115,8 @@ def _read(spark: SparkSession, files: Sequence[SourceFile], job: argparse.Namesp
     with one_line("the files must be readable as what they are said to be", got=job.source):
         parts = [spark.read.format(job.format).options(**options).load(group) for group in paths]
         names = [sorted(part.columns) for part in parts]
+    for part in parts:
+        _check_names(part.columns, job.source)
     if not names[0]:
         raise TableError("the files must have rows", got=job.source, remedy="check the format")
     if any(other != names[0] for other in names):
@@ -119,6 +126,18 @@ def _read(spark: SparkSession, files: Sequence[SourceFile], job: argparse.Namesp
             remedy="load them by separate globs",
         )
     return reduce(lambda one, other: one.unionByName(other), parts)
+
+
+def _check_names(names: Sequence[str], source: str) -> None:
+    """Refuse columns that engines and tables cannot tell apart, or cannot name."""
+    lower = [name.lower() for name in names]
+    wrong = sorted(name for name in names if not name.strip() or lower.count(name.lower()) > 1)
+    if wrong:
+        raise TableError(
+            f"every column has a name, and names differ by more than case ({source})",
+            got=", ".join(map(repr, wrong)),
+            remedy="rename the columns in the files",
+        )
 
 
 def _alike(files: Sequence[SourceFile], format_: str, options: Mapping[str, str]) -> list[list[SourceFile]]:
@@ -145,6 +164,7 @@ def _columns(rows: DataFrame, job: argparse.Namespace) -> DataFrame:
                 raise ConfigError("where must be a condition", got=job.where, remedy=f"it yields {kind}")
             rows = rows.where(job.where)
         if job.select:
+            _check_names(list(job.select), "select")
             rows = rows.select(*(sql.expr(text).alias(name) for name, text in job.select.items()))
         rows.schema  # noqa: B018 (makes the engine check the expressions)
     return rows
@@ -153,6 +173,11 @@ def _columns(rows: DataFrame, job: argparse.Namespace) -> DataFrame:
 def _fitted(rows: DataFrame, place: str, *, fill_missing: bool) -> DataFrame:
     """Give the rows the table's columns, or say why they do not fit."""
     types = {field.name: field.dataType.simpleString() for field in rows.schema.fields}
+    spans = [f"{name}: {type_}" for name, type_ in types.items() if _INTERVAL.search(type_)]
+    if spans:  # delta-rs takes them, and writes a log that no other reader knows
+        raise TableError(
+            "every column needs a type that Delta has", got=", ".join(spans), remedy="cast the column"
+        )
     if not table_exists(place):
         # A column that is null in every row has no type of its own.
         return rows.selectExpr(*(_cast(name, "string" if t == "void" else t) for name, t in types.items()))

@@ -64,11 +64,13 @@ _INPUT_ERRORS = frozenset(
         "UnsupportedOperationException",
     }
 )
+_INPUT_PHRASES = ("MALFORMED_RECORD", "FAILED_READ_FILE", "Parquet error:", "Arrow error:", "Json error:")
+"""In errors whose class says nothing: of a JVM Spark, and of Sail."""
 
 
 def _speaks_of_input(error: Exception, text: str) -> bool:
     named = {kind.__name__ for kind in type(error).__mro__} & _INPUT_ERRORS
-    return bool(named) or "MALFORMED_RECORD" in text or "FAILED_READ_FILE" in text
+    return bool(named) or any(phrase in text for phrase in _INPUT_PHRASES)
 
 
 def as_application(main: Callable[[], dict[str, Any]]) -> None:

@@ -47,8 +47,10 @@ class DatasetRef(Reference):
     version: NonNegativeInt
     key: str
     """Column with the example's key: stable between nights, unique in the table."""
-    text: str
-    """Column with the text."""
+    text: str | None
+    """Column with the text; None if an example is an image alone."""
+    image: str | None = None
+    """Column with the image; None if an example is a text alone."""
     labels: tuple[str, ...]
     """Label columns, one per signal; a missing label is null."""
     split: str

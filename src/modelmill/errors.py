@@ -5,6 +5,7 @@
     ModelmillError
     ├── InputError              a retry cannot help: somebody has to change something
     │   ├── PipelineError       the pipeline's text (lists all problems at once)
+    │   ├── ExpressionError     a rule's SQL (lists all problems at once)
     │   ├── ConfigError         a step's configuration, an environment variable, a missing extra
     │   ├── TableError          a Delta table or the files that feed it
     │   ├── DatasetError        the rows: labels, texts, splits
@@ -18,7 +19,7 @@ The message is one line that names the rule, the value it got and the remedy.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -119,6 +120,35 @@ class PipelineError(InputError):
         super().__init__(
             f"{source}: {count} {noun}: " + " | ".join(str(problem) for problem in self.problems)
         )
+
+
+class ExpressionError(InputError):
+    """SQL expressions break one rule or more; all of them are listed.
+
+    :param problems: at least one; their path is the expression's name.
+    :param texts: the expressions by name.
+    :param what: what they are, for the message.
+    """
+
+    def __init__(self, problems: Iterable[Problem], *, texts: Mapping[str, str], what: str) -> None:
+        self.problems = tuple(problems)
+        self.texts = dict(texts)
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        super().__init__(f"{what}: {count} {noun}: " + " | ".join(str(problem) for problem in self.problems))
+
+    @property
+    def report(self) -> str:
+        """Every problem on lines of its own, with the line of the text and a caret below the place."""
+        return "\n".join(
+            f"{problem}\n{_excerpt(self.texts[problem.path], problem)}" for problem in self.problems
+        )
+
+
+def _excerpt(text: str, problem: Problem, *, around: int = 50) -> str:
+    line, column = text.split("\n")[problem.line - 1].replace("\t", " "), problem.column - 1
+    start = max(column - around, 0)
+    return f"    {line[start : column + around]}\n    {' ' * (column - start)}^"
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG, Asset, AssetAll
 from airflow.sdk.definitions.param import ParamsDict
+from airflow.serialization.encoders import encode_trigger
 
 from modelmill.errors import ConfigError
 from modelmill.pipeline.validation import parse_pipeline
@@ -61,6 +62,14 @@ steps:
     inputs: {dataset: dataset.dataset, challenger: teacher.model}
     config: {name: topics}
   champion: {component: promote, inputs: {verdict: verdict.verdict}}
+"""
+AFTER = """
+pipeline: after
+params: {data: {}}
+schedule: {table: "${data}/raw"}
+steps:
+  raw: {component: delta_table, config: {uri: "${data}/raw"}}
+  scored: {component: ingest, config: {source: /landing, to: "${data}/other"}}
 """
 MINIMAL = "pipeline: {name}\nsteps:\n  raw: {{component: delta_table, config: {{uri: /data/raw}}}}\n"
 
@@ -120,6 +129,62 @@ def test_a_schedule_can_be_assets() -> None:
     assert uris(dag.get_task("raw").inlets) == ["file:///data/raw"]
 
 
+def test_a_table_that_starts_a_pipeline_is_watched_wherever_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow takes an asset's watchers from whichever DAG, inlet or outlet names the asset last."""
+    monkeypatch.setenv("MODELMILL_PARAM_DATA", "/lake")
+    (tmp_path / "after.yaml").write_text(AFTER)
+    (tmp_path / "nightly.yaml").write_text(NIGHTLY)
+    dags = load_pipelines(tmp_path)
+    (waited_for,) = dags["after"].timetable.asset_condition.objects
+    written = dags["nightly"].get_task("raw").outlets
+    read = dags["after"].get_task("raw").inlets
+    assert waited_for.uri == "file:///lake/raw"
+    assert [*written, *read] == [waited_for] * 2
+    for asset in (waited_for, *written, *read):
+        (watcher,) = asset.watchers
+        assert encode_trigger(watcher.trigger)["kwargs"] == {
+            "uri": "/lake/raw",
+            "asset": "file:///lake/raw",
+            "poll_seconds": None,
+        }
+    assert dags["after"].get_task("scored").outlets[0].watchers == []
+
+
+def test_a_pipeline_can_wait_for_several_tables() -> None:
+    dag = build_dag(
+        parse_pipeline(MINIMAL.format(name="all") + "schedule: {table: [/lake/a, 's3://b/c/']}\n")
+    )
+    condition = dag.timetable.asset_condition
+    assert isinstance(condition, AssetAll)
+    assert [asset.uri for asset in condition.objects] == ["file:///lake/a", "s3://b/c"]
+    assert all(asset.watchers for asset in condition.objects)
+
+
+def test_a_schedule_whose_parameter_has_no_value_is_invalid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MODELMILL_PARAM_DATA", raising=False)
+    (tmp_path / "after.yaml").write_text(AFTER)
+    dag = load_pipelines(tmp_path)["after"]
+    assert "invalid" in dag.tags
+    assert "parameter 'data' needs a value" in dag.doc_md
+    assert "MODELMILL_PARAM_DATA" in dag.doc_md
+
+
+def test_the_serialised_dag_carries_the_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    monkeypatch.setenv("MODELMILL_PARAM_DATA", "/lake")
+    serialised = DagSerialization.to_dict(build_dag(parse_pipeline(AFTER)))
+    dag = DagSerialization.from_dict(serialised)
+    (asset,) = dag.timetable.asset_condition.objects
+    (watcher,) = asset.watchers
+    assert watcher.trigger["classpath"] == "modelmill_operators.triggers.DeltaTableTrigger"
+    assert watcher.trigger["kwargs"]["uri"] == "/lake/raw"
+
+
 def test_retries_are_the_deployments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__MODELMILL__RETRIES", "0")
     monkeypatch.setenv("AIRFLOW__MODELMILL__RETRY_DELAY", "1.5")
@@ -162,7 +227,9 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
         load_pipelines(tmp_path / "nowhere")
 
 
-def test_parsing_again_never_makes_a_new_version(pipelines: Path, parsed: Parse) -> None:
+def test_parsing_again_never_makes_a_new_version(
+    pipelines: Path, parsed: Parse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from airflow.models.dag_version import DagVersion
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.serialized_dag import SerializedDagModel
@@ -183,11 +250,13 @@ def test_parsing_again_never_makes_a_new_version(pipelines: Path, parsed: Parse)
             query = select(func.count()).select_from(DagVersion).where(DagVersion.dag_id == name)
             return int(session.scalar(query) or 0)
 
+    monkeypatch.setenv("MODELMILL_PARAM_DATA", "/lake")
     shutil.copytree(SHIPPED / "pipelines", pipelines, dirs_exist_ok=True)
+    (pipelines / "after.yaml").write_text(AFTER)
     (pipelines / "nightly.yaml").write_text(NIGHTLY)
     (pipelines / "broken.yaml").write_text("pipeline: broken\nsteps: {}\n")
     names = sorted(parsed())
-    assert {"broken", "nightly", "reuters_nightly"} <= set(names)
+    assert {"after", "broken", "nightly", "reuters_nightly"} <= set(names)
     with create_session() as session:
         if session.get(DagBundleModel, "dags-folder") is None:
             session.add(DagBundleModel(name="dags-folder"))

@@ -60,6 +60,23 @@ def wait_until_dead(*pids: int) -> None:
         time.sleep(0.05)
 
 
+def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
+    servers, port = Servers(tmp_path / "logs", dict(os.environ)), free_port()
+    command = [sys.executable, "-c", SERVER, str(port), str(tmp_path), "one"]
+    first = servers.start("one", command)
+    try:
+        wait_for(tmp_path / "one.ready")
+        servers.kill("one")
+        assert not is_alive(first)
+        servers.check()
+        second = servers.start("one", command)
+        servers.wait_until(lambda: servers.listens("one", port), what="one", timeout=30)
+        assert second != first
+    finally:
+        servers.stop()
+    assert not is_alive(second)
+
+
 def test_stopping_ends_orphans_too(tmp_path: Path) -> None:
     servers, port = Servers(tmp_path / "logs", dict(os.environ)), free_port()
     leader = servers.start("one", [sys.executable, "-c", SERVER, str(port), str(tmp_path), "one"])

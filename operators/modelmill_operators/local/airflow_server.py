@@ -1,4 +1,4 @@
-"""A real Airflow on the loopback interface: API server, scheduler with local executor, DAG processor."""
+"""A real Airflow on the loopback interface: API server, scheduler, DAG processor, triggerer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import httpx
 from modelmill_operators.local.client import AirflowClient
 from modelmill_operators.local.servers import LOOPBACK, LocalServer, Servers
 
+SERVERS = ("api-server", "scheduler", "dag-processor", "triggerer")
+
 
 class LocalAirflow(LocalServer):
     """Airflow with a SQLite database below ``home``, one user, and secrets that are made at the first start.
-
-    No triggerer runs: nothing here defers.
 
     :param home: ``AIRFLOW_HOME``: database, logs, password and secrets.
     :param dags_folder: folder with DAG files.
@@ -95,7 +95,7 @@ class LocalAirflow(LocalServer):
         return {name: value for name, value in merged.items() if value is not None}
 
     def start(self) -> None:
-        """Make or upgrade the database, start the three servers; returns before they answer.
+        """Make or upgrade the database, start the servers; returns before they answer.
 
         :raises ServerError: if the database cannot be made.
         """
@@ -104,12 +104,22 @@ class LocalAirflow(LocalServer):
             _write_private(self._passwords_path, json.dumps({self.user: secrets.token_urlsafe(12)}))
         self.servers = Servers(self.home / "logs", self.environment())
         self.servers.run("db-migrate", _airflow("db", "migrate"))
-        self.servers.start("api-server", _airflow("api-server", "--host", LOOPBACK, "--port", str(self.port)))
-        self.servers.start("scheduler", _airflow("scheduler", "--skip-serve-logs"))
-        self.servers.start("dag-processor", _airflow("dag-processor"))
+        for name in SERVERS:
+            self.start_server(name)
+
+    def start_server(self, name: str) -> None:
+        """Start one of the servers, such as one that has been killed.
+
+        :param name: one of :data:`SERVERS`.
+        """
+        if self.servers is None:
+            raise RuntimeError("start() comes before start_server()")
+        more = ["--host", LOOPBACK, "--port", str(self.port)] if name == "api-server" else []
+        more += ["--skip-serve-logs"] if name in ("scheduler", "triggerer") else []
+        self.servers.start(name, _airflow(name, *more))
 
     def wait_ready(self, *, timeout: float = 120.0) -> None:
-        """Wait until the API server answers and scheduler and DAG processor have reported.
+        """Wait until the API server answers and the other servers have reported.
 
         :param timeout: seconds.
         :raises ServerError: if one ends, or the time is over.
@@ -128,9 +138,8 @@ class LocalAirflow(LocalServer):
 
     def _is_ready(self) -> bool:
         health = httpx.get(f"{self.url}/api/v2/monitor/health").json()
-        return all(
-            health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor")
-        )
+        parts = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+        return all(health[part]["status"] == "healthy" for part in parts)
 
     def _secret(self, name: str) -> str:
         """Return a secret that is made once and kept below ``home``: tokens survive a restart."""

@@ -86,6 +86,17 @@ class Servers:
             raise ServerError(f"{name} must succeed", got=f"exit status {status}", remedy=self.tail(name))
         del self._running[name]
 
+    def kill(self, name: str) -> None:
+        """End one server and what it started as a crash would: with SIGKILL.
+
+        :param name: the server.
+        """
+        leader = self._running.pop(name)
+        for process in guard.family([leader.pid], mark="").values():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        leader.wait()
+
     def check(self) -> None:
         """Raise an error if a server has ended.
 

@@ -8,6 +8,8 @@ processes with the same transaction conflict, and the loser finds the winner's c
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from modelmill.data.tables import (
     not_writable,
     open_table,
     table_exists,
+    table_files,
     table_location,
     transient,
     write_check,
@@ -27,6 +30,7 @@ from modelmill.data.tables import (
 from modelmill.errors import TransientError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from deltalake import DeltaTable, Schema
 
 MAX_COMMIT_RETRIES = 200
@@ -71,6 +75,59 @@ def _version_of(table: DeltaTable, place: str, transaction: str) -> int | None:
         if any(action.get("txn", {}).get("appId") == transaction for action in actions):
             return version
     return table.version()
+
+
+def write_rows(
+    uri: str,
+    rows: pa.Table,
+    *,
+    mode: Literal["append", "overwrite"],
+    transaction: str,
+    metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Write rows that are in memory to a table, in one transaction that happens once.
+
+    :param uri: the table; made if there is none.
+    :param rows: what to write.
+    :param mode: whether the rows that the table has stay.
+    :param transaction: application transaction id. If it is in the table already, nothing is written.
+    :param metadata: what else the commit says of itself, JSON.
+    :return: the version of that transaction.
+    :raises TableError: if the table cannot be written.
+    :raises TransientError: if another writer was always faster.
+    """
+    from deltalake import Schema
+
+    place = table_location(uri)
+    before = committed_version(place, transaction)
+    if before is not None:
+        return before
+    return commit_files(
+        place,
+        [_staged(rows, place)],
+        schema=Schema.from_arrow(rows.schema),
+        mode=mode,
+        transaction=transaction,
+        metadata=metadata,
+    )
+
+
+def _staged(rows: pa.Table, place: str) -> DataFile:
+    """Write a Parquet file into the table's directory; the commit makes it part of the table."""
+    import pyarrow.parquet as pq
+
+    name = f"part-{uuid.uuid4()}.parquet"
+    try:
+        if is_local(place):
+            Path(place).mkdir(parents=True, exist_ok=True)
+        files = table_files(place)
+        pq.write_table(rows, name, filesystem=files)
+        info = files.get_file_info(name)
+    except OSError as error:
+        if is_local(place):
+            raise not_writable(place, error.strerror or error) from error
+        raise transient(error, place) from error
+    return DataFile(path=name, size=info.size, rows=rows.num_rows, modified=int(time.time() * 1000))
 
 
 def commit_files(

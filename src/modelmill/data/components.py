@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field, model_validator
 
 from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.data.dataset_config import BuildDatasetConfig
 from modelmill.errors import InputError
 from modelmill.pipeline.component import Assets, Component, Config, Inputs, Outputs, Resources, StepContext
 from modelmill.settings import Settings
@@ -136,36 +137,6 @@ ingest = Component(
     outside_state=_ingest_state,
     assets=_ingest_assets,
 )
-
-
-class SplitConfig(Config):
-    """How rows are split. Either a column that says so, or shares by hash of a group key."""
-
-    column: str | None = Field(
-        None, description="Column with train, validation or test; empty: split by hash."
-    )
-    group: str | None = Field(
-        None, description="Column whose rows stay together; empty: the example's key, so identical texts do."
-    )
-    validation: float = Field(0.1, ge=0, lt=1, description="Share of train rows used for validation.")
-    test: float = Field(0.2, ge=0, lt=1, description="Share of all rows used for test (without a column).")
-
-
-class BuildDatasetConfig(Config):
-    """Make a dataset of a table with Spark: checked, deduplicated, split; refused rows keep their reason."""
-
-    text: str = Field(description="Column with the text.")
-    labels: tuple[str, ...] = Field(min_length=1, description="Label columns, one per signal.")
-    key: str | None = Field(None, description="Column that identifies a row; empty: hash of the text.")
-    split: SplitConfig = Field(default=SplitConfig(), description="How rows are split.")
-    keep: tuple[str, ...] = Field((), description="Other columns to carry along, for slices and provenance.")
-    to: str | None = Field(None, description="Table to write; empty: in modelmill's home.")
-
-    @model_validator(mode="after")
-    def _roles_differ(self) -> BuildDatasetConfig:
-        if self.text in self.labels:
-            raise ValueError(f"a column is text or label, not both: {self.text!r}")
-        return self
 
 
 class BuildDatasetInputs(Inputs):

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import csv
 import hashlib
 import json
+import lzma
+import re
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import TableRef
-from modelmill.data.tables import open_table, table_exists, table_location
+from modelmill.data.tables import is_local, open_table, table_exists, table_location
 from modelmill.errors import TableError
 
 if TYPE_CHECKING:
     from modelmill.data.components import IngestConfig
     from modelmill.pipeline.component import StepContext
+
+_CHUNK = 1 << 20
+_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?\d{19}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,98 @@ def list_files(source: str) -> list[SourceFile]:
 def _digest(path: str) -> str:
     with open(path, "rb") as file:  # noqa: PTH123 (a path of the file system's own making)
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_place(files: Sequence[SourceFile], table: str) -> None:
+    """Refuse to load a table from its own files: it would double with every run.
+
+    :param files: the files.
+    :param table: the table, as :func:`~modelmill.data.tables.table_location` gives it.
+    :raises TableError: if one of the files lies in the table's directory.
+    """
+    for file in files:
+        if file.path.startswith(f"{table}/"):
+            raise TableError(
+                "a table is not loaded from its own files",
+                got=file.path,
+                remedy="name another source or table",
+            )
+
+
+def check_content(files: Sequence[SourceFile], format_: str, options: Mapping[str, str]) -> None:
+    """Refuse what the engines' readers take without a word, and get wrong.
+
+    A Parquet file of no bytes has no rows for them; in a CSV file, bytes that are no UTF-8 become another
+    character, and a quote that is never closed swallows the rows behind it; in a JSON file, a whole number
+    beyond 64 bits loses its last digits. Files elsewhere than on this machine are not read for this.
+
+    :param files: the files.
+    :param format_: ``json``, ``csv`` or ``parquet``.
+    :param options: the reader's options.
+    :raises TableError: naming the file.
+    """
+    given = set(map(str.lower, options))
+    # Options may give these characters, bytes and lines another meaning.
+    check = {
+        "csv": None if {"encoding", "charset", "quote", "escape"} & given else _check_csv,
+        "json": None if {"encoding", "charset", "multiline"} & given else _check_json,
+    }.get(format_)
+    for file in files:
+        if format_ == "parquet" and file.size == 0:
+            raise _unreadable(file, "a Parquet file has a footer, and this one has 0 bytes")
+        if check and is_local(file.path):
+            try:
+                check(file)
+            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+                raise _unreadable(file, str(error)) from error
+
+
+def _check_json(file: SourceFile) -> None:
+    import fsspec
+
+    long: list[str] = []
+
+    def whole(digits: str) -> None:
+        if not -(2**63) <= int(digits) < 2**63:
+            long.append(digits)
+
+    with fsspec.open(file.path, "rb", compression="infer") as lines:
+        for line in lines:
+            if _LONG_NUMBER.search(line):
+                with contextlib.suppress(
+                    json.JSONDecodeError, UnicodeDecodeError
+                ):  # the engine says it better
+                    json.loads(line, parse_int=whole)
+                if long:
+                    raise ValueError(f"a whole number has at most 64 bits: write {long[0][:40]} as text")
+
+
+def _check_csv(file: SourceFile) -> None:
+    import fsspec
+
+    decode, quotes = codecs.getincrementaldecoder("utf-8")(), 0
+    with fsspec.open(file.path, "rb", compression="infer") as content:
+        while chunk := content.read(_CHUNK):
+            decode.decode(chunk)
+            quotes += chunk.count(b'"')
+        decode.decode(b"", final=True)
+    if quotes % 2:  # else every quote that opens is closed, as good as always
+        with fsspec.open(file.path, "rt", encoding="utf-8", newline="", compression="infer") as text:
+            try:
+                csv.field_size_limit(sys.maxsize)
+                for _ in csv.reader(text, strict=True):
+                    pass
+            except csv.Error as error:
+                if "unexpected end" in str(error):
+                    raise ValueError("a quote is opened and never closed") from error
+
+
+def _unreadable(file: SourceFile, reason: str) -> TableError:
+    return TableError(
+        f"the files must be readable as what they are said to be ({reason})",
+        got=file.path,
+        remedy="restore the file, or take it away",
+    )
 
 
 def outside_state(config: IngestConfig) -> str:

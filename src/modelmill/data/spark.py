@@ -18,12 +18,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from modelmill.errors import ConfigError, TransientError
+from modelmill.memory import give_back_freed_memory
 from modelmill.settings import Settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 JOBS_PACKAGE = "modelmill_jobs"
+
+_POOL_BYTES_EACH = 96 << 20
+"""Memory of the embedded engine's sorts and groupings, by core."""
+_ROW_GROUP = 32_768
+"""Rows that the embedded engine holds until it writes them. Its default, 1,048,576, is gigabytes for texts."""
 
 
 @contextlib.contextmanager
@@ -80,6 +86,13 @@ def _remove_scratch(spark: SparkSession) -> None:
 @contextlib.contextmanager
 def _embedded() -> Iterator[str]:
     os.environ.setdefault("RUST_LOG", "error")  # the engine's log would drown the task's
+    give_back_freed_memory()
+    # The engine takes all memory there is by default. In bounds it sorts and groups on disk.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("SAIL_RUNTIME__MEMORY_POOL__TYPE", "fair")
+    os.environ.setdefault("SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE", str(cores * _POOL_BYTES_EACH))
+    os.environ.setdefault("SAIL_OPTIMIZER__PREFER_HASH_JOIN", "false")  # a hash join cannot use the disk
+    os.environ.setdefault("SAIL_PARQUET__MAX_ROW_GROUP_SIZE", str(_ROW_GROUP))
     try:
         from pysail.spark import SparkConnectServer
     except ImportError as error:

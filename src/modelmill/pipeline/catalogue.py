@@ -19,6 +19,7 @@ ENTRY_POINT_GROUP = "modelmill.components"
 
 _OWN_MODULES = (
     "modelmill.data.components",
+    "modelmill.labels.components",
     "modelmill.training.components",
     "modelmill.compression.components",
     "modelmill.evaluation.components",

@@ -7,7 +7,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -43,6 +45,18 @@ class AssetSchedule(_Part):
     assets: tuple[str, ...] = Field(min_length=1)
 
 
+class TableSchedule(_Part):
+    """Run when every one of these Delta tables has a new version, whoever wrote it."""
+
+    table: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    """Absolute path or URI of the table, or several."""
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables, as the pipeline has them."""
+        return (self.table,) if isinstance(self.table, str) else self.table
+
+
 class StepSpec(_Part):
     """One use of a component."""
 
@@ -58,8 +72,8 @@ class PipelineSpec(_Part):
 
     pipeline: Name
     description: str = ""
-    schedule: str | AssetSchedule | None = None
-    """Cron expression (UTC), assets, or None for runs by hand only."""
+    schedule: str | AssetSchedule | TableSchedule | None = None
+    """Cron expression (UTC), assets, tables, or None for runs by hand only."""
     tags: tuple[str, ...] = ()
     storage_connection: ConnectionId | None = None
     """Airflow connection to the store where the tables are; None, and without Airflow: the environment's."""
@@ -129,6 +143,15 @@ class Edge:
     origin_port: str
     target: str
     target_port: str
+
+
+def names_a_place(uri: str) -> bool:
+    """Return whether a path or URI means the same place in every process, which a relative path does not.
+
+    :param uri: path or URI.
+    :return: False for a relative path.
+    """
+    return Path(uri).is_absolute() or bool(urlsplit(uri).scheme)
 
 
 def placeholders(value: Any) -> set[str]:

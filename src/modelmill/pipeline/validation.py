@@ -13,7 +13,16 @@ from pydantic import BaseModel, ValidationError
 from modelmill.errors import ConfigError, PipelineError, Problem, did_you_mean, shorten
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.component import AnyComponent
-from modelmill.pipeline.spec import NAME_PATTERN, Edge, PipelineSpec, StepSpec, placeholders, substitute
+from modelmill.pipeline.spec import (
+    NAME_PATTERN,
+    Edge,
+    PipelineSpec,
+    StepSpec,
+    TableSchedule,
+    names_a_place,
+    placeholders,
+    substitute,
+)
 
 MAX_BYTES = 1_000_000
 """A longer text is no pipeline that a person wrote or can read."""
@@ -216,24 +225,46 @@ def _cycle_findings(spec: PipelineSpec) -> Iterator[Finding]:
 
 
 def _schedule_findings(spec: PipelineSpec) -> Iterator[Finding]:
-    if (
-        isinstance(spec.schedule, str)
-        and not spec.schedule.startswith("@")
-        and len(spec.schedule.split()) != 5
-    ):
+    schedule = spec.schedule
+    if isinstance(schedule, str) and not schedule.startswith("@") and len(schedule.split()) != 5:
+        yield ("schedule",), f"{_SCHEDULE_RULE}; got {schedule!r}; {_SCHEDULE_REMEDY}"
+    if isinstance(schedule, TableSchedule):
+        for index, table in enumerate(schedule.tables):
+            at: Path = ("schedule", "table")
+            yield from _table_findings(spec, table, at if isinstance(schedule.table, str) else (*at, index))
+
+
+def _table_findings(spec: PipelineSpec, table: str, at: Path) -> Iterator[Finding]:
+    values = spec.param_values()
+    unknown = sorted(placeholders(table) - set(values))
+    for param in unknown:
+        remedy = did_you_mean(param, values)
+        yield at, f"${{...}} must name a parameter under params; got {param!r}; {remedy}"
+    if unknown or any(values[name] is None for name in placeholders(table)):
+        return  # a parameter without a value yet: the loader asks for it
+    place = str(substitute(table, values))
+    if not names_a_place(place):
         yield (
-            ("schedule",),
+            at,
             (
-                "a schedule is a cron expression of five fields, {assets: [URI, ...]} or null; "
-                f"got {spec.schedule!r}; for every night at two write '0 2 * * *'"
+                "a table that starts a pipeline is named by an absolute path or a URI; "
+                f"got {place!r}; a relative path means another place in each process"
             ),
         )
+
+
+_SCHEDULE_RULE = "a schedule is a cron expression of five fields, {table: URI}, {assets: [URI, ...]} or null"
+_SCHEDULE_REMEDY = "for every night at two write '0 2 * * *', for each new version of a table {table: URI}"
 
 
 def _shape_findings(error: ValidationError, model: type[BaseModel]) -> list[Finding]:
     findings: dict[Finding, None] = {}  # in order; a union reports each of its branches
     for detail in error.errors(include_url=False, include_context=False):
         path, message = _clean(detail["loc"]), _shape_message(detail, model)
+        if model is PipelineSpec and path[:1] == ("schedule",):
+            if detail["loc"] != ("schedule", "str"):
+                continue  # another branch of the union, about a part of the same value
+            message = f"{_SCHEDULE_RULE}; got {shorten(detail['input'])}; {_SCHEDULE_REMEDY}"
         if model is PipelineSpec and len(path) > 3 and path[2] == "inputs":
             path = path[:4]
             message = f"an input is written STEP.PORT, or a list of those; got {shorten(detail['input'])}"
@@ -250,7 +281,7 @@ def _clean(location: tuple[str | int, ...]) -> Path:
     )
 
 
-_UNION_BRANCHES = frozenset({"str", "int", "float", "bool", "AssetSchedule", "none"})
+_UNION_BRANCHES = frozenset({"str", "int", "float", "bool", "none"})
 
 
 def _shape_message(detail: Any, model: type[BaseModel]) -> str:

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import getpass
 import os
-import time
-import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.data.commits import DataFile, commit_files, committed_version
-from modelmill.data.tables import (
-    is_local,
-    not_writable,
-    read_arrow,
-    resolve_table,
-    table_exists,
-    table_files,
-    table_location,
-    transient,
-)
+from modelmill.data.commits import write_rows
+from modelmill.data.tables import read_arrow, resolve_table, table_exists
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,38 +51,10 @@ def record(entry: Entry, settings: Settings) -> None:
     :raises TableError: if the ledger cannot be written.
     """
     import pyarrow as pa
-    from deltalake import Schema
 
-    place = table_location(settings.ledger)
-    if committed_version(place, entry.step_key) is not None:
-        return
     row = {"time": datetime.now(UTC), "who": _user(), **entry.model_dump(), "reasons": list(entry.reasons)}
     rows = pa.Table.from_pylist([row], schema=_schema())
-    commit_files(
-        place,
-        [_staged(rows, place)],
-        schema=Schema.from_arrow(rows.schema),
-        mode="append",
-        transaction=entry.step_key,
-    )
-
-
-def _staged(rows: pa.Table, place: str) -> DataFile:
-    """Write a Parquet file into the table's directory; the commit makes it part of the table."""
-    import pyarrow.parquet as pq
-
-    name = f"part-{uuid.uuid4()}.parquet"
-    try:
-        if is_local(place):
-            Path(place).mkdir(parents=True, exist_ok=True)
-        files = table_files(place)
-        pq.write_table(rows, name, filesystem=files)
-        info = files.get_file_info(name)
-    except OSError as error:
-        if is_local(place):
-            raise not_writable(place, error.strerror or error) from error
-        raise transient(error, place) from error
-    return DataFile(path=name, size=info.size, rows=rows.num_rows, modified=int(time.time() * 1000))
+    write_rows(settings.ledger, rows, mode="append", transaction=entry.step_key)
 
 
 def entries(settings: Settings, *, model: str | None = None) -> list[dict[str, object]]:

@@ -132,7 +132,7 @@ class TorchScorer(Scorer):
     def __init__(self, folder: Path, info: BundleInfo) -> None:
         import torch
 
-        from modelmill.serving.memory import keep_freed_memory
+        from modelmill.memory import keep_freed_memory
         from modelmill.training.classifier import load_classifier
 
         keep_freed_memory()

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from modelmill.errors import ModelError
-from modelmill.serving.memory import keep_freed_memory
+from modelmill.memory import keep_freed_memory
 from modelmill.training.checkpoints import Checkpoint, CheckpointStore
 from modelmill.training.classifier import Classifier, Ids, all_logits, collate, layer_list
 from modelmill.training.components import TrainingConfig

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from modelmill.errors import PipelineError
+from modelmill.pipeline.spec import TableSchedule
 from modelmill.pipeline.validation import load_pipeline, parse_pipeline
 
 ROOT = Path(__file__).parents[3]
@@ -34,6 +35,14 @@ CASES = {
     "key twice": "pipeline: p\n" + TABLE + "  a: {component: ingest}\n",
     "undeclared parameter": "pipeline: p\nparams: {data: {}}\n" + TABLE.replace("/x", '"${dta}"'),
     "bad schedule": "pipeline: p\nschedule: every night\n" + TABLE,
+    "schedule of another shape": "pipeline: p\nschedule: {tabel: /x}\n" + TABLE,
+    "schedule with no table": "pipeline: p\nschedule: {table: []}\n" + TABLE,
+    "schedule with two keys": "pipeline: p\nschedule: {table: /x, assets: [/x]}\n" + TABLE,
+    "schedule that is a number": "pipeline: p\nschedule: 5\n" + TABLE,
+    "table without a place": "pipeline: p\nschedule: {table: [/x, tables/raw]}\n" + TABLE,
+    "table with an undeclared parameter": (
+        "pipeline: p\nparams: {data: {}}\nschedule:\n  table: ${dta}/raw\n" + TABLE
+    ),
     "input missing": "pipeline: p\nsteps:\n  a: {component: build_dataset, config: {text: t, labels: [l]}}\n",
     "unknown input port": """pipeline: p
 steps:
@@ -112,6 +121,20 @@ def test_shipped_pipelines_are_valid(path: Path) -> None:
     spec = load_pipeline(str(path))
     assert spec.pipeline == path.stem
     assert set(spec.order()) == set(spec.steps)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "tables"),
+    [
+        ("{table: /lake/raw}", ("/lake/raw",)),
+        ("{table: [/lake/raw, 's3://lake/more']}", ("/lake/raw", "s3://lake/more")),
+        ("{table: '${data}/raw'}", ("${data}/raw",)),
+    ],
+)
+def test_a_schedule_can_be_tables(schedule: str, tables: tuple[str, ...]) -> None:
+    spec = parse_pipeline(f"pipeline: p\nparams: {{data: {{}}}}\nschedule: {schedule}\n{TABLE}")
+    assert isinstance(spec.schedule, TableSchedule)
+    assert spec.schedule.tables == tables
 
 
 def test_a_missing_file_is_said_in_one_line(tmp_path: Path) -> None:

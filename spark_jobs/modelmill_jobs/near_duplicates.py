@@ -1,0 +1,145 @@
+"""Clusters of near-duplicate texts: candidates by buckets, checked exactly, joined into components."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from modelmill.data.lookup import Lookup
+from modelmill.data.prepare import BUCKETS, CONTENT
+from modelmill.data.shingles import Banding
+from modelmill_jobs.delta_io import quoted
+from modelmill_jobs.staging import Stage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame
+
+ENTRIES_EACH = 2_000_000
+"""Buckets of texts that one worker sorts at a time: about 100 MB."""
+
+_TEXT, _FIRST, _SECOND = "_mm_text", "_mm_first", "_mm_second"
+
+
+def text_clusters(
+    rows: DataFrame, stage: Stage, *, text: str, threshold: float, count: int
+) -> tuple[DataFrame | None, bool]:
+    """Find the clusters of near-duplicate texts.
+
+    :param rows: prepared rows.
+    :param stage: for intermediate results.
+    :param text: column with the text.
+    :param threshold: Jaccard similarity from which two texts belong together.
+    :param count: number of rows.
+    :return: identity of each clustered text, and of its cluster (the smallest of its texts), as columns
+        ``_mm_content`` and ``_mm_cluster``, None if there are no clusters; whether a bucket was crowded.
+    """
+    from pyspark.sql import functions as sql
+
+    content = CONTENT[0]
+    entries = rows.select(content, sql.explode(BUCKETS).alias("bucket"))
+    entry_count = count * Banding.for_threshold(threshold).bands
+    schema = f"{_FIRST} bigint, {_SECOND} bigint, crowded boolean"
+    pairs = stage.by_parts(entries, "bucket", "pairs", _pairs, schema, count=entry_count, each=ENTRIES_EACH)
+    if not stage.rows("pairs"):
+        return None, False
+    crowded = pairs.where("crowded").limit(1).count() > 0
+    pairs = stage.write(pairs.where("not crowded").select(_FIRST, _SECOND).distinct(), "distinct_pairs")
+    members = pairs.select(sql.explode(sql.array(_FIRST, _SECOND)).alias(content)).distinct()
+    members = stage.write(members, "members")
+    texts = rows.where(sql.size(BUCKETS) > 0).select(content, quoted(text).cast("string").alias(_TEXT))
+    texts = _only(texts, members, stage.lookup("members", content), content)
+    texts = stage.write(texts.dropDuplicates([content]), "texts")
+    first = texts.select(sql.col(content).alias(_FIRST), sql.col(_TEXT).alias("one"))
+    second = texts.select(sql.col(content).alias(_SECOND), sql.col(_TEXT).alias("other"))
+    both = pairs.join(first, _FIRST).join(second, _SECOND).select(_FIRST, _SECOND, "one", "other")
+    edges = both.mapInArrow(_checked(threshold), f"{_FIRST} bigint, {_SECOND} bigint")
+    edges = stage.write(edges, "edges")
+    if not stage.rows("edges"):
+        return None, crowded
+    return components(stage, "edges", edges, content, "_mm_cluster"), crowded
+
+
+def _only(rows: DataFrame, members: DataFrame, lookup: Lookup | None, key: str) -> DataFrame:
+    """Return the rows whose key is among the members: a semi-join."""
+    if lookup is None:
+        return rows.join(members, key, "left_semi")
+
+    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+        import numpy as np
+        import pyarrow as pa
+
+        for batch in batches:
+            found = lookup.find(np.asarray(batch.column(key), np.int64)) >= 0
+            if found.any():
+                yield batch.filter(pa.array(found))
+
+    return rows.mapInArrow(on_batches, rows.schema)
+
+
+def components(stage: Stage, name: str, edges: DataFrame, member: str, component: str) -> DataFrame:
+    """Return the connected components of a graph; one worker holds its edges, 16 bytes each.
+
+    :param stage: for the result.
+    :param name: of the edges among the intermediate results.
+    :param edges: pairs of nodes, 64-bit integers, in two columns.
+    :param member: what to call the column of nodes.
+    :param component: what to call the column of components: the smallest node of each.
+    :return: nodes with an edge, each once.
+    """
+
+    def join(table: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
+        from modelmill.data.clusters import connected
+
+        nodes, labels = connected(table.column(0).to_numpy(), table.column(1).to_numpy())
+        return pa.table({member: nodes, component: labels})
+
+    schema = f"{member} bigint, {component} bigint"
+    count = stage.rows(name)
+    return stage.by_parts(
+        edges, edges.columns[0], f"{name}_joined", join, schema, count=count, each=max(count, 1)
+    )
+
+
+def _pairs(entries: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    from modelmill.data.shingles import candidate_pairs
+
+    pairs, crowded = candidate_pairs(
+        entries.column("bucket").to_numpy(), entries.column(CONTENT[0]).to_numpy()
+    )
+    found = pa.table({_FIRST: pairs[:, 0], _SECOND: pairs[:, 1], "crowded": pa.array([False] * len(pairs))})
+    if not crowded:
+        return found
+    note = pa.table({_FIRST: [0], _SECOND: [0], "crowded": [True]})
+    return pa.concat_tables([found, note])
+
+
+def _checked(threshold: float):  # noqa: ANN202 (a function for mapInArrow)
+    def check(batches):  # noqa: ANN001, ANN202
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        from modelmill.data.shingles import similarity
+
+        for batch in batches:
+            if not batch.num_rows:
+                continue
+            texts = pa.concat_arrays([_large(batch.column("one")), _large(batch.column("other"))])
+            encoded = pc.dictionary_encode(texts)
+            places = np.asarray(encoded.indices, np.int64)
+            found = similarity(encoded.dictionary, places[: len(batch)], places[len(batch) :])
+            near = pa.array(found >= threshold)
+            yield batch.select([_FIRST, _SECOND]).filter(near)
+
+    return check
+
+
+def _large(column: pa.Array) -> pa.Array:
+    import pyarrow as pa
+
+    return column.cast(pa.large_string())

@@ -1,0 +1,167 @@
+"""Intermediate results of a job, as Parquet files below the folder of the table that it makes.
+
+Engines differ in what they cache, and in how they keep a shuffle within bounds: files are the same on all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from modelmill.data.commits import DataFile
+from modelmill.data.lookup import LOOKUP_ROWS, Lookup
+from modelmill.memory import trim
+from modelmill_jobs.delta_io import data_files, plain_path
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
+
+Work = Callable[["pa.Table"], "pa.Table"]
+
+_PART = "_mm_part"
+
+
+class Stage:
+    """A folder for intermediate results.
+
+    :param spark: the session.
+    :param place: the table's directory.
+    :param folder: the folder, relative to it.
+    """
+
+    def __init__(self, spark: SparkSession, place: str, folder: str) -> None:
+        self.spark = spark
+        self.place = place
+        self.folder = folder
+
+    def write(self, rows: DataFrame, name: str) -> DataFrame:
+        """Write rows, and return them as they are read back.
+
+        :param rows: what to write.
+        :param name: of the result; used once.
+        :return: the same rows.
+        """
+        rows.write.parquet(self._path(name))
+        trim()
+        return self._read(rows.schema, name)
+
+    def files(self, name: str) -> list[DataFile]:
+        """Return the files of a result.
+
+        :param name: of the result.
+        :return: paths relative to the table's directory, sizes and row counts.
+        """
+        return data_files(self.place, f"{self.folder}/{name}", recursive=True)
+
+    def lookup(self, name: str, key: str) -> Lookup | None:
+        """Return a result for workers to look rows up in.
+
+        :param name: of the result.
+        :param key: column of distinct whole numbers.
+        :return: the lookup; None if the result is too large for that, and has to be joined.
+        """
+        files = self.files(name)
+        if sum(file.rows for file in files) > LOOKUP_ROWS:
+            return None
+        return Lookup(self.place, tuple(file.path for file in files), key)
+
+    def rows(self, name: str) -> int:
+        """Return the number of rows of a result.
+
+        :param name: of the result.
+        :return: rows.
+        """
+        return sum(file.rows for file in self.files(name))
+
+    def by_parts(
+        self, rows: DataFrame, key: str, name: str, work: Work, schema: Any, *, count: int, each: int
+    ) -> DataFrame:
+        """Apply a function to rows that share a key, part of the table after part.
+
+        Each part fits into one worker's memory. They are done one after the other, since an engine would hold
+        several at a time.
+
+        :param rows: the rows.
+        :param key: column of whole numbers; rows with the same number come into the same part.
+        :param name: of the result; used once.
+        :param work: gets the rows of a part; not called where there are none.
+        :param schema: columns of what it returns, as Spark takes them.
+        :param count: number of rows.
+        :param each: rows in a part, about.
+        :return: the results of all parts.
+        """
+        from pyspark.sql import functions as sql
+
+        parts = math.ceil(count / each)
+        on_part = _on_whole_partition(work)
+        if parts <= 1:
+            return self.write(rows.repartition(1).mapInArrow(on_part, schema), name)
+        cut = rows.withColumn(_PART, sql.pmod(sql.col(key), sql.lit(parts)).cast("int"))
+        cut.write.partitionBy(_PART).parquet(self._path(f"{name}_parts"))
+        done = []
+        for part in range(parts):
+            folder = f"{name}_parts/{_PART}={part}"
+            if self.files(folder):
+                found = self._read(rows.schema, folder).repartition(1).mapInArrow(on_part, schema)
+                done.append(self.write(found, f"{name}/{part}"))
+        if not done:
+            return self.spark.createDataFrame([], schema)
+        return reduce(lambda one, other: one.unionByName(other), done)
+
+    def _path(self, name: str) -> str:
+        return plain_path(f"{self.place}/{self.folder}/{name}")
+
+    def _read(self, schema: StructType, name: str) -> DataFrame:
+        if not self.files(name):
+            return self.spark.createDataFrame([], schema)
+        return self.spark.read.schema(schema).parquet(self._path(name))
+
+
+def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterable[Any]]:
+    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+        import pyarrow as pa
+
+        held = [batch for batch in batches if batch.num_rows]
+        if held:
+            yield from work(pa.Table.from_batches(held)).to_batches(max_chunksize=65_536)
+
+    return on_batches
+
+
+def joined(rows: DataFrame, result: DataFrame, lookup: Lookup | None, key: str) -> DataFrame:
+    """Return rows with the columns of a staged result: a left join.
+
+    :param rows: the rows.
+    :param result: the result, as :class:`Stage` returned it.
+    :param lookup: the same for workers; None: the engine joins.
+    :param key: the column that both have.
+    :return: all rows, nulls where the result has no such key.
+    """
+    from pyspark.sql import functions as sql
+    from pyspark.sql.types import StructType
+
+    if lookup is None:
+        return rows.join(result, key, "left")
+
+    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+        return (lookup.joined(batch) for batch in batches if batch.num_rows)
+
+    added = [field for field in result.schema.fields if field.name != key]
+    if not lookup.paths:
+        return rows.withColumns({field.name: sql.lit(None).cast(field.dataType) for field in added})
+    return rows.mapInArrow(on_batches, StructType([*rows.schema.fields, *added]))
+
+
+def spark_schema(schema: pa.Schema) -> Any:
+    """Return the Spark schema for an Arrow schema.
+
+    :param schema: the columns.
+    :return: a ``StructType``.
+    """
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema)

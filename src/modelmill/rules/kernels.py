@@ -1,0 +1,220 @@
+"""What the operators and functions of expressions do, over Arrow arrays and scalars.
+
+Every operand has the Arrow type of its kind (see :mod:`modelmill.rules.values`). NULL is unknown: it goes
+through every operation, except those that ask for it. Patterns run on Arrow's RE2, in time linear in the
+text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modelmill.rules.values import STORED, Kind, without_nan
+
+Values = Any
+"""A :class:`pyarrow.Array` or a :class:`pyarrow.Scalar`."""
+
+FALSE = pa.scalar(False)
+
+
+def convert(values: Values, kind: Kind) -> Values:
+    """Bring values to another kind: an integer becomes a double, NULL becomes a NULL of that kind."""
+    return values.cast(STORED[kind], safe=False)
+
+
+def arithmetic(left: Values, right: Values, operator: str) -> Values:
+    """Compute with doubles; what has no result (division by zero, infinity minus infinity) is NULL."""
+    if operator == "%":
+        return _remainder(left, right)
+    if operator == "/":
+        zero = pc.equal(right, 0.0)
+        right = pc.if_else(zero, pa.scalar(None, pa.float64()), right)
+    return without_nan(_ARITHMETIC[operator](left, right))
+
+
+_ARITHMETIC = {"+": pc.add, "-": pc.subtract, "*": pc.multiply, "/": pc.divide}
+
+
+def _remainder(left: Values, right: Values) -> Values:
+    """Return the remainder with the dividend's sign, as C and SQL have it. Arrow has no such kernel."""
+    with np.errstate(invalid="ignore"):
+        found = np.fmod(_doubles(left), _doubles(right))
+    if found.ndim == 0:
+        return pa.scalar(None if np.isnan(found) else float(found), pa.float64())
+    return pa.array(found, pa.float64(), from_pandas=True)  # NaN becomes null
+
+
+def _doubles(values: Values) -> Any:
+    if isinstance(values, pa.Scalar):
+        return np.float64(np.nan if values.as_py() is None else values.as_py())
+    return values.to_numpy(zero_copy_only=False)
+
+
+def negate(values: Values) -> Values:
+    """Change the sign."""
+    return pc.negate(values)
+
+
+def compare(left: Values, right: Values, operator: str) -> Values:
+    """Compare two values of one kind; text by code points."""
+    return _COMPARE[operator](left, right)
+
+
+_COMPARE = {
+    "=": pc.equal,
+    "<>": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+
+
+def same(left: Values, right: Values) -> Values:
+    """Compare as ``IS NOT DISTINCT FROM`` does: NULL equals NULL."""
+    neither = pc.and_(pc.is_null(left), pc.is_null(right))
+    return pc.or_(neither, pc.fill_null(pc.equal(left, right), FALSE))
+
+
+def conjunction(left: Values, right: Values) -> Values:
+    """Return AND of three-valued logic (Kleene's): false AND NULL is false."""
+    return pc.and_kleene(left, right)
+
+
+def disjunction(left: Values, right: Values) -> Values:
+    """Return OR of three-valued logic (Kleene's): true OR NULL is true."""
+    return pc.or_kleene(left, right)
+
+
+def negation(values: Values) -> Values:
+    """Return NOT: of NULL it is NULL."""
+    return pc.invert(values)
+
+
+def is_null(values: Values) -> Values:
+    """Return whether each value is NULL."""
+    return pc.is_null(values)
+
+
+def is_true(values: Values) -> Values:
+    """Return whether each value is true, and neither false nor NULL."""
+    return pc.fill_null(values, FALSE)
+
+
+def member(values: Values, members: pa.Array, *, or_null: bool) -> Values:
+    """Return whether each value is one of a list of constants.
+
+    :param values: what to look up.
+    :param members: the list without its nulls.
+    :param or_null: whether the list also has a NULL: what is not found is then NULL, not false.
+    :return: booleans.
+    """
+    if pa.types.is_floating(members.type):
+        values = pc.add(values, 0.0)  # Arrow looks up by bits: -0.0 becomes 0.0
+    unknown = pa.scalar(None, pa.bool_())
+    found = pc.is_in(values, value_set=members)
+    if or_null:
+        return pc.if_else(found, found, unknown)
+    return pc.if_else(pc.is_valid(values), found, unknown)
+
+
+def choose(*operands: Values) -> Values:
+    """Return what ``CASE`` returns.
+
+    :param *operands: condition, value, condition, value, …, and the value where no condition is true.
+    :return: the values.
+    """
+    *pairs, result = operands
+    for index in range(len(pairs) - 2, -1, -2):
+        result = pc.if_else(pc.fill_null(pairs[index], FALSE), pairs[index + 1], result)
+    return result
+
+
+def null_if(left: Values, right: Values) -> Values:
+    """Return the first value, or NULL where it equals the second."""
+    equal = pc.fill_null(pc.equal(left, right), FALSE)
+    return pc.if_else(equal, pa.scalar(None, left.type), left)
+
+
+def coalesce(*operands: Values) -> Values:
+    """Return the first value that is not NULL."""
+    return pc.coalesce(*operands)
+
+
+def concatenate(left: Values, right: Values) -> Values:
+    """Join two texts; NULL if one of them is."""
+    return pc.binary_join_element_wise(left, right, pa.scalar("", pa.large_string()))
+
+
+def like(values: Values, pattern: str, *, ignore_case: bool) -> Values:
+    """Match a whole text with ``%`` and ``_``; a backslash takes the next character as it stands."""
+    return pc.match_like(values, pattern, ignore_case=ignore_case)
+
+
+def regexp_like(values: Values, pattern: str) -> Values:
+    """Return whether a regular expression is found anywhere in a text."""
+    return pc.match_substring_regex(values, pattern)
+
+
+def regexp_count(values: Values, pattern: str) -> Values:
+    """Return how often a regular expression is found in a text."""
+    return pc.cast(pc.count_substring_regex(values, pattern), pa.int64())
+
+
+def contains(values: Values, part: str) -> Values:
+    """Return whether a text has a part."""
+    return pc.match_substring(values, part)
+
+
+def starts_with(values: Values, part: str) -> Values:
+    """Return whether a text begins with a part."""
+    return pc.starts_with(values, part)
+
+
+def ends_with(values: Values, part: str) -> Values:
+    """Return whether a text ends with a part."""
+    return pc.ends_with(values, part)
+
+
+def lower(values: Values) -> Values:
+    """Return a text in lower case."""
+    return pc.utf8_lower(values)
+
+
+def upper(values: Values) -> Values:
+    """Return a text in upper case."""
+    return pc.utf8_upper(values)
+
+
+def trim(values: Values) -> Values:
+    """Return a text without the spaces around it."""
+    return pc.utf8_trim(values, characters=" ")
+
+
+def length(values: Values) -> Values:
+    """Return the number of code points of a text."""
+    return pc.cast(pc.utf8_length(values), pa.int64())
+
+
+def absolute(values: Values) -> Values:
+    """Return a number without its sign."""
+    return pc.abs(values)
+
+
+def floor(values: Values) -> Values:
+    """Return the largest whole number that is not larger."""
+    return pc.floor(values)
+
+
+def ceil(values: Values) -> Values:
+    """Return the smallest whole number that is not smaller."""
+    return pc.ceil(values)
+
+
+def rounded(values: Values, digits: int = 0) -> Values:
+    """Round to decimal digits, halves away from zero."""
+    return pc.round(values, ndigits=digits, round_mode="half_towards_infinity")

@@ -1,0 +1,157 @@
+"""From the text of an expression to its tree, by sqlglot, within bounds that keep hostile text harmless."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import ErrorLevel, ParseError, TokenError
+from sqlglot.parser import Parser as BaseParser
+from sqlglot.tokenizer_core import Token, TokenType
+
+from modelmill.errors import shorten
+
+MAX_CHARACTERS = 1_000_000
+"""Ten thousand phrases fit; parsing that takes seconds."""
+MAX_NESTING = 32
+"""Brackets, CASE and NOT within each other. sqlglot's parser recurses about 20 times for each."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong in an expression."""
+
+    offset: int
+    """Number of the character where it is wrong, from 0."""
+    message: str
+
+
+class RuleLanguage(Dialect):
+    """SQL in which a function is what it is called: sqlglot rewrites none, and each is looked up by us."""
+
+    class Parser(BaseParser):
+        """The standard parser without built-in functions."""
+
+        FUNCTIONS: dict[str, Any] = {}  # type: ignore[misc]
+        FUNCTION_PARSERS: dict[str, Any] = {}  # type: ignore[misc]
+        NO_PAREN_FUNCTIONS: dict[Any, Any] = {}  # type: ignore[misc]
+
+
+def parse(text: str) -> exp.Expr | Finding:
+    """Parse an expression.
+
+    :param text: the expression.
+    :return: its tree, or the first thing that is wrong with it.
+    """
+    if not text.strip():
+        return Finding(0, "an expression must not be empty; write a condition such as price > 10")
+    if len(text) > MAX_CHARACTERS:
+        return Finding(
+            0, f"an expression has at most {MAX_CHARACTERS:,} characters; got {len(text):,}; split it"
+        )
+    dialect = RuleLanguage()
+    try:
+        tokens = dialect.tokenize(text)
+        refused = _too_deep(tokens) or _chained(tokens)
+        if refused is not None:
+            return refused
+        parser = dialect.parser(error_level=ErrorLevel.IMMEDIATE)
+        trees = [tree for tree in parser.parse_into(exp.Condition, tokens, text) if tree is not None]
+    except TokenError as error:
+        return Finding(_unclosed(text), f"a text or a quoted name must be closed; {_plain(error)}")
+    except ParseError as error:
+        return _syntax_finding(error, text)
+    except RecursionError:
+        return Finding(0, f"an expression is nested at most {MAX_NESTING} deep; split it")
+    if len(trees) != 1:
+        return Finding(0, f"one expression is wanted; got {len(trees)}; join conditions with AND or OR")
+    return trees[0]
+
+
+def _too_deep(tokens: list[Token]) -> Finding | None:
+    depth = nots = 0
+    for token in tokens:
+        nots = nots + 1 if token.token_type in (TokenType.NOT, TokenType.DASH) else 0
+        if token.token_type in _OPENING:
+            depth += 1
+        elif token.token_type in _CLOSING:
+            depth -= 1
+        if depth + nots > MAX_NESTING:
+            return Finding(token.start, f"an expression is nested at most {MAX_NESTING} deep; split it")
+    return None
+
+
+def _chained(tokens: list[Token]) -> Finding | None:
+    """Refuse ``a = b IS NULL`` and the like: engines differ in which of the two comparisons comes first."""
+    counts, between = [0], [False]
+    for token in tokens:
+        kind = token.token_type
+        if kind in _OPENING:
+            counts.append(0)
+            between.append(False)
+        elif kind in _CLOSING and len(counts) > 1:
+            counts.pop()
+            between.pop()
+        elif kind is TokenType.AND and between[-1]:
+            between[-1] = False  # the one that belongs to BETWEEN
+        elif kind in _SEPARATING:
+            counts[-1], between[-1] = 0, False
+        elif kind in _COMPARING:
+            counts[-1] += 1
+            between[-1] = kind is TokenType.BETWEEN
+            if counts[-1] > 1:
+                return Finding(
+                    token.start, f"comparisons are not chained; got {token.text!r}; put brackets around one"
+                )
+    return None
+
+
+_SEPARATING = frozenset(
+    {
+        *(TokenType.AND, TokenType.OR, TokenType.COMMA, TokenType.SEMICOLON),
+        *(TokenType.WHEN, TokenType.THEN, TokenType.ELSE),
+    }
+)
+_COMPARING = frozenset(
+    {
+        *(TokenType.EQ, TokenType.NEQ, TokenType.NULLSAFE_EQ, TokenType.IS, TokenType.IN, TokenType.BETWEEN),
+        *(TokenType.LT, TokenType.LTE, TokenType.GT, TokenType.GTE),
+        *(TokenType.LIKE, TokenType.ILIKE, TokenType.RLIKE),
+    }
+)
+_OPENING = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE})
+_CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END})
+
+
+def _unclosed(text: str) -> int:
+    """Return where the quote that is never closed stands: quotes come in pairs of their own sort."""
+    start, quote = 0, ""
+    for offset, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            start, quote = offset, character
+    return start if quote else 0
+
+
+def _syntax_finding(error: ParseError, text: str) -> Finding:
+    if not error.errors:
+        return Finding(0, f"the expression must be SQL; {_plain(error)}")
+    found = error.errors[0]
+    lines = text.split("\n")
+    line, last = found.get("line") or 1, found.get("col") or 1
+    # sqlglot names the last character of the word that it did not expect.
+    highlight = str(found.get("highlight") or "")
+    offset = sum(len(one) + 1 for one in lines[: line - 1]) + max(last - len(highlight), 0)
+    reason = str(found.get("description") or "syntax error")
+    if "Required keyword" in reason:
+        reason = "an operand is missing"
+    return Finding(
+        min(offset, max(len(text) - 1, 0)), f"the expression must be SQL ({reason}); got {shorten(highlight)}"
+    )
+
+
+def _plain(error: Exception) -> str:
+    return shorten(" ".join(str(error).split()), limit=100)

@@ -1,0 +1,49 @@
+"""What the documentation shows of rules and labels is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from modelmill.labels.components import LabelRowsConfig
+from modelmill.pipeline.validation import load_pipeline
+from modelmill.rules.expressions import compile_expressions
+from modelmill.rules.functions import FUNCTIONS, POLYMORPHIC
+
+ROOT = Path(__file__).parents[3]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+
+
+def test_every_function_is_documented_and_no_other() -> None:
+    table = (ROOT / "docs/rules.md").read_text().split("## Functions")[1].split("## Values")[0]
+    calls = " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"(\w+)\(", calls)) == {*FUNCTIONS, *POLYMORPHIC}
+
+
+def test_the_example_in_python_gives_what_it_says() -> None:
+    (example,) = blocks("rules.md", "python")
+    names: dict[str, Any] = {}
+    exec(example, names)
+    found = names["program"].evaluate(names["batch"])
+    assert {name: column.to_pylist() for name, column in found.items()} == {
+        "short": [True, None],
+        "big": [False, True],
+    }
+    assert names["program"].columns == ("text", "n")
+
+
+def test_the_labelling_functions_that_are_shown_and_measured_are_valid() -> None:
+    shown = yaml.safe_load(blocks("labels.md", "yaml")[0])["steps"]["labelled"]["config"]
+    measured = load_pipeline(str(ROOT / "benchmarks/reuters_labels.yaml")).steps["labelled"].config
+    schema = pa.schema([("id", pa.string()), ("text", pa.string()), ("topic", pa.string())])
+    for content in (shown, measured):
+        config = LabelRowsConfig.model_validate(content)
+        texts = {name: function.when for name, function in config.functions.items()}
+        assert compile_expressions(texts, schema, kind="boolean").columns == ("text",)

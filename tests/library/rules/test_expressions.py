@@ -1,0 +1,206 @@
+"""Expressions: what they say, what is refused and how, and that hostile ones are harmless."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from modelmill.errors import ExpressionError
+from modelmill.rules.expressions import compile_expressions
+
+GOLDEN = Path(__file__).with_name("problems.golden")
+
+BATCH = pa.RecordBatch.from_arrays(
+    [
+        pa.array(["Goal!", None, "bank\n50% x", ""]),
+        pa.array([1, None, 3, -7]),
+        pa.array([1.5, float("nan"), -0.0, float("inf")]),
+        pa.array([True, None, False, True]),
+        pa.array([date(2026, 1, 31), None, date(2025, 1, 1), date(2026, 2, 1)]),
+        pa.array([datetime(2026, 1, 31, 12), None, datetime(2025, 1, 1), datetime(2027, 1, 1)]),
+        pa.array([Decimal("1.50"), None, Decimal("2.00"), Decimal("-1.00")]),
+        pa.array(["x", None, "y", "x"]).dictionary_encode(),
+        pa.array([b"1", b"2", b"3", b"4"]),
+        pa.array([[1], [2], [3], [4]]),
+        pa.nulls(4),
+    ],
+    names=["text", "n", "x", "flag", "day", "at", "price", "group", "raw", "list", "Odd name"],
+)
+
+
+def value(text: str, batch: pa.RecordBatch = BATCH) -> list[Any]:
+    program = compile_expressions({"e": text}, batch.schema)
+    found: list[Any] = program.evaluate(batch)["e"].to_pylist()
+    return found
+
+
+def problems(text: str, **options: Any) -> str:
+    with pytest.raises(ExpressionError) as caught:
+        compile_expressions({"rule": text}, BATCH.schema, **options)
+    return caught.value.report
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("text = 'Goal!'", [True, None, False, False]),
+        ("n > 1 OR x > 1", [True, None, True, True]),
+        ("x IS NULL", [False, True, False, False]),  # NaN is no value
+        ("x IN (0, 1.5)", [True, None, True, False]),
+        ("x - x", [0, None, 0, None]),  # infinity minus infinity
+        ("n / 2", [0.5, None, 1.5, -3.5]),
+        ("n / 0", [None] * 4),
+        ("n % 4", [1, None, 3, -3]),
+        ("7 % n", [0, None, 1, 0]),
+        ("n IN (1, NULL)", [True, None, None, None]),
+        ("n NOT IN (1, NULL)", [False, None, None, None]),
+        ("n IN (3, x)", [False, None, True, False]),
+        ("n BETWEEN 1 AND 2", [True, None, False, False]),
+        ("text LIKE 'bank%'", [False, None, True, False]),
+        ("text LIKE '%50\\% _'", [False, None, True, False]),
+        ("text NOT ILIKE 'GOAL_'", [False, None, True, True]),
+        ("text RLIKE '^b.*$'", [False, None, False, False]),
+        ("regexp_like(text, '(?s)^b.*$')", [False, None, True, False]),
+        ("regexp_count(text, '[ao]')", [2, None, 1, 0]),
+        ("contains(lower(text), 'goal')", [True, None, False, False]),
+        ("starts_with(text, 'G') OR ends_with(text, 'x')", [True, None, True, False]),
+        ("length('é' || text)", [6, None, 11, 1]),
+        ("trim('  a ') = 'a'", [True] * 4),
+        ("upper(text) = 'GOAL!'", [True, None, False, False]),
+        ("CASE WHEN n > 1 THEN 'big' WHEN flag THEN text END", ["Goal!", None, "big", ""]),
+        ("CASE n WHEN 1 THEN x WHEN 3 THEN 4 ELSE -1 END", [1.5, -1, 4, -1]),
+        ("coalesce(n, x, 0)", [1, 0, 3, -7]),
+        ("nullif(n, 3)", [1, None, None, -7]),
+        ("abs(n) + floor(x) + ceil(x)", [4, None, 3, float("inf")]),
+        ("round(n * 1.25, 1)", [1.3, None, 3.8, -8.8]),
+        ("round(2.5) = 3 AND round(-2.5) = -3", [True] * 4),
+        ("flag IS TRUE", [True, False, False, True]),
+        ("flag IS NOT FALSE", [True, True, False, True]),
+        ("n IS DISTINCT FROM 1", [False, True, True, True]),
+        ("n <=> NULL", [False, True, False, False]),
+        ("day >= DATE '2026-01-31'", [True, None, False, True]),
+        ("at > day", [True, None, False, True]),
+        ("at = TIMESTAMP '2026-01-31 12:00:00'", [True, None, False, False]),
+        ("price = 1.5", [True, None, False, False]),
+        ("group = 'x'", [True, None, False, True]),
+        ('"Odd name" IS NULL', [True] * 4),
+        ('"Odd name" = 1', [None] * 4),
+        ("FLAG", [True, None, False, True]),  # names are looked up without case where that is clear
+        ("NULL", [None] * 4),
+        ("NULL AND FALSE", [False] * 4),
+        ("NOT NULL", [None] * 4),
+        ("1 IN (2, 3) OR TRUE", [True] * 4),
+        ("n = 1 -- a comment", [True, None, False, False]),
+    ],
+)
+def test_an_expression_says_what_sql_says(text: str, expected: list[Any]) -> None:
+    assert value(text) == expected
+
+
+def test_whole_numbers_are_compared_exactly() -> None:
+    batch = pa.RecordBatch.from_pydict({"n": [2**53, 2**53 + 1, 2**63 - 1]})
+    assert value("n = 9007199254740993", batch) == [False, True, False]
+    assert value("n = 9223372036854775807", batch) == [False, False, True]
+    assert value("n > 1e300", batch) == [False] * 3
+
+
+def test_moments_are_compared_across_time_zones() -> None:
+    zoned = pa.array([datetime(2026, 1, 1, tzinfo=UTC)], pa.timestamp("us", tz="Asia/Tokyo"))
+    batch = pa.RecordBatch.from_arrays([zoned], names=["at"])
+    assert value("at = TIMESTAMP '2026-01-01 00:00:00'", batch) == [True]
+    assert value("at = TIMESTAMP '2026-01-01T09:00:00+09:00'", batch) == [True]
+
+
+def test_expressions_of_one_program_share_their_parts() -> None:
+    texts = {"a": "lower(text) = 'x' OR n > 1", "b": "lower(text) = 'y' AND n > 1"}
+    program = compile_expressions(texts, BATCH.schema, kind="boolean")
+    assert program.columns == ("text", "n")
+    assert program.results["a"].columns == ("n", "text")
+    alone = sum(len(compile_expressions({name: text}, BATCH.schema).steps) for name, text in texts.items())
+    assert len(program.steps) == alone - 5  # two columns, the constant 1, lower(text), n > 1
+    assert {name: column.to_pylist() for name, column in program.evaluate(BATCH).items()} == {
+        "a": [False, None, True, False],
+        "b": [False, None, False, False],
+    }
+
+
+def test_an_empty_batch_gives_no_values() -> None:
+    empty = BATCH.slice(0, 0)
+    for text in ("text = 'x'", "n % 2 = 1", "NULL", "1", "CASE WHEN flag THEN n END"):
+        assert value(text, empty) == []
+
+
+def test_what_is_wrong_is_said_with_its_place() -> None:
+    cases = [case.split("-----\n")[0].removesuffix("\n") for case in GOLDEN.read_text().split("=====\n")[:-1]]
+    assert len(cases) > 50
+    shown = "".join(f"{text}\n-----\n{problems(text, kind='boolean')}\n=====\n" for text in cases)
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text(shown)
+    assert shown == GOLDEN.read_text()
+
+
+def test_all_problems_of_all_expressions_are_listed_at_once() -> None:
+    texts = {"one": "nn = 1 AND txt = 'x'", "two": "lowr(text) =", "three": "n > 0", "four": "n"}
+    with pytest.raises(ExpressionError) as caught:
+        compile_expressions(texts, BATCH.schema, kind="boolean", what="labelling functions")
+    error = caught.value
+    assert [(problem.path, problem.line, problem.column) for problem in error.problems] == [
+        ("one", 1, 1),
+        ("one", 1, 12),
+        ("two", 1, 12),
+        ("four", 1, 1),
+    ]
+    assert str(error).startswith("labelling functions: 4 problems: 1:1: one: a column must exist; got 'nn'")
+    assert "\n" not in str(error)
+    assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 5000 + "flag" + ")" * 5000,
+        "NOT " * 5000 + "flag",
+        "- " * 5000 + "1 = 1",
+        "CASE WHEN flag THEN " * 5000 + "1",
+        "lower(" * 5000 + "text" + ")" * 5000,
+        "n IN (" * 5000,
+        "flag AND " * 200_000 + "flag",
+    ],
+)
+def test_hostile_nesting_and_length_are_refused_soon(text: str) -> None:
+    began = time.process_time()
+    assert "split it" in problems(text)
+    assert time.process_time() - began < 3
+
+
+def test_a_huge_flat_expression_takes_linear_time() -> None:
+    def seconds(count: int) -> float:
+        text = " OR ".join(f"text = 'word {number}'" for number in range(count)) + " OR n = 3"
+        began = time.process_time()
+        assert value(text)[2] is True
+        return time.process_time() - began
+
+    seconds(10)
+    assert seconds(4000) < 20 * max(seconds(1000), 0.05)
+
+
+def test_a_list_of_ten_thousand_phrases_is_one_step() -> None:
+    phrases = ", ".join(f"'word {number}'" for number in range(10_000))
+    program = compile_expressions({"e": f"text IN ({phrases}, 'Goal!')"}, BATCH.schema)
+    assert program.evaluate(BATCH)["e"].to_pylist() == [True, None, False, False]
+    assert len(program.columns) == 1
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "^(a|aa)+$", "(a|a?)+b", "(.*a){12}$"])
+def test_a_pattern_runs_in_linear_time(pattern: str) -> None:
+    batch = pa.RecordBatch.from_pydict({"text": ["a" * 1_000_000 + "!"]})
+    began = time.process_time()
+    value(f"regexp_like(text, '{pattern}')", batch)
+    assert time.process_time() - began < 5
