@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
-from modelmill.training.classifier import Classifier, Ids, forward_sorted
+from modelmill.training.classifier import Classifier, forward_sorted
 
 PARITY = 1e-3
 """Largest accepted difference between the logits of the fp32 export and of PyTorch."""
@@ -72,12 +72,12 @@ def export_onnx(model: Classifier, path: Path) -> None:
         model.encoder.set_attn_implementation(before)
 
 
-def check_parity(model: Classifier, path: Path, rows: Sequence[Ids]) -> float:
+def check_parity(model: Classifier, path: Path, tokens: Tokens) -> float:
     """Check that an exported file answers as PyTorch does.
 
     :param model: the model that was exported, in evaluation mode.
     :param path: the fp32 export.
-    :param rows: ids of some rows.
+    :param tokens: some rows.
     :return: the largest difference of a logit.
     :raises ModelError: if it exceeds :data:`PARITY`.
     """
@@ -85,9 +85,9 @@ def check_parity(model: Classifier, path: Path, rows: Sequence[Ids]) -> float:
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
-    for indices, logits in forward_sorted(model, rows, batch_size=8):
-        for index, expected in zip(indices, logits, strict=True):
-            ids = rows[index][None, :]
+    for rows, logits in forward_sorted(model, tokens, batch_size=8):
+        for row, expected in zip(rows, logits, strict=True):
+            ids = tokens[row][None, :]
             (found,) = session.run(["logits"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
             worst = max(worst, float(np.abs(found[0] - expected).max()))
     if not worst <= PARITY:

@@ -9,6 +9,8 @@ checks the files.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -27,9 +29,9 @@ from modelmill.data.files import (
 )
 from modelmill.data.protocol import (
     READER_FEATURES,
+    SCAN_FEATURES,
     check_features,
     check_log,
-    needs_scan,
     reader_features,
     refused_by_reader,
 )
@@ -47,6 +49,7 @@ __all__ = [
     "COMMIT_KEY",
     "MANIFEST",
     "READER_FEATURES",
+    "SCAN_FEATURES",
     "ActiveFile",
     "check_columns",
     "check_rows",
@@ -54,16 +57,17 @@ __all__ = [
     "commit_actions",
     "file_digests",
     "is_local",
-    "needs_scan",
     "not_writable",
     "open_table",
     "read_arrow",
     "read_batches",
     "reader_features",
     "resolve_table",
+    "scan_arrow",
     "spark_schema_to_delta",
     "table_exists",
     "table_files",
+    "table_fingerprint",
     "table_location",
     "transient",
     "write_check",
@@ -71,6 +75,9 @@ __all__ = [
 
 _NO_ANSWER = ("error sending request", "retry_timeout", "timed out", "Server error")
 """What delta-rs says of a store that did not answer although it was asked again."""
+
+_READ_BYTES = 1 << 20
+"""Read from a column of a file at a time, where it is read batch by batch."""
 
 
 def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
@@ -213,6 +220,64 @@ def read_arrow(ref: TableRef | DatasetRef, *, columns: Sequence[str] | None = No
     return rows.sort_by(key).select(wanted) if key else rows
 
 
+def scan_arrow(
+    ref: TableRef | DatasetRef, *, columns: Sequence[str], batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Read a table at its version batch by batch, in bounded memory.
+
+    The rows come file by file, those of a dataset too: the same version always gives the same order.
+
+    :param ref: the table.
+    :param columns: columns to read, in this order.
+    :param batch_rows: rows of a batch at most.
+    :yield: the batches.
+    :raises TableError: see :func:`read_arrow`.
+    """
+    table = open_table(ref.uri, version=ref.version)
+    check_columns([field.name for field in table.schema().fields], columns, place=ref.uri)
+    files = checked_files(table, ref)
+    rows = 0
+    with read_batches(table, ref, files, columns=columns) as batches:
+        plain = not reader_features(table) & SCAN_FEATURES
+        source = _plain_batches(ref, files, batches.schema, batch_rows) if plain else batches
+        for batch in source:
+            rows += len(batch)
+            yield from (batch.slice(start, batch_rows) for start in range(0, len(batch), batch_rows))
+    check_rows(rows, table, files, shown=str(ref))
+
+
+def _plain_batches(
+    ref: TableRef | DatasetRef, files: Sequence[ActiveFile], schema: pa.Schema, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Stream rows file by file: Arrow's datasets decode a row group, maybe a whole file, at a time."""
+    import pyarrow.parquet as pq
+
+    store = table_files(table_location(ref.uri))
+    for file in files:
+        with store.open_input_file(file.path) as source:
+            parquet = pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_BYTES)
+            check_columns(parquet.schema_arrow.names, schema.names, place=f"{ref.uri}/{file.path}")
+            for batch in parquet.iter_batches(batch_rows, columns=schema.names, use_threads=False):
+                yield batch.select(schema.names).cast(schema)
+
+
+def table_fingerprint(ref: TableRef | DatasetRef) -> str:
+    """Return a digest of what the log says of the files of a version, without reading them.
+
+    A table that was deleted and written again has other files, though its place and version are the same.
+
+    :param ref: the table.
+    :return: 64 hexadecimal digits.
+    :raises TableError: see :func:`open_table`.
+    """
+    import pyarrow as pa
+
+    table = open_table(ref.uri, version=ref.version)
+    actions = pa.table(table.get_add_actions(flatten=True))
+    files = actions.select(["path", "size_bytes", "modification_time"]).sort_by("path").to_pylist()
+    return hashlib.sha256(json.dumps(files, default=str).encode()).hexdigest()
+
+
 def checked_files(table: DeltaTable, ref: TableRef | DatasetRef) -> list[ActiveFile]:
     """List the data files of a table's version, and make sure that they are as they were written.
 
@@ -247,7 +312,7 @@ def read_batches(
     """
     names = list(columns) if columns is not None else [field.name for field in table.schema().fields]
     with _readable(ref):
-        if needs_scan(table):
+        if reader_features(table) & SCAN_FEATURES:
             yield _scan(table, names)
         else:
             dataset = _file_dataset(table, table_location(ref.uri), files)
@@ -276,11 +341,11 @@ def check_rows(found: int, table: DeltaTable, files: Sequence[ActiveFile], *, sh
     :param table: the table, at its version.
     :param files: its files.
     :param shown: the table and version, for the message.
-    :raises TableError: if the files by themselves are the table, the log gives the rows of each, and the sum
-        is another.
+    :raises TableError: if the log gives the rows of each file, no row is deleted, and the sum is another.
     """
     counts = [file.rows for file in files if file.rows is not None]
-    if len(counts) == len(files) and sum(counts) != found and not needs_scan(table):
+    told = len(counts) == len(files) and "deletionVectors" not in reader_features(table)
+    if told and sum(counts) != found:
         raise TableError(
             f"the table must have the rows that its log says ({shown})",
             got=f"{found:,} instead of {sum(counts):,}",

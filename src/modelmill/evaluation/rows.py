@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.data.token_cache import tokenised
+from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.locks import locked
 from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import load_scorer
-from modelmill.training.examples import choose_label, read_texts
+from modelmill.serving.runtime import load_scorer, score_into
+from modelmill.training.examples import choose_label, split_places
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 
 Logits = npt.NDArray[np.float32]
 
-_CHUNK_ROWS = 256
-"""Rows between two reports of progress."""
 _RUNTIMES = {"onnx": "onnxruntime", "torch": "torch"}
 
 
@@ -101,9 +101,10 @@ def cached_logits(
     with locked(place.with_name(f".{place.stem}.lock")):
         logits = _kept(place, shape=(len(mask), len(info.classes)))
         if logits is None:
-            logits = _score(
-                folder, read_texts(dataset, split=split), name=model.role or model.uri, context=context
-            )
+            tokens = tokenised(
+                dataset, folder, max_length=info.max_tokens, cache=context.cache, log=context.log
+            ).take(split_places(dataset, split))
+            logits = _score(folder, tokens, name=model.role or model.uri, context=context)
             _keep(logits, place)
     return logits[mask]
 
@@ -151,16 +152,11 @@ def _rows_digest(dataset: DatasetRef, split: str, info: BundleInfo) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def _score(folder: Path, texts: Sequence[str], *, name: str, context: StepContext) -> Logits:
+def _score(folder: Path, tokens: Tokens, *, name: str, context: StepContext) -> Logits:
     scorer = load_scorer(folder)
-    context.log(f"{name}: scoring {len(texts):,} rows")
-    result: Logits = np.zeros((len(texts), len(scorer.info.classes)), dtype=np.float32)
-    # Rows of like length together: a model that runs in batches pads less.
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    for start in range(0, len(order), _CHUNK_ROWS):
-        chunk = order[start : start + _CHUNK_ROWS]
-        result[chunk] = scorer.logits([texts[index] for index in chunk])
-        context.progress(start + len(chunk), len(order))
+    context.log(f"{name}: scoring {len(tokens):,} rows")
+    result: Logits = np.zeros((len(tokens), len(scorer.info.classes)), dtype=np.float32)
+    score_into(result, scorer, tokens, progress=context.progress)
     return result
 
 

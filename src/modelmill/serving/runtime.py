@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import BundleInfo
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 
 _BATCH_ROWS = 32
+_CHUNK_ROWS = 512
+"""Rows between two reports of progress: whole batches."""
 _MAX_THREADS = 16
 
 
@@ -33,18 +36,28 @@ class Scorer(ABC):
     """A loaded model bundle.
 
     :param info: what the bundle says of itself.
+    :param tokenizer: see :func:`load_tokenizer`.
     """
 
-    def __init__(self, info: BundleInfo) -> None:
+    def __init__(self, info: BundleInfo, tokenizer: Tokenizer) -> None:
         self.info = info
+        self._tokenizer = tokenizer
 
     @abstractmethod
+    def score(self, tokens: Tokens) -> FloatArray:
+        """Return the score of each class before the softmax.
+
+        :param tokens: any number of rows, as the bundle's tokenizer makes them of texts.
+        :return: ``(rows, classes)``, in the order of the rows.
+        """
+
     def logits(self, texts: Sequence[str]) -> FloatArray:
         """Return the score of each class before the softmax.
 
         :param texts: any number of texts, an empty list included.
         :return: ``(rows, classes)``, in the order of the texts.
         """
+        return self.score(encode(self._tokenizer, texts))
 
     def probabilities(self, texts: Sequence[str]) -> FloatArray:
         """Return the softmax of the logits.
@@ -77,8 +90,7 @@ class OnnxScorer(Scorer):
     def __init__(self, folder: Path, info: BundleInfo, *, threads: int) -> None:
         import onnxruntime
 
-        super().__init__(info)
-        self._tokenizer = load_tokenizer(folder, max_tokens=info.max_tokens)
+        super().__init__(info, load_tokenizer(folder, max_tokens=info.max_tokens))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -97,28 +109,27 @@ class OnnxScorer(Scorer):
         self._pool: ThreadPoolExecutor | None = None
         self._threads = threads
 
-    def logits(self, texts: Sequence[str]) -> FloatArray:
-        """See :meth:`Scorer.logits`.
+    def score(self, tokens: Tokens) -> FloatArray:
+        """See :meth:`Scorer.score`.
 
-        :param texts: any number of texts.
+        :param tokens: any number of rows.
         :return: ``(rows, classes)``.
         """
-        result: FloatArray = np.zeros((len(texts), len(self.info.classes)), dtype=np.float32)
-        rows = encode(self._tokenizer, texts)
+        result: FloatArray = np.zeros((len(tokens), len(self.info.classes)), dtype=np.float32)
 
-        def score(index: int) -> None:
-            ids = rows[index][None, :]  # (1, tokens)
+        def score(row: int) -> None:
+            ids = tokens[row][None, :]  # (1, tokens)
             feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-            result[index] = self._session.run(["logits"], feed)[0][0]
+            result[row] = self._session.run(["logits"], feed)[0][0]
 
-        if self._threads == 1 or len(rows) < 2:
-            for index in range(len(rows)):
-                score(index)
+        if self._threads == 1 or len(tokens) < 2:
+            for row in range(len(tokens)):
+                score(row)
         else:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="modelmill-scorer")
             # The longest first, so that no thread is left with a long one at the end.
-            list(self._pool.map(score, sorted(range(len(rows)), key=lambda index: -len(rows[index]))))
+            list(self._pool.map(score, np.argsort(-tokens.lengths, kind="stable")))
         return result
 
 
@@ -136,23 +147,21 @@ class TorchScorer(Scorer):
         from modelmill.training.classifier import load_classifier
 
         keep_freed_memory()
-        super().__init__(info)
-        self._tokenizer = load_tokenizer(folder, max_tokens=info.max_tokens)
+        super().__init__(info, load_tokenizer(folder, max_tokens=info.max_tokens))
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = load_classifier(folder).to(self._device).eval()
 
-    def logits(self, texts: Sequence[str]) -> FloatArray:
-        """See :meth:`Scorer.logits`.
+    def score(self, tokens: Tokens) -> FloatArray:
+        """See :meth:`Scorer.score`.
 
-        :param texts: any number of texts.
+        :param tokens: any number of rows.
         :return: ``(rows, classes)``.
         """
         from modelmill.training.classifier import forward_sorted
 
-        result: FloatArray = np.zeros((len(texts), len(self.info.classes)), dtype=np.float32)
-        rows = encode(self._tokenizer, texts)
-        for indices, logits in forward_sorted(self._model, rows, batch_size=_BATCH_ROWS):
-            result[indices] = logits
+        result: FloatArray = np.zeros((len(tokens), len(self.info.classes)), dtype=np.float32)
+        for rows, logits in forward_sorted(self._model, tokens, batch_size=_BATCH_ROWS):
+            result[rows] = logits
         return result
 
 
@@ -180,16 +189,32 @@ def load_scorer(folder: Path, *, threads: int | None = None) -> Scorer:
     return _FORMATS[info.format](folder, info, threads or usable_cores())
 
 
-def agreement(student: Scorer, teacher: Scorer, texts: Sequence[str]) -> float:
-    """Return the share of texts to which two models give the same answer.
+def score_into(
+    target: FloatArray, scorer: Scorer, tokens: Tokens, *, progress: Callable[[float, float], None]
+) -> None:
+    """Score many rows, and say how far it is.
 
-    :param student: one model.
-    :param teacher: the other.
-    :param texts: at least one text.
+    :param target: where the logits go, ``(rows, classes)``.
+    :param scorer: the model.
+    :param tokens: the rows, as the model's tokenizer makes them.
+    :param progress: called with the rows done and the rows in all.
+    """
+    # In order of length, or each chunk would have its own long rows to wait for.
+    order = np.argsort(tokens.lengths, kind="stable")
+    for start in range(0, len(order), _CHUNK_ROWS):
+        rows = order[start : start + _CHUNK_ROWS]
+        target[rows] = scorer.score(tokens.take(rows))
+        progress(start + len(rows), len(order))
+
+
+def agreement(student: FloatArray, teacher: FloatArray) -> float:
+    """Return the share of rows to which two models of the same classes give the same answer.
+
+    :param student: logits of one model, ``(rows, classes)``; at least one row.
+    :param teacher: logits of the other for the same rows, ``(rows, classes)``.
     :return: from 0 to 1.
     """
-    pairs = zip(student.predict(texts), teacher.predict(texts), strict=True)
-    return sum(first == second for first, second in pairs) / len(texts)
+    return float((student.argmax(axis=1) == teacher.argmax(axis=1)).mean())
 
 
 def usable_cores() -> int:
@@ -222,15 +247,13 @@ def load_tokenizer(folder: Path, *, max_tokens: int) -> Tokenizer:
     return result
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
     """Tokenise texts.
 
     :param tokenizer: see :func:`load_tokenizer`.
     :param texts: any number of texts.
-    :return: for each text its ids, ``(tokens,)``, at least one.
+    :return: ids of each text, at least one, packed.
     """
     # A tokenizer without special tokens makes nothing of an empty text; the model needs a token all the same.
-    return [
-        np.array(encoding.ids or [0], dtype=np.int64)
-        for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=True)
-    ]
+    found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=True)
+    return Tokens.of(encoding.ids or [0] for encoding in found)

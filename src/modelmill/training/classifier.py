@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,10 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
+from modelmill.data.tokens import Places, Tokens
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import BundleInfo
 from modelmill.training.lexical import UNFITTED_SCALES, LexicalHead
-
-Ids = npt.NDArray[np.int64]
 
 
 class Classifier(nn.Module):
@@ -215,51 +214,47 @@ def load_classifier(folder: Path) -> Classifier:
     return model.eval()
 
 
-def collate(rows: Sequence[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
+def collate(tokens: Tokens, rows: Places | slice) -> tuple[torch.Tensor, torch.Tensor]:
     """Pad rows to the longest of them.
 
-    :param rows: ids of each row, ``(tokens,)``.
+    :param tokens: ids of all rows.
+    :param rows: places of those that are wanted.
     :return: ids and mask, both ``(batch, tokens)``.
     """
-    width = max(len(row) for row in rows)
-    ids = torch.zeros((len(rows), width), dtype=torch.long)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.from_numpy(row)
-        mask[index, : len(row)] = 1
-    return ids, mask
+    ids, mask = tokens.padded(rows)
+    return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
 @torch.inference_mode()
 def forward_sorted(
-    model: nn.Module, rows: Sequence[Ids], *, batch_size: int = 32
-) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
+    model: nn.Module, tokens: Tokens, *, batch_size: int = 32
+) -> Iterator[tuple[Places, npt.NDArray[np.float32]]]:
     """Run a model over rows in batches sorted by length, which spares most of the padding.
 
     :param model: the model; put it into evaluation mode first.
-    :param rows: ids of each row, ``(tokens,)``.
+    :param tokens: the rows.
     :param batch_size: rows per batch.
-    :yield: for each batch the rows' positions, and their logits ``(batch, classes)``.
+    :yield: for each batch the rows' places, and their logits ``(batch, classes)``.
     """
     device = next(chain(model.parameters(), model.buffers())).device
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    order = np.argsort(tokens.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        ids, mask = collate([rows[index] for index in indices])
+        rows = order[start : start + batch_size]
+        ids, mask = collate(tokens, rows)
         logits = model(ids.to(device), mask.to(device))
-        yield indices, logits.float().cpu().numpy()
+        yield rows, logits.float().cpu().numpy()
 
 
-def all_logits(model: nn.Module, rows: Sequence[Ids]) -> npt.NDArray[np.float32]:
+def all_logits(model: nn.Module, tokens: Tokens) -> npt.NDArray[np.float32]:
     """Run a model over rows.
 
     :param model: a classifier or a lexical head; put it into evaluation mode first.
-    :param rows: ids of each row, ``(tokens,)``.
+    :param tokens: the rows.
     :return: ``(rows, classes)``, in the order of the rows.
     """
     found: npt.NDArray[np.float32] | None = None
-    for indices, logits in forward_sorted(model, rows):
+    for rows, logits in forward_sorted(model, tokens):
         if found is None:
-            found = np.zeros((len(rows), logits.shape[1]), dtype=np.float32)
-        found[indices] = logits
+            found = np.zeros((len(tokens), logits.shape[1]), dtype=np.float32)
+        found[rows] = logits
     return np.zeros((0, 0), dtype=np.float32) if found is None else found

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,24 +19,26 @@ import torch
 from torch.nn import functional
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.data.token_cache import tokenised
+from modelmill.data.tokens import Places, Tokens
 from modelmill.errors import ModelError
 from modelmill.pipeline.component import StepContext
 from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import Scorer, agreement, load_scorer, load_tokenizer
+from modelmill.serving.runtime import Scorer, agreement, load_scorer, score_into
 from modelmill.training.classifier import Classifier, build_encoder, layer_list, load_classifier
 from modelmill.training.components import DistillConfig
 from modelmill.training.examples import LabelledData, read_labelled
 from modelmill.training.fine_tuning import (
     add_lexical_head,
     describe,
-    encode_rows,
+    encoded,
     kept_metrics,
     log_course,
     save,
 )
 from modelmill.training.loop import Loss, train
 
-_CHUNK_ROWS = 512
+_CHUNK_ROWS = 8192
 
 
 def run(config: DistillConfig, dataset: DatasetRef, teacher: ModelRef, context: StepContext) -> ModelRef:
@@ -62,13 +63,17 @@ def run(config: DistillConfig, dataset: DatasetRef, teacher: ModelRef, context: 
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
     context.log(describe(model, data))
     scorer = load_scorer(folder)
-    soft = teacher_logits(scorer, data.train.texts, digest=teacher.digest, context=context)
-    tokenizer = load_tokenizer(folder, max_tokens=max_tokens)
-    validation = encode_rows(tokenizer, data.validation) if len(data.validation) else None
+
+    def tokens(length: int) -> Tokens:
+        return tokenised(dataset, folder, max_length=length, cache=context.cache, log=context.log)
+
+    taught, learnt = tokens(info.max_tokens), tokens(max_tokens)
+    soft = teacher_logits(scorer, taught.take(data.train.places), digest=teacher.digest, context=context)
+    validation = encoded(learnt, data.validation) if len(data.validation) else None
     torch.manual_seed(config.seed)
     trained = train(
         model,
-        encode_rows(tokenizer, data.train).cut(encoder_tokens),
+        encoded(learnt, data.train).cut(encoder_tokens),
         validation=validation.cut(encoder_tokens) if validation else None,
         loss=distillation_loss(soft, temperature=config.temperature, soft_weight=config.soft_weight),
         config=config,
@@ -80,7 +85,9 @@ def run(config: DistillConfig, dataset: DatasetRef, teacher: ModelRef, context: 
     log_course(trained, context)
     metrics = kept_metrics(model, validation)
     if validation is not None:
-        metrics["teacher_agreement"] = agreement(load_scorer(bundle), scorer, data.validation.texts)
+        answers = load_scorer(bundle).score(validation.tokens)
+        wanted = scorer.score(taught.take(data.validation.places))
+        metrics["teacher_agreement"] = agreement(answers, wanted)
         context.run.log_metrics({"teacher_agreement": metrics["teacher_agreement"]}, step=trained.steps)
         context.log(f"{metrics['teacher_agreement']:.2%} of the validation rows get the teacher's answer")
     return log_model(
@@ -165,21 +172,22 @@ def spread(count: int, total: int) -> list[int]:
 
 
 def teacher_logits(
-    scorer: Scorer, texts: Sequence[str], *, digest: str, context: StepContext
+    scorer: Scorer, tokens: Tokens, *, digest: str, context: StepContext
 ) -> npt.NDArray[np.float32]:
-    """Return the teacher's logits, computed once for the same teacher and texts and kept in the cache.
+    """Return the teacher's logits, computed once for the same teacher and rows and kept in the cache.
 
     :param scorer: the teacher.
-    :param texts: the train rows' texts.
+    :param tokens: the train rows, as the teacher's tokenizer makes them.
     :param digest: the teacher's.
     :param context: the step.
     :return: ``(rows, classes)``, mapped from a file.
     """
     content = hashlib.sha256(digest.encode())
-    for text in texts:
-        content.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+    content.update(tokens.lengths.tobytes())
+    for start in range(0, len(tokens), _CHUNK_ROWS):
+        content.update(tokens.take(slice(start, start + _CHUNK_ROWS)).flat().tobytes())
     path = context.cache / "teacher_logits" / f"{content.hexdigest()}.npy"
-    shape = (len(texts), len(scorer.info.classes))
+    shape = (len(tokens), len(scorer.info.classes))
     if path.exists():
         found: npt.NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
         if found.shape == shape:
@@ -188,12 +196,7 @@ def teacher_logits(
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.draft")
     target = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=shape)
-    # In order of length, or each chunk would have its own long rows to wait for.
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-    for start in range(0, len(order), _CHUNK_ROWS):
-        rows = order[start : start + _CHUNK_ROWS]
-        target[rows] = scorer.logits([texts[row] for row in rows])
-        context.progress(min(start + _CHUNK_ROWS, len(order)), len(order))
+    score_into(target, scorer, tokens, progress=context.progress)
     target.flush()
     del target
     draft.replace(path)
@@ -210,8 +213,8 @@ def distillation_loss(soft: npt.NDArray[np.float32], *, temperature: float, soft
     :return: the loss.
     """
 
-    def loss(logits: torch.Tensor, targets: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        teacher = torch.from_numpy(soft[list(rows)]).to(logits.device)  # (batch, classes)
+    def loss(logits: torch.Tensor, targets: torch.Tensor, rows: Places) -> torch.Tensor:
+        teacher = torch.from_numpy(soft[rows]).to(logits.device)  # (batch, classes)
         divergence = functional.kl_div(
             functional.log_softmax(logits / temperature, dim=1),
             functional.log_softmax(teacher / temperature, dim=1),

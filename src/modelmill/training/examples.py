@@ -1,8 +1,7 @@
-"""The rows of a dataset as a training sees them: texts, and the number of each row's class."""
+"""The rows of a dataset as a training sees them: their places, and the number of each row's class."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef
+from modelmill.data.tokens import Places
 from modelmill.errors import ConfigError, DatasetError, did_you_mean, shorten
 
 if TYPE_CHECKING:
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 class Rows:
     """Labelled rows of one split, in the order of their keys."""
 
-    texts: list[str]
+    places: Places
+    """Where each row stands among all rows of the dataset in the order of their keys, ``(rows,)``."""
     targets: npt.NDArray[np.int64]
     """Number of each row's class, ``(rows,)``."""
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(self.places)
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,14 @@ def read_labelled(dataset: DatasetRef, *, label: str | None) -> LabelledData:
     from modelmill.data.tables import read_arrow
 
     name = choose_label(dataset, label)
-    table = read_arrow(dataset, columns=[dataset.key, dataset.text, name, dataset.split])
-    table = table.filter(table.column(name).is_valid())
-    train_labels = _split(table, dataset, "train").column(name).to_pylist()
-    classes = tuple(sorted({str(value) for value in train_labels}))
+    table = read_arrow(dataset, columns=[name, dataset.split])
+    encoded = table.column(name).combine_chunks().dictionary_encode()
+    names = [str(value) for value in encoded.dictionary.to_pylist()]
+    # Of each row the number of its label among all names; -1 without a label.
+    codes = encoded.indices.fill_null(-1).to_numpy()
+    labelled = codes >= 0
+    train = _places(table, dataset, "train", labelled)
+    classes = tuple(sorted({names[code] for code in np.unique(codes[train])}))
     if not classes:
         raise DatasetError(
             "the train split must have labelled rows",
@@ -92,45 +97,38 @@ def read_labelled(dataset: DatasetRef, *, label: str | None) -> LabelledData:
             got=classes[0],
             remedy="add rows of another class, or choose another label column",
         )
-    return LabelledData(
-        label=name,
-        classes=classes,
-        train=_rows(_split(table, dataset, "train"), dataset, name, classes),
-        validation=_rows(_split(table, dataset, "validation"), dataset, name, classes),
-    )
-
-
-def read_texts(dataset: DatasetRef, *, split: str, limit: int | None = None) -> list[str]:
-    """Read the texts of a split, in the order of their keys.
-
-    :param dataset: the dataset.
-    :param split: ``train``, ``validation`` or ``test``.
-    :param limit: number of rows at most; None: all.
-    :return: the texts.
-    """
-    from modelmill.data.tables import read_arrow
-
-    table = read_arrow(dataset, columns=[dataset.key, dataset.text, dataset.split])
-    texts: list[str] = _split(table, dataset, split).column(dataset.text).to_pylist()
-    return texts if limit is None else texts[:limit]
-
-
-def _split(table: pa.Table, dataset: DatasetRef, split: str) -> pa.Table:
-    import pyarrow.compute as pc
-
-    return table.filter(pc.equal(table.column(dataset.split), split))
-
-
-def _rows(table: pa.Table, dataset: DatasetRef, label: str, classes: Sequence[str]) -> Rows:
-    numbers = {name: index for index, name in enumerate(classes)}
-    labels = [str(value) for value in table.column(label).to_pylist()]
-    unknown = sorted(set(labels) - set(numbers))
+    validation = _places(table, dataset, "validation", labelled)
+    unknown = sorted({names[code] for code in np.unique(codes[validation])} - set(classes))
     if unknown:
         raise DatasetError(
-            f"a class of {label!r} outside the train split must also stand in it; unknown: "
+            f"a class of {name!r} outside the train split must also stand in it; unknown: "
             f"{shorten(', '.join(unknown))}",
             remedy="add train rows of that class, or take those rows out",
         )
-    return Rows(
-        table.column(dataset.text).to_pylist(), np.array([numbers[name] for name in labels], np.int64)
+    numbers = {found: number for number, found in enumerate(classes)}
+    targets = np.array([numbers.get(found, -1) for found in names], dtype=np.int64)
+    return LabelledData(
+        label=name,
+        classes=classes,
+        train=Rows(train, targets[codes[train]]),
+        validation=Rows(validation, targets[codes[validation]]),
     )
+
+
+def split_places(dataset: DatasetRef, split: str) -> Places:
+    """Return where the rows of a split stand among all rows of the dataset, in the order of their keys.
+
+    :param dataset: the dataset.
+    :param split: ``train``, ``validation`` or ``test``.
+    :return: ``(rows,)``.
+    """
+    from modelmill.data.tables import read_arrow
+
+    return _places(read_arrow(dataset, columns=[dataset.split]), dataset, split, True)
+
+
+def _places(table: pa.Table, dataset: DatasetRef, split: str, chosen: npt.NDArray[np.bool_] | bool) -> Places:
+    import pyarrow.compute as pc
+
+    inside = pc.equal(table.column(dataset.split), split).fill_null(False)
+    return np.flatnonzero(inside.to_numpy() & chosen)

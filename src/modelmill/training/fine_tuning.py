@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.data.token_cache import tokenised
+from modelmill.data.tokens import Places, Tokens
 from modelmill.pipeline.component import StepContext
 from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import encode, load_tokenizer
 from modelmill.training.base_model import load_base_model
 from modelmill.training.classifier import Classifier, all_logits, parameter_count, save_classifier
 from modelmill.training.components import FineTuneConfig
 from modelmill.training.examples import LabelledData, Rows, read_labelled
 from modelmill.training.lexical import UNFITTED_SCALES, LexicalHead, fit_lexical_head, fit_scales
 from modelmill.training.loop import Encoded, Trained, quality, train
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tokenizers import Tokenizer
 
 
 def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> ModelRef:
@@ -42,9 +37,11 @@ def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> Mo
     torch.manual_seed(config.seed)
     model = Classifier(base.encoder, classes=len(data.classes), dropout=config.dropout)
     max_tokens = max(config.max_tokens, config.lexical_tokens)
-    tokenizer = load_tokenizer(base.tokenizer.parent, max_tokens=max_tokens)
-    rows = encode_rows(tokenizer, data.train)
-    validation = encode_rows(tokenizer, data.validation) if len(data.validation) else None
+    tokens = tokenised(
+        dataset, base.tokenizer.parent, max_length=max_tokens, cache=context.cache, log=context.log
+    )
+    rows = encoded(tokens, data.train)
+    validation = encoded(tokens, data.validation) if len(data.validation) else None
     context.log(describe(model, data))
     trained = train(
         model,
@@ -56,7 +53,7 @@ def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> Mo
     )
     if config.lexical_tokens:
         head = fit_lexical_head(
-            rows.rows, rows.targets, vocabulary=model.config.vocab_size, classes=len(data.classes)
+            rows.tokens, rows.targets, vocabulary=model.config.vocab_size, classes=len(data.classes)
         )
         add_lexical_head(model, head, validation, encoder_tokens=config.max_tokens, context=context)
     folder = save(model, data, dataset, context, tokenizer=base.tokenizer, max_tokens=max_tokens)
@@ -83,9 +80,9 @@ def add_lexical_head(
     """
     scales = UNFITTED_SCALES
     if validation:
-        read = validation.cut(encoder_tokens).rows
+        read = validation.cut(encoder_tokens).tokens
         encoder = all_logits(model, read)  # (rows, classes)
-        lexical = all_logits(head, validation.rows)  # (rows, classes)
+        lexical = all_logits(head, validation.tokens)  # (rows, classes)
         scales = fit_scales(encoder, lexical, validation.targets)
         alone = float((encoder.argmax(axis=1) == validation.targets).mean())
         words = float((lexical.argmax(axis=1) == validation.targets).mean())
@@ -95,18 +92,18 @@ def add_lexical_head(
     context.run.log_metrics({"encoder_scale": scales[0], "lexical_scale": scales[1]})
 
 
-def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor, _rows: Sequence[int]) -> torch.Tensor:
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor, _rows: Places) -> torch.Tensor:
     return functional.cross_entropy(logits, targets)
 
 
-def encode_rows(tokenizer: Tokenizer, rows: Rows) -> Encoded:
-    """Tokenise labelled rows.
+def encoded(tokens: Tokens, rows: Rows) -> Encoded:
+    """Return labelled rows with their ids.
 
-    :param tokenizer: see :func:`~modelmill.serving.runtime.load_tokenizer`.
+    :param tokens: ids of all rows of the dataset.
     :param rows: the rows.
     :return: the same rows, ready for the model.
     """
-    return Encoded(encode(tokenizer, rows.texts), rows.targets)
+    return Encoded(tokens.take(rows.places), rows.targets)
 
 
 def describe(model: Classifier, data: LabelledData) -> str:

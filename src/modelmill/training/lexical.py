@@ -10,15 +10,14 @@ On Reuters R8 an encoder alone reaches 96.8 to 97.4 %, the words alone 97.2 to 9
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from modelmill.data.tokens import Tokens
+
 Floats = npt.NDArray[np.float32]
-Ids = npt.NDArray[np.int64]
 
 UNFITTED_SCALES = (0.4, 4.0)
 """Weights of encoder and lexical head where there are no validation rows, and the centre of the prior: the
@@ -67,11 +66,11 @@ class LexicalHead(nn.Module):
 
 
 def fit_lexical_head(
-    ids: Sequence[Ids], labels: npt.NDArray[np.int64], *, vocabulary: int, classes: int
+    tokens: Tokens, labels: npt.NDArray[np.int64], *, vocabulary: int, classes: int
 ) -> LexicalHead:
     """Fit the head on the train split.
 
-    :param ids: token ids of each text; at least one each.
+    :param tokens: token ids of each text; at least one each.
     :param labels: class of each text, ``(rows,)``; every class occurs.
     :param vocabulary: number of token ids.
     :param classes: number of classes, at least 2.
@@ -81,11 +80,9 @@ def fit_lexical_head(
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.svm import LinearSVC
 
-    lengths = np.fromiter((len(row) for row in ids), dtype=np.int64, count=len(ids))
-    rows = np.repeat(np.arange(len(ids)), lengths)
-    counts = csr_matrix(
-        (np.ones(lengths.sum()), (rows, np.concatenate(list(ids)))), shape=(len(ids), vocabulary)
-    )
+    ids = tokens.flat().astype(np.int64)
+    rows = np.repeat(np.arange(len(tokens)), tokens.lengths)
+    counts = csr_matrix((np.ones(len(ids)), (rows, ids)), shape=(len(tokens), vocabulary))
     transformer = TfidfTransformer(sublinear_tf=True)
     model = LinearSVC(random_state=0).fit(transformer.fit_transform(counts), labels)
     weight, bias = model.coef_.T, model.intercept_

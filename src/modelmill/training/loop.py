@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +19,18 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from modelmill.data.tokens import Places, Tokens
 from modelmill.errors import ModelError
 from modelmill.memory import keep_freed_memory
 from modelmill.training.checkpoints import Checkpoint, CheckpointStore
-from modelmill.training.classifier import Classifier, Ids, all_logits, collate, layer_list
+from modelmill.training.classifier import Classifier, all_logits, collate, layer_list
 from modelmill.training.components import TrainingConfig
 
 if TYPE_CHECKING:
     from modelmill.pipeline.component import StepContext
 
-Loss = Callable[[torch.Tensor, torch.Tensor, Sequence[int]], torch.Tensor]
-"""From logits ``(batch, classes)``, targets ``(batch,)`` and the rows' positions to a scalar."""
+Loss = Callable[[torch.Tensor, torch.Tensor, Places], torch.Tensor]
+"""From logits ``(batch, classes)``, targets ``(batch,)`` and the rows' places ``(batch,)`` to a scalar."""
 
 _MAX_GRADIENT_NORM = 1.0
 _POOL_BATCHES = 20
@@ -42,8 +43,8 @@ _LOG_SECONDS = 5.0
 class Encoded:
     """Rows that are ready for the model."""
 
-    rows: Sequence[Ids]
-    """Ids of each row, ``(tokens,)``."""
+    tokens: Tokens
+    """Ids of each row."""
     targets: npt.NDArray[np.int64]
     """Class numbers, ``(rows,)``."""
 
@@ -53,7 +54,7 @@ class Encoded:
         :param tokens: how many.
         :return: the rows.
         """
-        return Encoded([row[:tokens] for row in self.rows], self.targets)
+        return Encoded(self.tokens.cut(tokens), self.targets)
 
 
 @dataclass(frozen=True)
@@ -114,21 +115,20 @@ def train(
     return _Training(model, data, validation, loss, config, context).run()
 
 
-def batches(lengths: Sequence[int], *, size: int, seed: int, epoch: int) -> list[list[int]]:
+def batches(lengths: npt.NDArray[np.int64], *, size: int, seed: int, epoch: int) -> list[Places]:
     """Return one epoch's batches: every row once, rows of like length together, in random order.
 
-    :param lengths: tokens of each row.
+    :param lengths: tokens of each row, ``(rows,)``.
     :param size: rows per batch.
     :param seed: of the training.
     :param epoch: from 0; each epoch has another order.
-    :return: positions of the rows of each batch.
+    :return: places of the rows of each batch, ``(batch,)``.
     """
     random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(lengths)).tolist()
-    found: list[list[int]] = []
-    for start in range(0, len(order), size * _POOL_BATCHES):
-        pool = sorted(order[start : start + size * _POOL_BATCHES], key=lambda row: lengths[row])
-        found += [pool[at : at + size] for at in range(0, len(pool), size)]
+    order = random.permutation(len(lengths))
+    pools = np.arange(len(order)) // (size * _POOL_BATCHES)
+    order = order[np.lexsort((lengths[order], pools))]
+    found = [order[start : start + size] for start in range(0, len(order), size)]
     return [found[index] for index in random.permutation(len(found))]
 
 
@@ -151,7 +151,7 @@ def quality(model: Classifier, data: Encoded) -> Quality:
     :param data: rows.
     :return: accuracy, and the mean of the F1 scores of the classes that occur.
     """
-    answers = all_logits(model, data.rows).argmax(axis=1)
+    answers = all_logits(model, data.tokens).argmax(axis=1)
     scores = []
     for number in np.union1d(answers, data.targets):
         hit = int(((answers == number) & (data.targets == number)).sum())
@@ -212,8 +212,7 @@ class _Training:
         self.model = model.to(self.device)
         self.data, self.validation, self.loss = data, validation, loss
         self.config, self.context = config, context
-        self.lengths = [len(row) for row in data.rows]
-        self.per_epoch = math.ceil(len(data.rows) / config.batch_size)
+        self.per_epoch = math.ceil(len(data.targets) / config.batch_size)
         self.total = max(1, round(config.epochs * self.per_epoch))
         self.optimizer = torch.optim.AdamW(parameter_groups(model, config), fused=True)
         self.frozen = frozen_modules(model, config)
@@ -229,7 +228,7 @@ class _Training:
         if resumed:
             self._restore(resumed)
             self.context.log(f"resuming at step {resumed.step} of {self.total}")
-        plan: list[list[int]] = []
+        plan: list[Places] = []
         planned = -1
         self._train_mode()
         while self.progress.step < self.total:
@@ -254,16 +253,17 @@ class _Training:
         for module in self.frozen:
             module.eval()
 
-    def _plan(self, epoch: int) -> list[list[int]]:
-        return batches(self.lengths, size=self.config.batch_size, seed=self.config.seed, epoch=epoch)
+    def _plan(self, epoch: int) -> list[Places]:
+        lengths = self.data.tokens.lengths
+        return batches(lengths, size=self.config.batch_size, seed=self.config.seed, epoch=epoch)
 
-    def _step(self, batch: Sequence[int]) -> None:
+    def _step(self, batch: Places) -> None:
         factor = rate(self.progress.step, self.total, warmup=self.config.warmup)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
-        ids, mask = collate([self.data.rows[row] for row in batch])
+        ids, mask = collate(self.data.tokens, batch)
         logits = self.model(ids.to(self.device), mask.to(self.device))  # (batch, classes)
-        targets = torch.from_numpy(self.data.targets[list(batch)]).to(self.device)  # (batch,)
+        targets = torch.from_numpy(self.data.targets[batch]).to(self.device)  # (batch,)
         loss = self.loss(logits, targets, batch)
         value = float(loss.detach())
         if not math.isfinite(value):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from modelmill.compression.export import check_parity, export_onnx
+from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.training.base_model import load_base_model
 from modelmill.training.classifier import Classifier
@@ -32,7 +33,7 @@ def path(model: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_file_stands_alone_and_agrees_at_any_length(model: Classifier, path: Path) -> None:
     assert [item.name for item in path.parent.iterdir()] == ["model.onnx"]
     rows = [np.arange(2, 2 + length, dtype=np.int64) % 24 for length in (1, 2, 9, 16, 40, 64)]
-    assert check_parity(model, path, rows) < 1e-5
+    assert check_parity(model, path, Tokens.of(rows)) < 1e-5
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -53,7 +54,7 @@ def test_another_models_file_is_noticed(model: Classifier, path: Path) -> None:
     with torch.no_grad():
         other.head.bias[1] += 0.5
     with pytest.raises(ModelError) as caught:
-        check_parity(other, path, [np.array([2, 7, 3], dtype=np.int64)])
+        check_parity(other, path, Tokens.of([[2, 7, 3]]))
     assert str(caught.value) == (
         "the exported file must answer as PyTorch does, to 0.001 in each logit; got 'a difference of 0.5'; "
         "report it with the model's config.json; this architecture cannot be exported yet"

@@ -17,7 +17,7 @@ from modelmill.errors import ModelError
 from modelmill.pipeline.component import StepContext
 from modelmill.registry.models import fetch_bundle
 from modelmill.serving.bundle import bundle_bytes
-from modelmill.serving.runtime import load_scorer
+from modelmill.serving.runtime import encode, load_scorer, load_tokenizer
 from modelmill.training import fine_tuning
 from modelmill.training.classifier import load_classifier, save_classifier
 from modelmill.training.components import FineTuneConfig
@@ -99,10 +99,11 @@ def test_a_change_of_too_many_answers_is_refused(
         model.head.bias.neg_()
     info = load_scorer(source).info
     save_classifier(model, tmp_path / "other", tokenizer=source / "tokenizer.json", info=info)
-    texts = ["the goal match today", "a bank loan today"]
-    assert check_drift(source, source, texts, limit=0.01) == 0.0
+    tokenizer = load_tokenizer(source, max_tokens=info.max_tokens)
+    tokens = encode(tokenizer, ["the goal match today", "a bank loan today"])
+    assert check_drift(source, source, tokens, limit=0.01) == 0.0
     with pytest.raises(ModelError) as caught:
-        check_drift(tmp_path / "other", source, texts, limit=0.05)
+        check_drift(tmp_path / "other", source, tokens, limit=0.05)
     assert str(caught.value) == (
         "quantisation may change at most 5.00% of the answers (max_drift), on 2 rows; got '100.00%'; "
         "take method none, raise max_drift, or train the model longer"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
+from modelmill.data.tokens import Tokens
 from modelmill.evaluation.latency import measure_throughput
 from modelmill.serving.bundle import BundleInfo
 from modelmill.serving.runtime import FloatArray, Scorer
@@ -18,14 +19,17 @@ class Sleeper(Scorer):
 
     def __init__(self, name: str, seconds: float, turns: list[tuple[str, int]]) -> None:
         super().__init__(
-            BundleInfo(format="onnx", label="topic", classes=("a", "b"), text="t", max_tokens=8, parameters=1)
+            BundleInfo(
+                format="onnx", label="topic", classes=("a", "b"), text="t", max_tokens=8, parameters=1
+            ),
+            Tokenizer(models.WordLevel({"text": 0}, unk_token="text")),
         )
         self.name, self.seconds, self.turns = name, seconds, turns
 
-    def logits(self, texts: Sequence[str]) -> FloatArray:
-        self.turns.append((self.name, len(texts)))
-        time.sleep(self.seconds * len(texts))
-        return np.zeros((len(texts), 2), np.float32)
+    def score(self, tokens: Tokens) -> FloatArray:
+        self.turns.append((self.name, len(tokens)))
+        time.sleep(self.seconds * len(tokens))
+        return np.zeros((len(tokens), 2), np.float32)
 
 
 def test_a_slower_model_is_slower_by_its_ratio() -> None:

@@ -56,9 +56,10 @@ def test_rows_are_scored_once(
 ) -> None:
     model = make_model(WORDS)
     first = cached_logits(model, dataset, "test", spoken)
-    assert log_lines == ["teacher: scoring 4 rows"]
+    assert [line for line in log_lines if "scoring" in line] == ["teacher: scoring 4 rows"]
+    said = len(log_lines)
     assert (cached_logits(model, dataset, "test", spoken) == first).all()
-    assert len(log_lines) == 1
+    assert len(log_lines) == said
     (kept,) = (spoken.cache / "logits").glob("[!.]*")
     changed = np.load(kept) + 1
     np.save(kept, changed)
@@ -92,7 +93,7 @@ def test_other_models_splits_and_versions_are_scored_again(
     cached_logits(other, dataset, "test", spoken)
     cached_logits(model, dataset, "train", spoken)
     cached_logits(model, newer, "test", spoken)
-    assert log_lines == [
+    assert [line for line in log_lines if "scoring" in line] == [
         "teacher: scoring 4 rows",
         "student: scoring 4 rows",
         "teacher: scoring 1 rows",

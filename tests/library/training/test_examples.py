@@ -10,7 +10,7 @@ from deltalake import write_deltalake
 
 from modelmill.artifacts import DatasetRef
 from modelmill.errors import ConfigError, DatasetError
-from modelmill.training.examples import choose_label, read_labelled, read_texts
+from modelmill.training.examples import choose_label, read_labelled, split_places
 
 
 def dataset(folder: Path, rows: list[tuple[str, str | None, str]]) -> DatasetRef:
@@ -31,22 +31,48 @@ def test_classes_are_the_sorted_labels_of_the_train_split(tmp_path: Path) -> Non
     rows = [("one", "b", "train"), ("two", "a", "train"), ("three", "b", "validation"), ("x", "z", "test")]
     found = read_labelled(dataset(tmp_path, rows), label=None)
     assert (found.label, found.classes) == ("topic", ("a", "b"))
-    assert (found.train.texts, found.train.targets.tolist()) == (["one", "two"], [1, 0])
-    assert (found.validation.texts, found.validation.targets.tolist()) == (["three"], [1])
+    assert (found.train.places.tolist(), found.train.targets.tolist()) == ([0, 1], [1, 0])
+    assert (found.validation.places.tolist(), found.validation.targets.tolist()) == ([2], [1])
 
 
 def test_rows_without_a_label_are_left_out(tmp_path: Path) -> None:
     rows = [("one", "b", "train"), ("two", None, "train"), ("three", "a", "train")]
     found = read_labelled(dataset(tmp_path, rows), label="topic")
-    assert found.train.texts == ["one", "three"]
+    assert found.train.places.tolist() == [0, 2]
     assert len(found.validation) == 0
 
 
-def test_texts_of_a_split_come_in_the_order_of_their_keys(tmp_path: Path) -> None:
-    rows = [("one", "b", "train"), ("two", None, "validation"), ("three", "a", "validation")]
-    data = dataset(tmp_path, rows)
-    assert read_texts(data, split="validation") == ["two", "three"]
-    assert read_texts(data, split="validation", limit=1) == ["two"]
+def test_places_are_in_the_order_of_the_keys_whatever_the_order_of_the_rows(tmp_path: Path) -> None:
+    keys, splits = ["d", "b", "a", "c"], ["train", None, "test", "train"]
+    table = {"id": keys, "text": keys, "topic": [4, 2, 1, 3], "split": splits}
+    write_deltalake(str(tmp_path), pa.table(table))
+    data = DatasetRef(uri=str(tmp_path), version=0, key="id", text="text", labels=("topic",), split="split")
+    assert split_places(data, "train").tolist() == [2, 3]
+    assert split_places(data, "test").tolist() == [0]
+    assert split_places(data, "validation").tolist() == []
+    found = read_labelled(data, label=None)
+    assert (found.classes, found.train.targets.tolist()) == (("3", "4"), [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (pa.array([True, False, None]), ("False", "True")),
+        (pa.array([10, 9, None]), ("10", "9")),
+        (pa.array([1.0, 0.5, None]), ("0.5", "1.0")),
+    ],
+)
+def test_labels_of_every_type_are_classes_by_their_python_names(
+    tmp_path: Path, labels: pa.Array, classes: tuple[str, ...]
+) -> None:
+    keys = ["a", "b", "c"]
+    write_deltalake(str(tmp_path), pa.table({"id": keys, "text": keys, "n": labels, "split": ["train"] * 3}))
+    data = DatasetRef(uri=str(tmp_path), version=0, key="id", text="text", labels=("n",), split="split")
+    found = read_labelled(data, label="n")
+    assert found.classes == classes
+    assert [found.classes[target] for target in found.train.targets] == [
+        str(labels[n].as_py()) for n in (0, 1)
+    ]
 
 
 @pytest.mark.parametrize(

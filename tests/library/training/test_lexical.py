@@ -8,6 +8,7 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
+from modelmill.data.tokens import Tokens
 from modelmill.training.lexical import UNFITTED_SCALES, fit_lexical_head, fit_scales
 
 VOCABULARY = 50
@@ -32,7 +33,7 @@ def padded(ids: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("classes", [2, 3, 6])
 def test_decision_values_are_those_of_scikit_learn(classes: int) -> None:
     ids, labels = corpus(classes)
-    head = fit_lexical_head(ids, labels, vocabulary=VOCABULARY, classes=classes)
+    head = fit_lexical_head(Tokens.of(ids), labels, vocabulary=VOCABULARY, classes=classes)
     vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=lambda row: [str(token) for token in row])
     expected = LinearSVC(random_state=0).fit(vectorizer.fit_transform(ids), labels)
     wanted = expected.decision_function(vectorizer.transform(ids))
@@ -43,7 +44,7 @@ def test_decision_values_are_those_of_scikit_learn(classes: int) -> None:
 
 def test_padding_changes_nothing() -> None:
     ids, labels = corpus(3)
-    head = fit_lexical_head(ids, labels, vocabulary=VOCABULARY, classes=3)
+    head = fit_lexical_head(Tokens.of(ids), labels, vocabulary=VOCABULARY, classes=3)
     alone = torch.cat([head(*padded([row])) for row in ids])
     torch.testing.assert_close(alone, head(*padded(ids)), atol=1e-5, rtol=1e-5)
 

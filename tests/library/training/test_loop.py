@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.pipeline.component import StepContext
 from modelmill.training.base_model import load_base_model
@@ -42,7 +43,7 @@ def encoded(count: int, seed: int) -> Encoded:
         source.shuffle(words)
         rows.append(np.array([2, *words, 3], dtype=np.int64))
         targets.append(target)
-    return Encoded(rows, np.array(targets, dtype=np.int64))
+    return Encoded(Tokens.of(rows), np.array(targets, dtype=np.int64))
 
 
 def configured(base: Path, **changes: object) -> FineTuneConfig:
@@ -215,14 +216,29 @@ def test_more_frozen_layers_than_there_are_is_refused(
 
 
 def test_batches_hold_each_row_once_and_rows_of_like_length_together() -> None:
-    lengths = [number * 37 % 50 + 2 for number in range(1000)]
-    first = batches(lengths, size=16, seed=0, epoch=0)
+    lengths = np.arange(1000) * 37 % 50 + 2
+
+    def plan(seed: int, epoch: int) -> list[list[int]]:
+        return [batch.tolist() for batch in batches(lengths, size=16, seed=seed, epoch=epoch)]
+
+    first = plan(0, 0)
     assert sorted(row for batch in first for row in batch) == list(range(1000))
-    assert first == batches(lengths, size=16, seed=0, epoch=0)
-    assert first != batches(lengths, size=16, seed=0, epoch=1)
-    assert first != batches(lengths, size=16, seed=1, epoch=0)
+    assert first == plan(0, 0)
+    assert first != plan(0, 1)
+    assert first != plan(1, 0)
     padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in first)
     assert padded < 1.1 * sum(lengths)
+
+
+def test_batches_are_pools_sorted_by_length_and_shuffled() -> None:
+    lengths, size = np.arange(777) * 37 % 50 + 2, 8
+    random = np.random.default_rng([5, 2])
+    order, expected = random.permutation(777).tolist(), []
+    for start in range(0, 777, size * 20):
+        pool = sorted(order[start : start + size * 20], key=lambda row: lengths[row])
+        expected += [pool[at : at + size] for at in range(0, len(pool), size)]
+    expected = [expected[index] for index in random.permutation(len(expected))]
+    assert [batch.tolist() for batch in batches(lengths, size=size, seed=5, epoch=2)] == expected
 
 
 @pytest.mark.parametrize(("warmup", "top"), [(0.0, 0), (0.1, 10), (0.5, 50)])

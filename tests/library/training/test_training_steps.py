@@ -16,7 +16,7 @@ from modelmill.errors import ModelError
 from modelmill.pipeline.component import StepContext
 from modelmill.registry.models import fetch_bundle
 from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import load_scorer
+from modelmill.serving.runtime import encode, load_scorer, load_tokenizer
 from modelmill.training import distillation, fine_tuning
 from modelmill.training.classifier import load_classifier
 from modelmill.training.components import DistillConfig, FineTuneConfig
@@ -155,10 +155,13 @@ def test_cached_logits_are_those_of_the_teacher(
     tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext
 ) -> None:
     teacher = fine_tuned(tiny_base_model, topic_dataset, step_context)
-    scorer = load_scorer(fetch_bundle(teacher, step_context.cache))
+    folder = fetch_bundle(teacher, step_context.cache)
+    scorer = load_scorer(folder)
     texts = ["the goal", "bank loan market share price today", "a"]
-    found = teacher_logits(scorer, texts, digest=teacher.digest, context=step_context)
+    tokens = encode(load_tokenizer(folder, max_tokens=scorer.info.max_tokens), texts)
+    found = teacher_logits(scorer, tokens, digest=teacher.digest, context=step_context)
     assert isinstance(found, np.memmap)
     assert found == pytest.approx(scorer.logits(texts), abs=1e-5)
-    other = teacher_logits(scorer, texts[::-1], digest=teacher.digest, context=step_context)
+    backwards = tokens.take(np.array([2, 1, 0]))
+    other = teacher_logits(scorer, backwards, digest=teacher.digest, context=step_context)
     assert other == pytest.approx(found[::-1], abs=1e-5)
