@@ -29,9 +29,9 @@ from modelmill.data.files import (
 )
 from modelmill.data.protocol import (
     READER_FEATURES,
-    SCAN_FEATURES,
     check_features,
     check_log,
+    needs_scan,
     reader_features,
     refused_by_reader,
 )
@@ -49,7 +49,6 @@ __all__ = [
     "COMMIT_KEY",
     "MANIFEST",
     "READER_FEATURES",
-    "SCAN_FEATURES",
     "ActiveFile",
     "check_columns",
     "check_rows",
@@ -57,6 +56,7 @@ __all__ = [
     "commit_actions",
     "file_digests",
     "is_local",
+    "needs_scan",
     "not_writable",
     "open_table",
     "read_arrow",
@@ -238,7 +238,7 @@ def scan_arrow(
     files = checked_files(table, ref)
     rows = 0
     with read_batches(table, ref, files, columns=columns) as batches:
-        plain = not reader_features(table) & SCAN_FEATURES
+        plain = not needs_scan(table) and not table.metadata().partition_columns
         source = _plain_batches(ref, files, batches.schema, batch_rows) if plain else batches
         for batch in source:
             rows += len(batch)
@@ -255,7 +255,9 @@ def _plain_batches(
     store = table_files(table_location(ref.uri))
     for file in files:
         with store.open_input_file(file.path) as source:
-            parquet = pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_BYTES)
+            parquet = pq.ParquetFile(
+                source, pre_buffer=False, buffer_size=_READ_BYTES, coerce_int96_timestamp_unit="us"
+            )
             check_columns(parquet.schema_arrow.names, schema.names, place=f"{ref.uri}/{file.path}")
             for batch in parquet.iter_batches(batch_rows, columns=schema.names, use_threads=False):
                 yield batch.select(schema.names).cast(schema)
@@ -312,7 +314,7 @@ def read_batches(
     """
     names = list(columns) if columns is not None else [field.name for field in table.schema().fields]
     with _readable(ref):
-        if reader_features(table) & SCAN_FEATURES:
+        if needs_scan(table):
             yield _scan(table, names)
         else:
             dataset = _file_dataset(table, table_location(ref.uri), files)
@@ -341,11 +343,11 @@ def check_rows(found: int, table: DeltaTable, files: Sequence[ActiveFile], *, sh
     :param table: the table, at its version.
     :param files: its files.
     :param shown: the table and version, for the message.
-    :raises TableError: if the log gives the rows of each file, no row is deleted, and the sum is another.
+    :raises TableError: if the files by themselves are the table, the log gives the rows of each, and the sum
+        is another.
     """
     counts = [file.rows for file in files if file.rows is not None]
-    told = len(counts) == len(files) and "deletionVectors" not in reader_features(table)
-    if told and sum(counts) != found:
+    if len(counts) == len(files) and sum(counts) != found and not needs_scan(table):
         raise TableError(
             f"the table must have the rows that its log says ({shown})",
             got=f"{found:,} instead of {sum(counts):,}",
