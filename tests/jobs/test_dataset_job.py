@@ -244,12 +244,7 @@ def test_a_class_that_the_hash_takes_out_of_train_is_quarantined(build: Builder)
 
 
 def test_a_class_whose_train_rows_would_all_validate_stays_in_train(build: Builder) -> None:
-    shipped = {
-        "key": "id",
-        "text": "text",
-        "labels": ["topic"],
-        "split": {"column": "part", "validation": 0.3},
-    }
+    split = {"column": "part", "validation": 0.3}
     config = BuildDatasetConfig.model_validate({**BY_COLUMN.model_dump(), "split": split})
     rows = [{**row, "part": "test" if number < 20 else "train"} for number, row in enumerate(many(200))]
     built = build(rows, config)
