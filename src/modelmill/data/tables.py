@@ -238,7 +238,7 @@ def scan_arrow(
     files = checked_files(table, ref)
     rows = 0
     with read_batches(table, ref, files, columns=columns) as batches:
-        plain = not needs_scan(table)
+        plain = not needs_scan(table) and not table.metadata().partition_columns
         source = _plain_batches(ref, files, batches.schema, batch_rows) if plain else batches
         for batch in source:
             rows += len(batch)
@@ -255,7 +255,9 @@ def _plain_batches(
     store = table_files(table_location(ref.uri))
     for file in files:
         with store.open_input_file(file.path) as source:
-            parquet = pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_BYTES)
+            parquet = pq.ParquetFile(
+                source, pre_buffer=False, buffer_size=_READ_BYTES, coerce_int96_timestamp_unit="us"
+            )
             check_columns(parquet.schema_arrow.names, schema.names, place=f"{ref.uri}/{file.path}")
             for batch in parquet.iter_batches(batch_rows, columns=schema.names, use_threads=False):
                 yield batch.select(schema.names).cast(schema)

@@ -14,7 +14,14 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.data.tables import open_table, read_arrow, resolve_table, table_exists, table_location
+from modelmill.data.tables import (
+    open_table,
+    read_arrow,
+    resolve_table,
+    scan_arrow,
+    table_exists,
+    table_location,
+)
 from modelmill.errors import TableError
 
 
@@ -161,7 +168,9 @@ def test_times_beyond_what_int96_holds_in_nanoseconds_do_not_wrap_round(tmp_path
     (file,) = (tmp_path / "t").glob("*.parquet")
     pq.write_table(far, file, use_deprecated_int96_timestamps=True)
     edit(tmp_path / "t", "add", lambda add: add.update(size=file.stat().st_size))
-    assert read_arrow(resolve_table(str(tmp_path / "t"))).equals(far)
+    ref = resolve_table(str(tmp_path / "t"))
+    assert read_arrow(ref).equals(far)
+    assert pa.Table.from_batches(scan_arrow(ref, columns=["at"], batch_rows=10)).equals(far)
 
 
 SPECIAL = ["a b", "100%", "%41", "a/b", "a:b", "é", "a+b", "a=b", "[x]*?", "{}", "'\"", "a\\b", None]
@@ -170,8 +179,10 @@ SPECIAL = ["a b", "100%", "%41", "a/b", "a:b", "é", "a+b", "a=b", "[x]*?", "{}"
 def test_special_characters_in_partition_values_are_read(tmp_path: Path) -> None:
     source = pa.table({"n": list(range(len(SPECIAL))), "p": SPECIAL})
     write_deltalake(str(tmp_path / "a é place"), source, partition_by=["p"])
-    found = read_arrow(resolve_table(str(tmp_path / "a é place"))).sort_by("n")
-    assert found.to_pydict() == source.to_pydict()
+    ref = resolve_table(str(tmp_path / "a é place"))
+    assert read_arrow(ref).sort_by("n").to_pydict() == source.to_pydict()
+    batches = pa.Table.from_batches(scan_arrow(ref, columns=["n", "p"], batch_rows=2))
+    assert batches.sort_by("n").to_pydict() == source.to_pydict()
 
 
 def test_a_path_that_stands_for_another_one_is_refused(table: Path) -> None:
