@@ -29,6 +29,7 @@ from modelmill.data.prepare import (
     GROUP,
     HASH,
     IDENTITY,
+    ORDER,
     ROW,
     SHIPPED,
     label_column,
@@ -177,7 +178,7 @@ class _Building:
             clusters, crowded = text_clusters(
                 usable, self.stage, text=self.config.text, threshold=self.config.near_duplicates, count=count
             )
-        slim = usable.select(ROW, HASH, *CONTENT, *IDENTITY, SHIPPED, *self.labels)
+        slim = usable.select(ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *self.labels)
         slim = self._grouped(slim, clusters, "edges_joined", CONTENT[0], CLUSTER)
         slim = self._grouped(slim, self._sets(slim), "key_edges_joined", CLUSTER, SET)
         unique_key, labels = self.config.key is not None, self.labels

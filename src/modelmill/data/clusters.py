@@ -11,17 +11,23 @@ Ids = npt.NDArray[np.int64]
 def connected(first: Ids, second: Ids) -> tuple[Ids, Ids]:
     """Return the connected components of a graph.
 
+    Every node points at a smaller one of its component, and pointers are shortened, until nothing changes
+    (Shiloach, Vishkin, "An O(log n) parallel connectivity algorithm", 1982).
+
     :param first: one node of each edge, ``(edges,)``.
     :param second: the other.
     :return: the nodes, sorted; for each the smallest node of its component.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     nodes, places = np.unique(np.concatenate([first, second]), return_inverse=True)
     one, other = places[: len(first)], places[len(first) :]
-    graph = coo_array((np.ones(len(first), np.int8), (one, other)), shape=(len(nodes), len(nodes)))
-    count, label = connected_components(graph, directed=False)
-    smallest = np.full(count, np.iinfo(np.int64).max)
-    np.minimum.at(smallest, label, nodes)
-    return nodes, smallest[label]
+    label = np.arange(len(nodes))
+    while True:
+        lower = np.minimum(label[one], label[other])
+        hooked = label.copy()
+        np.minimum.at(hooked, label[one], lower)
+        np.minimum.at(hooked, label[other], lower)
+        while not np.array_equal(shorter := hooked[hooked], hooked):
+            hooked = shorter
+        if np.array_equal(hooked, label):
+            return nodes, nodes[label]
+        label = hooked

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.data.prepare import CONTENT, HASH, IDENTITY, ROW, SHIPPED, TEST, VALIDATION
+from modelmill.data.prepare import CONTENT, HASH, IDENTITY, ORDER, ROW, SHIPPED, TEST, VALIDATION
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,10 +52,10 @@ def decide(rows: pa.Table, labels: Sequence[str], *, unique_key: bool) -> pa.Tab
     its labels. Of a cluster of near-duplicates the first stays. Rows of a shipped test split all stay, and a
     row outside it that has the content of one, or nearly so, leaks.
 
-    "First" is validation before train, then by the hash of the row.
+    "First" is validation before train, then by the number at the end of the key, then by the hash of the row.
 
     :param rows: usable rows, each with all rows that share its key, its content or its cluster. Columns
-        ``_mm_row``, ``_mm_hash``, ``_mm_content…``, ``_mm_key…``, ``_mm_shipped``, ``_mm_cluster``,
+        ``_mm_row``, ``_mm_hash``, ``_mm_order``, ``_mm_content…``, ``_mm_key…``, ``_mm_shipped``, ``_mm_cluster``,
         ``_mm_set`` and labels.
     :param labels: the label columns.
     :param unique_key: whether rows have a key of their own, which must be unique.
@@ -64,13 +64,13 @@ def decide(rows: pa.Table, labels: Sequence[str], *, unique_key: bool) -> pa.Tab
     import pyarrow as pa
 
     count = rows.num_rows
-    column = {name: _int(rows, name) for name in (HASH, *CONTENT, *IDENTITY, CLUSTER, SET, SHIPPED)}
+    column = {name: _int(rows, name) for name in (HASH, ORDER, *CONTENT, *IDENTITY, CLUSTER, SET, SHIPPED)}
     is_test = column[SHIPPED] == TEST
     content = _codes(column[CONTENT[0]], column[CONTENT[1]])
     label_codes = [_label_codes(rows.column(name)) for name in labels]
     # Position in the order in which rows come first.
     first = np.empty(count, np.int64)
-    first[np.lexsort((column[HASH], column[SHIPPED] != VALIDATION))] = np.arange(count)
+    first[np.lexsort((column[HASH], column[ORDER], column[SHIPPED] != VALIDATION))] = np.arange(count)
 
     state = np.full(count, KEPT, object)
     reason = np.full(count, None, object)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelmill.artifacts import TableRef
-from modelmill.data.assemble import REASON_COLUMN, SplitRule, assemble, dataset_schema, refusal
+from modelmill.data.assemble import KEY_COLUMN, REASON_COLUMN, SplitRule, assemble, dataset_schema, refusal
 from modelmill.data.build import Fates, recipe
 from modelmill.data.changes import read_changes
 from modelmill.data.clusters import connected
@@ -31,6 +31,7 @@ from modelmill.data.prepare import (
     CONTENT,
     HASH,
     IDENTITY,
+    ORDER,
     ROW,
     SHIPPED,
     VALIDATION,
@@ -182,7 +183,7 @@ class _Update:
         content = np.asarray(usable.column(CONTENT[0]), np.int64)
         cluster = self._clusters(usable, content)
         sets = _sets(usable, cluster) if self.config.key is not None else cluster
-        slim = usable.select([ROW, HASH, *CONTENT, *IDENTITY, SHIPPED, *labels])
+        slim = usable.select([ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *labels])
         slim = slim.append_column(CLUSTER, [cluster]).append_column(SET, [sets])
         return decide(slim, labels, unique_key=self.config.key is not None)
 
@@ -277,6 +278,7 @@ class _Update:
             came=new.dataset,
             transaction=transaction,
             metadata={"build": build.model_dump(mode="json")},
+            key=KEY_COLUMN,
             always=True,
         )
         if version is None:

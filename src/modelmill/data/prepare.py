@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PREFIX = "_mm_"
 """Columns that a preparation adds begin with it."""
-ROW, HASH, KEY, REASON = "_mm_row", "_mm_hash", "_mm_example_key", "_mm_reason"
+ROW, HASH, ORDER, KEY, REASON = "_mm_row", "_mm_hash", "_mm_order", "_mm_example_key", "_mm_reason"
 SHIPPED, CARVED, GROUP, BUCKETS = "_mm_shipped", "_mm_carved", "_mm_group", "_mm_buckets"
 CONTENT, IDENTITY = ("_mm_content", "_mm_content_more"), ("_mm_key", "_mm_key_more")
 """128 bits each of the SHA-256 of a row's content, and of its key."""
@@ -70,7 +70,7 @@ class Plan:
         """The columns that a preparation adds."""
         import pyarrow as pa
 
-        numbers = (HASH, *CONTENT, *IDENTITY)
+        numbers = (HASH, ORDER, *CONTENT, *IDENTITY)
         return pa.schema(
             [
                 pa.field(ROW, pa.int64()),
@@ -141,6 +141,7 @@ def prepare(rows: pa.RecordBatch, plan: Plan) -> pa.RecordBatch:
     added = [
         _row_ids(len(rows)),
         numbers_of(sha256_rows(row_strings([columns[name] for name in sorted(columns)])), 0),
+        _order(key),
         *(numbers_of(content, place) for place in (0, 1)),
         *(numbers_of(key_hash, place) for place in (0, 1)),
         key,
@@ -294,6 +295,19 @@ def _buckets(columns: dict[str, pa.Array], config: BuildDatasetConfig, usable: p
         if chosen.any():
             found = buckets(text.filter(pa.array(chosen)), banding).reshape(-1)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(found))
+
+
+def _order(key: pa.Array) -> pa.Array:
+    """Return the number at the end of each key, by which copies are ordered.
+
+    Keys mostly count up: the example that was there first is then the one that stays, night after night.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.extract_regex(key, r"(?P<n>\d{1,18})$").field("n") if len(key) else key
+    found = pc.if_else(pc.equal(pc.fill_null(found, ""), ""), None, found)
+    return pc.fill_null(found.cast(pa.int64()), np.iinfo(np.int64).max)
 
 
 def _row_ids(count: int) -> pa.Array:

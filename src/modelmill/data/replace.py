@@ -29,6 +29,7 @@ def replace_rows(
     came: pa.Table,
     transaction: str,
     metadata: Mapping[str, Any],
+    key: str | None = None,
     always: bool = False,
 ) -> int | None:
     """Take rows out of a table and put others in.
@@ -42,6 +43,7 @@ def replace_rows(
     :param came: rows to put in.
     :param transaction: id under which that is committed once.
     :param metadata: what else the commit says of itself, JSON.
+    :param key: column in which each row that is taken out differs from others; None: there is none.
     :param always: whether there is a commit even if nothing changes.
     :return: the new version, or the old one if nothing changes; None if the table has another version or lacks
         rows that should be taken out.
@@ -61,7 +63,8 @@ def replace_rows(
     rows = iter(came.to_batches(max_chunksize=_BATCH))
     left = [_digests(gone)]
     if gone.num_rows:
-        rows = _without(TableRef(uri=place, version=version), came.schema, left, rows)
+        some = gone.column(key).unique() if key is not None else None
+        rows = _without(TableRef(uri=place, version=version), came.schema, left, rows, key, some)
     files = _written(rows, came.schema, place)
     if len(left[0]):
         return None
@@ -76,14 +79,26 @@ def replace_rows(
 
 
 def _without(
-    ref: TableRef, schema: pa.Schema, left: list[np.ndarray], then: Iterator[pa.RecordBatch]
+    ref: TableRef,
+    schema: pa.Schema,
+    left: list[np.ndarray],
+    then: Iterator[pa.RecordBatch],
+    key: str | None,
+    some: pa.Array | None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a table but some, then others; ``left[0]`` gets what was not found."""
+    import pyarrow.compute as pc
+
     for batch in scan_arrow(ref, columns=schema.names, batch_rows=_BATCH):
         rows = batch.cast(schema)
-        digests = _digests(rows)
-        taken = matched(digests, left[0])
-        left[0] = left[0][~matched(left[0], digests[taken])]
+        asked = np.ones(len(rows), bool)
+        if key is not None:
+            asked = np.asarray(pc.is_in(rows.column(key), value_set=some))
+        digests = _digests(rows.filter(_mask(asked)))
+        found = matched(digests, left[0])
+        left[0] = left[0][~matched(left[0], digests[found])]
+        taken = np.zeros(len(rows), bool)
+        taken[np.flatnonzero(asked)[found]] = True
         yield rows.filter(_mask(~taken))
     yield from then
 
@@ -97,7 +112,7 @@ def _written(rows: Iterator[pa.RecordBatch], schema: pa.Schema, place: str) -> l
     if is_local(place):
         Path(place, folder).mkdir()
     files = table_files(place)
-    with pq.ParquetWriter(path, schema, filesystem=files, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, filesystem=files, compression="snappy") as writer:
         for batch in rows:
             count += batch.num_rows
             writer.write_batch(batch)

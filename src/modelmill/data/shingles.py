@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from modelmill.data.hashing import numbers_of, sha256_rows
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -60,7 +62,6 @@ def shingles(texts: pa.Array) -> tuple[Hashes, Offsets]:
     :param texts: strings; null counts as empty.
     :return: the hashes of all texts one after the other, and where each text's begin, ``(texts + 1,)``.
     """
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -70,15 +71,14 @@ def shingles(texts: pa.Array) -> tuple[Hashes, Offsets]:
     parts = pc.split_pattern_regex(lower, _BETWEEN_WORDS)
     offsets = parts.offsets.to_numpy().astype(np.int64)
     encoded = parts.values.dictionary_encode()
-    vocabulary = encoded.dictionary.to_numpy(zero_copy_only=False)
-    of_word = np.asarray(pd.util.hash_array(vocabulary, categorize=False), np.uint64)
+    of_word = np.asarray(numbers_of(sha256_rows(encoded.dictionary), 0)).view(np.uint64)
     real = of_word[encoded.indices.to_numpy()]
     real = real[offsets[0] : offsets[-1]]
     offsets = offsets - offsets[0]
     # Splitting leaves an empty part before a leading and after a trailing separator.
-    empty = np.flatnonzero(vocabulary == "")
-    if len(empty):
-        is_word = encoded.indices.to_numpy() != empty[0]
+    empty = pc.index(encoded.dictionary, "").as_py()
+    if empty >= 0:
+        is_word = encoded.indices.to_numpy() != empty
         offsets = np.concatenate([[0], np.cumsum(is_word)])[offsets]
         real = real[is_word]
     return _with_pairs(real, offsets)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import ModelRef, TableRef
-from modelmill.data.dataset import BLANKS
+from modelmill.data.prepare import BLANKS
 from modelmill.data.tables import check_columns, open_table, table_location
 from modelmill.errors import ConfigError
 from modelmill.serving.bundle import BundleInfo
