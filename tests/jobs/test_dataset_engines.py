@@ -10,12 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from modelmill.data import lookup
+from modelmill.data.build import Build
+from modelmill.data.dataset_config import BuildDatasetConfig
 from modelmill_jobs import build_dataset, near_duplicates, staging
 
 SCHEMA = pa.schema(
@@ -148,43 +151,30 @@ def test_many_small_parts_give_what_one_part_gives(
     assert_same(one, make_dataset(rows, config, to="parts", files=2))
 
 
-ONE_BUILD = """
-import sys
-from modelmill_jobs import build_dataset
-import json
-print("BUILD", json.dumps(build_dataset.main(sys.argv[1:])["build"]))
-"""
-
-
 def test_the_number_of_partitions_of_the_engine_does_not_matter(
-    make_dataset: Callable[..., Any], tmp_path: Any
+    make_dataset: Callable[..., Any], tmp_path: Path
 ) -> None:
-    rows = all_kinds(300, seed=3)
-    here = make_dataset(rows, BY_KEY, to="here", files=2)
-    source = str(tmp_path / "source_here")
-    builds = []
+    here = make_dataset(all_kinds(300, seed=3), BY_KEY, to="here", files=2)
+    config = BuildDatasetConfig.model_validate(BY_KEY).model_dump_json()
     for parallelism in ("1", "7"):
-        argv = ["--table", source, "--version", "1", "--transaction", "k", "--config"]
-        argv += [build_dataset.BuildDatasetConfig.model_validate(BY_KEY).model_dump_json()]
+        argv = ["--table", here.build.source, "--version", "1", "--transaction", "k", "--config", config]
         argv += [
             "--to",
             str(tmp_path / parallelism),
             "--quarantine",
             str(tmp_path / f"{parallelism}_refused"),
         ]
-        settings = {"SAIL_EXECUTION__DEFAULT_PARALLELISM": parallelism}
         done = subprocess.run(
-            [sys.executable, "-c", ONE_BUILD, *argv],
-            env={**os.environ, **settings},
+            [sys.executable, "-m", "modelmill_jobs.build_dataset", *argv],
+            env={**os.environ, "SAIL_EXECUTION__DEFAULT_PARALLELISM": parallelism},
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-2000:]
-        builds.append(json.loads(done.stdout.partition("BUILD ")[2]))
-    for build in builds:
-        assert build["summary"] == json.loads(here.build.summary.model_dump_json())
-        assert build["fates"] == json.loads(here.build.fates.model_dump_json())
+        build = Build.model_validate(json.loads(done.stdout)["build"])
+        assert build.summary == here.build.summary
+        assert build.fates == here.build.fates
 
 
 @pytest.mark.jvm
