@@ -19,7 +19,6 @@ from deltalake import DeltaTable, write_deltalake
 from modelmill.data.dataset_config import BuildDatasetConfig
 from modelmill.data.tables import table_exists
 from modelmill.errors import TableError
-from modelmill_jobs import build_dataset
 
 BY_HASH = {"key": "id", "text": "text", "labels": ["topic"], "split": {"validation": 0.1, "test": 0.2}}
 FEED = {"delta.enableChangeDataFeed": "true"}
