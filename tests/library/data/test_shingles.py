@@ -150,7 +150,7 @@ def test_texts_at_the_threshold_share_a_bucket(threshold: float) -> None:
     random_ = random.Random(5)
     words = [f"w{number}" for number in range(5000)]
     one, other = [], []
-    # A changed word takes itself and its two pairs out of the 119 of one set, and brings as many into the other.
+    # A changed word takes itself and two pairs out of the 119 of one set, and brings as many into the other.
     about = round(119 * (1 - threshold) / (1 + threshold) / 3)
     while len(one) < 200:
         text = random_.sample(words, 60)
@@ -176,14 +176,12 @@ GOLDEN = {
 
 
 def test_buckets_are_what_they_were_in_every_release() -> None:
-    """They are in the index of every dataset: with others, an incremental build would miss near-duplicates."""
+    """They are in every dataset's index: with others, an incremental build would miss near-duplicates."""
     texts = pa.array(list(GOLDEN))
     found = buckets(texts, Banding.for_threshold(0.6))
     assert found.dtype == np.int32
     assert {text: row[:3].tolist() for text, row in zip(GOLDEN, found, strict=True)} == GOLDEN
-    one_by_one = [
-        buckets(texts.slice(place, 1), Banding.for_threshold(0.6))[0] for place in range(len(texts))
-    ]
+    alone = [buckets(texts.slice(place, 1), Banding.for_threshold(0.6))[0] for place in range(4)]
     assert np.array_equal(np.stack(alone), found)
 
 
