@@ -59,9 +59,9 @@ def _checks(terms: ColumnContract, column: pa.Array) -> list[Any]:
     if terms.required:
         found.append((pc.is_valid, "null is refused"))
     if terms.min is not None:
-        found.append((_is_within(pc.greater_equal, terms.min, math.ceil), f"at least {terms.min:.15g}"))
+        found.append((_is_within(pc.greater_equal, terms.min, math.ceil), f"at least {_shown(terms.min)}"))
     if terms.max is not None:
-        found.append((_is_within(pc.less_equal, terms.max, math.floor), f"at most {terms.max:.15g}"))
+        found.append((_is_within(pc.less_equal, terms.max, math.floor), f"at most {_shown(terms.max)}"))
     if terms.allowed is not None:
         found.append((_is_allowed(terms.allowed), "not among the allowed values"))
     if terms.pattern is not None:
@@ -71,6 +71,10 @@ def _checks(terms: ColumnContract, column: pa.Array) -> list[Any]:
         longest = terms.max_length
         found.append((lambda values: pc.less_equal(_length(values), longest), f"at most {longest} long"))
     return [pandera.Check(arrow(test), name=name, error=name, ignore_na=False) for test, name in found]
+
+
+def _shown(limit: float) -> str:
+    return f"{limit:.0f}" if limit.is_integer() and abs(limit) < 1e18 else repr(limit)
 
 
 def _is_within(compare: Any, limit: float, whole: Callable[[float], int]) -> Any:
