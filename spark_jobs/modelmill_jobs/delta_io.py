@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.data.commits import DataFile, commit_files, committed_version
+from modelmill.data.commits import DataFile, commit_files, committed_version, is_committed
 from modelmill.data.spark import scratch_folder
 from modelmill.data.tables import (
     MANIFEST,
@@ -231,6 +231,8 @@ def write_table(
 def staged(rows: DataFrame, place: str) -> Iterator[list[DataFile]]:
     """Write rows as Parquet files into a new folder of a table, which goes away again if anything fails.
 
+    It stays if it has become part of the table by then: what fails may be what comes after the commit.
+
     :param rows: what to write.
     :param place: the table's directory.
     :yields: the files, for a commit.
@@ -241,7 +243,8 @@ def staged(rows: DataFrame, place: str) -> Iterator[list[DataFile]]:
         rows.write.parquet(plain_path(f"{place}/{folder}"))
         yield data_files(place, folder)
     except BaseException:
-        remove_folder(place, folder, made=made)
+        if not is_committed(place, folder):
+            remove_folder(place, folder, made=made)
         raise
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from modelmill.data import commits
 from modelmill.data.dataset_config import BuildDatasetConfig
 from modelmill.data.tables import table_exists
 from modelmill.errors import TableError
@@ -121,6 +122,24 @@ def test_a_retry_after_the_commit_gives_the_same_version(make_dataset: Callable[
     again = make_dataset(some_rows(130), BY_HASH, transaction="t")
     assert (again.version, again.build) == (one.version, one.build)
     assert DeltaTable(one.place).version() == 1
+
+
+def test_a_build_that_is_interrupted_after_its_commit_leaves_it_whole(
+    make_dataset: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = with_feed(tmp_path / "source", some_rows(100))
+
+    def interrupted(place: str) -> None:
+        if place == str(tmp_path / "dataset"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commits, "_sync_log", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make_dataset(source, BY_HASH, transaction="t")
+    again = make_dataset(source, BY_HASH, transaction="t")
+    assert again.version == 0
+    assert again.dataset == make_dataset(source, BY_HASH, to="undisturbed").dataset
 
 
 # A process that kills itself where a build has just finished one of its pieces.

@@ -27,7 +27,7 @@ from modelmill.data.tables import (
     transient,
     write_check,
 )
-from modelmill.errors import TransientError
+from modelmill.errors import ModelmillError, TransientError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,6 +75,25 @@ def _version_of(table: DeltaTable, place: str, transaction: str) -> int | None:
         if any(action.get("txn", {}).get("appId") == transaction for action in actions):
             return version
     return table.version()
+
+
+def is_committed(uri: str, folder: str) -> bool:
+    """Return whether files of a folder may be part of a table: a writer that is interrupted does not know.
+
+    :param uri: the table.
+    :param folder: the folder, relative to the table's directory.
+    :return: whether its newest version has files in it; True too if that cannot be told.
+    """
+    import pyarrow as pa
+
+    place = table_location(uri)
+    try:
+        if not table_exists(place):
+            return False
+        paths = pa.table(open_table(place).get_add_actions()).column("path").to_pylist()
+    except (ModelmillError, *_retried()):
+        return True
+    return any(path.startswith(f"{folder}/") for path in paths)
 
 
 def write_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from modelmill.artifacts import TableRef
 from modelmill.data.changes import matched
-from modelmill.data.commits import DataFile, commit_files, committed_version
+from modelmill.data.commits import DataFile, commit_files, committed_version, is_committed
 from modelmill.data.hashing import numbers_of, row_strings, sha256_rows
 from modelmill.data.tables import MANIFEST, file_digests, is_local, open_table, scan_arrow, table_files
 
@@ -65,17 +66,24 @@ def replace_rows(
     if gone.num_rows:
         some = gone.column(key).unique() if key is not None else None
         rows = _without(TableRef(uri=place, version=version), came.schema, left, rows, key, some)
-    files = _written(rows, came.schema, place)
-    if len(left[0]):
-        return None
-    return commit_files(
-        place,
-        files,
-        schema=table.schema(),
-        mode="overwrite" if gone.num_rows else "append",
-        transaction=transaction,
-        metadata={**metadata, MANIFEST: file_digests(place, [file.path for file in files])},
-    )
+    folder = f"part-{uuid.uuid4().hex}"
+    try:
+        files = _written(rows, came.schema, place, folder)
+        if not len(left[0]):
+            return commit_files(
+                place,
+                files,
+                schema=table.schema(),
+                mode="overwrite" if gone.num_rows else "append",
+                transaction=transaction,
+                metadata={**metadata, MANIFEST: file_digests(place, [file.path for file in files])},
+            )
+    except BaseException:
+        if not is_committed(place, folder):
+            _remove(place, folder)
+        raise
+    _remove(place, folder)
+    return None
 
 
 def _without(
@@ -103,11 +111,10 @@ def _without(
     yield from then
 
 
-def _written(rows: Iterator[pa.RecordBatch], schema: pa.Schema, place: str) -> list[DataFile]:
-    """Write rows to a file in the table's directory; none where there are no rows."""
+def _written(rows: Iterator[pa.RecordBatch], schema: pa.Schema, place: str, folder: str) -> list[DataFile]:
+    """Write rows to a file in a new folder of the table; none where there are no rows."""
     import pyarrow.parquet as pq
 
-    folder = f"part-{uuid.uuid4().hex}"
     path, count = f"{folder}/part-0.parquet", 0
     if is_local(place):
         Path(place, folder).mkdir()
@@ -117,11 +124,16 @@ def _written(rows: Iterator[pa.RecordBatch], schema: pa.Schema, place: str) -> l
             count += batch.num_rows
             writer.write_batch(batch)
     if not count:
-        files.delete_dir(folder)
+        _remove(place, folder)
         return []
     info = files.get_file_info(path)
     modified = int(info.mtime.timestamp() * 1000) if info.mtime else 0
     return [DataFile(path=path, size=info.size, rows=count, modified=modified)]
+
+
+def _remove(place: str, folder: str) -> None:
+    with contextlib.suppress(OSError):
+        table_files(place).delete_dir(folder)
 
 
 def _digests(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
