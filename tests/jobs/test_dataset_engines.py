@@ -15,10 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
+from modelmill.artifacts import TableRef
 from modelmill.data import lookup
 from modelmill.data.build import Build
 from modelmill.data.dataset_config import BuildDatasetConfig
+from modelmill.data.incremental import update
 from modelmill_jobs import build_dataset, near_duplicates, staging
 
 SCHEMA = pa.schema(
@@ -149,6 +152,58 @@ def test_many_small_parts_give_what_one_part_gives(
     monkeypatch.setattr(staging, "LOOKUP_ROWS", 0)
     monkeypatch.setattr(lookup, "LOOKUP_ROWS", 0)
     assert_same(one, make_dataset(rows, config, to="parts", files=2))
+
+
+ODD = {
+    "text": "a.text",
+    "topic": "to`pic",
+    "team": "te am",
+    "about": "à propos",
+    "id": "the.id",
+    "stars": "stars.",
+}
+
+
+def renamed(config: Any) -> Any:
+    """A configuration with odd names of columns."""
+    if isinstance(config, dict):
+        return {
+            ODD.get(name, name) if name != "text" else name: renamed(value) for name, value in config.items()
+        }
+    if isinstance(config, list):
+        return [renamed(value) for value in config]
+    return ODD.get(config, config) if isinstance(config, str) else config
+
+
+@pytest.mark.parametrize(
+    "config", [BY_KEY, BY_CONTENT, renamed(BY_KEY)], ids=["by_key", "by_content", "odd_names"]
+)
+def test_an_incremental_night_gives_what_a_full_build_gives(
+    make_dataset: Callable[..., Any], tmp_path: Path, config: dict[str, Any]
+) -> None:
+    rows = all_kinds(500, seed=6)
+    if config is not BY_KEY and config is not BY_CONTENT:
+        rows = rows.rename_columns([ODD.get(name, name) for name in rows.column_names])
+    source, key = str(tmp_path / "source"), rows.column_names[0]
+    feed = {"delta.enableChangeDataFeed": "true"}
+    write_deltalake(source, rows.slice(0, 420), configuration=feed)
+    make_dataset(source, config, to="night")
+    write_deltalake(source, rows.slice(420, 50), mode="append")
+    DeltaTable(source).delete(f"\"{key}\" in ('r7', 'r100', 'r250', 'r400', 'r401')")
+    DeltaTable(source).update(predicate=f"\"{key}\" = 'r50'", updates={"small": "NULL"})
+    lines: list[str] = []
+    version = update(
+        BuildDatasetConfig.model_validate(config),
+        TableRef(uri=source, version=DeltaTable(source).version()),
+        str(tmp_path / "night"),
+        str(tmp_path / "night_quarantine"),
+        transaction="night",
+        log=lines.append,
+    )
+    assert version == 1, lines
+    night = make_dataset(source, config, to="night", transaction="night")
+    assert night.build.mode == "incremental"
+    assert_same(make_dataset(source, config, to="full"), night)
 
 
 def test_the_number_of_partitions_of_the_engine_does_not_matter(
