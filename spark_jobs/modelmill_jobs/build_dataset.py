@@ -179,9 +179,9 @@ class _Building:
         usable = rows.where(sql.col(REFUSAL).isNull())
         count = self.stage.rows("rows")
         clusters, crowded = None, False
-        if self.config.near_duplicates is not None and self.config.text is not None:
+        if self.config.similar_texts is not None and self.config.text is not None:
             clusters, crowded = text_clusters(
-                usable, self.stage, text=self.config.text, threshold=self.config.near_duplicates, count=count
+                usable, self.stage, text=self.config.text, threshold=self.config.similar_texts, count=count
             )
         slim = usable.select(ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *self.labels)
         slim = self._grouped(slim, clusters, "edges_joined", CONTENT[0], CLUSTER)

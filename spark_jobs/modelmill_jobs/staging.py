@@ -146,8 +146,8 @@ def mapped(rows: DataFrame, work: OnBatches, schema: StructType | str) -> DataFr
     """
     names = rows.columns
 
-    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
-        return work(batch.rename_columns(names) for batch in batches if batch.num_rows)
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
+        yield from work(batch.rename_columns(names) for batch in batches if batch.num_rows)
 
     return rows.toDF(*(f"_mm_{place}" for place in range(len(names)))).mapInArrow(on_batches, schema)
 

@@ -188,6 +188,23 @@ def test_a_chain_of_near_duplicates_leaves_one_row(make_dataset: Callable[..., A
     assert {key for key in made.splits if key.startswith("link")} == {"link-0"}
 
 
+def test_images_with_one_caption_are_many_examples(make_dataset: Callable[..., Any]) -> None:
+    rows = pa.table(
+        {
+            "caption": ["a brown dog on a lawn"] * 90 + [None] * 10,
+            "picture": [f"{number % 95}.png".encode() for number in range(100)],
+            "topic": ["xy"[number % 2] for number in range(90)] + ["x"] * 10,
+        }
+    )
+    config = {"text": "caption", "image": "picture", "labels": ["topic"], "split": {"test": 0.3}}
+    made = make_dataset(rows, config)
+    # Without a caption the same five pictures are other examples, and the pictures 90 to 94 are five more.
+    assert made.build.fates.states == {}
+    assert made.build.fates.reasons == {}
+    again = make_dataset(pa.concat_tables([rows, rows.slice(0, 20)]), config, to="again")
+    assert again.build.fates.states == {"duplicate": 20}
+
+
 def test_planted_copies_are_found_in_newsgroups(make_dataset: Callable[..., Any]) -> None:
     if not NEWSGROUPS.exists():
         pytest.skip(f"no 20 Newsgroups in {NEWSGROUPS}: run ./run python -m demo.samples")

@@ -73,7 +73,8 @@ class BuildDatasetConfig(Config):
         ge=0.4,
         le=1,
         description="Jaccard similarity of their words and word pairs from which two texts count as one: "
-        "0.6 is about one word in eight changed. Empty: only identical texts do.",
+        "0.6 is about one word in eight changed. Empty: only identical texts do. With an image, examples are "
+        "one only if text and image are identical: many images have the same caption.",
     )
     split: SplitConfig = Field(default=SplitConfig(), description="How rows are split.")
     keep: tuple[str, ...] = Field((), description="Other columns to carry along, for slices and provenance.")
@@ -104,6 +105,11 @@ class BuildDatasetConfig(Config):
     def contents(self) -> tuple[str, ...]:
         """The columns that an example is made of."""
         return tuple(name for name in (self.text, self.image) if name is not None)
+
+    @property
+    def similar_texts(self) -> float | None:
+        """Similarity from which two examples count as one; None if only identical ones do."""
+        return self.near_duplicates if self.contents == (self.text,) else None
 
     @property
     def carried(self) -> tuple[str, ...]:

@@ -191,7 +191,7 @@ class _Update:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        if self.config.near_duplicates is None or self.config.text is None:
+        if self.config.similar_texts is None or self.config.text is None:
             return content
         entries = rows.column(BUCKETS).combine_chunks()
         owners = np.asarray(pc.list_parent_indices(entries))
@@ -205,7 +205,7 @@ class _Update:
         chosen = pa.array(places[np.searchsorted(known, members)])
         texts = rows.column(self.config.text).cast(pa.large_string()).take(chosen).combine_chunks()
         ends = inverse.reshape(pairs.shape)
-        near = similarity(texts, ends[:, 0], ends[:, 1]) >= self.config.near_duplicates
+        near = similarity(texts, ends[:, 0], ends[:, 1]) >= self.config.similar_texts
         return _renamed(content, *connected(pairs[near, 0], pairs[near, 1]))
 
     def _fate(self, rows: pa.Table, decisions: pa.Table) -> _Fate:

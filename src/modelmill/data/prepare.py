@@ -289,8 +289,8 @@ def _buckets(columns: dict[str, pa.Array], config: BuildDatasetConfig, usable: p
     count = len(usable)
     offsets = np.zeros(count + 1, np.int32)
     found = np.empty(0, np.int32)
-    if config.near_duplicates is not None and config.text is not None:
-        banding = Banding.for_threshold(config.near_duplicates)
+    if config.similar_texts is not None and config.text is not None:
+        banding = Banding.for_threshold(config.similar_texts)
         text = _text(columns[config.text])
         chosen = np.asarray(usable) & has_words(text)
         np.cumsum(chosen * banding.bands, out=offsets[1:])
