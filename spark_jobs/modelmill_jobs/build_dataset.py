@@ -3,9 +3,9 @@
 Every row of the source ends in exactly one of these states: kept, quarantined, duplicate. Rows that a shipped
 test split has are kept, all of them, as long as they can be used at all: a benchmark stays standard.
 
-What a row is by itself is said by :mod:`modelmill.data.prepare`; what becomes of rows that have something to do
-with each other by :mod:`modelmill.data.decide`. Spark brings those rows together. Results between the passes are
-files, and no pass holds more than a part of the table in memory.
+What a row is by itself is said by :mod:`modelmill.data.prepare`; what becomes of rows that share something
+by :mod:`modelmill.data.decide`. Spark brings those rows together. Results between the passes are files, and
+no pass holds more than a part of the table in memory.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from modelmill_jobs.sessions import as_application, job_session
 from modelmill_jobs.staging import Stage, joined, spark_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -154,7 +154,7 @@ class _Building:
 
         plan = self.plan
 
-        def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+        def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
             return (prepare(batch, plan) for batch in batches if batch.num_rows)
 
         added = spark_schema(plan.added)
@@ -226,7 +226,7 @@ class _Building:
     def _assembled(self, rows: DataFrame, decisions: DataFrame, rule: SplitRule) -> DataFrame:
         plan = self.plan
 
-        def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+        def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
             return (assemble(batch, plan, rule) for batch in batches if batch.num_rows)
 
         return self._told(rows, decisions).mapInArrow(on_batches, spark_schema(dataset_schema(plan)))
@@ -249,7 +249,7 @@ class _Building:
         plan, config = self.plan, self.config
         labels = list(zip(config.labels, plan.kinds, strict=True))
 
-        def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+        def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
             import pyarrow as pa
 
             total = Summary()
@@ -269,7 +269,7 @@ class _Building:
     def _with_train_rows(
         self, rows: DataFrame, decisions: DataFrame, rule: SplitRule, lacking: dict[str, list[str]]
     ) -> tuple[SplitRule, DataFrame]:
-        """Give classes train rows whose rows were all carved out of train; refuse rows of other such classes."""
+        """Give classes their train rows back that were carved out; refuse rows of others that have none."""
         from pyspark.sql import functions as sql
 
         told = self._told(rows, decisions).where(
@@ -314,7 +314,7 @@ class _Building:
         *,
         settled: bool,
     ) -> tuple[int, bool]:
-        """Check the whole, and write both tables; return the dataset's version, and whether its index stays."""
+        """Check the whole, and write both tables; return the version, and whether the index stays."""
         fates = _fates(rows, decisions, self.stage.rows("rows"))
         check_balance(fates, summary, self.config, single=self.single)
         about = {"operation": "build_dataset", "source": str(self.source)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from modelmill.data.lookup import Lookup
@@ -65,7 +65,7 @@ def _only(rows: DataFrame, members: DataFrame, lookup: Lookup | None, key: str) 
     if lookup is None:
         return rows.join(members, key, "left_semi")
 
-    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         import numpy as np
         import pyarrow as pa
 
@@ -118,8 +118,8 @@ def _pairs(entries: pa.Table) -> pa.Table:
     return pa.concat_tables([found, note])
 
 
-def _checked(threshold: float):  # noqa: ANN202 (a function for mapInArrow)
-    def check(batches):  # noqa: ANN001, ANN202
+def _checked(threshold: float) -> Callable[[Iterator[Any]], Iterator[Any]]:
+    def check(batches: Iterator[Any]) -> Iterator[Any]:
         import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc

@@ -1,12 +1,12 @@
 """Intermediate results of a job, as Parquet files below the folder of the table that it makes.
 
-Engines differ in what they cache, and in how they keep a shuffle within bounds: files are the same on all of them.
+Engines differ in what they cache, and in how they keep a shuffle within bounds: files are the same on all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -121,8 +121,8 @@ class Stage:
         return self.spark.read.schema(schema).parquet(self._path(name))
 
 
-def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterable[Any]]:
-    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
 
         held = [batch for batch in batches if batch.num_rows]
@@ -147,7 +147,7 @@ def joined(rows: DataFrame, result: DataFrame, lookup: Lookup | None, key: str) 
     if lookup is None:
         return rows.join(result, key, "left")
 
-    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         return (lookup.joined(batch) for batch in batches if batch.num_rows)
 
     added = [field for field in result.schema.fields if field.name != key]

@@ -1,4 +1,4 @@
-"""What a build of a dataset says of itself in its commit: enough for the next night to process changes only."""
+"""What a build of a dataset says of itself in its commit: enough to process only changes the next night."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from modelmill.data.commits import DataFile
 
 INDEX = "_index"
-"""Folder of a dataset's table for the prepared rows of its source, which incremental builds compare with. Delta
-ignores folders that begin with ``_``."""
+"""Folder of a dataset's table for the prepared rows of its source, which incremental builds compare with.
+Delta ignores folders that begin with ``_``."""
 
 ALGORITHM = 1
 """Goes up with every change of what becomes of a row: older builds are then not continued."""

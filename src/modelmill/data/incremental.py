@@ -1,9 +1,9 @@
-"""Bringing a dataset up to date with the rows that changed, without Spark: the result is that of a full build.
+"""Bringing a dataset up to date with the rows that changed, without Spark, to what a full build gives.
 
-What becomes of a row depends on its closed set alone (see :mod:`modelmill.data.decide`). So the rows that changed
-and the closed sets that they touch are decided on anew, and everything else stays as it is. Whatever would need
-more than that (a crowded bucket, a class that gains or loses its train rows, another configuration) is left to a
-full build.
+What becomes of a row depends on its closed set alone (see :mod:`modelmill.data.decide`). So the rows that
+changed and the closed sets that they touch are decided on anew, and everything else stays as it is. Whatever
+would need more than that (a crowded bucket, a class that loses its train rows, another configuration) is left
+to a full build.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The index of a dataset: the prepared rows of its source, and what was decided of those that share something."""
+"""The index of a dataset: the prepared rows of its source, and decisions on those that share something."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelmill.data.build import INDEX, Build, IndexFile
-from modelmill.data.decide import ROW, SET
-from modelmill.data.prepare import BUCKETS, CONTENT, IDENTITY
+from modelmill.data.decide import SET
+from modelmill.data.prepare import BUCKETS, CONTENT, IDENTITY, ROW
+from modelmill.data.shingles import CROWDED
 from modelmill.data.tables import file_digests, is_local, table_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-CROWDED = 32
 
 _BATCH = 65_536
 

@@ -1,7 +1,7 @@
 """What is known of a row by itself: its roles, its reason to be refused, its identities.
 
-One function over record batches, used by the Spark job on whole tables and by incremental builds on changed rows:
-so both see a row alike, on every engine.
+One function over record batches, used by the Spark job on whole tables and by incremental builds on rows that
+changed: so both see a row alike, on every engine.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Near-duplicate texts: shingles, MinHash signatures, their bands, and the exact similarity of pairs.
 
-A text is the set of its words and of its pairs of neighbouring words, upper and lower case alike. Two texts are
-near-duplicates if the Jaccard similarity of their sets reaches a threshold. Candidates are found by MinHash
-(Broder, "On the resemblance and containment of documents", 1997) with locality-sensitive hashing in bands
-(Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4), and each is then checked exactly: chance
-can hide a pair of near-duplicates, and can never make one.
+A text is the set of its words and of its pairs of neighbouring words, upper and lower case alike. Two texts
+are near-duplicates if the Jaccard similarity of their sets reaches a threshold. Candidates are found by
+MinHash (Broder, "On the resemblance and containment of documents", 1997) with locality-sensitive hashing in bands
+(Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4), and each is then checked exactly:
+chance can hide a pair of near-duplicates, and can never make one.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ _SEED = 42
 _BETWEEN_WORDS = r"[^\p{L}\p{N}]+"
 _WORDS_OF_ONE_CHARACTER = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])"
 """Scripts without spaces between words: each character counts as a word."""
+
+CROWDED = 32
+"""Texts of a bucket from which not all pairs are looked at."""
+_PAIRED_WITH = 4
 
 _ODD_1, _ODD_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
@@ -150,10 +154,10 @@ def candidate_pairs(
     bucket, text = bucket[fresh], text[fresh]
     starts = np.flatnonzero(np.concatenate([[True], bucket[1:] != bucket[:-1]])) if len(bucket) else bucket
     sizes = np.diff(np.append(starts, len(bucket)))
-    crowded = np.repeat(sizes > _CROWDED, sizes)
+    crowded = np.repeat(sizes > CROWDED, sizes)
     place = np.arange(len(bucket)) - np.repeat(starts, sizes)
     found = [np.empty((0, 2), np.int64)]
-    for lag in range(1, min(int(sizes.max(initial=1)), _CROWDED)):
+    for lag in range(1, min(int(sizes.max(initial=1)), CROWDED)):
         later = np.flatnonzero((place >= lag) & ~crowded)
         found.append(np.stack([text[later - lag], text[later]], axis=1))
     for first in range(_PAIRED_WITH):
@@ -161,10 +165,6 @@ def candidate_pairs(
         found.append(np.stack([text[later - place[later] + first], text[later]], axis=1))
     pairs = np.unique(np.concatenate(found), axis=0)
     return pairs, bool(crowded.any())
-
-
-_CROWDED = 32
-_PAIRED_WITH = 4
 
 
 def similarity(
@@ -194,7 +194,8 @@ def similarity(
     twice = (shared[1:] == shared[:-1]) & (pair[1:] == pair[:-1])
     common = np.bincount(pair[1:][twice], minlength=len(first)).astype(np.float64)
     union = (sizes[first] + sizes[second]) - common
-    return np.divide(common, union, out=np.zeros(len(first)), where=union > 0)
+    found: npt.NDArray[np.float64] = np.divide(common, union, out=np.zeros(len(first)), where=union > 0)
+    return found
 
 
 def _ranges(starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
