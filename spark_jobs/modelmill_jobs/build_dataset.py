@@ -49,7 +49,7 @@ from modelmill_jobs.delta_io import (
     write_table,
 )
 from modelmill_jobs.near_duplicates import components, text_clusters
-from modelmill_jobs.sessions import as_application, job_session
+from modelmill_jobs.sessions import as_application, job_session, one_line
 from modelmill_jobs.staging import Stage, joined, spark_schema
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
     place = table_location(job.to)
     before = committed_version(place, job.transaction)
     if before is None:
-        with job_session(spark) as session:
+        with job_session(spark) as session, one_line("the table must be readable", got=str(source)):
             before = _Building(session, config, source, place).run(job.quarantine, job.transaction)
     build = build_of(place, before)
     return {

@@ -59,7 +59,7 @@ def run_all(spark: Any, source: Path, folder: Path, bundle: tuple[Path, ModelRef
     return {
         "loaded": [loaded[name] for name in ("files", "files_found", "rows")],
         "raw": read_arrow(raw).sort_by("id"),
-        "report": {**built["report"], "source": ""},
+        "build": {name: built["build"][name] for name in ("fates", "summary", "recipe")},
         "versions": [built["dataset"]["version"], again["dataset"]["version"], scored["table"]["version"]],
         "dataset": read_arrow(TableRef(**built["dataset"])).sort_by("example_key"),
         "refused": read_arrow(TableRef.model_validate(built["quarantine"])).sort_by("id"),
