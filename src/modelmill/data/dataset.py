@@ -74,7 +74,13 @@ class DatasetReport(BaseModel):
             reasons=build.fates.reasons,
             splits={split: summary.splits.get(split, 0) for split in SPLITS},
             classes=summary.classes,
-            numbers=summary.numbers,
+            numbers={
+                label: {
+                    split: (float(n), float(total), float(squares))
+                    for split, (n, total, squares) in by.items()
+                }
+                for label, by in summary.numbers.items()
+            },
             lengths=summary.lengths,
             content_hash=summary.hash,
         )

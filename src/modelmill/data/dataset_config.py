@@ -34,8 +34,8 @@ class ColumnContract(Config):
         None, description="Type of the column; empty: any."
     )
     required: bool = Field(False, description="Whether null is refused.")
-    min: float | None = Field(None, description="Smallest value, inclusive.")
-    max: float | None = Field(None, description="Largest value, inclusive.")
+    min: float | None = Field(None, allow_inf_nan=False, description="Smallest value, inclusive.")
+    max: float | None = Field(None, allow_inf_nan=False, description="Largest value, inclusive.")
     allowed: tuple[str | int | float | bool, ...] | None = Field(
         None, description="The values that are allowed; empty: all."
     )
