@@ -19,10 +19,11 @@ from modelmill.artifacts import TableRef
 from modelmill.data.assemble import REASON_COLUMN, SplitRule, assemble, dataset_schema
 from modelmill.data.build import INDEX, Build, Fates, index_files, recipe
 from modelmill.data.commits import commit_files, committed_version
-from modelmill.data.dataset import build_of, source_plan
+from modelmill.data.dataset import build_of, find_build, source_plan
 from modelmill.data.dataset_checks import check_balance, check_counts, lacking_classes
 from modelmill.data.dataset_config import BuildDatasetConfig
 from modelmill.data.decide import CLUSTER, QUARANTINED, REASON, SET, STATE, decide, decisions_schema
+from modelmill.data.index import sweep
 from modelmill.data.prepare import (
     BUCKETS,
     CONTENT,
@@ -38,7 +39,7 @@ from modelmill.data.prepare import (
 )
 from modelmill.data.prepare import REASON as REFUSAL
 from modelmill.data.summary import Summary, summarise
-from modelmill.data.tables import MANIFEST, file_digests, spark_schema_to_delta, table_location
+from modelmill.data.tables import MANIFEST, file_digests, open_table, spark_schema_to_delta, table_location
 from modelmill_jobs.delta_io import (
     checked_rows,
     make_directory,
@@ -50,7 +51,7 @@ from modelmill_jobs.delta_io import (
 )
 from modelmill_jobs.near_duplicates import components, text_clusters
 from modelmill_jobs.sessions import as_application, job_session, one_line
-from modelmill_jobs.staging import Stage, joined, spark_schema
+from modelmill_jobs.staging import Stage, joined, mapped, spark_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,6 +125,9 @@ class _Building:
             raise
         if not keep:
             remove_folder(self.place, self.stage.folder)
+        newest = find_build(self.place, open_table(self.place).version())
+        if newest is not None:
+            sweep(self.place, newest, own=self.stage.folder)
         return version
 
     def _run(self, quarantine: str, transaction: str) -> tuple[int, bool]:
@@ -155,10 +159,10 @@ class _Building:
         plan = self.plan
 
         def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
-            return (prepare(batch, plan) for batch in batches if batch.num_rows)
+            return (prepare(batch, plan) for batch in batches)
 
         added = spark_schema(plan.added)
-        return raw.mapInArrow(on_batches, StructType([*raw.schema.fields, *added.fields]))
+        return mapped(raw, on_batches, StructType([*raw.schema.fields, *added.fields]))
 
     def _unknown_splits(self, rows: DataFrame) -> list[str]:
         from pyspark.sql import functions as sql
@@ -227,9 +231,9 @@ class _Building:
         plan = self.plan
 
         def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
-            return (assemble(batch, plan, rule) for batch in batches if batch.num_rows)
+            return (assemble(batch, plan, rule) for batch in batches)
 
-        return self._told(rows, decisions).mapInArrow(on_batches, spark_schema(dataset_schema(plan)))
+        return mapped(self._told(rows, decisions), on_batches, spark_schema(dataset_schema(plan)))
 
     def _told(self, rows: DataFrame, decisions: DataFrame) -> DataFrame:
         """Return prepared rows with what was decided of them."""
@@ -254,8 +258,7 @@ class _Building:
 
             total = Summary()
             for batch in batches:
-                if batch.num_rows:
-                    total += summarise(batch, text=config.text, labels=labels, split="split")
+                total += summarise(batch, text=config.text, labels=labels, split="split")
             yield pa.RecordBatch.from_pydict({"summary": [total.model_dump_json()]})
 
         from modelmill_jobs.delta_io import plain_path
@@ -263,7 +266,7 @@ class _Building:
         written = self.spark.read.schema(spark_schema(dataset_schema(plan))).parquet(
             plain_path(f"{self.place}/{folder}")
         )
-        parts = written.mapInArrow(on_batches, "summary string").collect()
+        parts = mapped(written, on_batches, "summary string").collect()
         return sum((Summary.model_validate_json(part[0]) for part in parts), Summary())
 
     def _with_train_rows(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 Work = Callable[["pa.Table"], "pa.Table"]
+OnBatches = Callable[[Iterator[Any]], Iterable[Any]]
 
 _PART = "_mm_part"
 
@@ -132,6 +133,25 @@ def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
     return on_batches
 
 
+def mapped(rows: DataFrame, work: OnBatches, schema: StructType | str) -> DataFrame:
+    """Apply a function to Arrow batches, whatever the columns are called.
+
+    Spark Connect's ``mapInArrow`` names the columns it hands over, and Sail takes a name with a dot in it for
+    a field of a struct: so they travel under other names.
+
+    :param rows: the rows.
+    :param work: gets the batches that have rows, and gives others.
+    :param schema: columns of what it gives, as Spark takes them.
+    :return: what it gives.
+    """
+    names = rows.columns
+
+    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+        return work(batch.rename_columns(names) for batch in batches if batch.num_rows)
+
+    return rows.toDF(*(f"_mm_{place}" for place in range(len(names)))).mapInArrow(on_batches, schema)
+
+
 def joined(rows: DataFrame, result: DataFrame, lookup: Lookup | None, key: str) -> DataFrame:
     """Return rows with the columns of a staged result: a left join.
 
@@ -148,12 +168,12 @@ def joined(rows: DataFrame, result: DataFrame, lookup: Lookup | None, key: str) 
         return rows.join(result, key, "left")
 
     def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
-        return (lookup.joined(batch) for batch in batches if batch.num_rows)
+        return map(lookup.joined, batches)
 
     added = [field for field in result.schema.fields if field.name != key]
     if not lookup.paths:
         return rows.withColumns({field.name: sql.lit(None).cast(field.dataType) for field in added})
-    return rows.mapInArrow(on_batches, StructType([*rows.schema.fields, *added]))
+    return mapped(rows, on_batches, StructType([*rows.schema.fields, *added]))
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH = 65_536
+_AT_WORK_SECONDS = 24 * 3600
 
 
 class FullBuildNeededError(Exception):
@@ -162,6 +165,41 @@ class Index:
             with files.open_input_file(file.path) as source:
                 parquet = pq.ParquetFile(source, pre_buffer=False)
                 yield from parquet.iter_batches(_BATCH, columns=columns)
+
+
+def sweep(place: str, build: Build, *, own: str) -> None:
+    """Remove from the folder of indexes what nobody needs: what killed builds and earlier ones left.
+
+    Another folder may be that of a build at work, which keeps writing, so only those go that are a day old.
+
+    :param place: the dataset's table.
+    :param build: its newest build, whose files stay.
+    :param own: folder of the build that has just ended, relative to the table's directory.
+    """
+    from pyarrow.fs import FileSelector, FileType
+
+    files = table_files(place)
+    needed = {path for file in (*build.index, *build.decisions) for path in _with_parents(file.path)}
+    newest: dict[str, float] = {}
+    with contextlib.suppress(OSError):  # the build is committed, whatever becomes of this
+        for info in files.get_file_info(FileSelector(INDEX, allow_not_found=True, recursive=True)):
+            depth = 3 if info.path.startswith(f"{own}/") else 2
+            folder = "/".join(info.path.split("/")[:depth])
+            changed = info.mtime.timestamp() if info.mtime else 0.0
+            newest[folder] = max(newest.get(folder, 0.0), changed)
+        for folder, changed in newest.items():
+            at_work = not folder.startswith(own) and changed > time.time() - _AT_WORK_SECONDS
+            if folder not in needed and not at_work:
+                kind = files.get_file_info(folder).type
+                if kind == FileType.File:
+                    files.delete_file(folder)
+                elif kind == FileType.Directory:
+                    files.delete_dir(folder)
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    parts = path.split("/")
+    return ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
 def closure(ids: np.ndarray, decisions: pa.Table) -> np.ndarray:
