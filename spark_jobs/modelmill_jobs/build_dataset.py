@@ -49,7 +49,7 @@ from modelmill_jobs.delta_io import (
     staged,
     write_table,
 )
-from modelmill_jobs.near_duplicates import components, text_clusters
+from modelmill_jobs.near_duplicates import MOST_CROWDED, components, text_clusters
 from modelmill_jobs.sessions import as_application, job_session, one_line
 from modelmill_jobs.staging import Stage, joined, mapped, spark_schema
 
@@ -106,6 +106,7 @@ class _Building:
         self.plan, self.has_feed = source_plan(config, source)
         self.stage = Stage(spark, place, f"{INDEX}/{uuid.uuid4().hex}")
         self.decided_as = "decisions"
+        self.crowded: list[int] = []
         self.label_types = [label_type(kind) for kind in self.plan.kinds]
         self.single = [
             name for name, kind in zip(config.labels, self.plan.kinds, strict=True) if kind == "class"
@@ -136,14 +137,14 @@ class _Building:
         counts = _refused_and_shipped(rows)
         check_counts(counts, self.config, self.source, splits=lambda: self._unknown_splits(rows))
         own_validation = any(reason is None and split == 1 for reason, split in counts)
-        decisions, crowded = self._decided(rows)
+        decisions = self._decided(rows)
         rule = SplitRule(own_validation=own_validation)
         with staged(self._assembled(rows, decisions, rule), self.place) as first:
             summary = self._summary(first[0].path.rpartition("/")[0]) if first else Summary()
             lacking = lacking_classes(summary.classes, labels=self.single)
             if not lacking or own_validation:
                 return self._commit(
-                    raw, rows, decisions, rule, summary, first, quarantine, transaction, settled=not crowded
+                    raw, rows, decisions, rule, summary, first, quarantine, transaction, settled=True
                 )
         remove_folder(self.place, first[0].path.rpartition("/")[0])
         rule, decisions = self._with_train_rows(rows, decisions, rule, lacking)
@@ -171,15 +172,15 @@ class _Building:
         found = rows.where(sql.col(REFUSAL) == "split is unknown").select(name).distinct().limit(5)
         return [str(row[0]) for row in found.collect()]
 
-    def _decided(self, rows: DataFrame) -> tuple[DataFrame, bool]:
-        """Decide on rows that share something; whether a bucket of similar texts was crowded."""
+    def _decided(self, rows: DataFrame) -> DataFrame:
+        """Decide on rows that share something."""
         from pyspark.sql import functions as sql
 
         usable = rows.where(sql.col(REFUSAL).isNull())
         count = self.stage.rows("rows")
-        clusters, crowded = None, False
+        clusters = None
         if self.config.near_duplicates is not None and self.config.text is not None:
-            clusters, crowded = text_clusters(
+            clusters, self.crowded = text_clusters(
                 usable, self.stage, text=self.config.text, threshold=self.config.near_duplicates, count=count
             )
         slim = usable.select(ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *self.labels)
@@ -187,7 +188,7 @@ class _Building:
         slim = self._grouped(slim, self._sets(slim), "key_edges_joined", CLUSTER, SET)
         unique_key, labels = self.config.key is not None, self.labels
         schema = spark_schema(decisions_schema(self.label_types))
-        decided = self.stage.by_parts(
+        return self.stage.by_parts(
             slim,
             SET,
             "decisions",
@@ -196,7 +197,6 @@ class _Building:
             count=count,
             each=ROWS_EACH,
         )
-        return decided, crowded
 
     def _grouped(
         self, rows: DataFrame, groups: DataFrame | None, staged_as: str, member: str, name: str
@@ -329,6 +329,7 @@ class _Building:
             metadata=about,
         )
         checked_rows(sum(fates.reasons.values()), count, what=quarantine)
+        settled = settled and len(self.crowded) <= MOST_CROWDED
         index = self.config.incremental and self.has_feed and settled
         build = Build(
             source=self.source.uri,
@@ -337,6 +338,7 @@ class _Building:
             mode="full",
             own_validation=rule.own_validation,
             settled=settled,
+            crowded=tuple(self.crowded) if settled else (),
             fates=fates,
             summary=summary,
             quarantine_version=refused.version,

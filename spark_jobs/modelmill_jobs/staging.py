@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 Work = Callable[["pa.Table"], "pa.Table"]
-OnBatches = Callable[[Iterator[Any]], Iterable[Any]]
+OnBatches = Callable[[Iterator[Any]], Iterator[Any]]
 
 _PART = "_mm_part"
 
@@ -146,7 +146,7 @@ def mapped(rows: DataFrame, work: OnBatches, schema: StructType | str) -> DataFr
     """
     names = rows.columns
 
-    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         return work(batch.rename_columns(names) for batch in batches if batch.num_rows)
 
     return rows.toDF(*(f"_mm_{place}" for place in range(len(names)))).mapInArrow(on_batches, schema)

@@ -61,7 +61,9 @@ class Build(BaseModel):
     """``full`` or ``incremental``."""
     own_validation: bool
     settled: bool
-    """Whether changes can be processed on top: not after classes without train rows, or crowded buckets."""
+    """Whether changes can be processed on top: not if a class had no train rows, or too much is crowded."""
+    crowded: tuple[int, ...]
+    """Buckets of similar texts from which not all pairs were looked at."""
     fates: Fates
     summary: Summary
     quarantine_version: int

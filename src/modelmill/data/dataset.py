@@ -203,13 +203,6 @@ def check_config(config: BuildDatasetConfig, table: TableRef, *, place: str) -> 
             got=", ".join(twice),
             remedy="rename the column when it is loaded",
         )
-    dotted = [name for name in plan.schema.names if "." in name]
-    if dotted:
-        raise TableError(
-            f"columns of the source have no dot in their name: engines take it for a field ({table})",
-            got=dotted[0],
-            remedy="rename the column when it is loaded (select of the component ingest)",
-        )
     reserved = [name for name in plan.schema.names if name.lower().startswith(PREFIX)]
     if reserved:
         raise ConfigError(

@@ -88,7 +88,7 @@ def summarise(
     columns = {name: _whole(rows.column(name)) for name in rows.schema.names}
     splits = columns[split].to_numpy(zero_copy_only=False)
     classes: dict[str, dict[str, dict[str, int]]] = {}
-    numbers: dict[str, dict[str, tuple[float, float, float]]] = {}
+    numbers: dict[str, dict[str, Moments]] = {}
     for name, kind in labels:
         if kind == "number":
             numbers[name] = _moments(columns[name], splits)
