@@ -142,7 +142,8 @@ class _Building:
         with staged(self._assembled(rows, decisions, rule), self.place) as first:
             summary = self._summary(first[0].path.rpartition("/")[0]) if first else Summary()
             lacking = lacking_classes(summary.classes, labels=self.single)
-            if not lacking or own_validation:
+            hopeless = self.config.split.column is None and not summary.splits.get("train")
+            if not lacking or own_validation or hopeless:
                 return self._commit(
                     raw, rows, decisions, rule, summary, first, quarantine, transaction, settled=True
                 )

@@ -29,8 +29,10 @@ def row_strings(columns: Sequence[pa.Array]) -> pa.Array:
 
     parts: list[Any] = []
     for column in columns:
-        text = pc.fill_null(_canonical(column), "\x00")
-        parts += [pc.binary_length(text).cast(pa.large_string()), text]
+        text = _canonical(column)
+        # A null has no length; any text that stood for it could be some row's own.
+        length = pc.binary_length(text).cast(pa.large_string())
+        parts += [pc.fill_null(length, ""), pc.fill_null(text, "")]
     return pc.binary_join_element_wise(*parts, pa.scalar("\x1f", pa.large_string()))
 
 

@@ -249,10 +249,12 @@ def _number(column: pa.Array) -> tuple[pa.Array, pa.Array]:
 def _classes(column: pa.Array) -> pa.Array:
     import pyarrow as pa
 
-    found = []
-    for row in column.to_pylist():
-        kept = None if row is None else sorted({str(item) for item in row if item is not None} - {""})
-        found.append(kept)
+    # Cast by Arrow, so that a class is spelt in a list as it is alone: true, 1, 2026-02-28.
+    rows = column.cast(pa.list_(pa.string())).to_pylist()
+    found = [
+        None if row is None else sorted({item for item in row if item is not None and item.strip(BLANKS)})
+        for row in rows
+    ]
     return pa.array(found, pa.list_(pa.string()))
 
 
