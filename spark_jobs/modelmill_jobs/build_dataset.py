@@ -3,9 +3,9 @@
 Every row of the source ends in exactly one of these states: kept, quarantined, duplicate. Rows that a shipped
 test split has are kept, all of them, as long as they can be used at all: a benchmark stays standard.
 
-What a row is by itself is said by :mod:`modelmill.data.prepare`; what becomes of rows that have something to do
-with each other by :mod:`modelmill.data.decide`. Spark brings those rows together. Results between the passes are
-files, and no pass holds more than a part of the table in memory.
+What a row is by itself is said by :mod:`modelmill.data.prepare`; what becomes of rows that share something
+by :mod:`modelmill.data.decide`. Spark brings those rows together. Results between the passes are files, and
+no pass holds more than a part of the table in memory.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ from modelmill_jobs.delta_io import (
     staged,
     write_table,
 )
-from modelmill_jobs.near_duplicates import components, text_clusters
-from modelmill_jobs.sessions import as_application, job_session
+from modelmill_jobs.near_duplicates import MOST_CROWDED, components, text_clusters
+from modelmill_jobs.sessions import as_application, job_session, one_line
 from modelmill_jobs.staging import Stage, joined, mapped, spark_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
     place = table_location(job.to)
     before = committed_version(place, job.transaction)
     if before is None:
-        with job_session(spark) as session:
+        with job_session(spark) as session, one_line("the table must be readable", got=str(source)):
             before = _Building(session, config, source, place).run(job.quarantine, job.transaction)
     build = build_of(place, before)
     return {
@@ -106,6 +106,7 @@ class _Building:
         self.plan, self.has_feed = source_plan(config, source)
         self.stage = Stage(spark, place, f"{INDEX}/{uuid.uuid4().hex}")
         self.decided_as = "decisions"
+        self.crowded: list[int] = []
         self.label_types = [label_type(kind) for kind in self.plan.kinds]
         self.single = [
             name for name, kind in zip(config.labels, self.plan.kinds, strict=True) if kind == "class"
@@ -136,7 +137,7 @@ class _Building:
         counts = _refused_and_shipped(rows)
         check_counts(counts, self.config, self.source, splits=lambda: self._unknown_splits(rows))
         own_validation = any(reason is None and split == 1 for reason, split in counts)
-        decisions, crowded = self._decided(rows)
+        decisions = self._decided(rows)
         rule = SplitRule(own_validation=own_validation)
         with staged(self._assembled(rows, decisions, rule), self.place) as first:
             summary = self._summary(first[0].path.rpartition("/")[0]) if first else Summary()
@@ -144,7 +145,7 @@ class _Building:
             hopeless = self.config.split.column is None and not summary.splits.get("train")
             if not lacking or own_validation or hopeless:
                 return self._commit(
-                    raw, rows, decisions, rule, summary, first, quarantine, transaction, settled=not crowded
+                    raw, rows, decisions, rule, summary, first, quarantine, transaction, settled=True
                 )
         remove_folder(self.place, first[0].path.rpartition("/")[0])
         rule, decisions = self._with_train_rows(rows, decisions, rule, lacking)
@@ -159,7 +160,7 @@ class _Building:
 
         plan = self.plan
 
-        def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+        def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
             return (prepare(batch, plan) for batch in batches)
 
         added = spark_schema(plan.added)
@@ -172,15 +173,15 @@ class _Building:
         found = rows.where(sql.col(REFUSAL) == "split is unknown").select(name).distinct().limit(5)
         return [str(row[0]) for row in found.collect()]
 
-    def _decided(self, rows: DataFrame) -> tuple[DataFrame, bool]:
-        """Decide on rows that share something; whether a bucket of similar texts was crowded."""
+    def _decided(self, rows: DataFrame) -> DataFrame:
+        """Decide on rows that share something."""
         from pyspark.sql import functions as sql
 
         usable = rows.where(sql.col(REFUSAL).isNull())
         count = self.stage.rows("rows")
-        clusters, crowded = None, False
+        clusters = None
         if self.config.similar_texts is not None and self.config.text is not None:
-            clusters, crowded = text_clusters(
+            clusters, self.crowded = text_clusters(
                 usable, self.stage, text=self.config.text, threshold=self.config.similar_texts, count=count
             )
         slim = usable.select(ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *self.labels)
@@ -188,7 +189,7 @@ class _Building:
         slim = self._grouped(slim, self._sets(slim), "key_edges_joined", CLUSTER, SET)
         unique_key, labels = self.config.key is not None, self.labels
         schema = spark_schema(decisions_schema(self.label_types))
-        decided = self.stage.by_parts(
+        return self.stage.by_parts(
             slim,
             SET,
             "decisions",
@@ -197,7 +198,6 @@ class _Building:
             count=count,
             each=ROWS_EACH,
         )
-        return decided, crowded
 
     def _grouped(
         self, rows: DataFrame, groups: DataFrame | None, staged_as: str, member: str, name: str
@@ -231,7 +231,7 @@ class _Building:
     def _assembled(self, rows: DataFrame, decisions: DataFrame, rule: SplitRule) -> DataFrame:
         plan = self.plan
 
-        def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+        def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
             return (assemble(batch, plan, rule) for batch in batches)
 
         return mapped(self._told(rows, decisions), on_batches, spark_schema(dataset_schema(plan)))
@@ -254,7 +254,7 @@ class _Building:
         plan, config = self.plan, self.config
         labels = list(zip(config.labels, plan.kinds, strict=True))
 
-        def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+        def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
             import pyarrow as pa
 
             total = Summary()
@@ -273,7 +273,7 @@ class _Building:
     def _with_train_rows(
         self, rows: DataFrame, decisions: DataFrame, rule: SplitRule, lacking: dict[str, list[str]]
     ) -> tuple[SplitRule, DataFrame]:
-        """Give classes train rows whose rows were all carved out of train; refuse rows of other such classes."""
+        """Give classes their train rows back that were carved out; refuse rows of others that have none."""
         from pyspark.sql import functions as sql
 
         told = self._told(rows, decisions).where(
@@ -318,7 +318,7 @@ class _Building:
         *,
         settled: bool,
     ) -> tuple[int, bool]:
-        """Check the whole, and write both tables; return the dataset's version, and whether its index stays."""
+        """Check the whole, and write both tables; return the version, and whether the index stays."""
         fates = _fates(rows, decisions, self.stage.rows("rows"))
         check_balance(fates, summary, self.config, single=self.single)
         about = {"operation": "build_dataset", "source": str(self.source)}
@@ -330,6 +330,7 @@ class _Building:
             metadata=about,
         )
         checked_rows(sum(fates.reasons.values()), count, what=quarantine)
+        settled = settled and len(self.crowded) <= MOST_CROWDED
         index = self.config.incremental and self.has_feed and settled
         build = Build(
             source=self.source.uri,
@@ -338,6 +339,7 @@ class _Building:
             mode="full",
             own_validation=rule.own_validation,
             settled=settled,
+            crowded=tuple(self.crowded) if settled else (),
             fates=fates,
             summary=summary,
             quarantine_version=refused.version,

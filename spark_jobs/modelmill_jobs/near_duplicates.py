@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from modelmill.data.lookup import Lookup
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 ENTRIES_EACH = 2_000_000
 """Buckets of texts that one worker sorts at a time: about 100 MB."""
 
+MOST_CROWDED = 10_000
+"""Crowded buckets that a build takes note of."""
+
 _TEXT, _FIRST, _SECOND = "_mm_text", "_mm_first", "_mm_second"
 
 
 def text_clusters(
     rows: DataFrame, stage: Stage, *, text: str, threshold: float, count: int
-) -> tuple[DataFrame | None, bool]:
+) -> tuple[DataFrame | None, list[int]]:
     """Find the clusters of near-duplicate texts.
 
     :param rows: prepared rows.
@@ -32,7 +35,7 @@ def text_clusters(
     :param threshold: Jaccard similarity from which two texts belong together.
     :param count: number of rows.
     :return: identity of each clustered text, and of its cluster (the smallest of its texts), as columns
-        ``_mm_content`` and ``_mm_cluster``, None if there are no clusters; whether a bucket was crowded.
+        ``_mm_content`` and ``_mm_cluster``, None if there are no clusters; the crowded buckets.
     """
     from pyspark.sql import functions as sql
 
@@ -42,8 +45,8 @@ def text_clusters(
     schema = f"{_FIRST} bigint, {_SECOND} bigint, crowded boolean"
     pairs = stage.by_parts(entries, "bucket", "pairs", _pairs, schema, count=entry_count, each=ENTRIES_EACH)
     if not stage.rows("pairs"):
-        return None, False
-    crowded = pairs.where("crowded").limit(1).count() > 0
+        return None, []
+    crowded = [int(row[0]) for row in pairs.where("crowded").select(_FIRST).limit(MOST_CROWDED + 1).collect()]
     pairs = stage.write(pairs.where("not crowded").select(_FIRST, _SECOND).distinct(), "distinct_pairs")
     members = pairs.select(sql.explode(sql.array(_FIRST, _SECOND)).alias(content)).distinct()
     members = stage.write(members, "members")
@@ -65,7 +68,7 @@ def _only(rows: DataFrame, members: DataFrame, lookup: Lookup | None, key: str) 
     if lookup is None:
         return rows.join(members, key, "left_semi")
 
-    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         import numpy as np
         import pyarrow as pa
 
@@ -104,6 +107,8 @@ def components(stage: Stage, name: str, edges: DataFrame, member: str, component
 
 
 def _pairs(entries: pa.Table) -> pa.Table:
+    """Return pairs of texts, and behind them the crowded buckets, each as a pair of itself."""
+    import numpy as np
     import pyarrow as pa
 
     from modelmill.data.shingles import candidate_pairs
@@ -111,15 +116,20 @@ def _pairs(entries: pa.Table) -> pa.Table:
     pairs, crowded = candidate_pairs(
         entries.column("bucket").to_numpy(), entries.column(CONTENT[0]).to_numpy()
     )
-    found = pa.table({_FIRST: pairs[:, 0], _SECOND: pairs[:, 1], "crowded": pa.array([False] * len(pairs))})
-    if not crowded:
-        return found
-    note = pa.table({_FIRST: [0], _SECOND: [0], "crowded": [True]})
-    return pa.concat_tables([found, note])
+    found = pa.table(
+        {_FIRST: pairs[:, 0], _SECOND: pairs[:, 1], "crowded": pa.array([False] * len(pairs), pa.bool_())}
+    )
+    notes = pa.array(crowded.astype(np.int64))
+    return pa.concat_tables(
+        [
+            found,
+            pa.table({_FIRST: notes, _SECOND: notes, "crowded": pa.array([True] * len(crowded), pa.bool_())}),
+        ]
+    )
 
 
-def _checked(threshold: float):  # noqa: ANN202 (a function for mapInArrow)
-    def check(batches):  # noqa: ANN001, ANN202
+def _checked(threshold: float) -> Callable[[Iterator[Any]], Iterator[Any]]:
+    def check(batches: Iterator[Any]) -> Iterator[Any]:
         import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc

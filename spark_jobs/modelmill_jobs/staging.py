@@ -1,12 +1,12 @@
 """Intermediate results of a job, as Parquet files below the folder of the table that it makes.
 
-Engines differ in what they cache, and in how they keep a shuffle within bounds: files are the same on all of them.
+Engines differ in what they cache, and in how they keep a shuffle within bounds: files are the same on all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 Work = Callable[["pa.Table"], "pa.Table"]
-OnBatches = Callable[[Iterator[Any]], Iterable[Any]]
+OnBatches = Callable[[Iterator[Any]], Iterator[Any]]
 
 _PART = "_mm_part"
 
@@ -122,8 +122,8 @@ class Stage:
         return self.spark.read.schema(schema).parquet(self._path(name))
 
 
-def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterable[Any]]:
-    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
 
         held = [batch for batch in batches if batch.num_rows]
@@ -147,7 +147,7 @@ def mapped(rows: DataFrame, work: OnBatches, schema: StructType | str) -> DataFr
     names = rows.columns
 
     def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
-        yield from work(batch.rename_columns(names) for batch in batches if batch.num_rows)
+        return work(batch.rename_columns(names) for batch in batches if batch.num_rows)
 
     return rows.toDF(*(f"_mm_{place}" for place in range(len(names)))).mapInArrow(on_batches, schema)
 
@@ -167,7 +167,7 @@ def joined(rows: DataFrame, result: DataFrame, lookup: Lookup | None, key: str) 
     if lookup is None:
         return rows.join(result, key, "left")
 
-    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         return map(lookup.joined, batches)
 
     added = [field for field in result.schema.fields if field.name != key]

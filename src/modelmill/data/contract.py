@@ -29,8 +29,8 @@ def broken_contract(columns: Mapping[str, pa.Array], contract: Mapping[str, Colu
     import pandera.pandas as pandera
     from pandera.errors import SchemaErrors
 
-    # The frame holds row numbers, and the checks look at Arrow's values: pandera puts what fails of all columns
-    # into one frame, which values of many types and nulls do not survive.
+    # The frame holds row numbers, and the checks look at Arrow's values: pandera puts what fails of all
+    # columns into one frame, which values of many types and nulls do not survive.
     frame = pd.DataFrame({name: range(count) for name in contract})
     schema = pandera.DataFrameSchema(
         {name: pandera.Column(checks=_checks(terms, columns[name])) for name, terms in contract.items()}

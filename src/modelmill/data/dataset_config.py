@@ -98,7 +98,7 @@ class BuildDatasetConfig(Config):
             if name not in self.labels:
                 raise ValueError(f"label_kinds speaks of label columns only; {name!r} is none")
         if len(set(self.labels)) < len(self.labels):
-            raise ValueError("a label column is named once")
+            raise ValueError(f"a label column is named once: {', '.join(map(repr, self.labels))}")
         return self
 
     @property

@@ -1,8 +1,9 @@
-"""Hashes of rows: the same on every engine and for every partitioning, since they are made of Arrow values."""
+"""Hashes of rows, made of Arrow values: the same on every engine and for every partitioning."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ def sha256_rows(column: pa.Array, *, prefix: bytes = b"") -> Digests:
     view = memoryview(data if data is not None else b"")
     start = hashlib.sha256(prefix)
     digests = []
-    for begin, end in zip(ends[:-1], ends[1:], strict=True):
+    for begin, end in itertools.pairwise(ends):
         digest = start.copy()
         digest.update(view[begin:end])
         digests.append(digest.digest())

@@ -1,4 +1,4 @@
-"""The index of a dataset: the prepared rows of its source, and what was decided of those that share something."""
+"""The index of a dataset: the prepared rows of its source, and decisions on those that share something."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelmill.data.build import INDEX, Build, IndexFile
-from modelmill.data.decide import ROW, SET
-from modelmill.data.prepare import BUCKETS, CONTENT, IDENTITY
+from modelmill.data.decide import SET
+from modelmill.data.prepare import BUCKETS, CONTENT, IDENTITY, ROW
+from modelmill.data.shingles import CROWDED
 from modelmill.data.tables import file_digests, is_local, table_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-CROWDED = 32
 
 _BATCH = 65_536
 _AT_WORK_SECONDS = 24 * 3600
@@ -62,13 +61,14 @@ class Index:
         tables = [pq.read_table(file.path, filesystem=files).cast(schema) for file in self.build.decisions]
         return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
 
-    def touched(self, came: pa.Table, went: pa.Table, *, unique_key: bool) -> tuple[np.ndarray, bool]:
+    def touched(self, came: pa.Table, went: pa.Table, *, unique_key: bool) -> np.ndarray:
         """Find the rows that share content, key or a bucket with rows that changed.
 
         :param came: prepared rows that came.
         :param went: prepared rows that went; they are in the index.
         :param unique_key: whether a shared key matters.
-        :return: ids of the rows, went included; whether a bucket has become crowded.
+        :return: ids of the rows, went included.
+        :raises FullBuildNeededError: if a bucket becomes crowded.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -92,8 +92,9 @@ class Index:
             if hit.any():
                 found.append(np.asarray(batch.column(ROW))[hit])
         counts = np.unique(np.concatenate(shared), return_counts=True)[1]
-        ids = np.concatenate(found) if found else np.empty(0, np.int64)
-        return ids, bool(len(counts) and counts.max() > CROWDED)
+        if counts.max(initial=0) > CROWDED:
+            raise FullBuildNeededError("very many texts are alike")
+        return np.concatenate(found) if found else np.empty(0, np.int64)
 
     def rows(self, ids: np.ndarray, schema: pa.Schema) -> pa.Table:
         """Return rows by their ids.

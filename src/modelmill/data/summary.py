@@ -1,4 +1,4 @@
-"""What there is to say of a dataset's rows, added up batch by batch: counts, lengths, a hash of the content."""
+"""What there is to say of a dataset's rows, added up batch by batch: counts, lengths, a content hash."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Summary(BaseModel):
     lengths: dict[str, dict[int, int]] = {}
     """Rows by split and length of the text: characters, rounded down to a power of 2."""
     hash: str = "0" * 64
-    """Sum of the SHA-256 of all rows, modulo 2**256, as 64 hexadecimal digits: it does not depend on the order
-    of rows (Bellare, Micciancio, "A new paradigm for collision-free hashing", 1997, AdHash)."""
+    """Sum of the SHA-256 of all rows, modulo 2**256, as 64 hexadecimal digits: it does not depend on their
+    order (AdHash: Bellare, Micciancio, "A new paradigm for collision-free hashing", 1997)."""
 
     def __add__(self, other: Summary) -> Summary:
         return self._combined(other, 1)
