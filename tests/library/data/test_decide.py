@@ -84,7 +84,7 @@ def by_row(rows: list[Row], fates: dict[int, tuple[Any, ...]]) -> list[str]:
     return sorted(repr((sorted(rows[place].items(), key=str), fate)) for place, fate in fates.items())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data(), ROWS, st.booleans())
 def test_the_order_of_rows_does_not_matter(data: st.DataObject, rows: list[Row], unique_key: bool) -> None:
     if not unique_key:  # the key is a hash of the content then
@@ -100,7 +100,7 @@ def moved(one: Row) -> Row:
     return {**one, **more}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(ROWS, ROWS, st.booleans())
 def test_closed_sets_are_decided_on_alike_together_and_alone(
     one: list[Row], other: list[Row], mixed: bool
@@ -111,7 +111,7 @@ def test_closed_sets_are_decided_on_alike_together_and_alone(
     assert by_row(both, settle(both)) == sorted(alone)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(ROWS, st.booleans())
 def test_what_always_holds(rows: list[Row], unique_key: bool) -> None:
     if not unique_key:

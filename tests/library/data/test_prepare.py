@@ -277,7 +277,7 @@ def test_row_ids_differ_and_hashes_do_not() -> None:
 VALUES = st.none() | st.text(st.sampled_from("ab0123\x00\x1f"), max_size=4)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(VALUES, VALUES, st.none() | st.binary(max_size=2)), min_size=2, max_size=12))
 def test_only_equal_rows_have_equal_strings(rows: list[tuple[Any, Any, Any]]) -> None:
     first, second, third = zip(*rows, strict=True)

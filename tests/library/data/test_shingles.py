@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -59,7 +59,6 @@ def all_pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
     return places[:, 0], places[:, 1]
 
 
-@settings(deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=8))
 @example(["", "", "x"])
 @example(["word", "WORD", " word ", "word word", "word word word", "word other word"])
@@ -92,7 +91,6 @@ def test_null_is_an_empty_text_and_slices_are_what_they_show() -> None:
 ENTRIES = st.lists(st.tuples(st.integers(-3, 3), st.integers(-5, 20)), max_size=60)
 
 
-@settings(deadline=None)
 @given(ENTRIES)
 def test_candidates_are_all_pairs_in_a_bucket(entries: list[tuple[int, int]]) -> None:
     bucket, text = np.array(entries, np.int64).reshape(-1, 2).T
@@ -189,7 +187,6 @@ EDGES = st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63
 FEW = st.lists(st.tuples(st.integers(-20, 20), st.integers(-20, 20)), max_size=50)
 
 
-@settings(deadline=None)
 @given(EDGES | FEW)
 def test_clusters_are_connected_components(edges: list[tuple[int, int]]) -> None:
     first, second = np.array(edges, np.int64).reshape(-1, 2).T

@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmill.data.summary import Summary, summarise
@@ -53,7 +53,6 @@ def same(one: Summary, other: Summary) -> bool:
     return one + Summary() == other + Summary()
 
 
-@settings(deadline=None)
 @given(ROWS, ROWS)
 def test_parts_add_up_and_can_be_taken_away(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
     both = summed(one) + summed(other)
@@ -64,7 +63,6 @@ def test_parts_add_up_and_can_be_taken_away(one: list[dict[str, Any]], other: li
     assert Summary.model_validate_json(both.model_dump_json()) == both
 
 
-@settings(deadline=None)
 @given(st.data(), st.lists(ROW, min_size=1, max_size=15))
 def test_order_and_batches_do_not_matter(data: st.DataObject, rows: list[dict[str, Any]]) -> None:
     whole = summed(rows)
@@ -79,7 +77,6 @@ def test_order_and_batches_do_not_matter(data: st.DataObject, rows: list[dict[st
     assert same(summed(shuffled.select(columns)), whole)
 
 
-@settings(deadline=None)
 @given(ROW, ROW)
 def test_the_hash_tells_rows_apart(one: dict[str, Any], other: dict[str, Any]) -> None:
     def content(row: dict[str, Any]) -> str:
