@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 Work = Callable[["pa.Table"], "pa.Table"]
+Then = tuple[Callable[["pa.RecordBatch"], "pa.RecordBatch"], Any]
+"""What to do with each batch, and the columns of what comes out, as Spark takes them."""
 
 _PART = "_mm_part"
 
@@ -132,28 +134,33 @@ def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterable[Any]]:
     return on_batches
 
 
-def joined(rows: DataFrame, result: DataFrame, lookup: Lookup | None, key: str) -> DataFrame:
+def joined(
+    rows: DataFrame, result: DataFrame, lookup: Lookup | None, key: str, *, then: Then | None = None
+) -> DataFrame:
     """Return rows with the columns of a staged result: a left join.
 
     :param rows: the rows.
     :param result: the result, as :class:`Stage` returned it.
     :param lookup: the same for workers; None: the engine joins.
     :param key: the column that both have.
-    :return: all rows, nulls where the result has no such key.
+    :param then: what to make of the batches of that, and its columns. An engine queues batches between two
+        functions, so one that does both holds fewer.
+    :return: all rows, nulls where the result has no such key; or what was made of them.
     """
     from pyspark.sql import functions as sql
     from pyspark.sql.types import StructType
 
-    if lookup is None:
-        return rows.join(result, key, "left")
-
-    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
-        return (lookup.joined(batch) for batch in batches if batch.num_rows)
-
     added = [field for field in result.schema.fields if field.name != key]
-    if not lookup.paths:
-        return rows.withColumns({field.name: sql.lit(None).cast(field.dataType) for field in added})
-    return rows.mapInArrow(on_batches, StructType([*rows.schema.fields, *added]))
+    work, schema = then or (lambda batch: batch, StructType([*rows.schema.fields, *added]))
+    if lookup is None or not lookup.paths:
+        nulls = {field.name: sql.lit(None).cast(field.dataType) for field in added}
+        found = rows.join(result, key, "left") if lookup is None else rows.withColumns(nulls)
+        return found if then is None else found.mapInArrow(_on_each_batch(work), schema)
+    return rows.mapInArrow(_on_each_batch(lambda batch: work(lookup.joined(batch))), schema)
+
+
+def _on_each_batch(work: Callable[[Any], Any]) -> Callable[[Iterator[Any]], Iterable[Any]]:
+    return lambda batches: (work(batch) for batch in batches if batch.num_rows)
 
 
 def spark_schema(schema: pa.Schema) -> Any:
