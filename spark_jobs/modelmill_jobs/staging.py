@@ -59,15 +59,16 @@ class Stage:
         """
         return data_files(self.place, f"{self.folder}/{name}", recursive=True)
 
-    def lookup(self, name: str, key: str) -> Lookup | None:
+    def lookup(self, name: str, key: str, *, most_bytes: float = math.inf) -> Lookup | None:
         """Return a result for workers to look rows up in.
 
         :param name: of the result.
         :param key: column of distinct whole numbers.
+        :param most_bytes: size of the files from which a result is too large.
         :return: the lookup; None if the result is too large for that, and has to be joined.
         """
         files = self.files(name)
-        if sum(file.rows for file in files) > LOOKUP_ROWS:
+        if sum(file.rows for file in files) > LOOKUP_ROWS or sum(file.size for file in files) > most_bytes:
             return None
         return Lookup(self.place, tuple(file.path for file in files), key)
 
