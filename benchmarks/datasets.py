@@ -365,7 +365,7 @@ def incremental(folder: Path, rounds: int, divide: int) -> None:
     from deltalake import write_deltalake
 
     rows, table = 200_000 // divide, str(folder / "source")
-    # With frequent words a bucket is crowded from 10,000 rows on, and a build that met one is not continued.
+    # Among frequent words some buckets get crowded, and new rows in such a bucket need a full build.
     texts = Texts(60, evenly=True)
     first, _ = planted_rows(texts, rows)
     write_deltalake(table, first, configuration={"delta.enableChangeDataFeed": "true"})

@@ -3,9 +3,9 @@
 Every row of the source ends in exactly one of these states: kept, quarantined, duplicate. Rows that a shipped
 test split has are kept, all of them, as long as they can be used at all: a benchmark stays standard.
 
-What a row is by itself is said by :mod:`modelmill.data.prepare`; what becomes of rows that have something to do
-with each other by :mod:`modelmill.data.decide`. Spark brings those rows together. Results between the passes are
-files, and no pass holds more than a part of the table in memory.
+What a row is by itself is said by :mod:`modelmill.data.prepare`; what becomes of rows that share something
+by :mod:`modelmill.data.decide`. Spark brings those rows together. Results between the passes are files, and
+no pass holds more than a part of the table in memory.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from modelmill.artifacts import TableRef
 from modelmill.data.assemble import REASON_COLUMN, SplitRule, assemble, dataset_schema
 from modelmill.data.build import INDEX, Build, Fates, index_files, recipe
 from modelmill.data.commits import commit_files, committed_version
-from modelmill.data.dataset import build_of, source_plan
+from modelmill.data.dataset import build_of, find_build, source_plan
 from modelmill.data.dataset_checks import check_balance, check_counts, lacking_classes
 from modelmill.data.dataset_config import BuildDatasetConfig
 from modelmill.data.decide import CLUSTER, QUARANTINED, REASON, SET, STATE, decide, decisions_schema
+from modelmill.data.index import sweep
 from modelmill.data.prepare import (
     BUCKETS,
     CONTENT,
@@ -38,7 +39,7 @@ from modelmill.data.prepare import (
 )
 from modelmill.data.prepare import REASON as REFUSAL
 from modelmill.data.summary import Summary, summarise
-from modelmill.data.tables import MANIFEST, file_digests, spark_schema_to_delta, table_location
+from modelmill.data.tables import MANIFEST, file_digests, open_table, spark_schema_to_delta, table_location
 from modelmill_jobs.delta_io import (
     checked_rows,
     make_directory,
@@ -48,12 +49,12 @@ from modelmill_jobs.delta_io import (
     staged,
     write_table,
 )
-from modelmill_jobs.near_duplicates import components, text_clusters
-from modelmill_jobs.sessions import as_application, job_session
-from modelmill_jobs.staging import Stage, Then, joined, spark_schema
+from modelmill_jobs.near_duplicates import MOST_CROWDED, components, text_clusters
+from modelmill_jobs.sessions import as_application, job_session, one_line
+from modelmill_jobs.staging import Stage, Then, joined, mapped, spark_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
     place = table_location(job.to)
     before = committed_version(place, job.transaction)
     if before is None:
-        with job_session(spark) as session:
+        with job_session(spark) as session, one_line("the table must be readable", got=str(source)):
             before = _Building(session, config, source, place).run(job.quarantine, job.transaction)
     build = build_of(place, before)
     return {
@@ -105,6 +106,7 @@ class _Building:
         self.plan, self.has_feed = source_plan(config, source)
         self.stage = Stage(spark, place, f"{INDEX}/{uuid.uuid4().hex}")
         self.decided_as = "decisions"
+        self.crowded: list[int] = []
         self.label_types = [label_type(kind) for kind in self.plan.kinds]
         self.single = [
             name for name, kind in zip(config.labels, self.plan.kinds, strict=True) if kind == "class"
@@ -124,6 +126,9 @@ class _Building:
             raise
         if not keep:
             remove_folder(self.place, self.stage.folder)
+        newest = find_build(self.place, open_table(self.place).version())
+        if newest is not None:
+            sweep(self.place, newest, own=self.stage.folder)
         return version
 
     def _run(self, quarantine: str, transaction: str) -> tuple[int, bool]:
@@ -132,14 +137,15 @@ class _Building:
         counts = _refused_and_shipped(rows)
         check_counts(counts, self.config, self.source, splits=lambda: self._unknown_splits(rows))
         own_validation = any(reason is None and split == 1 for reason, split in counts)
-        decisions, crowded = self._decided(rows)
+        decisions = self._decided(rows)
         rule = SplitRule(own_validation=own_validation)
         with staged(self._assembled(rows, decisions, rule), self.place) as first:
             summary = self._summary(first[0].path.rpartition("/")[0]) if first else Summary()
             lacking = lacking_classes(summary.classes, labels=self.single)
-            if not lacking or own_validation:
+            hopeless = self.config.split.column is None and not summary.splits.get("train")
+            if not lacking or own_validation or hopeless:
                 return self._commit(
-                    raw, rows, decisions, rule, summary, first, quarantine, transaction, settled=not crowded
+                    raw, rows, decisions, rule, summary, first, quarantine, transaction, settled=True
                 )
         remove_folder(self.place, first[0].path.rpartition("/")[0])
         rule, decisions = self._with_train_rows(rows, decisions, rule, lacking)
@@ -154,11 +160,11 @@ class _Building:
 
         plan = self.plan
 
-        def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
-            return (prepare(batch, plan) for batch in batches if batch.num_rows)
+        def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
+            return (prepare(batch, plan) for batch in batches)
 
         added = spark_schema(plan.added)
-        return raw.mapInArrow(on_batches, StructType([*raw.schema.fields, *added.fields]))
+        return mapped(raw, on_batches, StructType([*raw.schema.fields, *added.fields]))
 
     def _unknown_splits(self, rows: DataFrame) -> list[str]:
         from pyspark.sql import functions as sql
@@ -167,15 +173,15 @@ class _Building:
         found = rows.where(sql.col(REFUSAL) == "split is unknown").select(name).distinct().limit(5)
         return [str(row[0]) for row in found.collect()]
 
-    def _decided(self, rows: DataFrame) -> tuple[DataFrame, bool]:
-        """Decide on rows that share something; whether a bucket of similar texts was crowded."""
+    def _decided(self, rows: DataFrame) -> DataFrame:
+        """Decide on rows that share something."""
         from pyspark.sql import functions as sql
 
         usable = rows.where(sql.col(REFUSAL).isNull())
         count = self.stage.rows("rows")
-        clusters, crowded = None, False
+        clusters = None
         if self.config.near_duplicates is not None and self.config.text is not None:
-            clusters, crowded = text_clusters(
+            clusters, self.crowded = text_clusters(
                 usable, self.stage, text=self.config.text, threshold=self.config.near_duplicates, count=count
             )
         slim = usable.select(ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *self.labels)
@@ -183,7 +189,7 @@ class _Building:
         slim = self._grouped(slim, self._sets(slim), "key_edges_joined", CLUSTER, SET)
         unique_key, labels = self.config.key is not None, self.labels
         schema = spark_schema(decisions_schema(self.label_types))
-        decided = self.stage.by_parts(
+        return self.stage.by_parts(
             slim,
             SET,
             "decisions",
@@ -192,7 +198,6 @@ class _Building:
             count=count,
             each=ROWS_EACH,
         )
-        return decided, crowded
 
     def _grouped(
         self, rows: DataFrame, groups: DataFrame | None, staged_as: str, member: str, name: str
@@ -246,13 +251,12 @@ class _Building:
         plan, config = self.plan, self.config
         labels = list(zip(config.labels, plan.kinds, strict=True))
 
-        def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+        def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
             import pyarrow as pa
 
             total = Summary()
             for batch in batches:
-                if batch.num_rows:
-                    total += summarise(batch, text=config.text, labels=labels, split="split")
+                total += summarise(batch, text=config.text, labels=labels, split="split")
             yield pa.RecordBatch.from_pydict({"summary": [total.model_dump_json()]})
 
         from modelmill_jobs.delta_io import plain_path
@@ -260,13 +264,13 @@ class _Building:
         written = self.spark.read.schema(spark_schema(dataset_schema(plan))).parquet(
             plain_path(f"{self.place}/{folder}")
         )
-        parts = written.mapInArrow(on_batches, "summary string").collect()
+        parts = mapped(written, on_batches, "summary string").collect()
         return sum((Summary.model_validate_json(part[0]) for part in parts), Summary())
 
     def _with_train_rows(
         self, rows: DataFrame, decisions: DataFrame, rule: SplitRule, lacking: dict[str, list[str]]
     ) -> tuple[SplitRule, DataFrame]:
-        """Give classes train rows whose rows were all carved out of train; refuse rows of other such classes."""
+        """Give classes their train rows back that were carved out; refuse rows of others that have none."""
         from pyspark.sql import functions as sql
 
         told = self._told(rows, decisions).where(
@@ -311,7 +315,7 @@ class _Building:
         *,
         settled: bool,
     ) -> tuple[int, bool]:
-        """Check the whole, and write both tables; return the dataset's version, and whether its index stays."""
+        """Check the whole, and write both tables; return the version, and whether the index stays."""
         fates = _fates(rows, decisions, self.stage.rows("rows"))
         check_balance(fates, summary, self.config, single=self.single)
         about = {"operation": "build_dataset", "source": str(self.source)}
@@ -323,6 +327,7 @@ class _Building:
             metadata=about,
         )
         checked_rows(sum(fates.reasons.values()), count, what=quarantine)
+        settled = settled and len(self.crowded) <= MOST_CROWDED
         index = self.config.incremental and self.has_feed and settled
         build = Build(
             source=self.source.uri,
@@ -331,6 +336,7 @@ class _Building:
             mode="full",
             own_validation=rule.own_validation,
             settled=settled,
+            crowded=tuple(self.crowded) if settled else (),
             fates=fates,
             summary=summary,
             quarantine_version=refused.version,

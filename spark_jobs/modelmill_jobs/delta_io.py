@@ -192,6 +192,7 @@ def write_table(
     parts: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
     manifest: bool = False,
+    properties: Mapping[str, str] | None = None,
 ) -> tuple[TableRef, int | None]:
     """Write rows to a table, in one transaction that happens once.
 
@@ -202,6 +203,7 @@ def write_table(
     :param parts: further transaction ids that this commit settles.
     :param metadata: what else the commit says of itself, JSON.
     :param manifest: whether the commit names the SHA-256 of each file, which readers then check.
+    :param properties: properties of a table that is made.
     :return: the table at the version of that transaction, and the number of rows written; None if an earlier
         attempt had written them.
     """
@@ -223,6 +225,7 @@ def write_table(
             transaction=transaction,
             parts=parts,
             metadata=about,
+            properties=properties,
         )
     return TableRef(uri=place, version=version), count
 

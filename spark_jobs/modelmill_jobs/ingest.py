@@ -92,6 +92,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
                 transaction=f"modelmill-load-{whole}",
                 parts=transactions,
                 metadata={"operation": "ingest", "source": job.source, "files": len(new)},
+                properties={"delta.enableChangeDataFeed": "true"},  # datasets then follow it in small steps
             )
     newest: TableRef = resolve_table(place)
     return {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from modelmill.data.lookup import Lookup
 from modelmill.data.prepare import BUCKETS, CONTENT
 from modelmill.data.shingles import Banding
 from modelmill_jobs.delta_io import quoted
-from modelmill_jobs.staging import Stage
+from modelmill_jobs.staging import Stage, mapped
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,13 +20,15 @@ ENTRIES_EACH = 2_000_000
 
 TEXT_BYTES = 128 << 20
 """Size of the files of clustered texts, compressed, up to which each worker holds them all."""
+MOST_CROWDED = 10_000
+"""Crowded buckets that a build takes note of."""
 
 _TEXT, _FIRST, _SECOND = "_mm_text", "_mm_first", "_mm_second"
 
 
 def text_clusters(
     rows: DataFrame, stage: Stage, *, text: str, threshold: float, count: int
-) -> tuple[DataFrame | None, bool]:
+) -> tuple[DataFrame | None, list[int]]:
     """Find the clusters of near-duplicate texts.
 
     :param rows: prepared rows.
@@ -35,7 +37,7 @@ def text_clusters(
     :param threshold: Jaccard similarity from which two texts belong together.
     :param count: number of rows.
     :return: identity of each clustered text, and of its cluster (the smallest of its texts), as columns
-        ``_mm_content`` and ``_mm_cluster``, None if there are no clusters; whether a bucket was crowded.
+        ``_mm_content`` and ``_mm_cluster``, None if there are no clusters; the crowded buckets.
     """
     from pyspark.sql import functions as sql
 
@@ -45,8 +47,8 @@ def text_clusters(
     schema = f"{_FIRST} bigint, {_SECOND} bigint, crowded boolean"
     pairs = stage.by_parts(entries, "bucket", "pairs", _pairs, schema, count=entry_count, each=ENTRIES_EACH)
     if not stage.rows("pairs"):
-        return None, False
-    crowded = pairs.where("crowded").limit(1).count() > 0
+        return None, []
+    crowded = [int(row[0]) for row in pairs.where("crowded").select(_FIRST).limit(MOST_CROWDED + 1).collect()]
     pairs = stage.write(pairs.where("not crowded").select(_FIRST, _SECOND).distinct(), "distinct_pairs")
     members = pairs.select(sql.explode(sql.array(_FIRST, _SECOND)).alias(content)).distinct()
     members = stage.write(members, "members")
@@ -66,7 +68,7 @@ def _only(rows: DataFrame, members: DataFrame, lookup: Lookup | None, key: str) 
     if lookup is None:
         return rows.join(members, key, "left_semi")
 
-    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         import numpy as np
         import pyarrow as pa
 
@@ -105,6 +107,8 @@ def components(stage: Stage, name: str, edges: DataFrame, member: str, component
 
 
 def _pairs(entries: pa.Table) -> pa.Table:
+    """Return pairs of texts, and behind them the crowded buckets, each as a pair of itself."""
+    import numpy as np
     import pyarrow as pa
 
     from modelmill.data.shingles import candidate_pairs
@@ -112,11 +116,16 @@ def _pairs(entries: pa.Table) -> pa.Table:
     pairs, crowded = candidate_pairs(
         entries.column("bucket").to_numpy(), entries.column(CONTENT[0]).to_numpy()
     )
-    found = pa.table({_FIRST: pairs[:, 0], _SECOND: pairs[:, 1], "crowded": pa.array([False] * len(pairs))})
-    if not crowded:
-        return found
-    note = pa.table({_FIRST: [0], _SECOND: [0], "crowded": [True]})
-    return pa.concat_tables([found, note])
+    found = pa.table(
+        {_FIRST: pairs[:, 0], _SECOND: pairs[:, 1], "crowded": pa.array([False] * len(pairs), pa.bool_())}
+    )
+    notes = pa.array(crowded.astype(np.int64))
+    return pa.concat_tables(
+        [
+            found,
+            pa.table({_FIRST: notes, _SECOND: notes, "crowded": pa.array([True] * len(crowded), pa.bool_())}),
+        ]
+    )
 
 
 def _checked_pairs(pairs: DataFrame, texts: DataFrame, lookup: Lookup | None, threshold: float) -> DataFrame:
@@ -129,18 +138,17 @@ def _checked_pairs(pairs: DataFrame, texts: DataFrame, lookup: Lookup | None, th
         second = texts.select(sql.col(CONTENT[0]).alias(_SECOND), sql.col(_TEXT).alias("other"))
         pairs = pairs.join(first, _FIRST).join(second, _SECOND).select(_FIRST, _SECOND, "one", "other")
 
-    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
 
         from modelmill.data.shingles import similarity
 
         for batch in batches:
-            if batch.num_rows:
-                found, places = _texts_of(batch, lookup)
-                near = similarity(found, *places.reshape(2, -1)) >= threshold
-                yield batch.select([_FIRST, _SECOND]).filter(pa.array(near))
+            found, places = _texts_of(batch, lookup)
+            near = similarity(found, *places.reshape(2, -1)) >= threshold
+            yield batch.select([_FIRST, _SECOND]).filter(pa.array(near))
 
-    return pairs.mapInArrow(on_batches, f"{_FIRST} bigint, {_SECOND} bigint")
+    return mapped(pairs, on_batches, f"{_FIRST} bigint, {_SECOND} bigint")
 
 
 def _texts_of(pairs: pa.RecordBatch, lookup: Lookup | None) -> tuple[pa.Array, Any]:

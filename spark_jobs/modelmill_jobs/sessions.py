@@ -47,7 +47,10 @@ def one_line(rule: str, *, got: object = None, kind: type[InputError] = TableErr
     try:
         yield
     except PySparkException as error:
-        text = " ".join(str(error).split("JVM stacktrace:")[0].split())
+        said = str(error).split("JVM stacktrace:")[0].strip()
+        if "Traceback (most recent call last)" in said:  # of a worker: what it raised stands at the end
+            said = said.splitlines()[-1]
+        text = " ".join(said.split())
         if not _speaks_of_input(error, text):
             raise
         raise kind(f"{rule}: {text[:300]}", got=got, remedy="mend the input or the configuration") from error
@@ -69,6 +72,8 @@ _INPUT_PHRASES = ("MALFORMED_RECORD", "FAILED_READ_FILE", "Parquet error:", "Arr
 
 
 def _speaks_of_input(error: Exception, text: str) -> bool:
+    if "Failed to allocate" in text:  # of the engine's memory, whatever class it has
+        return False
     named = {kind.__name__ for kind in type(error).__mro__} & _INPUT_ERRORS
     return bool(named) or any(phrase in text for phrase in _INPUT_PHRASES)
 

@@ -1,12 +1,12 @@
 """Intermediate results of a job, as Parquet files below the folder of the table that it makes.
 
-Engines differ in what they cache, and in how they keep a shuffle within bounds: files are the same on all of them.
+Engines differ in what they cache, and in how they keep a shuffle within bounds: files are the same on all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Work = Callable[["pa.Table"], "pa.Table"]
 Then = tuple[Callable[["pa.RecordBatch"], "pa.RecordBatch"], Any]
 """What to do with each batch, and the columns of what comes out, as Spark takes them."""
+OnBatches = Callable[[Iterator[Any]], Iterator[Any]]
 
 _PART = "_mm_part"
 
@@ -124,8 +125,8 @@ class Stage:
         return self.spark.read.schema(schema).parquet(self._path(name))
 
 
-def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterable[Any]]:
-    def on_batches(batches: Iterator[Any]) -> Iterable[Any]:
+def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
 
         held = [batch for batch in batches if batch.num_rows]
@@ -133,6 +134,25 @@ def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterable[Any]]:
             yield from work(pa.Table.from_batches(held)).to_batches(max_chunksize=65_536)
 
     return on_batches
+
+
+def mapped(rows: DataFrame, work: OnBatches, schema: StructType | str) -> DataFrame:
+    """Apply a function to Arrow batches, whatever the columns are called.
+
+    Spark Connect's ``mapInArrow`` names the columns it hands over, and Sail takes a name with a dot in it for
+    a field of a struct: so they travel under other names.
+
+    :param rows: the rows.
+    :param work: gets the batches that have rows, and gives others.
+    :param schema: columns of what it gives, as Spark takes them.
+    :return: what it gives.
+    """
+    names = rows.columns
+
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
+        return work(batch.rename_columns(names) for batch in batches if batch.num_rows)
+
+    return rows.toDF(*(f"_mm_{place}" for place in range(len(names)))).mapInArrow(on_batches, schema)
 
 
 def joined(
@@ -156,12 +176,8 @@ def joined(
     if lookup is None or not lookup.paths:
         nulls = {field.name: sql.lit(None).cast(field.dataType) for field in added}
         found = rows.join(result, key, "left") if lookup is None else rows.withColumns(nulls)
-        return found if then is None else found.mapInArrow(_on_each_batch(work), schema)
-    return rows.mapInArrow(_on_each_batch(lambda batch: work(lookup.joined(batch))), schema)
-
-
-def _on_each_batch(work: Callable[[Any], Any]) -> Callable[[Iterator[Any]], Iterable[Any]]:
-    return lambda batches: (work(batch) for batch in batches if batch.num_rows)
+        return found if then is None else mapped(found, lambda batches: map(work, batches), schema)
+    return mapped(rows, lambda batches: (work(lookup.joined(batch)) for batch in batches), schema)
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter
 
+from modelmill.errors import ConfigError
+
 ModelFormat = Literal["torch", "onnx"]
 
 
@@ -55,6 +57,20 @@ class DatasetRef(Reference):
     """Label columns, one per signal; a missing label is null."""
     split: str
     """Column with ``train``, ``validation`` or ``test``."""
+
+    @property
+    def text_column(self) -> str:
+        """Column with the text, for steps that need one.
+
+        :raises ConfigError: if an example is an image alone.
+        """
+        if self.text is None:
+            raise ConfigError(
+                "this step reads texts, and the dataset has none",
+                got=str(self),
+                remedy="name a text column in build_dataset",
+            )
+        return self.text
 
     def __str__(self) -> str:
         return f"{self.uri}@{self.version}"

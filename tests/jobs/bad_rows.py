@@ -220,12 +220,17 @@ BUILD = [
         rows=12,
         reasons={"conflicting labels": 2},
     ),
-    taken("label NaN", with_column("topic", nan_label), rows=11, reasons={"no label": 1}),
+    taken(
+        "label NaN",
+        with_column("topic", nan_label),
+        rows=11,
+        reasons={"label topic is not a finite number": 1},
+    ),
     taken(
         "label infinite",
         with_column("topic", lambda r: pa.array([float("inf"), *(float(n % 2) for n in range(1, len(r)))])),
         rows=11,
-        reasons={"no label": 1},
+        reasons={"label topic is not a finite number": 1},
     ),
     taken(
         "key NaN",
@@ -255,16 +260,19 @@ BUILD = [
     refused(
         "label a struct",
         with_column("topic", lambda r: pa.array([{"a": n % 2} for n in range(len(r))])),
-        "simple values",
+        "needs a column that fits it",
         "topic",
     ),
     refused(
-        "label a list", with_column("topic", lambda r: pa.array([["x"]] * len(r))), "simple values", "topic"
+        "label a list of one class",
+        with_column("topic", lambda r: pa.array([["x"]] * len(r))),
+        "two classes",
+        error=DatasetError,
     ),
     refused(
         "label a map",
         with_column("topic", lambda r: pa.array([[("a", "x")]] * len(r), pa.map_(pa.string(), pa.string()))),
-        "simple values",
+        "needs a column that fits it",
         "topic",
     ),
     refused(
@@ -291,7 +299,7 @@ BUILD = [
     refused(
         "text is the label",
         with_rows(config={"labels": ["text"]}),
-        "text or label, not both",
+        "content or label, not both",
         error=ConfigError,
     ),
     refused("label twice", with_rows(config={"labels": ["topic", "topic"]}), "topic", error=ConfigError),
@@ -317,7 +325,12 @@ BUILD = [
         rows=12,
         reasons={"text is empty": 1},
     ),
-    taken("source uses our prefix", with_column("_mm_text", lambda r: pa.array(["z"] * len(r))), rows=12),
+    refused(
+        "source uses our prefix",
+        with_column("_mm_text", lambda r: pa.array(["z"] * len(r))),
+        "do not begin with _mm_",
+        error=ConfigError,
+    ),
     taken("text column a.b", renamed("text", "a.b", {"text": "a.b"}), rows=12),
     taken("text column a`b", renamed("text", "a`b", {"text": "a`b"}), rows=12),
     taken("text column größe", renamed("text", "die größe 数", {"text": "die größe 数"}), rows=12),

@@ -9,18 +9,25 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
-from modelmill.artifacts import ModelRef
+from modelmill.artifacts import ModelRef, TableRef
+from modelmill.data.build import Build
+from modelmill.data.dataset_config import BuildDatasetConfig
 from modelmill.data.spark import session
+from modelmill.data.tables import read_arrow
 from modelmill.serving.bundle import BundleInfo, bundle_digest
 from modelmill.settings import Settings
+from modelmill_jobs import build_dataset
 
 ROOT = Path(__file__).parents[2]
 SPARK_CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
@@ -106,6 +113,66 @@ def jvm(jvm_remote: str) -> Iterator[Any]:
     )
     with session(settings) as spark:
         yield spark
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a build of a dataset made, read back."""
+
+    build: Build
+    place: str
+    version: int
+    dataset: pa.Table
+    """In the order of the keys."""
+    quarantine: pa.Table
+    """In the order of all columns as text."""
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """The split of each example by its key."""
+        columns = self.dataset.select(["example_key", "split"]).to_pydict()
+        return dict(zip(columns["example_key"], columns["split"], strict=True))
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Made]:
+    """Return a function that writes rows to a table, in some files, and makes a dataset of it.
+
+    The rows may be a table's path instead. The engine is the embedded one unless a session is handed in.
+    """
+
+    def make(
+        rows: pa.Table | str,
+        config: dict[str, Any],
+        *,
+        to: str = "dataset",
+        files: int = 1,
+        transaction: str | None = None,
+        spark: Any = None,
+    ) -> Made:
+        if isinstance(rows, str):
+            source = rows
+        else:
+            source, each = str(tmp_path / f"source_{to}"), -(-rows.num_rows // files)
+            for start in range(0, max(rows.num_rows, 1), max(each, 1)):
+                write_deltalake(source, rows.slice(start, each), mode="append" if start else "overwrite")
+        version = DeltaTable(source).version()
+        checked = BuildDatasetConfig.model_validate(config)
+        argv = ["--table", source, "--version", str(version), "--config", checked.model_dump_json()]
+        argv += ["--to", str(tmp_path / to), "--quarantine", str(tmp_path / f"{to}_quarantine")]
+        argv += ["--transaction", transaction or f"{to}-{version}"]
+        made = build_dataset.main(argv, spark=spark or request.getfixturevalue("sail"))
+        refused = read_arrow(TableRef.model_validate(made["quarantine"]))
+        order = sorted(range(refused.num_rows), key=lambda row: str(refused.slice(row, 1).to_pylist()))
+        return Made(
+            build=Build.model_validate(made["build"]),
+            place=made["dataset"]["uri"],
+            version=made["dataset"]["version"],
+            dataset=read_arrow(TableRef(**made["dataset"])).sort_by("example_key"),
+            quarantine=refused.take(pa.array(order, pa.int64())),
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.data.components import IngestConfig
-from modelmill.data.dataset import DatasetReport, class_balance
+from modelmill.data.dataset import DatasetReport, class_balance, text_lengths
 from modelmill.data.ingest import list_files, outside_state
 from modelmill.data.spark import session
 from modelmill.data.tables import read_arrow
@@ -79,6 +79,7 @@ def test_a_dataset_step_makes_and_logs_a_dataset(step: Step, settings: Settings,
     client = tracking_client(settings.tracking_uri)
     assert {item.path for item in client.list_artifacts(run.info.run_id)} == {
         "class_balance_topic.png",
+        "text_lengths.png",
         "dataset.json",
     }
     assert step("build_dataset", CONFIG, table=raw).reused
@@ -104,7 +105,7 @@ def test_a_dataset_that_somebody_deleted_is_made_again(step: Step, raw: TableRef
         ({"labels": ["topics"]}, TableError, "did you mean 'topic'"),
         ({"split": {"column": "nothing"}}, TableError, "got 'nothing'"),
         ({"text": "blob"}, TableError, "columns of simple values"),
-        ({"labels": ["topic", "topic"]}, ConfigError, "got 'topic'"),
+        ({"labels": ["topic", "topic"]}, ConfigError, "named once: 'topic', 'topic'"),
     ],
 )
 def test_a_wrong_configuration_is_refused_and_leaves_nothing(
@@ -181,18 +182,28 @@ def test_a_scoring_step_scores_with_a_logged_model(
 def test_the_plot_shows_each_split(tmp_path: Path) -> None:
     report = DatasetReport(
         source="t@0",
+        mode="full",
         rows_in=3,
         rows_out=3,
         quarantined=0,
         duplicates=0,
+        near_duplicates=0,
         leaks=0,
         reasons={},
         splits={"train": 2, "validation": 0, "test": 1},
         classes={"topic": {"x": {"train": 2}, "y": {"test": 1}}},
+        numbers={},
+        lengths={"train": {8: 1, 16: 1}, "test": {16: 1}},
+        content_hash="0" * 64,
     )
     (axes,) = class_balance(report, "topic").axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["x", "y"]
     assert [bar.get_width() for bar in axes.patches] == [2, 0, 0, 0, 0, 1]
+    (axes,) = text_lengths(report).axes
+    assert {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()} == {
+        "train": [0.5, 0.5],
+        "test": [0, 1],
+    }
 
 
 @pytest.mark.parametrize(

@@ -185,26 +185,32 @@ def test_rows_that_only_come_are_appended(nights: Nights) -> None:
         ("feed", "no change data feed"),
         ("many", "many rows have changed"),
         ("crowded", "very many texts are alike"),
+        ("crowded before", "very many texts are alike"),
         ("index", "is not as it was written"),
     ],
 )
 def test_what_cannot_be_processed_alone_is_left_to_a_full_build(
     nights: Nights, break_it: str, said: str
 ) -> None:
-    nights.write(some_rows(random.Random(0), 200, start=0))
+    nights.write(some_rows(random.Random(0), 800, start=0))
     build = nights.build()
-    more = some_rows(random.Random(1), 5, start=500)
+    more = some_rows(random.Random(1), 5, start=900)
     if break_it == "config":
         nights.config = nights.config.model_copy(update={"near_duplicates": 0.8})
     elif break_it == "feed":
         nights.table.alter.set_table_properties({"delta.enableChangeDataFeed": "false"})
     elif break_it == "many":
-        more = some_rows(random.Random(1), 100, start=500)
-    elif break_it == "crowded":
+        more = some_rows(random.Random(1), 300, start=900)
+    elif break_it.startswith("crowded"):
         same = " ".join(WORDS[:60])
-        more = [
-            {"id": f"c{n}", "text": f"{same} {n}", "topic": "x", "part": None, "age": 1} for n in range(40)
+        many = [
+            {"id": f"c{n}", "text": f"{same} {n}", "topic": "x", "part": None, "age": 1} for n in range(150)
         ]
+        more = many
+        if break_it == "crowded before":
+            nights.write(many[:149])
+            assert nights.build().crowded
+            more = many[149:]
     else:
         path = Path(nights.place, build.index[0].path)
         content = bytearray(path.read_bytes())
@@ -213,4 +219,15 @@ def test_what_cannot_be_processed_alone_is_left_to_a_full_build(
     nights.write(more)
     assert nights.follow() is None
     assert said in nights.lines[-1]
-    assert DeltaTable(nights.place).version() == 0
+    assert DeltaTable(nights.place).version() == (break_it == "crowded before")
+
+
+def test_boilerplate_elsewhere_is_no_hindrance(nights: Nights) -> None:
+    same = " ".join(WORDS[:60])
+    many = [{"id": f"c{n}", "text": f"{same} {n}", "topic": "x", "part": None, "age": 1} for n in range(150)]
+    nights.write([*some_rows(random.Random(0), 100, start=0), *many])
+    assert nights.build().crowded
+    nights.write(some_rows(random.Random(1), 5, start=900))
+    version = nights.follow()
+    assert version == 1
+    assert build_of(nights.place, version).summary == nights.build("full").summary

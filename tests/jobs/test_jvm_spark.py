@@ -59,7 +59,7 @@ def run_all(spark: Any, source: Path, folder: Path, bundle: tuple[Path, ModelRef
     return {
         "loaded": [loaded[name] for name in ("files", "files_found", "rows")],
         "raw": read_arrow(raw).sort_by("id"),
-        "report": {**built["report"], "source": ""},
+        "build": {name: built["build"][name] for name in ("fates", "summary", "recipe")},
         "versions": [built["dataset"]["version"], again["dataset"]["version"], scored["table"]["version"]],
         "dataset": read_arrow(TableRef(**built["dataset"])).sort_by("example_key"),
         "refused": read_arrow(TableRef.model_validate(built["quarantine"])).sort_by("id"),
@@ -79,8 +79,8 @@ def test_both_engines_make_the_same_tables(
     (source / "b.jsonl").write_text("".join(rows[300:]))
     embedded = run_all(sail, source, tmp_path / "embedded", bundle)
     on_jvm = run_all(jvm, source, tmp_path / "jvm", bundle)
-    assert embedded["report"]["quarantined"] == 4
-    assert embedded["report"]["duplicates"] == 50
+    assert sum(embedded["build"]["fates"]["reasons"].values()) == 4
+    assert embedded["build"]["fates"]["states"] == {"duplicate": 50}
     assert embedded["unscored"] == 2
     for name, value in embedded.items():
         assert value == on_jvm[name], name

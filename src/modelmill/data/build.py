@@ -1,4 +1,4 @@
-"""What a build of a dataset says of itself in its commit: enough for the next night to process changes only."""
+"""What a build of a dataset says of itself in its commit: enough to process only changes the next night."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from modelmill.data.commits import DataFile
 
 INDEX = "_index"
-"""Folder of a dataset's table for the prepared rows of its source, which incremental builds compare with. Delta
-ignores folders that begin with ``_``."""
+"""Folder of a dataset's table for the prepared rows of its source, which incremental builds compare with.
+Delta ignores folders that begin with ``_``."""
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Goes up with every change of what becomes of a row: older builds are then not continued."""
 
 
@@ -61,7 +61,9 @@ class Build(BaseModel):
     """``full`` or ``incremental``."""
     own_validation: bool
     settled: bool
-    """Whether changes can be processed on top: not after classes without train rows, or crowded buckets."""
+    """Whether changes can be processed on top: not if a class had no train rows, or too much is crowded."""
+    crowded: tuple[int, ...]
+    """Buckets of similar texts from which not all pairs were looked at."""
     fates: Fates
     summary: Summary
     quarantine_version: int

@@ -139,6 +139,7 @@ def commit_files(
     transaction: str,
     parts: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
+    properties: Mapping[str, str] | None = None,
 ) -> int:
     """Add files to a table, which is made if there is none, in one transaction that happens once.
 
@@ -149,6 +150,7 @@ def commit_files(
     :param transaction: application transaction id. If it is in the table already, nothing is added.
     :param parts: further transaction ids that this commit settles, such as one for each file loaded.
     :param metadata: what else the commit says of itself, JSON.
+    :param properties: properties of a table that is made, such as ``delta.enableChangeDataFeed``.
     :return: the version committed now, or by an earlier attempt.
     :raises TableError: if the table cannot be written.
     :raises TransientError: if another writer was always faster, or settled some of the parts: plan again.
@@ -158,7 +160,9 @@ def commit_files(
     last: Exception | None = None
     for _ in range(_ATTEMPTS):
         try:
-            before = _commit_once(place, files, schema, mode, transaction, parts, metadata or {})
+            before = _commit_once(
+                place, files, schema, mode, transaction, parts, metadata or {}, properties or {}
+            )
         except _retried() as error:
             last = error
             if not _is_conflict(error):
@@ -192,13 +196,14 @@ def _commit_once(
     transaction: str,
     parts: Sequence[str],
     metadata: Mapping[str, Any],
+    properties: Mapping[str, str],
 ) -> int | None:
     """Commit, or return the version that the transaction was committed as."""
     from deltalake import CommitProperties, Transaction
     from deltalake.transaction import AddAction, create_table_with_add_actions
 
     new = not table_exists(place)
-    properties = CommitProperties(
+    commit = CommitProperties(
         app_transactions=[Transaction(name, 1) for name in (transaction, *parts)],
         # A beginning that is tried again would become another table's second commit.
         max_commit_retries=0 if new else MAX_COMMIT_RETRIES,
@@ -216,7 +221,9 @@ def _commit_once(
         for file in files
     ]
     if new:
-        create_table_with_add_actions(place, schema, actions, mode="error", commit_properties=properties)
+        create_table_with_add_actions(
+            place, schema, actions, mode="error", configuration=dict(properties), commit_properties=commit
+        )
         return None
     table = open_table(place)
     # Asked of the very snapshot that is written upon: delta-rs sees conflicts with later commits only.
@@ -233,7 +240,7 @@ def _commit_once(
             got=f"{len(settled)} of {len(parts)}",
             remedy="try again",
         )
-    table.create_write_transaction(list(actions), mode, schema, commit_properties=properties)
+    table.create_write_transaction(list(actions), mode, schema, commit_properties=commit)
     return None
 
 

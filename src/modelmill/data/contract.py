@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelmill.data.dataset_config import ColumnContract
@@ -28,9 +29,11 @@ def broken_contract(columns: Mapping[str, pa.Array], contract: Mapping[str, Colu
     import pandera.pandas as pandera
     from pandera.errors import SchemaErrors
 
-    frame = pd.DataFrame({name: columns[name].to_pandas(types_mapper=pd.ArrowDtype) for name in contract})
+    # The frame holds row numbers, and the checks look at Arrow's values: pandera puts what fails of all
+    # columns into one frame, which values of many types and nulls do not survive.
+    frame = pd.DataFrame({name: range(count) for name in contract})
     schema = pandera.DataFrameSchema(
-        {name: pandera.Column(nullable=True, checks=_checks(terms)) for name, terms in contract.items()}
+        {name: pandera.Column(checks=_checks(terms, columns[name])) for name, terms in contract.items()}
     )
     reasons: list[str | None] = [None] * count
     try:
@@ -43,29 +46,22 @@ def broken_contract(columns: Mapping[str, pa.Array], contract: Mapping[str, Colu
     return pa.array(reasons, pa.string())
 
 
-def _checks(terms: ColumnContract) -> list[Any]:
+def _checks(terms: ColumnContract, column: pa.Array) -> list[Any]:
+    import pandas as pd
     import pandera.pandas as pandera
     import pyarrow.compute as pc
 
     def arrow(test: Any) -> Any:
-        """Run a test on the Arrow array below the column: RE2 takes linear time, Python's ``re`` does not."""
+        """Run a test on the Arrow array: RE2 takes linear time, Python's ``re`` does not."""
+        return lambda _rows: pd.Series(pc.fill_null(test(column), True).to_numpy(zero_copy_only=False))
 
-        def on_column(values: Any) -> Any:
-            import pandas as pd
-            import pyarrow as pa
-
-            answer = test(pa.chunked_array(values.array.__arrow_array__()))
-            return pd.Series(pc.fill_null(answer, True).to_numpy(), index=values.index)
-
-        return on_column
-
-    found = []
+    found: list[tuple[Any, str]] = []
     if terms.required:
-        found.append((lambda values: pc.is_valid(values), "null is refused"))
+        found.append((pc.is_valid, "null is refused"))
     if terms.min is not None:
-        found.append((lambda values: pc.greater_equal(values, terms.min), f"at least {terms.min:g}"))
+        found.append((_is_within(pc.greater_equal, terms.min, math.ceil), f"at least {terms.min:.15g}"))
     if terms.max is not None:
-        found.append((lambda values: pc.less_equal(values, terms.max), f"at most {terms.max:g}"))
+        found.append((_is_within(pc.less_equal, terms.max, math.floor), f"at most {terms.max:.15g}"))
     if terms.allowed is not None:
         found.append((_is_allowed(terms.allowed), "not among the allowed values"))
     if terms.pattern is not None:
@@ -77,16 +73,39 @@ def _checks(terms: ColumnContract) -> list[Any]:
     return [pandera.Check(arrow(test), name=name, error=name, ignore_na=False) for test, name in found]
 
 
-def _is_allowed(allowed: tuple[Any, ...]) -> Any:
+def _is_within(compare: Any, limit: float, whole: Callable[[float], int]) -> Any:
     def test(values: Any) -> Any:
         import pyarrow as pa
+
+        if not pa.types.is_integer(values.type):
+            return compare(values, limit)
+        # Whole numbers are compared as such: beyond 2**53 a float would be another number, and Arrow refuses.
+        return compare(values, pa.scalar(min(max(whole(limit), -(2**63)), 2**63 - 1), pa.int64()))
+
+    return test
+
+
+def _is_allowed(allowed: tuple[Any, ...]) -> Any:
+    def test(values: Any) -> Any:
         import pyarrow.compute as pc
 
-        text = pa.array([str(item).lower() if isinstance(item, bool) else str(item) for item in allowed])
-        known = pc.is_in(values.cast(pa.string()), value_set=text)
+        known = pc.is_in(values, value_set=_allowed_values(allowed, values.type))
         return pc.if_else(pc.is_valid(values), known, None)
 
     return test
+
+
+def _allowed_values(allowed: tuple[Any, ...], type_: pa.DataType) -> pa.Array:
+    """Return the allowed values as a column has them, since one value has several spellings: 1, 1.0, 1.00."""
+    import pyarrow as pa
+
+    def spelt(item: Any) -> str:
+        if isinstance(item, bool):
+            return str(item).lower()
+        whole = isinstance(item, float) and item.is_integer() and not _is_type(type_, "string")
+        return str(int(item)) if whole else str(item)
+
+    return pa.array([spelt(item) for item in allowed], pa.string()).cast(type_)
 
 
 def _length(values: Any) -> Any:
@@ -124,6 +143,15 @@ def check_types(schema: pa.Schema, contract: Mapping[str, ColumnContract], *, pl
             raise _unfit("pattern", name, type_, "texts", place)
         if terms.max_length is not None and not text and not _is_type(type_, "binary"):
             raise _unfit("max_length", name, type_, "texts and binary values", place)
+        if terms.allowed is not None:
+            try:
+                _allowed_values(terms.allowed, type_)
+            except pa.ArrowException as error:
+                raise TableError(
+                    f"the allowed values of {name!r} must be of its type, {type_} ({place})",
+                    got=", ".join(map(str, terms.allowed)),
+                    remedy="write values of that type, or take them out",
+                ) from error
         if terms.pattern is not None:
             try:
                 pc.match_substring_regex(pa.array([""]), terms.pattern)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.data.assemble import KEY_COLUMN, SPLIT_COLUMN, SPLITS
 from modelmill.data.build import Build
+from modelmill.data.dataset_config import BuildDatasetConfig
 from modelmill.data.decide import DUPLICATE, LEAK, NEAR_DUPLICATE, NEAR_LEAK
 from modelmill.data.prepare import PREFIX, Plan
 from modelmill.data.tables import COMMIT_KEY, check_columns, commit_actions, open_table, table_location
@@ -17,7 +18,6 @@ from modelmill.errors import ConfigError, TableError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from modelmill.data.components import BuildDatasetConfig
     from modelmill.pipeline.component import StepContext
 
 _MOST_CLASSES_SHOWN = 30
@@ -74,7 +74,13 @@ class DatasetReport(BaseModel):
             reasons=build.fates.reasons,
             splits={split: summary.splits.get(split, 0) for split in SPLITS},
             classes=summary.classes,
-            numbers=summary.numbers,
+            numbers={
+                label: {
+                    split: (float(n), float(total), float(squares))
+                    for split, (n, total, squares) in by.items()
+                }
+                for label, by in summary.numbers.items()
+            },
             lengths=summary.lengths,
             content_hash=summary.hash,
         )

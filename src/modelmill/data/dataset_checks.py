@@ -89,6 +89,12 @@ def check_balance(
     settled = summary.rows + sum(fates.reasons.values()) + sum(fates.states.values())
     if fates.rows_in != settled or summary.rows != sum(summary.splits.values()):
         raise TransientError("every row must end in one state", got=f"{settled} of {fates.rows_in}")
+    if not summary.rows:
+        raise DatasetError(
+            "some rows must be usable",
+            got=", ".join(f"{count} {reason}" for reason, count in fates.reasons.items()),
+            remedy="mend the rows",
+        )
     _check_splits(summary, config)
     for label in config.labels:
         if label not in summary.numbers:

@@ -34,8 +34,8 @@ class ColumnContract(Config):
         None, description="Type of the column; empty: any."
     )
     required: bool = Field(False, description="Whether null is refused.")
-    min: float | None = Field(None, description="Smallest value, inclusive.")
-    max: float | None = Field(None, description="Largest value, inclusive.")
+    min: float | None = Field(None, allow_inf_nan=False, description="Smallest value, inclusive.")
+    max: float | None = Field(None, allow_inf_nan=False, description="Largest value, inclusive.")
     allowed: tuple[str | int | float | bool, ...] | None = Field(
         None, description="The values that are allowed; empty: all."
     )
@@ -97,7 +97,7 @@ class BuildDatasetConfig(Config):
             if name not in self.labels:
                 raise ValueError(f"label_kinds speaks of label columns only; {name!r} is none")
         if len(set(self.labels)) < len(self.labels):
-            raise ValueError("a label column is named once")
+            raise ValueError(f"a label column is named once: {', '.join(map(repr, self.labels))}")
         return self
 
     @property

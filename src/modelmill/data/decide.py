@@ -1,7 +1,7 @@
-"""What becomes of rows that have something to do with each other: same key, same content, nearly the same text.
+"""What becomes of rows that share something: a key, a content, nearly a text.
 
-One function over closed sets of rows, used by the Spark job on parts of a table and by incremental builds on what
-a change touches: a row's fate depends on its own set alone, not on order, partitions or the rest of the table.
+One function over closed sets of rows, used by the Spark job on parts of a table and by incremental builds on
+what a change touches: a row's fate depends on its own set alone, not on order, partitions or other rows.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ def decide(rows: pa.Table, labels: Sequence[str], *, unique_key: bool) -> pa.Tab
     """Decide what becomes of each row of closed sets.
 
     In this order: rows that share a key and differ are quarantined, equal ones are duplicates of the first.
-    Equal contents with labels that conflict are quarantined, else all but the first are duplicates and complete
-    its labels. Of a cluster of near-duplicates the first stays. Rows of a shipped test split all stay, and a
-    row outside it that has the content of one, or nearly so, leaks.
+    Equal contents with labels that conflict are quarantined, else all but the first are duplicates and
+    complete its labels. Of a cluster of near-duplicates the first stays. Rows of a shipped test split all
+    stay, and a row outside it that has the content of one, or nearly so, leaks.
 
     "First" is validation before train, then by the number at the end of the key, then by the hash of the row.
 
     :param rows: usable rows, each with all rows that share its key, its content or its cluster. Columns
-        ``_mm_row``, ``_mm_hash``, ``_mm_order``, ``_mm_content…``, ``_mm_key…``, ``_mm_shipped``, ``_mm_cluster``,
-        ``_mm_set`` and labels.
+        ``_mm_row``, ``_mm_hash``, ``_mm_order``, ``_mm_content…``, ``_mm_key…``, ``_mm_shipped``,
+        ``_mm_cluster``, ``_mm_set`` and labels.
     :param labels: the label columns.
     :param unique_key: whether rows have a key of their own, which must be unique.
     :return: see :func:`decisions_schema`; only rows of sets that have several.

@@ -1,8 +1,9 @@
-"""Hashes of rows: the same on every engine and for every partitioning, since they are made of Arrow values."""
+"""Hashes of rows, made of Arrow values: the same on every engine and for every partitioning."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,10 @@ def row_strings(columns: Sequence[pa.Array]) -> pa.Array:
 
     parts: list[Any] = []
     for column in columns:
-        text = pc.fill_null(_canonical(column), "\x00")
-        parts += [pc.binary_length(text).cast(pa.large_string()), text]
+        text = _canonical(column)
+        # A null has no length; any text that stood for it could be some row's own.
+        length = pc.binary_length(text).cast(pa.large_string())
+        parts += [pc.fill_null(length, ""), pc.fill_null(text, "")]
     return pc.binary_join_element_wise(*parts, pa.scalar("\x1f", pa.large_string()))
 
 
@@ -63,7 +66,7 @@ def sha256_rows(column: pa.Array, *, prefix: bytes = b"") -> Digests:
     view = memoryview(data if data is not None else b"")
     start = hashlib.sha256(prefix)
     digests = []
-    for begin, end in zip(ends[:-1], ends[1:], strict=True):
+    for begin, end in itertools.pairwise(ends):
         digest = start.copy()
         digest.update(view[begin:end])
         digests.append(digest.digest())

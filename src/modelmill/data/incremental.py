@@ -1,9 +1,9 @@
-"""Bringing a dataset up to date with the rows that changed, without Spark: the result is that of a full build.
+"""Bringing a dataset up to date with the rows that changed, without Spark, to what a full build gives.
 
-What becomes of a row depends on its closed set alone (see :mod:`modelmill.data.decide`). So the rows that changed
-and the closed sets that they touch are decided on anew, and everything else stays as it is. Whatever would need
-more than that (a crowded bucket, a class that gains or loses its train rows, another configuration) is left to a
-full build.
+What becomes of a row depends on its closed set alone (see :mod:`modelmill.data.decide`). So the rows that
+changed and the closed sets that they touch are decided on anew, and everything else stays as it is. Whatever
+would need more than that (a crowded bucket, a class that loses its train rows, another configuration) is left
+to a full build.
 """
 
 from __future__ import annotations
@@ -161,9 +161,7 @@ class _Update:
 
     def _touched(self, came: pa.Table, went: pa.Table, decisions: pa.Table) -> tuple[pa.Table, np.ndarray]:
         """Return the rows of the last build that changes touch, and the ids of those that went."""
-        ids, crowded = self.index.touched(came, went, unique_key=self.config.key is not None)
-        if crowded:
-            raise FullBuildNeededError("very many texts are alike")
+        ids = self.index.touched(came, went, unique_key=self.config.key is not None)
         touched = self.index.rows(closure(ids, decisions), self.schema)
         hashes, rows = np.asarray(touched.column(HASH)), np.asarray(touched.column(ROW))
         gone: list[int] = []
@@ -195,8 +193,10 @@ class _Update:
             return content
         entries = rows.column(BUCKETS).combine_chunks()
         owners = np.asarray(pc.list_parent_indices(entries))
-        pairs, crowded = candidate_pairs(np.asarray(entries.flatten()), content[owners])
-        if crowded:
+        buckets = np.asarray(entries.flatten())
+        pairs, crowded = candidate_pairs(buckets, content[owners])
+        # There not all pairs are looked at, and which ones depends on texts that are not at hand.
+        if len(crowded) or np.isin(self.build.crowded, buckets).any():
             raise FullBuildNeededError("very many texts are alike")
         known, places = np.unique(content, return_index=True)
         members, inverse = np.unique(pairs, return_inverse=True)

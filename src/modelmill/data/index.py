@@ -1,25 +1,27 @@
-"""The index of a dataset: the prepared rows of its source, and what was decided of those that share something."""
+"""The index of a dataset: the prepared rows of its source, and decisions on those that share something."""
 
 from __future__ import annotations
 
+import contextlib
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelmill.data.build import INDEX, Build, IndexFile
-from modelmill.data.decide import ROW, SET
-from modelmill.data.prepare import BUCKETS, CONTENT, IDENTITY
+from modelmill.data.decide import SET
+from modelmill.data.prepare import BUCKETS, CONTENT, IDENTITY, ROW
+from modelmill.data.shingles import CROWDED
 from modelmill.data.tables import file_digests, is_local, table_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CROWDED = 32
-
 _BATCH = 65_536
+_AT_WORK_SECONDS = 24 * 3600
 
 
 class FullBuildNeededError(Exception):
@@ -59,13 +61,14 @@ class Index:
         tables = [pq.read_table(file.path, filesystem=files).cast(schema) for file in self.build.decisions]
         return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
 
-    def touched(self, came: pa.Table, went: pa.Table, *, unique_key: bool) -> tuple[np.ndarray, bool]:
+    def touched(self, came: pa.Table, went: pa.Table, *, unique_key: bool) -> np.ndarray:
         """Find the rows that share content, key or a bucket with rows that changed.
 
         :param came: prepared rows that came.
         :param went: prepared rows that went; they are in the index.
         :param unique_key: whether a shared key matters.
-        :return: ids of the rows, went included; whether a bucket has become crowded.
+        :return: ids of the rows, went included.
+        :raises FullBuildNeededError: if a bucket becomes crowded.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -89,8 +92,9 @@ class Index:
             if hit.any():
                 found.append(np.asarray(batch.column(ROW))[hit])
         counts = np.unique(np.concatenate(shared), return_counts=True)[1]
-        ids = np.concatenate(found) if found else np.empty(0, np.int64)
-        return ids, bool(len(counts) and counts.max() > CROWDED)
+        if counts.max(initial=0) > CROWDED:
+            raise FullBuildNeededError("very many texts are alike")
+        return np.concatenate(found) if found else np.empty(0, np.int64)
 
     def rows(self, ids: np.ndarray, schema: pa.Schema) -> pa.Table:
         """Return rows by their ids.
@@ -163,6 +167,41 @@ class Index:
             with files.open_input_file(file.path) as source:
                 parquet = pq.ParquetFile(source, pre_buffer=False)
                 yield from parquet.iter_batches(_BATCH, columns=columns)
+
+
+def sweep(place: str, build: Build, *, own: str) -> None:
+    """Remove from the folder of indexes what nobody needs: what killed builds and earlier ones left.
+
+    Another folder may be that of a build at work, which keeps writing, so only those go that are a day old.
+
+    :param place: the dataset's table.
+    :param build: its newest build, whose files stay.
+    :param own: folder of the build that has just ended, relative to the table's directory.
+    """
+    from pyarrow.fs import FileSelector, FileType
+
+    files = table_files(place)
+    needed = {path for file in (*build.index, *build.decisions) for path in _with_parents(file.path)}
+    newest: dict[str, float] = {}
+    with contextlib.suppress(OSError):  # the build is committed, whatever becomes of this
+        for info in files.get_file_info(FileSelector(INDEX, allow_not_found=True, recursive=True)):
+            depth = 3 if info.path.startswith(f"{own}/") else 2
+            folder = "/".join(info.path.split("/")[:depth])
+            changed = info.mtime.timestamp() if info.mtime else 0.0
+            newest[folder] = max(newest.get(folder, 0.0), changed)
+        for folder, changed in newest.items():
+            at_work = not folder.startswith(own) and changed > time.time() - _AT_WORK_SECONDS
+            if folder not in needed and not at_work:
+                kind = files.get_file_info(folder).type
+                if kind == FileType.File:
+                    files.delete_file(folder)
+                elif kind == FileType.Directory:
+                    files.delete_dir(folder)
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    parts = path.split("/")
+    return ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
 def closure(ids: np.ndarray, decisions: pa.Table) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Looking rows up in a result that is small beside the table: each worker reads it once, and nothing is shuffled."""
+"""Looking rows up in a result that is small beside the table: workers read it once, nothing is shuffled."""
 
 from __future__ import annotations
 

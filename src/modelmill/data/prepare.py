@@ -1,7 +1,7 @@
 """What is known of a row by itself: its roles, its reason to be refused, its identities.
 
-One function over record batches, used by the Spark job on whole tables and by incremental builds on changed rows:
-so both see a row alike, on every engine.
+One function over record batches, used by the Spark job on whole tables and by incremental builds on rows that
+changed: so both see a row alike, on every engine.
 """
 
 from __future__ import annotations
@@ -128,9 +128,9 @@ def prepare(rows: pa.RecordBatch, plan: Plan) -> pa.RecordBatch:
     columns = {field.name: _as(rows.column(field.name), field.type) for field in plan.schema}
     content, empty = _content(columns, config)
     labels, bad_labels = _labels(columns, plan)
-    key = _text(columns[config.key]) if config.key else hexadecimal(content)
+    key = _identity(columns[config.key]) if config.key else hexadecimal(content)
     shipped, bad_split = _shipped(columns, config)
-    group = pc.coalesce(_text(columns[config.split.group]), key) if config.split.group else key
+    group = pc.coalesce(_identity(columns[config.split.group]), key) if config.split.group else key
     reasons = [(empty, _empty(config)), (pc.is_null(key), "key is null"), *bad_labels, *bad_split]
     reason = reduce(
         lambda later, case: pc.if_else(case[0], case[1], later),
@@ -195,6 +195,16 @@ def _text(column: pa.Array) -> pa.Array:
     return column.cast(pa.large_string())
 
 
+def _identity(column: pa.Array) -> pa.Array:
+    """Return keys as texts; NaN is no key."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    return _text(column)
+
+
 def _blank(texts: pa.Array) -> pa.Array:
     import pyarrow.compute as pc
 
@@ -239,10 +249,12 @@ def _number(column: pa.Array) -> tuple[pa.Array, pa.Array]:
 def _classes(column: pa.Array) -> pa.Array:
     import pyarrow as pa
 
-    found = []
-    for row in column.to_pylist():
-        kept = None if row is None else sorted({str(item) for item in row if item is not None} - {""})
-        found.append(kept)
+    # Cast by Arrow, so that a class is spelt in a list as it is alone: true, 1, 2026-02-28.
+    rows = column.cast(pa.list_(pa.string())).to_pylist()
+    found = [
+        None if row is None else sorted({item for item in row if item is not None and item.strip(BLANKS)})
+        for row in rows
+    ]
     return pa.array(found, pa.list_(pa.string()))
 
 

@@ -101,20 +101,29 @@ def features_refused(features: frozenset[str], place: str) -> TableError:
     )
 
 
+_SMALL = 256
+"""Bytes below which a commit file is looked into: every real one says who made it."""
+
+
 def check_log(table: DeltaTable, place: str) -> None:
     """Refuse a log with an empty commit file: delta-rs would read it as a commit without any rows.
 
     :param table: the table, at its version.
     :param place: as :func:`~modelmill.data.storage.table_location` gives it.
-    :raises TableError: if a commit up to that version is empty.
+    :raises TableError: if a commit up to that version is empty or blank, or a folder stands for one.
     """
     for version, (name, size, _) in commit_files_of(place).items():
-        if size == 0 and version <= table.version():
+        if version <= table.version() and (size == 0 or (size < _SMALL and _is_blank(place, name))):
             raise TableError(
-                f"a commit file must not be empty: rows of that commit would be lost ({place})",
-                got=f"{name}, 0 bytes",
+                f"a commit file of the log must not be empty: rows of that commit would be lost ({place})",
+                got=f"{name}, {size} bytes",
                 remedy=f"restore the file, or read version {max(version - 1, 0)}",
             )
+
+
+def _is_blank(place: str, name: str) -> bool:
+    with table_files(place).open_input_stream(name) as stream:
+        return not stream.read().strip()
 
 
 def commit_files_of(place: str) -> dict[int, tuple[str, int, int]]:
@@ -123,11 +132,17 @@ def commit_files_of(place: str) -> dict[int, tuple[str, int, int]]:
     :param place: as :func:`~modelmill.data.storage.table_location` gives it.
     :return: path, size in bytes and time of the last change in milliseconds since 1970, by version, in order.
     """
-    from pyarrow.fs import FileSelector
+    from pyarrow.fs import FileSelector, FileType
 
     found = {}
     for info in table_files(place).get_file_info(FileSelector("_delta_log")):
         name = _COMMIT_FILE.fullmatch(info.base_name)
+        if name and info.type == FileType.Directory:
+            raise TableError(
+                f"a commit of the log must be a file ({place})",
+                got=f"_delta_log/{info.base_name}, a folder",
+                remedy="take the folder away, or restore the file",
+            )
         if name:
             modified = int(info.mtime.timestamp() * 1000) if info.mtime else 0
             found[int(name[1])] = (f"_delta_log/{info.base_name}", info.size or 0, modified)

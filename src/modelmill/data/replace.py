@@ -34,8 +34,8 @@ def replace_rows(
 ) -> int | None:
     """Take rows out of a table and put others in.
 
-    Rows that are on both sides stay where they are. If none is taken out, files are only added; else the table
-    is written anew, batch by batch.
+    Rows that are on both sides stay where they are. If none is taken out, files are only added; else the
+    table is written anew, batch by batch.
 
     :param place: the table.
     :param version: its newest version, as far as the caller knows.
@@ -45,8 +45,8 @@ def replace_rows(
     :param metadata: what else the commit says of itself, JSON.
     :param key: column in which each row that is taken out differs from others; None: there is none.
     :param always: whether there is a commit even if nothing changes.
-    :return: the new version, or the old one if nothing changes; None if the table has another version or lacks
-        rows that should be taken out.
+    :return: the new version, or the old one if nothing changes; None if the table has another version or
+        lacks rows that should be taken out.
     :raises TransientError: if another writer was faster.
     """
     before = committed_version(place, transaction)

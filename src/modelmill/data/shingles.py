@@ -1,10 +1,10 @@
 """Near-duplicate texts: shingles, MinHash signatures, their bands, and the exact similarity of pairs.
 
-A text is the set of its words and of its pairs of neighbouring words, upper and lower case alike. Two texts are
-near-duplicates if the Jaccard similarity of their sets reaches a threshold. Candidates are found by MinHash
-(Broder, "On the resemblance and containment of documents", 1997) with locality-sensitive hashing in bands
-(Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4), and each is then checked exactly: chance
-can hide a pair of near-duplicates, and can never make one.
+A text is the set of its words and of its pairs of neighbouring words, upper and lower case alike. Two texts
+are near-duplicates if the Jaccard similarity of their sets reaches a threshold. Candidates are found by
+MinHash (Broder, "On the resemblance and containment of documents", 1997) with locality-sensitive hashing in
+bands (Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4), and each is then checked
+exactly: chance can hide a pair of near-duplicates, and can never make one.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ _SEED = 42
 _BETWEEN_WORDS = r"[^\p{L}\p{N}]+"
 _WORDS_OF_ONE_CHARACTER = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])"
 """Scripts without spaces between words: each character counts as a word."""
+
+CROWDED = 100
+"""Texts of a bucket from which not all pairs are looked at."""
+_PAIRED_WITH = 4
 
 _ODD_1, _ODD_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
@@ -133,15 +137,15 @@ def buckets(texts: pa.Array, banding: Banding) -> npt.NDArray[np.int32]:
 
 def candidate_pairs(
     bucket: npt.NDArray[np.int32], text: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], bool]:
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """Return the pairs of texts that share a bucket.
 
-    A crowded bucket (over 32 texts, such as a boilerplate's) would have a square of pairs: there each text is
-    paired with the 4 first ones only, and the caller is told.
+    A crowded bucket (over 100 texts, such as a boilerplate's) would have a square of pairs: there each text
+    is paired with the 4 first ones only, and the caller is told.
 
     :param bucket: ``(entries,)``, all entries of each bucket.
     :param text: identity of each entry's text.
-    :return: distinct pairs with the smaller identity first, ``(pairs, 2)``; whether a bucket was crowded.
+    :return: distinct pairs with the smaller identity first, ``(pairs, 2)``; the crowded buckets.
     """
     order = np.lexsort((text, bucket))
     bucket, text = bucket[order], text[order]
@@ -150,21 +154,17 @@ def candidate_pairs(
     bucket, text = bucket[fresh], text[fresh]
     starts = np.flatnonzero(np.concatenate([[True], bucket[1:] != bucket[:-1]])) if len(bucket) else bucket
     sizes = np.diff(np.append(starts, len(bucket)))
-    crowded = np.repeat(sizes > _CROWDED, sizes)
+    crowded = np.repeat(sizes > CROWDED, sizes)
     place = np.arange(len(bucket)) - np.repeat(starts, sizes)
     found = [np.empty((0, 2), np.int64)]
-    for lag in range(1, min(int(sizes.max(initial=1)), _CROWDED)):
+    for lag in range(1, min(int(sizes.max(initial=1)), CROWDED)):
         later = np.flatnonzero((place >= lag) & ~crowded)
         found.append(np.stack([text[later - lag], text[later]], axis=1))
     for first in range(_PAIRED_WITH):
         later = np.flatnonzero(crowded & (place > first))
         found.append(np.stack([text[later - place[later] + first], text[later]], axis=1))
     pairs = np.unique(np.concatenate(found), axis=0)
-    return pairs, bool(crowded.any())
-
-
-_CROWDED = 32
-_PAIRED_WITH = 4
+    return pairs, np.unique(bucket[crowded])
 
 
 def similarity(
@@ -194,10 +194,13 @@ def similarity(
     twice = (shared[1:] == shared[:-1]) & (pair[1:] == pair[:-1])
     common = np.bincount(pair[1:][twice], minlength=len(first)).astype(np.float64)
     union = (sizes[first] + sizes[second]) - common
-    return np.divide(common, union, out=np.zeros(len(first)), where=union > 0)
+    found: npt.NDArray[np.float64] = np.divide(common, union, out=np.zeros(len(first)), where=union > 0)
+    return found
 
 
 def _ranges(starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return ``starts[0], starts[0] + 1, …`` for each start, one after the other."""
     ends = np.cumsum(sizes)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)
+    places: npt.NDArray[np.int64] = np.arange(ends[-1] if len(ends) else 0)
+    places += np.repeat(starts - (ends - sizes), sizes)
+    return places

@@ -1,12 +1,14 @@
-"""What there is to say of a dataset's rows, added up batch by batch: counts, lengths, a hash of the content."""
+"""What there is to say of a dataset's rows, added up batch by batch: counts, lengths, a content hash."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.data.dataset_config import LabelKind
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MODULUS = 1 << 256
+
+Moments = tuple[int, Fraction, Fraction]
+"""Exact, since sums of floats depend on their order, and what is added to them cannot be taken out again."""
 
 
 class Summary(BaseModel):
@@ -28,13 +33,13 @@ class Summary(BaseModel):
     """Rows by split."""
     classes: dict[str, dict[str, dict[str, int]]] = {}
     """Rows by label column, class and split, for labels that are classes."""
-    numbers: dict[str, dict[str, tuple[float, float, float]]] = {}
+    numbers: dict[str, dict[str, Moments]] = {}
     """Count, sum and sum of squares by label column and split, for labels that are numbers."""
     lengths: dict[str, dict[int, int]] = {}
     """Rows by split and length of the text: characters, rounded down to a power of 2."""
     hash: str = "0" * 64
-    """Sum of the SHA-256 of all rows, modulo 2**256, as 64 hexadecimal digits: it does not depend on the order
-    of rows (Bellare, Micciancio, "A new paradigm for collision-free hashing", 1997, AdHash)."""
+    """Sum of the SHA-256 of all rows, modulo 2**256, as 64 hexadecimal digits: it does not depend on their
+    order (AdHash: Bellare, Micciancio, "A new paradigm for collision-free hashing", 1997)."""
 
     def __add__(self, other: Summary) -> Summary:
         return self._combined(other, 1)
@@ -61,7 +66,7 @@ def _merged(one: Any, other: Any, sign: int) -> Any:
         parts = {name: _merged(one.get(name), other.get(name), sign) for name in sorted({*one, *other})}
         return {name: part for name, part in parts.items() if part}
     if isinstance(one, tuple) or isinstance(other, tuple):
-        zero = (0.0, 0.0, 0.0)
+        zero = (0, Fraction(), Fraction())
         sums = tuple(a + sign * b for a, b in zip(one or zero, other or zero, strict=True))
         return sums if sums[0] else None
     return (one or 0) + sign * (other or 0)
@@ -83,7 +88,7 @@ def summarise(
     columns = {name: _whole(rows.column(name)) for name in rows.schema.names}
     splits = columns[split].to_numpy(zero_copy_only=False)
     classes: dict[str, dict[str, dict[str, int]]] = {}
-    numbers: dict[str, dict[str, tuple[float, float, float]]] = {}
+    numbers: dict[str, dict[str, Moments]] = {}
     for name, kind in labels:
         if kind == "number":
             numbers[name] = _moments(columns[name], splits)
@@ -130,14 +135,28 @@ def _class_counts(column: pa.Array, splits: Any) -> dict[str, dict[str, int]]:
     return found
 
 
-def _moments(column: pa.Array, splits: Any) -> dict[str, tuple[float, float, float]]:
+def _moments(column: pa.Array, splits: Any) -> dict[str, Moments]:
     values = column.to_numpy(zero_copy_only=False)
-    found = {}
+    found: dict[str, Moments] = {}
     for split in sorted(set(splits)):
         known = values[(splits == split) & ~np.isnan(values)]
         if len(known):
-            found[str(split)] = (float(len(known)), float(known.sum()), float((known**2).sum()))
+            with np.errstate(over="ignore", under="ignore"):
+                squares = np.minimum(known**2, np.finfo(np.float64).max)
+            found[str(split)] = (len(known), _exact_sum(known), _exact_sum(squares))
     return found
+
+
+def _exact_sum(values: npt.NDArray[np.float64]) -> Fraction:
+    """Add up finite floats: whole numbers of 53 bits for each exponent, in halves that cannot overflow."""
+    mantissas, exponents = np.frexp(values)
+    whole = (mantissas * 2.0**53).astype(np.int64)
+    total = Fraction()
+    for exponent in np.unique(exponents):
+        part = whole[exponents == exponent]
+        high, low = int((part >> 26).sum()), int((part & (2**26 - 1)).sum())
+        total += ((high << 26) + low) * Fraction(2) ** (int(exponent) - 53)
+    return total
 
 
 def _lengths(column: pa.Array, splits: Any) -> Counter[tuple[str, int]]:

@@ -69,7 +69,7 @@ def _key(dataset: DatasetRef, folder: Path, max_length: int) -> str:
         "layout": _LAYOUT,
         "dataset": str(dataset),
         "files": table_fingerprint(dataset),
-        "columns": [dataset.key, dataset.text],
+        "columns": [dataset.key, dataset.text_column],
         "tokenizer": _digest(folder / "tokenizer.json"),
         "max_length": max_length,
         "libraries": {name: _version(name) for name in ("tokenizers", "nanotoken")},
@@ -129,7 +129,7 @@ def _encode(dataset: DatasetRef, encoder: Encoder, path: Path) -> Tokens:
 
     keys, lengths = [], [np.zeros(0, dtype=np.int64)]
     with path.open("wb") as file:
-        columns = [dataset.key, dataset.text]
+        columns = [dataset.key, dataset.text_column]
         for batch in scan_arrow(dataset, columns=columns, batch_rows=_CHUNK_ROWS):
             found = encoder.encode(_texts(batch, dataset))
             file.write(found.values.astype(encoder.dtype).data)
@@ -146,11 +146,11 @@ def _texts(batch: pa.RecordBatch, dataset: DatasetRef) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    texts = batch.column(dataset.text)
+    texts = batch.column(dataset.text_column)
     if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
         raise DatasetError(
             f"the text column must hold strings ({dataset})",
-            got=f"{dataset.text}: {texts.type}",
+            got=f"{dataset.text_column}: {texts.type}",
             remedy="name another column, or cast it when the dataset is built",
         )
     try:

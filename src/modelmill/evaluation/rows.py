@@ -43,7 +43,9 @@ def split_rows(dataset: DatasetRef, split: str, label: str) -> tuple[list[str], 
     """
     table = _labelled(dataset, split, label)
     table = table.filter(table.column(label).is_valid())
-    return table.column(dataset.text).to_pylist(), [str(value) for value in table.column(label).to_pylist()]
+    return table.column(dataset.text_column).to_pylist(), [
+        str(value) for value in table.column(label).to_pylist()
+    ]
 
 
 def judged_label(dataset: DatasetRef, infos: Sequence[BundleInfo], label: str | None = None) -> str:
@@ -133,7 +135,7 @@ def _labelled(dataset: DatasetRef, split: str, label: str) -> pa.Table:
 
     from modelmill.data.tables import read_arrow
 
-    table = read_arrow(dataset, columns=[dataset.text, label, dataset.split])
+    table = read_arrow(dataset, columns=[dataset.text_column, label, dataset.split])
     return table.filter(pc.equal(table.column(dataset.split), split))
 
 
@@ -143,7 +145,7 @@ def _rows_digest(dataset: DatasetRef, split: str, info: BundleInfo) -> str:
     parts = (
         str(dataset),
         dataset.key,
-        dataset.text,
+        dataset.text_column,
         dataset.split,
         split,
         __version__,

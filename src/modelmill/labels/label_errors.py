@@ -55,14 +55,14 @@ def run(config: RankLabelErrorsConfig, dataset: DatasetRef, context: StepContext
             got=f"{len(judged)} rows of such labels",
             remedy="set fewer folds, or check another split",
         )
-    texts = rows.column(dataset.text).to_pylist()
+    texts = rows.column(dataset.text_column).to_pylist()
     known = [labels[index] for index in judged]
     classes = tuple(sorted(set(known)))
     probabilities = out_of_fold([texts[index] for index in judged], known, folds=config.folds)
     found = suspicious(known, probabilities, classes)
     shown = found[: config.rows]
     table = _table(
-        rows.select(list(dict.fromkeys([dataset.key, dataset.text, label]))).take(judged[shown]),
+        rows.select(list(dict.fromkeys([dataset.key, dataset.text_column, label]))).take(judged[shown]),
         [known[index] for index in shown],
         probabilities[shown],
         classes,
@@ -106,7 +106,7 @@ def _labelled(config: RankLabelErrorsConfig, dataset: DatasetRef) -> tuple[pa.Ta
     from modelmill.training.examples import choose_label
 
     label = choose_label(dataset, config.label)
-    table = read_arrow(dataset, columns=[dataset.key, dataset.text, label, dataset.split])
+    table = read_arrow(dataset, columns=[dataset.key, dataset.text_column, label, dataset.split])
     wanted = pc.and_(pc.equal(table.column(dataset.split), config.split), pc.is_valid(table.column(label)))
     return table.filter(wanted), label
 

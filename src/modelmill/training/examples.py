@@ -71,13 +71,22 @@ def read_labelled(dataset: DatasetRef, *, label: str | None) -> LabelledData:
     :param dataset: the dataset.
     :param label: label column; None: the dataset's only one.
     :return: the rows.
-    :raises ConfigError: if the label column is unknown.
+    :raises ConfigError: if the label column is unknown, or holds numbers or lists.
     :raises DatasetError: if the train split has no rows or one class, or validation has an unknown class.
     """
+    import pyarrow as pa
+
     from modelmill.data.tables import read_arrow
 
     name = choose_label(dataset, label)
     table = read_arrow(dataset, columns=[name, dataset.split])
+    kind = table.schema.field(name).type
+    if pa.types.is_nested(kind) or pa.types.is_floating(kind):
+        raise ConfigError(
+            "a classifier learns a label of kind class: one class a row",
+            got=f"{name}: {kind}",
+            remedy="choose another label column, or set label_kinds in build_dataset",
+        )
     encoded = table.column(name).combine_chunks().dictionary_encode()
     names = [str(value) for value in encoded.dictionary.to_pylist()]
     # Of each row the number of its label among all names; -1 without a label.

@@ -143,7 +143,7 @@ def save(
         format="torch",
         label=data.label,
         classes=data.classes,
-        text=dataset.text,
+        text=dataset.text_column,
         max_tokens=max_tokens,
         encoder_tokens=model.encoder_tokens,
         lexical=model.lexical is not None,

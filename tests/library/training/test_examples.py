@@ -59,10 +59,10 @@ def test_places_are_in_the_order_of_the_keys_whatever_the_order_of_the_rows(tmp_
     [
         (pa.array([True, False, None]), ("False", "True")),
         (pa.array([10, 9, None]), ("10", "9")),
-        (pa.array([1.0, 0.5, None]), ("0.5", "1.0")),
+        (pa.array(["b", "a", None]), ("a", "b")),
     ],
 )
-def test_labels_of_every_type_are_classes_by_their_python_names(
+def test_labels_of_any_type_of_class_are_classes_by_their_python_names(
     tmp_path: Path, labels: pa.Array, classes: tuple[str, ...]
 ) -> None:
     keys = ["a", "b", "c"]
@@ -73,6 +73,23 @@ def test_labels_of_every_type_are_classes_by_their_python_names(
     assert [found.classes[target] for target in found.train.targets] == [
         str(labels[n].as_py()) for n in (0, 1)
     ]
+
+
+@pytest.mark.parametrize("labels", [pa.array([1.0, 0.5, None]), pa.array([["x"], ["y"], None])])
+def test_numbers_and_lists_are_no_classes(tmp_path: Path, labels: pa.Array) -> None:
+    keys = ["a", "b", "c"]
+    write_deltalake(str(tmp_path), pa.table({"id": keys, "text": keys, "n": labels, "split": ["train"] * 3}))
+    data = DatasetRef(uri=str(tmp_path), version=0, key="id", text="text", labels=("n",), split="split")
+    with pytest.raises(ConfigError, match="one class a row; got 'n: "):
+        read_labelled(data, label="n")
+
+
+def test_a_dataset_of_images_has_no_texts() -> None:
+    data = DatasetRef(
+        uri="/d", version=0, key="k", text=None, image="photo", labels=("topic",), split="split"
+    )
+    with pytest.raises(ConfigError, match="the dataset has none; got '/d@0'; name a text column"):
+        data.text_column  # noqa: B018
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,217 @@
+"""Similarity is exact, buckets find what they should and never change, clusters are connected components."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from modelmill.data.clusters import connected
+from modelmill.data.shingles import Banding, buckets, candidate_pairs, has_words, shingles, similarity
+
+# Letters whose lower case is one code point for Python and for Arrow alike; the others are in the examples.
+ALPHABET = "abcABC059 .,;-_'\n\t\u00a0\u3000éÉßñΣжЖ東京日本ひカ\u0e01\u0e02\u0e33한국😀²½"
+TEXTS = st.text(ALPHABET, max_size=40) | st.lists(st.sampled_from(["a", "b", "東", "it's", "!"])).map(
+    " ".join
+)
+WORDLESS = ["", " ", "\n\t", "...", "?!", "— “”", "😀", "_", "\u200b"]
+
+
+def words_of(text: str) -> list[str]:
+    """Split as the module says, one character after the other: no regular expression is shared."""
+    import unicodedata
+
+    words, word = [], ""
+    for character in text.lower():
+        alone = re.match(r"[\u4e00-\u9fff\u3041-\u309f\u30a1-\u30ff\u0e01-\u0e3a\u0e40-\u0e4e]", character)
+        letter = unicodedata.category(character)[0] in "LN"
+        if letter and not alone:
+            word += character
+            continue
+        if word:
+            words.append(word)
+            word = ""
+        if letter:
+            words.append(character)
+    return [*words, word] if word else words
+
+
+def shingle_set(text: str) -> set[tuple[str, ...]]:
+    words = words_of(text)
+    return {(word,) for word in words} | set(itertools.pairwise(words))
+
+
+def jaccard(one: str, other: str) -> float:
+    first, second = shingle_set(one), shingle_set(other)
+    return len(first & second) / len(first | second) if first | second else 0.0
+
+
+def all_pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
+    places = np.array(list(itertools.product(range(count), repeat=2)), np.int64).reshape(-1, 2)
+    return places[:, 0], places[:, 1]
+
+
+@settings(deadline=None)
+@given(st.lists(TEXTS, min_size=1, max_size=8))
+@example(["", "", "x"])
+@example(["word", "WORD", " word ", "word word", "word word word", "word other word"])
+@example(["a b", "a", "b", "b a", "a b a b", "ab"])
+@example(["東京に行く", "東京 に 行く", "東 京", "京東"])
+@example(["สวัสดี", "สวัสดี ครับ", "ส"])
+@example(["naïve café", "NAÏVE CAFÉ", "naive cafe"])
+@example(WORDLESS)
+def test_similarity_is_that_of_plain_sets(texts: list[str]) -> None:
+    first, second = all_pairs(len(texts))
+    found = similarity(pa.array(texts), first, second)
+    expected = [jaccard(texts[one], texts[other]) for one, other in zip(first, second, strict=True)]
+    assert found.tolist() == expected
+    assert has_words(pa.array(texts)).tolist() == [bool(shingle_set(text)) for text in texts]
+
+
+def test_null_is_an_empty_text_and_slices_are_what_they_show() -> None:
+    texts = pa.array(["x", None, "one two", "one two three", ""])
+    first, second = all_pairs(5)
+    whole = similarity(texts, first, second)
+    assert whole.tolist() == similarity(texts.fill_null(""), first, second).tolist()
+    part = similarity(texts.slice(2, 2), np.array([0, 0]), np.array([0, 1]))
+    assert part.tolist() == [1.0, 3 / 5]
+    assert similarity(texts, np.empty(0, np.int64), np.empty(0, np.int64)).tolist() == []
+    assert shingles(pa.array([], pa.string()))[0].tolist() == []
+    for kind in (pa.large_string(), pa.string_view()):
+        assert similarity(texts.cast(kind), first, second).tolist() == whole.tolist()
+
+
+ENTRIES = st.lists(st.tuples(st.integers(-3, 3), st.integers(-5, 20)), max_size=60)
+
+
+@settings(deadline=None)
+@given(ENTRIES)
+def test_candidates_are_all_pairs_in_a_bucket(entries: list[tuple[int, int]]) -> None:
+    bucket, text = np.array(entries, np.int64).reshape(-1, 2).T
+    pairs, crowded = candidate_pairs(bucket.astype(np.int32), text)
+    by_bucket: dict[int, set[int]] = {}
+    for name, member in entries:
+        by_bucket.setdefault(name, set()).add(member)
+    expected = {pair for members in by_bucket.values() for pair in itertools.combinations(sorted(members), 2)}
+    assert not len(crowded)
+    assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
+
+
+@pytest.mark.parametrize(("size", "is_crowded"), [(31, False), (100, False), (101, True), (500, True)])
+def test_a_crowded_bucket_keeps_its_texts_together_without_a_square_of_pairs(
+    size: int, is_crowded: bool
+) -> None:
+    random_ = random.Random(size)
+    texts = random_.sample(range(10**6), size)
+    entries = [(7, text) for text in texts] + [(7, text) for text in texts[:20]] + [(8, 1), (8, 2)]
+    random_.shuffle(entries)
+    bucket, text = np.array(entries, np.int64).T
+    pairs, crowded = candidate_pairs(bucket.astype(np.int32), text)
+    found = {tuple(pair) for pair in pairs.tolist()}
+    assert crowded.tolist() == ([7] if is_crowded else [])
+    assert (1, 2) in found
+    heads = sorted(texts)[:4]
+    inside = {(one, other) for one in heads for other in texts if one < other}
+    if is_crowded:
+        assert found - {(1, 2)} == inside
+    else:
+        assert found - {(1, 2)} == set(itertools.combinations(sorted(texts), 2))
+    nodes, components = connected(pairs[:, 0], pairs[:, 1])
+    assert len(set(components[np.isin(nodes, texts)].tolist())) == 1
+
+
+@pytest.mark.parametrize("threshold", [round(0.4 + step / 20, 2) for step in range(13)])
+def test_a_pair_at_the_threshold_is_found_and_dissimilar_ones_are_no_candidates(threshold: float) -> None:
+    banding = Banding.for_threshold(threshold)
+    assert banding.bands * banding.rows <= 128
+    chances = [1 - (1 - s**banding.rows) ** banding.bands for s in (threshold / 3, threshold, 1.0)]
+    assert chances == sorted(chances)
+    assert chances[1] >= 0.97
+    assert chances[2] == 1.0
+    assert chances[0] < 0.35
+
+
+def test_a_higher_threshold_has_no_shorter_bands() -> None:
+    rows = [Banding.for_threshold(step / 100).rows for step in range(40, 101)]
+    assert rows == sorted(rows)
+    assert rows[0] < rows[-1]
+
+
+@pytest.mark.parametrize("threshold", [0.4, 0.6, 0.8])
+def test_texts_at_the_threshold_share_a_bucket(threshold: float) -> None:
+    random_ = random.Random(5)
+    words = [f"w{number}" for number in range(5000)]
+    one, other = [], []
+    # A changed word takes itself and two pairs out of the 119 of one set, and brings as many into the other.
+    about = round(119 * (1 - threshold) / (1 + threshold) / 3)
+    while len(one) < 200:
+        text = random_.sample(words, 60)
+        near = list(text)
+        for place in random_.sample(range(60), about + random_.randint(-1, 2)):
+            near[place] = random_.choice(words)
+        if abs(jaccard(" ".join(text), " ".join(near)) - threshold) < 0.02:
+            one.append(" ".join(text))
+            other.append(" ".join(near))
+    banding = Banding.for_threshold(threshold)
+    first, second = buckets(pa.array(one), banding), buckets(pa.array(other), banding)
+    assert np.mean((first == second).any(axis=1)) >= 0.94
+    strangers = np.roll(second, 1, axis=0)
+    assert np.mean((first == strangers).any(axis=1)) <= 0.02
+
+
+GOLDEN = {
+    "a": [-962759902, -1065759908, 1060079180],
+    "The quick brown fox jumps over the lazy dog.": [-972451471, -1246742412, -56976873],
+    "東京に行く": [-1080468599, 2144996098, 1421119015],
+    "naïve CAFÉ naïve": [-1464031616, 1802719350, 1730668879],
+}
+
+
+def test_buckets_are_what_they_were_in_every_release() -> None:
+    """They are in every dataset's index: with others, an incremental build would miss near-duplicates."""
+    texts = pa.array(list(GOLDEN))
+    found = buckets(texts, Banding.for_threshold(0.6))
+    assert found.dtype == np.int32
+    assert {text: row[:3].tolist() for text, row in zip(GOLDEN, found, strict=True)} == GOLDEN
+    alone = [buckets(texts.slice(place, 1), Banding.for_threshold(0.6))[0] for place in range(4)]
+    assert np.array_equal(np.stack(alone), found)
+
+
+EDGES = st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1)), max_size=50)
+FEW = st.lists(st.tuples(st.integers(-20, 20), st.integers(-20, 20)), max_size=50)
+
+
+@settings(deadline=None)
+@given(EDGES | FEW)
+def test_clusters_are_connected_components(edges: list[tuple[int, int]]) -> None:
+    first, second = np.array(edges, np.int64).reshape(-1, 2).T
+    nodes, found = connected(first, second)
+    expected, places = np.unique(np.concatenate([first, second]), return_inverse=True)
+    assert np.array_equal(nodes, expected)
+    count = len(expected)
+    graph = coo_matrix((np.ones(len(edges)), (places[: len(edges)], places[len(edges) :])), (count, count))
+    labels = connected_components(graph, directed=False)[1] if count else np.empty(0, int)
+    smallest = {label: min(nodes[labels == label]) for label in set(labels)}
+    assert found.tolist() == [smallest[label] for label in labels]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_long_chains_and_large_graphs_are_clustered(seed: int) -> None:
+    random_ = np.random.default_rng(seed)
+    names = random_.permutation(20_000)
+    chain = np.stack([names[:-1], names[1:]])[:, random_.permutation(19_999)]
+    assert set(connected(chain[0], chain[1])[1].tolist()) == {0}
+    first, second = random_.integers(0, 20_000, (2, 8_000))
+    nodes, found = connected(first, second)
+    graph = coo_matrix((np.ones(8_000), (first, second)), (20_000, 20_000))
+    labels = connected_components(graph, directed=False)[1][nodes]
+    assert len(set(zip(found.tolist(), labels.tolist(), strict=True))) == len(set(labels.tolist()))
+    assert len(set(found.tolist())) == len(set(labels.tolist()))
