@@ -51,7 +51,7 @@ from modelmill_jobs.delta_io import (
 )
 from modelmill_jobs.near_duplicates import MOST_CROWDED, components, text_clusters
 from modelmill_jobs.sessions import as_application, job_session, one_line
-from modelmill_jobs.staging import Stage, joined, mapped, spark_schema
+from modelmill_jobs.staging import Stage, Then, joined, mapped, spark_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,16 +230,13 @@ class _Building:
 
     def _assembled(self, rows: DataFrame, decisions: DataFrame, rule: SplitRule) -> DataFrame:
         plan = self.plan
+        schema = spark_schema(dataset_schema(plan))
+        return self._told(rows, decisions, then=(lambda batch: assemble(batch, plan, rule), schema))
 
-        def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
-            return (assemble(batch, plan, rule) for batch in batches)
-
-        return mapped(self._told(rows, decisions), on_batches, spark_schema(dataset_schema(plan)))
-
-    def _told(self, rows: DataFrame, decisions: DataFrame) -> DataFrame:
-        """Return prepared rows with what was decided of them."""
+    def _told(self, rows: DataFrame, decisions: DataFrame, *, then: Then | None = None) -> DataFrame:
+        """Return prepared rows with what was decided of them, or what ``then`` makes of that."""
         lookup = self.stage.lookup(self.decided_as, ROW)
-        return joined(rows.drop(BUCKETS), decisions, lookup, ROW)
+        return joined(rows.drop(BUCKETS), decisions, lookup, ROW, then=then)
 
     def _quarantined(self, rows: DataFrame, decisions: DataFrame, names: Sequence[str]) -> DataFrame:
         from pyspark.sql import functions as sql

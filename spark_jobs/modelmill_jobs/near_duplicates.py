@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from modelmill.data.lookup import Lookup
 from modelmill.data.prepare import BUCKETS, CONTENT
 from modelmill.data.shingles import Banding
 from modelmill_jobs.delta_io import quoted
-from modelmill_jobs.staging import Stage
+from modelmill_jobs.staging import Stage, mapped
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ENTRIES_EACH = 2_000_000
 """Buckets of texts that one worker sorts at a time: about 100 MB."""
 
+TEXT_BYTES = 128 << 20
+"""Size of the files of clustered texts, compressed, up to which each worker holds them all."""
 MOST_CROWDED = 10_000
 """Crowded buckets that a build takes note of."""
 
@@ -53,10 +55,8 @@ def text_clusters(
     texts = rows.where(sql.size(BUCKETS) > 0).select(content, quoted(text).cast("string").alias(_TEXT))
     texts = _only(texts, members, stage.lookup("members", content), content)
     texts = stage.write(texts.dropDuplicates([content]), "texts")
-    first = texts.select(sql.col(content).alias(_FIRST), sql.col(_TEXT).alias("one"))
-    second = texts.select(sql.col(content).alias(_SECOND), sql.col(_TEXT).alias("other"))
-    both = pairs.join(first, _FIRST).join(second, _SECOND).select(_FIRST, _SECOND, "one", "other")
-    edges = both.mapInArrow(_checked(threshold), f"{_FIRST} bigint, {_SECOND} bigint")
+    lookup = stage.lookup("texts", content, most_bytes=TEXT_BYTES)
+    edges = _checked_pairs(pairs, texts, lookup, threshold)
     edges = stage.write(edges, "edges")
     if not stage.rows("edges"):
         return None, crowded
@@ -128,28 +128,40 @@ def _pairs(entries: pa.Table) -> pa.Table:
     )
 
 
-def _checked(threshold: float) -> Callable[[Iterator[Any]], Iterator[Any]]:
-    def check(batches: Iterator[Any]) -> Iterator[Any]:
-        import numpy as np
+def _checked_pairs(pairs: DataFrame, texts: DataFrame, lookup: Lookup | None, threshold: float) -> DataFrame:
+    """Return the pairs whose texts are really that similar."""
+    from pyspark.sql import functions as sql
+
+    if lookup is None:
+        # The engine sorts texts for this, and its memory must hold a batch of them for each of its sorts.
+        first = texts.select(sql.col(CONTENT[0]).alias(_FIRST), sql.col(_TEXT).alias("one"))
+        second = texts.select(sql.col(CONTENT[0]).alias(_SECOND), sql.col(_TEXT).alias("other"))
+        pairs = pairs.join(first, _FIRST).join(second, _SECOND).select(_FIRST, _SECOND, "one", "other")
+
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         from modelmill.data.shingles import similarity
 
         for batch in batches:
-            if not batch.num_rows:
-                continue
-            texts = pa.concat_arrays([_large(batch.column("one")), _large(batch.column("other"))])
-            encoded = pc.dictionary_encode(texts)
-            places = np.asarray(encoded.indices, np.int64)
-            found = similarity(encoded.dictionary, places[: len(batch)], places[len(batch) :])
-            near = pa.array(found >= threshold)
-            yield batch.select([_FIRST, _SECOND]).filter(near)
+            found, places = _texts_of(batch, lookup)
+            near = similarity(found, *places.reshape(2, -1)) >= threshold
+            yield batch.select([_FIRST, _SECOND]).filter(pa.array(near))
 
-    return check
+    return mapped(pairs, on_batches, f"{_FIRST} bigint, {_SECOND} bigint")
 
 
-def _large(column: pa.Array) -> pa.Array:
+def _texts_of(pairs: pa.RecordBatch, lookup: Lookup | None) -> tuple[pa.Array, Any]:
+    """Return the texts of pairs, each once, and where all first and then all second texts are among them."""
+    import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    return column.cast(pa.large_string())
+    if lookup is None:
+        texts = pa.concat_arrays([pairs.column(name).cast(pa.large_string()) for name in ("one", "other")])
+        encoded = pc.dictionary_encode(texts)
+        return encoded.dictionary, np.asarray(encoded.indices, np.int64)
+    keys = np.concatenate([np.asarray(pairs.column(name), np.int64) for name in (_FIRST, _SECOND)])
+    chosen, places = np.unique(lookup.find(keys), return_inverse=True)
+    texts = lookup.table().column(_TEXT).take(pa.array(chosen)).cast(pa.large_string())
+    return texts.combine_chunks(), places

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 Work = Callable[["pa.Table"], "pa.Table"]
+Then = tuple[Callable[["pa.RecordBatch"], "pa.RecordBatch"], Any]
+"""What to do with each batch, and the columns of what comes out, as Spark takes them."""
 OnBatches = Callable[[Iterator[Any]], Iterator[Any]]
 
 _PART = "_mm_part"
@@ -58,15 +60,16 @@ class Stage:
         """
         return data_files(self.place, f"{self.folder}/{name}", recursive=True)
 
-    def lookup(self, name: str, key: str) -> Lookup | None:
+    def lookup(self, name: str, key: str, *, most_bytes: float = math.inf) -> Lookup | None:
         """Return a result for workers to look rows up in.
 
         :param name: of the result.
         :param key: column of distinct whole numbers.
+        :param most_bytes: size of the files from which a result is too large.
         :return: the lookup; None if the result is too large for that, and has to be joined.
         """
         files = self.files(name)
-        if sum(file.rows for file in files) > LOOKUP_ROWS:
+        if sum(file.rows for file in files) > LOOKUP_ROWS or sum(file.size for file in files) > most_bytes:
             return None
         return Lookup(self.place, tuple(file.path for file in files), key)
 
@@ -152,28 +155,29 @@ def mapped(rows: DataFrame, work: OnBatches, schema: StructType | str) -> DataFr
     return rows.toDF(*(f"_mm_{place}" for place in range(len(names)))).mapInArrow(on_batches, schema)
 
 
-def joined(rows: DataFrame, result: DataFrame, lookup: Lookup | None, key: str) -> DataFrame:
+def joined(
+    rows: DataFrame, result: DataFrame, lookup: Lookup | None, key: str, *, then: Then | None = None
+) -> DataFrame:
     """Return rows with the columns of a staged result: a left join.
 
     :param rows: the rows.
     :param result: the result, as :class:`Stage` returned it.
     :param lookup: the same for workers; None: the engine joins.
     :param key: the column that both have.
-    :return: all rows, nulls where the result has no such key.
+    :param then: what to make of the batches of that, and its columns. An engine queues batches between two
+        functions, so one that does both holds fewer.
+    :return: all rows, nulls where the result has no such key; or what was made of them.
     """
     from pyspark.sql import functions as sql
     from pyspark.sql.types import StructType
 
-    if lookup is None:
-        return rows.join(result, key, "left")
-
-    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
-        return map(lookup.joined, batches)
-
     added = [field for field in result.schema.fields if field.name != key]
-    if not lookup.paths:
-        return rows.withColumns({field.name: sql.lit(None).cast(field.dataType) for field in added})
-    return mapped(rows, on_batches, StructType([*rows.schema.fields, *added]))
+    work, schema = then or (lambda batch: batch, StructType([*rows.schema.fields, *added]))
+    if lookup is None or not lookup.paths:
+        nulls = {field.name: sql.lit(None).cast(field.dataType) for field in added}
+        found = rows.join(result, key, "left") if lookup is None else rows.withColumns(nulls)
+        return found if then is None else mapped(found, lambda batches: map(work, batches), schema)
+    return mapped(rows, lambda batches: (work(lookup.joined(batch)) for batch in batches), schema)
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -147,7 +147,7 @@ def prepare(rows: pa.RecordBatch, plan: Plan) -> pa.RecordBatch:
         key,
         shipped,
         _carved(group, config),
-        numbers_of(sha256_rows(group), 0),
+        numbers_of(key_hash if group is key else sha256_rows(group), 0),
         reason,
         *labels,
         _buckets(columns, config, pc.is_null(reason)),

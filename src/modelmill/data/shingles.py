@@ -35,6 +35,9 @@ CROWDED = 100
 """Texts of a bucket from which not all pairs are looked at."""
 _PAIRED_WITH = 4
 
+_SPACED = np.array([code if code >= 128 or chr(code).isalnum() else 32 for code in range(256)], np.uint8)
+"""For each byte of UTF-8 what stands for it: a space for ASCII that belongs to no word."""
+
 _ODD_1, _ODD_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 
 
@@ -72,20 +75,36 @@ def shingles(texts: pa.Array) -> tuple[Hashes, Offsets]:
     lower = pc.utf8_lower(pc.fill_null(texts.cast(pa.large_string()), ""))
     if pc.any(pc.match_substring_regex(lower, _WORDS_OF_ONE_CHARACTER)).as_py():
         lower = pc.replace_substring_regex(lower, _WORDS_OF_ONE_CHARACTER, r" \1 ")
-    parts = pc.split_pattern_regex(lower, _BETWEEN_WORDS)
+    parts = pc.ascii_split_whitespace(_words_apart(lower))
     offsets = parts.offsets.to_numpy().astype(np.int64)
     encoded = parts.values.dictionary_encode()
     of_word = np.asarray(numbers_of(sha256_rows(encoded.dictionary), 0)).view(np.uint64)
     real = of_word[encoded.indices.to_numpy()]
     real = real[offsets[0] : offsets[-1]]
     offsets = offsets - offsets[0]
-    # Splitting leaves an empty part before a leading and after a trailing separator.
+    # Splitting leaves an empty part before a leading and after a trailing space.
     empty = pc.index(encoded.dictionary, "").as_py()
     if empty >= 0:
         is_word = encoded.indices.to_numpy() != empty
         offsets = np.concatenate([[0], np.cumsum(is_word)])[offsets]
         real = real[is_word]
     return _with_pairs(real, offsets)
+
+
+def _words_apart(texts: pa.Array) -> pa.Array:
+    """Put spaces in place of everything between words. ASCII goes by a table of bytes: a regular expression
+    takes five times longer.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    other = pc.invert(pc.string_is_ascii(texts))
+    if pc.any(other).as_py():
+        replaced = pc.replace_substring_regex(texts.filter(other), _BETWEEN_WORDS, " ")
+        texts = pc.replace_with_mask(texts, other, replaced)
+    _, places, data = texts.buffers()
+    spaced = _SPACED[np.frombuffer(data or b"", np.uint8)]
+    return pa.LargeStringArray.from_buffers(len(texts), places, pa.py_buffer(spaced), offset=texts.offset)
 
 
 def has_words(texts: pa.Array) -> npt.NDArray[np.bool_]:
