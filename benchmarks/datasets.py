@@ -96,7 +96,9 @@ class Texts:
     def __init__(self, mean: int, *, evenly: bool = False) -> None:
         self.random = np.random.default_rng(0)
         words = [word for word in docstring_words(1_500_000) if word.strip()]
-        self.words = np.array(sorted(set(words)) if evenly else words, object)
+        if evenly:
+            words = sorted({word.lower() for word in words if word.isalnum()})
+        self.words = np.array(words, object)
         self.mean = mean
 
     def fresh(self, count: int) -> list[npt.NDArray[np.object_]]:

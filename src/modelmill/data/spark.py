@@ -90,7 +90,6 @@ def _embedded() -> Iterator[str]:
     # The engine has an allocator of its own, mimalloc, which by default keeps freed pages: by the end of a
     # build they are most of its memory. It reads this once, when the engine is loaded.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
-    os.environ.setdefault("MIMALLOC_DISALLOW_ARENA_ALLOC", "1")
     # The engine takes all memory there is by default. In bounds it sorts and groups on disk.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("SAIL_RUNTIME__MEMORY_POOL__TYPE", "fair")
