@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CONFIG = BuildDatasetConfig(text="text", labels=("topic",), key="id")
-THRESHOLD = 0.6
+THRESHOLD = 0.55
 MAX_TOKENS = 256
 BATCH = 32
 BLOCK = 1000
@@ -282,7 +282,7 @@ def _distinct(texts: Any) -> list[int]:
             continue
         seen.add(digest)
         words = re.findall(r"[^\W_]+", text.lower())
-        shingles = {*words, *(f"{one} {other}" for one, other in pairwise(words))}
+        shingles = {f"{one} {other}" for one, other in pairwise(words)} or set(words)
         signature = MinHash(num_perm=128)
         signature.update_batch([shingle.encode() for shingle in shingles])
         if not index.query(signature):

@@ -19,7 +19,7 @@ INDEX = "_index"
 """Folder of a dataset's table for the prepared rows of its source, which incremental builds compare with.
 Delta ignores folders that begin with ``_``."""
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Goes up with every change of what becomes of a row: older builds are then not continued."""
 
 

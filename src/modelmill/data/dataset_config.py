@@ -69,11 +69,11 @@ class BuildDatasetConfig(Config):
         default={}, description="What the values of a column must be, by column."
     )
     near_duplicates: float | None = Field(
-        0.6,
+        0.55,
         ge=0.4,
         le=1,
-        description="Jaccard similarity of their words and word pairs from which two texts count as one: "
-        "0.6 is about one word in eight changed. Empty: only identical texts do. With an image, examples are "
+        description="Jaccard similarity of their pairs of neighbouring words from which two texts count as "
+        "one: 0.55 is about one word in six changed. Empty: only identical texts do. With an image, examples are "
         "one only if text and image are identical: many images have the same caption.",
     )
     split: SplitConfig = Field(default=SplitConfig(), description="How rows are split.")

@@ -1,7 +1,8 @@
 """Near-duplicate texts: shingles, MinHash signatures, their bands, and the exact similarity of pairs.
 
-A text is the set of its words and of its pairs of neighbouring words, upper and lower case alike. Two texts
-are near-duplicates if the Jaccard similarity of their sets reaches a threshold. Candidates are found by
+A text is the set of its pairs of neighbouring words, upper and lower case alike; a text of one word is that
+word. (Single words would make all texts of a language a little alike, and a little is much among a billion
+pairs.) Two texts are near-duplicates if the Jaccard similarity of their sets reaches a threshold. Candidates are found by
 MinHash (Broder, "On the resemblance and containment of documents", 1997) with locality-sensitive hashing in
 bands (Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4), and each is then checked
 exactly: chance can hide a pair of near-duplicates, and can never make one.
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 Hashes = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
 
-_MOST_HASHES = 128
-_FOUND_AT_THRESHOLD = 0.97
+_MOST_HASHES = 192
+_FOUND_AT_THRESHOLD = 0.95
 """Smallest chance that a pair exactly at the threshold becomes a candidate; well above it, it is near 1."""
 _SEED = 42
 _BETWEEN_WORDS = r"[^\p{L}\p{N}]+"
@@ -54,7 +55,7 @@ class Banding:
         """Return the longest bands that still find pairs at a threshold.
 
         :param threshold: Jaccard similarity, above 0 and at most 1.
-        :return: the banding with the fewest false candidates among those with at most 128 hashes.
+        :return: the banding with the fewest false candidates among those with at most 192 hashes.
         """
         for rows in range(16, 1, -1):
             for bands in range(1, _MOST_HASHES // rows + 1):
@@ -64,7 +65,7 @@ class Banding:
 
 
 def shingles(texts: pa.Array) -> tuple[Hashes, Offsets]:
-    """Return the hashes of each text's words and word pairs, with repetitions.
+    """Return the hashes of each text's pairs of neighbouring words, with repetitions; of one word, the word.
 
     :param texts: strings; null counts as empty.
     :return: the hashes of all texts one after the other, and where each text's begin, ``(texts + 1,)``.
@@ -88,7 +89,7 @@ def shingles(texts: pa.Array) -> tuple[Hashes, Offsets]:
         is_word = encoded.indices.to_numpy() != empty
         offsets = np.concatenate([[0], np.cumsum(is_word)])[offsets]
         real = real[is_word]
-    return _with_pairs(real, offsets)
+    return _pairs(real, offsets)
 
 
 def _words_apart(texts: pa.Array) -> pa.Array:
@@ -119,17 +120,19 @@ def has_words(texts: pa.Array) -> npt.NDArray[np.bool_]:
     return np.asarray(found.to_numpy(zero_copy_only=False), bool)
 
 
-def _with_pairs(words: Hashes, offsets: Offsets) -> tuple[Hashes, Offsets]:
-    """Put behind each word its pair with the next one of the same text."""
-    both = np.empty((len(words), 2), np.uint64)
-    both[:, 0] = words
-    if len(words):
-        pairs = words * _ODD_1
-        pairs[:-1] ^= words[1:] * _ODD_2
-        ends = offsets[1:][np.diff(offsets) > 0] - 1
-        pairs[ends] = words[ends]  # no word follows: the word itself, which changes no set
-        both[:, 1] = pairs
-    return both.reshape(-1), offsets * 2
+def _pairs(words: Hashes, offsets: Offsets) -> tuple[Hashes, Offsets]:
+    """Return the pairs of neighbouring words of each text, or its only word."""
+    if not len(words):
+        return words, offsets
+    pairs = words * _ODD_1
+    pairs[:-1] ^= words[1:] * _ODD_2
+    sizes = np.diff(offsets)
+    ends = offsets[1:] - 1
+    alone = ends[sizes == 1]
+    pairs[alone] = words[alone]
+    begun = np.ones(len(words), bool)
+    begun[ends[sizes > 1]] = False  # no word of the same text follows
+    return pairs[begun], np.concatenate([[0], np.cumsum(np.where(sizes > 1, sizes - 1, sizes))])
 
 
 def buckets(texts: pa.Array, banding: Banding) -> npt.NDArray[np.int32]:
