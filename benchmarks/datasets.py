@@ -4,9 +4,9 @@
 run is a process of its own, and its CPU seconds are those of all its threads and children.
 
 - ``end_to_end``: from a Delta table to deduplicated, split, tokenised batches, without imports. The usual
-  way is ``datasketch`` for near-duplicates, then ``datasets.map`` with the fast tokenizer of
-  ``transformers``, then PyTorch's ``DataLoader`` with ``DataCollatorWithPadding``. It gets the first 10,000
-  rows only, for it is slow: what grows faster than the rows favours it so.
+  way is ``datasketch`` for near-duplicates, as its documentation shows it, then ``datasets.map`` with the
+  fast tokenizer of ``transformers``, then PyTorch's ``DataLoader`` with ``DataCollatorWithPadding``. It gets
+  the first 10,000 rows only, for it is slow: what grows faster than the rows favours it so.
 - ``incremental``: a night after which 1 % of the rows are new, beside building everything anew, with imports.
 - ``memory``: peak memory of builds of 200,000 and of 2,000,000 short rows.
 """
@@ -284,7 +284,8 @@ def _distinct(texts: Any) -> list[int]:
         words = re.findall(r"[^\W_]+", text.lower())
         shingles = {f"{one} {other}" for one, other in pairwise(words)} or set(words)
         signature = MinHash(num_perm=128)
-        signature.update_batch([shingle.encode() for shingle in shingles])
+        for shingle in shingles:
+            signature.update(shingle.encode())
         if not index.query(signature):
             index.insert(place, signature)
             kept.append(place)

@@ -105,7 +105,8 @@ class Stage:
         if parts <= 1:
             return self.write(rows.repartition(1).mapInArrow(on_part, schema), name)
         cut = rows.withColumn(_PART, sql.pmod(sql.col(key), sql.lit(parts)).cast("int"))
-        cut.write.partitionBy(_PART).parquet(self._path(f"{name}_parts"))
+        # Each part is written by one task: an open writer takes some megabytes.
+        cut.repartition(parts, _PART).write.partitionBy(_PART).parquet(self._path(f"{name}_parts"))
         done = []
         for part in range(parts):
             folder = f"{name}_parts/{_PART}={part}"

@@ -3,8 +3,25 @@
 The library knows nothing of an orchestrator: the Airflow operators call it, it never calls them.
 """
 
-from modelmill.pipeline.spec import PipelineSpec
-from modelmill.pipeline.validation import load_pipeline, parse_pipeline
+from typing import TYPE_CHECKING, Any
+
 from modelmill.version import __version__
 
+if TYPE_CHECKING:
+    from modelmill.pipeline.spec import PipelineSpec
+    from modelmill.pipeline.validation import load_pipeline, parse_pipeline
+
 __all__ = ["PipelineSpec", "__version__", "load_pipeline", "parse_pipeline"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is asked for: a step does not need what reads pipelines."""
+    if name == "PipelineSpec":
+        from modelmill.pipeline.spec import PipelineSpec
+
+        return PipelineSpec
+    if name in __all__:
+        from modelmill.pipeline import validation
+
+        return getattr(validation, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

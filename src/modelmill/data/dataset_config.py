@@ -73,8 +73,8 @@ class BuildDatasetConfig(Config):
         ge=0.4,
         le=1,
         description="Jaccard similarity of their pairs of neighbouring words from which two texts count as "
-        "one: 0.55 is about one word in six changed. Empty: only identical texts do. With an image, examples are "
-        "one only if text and image are identical: many images have the same caption.",
+        "one: 0.55 is about one word in six changed. Empty: only identical texts do. With an image, examples "
+        "are one only if text and image are identical: many images have the same caption.",
     )
     split: SplitConfig = Field(default=SplitConfig(), description="How rows are split.")
     keep: tuple[str, ...] = Field((), description="Other columns to carry along, for slices and provenance.")

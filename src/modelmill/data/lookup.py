@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,8 +91,17 @@ def _places(known: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.ND
     return np.where(known[places] == keys, places, -1)
 
 
-@functools.lru_cache(maxsize=4)
+_loading = threading.Lock()
+"""The embedded engine's workers are threads, and each would load the same result."""
+
+
 def _table(lookup: Lookup) -> pa.Table:
+    with _loading:
+        return _loaded(lookup)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(lookup: Lookup) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -2,10 +2,10 @@
 
 A text is the set of its pairs of neighbouring words, upper and lower case alike; a text of one word is that
 word. (Single words would make all texts of a language a little alike, and a little is much among a billion
-pairs.) Two texts are near-duplicates if the Jaccard similarity of their sets reaches a threshold. Candidates are found by
-MinHash (Broder, "On the resemblance and containment of documents", 1997) with locality-sensitive hashing in
-bands (Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4), and each is then checked
-exactly: chance can hide a pair of near-duplicates, and can never make one.
+pairs.) Two texts are near-duplicates if the Jaccard similarity of their sets reaches a threshold. Candidates
+are found by MinHash (Broder, "On the resemblance and containment of documents", 1997) with locality-sensitive
+hashing in bands (Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4), and each is then
+checked exactly: chance can hide a pair of near-duplicates, and can never make one.
 """
 
 from __future__ import annotations

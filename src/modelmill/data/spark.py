@@ -28,7 +28,7 @@ JOBS_PACKAGE = "modelmill_jobs"
 
 _POOL_BYTES_EACH = 96 << 20
 """Memory of the embedded engine's sorts and groupings, by core."""
-_ROW_GROUP = 32_768
+_ROW_GROUP = 16_384
 """Rows that the embedded engine holds until it writes them. Its default, a million, is gigabytes of texts."""
 
 
