@@ -1,6 +1,7 @@
 """Intermediate results of a job, as Parquet files below the folder of the table that it makes.
 
 Engines differ in what they cache, and in how they keep a shuffle within bounds: files are the same on all.
+(Sail 0.7.2, for one, drops a sort in front of ``mapInArrow``, and ``applyInArrow`` holds all groups at once.)
 """
 
 from __future__ import annotations
