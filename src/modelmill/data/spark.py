@@ -96,6 +96,8 @@ def _embedded() -> Iterator[str]:
     os.environ.setdefault("SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE", str(cores * _POOL_BYTES_EACH))
     os.environ.setdefault("SAIL_OPTIMIZER__PREFER_HASH_JOIN", "false")  # a hash join cannot use the disk
     os.environ.setdefault("SAIL_PARQUET__MAX_ROW_GROUP_SIZE", str(_ROW_GROUP))
+    os.environ.setdefault("SAIL_PARQUET__MAXIMUM_PARALLEL_ROW_GROUP_WRITERS", "1")
+    os.environ.setdefault("SAIL_PARQUET__MAXIMUM_BUFFERED_RECORD_BATCHES_PER_STREAM", "2")
     try:
         from pysail.spark import SparkConnectServer
     except ImportError as error:
