@@ -138,15 +138,15 @@ def measure(way: str, place: Path, *, check: bool) -> dict[str, Any]:
 
 def warm_up() -> None:
     """Import what is imported late."""
-    import datasets  # noqa: F401
-    import deltalake  # noqa: F401
-    import nanotoken  # noqa: F401
+    import datasets  # noqa: F401 (imported now, so that it is not measured)
+    import deltalake  # noqa: F401 (imported now, so that it is not measured)
+    import nanotoken  # noqa: F401 (imported now, so that it is not measured)
     import pyarrow.compute
     import pyarrow.dataset
-    import pyarrow.parquet  # noqa: F401
-    from transformers import AutoTokenizer, DataCollatorWithPadding  # noqa: F401
+    import pyarrow.parquet  # noqa: F401 (imported now, so that it is not measured)
+    from transformers import AutoTokenizer, DataCollatorWithPadding  # noqa: F401 (imported now, so that it is not measured)
 
-    import modelmill.training.fine_tuning  # noqa: F401
+    import modelmill.training.fine_tuning  # noqa: F401 (imported now, so that it is not measured)
 
 
 def read_only(dataset: DatasetRef) -> None:

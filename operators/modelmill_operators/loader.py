@@ -21,7 +21,7 @@ from typing import Any
 
 import fsspec
 import yaml
-from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param
+from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, XComArg
 from airflow.sdk.configuration import conf
 from croniter import croniter
 from pydantic import ValidationError
@@ -123,7 +123,7 @@ def _task(
 
     def follow(source: str) -> Any:
         origin, _, port = source.partition(".")
-        return tasks[origin].output[port]  # type: ignore[index]
+        return XComArg(tasks[origin], key=port)
 
     assets = _assets(spec, name, configs)
     return OPERATORS.get(step.component, StepOperator)(

@@ -16,13 +16,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
-from modelmill.data.assemble import REASON_COLUMN, SplitRule, assemble, dataset_schema
+from modelmill.data.assemble import REASON_COLUMN, SPLIT_COLUMN, SplitRule, assemble, dataset_schema
 from modelmill.data.build import INDEX, Build, Fates, index_files, recipe
-from modelmill.data.commits import commit_files, committed_version
+from modelmill.data.commits import DataFile, commit_files, committed_version
 from modelmill.data.dataset import build_of, find_build, source_plan
 from modelmill.data.dataset_checks import check_balance, check_counts, lacking_classes
 from modelmill.data.dataset_config import BuildDatasetConfig
-from modelmill.data.decide import CLUSTER, QUARANTINED, REASON, SET, STATE, decide, decisions_schema
+from modelmill.data.decide import (
+    CLUSTER,
+    COPY,
+    QUARANTINED,
+    REASON,
+    SET,
+    STATE,
+    decide,
+    decisions_schema,
+    final_column,
+)
 from modelmill.data.index import sweep
 from modelmill.data.prepare import (
     BUCKETS,
@@ -33,6 +43,7 @@ from modelmill.data.prepare import (
     ORDER,
     ROW,
     SHIPPED,
+    VALIDATION,
     label_column,
     label_type,
     prepare,
@@ -43,6 +54,7 @@ from modelmill.data.tables import MANIFEST, file_digests, open_table, spark_sche
 from modelmill_jobs.delta_io import (
     checked_rows,
     make_directory,
+    plain_path,
     quoted,
     read_table,
     remove_folder,
@@ -120,9 +132,7 @@ class _Building:
         try:
             version, keep = self._run(quarantine, transaction)
         except BaseException:
-            remove_folder(
-                self.place, self.stage.folder.split("/")[0] if made else self.stage.folder, made=made
-            )
+            remove_folder(self.place, INDEX if made else self.stage.folder, made=made)
             raise
         if not keep:
             remove_folder(self.place, self.stage.folder)
@@ -136,21 +146,21 @@ class _Building:
         rows = self.stage.write(self._prepared(raw), "rows")
         counts = _refused_and_shipped(rows)
         check_counts(counts, self.config, self.source, splits=lambda: self._unknown_splits(rows))
-        own_validation = any(reason is None and split == 1 for reason, split in counts)
+        own_validation = any(reason is None and split == VALIDATION for reason, split in counts)
         decisions = self._decided(rows)
         rule = SplitRule(own_validation=own_validation)
         with staged(self._assembled(rows, decisions, rule), self.place) as first:
-            summary = self._summary(first[0].path.rpartition("/")[0]) if first else Summary()
+            summary = self._summary(first)
             lacking = lacking_classes(summary.classes, labels=self.single)
             hopeless = self.config.split.column is None and not summary.splits.get("train")
             if not lacking or own_validation or hopeless:
                 return self._commit(
                     raw, rows, decisions, rule, summary, first, quarantine, transaction, settled=True
                 )
-        remove_folder(self.place, first[0].path.rpartition("/")[0])
+        remove_folder(self.place, _folder(first))
         rule, decisions = self._with_train_rows(rows, decisions, rule, lacking)
         with staged(self._assembled(rows, decisions, rule), self.place) as second:
-            summary = self._summary(second[0].path.rpartition("/")[0]) if second else Summary()
+            summary = self._summary(second)
             return self._commit(
                 raw, rows, decisions, rule, summary, second, quarantine, transaction, settled=False
             )
@@ -246,8 +256,10 @@ class _Building:
         told = self._told(rows, decisions)
         return told.where(reason.isNotNull()).select(*columns, reason.alias(REASON_COLUMN))
 
-    def _summary(self, folder: str) -> Summary:
+    def _summary(self, files: Sequence[DataFile]) -> Summary:
         """Sum up what was staged."""
+        if not files:
+            return Summary()
         plan, config = self.plan, self.config
         labels = list(zip(config.labels, plan.kinds, strict=True))
 
@@ -256,13 +268,11 @@ class _Building:
 
             total = Summary()
             for batch in batches:
-                total += summarise(batch, text=config.text, labels=labels, split="split")
+                total += summarise(batch, text=config.text, labels=labels, split=SPLIT_COLUMN)
             yield pa.RecordBatch.from_pydict({"summary": [total.model_dump_json()]})
 
-        from modelmill_jobs.delta_io import plain_path
-
         written = self.spark.read.schema(spark_schema(dataset_schema(plan))).parquet(
-            plain_path(f"{self.place}/{folder}")
+            plain_path(f"{self.place}/{_folder(files)}")
         )
         parts = mapped(written, on_batches, "summary string").collect()
         return sum((Summary.model_validate_json(part[0]) for part in parts), Summary())
@@ -279,10 +289,10 @@ class _Building:
         rare = sql.lit(False)
         finals = []
         for index, name in enumerate(self.config.labels):
-            label = sql.when(sql.col(STATE).isNotNull(), sql.col(f"_mm_final_{index}")).otherwise(
+            label = sql.when(sql.col(STATE).isNotNull(), sql.col(final_column(index))).otherwise(
                 sql.col(self.labels[index])
             )
-            finals.append(label.alias(f"_mm_final_{index}"))
+            finals.append(label.alias(final_column(index)))
             if name in lacking:
                 rare = rare | sql.coalesce(label.isin(lacking[name]), sql.lit(False))
         found = told.where(rare)
@@ -294,7 +304,7 @@ class _Building:
             sql.coalesce(SET, CONTENT[0]).alias(SET),
             sql.lit(QUARANTINED).alias(STATE),
             sql.lit(NO_TRAIN_ROWS).alias(REASON),
-            sql.lit(0).alias("_mm_copy"),
+            sql.lit(0).alias(COPY),
             *finals,
         )
         refused = self.stage.write(refused, "refused")
@@ -309,7 +319,7 @@ class _Building:
         decisions: DataFrame,
         rule: SplitRule,
         summary: Summary,
-        files: list[Any],
+        files: Sequence[DataFile],
         quarantine: str,
         transaction: str,
         *,
@@ -356,6 +366,10 @@ class _Building:
             },
         )
         return version, index
+
+
+def _folder(files: Sequence[DataFile]) -> str:
+    return files[0].path.rpartition("/")[0]
 
 
 def _refused_and_shipped(rows: DataFrame) -> dict[tuple[str | None, int | None], int]:

@@ -64,7 +64,7 @@ def pipeline(tmp_path: Path, base_model: Path) -> Document:
 
 
 def config_of(document: Document, step: str) -> dict[str, object]:
-    return document["steps"][step]["config"]  # type: ignore[index,no-any-return]
+    return document["steps"][step]["config"]  # type: ignore[index,no-any-return]  # a document of YAML
 
 
 def no_table(document: Document, tmp_path: Path) -> None:
@@ -131,18 +131,18 @@ def damaged_weights(document: Document, tmp_path: Path) -> None:
 
 
 def cycle(document: Document, tmp_path: Path) -> None:
-    document["steps"]["a"] = {  # type: ignore[index]
+    document["steps"]["a"] = {  # type: ignore[index]  # a document of YAML
         "component": "distill",
         "inputs": {"dataset": "dataset.dataset", "teacher": "b.model"},
     }
-    document["steps"]["b"] = {  # type: ignore[index]
+    document["steps"]["b"] = {  # type: ignore[index]  # a document of YAML
         "component": "distill",
         "inputs": {"dataset": "dataset.dataset", "teacher": "a.model"},
     }
 
 
 def wrong_edge(document: Document, tmp_path: Path) -> None:
-    document["steps"]["teacher"]["inputs"]["dataset"] = "raw.table"  # type: ignore[index]
+    document["steps"]["teacher"]["inputs"]["dataset"] = "raw.table"  # type: ignore[index]  # a document of YAML
 
 
 def unknown_key(document: Document, tmp_path: Path) -> None:

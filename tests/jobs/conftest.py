@@ -25,6 +25,8 @@ from modelmill.data.build import Build
 from modelmill.data.dataset_config import BuildDatasetConfig
 from modelmill.data.spark import session
 from modelmill.data.tables import read_arrow
+from modelmill.pipeline.request import StepRequest, StepResult
+from modelmill.pipeline.runner import run_step
 from modelmill.serving.bundle import BundleInfo, bundle_digest
 from modelmill.settings import Settings
 from modelmill_jobs import build_dataset
@@ -210,3 +212,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModelRef]:
         uri="models:/words/1", run_id="0", digest=bundle_digest(folder), format="onnx", role="exported"
     )
     return folder, reference
+
+
+@pytest.fixture
+def step(settings: Settings) -> Callable[..., StepResult]:
+    """Runs one step of a pipeline."""
+
+    def run(component: str, config: dict[str, Any], **inputs: Any) -> StepResult:
+        request = StepRequest(
+            pipeline="news", step=component, component=component, config=config, inputs=inputs
+        )
+        return run_step(request, settings)
+
+    return run

@@ -19,8 +19,6 @@ from modelmill.data.spark import session
 from modelmill.data.tables import read_arrow
 from modelmill.errors import ConfigError, InputError, TableError, TransientError
 from modelmill.pipeline.component import StepContext
-from modelmill.pipeline.request import StepRequest, StepResult
-from modelmill.pipeline.runner import run_step
 from modelmill.registry.models import log_model
 from modelmill.registry.tracking import tracking_client
 from modelmill.serving.batch import run as score
@@ -28,17 +26,6 @@ from modelmill.serving.components import ScoreTableConfig
 from modelmill.settings import Settings
 
 Step = Any
-
-
-@pytest.fixture
-def step(settings: Settings) -> Step:
-    def run(component: str, config: dict[str, Any], **inputs: Any) -> StepResult:
-        request = StepRequest(
-            pipeline="news", step=component, component=component, config=config, inputs=inputs
-        )
-        return run_step(request, settings)
-
-    return run
 
 
 @pytest.fixture

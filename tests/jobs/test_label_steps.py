@@ -15,23 +15,11 @@ from deltalake import write_deltalake
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.data.tables import read_arrow
 from modelmill.errors import ConfigError, DatasetError, ExpressionError, InputError, TableError
-from modelmill.pipeline.request import StepRequest, StepResult
-from modelmill.pipeline.runner import run_step
+from modelmill.pipeline.request import StepResult
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
 
 Step = Callable[..., StepResult]
-
-
-@pytest.fixture
-def step(settings: Settings) -> Step:
-    def run(component: str, config: dict[str, Any], **inputs: Any) -> StepResult:
-        request = StepRequest(
-            pipeline="news", step=component, component=component, config=config, inputs=inputs
-        )
-        return run_step(request, settings)
-
-    return run
 
 
 def runs(settings: Settings) -> list[Any]:

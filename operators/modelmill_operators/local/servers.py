@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -186,7 +187,7 @@ class Servers:
         return self._guard
 
 
-class LocalServer:
+class LocalServer(ABC):
     """Base of the servers: started by ``with``, ended when the block is left.
 
     :param home: folder for everything that it keeps.
@@ -203,13 +204,13 @@ class LocalServer:
         """Where it answers."""
         return f"http://{LOOPBACK}:{self.port}"
 
+    @abstractmethod
     def start(self) -> None:
         """Start it; returns before it answers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wait_ready(self, *, timeout: float = 120.0) -> None:
         """Wait until it answers, and make sure that it is this server that does."""
-        raise NotImplementedError
 
     def stop(self) -> None:
         """End every process of it. Safe to call twice."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelmill.data.decide import COPY, KEPT, QUARANTINED, STATE
+from modelmill.data.decide import COPY, KEPT, QUARANTINED, STATE, final_column
 from modelmill.data.decide import REASON as WHY
 from modelmill.data.prepare import CARVED, GROUP, KEY, REASON, SHIPPED, TRAIN, Plan, label_column, label_type
 
@@ -68,7 +68,7 @@ def assemble(rows: pa.RecordBatch, plan: Plan, rule: SplitRule) -> pa.RecordBatc
     columns = {KEY_COLUMN: pc.if_else(pc.greater(pc.fill_null(copy, 0), 0), numbered, rows.column(KEY))}
     for index, name in enumerate(plan.config.labels):
         columns[name] = pc.if_else(
-            decided, rows.column(f"_mm_final_{index}"), rows.column(label_column(index))
+            decided, rows.column(final_column(index)), rows.column(label_column(index))
         )
     columns[SPLIT_COLUMN] = _split(rows, plan, rule)
     schema = dataset_schema(plan)

@@ -7,7 +7,6 @@ processes with the same transaction conflict, and the loser finds the winner's c
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from modelmill.data.tables import (
     transient,
     write_check,
 )
+from modelmill.disk import flush
 from modelmill.errors import TransientError
 
 if TYPE_CHECKING:
@@ -290,10 +290,6 @@ def _existing(place: str) -> list[Path]:
 
 def _fsync(path: Path, place: str) -> None:
     try:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        flush(path)
     except OSError as error:
         raise not_writable(place, error.strerror) from error

@@ -29,6 +29,15 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
+def final_column(index: int) -> str:
+    """Return the name of a label's column among the decisions.
+
+    :param index: place among the labels.
+    :return: the name.
+    """
+    return f"_mm_final_{index}"
+
+
 def decisions_schema(label_types: Sequence[pa.DataType]) -> pa.Schema:
     """Return the columns of decisions.
 
@@ -40,7 +49,7 @@ def decisions_schema(label_types: Sequence[pa.DataType]) -> pa.Schema:
 
     fields = [pa.field(ROW, pa.int64()), pa.field(SET, pa.int64()), pa.field(STATE, pa.string())]
     fields += [pa.field(REASON, pa.string()), pa.field(COPY, pa.int32())]
-    fields += [pa.field(f"_mm_final_{index}", type_) for index, type_ in enumerate(label_types)]
+    fields += [pa.field(final_column(index), type_) for index, type_ in enumerate(label_types)]
     return pa.schema(fields)
 
 

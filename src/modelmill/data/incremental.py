@@ -11,12 +11,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modelmill.artifacts import TableRef
-from modelmill.data.assemble import KEY_COLUMN, REASON_COLUMN, SplitRule, assemble, dataset_schema, refusal
+from modelmill.data.assemble import (
+    KEY_COLUMN,
+    REASON_COLUMN,
+    SPLIT_COLUMN,
+    SplitRule,
+    assemble,
+    dataset_schema,
+    refusal,
+)
 from modelmill.data.build import Fates, recipe
 from modelmill.data.changes import read_changes
 from modelmill.data.clusters import connected
@@ -123,6 +131,8 @@ class _Update:
 
     def run(self, transaction: str, log: Callable[[str], None]) -> int:
         """Process the changes and commit; return the version."""
+        import pyarrow as pa
+
         if self.source.version == self.build.source_version:
             return self.version
         came, went = self._changes()
@@ -131,11 +141,11 @@ class _Update:
         touched, gone = self._touched(came, went, decisions)
         old = self._fate(touched, decisions)
         stays = ~np.isin(np.asarray(touched.column(ROW), np.int64), gone)
-        new_rows = _concat(touched.filter(_mask(stays)), came)
+        new_rows = _concat(touched.filter(pa.array(stays)), came)
         fresh = self._decided(new_rows)
         new = self._fate(new_rows, fresh)
         others = decisions.filter(
-            _mask(~np.isin(np.asarray(decisions.column(ROW)), np.asarray(touched.column(ROW))))
+            pa.array(~np.isin(np.asarray(decisions.column(ROW)), np.asarray(touched.column(ROW))))
         )
         log(
             f"{came.num_rows} rows came and {went.num_rows} went since version {self.build.source_version}; "
@@ -222,7 +232,7 @@ class _Update:
         refused = told.select(names).append_column(REASON_COLUMN, reason).filter(pc.is_valid(reason))
         labels = list(zip(self.config.labels, self.plan.kinds, strict=True))
         summary = (
-            summarise(dataset, text=self.config.text, labels=labels, split="split")
+            summarise(dataset, text=self.config.text, labels=labels, split=SPLIT_COLUMN)
             if dataset.num_rows
             else Summary()
         )
@@ -307,12 +317,6 @@ def _counted(before: dict[str, int], old: Counter[str], new: Counter[str]) -> di
     counts.subtract(old)
     counts.update(new)
     return {name: count for name, count in sorted(counts.items()) if count}
-
-
-def _mask(chosen: np.ndarray) -> Any:
-    import pyarrow as pa
-
-    return pa.array(chosen)
 
 
 def _concat(*tables: pa.Table) -> pa.Table:

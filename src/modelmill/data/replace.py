@@ -50,6 +50,8 @@ def replace_rows(
         lacks rows that should be taken out.
     :raises TransientError: if another writer was faster.
     """
+    import pyarrow as pa
+
     before = committed_version(place, transaction)
     if before is not None:
         return before
@@ -57,8 +59,8 @@ def replace_rows(
     if table.version() != version:
         return None
     out, into = _digests(gone), _digests(came)
-    gone = gone.filter(_mask(~matched(out, into)))
-    came = came.filter(_mask(~matched(into, out)))
+    gone = gone.filter(pa.array(~matched(out, into)))
+    came = came.filter(pa.array(~matched(into, out)))
     if not gone.num_rows and not came.num_rows and not always:
         return version
     rows = iter(came.to_batches(max_chunksize=_BATCH))
@@ -95,6 +97,7 @@ def _without(
     some: pa.Array | None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a table but some, then others; ``left[0]`` gets what was not found."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     for batch in scan_arrow(ref, columns=schema.names, batch_rows=_BATCH):
@@ -102,12 +105,12 @@ def _without(
         asked = np.ones(len(rows), bool)
         if key is not None:
             asked = np.asarray(pc.is_in(rows.column(key), value_set=some))
-        digests = _digests(rows.filter(_mask(asked)))
+        digests = _digests(rows.filter(pa.array(asked)))
         found = matched(digests, left[0])
         left[0] = left[0][~matched(left[0], digests[found])]
         taken = np.zeros(len(rows), bool)
         taken[np.flatnonzero(asked)[found]] = True
-        yield rows.filter(_mask(~taken))
+        yield rows.filter(pa.array(~taken))
     yield from then
 
 
@@ -142,9 +145,3 @@ def _digests(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
     columns = [rows.column(name) for name in sorted(rows.schema.names)]
     whole = [column.combine_chunks() if hasattr(column, "combine_chunks") else column for column in columns]
     return np.asarray(numbers_of(sha256_rows(row_strings(whole)), 0))
-
-
-def _mask(chosen: np.ndarray) -> Any:
-    import pyarrow as pa
-
-    return pa.array(chosen)

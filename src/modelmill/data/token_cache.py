@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +20,7 @@ from modelmill.artifacts import DatasetRef
 from modelmill.data.encoders import Encoder, FastEncoder, ReferenceEncoder, UnsuitableError
 from modelmill.data.tables import scan_arrow, table_fingerprint
 from modelmill.data.tokens import Tokens
+from modelmill.disk import flush
 from modelmill.errors import DatasetError
 from modelmill.locks import locked
 
@@ -117,7 +117,7 @@ def _make(
         values.unlink(missing_ok=True)
     target = place / f"{key}-{_digest(draft)}.arrow"
     draft.rename(target)
-    _flush(place)
+    flush(place)
     log(f"tokenised {len(rows):,} texts: {int(rows.lengths.sum()):,} tokens, by {encoder.name}")
     return target
 
@@ -180,7 +180,7 @@ def _write(rows: Tokens, path: Path) -> None:
     batch = pa.record_batch([ids], names=["ids"])
     with path.open("wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
-    _flush(path)
+    flush(path)
 
 
 def _mapped(path: Path) -> Tokens:
@@ -188,11 +188,3 @@ def _mapped(path: Path) -> Tokens:
 
     ids = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0).column("ids")
     return Tokens(ids.values.to_numpy(), ids.offsets.to_numpy(), ids.sizes.to_numpy())
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
@@ -34,9 +34,9 @@ class RuleLanguage(Dialect):
     class Parser(BaseParser):
         """The standard parser without built-in functions."""
 
-        FUNCTIONS: dict[str, Any] = {}  # type: ignore[misc]
-        FUNCTION_PARSERS: dict[str, Any] = {}  # type: ignore[misc]
-        NO_PAREN_FUNCTIONS: dict[Any, Any] = {}  # type: ignore[misc]
+        FUNCTIONS: ClassVar[dict[str, Any]] = {}
+        FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {}
+        NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {}
 
 
 def parse(text: str) -> exp.Expr | Finding:

@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from modelmill.disk import flush
+
 _NAME = re.compile(r"step-(\d{10})-([0-9a-f]{64})")
 _MANIFEST = "manifest.json"
 _STATE = "state.json"
@@ -68,12 +70,12 @@ class CheckpointStore:
         manifest = {path.name: _flush_and_hash(path) for path in sorted(draft.iterdir())}
         (draft / _MANIFEST).write_text(json.dumps(manifest, sort_keys=True))
         digest = _flush_and_hash(draft / _MANIFEST)
-        _flush(draft)
+        flush(draft)
         target = self.folder / f"step-{step:010d}-{digest}"
         # The same step saved again after a resume is the same checkpoint, or a bad one that has to go.
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
-        _flush(self.folder)
+        flush(self.folder)
         self._prune(target)
 
     def newest(self) -> Checkpoint | None:
@@ -125,13 +127,5 @@ def _hash(path: Path) -> str:
 
 
 def _flush_and_hash(path: Path) -> str:
-    _flush(path)
+    flush(path)
     return _hash(path)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -23,15 +23,6 @@ from modelmill.errors import TableError
 FLIPS = 300
 
 
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    """Three versions of one row each, by another writer than ours."""
-    path = tmp_path / "table"
-    for number in range(3):
-        write_deltalake(str(path), pa.table({"n": [number], "t": [f"t{number}"]}), mode="append")
-    return path
-
-
 def commit(table: Path, version: int) -> Path:
     return table / "_delta_log" / f"{version:020d}.json"
 

@@ -25,15 +25,6 @@ from modelmill.data.tables import (
 from modelmill.errors import TableError
 
 
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    """Three versions of one row each."""
-    path = tmp_path / "table"
-    for number in range(3):
-        write_deltalake(str(path), pa.table({"n": [number], "t": [f"t{number}"]}), mode="append")
-    return path
-
-
 def edit(table: Path, kind: str, change: Callable[[dict[str, Any]], object]) -> None:
     """Change one action of the table's first commit."""
     commit = table / "_delta_log" / f"{0:020d}.json"
