@@ -304,14 +304,12 @@ PARSE_SCRIPT = """
 import sys, time
 from airflow.dag_processing.dagbag import DagBag
 folder, *heavy = sys.argv[1:]
-began = time.perf_counter()
 before = set(sys.modules)
 bag = DagBag(dag_folder=folder)
-seconds = time.perf_counter() - began
 assert not bag.import_errors, bag.import_errors
 assert "reuters_nightly" in bag.dags, bag.dags
 loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(seconds, *sorted(loaded & set(heavy)))
+print(time.process_time(), *sorted(loaded & set(heavy)))
 """
 
 
@@ -321,6 +319,7 @@ def test_parsing_imports_nothing_heavy(airflow_home: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     seconds, *heavy = done.stdout.splitlines()[-1].split()
-    print(f"parsing the shipped pipelines took {float(seconds):.2f} s")
+    print(f"starting Python and parsing the shipped pipelines took {float(seconds):.2f} CPU seconds")
     assert heavy == []
-    assert float(seconds) < 10
+    # A bound against what would stop a DAG processor; benchmarks say how fast it is.
+    assert float(seconds) < 25

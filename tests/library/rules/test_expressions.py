@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -162,6 +162,7 @@ def test_all_problems_of_all_expressions_are_listed_at_once() -> None:
     assert not error.retryable
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "text",
     [
@@ -175,20 +176,28 @@ def test_all_problems_of_all_expressions_are_listed_at_once() -> None:
     ],
 )
 def test_hostile_nesting_and_length_are_refused_soon(text: str) -> None:
-    began = time.process_time()
     assert "split it" in problems(text)
-    assert time.process_time() - began < 3
 
 
-def test_a_huge_flat_expression_takes_linear_time() -> None:
-    def seconds(count: int) -> float:
+def test_a_huge_flat_expression_takes_linear_work() -> None:
+    def calls(count: int) -> int:
         text = " OR ".join(f"text = 'word {number}'" for number in range(count)) + " OR n = 3"
-        began = time.process_time()
-        assert value(text)[2] is True
-        return time.process_time() - began
+        made = 0
 
-    seconds(10)
-    assert seconds(4000) < 20 * max(seconds(1000), 0.05)
+        def count_call(_frame: object, event: str, _argument: object) -> None:
+            nonlocal made
+            made += event in ("call", "c_call")
+
+        before = sys.getprofile()
+        sys.setprofile(count_call)
+        try:
+            assert value(text)[2] is True
+        finally:
+            sys.setprofile(before)
+        return made
+
+    calls(10)
+    assert calls(2000) < 2.2 * calls(1000)
 
 
 def test_a_list_of_ten_thousand_phrases_is_one_step() -> None:
@@ -198,9 +207,8 @@ def test_a_list_of_ten_thousand_phrases_is_one_step() -> None:
     assert len(program.columns) == 1
 
 
+@pytest.mark.timeout(60)  # an engine that backtracks would never end
 @pytest.mark.parametrize("pattern", ["(a+)+$", "^(a|aa)+$", "(a|a?)+b", "(.*a){12}$"])
 def test_a_pattern_runs_in_linear_time(pattern: str) -> None:
     batch = pa.RecordBatch.from_pydict({"text": ["a" * 1_000_000 + "!"]})
-    began = time.process_time()
     value(f"regexp_like(text, '{pattern}')", batch)
-    assert time.process_time() - began < 5
