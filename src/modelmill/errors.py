@@ -8,6 +8,7 @@
     │   ├── ExpressionError     a rule's SQL (lists all problems at once)
     │   ├── ConfigError         a step's configuration, an environment variable, a missing extra
     │   ├── TableError          a Delta table or the files that feed it
+    │   ├── SignalError         a signal that cannot be computed
     │   ├── DatasetError        the rows: labels, texts, splits
     │   ├── ModelError          a model's files, format or fit with its dataset
     │   └── GateError           a promotion that the gate or the registry refuses
@@ -71,6 +72,10 @@ class TableError(InputError):
     """A Delta table, or the files that feed one."""
 
 
+class SignalError(InputError):
+    """A signal of a rule set that cannot be computed: its column, pattern, function or model."""
+
+
 class DatasetError(InputError):
     """The rows of a dataset: labels, texts, splits."""
 
@@ -89,12 +94,12 @@ class TransientError(ModelmillError):
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing that is wrong in a pipeline's text."""
+    """One thing that is wrong in a text."""
 
     line: int
-    """Line in the text, from 1; 0 where the pipeline has no text."""
+    """Line in the text, from 1; 0 where there is no text."""
     column: int
-    """Column in the text, from 1; 0 where the pipeline has no text."""
+    """Column in the text, from 1; 0 where there is no text."""
     path: str
     """Dotted place in the document, such as ``steps.student.config.layers``."""
     message: str
@@ -105,21 +110,36 @@ class Problem:
         return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
 
 
-class PipelineError(InputError):
-    """A pipeline's text breaks one rule or more; all of them are listed.
+class DocumentError(InputError):
+    """A text breaks one rule or more; all of them are listed.
 
     :param problems: at least one, in the order of the text.
     :param source: the file that was read, for the message.
     """
 
-    def __init__(self, problems: Iterable[Problem], *, source: str = "pipeline") -> None:
+    what: ClassVar[str] = "document"
+    """Name of a text that has none."""
+
+    def __init__(self, problems: Iterable[Problem], *, source: str = "") -> None:
         self.problems = tuple(sorted(problems))
-        self.source = source
+        self.source = source = source or self.what
         count = len(self.problems)
         noun = "problem" if count == 1 else "problems"
         super().__init__(
             f"{source}: {count} {noun}: " + " | ".join(str(problem) for problem in self.problems)
         )
+
+
+class PipelineError(DocumentError):
+    """A pipeline's text breaks one rule or more; all of them are listed."""
+
+    what = "pipeline"
+
+
+class RuleSetError(DocumentError):
+    """A rule set's text breaks one rule or more; all of them are listed."""
+
+    what = "rule set"
 
 
 class ExpressionError(InputError):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import fsspec
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from modelmill.errors import ConfigError, PipelineError, Problem, did_you_mean, shorten
+from modelmill.documents import Finding, Path, fields_at, parse_document, read_text, shape_message
+from modelmill.errors import ConfigError, PipelineError, did_you_mean, shorten
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.component import AnyComponent
 from modelmill.pipeline.spec import (
@@ -27,10 +25,6 @@ from modelmill.pipeline.spec import (
 MAX_BYTES = 1_000_000
 """A longer text is no pipeline that a person wrote or can read."""
 
-Path = tuple[str | int, ...]
-Finding = tuple[Path, str]
-"""Place in the document, and message."""
-
 
 def load_pipeline(url: str) -> PipelineSpec:
     """Read and validate a pipeline.
@@ -39,18 +33,7 @@ def load_pipeline(url: str) -> PipelineSpec:
     :return: the pipeline.
     :raises PipelineError: if it cannot be read or breaks a rule; all problems are listed.
     """
-    try:
-        with fsspec.open(url, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError, ImportError) as error:
-        raise PipelineError([Problem(0, 0, "", f"the file must be readable; {error}")], source=url) from error
-    if len(content) > MAX_BYTES:
-        message = f"a pipeline has at most {MAX_BYTES:,} bytes; split it into several"
-        raise PipelineError([Problem(0, 0, "", message)], source=url)
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise PipelineError([Problem(0, 0, "", f"the text must be UTF-8; {error}")], source=url) from error
+    text = read_text(url, what="a pipeline", most_bytes=MAX_BYTES, error=PipelineError)
     return parse_pipeline(text, source=url)
 
 
@@ -62,17 +45,10 @@ def parse_pipeline(text: str, *, source: str = "pipeline") -> PipelineSpec:
     :return: the pipeline.
     :raises PipelineError: if it breaks a rule; all problems are listed.
     """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PipelineError([_syntax_problem(error)], source=source) from error
-    positions, duplicates = _positions(node)
-    spec, findings = check_document(document)
-    findings += [(path, "a key may stand once; remove or rename one of them") for path in duplicates]
-    if findings or spec is None:
-        problems = {_located(path, message, positions) for path, message in findings}
-        raise PipelineError(problems, source=source)
+    document = parse_document(text, source=source, error=PipelineError)
+    spec, findings = check_document(document.content)
+    if findings or spec is None or document.duplicates:
+        raise PipelineError(document.problems(findings), source=source)
     return spec
 
 
@@ -285,74 +261,7 @@ _UNION_BRANCHES = frozenset({"str", "int", "float", "bool", "none"})
 
 
 def _shape_message(detail: Any, model: type[BaseModel]) -> str:
-    location: tuple[str | int, ...] = detail["loc"]
-    if detail["type"] == "extra_forbidden":
-        allowed = _fields_at(model, location[:-1])
-        return f"unknown key; got {location[-1]!r}; {did_you_mean(str(location[-1]), allowed)}"
-    if detail["type"] == "missing":
-        return "this key is required; add it"
-    message = f"{detail['msg'][0].lower()}{detail['msg'][1:]}"
-    if NAME_PATTERN in message:
-        message = "a name has at most 63 of a-z, 0-9 and _, and begins with a letter"
-    return f"{message}; got {shorten(detail['input'])}"
-
-
-def _fields_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
-    """Return the keys that are allowed at a place of a document."""
-    current: Any = model
-    for part in location:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            info = current.model_fields.get(str(part))
-            current = info.annotation if info else None
-        else:
-            current = _model_within(current)
-    found = _model_within(current)
-    return list(found.model_fields) if found else []
-
-
-def _model_within(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in typing.get_args(annotation):
-        found = _model_within(argument)
-        if found:
-            return found
-    return None
-
-
-def _positions(node: yaml.Node | None) -> tuple[dict[Path, tuple[int, int]], list[Path]]:
-    """Return line and column (from 1) of every place in a document, and the keys that stand twice."""
-    positions: dict[Path, tuple[int, int]] = {}
-    duplicates: list[Path] = []
-
-    def visit(item: yaml.Node, path: Path, mark: yaml.Mark) -> None:
-        positions[path] = (mark.line + 1, mark.column + 1)
-        if isinstance(item, yaml.MappingNode):
-            for key, value in item.value:
-                inner = (*path, str(key.value))
-                if inner in positions:
-                    duplicates.append(inner)  # and not everything below it as well
-                    continue
-                visit(value, inner, key.start_mark)
-        elif isinstance(item, yaml.SequenceNode):
-            for index, value in enumerate(item.value):
-                visit(value, (*path, index), value.start_mark)
-
-    if node is not None:
-        visit(node, (), node.start_mark)
-    return positions, duplicates
-
-
-def _located(path: Path, message: str, positions: Mapping[Path, tuple[int, int]]) -> Problem:
-    known = path
-    while known and known not in positions:
-        known = known[:-1]
-    line, column = positions.get(known, (0, 0))
-    return Problem(line, column, ".".join(map(str, path)), message)
-
-
-def _syntax_problem(error: Exception) -> Problem:
-    mark = getattr(error, "problem_mark", None)
-    reason = getattr(error, "problem", None) or str(error)
-    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-    return Problem(line, column, "", f"the text must be YAML; {reason}")
+    if NAME_PATTERN in detail["msg"]:
+        rule = "a name has at most 63 of a-z, 0-9 and _, and begins with a letter"
+        return f"{rule}; got {shorten(detail['input'])}"
+    return shape_message(detail, fields_at(model, detail["loc"][:-1]))

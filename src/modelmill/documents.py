@@ -1,0 +1,167 @@
+"""Documents that people write, in YAML or JSON: read within bounds, and every problem with its position."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import yaml
+from pydantic import BaseModel
+
+from modelmill.errors import DocumentError, Problem, did_you_mean, shorten
+
+MAX_PLACES = 1_000_000
+"""Places in a document, with aliases written out: a few lines of YAML can stand for billions."""
+
+Path = tuple[str | int, ...]
+Finding = tuple[Path, str]
+"""Place in the document, and message."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text that has been parsed."""
+
+    content: Any
+    """What YAML or JSON gave."""
+    positions: Mapping[Path, tuple[int, int]]
+    """Line and column, from 1, of every place."""
+    duplicates: tuple[Path, ...]
+    """Keys that stand twice."""
+
+    def problems(self, findings: Iterable[Finding]) -> set[Problem]:
+        """Give findings their positions.
+
+        :param findings: what is wrong.
+        :return: the same, and one more for each key that stands twice.
+        """
+        twice = [(path, "a key may stand once; remove or rename one of them") for path in self.duplicates]
+        return {self._located(path, message) for path, message in (*findings, *twice)}
+
+    def _located(self, path: Path, message: str) -> Problem:
+        known = path
+        while known and known not in self.positions:
+            known = known[:-1]
+        line, column = self.positions.get(known, (0, 0))
+        return Problem(line, column, ".".join(map(str, path)), message)
+
+
+def read_text(url: str, *, what: str, most_bytes: int, error: type[DocumentError]) -> str:
+    """Read a document's text.
+
+    :param url: path or fsspec URL.
+    :param what: what it is, for messages, such as ``a pipeline``.
+    :param most_bytes: a longer text is refused.
+    :param error: class of the error.
+    :return: the text.
+    :raises DocumentError: of that class, if it cannot be read.
+    """
+    try:
+        with fsspec.open(url, "rb") as file:
+            content: bytes = file.read(most_bytes + 1)
+    except (OSError, ValueError, ImportError) as failure:
+        raise error([Problem(0, 0, "", f"the file must be readable; {failure}")], source=url) from failure
+    if len(content) > most_bytes:
+        message = f"{what} has at most {most_bytes:,} bytes; split it into several"
+        raise error([Problem(0, 0, "", message)], source=url)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as failure:
+        raise error([Problem(0, 0, "", f"the text must be UTF-8; {failure}")], source=url) from failure
+
+
+def parse_document(text: str, *, source: str, error: type[DocumentError]) -> Document:
+    """Parse a document's text.
+
+    :param text: YAML or JSON.
+    :param source: name of the text, for messages.
+    :param error: class of the error.
+    :return: the document.
+    :raises DocumentError: of that class, if it is no YAML.
+    """
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        positions, duplicates = _positions(node)
+        content = None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as failure:
+        raise error([_syntax_problem(failure)], source=source) from failure
+    return Document(content, positions, tuple(duplicates))
+
+
+def shape_message(detail: Any, allowed: Iterable[str]) -> str:
+    """Say what pydantic found in a sentence.
+
+    :param detail: one of a validation error's errors.
+    :param allowed: the keys that are allowed there, for a key that is not.
+    :return: rule, value and remedy.
+    """
+    if detail["type"] == "extra_forbidden":
+        key = detail["loc"][-1]
+        return f"unknown key; got {key!r}; {did_you_mean(str(key), allowed)}"
+    if detail["type"] == "missing":
+        return "this key is required; add it"
+    return f"{detail['msg'][0].lower()}{detail['msg'][1:]}; got {shorten(detail['input'])}"
+
+
+def fields_at(model: type[BaseModel], location: Path) -> list[str]:
+    """Return the keys that are allowed at a place of a document.
+
+    :param model: the document's model.
+    :param location: the place.
+    :return: names of fields.
+    """
+    current: Any = model
+    for part in location:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            info = current.model_fields.get(str(part))
+            current = info.annotation if info else None
+        else:
+            current = _model_within(current)
+    found = _model_within(current)
+    return list(found.model_fields) if found else []
+
+
+def _model_within(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in typing.get_args(annotation):
+        found = _model_within(argument)
+        if found:
+            return found
+    return None
+
+
+def _positions(node: yaml.Node | None) -> tuple[dict[Path, tuple[int, int]], list[Path]]:
+    """Return line and column (from 1) of every place in a document, and the keys that stand twice."""
+    positions: dict[Path, tuple[int, int]] = {}
+    duplicates: list[Path] = []
+
+    def visit(item: yaml.Node, path: Path, mark: yaml.Mark) -> None:
+        positions[path] = (mark.line + 1, mark.column + 1)
+        if len(positions) > MAX_PLACES:
+            raise ValueError(f"a document has at most {MAX_PLACES:,} places, with aliases written out")
+        if isinstance(item, yaml.MappingNode):
+            for key, value in item.value:
+                inner = (*path, str(key.value))
+                if inner in positions:
+                    duplicates.append(inner)  # and not everything below it as well
+                    continue
+                visit(value, inner, key.start_mark)
+        elif isinstance(item, yaml.SequenceNode):
+            for index, value in enumerate(item.value):
+                visit(value, (*path, index), value.start_mark)
+
+    if node is not None:
+        visit(node, (), node.start_mark)
+    return positions, duplicates
+
+
+def _syntax_problem(error: Exception) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    reason = getattr(error, "problem", None) or str(error)
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    return Problem(line, column, "", f"the text must be YAML; {reason}")
