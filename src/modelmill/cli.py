@@ -1,4 +1,4 @@
-"""The command line: ``modelmill validate``, ``run``, ``components`` and ``step``."""
+"""The command line: ``modelmill validate``, ``run``, ``components``, ``serve`` and ``step``."""
 
 from __future__ import annotations
 
@@ -86,6 +86,35 @@ def components(
         return
     for name, component in catalogue().items():
         typer.echo(f"{name:15} {component.group:9} {component.help}")
+
+
+@app.command()
+def serve(
+    service: Annotated[str, typer.Option(help="Name that deploy steps know the service by.")] = "main",
+    model: Annotated[
+        list[str] | None, typer.Option(help="Registered model to serve; none: what deploy steps say.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Any other setting (see docs/serving.md): NAME=VALUE.")
+    ] = None,
+) -> None:
+    """Answer signals over HTTP with the champions, and follow their aliases."""
+    from modelmill.serving.service.config import serve_config
+    from modelmill.settings import Settings
+
+    config = serve_config(
+        {**_params(option or []), "service": service, "models": model or [], "host": host, "port": port}
+    )
+    try:
+        from modelmill.serving.service.http import serve as run_service
+    except ImportError as error:
+        raise ConfigError(
+            f"the service needs what is not installed ({error.name})",
+            remedy="pip install 'modelmill[service]'",
+        ) from error
+    run_service(config, Settings.from_environment())
 
 
 @app.command(hidden=True)

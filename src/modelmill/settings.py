@@ -4,6 +4,7 @@
 ===========================  =========================================================================
 ``MODELMILL_HOME``           work directory: caches, checkpoints, the ledger. Default ``./.modelmill``
 ``MODELMILL_LEDGER``         URI of the promotion ledger (a Delta table). Default ``HOME/ledger``
+``MODELMILL_DEPLOYMENTS``    folder or URI where services read what to serve. Default ``HOME/deployments``
 ``MODELMILL_SPARK_REMOTE``   Spark Connect URL (``sc://host:port``). Default: Sail, in process, no Java
 ``MODELMILL_PYTHON``         interpreter that runs the steps. Default: the caller's own
 ``MODELMILL_PIPELINES``      folder or fsspec URL of pipeline files. Default ``dags/pipelines``
@@ -28,6 +29,7 @@ class Settings:
 
     home: Path
     ledger: str
+    deployments: str
     spark_remote: str | None
     """None for the embedded engine."""
     python: str
@@ -40,6 +42,7 @@ class Settings:
         return cls(
             home=home,
             ledger=os.environ.get("MODELMILL_LEDGER") or str(home / "ledger"),
+            deployments=os.environ.get("MODELMILL_DEPLOYMENTS") or str(home / "deployments"),
             spark_remote=os.environ.get("MODELMILL_SPARK_REMOTE") or None,
             python=os.environ.get("MODELMILL_PYTHON") or sys.executable,
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home}/mlflow.db",

@@ -157,6 +157,33 @@ def logged_model(client: MlflowClient, uri: str) -> ModelRef:
     )
 
 
+def registered_model(client: MlflowClient, name: str, version: int) -> ModelRef:
+    """Return the reference of a registered version, from its tags.
+
+    :param client: MLflow's client.
+    :param name: registered model.
+    :param version: its version.
+    :return: the reference.
+    :raises ModelError: if modelmill did not register it.
+    """
+    found = client.get_model_version(name, str(version))
+    if TAG_DIGEST not in found.tags:
+        raise ModelError(
+            "a registered version must carry its lineage",
+            got=f"{name} version {version}",
+            remedy=f"it was registered by hand (tag {TAG_DIGEST} is missing): move the alias to one that "
+            "passed the gate",
+        )
+    return ModelRef(
+        uri=f"models:/{name}/{version}",
+        run_id=found.run_id or "",
+        digest=found.tags[TAG_DIGEST],
+        format="onnx" if found.tags.get("modelmill.format") == "onnx" else "torch",
+        role=found.tags.get(TAG_ROLE, ""),
+        parent=found.tags.get(TAG_PARENT),
+    )
+
+
 def _save_pyfunc(
     folder: Path, target: Path, *, info: BundleInfo, digest: str, model_id: str, run_id: str
 ) -> None:

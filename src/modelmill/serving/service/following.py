@@ -1,0 +1,232 @@
+"""Following the registry: what the aliases point at is fetched, verified, loaded, warmed up, and put in use.
+
+All of it happens in one thread that answers nothing. A swap is the assignment of a new
+:class:`~modelmill.serving.service.lineup.Lineup`: a request keeps the lineup it began with, so it is answered
+by one version, whole. A version that cannot be used leaves the one before it in use, and the state says why.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelmill.errors import InputError, ModelmillError
+from modelmill.registry.models import fetch_bundle, registered_model
+from modelmill.registry.promotion import CHAMPION
+from modelmill.registry.tracking import tracking_client
+from modelmill.serving.runtime import load_scorer
+from modelmill.serving.service.deployments import Deployment
+from modelmill.serving.service.lineup import Lineup, Served
+from modelmill.serving.service.messages import ModelState, ServiceState
+from modelmill.serving.service.metrics import Metrics
+from modelmill.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHALLENGER = "challenger"
+"""Alias of the version that is proposed, and scored beside the champion."""
+
+_MOST_SECONDS = 60.0
+"""Between two tries to load a version that could not be loaded."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A version that could not be loaded."""
+
+    version: int
+    error: str
+    refused: bool
+    """Whether the same files would be refused again."""
+    tries: int
+    again: float
+    """When it is tried again, on the monotonic clock."""
+
+
+class Follower:
+    """Keeps a lineup up to date.
+
+    :param wanted: returns what should be served, by registered model.
+    :param settings: where MLflow and the cache are.
+    :param metrics: what Prometheus is told.
+    :param poll_seconds: seconds between two looks at the registry.
+    """
+
+    def __init__(
+        self,
+        wanted: Callable[[], Mapping[str, Deployment]],
+        *,
+        settings: Settings,
+        metrics: Metrics,
+        poll_seconds: float,
+    ) -> None:
+        self.lineup = Lineup()
+        self.deployments: Mapping[str, Deployment] = {}
+        self._wanted = wanted
+        self._settings = settings
+        self._metrics = metrics
+        self._poll_seconds = poll_seconds
+        self._aliases: Mapping[str, Mapping[str, int]] = {}
+        self._failures: dict[tuple[str, str], _Failure] = {}
+        self._error: str | None = "the registry has not been asked yet"
+        self._retired: Lineup | None = None
+        self._was_ready = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="modelmill-follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop following; what is in use stays in use."""
+        self._stopped.set()
+        self._thread.join()
+
+    def poll(self) -> None:
+        """Look once, and put in use what is new. Errors become part of the state."""
+        # Dropped here and not where the last request lets go of it: taking a model apart takes time.
+        self._retired = None
+        try:
+            deployments = self._wanted()
+            self._aliases = _aliases(tracking_client(self._settings.tracking_uri), deployments)
+        except Exception as error:  # MLflow's stores raise what their drivers raise
+            self._metrics.poll_failures.inc()
+            self._error = _one_line(error)
+            return
+        self.deployments, self._error = deployments, None
+        champions = {name: self._current(name, CHAMPION) for name in deployments}
+        challengers = {
+            name: self._current(name, CHALLENGER) for name, asked in deployments.items() if asked.shadow
+        }
+        self._use(
+            Lineup(
+                {name: served for name, served in champions.items() if served},
+                {
+                    name: served
+                    for name, served in challengers.items()
+                    if served and served != champions.get(name)
+                },
+            )
+        )
+
+    def state(self) -> ServiceState:
+        """Return what is in use and what should be."""
+        lineup, deployments = self.lineup, self.deployments
+        models = [self._model_state(name, lineup) for name in sorted(deployments)]
+        error = self._error
+        if error is None and not models:
+            error = "nothing has been deployed to this service yet"
+        return ServiceState(ready=self._was_ready, error=error, models=models)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self.poll()
+            self._stopped.wait(self._poll_seconds)
+
+    def _use(self, lineup: Lineup) -> None:
+        before, self.lineup = self.lineup, lineup
+        # Once only: a model that is deployed later must not take those out of use that answer already.
+        self._was_ready = self._was_ready or lineup.champions.keys() == self.deployments.keys() != set()
+        for name in {*before.champions, *lineup.champions}:
+            old, new = before.champions.get(name), lineup.champions.get(name)
+            if new is None:
+                self._metrics.version.remove(name)
+                self._metrics.stale.remove(name)
+                continue
+            self._metrics.version.labels(name).set(new.version)
+            self._metrics.stale.labels(name).set((name, CHAMPION) in self._failures)
+            if old is not new:
+                self._metrics.swaps.labels(name).inc()
+        if before != lineup:
+            self._retired = before
+
+    def _current(self, name: str, alias: str) -> Served | None:
+        """Return the version that an alias points at, or the one in use where that cannot be loaded."""
+        version = self._aliases.get(name, {}).get(alias)
+        lineup, key = self.lineup, (name, alias)
+        in_use = (lineup.champions if alias == CHAMPION else lineup.challengers).get(name)
+        if version is None:
+            self._failures.pop(key, None)
+            return in_use if alias == CHAMPION else None
+        for served in (lineup.champions.get(name), lineup.challengers.get(name)):
+            if served is not None and served.version == version:
+                self._failures.pop(key, None)
+                return served
+        failure = self._failures.get(key)
+        if failure and failure.version == version and time.monotonic() < failure.again:
+            return in_use
+        return self._load(name, alias, version) or in_use
+
+    def _load(self, name: str, alias: str, version: int) -> Served | None:
+        began = time.monotonic()
+        try:
+            served = self._served(name, version)
+        except Exception as error:  # whatever is wrong with one version, the others go on answering
+            self._metrics.load_failures.labels(name).inc()
+            before = self._failures.get((name, alias))
+            tries = before.tries + 1 if before and before.version == version else 1
+            wait = min(self._poll_seconds * 2**tries, _MOST_SECONDS)
+            self._failures[name, alias] = _Failure(
+                version, _one_line(error), isinstance(error, InputError), tries, time.monotonic() + wait
+            )
+            return None
+        self._failures.pop((name, alias), None)
+        self._metrics.load_seconds.observe(time.monotonic() - began)
+        return served
+
+    def _served(self, name: str, version: int) -> Served:
+        model = registered_model(tracking_client(self._settings.tracking_uri), name, version)
+        folder = fetch_bundle(model, self._settings.home / "cache")
+        scorer = load_scorer(folder, threads=1)
+        # The first rows of a model are slow: memory is laid out for the longest.
+        scorer.probabilities(["", "warm", "warm " * scorer.info.max_tokens])
+        return Served(name, version, model.digest, scorer)
+
+    def _model_state(self, name: str, lineup: Lineup) -> ModelState:
+        served, failure = lineup.champions.get(name), self._failures.get((name, CHAMPION))
+        champion = self._aliases.get(name, {}).get(CHAMPION)
+        error = failure.error if failure else None
+        if champion is None:
+            error = f"the registered model {name} has no version with the alias {CHAMPION}"
+        elif served is None and error is None:
+            error = "it is being loaded"
+        beside = self._failures.get((name, CHALLENGER))
+        if error is None and beside:
+            error = f"challenger: {beside.error}"
+        challenger = lineup.challengers.get(name)
+        in_step = served is not None and served.version == champion
+        return ModelState(
+            name=name,
+            state="ready" if in_step else "stale" if served else "missing",
+            version=served.version if served else None,
+            digest=served.digest if served else None,
+            champion=champion,
+            challenger=challenger.version if challenger else None,
+            error=error,
+            refused=bool(failure and failure.refused),
+        )
+
+
+def _aliases(client: MlflowClient, names: Mapping[str, Deployment]) -> dict[str, dict[str, int]]:
+    """Return version by alias of each registered model: one request for a thousand of them."""
+    found: dict[str, dict[str, int]] = {}
+    token: str | None = None
+    while names:
+        page = client.search_registered_models(max_results=1000, page_token=token)
+        for model in page:
+            if model.name in names:
+                found[model.name] = {alias: int(version) for alias, version in model.aliases.items()}
+        token = page.token
+        if not token:
+            break
+    return found
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error) if isinstance(error, ModelmillError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:500]

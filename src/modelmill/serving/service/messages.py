@@ -1,0 +1,79 @@
+"""What a client sends to the service, and what it gets back."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Row(_Message):
+    """One thing to be judged."""
+
+    text: str | None = Field(description="The text; without one (null, or blanks alone) the answer is null.")
+
+
+class PredictRequest(_Message):
+    """Rows, and the signals to answer for each of them."""
+
+    rows: list[Row] = Field(min_length=1, description="The rows, answered in their order.")
+    signals: list[str] | None = Field(
+        None, min_length=1, description="Registered models to ask; null, or left out: all that are served."
+    )
+
+
+class Answer(_Message):
+    """What one signal is for one row: the columns that MLflow's ``python_function`` gives."""
+
+    prediction: str | None = Field(description="The class; null without a text.")
+    score: float | None = Field(description="Probability of that class, from 0 to 1; null without a text.")
+
+
+class AnsweredBy(_Message):
+    """The version that answered a signal, for every row of the request."""
+
+    version: int = Field(description="Version of the registered model.")
+    digest: str = Field(description="SHA-256 over the version's files.")
+
+
+class PredictResponse(_Message):
+    """The answers, and who gave them."""
+
+    rows: list[dict[str, Answer]] = Field(description="For each row the answers by signal.")
+    models: dict[str, AnsweredBy] = Field(description="For each signal the version that answered.")
+
+
+class ModelState(_Message):
+    """What the service has of one registered model, and what it should have."""
+
+    name: str
+    state: Literal["ready", "stale", "missing"] = Field(
+        description="ready: the champion answers; stale: the champion could not be loaded, so the version "
+        "before it answers; missing: no version answers."
+    )
+    version: int | None = Field(description="Version that answers; null if none does.")
+    digest: str | None = Field(description="SHA-256 over its files; null if none answers.")
+    champion: int | None = Field(description="Version that the alias points at; null if there is none.")
+    challenger: int | None = Field(description="Version that is scored beside it; null if none is.")
+    error: str | None = Field(description="Why the service has not what it should have; null if it has.")
+    refused: bool = Field(description="Whether the same version would be refused again: a retry cannot help.")
+
+
+class ServiceState(_Message):
+    """Whether the service can answer, and with what."""
+
+    ready: bool = Field(
+        description="Whether every model that should be served answered, once since the start."
+    )
+    error: str | None = Field(description="Why what should be served is not known; null if it is.")
+    models: list[ModelState]
+
+
+class Problem(_Message):
+    """Why a request was not answered."""
+
+    detail: str = Field(description="The rule, the value that breaks it, and the remedy.")

@@ -1,0 +1,216 @@
+"""The service without its web framework: from validated requests to answers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from modelmill.errors import ConfigError, did_you_mean
+from modelmill.serving.runtime import FloatArray, usable_cores
+from modelmill.serving.service.batching import RowQueue
+from modelmill.serving.service.config import ServeConfig
+from modelmill.serving.service.deployments import Deployment, read_deployments
+from modelmill.serving.service.following import Follower
+from modelmill.serving.service.lineup import Lineup, probabilities
+from modelmill.serving.service.messages import PredictRequest, ServiceState
+from modelmill.serving.service.metrics import Metrics
+from modelmill.serving.service.shadow import Answered, Shadow
+from modelmill.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class Pending:
+    """A request that waits for its rows.
+
+    :param lineup: the versions that answer it, all of it.
+    :param names: the signals that it asks for.
+    :param texts: its rows; None for one without a text.
+    :param finished: called once, in any thread, when the last row is answered or one has failed.
+    """
+
+    def __init__(
+        self,
+        lineup: Lineup,
+        names: Sequence[str],
+        texts: Sequence[str | None],
+        finished: Callable[[], None],
+    ) -> None:
+        self.lineup = lineup
+        self.names = names
+        self.texts = texts
+        self.failed = False
+        nothing: dict[str, str | float | None] = {"prediction": None, "score": None}
+        self._answers = [dict.fromkeys(names, nothing) for _ in texts]
+        self._finished = finished
+        self._left = sum(text is not None for text in texts)
+        self._lock = threading.Lock()
+
+    def answer(self, row: int, answers: Mapping[str, tuple[str, float]]) -> None:
+        """Take the answers to one row.
+
+        :param row: its place.
+        :param answers: class and probability by signal.
+        """
+        self._answers[row] = {
+            name: {"prediction": prediction, "score": score} for name, (prediction, score) in answers.items()
+        }
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            self._finished()
+
+    def fail(self) -> None:
+        """Give the request up: one of its rows could not be scored."""
+        with self._lock:
+            first, self.failed = not self.failed, True
+        if first:
+            self._finished()
+
+    def content(self) -> dict[str, Any]:
+        """Return the answer as a :class:`~modelmill.serving.service.messages.PredictResponse`'s content."""
+        models = {
+            name: {"version": served.version, "digest": served.digest}
+            for name, served in ((name, self.lineup.champions[name]) for name in self.names)
+        }
+        return {"rows": self._answers, "models": models}
+
+
+PendingRow = tuple[Pending, int]
+
+
+class Service:
+    """Champions that are kept up to date, and the threads that answer with them.
+
+    :param config: what to serve, and the limits.
+    :param settings: where MLflow, the cache and the deployments are.
+    """
+
+    def __init__(self, config: ServeConfig, settings: Settings) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.leaving = False
+        """Whether it is about to end: it answers, and says that it is not ready."""
+        self._settings = settings
+        self._fixed = {name: Deployment(model=name) for name in config.models}
+        self.follower = Follower(
+            self._deployments, settings=settings, metrics=self.metrics, poll_seconds=config.poll_seconds
+        )
+        self._queue: RowQueue[PendingRow] = RowQueue(
+            self._answer,
+            threads=config.threads or usable_cores(),
+            limit=config.queue_rows,
+            batch_rows=config.batch_rows,
+        )
+        self.metrics.queue_rows.set_function(self._queue.__len__)
+        self._shadow = Shadow(
+            config.shadow_table or str(settings.home / "shadow" / config.service),
+            service=config.service,
+            metrics=self.metrics,
+        )
+
+    def start(self) -> None:
+        """Begin to follow the registry."""
+        self.follower.start()
+
+    def close(self) -> None:
+        """Answer what waits, write comparisons down, and end all threads."""
+        self.follower.close()
+        self._queue.close()
+        self._shadow.close()
+
+    def state(self) -> ServiceState:
+        """Return what is in use and what should be."""
+        state = self.follower.state()
+        return state.model_copy(update={"ready": False, "error": "it is ending"}) if self.leaving else state
+
+    def submit(self, asked: PredictRequest, finished: Callable[[], None]) -> Pending:
+        """Take a request.
+
+        :param asked: the request.
+        :param finished: see :class:`Pending`; may be called before this returns.
+        :return: the request as it waits.
+        :raises ConfigError: if it asks for a signal that is not served.
+        :raises QueueFullError: if there is no room for its rows.
+        """
+        lineup = self.follower.lineup
+        names = tuple(lineup.champions) if asked.signals is None else tuple(dict.fromkeys(asked.signals))
+        for name in names:
+            if name not in lineup.champions:
+                raise ConfigError(
+                    "a signal must be served here", got=name, remedy=did_you_mean(name, lineup.champions)
+                )
+        texts = [row.text if row.text and row.text.strip() else None for row in asked.rows]
+        pending = Pending(lineup, names, texts, finished)
+        rows = [(pending, place) for place, text in enumerate(texts) if text is not None]
+        if rows:
+            self._queue.put(rows)
+        else:
+            finished()
+        return pending
+
+    def _deployments(self) -> Mapping[str, Deployment]:
+        return self._fixed or read_deployments(self.config.service, self._settings)
+
+    def _answer(self, batch: Sequence[PendingRow]) -> None:
+        self.metrics.batch_rows.observe(len(batch))
+        by_lineup: dict[int, list[PendingRow]] = {}
+        for row in batch:
+            by_lineup.setdefault(id(row[0].lineup), []).append(row)
+        for rows in by_lineup.values():
+            try:
+                self._answer_with(rows[0][0].lineup, rows)
+            except Exception:  # whatever it is, nobody must wait for ever, and the thread must go on
+                _log.exception("%d rows could not be scored", len(rows))
+                for pending, _ in rows:
+                    pending.fail()
+
+    def _answer_with(self, lineup: Lineup, rows: Sequence[PendingRow]) -> None:
+        asking: dict[str, list[int]] = {}
+        for place, (pending, _) in enumerate(rows):
+            for name in pending.names:
+                asking.setdefault(name, []).append(place)
+        texts = [pending.texts[row] or "" for pending, row in rows]
+        scored = probabilities(
+            lineup.champions, {name: [texts[place] for place in places] for name, places in asking.items()}
+        )
+        answers: list[dict[str, tuple[str, float]]] = [{} for _ in rows]
+        for name, places in asking.items():
+            served = lineup.champions[name]
+            for place, found in zip(places, _best(scored[name], served.scorer.info.classes), strict=True):
+                answers[place][name] = found
+            self.metrics.rows.labels(name, served.version).inc(len(places))
+        for (pending, row), found_for in zip(rows, answers, strict=True):
+            pending.answer(row, found_for)
+        self._offer(lineup, texts, answers)
+
+    def _offer(
+        self, lineup: Lineup, texts: Sequence[str], answers: Sequence[Mapping[str, tuple[str, float]]]
+    ) -> None:
+        rows = [
+            Answered(
+                champion=lineup.champions[name],
+                challenger=challenger,
+                share=self.follower.deployments[name].shadow_share,
+                text=text,
+                prediction=found[name][0],
+                score=found[name][1],
+            )
+            for name, challenger in lineup.challengers.items()
+            for text, found in zip(texts, answers, strict=True)
+            if name in found and name in self.follower.deployments
+        ]
+        if rows:
+            self._shadow.offer(rows)
+
+
+def _best(scored: FloatArray, classes: Sequence[str]) -> list[tuple[str, float]]:
+    """Return the likeliest class of each row, and its probability."""
+    best = scored.argmax(axis=1)  # (rows,)
+    return [
+        (classes[place], float(probability))
+        for place, probability in zip(best, scored[range(len(best)), best], strict=True)
+    ]
