@@ -12,36 +12,31 @@ whose documentation lists every problem and whose only task fails with them.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import fsspec
 import yaml
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, XComArg
 from airflow.sdk.configuration import conf
 from croniter import croniter
 from pydantic import ValidationError
 
-from modelmill.errors import ConfigError, InputError, PipelineError, Problem
+from modelmill.errors import ConfigError, InputError, Problem
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.component import Assets, Config
+from modelmill.pipeline.files import PipelineFile, free_id, read_folder
 from modelmill.pipeline.spec import (
-    NAME_PATTERN,
     ParamValue,
     PipelineSpec,
     TableSchedule,
     names_a_place,
     substitute,
 )
-from modelmill.pipeline.validation import load_pipeline
 from modelmill_operators.assets import asset, watched_table
 from modelmill_operators.operators import OPERATORS, InvalidPipelineOperator, StepOperator
 
-SUFFIXES = (".yaml", ".yml", ".json")
 INVALID_TAG = "invalid"
 
 
@@ -55,27 +50,18 @@ def load_pipelines(folder: str | Path) -> dict[str, DAG]:
     :return: DAGs by id, in the order of the ids.
     :raises ConfigError: if there is no such folder.
     """
-    sources = list(_sources(str(folder)))
-    valid: dict[str, _Source] = {}
-    invalid: list[_Source] = [source for source in sources if source.spec is None]
-    named = [source for source in sources if source.spec]
-    for source in sorted(named, key=lambda source: (source.stem != source.name, source.path)):
-        first = valid.setdefault(source.name, source)
-        if first is not source:
-            invalid.append(
-                source.refused(f"a pipeline's name is unique; got {source.name!r}; see {first.path}")
-            )
+    valid, invalid = read_folder(str(folder))
     dags: dict[str, DAG] = {}
-    watched = {uri for source in valid.values() if source.spec for uri in _watched(source.spec)}
-    for source in valid.values():
+    watched = {uri for file in valid.values() if file.spec for uri in _watched(file.spec)}
+    for file in valid.values():
         try:
-            if source.spec:
-                dags[source.name] = build_dag(source.spec, watched=watched)
+            if file.spec:
+                dags[file.name] = build_dag(file.spec, watched=watched)
         except (InputError, ValueError) as error:
-            invalid.append(source.refused(str(error)))
-    for source in sorted(invalid, key=lambda source: source.path):
-        dag_id = _free(source.name, source.stem, dags)
-        dags[dag_id] = invalid_dag(dag_id, source)
+            invalid.append(file.refused(str(error)))
+    for file in sorted(invalid, key=lambda file: file.path):
+        dag_id = free_id(file, dags)
+        dags[dag_id] = invalid_dag(dag_id, file)
     return {dag_id: dags[dag_id] for dag_id in sorted(dags)}
 
 
@@ -235,89 +221,27 @@ def _fenced(document: Mapping[str, Any]) -> str:
     return f"````yaml\n{text}````" if document else ""
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A pipeline file that has been read."""
-
-    path: str
-    """Relative to the folder: absolute paths differ between hosts and checkouts."""
-    spec: PipelineSpec | None
-    problems: tuple[str, ...] = ()
-    wanted: str = ""
-    """Name that an invalid file asks for, if it asks for a possible one."""
-
-    @property
-    def stem(self) -> str:
-        return re.sub(r"[^A-Za-z0-9_.-]", "_", PurePosixPath(self.path).stem)
-
-    @property
-    def name(self) -> str:
-        return self.spec.pipeline if self.spec else self.wanted or self.stem
-
-    def refused(self, problem: str) -> _Source:
-        return _Source(self.path, None, (f"pipeline: {problem}",), self.name)
-
-
-def _sources(folder: str) -> Iterator[_Source]:
-    filesystem, root = fsspec.core.url_to_fs(folder)
-    filesystem.invalidate_cache()
-    if not filesystem.isdir(root):
-        raise ConfigError(
-            "the folder with the pipelines must exist",
-            got=folder,
-            remedy="make it, or set MODELMILL_PIPELINES",
-        )
-    root = root.rstrip("/")
-    for path in sorted(filesystem.find(root)):
-        relative = path.removeprefix(root).lstrip("/")
-        hidden = any(part.startswith(".") for part in relative.split("/"))
-        if path.endswith(SUFFIXES) and not hidden:
-            yield _source(filesystem.unstrip_protocol(path), relative)
-
-
-def _source(url: str, relative: str) -> _Source:
-    try:
-        return _Source(relative, load_pipeline(url))
-    except PipelineError as error:
-        return _Source(relative, None, tuple(_with_line(item) for item in error.problems), _wanted_name(url))
-
-
 def _with_line(problem: Problem) -> str:
     where = f"line {problem.line}, column {problem.column}: " if problem.line else ""
     return f"{where}{problem.path}: {problem.message}" if problem.path else f"{where}{problem.message}"
 
 
-def _wanted_name(url: str) -> str:
-    """Return the name under ``pipeline`` of a file that is invalid for whatever reason, or nothing."""
-    try:
-        with fsspec.open(url, "rb") as file:
-            name = yaml.safe_load(file.read(1_000_000))["pipeline"]
-    except Exception:  # what exactly is wrong with the file has been reported already
-        return ""
-    return name if isinstance(name, str) and re.fullmatch(NAME_PATTERN, name) else ""
-
-
-def _free(name: str, stem: str, taken: Mapping[str, DAG]) -> str:
-    candidates = [name, stem, *(f"{stem}_{number}" for number in range(2, len(taken) + 3))]
-    return next(candidate for candidate in candidates if candidate not in taken)
-
-
-def invalid_dag(dag_id: str, source: _Source) -> DAG:
+def invalid_dag(dag_id: str, file: PipelineFile) -> DAG:
     """Return the DAG that stands for an invalid file.
 
     :param dag_id: its id.
-    :param source: the file.
+    :param file: the file.
     :return: the DAG: one task, which fails with every problem of the file.
     """
-    lines = "\n".join(f"- {problem}" for problem in source.problems)
+    lines = "\n".join(f"- {problem}" for problem in map(_with_line, file.problems))
     with DAG(
         dag_id=dag_id,
-        description=f"{source.path} is no valid pipeline",
+        description=f"{file.path} is no valid pipeline",
         schedule=None,
         catchup=False,
         tags=sorted({"modelmill", INVALID_TAG}),
-        doc_md=f"`{source.path}` is no valid pipeline:\n\n{lines}\n",
+        doc_md=f"`{file.path}` is no valid pipeline:\n\n{lines}\n",
     ) as dag:
-        problems = tuple(f"{source.path}: {problem}" for problem in source.problems)
+        problems = tuple(f"{file.path}: {problem}" for problem in map(_with_line, file.problems))
         InvalidPipelineOperator(task_id="problems", problems=problems, retries=0, doc_md=f"{lines}\n")
     return dag

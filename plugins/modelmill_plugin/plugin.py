@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -21,3 +22,10 @@ class ModelmillPlugin(AirflowPlugin):
 
     name = "modelmill"
     external_views = external_views()
+
+    @functools.cached_property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override] # read, never set
+        """What the canvas asks; made when the API server asks for it, so that no other process imports it."""
+        from modelmill_plugin.app import create_app
+
+        return [{"app": create_app(), "url_prefix": "/modelmill", "name": "modelmill"}]

@@ -11,6 +11,7 @@
     │   ├── SignalError         a signal that cannot be computed
     │   ├── DatasetError        the rows: labels, texts, splits
     │   ├── ModelError          a model's files, format or fit with its dataset
+    │   ├── StoreError          the pipeline store: read-only, no such pipeline, changed by somebody else
     │   └── GateError           a promotion that the gate or the registry refuses
     └── TransientError          a retry may help: a conflict, a server out of reach
 
@@ -82,6 +83,10 @@ class DatasetError(InputError):
 
 class ModelError(InputError):
     """A model's files, its format, or its fit with a dataset."""
+
+
+class StoreError(InputError):
+    """The pipeline store: it is read-only, has no such pipeline, or somebody else has changed it."""
 
 
 class GateError(InputError):

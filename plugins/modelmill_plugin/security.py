@@ -1,0 +1,139 @@
+"""Who may call a route, and from where.
+
+Airflow mounts a plugin's app without any check of its own, so each route carries one of the guards below, and
+an app with a route that has none is not made. The browser's token is a cookie: a request that changes
+something must therefore be one that no other site can make it send.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.configuration import conf
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from modelmill_plugin.errors import ErrorBody
+
+CSRF_HEADER = "x-modelmill"
+"""Header of every request that changes something: another site cannot set it without being asked first."""
+
+User = GetUserDep
+
+may_read = requires_access_dag("GET", DagAccessEntity.CODE)
+"""May read the pipeline in the path, or pipelines at all where there is none."""
+may_edit = requires_access_dag("PUT")
+"""May change the pipeline in the path, or pipelines at all where there is none."""
+may_delete = requires_access_dag("DELETE")
+may_see_runs = requires_access_dag("GET", DagAccessEntity.RUN)
+may_see_logs = requires_access_dag("GET", DagAccessEntity.TASK_LOGS)
+may_run = requires_access_dag("POST", DagAccessEntity.RUN)
+
+GUARDS = (may_read, may_edit, may_delete, may_see_runs, may_see_logs, may_run)
+
+READ = Depends(may_read)
+EDIT = Depends(may_edit)
+DELETE = Depends(may_delete)
+SEE_RUNS = Depends(may_see_runs)
+SEE_LOGS = Depends(may_see_logs)
+RUN = Depends(may_run)
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_MAX_BODY = 4_000_000
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+def check_guarded(app: FastAPI) -> None:
+    """Make sure that no route but static files can be called without a guard.
+
+    :param app: the app, with all its routes.
+    :raises RuntimeError: naming the routes without one.
+    """
+    open_routes = [
+        str(getattr(route, "path", route))
+        for route in app.routes
+        if not (isinstance(route, Mount) and route.name == "static")
+        and not (isinstance(route, APIRoute) and _is_guarded(route.dependant))
+    ]
+    if open_routes:
+        raise RuntimeError(f"every route needs a guard of modelmill_plugin.security; got {open_routes}")
+
+
+def _is_guarded(dependant: Dependant) -> bool:
+    return any(part.call in GUARDS for part in dependant.dependencies)
+
+
+class RequestShield:
+    """Refuses writes that could come from another site, and puts the security headers on every answer.
+
+    :param app: the app behind it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        static = "/static/" in request.url.path
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                known = {name.lower() for name, _ in message["headers"]}
+                more = dict(_HEADERS) if static else {**_HEADERS, "cache-control": "no-store"}
+                message["headers"] = [
+                    *message["headers"],
+                    *(
+                        (name.encode(), value.encode())
+                        for name, value in more.items()
+                        if name.encode() not in known
+                    ),
+                ]
+            await send(message)
+
+        refusal = None if request.method in _SAFE_METHODS else _refusal(request)
+        if refusal:
+            status, reason = refusal
+            body = ErrorBody(kind="RequestError", message=reason, rule=reason)
+            answer = Response(body.model_dump_json(), status_code=status, media_type="application/json")
+            await answer(scope, receive, with_headers)
+            return
+        await self.app(scope, receive, with_headers)
+
+
+def _refusal(request: Request) -> tuple[int, str] | None:
+    """Return status and reason if a request that changes something must not be followed."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return 415, "a request that changes something has a JSON body (Content-Type: application/json)"
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal():
+        return 411, "a request that changes something says how long its body is (Content-Length)"
+    if not 0 < int(length) <= _MAX_BODY:
+        return 413, f"a request's body has 1 to {_MAX_BODY:,} bytes"
+    if CSRF_HEADER not in request.headers:
+        return 403, f"a request that changes something has the header {CSRF_HEADER}"
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return 403, "a request that changes something comes from Airflow's own pages"
+    origin = request.headers.get("origin")
+    if origin is not None and origin not in _own_origins(request):
+        return 403, "a request that changes something comes from Airflow's own pages"
+    return None
+
+
+def _own_origins(request: Request) -> set[str]:
+    own = {f"{request.url.scheme}://{request.url.netloc}"}
+    base = urlsplit(conf.get("api", "base_url", fallback=""))
+    return own | {f"{base.scheme}://{base.netloc}"} if base.netloc else own

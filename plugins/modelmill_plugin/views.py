@@ -1,0 +1,91 @@
+"""What several routes answer with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Header, Path, Response
+from pydantic import BaseModel, Field
+
+from modelmill.errors import PipelineError
+from modelmill.pipeline.spec import PipelineSpec
+from modelmill.pipeline.store import StoredPipeline
+from modelmill.pipeline.text import read_document
+from modelmill_plugin.errors import ProblemView, RefusedError, problem_views
+
+DagId = Annotated[
+    str,
+    Path(pattern=r"^[A-Za-z0-9_.-]{1,250}$", description="The pipeline's name, which is its DAG's id."),
+]
+IfMatch = Annotated[
+    str | None, Header(description="The etag that was read, in quotes: without it nothing is replaced.")
+]
+
+
+class PipelineDocument(BaseModel):
+    """A pipeline: the text and what it says."""
+
+    dag_id: str
+    path: str = Field(description="File below the store's folder.")
+    text: str
+    etag: str = Field(description="SHA-256 of the text; give it back in If-Match.")
+    document: Any = Field(description="What the text says; null if it is no YAML.")
+    spec: PipelineSpec | None = Field(description="The checked pipeline; null if there are problems.")
+    digest: str | None = Field(description="Digest of the pipeline; comments and order do not change it.")
+    problems: list[ProblemView]
+
+
+def pipeline_document(stored: StoredPipeline) -> PipelineDocument:
+    """Return what a route says of a pipeline.
+
+    :param stored: the pipeline.
+    :return: its text, what it says, and what is wrong with it.
+    """
+    file = stored.file
+    return PipelineDocument(
+        dag_id=stored.dag_id,
+        path=file.path,
+        text=file.text,
+        etag=stored.etag,
+        document=document_of(file.text),
+        spec=file.spec,
+        digest=file.spec.digest if file.spec else None,
+        problems=problem_views(file.problems),
+    )
+
+
+def document_of(text: str) -> Any:
+    """Return what a text says; None if it is no YAML.
+
+    :param text: YAML or JSON.
+    :return: the document as JSON.
+    """
+    try:
+        return read_document(text)
+    except PipelineError:
+        return None
+
+
+def expected_etag(if_match: str | None) -> str:
+    """Return the etag that a request names.
+
+    :param if_match: the header.
+    :return: the etag without quotes.
+    :raises RefusedError: if there is none.
+    """
+    if if_match is None:
+        raise RefusedError(
+            428,
+            "a pipeline is changed from the text that was read",
+            remedy="send its etag in If-Match, or If-None-Match: * for a new one",
+        )
+    return if_match.removeprefix("W/").strip().strip('"')
+
+
+def set_etag(response: Response, etag: str) -> None:
+    """Put the etag into an answer's header.
+
+    :param response: the answer.
+    :param etag: SHA-256 of the text.
+    """
+    response.headers["etag"] = f'"{etag}"'
