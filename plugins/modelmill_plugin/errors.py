@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from modelmill.errors import ModelmillError, PipelineError, Problem, StoreError, TransientError, shorten
+from modelmill.errors import DocumentError, ModelmillError, Problem, StoreError, TransientError, shorten
 from modelmill.pipeline.store import ConflictError, NotFoundError, difference
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _body(error: ModelmillError) -> ErrorBody:
         got=None if error.got is None else shorten(error.got),
         remedy=error.remedy,
         retry=error.retryable,
-        problems=problem_views(error.problems) if isinstance(error, PipelineError) else [],
+        problems=problem_views(error.problems) if isinstance(error, DocumentError) else [],
         conflict=conflict,
     )
 
