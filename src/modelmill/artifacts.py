@@ -126,6 +126,10 @@ class VerdictRef(Reference):
     uri: str
     """``runs:/RUN_ID/PATH`` of the JSON report with every check, its numbers and its limit."""
     run_id: str
+    summary: str = ""
+    """The report in a few lines of Markdown: what a person who has to approve is shown."""
+    approved_by: str | None = None
+    """Who let it pass, and why; None where nobody was asked."""
 
 
 AnyReference = Annotated[

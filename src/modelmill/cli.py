@@ -1,4 +1,4 @@
-"""The command line: ``modelmill validate``, ``run``, ``components``, ``serve`` and ``step``."""
+"""The command line: ``modelmill validate``, ``run``, ``components``, ``registry``, ``serve`` and ``step``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import typer
 
 from modelmill.errors import EXIT_FAILED, ConfigError, ModelmillError, PipelineError
 from modelmill.pipeline.spec import ParamValue
+from modelmill.registry.commands import app as registry
 
 app = typer.Typer(
     name="modelmill",
@@ -23,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(registry)
 
 PipelineArgument = Annotated[str, typer.Argument(help="Path or fsspec URL of a pipeline (YAML or JSON).")]
 

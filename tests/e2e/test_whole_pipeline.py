@@ -121,7 +121,7 @@ def test_nights_without_and_with_new_rows(
     assert set(versions(settings)) == {"1", "2"}
     tags = tracking_client(settings.tracking_uri).get_model_version("ticket_desk", "2").tags
     assert tags["modelmill.dataset"] == f"{dataset.uri}@1"
-    assert [row["to_version"] for row in entries(settings)] == [1, 2]
+    assert [row.to_version for row in entries(settings)] == [1, 2]
     assert first["raw"].outputs["table"].version == 0
     assert later["raw"].outputs["table"].version == 1
 

@@ -123,7 +123,7 @@ def write_rows(
         return before
     return commit_files(
         place,
-        [_staged(rows, place)],
+        [stage_rows(rows, place)],
         schema=Schema.from_arrow(rows.schema),
         mode=mode,
         transaction=transaction,
@@ -131,8 +131,15 @@ def write_rows(
     )
 
 
-def _staged(rows: pa.Table, place: str) -> DataFile:
-    """Write a Parquet file into the table's directory; the commit makes it part of the table."""
+def stage_rows(rows: pa.Table, place: str) -> DataFile:
+    """Write a Parquet file into a table's directory; a commit makes it part of the table.
+
+    :param rows: what to write.
+    :param place: as :func:`~modelmill.data.storage.table_location` gives it.
+    :return: the file.
+    :raises TableError: if the directory cannot be written.
+    :raises TransientError: if its store does not take the file.
+    """
     import pyarrow.parquet as pq
 
     name = f"part-{uuid.uuid4()}.parquet"
@@ -175,33 +182,39 @@ def commit_files(
     :raises TransientError: if another writer was always faster, or settled some of the parts: plan again.
     """
     place = table_location(uri)
-    _settle_on_disk(place, files)
+    settle_on_disk(place, files)
     last: Exception | None = None
     for _ in range(_ATTEMPTS):
         try:
             before = _commit_once(
                 place, files, schema, mode, transaction, parts, metadata or {}, properties or {}
             )
-        except _retried() as error:
+        except commit_errors() as error:
             last = error
-            if not _is_conflict(error):
+            if not is_conflict(error):
                 raise transient(error, place) from error
             continue
         version = before if before is not None else committed_version(place, transaction)
         if version is None:
             raise TransientError("a commit must be in the log after it was made", got=place)
-        _sync_log(place)
+        sync_log(place)
         return version
     raise TransientError(f"another writer was faster {_ATTEMPTS} times ({last})", got=place)
 
 
-def _retried() -> tuple[type[Exception], ...]:
+def commit_errors() -> tuple[type[Exception], ...]:
+    """Return what delta-rs raises when a commit does not go through."""
     from deltalake.exceptions import DeltaError
 
     return DeltaError, OSError
 
 
-def _is_conflict(error: Exception) -> bool:
+def is_conflict(error: Exception) -> bool:
+    """Return whether a commit failed because another writer was faster.
+
+    :param error: what delta-rs raised.
+    :return: True if it may go through upon a newer version.
+    """
     from deltalake.exceptions import CommitFailedError
 
     return isinstance(error, CommitFailedError) or "already exists" in str(error)
@@ -267,15 +280,23 @@ def _columns(schema: Schema) -> list[tuple[str, str]]:
     return [(field.name, field.type.to_json()) for field in schema.fields]
 
 
-def _settle_on_disk(place: str, files: Sequence[DataFile]) -> None:
-    """Flush staged files: neither Spark nor delta-rs does, and a commit must not outlive its data."""
+def settle_on_disk(place: str, files: Sequence[DataFile]) -> None:
+    """Flush staged files: neither Spark nor delta-rs does, and a commit must not outlive its data.
+
+    :param place: as :func:`~modelmill.data.storage.table_location` gives it.
+    :param files: the staged files.
+    """
     if is_local(place):
         folders = {(Path(place) / file.path).parent for file in files}
         for path in [*(Path(place) / file.path for file in files), *folders, *_existing(place)]:
             _fsync(path, place)
 
 
-def _sync_log(place: str) -> None:
+def sync_log(place: str) -> None:
+    """Flush the newest commit of a table on a local disk.
+
+    :param place: as :func:`~modelmill.data.storage.table_location` gives it.
+    """
     if is_local(place):
         log = Path(place) / "_delta_log"
         newest = max(log.glob("*.json"), default=None)

@@ -1,23 +1,30 @@
-"""Registering what passed the gate and moving the alias ``champion`` to it.
+"""Registering what passed the gate and making it champion.
 
-Order: artifacts are there, digest, register, verify the stored files, move the alias (only if it still points
-where the gate saw it), ledger. An attempt that dies anywhere leaves the old champion in use, and the next one
-finds what was done and goes on from there.
+Order: the artifacts are there, digest, register, verify the stored files, move the champion (only if it is
+still the one that the gate compared with; :mod:`modelmill.registry.champion` says how, and what becomes of
+an attempt that dies). A promotion moves the alias to a higher version; only a rollback goes back.
 """
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import ModelRef, VerdictRef
-from modelmill.errors import GateError, ModelError
+from modelmill.errors import GateError
 from modelmill.locks import locked
-from modelmill.registry.ledger import Action, Entry, record
-from modelmill.registry.models import TAG_DIGEST, TAG_PARENT, TAG_ROLE, fetch_bundle
+from modelmill.registry.champion import Registry, alias_version, move, note, reconciled_head
+from modelmill.registry.ledger import Entry, Head, find
+from modelmill.registry.models import TAG_DIGEST, fetch_bundle
 from modelmill.registry.tracking import tracking_client
+from modelmill.registry.versions import (
+    CHAMPION,
+    checked_name,
+    missing_lineage,
+    reference,
+    register,
+    verify_stored,
+    version_by_alias,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,8 +33,11 @@ if TYPE_CHECKING:
     from modelmill.pipeline.component import StepContext
     from modelmill.settings import Settings
 
-CHAMPION = "champion"
-"""Alias of the version in use."""
+__all__ = ["CHAMPION", "StaleVerdictError", "champion", "champion_version", "run"]
+
+
+class StaleVerdictError(GateError):
+    """The champion is another one than the gate compared with: the gate has to run again."""
 
 
 def champion_version(name: str, settings: Settings) -> int | None:
@@ -37,8 +47,7 @@ def champion_version(name: str, settings: Settings) -> int | None:
     :param settings: where MLflow is.
     :return: the version; None if there is none.
     """
-    found = _champion(tracking_client(settings.tracking_uri), name)
-    return None if found is None else int(found.version)
+    return alias_version(Registry(tracking_client(settings.tracking_uri), settings), name)
 
 
 def champion(name: str, client: MlflowClient) -> ModelRef | None:
@@ -49,8 +58,8 @@ def champion(name: str, client: MlflowClient) -> ModelRef | None:
     :return: its reference; None if there is none.
     :raises ModelError: if it carries no lineage.
     """
-    found = _champion(client, name)
-    return None if found is None else _reference(found)
+    found = version_by_alias(client, name)
+    return None if found is None else reference(found)
 
 
 def run(verdict: VerdictRef, context: StepContext) -> ModelRef:
@@ -60,139 +69,96 @@ def run(verdict: VerdictRef, context: StepContext) -> ModelRef:
     :param context: the step's context.
     :return: the champion afterwards.
     :raises GateError: if it was refused and there is no champion, or the champion has changed since the gate.
+    :raises ModelError: if the challenger's files, or its lineage, are not what they were.
     """
-    client = context.run.client
-    with locked(context.settings.home / "locks" / f"{verdict.name}.lock"):
-        current = _champion(client, verdict.name)
-        if not verdict.passed:
-            return _refuse(verdict, current, context)
-        if current is None or current.tags.get(TAG_DIGEST) != verdict.challenger.digest:
-            current = _promote(verdict, current, context)
-        elif int(current.version) == verdict.champion_version:
-            context.log(f"{verdict.name}: version {current.version} is champion already, and stays it")
-            return _finish(_reference(current), context)
-        # The row is also written when an earlier attempt moved the alias and died: the ledger takes it once.
-        _record("promote", verdict, int(current.version), context)
-        context.log(f"{verdict.name}: version {current.version} is champion")
-        return _finish(_reference(current), context)
-
-
-def _refuse(verdict: VerdictRef, current: ModelVersion | None, context: StepContext) -> ModelRef:
-    version = None if current is None else int(current.version)
-    _record("refuse", verdict, version, context)
-    reasons = "; ".join(verdict.reasons)
+    registry = Registry(context.run.client, context.settings, context.log)
+    name = checked_name(verdict.name)
+    # Processes of one machine take turns here, and so need not register what then comes too late.
+    with locked(context.settings.home / "locks" / f"{name}.lock"):
+        if verdict.passed:
+            _promote(verdict, registry, context)
+        else:
+            _refuse(verdict, registry, context)
+        current = version_by_alias(registry.client, name)
     if current is None:
         raise GateError(
-            f"the first champion of {verdict.name} must pass the gate ({reasons})",
+            f"the first champion of {name} must pass the gate ({'; '.join(verdict.reasons)})",
             got=verdict.challenger.uri,
             remedy=f"see the report {verdict.uri}",
         )
-    context.log(f"{verdict.name}: the challenger is refused ({reasons}); version {version} stays champion")
-    return _finish(_reference(current), context)
+    context.run.set_tags({"modelmill.model_name": name, "modelmill.model_version": str(current.version)})
+    return reference(current)
 
 
-def _promote(verdict: VerdictRef, current: ModelVersion | None, context: StepContext) -> ModelVersion:
-    client, name = context.run.client, verdict.name
-    before = None if current is None else int(current.version)
-    if before != verdict.champion_version:
-        raise GateError(
-            f"the champion of {name} must be the one that the gate compared with, version "
-            f"{verdict.champion_version}",
-            got=before,
-            remedy="somebody has moved it meanwhile: run the gate again",
-        )
-    fetch_bundle(verdict.challenger, context.cache)
-    version = _registered(client, name, verdict.challenger) or _register(client, verdict)
-    _verify_stored(_reference(version))
-    client.set_registered_model_alias(name, CHAMPION, version.version)
-    found = _champion(client, name)
-    if found is None or found.version != version.version:
-        raise GateError(
-            f"the alias {CHAMPION} of {name} must point at version {version.version} after the promotion",
-            got=None if found is None else found.version,
-            remedy="another process moves it without the gate: find it, and run the gate again",
-        )
-    return found
-
-
-def _registered(client: MlflowClient, name: str, challenger: ModelRef) -> ModelVersion | None:
-    """Return the version that has the challenger's files already."""
-    found = client.search_model_versions(f"name = '{name}'")
-    same = [version for version in found if version.tags.get(TAG_DIGEST) == challenger.digest]
-    return max(same, key=lambda version: int(version.version)) if same else None
-
-
-def _register(client: MlflowClient, verdict: VerdictRef) -> ModelVersion:
-    from mlflow.exceptions import MlflowException
-
-    challenger, name = verdict.challenger, verdict.name
-    with contextlib.suppress(MlflowException):  # it exists
-        client.create_registered_model(name)
-    model_id = challenger.uri.removeprefix("models:/")
-    tags = {
-        **client.get_logged_model(model_id).tags,
-        TAG_DIGEST: challenger.digest,
-        TAG_ROLE: challenger.role,
-        "modelmill.format": challenger.format,
-        "modelmill.verdict": verdict.uri,
-    }
-    tags = {key: value for key, value in tags.items() if key.startswith("modelmill.")}
-    return client.create_model_version(
-        name, source=challenger.uri, run_id=challenger.run_id, tags=tags, model_id=model_id
-    )
-
-
-def _verify_stored(version: ModelRef) -> None:
-    """Download what the registry hands out, past every cache: to MLflow a version without files is READY."""
-    with tempfile.TemporaryDirectory(prefix="modelmill-verify-") as scratch:
-        fetch_bundle(version, Path(scratch))
-
-
-def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
-def _reference(version: ModelVersion) -> ModelRef:
-    if TAG_DIGEST not in version.tags:
-        raise ModelError(
-            "a registered version must carry its lineage",
-            got=f"{version.name} version {version.version}",
-            remedy=f"it was registered by hand (tag {TAG_DIGEST} is missing): move the alias to one that "
-            "passed the gate",
-        )
-    return ModelRef(
-        uri=f"models:/{version.name}/{version.version}",
-        run_id=version.run_id or "",
-        digest=version.tags[TAG_DIGEST],
-        format="onnx" if version.tags.get("modelmill.format") == "onnx" else "torch",
-        role=version.tags.get(TAG_ROLE, ""),
-        parent=version.tags.get(TAG_PARENT),
-    )
-
-
-def _record(action: Action, verdict: VerdictRef, version: int | None, context: StepContext) -> None:
-    entry = Entry(
-        action=action,
-        model=verdict.name,
-        from_version=verdict.champion_version,
-        to_version=version,
-        digest=verdict.challenger.digest,
-        reasons=verdict.reasons,
-        evidence=verdict.uri,
-        pipeline=context.pipeline,
+def _refuse(verdict: VerdictRef, registry: Registry, context: StepContext) -> None:
+    row = note(
+        registry,
+        verdict.name,
+        lambda head: _entry(verdict, head, head.champion, context),
         step_key=context.step_key,
     )
-    record(entry, context.settings)
+    stays = "there is no champion" if row.to_version is None else f"version {row.to_version} stays champion"
+    context.log(f"{verdict.name}: the challenger is refused ({'; '.join(verdict.reasons)}); {stays}")
 
 
-def _finish(model: ModelRef, context: StepContext) -> ModelRef:
-    _, name, version = model.uri.rsplit("/", 2)
-    context.run.set_tags({"modelmill.model_name": name, "modelmill.model_version": version})
-    return model
+def _promote(verdict: VerdictRef, registry: Registry, context: StepContext) -> None:
+    name = verdict.name
+    head = reconciled_head(registry, name, step_key=context.step_key)
+    earlier = find(context.settings, name, context.step_key)
+    if earlier is not None:
+        context.log(f"{name}: an earlier attempt made version {earlier.to_version} champion")
+        return
+    current = version_by_alias(registry.client, name)
+    if current is not None and current.tags.get(TAG_DIGEST) == verdict.challenger.digest:
+        context.log(f"{name}: version {current.version} is champion already, and stays it")
+        return
+    _check_current(verdict, head)
+    version = _published(verdict, head, registry, context)
+
+    def entry(now: Head) -> Entry:
+        _check_current(verdict, now)
+        return _entry(verdict, now, int(version.version), context)
+
+    move(registry, name, entry, step_key=context.step_key)
+    context.log(f"{name}: version {version.version} is champion")
+
+
+def _check_current(verdict: VerdictRef, head: Head) -> None:
+    if head.champion != verdict.champion_version:
+        raise StaleVerdictError(
+            f"the champion of {verdict.name} must be the one that the gate compared with, version "
+            f"{verdict.champion_version}",
+            got=head.champion,
+            remedy="somebody has moved it meanwhile: run the gate again",
+        )
+
+
+def _published(verdict: VerdictRef, head: Head, registry: Registry, context: StepContext) -> ModelVersion:
+    """Register the challenger; its files and its lineage are checked before and after."""
+    fetch_bundle(verdict.challenger, context.cache)
+    version = register(registry.client, verdict, above=head.champion)
+    missing = missing_lineage(version.tags)
+    if missing:
+        raise GateError(
+            f"a model that is promoted must carry its lineage; missing: {', '.join(missing)}",
+            got=verdict.challenger.uri,
+            remedy="make it with a pipeline, or log it with modelmill.registry.models.log_model",
+        )
+    verify_stored(reference(version))
+    return version
+
+
+def _entry(verdict: VerdictRef, head: Head, to: int | None, context: StepContext) -> Entry:
+    approved = (f"approved by {verdict.approved_by}",) if verdict.approved_by else ()
+    return Entry(
+        action="promote" if verdict.passed else "refuse",
+        model=verdict.name,
+        from_version=head.champion,
+        to_version=to,
+        digest=verdict.challenger.digest,
+        reasons=(*verdict.reasons, *approved),
+        evidence=verdict.uri,
+        pipeline=context.pipeline,
+        run_id=context.run.run_id,
+        step_key=context.step_key,
+    )

@@ -1,62 +1,153 @@
-"""The ledger takes each decision once, whoever writes at the same time."""
+"""The ledger takes each decision once, in one order, whoever writes; and a row that was changed is found."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
-from modelmill.errors import InputError
-from modelmill.registry.ledger import Entry, entries, record
+from modelmill.errors import InputError, TableError
+from modelmill.registry import ledger
+from modelmill.registry.ledger import Entry, Head, LedgerRow, append, entries, head
 from modelmill.settings import Settings
 
 
-def entry(key: str, **changes: object) -> Entry:
-    values = {
-        "action": "promote",
-        "model": "topics",
-        "from_version": None,
-        "to_version": 1,
-        "digest": "d" * 64,
-        "reasons": (),
-        "evidence": "runs:/r/gate/verdict.json",
-        "pipeline": "nightly",
-        "step_key": key,
-    }
-    return Entry.model_validate(values | changes)
+def following(model: str, key: str, **changes: object) -> Callable[[Head], Entry]:
+    """A row that makes the next version champion."""
+
+    def decide(head: Head) -> Entry:
+        values = {
+            "action": "promote",
+            "model": model,
+            "from_version": head.champion,
+            "to_version": (head.champion or 0) + 1,
+            "digest": "d" * 64,
+            "evidence": "runs:/r/gate/verdict.json",
+            "pipeline": "nightly",
+            "step_key": key,
+        }
+        return Entry.model_validate(values | changes)
+
+    return decide
+
+
+def write(settings: Settings, model: str, key: str, **changes: object) -> LedgerRow | None:
+    return append(settings, model, following(model, key, **changes), step_key=key, moves_alias=False)
 
 
 def test_a_row_says_who_did_what_when_and_why(settings: Settings) -> None:
     assert entries(settings) == []
-    written = entry("a", action="refuse", from_version=3, to_version=3, reasons=("too bad",))
-    record(written, settings)
-    record(entry("b", model="other"), settings)
+    assert head(settings, "topics") == Head(last=None, settled=True)
+    written = write(settings, "topics", "a", action="refuse", to_version=None, reasons=("too bad",))
+    write(settings, "other", "b")
     (row,) = entries(settings, model="topics")
-    time = row.pop("time")
-    assert isinstance(time, datetime)
-    assert abs(datetime.now(UTC) - time) < timedelta(minutes=5)
-    assert row.pop("who")
-    assert row == {**written.model_dump(), "reasons": ["too bad"]}
+    assert row == written
+    assert (row.action, row.reasons, row.number) == ("refuse", ("too bad",), 1)
+    assert abs(datetime.now(UTC) - row.time) < timedelta(minutes=5)
+    assert row.who
+    assert head(settings, "topics").last == row
 
 
 def test_a_step_writes_one_row_however_often_it_is_tried(settings: Settings) -> None:
-    for _ in range(3):
-        record(entry("a"), settings)
+    rows = [write(settings, "topics", "a") for _ in range(3)]
     assert len(entries(settings)) == 1
+    assert rows[0] == rows[1] == rows[2]
 
 
 def test_writers_at_the_same_time_lose_and_double_nothing(settings: Settings) -> None:
-    keys = [f"{number % 6}" for number in range(12)]  # each decision twice
+    jobs = [(model, f"{model}{number % 6}") for number in range(12) for model in ("a", "b")]  # each twice
     with ThreadPoolExecutor(12) as pool:
-        list(pool.map(lambda key: record(entry(key), settings), keys))
-    assert sorted(row["step_key"] for row in entries(settings)) == sorted(set(keys))
+        list(pool.map(lambda job: write(settings, *job), jobs))
+    for model in ("a", "b"):
+        rows = entries(settings, model=model)
+        assert sorted(row.step_key for row in rows) == sorted({key for name, key in jobs if name == model})
+        assert [row.from_version for row in rows] == [None, 1, 2, 3, 4, 5]
+        assert [row.number for row in rows] == [1, 2, 3, 4, 5, 6]
+
+
+def test_times_rise_whatever_the_clock_says(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)])
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            return next(clock)
+
+    monkeypatch.setattr(ledger, "datetime", Clock)
+    write(settings, "topics", "a")
+    write(settings, "topics", "b")
+    first, second = entries(settings)
+    assert (first.step_key, second.step_key) == ("a", "b")
+    assert second.time == first.time + timedelta(microseconds=1)
+
+
+def test_a_move_is_settled_once_the_alias_has_followed(settings: Settings) -> None:
+    decide = following("topics", "a")
+    row = append(settings, "topics", decide, step_key="a", moves_alias=True)
+    assert row is not None
+    assert not head(settings, "topics").settled
+    assert ledger.settle(settings, row)
+    assert head(settings, "topics").settled
+    write(settings, "topics", "b")
+    assert not ledger.settle(settings, row), "another row is the last one"
+
+
+def test_a_compacted_ledger_says_the_same(settings: Settings) -> None:
+    for number in range(4):
+        write(settings, "topics", f"{number}")
+        write(settings, "other", f"other-{number}")
+    before = entries(settings)
+    DeltaTable(settings.ledger).optimize.compact()
+    assert entries(settings) == before
+    write(settings, "topics", "next")
+    assert head(settings, "topics").number == 5
+
+
+def file_with(settings: Settings, key: str) -> Path:
+    """The Parquet file that holds a step's row."""
+    return next(
+        path
+        for path in Path(settings.ledger).glob("*.parquet")
+        if key in pq.read_table(path).column("step_key").to_pylist()
+    )
+
+
+@pytest.mark.parametrize("column", ["to_version", "who", "time", "step_key"])
+def test_a_row_that_was_changed_is_found(settings: Settings, column: str) -> None:
+    for key in ("a", "b", "c"):
+        write(settings, "topics", key)
+    path = file_with(settings, "b")
+    table = pq.read_table(path)
+    values = {"to_version": 7, "who": "mallory", "time": datetime(2020, 1, 1, tzinfo=UTC), "step_key": "x"}
+    row = {**table.to_pylist()[0], column: values[column]}
+    pq.write_table(table.from_pylist([row], schema=table.schema), path)
+    with pytest.raises(TableError, match="all rows of topics, as they were written"):
+        entries(settings)
+    write(settings, "other", "d")
+    file_with(settings, "c").write_bytes(path.read_bytes())
+    with pytest.raises(TableError, match="all rows of topics, as they were written"):
+        head(settings, "topics")
 
 
 def test_a_place_that_cannot_be_written_is_told_in_one_line(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError) as caught:
-        record(entry("a"), replace(settings, ledger=str(tmp_path / "file" / "ledger")))
+        write(replace(settings, ledger=str(tmp_path / "file" / "ledger")), "topics", "a")
     assert "\n" not in str(caught.value)
+
+
+def test_another_table_is_no_ledger(settings: Settings) -> None:
+    import pyarrow as pa
+    from deltalake import write_deltalake
+
+    write_deltalake(settings.ledger, pa.table({"n": [1]}))
+    with pytest.raises(TableError, match="must have the columns model, number"):
+        entries(settings)
+    with pytest.raises(TableError, match="must have the columns model, number"):
+        write(settings, "topics", "a")

@@ -1,0 +1,127 @@
+"""The command line of the registry: ``modelmill registry …``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from modelmill.errors import ConfigError, GateError
+from modelmill.settings import Settings
+
+app = typer.Typer(
+    name="registry",
+    help="Who is champion, who was, what it was made from; and going back.",
+    no_args_is_help=True,
+)
+
+NameArgument = Annotated[str, typer.Argument(help="Registered model.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
+_AT_HELP = "A time, such as 2026-01-31T02:00+00:00; without a zone it is UTC."
+
+
+@app.command()
+def history(
+    name: Annotated[str | None, typer.Argument(help="Registered model; empty: all.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the ledger says of a model, the oldest first."""
+    from modelmill.registry.ledger import entries
+
+    rows = entries(Settings.from_environment(), model=name)
+    if as_json:
+        typer.echo(json.dumps([row.model_dump(mode="json") for row in rows], indent=2))
+        return
+    table = [["time (UTC)", "model", "row", "action", "from", "to", "who", "why"]]
+    for row in rows:
+        shown = row.time.strftime("%Y-%m-%d %H:%M:%S")
+        versions = (
+            "-" if version is None else str(version) for version in (row.from_version, row.to_version)
+        )
+        why = "; ".join(row.reasons)
+        table.append([shown, row.model, str(row.number), row.action, *versions, row.who, why])
+    _print(table)
+
+
+@app.command()
+def champion(
+    name: NameArgument,
+    at: Annotated[str | None, typer.Option(help=f"{_AT_HELP} Empty: now, as MLflow's alias has it.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which version is champion, or was at a time."""
+    from modelmill.registry.history import champion_at
+    from modelmill.registry.promotion import champion_version
+
+    settings = Settings.from_environment()
+    if at is None:
+        version = champion_version(name, settings)
+    else:
+        row = champion_at(name, parsed_time(at), settings)
+        version = row.to_version if row else None
+    if version is None:
+        raise GateError(f"{name} must have a champion{' at that time' if at else ''}", got=at)
+    typer.echo(json.dumps({"model": name, "version": version}) if as_json else str(version))
+
+
+@app.command()
+def lineage(
+    model: Annotated[str, typer.Argument(help="NAME (its champion), NAME/VERSION or models:/m-ID.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a model was made from, down to the dataset's version."""
+    from modelmill.registry.lineage import lineage
+    from modelmill.registry.tracking import tracking_client
+
+    tree = lineage(model, tracking_client(Settings.from_environment().tracking_uri))
+    typer.echo(tree.model_dump_json(indent=2) if as_json else "\n".join(tree.lines()))
+
+
+@app.command()
+def rollback(
+    name: NameArgument,
+    why: Annotated[str, typer.Option(help="Reason; it goes into the ledger.")],
+    to: Annotated[int | None, typer.Option(help="Version to go back to. Empty: the champion before.")] = None,
+    at: Annotated[str | None, typer.Option(help=f"Back to the champion at a time. {_AT_HELP}")] = None,
+    who: Annotated[str | None, typer.Option(help="Who wants it. Empty: the user of this process.")] = None,
+    step_key: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Make an earlier version champion again, its files verified."""
+    from modelmill.registry.rollback import rollback
+
+    moment = None if at is None else parsed_time(at)
+    rollback(
+        name,
+        Settings.from_environment(),
+        why=why,
+        to=to,
+        at=moment,
+        who=who,
+        step_key=step_key,
+        say=typer.echo,
+    )
+
+
+def parsed_time(text: str) -> datetime:
+    """Return a time that was written as text.
+
+    :param text: ISO 8601; without a zone it is UTC.
+    :return: the time, with its zone.
+    :raises ConfigError: if it is no time.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            "a time is written as ISO 8601", got=text, remedy="write 2026-01-31T02:00+00:00"
+        ) from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _print(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

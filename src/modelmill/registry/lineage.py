@@ -1,0 +1,111 @@
+"""What a model was made from: dataset version → teacher → student → exported file → registered version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from modelmill.errors import ModelError
+from modelmill.registry.models import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_RECIPE, TAG_ROLE
+from modelmill.registry.versions import missing_lineage, version_by_alias, version_numbered
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow import MlflowClient
+
+
+class Lineage(BaseModel):
+    """A model or a dataset, and what it was made from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    uri: str
+    """``models:/NAME/VERSION``, ``models:/m-…``, or a dataset's ``URI@VERSION``."""
+    role: str
+    """``dataset``, ``teacher``, ``student``, ``exported``, …; empty if unknown."""
+    digest: str = ""
+    """Of a model's files."""
+    recipe: str = ""
+    """Step key of the step that made a model: a hash of its configuration and of all that it read."""
+    run_id: str = ""
+    """MLflow run that made it; empty for a dataset."""
+    missing: tuple[str, ...] = ()
+    """What it does not say of its origin."""
+    made_from: tuple[Lineage, ...] = ()
+    """Its parent model and its dataset."""
+
+    def lines(self, *, indent: str = "") -> list[str]:
+        """Return the tree as text: below each line what it was made from.
+
+        :param indent: of the first line.
+        :return: the lines.
+        """
+        facts = [self.digest[:12] and f"digest {self.digest[:12]}", self.run_id and f"run {self.run_id}"]
+        facts += [f"missing: {', '.join(self.missing)}" if self.missing else ""]
+        shown = ", ".join(fact for fact in facts if fact)
+        first = f"{indent}{self.role or 'model'} {self.uri}" + (f" ({shown})" if shown else "")
+        return [first, *(line for part in self.made_from for line in part.lines(indent=f"{indent}  "))]
+
+
+def lineage(model: str, client: MlflowClient) -> Lineage:
+    """Return what a model was made from, down to the datasets.
+
+    :param model: ``NAME`` (its champion), ``NAME/VERSION``, ``models:/NAME/VERSION`` or ``models:/m-…``.
+    :param client: MLflow's client.
+    :return: the tree.
+    :raises ModelError: if there is no such model.
+    """
+    name, _, version = model.removeprefix("models:/").partition("/")
+    if not version and name.startswith("m-"):
+        found = _logged(f"models:/{name}", client, seen=frozenset())
+        if found is None:
+            raise _unknown(model)
+        return found
+    if version and not version.isdecimal():
+        raise _unknown(model)
+    known = version_numbered(client, name, int(version)) if version else version_by_alias(client, name)
+    if known is None:
+        raise _unknown(model)
+    uri = f"models:/{name}/{known.version}"
+    return _node(uri, known.tags, known.run_id or "", client, seen=frozenset({uri}))
+
+
+def _unknown(model: str) -> ModelError:
+    return ModelError(
+        "a model must be one that MLflow knows",
+        got=model,
+        remedy="name it NAME (its champion), NAME/VERSION or models:/m-ID",
+    )
+
+
+def _logged(uri: str, client: MlflowClient, *, seen: frozenset[str]) -> Lineage | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_logged_model(uri.removeprefix("models:/"))
+    except MlflowException:
+        return None
+    return _node(uri, found.tags, found.source_run_id or "", client, seen=seen | {uri})
+
+
+def _node(
+    uri: str, tags: Mapping[str, str], run_id: str, client: MlflowClient, *, seen: frozenset[str]
+) -> Lineage:
+    made_from = []
+    parent = tags.get(TAG_PARENT)
+    if parent and parent not in seen:
+        gone = Lineage(uri=parent, role="", missing=("MLflow has it no more",))
+        made_from.append(_logged(parent, client, seen=seen) or gone)
+    if tags.get(TAG_DATASET):
+        made_from.append(Lineage(uri=tags[TAG_DATASET], role="dataset"))
+    return Lineage(
+        uri=uri,
+        role=tags.get(TAG_ROLE, ""),
+        digest=tags.get(TAG_DIGEST, ""),
+        recipe=tags.get(TAG_RECIPE, ""),
+        run_id=run_id,
+        missing=tuple(missing_lineage(tags)),
+        made_from=tuple(made_from),
+    )

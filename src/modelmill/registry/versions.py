@@ -1,0 +1,199 @@
+"""Versions of registered models in MLflow: what they are made from, their lineage, their files."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from modelmill.artifacts import ModelRef
+from modelmill.errors import GateError, ModelError
+from modelmill.registry.models import (
+    TAG_DATASET,
+    TAG_DIGEST,
+    TAG_PARENT,
+    TAG_RECIPE,
+    TAG_ROLE,
+    fetch_bundle,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from modelmill.artifacts import VerdictRef
+
+NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
+"""What a registered model may be called: it is part of paths and URIs."""
+CHAMPION = "champion"
+"""Alias of the version in use."""
+TAG_FORMAT = "modelmill.format"
+TAG_VERDICT = "modelmill.verdict"
+
+_LINEAGE: Mapping[str, str] = {
+    TAG_DIGEST: "digest of its files",
+    TAG_DATASET: "dataset it was trained or checked on",
+    TAG_RECIPE: "recipe it was made by",
+    TAG_ROLE: "role, such as exported",
+}
+_MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+_RETRIED = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_ALREADY_EXISTS")
+_TRIES = 6
+
+Found = TypeVar("Found")
+
+
+def checked_name(name: str) -> str:
+    """Return a registered model's name, if it can be one.
+
+    :param name: the name.
+    :return: the same.
+    :raises GateError: if it has other letters, or is too long.
+    """
+    if not re.match(NAME_PATTERN, name) or name.endswith("\n"):
+        raise GateError(
+            "a registered model's name is a letter and at most 62 letters, digits, _ . or - after it",
+            got=name,
+            remedy="choose another name in the gate's configuration",
+        )
+    return name
+
+
+def patiently(call: Callable[[], Found]) -> Found:
+    """Call MLflow, again where a database that several processes share was busy.
+
+    :param call: what to do; doing it twice must do no harm.
+    :return: what it returns.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for attempt in range(_TRIES):
+        try:
+            return call()
+        except MlflowException as error:
+            busy = error.error_code in _RETRIED or "locked" in str(error)
+            if not busy or attempt == _TRIES - 1:
+                raise
+        time.sleep(0.05 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def version_by_alias(client: MlflowClient, name: str, *, alias: str = CHAMPION) -> ModelVersion | None:
+    """Return the version that an alias points at.
+
+    :param client: MLflow's client.
+    :param name: registered model.
+    :param alias: the alias.
+    :return: the version; None if there is no such model or alias.
+    """
+    return _existing(lambda: client.get_model_version_by_alias(name, alias))
+
+
+def version_numbered(client: MlflowClient, name: str, version: int) -> ModelVersion | None:
+    """Return a version.
+
+    :param client: MLflow's client.
+    :param name: registered model.
+    :param version: its number.
+    :return: the version; None if there is none.
+    """
+    return _existing(lambda: client.get_model_version(name, str(version)))
+
+
+def _existing(call: Callable[[], ModelVersion]) -> ModelVersion | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return patiently(call)
+    except MlflowException as error:
+        if error.error_code in _MISSING:
+            return None
+        raise
+
+
+def missing_lineage(tags: Mapping[str, str]) -> list[str]:
+    """Return what a model's tags do not say of where it comes from.
+
+    :param tags: of a logged model, or of a version.
+    :return: one phrase for each thing that is missing.
+    """
+    return [f"{what} (tag {name})" for name, what in _LINEAGE.items() if not tags.get(name)]
+
+
+def reference(version: ModelVersion) -> ModelRef:
+    """Return the reference of a registered version, from its tags.
+
+    :param version: the version.
+    :return: the reference.
+    :raises ModelError: if it carries no lineage, naming all that is missing.
+    """
+    missing = missing_lineage(version.tags)
+    if missing:
+        raise ModelError(
+            f"a registered version must carry its lineage; missing: {', '.join(missing)}",
+            got=f"{version.name} version {version.version}",
+            remedy="it was registered by hand: move the alias to a version that passed the gate, with "
+            f"modelmill registry rollback {version.name} --to VERSION",
+        )
+    return ModelRef(
+        uri=f"models:/{version.name}/{version.version}",
+        run_id=version.run_id or "",
+        digest=version.tags[TAG_DIGEST],
+        format="onnx" if version.tags.get(TAG_FORMAT) == "onnx" else "torch",
+        role=version.tags[TAG_ROLE],
+        parent=version.tags.get(TAG_PARENT),
+    )
+
+
+def register(client: MlflowClient, verdict: VerdictRef, *, above: int | None) -> ModelVersion:
+    """Register a challenger, or return the version that an earlier attempt has registered.
+
+    :param client: MLflow's client.
+    :param verdict: what the gate said of the challenger.
+    :param above: the champion: a promotion moves the alias to a higher version, so a lower one with the same
+        files is not taken. None: any.
+    :return: the version.
+    """
+    challenger, name = verdict.challenger, verdict.name
+    found = client.search_model_versions(f"name = '{name}'")
+    same = [version for version in found if version.tags.get(TAG_DIGEST) == challenger.digest]
+    newest = max(same, key=lambda version: int(version.version), default=None)
+    if newest is not None and int(newest.version) > (above or 0):
+        return newest
+    _make_model(client, name)
+    model_id = challenger.uri.removeprefix("models:/")
+    tags = {
+        **client.get_logged_model(model_id).tags,
+        TAG_DIGEST: challenger.digest,
+        TAG_ROLE: challenger.role,
+        TAG_FORMAT: challenger.format,
+        TAG_VERDICT: verdict.uri,
+    }
+    tags = {key: value for key, value in tags.items() if key.startswith("modelmill.")}
+    return patiently(
+        lambda: client.create_model_version(
+            name, source=challenger.uri, run_id=challenger.run_id, tags=tags, model_id=model_id
+        )
+    )
+
+
+def _make_model(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    with contextlib.suppress(MlflowException):  # it exists
+        client.create_registered_model(name)
+
+
+def verify_stored(model: ModelRef) -> None:
+    """Download what MLflow hands out, past every cache: to MLflow a version without files is READY.
+
+    :param model: the model.
+    :raises ModelError: if its files are not those that were logged.
+    :raises TransientError: if MLflow does not hand them out.
+    """
+    with tempfile.TemporaryDirectory(prefix="modelmill-verify-") as scratch:
+        fetch_bundle(model, Path(scratch))
