@@ -1,0 +1,1 @@
+"""Signals: what a rule set knows of a row, and what computes it."""

@@ -1,0 +1,414 @@
+"""Regular expressions and phrases over a text column: one automaton for all of them.
+
+The automaton is Vectorscan's (the maintained fork of Hyperscan). It reads each text once, in time linear in
+the text whatever the patterns are, out of Arrow's own buffer: no Python string is made of a text.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelmill.errors import ExpressionError, Problem, TableError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_WORD_BYTE = r"0-9A-Za-z_\x80-\xff"
+_BLANK = r"[ \t\n\r\f\v]+"
+_OTHER = re.compile(r"[^\w\x00-\x7f]")
+"""Characters beyond ASCII that stand in no word, and marks."""
+_TOKEN = re.compile(r"[\w\u0300-\u036f]+|\S")
+_LETTER = re.compile(r"\S[\u0300-\u036f]*|\s+")
+_AS_IT_IS, _COMPOSED, _FOLDED = range(3)
+"""Forms of a text: regular expressions read it as it is, phrases in NFKC, or case-folded as well."""
+_MOST_ENDS = 10_000
+"""Ends of a match that are looked at for the longest one."""
+
+
+@dataclass(frozen=True)
+class Regex:
+    r"""A regular expression that is found anywhere in a text.
+
+    The syntax is what RE2 and Vectorscan both read: no look-around, no back references. ``\w``, ``\d`` and
+    ``\b`` know ASCII, and ``$`` also stands before a last line break: what Python's ``re`` calls ``ASCII``.
+    """
+
+    pattern: str
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """Phrases, any of which is found.
+
+    Text and phrase are compared as Unicode's NFKC makes them, so that both spellings of *é* are one; accents
+    count: *é* and *e* differ. White space in a phrase stands for any white space.
+    """
+
+    phrases: tuple[str, ...]
+    ignore_case: bool = True
+    """Whether both are case-folded: *Straße* is *STRASSE*."""
+    whole_words: bool = True
+    """Whether, where a phrase begins or ends with a letter, a digit or ``_``, the text has none beside it."""
+
+    @property
+    def form(self) -> int:
+        """Form of the texts in which they are looked for, see :func:`_folded`."""
+        return _FOLDED if self.ignore_case else _COMPOSED
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a text shows a hit, in characters."""
+
+    start: int
+    end: int
+    """The character after the last one."""
+
+
+class PatternSet:
+    """Patterns of one text column, compiled into one automaton. Several threads may use it.
+
+    :param patterns: by name; at least one.
+    :raises ExpressionError: if a pattern is none; all problems of all of them are listed.
+    """
+
+    def __init__(self, patterns: Mapping[str, Regex | Phrases]) -> None:
+        self.patterns = dict(patterns)
+        self._expressions = list(_expressions(self.patterns))
+        self._database = _compiled(self._expressions)
+        self._form = np.array(
+            [one.form if isinstance(one, Phrases) else _AS_IT_IS for one in self.patterns.values()]
+        )
+        self._local = threading.local()
+        self._tracers: dict[str, Any] = {}
+
+    def hits(self, texts: pa.Array) -> dict[str, pa.BooleanArray]:
+        """Look for every pattern in every text.
+
+        :param texts: strings of any Arrow type.
+        :return: for each pattern, by name, whether it is found; null where the text is.
+        :raises TableError: if a text is not UTF-8.
+        """
+        import pyarrow as pa
+
+        texts = _checked(texts)
+        ascii_only = _ascii(texts)
+        rows, numbers = self._scan(_slices(texts))
+        if not ascii_only.all():  # to ASCII, all forms are one
+            other = np.flatnonzero(~ascii_only)
+            kept = ascii_only[rows] | (self._form[numbers] == _AS_IT_IS)
+            parts = [(rows[kept], numbers[kept])]
+            for form in np.unique(self._form[self._form != _AS_IT_IS]):
+                values = texts.take(pa.array(other)).to_pylist()
+                more, found = self._scan(_folded(text, form) for text in values)
+                kept = self._form[found] == form
+                parts.append((other[more[kept]], found[kept]))
+            rows, numbers = (np.concatenate(part) for part in zip(*parts, strict=True))
+        matrix = np.zeros((len(self.patterns), len(texts)), bool)  # (patterns, rows)
+        matrix[numbers, rows] = True
+        missing = texts.is_null().to_numpy(zero_copy_only=False)
+        return {
+            name: pa.array(found, mask=missing) for name, found in zip(self.patterns, matrix, strict=True)
+        }
+
+    def evidence(self, name: str, text: str) -> Span | None:
+        """Say where a text shows a hit. Costs more than :meth:`hits`: for the rows that are explained.
+
+        :param name: the pattern.
+        :param text: a text.
+        :return: the first phrase; or the match of the regular expression that ends first, as long as it gets
+            from where it begins. None if there is no hit.
+        """
+        pattern = self.patterns[name]
+        if isinstance(pattern, Phrases):
+            return next(_phrase_spans(pattern, text), None)
+        raw = text.encode()
+        found: list[tuple[int, int]] = []
+
+        def hit(_number: int, start: int, end: int, _flags: int, _context: Any) -> bool:
+            if found and (start != found[0][0] or len(found) == _MOST_ENDS):
+                return True
+            found.append((start, end))
+            return False
+
+        _trace(self._tracer(name, pattern), raw, hit)
+        if not found:
+            return None
+        return Span(*(len(raw[:place].decode(errors="ignore")) for place in (found[0][0], found[-1][1])))
+
+    def counts(self, name: str, texts: pa.Array, found: pa.BooleanArray) -> pa.Array:
+        """Count the hits of one pattern.
+
+        :param name: the pattern.
+        :param texts: what :meth:`hits` was given.
+        :param found: what it gave for the pattern.
+        :return: integers: matches of a regular expression that do not overlap, as RE2 finds them, or places
+            where a phrase begins. Null where the text is.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        pattern = self.patterns[name]
+        rows = pc.indices_nonzero(found.fill_null(False))
+        hit = _checked(texts).take(rows)
+        if isinstance(pattern, Regex):
+            each = pc.count_substring_regex(hit, pattern.pattern).to_numpy()
+        else:
+            each = np.array(
+                [sum(1 for _ in _phrase_spans(pattern, one)) for one in hit.to_pylist()], np.int64
+            )
+        result = np.zeros(len(found), np.int64)
+        # What counts reads a text otherwise in rare places, such as a last line break: a hit is one at least.
+        result[rows.to_numpy()] = np.maximum(each, 1)
+        return pa.array(result, mask=found.is_null().to_numpy(zero_copy_only=False))
+
+    def _tracer(self, name: str, pattern: Regex) -> Any:
+        """Return an automaton that knows where a match begins: slower, so made where it is needed."""
+        import hyperscan
+
+        if name not in self._tracers:
+            traced = [_Expression(0, name, pattern.pattern.encode(), _regex_flags(single=False))]
+            try:
+                self._tracers[name] = _compiled(traced)
+            except ExpressionError:  # too large for that: the match is shown from the text's beginning
+                plain = hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_ALLOWEMPTY
+                self._tracers[name] = _compiled([_Expression(0, name, traced[0].pattern, plain)])
+        return self._tracers[name]
+
+    def _scan(self, texts: Iterable[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the hits as two arrays: number of the text, number of the pattern."""
+        found: list[int] = []
+        counts: list[int] = []
+        note = found.append
+
+        def hit(number: int, _start: int, _end: int, _flags: int, _context: Any) -> None:
+            note(number)
+
+        scan, scratch = self._database.scan, self._scratch()
+        for text in texts:
+            scan(text, hit, 0, None, scratch)
+            counts.append(len(found))
+        each = np.diff(np.array([0, *counts], np.int64))
+        return np.repeat(np.arange(len(each)), each), np.array(found, np.int64)
+
+    def _scratch(self) -> Any:
+        # A scan writes there without Python's lock: each thread needs its own.
+        if not hasattr(self._local, "scratch"):
+            self._local.scratch = self._database.scratch.clone()
+        return self._local.scratch
+
+
+@dataclass(frozen=True)
+class _Expression:
+    number: int
+    """Number of the pattern among the patterns."""
+    name: str
+    pattern: bytes
+    flags: int
+
+
+def _regex_flags(*, single: bool = True) -> int:
+    import hyperscan
+
+    how = hyperscan.HS_FLAG_SINGLEMATCH if single else hyperscan.HS_FLAG_SOM_LEFTMOST
+    return int(hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_ALLOWEMPTY | how)
+
+
+def _expressions(patterns: Mapping[str, Regex | Phrases]) -> Iterable[_Expression]:
+    """Return what the automaton is made of: phrases of one name share its number."""
+    import hyperscan
+
+    problems: list[Problem] = []
+    texts: dict[str, str] = {}
+    for number, (name, pattern) in enumerate(patterns.items()):
+        if isinstance(pattern, Regex):
+            texts[name] = pattern.pattern
+            problems += _problems(name, pattern.pattern)
+            yield _Expression(number, name, pattern.pattern.encode(errors="replace"), _regex_flags())
+            continue
+        for place, phrase in enumerate(dict.fromkeys(pattern.phrases)):
+            path = f"{name}[{place}]"
+            texts[path] = phrase
+            body = _phrase_pattern(phrase, pattern)
+            if body is None:
+                message = f"a phrase has letters, digits or signs; got {phrase!r}; write at least one"
+                problems.append(Problem(1, 1, path, message))
+                continue
+            case = hyperscan.HS_FLAG_CASELESS if pattern.ignore_case else 0
+            yield _Expression(number, path, body, int(hyperscan.HS_FLAG_SINGLEMATCH | case))
+    if problems:
+        raise ExpressionError(problems, texts=texts, what="patterns")
+
+
+def _problems(name: str, pattern: str) -> list[Problem]:
+    """Return what RE2 says of a pattern: what it does not read either has another meaning elsewhere."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        pc.match_substring_regex(pa.array([""]), pattern)
+    except (pa.ArrowInvalid, UnicodeEncodeError) as error:
+        reason = str(error).removeprefix("Invalid regular expression: ")[:100]
+        return [Problem(1, 1, name, f"a pattern must be a regular expression of RE2 ({reason})")]
+    return []
+
+
+def _compiled(expressions: list[_Expression]) -> Any:
+    """Compile an automaton.
+
+    :param expressions: at least one.
+    :return: the automaton.
+    :raises ExpressionError: if it takes one of them not; all of them are listed.
+    """
+    import hyperscan
+
+    try:
+        return _database(expressions)
+    except hyperscan.error as error:
+        # It names no expression: each is tried by itself. One that is too large only beside others is blamed
+        # on all of them.
+        problems, texts = [], {}
+        for one in expressions:
+            try:
+                _database([one])
+            except hyperscan.error as reason:
+                texts[one.name] = one.pattern.decode()
+                problems.append(_refused(one, reason))
+        if not problems:
+            texts = {"": f"{len(expressions)} patterns"}
+            problems = [Problem(1, 1, "", f"the patterns of a column make one automaton ({error})")]
+        raise ExpressionError(problems, texts=texts, what="patterns") from error
+
+
+def _database(expressions: list[_Expression]) -> Any:
+    import hyperscan
+
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[one.pattern for one in expressions],
+        ids=[one.number for one in expressions],
+        flags=[one.flags for one in expressions],
+    )
+    return database
+
+
+def _refused(one: _Expression, reason: Exception) -> Problem:
+    place = re.search(r"at index (\d+)", str(reason))
+    column = int(place[1]) + 1 if place else 1
+    return Problem(1, column, one.name, f"a pattern must be one that an automaton can hold ({reason})")
+
+
+def _phrase_pattern(phrase: str, how: Phrases) -> bytes | None:
+    """Return the regular expression over the bytes of folded texts that stands for a phrase."""
+    words = _folded(phrase, how.form).strip(b"\1").split()
+    words = [word for word in words if word.strip(b"\1")]
+    if not words:
+        return None
+    first, last = words[0][:1], words[-1][-1:]
+    before = rf"(?:^|[^{_WORD_BYTE}])" if how.whole_words and _is_word(first) else ""
+    after = rf"(?:[^{_WORD_BYTE}]|\z)" if how.whole_words and _is_word(last) else ""
+    return (before + _BLANK.join("".join(map(_literal, word)) for word in words) + after).encode()
+
+
+def _is_word(byte: bytes) -> bool:
+    return byte.isalnum() or byte == b"_" or byte >= b"\x80"
+
+
+def _literal(byte: int) -> str:
+    letter = chr(byte)
+    return letter if letter.isascii() and letter.isalnum() else f"\\x{byte:02x}"
+
+
+def _folded(text: str, form: int) -> bytes:
+    """Return a text in a form in which phrases are looked for.
+
+    What stands in no word gets a byte of no word beside it, so that a byte beyond ASCII is one of a word.
+    """
+    normal = unicodedata.normalize("NFKC", text)
+    if form == _FOLDED:
+        normal = unicodedata.normalize("NFKC", normal.casefold())
+    return _OTHER.sub(_marked, normal).encode(errors="replace")
+
+
+def _marked(found: re.Match[str]) -> str:
+    letter = found[0]
+    kind = unicodedata.category(letter)
+    if letter.isspace():
+        return " "
+    if kind == "Cf":  # soft hyphens and joiners are not seen
+        return ""
+    return letter if kind.startswith("M") else f"\1{letter}\1"
+
+
+def _phrase_spans(pattern: Phrases, text: str) -> Iterator[Span]:
+    """Return the places where a phrase begins, the longest phrase at each: words are compared one by one."""
+    split = _TOKEN if pattern.whole_words else _LETTER
+    wanted: dict[bytes, list[list[bytes]]] = {}
+    for phrase in pattern.phrases:
+        words = _tokens(split, phrase, pattern.form)[0]
+        wanted.setdefault(words[0], []).append(words)
+    tokens, places = _tokens(split, text, pattern.form)
+    for place, token in enumerate(tokens):
+        sizes = [len(one) for one in wanted.get(token, ()) if tokens[place : place + len(one)] == one]
+        if sizes:
+            yield Span(places[place][0], places[place + max(sizes) - 1][1])
+
+
+def _tokens(split: re.Pattern[str], text: str, form: int) -> tuple[list[bytes], list[tuple[int, int]]]:
+    places = [(found.start(), found.end()) for found in split.finditer(text)]
+    parts = (text[start:end] for start, end in places)
+    return [b" " if part.isspace() else _folded(part, form).strip(b"\1") for part in parts], places
+
+
+def _trace(database: Any, raw: bytes, hit: Any) -> None:
+    import contextlib
+
+    import hyperscan
+
+    with contextlib.suppress(hyperscan.ScanTerminated):
+        database.scan(raw, hit, 0, None, database.scratch.clone())
+
+
+def _checked(texts: pa.Array) -> pa.Array:
+    """Return the texts as Arrow's large strings, known to be UTF-8: the automaton relies on it."""
+    import pyarrow as pa
+
+    from modelmill.rules.values import stored
+
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    texts = stored(texts, "text")
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise TableError(
+            f"a text column holds UTF-8 ({error})", remedy="decode the texts when they are loaded"
+        ) from error
+    return texts
+
+
+def _slices(texts: pa.Array) -> Iterator[memoryview]:
+    """Return the bytes of each text, where they are."""
+    from modelmill.signals.text import text_bytes
+
+    bounds, data = text_bytes(texts)
+    view, places = memoryview(data), bounds.tolist()
+    return (view[start:end] for start, end in itertools.pairwise(places))
+
+
+def _ascii(texts: pa.Array) -> npt.NDArray[np.bool_]:
+    import pyarrow.compute as pc
+
+    found: npt.NDArray[np.bool_] = pc.fill_null(pc.string_is_ascii(texts), True).to_numpy(
+        zero_copy_only=False
+    )
+    return found
