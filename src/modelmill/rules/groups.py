@@ -149,7 +149,11 @@ fault of the rule set, such as a model version that has disappeared, fails in ``
 ``on_failure`` says what becomes of it."""
 
 _EVALUATORS: dict[type, Evaluator] = {}
-_OWN_MODULES: tuple[str, ...] = ("modelmill.rules.columns",)
+_OWN_MODULES: tuple[str, ...] = (
+    "modelmill.rules.columns",
+    "modelmill.signals.explicit",
+    "modelmill.signals.measured",
+)
 """Modules that register evaluators when they are imported."""
 
 

@@ -197,7 +197,7 @@ class PatternSet:
         for text in texts:
             scan(text, hit, 0, None, scratch)
             counts.append(len(found))
-        each = np.diff(np.array([0, *counts], np.int64))
+        each = np.array(counts, np.int64) - np.array([0, *counts[:-1]], np.int64)[: len(counts)]
         return np.repeat(np.arange(len(each)), each), np.array(found, np.int64)
 
     def _scratch(self) -> Any:
@@ -401,7 +401,7 @@ def _slices(texts: pa.Array) -> Iterator[memoryview]:
     from modelmill.signals.text import text_bytes
 
     bounds, data = text_bytes(texts)
-    view, places = memoryview(data), bounds.tolist()
+    view, places = data.data, bounds.tolist()
     return (view[start:end] for start, end in itertools.pairwise(places))
 
 

@@ -1,0 +1,139 @@
+"""Regular expressions and phrases as signals: all that read one text column are one group."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from modelmill.errors import ExpressionError, SignalError
+from modelmill.rules.groups import (
+    EVIDENCE,
+    Answers,
+    Evaluation,
+    Rows,
+    SignalGroup,
+    SignalInfo,
+    Site,
+    evaluator,
+)
+from modelmill.rules.rule_set import PhrasesSignal, RegexSignal
+from modelmill.rules.values import Kind
+from modelmill.signals.columns import check_operand
+from modelmill.signals.patterns import PatternSet, Phrases, Regex
+
+PatternSignal = RegexSignal | PhrasesSignal
+
+_TEXT: tuple[Kind, ...] = ("text",)
+
+
+@functools.lru_cache(maxsize=16)
+def _pattern_set(patterns: tuple[tuple[str, Regex | Phrases], ...]) -> PatternSet:
+    """Compile patterns once for each process: an engine may run several partitions in one."""
+    return PatternSet(dict(patterns))
+
+
+def _pattern(signal: PatternSignal) -> Regex | Phrases:
+    if isinstance(signal, RegexSignal):
+        return Regex(signal.pattern)
+    return Phrases(signal.phrases, ignore_case=signal.ignore_case, whole_words=signal.whole_words)
+
+
+class PatternGroup(SignalGroup):
+    """All patterns on one text column.
+
+    :param column: the column.
+    :param signals: the signals.
+    :raises SignalError: if a pattern is none; all problems are listed.
+    """
+
+    def __init__(self, column: str, signals: Mapping[str, PatternSignal]) -> None:
+        infos = {
+            name: SignalInfo(
+                "integer" if signal.output == "count" else "boolean",
+                hashlib.sha256(signal.model_dump_json(exclude={"description"}).encode()).hexdigest()[:16],
+            )
+            for name, signal in signals.items()
+        }
+        super().__init__(f"patterns on {column}", tier="explicit", signals=infos, columns=(column,))
+        self.column = column
+        self.counted = frozenset(name for name, signal in signals.items() if signal.output == "count")
+        try:
+            self.patterns = _pattern_set(tuple((name, _pattern(signal)) for name, signal in signals.items()))
+        except ExpressionError as error:
+            raise SignalError(str(error), remedy="mend the patterns") from error
+
+    def begin(self, chunk: pa.RecordBatch) -> Evaluation:
+        """See :meth:`SignalGroup.begin`.
+
+        :param chunk: the rows.
+        :return: the evaluation.
+        """
+        return _PatternEvaluation(self, chunk.column(self.column))
+
+
+class _PatternEvaluation(Evaluation):
+    """One pass finds all patterns: what was not asked for is kept until it is."""
+
+    def __init__(self, group: PatternGroup, texts: pa.Array) -> None:
+        self._group = group
+        self._texts = texts
+        self._seen = np.zeros(len(texts), bool)
+        self._hits: dict[str, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {}
+
+    def compute(self, names: Sequence[str], rows: Rows) -> dict[str, Answers]:
+        fresh = rows[~self._seen[rows]]
+        if len(fresh):
+            for name, found in self._group.patterns.hits(self._at(fresh)).items():
+                known = self._hits.setdefault(name, np.zeros(len(self._texts), bool))
+                known[fresh] = found.fill_null(False).to_numpy(zero_copy_only=False)
+            self._seen[fresh] = True
+        texts = self._at(rows)
+        missing = texts.is_null().to_numpy(zero_copy_only=False)
+        answers = {}
+        for name in names:
+            found = pa.array(self._hits[name][rows], mask=missing)
+            if name in self._group.counted:
+                found = self._group.patterns.counts(name, texts, found)
+            answers[name] = Answers(found)
+        return answers
+
+    def evidence(self, names: Sequence[str], rows: Rows) -> dict[str, pa.Array]:
+        texts = self._at(rows).to_pylist()
+        found = {}
+        for name in names:
+            hits = self._hits[name][rows]
+            places = [self._places(name, text) if hit else [] for hit, text in zip(hits, texts, strict=True)]
+            found[name] = pa.array(places, EVIDENCE)
+        return found
+
+    def _places(self, name: str, text: str) -> list[dict[str, object]]:
+        span = self._group.patterns.evidence(name, text)
+        if span is None:
+            return []
+        where = {"start": span.start, "end": span.end, "text": text[span.start : span.end]}
+        return [{"column": self._group.column, **where}]
+
+    def _at(self, rows: Rows) -> pa.Array:
+        return self._texts if len(rows) == len(self._texts) else self._texts.take(pa.array(rows))
+
+
+@evaluator(RegexSignal, PhrasesSignal)
+def pattern_groups(signals: Mapping[str, PatternSignal], site: Site) -> list[SignalGroup]:
+    """Make a group of the patterns on each column.
+
+    :param signals: the signals.
+    :param site: the input's columns.
+    :return: the groups, in the order of the columns' first use.
+    :raises SignalError: if a column does not exist or holds no text, or a pattern is none.
+    """
+    for name, signal in signals.items():
+        check_operand(name, signal.column, _TEXT, site.schema)
+    columns: Iterable[str] = dict.fromkeys(signal.column for signal in signals.values())
+    return [
+        PatternGroup(column, {name: one for name, one in signals.items() if one.column == column})
+        for column in columns
+    ]
