@@ -1,0 +1,100 @@
+/** The plugin's routes, typed by the app's OpenAPI document (`npm run client`). */
+
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
+export type Problem = Schemas["ProblemView"];
+export type PipelineSummary = Schemas["PipelineSummary"];
+export type PipelineList = Schemas["PipelineList"];
+export type PipelineDocument = Schemas["PipelineDocument"];
+export type CatalogueAnswer = Schemas["Catalogue"];
+export type Version = Schemas["VersionSummary"];
+export type Checked = Schemas["Checked"];
+export type ErrorBody = Schemas["ErrorBody"];
+
+/** A request that was refused, or that nobody answered. */
+export class ApiError extends Error {
+  constructor(
+    /** HTTP status; 0: no answer. */
+    readonly status: number,
+    readonly body: ErrorBody | null,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export interface CallOptions {
+  body?: unknown;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+  query?: Record<string, string | number | boolean | undefined>;
+}
+
+/** Call a route of the plugin. */
+export function call<T>(method: string, path: string, options: CallOptions = {}): Promise<T> {
+  return request<T>(`modelmill/api${path}`, method, options);
+}
+
+/** Call a route of Airflow itself, with the user's own rights. */
+export function airflow<T>(method: string, path: string, options: CallOptions = {}): Promise<T> {
+  return request<T>(`api/v2${path}`, method, options);
+}
+
+async function request<T>(path: string, method: string, options: CallOptions): Promise<T> {
+  const url = new URL(path, document.baseURI);
+  for (const [name, value] of Object.entries(options.query ?? {})) {
+    if (value !== undefined) url.searchParams.set(name, String(value));
+  }
+  const body = options.body === undefined ? {} : { body: JSON.stringify(options.body) };
+  const headers: Record<string, string> = { accept: "application/json", ...options.headers };
+  if (method !== "GET") Object.assign(headers, { "content-type": "application/json", "x-modelmill": "canvas" });
+  let answer: Response;
+  try {
+    const signal = options.signal ? { signal: options.signal } : {};
+    answer = await fetch(url, { method, headers, credentials: "same-origin", ...body, ...signal });
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new ApiError(0, null, "Airflow does not answer. What you have typed is kept: try again.");
+  }
+  const text = await answer.text();
+  if (answer.ok) return (text === "" ? null : JSON.parse(text)) as T;
+  throw refusal(answer.status, text);
+}
+
+function refusal(status: number, text: string): ApiError {
+  try {
+    const body = JSON.parse(text) as Partial<ErrorBody> & { detail?: unknown };
+    if (typeof body.message === "string") return new ApiError(status, body as ErrorBody, body.message);
+    if (typeof body.detail === "string") return new ApiError(status, null, body.detail);
+  } catch {
+    // No JSON: a proxy has answered.
+  }
+  if (status === 401) return new ApiError(status, null, "Your session has ended: log in again in another tab, then go on here.");
+  return new ApiError(status, null, `The server answered with status ${status}.`);
+}
+
+const quoted = (etag: string): string => `"${etag}"`;
+const at = (dagId: string): string => `/pipelines/${encodeURIComponent(dagId)}`;
+
+export const api = {
+  catalogue: () => call<CatalogueAnswer>("GET", "/catalogue"),
+  pipelines: () => call<PipelineList>("GET", "/pipelines"),
+  pipeline: (dagId: string) => call<PipelineDocument>("GET", at(dagId)),
+  check: (text: string, signal: AbortSignal) => call<Checked>("POST", "/check", { body: { text }, signal }),
+  save: (dagId: string, text: string, message: string, etag: string | null) =>
+    call<PipelineDocument>("PUT", at(dagId), {
+      body: { text, message },
+      headers: etag === null ? { "if-none-match": "*" } : { "if-match": quoted(etag) },
+    }),
+  remove: (dagId: string, etag: string) =>
+    call<null>("DELETE", at(dagId), { body: { message: "" }, headers: { "if-match": quoted(etag) } }),
+  versions: (dagId: string) => call<Version[]>("GET", `${at(dagId)}/versions`),
+  version: (dagId: string, number: number) =>
+    call<Schemas["VersionDocument"]>("GET", `${at(dagId)}/versions/${number}`),
+  revert: (dagId: string, number: number, message: string, etag: string) =>
+    call<PipelineDocument>("POST", `${at(dagId)}/versions/${number}/revert`, {
+      body: { message },
+      headers: { "if-match": quoted(etag) },
+    }),
+};

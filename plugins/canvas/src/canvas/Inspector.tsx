@@ -1,0 +1,252 @@
+/** What is selected, as a form: a step, or the pipeline itself. */
+
+import { Box, Button, HStack, Input, NativeSelect, Text } from "@chakra-ui/react";
+import { Copy, Trash2 } from "lucide-react";
+import { type ReactNode, useMemo, useState } from "react";
+
+import { ConfigForm } from "../form/ConfigForm";
+import {
+  type Edge,
+  type Port,
+  type Step,
+  accepts,
+  connect,
+  copySteps,
+  disconnect,
+  edgeProblem,
+  nameProblem,
+  pasteSteps,
+  removeSteps,
+  setStep,
+} from "../core/pipeline";
+import { useCanvas } from "../store";
+import { PipelineForm } from "./PipelineForm";
+
+export function Inspector() {
+  const { selection, steps } = useCanvas();
+  const [id] = selection;
+  const step = steps.get(id ?? "");
+  return (
+    <Box as="aside" className="mm-inspector" aria-label="Properties">
+      {selection.size > 1 ? <Several /> : id !== undefined && step ? <StepForm key={id} id={id} step={step} /> : <PipelineForm />}
+    </Box>
+  );
+}
+
+function Several() {
+  const { selection, edit, select } = useCanvas();
+  return (
+    <Section title={`${selection.size} steps`}>
+      <Text className="mm-help">{[...selection].join(", ")}</Text>
+      <HStack mt={3}>
+        <Button size="xs" variant="outline" onClick={() => {
+          let ids: string[] = [];
+          if (edit((pipeline) => {
+            const pasted = pasteSteps(pipeline, copySteps(pipeline, selection));
+            ids = pasted.ids;
+            return pasted.pipeline;
+          })) select(ids);
+        }}>
+          <Copy size={13} /> Duplicate
+        </Button>
+        <Button size="xs" variant="outline" colorPalette="red" onClick={() => edit((pipeline) => removeSteps(pipeline, selection))}>
+          <Trash2 size={13} /> Delete
+        </Button>
+      </HStack>
+    </Section>
+  );
+}
+
+function StepForm({ id, step }: { id: string; step: Step }) {
+  const { catalogue, problems, edit, select } = useCanvas();
+  const component = catalogue.get(step.component);
+  const mine = useMemo(() => problems.filter((problem) => problem.step === id), [problems, id]);
+  const ofConfig = useMemo(() => mine.filter((problem) => problem.field?.startsWith("config") === true), [mine]);
+  const others = mine.filter((problem) => problem.field?.startsWith("config") !== true);
+  return (
+    <>
+      <Section title={component?.title ?? step.component}>
+        {component ? <Text className="mm-help">{component.help}</Text> : null}
+        <NameField id={id} />
+        {others.map((problem) => (
+          <Text key={problem.path + problem.message} className="mm-field-error">
+            {problem.message}
+          </Text>
+        ))}
+      </Section>
+      {component && component.inputs.length > 0 ? (
+        <Section title="Inputs">
+          {component.inputs.map((port) => (
+            <InputField key={port.name} id={id} port={port} sources={step.inputs[port.name] ?? []} />
+          ))}
+        </Section>
+      ) : null}
+      {component && hasFields(component.config_schema) ? (
+        <Section title="Configuration">
+          <ConfigForm
+            id={id}
+            schema={component.config_schema}
+            value={step.config}
+            problems={ofConfig}
+            onChange={(config) => edit((pipeline) => setStep(pipeline, id, "config", config), `config ${id}`)}
+          />
+        </Section>
+      ) : null}
+      <Section title="Running">
+        <RetriesField id={id} retries={step.retries} />
+        {component ? (
+          <Text className="mm-help">
+            Asks for {component.resources.cpus} CPU, {component.resources.memory_gb} GB
+            {component.resources.gpus > 0 ? `, ${component.resources.gpus} GPU where there is one` : ""}.
+          </Text>
+        ) : null}
+      </Section>
+      <HStack px={4} pb={4}>
+        <Button size="xs" variant="outline" onClick={() => {
+          let ids: string[] = [];
+          if (edit((pipeline) => {
+            const pasted = pasteSteps(pipeline, copySteps(pipeline, [id]));
+            ids = pasted.ids;
+            return pasted.pipeline;
+          })) select(ids);
+        }}>
+          <Copy size={13} /> Duplicate
+        </Button>
+        <Button size="xs" variant="outline" colorPalette="red" onClick={() => edit((pipeline) => removeSteps(pipeline, [id]))}>
+          <Trash2 size={13} /> Delete
+        </Button>
+      </HStack>
+    </>
+  );
+}
+
+function hasFields(schema: Record<string, unknown>): boolean {
+  return Object.keys((schema.properties ?? {}) as object).length > 0;
+}
+
+export function Section({ title, children }: { title: string; children: ReactNode }) {
+  return (
+    <section className="mm-section" aria-label={title}>
+      <h3 className="mm-section-title">{title}</h3>
+      {children}
+    </section>
+  );
+}
+
+function NameField({ id }: { id: string }) {
+  const { steps, rename } = useCanvas();
+  const [typed, setTyped] = useState(id);
+  const problem = typed === id ? null : nameProblem(typed, steps.keys());
+  const commit = (): void => {
+    if (typed !== id && problem === null) rename(id, typed);
+  };
+  return (
+    <div className={problem === null ? "mm-field" : "mm-field mm-field-bad"}>
+      <label htmlFor="mm-step-name" className="mm-label">
+        Step
+      </label>
+      <Input
+        id="mm-step-name"
+        size="sm"
+        fontFamily="mono"
+        value={typed}
+        aria-invalid={problem !== null}
+        onChange={(event) => { setTyped(event.target.value); }}
+        onBlur={commit}
+        onKeyDown={(event) => {
+          if (event.key === "Enter") commit();
+          if (event.key === "Escape") setTyped(id);
+        }}
+      />
+      {problem === null ? null : <Text className="mm-field-error" role="alert">{problem}</Text>}
+    </div>
+  );
+}
+
+/** An input by keyboard: the outputs that fit, the same edges as can be drawn. */
+function InputField({ id, port, sources }: { id: string; port: Port; sources: string[] }) {
+  const { steps, catalogue, edit } = useCanvas();
+  const edges = useMemo(() => {
+    const found: Edge[] = [];
+    for (const [origin, step] of steps) {
+      for (const output of catalogue.get(step.component)?.outputs ?? []) {
+        if (!accepts(port, output)) continue;
+        const edge = { origin, originPort: output.name, target: id, targetPort: port.name };
+        const present = sources.includes(`${origin}.${output.name}`);
+        if (present || edgeProblem(steps, catalogue, edge) === null) found.push(edge);
+      }
+    }
+    return found;
+  }, [steps, catalogue, id, port, sources]);
+  const nameOf = (edge: Edge): string => `${edge.origin}.${edge.originPort}`;
+  const edgeOf = (source: string): Edge => {
+    const [origin = "", originPort = ""] = source.split(".");
+    return { origin, originPort, target: id, targetPort: port.name };
+  };
+  const field = `mm-input-${port.name}`;
+  const choices = edges.filter((edge) => !port.many || !sources.includes(nameOf(edge)));
+  const shown = port.many ? "" : (sources[0] ?? "");
+  return (
+    <div className="mm-field">
+      <label htmlFor={field} className="mm-label">
+        {port.name} <span className="mm-type" data-type={port.type}>{port.type}</span>
+        {port.required ? <span aria-hidden="true"> *</span> : null}
+      </label>
+      {port.many
+        ? sources.map((source) => (
+            <HStack key={source} justify="space-between" className="mm-source">
+              <span>{source}</span>
+              <Button size="2xs" variant="ghost" aria-label={`Disconnect ${source}`} onClick={() => edit((pipeline) => disconnect(pipeline, [edgeOf(source)]))}>
+                ×
+              </Button>
+            </HStack>
+          ))
+        : null}
+      <NativeSelect.Root size="sm">
+        <NativeSelect.Field
+          id={field}
+          value={shown}
+          onChange={(event) => {
+            const chosen = event.target.value;
+            edit((pipeline) =>
+              chosen === "" ? disconnect(pipeline, sources.map(edgeOf)) : connect(pipeline, edgeOf(chosen), port.many),
+            );
+          }}
+        >
+          <option value="">{port.many ? "add …" : choices.length > 0 ? "not connected" : `no step here yields a ${port.type}`}</option>
+          {shown !== "" && !choices.some((edge) => nameOf(edge) === shown) ? <option value={shown}>{shown}</option> : null}
+          {choices.map((edge) => (
+            <option key={nameOf(edge)} value={nameOf(edge)}>
+              {nameOf(edge)}
+            </option>
+          ))}
+        </NativeSelect.Field>
+        <NativeSelect.Indicator />
+      </NativeSelect.Root>
+    </div>
+  );
+}
+
+function RetriesField({ id, retries }: { id: string; retries: number | null }) {
+  const { edit } = useCanvas();
+  return (
+    <div className="mm-field">
+      <label htmlFor="mm-retries" className="mm-label">
+        Retries
+      </label>
+      <Input
+        id="mm-retries"
+        size="sm"
+        inputMode="numeric"
+        value={retries === null ? "" : String(retries)}
+        placeholder="the deployment's default"
+        onChange={(event) => {
+          const text = event.target.value.trim();
+          if (!/^\d*$/.test(text)) return;
+          edit((pipeline) => setStep(pipeline, id, "retries", text === "" ? undefined : Number(text)), `retries ${id}`);
+        }}
+      />
+      <Text className="mm-help">Tries after the first one, for errors that a retry can help (0 to 20).</Text>
+    </div>
+  );
+}

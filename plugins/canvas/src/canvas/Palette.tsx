@@ -1,0 +1,85 @@
+/** The components that a pipeline can be made of: drag one onto the graph, or press Enter on it. */
+
+import { Box, Input, Text } from "@chakra-ui/react";
+import { useMemo, useState } from "react";
+
+import { type Component, addStep } from "../core/pipeline";
+import { useCanvas } from "../store";
+import { DRAG_TYPE } from "./Graph";
+import { groupIcon } from "./StepNode";
+
+export function Palette() {
+  const { catalogue, edit, select, selection } = useCanvas();
+  const [wanted, setWanted] = useState("");
+  const groups = useMemo(() => grouped([...catalogue.values()], wanted), [catalogue, wanted]);
+
+  const add = (name: string): void => {
+    let added = "";
+    const after = selection.size === 1 ? ([...selection][0] ?? null) : null;
+    const done = edit((pipeline) => {
+      const result = addStep(pipeline, catalogue, name, after);
+      added = result.id;
+      return result.pipeline;
+    });
+    if (done) select([added]);
+  };
+
+  return (
+    <Box as="aside" className="mm-palette" aria-label="Components">
+      <Input
+        size="sm"
+        type="search"
+        placeholder="Search components"
+        aria-label="Search components"
+        value={wanted}
+        onChange={(event) => { setWanted(event.target.value); }}
+      />
+      <div className="mm-palette-list">
+        {groups.map(([group, components]) => {
+          const Icon = groupIcon(group);
+          return (
+            <section key={group} aria-label={group}>
+              <h3 className="mm-palette-group">{group}</h3>
+              {components.map((component) => (
+                <button
+                  key={component.name}
+                  type="button"
+                  className="mm-palette-item"
+                  data-component={component.name}
+                  data-group={group}
+                  draggable
+                  title={component.help}
+                  onDragStart={(event) => {
+                    event.dataTransfer.setData(DRAG_TYPE, component.name);
+                    event.dataTransfer.effectAllowed = "copy";
+                  }}
+                  onClick={() => { add(component.name); }}
+                >
+                  <span className="mm-node-icon" aria-hidden="true">
+                    <Icon size={14} />
+                  </span>
+                  <span>
+                    <span className="mm-palette-title">{component.title}</span>
+                    <span className="mm-palette-help">{component.help}</span>
+                  </span>
+                </button>
+              ))}
+            </section>
+          );
+        })}
+        {groups.length === 0 ? <Text className="mm-help">No component matches.</Text> : null}
+      </div>
+    </Box>
+  );
+}
+
+function grouped(components: readonly Component[], wanted: string): [string, Component[]][] {
+  const words = wanted.toLowerCase().split(/\s+/);
+  const groups = new Map<string, Component[]>();
+  for (const component of components) {
+    const text = `${component.name} ${component.title} ${component.group} ${component.help}`.toLowerCase();
+    if (!words.every((word) => text.includes(word))) continue;
+    groups.set(component.group, [...(groups.get(component.group) ?? []), component]);
+  }
+  return [...groups];
+}

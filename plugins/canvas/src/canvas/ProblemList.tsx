@@ -1,0 +1,37 @@
+/** Everything that is wrong with the pipeline, below the canvas. */
+
+import { useState } from "react";
+
+import type { Problem } from "../api/client";
+import { useCanvas } from "../store";
+
+export function ProblemList({ onOpen }: { onOpen: (problem: Problem) => void }) {
+  const { problems, syntax } = useCanvas();
+  const [isOpen, setOpen] = useState(true);
+  const shown: Problem[] =
+    syntax.length > 0
+      ? syntax.map((problem) => ({ ...problem, path: "", step: null, field: null }))
+      : problems;
+  if (shown.length === 0) return null;
+  return (
+    <section className="mm-problems" aria-label="Problems">
+      <button type="button" className="mm-problems-head" aria-expanded={isOpen} onClick={() => { setOpen(!isOpen); }}>
+        {isOpen ? "▾" : "▸"} {shown.length} {shown.length === 1 ? "problem" : "problems"}
+        {syntax.length > 0 ? "; the graph shows the latest text that could be read" : ""}
+      </button>
+      {isOpen ? (
+        <ul>
+          {shown.map((problem, index) => (
+            <li key={index}>
+              <button type="button" onClick={() => { onOpen(problem); }}>
+                <span className="mm-place">{problem.step ?? (problem.path || "text")}</span>
+                {problem.line > 0 ? <span className="mm-place-line">line {problem.line}</span> : null}
+                <span>{problem.message}</span>
+              </button>
+            </li>
+          ))}
+        </ul>
+      ) : null}
+    </section>
+  );
+}

@@ -1,0 +1,84 @@
+/** A step on the canvas: its component, its ports, what is wrong with it, and how its run goes. */
+
+import { Handle, type Node, type NodeProps, Position } from "@xyflow/react";
+import { AlertTriangle, Box, ClipboardCheck, Database, GraduationCap, type LucideIcon, Minimize2, Rocket } from "lucide-react";
+import { memo } from "react";
+
+import type { Component, Port, Step } from "../core/pipeline";
+import type { StepRun } from "../run/state";
+import { RunBadge } from "../run/RunBadge";
+
+export interface StepData extends Record<string, unknown> {
+  step: Step;
+  component: Component | undefined;
+  problems: readonly string[];
+  run: StepRun | undefined;
+}
+
+export type StepNodeType = Node<StepData, "step">;
+
+const ICONS: Record<string, LucideIcon> = {
+  Data: Database,
+  Train: GraduationCap,
+  Compress: Minimize2,
+  Check: ClipboardCheck,
+  Release: Rocket,
+};
+
+export function groupIcon(group: string | undefined): LucideIcon {
+  return ICONS[group ?? ""] ?? Box;
+}
+
+/** Ports of a step: the component's, or for an unknown component those that are in use. */
+function portsOf({ step, component }: StepData): { inputs: Port[]; outputs: Port[] } {
+  if (component) return component;
+  const inputs = Object.keys(step.inputs).map((name) => ({ name, type: "", required: false, many: true, accepts: [] }));
+  return { inputs, outputs: [] };
+}
+
+export const StepNode = memo(function StepNode({ id, data, selected }: NodeProps<StepNodeType>) {
+  const { component, problems, run } = data;
+  const { inputs, outputs } = portsOf(data);
+  const Icon = groupIcon(component?.group);
+  const state = run?.state ?? "";
+  const classes = ["mm-node", selected ? "mm-selected" : "", problems.length > 0 ? "mm-bad" : "", state === "" ? "" : `mm-run-${state}`];
+  return (
+    <div className={classes.join(" ")} data-group={component?.group ?? "unknown"} data-step={id}>
+      <div className="mm-node-head">
+        <span className="mm-node-icon" aria-hidden="true">
+          <Icon size={15} />
+        </span>
+        <span className="mm-node-names">
+          <span className="mm-node-id">{id}</span>
+          <span className="mm-node-title">{component?.title ?? (data.step.component || "no component")}</span>
+        </span>
+        {problems.length > 0 ? (
+          <span className="mm-node-problem" title={problems.join("\n")} role="img" aria-label={`${problems.length} problems`}>
+            <AlertTriangle size={14} />
+          </span>
+        ) : null}
+        {run ? <RunBadge run={run} /> : null}
+      </div>
+      <div className="mm-node-ports">
+        <div>
+          {inputs.map((port) => (
+            <div key={port.name} className="mm-port mm-port-in" title={`${port.name}: ${port.type}${port.many ? ", several" : ""}`}>
+              <Handle type="target" position={Position.Left} id={port.name} data-type={port.type} className="mm-handle" />
+              {port.name}
+              {port.required ? "" : "?"}
+            </div>
+          ))}
+        </div>
+        <div>
+          {outputs.map((port) => (
+            <div key={port.name} className="mm-port mm-port-out" title={`${port.name}: ${port.type}`}>
+              {port.name}
+              <Handle type="source" position={Position.Right} id={port.name} data-type={port.type} className="mm-handle" />
+            </div>
+          ))}
+        </div>
+      </div>
+      {run?.line ? <div className="mm-node-line">{run.line}</div> : null}
+    </div>
+  );
+});

@@ -1,0 +1,81 @@
+/** The row above the canvas: name and state, undo and redo, layout, views, save. */
+
+import { Badge, Button, HStack, IconButton, Text } from "@chakra-ui/react";
+import { useReactFlow } from "@xyflow/react";
+import { Columns2, FileText, LayoutDashboard, Redo2, Save, Undo2, Workflow } from "lucide-react";
+
+import { isDirty, useCanvas } from "../store";
+
+export type View = "graph" | "split" | "text";
+
+const VIEWS = [
+  { view: "graph", name: "Graph", Icon: Workflow },
+  { view: "split", name: "Graph and text", Icon: Columns2 },
+  { view: "text", name: "Text", Icon: FileText },
+] as const;
+
+interface Props {
+  view: View;
+  onView: (view: View) => void;
+  onSave: () => void;
+}
+
+export function Toolbar({ view, onView, onSave }: Props) {
+  const { pipeline, history, undo, redo, arrange } = useCanvas();
+  const dirty = useCanvas(isDirty);
+  const flow = useReactFlow();
+  return (
+    <HStack className="mm-toolbar" role="toolbar" aria-label="Canvas" gap={2}>
+      <Text as="h1" className="mm-name" title={String(pipeline.pipeline ?? "")}>
+        {typeof pipeline.pipeline === "string" ? pipeline.pipeline : "pipeline"}
+      </Text>
+      <State isDirty={dirty} />
+      <span className="mm-grow" />
+      <IconButton size="xs" variant="ghost" aria-label="Undo" title="Undo (Ctrl+Z)" disabled={history.past.length === 0} onClick={undo}>
+        <Undo2 size={16} />
+      </IconButton>
+      <IconButton size="xs" variant="ghost" aria-label="Redo" title="Redo (Ctrl+Shift+Z)" disabled={history.future.length === 0} onClick={redo}>
+        <Redo2 size={16} />
+      </IconButton>
+      <IconButton
+        size="xs"
+        variant="ghost"
+        aria-label="Arrange automatically"
+        title="Arrange automatically"
+        onClick={() => {
+          arrange();
+          setTimeout(() => { void flow.fitView({ padding: 0.12, maxZoom: 1, duration: 200 }); }, 50);
+        }}
+      >
+        <LayoutDashboard size={16} />
+      </IconButton>
+      <HStack gap={0} role="group" aria-label="View" className="mm-views">
+        {VIEWS.map(({ view: name, name: label, Icon }) => (
+          <IconButton key={name} size="xs" variant={view === name ? "subtle" : "ghost"} aria-label={label} title={label} aria-pressed={view === name} onClick={() => { onView(name); }}>
+            <Icon size={16} />
+          </IconButton>
+        ))}
+      </HStack>
+      <Button size="xs" variant="outline" disabled={!dirty} onClick={onSave}>
+        <Save size={14} /> Save
+      </Button>
+    </HStack>
+  );
+}
+
+function State({ isDirty: dirty }: { isDirty: boolean }) {
+  const { problems, syntax, isChecked } = useCanvas();
+  const count = syntax.length > 0 ? syntax.length : problems.length;
+  return (
+    <HStack gap={1}>
+      {dirty ? <Badge variant="outline">not saved</Badge> : null}
+      {count > 0 ? (
+        <Badge colorPalette="red">
+          {count} {count === 1 ? "problem" : "problems"}
+        </Badge>
+      ) : isChecked ? (
+        <Badge colorPalette="green">valid</Badge>
+      ) : null}
+    </HStack>
+  );
+}

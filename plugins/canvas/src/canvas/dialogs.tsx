@@ -1,0 +1,127 @@
+/** The dialogs of the canvas page: what changes before it is saved, and who has saved meanwhile. */
+
+import { Button, Dialog, Input, Portal, Text } from "@chakra-ui/react";
+import { type ReactNode, useState } from "react";
+
+import { Diff } from "./Diff";
+
+interface FrameProps {
+  title: string;
+  isWide?: boolean;
+  onClose: () => void;
+  children: ReactNode;
+  footer?: ReactNode;
+}
+
+export function Frame({ title, isWide = false, onClose, children, footer }: FrameProps) {
+  return (
+    <Dialog.Root open size={isWide ? "xl" : "md"} scrollBehavior="inside" onOpenChange={({ open }) => { if (!open) onClose(); }}>
+      <Portal>
+        <Dialog.Backdrop />
+        <Dialog.Positioner>
+          <Dialog.Content className="mm-dialog">
+            <Dialog.Header>
+              <Dialog.Title>{title}</Dialog.Title>
+            </Dialog.Header>
+            <Dialog.Body>{children}</Dialog.Body>
+            {footer === undefined ? null : <Dialog.Footer>{footer}</Dialog.Footer>}
+            <Dialog.CloseTrigger asChild>
+              <Button size="xs" variant="ghost" aria-label="Close">
+                ×
+              </Button>
+            </Dialog.CloseTrigger>
+          </Dialog.Content>
+        </Dialog.Positioner>
+      </Portal>
+    </Dialog.Root>
+  );
+}
+
+interface SaveProps {
+  before: string;
+  after: string;
+  isBusy: boolean;
+  problem: string;
+  onSave: (message: string) => void;
+  onClose: () => void;
+}
+
+export function SaveDialog({ before, after, isBusy, problem, onSave, onClose }: SaveProps) {
+  const [message, setMessage] = useState("");
+  return (
+    <Frame
+      title="Save"
+      isWide
+      onClose={onClose}
+      footer={
+        <>
+          <Button size="sm" variant="outline" onClick={onClose}>
+            Cancel
+          </Button>
+          <Button size="sm" colorPalette="brand" loading={isBusy} onClick={() => { onSave(message); }}>
+            Save
+          </Button>
+        </>
+      }
+    >
+      <Diff before={before} after={after} />
+      <label className="mm-label" htmlFor="mm-message">
+        Why (for the list of versions)
+      </label>
+      <Input
+        id="mm-message"
+        size="sm"
+        maxLength={500}
+        value={message}
+        onChange={(event) => { setMessage(event.target.value); }}
+        onKeyDown={(event) => { if (event.key === "Enter") onSave(message); }}
+      />
+      {problem === "" ? null : (
+        <Text className="mm-field-error" role="alert">
+          {problem}
+        </Text>
+      )}
+    </Frame>
+  );
+}
+
+interface ConflictProps {
+  author: string;
+  theirs: string | null;
+  mine: string;
+  onMine: () => void;
+  onTheirs: () => void;
+  onClose: () => void;
+}
+
+export function ConflictDialog({ author, theirs, mine, onMine, onTheirs, onClose }: ConflictProps) {
+  return (
+    <Frame
+      title={`${author} has saved this pipeline meanwhile`}
+      isWide
+      onClose={onClose}
+      footer={
+        <>
+          <Button size="sm" variant="outline" onClick={onClose}>
+            Keep editing
+          </Button>
+          {theirs === null ? null : (
+            <Button size="sm" variant="outline" onClick={onTheirs}>
+              Take theirs
+            </Button>
+          )}
+          <Button size="sm" colorPalette="brand" onClick={onMine}>
+            Save mine over it
+          </Button>
+        </>
+      }
+    >
+      <Text mb={2} fontSize="sm">
+        {theirs === null
+          ? "The pipeline has been deleted. Your text is still here."
+          : "From their text to yours. If you take theirs, yours is one undo away."}
+      </Text>
+      <Diff before={theirs ?? ""} after={mine} />
+    </Frame>
+  );
+}

@@ -1,0 +1,502 @@
+/**
+ * A pipeline's text and the value it stands for.
+ *
+ * The text is what is kept; the graph and the forms are views of it. An edit of the value becomes the smallest
+ * edit of the text: comments, order, quotes and spacing stay wherever the value has not changed. Positions come
+ * from the parsed document (YAML 1.1, as the loader reads it), changes are spliced into the text.
+ */
+
+import {
+  Document,
+  type Node,
+  type Pair,
+  Scalar,
+  type ScalarTag,
+  type Tags,
+  YAMLMap,
+  YAMLSeq,
+  isAlias,
+  isCollection,
+  isMap,
+  isPair,
+  isScalar,
+  isSeq,
+  parseDocument,
+} from "yaml";
+
+export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
+export type JsonObject = Record<string, Json>;
+
+/** A place in the text: line and column from 1. */
+export interface Position {
+  line: number;
+  column: number;
+}
+
+export interface SyntaxProblem extends Position {
+  message: string;
+}
+
+export interface Parsed {
+  /** The value; null where the text is no YAML. */
+  value: Json | null;
+  problems: SyntaxProblem[];
+}
+
+/** An edit that cannot be written into the text without changing more than was asked. */
+export class EditError extends Error {}
+
+interface Splice {
+  start: number;
+  end: number;
+  text: string;
+}
+
+const TIMESTAMP = "tag:yaml.org,2002:timestamp";
+/** A float without a point before its exponent, which the loader's reader would take for a text. */
+const EXPONENT: ScalarTag = {
+  identify: (value) => typeof value === "number" && /^-?\d+e/.test(String(value)),
+  default: true,
+  tag: "tag:yaml.org,2002:float",
+  test: /^(?!)/,
+  resolve: (source) => source,
+  stringify: ({ value }) => String(value).replace("e", ".0e"),
+};
+const YAML_OPTIONS = {
+  version: "1.1",
+  prettyErrors: true,
+  uniqueKeys: true,
+  // A date stays the text that it is in the file.
+  customTags: (tags: Tags): Tags => [
+    EXPONENT,
+    ...tags.filter((tag) => typeof tag === "string" || tag.tag !== TIMESTAMP),
+  ],
+} as const;
+const WRITTEN = { lineWidth: 0, flowCollectionPadding: false } as const;
+const STEP_DEPTH = 2; // steps / NAME
+const FLOW_WIDTH = 72;
+
+let latest: { text: string; document: Document.Parsed } | null = null;
+
+/** Parse a text; the latest one is kept, for one edit asks several times. Nobody changes the document. */
+function parse(text: string): Document.Parsed {
+  if (latest?.text !== text) latest = { text, document: parseDocument(text, YAML_OPTIONS) };
+  return latest.document;
+}
+
+/** Parse a pipeline's text. */
+export function readText(text: string): Parsed {
+  const document = parse(text);
+  const problems = document.errors.map((error) => {
+    const [at] = error.linePos ?? [{ line: 1, col: 1 }];
+    return { line: at.line, column: at.col, message: error.message.split("\n")[0] ?? "the text must be YAML" };
+  });
+  if (problems.length > 0) return { value: null, problems };
+  try {
+    return { value: document.toJS({ maxAliasCount: 100 }) as Json, problems };
+  } catch (error) {
+    return { value: null, problems: [{ line: 1, column: 1, message: String(error) }] };
+  }
+}
+
+/** Return the text with the smallest edit that makes it stand for `next`.
+ *
+ * @throws EditError where the text uses something (anchors, merge keys, tags) that such an edit would break.
+ */
+export function reconcile(text: string, next: JsonObject): string {
+  const current = readText(text);
+  if (current.problems.length > 0) throw new EditError("the text must be YAML before the graph can be edited");
+  if (sameValue(current.value, next)) return text;
+  const document = parse(text);
+  const splices: Splice[] = [];
+  if (document.contents === null) splices.push({ start: text.length, end: text.length, text: render(next, 0, 0) });
+  else new Editor(text, splices).change(document.contents as Node, next, 0, { depth: 0, inFlow: false });
+  const edited = splice(text, splices);
+  const result = readText(edited);
+  if (!sameValue(result.value, next)) {
+    throw new EditError("this part uses anchors, aliases or tags: edit it in the text");
+  }
+  return edited;
+}
+
+/** Rename a step: its key, and every input that names it. Comments and order stay. */
+export function renameStep(text: string, from: string, to: string): string {
+  const document = parse(text);
+  const steps = document.get("steps", true);
+  if (!isMap(steps)) throw new EditError("the text has no steps");
+  const splices: Splice[] = [];
+  const replaceScalar = (node: unknown, value: string): void => {
+    if (!isScalar(node) || !node.range) throw new EditError("an anchor stands here: edit it in the text");
+    splices.push({ start: node.range[0], end: node.range[1], text: scalarText(value, node.type, false) });
+  };
+  for (const pair of steps.items) {
+    if (keyOf(pair) === from) replaceScalar(pair.key, to);
+    const inputs = isMap(pair.value) ? pair.value.get("inputs", true) : undefined;
+    if (!isMap(inputs)) continue;
+    for (const input of inputs.items) {
+      for (const source of isSeq(input.value) ? input.value.items : [input.value]) {
+        if (isScalar(source) && typeof source.value === "string" && source.value.startsWith(`${from}.`)) {
+          replaceScalar(source, `${to}${source.value.slice(from.length)}`);
+        }
+      }
+    }
+  }
+  return splice(text, splices);
+}
+
+/** Return where a path of the document stands, or its nearest parent that does. */
+export function positionOf(text: string, path: readonly (string | number)[]): Position {
+  let node: unknown = parse(text).contents;
+  let offset = 0;
+  for (const part of path) {
+    if (isMap(node)) {
+      const pair = node.items.find((item) => keyOf(item) === String(part));
+      if (!pair) break;
+      offset = rangeOf(pair.key)[0];
+      node = pair.value;
+    } else if (isSeq(node)) {
+      const item: unknown = node.items[Number(part)];
+      if (item === undefined) break;
+      offset = rangeOf(item)[0];
+      node = item;
+    } else break;
+  }
+  const before = text.slice(0, offset);
+  return { line: before.split("\n").length, column: offset - before.lastIndexOf("\n") };
+}
+
+/** Return whether two values are the same; the order of keys does not count. */
+export function sameValue(left: unknown, right: unknown): boolean {
+  if (left === right) return true;
+  if (Array.isArray(left) || Array.isArray(right)) {
+    return (
+      Array.isArray(left) &&
+      Array.isArray(right) &&
+      left.length === right.length &&
+      left.every((item, index) => sameValue(item, right[index]))
+    );
+  }
+  if (!isObject(left) || !isObject(right)) return Number.isNaN(left) && Number.isNaN(right);
+  const keys = Object.keys(left);
+  return (
+    keys.length === Object.keys(right).length &&
+    keys.every((key) => Object.hasOwn(right, key) && sameValue(left[key], right[key]))
+  );
+}
+
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+interface Context {
+  /** How many keys lead here: steps and what is above them are never written on one line. */
+  depth: number;
+  inFlow: boolean;
+}
+
+/** Collects the splices that turn nodes into values. */
+class Editor {
+  constructor(
+    private readonly text: string,
+    private readonly splices: Splice[],
+  ) {}
+
+  change(node: Node, next: Json, indent: number, context: Context): void {
+    if (isMap(node) && isObject(next)) this.changeMap(node, next as JsonObject, indent, context);
+    else if (isSeq(node) && Array.isArray(next)) this.changeSeq(node, next, context);
+    else if (!sameValue(plain(node), next)) this.replace(node, next, indent, context);
+  }
+
+  private replace(node: Node, next: Json, indent: number, context: Context): void {
+    const [start, end] = rangeOf(node);
+    const type = isScalar(node) ? node.type : undefined;
+    const block = type === Scalar.BLOCK_LITERAL || type === Scalar.BLOCK_FOLDED;
+    let text = inline(next, type, context)
+      ? flowText(next, block ? undefined : type, context.inFlow)
+      : `\n${render(next, indent, context.depth)}`.replace(/\n$/, "");
+    // An empty value stands right behind its colon or dash.
+    if (start === end && /[:-]$/.test(this.text.slice(0, start)) && !text.startsWith("\n")) text = ` ${text}`;
+    const from = text.startsWith("\n") && this.text[start - 1] === " " ? start - 1 : start;
+    this.splices.push({ start: from, end: block && end > start ? end - 1 : end, text });
+  }
+
+  private changeMap(node: YAMLMap, next: JsonObject, indent: number, context: Context): void {
+    const kept = new Set<string>();
+    const items = node.items.filter((item) => isPair(item));
+    const inner = { depth: context.depth + 1, inFlow: context.inFlow || node.flow === true };
+    for (const pair of items) {
+      const key = keyOf(pair);
+      if (!Object.hasOwn(next, key)) continue;
+      kept.add(key);
+      const value = next[key] as Json;
+      if (pair.value === null) {
+        if (value !== null) {
+          const at = rangeOf(pair.key)[1];
+          const colon = this.text.indexOf(":", at) + 1;
+          const written = inline(value, undefined, inner)
+            ? ` ${flowText(value, undefined, inner.inFlow)}`
+            : `\n${render(value, this.column(pair) + 2, inner.depth)}`.replace(/\n$/, "");
+          this.splices.push({ start: colon, end: colon, text: written });
+        }
+      } else this.change(pair.value as Node, value, this.column(pair) + 2, inner);
+    }
+    const added = Object.entries(next).filter(([key]) => !kept.has(key));
+    if (kept.size === 0) {
+      if (items.length === 0 && !context.inFlow) this.replace(node, next, indent, context);
+      else this.refill(node, next, context);
+      return;
+    }
+    if (node.flow === true) this.changeFlow(items, (pair) => kept.has(keyOf(pair)), added.map(pairText));
+    else this.changeBlockMap(items, kept, next, inner.depth);
+  }
+
+  /** Nothing of a map is left: it is written anew. */
+  private refill(node: YAMLMap | YAMLSeq, next: Json, context: Context): void {
+    const [start, end] = rangeOf(node);
+    if (node.flow === true) {
+      this.splices.push({ start, end, text: flowText(next, undefined, context.inFlow) });
+      return;
+    }
+    const column = start - (this.text.lastIndexOf("\n", start - 1) + 1);
+    const body = inline(next, undefined, context) ? flowText(next, undefined, false) : render(next, column, context.depth);
+    const trailing = this.text.slice(start, end).endsWith("\n") ? "\n" : "";
+    this.splices.push({ start, end, text: body.trimStart().replace(/\n$/, "") + trailing });
+  }
+
+  private changeBlockMap(items: Pair[], kept: Set<string>, next: JsonObject, depth: number): void {
+    for (const pair of items) if (!kept.has(keyOf(pair))) this.splices.push(this.removal(pair));
+    const column = this.column(items[0] as Pair);
+    let anchor = items.findLast((pair) => kept.has(keyOf(pair))) as Pair;
+    const added = new Map<Pair, string[]>();
+    const byKey = new Map(items.map((pair) => [keyOf(pair), pair]));
+    for (const [key, value] of Object.entries(next)) {
+      if (kept.has(key)) {
+        // A new key follows the one it follows in the value, if the value says so at all.
+        anchor = byKey.get(key) as Pair;
+        continue;
+      }
+      const lines = added.get(anchor) ?? [];
+      added.set(anchor, [...lines, render({ [key]: value }, column, depth - 1)]);
+    }
+    const spaced = this.isSpaced(items);
+    for (const [pair, texts] of added) {
+      const at = this.endOfLines(pair);
+      const lead = at > 0 && this.text[at - 1] !== "\n" ? "\n" : "";
+      const body = texts.map((text) => (spaced ? `\n${text}` : text)).join("");
+      this.splices.push({ start: at, end: at, text: lead + body });
+    }
+  }
+
+  private changeSeq(node: YAMLSeq, next: Json[], context: Context): void {
+    const current = node.items.map((item) => plain(item as Node));
+    if (sameValue(current, next)) return;
+    const inner = { depth: context.depth + 1, inFlow: context.inFlow || node.flow === true };
+    if (current.length === next.length) {
+      node.items.forEach((item, index) => {
+        const start = rangeOf(item)[0];
+        this.change(item as Node, next[index] as Json, this.lineColumn(start), inner);
+      });
+      return;
+    }
+    const items = node.items as Node[];
+    const keep = kept(current, next);
+    if (node.flow !== true || keep === null || keep.size === 0) {
+      this.refill(node, next, context);
+      return;
+    }
+    const added = next.slice(keep.size).map((value) => flowText(value, undefined, true));
+    this.changeFlow(items, (item) => keep.has(items.indexOf(item)), added);
+  }
+
+  /** Take items out of a `{…}` or `[…]`, and add others at its end. */
+  private changeFlow<T extends Pair | Node>(items: T[], stays: (item: T) => boolean, added: string[]): void {
+    items.forEach((item, index) => {
+      if (stays(item)) return;
+      const before = items.slice(0, index).some(stays);
+      const previous = items[index - 1];
+      const following = items[index + 1];
+      if (before && previous) this.splices.push({ start: itemEnd(previous), end: itemEnd(item), text: "" });
+      else if (following) this.splices.push({ start: itemStart(item), end: itemStart(following), text: "" });
+    });
+    const last = items.findLast(stays);
+    if (last && added.length > 0) {
+      const at = itemEnd(items[items.length - 1] as T);
+      this.splices.push({ start: at, end: at, text: added.map((text) => `, ${text}`).join("") });
+    }
+  }
+
+  private removal(pair: Pair): Splice {
+    let start = this.startOfComment(this.lineStart(itemStart(pair)));
+    const above = this.lineStart(start - 1);
+    if (start > 0 && this.text.slice(above, start).trim() === "") start = above;
+    return { start, end: this.endOfLines(pair), text: "" };
+  }
+
+  /** Comment lines right above a key belong to it. */
+  private startOfComment(start: number): number {
+    let from = start;
+    while (from > 0) {
+      const above = this.lineStart(from - 1);
+      if (!this.text.slice(above, from).trimStart().startsWith("#")) break;
+      from = above;
+    }
+    return from;
+  }
+
+  /** Return the end of the last line that belongs to a pair, without the empty lines and comments behind it. */
+  private endOfLines(pair: Pair): number {
+    const end = itemEnd(pair);
+    if (this.text[end - 1] === "\n" && end > itemStart(pair)) {
+      const body = this.text.slice(0, end).trimEnd();
+      const newline = this.text.indexOf("\n", body.length);
+      return newline < 0 ? this.text.length : newline + 1;
+    }
+    const newline = this.text.indexOf("\n", end);
+    return newline < 0 ? this.text.length : newline + 1;
+  }
+
+  private isSpaced(items: Pair[]): boolean {
+    return items.slice(1).some((pair) => {
+      const start = this.startOfComment(this.lineStart(itemStart(pair)));
+      return start > 0 && this.text.slice(this.lineStart(start - 1), start).trim() === "";
+    });
+  }
+
+  private column(pair: Pair): number {
+    return this.lineColumn(itemStart(pair));
+  }
+
+  private lineColumn(offset: number): number {
+    return offset - this.lineStart(offset);
+  }
+
+  private lineStart(offset: number): number {
+    return this.text.lastIndexOf("\n", offset - 1) + 1;
+  }
+}
+
+/** Return the indices of `current` that stay if `next` is `current` with items taken out and others appended. */
+function kept(current: Json[], next: Json[]): Set<number> | null {
+  const stays = new Set<number>();
+  let position = 0;
+  current.forEach((item, index) => {
+    if (position < next.length && sameValue(item, next[position])) {
+      stays.add(index);
+      position += 1;
+    }
+  });
+  return stays;
+}
+
+function splice(text: string, splices: Splice[]): string {
+  const ordered = splices.map((item, index) => ({ ...item, index }));
+  ordered.sort((left, right) => right.start - left.start || right.end - left.end || right.index - left.index);
+  return ordered.reduce((result, { start, end, text: put }) => result.slice(0, start) + put + result.slice(end), text);
+}
+
+function keyOf(pair: Pair): string {
+  return String(isScalar(pair.key) ? pair.key.value : pair.key);
+}
+
+function plain(node: Node | null): Json {
+  if (node === null) return null;
+  if (isAlias(node)) throw new EditError("this part uses anchors or aliases: edit it in the text");
+  return node.toJS(new Document()) as Json;
+}
+
+function rangeOf(node: unknown): [number, number] {
+  const range = (node as Node | null)?.range;
+  if (!range) throw new EditError("this part has no place in the text: edit it there");
+  return [range[0], range[1]];
+}
+
+function itemStart(item: Pair | Node): number {
+  return rangeOf(isPair(item) ? item.key : item)[0];
+}
+
+function itemEnd(item: Pair | Node): number {
+  if (!isPair(item)) return rangeOf(item)[1];
+  return rangeOf(item.value ?? item.key)[1];
+}
+
+function pairText([key, value]: [string, Json]): string {
+  return `${flowText(key, undefined, true)}: ${flowText(value, undefined, true)}`;
+}
+
+/** Whether a value is written on its key's line. */
+function inline(value: Json, type: Scalar.Type | null | undefined, context: Context): boolean {
+  if (typeof value === "string" && value.includes("\n") && !context.inFlow) {
+    return type === Scalar.QUOTE_DOUBLE;
+  }
+  if (!isObject(value) && !Array.isArray(value)) return true;
+  if (context.inFlow || Object.keys(value).length === 0) return true;
+  if (context.depth <= STEP_DEPTH) return false;
+  return isShallow(value as Json) && flowText(value as Json, undefined, false).length <= FLOW_WIDTH;
+}
+
+function isShallow(value: Json): boolean {
+  const items = Array.isArray(value) ? value : Object.values(value as JsonObject);
+  return items.every(
+    (item) => item === null || typeof item !== "object" || (Array.isArray(item) && item.every((part) => !isObject(part))),
+  );
+}
+
+function scalarText(value: Json, type: Scalar.Type | null | undefined, inFlow: boolean): string {
+  return flowText(value, type, inFlow);
+}
+
+function flowText(value: Json, type: Scalar.Type | null | undefined, inFlow: boolean): string {
+  const document = new Document(inFlow ? [value] : value, YAML_OPTIONS);
+  if (document.contents) markFlow(document.contents, type ?? undefined);
+  const text = document.toString(WRITTEN).replace(/\n$/, "");
+  return inFlow ? text.slice(1, -1) : text;
+}
+
+function markFlow(node: unknown, type: Scalar.Type | undefined): void {
+  if (isScalar(node)) markScalar(node, type);
+  if (!isCollection(node)) return;
+  node.flow = true;
+  for (const item of node.items) {
+    if (isPair(item)) {
+      markFlow(item.key, undefined);
+      markFlow(item.value, undefined);
+    } else markFlow(item, type);
+  }
+}
+
+function markScalar(node: Scalar, type: Scalar.Type | undefined): void {
+  if (typeof node.value === "string") {
+    if (type === Scalar.QUOTE_DOUBLE || type === Scalar.QUOTE_SINGLE) node.type = type;
+    // A placeholder is quoted, as people write it; so is what a reader of YAML 1.1 takes for something else.
+    else if (node.value.includes("${") || /^[-+.\d]/.test(node.value) || node.value.includes("\n")) {
+      node.type = Scalar.QUOTE_DOUBLE;
+    }
+  }
+}
+
+/** Return a value as block YAML, each line indented, ending in a newline. */
+function render(value: Json, indent: number, depth: number): string {
+  const document = new Document(value, YAML_OPTIONS);
+  shape(document.contents, depth);
+  const text = document.toString(WRITTEN);
+  const pad = " ".repeat(indent);
+  return text
+    .split("\n")
+    .map((line) => (line === "" ? line : pad + line))
+    .join("\n");
+}
+
+/** Decide for each collection below a node whether it stands on one line. */
+function shape(node: unknown, depth: number): void {
+  if (isScalar(node)) {
+    if (typeof node.value !== "string" || !node.value.includes("\n")) markScalar(node, undefined);
+    return;
+  }
+  if (!isCollection(node)) return;
+  for (const item of node.items) {
+    const child: unknown = isPair(item) ? item.value : item;
+    if (isCollection(child) && inline(child.toJS(new Document()) as Json, undefined, { depth: depth + 1, inFlow: false })) {
+      markFlow(child, undefined);
+    } else shape(child, depth + 1);
+  }
+}

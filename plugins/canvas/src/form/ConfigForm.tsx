@@ -1,0 +1,70 @@
+/** The form of a step's configuration, made of its JSON Schema, in the looks of Airflow. */
+
+import { withTheme } from "@rjsf/core";
+import type { ErrorSchema, RJSFSchema } from "@rjsf/utils";
+import { useMemo } from "react";
+
+import type { Problem } from "../api/client";
+import type { JsonObject } from "../core/document";
+import { cleaned } from "../core/pipeline";
+import { formHints, formSchema } from "../core/schema";
+import { templates } from "./templates";
+import { validator } from "./validator";
+import { fields, widgets } from "./widgets";
+
+const Form = withTheme({ templates, widgets, fields });
+
+interface Props {
+  id: string;
+  schema: Record<string, unknown>;
+  value: JsonObject;
+  /** Problems of this configuration: their `field` begins with `config`. */
+  problems: readonly Problem[];
+  onChange: (value: JsonObject) => void;
+}
+
+/** Fields show what the text says; a default is a hint in an empty field, not a value. */
+export function ConfigForm({ id, schema, value, problems, onChange }: Props) {
+  const simple = useMemo(() => withoutHeading(formSchema(schema)), [schema]);
+  const hints = useMemo(() => formHints(simple), [simple]);
+  const extraErrors = useMemo(() => errorsOf(problems), [problems]);
+  return (
+    <Form
+      idPrefix={`form_${id}`}
+      schema={simple as RJSFSchema}
+      formData={value}
+      validator={validator}
+      extraErrors={extraErrors}
+      onChange={({ formData }) => {
+        const next = cleaned((formData ?? {}) as JsonObject, value);
+        if (JSON.stringify(next) !== JSON.stringify(value)) onChange(next);
+      }}
+      experimental_defaultFormStateBehavior={{ emptyObjectFields: "skipDefaults", allOf: "skipDefaults", constAsDefaults: "always", arrayMinItems: { populate: "never" } }}
+      uiSchema={hints}
+      showErrorList={false}
+      noHtml5Validate
+      tagName="div"
+    >
+      {null}
+    </Form>
+  );
+}
+
+function withoutHeading(schema: Record<string, unknown>): Record<string, unknown> {
+  const { title: _title, description: _description, ...rest } = schema;
+  return rest;
+}
+
+function errorsOf(problems: readonly Problem[]): ErrorSchema {
+  const root: Record<string, unknown> = {};
+  for (const problem of problems) {
+    let at = root;
+    for (const part of (problem.field ?? "").split(".").slice(1)) {
+      at[part] ??= {};
+      at = at[part] as Record<string, unknown>;
+    }
+    const errors = (at.__errors ??= []) as string[];
+    errors.push(problem.message);
+  }
+  return root as ErrorSchema;
+}

@@ -1,0 +1,174 @@
+/** The canvas: palette, graph and text of one pipeline, its properties and problems. */
+
+import { ReactFlowProvider } from "@xyflow/react";
+import { useCallback, useEffect, useState } from "react";
+import { useLocation, useNavigate, useParams } from "react-router-dom";
+
+import { ApiError, type ErrorBody, api } from "../api/client";
+import { useAnswer } from "../api/useAnswer";
+import { Graph } from "../canvas/Graph";
+import { Inspector } from "../canvas/Inspector";
+import { Palette } from "../canvas/Palette";
+import { ProblemList } from "../canvas/ProblemList";
+import { TextPane } from "../canvas/TextPane";
+import { Toolbar, type View } from "../canvas/Toolbar";
+import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
+import { useShortcuts } from "../canvas/useShortcuts";
+import { positionOf } from "../core/document";
+import { isDirty, useCanvas } from "../store";
+import { Answered } from "./parts";
+
+const CHECK_DELAY = 350;
+const EMPTY = "pipeline: new_pipeline\nsteps: {}\n";
+
+export function CanvasPage() {
+  const { dagId } = useParams();
+  const ask = useCallback(
+    async () => ({ catalogue: await api.catalogue(), document: dagId === undefined ? { text: EMPTY } : await api.pipeline(dagId) }),
+    [dagId],
+  );
+  const answer = useAnswer(ask);
+  const { open, setCatalogue } = useCanvas();
+  const [opened, setOpened] = useState<unknown>(null);
+  const data = answer.data;
+  useEffect(() => {
+    if (data === null) return;
+    setCatalogue(new Map(data.catalogue.components.map((component) => [component.name, component])));
+    open(data.document);
+    setOpened(data);
+  }, [data, open, setCatalogue]);
+  return <Answered answer={answer}>{() => (opened === data ? <Editor key={dagId ?? ""} /> : null)}</Answered>;
+}
+
+function Editor() {
+  const [view, setView] = useState<View>("graph");
+  const [target, setTarget] = useState<{ line: number } | null>(null);
+  const saving = useSaving();
+  useChecks();
+  useLeaveGuard();
+  const onKeyDown = useShortcuts(saving.ask);
+  const { notice, quiet } = useCanvas();
+  return (
+    <ReactFlowProvider>
+      <div className="mm-editor" onKeyDown={onKeyDown}>
+        <Toolbar view={view} onView={setView} onSave={saving.ask} />
+        {notice === null ? null : (
+          <div className={notice.isError ? "mm-notice mm-notice-bad" : "mm-notice"} role={notice.isError ? "alert" : "status"}>
+            <span>{notice.text}</span>
+            <button type="button" aria-label="Dismiss" onClick={quiet}>
+              ×
+            </button>
+          </div>
+        )}
+        <div className="mm-panes" data-view={view}>
+          {view === "text" ? null : <Palette />}
+          {view === "text" ? null : (
+            <div className="mm-graph">
+              <Graph />
+            </div>
+          )}
+          {view === "graph" ? null : <TextPane target={target} />}
+          <Inspector />
+        </div>
+        <ProblemList
+          onOpen={(problem) => {
+            const { history, select } = useCanvas.getState();
+            if (problem.step !== null) select([problem.step]);
+            const line = problem.line > 0 ? problem.line : positionOf(history.present, problem.path.split(".")).line;
+            setTarget({ line });
+          }}
+        />
+      </div>
+      {saving.dialog}
+    </ReactFlowProvider>
+  );
+}
+
+/** Ask the server for problems, a moment after the last change. */
+function useChecks(): void {
+  const { history, check } = useCanvas();
+  const text = history.present;
+  useEffect(() => {
+    const controller = new AbortController();
+    const timer = setTimeout(() => { void check(controller.signal); }, CHECK_DELAY);
+    return () => {
+      clearTimeout(timer);
+      controller.abort();
+    };
+  }, [text, check]);
+}
+
+function useLeaveGuard(): void {
+  const dirty = useCanvas(isDirty);
+  useEffect(() => {
+    if (!dirty) return;
+    const warn = (event: BeforeUnloadEvent): void => { event.preventDefault(); };
+    window.addEventListener("beforeunload", warn);
+    return () => { window.removeEventListener("beforeunload", warn); };
+  }, [dirty]);
+}
+
+type Stage = { name: "none" } | { name: "save" } | { name: "conflict"; conflict: NonNullable<ErrorBody["conflict"]>; message: string };
+
+/** Saving: the difference first; on a conflict theirs and mine. */
+function useSaving() {
+  const { pathname } = useLocation();
+  const navigate = useNavigate();
+  const [stage, setStage] = useState<Stage>({ name: "none" });
+  const [isBusy, setBusy] = useState(false);
+  const [problem, setProblem] = useState("");
+  const { history, savedText, dagId, etag, pipeline, saved, setText, say } = useCanvas();
+  const close = (): void => { setStage({ name: "none" }); };
+
+  const save = async (message: string, over: string | null): Promise<void> => {
+    const name = dagId ?? (typeof pipeline.pipeline === "string" ? pipeline.pipeline : "");
+    setBusy(true);
+    setProblem("");
+    try {
+      const document = await api.save(name, history.present, message, over);
+      saved(document);
+      say("Saved.");
+      close();
+      if (document.dag_id !== dagId) void navigate(pathname.replace(/\/(new|canvas\/[^/]*)$/, `/canvas/${document.dag_id}`), { replace: true });
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (error.body?.conflict) setStage({ name: "conflict", conflict: error.body.conflict, message });
+      else setProblem(error.message);
+    } finally {
+      setBusy(false);
+    }
+  };
+
+  const dialog =
+    stage.name === "save" ? (
+      <SaveDialog
+        before={savedText}
+        after={history.present}
+        isBusy={isBusy}
+        problem={problem}
+        onSave={(message) => { void save(message, etag); }}
+        onClose={close}
+      />
+    ) : stage.name === "conflict" ? (
+      <ConflictDialog
+        author={stage.conflict.author}
+        theirs={stage.conflict.text}
+        mine={history.present}
+        onMine={() => { void save(stage.message, stage.conflict.etag); }}
+        onTheirs={() => {
+          if (stage.conflict.text === null) return;
+          setText(stage.conflict.text, "");
+          useCanvas.setState({ etag: stage.conflict.etag, savedText: stage.conflict.text });
+          close();
+        }}
+        onClose={close}
+      />
+    ) : null;
+  return {
+    ask: () => {
+      setProblem("");
+      setStage({ name: "save" });
+    },
+    dialog,
+  };
+}

@@ -1,0 +1,96 @@
+/** Every pipeline: its schedule, what it makes, whether it is valid. */
+
+import { Badge, Button, HStack, Table, Text } from "@chakra-ui/react";
+import { Plus, WandSparkles } from "lucide-react";
+import { Link, useNavigate } from "react-router-dom";
+
+import { type PipelineSummary, api } from "../api/client";
+import { useAnswer } from "../api/useAnswer";
+import { isObject } from "../core/document";
+import { Answered, Complaint, Page } from "./parts";
+
+export function PipelinesPage() {
+  const answer = useAnswer(api.pipelines);
+  const navigate = useNavigate();
+  const mayCreate = answer.data?.store.may_create === true;
+  const actions = mayCreate ? (
+    <>
+      <Button size="sm" variant="outline" onClick={() => { void navigate("../new"); }}>
+        <Plus size={15} /> Empty pipeline
+      </Button>
+      <Button size="sm" colorPalette="brand" onClick={() => { void navigate("../new?template=one_click"); }}>
+        <WandSparkles size={15} /> One click: table to model
+      </Button>
+    </>
+  ) : null;
+  return (
+    <Page title="Pipelines" help="From tables to small models. Each pipeline is one DAG." actions={actions}>
+      <Answered answer={answer}>
+        {({ pipelines, store }) => (
+          <>
+            {store.writable ? null : <Complaint text={`Nothing can be saved. ${store.reason}`} />}
+            <Table.Root size="sm" variant="outline" className="mm-table">
+              <Table.Header>
+                <Table.Row>
+                  {["Pipeline", "Schedule", "Steps", "Champion of", "State"].map((name) => (
+                    <Table.ColumnHeader key={name}>{name}</Table.ColumnHeader>
+                  ))}
+                </Table.Row>
+              </Table.Header>
+              <Table.Body>
+                {pipelines.map((pipeline) => (
+                  <Row key={pipeline.dag_id} pipeline={pipeline} />
+                ))}
+              </Table.Body>
+            </Table.Root>
+            {pipelines.length === 0 ? <Text className="mm-help">There is no pipeline yet.</Text> : null}
+          </>
+        )}
+      </Answered>
+    </Page>
+  );
+}
+
+function Row({ pipeline }: { pipeline: PipelineSummary }) {
+  return (
+    <Table.Row>
+      <Table.Cell>
+        <Link to={`../canvas/${encodeURIComponent(pipeline.dag_id)}`} className="mm-link">
+          {pipeline.dag_id}
+        </Link>
+        <Text color="fg.muted" fontSize="xs">
+          {pipeline.description}
+        </Text>
+      </Table.Cell>
+      <Table.Cell fontFamily={typeof pipeline.schedule === "string" ? "mono" : "body"} fontSize="xs">
+        {scheduleText(pipeline.schedule)}
+      </Table.Cell>
+      <Table.Cell>{pipeline.steps}</Table.Cell>
+      <Table.Cell>
+        <HStack gap={1} wrap="wrap">
+          {pipeline.models.map((model) => (
+            <Badge key={model} variant="outline">
+              {model}
+            </Badge>
+          ))}
+        </HStack>
+      </Table.Cell>
+      <Table.Cell>
+        {pipeline.valid ? (
+          <Badge colorPalette="green">valid</Badge>
+        ) : (
+          <Badge colorPalette="red" title={pipeline.problems.map((problem) => problem.message).join("\n")}>
+            {pipeline.problems.length} {pipeline.problems.length === 1 ? "problem" : "problems"}
+          </Badge>
+        )}
+      </Table.Cell>
+    </Table.Row>
+  );
+}
+
+export function scheduleText(schedule: unknown): string {
+  if (typeof schedule === "string") return schedule;
+  if (!isObject(schedule)) return "by hand";
+  const uris = [schedule.table ?? schedule.assets ?? []].flat().map(String);
+  return `new version of ${uris.join(", ")}`;
+}

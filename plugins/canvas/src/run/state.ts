@@ -1,0 +1,21 @@
+/** How a run goes, as the graph shows it. */
+
+export interface StepRun {
+  /** Airflow's state of the task instance; empty: not scheduled yet. */
+  state: string;
+  /** Seconds; null: not started. */
+  duration: number | null;
+  /** Share done, 0 to 1; null: not known. */
+  progress: number | null;
+  /** One line below the step: progress or figures. */
+  line: string;
+  isReused: boolean;
+}
+
+export function durationText(seconds: number | null): string {
+  if (seconds === null) return "";
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}

@@ -1,0 +1,215 @@
+/** The one store of the canvas page: the pipeline's text with its history, and what is known about it. */
+
+import { create } from "zustand";
+
+import { ApiError, type PipelineDocument, type Problem, api } from "./api/client";
+import { EditError, type SyntaxProblem, readText, reconcile, renameStep } from "./core/document";
+import { type Point, arrange, withPlaces } from "./core/layout";
+import { type History, record, redo, startOf, undo } from "./core/history";
+import { type Catalogue, type Pipeline, type Step, isPipeline, stepsOf } from "./core/pipeline";
+
+const MERGE_MILLISECONDS = 1200;
+
+export interface CanvasState {
+  /** Id of the DAG; null for a pipeline that has never been saved. */
+  dagId: string | null;
+  /** Etag of the saved text; null for a pipeline that has never been saved. */
+  etag: string | null;
+  savedText: string;
+  history: History;
+  /** The latest text that was YAML, and what it stands for. */
+  pipeline: Pipeline;
+  steps: ReadonlyMap<string, Step>;
+  syntax: SyntaxProblem[];
+  problems: Problem[];
+  /** Whether the problems are those of the present text. */
+  isChecked: boolean;
+  catalogue: Catalogue;
+  selection: ReadonlySet<string>;
+  /** Where the steps stand on the screen: the view's, not the pipeline's, so no part of its text. */
+  places: ReadonlyMap<string, Point>;
+  /** The one line that says what has just been refused or done. */
+  notice: { text: string; isError: boolean } | null;
+
+  open(document: PipelineDocument | { text: string }): void;
+  setCatalogue(catalogue: Catalogue): void;
+  /** Edit the value; the text follows. `key` names what is edited: quick edits of the same are one undo step. */
+  edit(change: (pipeline: Pipeline) => Pipeline, key?: string): boolean;
+  rename(from: string, to: string): boolean;
+  setText(text: string, key?: string): void;
+  undo(): void;
+  redo(): void;
+  select(ids: Iterable<string>): void;
+  place(points: ReadonlyMap<string, Point>): void;
+  arrange(): void;
+  check(signal: AbortSignal): Promise<void>;
+  saved(document: PipelineDocument): void;
+  say(text: string, isError?: boolean): void;
+  quiet(): void;
+}
+
+let lastEdit = { key: "", time: 0 };
+
+export const useCanvas = create<CanvasState>()((set, get) => {
+  const show = (history: History): void => {
+    const { value, problems } = readText(history.present);
+    const readable = isPipeline(value) && problems.length === 0;
+    const pipeline = readable ? value : get().pipeline;
+    const steps = readable ? stepsOf(pipeline) : get().steps;
+    const selection = new Set([...get().selection].filter((id) => steps.has(id)));
+    const places = withPlaces(steps, get().catalogue, get().places);
+    set({ history, syntax: problems, pipeline, steps, selection, places, isChecked: false });
+    keepDraft(get());
+  };
+  const put = (text: string, key: string): void => {
+    const now = Date.now();
+    const merge = key !== "" && key === lastEdit.key && now - lastEdit.time < MERGE_MILLISECONDS;
+    lastEdit = { key, time: now };
+    show(record(get().history, text, merge));
+  };
+  const attempt = (make: () => string, key: string): boolean => {
+    try {
+      put(make(), key);
+      return true;
+    } catch (error) {
+      if (!(error instanceof EditError)) throw error;
+      get().say(error.message, true);
+      return false;
+    }
+  };
+  return {
+    dagId: null,
+    etag: null,
+    savedText: "",
+    history: startOf(""),
+    pipeline: {},
+    steps: new Map(),
+    syntax: [],
+    problems: [],
+    isChecked: false,
+    catalogue: new Map(),
+    selection: new Set(),
+    places: new Map(),
+    notice: null,
+
+    open: (document) => {
+      const saved = "etag" in document ? document : null;
+      lastEdit = { key: "", time: 0 };
+      set({
+        dagId: saved?.dag_id ?? null,
+        etag: saved?.etag ?? null,
+        savedText: saved?.text ?? "",
+        pipeline: {},
+        steps: new Map(),
+        selection: new Set(),
+        places: saved ? readPlaces(saved.dag_id) : new Map<string, Point>(),
+        problems: saved?.problems ?? [],
+        notice: null,
+      });
+      const draft = saved ? readDraft(saved.dag_id) : null;
+      show(draft === null || draft === document.text ? startOf(document.text) : record(startOf(document.text), draft));
+      if (draft !== null && draft !== document.text) get().say("Your changes that were not saved are here again.");
+    },
+    setCatalogue: (catalogue) => {
+      set({ catalogue });
+    },
+    place: (points) => {
+      set({ places: new Map([...get().places, ...points]) });
+      keepPlaces(get());
+    },
+    arrange: () => {
+      set({ places: arrange(get().steps, get().catalogue) });
+      keepPlaces(get());
+    },
+    edit: (change, key = "") => attempt(() => reconcile(get().history.present, change(get().pipeline)), key),
+    rename: (from, to) => {
+      const place = get().places.get(from);
+      if (place) set({ places: new Map([...get().places, [to, place]]) });
+      const done = attempt(() => renameStep(get().history.present, from, to), "");
+      if (done) get().select([to]);
+      return done;
+    },
+    setText: (text, key = "text") => {
+      put(text, key);
+    },
+    undo: () => {
+      lastEdit = { key: "", time: 0 };
+      show(undo(get().history));
+    },
+    redo: () => {
+      show(redo(get().history));
+    },
+    select: (ids) => {
+      const selection = new Set(ids);
+      const present = get().selection;
+      if (selection.size !== present.size || [...selection].some((id) => !present.has(id))) set({ selection });
+    },
+    check: async (signal) => {
+      const text = get().history.present;
+      try {
+        const { problems } = await api.check(text, signal);
+        if (get().history.present === text) set({ problems, isChecked: true });
+      } catch (error) {
+        if (error instanceof ApiError) get().say(error.message, true);
+        else if (!signal.aborted) throw error;
+      }
+    },
+    saved: (document) => {
+      set({ dagId: document.dag_id, etag: document.etag, savedText: document.text });
+      if (get().history.present !== document.text) keepDraft(get());
+      else dropDraft(document.dag_id);
+    },
+    say: (text, isError = false) => {
+      set({ notice: { text, isError } });
+    },
+    quiet: () => {
+      set({ notice: null });
+    },
+  };
+});
+
+export function isDirty(state: CanvasState): boolean {
+  return state.history.present !== state.savedText;
+}
+
+// Places are kept in the browser; whoever opens the pipeline elsewhere gets the automatic ones.
+
+const PLACES = "modelmill.places.";
+
+function readPlaces(dagId: string): Map<string, Point> {
+  try {
+    return new Map(JSON.parse(localStorage.getItem(PLACES + dagId) ?? "[]") as [string, Point][]);
+  } catch {
+    return new Map();
+  }
+}
+
+function keepPlaces({ dagId, places, steps }: CanvasState): void {
+  if (dagId !== null) store(PLACES + dagId, JSON.stringify([...places].filter(([id]) => steps.has(id))));
+}
+
+function store(key: string, value: string): void {
+  try {
+    localStorage.setItem(key, value);
+  } catch {
+    // The browser's storage is full or forbidden: the page works without it.
+  }
+}
+
+// What is not saved yet outlives a closed tab and an ended session.
+
+const DRAFT = "modelmill.draft.";
+
+function readDraft(dagId: string): string | null {
+  return localStorage.getItem(DRAFT + dagId);
+}
+
+function dropDraft(dagId: string): void {
+  localStorage.removeItem(DRAFT + dagId);
+}
+
+function keepDraft(state: CanvasState): void {
+  if (state.dagId === null) return;
+  if (isDirty(state)) store(DRAFT + state.dagId, state.history.present);
+  else dropDraft(state.dagId);
+}

@@ -1,0 +1,224 @@
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+
+import { type JsonObject, positionOf, readText, reconcile, renameStep } from "../src/core/document";
+
+const SHIPPED = join(import.meta.dirname, "../../../dags/pipelines");
+const shipped = readdirSync(SHIPPED)
+  .filter((name) => name.endsWith(".yaml"))
+  .map((name) => [name, readFileSync(join(SHIPPED, name), "utf8")] as const);
+const reuters = readFileSync(join(SHIPPED, "reuters_nightly.yaml"), "utf8");
+
+function valueOf(text: string): JsonObject {
+  return structuredClone(readText(text).value) as JsonObject;
+}
+
+/** Return the lines that stand in only one of two texts. */
+function changes(before: string, after: string): { gone: string[]; come: string[] } {
+  const old = before.split("\n");
+  const fresh = after.split("\n");
+  return {
+    gone: old.filter((line) => !fresh.includes(line)),
+    come: fresh.filter((line) => !old.includes(line)),
+  };
+}
+
+function edited(text: string, edit: (value: JsonObject) => void): string {
+  const value = valueOf(text);
+  edit(value);
+  return reconcile(text, value);
+}
+
+interface Step {
+  [key: string]: never;
+}
+function steps(value: JsonObject): Record<string, { config: JsonObject; inputs: JsonObject; component: string }> {
+  return value.steps as unknown as Record<string, Step> as never;
+}
+
+describe("the text of a pipeline", () => {
+  it.each(shipped)("%s stays as it is where nothing is edited", (_, text) => {
+    expect(reconcile(text, valueOf(text))).toBe(text);
+  });
+
+  it("changes one line where one value changes", () => {
+    const after = edited(reuters, (value) => {
+      steps(value).student!.config.layers = 3;
+    });
+    expect(changes(reuters, after)).toEqual({ gone: ["    config: {layers: 2}"], come: ["    config: {layers: 3}"] });
+  });
+
+  it("keeps the comment behind a value that changes", () => {
+    const after = edited(reuters, (value) => {
+      steps(value).dataset!.config.near_duplicates = 0.7;
+    });
+    expect(after).toContain("      near_duplicates: 0.7  # the published split as it is, so that figures compare\n");
+  });
+
+  it("keeps the quotes of a text", () => {
+    const after = edited(reuters, (value) => {
+      value.schedule = "0 3 * * *";
+    });
+    expect(after).toContain('schedule: "0 3 * * *"\n');
+  });
+
+  it("adds keys to a mapping on one line and takes them away again", () => {
+    const after = edited(reuters, (value) => {
+      steps(value).student!.config.epochs = 2;
+      steps(value).student!.inputs.extra = ["a.b", "c.d"];
+    });
+    expect(after).toContain("    config: {layers: 2, epochs: 2}\n");
+    expect(after).toContain("    inputs: {dataset: dataset.dataset, teacher: teacher.model, extra: [a.b, c.d]}\n");
+    expect(reconcile(after, valueOf(reuters))).toBe(reuters);
+  });
+
+  it("adds a step behind the others, with an empty line between, and takes it away again", () => {
+    const after = edited(reuters, (value) => {
+      steps(value).again = { component: "evaluate", inputs: { models: ["teacher.model"] }, config: { resamples: 500 } };
+    });
+    expect(after).toBe(
+      `${reuters}\n  again:\n    component: evaluate\n    inputs: {models: [teacher.model]}\n    config: {resamples: 500}\n`,
+    );
+    expect(reconcile(after, valueOf(reuters))).toBe(reuters);
+  });
+
+  it("takes a step in the middle away with its comment, and nothing else", () => {
+    const text = reuters.replace("  report:\n", "  # what the demo prints\n  report:\n");
+    const after = edited(text, (value) => {
+      delete steps(value).report;
+    });
+    expect(after).not.toContain("what the demo prints");
+    expect(changes(text, after).come).toEqual([]);
+    expect(readText(after).problems).toEqual([]);
+  });
+
+  it("renames a step wherever it is named", () => {
+    const after = renameStep(reuters, "student", "small");
+    expect(after).toContain("  small:\n");
+    expect(after).toContain("models: [teacher.model, small.model, exported.model]");
+    expect(after).toContain("inputs: {dataset: dataset.dataset, model: small.model}");
+    expect(renameStep(after, "small", "student")).toBe(reuters);
+  });
+
+  it("fills what was empty", () => {
+    expect(reconcile("pipeline: a\nsteps:\n", { pipeline: "a", steps: { b: { component: "c" } } })).toBe(
+      "pipeline: a\nsteps:\n  b:\n    component: c\n",
+    );
+    expect(reconcile("pipeline: a\nsteps: {}\n", { pipeline: "a", steps: { b: { component: "c" } } })).toBe(
+      "pipeline: a\nsteps:\n  b:\n    component: c\n",
+    );
+  });
+
+  it("writes what the loader's YAML would misread so that it does not", () => {
+    const after = edited(reuters, (value) => {
+      Object.assign(steps(value).student!.config, { rate: 1e-7, answer: "yes", day: "2026-01-01", when: "12:30" });
+    });
+    expect(after).toContain("rate: 1.0e-7");
+    expect(after).toContain('answer: "yes"');
+    expect(after).toContain('day: "2026-01-01"');
+    expect(after).toContain('when: "12:30"');
+  });
+
+  it("refuses an edit below an alias, and says where to make it", () => {
+    const text = "base: &c {layers: 2}\nsteps:\n  a: {config: *c}\n";
+    expect(() =>
+      reconcile(text, { base: { layers: 2 }, steps: { a: { config: { layers: 3 } } } }),
+    ).toThrow(/edit it in the text/);
+  });
+
+  it("says where a text is no YAML", () => {
+    const { value, problems } = readText("pipeline: a\nsteps: {b: [}\n");
+    expect(value).toBeNull();
+    expect(problems[0]?.line).toBe(2);
+  });
+
+  it("finds a place in the text, or the nearest that is there", () => {
+    const line = reuters.split("\n").indexOf("    config: {layers: 2}") + 1;
+    expect(positionOf(reuters, ["steps", "student", "config", "layers"])).toEqual({ line, column: 14 });
+    expect(positionOf(reuters, ["steps", "student", "config", "nothing"]).line).toBe(line);
+  });
+});
+
+const name = fc.stringMatching(/^[a-z][a-z0-9_]{0,11}$/);
+const scalar = fc.oneof(
+  fc.string({ maxLength: 20 }),
+  fc.constantFrom("yes", "null", "1e5", "${data}/x", "a: b", "- x", "# no", "'", '"', "[", "}", ",", "a\nb", " a ", "é\u2028"),
+  fc.integer(),
+  fc.double({ noNaN: true, noDefaultInfinity: true }).map((number) => (Object.is(number, -0) ? 0 : number)),
+  fc.boolean(),
+  fc.constant(null),
+);
+const config: fc.Arbitrary<JsonObject> = fc.dictionary(
+  name,
+  fc.oneof(scalar, fc.array(scalar, { maxLength: 4 }), fc.dictionary(name, scalar, { maxKeys: 3 })),
+  { maxKeys: 5 },
+) as never;
+const step = fc.record(
+  {
+    component: name,
+    inputs: fc.dictionary(name, fc.oneof(name, fc.array(name, { minLength: 1, maxLength: 3 })), { maxKeys: 3 }),
+    config,
+    retries: fc.nat(5),
+  },
+  { requiredKeys: ["component"] },
+);
+const pipeline: fc.Arbitrary<JsonObject> = fc.record(
+  {
+    pipeline: name,
+    description: fc.string({ maxLength: 60 }),
+    schedule: fc.constantFrom(null, "0 2 * * *"),
+    tags: fc.array(name, { maxLength: 3 }),
+    steps: fc.dictionary(name, step, { minKeys: 1, maxKeys: 8 }),
+  },
+  { requiredKeys: ["pipeline", "steps"] },
+) as never;
+
+/** Write a pipeline as a person might: comments, empty lines, one line or several. */
+function written(value: JsonObject, style: number): string {
+  const text = reconcile(style % 2 ? "# made by hand\n" : "", value);
+  return text
+    .split("\n")
+    .map((line, index) => ((style >> (index % 20)) & 4 && /^ {2}[a-z]\w*:$/.test(line) ? `\n  # step\n${line}  # here` : line))
+    .join("\n");
+}
+
+describe("1,000 generated pipelines", () => {
+  it("stay as they are where nothing is edited", () => {
+    fc.assert(
+      fc.property(pipeline, fc.nat(), (value, style) => {
+        const text = written(value, style);
+        expect(readText(text).value).toEqual(value);
+        expect(reconcile(text, valueOf(text))).toBe(text);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it("become any other pipeline, and one edit taken back gives the text from before it", () => {
+    fc.assert(
+      fc.property(pipeline, pipeline, fc.nat(), (before, after, style) => {
+        const text = written(before, style);
+        expect(readText(reconcile(text, after)).value).toEqual(after);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it("keep every comment when a value of a step changes", () => {
+    fc.assert(
+      fc.property(pipeline, config, fc.nat(), (value, other, style) => {
+        const text = written(value, style);
+        const next = structuredClone(value);
+        const first = Object.values(next.steps as JsonObject)[0] as JsonObject;
+        first.config = other;
+        const result = reconcile(text, next);
+        expect(readText(result).value).toEqual(next);
+        expect(result.match(/# step|# here|# made by hand/g)).toEqual(text.match(/# step|# here|# made by hand/g));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
