@@ -1,4 +1,7 @@
+import { fileURLToPath } from "node:url";
+
 import react from "@vitejs/plugin-react";
+import { esmExternalRequirePlugin } from "vite";
 import { defineConfig } from "vitest/config";
 import injectCss from "vite-plugin-css-injected-by-js";
 
@@ -13,8 +16,13 @@ const HOST_GLOBALS = {
 };
 
 export default defineConfig({
-  plugins: [react(), injectCss()],
+  // CommonJS packages ask for the host's React with require(), which a browser does not have.
+  plugins: [react(), injectCss(), esmExternalRequirePlugin({ external: Object.keys(HOST_GLOBALS) })],
   define: { "process.env.NODE_ENV": JSON.stringify("production") },
+  resolve: {
+    // rjsf's own test helper asks for the validator that compiles schemas; nothing here may.
+    alias: { "@rjsf/validator-ajv8": fileURLToPath(new URL("src/form/validator.ts", import.meta.url)) },
+  },
   build: {
     outDir: "../modelmill_plugin/static",
     emptyOutDir: true,
@@ -26,7 +34,6 @@ export default defineConfig({
       fileName: () => "canvas.js",
     },
     rolldownOptions: {
-      external: Object.keys(HOST_GLOBALS),
       output: { globals: HOST_GLOBALS },
     },
   },

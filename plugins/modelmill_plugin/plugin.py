@@ -17,11 +17,25 @@ def external_views() -> list[dict[str, Any]]:
     return [{"name": "MLflow", "href": tracking_uri, "destination": "nav"}]
 
 
+def react_apps() -> list[dict[str, Any]]:
+    """Return the places of the canvas: an item of the navigation, and a tab on each DAG and run.
+
+    All have one name: under it Airflow keeps the loaded bundle, which runs once.
+    """
+    app = {"name": "modelmill", "bundle_url": "modelmill/static/canvas.js"}
+    return [
+        {**app, "destination": "nav", "url_route": "modelmill"},
+        {**app, "destination": "dag", "url_route": "modelmill_graph"},
+        {**app, "destination": "dag_run", "url_route": "modelmill_run"},
+    ]
+
+
 class ModelmillPlugin(AirflowPlugin):
     """modelmill in Airflow. The links on tasks come with the operators, without the plugin."""
 
     name = "modelmill"
     external_views = external_views()
+    react_apps = react_apps()
 
     @functools.cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override] # read, never set

@@ -18,11 +18,11 @@ import modelmill_plugin.plugin
 loaded = sorted({name.partition(".")[0] for name in set(sys.modules) - before})
 from airflow.plugins_manager import get_plugin_info
 [info] = [info for info in get_plugin_info() if info["name"] == "modelmill"]
-print(json.dumps([info["external_views"], info["fastapi_apps"], loaded]))
+print(json.dumps([info["external_views"], info["react_apps"], loaded]))
 """
 
 
-def plugin_info(tracking_uri: str | None) -> tuple[list[dict[str, str]], list[object], list[str]]:
+def plugin_info(tracking_uri: str | None) -> tuple[list[dict[str, str]], list[dict[str, str]], list[str]]:
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     if tracking_uri is not None:
         environment["MLFLOW_TRACKING_URI"] = tracking_uri
@@ -36,6 +36,14 @@ def test_the_navigation_leads_to_mlflow() -> None:
     views, _, loaded = plugin_info("https://mlflow.example.org")
     assert views == [{"name": "MLflow", "href": "https://mlflow.example.org", "destination": "nav"}]
     assert HEAVY.isdisjoint(loaded)
+
+
+def test_the_canvas_has_its_places_under_one_name() -> None:
+    _, apps, _ = plugin_info(None)
+    assert [app["destination"] for app in apps] == ["nav", "dag", "dag_run"]
+    # Under the name Airflow keeps the bundle: it is loaded once, whichever place is opened first.
+    assert {app["name"] for app in apps} == {"modelmill"}
+    assert {app["bundle_url"] for app in apps} == {"modelmill/static/canvas.js"}
 
 
 @pytest.mark.parametrize("tracking_uri", [None, "sqlite:////data/mlflow.db", "javascript:alert(1)"])

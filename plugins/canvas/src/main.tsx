@@ -1,16 +1,13 @@
 /** The plugin's page in Airflow. The host renders this function, and gives ids where it stands on a DAG's tab. */
 
-import { Box, Link as ChakraLink } from "@chakra-ui/react";
-import { lazy } from "react";
+import { Box } from "@chakra-ui/react";
 import { NavLink, Navigate, Route, Routes } from "react-router-dom";
 
 import "@xyflow/react/dist/base.css";
 import "./canvas.css";
+import { BASE } from "./pages/base";
 import { CanvasPage } from "./pages/CanvasPage";
 import { PipelinesPage } from "./pages/PipelinesPage";
-
-void lazy;
-void ChakraLink;
 
 interface HostProps {
   dagId?: string;
@@ -25,17 +22,17 @@ export default function Plugin({ dagId }: HostProps) {
     <Box className="mm-root">
       <nav className="mm-nav" aria-label="modelmill">
         {PAGES.map(({ path, name }) => (
-          <NavLink key={path} to={path} className="mm-nav-link">
+          <NavLink key={path} to={`${BASE}/${path}`} className="mm-nav-link">
             {name}
           </NavLink>
         ))}
       </nav>
       <Routes>
-        <Route index element={<Navigate to="pipelines" replace />} />
+        <Route index element={<Navigate to={`${BASE}/pipelines`} replace />} />
         <Route path="pipelines" element={<PipelinesPage />} />
         <Route path="canvas/:dagId" element={<CanvasPage />} />
         <Route path="new" element={<CanvasPage />} />
-        <Route path="*" element={<Navigate to="pipelines" replace />} />
+        <Route path="*" element={<Navigate to={`${BASE}/pipelines`} replace />} />
       </Routes>
     </Box>
   );

@@ -31,21 +31,21 @@ export interface CanvasState {
   /** The one line that says what has just been refused or done. */
   notice: { text: string; isError: boolean } | null;
 
-  open(document: PipelineDocument | { text: string }): void;
-  setCatalogue(catalogue: Catalogue): void;
+  open: (document: PipelineDocument | { text: string }) => void;
+  setCatalogue: (catalogue: Catalogue) => void;
   /** Edit the value; the text follows. `key` names what is edited: quick edits of the same are one undo step. */
-  edit(change: (pipeline: Pipeline) => Pipeline, key?: string): boolean;
-  rename(from: string, to: string): boolean;
-  setText(text: string, key?: string): void;
-  undo(): void;
-  redo(): void;
-  select(ids: Iterable<string>): void;
-  place(points: ReadonlyMap<string, Point>): void;
-  arrange(): void;
-  check(signal: AbortSignal): Promise<void>;
-  saved(document: PipelineDocument): void;
-  say(text: string, isError?: boolean): void;
-  quiet(): void;
+  edit: (change: (pipeline: Pipeline) => Pipeline, key?: string) => boolean;
+  rename: (from: string, to: string) => boolean;
+  setText: (text: string, key?: string) => void;
+  undo: () => void;
+  redo: () => void;
+  select: (ids: Iterable<string>) => void;
+  place: (points: ReadonlyMap<string, Point>) => void;
+  arrange: () => void;
+  check: (signal: AbortSignal) => Promise<void>;
+  saved: (document: PipelineDocument) => void;
+  say: (text: string, isError?: boolean) => void;
+  quiet: () => void;
 }
 
 let lastEdit = { key: "", time: 0 };

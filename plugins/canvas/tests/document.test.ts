@@ -32,9 +32,7 @@ function edited(text: string, edit: (value: JsonObject) => void): string {
   return reconcile(text, value);
 }
 
-interface Step {
-  [key: string]: never;
-}
+type Step = Record<string, never>;
 function steps(value: JsonObject): Record<string, { config: JsonObject; inputs: JsonObject; component: string }> {
   return value.steps as unknown as Record<string, Step> as never;
 }
@@ -155,7 +153,7 @@ const config: fc.Arbitrary<JsonObject> = fc.dictionary(
   name,
   fc.oneof(scalar, fc.array(scalar, { maxLength: 4 }), fc.dictionary(name, scalar, { maxKeys: 3 })),
   { maxKeys: 5 },
-) as never;
+);
 const step = fc.record(
   {
     component: name,
@@ -174,7 +172,7 @@ const pipeline: fc.Arbitrary<JsonObject> = fc.record(
     steps: fc.dictionary(name, step, { minKeys: 1, maxKeys: 8 }),
   },
   { requiredKeys: ["pipeline", "steps"] },
-) as never;
+);
 
 /** Write a pipeline as a person might: comments, empty lines, one line or several. */
 function written(value: JsonObject, style: number): string {

@@ -10,6 +10,7 @@ import {
   type NodeChange,
   Panel,
   ReactFlow,
+  type ReactFlowInstance,
   applyNodeChanges,
   useConnection,
   useReactFlow,
@@ -93,8 +94,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
       onlyRenderVisibleElements
       minZoom={0.05}
       maxZoom={2}
-      fitView
-      fitViewOptions={{ padding: 0.12, maxZoom: 1 }}
+      onInit={(instance) => { requestAnimationFrame(() => { void show(instance); }); }}
       connectionRadius={28}
       proOptions={{ hideAttribution: true }}
     >
@@ -168,6 +168,21 @@ function useNodes(run: ReadonlyMap<string, StepRun>) {
     setNodes((current) => applyNodeChanges(changes.filter((change) => change.type !== "remove"), current));
   }, []);
   return { nodes, onNodesChange };
+}
+
+const MARGIN = 32;
+const READABLE = 0.7;
+
+/** Show all of the graph, or if that would be too small to read, its beginning. */
+async function show(flow: ReactFlowInstance<StepNodeType>): Promise<void> {
+  const pane = document.querySelector(".mm-flow");
+  const { x, y, width, height } = flow.getNodesBounds(flow.getNodes());
+  if (!pane || width === 0) return;
+  const fitting = Math.min((pane.clientWidth - 2 * MARGIN) / width, (pane.clientHeight - 2 * MARGIN) / height);
+  const zoom = Math.min(1, Math.max(READABLE, fitting));
+  const left = width * zoom > pane.clientWidth ? MARGIN : (pane.clientWidth - width * zoom) / 2;
+  const top = height * zoom > pane.clientHeight ? MARGIN : (pane.clientHeight - height * zoom) / 2;
+  await flow.setViewport({ x: left - x * zoom, y: top - y * zoom, zoom });
 }
 
 function useEdges() {

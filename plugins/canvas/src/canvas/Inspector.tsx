@@ -121,7 +121,7 @@ function StepForm({ id, step }: { id: string; step: Step }) {
 }
 
 function hasFields(schema: Record<string, unknown>): boolean {
-  return Object.keys((schema.properties ?? {}) as object).length > 0;
+  return Object.keys((schema.properties ?? {})).length > 0;
 }
 
 export function Section({ title, children }: { title: string; children: ReactNode }) {

@@ -6,7 +6,7 @@ import { useMemo, useState } from "react";
 import { type Component, addStep } from "../core/pipeline";
 import { useCanvas } from "../store";
 import { DRAG_TYPE } from "./Graph";
-import { groupIcon } from "./StepNode";
+import { groupIcon, groupRank } from "./StepNode";
 
 export function Palette() {
   const { catalogue, edit, select, selection } = useCanvas();
@@ -81,5 +81,5 @@ function grouped(components: readonly Component[], wanted: string): [string, Com
     if (!words.every((word) => text.includes(word))) continue;
     groups.set(component.group, [...(groups.get(component.group) ?? []), component]);
   }
-  return [...groups];
+  return [...groups].sort(([left], [right]) => groupRank(left) - groupRank(right));
 }

@@ -161,7 +161,7 @@ function ScheduleField({ problems }: { problems: string[] }) {
 
 function ParamsField({ params }: { params: Json | undefined }) {
   const { edit } = useCanvas();
-  const known = isObject(params) ? (params as JsonObject) : {};
+  const known = isObject(params) ? (params) : {};
   const set = (next: JsonObject): void => {
     edit((pipeline) => setKey(pipeline, "params", Object.keys(next).length > 0 ? next : undefined), "params");
   };
@@ -175,7 +175,7 @@ function ParamsField({ params }: { params: Json | undefined }) {
   return (
     <>
       {Object.entries(known).map(([param, value]) => {
-        const declared = isObject(value) ? (value as JsonObject) : {};
+        const declared = isObject(value) ? (value) : {};
         return (
           <HStack key={param} mt={2} gap={1}>
             <label className="mm-param" htmlFor={`mm-param-${param}`} title={textOf(declared.description ?? "")}>{param}</label>
@@ -191,7 +191,8 @@ function ParamsField({ params }: { params: Json | undefined }) {
               }}
             />
             <Button size="2xs" variant="ghost" aria-label={`Remove parameter ${param}`} onClick={() => {
-              set(Object.fromEntries(Object.entries(known).filter(([other]) => other !== param)) as JsonObject);
+              const { [param]: _, ...rest } = known;
+              set(rest);
             }}>
               <X size={12} />
             </Button>

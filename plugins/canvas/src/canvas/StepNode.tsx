@@ -29,6 +29,12 @@ export function groupIcon(group: string | undefined): LucideIcon {
   return ICONS[group ?? ""] ?? Box;
 }
 
+/** Place of a group in the palette: the way from table to model, then what others add. */
+export function groupRank(group: string): number {
+  const rank = Object.keys(ICONS).indexOf(group);
+  return rank < 0 ? Number.MAX_SAFE_INTEGER : rank;
+}
+
 /** Ports of a step: the component's, or for an unknown component those that are in use. */
 function portsOf({ step, component }: StepData): { inputs: Port[]; outputs: Port[] } {
   if (component) return component;

@@ -110,7 +110,7 @@ export function reconcile(text: string, next: JsonObject): string {
   const document = parse(text);
   const splices: Splice[] = [];
   if (document.contents === null) splices.push({ start: text.length, end: text.length, text: render(next, 0, 0) });
-  else new Editor(text, splices).change(document.contents as Node, next, 0, { depth: 0, inFlow: false });
+  else new Editor(text, splices).change(document.contents, next, 0, { depth: 0, inFlow: false });
   const edited = splice(text, splices);
   const result = readText(edited);
   if (!sameValue(result.value, next)) {
@@ -202,7 +202,7 @@ class Editor {
   ) {}
 
   change(node: Node, next: Json, indent: number, context: Context): void {
-    if (isMap(node) && isObject(next)) this.changeMap(node, next as JsonObject, indent, context);
+    if (isMap(node) && isObject(next)) this.changeMap(node, next, indent, context);
     else if (isSeq(node) && Array.isArray(next)) this.changeSeq(node, next, context);
     else if (!sameValue(plain(node), next)) this.replace(node, next, indent, context);
   }
@@ -265,14 +265,14 @@ class Editor {
 
   private changeBlockMap(items: Pair[], kept: Set<string>, next: JsonObject, depth: number): void {
     for (const pair of items) if (!kept.has(keyOf(pair))) this.splices.push(this.removal(pair));
-    const column = this.column(items[0] as Pair);
-    let anchor = items.findLast((pair) => kept.has(keyOf(pair))) as Pair;
+    const column = this.column(items[0]!);
+    let anchor = items.findLast((pair) => kept.has(keyOf(pair)))!;
     const added = new Map<Pair, string[]>();
     const byKey = new Map(items.map((pair) => [keyOf(pair), pair]));
     for (const [key, value] of Object.entries(next)) {
       if (kept.has(key)) {
         // A new key follows the one it follows in the value, if the value says so at all.
-        anchor = byKey.get(key) as Pair;
+        anchor = byKey.get(key)!;
         continue;
       }
       const lines = added.get(anchor) ?? [];
@@ -320,7 +320,7 @@ class Editor {
     });
     const last = items.findLast(stays);
     if (last && added.length > 0) {
-      const at = itemEnd(items[items.length - 1] as T);
+      const at = itemEnd(items[items.length - 1]!);
       this.splices.push({ start: at, end: at, text: added.map((text) => `, ${text}`).join("") });
     }
   }
@@ -431,7 +431,7 @@ function inline(value: Json, type: Scalar.Type | null | undefined, context: Cont
   if (!isObject(value) && !Array.isArray(value)) return true;
   if (context.inFlow || Object.keys(value).length === 0) return true;
   if (context.depth <= STEP_DEPTH) return false;
-  return isShallow(value as Json) && flowText(value as Json, undefined, false).length <= FLOW_WIDTH;
+  return isShallow(value) && flowText(value, undefined, false).length <= FLOW_WIDTH;
 }
 
 function isShallow(value: Json): boolean {

@@ -11,10 +11,10 @@ export interface Point {
   y: number;
 }
 
-export const NODE_WIDTH = 208;
+export const NODE_WIDTH = 184;
 const HEADER_HEIGHT = 48;
 const PORT_HEIGHT = 22;
-const LAYER_GAP = 84;
+const LAYER_GAP = 60;
 const NODE_GAP = 28;
 const SWEEPS = 12;
 

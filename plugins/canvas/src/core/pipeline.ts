@@ -61,7 +61,7 @@ export function stepsOf(pipeline: Pipeline): Map<string, Step> {
     steps.set(id, {
       component: typeof value.component === "string" ? value.component : "",
       inputs,
-      config: isObject(value.config) ? (value.config as JsonObject) : {},
+      config: isObject(value.config) ? (value.config) : {},
       retries: typeof value.retries === "number" ? value.retries : null,
     });
   }
@@ -184,7 +184,7 @@ export function addStep(
 export function connect(pipeline: Pipeline, edge: Edge, many: boolean): Pipeline {
   const source = `${edge.origin}.${edge.originPort}`;
   return updateStep(pipeline, edge.target, (step) => {
-    const inputs = isObject(step.inputs) ? (step.inputs as JsonObject) : {};
+    const inputs = isObject(step.inputs) ? (step.inputs) : {};
     const present = inputs[edge.targetPort];
     const sources = many ? [...(Array.isArray(present) ? present : present ? [present] : []), source] : source;
     return { ...step, inputs: { ...inputs, [edge.targetPort]: sources } };
@@ -204,7 +204,7 @@ export function removeSteps(pipeline: Pipeline, ids: Iterable<string>): Pipeline
   const left: JsonObject = {};
   for (const [id, step] of Object.entries(rawSteps(pipeline))) {
     if (gone.has(id)) continue;
-    left[id] = isObject(step) ? withoutSources(step as JsonObject, (_, source) => gone.has(source.split(".")[0] ?? "")) : step;
+    left[id] = isObject(step) ? withoutSources(step, (_, source) => gone.has(source.split(".")[0] ?? "")) : step;
   }
   return withSteps(pipeline, left);
 }
@@ -257,14 +257,14 @@ export function cleaned(next: JsonObject, before: JsonObject): JsonObject {
     const present = before[key];
     if ((value as Json | undefined) === undefined) return [];
     if (!isObject(value)) return [[key, value]];
-    const inner = cleaned(value as JsonObject, isObject(present) ? (present as JsonObject) : {});
+    const inner = cleaned(value, isObject(present) ? (present) : {});
     return Object.keys(inner).length > 0 || isObject(present) ? [[key, inner]] : [];
   });
   return Object.fromEntries(kept);
 }
 
 function rawSteps(pipeline: Pipeline): JsonObject {
-  return isObject(pipeline.steps) ? (pipeline.steps as JsonObject) : {};
+  return isObject(pipeline.steps) ? (pipeline.steps) : {};
 }
 
 function withSteps(pipeline: Pipeline, steps: JsonObject): Pipeline {
@@ -279,13 +279,13 @@ function withKey(object: JsonObject, key: string, value: Json | undefined): Json
 function updateStep(pipeline: Pipeline, id: string, update: (step: JsonObject) => JsonObject): Pipeline {
   const steps = rawSteps(pipeline);
   const step = steps[id];
-  return isObject(step) ? withSteps(pipeline, { ...steps, [id]: update(step as JsonObject) }) : pipeline;
+  return isObject(step) ? withSteps(pipeline, { ...steps, [id]: update(step) }) : pipeline;
 }
 
 function withoutSources(step: JsonObject, isGone: (port: string, source: string) => boolean): JsonObject {
   if (!isObject(step.inputs)) return step;
   const inputs: JsonObject = {};
-  for (const [port, sources] of Object.entries(step.inputs as JsonObject)) {
+  for (const [port, sources] of Object.entries(step.inputs)) {
     if (Array.isArray(sources)) {
       const left = sources.filter((source) => !isGone(port, String(source)));
       if (left.length > 0) inputs[port] = left;
@@ -296,7 +296,7 @@ function withoutSources(step: JsonObject, isGone: (port: string, source: string)
 
 function mapSources(step: JsonObject, rename: (source: string) => string): JsonObject {
   if (!isObject(step.inputs)) return step;
-  const inputs = Object.entries(step.inputs as JsonObject).map(([port, sources]) => [
+  const inputs = Object.entries(step.inputs).map(([port, sources]) => [
     port,
     Array.isArray(sources) ? sources.map((source) => rename(String(source))) : rename(String(sources)),
   ]);

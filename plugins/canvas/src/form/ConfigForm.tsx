@@ -1,7 +1,7 @@
 /** The form of a step's configuration, made of its JSON Schema, in the looks of Airflow. */
 
 import { withTheme } from "@rjsf/core";
-import type { ErrorSchema, RJSFSchema } from "@rjsf/utils";
+import type { ErrorSchema } from "@rjsf/utils";
 import { useMemo } from "react";
 
 import type { Problem } from "../api/client";
@@ -31,7 +31,7 @@ export function ConfigForm({ id, schema, value, problems, onChange }: Props) {
   return (
     <Form
       idPrefix={`form_${id}`}
-      schema={simple as RJSFSchema}
+      schema={simple}
       formData={value}
       validator={validator}
       extraErrors={extraErrors}
@@ -44,9 +44,7 @@ export function ConfigForm({ id, schema, value, problems, onChange }: Props) {
       showErrorList={false}
       noHtml5Validate
       tagName="div"
-    >
-      {null}
-    </Form>
+    />
   );
 }
 

@@ -1,18 +1,19 @@
 /** How the parts of the configuration form are laid out. */
 
 import { Box, Button, HStack, IconButton, Stack, Text } from "@chakra-ui/react";
+import type { ThemeProps } from "@rjsf/core";
 import type {
   ArrayFieldItemTemplateProps,
   ArrayFieldTemplateProps,
   FieldTemplateProps,
   ObjectFieldTemplateProps,
-  TemplatesType,
 } from "@rjsf/utils";
 import { Plus, X } from "lucide-react";
+import { useState } from "react";
 
 import { type Schema, limitsOf } from "../core/schema";
 
-function FieldTemplate({ id, label, required, rawErrors, hidden, displayLabel, schema, children }: FieldTemplateProps) {
+function FieldTemplate({ id, label, required, rawErrors, hidden, schema, children }: FieldTemplateProps) {
   if (hidden === true) return null;
   const described = schema as Schema;
   const limits = limitsOf(described);
@@ -20,10 +21,9 @@ function FieldTemplate({ id, label, required, rawErrors, hidden, displayLabel, s
   const errors = rawErrors ?? [];
   const description = typeof described.description === "string" ? described.description : "";
   const help = [description, limits === "" ? "" : `(${limits})`].filter((part) => part !== "").join(" ");
-  const shown = displayLabel !== false || described.type === "object";
   return (
     <Box className={errors.length > 0 ? "mm-field mm-field-bad" : "mm-field"} mb={isRoot ? 0 : 3}>
-      {shown && !isRoot && label !== "" ? (
+      {!isRoot && label !== "" ? (
         <label htmlFor={id} className="mm-label">
           {label}
           {required === true ? <span aria-hidden="true"> *</span> : null}
@@ -44,11 +44,29 @@ function FieldTemplate({ id, label, required, rawErrors, hidden, displayLabel, s
   );
 }
 
-function ObjectFieldTemplate({ properties, fieldPathId }: ObjectFieldTemplateProps) {
-  const nested = fieldPathId.path.length > 0;
+function ObjectFieldTemplate({ properties, fieldPathId, formData, schema }: ObjectFieldTemplateProps) {
+  // Which fields come first is settled when the form opens: a field does not move while it is typed into.
+  const [first] = useState(() => new Set([...(schema.required ?? []), ...Object.keys((formData ?? {}) as object)]));
+  if (fieldPathId.path.length > 0) {
+    return (
+      <Stack gap={0} className="mm-nested">
+        {properties.map((property) => property.content)}
+      </Stack>
+    );
+  }
+  const main = properties.filter((property) => first.has(property.name));
+  const others = properties.filter((property) => !first.has(property.name));
   return (
-    <Stack gap={0} className={nested ? "mm-nested" : undefined}>
-      {properties.map((property) => property.content)}
+    <Stack gap={0}>
+      {main.map((property) => property.content)}
+      {others.length > 0 ? (
+        <details className="mm-more" open={main.length === 0 || others.length <= 3}>
+          <summary>
+            {others.length} {others.length === 1 ? "setting" : "settings"} at the default
+          </summary>
+          {others.map((property) => property.content)}
+        </details>
+      ) : null}
     </Stack>
   );
 }
@@ -70,7 +88,7 @@ function ArrayFieldItemTemplate({ children, buttonsProps, hasToolbar }: ArrayFie
   return (
     <HStack gap={1} align="flex-start" className="mm-item">
       <Box flex={1}>{children}</Box>
-      {hasToolbar && buttonsProps.hasRemove === true ? (
+      {hasToolbar && buttonsProps.hasRemove ? (
         <IconButton size="xs" variant="ghost" aria-label="Remove" onClick={buttonsProps.onRemoveItem}>
           <X size={14} />
         </IconButton>
@@ -81,7 +99,7 @@ function ArrayFieldItemTemplate({ children, buttonsProps, hasToolbar }: ArrayFie
 
 const Nothing = () => null;
 
-export const templates: Partial<TemplatesType> = {
+export const templates: NonNullable<ThemeProps["templates"]> = {
   FieldTemplate,
   ObjectFieldTemplate,
   ArrayFieldTemplate,
@@ -91,4 +109,5 @@ export const templates: Partial<TemplatesType> = {
   ErrorListTemplate: Nothing,
   FieldErrorTemplate: Nothing,
   FieldHelpTemplate: Nothing,
+  ButtonTemplates: { SubmitButton: Nothing },
 };

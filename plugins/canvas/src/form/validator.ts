@@ -21,3 +21,5 @@ export const validator: ValidatorType = {
   },
   reset: () => undefined,
 };
+
+export default validator;

@@ -34,7 +34,7 @@ function NullBox({ schema, value, onChange, id }: Pick<WidgetProps, "schema" | "
 function TextWidget({ id, schema, value, onChange, disabled, required }: WidgetProps) {
   const described = schema as Schema;
   const [typed, setTyped] = useState<string | null>(null);
-  const shown = value === undefined || value === null ? "" : String(value);
+  const shown = value === undefined || value === null ? "" : String(value as unknown);
   // What is typed stays as it is typed (such as "1." on the way to 1.5) while it means the value.
   const text = typed !== null && sameMeaning(typed, value, described) ? typed : shown;
   return (
@@ -55,7 +55,7 @@ function TextWidget({ id, schema, value, onChange, disabled, required }: WidgetP
           onChange(scalarOf(event.target.value, described));
         }}
       />
-      <NullBox id={id} schema={schema} value={value} onChange={onChange} />
+      <NullBox id={id} schema={schema} value={value as unknown} onChange={onChange} />
     </HStack>
   );
 }
@@ -83,7 +83,7 @@ function TextareaWidget({ id, value, onChange, disabled }: WidgetProps) {
 function SelectWidget({ id, schema, value, options, onChange, disabled }: WidgetProps) {
   const choices = (options.enumOptions ?? []).map((option) => String(option.value));
   const shown = value === undefined || value === null ? "" : String(value);
-  const fallback = hintOf(schema as Schema);
+  const fallback = hintOf(schema);
   return (
     <NativeSelect.Root size="sm" disabled={disabled === true}>
       <NativeSelect.Field
@@ -147,9 +147,9 @@ function YamlField({ fieldPathId, schema, formData, onChange, rawErrors, disable
           try {
             const parsed: unknown = event.target.value.trim() === "" ? undefined : parse(event.target.value, { version: "1.1" });
             setProblem("");
-            onChange(parsed as never, fieldPathId.path);
+            onChange(parsed, fieldPathId.path);
           } catch (error) {
-            setProblem(String((error as Error).message).split("\n")[0] ?? "");
+            setProblem((error as Error).message.split("\n")[0] ?? "");
           }
         }}
       />

@@ -2,7 +2,7 @@
 
 import { ReactFlowProvider } from "@xyflow/react";
 import { useCallback, useEffect, useState } from "react";
-import { useLocation, useNavigate, useParams } from "react-router-dom";
+import { useNavigate, useParams } from "react-router-dom";
 
 import { ApiError, type ErrorBody, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
@@ -16,6 +16,7 @@ import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
 import { useShortcuts } from "../canvas/useShortcuts";
 import { positionOf } from "../core/document";
 import { isDirty, useCanvas } from "../store";
+import { canvasPath } from "./base";
 import { Answered } from "./parts";
 
 const CHECK_DELAY = 350;
@@ -23,21 +24,18 @@ const EMPTY = "pipeline: new_pipeline\nsteps: {}\n";
 
 export function CanvasPage() {
   const { dagId } = useParams();
-  const ask = useCallback(
-    async () => ({ catalogue: await api.catalogue(), document: dagId === undefined ? { text: EMPTY } : await api.pipeline(dagId) }),
-    [dagId],
-  );
-  const answer = useAnswer(ask);
   const { open, setCatalogue } = useCanvas();
-  const [opened, setOpened] = useState<unknown>(null);
-  const data = answer.data;
-  useEffect(() => {
-    if (data === null) return;
-    setCatalogue(new Map(data.catalogue.components.map((component) => [component.name, component])));
-    open(data.document);
-    setOpened(data);
-  }, [data, open, setCatalogue]);
-  return <Answered answer={answer}>{() => (opened === data ? <Editor key={dagId ?? ""} /> : null)}</Answered>;
+  const ask = useCallback(async () => {
+    const [catalogue, document] = await Promise.all([
+      api.catalogue(),
+      dagId === undefined ? { text: EMPTY } : api.pipeline(dagId),
+    ]);
+    setCatalogue(new Map(catalogue.components.map((component) => [component.name, component])));
+    open(document);
+    return { dagId };
+  }, [dagId, open, setCatalogue]);
+  const answer = useAnswer(ask);
+  return <Answered answer={answer}>{(opened) => (opened.dagId === dagId ? <Editor key={dagId ?? ""} /> : null)}</Answered>;
 }
 
 function Editor() {
@@ -112,7 +110,6 @@ type Stage = { name: "none" } | { name: "save" } | { name: "conflict"; conflict:
 
 /** Saving: the difference first; on a conflict theirs and mine. */
 function useSaving() {
-  const { pathname } = useLocation();
   const navigate = useNavigate();
   const [stage, setStage] = useState<Stage>({ name: "none" });
   const [isBusy, setBusy] = useState(false);
@@ -129,7 +126,7 @@ function useSaving() {
       saved(document);
       say("Saved.");
       close();
-      if (document.dag_id !== dagId) void navigate(pathname.replace(/\/(new|canvas\/[^/]*)$/, `/canvas/${document.dag_id}`), { replace: true });
+      if (document.dag_id !== dagId) void navigate(canvasPath(document.dag_id), { replace: true });
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (error.body?.conflict) setStage({ name: "conflict", conflict: error.body.conflict, message });

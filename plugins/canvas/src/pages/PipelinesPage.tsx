@@ -7,6 +7,7 @@ import { Link, useNavigate } from "react-router-dom";
 import { type PipelineSummary, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { isObject } from "../core/document";
+import { BASE, canvasPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
 
 export function PipelinesPage() {
@@ -15,10 +16,10 @@ export function PipelinesPage() {
   const mayCreate = answer.data?.store.may_create === true;
   const actions = mayCreate ? (
     <>
-      <Button size="sm" variant="outline" onClick={() => { void navigate("../new"); }}>
+      <Button size="sm" variant="outline" onClick={() => { void navigate(`${BASE}/new`); }}>
         <Plus size={15} /> Empty pipeline
       </Button>
-      <Button size="sm" colorPalette="brand" onClick={() => { void navigate("../new?template=one_click"); }}>
+      <Button size="sm" colorPalette="brand" onClick={() => { void navigate(`${BASE}/new?template=one_click`); }}>
         <WandSparkles size={15} /> One click: table to model
       </Button>
     </>
@@ -55,7 +56,7 @@ function Row({ pipeline }: { pipeline: PipelineSummary }) {
   return (
     <Table.Row>
       <Table.Cell>
-        <Link to={`../canvas/${encodeURIComponent(pipeline.dag_id)}`} className="mm-link">
+        <Link to={canvasPath(pipeline.dag_id)} className="mm-link">
           {pipeline.dag_id}
         </Link>
         <Text color="fg.muted" fontSize="xs">
