@@ -16,6 +16,10 @@ export interface CanvasState {
   /** Etag of the saved text; null for a pipeline that has never been saved. */
   etag: string | null;
   savedText: string;
+  /** Digest of the saved pipeline; null if it is not valid, or has never been saved. */
+  digest: string | null;
+  /** The deployment's values of parameters. */
+  deploymentParams: Readonly<Record<string, string>>;
   history: History;
   /** The latest text that was YAML, and what it stands for. */
   pipeline: Pipeline;
@@ -32,7 +36,7 @@ export interface CanvasState {
   notice: { text: string; isError: boolean } | null;
 
   open: (document: PipelineDocument | { text: string }) => void;
-  setCatalogue: (catalogue: Catalogue) => void;
+  setCatalogue: (catalogue: Catalogue, deploymentParams: Readonly<Record<string, string>>) => void;
   /** Edit the value; the text follows. `key` names what is edited: quick edits of the same are one undo step. */
   edit: (change: (pipeline: Pipeline) => Pipeline, key?: string) => boolean;
   rename: (from: string, to: string) => boolean;
@@ -81,6 +85,8 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     dagId: null,
     etag: null,
     savedText: "",
+    digest: null,
+    deploymentParams: {},
     history: startOf(""),
     pipeline: {},
     steps: new Map(),
@@ -99,6 +105,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
         dagId: saved?.dag_id ?? null,
         etag: saved?.etag ?? null,
         savedText: saved?.text ?? "",
+        digest: saved?.digest ?? null,
         pipeline: {},
         steps: new Map(),
         selection: new Set(),
@@ -110,8 +117,8 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       show(draft === null || draft === document.text ? startOf(document.text) : record(startOf(document.text), draft));
       if (draft !== null && draft !== document.text) get().say("Your changes that were not saved are here again.");
     },
-    setCatalogue: (catalogue) => {
-      set({ catalogue });
+    setCatalogue: (catalogue, deploymentParams) => {
+      set({ catalogue, deploymentParams });
     },
     place: (points) => {
       set({ places: new Map([...get().places, ...points]) });
@@ -155,7 +162,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       }
     },
     saved: (document) => {
-      set({ dagId: document.dag_id, etag: document.etag, savedText: document.text });
+      set({ dagId: document.dag_id, etag: document.etag, savedText: document.text, digest: document.digest });
       if (get().history.present !== document.text) keepDraft(get());
       else dropDraft(document.dag_id);
     },

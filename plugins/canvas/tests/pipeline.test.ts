@@ -177,7 +177,7 @@ describe("forms of schemas", () => {
       },
       $defs: { Split: { type: "object", properties: { column: { type: "string" }, free: { type: "object" } } } },
     });
-    expect((schema.properties as never)["near"]).toEqual({ type: "number", minimum: 0.4, "x-nullable": true, default: 0.5 });
+    expect((schema.properties as Record<string, unknown>).near).toEqual({ type: "number", minimum: 0.4, "x-nullable": true, default: 0.5 });
     expect(formHints(schema)).toEqual({
       near: {},
       value: {},

@@ -92,9 +92,4 @@ export const api = {
   versions: (dagId: string) => call<Version[]>("GET", `${at(dagId)}/versions`),
   version: (dagId: string, number: number) =>
     call<Schemas["VersionDocument"]>("GET", `${at(dagId)}/versions/${number}`),
-  revert: (dagId: string, number: number, message: string, etag: string) =>
-    call<PipelineDocument>("POST", `${at(dagId)}/versions/${number}/revert`, {
-      body: { message },
-      headers: { "if-match": quoted(etag) },
-    }),
 };

@@ -2,9 +2,11 @@
 
 import { Badge, Button, HStack, IconButton, Text } from "@chakra-ui/react";
 import { useReactFlow } from "@xyflow/react";
-import { Columns2, FileText, LayoutDashboard, Redo2, Save, Undo2, Workflow } from "lucide-react";
+import { Columns2, FileText, History, LayoutDashboard, Play, Redo2, Save, Undo2, Workflow } from "lucide-react";
+import { useState } from "react";
 
 import { isDirty, useCanvas } from "../store";
+import { VersionsDialog } from "./VersionsDialog";
 
 export type View = "graph" | "split" | "text";
 
@@ -18,11 +20,16 @@ interface Props {
   view: View;
   onView: (view: View) => void;
   onSave: () => void;
+  onRun: () => void;
+  /** Whether a run is being started. */
+  isBusy: boolean;
 }
 
-export function Toolbar({ view, onView, onSave }: Props) {
-  const { pipeline, history, undo, redo, arrange } = useCanvas();
+export function Toolbar({ view, onView, onSave, onRun, isBusy }: Props) {
+  const { dagId, pipeline, history, undo, redo, arrange } = useCanvas();
+  const [isShowingVersions, setShowingVersions] = useState(false);
   const dirty = useCanvas(isDirty);
+  const count = useCanvas((state) => state.syntax.length + state.problems.length);
   const flow = useReactFlow();
   return (
     <HStack className="mm-toolbar" role="toolbar" aria-label="Canvas" gap={2}>
@@ -56,8 +63,17 @@ export function Toolbar({ view, onView, onSave }: Props) {
           </IconButton>
         ))}
       </HStack>
+      {dagId === null ? null : (
+        <IconButton size="xs" variant="ghost" aria-label="Versions" title="Versions" onClick={() => setShowingVersions(true)}>
+          <History size={16} />
+        </IconButton>
+      )}
+      {dagId !== null && isShowingVersions ? <VersionsDialog dagId={dagId} onClose={() => setShowingVersions(false)} /> : null}
       <Button size="xs" variant="outline" disabled={!dirty} onClick={onSave}>
         <Save size={14} /> Save
+      </Button>
+      <Button size="xs" colorPalette="brand" disabled={count > 0} loading={isBusy} onClick={onRun} title={count > 0 ? "A pipeline with problems cannot run" : "Run all steps; what has not changed is reused"}>
+        <Play size={14} /> Run
       </Button>
     </HStack>
   );

@@ -41,12 +41,14 @@ interface SaveProps {
   before: string;
   after: string;
   isBusy: boolean;
+  /** Whether a run follows. */
+  isRun: boolean;
   problem: string;
   onSave: (message: string) => void;
   onClose: () => void;
 }
 
-export function SaveDialog({ before, after, isBusy, problem, onSave, onClose }: SaveProps) {
+export function SaveDialog({ before, after, isBusy, isRun, problem, onSave, onClose }: SaveProps) {
   const [message, setMessage] = useState("");
   return (
     <Frame
@@ -59,7 +61,7 @@ export function SaveDialog({ before, after, isBusy, problem, onSave, onClose }: 
             Cancel
           </Button>
           <Button size="sm" colorPalette="brand" loading={isBusy} onClick={() => { onSave(message); }}>
-            Save
+            {isRun ? "Save and run" : "Save"}
           </Button>
         </>
       }

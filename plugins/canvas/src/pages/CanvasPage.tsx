@@ -1,8 +1,8 @@
 /** The canvas: palette, graph and text of one pipeline, its properties and problems. */
 
 import { ReactFlowProvider } from "@xyflow/react";
-import { useCallback, useEffect, useState } from "react";
-import { useNavigate, useParams } from "react-router-dom";
+import { useCallback, useEffect, useRef, useState } from "react";
+import { useLocation, useNavigate, useParams } from "react-router-dom";
 
 import { ApiError, type ErrorBody, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
@@ -15,6 +15,8 @@ import { Toolbar, type View } from "../canvas/Toolbar";
 import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
 import { useShortcuts } from "../canvas/useShortcuts";
 import { positionOf } from "../core/document";
+import { RunPanel } from "../run/RunPanel";
+import { useRunning } from "../run/useRunning";
 import { isDirty, useCanvas } from "../store";
 import { canvasPath } from "./base";
 import { Answered } from "./parts";
@@ -30,7 +32,7 @@ export function CanvasPage() {
       api.catalogue(),
       dagId === undefined ? { text: EMPTY } : api.pipeline(dagId),
     ]);
-    setCatalogue(new Map(catalogue.components.map((component) => [component.name, component])));
+    setCatalogue(new Map(catalogue.components.map((component) => [component.name, component])), catalogue.params);
     open(document);
     return { dagId };
   }, [dagId, open, setCatalogue]);
@@ -41,15 +43,22 @@ export function CanvasPage() {
 function Editor() {
   const [view, setView] = useState<View>("graph");
   const [target, setTarget] = useState<{ line: number } | null>(null);
-  const saving = useSaving();
+  const running = useRunning();
+  const saving = useSaving(running.begin);
   useChecks();
   useLeaveGuard();
-  const onKeyDown = useShortcuts(saving.ask);
-  const { notice, quiet } = useCanvas();
+  useBeginning(running.begin);
+  const onKeyDown = useShortcuts(() => saving.ask(false));
+  const { dagId, selection, notice, quiet } = useCanvas();
+  const [selected = null] = selection;
+  const run = (): void => {
+    if (isDirty(useCanvas.getState())) saving.ask(true);
+    else running.begin();
+  };
   return (
     <ReactFlowProvider>
       <div className="mm-editor" onKeyDown={onKeyDown}>
-        <Toolbar view={view} onView={setView} onSave={saving.ask} />
+        <Toolbar view={view} onView={setView} onSave={() => saving.ask(false)} onRun={run} isBusy={running.isBusy} />
         {notice === null ? null : (
           <div className={notice.isError ? "mm-notice mm-notice-bad" : "mm-notice"} role={notice.isError ? "alert" : "status"}>
             <span>{notice.text}</span>
@@ -62,7 +71,7 @@ function Editor() {
           {view === "text" ? null : <Palette />}
           {view === "text" ? null : (
             <div className="mm-graph">
-              <Graph />
+              <Graph run={running.view.steps} />
             </div>
           )}
           {view === "graph" ? null : <TextPane target={target} />}
@@ -76,10 +85,37 @@ function Editor() {
             setTarget({ line });
           }}
         />
+        {dagId !== null && running.history.length > 0 ? (
+          <RunPanel
+            dagId={dagId}
+            history={running.history}
+            runId={running.runId}
+            view={running.view}
+            step={selection.size === 1 ? selected : null}
+            onChoose={running.choose}
+            onAgain={running.again}
+            onStop={running.stop}
+          />
+        ) : null}
       </div>
       {saving.dialog}
+      {running.dialog}
     </ReactFlowProvider>
   );
+}
+
+/** A pipeline that was saved to be run has its own address from then on: its page starts the run. */
+function useBeginning(begin: () => void): void {
+  const location = useLocation();
+  const navigate = useNavigate();
+  const isAsked = (location.state as { run?: boolean } | null)?.run === true;
+  const hasBegun = useRef(false);
+  useEffect(() => {
+    if (!isAsked || hasBegun.current) return;
+    hasBegun.current = true;
+    void navigate(".", { replace: true, state: null });
+    begin();
+  }, [isAsked, navigate, begin]);
 }
 
 /** Ask the server for problems, a moment after the last change. */
@@ -106,10 +142,13 @@ function useLeaveGuard(): void {
   }, [dirty]);
 }
 
-type Stage = { name: "none" } | { name: "save" } | { name: "conflict"; conflict: NonNullable<ErrorBody["conflict"]>; message: string };
+type Stage =
+  | { name: "none" }
+  | { name: "save"; isRun: boolean }
+  | { name: "conflict"; isRun: boolean; conflict: NonNullable<ErrorBody["conflict"]>; message: string };
 
-/** Saving: the difference first; on a conflict theirs and mine. */
-function useSaving() {
+/** Saving: the difference first; on a conflict theirs and mine; then, if asked for, a run. */
+function useSaving(run: () => void) {
   const navigate = useNavigate();
   const [stage, setStage] = useState<Stage>({ name: "none" });
   const [isBusy, setBusy] = useState(false);
@@ -117,7 +156,7 @@ function useSaving() {
   const { history, savedText, dagId, etag, pipeline, saved, setText, say } = useCanvas();
   const close = (): void => { setStage({ name: "none" }); };
 
-  const save = async (message: string, over: string | null): Promise<void> => {
+  const save = async (message: string, over: string | null, isRun: boolean): Promise<void> => {
     const name = dagId ?? (typeof pipeline.pipeline === "string" ? pipeline.pipeline : "");
     setBusy(true);
     setProblem("");
@@ -126,10 +165,11 @@ function useSaving() {
       saved(document);
       say("Saved.");
       close();
-      if (document.dag_id !== dagId) void navigate(canvasPath(document.dag_id), { replace: true });
+      if (document.dag_id !== dagId) void navigate(canvasPath(document.dag_id), { replace: true, state: { run: isRun } });
+      else if (isRun) run();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.body?.conflict) setStage({ name: "conflict", conflict: error.body.conflict, message });
+      if (error.body?.conflict) setStage({ name: "conflict", isRun, conflict: error.body.conflict, message });
       else setProblem(error.message);
     } finally {
       setBusy(false);
@@ -142,8 +182,9 @@ function useSaving() {
         before={savedText}
         after={history.present}
         isBusy={isBusy}
+        isRun={stage.isRun}
         problem={problem}
-        onSave={(message) => { void save(message, etag); }}
+        onSave={(message) => { void save(message, etag, stage.isRun); }}
         onClose={close}
       />
     ) : stage.name === "conflict" ? (
@@ -151,7 +192,7 @@ function useSaving() {
         author={stage.conflict.author}
         theirs={stage.conflict.text}
         mine={history.present}
-        onMine={() => { void save(stage.message, stage.conflict.etag); }}
+        onMine={() => { void save(stage.message, stage.conflict.etag, stage.isRun); }}
         onTheirs={() => {
           if (stage.conflict.text === null) return;
           setText(stage.conflict.text, "");
@@ -162,9 +203,9 @@ function useSaving() {
       />
     ) : null;
   return {
-    ask: () => {
+    ask: (isRun: boolean) => {
       setProblem("");
-      setStage({ name: "save" });
+      setStage({ name: "save", isRun });
     },
     dialog,
   };

@@ -1,0 +1,133 @@
+/** Below the canvas: which run is shown, how it goes, and the log of the selected step. */
+
+import { Button, HStack, NativeSelect } from "@chakra-ui/react";
+import { useEffect, useRef, useState } from "react";
+import { Link } from "react-router-dom";
+
+import { ApiError } from "../api/client";
+import { RunBadge } from "./RunBadge";
+import { type DagRun, runs } from "./airflow";
+import { isWebAddress } from "./state";
+import type { RunView } from "./useRun";
+
+const LOG_POLL = 3000;
+const LOG_LINES = 300;
+
+interface Props {
+  dagId: string;
+  history: readonly DagRun[];
+  runId: string | null;
+  view: RunView;
+  /** Step whose log is shown; null: none is selected. */
+  step: string | null;
+  onChoose: (runId: string | null) => void;
+  onAgain: (step: string, isWithFollowing: boolean) => void;
+  onStop: () => void;
+}
+
+export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain, onStop }: Props) {
+  const state = step === null ? undefined : view.steps.get(step);
+  const isOver = view.run?.state === "success" || view.run?.state === "failed";
+  return (
+    <section className="mm-run" aria-label="Run">
+      <HStack className="mm-run-head" gap={3}>
+        <NativeSelect.Root size="xs" width="320px">
+          <NativeSelect.Field aria-label="Run" value={runId ?? ""} onChange={(event) => onChoose(event.target.value === "" ? null : event.target.value)}>
+            <option value="">no run shown</option>
+            {history.map((run) => (
+              <option key={run.dag_run_id} value={run.dag_run_id}>
+                {new Date(run.run_after).toLocaleString()} · {run.run_type} · {run.state}
+              </option>
+            ))}
+          </NativeSelect.Field>
+          <NativeSelect.Indicator />
+        </NativeSelect.Root>
+        {view.run === null ? null : (
+          <>
+            <span className="mm-badge" data-state={view.run.state}>{view.run.state}</span>
+            <Link className="mm-link" to={`/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(view.run.dag_run_id)}`}>
+              Run in Airflow
+            </Link>
+            {isOver ? null : (
+              <Button size="2xs" variant="outline" colorPalette="red" onClick={onStop}>
+                Stop
+              </Button>
+            )}
+          </>
+        )}
+        <span className="mm-grow" />
+        {view.error === "" ? null : <span className="mm-field-error">{view.error}</span>}
+      </HStack>
+      {step === null || runId === null ? null : state === undefined ? (
+        <p className="mm-help mm-run-body">{step} is not in this run.</p>
+      ) : (
+        <div className="mm-run-body">
+          <HStack gap={3} mb={1}>
+            <strong>{step}</strong>
+            <RunBadge run={state} />
+            <Link className="mm-link" to={`/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/tasks/${encodeURIComponent(step)}`}>
+              Task and log
+            </Link>
+            {isWebAddress(state.runUrl) ? (
+              <a className="mm-link" href={state.runUrl} target="_blank" rel="noreferrer">
+                MLflow run
+              </a>
+            ) : null}
+            {isOver ? (
+              <>
+                <Button size="2xs" variant="outline" onClick={() => onAgain(step, true)}>
+                  Run from here
+                </Button>
+                <Button size="2xs" variant="outline" onClick={() => onAgain(step, false)}>
+                  Run only this
+                </Button>
+              </>
+            ) : null}
+          </HStack>
+          {state.attempt > 0 ? <Log key={`${runId} ${step} ${state.attempt}`} dagId={dagId} runId={runId} step={step} attempt={state.attempt} isLive={state.state === "running"} /> : null}
+        </div>
+      )}
+    </section>
+  );
+}
+
+interface LogProps {
+  dagId: string;
+  runId: string;
+  step: string;
+  attempt: number;
+  isLive: boolean;
+}
+
+function Log({ dagId, runId, step, attempt, isLive }: LogProps) {
+  const [lines, setLines] = useState<string[]>([]);
+  const box = useRef<HTMLPreElement>(null);
+  useEffect(() => {
+    const controller = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const read = async (): Promise<void> => {
+      try {
+        const all = await runs.log(dagId, runId, step, attempt, controller.signal);
+        setLines(all.slice(-LOG_LINES));
+      } catch (error) {
+        if (controller.signal.aborted) return;
+        if (!(error instanceof ApiError)) throw error;
+        setLines([error.message]);
+      }
+      if (isLive) timer = setTimeout(() => void read(), LOG_POLL);
+    };
+    void read();
+    return () => {
+      controller.abort();
+      clearTimeout(timer);
+    };
+  }, [dagId, runId, step, attempt, isLive]);
+  useEffect(() => {
+    if (box.current) box.current.scrollTop = box.current.scrollHeight;
+  }, [lines]);
+  return (
+    <pre ref={box} className="mm-log" tabIndex={0} aria-label={`Log of ${step}`}>
+      {lines.join("\n")}
+    </pre>
+  );
+}

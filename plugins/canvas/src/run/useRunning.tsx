@@ -1,0 +1,139 @@
+/** Running from the canvas: wait for Airflow to read what was saved, ask for parameters that nobody has given, start, follow. */
+
+import { Button, Input, Text } from "@chakra-ui/react";
+import { useEffect, useRef, useState } from "react";
+
+import { ApiError } from "../api/client";
+import { Frame } from "../canvas/dialogs";
+import { isObject } from "../core/document";
+import { useCanvas } from "../store";
+import { type DagRun, runs, waitUntilParsed } from "./airflow";
+import { useRun } from "./useRun";
+
+export function useRunning() {
+  const { dagId, say } = useCanvas();
+  const [runId, setRunId] = useState<string | null>(null);
+  const [history, setHistory] = useState<DagRun[]>([]);
+  const [round, setRound] = useState(0);
+  const [isBusy, setBusy] = useState(false);
+  const [asked, setAsked] = useState<string[]>([]);
+  const isHere = useRef(true);
+  const view = useRun(dagId, runId, round);
+
+  useEffect(() => {
+    isHere.current = true;
+    return () => { isHere.current = false; };
+  }, []);
+  const runState = view.run?.state;
+  useEffect(() => {
+    if (dagId === null) return;
+    let isCurrent = true;
+    runs.list(dagId).then(
+      (list) => { if (isCurrent) setHistory(list); },
+      () => { if (isCurrent) setHistory([]); }, // not parsed yet, or not for this user: there is no past to show
+    );
+    return () => { isCurrent = false; };
+  }, [dagId, runId, runState]);
+
+  const attempt = async (work: () => Promise<void>): Promise<void> => {
+    setBusy(true);
+    try {
+      await work();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      say(error.message, true);
+    } finally {
+      setBusy(false);
+    }
+  };
+
+  const start = (params: Record<string, unknown>): void => {
+    setAsked([]);
+    void attempt(async () => {
+      const { dagId: id, digest } = useCanvas.getState();
+      if (id === null || digest === null) return;
+      await waitUntilParsed(id, digest, say, () => isHere.current);
+      if (!isHere.current) return;
+      const run = await runs.start(id, params);
+      say("The run has started.");
+      setRunId(run.dag_run_id);
+    });
+  };
+
+  const begin = (): void => {
+    const missing = openParams();
+    if (missing.length > 0) setAsked(missing);
+    else start({});
+  };
+
+  return {
+    runId,
+    history,
+    view,
+    isBusy,
+    choose: setRunId,
+    begin,
+    again: (step: string, isWithFollowing: boolean) => {
+      void attempt(async () => {
+        if (dagId === null || runId === null) return;
+        await runs.again(dagId, runId, step, isWithFollowing);
+        setRound((before) => before + 1);
+      });
+    },
+    stop: () => {
+      void attempt(async () => {
+        if (dagId !== null && runId !== null) await runs.stop(dagId, runId);
+      });
+    },
+    dialog: asked.length > 0 ? <ParamsDialog names={asked} onStart={start} onClose={() => setAsked([])} /> : null,
+  };
+}
+
+/** Parameters that neither the pipeline nor the deployment has a value for. */
+function openParams(): string[] {
+  const { pipeline, deploymentParams } = useCanvas.getState();
+  const params = isObject(pipeline.params) ? pipeline.params : {};
+  return Object.entries(params)
+    .filter(([name, param]) => !(isObject(param) && param.default != null) && !(name in deploymentParams))
+    .map(([name]) => name);
+}
+
+interface ParamsProps {
+  names: string[];
+  onStart: (params: Record<string, unknown>) => void;
+  onClose: () => void;
+}
+
+function ParamsDialog({ names, onStart, onClose }: ParamsProps) {
+  const [values, setValues] = useState<Record<string, string>>({});
+  const isComplete = names.every((name) => (values[name] ?? "") !== "");
+  const submit = (event: { preventDefault: () => void }): void => {
+    event.preventDefault();
+    if (isComplete) onStart(values);
+  };
+  return (
+    <Frame title="Run" onClose={onClose}>
+      <form onSubmit={submit}>
+        <Text className="mm-help" mb={3}>
+          Nobody has given these parameters a value yet.
+        </Text>
+        {names.map((name) => (
+          <div key={name} className="mm-field">
+            <label className="mm-label" htmlFor={`mm-run-${name}`}>
+              {name}
+            </label>
+            <Input
+              id={`mm-run-${name}`}
+              size="sm"
+              value={values[name] ?? ""}
+              onChange={(event) => setValues({ ...values, [name]: event.target.value })}
+            />
+          </div>
+        ))}
+        <Button type="submit" size="sm" colorPalette="brand" disabled={!isComplete}>
+          Run
+        </Button>
+      </form>
+    </Frame>
+  );
+}
