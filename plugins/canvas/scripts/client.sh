@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Writes src/api/schema.d.ts, the types of the plugin's routes: scripts/client.sh PYTHON
+set -euo pipefail
+cd "$(dirname "$0")/.."
+document=$(mktemp --suffix .json)
+trap 'rm -f "$document"' EXIT
+"$1" -m modelmill_plugin.openapi "$document"
+npx openapi-typescript "$document" -o src/api/schema.d.ts
