@@ -1,10 +1,13 @@
-"""Settings of the C library for the memory that a process frees: keep it for speed, or give it back."""
+"""Memory of this machine, and what the C library does with what a process frees: keep it, or give it back."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import os
 import sys
+from pathlib import Path
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -12,6 +15,15 @@ _M_ARENA_MAX = -8
 _KEEP_BYTES = 1 << 30
 _MMAP_BYTES = 32 << 20
 _SMALL_MMAP_BYTES = 128 << 10
+
+
+def memory_gb() -> float:
+    """Return the memory that a process may have here, in 10^9 bytes: the machine's, or its container's."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            found.append(int(Path(limit).read_text()))
+    return min(found) / 1e9
 
 
 @functools.cache

@@ -71,4 +71,5 @@ def request_for(
         config=spec.steps[name].config,
         params=dict(params),
         inputs=inputs,
+        resources=spec.steps[name].resources,
     )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import AnyReference
 from modelmill.pipeline.component import AnyComponent, Config, Inputs
-from modelmill.pipeline.spec import ParamValue
+from modelmill.pipeline.spec import ParamValue, ResourcesSpec
 from modelmill.version import __version__
 
 InputValue = AnyReference | tuple[AnyReference, ...]
@@ -31,6 +31,8 @@ class StepRequest(BaseModel):
     """As the pipeline has it: ``${name}`` is replaced by the runner."""
     params: dict[str, ParamValue] = {}
     inputs: dict[str, InputValue] = {}
+    resources: ResourcesSpec = ResourcesSpec()
+    """What the pipeline says of the step's needs: never part of its key."""
     origin: dict[str, str] = {}
     """Who asks, as MLflow tags: ``dag_id``, ``run_id``, ``task_id``, ``try_number``."""
 

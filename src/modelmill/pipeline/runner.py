@@ -18,8 +18,10 @@ from pydantic import ValidationError
 from modelmill.artifacts import AnyReference, DatasetRef, TableRef
 from modelmill.errors import ConfigError, InputError, did_you_mean
 from modelmill.locks import locked
+from modelmill.memory import memory_gb
 from modelmill.pipeline.catalogue import component_named
-from modelmill.pipeline.component import AnyComponent, Config, Inputs, StepContext
+from modelmill.pipeline.component import AnyComponent, Config, Inputs, Resources, StepContext
+from modelmill.pipeline.devices import leased
 from modelmill.pipeline.request import StepRequest, StepResult, step_key
 from modelmill.pipeline.spec import substitute
 from modelmill.registry.lookup import finished_run
@@ -78,9 +80,24 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
             progress=ProgressPrinter(request.step),
             log=lambda line: print(line, flush=True),
         )
-        outputs = _run_component(component, config, inputs, context)
+        with leased(_needed(component, request), say=context.log):
+            outputs = _run_component(component, config, inputs, context)
         _clear(workdir)
         return StepResult(outputs=outputs, step_key=key, run_id=run.run_id, run_url=run.url, reused=False)
+
+
+def _needed(component: AnyComponent, request: StepRequest) -> Resources:
+    """Return what the step needs; refuse what this machine cannot have."""
+    needed, total = request.resources.over(component.resources), memory_gb()
+    if needed.memory_gb > total:
+        if request.resources.memory_gb is not None:
+            raise ConfigError(
+                f"step {request.step!r} cannot have more memory than its machine, {total:.1f} GB",
+                got=f"memory_gb: {needed.memory_gb:g}",
+                remedy="lower memory_gb in the step's resources, or choose a profile with larger machines",
+            )
+        print(f"{request.step}: {component.name} usually takes up to {needed.memory_gb:g} GB", flush=True)
+    return needed
 
 
 def _still_true(component: AnyComponent, outputs: dict[str, AnyReference], settings: Settings) -> bool:

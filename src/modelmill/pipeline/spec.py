@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from modelmill.errors import ConfigError, did_you_mean
+from modelmill.pipeline.component import Resources
 from modelmill.settings import environment_params
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
@@ -57,12 +59,33 @@ class TableSchedule(_Part):
         return (self.table,) if isinstance(self.table, str) else self.table
 
 
+class ResourcesSpec(_Part):
+    """What a step needs of the machine it runs on, where it is not what its component says."""
+
+    gpus: Annotated[int, Field(ge=0, le=64)] | None = None
+    gpu_memory_gb: Annotated[float, Field(ge=0, le=10_000)] | None = None
+    share_gpu: bool | None = None
+    cpus: Annotated[float, Field(gt=0, le=1024)] | None = None
+    memory_gb: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    profile: Name | None = None
+    """One of the deployment's profiles; None: the first one that has what the step needs."""
+
+    def over(self, default: Resources) -> Resources:
+        """Return what the step needs.
+
+        :param default: what its component says.
+        :return: the same with what is given here.
+        """
+        return dataclasses.replace(default, **self.model_dump(exclude={"profile"}, exclude_none=True))
+
+
 class StepSpec(_Part):
     """One use of a component."""
 
     component: str
     inputs: dict[Name, Source | tuple[Source, ...]] = {}
     config: dict[str, Any] = {}
+    resources: ResourcesSpec = ResourcesSpec()
     retries: Annotated[int, Field(ge=0, le=20)] | None = None
     """Tries after the first one, for errors that a retry can help; None: the deployment's default."""
 

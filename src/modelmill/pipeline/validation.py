@@ -229,6 +229,9 @@ def _table_findings(spec: PipelineSpec, table: str, at: Path) -> Iterator[Findin
         )
 
 
+_RESOURCES_RULE = (
+    "a step's resources are gpus, gpu_memory_gb, share_gpu, cpus, memory_gb and the name of a profile"
+)
 _SCHEDULE_RULE = "a schedule is a cron expression of five fields, {table: URI}, {assets: [URI, ...]} or null"
 _SCHEDULE_REMEDY = "for every night at two write '0 2 * * *', for each new version of a table {table: URI}"
 
@@ -264,4 +267,7 @@ def _shape_message(detail: Any, model: type[BaseModel]) -> str:
     if NAME_PATTERN in detail["msg"]:
         rule = "a name has at most 63 of a-z, 0-9 and _, and begins with a letter"
         return f"{rule}; got {shorten(detail['input'])}"
+    if detail["type"] == "extra_forbidden" and model is PipelineSpec and detail["loc"][2:3] == ("resources",):
+        # Whoever may write a pipeline must not choose an image, a command or an account by it.
+        return f"{_RESOURCES_RULE}; got {detail['loc'][-1]!r}; an administrator describes machines in profiles"
     return shape_message(detail, fields_at(model, detail["loc"][:-1]))
