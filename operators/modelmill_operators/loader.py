@@ -30,12 +30,15 @@ from modelmill.pipeline.files import PipelineFile, free_id, read_folder
 from modelmill.pipeline.spec import (
     ParamValue,
     PipelineSpec,
+    StepSpec,
     TableSchedule,
     names_a_place,
     substitute,
 )
 from modelmill_operators.assets import asset, watched_table
 from modelmill_operators.operators import OPERATORS, InvalidPipelineOperator, StepOperator
+from modelmill_operators.placement import check_executor, place, pod_override
+from modelmill_operators.profiles import Profiles, configured_profiles
 
 INVALID_TAG = "invalid"
 
@@ -90,11 +93,13 @@ def build_dag(spec: PipelineSpec, *, watched: Iterable[str] = ()) -> DAG:
         params={name: _param(defaults[name], param.description) for name, param in spec.params.items()},
         default_args=_default_args(),
         doc_md=_document(spec),
+        auto_register=False,  # one that turns out to be impossible must not stand beside its invalid twin
     ) as dag:
         configs = {name: _config(spec, name, defaults) for name in spec.steps}
+        profiles = configured_profiles()
         tasks: dict[str, StepOperator] = {}
         for name in spec.order():
-            tasks[name] = _task(spec, name, tasks, configs, asset_of)
+            tasks[name] = _task(spec, name, tasks, configs, profiles, asset_of)
     return dag
 
 
@@ -103,6 +108,7 @@ def _task(
     name: str,
     tasks: Mapping[str, StepOperator],
     configs: Mapping[str, Config | None],
+    profiles: Profiles,
     asset_of: Callable[[str], Asset],
 ) -> StepOperator:
     step = spec.steps[name]
@@ -126,8 +132,30 @@ def _task(
         inlets=[asset_of(uri) for uri in assets.inlets if names_a_place(uri)],
         outlets=[asset_of(uri) for uri in assets.outlets if names_a_place(uri)],
         doc_md=f"{component_named(step.component).help}\n\n{_fenced(step.config)}",
-        **({} if step.retries is None else {"retries": step.retries}),
+        needs=step.resources,
+        **{**_placed(name, step, profiles), **({} if step.retries is None else {"retries": step.retries})},
     )
+
+
+def _placed(name: str, step: StepSpec, profiles: Profiles) -> dict[str, Any]:
+    """Return the operator's arguments that say where a step runs.
+
+    :raises ConfigError: if no profile has what the step needs, or an executor is not there.
+    """
+    needed = step.resources.over(component_named(step.component).resources)
+    try:
+        placement = place(needed, profiles, profile=step.resources.profile)
+    except ConfigError as error:
+        raise ConfigError(
+            f"steps.{name}.resources: {error.rule}", got=error.got, remedy=error.remedy
+        ) from error
+    given = {name: getattr(placement, name) for name in ("executor", "queue", "pool", "python")}
+    arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if placement.executor is not None:
+        check_executor(placement.executor)
+    if placement.pod is not None:
+        arguments["executor_config"] = {"pod_override": pod_override(placement.pod)}
+    return {**arguments, "pool_slots": placement.pool_slots}
 
 
 def _default_args() -> dict[str, Any]:

@@ -14,13 +14,19 @@ from modelmill.errors import ConfigError, InputError
 from modelmill.pipeline.component import Config
 from modelmill.pipeline.process import StepProcess
 from modelmill.pipeline.request import StepRequest, StepResult
-from modelmill.pipeline.spec import ParamValue, placeholders
+from modelmill.pipeline.spec import ParamValue, ResourcesSpec, placeholders
 from modelmill.settings import Settings, environment_params
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink, RegisteredModelLink
 from modelmill_operators.storage import storage_environment
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+_REMEDIES: Mapping[str, str] = {
+    "inputs": "an input is a reference: other_task.output['port']",
+    "resources": "needs are gpus, gpu_memory_gb, share_gpu, cpus and memory_gb",
+}
 
 
 class StepOperator(BaseOperator):
@@ -38,6 +44,9 @@ class StepOperator(BaseOperator):
     :param pipeline_digest: digest of the pipeline document, for lineage; empty where there is none.
     :param storage_connection: id of the Airflow connection to the store where the tables are; the step's
         process gets its secrets as environment variables, and nothing else does. None: the worker's own.
+    :param needs: what the step needs of its machine where it is not what the component says, such as
+        ``{"gpus": 2}``: it is leased that many devices. Where it runs is said by ``queue``, ``pool``, ….
+    :param python: interpreter that runs the step; None: ``MODELMILL_PYTHON``, else the worker's own.
     :param **kwargs: as :class:`airflow.sdk.BaseOperator` takes them.
     """
 
@@ -56,6 +65,8 @@ class StepOperator(BaseOperator):
         pipeline: str | None = None,
         pipeline_digest: str = "",
         storage_connection: str | None = None,
+        needs: ResourcesSpec | Mapping[str, Any] | None = None,
+        python: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
@@ -65,6 +76,8 @@ class StepOperator(BaseOperator):
         self.pipeline = pipeline
         self.pipeline_digest = pipeline_digest
         self.storage_connection = storage_connection
+        self.needs = needs
+        self.python = python
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the step to its end.
@@ -75,7 +88,7 @@ class StepOperator(BaseOperator):
         """
         try:
             request = self._request(context)
-            python = Settings.from_environment().python
+            python = self.python or Settings.from_environment().python
             self._process = StepProcess(request, python=python, environment=self._storage())
             result = self._process.run(self.log.info)
         except InputError as error:
@@ -115,6 +128,7 @@ class StepOperator(BaseOperator):
                 config=dict(config or {}),
                 params=_params(config, context["params"]),
                 inputs={name: value for name, value in (self.inputs or {}).items() if value is not None},
+                resources=self.needs or {},
                 origin={
                     name: str(getattr(instance, name))
                     for name in ("dag_id", "run_id", "task_id", "try_number")
@@ -125,7 +139,7 @@ class StepOperator(BaseOperator):
             raise ConfigError(
                 f"{'.'.join(map(str, detail['loc']))} of task {instance.task_id!r}: {detail['msg']}",
                 got=detail["input"],
-                remedy="an input is a reference: other_task.output['port']",
+                remedy=_REMEDIES.get(str(detail["loc"][0]), ""),
             ) from error
 
 

@@ -42,8 +42,8 @@ class Placement:
 def place(resources: Resources, profiles: Profiles, *, profile: str | None = None) -> Placement:
     """Choose a profile, and say what Airflow has to know.
 
-    Without a name, the first profile is taken that has all that the step needs; if only GPUs are lacking
-    everywhere, the first that has the rest: there the step runs on the CPU.
+    Without a name, the first profile is taken that has all that the step needs. In a deployment without a
+    GPU, or on a profile that the pipeline names and that has none, the step runs on the CPU.
 
     :param resources: what the step needs.
     :param profiles: what the deployment has.
@@ -88,10 +88,10 @@ def _named(resources: Resources, profiles: Profiles, name: str) -> str:
 
 def _fitting(resources: Resources, profiles: Profiles) -> str:
     lacking = {name: _lacks(resources, profile) for name, profile in profiles.items()}
-    for accepted in ((), ("gpus",)):
-        for name, lacks in lacking.items():
-            if set(lacks) <= set(accepted) and not (lacks and profiles[name].gpus):
-                return name
+    on_cpu = not any(profile.gpus for profile in profiles.values())
+    for name, lacks in lacking.items():
+        if not set(lacks) - ({"gpus"} if on_cpu else set()):
+            return name
     raise ConfigError(
         "one of the deployment's profiles must have what a step needs",
         got="; ".join(f"{name}: {', '.join(lacks.values())}" for name, lacks in lacking.items()),
@@ -152,7 +152,8 @@ def pod(resources: Resources, profile: PodProfile, *, gpus: int) -> dict[str, An
 
 
 def _volumes(profile: PodProfile) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    volumes, mounts = [], []
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
     for place_, claim in profile.claims.items():
         name = f"claim-{len(volumes)}"
         volumes.append({"name": name, "persistentVolumeClaim": {"claimName": claim}})
@@ -167,3 +168,43 @@ def _volumes(profile: PodProfile) -> tuple[list[dict[str, Any]], list[dict[str, 
 def _set(target: dict[str, Any], name: str, value: Any) -> None:
     if value:
         target[name] = value
+
+
+def pod_override(pod: Mapping[str, Any]) -> Any:
+    """Return a pod as KubernetesExecutor takes it.
+
+    :param pod: as the Kubernetes API writes it.
+    :return: a ``V1Pod``.
+    :raises ConfigError: if Airflow's provider for Kubernetes is not installed.
+    """
+    try:
+        from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+    except ImportError as error:
+        raise ConfigError(
+            f"a profile with a pod needs Airflow's provider for Kubernetes ({error})",
+            remedy="pip install 'modelmill[airflow,kubernetes]'",
+        ) from error
+    return PodGenerator.deserialize_model_dict(dict(pod))
+
+
+def check_executor(name: str) -> None:
+    """Check that a profile's executor is one of this Airflow's: a DAG that names another one hides its file.
+
+    :param name: executor, by its name or alias.
+    :raises ConfigError: if it is not in ``[core] executor``.
+    """
+    from airflow.exceptions import UnknownExecutorException
+    from airflow.executors.executor_loader import ExecutorLoader
+
+    try:
+        ExecutorLoader.lookup_executor_name_by_str(name, validate_teams=False)
+    except UnknownExecutorException as error:
+        known = [
+            str(found.alias or found.module_path)
+            for found in ExecutorLoader.get_executor_names(validate_teams=False)
+        ]
+        raise ConfigError(
+            "a profile's executor must be one of [core] executor",
+            got=name,
+            remedy=did_you_mean(name, known),
+        ) from error

@@ -20,7 +20,7 @@ from modelmill.pipeline.spec import Name
 _KUBERNETES_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 KubernetesName = Annotated[str, StringConstraints(pattern=_KUBERNETES_NAME)]
 QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,250}$")]
-ABSOLUTE = r"^/[^\0]*$"
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*$")]
 
 
 class _Part(BaseModel):
@@ -55,7 +55,7 @@ class PodProfile(_Part):
     env: dict[str, str] = {}
     env_secrets: tuple[KubernetesName, ...] = ()
     """Secrets whose keys become environment variables."""
-    claims: dict[Annotated[str, StringConstraints(pattern=ABSOLUTE)], KubernetesName] = {}
+    claims: dict[AbsolutePath, KubernetesName] = {}
     """Persistent volume claims by the folder where they are mounted: the shared work directory."""
     shared_memory_gb: float = Field(0, ge=0)
     """Size of ``/dev/shm``, which data loaders need; 0: the node's default, 64 MB."""
@@ -75,7 +75,7 @@ class Profile(_Part):
     """Airflow pool with a slot for each device: a step takes as many as it uses."""
     pool_slots: int = Field(0, ge=0)
     """Slots of that pool: all devices of this kind. ``placement apply`` makes the pool."""
-    python: Annotated[str, StringConstraints(pattern=ABSOLUTE)] | None = None
+    python: AbsolutePath | None = None
     """Interpreter that runs the steps on these machines; None: ``MODELMILL_PYTHON`` of the worker."""
     gpus: int = Field(0, ge=0)
     """Devices that one machine has."""

@@ -39,6 +39,13 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": "10",
                     },
+                    "profiles": {
+                        "description": "YAML file with the kinds of machines that steps may run on.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "/opt/airflow/profiles.yaml",
+                        "default": "",
+                    },
                     "poll_seconds": {
                         "description": "Seconds between two looks at a table that starts a pipeline.",
                         "version_added": "0.1.0",

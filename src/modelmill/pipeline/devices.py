@@ -1,8 +1,8 @@
 """Devices of this machine, leased to one step at a time.
 
-A lease is a lock on a file, so the kernel ends it with the process that holds it, however that dies. Steps take
-tickets and are served in the order in which they came: one that wants four devices is not passed over for ever
-by those that want one.
+A lease is a lock on a file, so the kernel ends it with the process that holds it, however that dies. Steps
+take tickets and are served in the order in which they came: one that wants four devices is not passed over
+for ever by those that want one.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ def _gigabytes(mebibytes: str) -> float | None:
 def leased(resources: Resources, *, say: Callable[[str], None], folder: Path | None = None) -> Iterator[None]:
     """Hold the devices that a step asks for; the step's own code sees them, and no others.
 
-    Sets ``CUDA_VISIBLE_DEVICES`` of this process, so it has to be called before CUDA starts. Where there is no
-    device, the step runs on the CPU.
+    Sets ``CUDA_VISIBLE_DEVICES`` of this process, so it has to be called before CUDA starts. Where there is
+    no device, the step runs on the CPU.
 
     :param resources: what the step asks for.
     :param say: gets a line when the step waits, and one about what it got.
-    :param folder: where this machine's locks are; None: ``MODELMILL_LEASES``, else in the temporary directory.
+    :param folder: where this machine's locks are; None: ``MODELMILL_LEASES``, else a temporary directory.
     :yield: while the lease is held.
     :raises ConfigError: if the machine has devices, but fewer than that, or with less memory.
     :raises TransientError: if somebody who holds no lease uses the memory that the step asks for.

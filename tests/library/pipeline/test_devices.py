@@ -113,9 +113,11 @@ def test_without_a_device_the_step_runs_on_the_cpu_and_says_so(
 
 
 def test_more_devices_than_there_are_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="cannot have more GPUs than its machine, 4; got 5"):
-        with leased(Resources(gpus=5), say=print):
-            pass
+    with (
+        pytest.raises(ConfigError, match="cannot have more GPUs than its machine, 4; got 5"),
+        leased(Resources(gpus=5), say=print),
+    ):
+        pass
 
 
 def test_devices_are_those_that_the_driver_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,12 +143,18 @@ def test_memory_that_cannot_be_had_is_told_with_its_number(
     driver(tmp_path, monkeypatch, "0, GPU-aa, 80000, 1000", "1, GPU-bb, 80000, 40000")
     with leased(Resources(gpus=1, gpu_memory_gb=30), say=print):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-bb"  # the one with more free memory
-    with pytest.raises(TransientError, match=r"60 GB must be free on device GPU-bb; got '41.9 GB free of 83.9 GB'"):
-        with leased(Resources(gpus=1, gpu_memory_gb=60), say=print):
-            pass
-    with pytest.raises(ConfigError, match=r"1 of this machine's GPUs must have 100 GB; got '83.9 GB, 83.9 GB'"):
-        with leased(Resources(gpus=1, gpu_memory_gb=100), say=print):
-            pass
+    with (
+        pytest.raises(
+            TransientError, match=r"60 GB must be free on device GPU-bb; got '41.9 GB free of 83.9 GB'"
+        ),
+        leased(Resources(gpus=1, gpu_memory_gb=60), say=print),
+    ):
+        pass
+    with (
+        pytest.raises(ConfigError, match=r"GPUs must have 100 GB; got '83.9 GB, 83.9 GB'"),
+        leased(Resources(gpus=1, gpu_memory_gb=100), say=print),
+    ):
+        pass
     assert left_over(tmp_path / "leases") == []
 
 
