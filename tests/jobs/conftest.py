@@ -39,7 +39,9 @@ START_SECONDS = 120
 @pytest.fixture(scope="session")
 def sail() -> Iterator[Any]:
     """A session of the embedded engine."""
-    settings = Settings(home=Path(), ledger="", deployments="", spark_remote=None, python=sys.executable, tracking_uri="")
+    settings = Settings(
+        home=Path(), ledger="", deployments="", spark_remote=None, python=sys.executable, tracking_uri=""
+    )
     with session(settings) as spark:
         yield spark
 
@@ -111,7 +113,12 @@ def wait_for(server: subprocess.Popen[bytes], log: Path) -> None:
 def jvm(jvm_remote: str) -> Iterator[Any]:
     """A session of a JVM Spark."""
     settings = Settings(
-        home=Path(), ledger="", deployments="", spark_remote=jvm_remote, python=sys.executable, tracking_uri=""
+        home=Path(),
+        ledger="",
+        deployments="",
+        spark_remote=jvm_remote,
+        python=sys.executable,
+        tracking_uri="",
     )
     with session(settings) as spark:
         yield spark

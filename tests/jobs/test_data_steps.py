@@ -200,7 +200,12 @@ def test_an_engine_that_cannot_be_reached_is_named(
     settings: Settings, remote: str, kind: type[Exception]
 ) -> None:
     wrong = Settings(
-        home=settings.home, ledger="", deployments="", spark_remote=remote, python="", tracking_uri=settings.tracking_uri
+        home=settings.home,
+        ledger="",
+        deployments="",
+        spark_remote=remote,
+        python="",
+        tracking_uri=settings.tracking_uri,
     )
     with pytest.raises(kind, match=remote), session(wrong):
         pass

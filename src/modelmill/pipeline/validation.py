@@ -269,5 +269,7 @@ def _shape_message(detail: Any, model: type[BaseModel]) -> str:
         return f"{rule}; got {shorten(detail['input'])}"
     if detail["type"] == "extra_forbidden" and model is PipelineSpec and detail["loc"][2:3] == ("resources",):
         # Whoever may write a pipeline must not choose an image, a command or an account by it.
-        return f"{_RESOURCES_RULE}; got {detail['loc'][-1]!r}; an administrator describes machines in profiles"
+        return (
+            f"{_RESOURCES_RULE}; got {detail['loc'][-1]!r}; an administrator describes machines in profiles"
+        )
     return shape_message(detail, fields_at(model, detail["loc"][:-1]))
