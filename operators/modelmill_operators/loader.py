@@ -138,10 +138,7 @@ def _task(
 
 
 def _placed(name: str, step: StepSpec, profiles: Profiles) -> dict[str, Any]:
-    """Return the operator's arguments that say where a step runs.
-
-    :raises ConfigError: if no profile has what the step needs, or an executor is not there.
-    """
+    """Return the operator's arguments that say where a step runs."""
     needed = step.resources.over(component_named(step.component).resources)
     try:
         placement = place(needed, profiles, profile=step.resources.profile)
