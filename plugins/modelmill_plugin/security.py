@@ -31,15 +31,28 @@ may_edit = requires_access_dag("PUT")
 """May change the pipeline in the path, or pipelines at all where there is none."""
 may_delete = requires_access_dag("DELETE")
 may_see_runs = requires_access_dag("GET", DagAccessEntity.RUN)
+may_see_steps = requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE)
+may_see_xcoms = requires_access_dag("GET", DagAccessEntity.XCOM)
 may_see_logs = requires_access_dag("GET", DagAccessEntity.TASK_LOGS)
 may_run = requires_access_dag("POST", DagAccessEntity.RUN)
 
-GUARDS = (may_read, may_edit, may_delete, may_see_runs, may_see_logs, may_run)
+GUARDS = (
+    may_read,
+    may_edit,
+    may_delete,
+    may_see_runs,
+    may_see_steps,
+    may_see_xcoms,
+    may_see_logs,
+    may_run,
+)
 
 READ = Depends(may_read)
 EDIT = Depends(may_edit)
 DELETE = Depends(may_delete)
 SEE_RUNS = Depends(may_see_runs)
+SEE_STEPS = Depends(may_see_steps)
+SEE_XCOMS = Depends(may_see_xcoms)
 SEE_LOGS = Depends(may_see_logs)
 RUN = Depends(may_run)
 

@@ -24,6 +24,16 @@ def pipeline_store() -> PipelineStore:
     return _store(folder)
 
 
+def table_roots() -> list[str]:
+    """Return the places below which tables may be shown.
+
+    :return: paths and URIs of ``MODELMILL_TABLES``, separated by commas; without it, that of the parameter
+        ``data``.
+    """
+    roots = os.environ.get("MODELMILL_TABLES") or os.environ.get("MODELMILL_PARAM_DATA") or ""
+    return [root.strip() for root in roots.split(",") if root.strip()]
+
+
 @functools.cache
 def _store(folder: str) -> PipelineStore:
     return PipelineStore(folder)

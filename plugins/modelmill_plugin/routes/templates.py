@@ -1,0 +1,66 @@
+"""Templates: a form with few fields becomes a pipeline to go on with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, Field, ValidationError
+
+from modelmill.errors import did_you_mean
+from modelmill.pipeline.spec import NAME_PATTERN
+from modelmill.pipeline.templates import TEMPLATES, template_named
+from modelmill.pipeline.text import write_document
+from modelmill_plugin.errors import RefusedError, error_responses
+from modelmill_plugin.routes.pipelines import Checked, checked
+from modelmill_plugin.security import READ
+
+router = APIRouter(tags=["templates"])
+
+
+class TemplateView(BaseModel):
+    """A kind of pipeline to begin with."""
+
+    name: str
+    title: str
+    help: str
+    form_schema: dict[str, Any] = Field(description="JSON Schema of what a user has to say.")
+
+
+class FillRequest(BaseModel):
+    """What a user says."""
+
+    values: dict[str, Any]
+
+
+@router.get("/templates", dependencies=[READ], responses=error_responses())
+def list_templates() -> list[TemplateView]:
+    """Return the templates, in the order in which they are offered."""
+    return [
+        TemplateView(
+            name=template.name,
+            title=template.title,
+            help=template.help,
+            form_schema=template.form.model_json_schema(),
+        )
+        for template in TEMPLATES.values()
+    ]
+
+
+@router.post("/templates/{name}", dependencies=[READ], responses=error_responses())
+def fill_template(name: Annotated[str, Path(pattern=NAME_PATTERN)], request: FillRequest) -> Checked:
+    """Return the pipeline that a filled form stands for; nothing is saved."""
+    template = template_named(name)
+    try:
+        form = template.form.model_validate(request.values)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in detail["loc"])
+        unknown = detail["type"] == "extra_forbidden"
+        raise RefusedError(
+            422,
+            f"{field}: {detail['msg']}",
+            got=detail["input"],
+            remedy=did_you_mean(field, template.form.model_fields) if unknown else "",
+        ) from error
+    return checked(write_document("", template.build(form)))

@@ -1,0 +1,119 @@
+"""What Airflow's database says of a pipeline's runs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from modelmill.pipeline.store import NotFoundError
+from modelmill_operators.links import XCOM_STEP
+
+_DIGEST = re.compile(r"^Digest `([0-9a-f]{64})`$", re.MULTILINE)
+
+
+def parsed_digest(dag_id: str, session: Session) -> str | None:
+    """Return the digest of the pipeline that Airflow runs next.
+
+    :param dag_id: the DAG.
+    :param session: Airflow's database.
+    :return: the digest; None if Airflow has not parsed it, or its file is invalid.
+    """
+    model = session.get(DagModel, dag_id)
+    if model is None or model.is_stale:
+        return None
+    return _digest_in(SerializedDagModel.get(dag_id, session=session))
+
+
+def run_digest(run: DagRun, session: Session) -> str | None:
+    """Return the digest of the pipeline that a run is of: of its newest tasks, where some were run again.
+
+    :param run: the run.
+    :param session: Airflow's database.
+    :return: the digest; None if Airflow no longer has that version.
+    """
+    query = (
+        select(TaskInstance.dag_version_id)
+        .where(TaskInstance.dag_id == run.dag_id, TaskInstance.run_id == run.run_id)
+        .where(TaskInstance.dag_version_id.is_not(None))
+        .order_by(TaskInstance.dag_version_id.desc())  # made in the order of time (UUID version 7)
+        .limit(1)
+    )
+    version = session.scalar(query) or run.created_dag_version_id
+    if version is None:
+        return None
+    return _digest_in(
+        session.scalar(select(SerializedDagModel).where(SerializedDagModel.dag_version_id == version))
+    )
+
+
+def recent_runs(dag_id: str, session: Session, *, limit: int) -> list[DagRun]:
+    """Return a pipeline's runs, the newest first.
+
+    :param dag_id: the DAG.
+    :param session: Airflow's database.
+    :param limit: most runs.
+    :return: runs.
+    """
+    query = select(DagRun).where(DagRun.dag_id == dag_id).order_by(DagRun.run_after.desc(), DagRun.id.desc())
+    return list(session.scalars(query.limit(limit)))
+
+
+def run_named(dag_id: str, run_id: str, session: Session) -> DagRun:
+    """Return one run.
+
+    :param dag_id: the DAG.
+    :param run_id: the run's id.
+    :param session: Airflow's database.
+    :return: the run.
+    :raises NotFoundError: if there is none.
+    """
+    run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+    if run is None:
+        raise NotFoundError("the pipeline must have such a run", got=run_id)
+    return run
+
+
+def step_instances(run: DagRun, session: Session) -> list[TaskInstance]:
+    """Return the task instances of a run.
+
+    :param run: the run.
+    :param session: Airflow's database.
+    :return: one for each step.
+    """
+    query = select(TaskInstance).where(
+        TaskInstance.dag_id == run.dag_id, TaskInstance.run_id == run.run_id, TaskInstance.map_index == -1
+    )
+    return list(session.scalars(query))
+
+
+def step_results(run: DagRun, session: Session) -> dict[str, dict[str, Any]]:
+    """Return what the finished steps of a run handed on.
+
+    :param run: the run.
+    :param session: Airflow's database.
+    :return: by step: ``modelmill_step`` (step key and MLflow run) and ``return_value`` (references by port).
+    """
+    query = select(XComModel.task_id, XComModel.key, XComModel.value).where(
+        XComModel.dag_id == run.dag_id,
+        XComModel.run_id == run.run_id,
+        XComModel.key.in_((XCOM_STEP, "return_value")),
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for step, key, value in session.execute(query):
+        if isinstance(value, dict):
+            found.setdefault(step, {})[key] = value
+    return found
+
+
+def _digest_in(serialized: SerializedDagModel | None) -> str | None:
+    document = (serialized.data or {}).get("dag", {}).get("doc_md") if serialized else None
+    found = _DIGEST.search(document) if isinstance(document, str) else None
+    return found[1] if found else None

@@ -1,0 +1,169 @@
+"""A look at a Delta table before it is used: schema, some rows, the balance of its classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelmill.artifacts import TableRef
+from modelmill.data.files import active_files
+from modelmill.data.storage import is_local, table_location
+from modelmill.data.tables import check_columns, open_table, read_batches
+from modelmill.errors import TableError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BALANCE_ROWS = 100_000
+"""Rows, from the beginning, in which classes are counted: a preview answers within seconds."""
+
+MOST_CLASSES = 50
+_CELL_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class PreviewColumn:
+    """A column."""
+
+    name: str
+    type: str
+    """As Arrow calls it, such as ``string`` or ``list<double>``."""
+    nullable: bool
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """Rows of one class."""
+
+    value: str | None
+    """None: rows without a label."""
+    rows: int
+
+
+@dataclass(frozen=True)
+class TablePreview:
+    """What a preview shows."""
+
+    uri: str
+    version: int
+    rows: int | None
+    """Rows in all; None where the log does not say."""
+    columns: tuple[PreviewColumn, ...]
+    sample: tuple[dict[str, Any], ...]
+    """First rows; long values are cut, binary ones are described."""
+    balance: dict[str, tuple[ClassCount, ...]]
+    """By column: its classes, the most frequent first."""
+    counted: int
+    """Rows in which classes were counted."""
+
+
+def check_below(uri: str, roots: Sequence[str]) -> str:
+    """Make sure that a table lies below one of the places that may be shown.
+
+    :param uri: path or URI.
+    :param roots: paths and URIs.
+    :return: the table's place, links followed.
+    :raises TableError: if it lies elsewhere.
+    """
+    place = table_location(uri)
+    if any("\0" in part or part in ("..", "%2e%2e", "%2E%2E") for part in uri.split("/")):
+        raise _elsewhere(uri, roots)
+    if is_local(place):
+        real = Path(place).resolve()
+        local = [Path(table_location(root)).resolve() for root in roots if is_local(table_location(root))]
+        if any(real.is_relative_to(root) for root in local):
+            return str(real)
+    elif any(f"{place}/".startswith(f"{table_location(root)}/") for root in roots):
+        return place
+    raise _elsewhere(uri, roots)
+
+
+def _elsewhere(uri: str, roots: Sequence[str]) -> TableError:
+    shown = ", ".join(roots) or "none is configured"
+    return TableError(
+        f"a table that is shown lies below a place that is meant for it ({shown})",
+        got=uri,
+        remedy="move it, or add its place to MODELMILL_TABLES",
+    )
+
+
+def preview(
+    uri: str, *, version: int | None = None, labels: Iterable[str] = (), rows: int = 20
+) -> TablePreview:
+    """Look at a table.
+
+    :param uri: path or URI.
+    :param version: version; None: the newest.
+    :param labels: columns whose classes are counted.
+    :param rows: rows to show.
+    :return: what there is to see.
+    :raises TableError: if it cannot be read, or has no such column.
+    """
+    table = open_table(uri, version=version)
+    ref = TableRef(uri=table_location(uri), version=table.version())
+    files = active_files(table, ref.uri)
+    names = [field.name for field in table.schema().fields]
+    wanted = list(dict.fromkeys(labels))
+    check_columns(names, wanted, place=ref.uri)
+    with read_batches(table, ref, files) as batches:
+        sample = _head(batches, rows)
+        schema = batches.schema
+    counted, balance = 0, {}
+    if wanted:
+        with read_batches(table, ref, files, columns=wanted) as batches:
+            head = _head(batches, BALANCE_ROWS)
+        counted, balance = head.num_rows, {name: _classes(head.column(name)) for name in wanted}
+    known = [file.rows for file in files if file.rows is not None]
+    return TablePreview(
+        uri=ref.uri,
+        version=ref.version,
+        rows=sum(known) if len(known) == len(files) else None,
+        columns=tuple(PreviewColumn(field.name, str(field.type), field.nullable) for field in schema),
+        sample=tuple({name: shown_value(value) for name, value in row.items()} for row in sample.to_pylist()),
+        balance=balance,
+        counted=counted,
+    )
+
+
+def _head(batches: pa.RecordBatchReader, rows: int) -> pa.Table:
+    import pyarrow as pa
+
+    taken: list[pa.RecordBatch] = []
+    left = rows
+    for batch in batches:
+        taken.append(batch.slice(0, left))
+        left -= taken[-1].num_rows
+        if left <= 0:
+            break
+    return pa.Table.from_batches(taken, schema=batches.schema)
+
+
+def _classes(column: pa.ChunkedArray) -> tuple[ClassCount, ...]:
+    counts: dict[str | None, int] = {}
+    for value in column.to_pylist():
+        for label in value if isinstance(value, list) else [value]:
+            shown = None if label is None else str(label)
+            counts[shown] = counts.get(shown, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    return tuple(ClassCount(value, rows) for value, rows in ordered[:MOST_CLASSES])
+
+
+def shown_value(value: Any) -> Any:
+    """Return a value as a page can show it.
+
+    :param value: as Arrow gives it.
+    :return: text, a number, a truth value or None; other values as text, cut where they are long.
+    """
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else str(value)
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    if isinstance(value, str | dict | list | tuple):
+        return text if len(text) <= _CELL_CHARACTERS else f"{text[:_CELL_CHARACTERS]}…"
+    return str(value)

@@ -1,0 +1,164 @@
+"""Pipelines to begin with: a form with few fields becomes a whole pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from modelmill.errors import ConfigError, did_you_mean
+from modelmill.pipeline.component import Config
+from modelmill.pipeline.spec import NAME_PATTERN
+
+FormT = TypeVar("FormT", bound=Config)
+
+
+@dataclass(frozen=True)
+class Template(Generic[FormT]):
+    """A kind of pipeline."""
+
+    name: str
+    title: str
+    form: type[FormT]
+    """What a user has to say."""
+    build: Callable[[FormT], dict[str, Any]]
+    """From that to the pipeline's document."""
+
+    @property
+    def help(self) -> str:
+        """First paragraph of the form's docstring."""
+        return (self.form.__doc__ or "").strip().split("\n\n")[0]
+
+
+class DatasetForm(Config):
+    """Check a table's rows, remove duplicates, and split them: a dataset to train and to judge with."""
+
+    name: str = Field(pattern=NAME_PATTERN, description="Name of the pipeline.")
+    table: str = Field(min_length=1, description="Path or URI of the Delta table.")
+    text: str = Field(min_length=1, description="Column with the text.")
+    label: str = Field(min_length=1, description="Column with the label.")
+    key: str | None = Field(None, description="Column that identifies a row; empty: hash of the content.")
+    split: str | None = Field(
+        None, description="Column with train, validation or test; empty: split by hash."
+    )
+    schedule: str | None = Field(
+        None, description="Cron expression (UTC), such as 0 2 * * * for every night at two; empty: by hand."
+    )
+
+
+class OneClickForm(DatasetForm):
+    """From a table to a small model in use: fine-tune a large model, distil a small one out of it, quantise
+    it, and promote it if it is good enough.
+    """
+
+    model: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$",
+        description="Name of the registered model; empty: the pipeline's name.",
+    )
+    base_model: str = Field(
+        "${base_model}",
+        min_length=1,
+        description="Hugging Face id, or a folder, of the large pretrained model; ${base_model}: the "
+        "deployment's.",
+    )
+    epochs: float = Field(1.5, gt=0, le=1000, description="Passes over the train split for the large model.")
+    layers: int = Field(2, ge=1, description="Layers of the small model: fewer are faster.")
+    method: Literal["int8_dynamic", "none"] = Field(
+        "int8_dynamic", description="How the small model's numbers are kept: int8 is smaller and faster."
+    )
+    max_drop: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="Budget: how much accuracy the small model may lose against what it is compared with "
+        "(0.01: one point).",
+    )
+
+
+def _dataset_steps(form: DatasetForm) -> dict[str, Any]:
+    dataset: dict[str, Any] = {"text": form.text, "labels": [form.label]}
+    if form.key is not None:
+        dataset = {"key": form.key, **dataset}
+    if form.split is not None:
+        dataset["split"] = {"column": form.split}
+    return {
+        "raw": {"component": "delta_table", "config": {"uri": form.table}},
+        "dataset": {"component": "build_dataset", "inputs": {"table": "raw.table"}, "config": dataset},
+    }
+
+
+def _document(form: DatasetForm, description: str, steps: dict[str, Any], **params: str) -> dict[str, Any]:
+    document: dict[str, Any] = {"pipeline": form.name, "description": description, "schedule": form.schedule}
+    known = {"data": "Folder or URI below which the tables lie", **params}
+    used = {name: {"description": text} for name, text in known.items() if f"${{{name}}}" in str(steps)}
+    return {**document, **({"params": used} if used else {}), "steps": steps}
+
+
+def _dataset(form: DatasetForm) -> dict[str, Any]:
+    return _document(form, f"Dataset of {form.label}", _dataset_steps(form))
+
+
+def _one_click(form: OneClickForm) -> dict[str, Any]:
+    dataset = {"dataset": "dataset.dataset"}
+    steps = {
+        **_dataset_steps(form),
+        "teacher": {
+            "component": "fine_tune",
+            "inputs": dataset,
+            "config": {"base_model": form.base_model, "epochs": form.epochs},
+        },
+        "student": {
+            "component": "distill",
+            "inputs": {**dataset, "teacher": "teacher.model"},
+            "config": {"layers": form.layers},
+        },
+        "exported": {
+            "component": "quantize",
+            "inputs": {**dataset, "model": "student.model"},
+            "config": {"method": form.method},
+        },
+        "report": {
+            "component": "evaluate",
+            "inputs": {**dataset, "models": ["teacher.model", "student.model", "exported.model"]},
+        },
+        "verdict": {
+            "component": "gate",
+            "inputs": {**dataset, "challenger": "exported.model"},
+            "config": {"name": form.model or form.name, "max_drop": form.max_drop},
+        },
+        "champion": {"component": "promote", "inputs": {"verdict": "verdict.verdict"}},
+    }
+    return _document(
+        form,
+        f"Small model for {form.label}: fine-tuned, distilled, quantised, gated, promoted",
+        steps,
+        base_model="Hugging Face id, or a local folder, of the large pretrained model",
+    )
+
+
+TEMPLATES: Mapping[str, Template[Any]] = MappingProxyType(
+    {
+        template.name: template
+        for template in (
+            Template("one_click", "One click: table to champion", OneClickForm, _one_click),
+            Template("dataset", "Dataset of a table", DatasetForm, _dataset),
+        )
+    }
+)
+"""Templates by name, in the order in which they are offered."""
+
+
+def template_named(name: str) -> Template[Any]:
+    """Return one template.
+
+    :param name: its name.
+    :return: the template.
+    :raises ConfigError: if there is none of that name.
+    """
+    if name not in TEMPLATES:
+        raise ConfigError("a template must be known", got=name, remedy=did_you_mean(name, TEMPLATES))
+    return TEMPLATES[name]
