@@ -75,7 +75,8 @@ def run_named(dag_id: str, run_id: str, session: Session) -> DagRun:
     :return: the run.
     :raises NotFoundError: if there is none.
     """
-    run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+    query = select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+    run: DagRun | None = session.scalar(query)
     if run is None:
         raise NotFoundError("the pipeline must have such a run", got=run_id)
     return run

@@ -177,7 +177,7 @@ async def parse_pipeline_now(dag_id: DagId, request: Request, user: User, sessio
     await run_in_threadpool(_record_at_once, session, user, "parse_pipeline", dag_id)
     api = AirflowApi(request)
     try:
-        details = await api.call("GET", "dags", known, "details")
+        details = await api.call("GET", "dags", known)
         await api.call("PUT", "parseDagFile", details["file_token"])
     except RefusedError as error:
         return ParseAnswer(asked=False, message=str(error))

@@ -1,0 +1,146 @@
+"""Every route and every role: the table of expected answers. A new route that is not in it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+
+Call = Callable[[str], Any]
+Lowest = Literal["viewer", "user"]
+ROLES = ("anonymous", "viewer", "user", "op", "admin")
+
+# Lowest role that a route serves. Reading takes a viewer; changing, running and looking into data a user.
+ROUTES: dict[tuple[str, str], Lowest] = {
+    ("GET", "/api/catalogue"): "viewer",
+    ("GET", "/api/pipelines"): "viewer",
+    ("GET", "/api/pipelines/{dag_id}"): "viewer",
+    ("PUT", "/api/pipelines/{dag_id}"): "user",
+    ("DELETE", "/api/pipelines/{dag_id}"): "user",
+    ("POST", "/api/check"): "viewer",
+    ("POST", "/api/diff"): "viewer",
+    ("GET", "/api/pipelines/{dag_id}/versions"): "viewer",
+    ("GET", "/api/pipelines/{dag_id}/versions/{number}"): "viewer",
+    ("GET", "/api/pipelines/{dag_id}/digests/{digest}"): "viewer",
+    ("POST", "/api/pipelines/{dag_id}/versions/{number}/revert"): "user",
+    ("GET", "/api/templates"): "viewer",
+    ("POST", "/api/templates/{name}"): "viewer",
+    ("GET", "/api/tables/preview"): "user",
+    ("GET", "/api/pipelines/{dag_id}/dag"): "viewer",
+    ("POST", "/api/pipelines/{dag_id}/parse"): "user",
+    ("POST", "/api/pipelines/{dag_id}/runs"): "user",
+    ("GET", "/api/pipelines/{dag_id}/runs"): "viewer",
+    ("GET", "/api/pipelines/{dag_id}/runs/{run_id}"): "viewer",
+    ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/steps/{step}/log"): "viewer",
+}
+VALUES = {
+    "dag_id": "topics",
+    "number": "1",
+    "digest": "0" * 64,
+    "name": "one_click",
+    "run_id": "nothing",
+    "step": "raw",
+}
+
+
+def routes_of(app: FastAPI) -> set[tuple[str, str]]:
+    return {
+        (method, route.path)
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+    }
+
+
+def test_the_table_has_every_route() -> None:
+    from modelmill_plugin.app import create_app
+
+    assert routes_of(create_app()) == set(ROUTES)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_route_answers_each_role_as_the_table_says(role: str, call: Call, folder: Path) -> None:
+    caller = call(role)
+    for (method, path), lowest in ROUTES.items():
+        answer = caller(method, path.removeprefix("/api").format(**VALUES), None)
+        if role == "anonymous":
+            expected = {401}
+        elif ROLES.index(role) < ROLES.index(lowest):
+            expected = {403}
+        else:  # let in: whatever the route itself says of these values
+            expected = {200, 404, 409, 422, 428}
+        assert answer.status_code in expected, (role, method, path, answer.text)
+        assert answer.status_code < 400 or answer.json()["message"]
+
+
+def test_without_a_guard_there_is_no_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelmill_plugin import app
+
+    router = APIRouter()
+
+    @router.get("/open")
+    def open_to_all() -> str:
+        return "anybody"
+
+    monkeypatch.setattr(app, "ROUTERS", (*app.ROUTERS, router))
+    with pytest.raises(RuntimeError, match="/api/open"):
+        app.create_app()
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/api/nothing", "/static/../plugin.py"])
+def test_nothing_else_is_there(path: str, call: Call) -> None:
+    answer = call("anonymous").client.get(f"/modelmill{path}")
+    assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"x-modelmill": None}, 403),
+        ({"origin": "https://evil.example.org"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": "application/x-www-form-urlencoded"}, 415),
+    ],
+)
+def test_another_site_cannot_write(headers: dict[str, str | None], status: int, call: Call) -> None:
+    client = call("admin").client
+    for name, value in headers.items():
+        if value is None:
+            del client.headers[name]
+        else:
+            client.headers[name] = value
+    content_type = client.headers.get("content-type", "application/json")
+    answer = client.post("/modelmill/api/check", content="{}", headers={"content-type": content_type})
+    assert answer.status_code == status
+    assert answer.json()["kind"] == "RequestError"
+
+
+def test_a_write_has_a_body(call: Call) -> None:
+    client = call("admin").client
+    answer = client.post("/modelmill/api/check", headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+
+
+def test_a_cookie_alone_lets_in_and_the_shield_still_holds(call: Call, folder: Path) -> None:
+    client = call("user").client
+    token = client.headers.pop("authorization").removeprefix("Bearer ")
+    client.cookies.set("_token", token)
+    assert client.get("/modelmill/api/pipelines").status_code == 200
+    assert client.post("/modelmill/api/check", json={"text": "a: 1"}).status_code == 200
+    del client.headers["x-modelmill"]
+    assert client.post("/modelmill/api/check", json={"text": "a: 1"}).status_code == 403
+
+
+def test_every_answer_has_the_security_headers(call: Call, folder: Path) -> None:
+    for answer in (call("viewer")("GET", "/pipelines"), call("anonymous")("GET", "/pipelines")):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"

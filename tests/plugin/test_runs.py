@@ -1,0 +1,175 @@
+"""Runs through Airflow's own API: started, run again from a step, watched. Nothing executes them here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelmill.errors import ModelmillError
+
+Call = Callable[[str], Any]
+
+
+@pytest.fixture(name="parse")
+def _parse(folder: Path, airflow_app: Any) -> Callable[[], None]:
+    """What the DAG processor does with the folder."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+    from airflow.utils.session import create_session
+
+    from modelmill_operators.loader import load_pipelines
+
+    def parse() -> None:
+        with create_session() as session:
+            session.merge(DagBundleModel(name="dags-folder"))
+        for name, dag in load_pipelines(folder).items():
+            with create_session() as session:
+                if session.get(DagModel, name) is None:
+                    session.add(
+                        DagModel(
+                            dag_id=name,
+                            bundle_name="dags-folder",
+                            fileloc="/x.py",
+                            relative_fileloc="x.py",
+                            is_stale=False,
+                        )
+                    )
+                session.flush()
+                SerializedDagModel.write_dag(
+                    LazyDeserializedDAG.from_dag(dag), "dags-folder", session=session
+                )
+
+    return parse
+
+
+@pytest.fixture(name="name")
+def _name(folder: Path, request: pytest.FixtureRequest) -> str:
+    """A pipeline of the test's own: Airflow's database is everybody's."""
+    name = f"p{abs(hash(request.node.name))}"
+    text = (folder / "topics.yaml").read_text().replace("pipeline: topics", f"pipeline: {name}")
+    (folder / "topics.yaml").write_text(text)
+    return name
+
+
+def test_a_run_waits_until_airflow_has_parsed(call: Call, name: str, folder: Path, parse: Any) -> None:
+    user = call("user")
+    state = user("GET", f"/pipelines/{name}/dag").json()
+    assert (state["ready"], state["parsed_digest"]) == (False, None)
+    assert "waiting for Airflow to parse" in state["message"]
+    assert "its DAG processor is" in state["message"]  # nothing runs here but the API server
+    refused = user("POST", f"/pipelines/{name}/runs", {"unpause": True})
+    assert refused.status_code == 409
+    assert "waiting for Airflow to parse" in refused.json()["message"]
+    parse()
+    assert user("GET", f"/pipelines/{name}/dag").json()["ready"]
+    changed = (folder / "topics.yaml").read_text().replace("/data/topics", "/data/others")
+    (folder / "topics.yaml").write_text(changed)
+    state = user("GET", f"/pipelines/{name}/dag").json()
+    assert (state["ready"], "an earlier version" in state["message"]) == (False, True)
+
+
+def test_a_pipeline_runs_again_from_a_step(call: Call, name: str, parse: Any) -> None:
+    parse()
+    user = call("user")
+    paused = user("POST", f"/pipelines/{name}/runs", {})
+    assert paused.status_code == 409
+    assert "not paused" in paused.json()["message"]
+    started = user("POST", f"/pipelines/{name}/runs", {"unpause": True})
+    assert started.status_code == 200, started.text
+    run_id = started.json()["run_id"]
+
+    run = call("viewer")("GET", f"/pipelines/{name}/runs/{run_id}").json()
+    digest = user("GET", f"/pipelines/{name}").json()["digest"]
+    assert (run["state"], run["user"], run["digest"]) == ("queued", "user", digest)
+    assert {node["step"]: node["state"] for node in run["nodes"]} == {"raw": None, "dataset": None}
+    assert user("GET", f"/pipelines/{name}/digests/{digest}").json()["dag_id"] == name
+
+    _finish(name, run_id)
+    again = user("POST", f"/pipelines/{name}/runs", {"mode": "from", "step": "raw"})
+    assert again.status_code == 200, again.text
+    assert (again.json()["run_id"], sorted(again.json()["steps"])) == (run_id, ["dataset", "raw"])
+    _finish(name, run_id)
+    alone = user("POST", f"/pipelines/{name}/runs", {"mode": "only", "step": "raw"}).json()
+    assert alone["steps"] == ["raw"]
+    assert [item["run_id"] for item in user("GET", f"/pipelines/{name}/runs").json()] == [run_id]
+    other = user("POST", f"/pipelines/{name}/runs", {"mode": "from", "step": "nothing"})
+    assert (other.status_code, "run all" in other.json()["remedy"]) == (409, True)
+
+
+def test_a_viewer_cannot_run_through_airflows_api_either(call: Call, name: str, parse: Any) -> None:
+    """The second door is locked too: the call within carries the caller's own token."""
+    import asyncio
+
+    from starlette.requests import Request
+
+    from modelmill_plugin.airflow_api import AirflowApi
+
+    parse()
+    token = call("viewer").client.headers["authorization"]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "scheme": "http",
+        "server": ("airflow.example.org", 80),
+        "path": "/",
+        "query_string": b"",
+        "headers": [(b"authorization", token.encode()), (b"host", b"airflow.example.org")],
+    }
+    api = AirflowApi(Request(scope))
+    with pytest.raises(ModelmillError, match="Forbidden"):
+        asyncio.run(api.call("POST", "dags", name, "dagRuns", body={"logical_date": None}))
+
+
+# Airflow's reader leaves the file to the garbage collector, and its answer warns of its own shape.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::UserWarning:pydantic")
+def test_a_log_is_read_from_its_end(call: Call, name: str, parse: Any) -> None:
+    parse()
+    user = call("user")
+    run_id = user("POST", f"/pipelines/{name}/runs", {"unpause": True}).json()["run_id"]
+    _finish(name, run_id, try_number=1)
+    folder = Path(os.environ["AIRFLOW_HOME"]) / "logs" / f"dag_id={name}" / f"run_id={run_id}" / "task_id=raw"
+    folder.mkdir(parents=True)
+    lines = [f"line {number}" for number in range(300)]
+    lines += ["raw:  42% (42 of 100), loss 0.5, 0:10 left", "raw: done"]
+    (folder / "attempt=1.log").write_text("\n".join(lines) + "\n")
+    tail = user("GET", f"/pipelines/{name}/runs/{run_id}/steps/raw/log?lines=5")
+    assert tail.status_code == 200, tail.text
+    tail = tail.json()
+    assert [line["text"] for line in tail["lines"]] == ["line 297", "line 298", "line 299", *lines[-2:]]
+    assert tail["cut"]
+    assert tail["progress"] == {"share": 0.42, "text": "(42 of 100), loss 0.5, 0:10 left"}
+    assert user("GET", f"/pipelines/{name}/runs/{run_id}/steps/nothing/log").status_code == 404
+
+
+def test_what_is_not_there_is_said(call: Call, name: str, parse: Any) -> None:
+    answer = call("user")("GET", f"/pipelines/{name}/runs/nothing")
+    assert (answer.status_code, answer.json()["kind"]) == (404, "NotFoundError")
+
+
+def test_parsing_is_asked_for(call: Call, name: str, parse: Any) -> None:
+    parse()
+    answer = call("user")("POST", f"/pipelines/{name}/parse", {})
+    assert answer.json() == {"asked": True, "message": ""}
+
+
+def _finish(name: str, run_id: str, *, try_number: int | None = None) -> None:
+    """What the scheduler and its workers do: every task succeeds."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState, TaskInstanceState
+    from sqlalchemy import select
+
+    with create_session() as session:
+        run = session.scalar(select(DagRun).where(DagRun.dag_id == name, DagRun.run_id == run_id))
+        run.state = DagRunState.SUCCESS
+        for item in session.scalars(select(TaskInstance).where(TaskInstance.run_id == run_id)):
+            if item.dag_id == name:
+                item.state = TaskInstanceState.SUCCESS
+                item.try_number = item.try_number if try_number is None else try_number

@@ -1,0 +1,92 @@
+"""A look at tables: only where it is allowed, and readable where something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+Call = Callable[[str], Any]
+
+
+@pytest.fixture(name="lake")
+def _lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place of the tables, with one of two versions."""
+    lake = tmp_path / "lake"
+    monkeypatch.setenv("MODELMILL_PARAM_DATA", str(lake))
+    monkeypatch.delenv("MODELMILL_TABLES", raising=False)
+    rows = {
+        "id": [1, 2, 3, 4],
+        "text": ["x" * 1000, "b", None, "d"],
+        "topic": ["sport", "trade", "sport", None],
+        "image": [b"abc"] * 4,
+        "score": [1.0, float("nan"), 2.0, 3.0],
+    }
+    write_deltalake(str(lake / "topics"), pa.table(rows))
+    write_deltalake(str(lake / "topics"), pa.table(rows), mode="append")
+    return lake
+
+
+def test_a_table_is_shown_with_its_classes(call: Call, lake: Path) -> None:
+    answer = call("user")("GET", "/tables/preview?uri=${data}/topics&label=topic&rows=2")
+    assert answer.status_code == 200, answer.text
+    shown = answer.json()
+    assert (shown["version"], shown["rows"], shown["counted"], len(shown["sample"])) == (1, 8, 8, 2)
+    assert [(column["name"], column["type"]) for column in shown["columns"]][:2] == [
+        ("id", "int64"),
+        ("text", "string"),
+    ]
+    assert shown["balance"]["topic"] == [
+        {"value": "sport", "rows": 4},
+        {"value": None, "rows": 2},
+        {"value": "trade", "rows": 2},
+    ]
+    assert shown["sample"][0]["text"] == "x" * 300 + "…"
+    assert shown["sample"][0]["image"] == "3 bytes"
+    assert shown["sample"][1]["score"] == "nan"
+    old = call("user")("GET", f"/tables/preview?uri={lake}/topics&version=0").json()
+    assert (old["version"], old["rows"], old["balance"]) == (0, 4, {})
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "/etc",
+        "${data}/../elsewhere",
+        "${data}/link",
+        "${data}x/topics",
+        "file:///etc",
+        "file://${data}/../../etc",
+        "s3://bucket/table",
+        "http://169.254.169.254/latest",
+        "${data}/%2e%2e/x",
+        "relative",
+    ],
+)
+def test_a_table_elsewhere_is_not_shown(uri: str, call: Call, lake: Path, tmp_path: Path) -> None:
+    write_deltalake(str(tmp_path / "elsewhere"), pa.table({"secret": [1]}))
+    (lake / "link").symlink_to(tmp_path / "elsewhere")
+    answer = call("admin")("GET", f"/tables/preview?uri={uri}")
+    assert answer.status_code == 422
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("uri=${data}/gone", "the table must exist"),
+        ("uri=${data}/topics&version=7", "its newest version is 1"),
+        ("uri=${data}/topics&label=tpoic", "did you mean 'topic'"),
+        ("uri=${dta}/topics", "must name a declared parameter"),
+        ("uri=${data}/plain", "it has no _delta_log"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said(query: str, message: str, call: Call, lake: Path) -> None:
+    (lake / "plain").mkdir()
+    answer = call("user")("GET", f"/tables/preview?{query}")
+    assert answer.status_code == 422
+    assert message in answer.json()["message"]
