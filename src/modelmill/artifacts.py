@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter
 
 from modelmill.errors import ConfigError
 
-ModelFormat = Literal["torch", "onnx"]
+ModelFormat = Literal["torch", "onnx", "trunk", "head"]
 
 
 class Reference(BaseModel):
@@ -93,6 +93,26 @@ class ModelRef(Reference):
     """``teacher``, ``student``, ``exported``, …: what the step that made it calls it."""
     parent: str | None = None
     """URI of the model it was made from; None for a model fine-tuned from a base model."""
+    trunk: str | None = None
+    """URI of the trunk that a ``head`` stands on; None for every other format."""
+
+    def __str__(self) -> str:
+        return self.uri
+
+
+class SignalsRef(Reference):
+    """The models of many signals, listed in one file: the reference stays small however many they are."""
+
+    port_type = "signals"
+
+    kind: Literal["signals"] = "signals"
+    uri: str
+    """``runs:/RUN_ID/PATH`` of a JSON file: the reference of each signal's model, by the signal's name."""
+    run_id: str
+    digest: str
+    """SHA-256 over the names and the digests of the models."""
+    count: int
+    """Number of signals."""
 
     def __str__(self) -> str:
         return self.uri
@@ -133,7 +153,7 @@ class VerdictRef(Reference):
 
 
 AnyReference = Annotated[
-    TableRef | DatasetRef | ModelRef | ReportRef | VerdictRef, Field(discriminator="kind")
+    TableRef | DatasetRef | ModelRef | SignalsRef | ReportRef | VerdictRef, Field(discriminator="kind")
 ]
 _ADAPTER: TypeAdapter[AnyReference] = TypeAdapter(AnyReference)
 

@@ -17,7 +17,7 @@ from modelmill.data.token_cache import tokenised
 from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.locks import locked
-from modelmill.serving.bundle import BundleInfo
+from modelmill.serving.bundle import BundleInfo, trunk_folder
 from modelmill.serving.runtime import load_scorer, score_into
 from modelmill.training.examples import choose_label, split_places
 from modelmill.version import __version__
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 Logits = npt.NDArray[np.float32]
 
-_RUNTIMES = {"onnx": "onnxruntime", "torch": "torch"}
+_RUNTIMES = {"torch": "torch"}
+"""What computes the logits, by format; ONNX Runtime unless another one is named."""
 
 
 def split_rows(dataset: DatasetRef, split: str, label: str) -> tuple[list[str], list[str]]:
@@ -101,10 +102,11 @@ def cached_logits(
     mask = np.asarray(labelled.to_pylist(), dtype=np.bool_)
     place = context.cache / "logits" / f"{model.digest[:32]}-{_rows_digest(dataset, split, info)}.npy"
     with locked(place.with_name(f".{place.stem}.lock")):
-        logits = _kept(place, shape=(len(mask), len(info.classes)))
+        logits = _kept(place, shape=(len(mask), info.outputs))
         if logits is None:
+            reader = trunk_folder(folder, info)
             tokens = tokenised(
-                dataset, folder, max_length=info.max_tokens, cache=context.cache, log=context.log
+                dataset, reader, max_length=info.max_tokens, cache=context.cache, log=context.log
             ).take(split_places(dataset, split))
             logits = _score(folder, tokens, name=model.role or model.uri, context=context)
             _keep(logits, place)
@@ -141,7 +143,7 @@ def _labelled(dataset: DatasetRef, split: str, label: str) -> pa.Table:
 
 def _rows_digest(dataset: DatasetRef, split: str, info: BundleInfo) -> str:
     """Return a digest of everything but the model's files that the logits depend on."""
-    runtime = _RUNTIMES[info.format]
+    runtime = _RUNTIMES.get(info.format, "onnxruntime")
     parts = (
         str(dataset),
         dataset.key,
@@ -157,7 +159,7 @@ def _rows_digest(dataset: DatasetRef, split: str, info: BundleInfo) -> str:
 def _score(folder: Path, tokens: Tokens, *, name: str, context: StepContext) -> Logits:
     scorer = load_scorer(folder)
     context.log(f"{name}: scoring {len(tokens):,} rows")
-    result: Logits = np.zeros((len(tokens), len(scorer.info.classes)), dtype=np.float32)
+    result: Logits = np.zeros((len(tokens), scorer.info.outputs), dtype=np.float32)
     score_into(result, scorer, tokens, progress=context.progress)
     return result
 

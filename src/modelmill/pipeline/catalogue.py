@@ -21,6 +21,7 @@ _OWN_MODULES = (
     "modelmill.data.components",
     "modelmill.labels.components",
     "modelmill.training.components",
+    "modelmill.training.signal_components",
     "modelmill.compression.components",
     "modelmill.evaluation.components",
     "modelmill.registry.components",

@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.artifacts import DatasetRef, ModelFormat, ModelRef
 from modelmill.errors import ModelError, TransientError
 from modelmill.locks import locked
 from modelmill.serving.bundle import BundleInfo, bundle_digest
@@ -20,6 +20,7 @@ from modelmill.version import __version__
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
 
     from modelmill.pipeline.component import StepContext
 
@@ -28,30 +29,42 @@ TAG_ROLE = "modelmill.role"
 TAG_PARENT = "modelmill.parent"
 TAG_DATASET = "modelmill.dataset"
 TAG_RECIPE = "modelmill.recipe_hash"
+TAG_TRUNK = "modelmill.trunk"
+"""URI of the trunk's model, on heads."""
+TAG_TRUNK_DIGEST = "modelmill.trunk_digest"
 LINEAGE_RUN_TAGS = ("modelmill.pipeline", "modelmill.pipeline_digest", "modelmill.environment")
 """Tags of the run that its models carry too."""
 
 _BUNDLE_PATH = "artifacts/bundle"
-_REQUIREMENTS = {"onnx": ("onnxruntime",), "torch": ("torch", "transformers")}
+_REQUIREMENTS: Mapping[ModelFormat, tuple[str, ...]] = {
+    "onnx": ("onnxruntime",),
+    "torch": ("torch", "transformers"),
+    "trunk": ("onnxruntime",),
+    "head": ("onnxruntime", "safetensors"),
+}
 
 
 def log_model(
     folder: Path,
     *,
     role: str,
-    dataset: DatasetRef,
     context: StepContext,
+    dataset: DatasetRef | None = None,
     parent: ModelRef | None = None,
+    trunk: ModelRef | None = None,
     metrics: Mapping[str, float] | None = None,
+    more_tags: Mapping[str, str] | None = None,
 ) -> ModelRef:
     """Log a bundle as an MLflow ``python_function`` model of the step's run.
 
     :param folder: the bundle.
     :param role: ``teacher``, ``student``, ``exported``, ….
-    :param dataset: what it was trained or checked on.
     :param context: the step's context.
+    :param dataset: what it was trained or checked on; None for a trunk that is exported as it is.
     :param parent: the model it was made from.
+    :param trunk: the trunk that a head stands on; the head's model names it and does not hold it.
     :param metrics: figures to show on the model, by name.
+    :param more_tags: further tags.
     :return: the reference to hand on.
     :raises ModelError: if the folder is no bundle.
     """
@@ -63,12 +76,14 @@ def log_model(
     tags = {
         TAG_DIGEST: digest,
         TAG_ROLE: role,
-        TAG_DATASET: str(dataset),
         TAG_RECIPE: context.step_key,
         "modelmill.step_key": context.step_key,
         "modelmill.label": info.label,
         **{name: run_data.tags[name] for name in LINEAGE_RUN_TAGS if name in run_data.tags},
+        **({TAG_DATASET: str(dataset)} if dataset else {}),
         **({TAG_PARENT: parent.uri} if parent else {}),
+        **(more_tags or {}),
+        **({TAG_TRUNK: trunk.uri, TAG_TRUNK_DIGEST: trunk.digest} if trunk else {}),
     }
     logged = client.create_logged_model(
         experiment_id=run.experiment_id,
@@ -82,13 +97,16 @@ def log_model(
         # MLflow names the artifact's folder after the source's.
         bundle, target = Path(scratch) / "bundle", Path(scratch) / "model"
         shutil.copytree(folder, bundle)
-        _save_pyfunc(bundle, target, info=info, digest=digest, model_id=logged.model_id, run_id=run.run_id)
+        settings = {"digest": digest, **({"trunk": trunk.model_dump(mode="json")} if trunk else {})}
+        _save_pyfunc(
+            bundle, target, info=info, settings=settings, model_id=logged.model_id, run_id=run.run_id
+        )
         client.log_model_artifacts(logged.model_id, str(target))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, 0)])
     if metrics:
         _log_metrics(client, run.run_id, logged.model_id, metrics)
-    _keep(folder, digest, context.cache)
+    keep_bundle(folder, digest, context.cache)
     return ModelRef(
         uri=f"models:/{logged.model_id}",
         run_id=run.run_id,
@@ -96,11 +114,14 @@ def log_model(
         format=info.format,
         role=role,
         parent=parent.uri if parent else None,
+        trunk=trunk.uri if trunk else None,
     )
 
 
 def fetch_bundle(model: ModelRef, cache: Path) -> Path:
     """Return a local folder with a model's bundle, its digest verified.
+
+    A head comes with its trunk: it lies beside the head, in a folder that is named after its digest.
 
     :param model: the model.
     :param cache: directory for downloads, shared by all steps of this machine.
@@ -129,7 +150,16 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
                 verify_digest(found, model.digest)
                 found.rename(place)
     verify_digest(place, model.digest)
+    if model.trunk is not None:
+        fetch_bundle(_trunk_of(place, model), cache)
     return place
+
+
+def _trunk_of(place: Path, head: ModelRef) -> ModelRef:
+    digest = BundleInfo.load(place).trunk
+    if digest is None or head.trunk is None:
+        raise ModelError("a head names its trunk", got=head.uri, remedy="train the head again")
+    return ModelRef(uri=head.trunk, run_id=head.run_id, digest=digest, format="trunk", role="trunk")
 
 
 def logged_model(client: MlflowClient, uri: str) -> ModelRef:
@@ -140,7 +170,17 @@ def logged_model(client: MlflowClient, uri: str) -> ModelRef:
     :return: the reference.
     :raises ModelError: if modelmill did not log it.
     """
-    found = client.get_logged_model(uri.removeprefix("models:/"))
+    return model_reference(client.get_logged_model(uri.removeprefix("models:/")))
+
+
+def model_reference(found: LoggedModel) -> ModelRef:
+    """Return the reference of a logged model, from its tags.
+
+    :param found: the logged model.
+    :return: the reference.
+    :raises ModelError: if modelmill did not log it.
+    """
+    uri = f"models:/{found.model_id}"
     if TAG_DIGEST not in found.tags:
         raise ModelError(
             "a model must carry its lineage",
@@ -151,41 +191,30 @@ def logged_model(client: MlflowClient, uri: str) -> ModelRef:
         uri=uri,
         run_id=found.source_run_id or "",
         digest=found.tags[TAG_DIGEST],
-        format="onnx" if found.model_type == "onnx" else "torch",
+        format=model_format(found.model_type),
         role=found.tags.get(TAG_ROLE, ""),
         parent=found.tags.get(TAG_PARENT),
+        trunk=found.tags.get(TAG_TRUNK),
     )
 
 
-def registered_model(client: MlflowClient, name: str, version: int) -> ModelRef:
-    """Return the reference of a registered version, from its tags.
+def model_format(name: str | None) -> ModelFormat:
+    """Return the format that a tag names.
 
-    :param client: MLflow's client.
-    :param name: registered model.
-    :param version: its version.
-    :return: the reference.
-    :raises ModelError: if modelmill did not register it.
+    :param name: what MLflow holds.
+    :return: the format; ``torch`` for what modelmill does not know.
     """
-    found = client.get_model_version(name, str(version))
-    if TAG_DIGEST not in found.tags:
-        raise ModelError(
-            "a registered version must carry its lineage",
-            got=f"{name} version {version}",
-            remedy=f"it was registered by hand (tag {TAG_DIGEST} is missing): move the alias to one that "
-            "passed the gate",
-        )
-    return ModelRef(
-        uri=f"models:/{name}/{version}",
-        run_id=found.run_id or "",
-        digest=found.tags[TAG_DIGEST],
-        format="onnx" if found.tags.get("modelmill.format") == "onnx" else "torch",
-        role=found.tags.get(TAG_ROLE, ""),
-        parent=found.tags.get(TAG_PARENT),
-    )
+    return cast("ModelFormat", name) if name in get_args(ModelFormat) else "torch"
 
 
 def _save_pyfunc(
-    folder: Path, target: Path, *, info: BundleInfo, digest: str, model_id: str, run_id: str
+    folder: Path,
+    target: Path,
+    *,
+    info: BundleInfo,
+    settings: Mapping[str, Any],
+    model_id: str,
+    run_id: str,
 ) -> None:
     from mlflow.models import Model, ModelSignature
     from mlflow.pyfunc import save_model
@@ -202,7 +231,7 @@ def _save_pyfunc(
             path=str(target),
             python_model=str(Path(__file__).parents[1] / "serving" / "pyfunc_script.py"),
             artifacts={"bundle": str(folder)},
-            model_config={"digest": digest},
+            model_config=dict(settings),
             signature=signature,
             pip_requirements=_requirements(info),
             mlflow_model=Model(run_id=run_id, model_id=model_id),
@@ -226,12 +255,23 @@ def _log_metrics(client: MlflowClient, run_id: str, model_id: str, metrics: Mapp
         client.log_metric(run_id, name, float(value), model_id=model_id)
 
 
-def _keep(folder: Path, digest: str, cache: Path) -> None:
-    """Put a bundle into the cache: the next step on this machine need not download it."""
+def worker_cache() -> Path:
+    """Return a directory for downloads where a process is no step: a worker of the engine, a model server."""
+    return Path(tempfile.gettempdir()) / f"modelmill-workers-{os.getuid()}"
+
+
+def keep_bundle(folder: Path, digest: str, cache: Path) -> Path:
+    """Put a bundle into the cache: the next step on this machine need not download it.
+
+    :param folder: the bundle.
+    :param digest: its digest.
+    :param cache: directory for downloads, shared by all steps of this machine.
+    :return: its folder there.
+    """
     place = cache / "models" / digest
     with locked(place.with_name(f".{place.name}.lock")):
-        if place.exists():
-            return
-        scratch = place.with_name(f".keep-{os.getpid()}")
-        shutil.copytree(folder, scratch)
-        scratch.rename(place)
+        if not place.exists():
+            scratch = place.with_name(f".keep-{os.getpid()}")
+            shutil.copytree(folder, scratch)
+            scratch.rename(place)
+    return place

@@ -18,6 +18,7 @@ from modelmill.registry.models import TAG_DIGEST, fetch_bundle
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import (
     CHAMPION,
+    TAG_VERDICT,
     checked_name,
     missing_lineage,
     reference,
@@ -136,7 +137,13 @@ def _check_current(verdict: VerdictRef, head: Head) -> None:
 def _published(verdict: VerdictRef, head: Head, registry: Registry, context: StepContext) -> ModelVersion:
     """Register the challenger; its files and its lineage are checked before and after."""
     fetch_bundle(verdict.challenger, context.cache)
-    version = register(registry.client, verdict, above=head.champion)
+    version = register(
+        registry.client,
+        verdict.name,
+        verdict.challenger,
+        above=head.champion,
+        tags={TAG_VERDICT: verdict.uri},
+    )
     missing = missing_lineage(version.tags)
     if missing:
         raise GateError(

@@ -18,14 +18,14 @@ from modelmill.registry.models import (
     TAG_PARENT,
     TAG_RECIPE,
     TAG_ROLE,
+    TAG_TRUNK,
     fetch_bundle,
+    model_format,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-
-    from modelmill.artifacts import VerdictRef
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
 """What a registered model may be called: it is part of paths and URIs."""
@@ -143,40 +143,49 @@ def reference(version: ModelVersion) -> ModelRef:
         uri=f"models:/{version.name}/{version.version}",
         run_id=version.run_id or "",
         digest=version.tags[TAG_DIGEST],
-        format="onnx" if version.tags.get(TAG_FORMAT) == "onnx" else "torch",
+        format=model_format(version.tags.get(TAG_FORMAT)),
         role=version.tags[TAG_ROLE],
         parent=version.tags.get(TAG_PARENT),
+        trunk=version.tags.get(TAG_TRUNK),
     )
 
 
-def register(client: MlflowClient, verdict: VerdictRef, *, above: int | None) -> ModelVersion:
-    """Register a challenger, or return the version that an earlier attempt has registered.
+def register(
+    client: MlflowClient,
+    name: str,
+    model: ModelRef,
+    *,
+    above: int | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> ModelVersion:
+    """Register a logged model, or return the version that has its files already.
 
     :param client: MLflow's client.
-    :param verdict: what the gate said of the challenger.
+    :param name: registered model; made if it does not exist.
+    :param model: the model.
     :param above: the champion: a promotion moves the alias to a higher version, so a lower one with the same
         files is not taken. None: any.
+    :param tags: further tags of a new version.
     :return: the version.
     """
-    challenger, name = verdict.challenger, verdict.name
     found = client.search_model_versions(f"name = '{name}'")
-    same = [version for version in found if version.tags.get(TAG_DIGEST) == challenger.digest]
+    same = [version for version in found if version.tags.get(TAG_DIGEST) == model.digest]
     newest = max(same, key=lambda version: int(version.version), default=None)
     if newest is not None and int(newest.version) > (above or 0):
         return newest
     _make_model(client, name)
-    model_id = challenger.uri.removeprefix("models:/")
-    tags = {
+    model_id = model.uri.removeprefix("models:/")
+    lineage = {
         **client.get_logged_model(model_id).tags,
-        TAG_DIGEST: challenger.digest,
-        TAG_ROLE: challenger.role,
-        TAG_FORMAT: challenger.format,
-        TAG_VERDICT: verdict.uri,
+        TAG_DIGEST: model.digest,
+        TAG_ROLE: model.role,
+        TAG_FORMAT: model.format,
+        **(tags or {}),
     }
-    tags = {key: value for key, value in tags.items() if key.startswith("modelmill.")}
+    own = {key: value for key, value in lineage.items() if key.startswith("modelmill.")}
     return patiently(
         lambda: client.create_model_version(
-            name, source=challenger.uri, run_id=challenger.run_id, tags=tags, model_id=model_id
+            name, source=model.uri, run_id=model.run_id, tags=own, model_id=model_id
         )
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from modelmill.serving.runtime import Scorer
 
 RESULT_COLUMNS = ("prediction", "score", "model")
-"""Class, its probability, and the URI of the model that says so."""
+"""Answer, its probability (see :func:`modelmill.serving.runtime.answers`), and the URI of the model."""
 
 _loading = threading.Lock()
 
@@ -110,6 +109,8 @@ def score_batches(
     """
     import pyarrow as pa
 
+    from modelmill.serving.runtime import answers
+
     scorer: Scorer | None = None
     uri = ModelRef.model_validate_json(model).uri
     for batch in batches:
@@ -119,11 +120,9 @@ def score_batches(
         predictions: list[str | None] = [None] * len(texts)
         scores: list[float | None] = [None] * len(texts)
         if present:
-            probabilities = scorer.probabilities([texts[index] or "" for index in present])  # (rows, classes)
-            best = probabilities.argmax(axis=1)
-            for row, index in enumerate(present):
-                predictions[index] = scorer.info.classes[best[row]]
-                scores[index] = float(probabilities[row, best[row]])
+            logits = scorer.logits([texts[index] or "" for index in present])  # (rows, outputs)
+            for index, answer, score in zip(present, *answers(scorer.info, logits), strict=True):
+                predictions[index], scores[index] = answer, score
         arrays = [
             *batch.columns[:-1],
             pa.array(predictions, pa.string()),
@@ -145,11 +144,10 @@ def _load(folder: str, model: str, tracking_uri: str) -> Scorer:
 
     place = Path(folder)
     if not place.is_dir():
-        from modelmill.registry.models import fetch_bundle
+        from modelmill.registry.models import fetch_bundle, worker_cache
 
         os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri)
-        cache = Path(tempfile.gettempdir()) / "modelmill-workers"
-        place = fetch_bundle(ModelRef.model_validate_json(model), cache)
+        place = fetch_bundle(ModelRef.model_validate_json(model), worker_cache())
     return load_scorer(place, threads=1 if _shares_its_machine() else None)
 
 

@@ -5,10 +5,15 @@
 ``tokenizer.json``   the tokenizer, as the ``tokenizers`` library reads it
 ``config.json``      architecture (``torch`` only), as ``transformers`` reads it
 ``model.safetensors``  weights (``torch`` only)
-``model.onnx``       graph and weights in one file (``onnx`` only)
+``model.onnx``       graph and weights in one file (``onnx`` and ``trunk``)
+``head.safetensors``  weights of a signal's head (``head`` only)
 ===================  ======================================================================
 
 Nothing in it is pickled, and nothing in it is code.
+
+A **trunk** is an encoder that many signals share: it answers nothing by itself. A **head** answers one signal
+from what its trunk makes of a text. It names the trunk by digest and has neither a tokenizer nor a graph of
+its own: the trunk's bundle lies beside it, in a folder that is named after the digest.
 """
 
 from __future__ import annotations
@@ -20,13 +25,20 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from modelmill.artifacts import ModelFormat
+from modelmill.data.dataset_config import LabelKind
 from modelmill.errors import ModelError
+from modelmill.serving.calibration import Calibration
 
 INFO_FILE = "modelmill.json"
 _FILES: dict[str, tuple[str, ...]] = {
     "torch": (INFO_FILE, "tokenizer.json", "config.json", "model.safetensors"),
     "onnx": (INFO_FILE, "tokenizer.json", "model.onnx"),
+    "trunk": (INFO_FILE, "tokenizer.json", "model.onnx"),
+    "head": (INFO_FILE, "head.safetensors"),
 }
+
+HeadKind = Literal["linear", "mlp", "attention"]
+"""What a head is: see :mod:`modelmill.serving.heads`."""
 
 
 class BundleInfo(BaseModel):
@@ -36,10 +48,14 @@ class BundleInfo(BaseModel):
 
     schema_version: Literal[1] = 1
     format: ModelFormat
-    label: str
-    """Name of the signal: the label column that it answers."""
-    classes: tuple[str, ...]
-    """Class of each logit."""
+    label: str = ""
+    """Name of the signal: the label column that it answers; empty for a trunk."""
+    classes: tuple[str, ...] = ()
+    """Class of each logit; empty for a trunk and for numbers, which have one logit: the number."""
+    target: LabelKind = "class"
+    """One class a row, a set of classes a row, or a number."""
+    calibration: Calibration | None = None
+    """What makes probabilities of the logits; None: softmax, or the sigmoid for sets of classes."""
     text: str
     """Column that was read as text in training: the default when a table is scored."""
     max_tokens: int
@@ -50,6 +66,19 @@ class BundleInfo(BaseModel):
     """Whether a lexical head reads all tokens and is added to the encoder's logits."""
     parameters: int
     """Number of weights of the model it was exported from, or of the model itself."""
+    features: int | None = None
+    """Features that a trunk makes of a text, or that a head reads; None for other formats."""
+    states: bool = False
+    """Whether a trunk also gives the features of each token."""
+    head: HeadKind | None = None
+    """What kind of head it is; None for other formats."""
+    trunk: str | None = None
+    """Digest of the trunk that a head stands on; None for other formats."""
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits."""
+        return 1 if self.target == "number" else len(self.classes)
 
     def save(self, folder: Path) -> None:
         """Write ``modelmill.json``.
@@ -83,6 +112,26 @@ class BundleInfo(BaseModel):
                 remedy="make the model again with modelmill",
             )
         return info
+
+
+def trunk_folder(folder: Path, info: BundleInfo) -> Path:
+    """Return the bundle of the trunk that a bundle needs to answer: beside it, named after its digest.
+
+    :param folder: a bundle.
+    :param info: what it says of itself.
+    :return: the trunk's bundle; the bundle itself where it is no head.
+    :raises ModelError: if the trunk is not there.
+    """
+    if info.trunk is None:
+        return folder
+    place = folder.parent / info.trunk
+    if not place.is_dir():
+        raise ModelError(
+            "a head is loaded with the trunk that it stands on",
+            got=f"no folder {place}",
+            remedy="fetch it with modelmill.registry.models.fetch_bundle, which brings the trunk as well",
+        )
+    return place
 
 
 def bundle_digest(folder: Path) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
+from modelmill.artifacts import ModelRef
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import bundle_digest
-from modelmill.serving.runtime import load_scorer
+from modelmill.serving.runtime import answers, load_scorer
 
 if TYPE_CHECKING:
     from modelmill.serving.runtime import Scorer
@@ -31,9 +32,10 @@ class SignalModel(PythonModel):
         :param context: MLflow's: ``artifacts`` and ``model_config``.
         :raises ModelError: if the bundle is not the one that was logged.
         """
-        folder = Path(context.artifacts[BUNDLE])
-        verify_digest(folder, context.model_config["digest"])
-        self.scorer = load_scorer(folder)
+        folder, digest = Path(context.artifacts[BUNDLE]), context.model_config["digest"]
+        verify_digest(folder, digest)
+        trunk = context.model_config.get("trunk")
+        self.scorer = load_scorer(_beside_trunk(folder, digest, trunk) if trunk else folder)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002 (the caller fixes the signature)
         """Answer.
@@ -41,16 +43,16 @@ class SignalModel(PythonModel):
         :param context: MLflow's; not used.
         :param model_input: rows with the text column that the model was trained on, or with one column.
         :param params: none are known.
-        :return: ``prediction`` (class, or None without a text) and ``score`` (its probability, or NaN).
+        :return: ``prediction`` and ``score``, see :func:`modelmill.serving.runtime.answers`; None and NaN
+            without a text.
         """
         texts = self._texts(model_input)
         present = [index for index, text in enumerate(texts) if isinstance(text, str) and text.strip()]
         predictions: list[str | None] = [None] * len(texts)
         scores = [float("nan")] * len(texts)
-        probabilities = self.scorer.probabilities([texts[index] for index in present])  # (rows, classes)
-        for index, row in zip(present, probabilities, strict=True):
-            best = int(row.argmax())
-            predictions[index], scores[index] = self.scorer.info.classes[best], float(row[best])
+        logits = self.scorer.logits([texts[index] for index in present])  # (rows, outputs)
+        for index, answer, score in zip(present, *answers(self.scorer.info, logits), strict=True):
+            predictions[index], scores[index] = answer, score
         return pd.DataFrame({"prediction": pd.Series(predictions, dtype=object), "score": scores})
 
     def _texts(self, model_input: pd.DataFrame) -> Sequence[Any]:
@@ -63,6 +65,17 @@ class SignalModel(PythonModel):
             )
         column = model_input[name] if name in model_input.columns else model_input.iloc[:, 0]
         return column.tolist()
+
+
+def _beside_trunk(folder: Path, digest: str, trunk: Mapping[str, Any]) -> Path:
+    """Put a head beside its trunk, which MLflow holds once for all heads."""
+    from modelmill.registry.models import fetch_bundle, keep_bundle, worker_cache
+
+    cache = worker_cache()
+    fetch_bundle(ModelRef.model_validate(trunk), cache)
+    place = keep_bundle(folder, digest, cache)
+    verify_digest(place, digest)
+    return place
 
 
 def verify_digest(folder: Path, digest: str) -> None:

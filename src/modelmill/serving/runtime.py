@@ -1,16 +1,16 @@
 """Scoring texts with a model bundle, whatever its format: what gates, services and Spark workers run.
 
-An ONNX bundle runs one row at a time, one thread a row: there is no padding to compute, and the answer to a
-text cannot depend on the texts that come with it. (A graph that quantises its activations as they come takes
-one scale for a whole batch, so in a batch an answer would change with its neighbours.)
+An ONNX bundle runs one row at a time, see :mod:`modelmill.serving.session`. A head runs on its trunk; where
+there are many, :mod:`modelmill.serving.shared` runs the trunk once for all of them.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ import numpy.typing as npt
 from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import BundleInfo
+from modelmill.serving.calibration import plain_probabilities
+from modelmill.serving.session import RowSession
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,6 +32,7 @@ _BATCH_ROWS = 32
 _CHUNK_ROWS = 512
 """Rows between two reports of progress: whole batches."""
 _MAX_THREADS = 16
+_LIKELY = 0.5
 
 
 class Scorer(ABC):
@@ -60,15 +63,13 @@ class Scorer(ABC):
         return self.score(encode(self._tokenizer, texts))
 
     def probabilities(self, texts: Sequence[str]) -> FloatArray:
-        """Return the softmax of the logits.
+        """Return a probability for each class, calibrated where the bundle says how.
 
         :param texts: any number of texts.
-        :return: ``(rows, classes)``; each row sums to 1.
+        :return: ``(rows, classes)``; each row sums to 1 where it has one class. Numbers come as they are,
+            ``(rows, 1)``.
         """
-        logits = self.logits(texts).astype(np.float64)
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        result: FloatArray = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
-        return result
+        return class_scores(self.info, self.logits(texts))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Return the class of the highest logit; the first of equals.
@@ -88,26 +89,8 @@ class OnnxScorer(Scorer):
     """
 
     def __init__(self, folder: Path, info: BundleInfo, *, threads: int) -> None:
-        import onnxruntime
-
         super().__init__(info, load_tokenizer(folder, max_tokens=info.max_tokens))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's own errors share no base class
-            raise ModelError(
-                f"model.onnx must be a graph that ONNX Runtime loads ({type(error).__name__})",
-                got=str(folder / "model.onnx"),
-                remedy="export the model again",
-            ) from error
-        # Threads start with the first texts: a scorer may be made before a process forks.
-        self._pool: ThreadPoolExecutor | None = None
-        self._threads = threads
+        self._session = RowSession(folder / "model.onnx", threads=threads)
 
     def score(self, tokens: Tokens) -> FloatArray:
         """See :meth:`Scorer.score`.
@@ -115,21 +98,12 @@ class OnnxScorer(Scorer):
         :param tokens: any number of rows.
         :return: ``(rows, classes)``.
         """
-        result: FloatArray = np.zeros((len(tokens), len(self.info.classes)), dtype=np.float32)
+        result: FloatArray = np.zeros((len(tokens), self.info.outputs), dtype=np.float32)
 
-        def score(row: int) -> None:
-            ids = tokens[row][None, :]  # (1, tokens)
-            feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-            result[row] = self._session.run(["logits"], feed)[0][0]
+        def use(row: int, outputs: Sequence[FloatArray]) -> None:
+            result[row] = outputs[0]
 
-        if self._threads == 1 or len(tokens) < 2:
-            for row in range(len(tokens)):
-                score(row)
-        else:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="modelmill-scorer")
-            # The longest first, so that no thread is left with a long one at the end.
-            list(self._pool.map(score, np.argsort(-tokens.lengths, kind="stable")))
+        self._session.run(tokens, ["logits"], use)
         return result
 
 
@@ -159,7 +133,7 @@ class TorchScorer(Scorer):
         """
         from modelmill.training.classifier import forward_sorted
 
-        result: FloatArray = np.zeros((len(tokens), len(self.info.classes)), dtype=np.float32)
+        result: FloatArray = np.zeros((len(tokens), self.info.outputs), dtype=np.float32)
         for rows, logits in forward_sorted(self._model, tokens, batch_size=_BATCH_ROWS):
             result[rows] = logits
         return result
@@ -173,7 +147,24 @@ def _torch(folder: Path, info: BundleInfo, _threads: int) -> Scorer:
     return TorchScorer(folder, info)
 
 
-_FORMATS: Mapping[str, Callable[[Path, BundleInfo, int], Scorer]] = {"onnx": _onnx, "torch": _torch}
+def _head(folder: Path, info: BundleInfo, threads: int) -> Scorer:
+    from modelmill.serving.shared import HeadScorer
+
+    return HeadScorer(folder, info, threads=threads)
+
+
+def _trunk(folder: Path, _info: BundleInfo, _threads: int) -> Scorer:
+    raise ModelError(
+        "a trunk answers no signal by itself", got=str(folder), remedy="load a head that stands on it"
+    )
+
+
+_FORMATS: Mapping[str, Callable[[Path, BundleInfo, int], Scorer]] = {
+    "onnx": _onnx,
+    "torch": _torch,
+    "head": _head,
+    "trunk": _trunk,
+}
 
 
 def load_scorer(folder: Path, *, threads: int | None = None) -> Scorer:
@@ -215,6 +206,51 @@ def agreement(student: FloatArray, teacher: FloatArray) -> float:
     :return: from 0 to 1.
     """
     return float((student.argmax(axis=1) == teacher.argmax(axis=1)).mean())
+
+
+def class_scores(info: BundleInfo, logits: FloatArray) -> FloatArray:
+    """Return what a bundle's logits say: a probability for each class, or the number itself.
+
+    :param info: what the bundle says of itself.
+    :param logits: ``(rows, outputs)``.
+    :return: ``(rows, outputs)``.
+    """
+    if info.target == "number":
+        return logits
+    exclusive, wide = info.target == "class", logits.astype(np.float64)
+    if info.calibration is None:
+        return plain_probabilities(wide, exclusive=exclusive).astype(np.float32)
+    return info.calibration.apply(wide, exclusive=exclusive).astype(np.float32)
+
+
+def answers(info: BundleInfo, logits: FloatArray) -> tuple[list[str], list[float]]:
+    """Return what a bundle answers, as a table holds it.
+
+    :param info: what the bundle says of itself.
+    :param logits: ``(rows, outputs)``.
+    :return: for each row the class and its probability; where a row has a set of classes, those that are
+        more probable than not as a JSON array, and the probability of the likeliest; where it has a number,
+        the number twice, as text and as it is.
+    """
+    found = class_scores(info, logits)
+    if info.target == "number":
+        return [str(value) for value in found[:, 0]], found[:, 0].tolist()
+    if info.target == "classes":
+        sets = [[name for name, p in zip(info.classes, row, strict=True) if p > _LIKELY] for row in found]
+        return [json.dumps(names) for names in sets], found.max(axis=1, initial=0.0).tolist()
+    # The class of the highest logit: a calibration may make two probabilities equal.
+    best = logits.argmax(axis=1)
+    return [info.classes[index] for index in best], found[np.arange(len(best)), best].tolist()
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Return the SHA-256 of a bundle's ``tokenizer.json``.
+
+    :param folder: the bundle, or a base model's folder.
+    :return: 64 hexadecimal digits.
+    """
+    with (folder / "tokenizer.json").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def usable_cores() -> int:

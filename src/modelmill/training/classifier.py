@@ -102,10 +102,19 @@ class Classifier(nn.Module):
         :param attention_mask: ``(batch, tokens)``.
         :return: ``(batch, classes)``.
         """
-        weight = attention_mask[..., None].to(hidden.dtype)  # (batch, tokens, 1)
-        pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1.0)  # (batch, hidden)
-        logits: torch.Tensor = self.head(self.dropout(pooled))
+        logits: torch.Tensor = self.head(self.dropout(mean_over_tokens(hidden, attention_mask)))
         return logits
+
+
+def mean_over_tokens(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean over the tokens of each row.
+
+    :param hidden: ``(batch, tokens, hidden)``.
+    :param attention_mask: 1 where there is a token, ``(batch, tokens)``.
+    :return: ``(batch, hidden)``.
+    """
+    weight = attention_mask[..., None].to(hidden.dtype)  # (batch, tokens, 1)
+    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1.0)
 
 
 def layer_list(encoder: nn.Module) -> tuple[str, nn.ModuleList]:

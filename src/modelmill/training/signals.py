@@ -1,0 +1,254 @@
+"""Many signals on one trunk: a head for each label column, each a model of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
+from modelmill.data.token_cache import tokenised
+from modelmill.data.tokens import Tokens
+from modelmill.errors import ConfigError
+from modelmill.serving.bundle import BundleInfo
+from modelmill.serving.heads import STACKS, WEIGHTS_FILE, FloatArray
+from modelmill.serving.runtime import usable_cores
+from modelmill.serving.shared import Trunk
+from modelmill.training.calibration import fit_calibration
+from modelmill.training.examples import LabelledData, Rows, read_all_labelled
+from modelmill.training.features import Features, trunk_features
+from modelmill.training.heads import TRAINED_STACKS, TrainedHead, train_stack
+from modelmill.training.quality import measure
+from modelmill.training.signal_components import TrainHeadsConfig
+from modelmill.version import __version__
+
+if TYPE_CHECKING:
+    from modelmill.pipeline.component import StepContext
+
+TAG_HEAD_KEY = "modelmill.head_key"
+"""On a head's model: what its weights depend on."""
+
+_FORBIDDEN_IN_NAMES = "/:"
+
+
+@dataclass(frozen=True)
+class _Signal:
+    """One signal to be answered."""
+
+    data: LabelledData
+    key: str
+    """Digest of everything that its head's weights depend on."""
+
+
+def run(config: TrainHeadsConfig, dataset: DatasetRef, trunk: ModelRef, context: StepContext) -> SignalsRef:
+    """Train a head for each label column, and register each as a version of its own model.
+
+    Nothing is logged before every head is trained, and nothing is registered before every head is logged.
+
+    :param config: how.
+    :param dataset: what to learn; a row without a label in a column counts for the others only.
+    :param trunk: a model of format ``trunk``.
+    :param context: the step.
+    :return: the signals' models, those that were trained before among them.
+    :raises InputError: if the trunk, a label column or its rows cannot be used.
+    """
+    from modelmill.registry.models import fetch_bundle
+    from modelmill.registry.signals import log_signals
+
+    folder = fetch_bundle(trunk, context.cache)
+    loaded = Trunk(folder, threads=usable_cores())
+    _check_names(config, dataset)
+    tasks = read_all_labelled(
+        dataset, labels=config.labels or dataset.labels, kinds=("class", "classes", "number")
+    )
+    tokens = tokenised(
+        dataset, folder, max_length=loaded.info.max_tokens, cache=context.cache, log=context.log
+    )
+    signals = [_Signal(task, _key(task, tokens, config, trunk)) for task in tasks]
+    known = _known_heads(trunk, context)
+    new = [signal.data for signal in signals if signal.key not in known]
+    context.log(f"{len(signals)} signals: {len(new)} to train, {len(signals) - len(new)} known already")
+    context.run.log_dataset(dataset, context="training", rows=len(tokens))
+    plan = _Plan(config, dataset.text_column, loaded, trunk, context)
+    trained = _train(new, tokens, plan) if new else {}
+    models = {
+        signal.data.label: known[signal.key]
+        if signal.key in known
+        else _log(trained[signal.data.label], signal, dataset, plan)
+        for signal in signals
+    }
+    _register(models, config, context)
+    context.run.log_metrics({"signals": len(models), "heads_trained": len(new)})
+    return log_signals(models, context)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all heads of a step have in common."""
+
+    config: TrainHeadsConfig
+    text: str
+    trunk: Trunk
+    reference: ModelRef
+    """The trunk's."""
+    context: StepContext
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    """A trained head's bundle, and how it does on its validation rows."""
+
+    folder: Path
+    metrics: Mapping[str, float]
+
+
+def _train(tasks: Sequence[LabelledData], tokens: Tokens, plan: _Plan) -> dict[str, _Bundle]:
+    places = np.unique(
+        np.concatenate([rows.places for task in tasks for rows in (task.train, task.validation)])
+    )
+    states = TRAINED_STACKS[type(plan.config.head)].reads == "states"
+    if states and not plan.trunk.info.states:
+        raise ConfigError(
+            "heads with attention need a trunk that gives the features of each token",
+            got=plan.reference.uri,
+            remedy="set states: true in the trunk's step, or take another kind of head",
+        )
+    features = trunk_features(
+        plan.trunk, plan.reference.digest, tokens.take(places), states=states, context=plan.context
+    )
+    # From places among all rows to places among those that the trunk has read.
+    moved = [_moved(task, places) for task in tasks]
+    heads = train_stack(moved, features, config=plan.config, context=plan.context)
+    logits = _validation_logits(moved, heads, features, plan.config)
+    folder = plan.context.workdir / "heads"
+    shutil.rmtree(folder, ignore_errors=True)
+    return {
+        task.label: _write(folder / f"{number:05d}", task, heads[task.label], logits[task.label], plan)
+        for number, task in enumerate(moved)
+    }
+
+
+def _moved(task: LabelledData, places: np.ndarray[tuple[int], np.dtype[np.int64]]) -> LabelledData:
+    parts = [
+        Rows(np.searchsorted(places, rows.places), rows.targets) for rows in (task.train, task.validation)
+    ]
+    return LabelledData(task.label, task.classes, parts[0], parts[1], task.target)
+
+
+def _validation_logits(
+    tasks: Sequence[LabelledData],
+    heads: Mapping[str, TrainedHead],
+    features: Features,
+    config: TrainHeadsConfig,
+) -> dict[str, FloatArray]:
+    """Return each head's logits for its validation rows, computed by what serves."""
+    rows = np.unique(np.concatenate([task.validation.places for task in tasks]))
+    stack = STACKS[config.head.kind]([heads[task.label].weights for task in tasks])
+    if stack.reads == "states":
+        found = [stack(features.take_states(rows[index : index + 1])[0][0]) for index in range(len(rows))]
+    else:
+        found = [stack(row) for row in features.take(rows)]
+    table = np.array(found, dtype=np.float32).reshape(len(rows), len(stack.bias))
+    ends = np.cumsum([task.outputs for task in tasks])
+    return {
+        task.label: table[np.searchsorted(rows, task.validation.places), end - task.outputs : end]
+        for task, end in zip(tasks, ends, strict=True)
+    }
+
+
+def _write(folder: Path, task: LabelledData, head: TrainedHead, logits: FloatArray, plan: _Plan) -> _Bundle:
+    folder.mkdir(parents=True)
+    save_file(dict(head.weights), folder / WEIGHTS_FILE)
+    targets = task.validation.targets
+    info = BundleInfo(
+        format="head",
+        label=task.label,
+        classes=task.classes,
+        target=task.target,
+        calibration=fit_calibration(plan.config.calibration, logits, targets, target=task.target),
+        text=plan.text,
+        max_tokens=plan.trunk.info.max_tokens,
+        parameters=sum(value.size for value in head.weights.values()),
+        features=plan.trunk.features,
+        head=plan.config.head.kind,
+        trunk=plan.reference.digest,
+    )
+    info.save(folder)
+    metrics = {"epochs": float(head.epochs), "train_rows": float(len(task.train))}
+    if len(targets):
+        found = measure(task.target, logits, targets)
+        metrics |= {f"validation_{name}": value for name, value in found.items()}
+    return _Bundle(folder, metrics)
+
+
+def _key(task: LabelledData, tokens: Tokens, config: TrainHeadsConfig, trunk: ModelRef) -> str:
+    settings = config.model_dump(mode="json", exclude={"labels", "prefix"})
+    parts = [trunk.digest, task.label, *task.classes, task.target, json.dumps(settings), __version__]
+    total = hashlib.sha256("\0".join(parts).encode())
+    for rows in (task.train, task.validation):
+        own = tokens.take(rows.places)
+        for values in (own.lengths, own.flat(), rows.targets):
+            total.update(np.ascontiguousarray(values).tobytes() + b"\0")
+    return total.hexdigest()
+
+
+def _known_heads(trunk: ModelRef, context: StepContext) -> dict[str, ModelRef]:
+    """Return the heads on this trunk that were logged before, by their keys."""
+    from modelmill.registry.models import TAG_TRUNK_DIGEST, model_reference
+
+    client, found, page = context.run.client, {}, None
+    while True:
+        models = client.search_logged_models(
+            [context.run.experiment_id],
+            filter_string=f"tags.`{TAG_TRUNK_DIGEST}` = '{trunk.digest}'",
+            max_results=1000,
+            page_token=page,
+        )
+        for model in models:
+            if TAG_HEAD_KEY in model.tags and str(model.status) in ("READY", "LoggedModelStatus.READY"):
+                found[model.tags[TAG_HEAD_KEY]] = model_reference(model)
+        page = models.token
+        if not page:
+            return found
+
+
+def _log(bundle: _Bundle, signal: _Signal, dataset: DatasetRef, plan: _Plan) -> ModelRef:
+    from modelmill.registry.models import log_model
+
+    return log_model(
+        bundle.folder,
+        role="head",
+        context=plan.context,
+        dataset=dataset,
+        trunk=plan.reference,
+        metrics={f"{name}/{signal.data.label}": value for name, value in bundle.metrics.items()},
+        more_tags={TAG_HEAD_KEY: signal.key},
+    )
+
+
+def _register(models: Mapping[str, ModelRef], config: TrainHeadsConfig, context: StepContext) -> None:
+    from modelmill.registry.versions import register
+
+    for label, model in models.items():
+        register(context.run.client, f"{config.prefix}{label}", model)
+
+
+def _check_names(config: TrainHeadsConfig, dataset: DatasetRef) -> None:
+    bad = [
+        f"{config.prefix}{label}"
+        for label in config.labels or dataset.labels
+        if set(f"{config.prefix}{label}") & set(_FORBIDDEN_IN_NAMES)
+    ]
+    if bad:
+        raise ConfigError(
+            "the name of a registered model, prefix and label column, has no / and no :",
+            got=", ".join(bad),
+            remedy="change the prefix, or rename the column",
+        )
