@@ -36,11 +36,14 @@ if TYPE_CHECKING:
         GateOperator,
         IngestOperator,
         LabelRowsOperator,
+        PickSignalOperator,
         PromoteOperator,
         QuantizeOperator,
         RankLabelErrorsOperator,
         ScoreTableOperator,
         StepOperator,
+        TrainHeadsOperator,
+        TrunkOperator,
     )
     from modelmill_operators.triggers import DeltaTableTrigger
 
@@ -55,11 +58,14 @@ __all__ = [
     "GateOperator",
     "IngestOperator",
     "LabelRowsOperator",
+    "PickSignalOperator",
     "PromoteOperator",
     "QuantizeOperator",
     "RankLabelErrorsOperator",
     "ScoreTableOperator",
     "StepOperator",
+    "TrainHeadsOperator",
+    "TrunkOperator",
     "watched_table",
 ]
 

@@ -193,6 +193,24 @@ class FineTuneOperator(StepOperator):
     component = "fine_tune"
 
 
+class TrunkOperator(StepOperator):
+    """Export an encoder that many signals share."""
+
+    component = "trunk"
+
+
+class TrainHeadsOperator(StepOperator):
+    """Train a head for each label column, all in one pass."""
+
+    component = "train_heads"
+
+
+class PickSignalOperator(StepOperator):
+    """Take one signal's model out of many."""
+
+    component = "pick_signal"
+
+
 class DistillOperator(StepOperator):
     """Distil a student out of a teacher."""
 
@@ -240,6 +258,9 @@ OPERATORS: Mapping[str, type[StepOperator]] = MappingProxyType(
             LabelRowsOperator,
             RankLabelErrorsOperator,
             FineTuneOperator,
+            TrunkOperator,
+            TrainHeadsOperator,
+            PickSignalOperator,
             DistillOperator,
             QuantizeOperator,
             EvaluateOperator,

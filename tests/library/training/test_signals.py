@@ -75,7 +75,12 @@ def test_signals_share_a_trunk_and_one_more_leaves_the_others_alone(
 
     read: list[int] = []
     run = RowSession.run
-    monkeypatch.setattr(RowSession, "run", lambda self, tokens, *rest: (read.append(len(tokens)), run(self, tokens, *rest))[1])
+
+    def counted(self: RowSession, tokens: Tokens, *rest: Any) -> None:
+        read.append(len(tokens))
+        run(self, tokens, *rest)
+
+    monkeypatch.setattr(RowSession, "run", counted)
     second, lines = trained(many_labels, stem, step_context)
     assert "10 signals: 1 to train, 9 known already" in lines
     assert read == []
