@@ -70,6 +70,7 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
         environment = {
             "MLFLOW_TRACKING_URI": mlflow.url,
             "MODELMILL_HOME": str(home),
+            "MODELMILL_PIPELINES": str(ROOT / "dags" / "pipelines"),
             "MODELMILL_PARAM_DATA": str(data),
             "MODELMILL_PARAM_BASE_MODEL": str(base_model),
             # Training gets the cores: a scheduler that never sleeps takes a third of one.

@@ -108,6 +108,13 @@ def install_handlers(app: FastAPI) -> None:
         detail = error.detail if isinstance(error.detail, str) else str(error.detail)
         return _answer(error.status_code, ErrorBody(kind="HTTPException", message=detail, rule=detail))
 
+    @app.exception_handler(ModuleNotFoundError)
+    def missing(_request: Request, error: ModuleNotFoundError) -> JSONResponse:
+        rule = f"the API server must have the package {error.name} for this"
+        remedy = "install modelmill[airflow,data,track] where it runs"
+        body = ErrorBody(kind="ConfigError", message=f"{rule}; {remedy}", rule=rule, remedy=remedy)
+        return _answer(503, body)
+
     @app.exception_handler(Exception)
     def unexpected(_request: Request, error: Exception) -> JSONResponse:
         # What happened stands in the API server's log, with its place; a caller is not told of insides.

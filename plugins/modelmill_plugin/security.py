@@ -10,7 +10,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_asset, requires_access_dag
 from airflow.configuration import conf
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.dependencies.models import Dependant
@@ -35,6 +35,8 @@ may_see_steps = requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE)
 may_see_xcoms = requires_access_dag("GET", DagAccessEntity.XCOM)
 may_see_logs = requires_access_dag("GET", DagAccessEntity.TASK_LOGS)
 may_run = requires_access_dag("POST", DagAccessEntity.RUN)
+may_promote = requires_access_asset("PUT")
+"""May say which version of a model is in use: a registered model is an asset to Airflow."""
 
 GUARDS = (
     may_read,
@@ -45,6 +47,7 @@ GUARDS = (
     may_see_xcoms,
     may_see_logs,
     may_run,
+    may_promote,
 )
 
 READ = Depends(may_read)
@@ -55,6 +58,7 @@ SEE_STEPS = Depends(may_see_steps)
 SEE_XCOMS = Depends(may_see_xcoms)
 SEE_LOGS = Depends(may_see_logs)
 RUN = Depends(may_run)
+PROMOTE = Depends(may_promote)
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _MAX_BODY = 4_000_000

@@ -11,10 +11,11 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 Call = Callable[[str], Any]
-Lowest = Literal["viewer", "user"]
+Lowest = Literal["viewer", "user", "op"]
 ROLES = ("anonymous", "viewer", "user", "op", "admin")
 
-# Lowest role that a route serves. Reading takes a viewer; changing, running and looking into data a user.
+# Lowest role that a route serves. Reading takes a viewer; changing, running and looking into data a user;
+# saying which model is in use takes an operator.
 ROUTES: dict[tuple[str, str], Lowest] = {
     ("GET", "/api/catalogue"): "viewer",
     ("GET", "/api/pipelines"): "viewer",
@@ -36,10 +37,17 @@ ROUTES: dict[tuple[str, str], Lowest] = {
     ("GET", "/api/pipelines/{dag_id}/runs"): "viewer",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}"): "viewer",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/steps/{step}/log"): "viewer",
+    ("GET", "/api/models"): "viewer",
+    ("GET", "/api/models/{name}"): "viewer",
+    ("GET", "/api/models/{name}/versions/{version}/lineage"): "viewer",
+    ("GET", "/api/models/{name}/versions/{version}/source"): "viewer",
+    ("POST", "/api/models/{name}/rollback"): "op",
+    ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/metrics"): "viewer",
 }
 VALUES = {
     "dag_id": "topics",
     "number": "1",
+    "version": "1",
     "digest": "0" * 64,
     "name": "one_click",
     "run_id": "nothing",

@@ -15,7 +15,7 @@ from modelmill.errors import ModelmillError, PipelineError, Problem
 from modelmill.pipeline.spec import PipelineSpec
 from modelmill.pipeline.store import StoredPipeline, difference, text_digest
 from modelmill.pipeline.text import write_document
-from modelmill.pipeline.validation import parse_pipeline
+from modelmill.pipeline.validation import MAX_BYTES, parse_pipeline
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
 from modelmill_plugin.security import DELETE, EDIT, READ, User
@@ -91,7 +91,7 @@ class Checked(BaseModel):
 class SaveRequest(BaseModel):
     """A pipeline's new text."""
 
-    text: str
+    text: str = Field(max_length=MAX_BYTES)
     message: str = Field("", max_length=500, description="Why, for the list of versions.")
 
 
@@ -104,8 +104,8 @@ class DeleteRequest(BaseModel):
 class DiffRequest(BaseModel):
     """Two texts."""
 
-    before: str
-    after: str
+    before: str = Field(max_length=MAX_BYTES)
+    after: str = Field(max_length=MAX_BYTES)
 
 
 class Diff(BaseModel):
@@ -151,7 +151,7 @@ def check_pipeline(request: CheckRequest) -> Checked:
     """Check a pipeline, saved or not. A document is written into its text first, comments and order kept."""
     text = request.text
     if request.document is not None:
-        text = write_document(text, request.document, as_json=text.lstrip().startswith("{"))
+        text = write_document(text, request.document)
     return checked(text)
 
 

@@ -340,8 +340,10 @@ class PipelineStore:
             self._files.makedirs(folder, exist_ok=True)
             try:
                 self._write(path, version.model_dump_json(indent=1).encode(), exclusive=True)
-            except FileExistsError:
-                other = self._version(path)
+            except OSError:  # stores say in different ways that there is such a file
+                other = self._version(path) if self._files.exists(path) else None
+                if other is None:
+                    raise
                 raise ConflictError(
                     name, StoredPipeline(name, _file_of(other)), author=other.author, text=version.text
                 ) from None

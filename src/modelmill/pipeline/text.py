@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from modelmill.documents import parse_document
 from modelmill.errors import ConfigError, PipelineError, Problem
 
 Document = Mapping[str, Any]
@@ -37,12 +38,14 @@ def read_document(text: str) -> Any:
 
     :param text: YAML or JSON.
     :return: the document.
-    :raises PipelineError: if the text is no YAML.
+    :raises PipelineError: if the text is no YAML, or its aliases stand for more than can be written out.
     """
+    # Parsed within bounds first: plain() writes aliases out.
+    document = parse_document(text, source="pipeline", error=PipelineError)
     try:
-        return plain(yaml.safe_load(text))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PipelineError([Problem(0, 0, "", f"the text must be YAML; {error}")]) from error
+        return plain(document.content)
+    except RecursionError as error:
+        raise PipelineError([Problem(0, 0, "", "a document is not that deep; flatten it")]) from error
 
 
 def plain(value: Any) -> Any:
@@ -62,26 +65,27 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def write_document(text: str, document: Document, *, as_json: bool = False) -> str:
+def write_document(text: str, document: Document) -> str:
     """Return a text that says a document, as close to the given text as can be.
 
-    :param text: YAML (or JSON) that said an earlier state; empty for none.
+    :param text: YAML or JSON that said an earlier state; empty for none. What is JSON stays JSON.
     :param document: what it has to say.
-    :param as_json: write JSON.
     :return: the text itself where nothing has changed; where it cannot be edited in place (anchors, merge
         keys, no YAML), a new text without its comments.
     :raises ConfigError: if the document is nothing that YAML can say.
     """
     wanted = plain(document)
     try:
-        if text.strip() and plain(yaml.safe_load(text)) == wanted:
+        if text.strip() and read_document(text) == wanted:
             return text
+        if _is_json(text):
+            return json.dumps(wanted, indent=2, ensure_ascii=False) + "\n"
         edited = _applied(text, list(_edits(text, wanted)))
         if _says(edited, wanted):
             return edited
-    except (yaml.YAMLError, ValueError, RecursionError, _NotInPlaceError):
+    except (PipelineError, yaml.YAMLError, ValueError, RecursionError, _NotInPlaceError):
         pass  # what is there is no text to edit
-    fresh = json.dumps(wanted, indent=2, ensure_ascii=False) + "\n" if as_json else _block(wanted)
+    fresh = _block(wanted)
     if not _says(fresh, wanted):
         raise ConfigError("a pipeline's document must be what YAML can say", got=document)
     return fresh
@@ -89,6 +93,14 @@ def write_document(text: str, document: Document, *, as_json: bool = False) -> s
 
 class _NotInPlaceError(Exception):
     """The text has parts that stand for several places."""
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _says(text: str, wanted: Any) -> bool:

@@ -1,0 +1,39 @@
+"""MLflow, asked from the API server: one that does not answer is said within seconds, as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from modelmill.errors import TransientError
+from modelmill.registry.tracking import tracking_client
+from modelmill.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@contextlib.contextmanager
+def mlflow_client() -> Iterator[MlflowClient]:
+    """Give MLflow's client to a block; its errors become ours.
+
+    :yield: the client.
+    :raises TransientError: if MLflow does not answer.
+    """
+    # MLflow's own defaults let a page wait for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    from mlflow.exceptions import MlflowException
+
+    uri = Settings.from_environment().tracking_uri
+    try:
+        yield tracking_client(uri)
+    except MlflowException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TransientError(
+            f"MLflow must answer ({reason})",
+            got=uri.partition("@")[2] or uri,
+            remedy="see its log, try again",
+        ) from error

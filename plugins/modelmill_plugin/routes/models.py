@@ -1,0 +1,227 @@
+"""Models: champions, versions, lineage, the ledger; back to the pipeline that made one; rollback."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from airflow.api_fastapi.common.db.common import SessionDep
+from fastapi import APIRouter, Path
+from pydantic import AwareDatetime, BaseModel, Field
+
+from modelmill.pipeline.store import NotFoundError
+from modelmill.registry.history import history, models
+from modelmill.registry.ledger import LedgerRow
+from modelmill.registry.lineage import Lineage, lineage
+from modelmill.registry.models import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_ROLE
+from modelmill.registry.rollback import rollback
+from modelmill.registry.versions import NAME_PATTERN, version_by_alias
+from modelmill.settings import Settings
+from modelmill_operators.links import XCOM_STEP, version_url
+from modelmill_plugin import runs
+from modelmill_plugin.audit import record
+from modelmill_plugin.errors import error_responses
+from modelmill_plugin.mlflow_answers import mlflow_client
+from modelmill_plugin.security import PROMOTE, READ, SEE_RUNS, SEE_XCOMS, User
+from modelmill_plugin.settings import pipeline_store
+from modelmill_plugin.views import DagId, document_of
+
+router = APIRouter(tags=["models"])
+
+ModelName = Annotated[str, Path(pattern=NAME_PATTERN)]
+VersionNumber = Annotated[int, Path(ge=1)]
+
+
+class ModelSummary(BaseModel):
+    """A registered model in the list."""
+
+    name: str
+    champion: int | None = Field(description="Version in use, as the ledger has it.")
+    alias: int | None = Field(
+        description="Version that MLflow's alias points at; another one was moved by hand."
+    )
+    versions: int
+    last: LedgerRow | None = Field(description="What last happened to it.")
+
+
+class ModelVersionView(BaseModel):
+    """A version of a registered model."""
+
+    version: int
+    created: AwareDatetime | None
+    role: str
+    digest: str
+    dataset: str = Field(description="URI@VERSION of the dataset it was trained or checked on.")
+    parent: str = Field(description="Model it was made from.")
+    run_id: str
+    url: str = Field(description="Its page in MLflow; empty where there is none.")
+    pipeline: str
+    pipeline_digest: str
+    metrics: dict[str, float] = Field(description="Of the step that made it: accuracy, latency, size, ….")
+
+
+class ModelView(ModelSummary):
+    """A registered model with everything that happened to it."""
+
+    history: list[LedgerRow] = Field(description="The ledger's rows, the oldest first.")
+    all_versions: list[ModelVersionView] = Field(description="The newest first.")
+
+
+class ModelSource(BaseModel):
+    """The pipeline that made a model, as it was then."""
+
+    dag_id: str
+    digest: str
+    number: int | None = Field(description="Stored version; null: the pipeline as it is now.")
+    text: str
+    document: Any
+
+
+class RollbackRequest(BaseModel):
+    """Where to go back to, and why."""
+
+    why: str = Field(min_length=1, max_length=500, description="Goes into the ledger.")
+    to: int | None = Field(None, ge=1, description="Version; null: the champion before.")
+
+
+class StepMetrics(BaseModel):
+    """What a step's MLflow run has measured."""
+
+    run_id: str
+    status: str
+    metrics: dict[str, float]
+
+
+@router.get("/models", dependencies=[READ], responses=error_responses())
+def list_models() -> list[ModelSummary]:
+    """Return the registered models, by name."""
+    settings = Settings.from_environment()
+    with mlflow_client() as client:
+        registered = {model.name for model in client.search_registered_models(max_results=1000)}
+    return [_summary(name, settings)[0] for name in sorted(registered | set(models(settings)))]
+
+
+@router.get("/models/{name}", dependencies=[READ], responses=error_responses(404))
+def read_model(name: ModelName) -> ModelView:
+    """Return a registered model: its versions with their figures, and what the ledger says of it."""
+    summary, rows = _summary(name, Settings.from_environment())
+    with mlflow_client() as client:
+        found = client.search_model_versions(f"name = '{name}'")
+        if not found and not rows:
+            raise NotFoundError("the model must be registered", got=name)
+        metrics = {
+            run_id: client.get_run(run_id).data.metrics
+            for run_id in {version.run_id for version in found if version.run_id}
+        }
+    versions = [_version(version, metrics.get(version.run_id, {})) for version in found]
+    versions.sort(key=lambda version: -version.version)
+    return ModelView(**summary.model_dump(), history=rows, all_versions=versions)
+
+
+@router.get("/models/{name}/versions/{version}/lineage", dependencies=[READ], responses=error_responses(404))
+def read_lineage(name: ModelName, version: VersionNumber) -> Lineage:
+    """Return what a version was made from, down to the dataset."""
+    with mlflow_client() as client:
+        return lineage(f"{name}/{version}", client)
+
+
+@router.get("/models/{name}/versions/{version}/source", dependencies=[READ], responses=error_responses(404))
+def open_source(name: ModelName, version: VersionNumber) -> ModelSource:
+    """Return the pipeline that made a version, as it was then."""
+    with mlflow_client() as client:
+        found = [
+            item for item in client.search_model_versions(f"name = '{name}'") if int(item.version) == version
+        ]
+    if not found:
+        raise NotFoundError("the version must be registered", got=f"{name} version {version}")
+    dag_id = found[0].tags.get("modelmill.pipeline", "")
+    digest = found[0].tags.get("modelmill.pipeline_digest", "")
+    known = pipeline_store().text_of(dag_id, digest) if dag_id and digest else None
+    if known is None:
+        raise NotFoundError(
+            f"the pipeline that made {name} version {version} must be known here",
+            got=f"{dag_id or 'no pipeline'}, digest {digest[:12] or 'unknown'}",
+            remedy="it was changed outside of the canvas: look for it where the files come from",
+        )
+    text, number = known
+    return ModelSource(dag_id=dag_id, digest=digest, number=number, text=text, document=document_of(text))
+
+
+@router.post("/models/{name}/rollback", dependencies=[PROMOTE], responses=error_responses(404))
+def roll_back(name: ModelName, request: RollbackRequest, user: User, session: SessionDep) -> LedgerRow:
+    """Make an earlier version champion again; its files and its lineage are verified first."""
+    record(session, user, "roll_back", model=name, to=request.to, why=request.why)
+    session.commit()  # verifying takes a while, and SQLite has one writer
+    said: list[str] = []
+    with mlflow_client():
+        return rollback(
+            name,
+            Settings.from_environment(),
+            why=request.why,
+            to=request.to,
+            who=user.get_name(),
+            say=said.append,
+        )
+
+
+@router.get(
+    "/pipelines/{dag_id}/runs/{run_id}/metrics",
+    dependencies=[SEE_RUNS, SEE_XCOMS],
+    responses=error_responses(404),
+)
+def read_run_metrics(
+    dag_id: DagId, run_id: Annotated[str, Path(max_length=250)], session: SessionDep
+) -> dict[str, StepMetrics]:
+    """Return what each finished step of a run has measured, by step; for a reused step, the first time."""
+    run = runs.run_named(dag_id, run_id, session)
+    found: dict[str, StepMetrics] = {}
+    with mlflow_client() as client:
+        for step, result in runs.step_results(run, session).items():
+            made_by = result.get(XCOM_STEP, {}).get("run_id")
+            if made_by:
+                mlflow_run = client.get_run(made_by)
+                found[step] = StepMetrics(
+                    run_id=made_by, status=mlflow_run.info.status, metrics=_finite(mlflow_run.data.metrics)
+                )
+    return found
+
+
+def _summary(name: str, settings: Settings) -> tuple[ModelSummary, list[LedgerRow]]:
+    rows = history(name, settings)
+    with mlflow_client() as client:
+        found = client.search_model_versions(f"name = '{name}'")
+        aliased = version_by_alias(client, name)
+    last = rows[-1] if rows else None
+    summary = ModelSummary(
+        name=name,
+        champion=last.to_version if last else None,
+        alias=int(aliased.version) if aliased else None,
+        versions=len(found),
+        last=last,
+    )
+    return summary, rows
+
+
+def _version(version: Any, metrics: dict[str, float]) -> ModelVersionView:
+    tags = version.tags
+    made = version.creation_timestamp
+    return ModelVersionView(
+        version=int(version.version),
+        created=datetime.fromtimestamp(made / 1000, UTC) if made else None,
+        role=tags.get(TAG_ROLE, ""),
+        digest=tags.get(TAG_DIGEST, ""),
+        dataset=tags.get(TAG_DATASET, ""),
+        parent=tags.get(TAG_PARENT, ""),
+        run_id=version.run_id or "",
+        url=version_url(
+            Settings.from_environment().tracking_uri, f"models:/{version.name}/{version.version}"
+        ),
+        pipeline=tags.get("modelmill.pipeline", ""),
+        pipeline_digest=tags.get("modelmill.pipeline_digest", ""),
+        metrics=_finite(metrics),
+    )
+
+
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -1,0 +1,222 @@
+"""The pipeline store: nobody's work is lost, on a local disk and on a store without locks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from modelmill.errors import ConfigError, PipelineError, StoreError
+from modelmill.pipeline.store import (
+    OUTSIDE,
+    ConflictError,
+    NotFoundError,
+    PipelineStore,
+    StoredPipeline,
+    difference,
+)
+
+TEXT = """\
+pipeline: topics
+steps:
+  raw: {component: delta_table, config: {uri: /data/topics}}
+"""
+
+
+def numbered(number: int) -> str:
+    return TEXT.replace("/data/topics", f"/data/{number}")
+
+
+@pytest.fixture(params=["local", "memory"], name="store")
+def _store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PipelineStore]:
+    """A store that is empty: a folder, and one that is no folder."""
+    if request.param == "local":
+        yield PipelineStore(str(tmp_path))
+        return
+    folder = f"memory://{tmp_path.name}"
+    filesystem = fsspec.filesystem("memory")
+    filesystem.makedirs(folder)
+    yield PipelineStore(folder)
+    filesystem.rm(folder, recursive=True)
+
+
+def save(
+    store: PipelineStore, text: str, before: StoredPipeline | None, author: str = "me"
+) -> StoredPipeline:
+    return store.save("topics", text, expected=before.etag if before else None, author=author)
+
+
+def test_what_is_saved_is_what_is_read(store: PipelineStore) -> None:
+    first = save(store, numbered(1), None)
+    second = save(store, numbered(2), first, author="you")
+    assert store.read("topics").file.text == numbered(2)
+    assert [(version.number, version.author, version.text) for version in store.versions("topics")] == [
+        (1, "me", numbered(1)),
+        (2, "you", numbered(2)),
+    ]
+    assert [version.parent for version in store.versions("topics")] == [None, first.etag]
+    assert second.file.spec
+    assert store.text_of("topics", second.file.spec.digest) == (numbered(2), 2)
+    assert store.text_of("topics", "0" * 64) is None
+
+
+def test_the_loader_sees_pipelines_and_no_versions(tmp_path: Path) -> None:
+    from modelmill.pipeline.files import read_folder
+
+    save(PipelineStore(str(tmp_path)), TEXT, None)
+    valid, invalid = read_folder(str(tmp_path))
+    assert (list(valid), invalid) == (["topics"], [])
+
+
+def test_the_second_saver_is_told(store: PipelineStore) -> None:
+    first = save(store, numbered(1), None)
+    save(store, numbered(2), first, author="you")
+    with pytest.raises(ConflictError, match="you has changed it") as refused:
+        save(store, numbered(3), first)
+    assert refused.value.current
+    assert refused.value.current.file.text == numbered(2)
+    assert store.read("topics").file.text == numbered(2)
+    with pytest.raises(ConflictError):
+        save(store, numbered(3), None)
+
+
+def test_a_text_from_outside_is_kept_before_it_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "file.yml").write_text(numbered(1))
+    store = PipelineStore(str(tmp_path))
+    first = save(store, numbered(2), store.read("topics"))
+    assert (tmp_path / "sub" / "file.yml").read_text() == numbered(2)
+    (tmp_path / "sub" / "file.yml").write_text(numbered(3))
+    with pytest.raises(ConflictError, match="somebody has changed it"):
+        save(store, numbered(4), first)
+    save(store, numbered(4), store.read("topics"))
+    assert [(version.author, version.text) for version in store.versions("topics")] == [
+        (OUTSIDE, numbered(1)),
+        ("me", numbered(2)),
+        (OUTSIDE, numbered(3)),
+        ("me", numbered(4)),
+    ]
+
+
+def test_deleting_keeps_the_versions(store: PipelineStore) -> None:
+    first = save(store, TEXT, None)
+    with pytest.raises(ConflictError):
+        store.delete("topics", expected="0" * 64, author="me")
+    store.delete("topics", expected=first.etag, author="me")
+    with pytest.raises(NotFoundError):
+        store.read("topics")
+    assert [version.deleted for version in store.versions("topics")] == [False, True]
+    save(store, TEXT, None)
+    assert [version.deleted for version in store.versions("topics")] == [False, True, False]
+
+
+def test_a_save_that_dies_half_way_is_not_lost(store: PipelineStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version is there and the pipeline is not: the next saver is told of it, nobody's text is gone."""
+    first = save(store, numbered(1), None)
+    write = PipelineStore._write
+
+    def die(self: PipelineStore, path: str, content: bytes, *, exclusive: bool = False) -> None:
+        if not exclusive:
+            raise KeyboardInterrupt
+        write(self, path, content, exclusive=exclusive)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PipelineStore, "_write", die)
+        with pytest.raises(KeyboardInterrupt):
+            save(store, numbered(2), first, author="you")
+    assert store.read("topics").file.text == numbered(1)
+    with pytest.raises(ConflictError, match="you has changed it"):
+        save(store, numbered(3), first)
+    monkeypatch.setattr("modelmill.pipeline.store._is_young", lambda version: False)
+    save(store, numbered(3), first)
+    # The text that was there all along stands between: what replaced what stays an unbroken line.
+    kept = [version.text for version in store.versions("topics")]
+    assert kept == [numbered(1), numbered(2), numbered(1), numbered(3)]
+
+
+@pytest.mark.parametrize("name", ["../x", "..", "a/b", ".hidden", "A", "", "x\n", "é", "a" * 64])
+def test_a_name_is_no_path(name: str, tmp_path: Path) -> None:
+    store = PipelineStore(str(tmp_path))
+    with pytest.raises((ConfigError, PipelineError)):
+        store.save(name, TEXT, expected=None, author="me")
+    assert store.versions(name) == []
+    assert [path.name for path in tmp_path.rglob("*") if path.name not in (".versions", ".lock")] == []
+
+
+def test_an_invalid_text_is_not_saved(store: PipelineStore) -> None:
+    with pytest.raises(PipelineError):
+        save(store, "pipeline: topics\nsteps: {}\n", None)
+    with pytest.raises(ConfigError, match="does not change when it is saved"):
+        store.save("others", TEXT, expected=None, author="me")
+    assert store.pipelines() == {}
+
+
+def test_a_broken_file_is_mended_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "My file.yaml").write_text("pipeline: topics\nsteps: {}\n")
+    store = PipelineStore(str(tmp_path))
+    broken = store.read("topics")
+    assert broken.file.spec is None
+    save(store, TEXT, broken)
+    assert (tmp_path / "My file.yaml").read_text() == TEXT
+    assert [version.digest is None for version in store.versions("topics")] == [True, False]
+
+
+def test_a_store_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / ".versions").write_text("in the way, for root as well")
+    store = PipelineStore(str(tmp_path))
+    with pytest.raises(StoreError, match="set MODELMILL_PIPELINES to another folder"):
+        save(store, TEXT, None)
+    assert not (tmp_path / "topics.yaml").exists()
+    shutil.rmtree(tmp_path)
+    with pytest.raises(ConfigError, match="the folder with the pipelines must exist"):
+        store.pipelines()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="to root every folder is writable")
+def test_a_read_only_store_is_said(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreError, match="Permission denied"):
+        PipelineStore(str(tmp_path)).check_writable()
+
+
+def test_a_damaged_version_is_said(tmp_path: Path) -> None:
+    store = PipelineStore(str(tmp_path))
+    save(store, TEXT, None)
+    (tmp_path / ".versions" / "topics" / "00000001.json").write_text("{")
+    with pytest.raises(ConfigError, match="it is damaged"):
+        store.versions("topics")
+
+
+def test_no_save_of_many_at_once_is_lost(tmp_path: Path) -> None:
+    """Every process saves until it has: each of their texts is a version, in one unbroken line."""
+    save(PipelineStore(str(tmp_path)), numbered(0), None)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_save_until, args=(str(tmp_path), number)) for number in range(1, 5)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * len(workers)
+    versions = PipelineStore(str(tmp_path)).versions("topics")
+    assert sorted(version.text for version in versions) == sorted(numbered(number) for number in range(5))
+    assert [version.parent for version in versions[1:]] == [version.etag for version in versions[:-1]]
+
+
+def _save_until(folder: str, number: int) -> None:
+    store = PipelineStore(folder)
+    while True:
+        try:
+            save(store, numbered(number), store.read("topics"))
+        except ConflictError:
+            continue
+        return
+
+
+def test_a_difference_is_a_diff() -> None:
+    assert difference("a\nb\n", "a\nc\n") == "--- before\n+++ after\n@@ -1,2 +1,2 @@\n a\n-b\n+c"
+    assert difference("a\n", "a\n") == ""

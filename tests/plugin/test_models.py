@@ -1,0 +1,88 @@
+"""Models through the API: the ledger, the versions, back to the pipeline that made one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelmill.registry.ledger import Entry, append
+from modelmill.registry.tracking import tracking_client
+from modelmill.settings import Settings
+
+Call = Callable[[str], Any]
+
+
+@pytest.fixture(name="digest")
+def _digest(settings: Settings, call: Call, folder: Path) -> str:
+    """A model with two versions, the first one champion; the digest of the pipeline that made it."""
+    digest = str(call("user")("GET", "/pipelines/topics").json()["digest"])
+    client = tracking_client(settings.tracking_uri)
+    client.create_registered_model("topic")
+    for number, accuracy in enumerate((0.9, float("nan")), start=1):
+        run = client.create_run(client.create_experiment(f"topics{number}"))
+        client.log_metric(run.info.run_id, "accuracy", accuracy)
+        tags = {
+            "modelmill.pipeline": "topics",
+            "modelmill.pipeline_digest": digest if number == 1 else "0" * 64,
+            "modelmill.dataset": f"/data/topics@{number}",
+            "modelmill.role": "exported",
+        }
+        client.create_model_version("topic", source="/files", run_id=run.info.run_id, tags=tags)
+    client.set_registered_model_alias("topic", "champion", "2")
+    entry = Entry(
+        action="promote", model="topic", from_version=None, to_version=1, digest="d", step_key="k", who="me"
+    )
+    append(settings, "topic", lambda head: entry, step_key="k", moves_alias=False)
+    return digest
+
+
+def test_models_are_listed_with_their_champions(call: Call, digest: str) -> None:
+    [model] = call("viewer")("GET", "/models").json()
+    # Somebody has moved the alias by hand: the ledger says 1.
+    assert (model["name"], model["champion"], model["alias"], model["versions"]) == ("topic", 1, 2, 2)
+    assert (model["last"]["who"], model["last"]["action"]) == ("me", "promote")
+
+
+def test_a_model_is_shown_with_its_versions(call: Call, digest: str) -> None:
+    shown = call("viewer")("GET", "/models/topic").json()
+    assert [version["version"] for version in shown["all_versions"]] == [2, 1]
+    assert shown["all_versions"][1]["metrics"] == {"accuracy": 0.9}
+    assert shown["all_versions"][0]["metrics"] == {}  # no number: JSON has none
+    assert [row["number"] for row in shown["history"]] == [1]
+    tree = call("viewer")("GET", "/models/topic/versions/1/lineage").json()
+    assert (tree["uri"], tree["made_from"][0]["uri"]) == ("models:/topic/1", "/data/topics@1")
+    gone = call("viewer")("GET", "/models/topic/versions/7/lineage")
+    assert gone.status_code in (404, 422)
+    assert call("viewer")("GET", "/models/nothing").status_code == 404
+
+
+def test_what_made_a_model_is_opened(call: Call, digest: str, folder: Path) -> None:
+    source = call("viewer")("GET", "/models/topic/versions/1/source").json()
+    assert (source["dag_id"], source["digest"], source["number"]) == ("topics", digest, None)
+    assert source["text"] == (folder / "topics.yaml").read_text()
+    # After it has been changed it is a version.
+    read = call("user")("GET", "/pipelines/topics").json()
+    text = read["text"].replace("/data/topics", "/data/others")
+    call("user")("PUT", "/pipelines/topics", {"text": text}, if_match=f'"{read["etag"]}"')
+    later = call("viewer")("GET", "/models/topic/versions/1/source").json()
+    assert (later["text"], later["number"]) == (source["text"], 1)
+    unknown = call("viewer")("GET", "/models/topic/versions/2/source")
+    assert (unknown.status_code, "outside of the canvas" in unknown.json()["remedy"]) == (404, True)
+
+
+def test_a_rollback_is_refused_with_its_reason(call: Call, digest: str) -> None:
+    refused = call("op")("POST", "/models/topic/rollback", {"why": "it is slow", "to": 7})
+    assert (refused.status_code, refused.json()["kind"]) == (422, "GateError")
+    assert call("op")("POST", "/models/topic/rollback", {"why": ""}).status_code == 422
+
+
+def test_an_mlflow_that_is_down_is_said(call: Call, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    answer = call("viewer")("GET", "/models")
+    assert (answer.status_code, answer.json()["retry"]) == (503, True)
+    assert "MLflow must answer" in answer.json()["message"]
+    assert call("viewer")("GET", "/pipelines").status_code == 200
