@@ -114,7 +114,7 @@ def read_model(name: ModelName) -> ModelView:
             run_id: client.get_run(run_id).data.metrics
             for run_id in {version.run_id for version in found if version.run_id}
         }
-    versions = [_version(version, metrics.get(version.run_id, {})) for version in found]
+    versions = [_version(version, metrics.get(version.run_id or "", {})) for version in found]
     versions.sort(key=lambda version: -version.version)
     return ModelView(**summary.model_dump(), history=rows, all_versions=versions)
 
