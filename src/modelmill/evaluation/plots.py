@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from modelmill.evaluation.results import BaselineResult, ModelResult
-    from modelmill.registry.gate import Check
+    from modelmill.registry.judging import Check
 
 _NUMBERED_CLASSES = 20
 """With more classes the counts would overlap."""
 _NAMED_CLASSES = 60
+_DRAWN_CHECKS = 30
 
 
 def confusion_figure(matrix: npt.NDArray[np.int64], *, classes: Sequence[str], title: str) -> Figure:
@@ -108,26 +109,33 @@ def _decades(models: Sequence[ModelResult]) -> float:
     return float(np.log10(max(speeds) / min(speeds)))
 
 
-def gate_figure(checks: Sequence[Check], *, title: str) -> Figure:
+def gate_figure(checks: Sequence[Check], *, title: str) -> Figure | None:
     """Draw how far a challenger is below each model that it is compared with, and how far it may be.
 
-    :param checks: at least one.
+    :param checks: any number; those without an interval of shares are left out, and of very many the
+        harmless.
     :param title: of the plot.
-    :return: the figure.
+    :return: the figure; None if there is nothing to draw.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 1.8 + 0.5 * len(checks)), layout="constrained")
+    drawn = [check for check in checks if check.unit == "share" and None not in (check.low, check.high)]
+    drawn = sorted(drawn, key=lambda check: (check.passed, not check.warning))[:_DRAWN_CHECKS]
+    if not drawn:
+        return None
+    figure = Figure(figsize=(8, 1.8 + 0.4 * len(drawn)), layout="constrained")
     axes = figure.subplots()
-    for place, check in enumerate(checks):
+    for place, check in enumerate(drawn):
         colour = "tab:red" if not check.passed else "tab:orange" if check.warning else "tab:green"
-        axes.plot([100 * check.low, 100 * check.high], [place, place], color=colour, linewidth=3)
+        ends = [100 * (check.low or 0.0), 100 * (check.high or 0.0)]
+        axes.plot(ends, [place, place], color=colour, linewidth=3)
         axes.plot(100 * check.drop, place, "o", color=colour)
         axes.plot(100 * check.limit, place, "|", color="black", markersize=18)
-    axes.set_yticks(range(len(checks)), [_plain(check.name) for check in checks])
-    axes.set_ylim(len(checks) - 0.5, -0.5)
+    names = [_plain(f"{check.metric}: {check.name}") for check in drawn]
+    axes.set_yticks(range(len(drawn)), names)
+    axes.set_ylim(len(drawn) - 0.5, -0.5)
     axes.axvline(0, color="grey", linewidth=1)
-    axes.set(xlabel=f"points of {checks[0].metric} below (black: accepted)", title=_plain(title, limit=80))
+    axes.set(xlabel="points worse (black: accepted)", title=_plain(title, limit=80))
     return figure
 
 

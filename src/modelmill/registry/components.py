@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 from pydantic import Field
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.pipeline.component import Assets, Component, Config, Inputs, Outputs, Resources, StepContext
+from modelmill.registry.checks import CheckConfig, gate_checks
 from modelmill.settings import Settings
 from modelmill.training.components import ModelOutputs
+
+NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
+"""What a registered model may be called: it is part of paths and URIs."""
+
+
+if TYPE_CHECKING:
+    AnyCheck = CheckConfig
+else:  # the types are known once every module that declares checks has been imported
+    AnyCheck = Annotated[
+        Union[tuple(check.config for check in gate_checks().values())],  # noqa: UP007 (a union of a tuple)
+        Field(discriminator="check"),
+    ]
 
 
 class GateConfig(Config):
     """Compare a challenger with the champion, its parent and the baselines on the same test rows."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$",
+        pattern=NAME_PATTERN,
         description="Name of the registered model it is proposed for.",
     )
     metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="Metric that is compared.")
@@ -27,8 +40,23 @@ class GateConfig(Config):
     max_below_baseline: float = Field(
         0.0, ge=0, lt=1, description="How far the metric may lie below the best baseline."
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the comparisons.")
+    max_class_drop: float | None = Field(
+        0.05, ge=0, lt=1, description="Largest accepted drop of the recall of a class; empty: any."
+    )
+    proof: bool = Field(
+        False,
+        description="Also refuse where the rows are too few to show that the metric drops by no more than "
+        "max_drop: the whole confidence interval has to lie within it.",
+    )
+    confidence: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="Confidence of all comparisons together: an equal challenger is refused less often than "
+        "in one minus this.",
+    )
     resamples: int = Field(2000, ge=100, description="Bootstrap resamples.")
+    checks: tuple[AnyCheck, ...] = Field((), description="Further checks.")
 
 
 class GateInputs(Inputs):
@@ -64,6 +92,7 @@ gate = Component(
     inputs=GateInputs,
     outputs=GateOutputs,
     run=_run_gate,
+    version=2,
     resources=Resources(cpus=2, memory_gb=4),
     outside_state=_gate_state,
 )

@@ -72,6 +72,24 @@ def lineage(model: str, client: MlflowClient) -> Lineage:
     return _node(uri, known.tags, known.run_id or "", client, seen=frozenset({uri}))
 
 
+def all_missing(model: str, client: MlflowClient) -> list[str]:
+    """Return what a model, and every model that it was made from, does not say of its origin.
+
+    :param model: as :func:`lineage` takes it.
+    :param client: MLflow's client.
+    :return: one phrase for each thing, with the model; empty if the lineage is whole.
+    """
+    try:
+        return _missing(lineage(model, client))
+    except ModelError:
+        return [f"{model}: MLflow does not know it"]
+
+
+def _missing(node: Lineage) -> list[str]:
+    below = [phrase for part in node.made_from for phrase in _missing(part)]
+    return [*(f"{node.uri}: {phrase}" for phrase in node.missing), *below]
+
+
 def _unknown(model: str) -> ModelError:
     return ModelError(
         "a model must be one that MLflow knows",

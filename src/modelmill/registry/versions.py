@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from modelmill.artifacts import ModelRef
 from modelmill.errors import GateError, ModelError
+from modelmill.registry.components import NAME_PATTERN
 from modelmill.registry.models import (
     TAG_DATASET,
     TAG_DIGEST,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
-"""What a registered model may be called: it is part of paths and URIs."""
 CHAMPION = "champion"
 """Alias of the version in use."""
 TAG_FORMAT = "modelmill.format"

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
-from modelmill.evaluation.metrics import paired_difference
+from modelmill.errors import ConfigError, GateError, TableError
 from modelmill.pipeline.component import StepContext
-from modelmill.registry import gate
+from modelmill.pipeline.validation import parse_pipeline
+from modelmill.registry import gate, promotion
+from modelmill.registry.components import GateConfig
+from modelmill.registry.gate_report import Report
 from modelmill.registry.models import log_model
 
-Judged = Callable[[ModelRef], VerdictRef]
+Judged = Callable[..., VerdictRef]
+Propose = Callable[..., ModelRef]
+
+
+def report_of(verdict: VerdictRef, context: StepContext) -> Report:
+    path = context.run.client.download_artifacts(verdict.run_id, "gate/verdict.json")
+    return Report.model_validate_json(Path(path).read_text())
 
 
 def test_an_exported_file_is_compared_with_the_model_it_was_made_from(
@@ -31,25 +42,192 @@ def test_an_exported_file_is_compared_with_the_model_it_was_made_from(
         parent=parent,
     )
     verdict = judged(exported)
-    assert any("parent (100.00%" in reason for reason in verdict.reasons)
+    assert any(reason.startswith("accuracy 0.00% is 100.00% worse than parent") for reason in verdict.reasons)
+    assert any("worse than class sport, parent" in reason for reason in verdict.reasons)
+
+
+def test_the_report_says_what_was_checked(
+    propose: Propose, judged: Judged, accepted: Judged, step_context: StepContext
+) -> None:
+    promotion.run(accepted(propose("good")), step_context)
+    verdict = judged(propose("bad", skill=-1.0))
+    report = report_of(verdict, step_context)
+    assert not report.passed
+    kinds = {check.check: check for check in report.checks}
+    assert set(kinds) == {"metric", "baseline", "class"}
+    metric = kinds["metric"]
+    assert (metric.name, metric.challenger, metric.other, metric.drop) == ("champion", 0.0, 1.0, 1.0)
+    assert metric.p_value is not None
+    assert metric.adjusted is not None
+    assert metric.p_value <= metric.adjusted <= 0.025
+    page = Path(step_context.run.client.download_artifacts(verdict.run_id, "gate/verdict.html")).read_text()
+    assert "<span class='refused'>refused</span>" in page
+    assert "data:image/png;base64," in page
+    assert "**topics: refused.**" in verdict.summary
+    assert verdict.reasons[0] in verdict.summary
+
+
+def test_a_model_registered_by_hand_is_refused_and_told_what_is_missing(
+    make_bundle: Callable[..., Path],
+    propose: Propose,
+    judged: Judged,
+    accepted: Judged,
+    step_context: StepContext,
+) -> None:
+    client = step_context.run.client
+    client.create_registered_model("topics")
+    source = propose("good").uri
+    client.create_model_version("topics", source=source, model_id=None)
+    by_hand = ModelRef(
+        uri="models:/topics/1", run_id="", digest="0" * 64, format="onnx", role="exported", parent=None
+    )
+    verdict = judged(by_hand)
+    assert not verdict.passed
+    for tag in ("digest", "dataset", "recipe_hash", "role"):
+        assert f"(tag modelmill.{tag})" in verdict.reasons[0]
+    unknown = judged(by_hand.model_copy(update={"uri": "models:/m-nowhere"}))
+    assert "MLflow does not know it" in unknown.reasons[0]
+    client.set_registered_model_alias("topics", "champion", "1")
+    with pytest.raises(Exception, match=r"must carry its lineage; missing: digest of its files"):
+        judged(propose("other", tweak=0.1))
+
+
+def test_a_model_without_lineage_is_not_promoted_either(
+    propose: Propose, accepted: Judged, step_context: StepContext
+) -> None:
+    model = propose("good")
+    step_context.run.client.delete_logged_model_tag(model.uri.removeprefix("models:/"), "modelmill.dataset")
+    with pytest.raises(GateError, match=r"missing: dataset it was trained or checked on"):
+        promotion.run(accepted(model), step_context)
+    assert promotion.champion_version("topics", step_context.settings) is None
+
+
+FURTHER = [
+    ({"check": "size", "max_mb": 0.0001}, "size", "refused: more than the accepted 0.0001 MB"),
+    ({"check": "size", "max_ratio": 1.5}, "size", "passed"),
+    ({"check": "latency", "max_ms": 0.000001}, "latency", "refused: more than the accepted 1e-06 ms"),
+    ({"check": "latency", "max_ratio": 50}, "latency", "passed"),
+    ({"check": "slice", "column": "topic", "max_drop": 0.1, "min_rows": 5}, "slice", "refused"),
+    ({"check": "calibration", "max_error": 0.01}, "calibration", "refused: more than the accepted 1.00%"),
+    ({"check": "calibration"}, "calibration", "refused: more than the accepted 2.00% worse, beyond chance"),
+]
+
+
+@pytest.mark.parametrize(("check", "kind", "outcome"), FURTHER, ids=lambda value: str(value)[:40])
+def test_further_checks(
+    propose: Propose,
+    accepted: Judged,
+    topic_dataset: DatasetRef,
+    step_context: StepContext,
+    check: dict[str, object],
+    kind: str,
+    outcome: str,
+) -> None:
+    promotion.run(accepted(propose("good")), step_context)
+    config = GateConfig.model_validate({"name": "topics", "resamples": 500, "checks": [check]})
+    verdict = gate.run(config, topic_dataset, propose("bad", skill=-1.0), step_context)
+    found = [item for item in report_of(verdict, step_context).checks if item.check == kind]
+    assert found
+    assert any(outcome in item.sentence for item in found), [item.sentence for item in found]
+
+
+def test_a_slice_needs_its_column(
+    propose: Propose, accepted: Judged, topic_dataset: DatasetRef, step_context: StepContext
+) -> None:
+    promotion.run(accepted(propose("good")), step_context)
+    config = GateConfig.model_validate({"name": "topics", "checks": [{"check": "slice", "column": "topik"}]})
+    with pytest.raises(TableError, match="did you mean 'topic'"):
+        gate.run(config, topic_dataset, propose("other", tweak=0.1), step_context)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "rows", "limit", "passed", "warning"),
+    ("check", "problem"),
     [
-        (0, 1000, 0.005, True, False),
-        (4, 1000, 0.005, True, False),
-        (12, 60, 0.005, False, False),
-        (1, 60, 0.005, True, True),
-        (60, 1000, 0.005, False, False),
-        (60, 1000, 0.1, True, False),
+        ({"check": "sise"}, "does not match any of the expected tags"),
+        ({"check": "size"}, "at least one of max_mb and max_ratio is needed"),
+        ({"check": "slice"}, "column"),
+        ({"check": "latency", "max_ms": -1}, "greater than 0"),
+        ({}, "discriminator"),
     ],
 )
-def test_a_limit_is_broken_only_beyond_chance(
-    wrong: int, rows: int, limit: float, passed: bool, warning: bool
+def test_a_check_that_cannot_be_is_refused_with_its_place(check: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        GateConfig.model_validate({"name": "topics", "checks": [check]})
+    text = json.dumps(
+        {
+            "pipeline": "p",
+            "steps": {
+                "raw": {"component": "delta_table", "config": {"uri": "/raw"}},
+                "verdict": {"component": "gate", "config": {"name": "topics", "checks": [check]}},
+            },
+        },
+        indent=1,
+    )
+    with pytest.raises(Exception, match=r"steps.verdict.config.checks"):
+        parse_pipeline(text)
+
+
+CHECKS_OF_OTHERS = '''
+from typing import Literal
+
+from modelmill.registry.checks import CheckConfig, GateCheck
+from modelmill.registry.comparisons import Finding
+
+
+class VowelConfig(CheckConfig):
+    """Answers begin with few vowels."""
+
+    check: Literal["vowels"] = "vowels"
+    most: int = 0
+
+
+def _run(config, case):
+    count = sum(answer[0] in "aeiou" for answer in case.challenger.answers)
+    yield Finding(
+        check="vowels", name="accepted vowels", metric="vowels", unit="count",
+        challenger=count, other=None, worse=count, limit=config.most,
+    )
+
+
+vowels = GateCheck(config=VowelConfig, run=_run)
+'''
+
+
+def test_another_distribution_adds_a_check(
+    tmp_path: Path, topic_dataset: DatasetRef, propose: Propose, step_context: StepContext
 ) -> None:
-    truth = ["a", "b"] * (rows // 2)
-    worse = ["x" if index < wrong else value for index, value in enumerate(truth)]
-    difference = paired_difference(truth, truth, worse, metric="accuracy", resamples=1000)
-    check = gate.judge("other", difference, limit=limit)
-    assert (check.passed, check.warning) == (passed, warning)
+    import subprocess
+    import sys
+
+    site = tmp_path / "site"
+    info = site / "vowels-1.dist-info"
+    info.mkdir(parents=True)
+    (site / "vowel_check.py").write_text(CHECKS_OF_OTHERS)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vowels\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[modelmill.gate_checks]\nvowels = vowel_check\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r});"
+        "from modelmill.registry.components import GateConfig;"
+        "from modelmill.registry.checks import findings_of;"
+        "config = GateConfig(name='x', checks=[{'check': 'vowels', 'most': 1}]);"
+        "import types; case = types.SimpleNamespace(challenger=types.SimpleNamespace(answers=['ox', 'cow']));"
+        "print(type(config.checks[0]).__name__, [f.worse for f in findings_of(config.checks[0], case)],"
+        "config.model_dump(mode='json')['checks'])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown == "VowelConfig [1] [{'check': 'vowels', 'most': 1}]\n"
+
+
+def test_two_checks_of_a_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import ModuleType
+
+    from modelmill.registry import checks
+
+    other = ModuleType("other")
+    other.size = checks.GateCheck(config=checks.SizeConfig, run=checks._run_latency)
+    monkeypatch.setattr(checks, "import_module", lambda name: other if name == "other" else checks)
+    monkeypatch.setattr(checks, "_OWN_MODULES", (*checks._OWN_MODULES, "other"))
+    checks.gate_checks.cache_clear()
+    with pytest.raises(ConfigError, match="a check's name belongs to one module; got 'size'"):
+        checks.gate_checks()
+    checks.gate_checks.cache_clear()

@@ -1,0 +1,143 @@
+"""How often the gate is wrong: equal challengers that it refuses, worse ones that it accepts.
+
+    python benchmarks/gate.py
+
+Real classifiers (TF-IDF and logistic regression) on made texts of 8 classes, as unequal in size as those of
+Reuters R8. Champion and challenger learn from different rows of the same kind, so they differ as two nights
+differ. A worse challenger has learnt from rows of which one class had its labels shuffled, each class in
+turn. The gate's own comparisons and its own judge decide, with the defaults of its configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections import Counter
+
+import numpy as np
+
+CLASSES = ("acq", "crude", "earn", "grain", "interest", "money-fx", "ship", "trade")
+SHARES = np.array([696, 121, 1083, 10, 81, 87, 36, 75]) / 2189
+_WORDS = 40
+"""Words that are typical of a class."""
+
+
+def rows(count: int, *, seed: int) -> tuple[list[str], list[str]]:
+    """Texts that mix words of their class, of another one and of all."""
+    rng = random.Random(seed)
+    texts, labels = [], []
+    for label in rng.choices(CLASSES, weights=list(SHARES), k=count):
+        other = rng.choice(CLASSES)
+        words = [f"{label}{rng.randrange(_WORDS)}" for _ in range(rng.randint(1, 5))]
+        words += [f"{other}{rng.randrange(_WORDS)}" for _ in range(rng.randint(0, 3))]
+        words += [f"common{rng.randrange(300)}" for _ in range(rng.randint(3, 15))]
+        rng.shuffle(words)
+        texts.append(" ".join(words))
+        labels.append(label)
+    return texts, labels
+
+
+def learnt(texts: list[str], labels: list[str], test: list[str], *, seed: int) -> list[str]:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression(C=20, max_iter=300, random_state=seed))
+    return [str(name) for name in model.fit(texts, labels).predict(test)]
+
+
+def shuffled(labels: list[str], victim: str, *, seed: int) -> list[str]:
+    """The labels, with other classes drawn for those of one class."""
+    rng = random.Random(seed)
+    return [rng.choice(CLASSES) if label == victim else label for label in labels]
+
+
+def verdict(truth: list[str], champion: list[str], challenger: list[str], baseline: list[str]) -> list[str]:
+    """Why the gate refuses, by its defaults; empty if it does not."""
+    from modelmill.registry.comparisons import Statistics, metric_finding, part_findings, parts_by
+    from modelmill.registry.components import GateConfig
+    from modelmill.registry.judging import judge
+
+    config = GateConfig(name="simulated", resamples=1000)
+    how = Statistics(confidence=config.confidence, resamples=config.resamples)
+    found = [
+        metric_finding(
+            name, truth, other, challenger, check="metric", metric=config.metric, limit=limit, how=how
+        )
+        for name, other, limit in (
+            ("champion", champion, config.max_drop),
+            ("parent", champion, config.max_drop),
+            ("baseline", baseline, config.max_below_baseline),
+        )
+    ]
+    classes = {name: places for name, places in parts_by(truth).items() if len(places) >= 5}
+    assert config.max_class_drop is not None
+    found += part_findings(
+        classes,
+        "champion",
+        truth,
+        champion,
+        challenger,
+        check="class",
+        shown="recall",
+        limit=config.max_class_drop,
+        how=how,
+    )
+    return [check.name for check in judge(found, confidence=config.confidence) if not check.passed]
+
+
+def independent(seed: int, count: int) -> list[str]:
+    """Why the gate refuses a challenger that is as often right as the champion, on rows of its own."""
+    rng = np.random.default_rng(seed)
+    truth = [CLASSES[place] for place in rng.choice(len(CLASSES), size=count, p=SHARES)]
+    skill = dict(zip(CLASSES, rng.uniform(0.6, 0.98, len(CLASSES)), strict=True))
+
+    def answers() -> list[str]:
+        right = [rng.random() < skill[label] for label in truth]
+        return [label if hit else "wrong" for label, hit in zip(truth, right, strict=True)]
+
+    champion = answers()
+    return verdict(truth, champion, answers(), champion)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--equal", type=int, default=300)
+    parser.add_argument("--independent", type=int, default=1000)
+    parser.add_argument("--worse", type=int, default=40)
+    parser.add_argument("--train", type=int, default=4000)
+    parser.add_argument("--test", type=int, default=2189)
+    arguments = parser.parse_args()
+    refused, reasons = 0, Counter[str]()
+    for seed in range(arguments.equal):
+        texts, truth = rows(arguments.test, seed=seed)
+        both = [rows(arguments.train, seed=1000 + 2 * seed + which) for which in (0, 1)]
+        champion, challenger = (learnt(*one, texts, seed=seed) for one in both)
+        found = verdict(truth, champion, challenger, champion)
+        refused += bool(found)
+        reasons.update(found)
+    print(
+        f"equal challengers refused: {refused} of {arguments.equal} ({refused / max(arguments.equal, 1):.1%})"
+    )
+    for name, times in reasons.most_common():
+        print(f"    {name}: {times}")
+    wrong = sum(bool(independent(seed, arguments.test)) for seed in range(arguments.independent))
+    if arguments.independent:
+        print(f"equal ones that err on other rows: {wrong} of {arguments.independent} refused")
+    caught, right = 0, 0
+    for seed in range(arguments.worse):
+        victim = CLASSES[seed % len(CLASSES)]
+        texts, truth = rows(arguments.test, seed=seed)
+        champion = learnt(*rows(arguments.train, seed=1000 + seed), texts, seed=seed)
+        training, labels = rows(arguments.train, seed=5000 + seed)
+        challenger = learnt(training, shuffled(labels, victim, seed=seed), texts, seed=seed)
+        found = verdict(truth, champion, challenger, champion)
+        caught += bool(found)
+        right += f"class {victim}, champion" in found
+        if not found:
+            print(f"    accepted: seed {seed}, labels of {victim} shuffled")
+    print(f"worse challengers refused: {caught} of {arguments.worse}; naming the shuffled class: {right}")
+
+
+if __name__ == "__main__":
+    main()

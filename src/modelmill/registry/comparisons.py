@@ -1,0 +1,258 @@
+"""What a challenger is measured against, as findings; whether a finding refuses it is for the judge to say.
+
+A comparison of answers to the same rows comes with the chance (p-value) of a drop like the one that was
+found, if the challenger were no worse: from the paired bootstrap (see :mod:`modelmill.evaluation.metrics`),
+and where it is a share of right answers also from McNemar's test as mid-p (M. W. Fagerland et al., *BMC
+Medical Research Methodology* 13:91, 2013: of the rows that only one of the two got right, each is as likely
+to be the other's). The larger of the two counts: the bootstrap is too sure of itself where few rows differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from modelmill.evaluation.metrics import Metric, paired_difference
+
+Unit = Literal["share", "ms", "MB", "count"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number of a challenger, and what it is compared with."""
+
+    check: str
+    """What kind of check it belongs to: ``metric``, ``class``, ``baseline``, ``latency``, …."""
+    name: str
+    """What it is compared with, and where: ``champion``, ``class earn, champion``, ``accepted size``, …."""
+    metric: str
+    """What is measured: ``accuracy``, ``recall``, ``p95 of one text``, …."""
+    unit: Unit
+    challenger: float
+    other: float | None
+    """The other's number; None where only a limit counts."""
+    worse: float
+    """How much worse the challenger is, in the unit, or its number itself where only a limit counts."""
+    limit: float
+    """Largest accepted ``worse``."""
+    low: float | None = None
+    """Lower end of the confidence interval of ``worse``; None where there is none."""
+    high: float | None = None
+    p_value: float | None = None
+    """Chance of such a drop, if the challenger were no worse; None: the limit alone decides."""
+    rows: int | None = None
+    """Rows that it was measured on."""
+    proof: bool = False
+    """Whether it is refused too where the interval reaches beyond the limit."""
+    note: str = ""
+    """More to say, in words."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How comparisons are made."""
+
+    confidence: float = 0.95
+    resamples: int = 2000
+
+
+def metric_finding(
+    name: str,
+    truth: Sequence[str],
+    other: Sequence[str],
+    challenger: Sequence[str],
+    *,
+    check: str,
+    metric: Metric,
+    limit: float,
+    how: Statistics,
+    shown: str | None = None,
+    proof: bool = False,
+) -> Finding:
+    """Compare a metric of two models on the same rows.
+
+    :param name: what the challenger is compared with.
+    :param truth: class of each row; at least one row.
+    :param other: the other's answer to each row.
+    :param challenger: the challenger's.
+    :param check: what kind of check it belongs to.
+    :param metric: ``accuracy`` or ``macro_f1``.
+    :param limit: largest accepted drop.
+    :param how: confidence and resamples.
+    :param shown: what the metric is called here; None: by its name.
+    :param proof: see :attr:`Finding.proof`.
+    :return: the finding.
+    """
+    found = paired_difference(
+        truth, other, challenger, metric=metric, confidence=how.confidence, resamples=how.resamples
+    )
+    # The share of resamples in which the challenger is not worse, never zero: no test is that sure.
+    p_value = (round((1 - found.beyond) * how.resamples) + 1) / (how.resamples + 1)
+    if metric == "accuracy":
+        p_value = max(p_value, mcnemar(truth, other, challenger))
+    return Finding(
+        check=check,
+        name=name,
+        metric=shown or metric,
+        unit="share",
+        challenger=found.second,
+        other=found.first,
+        worse=found.difference,
+        limit=limit,
+        low=found.low,
+        high=found.high,
+        p_value=p_value,
+        rows=len(truth),
+        proof=proof,
+    )
+
+
+def mcnemar(truth: Sequence[str], other: Sequence[str], challenger: Sequence[str]) -> float:
+    """Return the one-sided p-value of the McNemar test, as mid-p: whether the challenger is worse.
+
+    :param truth: class of each row.
+    :param other: the other's answer to each row.
+    :param challenger: the challenger's.
+    :return: chance of more rows that only the other got right among those that one got right, and half the
+        chance of as many.
+    """
+    from scipy.stats import binom
+
+    pairs = zip(truth, other, challenger, strict=True)
+    right = [(one == true, two == true) for true, one, two in pairs]
+    lost, won = right.count((True, False)), right.count((False, True))
+    both = lost + won
+    return float(binom.sf(lost, both, 0.5) + binom.pmf(lost, both, 0.5) / 2) if lost else 1.0
+
+
+def part_findings(
+    parts: Mapping[str, Sequence[int]],
+    reference: str,
+    truth: Sequence[str],
+    other: Sequence[str],
+    challenger: Sequence[str],
+    *,
+    check: str,
+    shown: str,
+    limit: float,
+    how: Statistics,
+) -> Iterator[Finding]:
+    """Compare the share of right answers in parts of the rows: classes, or slices by a column.
+
+    :param parts: places of the rows of each part; an empty part is passed over.
+    :param reference: what the challenger is compared with.
+    :param truth: class of each row.
+    :param other: the other's answer to each row.
+    :param challenger: the challenger's.
+    :param check: what kind of check it is: stands before the part's name.
+    :param shown: what the share is called: ``recall`` of a class, ``accuracy`` of a slice.
+    :param limit: largest accepted drop.
+    :param how: confidence and resamples.
+    :yields: a finding for each part.
+    """
+    for name, places in parts.items():
+        if len(places):
+            yield metric_finding(
+                f"{check} {name}, {reference}",
+                [truth[place] for place in places],
+                [other[place] for place in places],
+                [challenger[place] for place in places],
+                check=check,
+                metric="accuracy",
+                shown=shown,
+                limit=limit,
+                how=how,
+            )
+
+
+def parts_by(values: Sequence[object]) -> dict[str, list[int]]:
+    """Return the places of the rows of each value.
+
+    :param values: a value for each row.
+    :return: places by value, sorted by value; rows without one are ``(none)``.
+    """
+    parts: dict[str, list[int]] = {}
+    for place, value in enumerate(values):
+        parts.setdefault("(none)" if value is None else str(value), []).append(place)
+    return dict(sorted(parts.items()))
+
+
+def calibration_findings(
+    confidences: Sequence[np.ndarray],
+    right: Sequence[np.ndarray],
+    *,
+    reference: str | None,
+    max_error: float | None,
+    max_increase: float,
+    bins: int,
+    how: Statistics,
+) -> list[Finding]:
+    """Compare expected calibration errors.
+
+    The rows are cut into bins of equally many by each model's own confidence; the error is the mean distance
+    of confidence and share of right answers over the bins (M. P. Naeini et al., *AAAI*, 2015).
+
+    :param confidences: of the challenger and, if there is one, of the other: the probability of the answer
+        that was given, ``(rows,)`` each.
+    :param right: whether the answers are right, ``(rows,)`` each.
+    :param reference: the other; None if there is none.
+    :param max_error: largest accepted error; None: any.
+    :param max_increase: largest accepted increase over the other's.
+    :param bins: number of bins.
+    :param how: confidence and resamples.
+    :return: one finding for each limit that can be checked.
+    """
+    rows = len(right[0])
+    gaps = [_gaps(one, answers, bins) for one, answers in zip(confidences, right, strict=True)]
+    errors = [float(np.abs(gap.sum(0)).sum() / rows) for gap in gaps]
+    found = []
+    if max_error is not None:
+        found.append(
+            Finding(
+                check="calibration",
+                name="accepted calibration error",
+                metric="calibration error",
+                unit="share",
+                challenger=errors[0],
+                other=None,
+                worse=errors[0],
+                limit=max_error,
+                rows=rows,
+            )
+        )
+    if reference is not None:
+        drawn = np.random.default_rng(0).multinomial(
+            rows, np.full(rows, 1 / rows), size=min(how.resamples, 500)
+        )
+        first, second = (np.abs(drawn @ gap).sum(1) / rows for gap in gaps)  # (resamples,)
+        low, high = np.quantile(first - second, [(1 - how.confidence) / 2, (1 + how.confidence) / 2])
+        found.append(
+            Finding(
+                check="calibration",
+                name=reference,
+                metric="calibration error",
+                unit="share",
+                challenger=errors[0],
+                other=errors[1],
+                worse=errors[0] - errors[1],
+                limit=max_increase,
+                low=float(low),
+                high=float(high),
+                p_value=float(((first - second) <= 0).sum() + 1) / (len(drawn) + 1),
+                rows=rows,
+            )
+        )
+    return found
+
+
+def _gaps(confidence: np.ndarray, right: np.ndarray, bins: int) -> np.ndarray:
+    """Return confidence minus rightness of each row in the column of its bin, ``(rows, bins)``."""
+    rows = len(right)
+    place = np.empty(rows, dtype=np.int64)
+    place[np.argsort(confidence, kind="stable")] = np.arange(rows) * bins // rows
+    table = np.zeros((rows, bins))
+    table[np.arange(rows), place] = confidence - right
+    return table

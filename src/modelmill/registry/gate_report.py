@@ -1,0 +1,138 @@
+"""The gate's report: JSON for machines, a page for people, a few lines for who has to approve."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from modelmill.registry.judging import PARTS, Check, shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_STYLE = (
+    "body{font:15px sans-serif;margin:2em;max-width:75em}td,th{padding:.3em .8em;text-align:left;"
+    "border-bottom:1px solid #ccc}dt{font-weight:bold}.refused{color:#b00}.passed{color:#070}"
+    ".warning{color:#850}img{max-width:100%}"
+)
+_HEADS = (
+    "Check",
+    "Compared with",
+    "Verdict",
+    "Measured",
+    "Challenger",
+    "Other",
+    "Worse by",
+    "Interval",
+    "Limit",
+)
+_MOST_REASONS = 8
+
+
+class Report(BaseModel):
+    """Everything that the gate looked at."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    passed: bool
+    challenger: str
+    champion: str | None
+    dataset: str
+    label: str
+    """Empty where nothing was compared."""
+    rows: int
+    confidence: float
+    note: str
+    checks: tuple[Check, ...]
+
+
+def summary(report: Report, *, url: str) -> str:
+    """Return the report in a few lines of Markdown.
+
+    :param report: the report.
+    :param url: page of the MLflow run that has the whole report; empty if there is none.
+    :return: the outcome, the figures of the whole test split, and whatever was refused or near it.
+    """
+    outcome = "passed" if report.passed else "refused"
+    champion = report.champion or "none yet"
+    lines = [f"**{report.name}: {outcome}.** Challenger `{report.challenger}`, champion `{champion}`."]
+    if report.rows:
+        lines.append(f"Judged on {report.rows:,} test rows of `{report.dataset}`, label `{report.label}`.")
+    lines += [report.note] if report.note else []
+    told = [check for check in report.checks if not check.passed or check.warning]
+    told += [check for check in report.checks if check.passed and not check.warning]
+    told = [check for check in told if check.check not in PARTS or not check.passed or check.warning]
+    lines.append("\n".join(f"- {check.sentence}" for check in told[:_MOST_REASONS]))
+    quiet = len(report.checks) - len(told[:_MOST_REASONS])
+    lines += [f"{quiet} more checks are in the report."] if quiet else []
+    lines += [f"[The whole report]({url}) is in MLflow, under `gate/verdict.html`."] if url else []
+    return "\n\n".join(line for line in lines if line)
+
+
+def as_html(report: Report, figure: Figure | None) -> str:
+    """Return the report as a page that a person can read, in one file.
+
+    :param report: the report.
+    :param figure: its plot; None if there is none.
+    :return: HTML without scripts.
+    """
+    verdict = "passed" if report.passed else "refused"
+    facts = {
+        "Challenger": report.challenger,
+        "Champion": report.champion or "none yet",
+        "Dataset": f"{report.dataset}, label {report.label or 'not looked at'}, {report.rows:,} test rows",
+        "Confidence": f"{report.confidence:.0%}, of all comparisons together",
+    }
+    listed = "".join(f"<dt>{key}</dt><dd>{html.escape(value)}</dd>" for key, value in facts.items())
+    told = [check for check in report.checks if check.check not in PARTS or not check.passed]
+    parts = [check for check in report.checks if check not in told]
+    more = (
+        f"<details><summary>{len(parts)} parts of the rows that passed</summary>{_table(parts)}</details>"
+        if parts
+        else ""
+    )
+    reasons = "".join(f"<li>{html.escape(check.sentence)}</li>" for check in told if not check.passed)
+    return (
+        f"<!doctype html><meta charset='utf-8'><title>Gate</title><style>{_STYLE}</style>"
+        f"<h1>{html.escape(report.name)}: <span class='{verdict}'>{verdict}</span></h1><dl>{listed}</dl>"
+        f"<p>{html.escape(report.note)}</p><ul>{reasons}</ul>{_table(told)}{more}{_image(figure)}"
+    )
+
+
+def _table(checks: Sequence[Check]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in _HEADS)
+    return f"<table><tr>{head}</tr>{''.join(map(_row, checks))}</table>" if checks else ""
+
+
+def _row(check: Check) -> str:
+    verdict = "refused" if not check.passed else "warning" if check.warning else "passed"
+    unit, interval = check.unit, ""
+    if check.low is not None and check.high is not None:
+        interval = f"{shown(check.low, unit)} to {shown(check.high, unit)}"
+        interval += f", p {check.adjusted:.2g}" if check.adjusted is not None else ""
+    cells = (
+        html.escape(check.check),
+        html.escape(check.name),
+        f"<span class='{verdict}'>{verdict}</span>",
+        html.escape(check.metric) + (f", {check.rows:,} rows" if check.rows else ""),
+        shown(check.challenger, unit),
+        "" if check.other is None else shown(check.other, unit),
+        shown(check.drop, unit) if check.other is not None else "",
+        interval,
+        shown(check.limit, unit),
+    )
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _image(figure: Figure | None) -> str:
+    if figure is None:
+        return ""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return f"<p><img alt='Drops' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"

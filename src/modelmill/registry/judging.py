@@ -1,0 +1,157 @@
+"""Findings to verdicts.
+
+A challenger is refused by a finding that lies beyond its limit. Where chance plays a part it must also be
+worse beyond chance: a metric of a few thousand rows is uncertain by tenths of a point. Many comparisons are
+made at a time, and each of them errs now and then, so their p-values are adjusted (S. Holm, *Scandinavian
+Journal of Statistics* 6, 1979): the chance that an equal challenger is refused by any of them is at most
+``1 - confidence``. Half of it is for the comparisons of the whole test split, half for those of its parts
+(classes, slices), so that a hundred slices do not blind the gate to the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from modelmill.registry.comparisons import Finding, Unit
+
+PARTS = ("class", "slice")
+"""Kinds of checks that look at parts of the rows."""
+
+_EPSILON = 1e-12
+"""Sums of floats: a drop that equals the limit must not land on either side by chance."""
+
+
+class Check(BaseModel):
+    """One thing that a challenger must not do worse than."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    check: str
+    """Kind: ``lineage``, ``metric``, ``class``, ``baseline``, or the name of a further check."""
+    name: str
+    """``parent``, ``champion``, the name of a baseline, or part and model: ``class earn, champion``."""
+    passed: bool
+    warning: bool
+    """Whether it passed although the number breaks the limit: the rows are too few to tell."""
+    metric: str
+    unit: Unit
+    """``share``: from 0 to 1."""
+    challenger: float
+    other: float | None
+    """None where only a limit counts."""
+    drop: float
+    """How much worse the challenger is: positive where it is worse. Where only a limit counts, its number."""
+    low: float | None
+    """Lower end of the drop's confidence interval; None where it has none."""
+    high: float | None
+    limit: float
+    """Largest accepted drop."""
+    p_value: float | None
+    """Chance of such a drop if the challenger were no worse; None: the limit alone decides."""
+    adjusted: float | None
+    """The same, adjusted for the number of comparisons."""
+    rows: int | None
+    sentence: str
+
+
+def judge(findings: Sequence[Finding], *, confidence: float) -> tuple[Check, ...]:
+    """Decide each finding, all of them together being wrong about an equal challenger at most as often as
+    said.
+
+    :param findings: what was found.
+    :param confidence: one minus the accepted chance that any of them refuses an equal challenger.
+    :return: a check for each finding, in their order.
+    """
+    adjusted: dict[int, float] = {}
+    for parts in (False, True):
+        places = [
+            place
+            for place, finding in enumerate(findings)
+            if finding.p_value is not None and (finding.check in PARTS) == parts
+        ]
+        values = [findings[place].p_value or 0.0 for place in places]
+        adjusted |= dict(zip(places, holm(values), strict=True))
+    alpha = (1 - confidence) / 2
+    return tuple(_check(finding, adjusted.get(place), alpha=alpha) for place, finding in enumerate(findings))
+
+
+def holm(p_values: Iterable[float]) -> list[float]:
+    """Adjust p-values for their number.
+
+    :param p_values: any number.
+    :return: adjusted ones in the same order: those up to alpha err in any of them with chance alpha at most.
+    """
+    values = list(p_values)
+    result, highest = [0.0] * len(values), 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
+        result[place] = highest
+    return result
+
+
+def _check(finding: Finding, adjusted: float | None, *, alpha: float) -> Check:
+    beyond = finding.worse > finding.limit + _EPSILON
+    by_chance = adjusted is not None and adjusted > alpha
+    unproven = finding.proof and finding.high is not None and finding.high > finding.limit + _EPSILON
+    passed = not (beyond and not by_chance) and not unproven
+    warning = passed and beyond
+    return Check(
+        check=finding.check,
+        name=finding.name,
+        passed=passed,
+        warning=warning,
+        metric=finding.metric,
+        unit=finding.unit,
+        challenger=finding.challenger,
+        other=finding.other,
+        drop=finding.worse,
+        low=finding.low,
+        high=finding.high,
+        limit=finding.limit,
+        p_value=finding.p_value,
+        adjusted=adjusted,
+        rows=finding.rows,
+        sentence=f"{_facts(finding, adjusted)}: {_outcome(finding, passed, warning, unproven)}",
+    )
+
+
+def shown(value: float, unit: Unit) -> str:
+    """Return a number with its unit.
+
+    :param value: the number.
+    :param unit: its unit.
+    :return: for instance ``12.50%``.
+    """
+    if unit == "share":
+        return f"{value:.2%}"
+    return f"{value:.0f}" if unit == "count" else f"{value:.3g} {unit}"
+
+
+def _facts(finding: Finding, adjusted: float | None) -> str:
+    unit = finding.unit
+    more = f"; {finding.note}" if finding.note else ""
+    if finding.other is None:
+        return f"{finding.metric} is {shown(finding.challenger, unit)}{more}"
+    distance = shown(abs(finding.worse), unit)
+    relation = f"{distance} {'worse than' if finding.worse > 0 else 'better than'}"
+    if finding.worse == 0:
+        relation = "level with"
+    text = f"{finding.metric} {shown(finding.challenger, unit)} is {relation} {finding.name}"
+    text += f" ({shown(finding.other, unit)}"
+    if finding.low is not None and finding.high is not None:
+        text += f"; between {shown(finding.low, unit)} and {shown(finding.high, unit)} worse"
+    if adjusted is not None:
+        text += f"; p {adjusted:.2g}"
+    return f"{text}){more}"
+
+
+def _outcome(finding: Finding, passed: bool, warning: bool, unproven: bool) -> str:
+    limit = shown(finding.limit, finding.unit)
+    relative = f"accepted {limit}" + (" worse" if finding.other is not None else "")
+    if passed:
+        return f"passed with a warning: more than the {relative}, but within chance" if warning else "passed"
+    if unproven and finding.worse <= finding.limit:
+        return f"refused: the rows are too few to show that it is within the {relative}"
+    return f"refused: more than the {relative}" + (", beyond chance" if finding.p_value is not None else "")
