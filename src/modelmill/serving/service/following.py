@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelmill.errors import InputError, ModelmillError
-from modelmill.registry.models import fetch_bundle, registered_model
+from modelmill.registry.models import fetch_bundle
 from modelmill.registry.promotion import CHAMPION
 from modelmill.registry.tracking import tracking_client
+from modelmill.registry.versions import reference
 from modelmill.serving.runtime import load_scorer
 from modelmill.serving.service.deployments import Deployment
 from modelmill.serving.service.lineup import Lineup, Served
@@ -180,7 +181,8 @@ class Follower:
         return served
 
     def _served(self, name: str, version: int) -> Served:
-        model = registered_model(tracking_client(self._settings.tracking_uri), name, version)
+        client = tracking_client(self._settings.tracking_uri)
+        model = reference(client.get_model_version(name, str(version)))
         folder = fetch_bundle(model, self._settings.home / "cache")
         scorer = load_scorer(folder, threads=1)
         # The first rows of a model are slow: memory is laid out for the longest.
