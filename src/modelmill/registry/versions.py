@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from modelmill.artifacts import ModelRef
 from modelmill.errors import GateError, ModelError
-from modelmill.registry.components import NAME_PATTERN
+from modelmill.registry.components import NAME_PATTERN as NAME_PATTERN  # offered here too
 from modelmill.registry.models import (
     TAG_DATASET,
     TAG_DIGEST,
