@@ -145,12 +145,12 @@ def _refusal(request: Request) -> tuple[int, str] | None:
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return 403, "a request that changes something comes from Airflow's own pages"
     origin = request.headers.get("origin")
-    if origin is not None and origin not in _own_origins(request):
+    if origin is not None and urlsplit(origin).netloc not in _own_hosts(request):
         return 403, "a request that changes something comes from Airflow's own pages"
     return None
 
 
-def _own_origins(request: Request) -> set[str]:
-    own = {f"{request.url.scheme}://{request.url.netloc}"}
+def _own_hosts(request: Request) -> set[str]:
+    # The scheme may be another behind a proxy that ends TLS.
     base = urlsplit(conf.get("api", "base_url", fallback=""))
-    return own | {f"{base.scheme}://{base.netloc}"} if base.netloc else own
+    return {request.url.netloc, base.netloc} - {""}

@@ -105,12 +105,40 @@ def test_nothing_else_is_there(path: str, call: Call) -> None:
     assert answer.status_code == 404
 
 
+def test_static_files_are_for_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from starlette.testclient import TestClient
+
+    from modelmill_plugin import app
+
+    (tmp_path / "secret").write_text("outside")
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / "canvas.js").write_text("1")
+    monkeypatch.setattr(app, "STATIC", tmp_path / "static")
+    client = TestClient(app.create_app())
+    answer = client.get("/static/canvas.js")
+    assert (answer.status_code, answer.headers["x-content-type-options"]) == (200, "nosniff")
+    for path in ("/static/../secret", "/static/%2e%2e/secret", "/static/..%2fsecret", "/static/"):
+        assert client.get(path).status_code == 404
+
+
+def test_the_openapi_document_names_each_operation_once() -> None:
+    from modelmill_plugin.app import create_app
+
+    operations = [
+        operation for path in create_app().openapi()["paths"].values() for operation in path.values()
+    ]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names) == len(ROUTES)
+    assert all({"200", "401", "403", "422", "503"} <= set(operation["responses"]) for operation in operations)
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
         ({"x-modelmill": None}, 403),
         ({"origin": "https://evil.example.org"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://airflow.example.org.evil.example.org"}, 403),
         ({"sec-fetch-site": "cross-site"}, 403),
         ({"sec-fetch-site": "same-site"}, 403),
         ({"content-type": "text/plain"}, 415),

@@ -63,7 +63,8 @@ def test_a_table_is_shown_with_its_classes(call: Call, lake: Path) -> None:
         "file://${data}/../../etc",
         "s3://bucket/table",
         "http://169.254.169.254/latest",
-        "${data}/%2e%2e/x",
+        "${data}/%2e%2E/elsewhere",
+        "${data}/%252e%252e/elsewhere",
         "relative",
     ],
 )

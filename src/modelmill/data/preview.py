@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from modelmill.artifacts import TableRef
 from modelmill.data.files import active_files
@@ -69,7 +70,8 @@ def check_below(uri: str, roots: Sequence[str]) -> str:
     :raises TableError: if it lies elsewhere.
     """
     place = table_location(uri)
-    if any("\0" in part or part in ("..", "%2e%2e", "%2E%2E") for part in uri.split("/")):
+    # Stores decode a URI's path, perhaps more than once.
+    if "\0" in uri or any(unquote(unquote(part)) == ".." for part in uri.split("/")):
         raise _elsewhere(uri, roots)
     if is_local(place):
         real = Path(place).resolve()
@@ -126,6 +128,57 @@ def preview(
         balance=balance,
         counted=counted,
     )
+
+
+def first_rows(uri: str, *, version: int | None = None, rows: int) -> tuple[str, int, pa.RecordBatch]:
+    """Read the first rows of a table.
+
+    :param uri: path or URI.
+    :param version: version; None: the newest.
+    :param rows: rows at most.
+    :return: the table's place, its version, and the rows.
+    :raises TableError: if it cannot be read, or has none.
+    """
+    table = open_table(uri, version=version)
+    ref = TableRef(uri=table_location(uri), version=table.version())
+    with read_batches(table, ref, active_files(table, ref.uri)) as batches:
+        found = _head(batches, rows).combine_chunks().to_batches()
+    if not found:
+        raise TableError("the table must have rows", got=str(ref), remedy="name another table or version")
+    return ref.uri, ref.version, found[0]
+
+
+def rows_with(
+    uri: str, *, column: str, key: str, version: int | None = None, most: int = 100
+) -> tuple[str, int, list[dict[str, Any]]]:
+    """Read the rows of a table that have a key.
+
+    :param uri: path or URI.
+    :param column: column with the key.
+    :param key: the key, as text.
+    :param version: version; None: the newest.
+    :param most: rows at most.
+    :return: the table's place, its version, and the rows.
+    :raises TableError: if it cannot be read, or has no such column or row.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = open_table(uri, version=version)
+    ref = TableRef(uri=table_location(uri), version=table.version())
+    check_columns([field.name for field in table.schema().fields], [column], place=ref.uri)
+    found: list[dict[str, Any]] = []
+    with read_batches(table, ref, active_files(table, ref.uri)) as batches:
+        if pa.types.is_nested(batches.schema.field(column).type):
+            raise TableError("a key is one value", got=f"column {column}", remedy="name another column")
+        for batch in batches:
+            same = pc.equal(pc.cast(batch.column(column), pa.string()), key)
+            found += batch.filter(same).slice(0, most - len(found)).to_pylist()
+            if len(found) == most:
+                break
+    if not found:
+        raise TableError(f"the table must have a row with this key ({ref}, column {column})", got=key)
+    return ref.uri, ref.version, found
 
 
 def _head(batches: pa.RecordBatchReader, rows: int) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -13,8 +14,10 @@ import yaml
 
 from modelmill.documents import read_text
 from modelmill.errors import ConfigError, PipelineError, Problem
+from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.spec import NAME_PATTERN, PipelineSpec
 from modelmill.pipeline.validation import MAX_BYTES, parse_pipeline
+from modelmill.settings import environment_params
 
 SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -102,12 +105,28 @@ def _files(folder: str) -> Iterator[PipelineFile]:
 
 
 def _file(url: str, relative: str) -> PipelineFile:
-    text = ""
     try:
         text = read_text(url, what="a pipeline", most_bytes=MAX_BYTES, error=PipelineError)
-        return PipelineFile(relative, text, parse_pipeline(text, source=url))
     except PipelineError as error:
-        return PipelineFile(relative, text, None, error.problems, _wanted_name(text))
+        return PipelineFile(relative, "", None, error.problems)
+    spec, problems, wanted = _parsed(text, tuple(environment_params().items()), tuple(catalogue()))
+    return PipelineFile(relative, text, spec, problems, wanted)
+
+
+@functools.lru_cache(maxsize=512)
+def _parsed(
+    text: str,
+    _defaults: tuple[tuple[str, str], ...],
+    _components: tuple[str, ...],
+) -> tuple[PipelineSpec | None, tuple[Problem, ...], str]:
+    """Parse a text once: a server reads the same files again and again.
+
+    What is valid depends on the deployment's parameters and components, too.
+    """
+    try:
+        return parse_pipeline(text), (), ""
+    except PipelineError as error:
+        return None, error.problems, _wanted_name(text)
 
 
 def _wanted_name(text: str) -> str:
