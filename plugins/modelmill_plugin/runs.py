@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from airflow.models.dag import DagModel
@@ -10,13 +11,57 @@ from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from sqlalchemy import select
+from pydantic import AwareDatetime, BaseModel
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from modelmill.pipeline.store import NotFoundError
 from modelmill_operators.links import XCOM_STEP
 
 _DIGEST = re.compile(r"^Digest `([0-9a-f]{64})`$", re.MULTILINE)
+
+
+class RunSummary(BaseModel):
+    """A run in the list."""
+
+    run_id: str
+    state: str
+    run_type: str
+    user: str | None
+    queued: AwareDatetime | None
+    start: AwareDatetime | None
+    end: AwareDatetime | None
+    params: dict[str, Any]
+
+
+def run_summary(run: DagRun) -> RunSummary:
+    """Return a run as a list shows it.
+
+    :param run: the run.
+    :return: its state, its times and who started it.
+    """
+    return RunSummary(
+        run_id=run.run_id,
+        state=str(run.state),
+        run_type=str(run.run_type),
+        user=run.triggering_user_name,
+        queued=run.queued_at,
+        start=run.start_date,
+        end=run.end_date,
+        params=run.conf if isinstance(run.conf, dict) else {},
+    )
+
+
+def newest_runs(dag_ids: Sequence[str], session: Session) -> dict[str, RunSummary]:
+    """Return the newest run of each pipeline that has one.
+
+    :param dag_ids: the DAGs.
+    :param session: Airflow's database.
+    :return: by DAG id.
+    """
+    newest = select(func.max(DagRun.id)).where(DagRun.dag_id.in_(dag_ids)).group_by(DagRun.dag_id)
+    runs = session.scalars(select(DagRun).where(DagRun.id.in_(newest)))
+    return {run.dag_id: run_summary(run) for run in runs}
 
 
 def parsed_digest(dag_id: str, session: Session) -> str | None:

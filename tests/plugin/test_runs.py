@@ -98,6 +98,8 @@ def test_a_pipeline_runs_again_from_a_step(call: Call, name: str, parse: Any) ->
     alone = user("POST", f"/pipelines/{name}/runs", {"mode": "only", "step": "raw"}).json()
     assert alone["steps"] == ["raw"]
     assert [item["run_id"] for item in user("GET", f"/pipelines/{name}/runs").json()] == [run_id]
+    [listed] = [item for item in user("GET", "/pipelines").json()["pipelines"] if item["dag_id"] == name]
+    assert listed["last_run"]["run_id"] == run_id
     other = user("POST", f"/pipelines/{name}/runs", {"mode": "from", "step": "nothing"})
     assert (other.status_code, "run all" in other.json()["remedy"]) == (409, True)
 

@@ -18,6 +18,7 @@ from modelmill.pipeline.text import write_document
 from modelmill.pipeline.validation import MAX_BYTES, parse_pipeline
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
+from modelmill_plugin.runs import RunSummary, newest_runs
 from modelmill_plugin.security import DELETE, EDIT, READ, User
 from modelmill_plugin.settings import pipeline_store
 from modelmill_plugin.views import (
@@ -47,6 +48,7 @@ class PipelineSummary(BaseModel):
     digest: str | None
     etag: str
     models: list[str] = Field(description="Names of the registered models that it makes champions of.")
+    last_run: RunSummary | None = Field(description="Null: none yet, or the user may not see runs.")
     may_edit: bool
     may_run: bool
 
@@ -118,14 +120,17 @@ class Diff(BaseModel):
 
 
 @router.get("/pipelines", dependencies=[READ], responses=error_responses())
-def list_pipelines(user: User) -> PipelineList:
+def list_pipelines(user: User, session: SessionDep) -> PipelineList:
     """Return every pipeline that the user may read, the invalid ones too."""
     store = pipeline_store()
-    summaries = [
-        _summary(stored, user)
+    shown = [
+        stored
         for stored in store.pipelines().values()
         if _may("GET", stored.dag_id, user, DagAccessEntity.CODE)
     ]
+    may_see = [item.dag_id for item in shown if _may("GET", item.dag_id, user, DagAccessEntity.RUN)]
+    newest = newest_runs(may_see, session)
+    summaries = [_summary(stored, user, newest.get(stored.dag_id)) for stored in shown]
     reason = ""
     try:
         store.check_writable()
@@ -222,7 +227,7 @@ def checked(text: str) -> Checked:
     )
 
 
-def _summary(stored: StoredPipeline, user: User) -> PipelineSummary:
+def _summary(stored: StoredPipeline, user: User, last_run: RunSummary | None) -> PipelineSummary:
     file, spec = stored.file, stored.file.spec
     return PipelineSummary(
         dag_id=stored.dag_id,
@@ -236,6 +241,7 @@ def _summary(stored: StoredPipeline, user: User) -> PipelineSummary:
         digest=spec.digest if spec else None,
         etag=stored.etag,
         models=_models(spec) if spec else [],
+        last_run=last_run,
         may_edit=_may("PUT", stored.dag_id, user),
         may_run=_may("POST", stored.dag_id, user, DagAccessEntity.RUN),
     )

@@ -74,19 +74,6 @@ class Started(BaseModel):
     steps: list[str] = Field(description="Steps that are run again; empty for a new run: all of them.")
 
 
-class RunSummary(BaseModel):
-    """A run in the list."""
-
-    run_id: str
-    state: str
-    run_type: str
-    user: str | None
-    queued: AwareDatetime | None
-    start: AwareDatetime | None
-    end: AwareDatetime | None
-    params: dict[str, Any]
-
-
 class NodeView(BaseModel):
     """A step in a run."""
 
@@ -105,7 +92,7 @@ class NodeView(BaseModel):
     log_url: str = Field(description="The task's page in Airflow, relative to its base URL.")
 
 
-class RunView(RunSummary):
+class RunView(runs.RunSummary):
     """A run with the states of its steps."""
 
     digest: str | None = Field(description="Digest of the pipeline it is of; its text: find_digest.")
@@ -215,9 +202,9 @@ async def start_run(
 @router.get("/pipelines/{dag_id}/runs", dependencies=[SEE_RUNS], responses=error_responses())
 def list_runs(
     dag_id: DagId, session: SessionDep, limit: Annotated[int, Query(ge=1, le=200)] = 25
-) -> list[RunSummary]:
+) -> list[runs.RunSummary]:
     """Return a pipeline's runs, the newest first."""
-    return [RunSummary(**_summary(run)) for run in runs.recent_runs(dag_id, session, limit=limit)]
+    return [runs.run_summary(run) for run in runs.recent_runs(dag_id, session, limit=limit)]
 
 
 @router.get(
@@ -230,7 +217,7 @@ def read_run(dag_id: DagId, run_id: RunId, session: SessionDep) -> RunView:
     run = runs.run_named(dag_id, run_id, session)
     results = runs.step_results(run, session)
     return RunView(
-        **_summary(run),
+        **runs.run_summary(run).model_dump(),
         digest=runs.run_digest(run, session),
         nodes=[_node(item, results.get(item.task_id, {})) for item in runs.step_instances(run, session)],
     )
@@ -317,19 +304,6 @@ def _dag_of_same_file(dag_id: str, session: SessionDep) -> str | None:
 def _record_at_once(session: SessionDep, user: User, event: str, dag_id: str, **details: Any) -> None:
     record(session, user, event, dag_id=dag_id, **details)
     session.commit()  # Airflow's API writes in a session of its own, and SQLite has one writer
-
-
-def _summary(run: DagRun) -> dict[str, Any]:
-    return {
-        "run_id": run.run_id,
-        "state": str(run.state),
-        "run_type": str(run.run_type),
-        "user": run.triggering_user_name,
-        "queued": run.queued_at,
-        "start": run.start_date,
-        "end": run.end_date,
-        "params": run.conf if isinstance(run.conf, dict) else {},
-    }
 
 
 def _node(item: TaskInstance, result: dict[str, Any]) -> NodeView:
