@@ -185,18 +185,19 @@ async def start_run(
             "a pipeline that runs is not paused",
             remedy="switch it on (unpause); its schedule runs from then on, too",
         )
+    again = None if body.mode == "all" else await run_in_threadpool(_run_with_step, dag_id, body, session)
     await run_in_threadpool(
         _record_at_once, session, user, "run_pipeline", dag_id, digest=state.saved_digest, mode=body.mode
     )
     api = AirflowApi(request)
     if state.paused:
         await api.call("PATCH", "dags", dag_id, body={"is_paused": False})
-    if body.mode == "all":
+    if again is None:
         made = await api.call(
             "POST", "dags", dag_id, "dagRuns", body={"logical_date": None, "conf": body.params}
         )
         return Started(run_id=made["dag_run_id"], steps=[])
-    return await _run_again(dag_id, body, api, session)
+    return await _run_again(dag_id, body, again, api)
 
 
 @router.get("/pipelines/{dag_id}/runs", dependencies=[SEE_RUNS], responses=error_responses())
@@ -248,11 +249,8 @@ async def read_log(
     return LogTail(lines=content[-lines:], cut=len(content) > lines, progress=_progress(step, content))
 
 
-async def _run_again(dag_id: str, body: RunRequest, api: AirflowApi, session: SessionDep) -> Started:
+async def _run_again(dag_id: str, body: RunRequest, run_id: str, api: AirflowApi) -> Started:
     """Clear tasks of a run: Airflow then runs them again, on the pipeline as it is now."""
-    if body.step is None:
-        raise RefusedError(422, f"to run {body.mode!r}, the step must be named")
-    run_id = await run_in_threadpool(_run_with_step, dag_id, body, session)
     cleared = await api.call(
         "POST",
         "dags",
@@ -273,6 +271,8 @@ async def _run_again(dag_id: str, body: RunRequest, api: AirflowApi, session: Se
 
 
 def _run_with_step(dag_id: str, body: RunRequest, session: SessionDep) -> str:
+    if body.step is None:
+        raise RefusedError(422, f"to run {body.mode!r}, the step must be named")
     if body.run_id is not None:
         run: DagRun | None = runs.run_named(dag_id, body.run_id, session)
     else:
