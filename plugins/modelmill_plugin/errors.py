@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from pydantic_core import PydanticSerializationError
 from starlette.exceptions import HTTPException
 
 from modelmill.errors import DocumentError, ModelmillError, Problem, StoreError, TransientError, shorten
@@ -114,6 +115,13 @@ def install_handlers(app: FastAPI) -> None:
         remedy = "install modelmill[airflow,data,track] where it runs"
         body = ErrorBody(kind="ConfigError", message=f"{rule}; {remedy}", rule=rule, remedy=remedy)
         return _answer(503, body)
+
+    @app.exception_handler(UnicodeEncodeError)
+    @app.exception_handler(PydanticSerializationError)
+    def no_text(_request: Request, _error: Exception) -> JSONResponse:
+        # JSON can say half of a character, which no file can.
+        rule = "every text must be Unicode"
+        return _answer(422, ErrorBody(kind="RequestError", message=rule, rule=rule))
 
     @app.exception_handler(Exception)
     def unexpected(_request: Request, error: Exception) -> JSONResponse:

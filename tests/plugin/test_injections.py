@@ -141,6 +141,29 @@ def test_steps_are_refused_where_a_run_is_started(call: Call, folder: Path) -> N
         assert answer.status_code == 422, (step, answer.text)
 
 
+@pytest.mark.parametrize("half", ["\\ud800", "\\udfff"])
+def test_half_a_character_is_refused(half: str, call: Call, folder: Path) -> None:
+    before = _everything(folder.parent)
+    user = call("user")
+    read = user("GET", "/pipelines/topics").json()
+    form = '"name": "x", "table": "/t", "label": "l"'
+    for method, path, body in (
+        ("POST", "/check", f'{{"text": "a: {half}"}}'),
+        ("POST", "/diff", f'{{"before": "{half}", "after": "x"}}'),
+        ("POST", "/templates/one_click", f'{{"values": {{{form}, "text": "{half}"}}}}'),
+        ("PUT", "/pipelines/topics", json.dumps({"text": read["text"], "message": "&"}).replace("&", half)),
+        ("PUT", "/pipelines/topics", json.dumps({"text": read["text"] + "&"}).replace("&", half)),
+    ):
+        answer = user.client.request(
+            method,
+            f"/modelmill/api{path}",
+            content=body,
+            headers={"content-type": "application/json", "if-match": f'"{read["etag"]}"'},
+        )
+        assert answer.status_code in (200, 422), (path, answer.text)
+    assert _everything(folder.parent) == before
+
+
 def _everything(folder: Path) -> dict[str, bytes]:
     found = {}
     for path in folder.rglob("*"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import hashlib
 import os
 import re
@@ -258,15 +259,12 @@ class PipelineStore:
         return None
 
     def check_writable(self) -> None:
-        """Make sure that something can be saved.
+        """Make sure that a folder can be written; a store elsewhere says so only when it is tried.
 
-        :raises StoreError: if the store is read-only.
-        :raises TransientError: if it does not answer.
+        :raises StoreError: if it is read-only.
         """
-        probe = f"{self._root}/.probe-{secrets.token_hex(8)}"
-        with self._answers("written"):
-            self._files.pipe_file(probe, b"")
-            self._files.rm_file(probe)
+        if isinstance(self._files, LocalFileSystem) and not os.access(self._root, os.W_OK):
+            raise self._not("written", PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
     def _expected(self, dag_id: str, expected: str | None, text: str = "") -> StoredPipeline | None:
         """Return the present state, which must be the one that was read."""
@@ -278,6 +276,12 @@ class PipelineStore:
         if (current.etag if current else None) != expected:
             author = self._last_author(dag_id, current)
             raise ConflictError(dag_id, current, author=author, text=text)
+        if current and not current.file.text and self._files.size(f"{self._root}/{current.file.path}"):
+            raise StoreError(
+                "a file that is replaced must be text, so that it can be kept as a version",
+                got=current.file.path,
+                remedy="move it out of the folder",
+            )
         return current
 
     def _last_author(self, dag_id: str, current: StoredPipeline | None) -> str:
@@ -360,10 +364,9 @@ class PipelineStore:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            if exclusive:
-                target.hardlink_to(scratch)
-            else:
-                scratch.replace(target)
+            if exclusive and target.exists():  # nobody makes it meanwhile: the store is locked
+                raise FileExistsError(target)
+            scratch.replace(target)
         finally:
             scratch.unlink(missing_ok=True)
         flush(target.parent)
@@ -396,7 +399,7 @@ class PipelineStore:
         except (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
             raise self._not(what, error) from error
         except OSError as error:
-            if error.errno in (30, 28, 122):  # read-only, full, over quota
+            if error.errno in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
                 raise self._not(what, error) from error
             raise TransientError(
                 f"the pipeline store must answer ({error})", got=self.folder, remedy="try again"

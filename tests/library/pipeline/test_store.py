@@ -184,6 +184,14 @@ def test_a_read_only_store_is_said(tmp_path: Path) -> None:
         PipelineStore(str(tmp_path)).check_writable()
 
 
+def test_a_file_that_is_no_text_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "topics.yaml").write_bytes(b"\xff\xfe\x00")
+    store = PipelineStore(str(tmp_path))
+    with pytest.raises(StoreError, match="move it out of the folder"):
+        save(store, TEXT, store.read("topics"))
+    assert (tmp_path / "topics.yaml").read_bytes() == b"\xff\xfe\x00"
+
+
 def test_a_damaged_version_is_said(tmp_path: Path) -> None:
     store = PipelineStore(str(tmp_path))
     save(store, TEXT, None)
