@@ -37,6 +37,7 @@ ROUTES: dict[tuple[str, str], Lowest] = {
     ("GET", "/api/pipelines/{dag_id}/runs"): "viewer",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}"): "viewer",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/steps/{step}/log"): "viewer",
+    ("GET", "/api/decisions"): "user",
     ("GET", "/api/models"): "viewer",
     ("GET", "/api/models/{name}"): "viewer",
     ("GET", "/api/models/{name}/versions/{version}/lineage"): "viewer",

@@ -2,6 +2,27 @@
 
 from __future__ import annotations
 
-from modelmill_plugin.routes import catalogue, models, pipelines, runs, tables, templates, versions
+from modelmill_plugin.routes import (
+    catalogue,
+    decisions,
+    models,
+    pipelines,
+    runs,
+    tables,
+    templates,
+    versions,
+)
 
-ROUTERS = tuple(module.router for module in (catalogue, pipelines, versions, templates, tables, runs, models))
+ROUTERS = tuple(
+    module.router
+    for module in (
+        catalogue,
+        pipelines,
+        versions,
+        templates,
+        tables,
+        runs,
+        models,
+        decisions,
+    )
+)
