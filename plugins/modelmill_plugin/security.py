@@ -63,10 +63,14 @@ PROMOTE = Depends(may_promote)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _MAX_BODY = 4_000_000
 _HEADERS = {
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
+}
+_API_HEADERS = {
+    **_HEADERS,
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
 
 
@@ -105,17 +109,16 @@ class RequestShield:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        static = "/static/" in request.url.path
+        headers = _HEADERS if "/static/" in request.url.path else _API_HEADERS
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 known = {name.lower() for name, _ in message["headers"]}
-                more = dict(_HEADERS) if static else {**_HEADERS, "cache-control": "no-store"}
                 message["headers"] = [
                     *message["headers"],
                     *(
                         (name.encode(), value.encode())
-                        for name, value in more.items()
+                        for name, value in headers.items()
                         if name.encode() not in known
                     ),
                 ]
