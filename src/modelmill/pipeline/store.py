@@ -219,15 +219,7 @@ class PipelineStore:
         :return: versions.
         :raises StoreError: if they cannot be read.
         """
-        if not re.fullmatch(NAME_PATTERN, dag_id):  # a file that never had a pipeline's name
-            return []
-        folder = f"{self._root}/{VERSIONS}/{dag_id}"
-        with self._answers("read"):
-            self._files.invalidate_cache()
-            paths = sorted(self._files.find(folder)) if self._files.isdir(folder) else []
-            return [
-                self._version(path) for path in paths if re.fullmatch(r"\d{8}\.json", path.split("/")[-1])
-            ]
+        return [self._version(path) for path in self._version_paths(dag_id)]
 
     def version(self, dag_id: str, number: int) -> Version:
         """Return one version.
@@ -237,9 +229,9 @@ class PipelineStore:
         :return: the version.
         :raises NotFoundError: if there is none of that number.
         """
-        for version in self.versions(dag_id):
-            if version.number == number:
-                return version
+        for path in self._version_paths(dag_id):
+            if path.endswith(f"/{number:08d}.json"):
+                return self._version(path)
         raise NotFoundError("the pipeline must have such a version", got=f"{dag_id} version {number}")
 
     def text_of(self, dag_id: str, digest: str) -> tuple[str, int | None] | None:
@@ -285,9 +277,8 @@ class PipelineStore:
         return current
 
     def _last_author(self, dag_id: str, current: StoredPipeline | None) -> str:
-        versions = self.versions(dag_id)
-        known = versions and current and versions[-1].etag == current.etag
-        return versions[-1].author if known else "somebody"
+        last = self._last_version(dag_id)
+        return last.author if last and current and last.etag == current.etag else "somebody"
 
     def _commit(
         self,
@@ -301,8 +292,7 @@ class PipelineStore:
     ) -> None:
         """Write the version; what came into the folder by other means is kept as a version before it."""
         name = spec.pipeline if spec else dag_id
-        before = self.versions(name)
-        last = before[-1] if before else None
+        last = self._last_version(name)
         head = current.etag if current else None
         if last and last.etag != head and last.parent == head and _is_young(last) and not last.deleted:
             raise ConflictError(
@@ -371,9 +361,24 @@ class PipelineStore:
             scratch.unlink(missing_ok=True)
         flush(target.parent)
 
+    def _version_paths(self, name: str) -> list[str]:
+        """Return the files of a pipeline's versions, the oldest first."""
+        if not re.fullmatch(NAME_PATTERN, name):  # a file that never had a pipeline's name
+            return []
+        folder = f"{self._root}/{VERSIONS}/{name}"
+        with self._answers("read"):
+            self._files.invalidate_cache()
+            found = self._files.find(folder) if self._files.isdir(folder) else []
+        return sorted(path for path in found if re.fullmatch(r"\d{8}\.json", path.split("/")[-1]))
+
+    def _last_version(self, name: str) -> Version | None:
+        paths = self._version_paths(name)
+        return self._version(paths[-1]) if paths else None
+
     def _version(self, path: str) -> Version:
         try:
-            return Version.model_validate_json(self._files.cat_file(path))
+            with self._answers("read"):
+                return Version.model_validate_json(self._files.cat_file(path))
         except ValidationError as error:
             raise ConfigError(
                 "a version in the pipeline store must be what was saved",
