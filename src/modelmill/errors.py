@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 EXIT_REFUSED = 2
@@ -109,6 +109,8 @@ class Problem:
     """Dotted place in the document, such as ``steps.student.config.layers``."""
     message: str
     """Rule, value and remedy in one line."""
+    excerpt: str = field(default="", compare=False)
+    """The line of an expression and a caret below the place; empty for other problems."""
 
     def __str__(self) -> str:
         where = f"{self.line}:{self.column}: " if self.line else ""
@@ -133,6 +135,11 @@ class DocumentError(InputError):
         super().__init__(
             f"{source}: {count} {noun}: " + " | ".join(str(problem) for problem in self.problems)
         )
+
+    @property
+    def report(self) -> str:
+        """Every problem on lines of its own, with a caret below the place in an expression."""
+        return "\n".join(f"{problem}\n{problem.excerpt}".rstrip() for problem in self.problems)
 
 
 class PipelineError(DocumentError):
@@ -166,12 +173,21 @@ class ExpressionError(InputError):
     def report(self) -> str:
         """Every problem on lines of its own, with the line of the text and a caret below the place."""
         return "\n".join(
-            f"{problem}\n{_excerpt(self.texts[problem.path], problem)}" for problem in self.problems
+            f"{problem}\n{excerpt(self.texts[problem.path], problem.line, problem.column)}"
+            for problem in self.problems
         )
 
 
-def _excerpt(text: str, problem: Problem, *, around: int = 50) -> str:
-    line, column = text.split("\n")[problem.line - 1].replace("\t", " "), problem.column - 1
+def excerpt(text: str, line_number: int, column_number: int, *, around: int = 50) -> str:
+    """Return a line of a text and a caret below a place in it.
+
+    :param text: the text.
+    :param line_number: from 1.
+    :param column_number: from 1.
+    :param around: characters that are shown on either side.
+    :return: two lines.
+    """
+    line, column = text.split("\n")[line_number - 1].replace("\t", " "), column_number - 1
     start = max(column - around, 0)
     return f"    {line[start : column + around]}\n    {' ' * (column - start)}^"
 

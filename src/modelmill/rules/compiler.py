@@ -8,7 +8,8 @@ language: what sqlglot understands beyond it is refused, never guessed.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from modelmill.errors import did_you_mean
 from modelmill.rules import kernels
 from modelmill.rules.functions import FUNCTIONS, POLYMORPHIC
 from modelmill.rules.parsing import Finding
-from modelmill.rules.program import Steps
+from modelmill.rules.program import Step, Steps
 from modelmill.rules.values import NUMBERS, Kind, common_kind
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ class Typed:
 
     kind: Kind
     step: int
-    columns: frozenset[str] = frozenset()
     constant: Any = None
     """Value of a literal; None for NULL and for everything that is not a literal."""
     literal: bool = False
@@ -100,15 +100,53 @@ def _named_children(node: exp.Expr, names: Sequence[str]) -> list[Any]:
     return found
 
 
+class Names:
+    """What the names in an expression stand for: columns of a schema, or values that are computed before.
+
+    :param schema: the columns.
+    :param noun: what they are, for messages.
+    :param computed: values by name; a name is not also that of a column.
+    """
+
+    def __init__(
+        self, schema: pa.Schema, *, noun: str = "column", computed: Mapping[str, Typed] | None = None
+    ) -> None:
+        self.noun = noun
+        self.fields = {field.name: field.type for field in schema}
+        self.computed = computed or {}
+        self.all = [*self.fields, *self.computed]
+        self.twice = {name for name, count in Counter(schema.names).items() if count > 1}
+        self._alike: dict[str, list[str]] = {}
+        for name in self.all:
+            self._alike.setdefault(name.lower(), []).append(name)
+
+    def find(self, name: str, *, exactly: bool) -> str:
+        """Return the name that is meant.
+
+        :param name: what is written.
+        :param exactly: whether the case counts.
+        :return: the name.
+        :raises Refused: if there is none.
+        """
+        if name not in self.fields and name not in self.computed:
+            alike = self._alike.get(name.lower(), [])
+            if len(alike) != 1 or exactly:
+                raise Refused(f"a {self.noun} must exist; got {name!r}; {did_you_mean(name, self.all)}")
+            name = alike[0]
+        if name in self.twice:
+            raise Refused(f"a {self.noun}'s name must stand once in the table; got {name!r}")
+        return name
+
+
 class Compiler:
     """Compiles one tree.
 
-    :param schema: the columns.
+    :param names: what names stand for.
     :param steps: where the steps go.
     """
 
-    def __init__(self, schema: pa.Schema, steps: Steps) -> None:
-        self.schema = schema
+    def __init__(self, names: Names, steps: Steps) -> None:
+        self.names = names
         self.steps = steps
         self.findings: list[Finding] = []
 
@@ -181,10 +219,9 @@ class Compiler:
         :return: the result.
         """
         made = functools.partial(compute, **options) if options else compute
-        step = self.steps.add(
-            (compute, *sorted(options.items())), made, tuple(operand.step for operand in operands)
-        )
-        return Typed(result, step, columns_of(operands))
+        numbers = tuple(operand.step for operand in operands)
+        key = (compute, result, *sorted(options.items()))
+        return Typed(result, self.steps.add(key, Step(made, numbers, result, kernel=compute)))
 
     def literal(self, value: Any, kind: Kind) -> Typed:
         """Add a constant.
@@ -248,11 +285,6 @@ class Compiler:
             if value.kind not in fits and value.kind != "null":
                 raise Refused(f"{what} takes {SHOWN[kind]}; got {SHOWN[value.kind]}")
         return [self.converted(value, kind) for value in values]
-
-
-def columns_of(operands: Iterable[Typed]) -> frozenset[str]:
-    """Return the columns that any of several values is made of."""
-    return frozenset().union(*(operand.columns for operand in operands))
 
 
 def _foreign(node: Any, option: str = "") -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from modelmill.errors import ExpressionError, Problem
+from modelmill.rules.compiler import Names
 from modelmill.rules.language import compile_tree
 from modelmill.rules.parsing import Finding, parse
 from modelmill.rules.program import Program, Result, Steps
@@ -34,23 +35,28 @@ def compile_expressions(
     :return: the program.
     :raises ExpressionError: if one of them breaks a rule; all problems of all of them are listed.
     """
-    steps = Steps()
+    names, steps = Names(schema), Steps()
     results: dict[str, Result] = {}
     problems: list[Problem] = []
     for name, text in texts.items():
         tree = parse(text)
-        compiled = tree if isinstance(tree, Finding) else compile_tree(tree, schema, steps, wanted=kind)
+        compiled = tree if isinstance(tree, Finding) else compile_tree(tree, names, steps, wanted=kind)
         if isinstance(compiled, Result):
             results[name] = Result(text, compiled.kind, compiled.columns, compiled.step)
             continue
         findings = [compiled] if isinstance(compiled, Finding) else compiled
-        problems += [_located(name, text, finding) for finding in findings]
+        problems += [Problem(*place(text, finding), name, finding.message) for finding in findings]
     if problems:
         raise ExpressionError(problems, texts=texts, what=what)
     return Program(tuple(steps.steps), results, tuple(steps.columns))
 
 
-def _located(name: str, text: str, finding: Finding) -> Problem:
+def place(text: str, finding: Finding) -> tuple[int, int]:
+    """Return where a finding is.
+
+    :param text: the expression.
+    :param finding: what is wrong in it.
+    :return: line and column, from 1.
+    """
     before = text[: finding.offset]
-    line = before.count("\n") + 1
-    return Problem(line, len(before) - (before.rfind("\n") + 1) + 1, name, finding.message)
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1

@@ -27,7 +27,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelmill.rules.rule_set import RuleSet
-from modelmill.rules.values import STORED, Kind
+from modelmill.rules.values import Kind
 from modelmill.settings import Settings
 
 Rows = npt.NDArray[np.int64]
@@ -186,18 +186,3 @@ def build_groups(signals: Mapping[str, Any], site: Site) -> list[SignalGroup]:
     for name, signal in signals.items():
         shares.setdefault(_EVALUATORS[type(signal)], {})[name] = signal
     return [group for function, share in shares.items() for group in function(share, site)]
-
-
-def stored_answers(answers: Answers, kind: Kind) -> pa.Array:
-    """Bring a signal's values to the Arrow type of their kind.
-
-    :param answers: what a group gave.
-    :param kind: the signal's kind.
-    :return: the values; NaN is null.
-    """
-    from modelmill.rules.values import stored
-
-    values = answers.values
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    return stored(values, kind) if values.type != pa.null() else pa.nulls(len(values), STORED[kind])

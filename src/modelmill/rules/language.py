@@ -5,36 +5,32 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlglot import exp
 
-from modelmill.errors import did_you_mean
 from modelmill.rules import kernels
-from modelmill.rules.compiler import RULES, SHOWN, Compiler, Refused, Rule, Typed, columns_of, rule
+from modelmill.rules.compiler import RULES, SHOWN, Compiler, Names, Refused, Rule, Typed, rule
 from modelmill.rules.functions import FUNCTIONS, POLYMORPHIC, Function, Operand
 from modelmill.rules.parsing import Finding
-from modelmill.rules.program import Result, Steps
+from modelmill.rules.program import Result, Step, Steps
 from modelmill.rules.values import NUMBERS, STORED, Kind, column_kind, common_kind
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _LARGEST_INTEGER = 2**63 - 1
 
 
 def compile_tree(
-    tree: exp.Expr, schema: pa.Schema, steps: Steps, *, wanted: Kind | None
+    tree: exp.Expr, names: Names, steps: Steps, *, wanted: Kind | None
 ) -> Result | list[Finding]:
     """Check a tree, and add its steps.
 
     :param tree: what :func:`modelmill.rules.parsing.parse` gave.
-    :param schema: the columns that it may read.
+    :param names: what it may read.
     :param steps: where the steps go.
     :param wanted: kind that the expression must have; None: any.
     :return: the result (without the text), or everything that is wrong.
     """
-    compiler = Compiler(schema, steps)
+    compiler = Compiler(names, steps)
     typed = compiler.compile(tree)
     if typed is not None and wanted is not None:
         if common_kind([typed.kind, wanted]) in (wanted, "null"):
@@ -44,7 +40,7 @@ def compile_tree(
             compiler.find(tree, f"the expression must be {SHOWN[wanted]}; got {SHOWN[typed.kind]}{remedy}")
     if compiler.findings or typed is None:
         return compiler.findings
-    return Result("", typed.kind, tuple(sorted(typed.columns)), typed.step)
+    return Result("", typed.kind, steps.columns_of(typed.step), typed.step)
 
 
 @rule(exp.Paren, children=("this",))
@@ -91,20 +87,15 @@ def _time_literal(compiler: Compiler, node: exp.Cast, _operands: list[Typed]) ->
 
 @rule(exp.Column, options=("this",))
 def _column(compiler: Compiler, node: exp.Column, _operands: list[Typed]) -> Typed:
-    names = compiler.schema.names
-    name = str(node.name)
-    if name not in names:
-        alike = [known for known in names if known.lower() == name.lower()]
-        if len(alike) != 1 or node.this.quoted:
-            raise Refused(f"a column must exist; got {name!r}; {did_you_mean(name, names)}")
-        name = alike[0]
-    if names.count(name) > 1:
-        raise Refused(f"a column's name must stand once in the table; got {name!r}")
-    arrow = compiler.schema.field(name).type
+    names = compiler.names
+    name = names.find(str(node.name), exactly=bool(node.this.quoted))
+    if name in names.computed:
+        return names.computed[name]
+    arrow = names.fields[name]
     kind = column_kind(arrow)
     if kind is None:
-        raise Refused(f"a column must have a simple type; got {name!r} of type {arrow}")
-    return Typed(kind, compiler.steps.column(name, kind), frozenset({name}))
+        raise Refused(f"a {names.noun} must have a simple type; got {name!r} of type {arrow}")
+    return Typed(kind, compiler.steps.column(name, kind))
 
 
 @rule(exp.And, children=("this", "expression"))
@@ -165,15 +156,15 @@ def _in(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     kind, (value, *members) = compiler.comparable(operands, "IN")
     if not all(member.literal for member in members):
         found = [_compared(compiler, [value, member], "=") for member in members]
-        step = functools.reduce(
+        return functools.reduce(
             lambda one, other: compiler.call("boolean", kernels.disjunction, [one, other]), found
         )
-        return Typed("boolean", step.step, columns_of(operands))
     constants = tuple(member.constant for member in members if member.constant is not None)
     or_null = len(constants) < len(members)
     lookup = functools.partial(kernels.member, members=pa.array(constants, STORED[kind]), or_null=or_null)
-    step_number = compiler.steps.add((kernels.member, kind, constants, or_null), lookup, (value.step,))
-    return Typed("boolean", step_number, value.columns)
+    key = (kernels.member, kind, constants, or_null)
+    step = Step(lookup, (value.step,), "boolean", kernel=kernels.member, members=lookup.keywords["members"])
+    return Typed("boolean", compiler.steps.add(key, step))
 
 
 @rule(exp.Is, children=("this",), options=("expression",))
@@ -290,8 +281,9 @@ def _called(compiler: Compiler, function: Function, operands: list[Typed]) -> Ty
         else function.compute
     )
     key = (function.name, tuple(constants))
-    step = compiler.steps.add(key, compute, tuple(value.step for value in values))
-    return Typed(function.result, step, columns_of(values))
+    numbers = tuple(value.step for value in values)
+    step = Step(compute, numbers, function.result, kernel=function.compute)
+    return Typed(function.result, compiler.steps.add(key, step))
 
 
 def _with_constants(*values: Any, compute: Callable[..., Any], constants: tuple[Any, ...]) -> Any:

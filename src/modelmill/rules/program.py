@@ -7,7 +7,7 @@ evaluate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,14 @@ class Step:
     """Takes the operands, or the batch where there are none."""
     operands: tuple[int, ...]
     """Numbers of earlier steps."""
+    kind: Kind
+    """Kind of the result."""
+    kernel: Callable[..., Any] | None = None
+    """The function of :mod:`modelmill.rules.kernels` that ``compute`` calls; None: a column or a constant."""
+    column: str | None = None
+    """Column that it reads, if it reads one."""
+    members: pa.Array | None = None
+    """Constants of a list that is looked up in."""
 
 
 @dataclass
@@ -35,17 +43,16 @@ class Steps:
     """Columns that are read, in the order of their first use."""
     _known: dict[Hashable, int] = field(default_factory=dict)
 
-    def add(self, key: Hashable, compute: Callable[..., Any], operands: tuple[int, ...] = ()) -> int:
+    def add(self, key: Hashable, step: Step) -> int:
         """Add a step.
 
         :param key: says what the step computes, apart from its operands.
-        :param compute: what computes it.
-        :param operands: numbers of earlier steps.
+        :param step: the step.
         :return: the step's number.
         """
-        known = self._known.setdefault((key, operands), len(self.steps))
+        known = self._known.setdefault((key, step.operands), len(self.steps))
         if known == len(self.steps):
-            self.steps.append(Step(compute, operands))
+            self.steps.append(step)
         return known
 
     def column(self, name: str, kind: Kind) -> int:
@@ -56,7 +63,9 @@ class Steps:
         :return: the step's number.
         """
         self.columns[name] = None
-        return self.add(("column", name), lambda batch: stored(batch.column(name), kind))
+        return self.add(
+            ("column", name), Step(lambda batch: stored(batch.column(name), kind), (), kind, column=name)
+        )
 
     def constant(self, value: Any, kind: Kind) -> int:
         """Add the step that gives a constant.
@@ -66,7 +75,34 @@ class Steps:
         :return: the step's number.
         """
         scalar = pa.scalar(value, STORED[kind])
-        return self.add(("constant", kind, value), lambda _batch: scalar)
+        # 0 and -0, 1 and 1.0 and true are the same to a dictionary.
+        return self.add(("constant", kind, repr(value)), Step(lambda _batch: scalar, (), kind))
+
+    def columns_of(self, root: int) -> tuple[str, ...]:
+        """Return the columns that a step is made of.
+
+        :param root: the step.
+        :return: names in alphabetical order.
+        """
+        return tuple(
+            sorted(name for number in reached(self.steps, [root]) if (name := self.steps[number].column))
+        )
+
+
+def reached(steps: Sequence[Step], roots: Iterable[int]) -> list[int]:
+    """Return the steps that some steps are made of, and those themselves.
+
+    :param steps: all steps.
+    :param roots: numbers of the ones that are wanted.
+    :return: numbers, ascending.
+    """
+    found = set(roots)
+    waiting = list(found)
+    while waiting:
+        new = [number for number in steps[waiting.pop()].operands if number not in found]
+        found.update(new)
+        waiting += new
+    return sorted(found)
 
 
 @dataclass(frozen=True)

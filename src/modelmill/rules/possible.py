@@ -1,0 +1,249 @@
+"""What is known of a value before every signal is there: the truth values that a condition can still take.
+
+"Not computed yet" is no value of SQL. A signal that is not computed may become anything, NULL included, so
+``x IS NULL`` is as open as ``x``; NULL itself is an answer. A condition is therefore a *set* of truth values:
+``{true, false, NULL}`` before anything is known, one of them in the end. Values of other kinds are known or
+open. What holds for every member of the sets of the operands holds for what they become (abstract
+interpretation, Cousot and Cousot 1977), so a condition whose set has one member is settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+TRUE, FALSE, NULL = 1, 2, 4
+ANYTHING = TRUE | FALSE | NULL
+
+Mask = npt.NDArray[np.bool_]
+Sets = npt.NDArray[np.uint8] | int
+"""Sets of truth values, each a sum of the three above; a number: the same for all rows."""
+
+
+@dataclass(frozen=True)
+class Uncertain:
+    """Values that are not conditions."""
+
+    values: Any
+    """Array or scalar of the Arrow type of the kind; NULL where the value is open."""
+    open: Mask | bool
+    """Where the value is not known yet."""
+
+
+State = Sets | Uncertain
+
+
+def _members(found: int) -> list[int]:
+    return [value for value in (TRUE, FALSE, NULL) if found & value]
+
+
+def _table(operator: Callable[[int, int], int]) -> npt.NDArray[np.uint8]:
+    """Tabulate an operator on truth values for all pairs of sets; ``left * 8 + right`` is the index."""
+    pairs = product(range(8), range(8))
+    found = [
+        sum({operator(one, other) for one in _members(left) for other in _members(right)})
+        for left, right in pairs
+    ]
+    return np.array(found, np.uint8)
+
+
+def _and(left: int, right: int) -> int:
+    if FALSE in (left, right):
+        return FALSE
+    return NULL if NULL in (left, right) else TRUE
+
+
+def _not(value: int) -> int:
+    return {TRUE: FALSE, FALSE: TRUE, NULL: NULL}[value]
+
+
+_AND = _table(_and)
+_OR = _table(lambda left, right: _not(_and(_not(left), _not(right))))
+_NOT = _table(lambda _left, right: _not(right))[-8:]
+_IS_TRUE = _table(lambda _left, right: TRUE if right == TRUE else FALSE)[-8:]
+_IS_NULL = _table(lambda _left, right: TRUE if right == NULL else FALSE)[-8:]
+_SEVERAL = np.array([bin(found).count("1") > 1 for found in range(8)])
+
+
+def looked_up(table: npt.NDArray[Any], index: Any) -> Any:
+    """Look sets up in a table; a single set gives a plain number."""
+    found = table[index]
+    return found.item() if found.ndim == 0 else found
+
+
+def conjunction(left: Sets, right: Sets) -> Sets:
+    """Return what AND can give."""
+    return _looked(_AND, left, right)
+
+
+def disjunction(left: Sets, right: Sets) -> Sets:
+    """Return what OR can give."""
+    return _looked(_OR, left, right)
+
+
+def _looked(table: npt.NDArray[np.uint8], left: Sets, right: Sets) -> Sets:
+    found: Sets = looked_up(table, left * 8 + right)
+    return found
+
+
+def negation(value: Sets) -> Sets:
+    """Return what NOT can give."""
+    found: Sets = looked_up(_NOT, value)
+    return found
+
+
+def is_true(value: Sets) -> Sets:
+    """Return what IS TRUE can give."""
+    found: Sets = looked_up(_IS_TRUE, value)
+    return found
+
+
+def is_null(value: State) -> Sets:
+    """Return what IS NULL can give."""
+    if not isinstance(value, Uncertain):
+        found: Sets = looked_up(_IS_NULL, value)
+        return found
+    null = _null_mask(value.values)
+    return _as_sets(np.where(value.open, TRUE | FALSE, np.where(null, TRUE, FALSE)))
+
+
+def has(value: Sets, member: int) -> Any:
+    """Return where a set has one of some members."""
+    return (value & member) != 0
+
+
+def several(value: State) -> Any:
+    """Return where a value is open."""
+    return value.open if isinstance(value, Uncertain) else looked_up(_SEVERAL, value)
+
+
+def chosen(conditions: list[Sets], values: list[Sets]) -> Sets:
+    """Return what CASE can give, for values that are conditions.
+
+    :param conditions: of the branches.
+    :param values: of the branches, and the one where no condition is true.
+    :return: the union over the branches that can be reached.
+    """
+    found: Any = 0
+    reached: Any = True
+    for condition, value in zip(conditions, values, strict=False):
+        found = found | np.where(reached & has(condition, TRUE), value, 0)
+        reached = reached & has(condition, FALSE | NULL)
+    return _as_sets(found | np.where(reached, values[-1], 0))
+
+
+def reached_branches(conditions: list[Sets]) -> list[Any]:
+    """Return where each branch of a CASE may be asked for its condition, and at last for its ELSE."""
+    found: list[Any] = [True]
+    for condition in conditions:
+        found.append(found[-1] & has(condition, FALSE | NULL))
+    return found
+
+
+def chosen_open(conditions: list[Sets], values: list[Uncertain]) -> Any:
+    """Return where the value of a CASE is open: its branch is, or the value of its branch.
+
+    :param conditions: of the branches.
+    :param values: of the branches, and the one where no condition is true.
+    :return: a mask.
+    """
+    found: Any = False
+    reached: Any = True
+    for condition, value in zip(conditions, values, strict=False):
+        may, must_not = has(condition, TRUE), has(condition, FALSE | NULL)
+        found = found | (reached & may & (must_not | value.open))
+        reached = reached & must_not
+    return found | (reached & values[-1].open)
+
+
+def first_known(values: list[Sets]) -> Sets:
+    """Return what COALESCE can give, for conditions."""
+    found: Any = 0
+    reached: Any = True
+    for value in values:
+        found = found | np.where(reached, value & (TRUE | FALSE), 0)
+        reached = reached & has(value, NULL)
+    return _as_sets(found | np.where(reached, NULL, 0))
+
+
+def first_open(values: list[Uncertain]) -> Any:
+    """Return where the value of COALESCE is open, for values that are not conditions."""
+    found: Any = False
+    reached: Any = True
+    for value in values:
+        found = found | (reached & value.open)
+        reached = reached & _null_mask(value.values)
+    return found
+
+
+def reached_operands(values: list[State]) -> list[Any]:
+    """Return where each operand of a COALESCE may be asked for."""
+    found: list[Any] = [True]
+    for value in values[:-1]:
+        null = has(value, NULL) if not isinstance(value, Uncertain) else value.open | _null_mask(value.values)
+        found.append(found[-1] & null)
+    return found
+
+
+def _null_mask(values: Any) -> Any:
+    if isinstance(values, pa.Scalar):
+        return not values.is_valid
+    if values.null_count == 0:
+        return np.zeros(len(values), np.bool_)
+    return pc.is_null(values).to_numpy(zero_copy_only=False)
+
+
+def known_null(value: State) -> Any:
+    """Return where a value is known to be NULL."""
+    if isinstance(value, Uncertain):
+        return _null_mask(value.values) & np.logical_not(value.open)
+    return value == NULL
+
+
+def sets_of(values: Any, open_rows: Any = False) -> Sets:
+    """Return known conditions as sets.
+
+    :param values: Arrow booleans, array or scalar.
+    :param open_rows: where they are not known.
+    :return: sets.
+    """
+    if isinstance(values, pa.Scalar):
+        plain: Any = {True: TRUE, False: FALSE, None: NULL}[values.as_py()]
+        return (
+            _as_sets(np.where(open_rows, ANYTHING, plain))
+            if np.ndim(open_rows)
+            else ANYTHING
+            if open_rows
+            else plain
+        )
+    truth = (
+        values.fill_null(False).to_numpy(zero_copy_only=False)
+        if values.null_count
+        else values.to_numpy(zero_copy_only=False)
+    )
+    found = np.where(truth, np.uint8(TRUE), np.uint8(FALSE))
+    if values.null_count:
+        found[_null_mask(values)] = NULL
+    return np.where(open_rows, np.uint8(ANYTHING), found) if np.ndim(open_rows) or open_rows else found
+
+
+def uncertain(value: State) -> Uncertain:
+    """Return a value as an operator that wants plain values sees it."""
+    if isinstance(value, Uncertain):
+        return value
+    if isinstance(value, int):
+        plain = {TRUE: True, FALSE: False}.get(value)
+        return Uncertain(pa.scalar(plain, pa.bool_()), bool(_SEVERAL[value]))
+    unclear = (value != TRUE) & (value != FALSE)
+    return Uncertain(pa.array(value == TRUE, pa.bool_(), mask=unclear), _SEVERAL[value])
+
+
+def _as_sets(found: Any) -> Sets:
+    return int(found) if np.ndim(found) == 0 else found.astype(np.uint8, copy=False)

@@ -1,0 +1,29 @@
+"""A few of the random cases of ``benchmarks/random_rules.py``."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def checks() -> ModuleType:
+    path = Path(__file__).parents[3] / "benchmarks/random_rules.py"
+    spec = importlib.util.spec_from_file_location("random_rules", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["random_rules"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_decisions_are_duckdbs_and_do_not_depend_on_the_stages(checks: ModuleType) -> None:
+    found = checks.check_decisions(20261125, rule_sets=250, rows=20)
+    assert found["rows"] == 5000
+    assert (found["duckdb"], found["staged"], found["not_needed"]) == (0, 0, 0)
+    assert found["signals_saved"] > 0.1 * found["signals"]  # the stages did leave signals out
