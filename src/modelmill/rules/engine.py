@@ -104,7 +104,7 @@ class Engine:
         """Settle rows, chunk by chunk.
 
         :param batch: rows with the columns that the engine was made for.
-        :return: the chunks, in the order of the rows.
+        :yield: the chunks, in the order of the rows.
         :raises ModelmillError: if a signal fails and the rule set says that this stops the run.
         """
         for start in range(0, batch.num_rows, self.chunk_rows):
