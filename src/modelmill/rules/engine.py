@@ -18,6 +18,7 @@ from modelmill.rules.asking import Known, ask
 from modelmill.rules.compiled import CompiledRuleSet, compile_rule_set
 from modelmill.rules.decisions import Chunk, decided, decision_schema
 from modelmill.rules.groups import Evaluation, Rows, SignalGroup, Site, build_groups
+from modelmill.rules.measuring import Adapter
 from modelmill.rules.plan import Actual, Plan, StageActual, plan_by_tiers
 from modelmill.rules.rule_set import RuleSet, SqlSignal
 from modelmill.rules.staged import Outcomes, RuleProgram, Settlement, settle, settle_fully
@@ -73,6 +74,7 @@ class Engine:
         self._check_plan()
         self.actual = Actual(stages=tuple(StageActual() for _ in self.plan.stages))
         """What has happened since the plan was set."""
+        self.adapter = Adapter(self)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -101,7 +103,7 @@ class Engine:
         return pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], schema)
 
     def chunks(self, batch: pa.RecordBatch) -> Iterator[Chunk]:
-        """Settle rows, chunk by chunk.
+        """Settle rows, chunk by chunk. A plan with measured costs is made again where the data drifts.
 
         :param batch: rows with the columns that the engine was made for.
         :yield: the chunks, in the order of the rows.
@@ -113,13 +115,16 @@ class Engine:
             stages = [
                 (
                     stage.signals,
-                    functools.partial(self._ask, self.groups[stage.group], evaluations[stage.group]),
+                    functools.partial(self.ask, self.groups[stage.group], evaluations[stage.group]),
                 )
                 for stage in self.plan.stages
             ]
             settlement = settle(self.program, stages, rows.num_rows)
             self._count(settlement)
-            yield Chunk(rows, settlement, evaluations)
+            chunk = Chunk(rows, settlement, evaluations)
+            yield chunk
+            if self.plan.costs:
+                self.adapter.watch(chunk)
 
     def outcomes(self, batch: pa.RecordBatch) -> Outcomes:
         """Settle rows.
@@ -144,7 +149,7 @@ class Engine:
         for group in self.groups.values():
             names = [name for name in self.compiled.base if name in group.signals]
             if names:
-                found |= self._ask(group, group.begin(batch), names, np.arange(batch.num_rows))
+                found |= self.ask(group, group.begin(batch), names, np.arange(batch.num_rows))
         return found
 
     def full_outcomes(self, batch: pa.RecordBatch) -> Outcomes:
@@ -166,9 +171,17 @@ class Engine:
         self._check_plan()
         self.actual = Actual(stages=tuple(StageActual() for _ in plan.stages))
 
-    def _ask(
+    def ask(
         self, group: SignalGroup, evaluation: Evaluation, names: Sequence[str], rows: Rows
     ) -> dict[str, Known]:
+        """Compute signals; see :func:`modelmill.rules.asking.ask`.
+
+        :param group: the group.
+        :param evaluation: its work on a chunk.
+        :param names: signals of the group.
+        :param rows: at least one row of the chunk.
+        :return: values by name, for these rows.
+        """
         return ask(group, evaluation, names, rows, stop=self.rule_set.on_failure == "stop")
 
     def _plan_by_tiers(self) -> Plan:

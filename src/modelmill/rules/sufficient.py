@@ -1,0 +1,365 @@
+"""Which values settle a decision, and what would have to change for another one.
+
+A *sufficient set* is a set of signals whose values lead to the decision whatever the others are; a
+*contrastive set* can change it. Every sufficient set has a member of every contrastive set, so the smallest
+sufficient one is a smallest hitting set of the contrastive ones, which are found as they are needed (Reiter
+1987; Ignatiev et al. 2020). The nearest counterfactual is a contrastive set with the fewest members.
+
+Everything is asked of the engine's own partial evaluation, on many assignments at once. A signal takes one
+value of each of its regions (:mod:`modelmill.rules.domains`); where all domains are exact, the answers are.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from modelmill.rules import possible
+from modelmill.rules.compiled import OPEN
+from modelmill.rules.domains import Domain, domains_of
+from modelmill.rules.possible import Uncertain
+from modelmill.rules.staged import RuleProgram
+from modelmill.rules.values import STORED
+
+_MOST_ROWS = 4096
+"""Assignments that are looked at together; beyond that nothing is proved."""
+_MOST_SETS = 100
+"""Contrastive sets that are collected."""
+_MOST_CHANGES = 4
+
+Assignments = npt.NDArray[np.int32]
+"""A row for each assignment, a column for each signal: the number of its value; -1: not computed."""
+_NOT_COMPUTED = -1
+_ACTUAL = 0
+"""Number of the value that a signal has."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One signal of a counterfactual."""
+
+    signal: str
+    old: Any
+    """None: unknown, or never computed."""
+    new: Any
+    region: str
+    """The new value's region, such as ``above 0.9``."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Why a row has its decision."""
+
+    sufficient: tuple[str, ...]
+    minimal: bool
+    """Whether it is proved that no smaller set is sufficient."""
+    changes: tuple[Change, ...]
+    """The fewest changes that lead to another decision; empty if none was found."""
+    decision: str | None
+    """That other decision."""
+
+
+class Search:
+    """Explains rows of one rule set.
+
+    :param program: the rules.
+    """
+
+    def __init__(self, program: RuleProgram) -> None:
+        self.program = program
+        self.domains: dict[str, Domain] = domains_of(program.analysis, program.compiled.kinds)
+        self._known: dict[Any, Findings] = {}
+        compiled = program.compiled
+        count = compiled.no_rule + 1 + (0 if program.truth_only else compiled.no_rule)
+        names = [compiled.decision(outcome) for outcome in range(count)]
+        self.decisions = list(dict.fromkeys(names))
+        self._decision_of = np.array([self.decisions.index(name) for name in names])
+
+    def explain(self, values: Mapping[str, Any]) -> Findings:
+        """Explain one row.
+
+        :param values: the signals that are known, None for NULL; those that were never needed are left out.
+            They settle the row.
+        :return: the smallest sufficient set, and the nearest counterfactual.
+        """
+        values = {name: values[name] for name in self.domains if name in values}
+        key = tuple((name, self.domains[name].region(value)) for name, value in values.items())
+        if key not in self._known:
+            found = _Row(self, values).findings()
+            # Within its region a value changes nothing but how far away the next one is.
+            if all(not one.exact or len(one.company) < 2 for one in self.domains.values()):
+                self._known[key] = found
+            else:
+                return found
+        found = self._known[key]
+        return self._nearest(found, values)
+
+    def _nearest(self, found: Findings, values: Mapping[str, Any]) -> Findings:
+        """Bring the changes that were found for a row of the same regions to the values of this one."""
+        changes = []
+        for change in found.changes:
+            old, domain = values.get(change.signal), self.domains[change.signal]
+            wanted = domain.region(change.new)
+            new = next(one for one in [*domain.values(old), change.new] if domain.region(one) == wanted)
+            changes.append(Change(change.signal, old, new, change.region))
+        return Findings(found.sufficient, found.minimal, tuple(changes), found.decision)
+
+
+class _Row:
+    """The search for one row."""
+
+    def __init__(self, search: Search, values: Mapping[str, Any]) -> None:
+        self.search = search
+        self.names = list(search.domains)
+        self.place = {name: place for place, name in enumerate(self.names)}
+        self.known = [name for name in self.names if name in values]
+        self.values = values
+        self.choices = {name: self._choices(name) for name in self.names}
+        self.arrays = {
+            name: pa.array(found, STORED[search.domains[name].kind]) for name, found in self.choices.items()
+        }
+        self.sets = {
+            name: np.append(possible.sets_of(array), np.uint8(possible.ANYTHING))  # -1: not computed
+            for name, array in self.arrays.items()
+            if search.domains[name].kind == "boolean"
+        }
+        (self.decision,) = self.evaluate(self.assignment(self.known))[0]
+
+    def _choices(self, name: str) -> list[Any]:
+        domain = self.search.domains[name]
+        company = [self.values.get(other) for other in domain.company]
+        found = domain.values(self.values.get(name), company)
+        # The value of a signal that was never computed is not known: number 0 stands for nothing.
+        return found if name in self.values else [None, *(one for one in found if one is not None), None]
+
+    def findings(self) -> Findings:
+        sufficient, minimal = self.sufficient_set()
+        changes, decision = self.counterfactual()
+        return Findings(
+            tuple(sufficient),
+            minimal,
+            tuple(changes),
+            None if decision is None else self.search.decisions[decision],
+        )
+
+    def assignment(self, fixed: Iterable[str]) -> Assignments:
+        """Return the assignment where some signals have their values, and nothing else is known."""
+        found = np.full((1, len(self.names)), _NOT_COMPUTED, np.int32)
+        found[0, [self.place[name] for name in fixed]] = _ACTUAL
+        return found
+
+    def evaluate(self, rows: Assignments) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
+        """Return the decision of each assignment (``OPEN`` where it is not settled), and what is demanded."""
+        program = self.search.program
+        partial = program.begin(len(rows))
+        states: dict[str, Any] = {}
+        for name, place in self.place.items():
+            index = rows[:, place]
+            if (index == _NOT_COMPUTED).all():
+                continue
+            if name in self.sets:
+                states[name] = self.sets[name][index]
+            else:
+                unknown = index == _NOT_COMPUTED
+                states[name] = Uncertain(self.arrays[name].take(pa.array(index, mask=unknown)), unknown)
+        partial.set(states)
+        outcomes, asked = program.outcomes(partial)
+        decisions = np.where(outcomes == OPEN, OPEN, self.search._decision_of[outcomes])  # noqa: SLF001
+        return decisions, partial.demand(asked) if asked else {}
+
+    # The smallest sufficient set
+
+    def sufficient_set(self) -> tuple[list[str], bool]:
+        conflicts = self._single_conflicts()
+        for _ in range(_MOST_SETS):
+            candidate = _hitting_set(conflicts)
+            proved, counterexample = self._refute(candidate)
+            if counterexample is None:
+                if proved:
+                    return [name for name in self.known if name in candidate], True
+                break
+            conflict = self._shrunk(counterexample)
+            if not conflict or conflict in conflicts:
+                break
+            conflicts.append(conflict)
+        return self._reduced(), False
+
+    def _single_conflicts(self) -> list[frozenset[str]]:
+        """Return the signals one of whose other values changes the decision by itself."""
+        base = self.assignment(self.known)
+        rows, names = [], []
+        for name in self.known:
+            for number in range(1, len(self.choices[name])):
+                row = base[0].copy()
+                row[self.place[name]] = number
+                rows.append(row)
+                names.append(name)
+        if not rows or len(rows) > 8 * _MOST_ROWS:
+            return []
+        decisions, _ = self.evaluate(np.array(rows))
+        differ = (decisions != OPEN) & (decisions != self.decision)
+        return [frozenset({name}) for name in dict.fromkeys(itertools.compress(names, differ))]
+
+    def _refute(self, fixed: Iterable[str]) -> tuple[bool, Assignments | None]:
+        """Look for values of the other signals that change the decision.
+
+        :param fixed: signals that keep their values.
+        :return: whether it is proved that there are none, and an assignment if there is one.
+        """
+        frontier = self.assignment(fixed)
+        proved = True
+        while len(frontier):
+            decisions, demand = self.evaluate(frontier)
+            differ = (decisions != OPEN) & (decisions != self.decision)
+            if differ.any():
+                return False, frontier[np.flatnonzero(differ)[:1]]
+            left = decisions == OPEN
+            frontier, exact = self._branched(frontier, left, demand)
+            proved = proved and exact
+            if len(frontier) > _MOST_ROWS:
+                return False, None
+        return proved, None
+
+    def _branched(self, rows: Assignments, left: Any, demand: Mapping[str, Any]) -> tuple[Assignments, bool]:
+        """Give one more signal each of its values in every row that is left."""
+        parts, exact = [], True
+        waiting = left.copy()
+        for name in self._by_domain(demand):
+            here = np.flatnonzero(waiting & demand[name])
+            if len(here) == 0:
+                continue
+            waiting[here] = False
+            exact = exact and self.search.domains[name].exact
+            first = 0 if name in self.values else 1
+            count = len(self.choices[name]) - first
+            part = np.repeat(rows[here], count, axis=0)
+            part[:, self.place[name]] = np.tile(np.arange(first, first + count), len(here))
+            parts.append(part)
+        return (np.concatenate(parts) if parts else rows[:0]), exact
+
+    def _by_domain(self, demand: Mapping[str, Any]) -> list[str]:
+        """Return what is demanded, that with an exact domain and few values first."""
+        return sorted(demand, key=lambda name: (not self.search.domains[name].exact, len(self.choices[name])))
+
+    def _shrunk(self, counterexample: Assignments) -> frozenset[str]:
+        """Return a smallest part of the changed signals that still changes the decision."""
+        row = counterexample[0].copy()
+        for name in self.known:
+            if row[self.place[name]] == _NOT_COMPUTED:
+                row[self.place[name]] = _ACTUAL
+        changed = [name for name in self.known if row[self.place[name]] != _ACTUAL]
+        for name in list(changed):
+            trial = row.copy()
+            trial[self.place[name]] = _ACTUAL
+            (decision,) = self.evaluate(trial[None, :])[0]
+            if decision not in (OPEN, self.decision):
+                row = trial
+                changed.remove(name)
+        return frozenset(changed)
+
+    def _reduced(self) -> list[str]:
+        """Return a sufficient set from which none can be left out without a proof that was not found."""
+        kept = list(self.known)
+        for name in self.known:
+            trial = [one for one in kept if one != name]
+            (decision,) = self.evaluate(self.assignment(trial))[0]
+            if decision == self.decision:
+                kept = trial
+        return kept
+
+    # The nearest counterfactual
+
+    def counterfactual(self) -> tuple[list[Change], int | None]:
+        level = np.full((1, len(self.names)), _NOT_COMPUTED, np.int32)
+        left_out = np.zeros((1, len(self.names)), np.bool_)
+        for _ in range(_MOST_CHANGES + 1):
+            solutions, level, left_out = self._level(level, left_out)
+            if len(solutions):
+                return self._best(solutions)
+            if len(level) == 0 or len(level) > _MOST_ROWS:
+                break
+        return [], None
+
+    def _level(self, rows: Assignments, left_out: Any) -> tuple[Assignments, Assignments, Any]:
+        """Follow assignments without another change.
+
+        :return: those that lead to another decision, and those that have one more change.
+        """
+        solutions, more, more_out = [], [rows[:0]], [left_out[:0]]
+        budget = 8 * _MOST_ROWS
+        while len(rows) and budget > 0:
+            budget -= len(rows)
+            decisions, demand = self.evaluate(rows)
+            differ = (decisions != OPEN) & (decisions != self.decision)
+            solutions += [rows[differ]] if differ.any() else []
+            waiting = decisions == OPEN
+            following, following_out = [rows[:0]], [left_out[:0]]
+            for name in self._by_domain(demand):
+                place = self.place[name]
+                here = np.flatnonzero(waiting & demand[name] & ~left_out[:, place])
+                if len(here) == 0:
+                    continue
+                waiting[here] = False
+                part, part_out = rows[here].copy(), left_out[here].copy()
+                if name in self.values:
+                    part[:, place] = _ACTUAL
+                else:
+                    part_out[:, place] = True  # it stays unknown what it is
+                following.append(part)
+                following_out.append(part_out)
+                count = len(self.choices[name]) - 1
+                changed = np.repeat(rows[here], count, axis=0)
+                changed[:, place] = np.tile(np.arange(1, count + 1), len(here))
+                more.append(changed)
+                more_out.append(np.repeat(left_out[here], count, axis=0))
+            rows, left_out = np.concatenate(following), np.concatenate(following_out)
+        found = np.concatenate(solutions) if solutions else rows[:0]
+        return found, np.concatenate(more), np.concatenate(more_out)
+
+    def _best(self, solutions: Assignments) -> tuple[list[Change], int]:
+        """Return the solution with the fewest unknowns among the smallest changes."""
+
+        def distance(row: Any) -> tuple[int, float]:
+            changes = self._changes(row)
+            return sum(change.new is None for change in changes), sum(_distance(change) for change in changes)
+
+        best = min(solutions, key=distance)
+        (decision,) = self.evaluate(best[None, :])[0]
+        return self._changes(best), int(decision)
+
+    def _changes(self, row: Any) -> list[Change]:
+        found = []
+        for name in self.names:
+            number = row[self.place[name]]
+            if number > _ACTUAL:
+                new = self.choices[name][number]
+                region = self.search.domains[name].described(new)
+                found.append(Change(name, self.values.get(name), new, region))
+        return found
+
+
+def _distance(change: Change) -> float:
+    """Return how far a change goes: 1 for one of kind, less for numbers that are near each other."""
+    old, new = change.old, change.new
+    numbers = (int, float)
+    if isinstance(old, numbers) and isinstance(new, numbers) and not isinstance(old, bool):
+        return abs(new - old) / (abs(new) + abs(old)) if new != old else 0.0
+    return 1.0
+
+
+def _hitting_set(sets: Sequence[frozenset[str]]) -> frozenset[str]:
+    """Return a smallest set with a member of each set."""
+    must = frozenset().union(*(one for one in sets if len(one) == 1))
+    rest = [one for one in sets if not one & must]
+    members = sorted(frozenset().union(*rest))
+    for size in range(len(rest) + 1):
+        for chosen in itertools.combinations(members, size):
+            if all(not one.isdisjoint(chosen) for one in rest):
+                return must | frozenset(chosen)
+    return must | frozenset(members)
