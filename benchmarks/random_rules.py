@@ -8,6 +8,7 @@ needed can have any value. The tests run a few of the same cases.
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from modelmill.rules.asking import Known
 from modelmill.rules.compiled import compile_rule_set
 from modelmill.rules.rule_set import RuleSet
 from modelmill.rules.staged import RuleProgram, Settlement, settle, settle_fully
+from modelmill.rules.sufficient import Search
 from modelmill.rules.values import STORED, Kind
 
 KINDS: dict[str, Kind] = {
@@ -251,7 +253,125 @@ def check_decisions(seed: int, *, rule_sets: int, rows: int, log: Any = print) -
     return found
 
 
-CHECKS = {"decisions": check_decisions}
+def spread(kind: str) -> list[Any]:
+    """Return values of a kind on both sides of every constant that a random rule has, and NULL."""
+    if kind == "boolean":
+        return [True, False, None]
+    if kind == "integer":
+        return [*range(-4, 7), None]
+    if kind == "float":
+        return [half / 4 for half in range(-14, 19)] + [None]
+    return ["", "A", "B", "Ba", "a", "aa", "ab", "abz", "b", "ba", "bz", "c", "d", None]
+
+
+class Brute:
+    """Every assignment of a small rule set, evaluated: what is true of explanations."""
+
+    def __init__(self, case: Case, most: int) -> None:
+        self.names = list(case.program.compiled.base)
+        self.choices = [spread(KINDS[name]) for name in self.names]
+        self.shape = tuple(len(found) for found in self.choices)
+        self.feasible = bool(self.names) and int(np.prod(self.shape)) <= most
+        if not self.feasible:
+            return
+        grid = np.indices(self.shape).reshape(len(self.shape), -1)
+        columns = {
+            name: pa.array(found, STORED[KINDS[name]]).take(pa.array(places))
+            for name, found, places in zip(self.names, self.choices, grid, strict=True)
+        }
+        outcomes = settle_fully(case.program, columns, grid.shape[1])
+        decisions = [case.program.compiled.decision(outcome) for outcome in range(int(outcomes.max()) + 1)]
+        codes = np.array([sorted(set(decisions)).index(name) for name in decisions])
+        self.decisions = codes[outcomes].reshape(self.shape)
+
+    def place(self, values: Mapping[str, Any]) -> tuple[int, ...]:
+        return tuple(found.index(values[name]) for name, found in zip(self.names, self.choices, strict=True))
+
+    def settles(self, names: Any, place: tuple[int, ...]) -> bool:
+        cut = tuple(at if name in names else slice(None) for name, at in zip(self.names, place, strict=True))
+        return bool((self.decisions[cut] == self.decisions[place]).all())
+
+    def smallest(self, place: tuple[int, ...], among: list[str]) -> int:
+        for size in range(len(among) + 1):
+            if any(self.settles(chosen, place) for chosen in itertools.combinations(among, size)):
+                return size
+        return len(self.names) + 1
+
+    def fewest_changes(self, place: tuple[int, ...], known: list[str]) -> int | None:
+        """Return how many signals must change for another decision, whatever the unknown ones are."""
+        for size in range(1, len(self.names) + 1):
+            for chosen in itertools.combinations(self.names, size):
+                cut = tuple(
+                    slice(None) if name in chosen or name not in known else at
+                    for name, at in zip(self.names, place, strict=True)
+                )
+                free = [name for name in self.names if name in chosen or name not in known]
+                other = self.decisions[cut]
+                axes = tuple(axis for axis, name in enumerate(free) if name not in chosen)
+                same = other != self.decisions[place]
+                if (same.all(axis=axes) if axes else same).any():
+                    return size
+        return None
+
+
+def check_explanations(seed: int, *, rule_sets: int, rows: int, log: Any = print) -> dict[str, int]:
+    """Check sufficient sets and counterfactuals against every assignment, on settled and on full rows."""
+    generator = Generator(seed, simple=True)
+    found = dict.fromkeys(
+        (
+            "cases",
+            "skipped",
+            "not_proved",
+            "insufficient",
+            "not_smallest",
+            "no_flip",
+            "not_nearest",
+            "missed",
+        ),
+        0,
+    )
+    while found["cases"] < rule_sets * rows:
+        case = make_case(generator, rows=rows, signals=5, depth=3)
+        brute = Brute(case, 60_000)
+        if not brute.feasible:
+            found["skipped"] += 1
+            continue
+        search = Search(case.program)
+        settlement = staged(case, stage_order(generator, case))
+        for row in range(rows):
+            values = {name: case.columns[name][row].as_py() for name in brute.names}
+            known = [
+                name
+                for name in brute.names
+                if row % 2 or (name in settlement.computed and settlement.computed[name][row])
+            ]
+            wrong = _wrong(brute, search.explain({name: values[name] for name in known}), values, known)
+            found["cases"] += 1
+            for name in wrong:
+                found[name] += 1
+                if name != "not_proved":
+                    log(f"{name}: {values} {known} {case.rule_set.model_dump_json()}")
+    return found
+
+
+def _wrong(brute: Brute, findings: Any, values: Mapping[str, Any], known: list[str]) -> list[str]:
+    place = brute.place(values)
+    found = [] if findings.minimal else ["not_proved"]
+    if not brute.settles(findings.sufficient, place):
+        found.append("insufficient")
+    elif findings.minimal and brute.smallest(place, known) != len(findings.sufficient):
+        found.append("not_smallest")
+    fewest = brute.fewest_changes(place, known)
+    if fewest is None or fewest > 4:
+        return found + (["no_flip"] if findings.changes and fewest is None else [])
+    if not findings.changes:
+        return [*found, "missed"]
+    if len(findings.changes) != fewest:
+        found.append("not_nearest")
+    return found
+
+
+CHECKS = {"decisions": check_decisions, "explanations": check_explanations}
 
 
 def main() -> None:
