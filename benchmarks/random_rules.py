@@ -298,7 +298,7 @@ class Brute:
         return len(self.names) + 1
 
     def fewest_changes(self, place: tuple[int, ...], known: list[str]) -> int | None:
-        """Return how many signals must change for another decision, whatever the unknown ones are."""
+        """Return how many signals must change for one other decision, whatever the unknown ones are."""
         for size in range(1, len(self.names) + 1):
             for chosen in itertools.combinations(self.names, size):
                 cut = tuple(
@@ -308,8 +308,8 @@ class Brute:
                 free = [name for name in self.names if name in chosen or name not in known]
                 other = self.decisions[cut]
                 axes = tuple(axis for axis, name in enumerate(free) if name not in chosen)
-                same = other != self.decisions[place]
-                if (same.all(axis=axes) if axes else same).any():
+                low, high = (other.min(axis=axes), other.max(axis=axes)) if axes else (other, other)
+                if ((low == high) & (low != self.decisions[place])).any():
                     return size
         return None
 

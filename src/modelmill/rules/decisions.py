@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from modelmill.errors import ConfigError
-from modelmill.rules.groups import Evaluation
+from modelmill.rules.groups import EVIDENCE, Evaluation
 from modelmill.rules.partial import Partial
 from modelmill.rules.possible import TRUE, Uncertain
 from modelmill.rules.rule_set import Rule
 from modelmill.rules.staged import Settlement
+from modelmill.rules.values import STORED
 
 if TYPE_CHECKING:
     from modelmill.rules.engine import Engine
@@ -30,23 +31,70 @@ class Chunk:
     """The work of each group on these rows, by the group's name: it can show evidence."""
 
 
-def decision_schema(key: pa.Field) -> pa.Schema:
+EXPLANATION = pa.struct(
+    [
+        pa.field(
+            "signals",  # those that were needed, in the order of the rule set
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("signal", pa.string()),
+                        pa.field("truth", pa.bool_()),  # the value is in the column of its kind
+                        pa.field("integer", pa.int64()),
+                        pa.field("number", pa.float64()),
+                        pa.field("text", pa.string()),
+                        pa.field("time", STORED["time"]),
+                        pa.field("region", pa.string()),  # between which thresholds of the rules it is
+                        pa.field("unknown", pa.string()),  # why it is NULL
+                        pa.field("version", pa.string()),  # what computed it
+                        pa.field("sufficient", pa.bool_()),  # whether it is in the smallest sufficient set
+                    ]
+                )
+            ),
+        ),
+        pa.field("not_needed", pa.list_(pa.string())),
+        pa.field("minimal", pa.bool_()),  # whether it is proved that no smaller set is sufficient
+        pa.field("other_decision", pa.string()),  # the nearest counterfactual; null where none was found
+        pa.field(
+            "changes",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("signal", pa.string()),
+                        pa.field("old", pa.string()),
+                        pa.field("new", pa.string()),
+                    ]
+                )
+            ),
+        ),
+        pa.field(
+            "evidence",
+            pa.list_(pa.struct([pa.field("signal", pa.string()), *EVIDENCE.value_type])),
+        ),
+    ]
+)
+"""Arrow type of an explanation."""
+
+
+def decision_schema(key: pa.Field, *, explain: bool = False) -> pa.Schema:
     """Return the columns of decisions.
 
     :param key: the input's key.
+    :param explain: whether there is a column ``explanation`` of type :data:`EXPLANATION`.
     :return: the key; ``decision``; ``rule`` and ``severity``, null where no rule fires; ``reason``, null
         where the rule gives none; ``because``: ``rule``, ``default``, or ``unknown`` where the condition of
         ``rule`` is NULL; ``rule_set``: name and the first 12 characters of its digest.
     :raises ConfigError: if the key has the name of another column.
     """
     names = ("decision", "rule", "severity", "reason", "because", "rule_set")
-    if key.name in names:
+    if key.name in (*names, "explanation"):
         raise ConfigError(
             "the key must not have the name of a column of decisions",
             got=key.name,
             remedy="rename the column when the table is made",
         )
-    return pa.schema([key, *(pa.field(name, pa.string()) for name in names)])
+    more = [pa.field("explanation", EXPLANATION)] if explain else []
+    return pa.schema([key, *(pa.field(name, pa.string()) for name in names), *more])
 
 
 def decided(engine: Engine, chunk: Chunk) -> pa.RecordBatch:

@@ -53,7 +53,7 @@ class Domain:
         """Return the region of a value for people, such as ``above 0.9``."""
         from modelmill.rules.decisions import shown
 
-        if value is None or self.kind == "boolean" or not self.landmarks:
+        if value is None or self.kind == "boolean" or not self.exact or not self.landmarks:
             return shown(value)
         place = bisect_left(self.landmarks, value)
         if place < len(self.landmarks) and self.landmarks[place] == value:
@@ -77,6 +77,8 @@ class Domain:
             found = [*self.landmarks, *_between(self.kind, self.landmarks, value, 1)]
         else:
             found = self._values_in_company(others)
+        if not self.exact:
+            found += _tries(self.kind, value)
         if self.kind == "integer":
             found = [int(one) for one in found if one == int(one)]
         different = [
@@ -160,6 +162,15 @@ def _times(low: Any, high: Any, value: Any, count: int) -> list[Any]:
     else:
         found = [low + tick * (place + 1) for place in range(count)]
     return [one for one in found if (low is None or one > low) and (high is None or one < high)]
+
+
+def _tries(kind: Kind, value: Any) -> list[Any]:
+    """Return numbers that may lead elsewhere, for a signal that is computed with; they prove nothing."""
+    if kind not in ("integer", "float"):
+        return []
+    base = 1 if value is None else value
+    found = [base * factor for factor in (2, 0.5, 10, 0.1, 0, -1)] + [base + 1, base - 1]
+    return [int(one) for one in found] if kind == "integer" else [float(one) for one in found]
 
 
 _INNER: Mapping[Kind, Callable[..., list[Any]]] = {

@@ -17,11 +17,13 @@ from modelmill.errors import ConfigError, TableError, did_you_mean
 from modelmill.rules.asking import Known, ask
 from modelmill.rules.compiled import CompiledRuleSet, compile_rule_set
 from modelmill.rules.decisions import Chunk, decided, decision_schema
+from modelmill.rules.explanation import explained
 from modelmill.rules.groups import Evaluation, Rows, SignalGroup, Site, build_groups
 from modelmill.rules.measuring import Adapter
 from modelmill.rules.plan import Actual, Plan, StageActual, plan_by_tiers
 from modelmill.rules.rule_set import RuleSet, SqlSignal
 from modelmill.rules.staged import Outcomes, RuleProgram, Settlement, settle, settle_fully
+from modelmill.rules.sufficient import Search
 from modelmill.rules.values import STORED
 from modelmill.settings import Settings
 
@@ -76,6 +78,11 @@ class Engine:
         """What has happened since the plan was set."""
         self.adapter = Adapter(self)
 
+    @functools.cached_property
+    def search(self) -> Search:
+        """What explains rows."""
+        return Search(self.program)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are read: the key, and those of the groups that a rule needs."""
@@ -91,15 +98,23 @@ class Engine:
         """Rows that are settled together."""
         return max(256, min(MAX_CHUNK_ROWS, _MOST_STATES // max(len(self.program.analysis.live), 1)))
 
-    def decide(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def decide(self, batch: pa.RecordBatch, *, explain: bool = False) -> pa.RecordBatch:
         """Decide on rows.
 
         :param batch: rows with the columns that the engine was made for.
+        :param explain: whether each decision has its explanation: some milliseconds for each new combination
+            of signals, next to nothing for rows like one that came before.
         :return: one decision for each row, in their order; see :func:`decision_schema`.
         :raises ModelmillError: if a signal fails and the rule set says that this stops the run.
         """
-        schema = decision_schema(self.schema.field(self.rule_set.key))
-        parts = [decided(self, chunk) for chunk in self.chunks(batch)]
+        schema = decision_schema(self.schema.field(self.rule_set.key), explain=explain)
+        parts = []
+        for chunk in self.chunks(batch):
+            rows = decided(self, chunk)
+            if explain:
+                column = explained(self, chunk)
+                rows = pa.RecordBatch.from_arrays([*rows.columns, column], schema=schema)
+            parts.append(rows)
         return pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], schema)
 
     def chunks(self, batch: pa.RecordBatch) -> Iterator[Chunk]:

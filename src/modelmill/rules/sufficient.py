@@ -12,7 +12,7 @@ value of each of its regions (:mod:`modelmill.rules.domains`); where all domains
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,10 @@ _MOST_ROWS = 4096
 _MOST_SETS = 100
 """Contrastive sets that are collected."""
 _MOST_CHANGES = 4
+_MOST_KNOWN = 50_000
+"""Explanations that are kept for rows whose signals are in the same regions."""
+_MOST_STUCK = 64
+"""Assignments whose decision is looked for under any value of the signals that were never computed."""
 
 Assignments = npt.NDArray[np.int32]
 """A row for each assignment, a column for each signal: the number of its value; -1: not computed."""
@@ -74,7 +78,7 @@ class Search:
     def __init__(self, program: RuleProgram) -> None:
         self.program = program
         self.domains: dict[str, Domain] = domains_of(program.analysis, program.compiled.kinds)
-        self._known: dict[Any, Findings] = {}
+        self._known: dict[Any, _Found] = {}
         compiled = program.compiled
         count = compiled.no_rule + 1 + (0 if program.truth_only else compiled.no_rule)
         names = [compiled.decision(outcome) for outcome in range(count)]
@@ -91,24 +95,37 @@ class Search:
         values = {name: values[name] for name in self.domains if name in values}
         key = tuple((name, self.domains[name].region(value)) for name, value in values.items())
         if key not in self._known:
-            found = _Row(self, values).findings()
-            # Within its region a value changes nothing but how far away the next one is.
-            if all(not one.exact or len(one.company) < 2 for one in self.domains.values()):
-                self._known[key] = found
-            else:
-                return found
-        found = self._known[key]
-        return self._nearest(found, values)
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            # Within its region a value changes nothing but how far away the others are.
+            self._known[key] = _Row(self, values).found()
+        return self._nearest(self._known[key], values)
 
-    def _nearest(self, found: Findings, values: Mapping[str, Any]) -> Findings:
-        """Bring the changes that were found for a row of the same regions to the values of this one."""
-        changes = []
-        for change in found.changes:
-            old, domain = values.get(change.signal), self.domains[change.signal]
-            wanted = domain.region(change.new)
-            new = next(one for one in [*domain.values(old), change.new] if domain.region(one) == wanted)
-            changes.append(Change(change.signal, old, new, change.region))
-        return Findings(found.sufficient, found.minimal, tuple(changes), found.decision)
+    def _nearest(self, found: _Found, values: Mapping[str, Any]) -> Findings:
+        options = [
+            ([self._change(name, new, values) for name, new in changes], decision)
+            for changes, decision in found.options
+        ]
+        changes, decision = min(options, key=lambda option: _distance(option[0]), default=([], None))
+        named = None if decision is None else self.decisions[decision]
+        return Findings(found.sufficient, found.minimal, tuple(changes), named)
+
+    def _change(self, name: str, new: Any, values: Mapping[str, Any]) -> Change:
+        """Bring a change that was found for a row of the same regions to the values of this one."""
+        old, domain = values.get(name), self.domains[name]
+        wanted = domain.region(new)
+        nearest = next((one for one in domain.values(old) if domain.region(one) == wanted), new)
+        return Change(name, old, nearest, domain.described(nearest))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What holds for every row whose signals are in the same regions."""
+
+    sufficient: tuple[str, ...]
+    minimal: bool
+    options: tuple[tuple[tuple[tuple[str, Any], ...], int], ...]
+    """Every way to another decision by the fewest changes: signals with new values, and the decision."""
 
 
 class _Row:
@@ -138,15 +155,9 @@ class _Row:
         # The value of a signal that was never computed is not known: number 0 stands for nothing.
         return found if name in self.values else [None, *(one for one in found if one is not None), None]
 
-    def findings(self) -> Findings:
+    def found(self) -> _Found:
         sufficient, minimal = self.sufficient_set()
-        changes, decision = self.counterfactual()
-        return Findings(
-            tuple(sufficient),
-            minimal,
-            tuple(changes),
-            None if decision is None else self.search.decisions[decision],
-        )
+        return _Found(tuple(sufficient), minimal, tuple(dict.fromkeys(self.counterfactuals())))
 
     def assignment(self, fixed: Iterable[str]) -> Assignments:
         """Return the assignment where some signals have their values, and nothing else is known."""
@@ -275,16 +286,20 @@ class _Row:
 
     # The nearest counterfactual
 
-    def counterfactual(self) -> tuple[list[Change], int | None]:
+    def counterfactuals(self) -> Iterator[tuple[tuple[tuple[str, Any], ...], int]]:
         level = np.full((1, len(self.names)), _NOT_COMPUTED, np.int32)
         left_out = np.zeros((1, len(self.names)), np.bool_)
         for _ in range(_MOST_CHANGES + 1):
             solutions, level, left_out = self._level(level, left_out)
             if len(solutions):
-                return self._best(solutions)
+                decisions, _ = self.evaluate(solutions)
+                for row, decision in zip(solutions, decisions.tolist(), strict=True):
+                    settled = decision if decision != OPEN else self._other_anyway(row)
+                    if settled is not None:
+                        yield self._changes(row), settled
+                return
             if len(level) == 0 or len(level) > _MOST_ROWS:
-                break
-        return [], None
+                return
 
     def _level(self, rows: Assignments, left_out: Any) -> tuple[Assignments, Assignments, Any]:
         """Follow assignments without another change.
@@ -318,39 +333,42 @@ class _Row:
                 changed[:, place] = np.tile(np.arange(1, count + 1), len(here))
                 more.append(changed)
                 more_out.append(np.repeat(left_out[here], count, axis=0))
+            stuck = np.flatnonzero(waiting)[:_MOST_STUCK]
+            sure = [row for row in stuck if self._other_anyway(rows[row]) is not None]
+            solutions += [rows[sure]] if sure else []
             rows, left_out = np.concatenate(following), np.concatenate(following_out)
         found = np.concatenate(solutions) if solutions else rows[:0]
         return found, np.concatenate(more), np.concatenate(more_out)
 
-    def _best(self, solutions: Assignments) -> tuple[list[Change], int]:
-        """Return the solution with the fewest unknowns among the smallest changes."""
+    def _other_anyway(self, row: Any) -> int | None:
+        """Return the one other decision that follows whatever the signals are that were never computed."""
+        frontier, found = row[None, :], set()
+        while len(frontier) and len(frontier) <= _MOST_ROWS:
+            decisions, demand = self.evaluate(frontier)
+            found |= set(decisions.tolist()) - {OPEN}
+            if self.decision in found or len(found) > 1:
+                return None
+            frontier, exact = self._branched(frontier, decisions == OPEN, demand)
+            if not exact:
+                return None
+        return found.pop() if found and not len(frontier) else None
 
-        def distance(row: Any) -> tuple[int, float]:
-            changes = self._changes(row)
-            return sum(change.new is None for change in changes), sum(_distance(change) for change in changes)
-
-        best = min(solutions, key=distance)
-        (decision,) = self.evaluate(best[None, :])[0]
-        return self._changes(best), int(decision)
-
-    def _changes(self, row: Any) -> list[Change]:
-        found = []
-        for name in self.names:
-            number = row[self.place[name]]
-            if number > _ACTUAL:
-                new = self.choices[name][number]
-                region = self.search.domains[name].described(new)
-                found.append(Change(name, self.values.get(name), new, region))
-        return found
+    def _changes(self, row: Any) -> tuple[tuple[str, Any], ...]:
+        numbers = [(name, row[self.place[name]]) for name in self.names]
+        return tuple((name, self.choices[name][number]) for name, number in numbers if number > _ACTUAL)
 
 
-def _distance(change: Change) -> float:
-    """Return how far a change goes: 1 for one of kind, less for numbers that are near each other."""
-    old, new = change.old, change.new
-    numbers = (int, float)
-    if isinstance(old, numbers) and isinstance(new, numbers) and not isinstance(old, bool):
-        return abs(new - old) / (abs(new) + abs(old)) if new != old else 0.0
-    return 1.0
+def _distance(changes: Sequence[Change]) -> tuple[int, float]:
+    """Return how many values become unknown, and how far the others go: 1 each, less for near numbers."""
+    total = 0.0
+    for change in changes:
+        old, new = change.old, change.new
+        numbers = isinstance(old, int | float) and isinstance(new, int | float)
+        if numbers and not isinstance(old, bool):
+            total += abs(new - old) / (abs(new) + abs(old)) if new != old else 0.0
+        else:
+            total += 1.0
+    return sum(change.new is None for change in changes), total
 
 
 def _hitting_set(sets: Sequence[frozenset[str]]) -> frozenset[str]:
