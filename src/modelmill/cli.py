@@ -16,6 +16,7 @@ import typer
 from modelmill.errors import EXIT_FAILED, ConfigError, ModelmillError, PipelineError
 from modelmill.pipeline.spec import ParamValue
 from modelmill.registry.commands import app as registry
+from modelmill.rules.commands import app as rules_app
 
 app = typer.Typer(
     name="modelmill",
@@ -25,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(registry)
+
+app.add_typer(rules_app, name="rules")
 
 PipelineArgument = Annotated[str, typer.Argument(help="Path or fsspec URL of a pipeline (YAML or JSON).")]
 

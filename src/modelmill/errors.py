@@ -192,6 +192,11 @@ def excerpt(text: str, line_number: int, column_number: int, *, around: int = 50
     return f"    {line[start : column + around]}\n    {' ' * (column - start)}^"
 
 
+_MOST_NAMED = 50
+_MOST_COMPARED = 2000
+"""Comparing with more takes longer than reading the list."""
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return a remedy that names the nearest choice, or all of them.
 
@@ -200,8 +205,9 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     :return: for instance ``did you mean 'epochs'? allowed: 'batch_size', 'epochs'``.
     """
     known = sorted(choices)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    allowed = "allowed: " + (", ".join(repr(choice) for choice in known) or "none")
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6) if len(known) <= _MOST_COMPARED else []
+    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+    allowed = "allowed: " + (", ".join(repr(choice) for choice in known[:_MOST_NAMED]) or "none") + more
     return f"did you mean {near[0]!r}? {allowed}" if near else allowed
 
 

@@ -189,7 +189,7 @@ class _Row:
     def sufficient_set(self) -> tuple[list[str], bool]:
         conflicts = self._single_conflicts()
         for _ in range(_MOST_SETS):
-            candidate = _hitting_set(conflicts)
+            candidate = _hitting_set(conflicts, self.known)
             proved, counterexample = self._refute(candidate)
             if counterexample is None:
                 if proved:
@@ -371,11 +371,11 @@ def _distance(changes: Sequence[Change]) -> tuple[int, float]:
     return sum(change.new is None for change in changes), total
 
 
-def _hitting_set(sets: Sequence[frozenset[str]]) -> frozenset[str]:
-    """Return a smallest set with a member of each set."""
+def _hitting_set(sets: Sequence[frozenset[str]], names: Sequence[str]) -> frozenset[str]:
+    """Return a smallest set with a member of each set; of equals the one whose names come first."""
     must = frozenset().union(*(one for one in sets if len(one) == 1))
     rest = [one for one in sets if not one & must]
-    members = sorted(frozenset().union(*rest))
+    members = [name for name in names if any(name in one for one in rest)]
     for size in range(len(rest) + 1):
         for chosen in itertools.combinations(members, size):
             if all(not one.isdisjoint(chosen) for one in rest):

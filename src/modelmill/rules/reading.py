@@ -1,0 +1,165 @@
+"""Reading a rule set's text and listing everything that is wrong with it, each problem with its position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ValidationError
+
+from modelmill.documents import Document, Path, fields_at, parse_document, read_text, shape_message
+from modelmill.errors import Problem, RuleSetError, did_you_mean, shorten
+from modelmill.pipeline.spec import NAME_PATTERN
+from modelmill.rules.compiled import rule_set_findings
+from modelmill.rules.rule_set import (
+    ColumnSignal,
+    MeasuredSignal,
+    ModelSignal,
+    PhrasesSignal,
+    RegexSignal,
+    RuleSet,
+    SqlSignal,
+)
+from modelmill.rules.values import Kind, column_kind
+
+MAX_BYTES = 16_000_000
+"""Ten thousand rules and as many phrases fit."""
+
+SIGNALS: Mapping[str, type[BaseModel]] = {
+    "column": ColumnSignal,
+    "regex": RegexSignal,
+    "phrases": PhrasesSignal,
+    "sql": SqlSignal,
+    "measured": MeasuredSignal,
+    "model": ModelSignal,
+}
+
+_ANY_COLUMN = "\0"
+"""Stands in for what a signal of the wrong shape reads."""
+
+
+def load_rule_set(url: str, *, schema: pa.Schema | None = None) -> RuleSet:
+    """Read and check a rule set.
+
+    :param url: path or fsspec URL of a YAML or JSON file.
+    :param schema: columns of the input; None: what reads a column is checked for names and syntax alone.
+    :return: the rule set.
+    :raises RuleSetError: if it cannot be read or breaks a rule; all problems are listed.
+    """
+    text = read_text(url, what="a rule set", most_bytes=MAX_BYTES, error=RuleSetError)
+    return parse_rule_set(text, source=url, schema=schema)
+
+
+def parse_rule_set(text: str, *, source: str = "rule set", schema: pa.Schema | None = None) -> RuleSet:
+    """Parse and check a rule set's text.
+
+    :param text: YAML or JSON.
+    :param source: name of the text, for messages.
+    :param schema: columns of the input; None: what reads a column is checked for names and syntax alone.
+    :return: the rule set.
+    :raises RuleSetError: if it breaks a rule; all problems are listed.
+    """
+    document = parse_document(text, source=source, error=RuleSetError)
+    rule_set, problems = _checked(document, schema)
+    if problems or rule_set is None:
+        raise RuleSetError(problems, source=source)
+    return rule_set
+
+
+def _checked(document: Document, schema: pa.Schema | None) -> tuple[RuleSet | None, set[Problem]]:
+    if not isinstance(document.content, Mapping):
+        return None, document.problems([((), f"a rule set is a mapping; got {shorten(document.content)}")])
+    try:
+        rule_set = RuleSet.model_validate(document.content)
+    except ValidationError as error:
+        findings = [(_path(detail), _message(detail)) for detail in error.errors(include_url=False)]
+        salvaged = _salvaged(document.content, error)
+        # What has the right shape is checked all the same, so that one round lists everything.
+        return None, document.problems(findings) | (
+            _semantic(salvaged, document, schema) if salvaged else set()
+        )
+    return rule_set, document.problems([]) | _semantic(rule_set, document, schema)
+
+
+def _semantic(rule_set: RuleSet, document: Document, schema: pa.Schema | None) -> set[Problem]:
+    findings: list[tuple[Path, str, str]] = []
+    kinds: dict[str, Kind] = {}
+    if schema is not None:
+        if rule_set.key not in schema.names:
+            remedy = did_you_mean(rule_set.key, schema.names)
+            findings.append(
+                (("key",), f"the key must be a column of the input; got {rule_set.key!r}; {remedy}", "")
+            )
+        for name, signal in rule_set.signals.items():
+            for column in _columns(name, signal):
+                if column not in schema.names and column != _ANY_COLUMN:
+                    message = f"a signal's column must be in the input; got {column!r}"
+                    place = ("signals", name)
+                    findings.append((place, f"{message}; {did_you_mean(column, schema.names)}", ""))
+                elif isinstance(signal, ColumnSignal):
+                    kind = column_kind(schema.field(column).type)
+                    kinds |= {name: kind} if kind else {}
+    findings += rule_set_findings(rule_set, kinds)
+    found: set[Problem] = set()
+    for path, message, excerpt in findings:
+        (problem,) = Document(None, document.positions, ()).problems([(path, message)])
+        found.add(Problem(problem.line, problem.column, problem.path, problem.message, excerpt))
+    return found
+
+
+def _columns(name: str, signal: Any) -> tuple[str, ...]:
+    if isinstance(signal, ColumnSignal):
+        return (signal.column or name,)
+    if isinstance(signal, MeasuredSignal):
+        return signal.columns
+    return () if isinstance(signal, SqlSignal) else (signal.column,)
+
+
+def _salvaged(content: Mapping[Any, Any], error: ValidationError) -> RuleSet | None:
+    """Return the rule set without the signals and rules that have the wrong shape, if one is left.
+
+    Names of signals that are left out are still known: what reads them is not wrong for it.
+    """
+    signals, rules = content.get("signals"), content.get("rules")
+    if not isinstance(signals, Mapping) or not isinstance(rules, list):
+        return None
+    left: dict[Any, Any] = {**content, "signals": dict(signals), "rules": list(rules)}
+    wrong_rules: set[Any] = set()
+    for detail in error.errors(include_url=False, include_context=False):
+        place = detail["loc"]
+        if place[0] == "signals" and len(place) > 1 and place[1] in left["signals"]:
+            left["signals"][place[1]] = {"kind": "measured", "function": "unknown", "columns": [_ANY_COLUMN]}
+        elif place[0] == "rules" and len(place) > 1:
+            wrong_rules.add(place[1])
+        elif place[0] not in ("signals", "rules"):
+            left.pop(place[0], None)
+    if wrong_rules:  # their places in the text would be wrong
+        return None
+    try:
+        return RuleSet.model_validate({"rule_set": "salvaged", "key": "key", "default": "none", **left})
+    except ValidationError:
+        return None
+
+
+def _path(detail: Any) -> Path:
+    """Drop what pydantic adds to a place: the kind of a signal, ``[key]``."""
+    place: Path = detail["loc"]
+    if len(place) > 2 and place[0] == "signals" and place[2] in (*SIGNALS, "[key]"):
+        place = (*place[:2], *place[3:])
+    return tuple(part for part in place if part != "[key]")
+
+
+def _message(detail: Any) -> str:
+    place: Path = detail["loc"]
+    if detail["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        given = detail["input"].get("kind") if isinstance(detail["input"], Mapping) else detail["input"]
+        if given is None:
+            return f"a signal has a kind; add one of {', '.join(SIGNALS)}"
+        return f"a signal's kind must be known; got {given!r}; {did_you_mean(str(given), SIGNALS)}"
+    if NAME_PATTERN in detail["msg"]:
+        rule = "a name has at most 63 of a-z, 0-9 and _, and begins with a letter"
+        return f"{rule}; got {shorten(detail['input'])}"
+    if len(place) > 2 and place[0] == "signals" and place[2] in SIGNALS:
+        return shape_message(detail, fields_at(SIGNALS[str(place[2])], place[3:-1]))
+    return shape_message(detail, fields_at(RuleSet, place[:-1]))
