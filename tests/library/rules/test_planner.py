@@ -1,0 +1,172 @@
+"""Plans: the best order of small problems, what they say, and that they follow the data."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from modelmill.rules import planner
+from modelmill.rules.compiled import compile_rule_set
+from modelmill.rules.engine import Engine
+from modelmill.rules.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo
+from modelmill.rules.measuring import measured_plan
+from modelmill.rules.plan import GroupCost, Plan
+from modelmill.rules.planner import make_plan
+from modelmill.rules.rule_set import RuleSet
+from modelmill.rules.staged import RuleProgram
+
+
+@pytest.fixture(scope="module")
+def problems() -> ModuleType:
+    path = Path(__file__).parents[3] / "benchmarks/plan_orders.py"
+    spec = importlib.util.spec_from_file_location("plan_orders", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["plan_orders"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_plan_is_the_best_of_all_orders(problems: ModuleType, seed: int) -> None:
+    ratio, _, agrees = problems.check(seed, most=5)
+    assert ratio <= 1.1
+    assert agrees
+
+
+@pytest.mark.parametrize("search", ["_best_of_beam", "_by_ratio"])
+def test_the_searches_for_many_signals_find_orders_of_every_signal(problems: ModuleType, search: str) -> None:
+    problem = problems.Problem(3, most=8)
+    simulation, units = problem.simulation(), problem.units()
+    order = getattr(planner, search)(simulation, units)
+    assert sorted(order) == list(range(len(units)))
+    cost = sum(one.seconds for one in simulation.run([units[number] for number in order]))
+    best, worst = problems.best_of_all(problem)
+    assert best <= cost + 1e-12
+    assert cost < (best + worst) / 2
+
+
+class Burner(SignalGroup):
+    """A signal that is above 0.5 on some rows, and costs CPU time."""
+
+    def __init__(self, name: str, *, seconds: float) -> None:
+        super().__init__(name, tier="model", signals={name: SignalInfo("float")}, columns=[name])
+        self.seconds = seconds
+        self.rows = 0
+
+    def begin(self, chunk: pa.RecordBatch) -> Evaluation:
+        return _Burning(self, chunk)
+
+
+class _Burning(Evaluation):
+    def __init__(self, group: Burner, chunk: pa.RecordBatch) -> None:
+        self.group, self.chunk = group, chunk
+
+    def compute(self, names: Sequence[str], rows: Rows) -> Mapping[str, Answers]:
+        self.group.rows += len(rows)
+        until = time.process_time() + self.group.seconds * len(rows)
+        while time.process_time() < until:
+            pass
+        return {names[0]: Answers(self.chunk.column(names[0]).take(pa.array(rows)))}
+
+
+RULES = RuleSet.model_validate(
+    {
+        "rule_set": "both",
+        "key": "id",
+        "signals": {
+            name: {"kind": "measured", "function": "burn", "columns": [name]} for name in ("one", "two")
+        },
+        "rules": [{"name": "both", "when": "one > 0.5 AND two > 0.5", "then": "remove"}],
+        "default": "allow",
+    }
+)
+
+
+def rows(count: int, *, one: float, two: float) -> pa.RecordBatch:
+    """Make rows on which a share of each signal is above 0.5."""
+    generator = np.random.default_rng(0)
+    columns = {name: generator.random(count) < share for name, share in (("one", one), ("two", two))}
+    return pa.RecordBatch.from_pydict(
+        {"id": np.arange(count), **{k: v.astype(float) for k, v in columns.items()}}
+    )
+
+
+def test_a_plan_is_measured_and_then_compared_with_what_happened() -> None:
+    batch = rows(1000, one=0.9, two=0.1)
+    cheap, dear = Burner("one", seconds=2e-6), Burner("two", seconds=2e-4)
+    engine = Engine(RULES, batch.schema, groups=[dear, cheap])
+    plan = measured_plan(engine, batch)
+    # "two" leaves a tenth of the rows open, but costs a hundred times as much.
+    assert [stage.group for stage in plan.stages] == ["one", "two"]
+    assert plan.method == "subsets"
+    assert plan.costs["two"].signals["two"] > plan.costs["one"].signals["one"]
+    assert plan.seconds is not None
+    assert plan.seconds_of_everything is not None
+    assert plan.seconds < plan.seconds_of_everything
+    engine.use(Plan.model_validate_json(plan.model_dump_json()))
+    before = dear.rows
+    engine.decide(batch)
+    needed = np.count_nonzero(batch.column("one").to_numpy() > 0.5)
+    assert needed <= dear.rows - before <= needed + 4  # and rows that are probed
+    shown = engine.actual.lines(engine.plan)
+    assert "90." in shown[2] or "89." in shown[2] or "91." in shown[2]
+    assert len(plan.lines()) == 3
+
+
+def test_a_plan_follows_the_data_and_the_decisions_do_not_change() -> None:
+    before, after = rows(2000, one=0.1, two=0.9), rows(40_000, one=0.95, two=0.05)
+    groups = [Burner("one", seconds=2e-5), Burner("two", seconds=4e-5)]
+    engine = Engine(RULES, before.schema, groups=groups)
+    engine.use(measured_plan(engine, before))
+    assert [stage.group for stage in engine.plan.stages] == ["one", "two"]
+    found = engine.outcomes(after)
+    assert [stage.group for stage in engine.plan.stages] == ["two", "one"]
+    assert engine.adapter.history
+    assert (found == engine.full_outcomes(after)).all()
+
+
+def test_a_free_signal_that_settles_half_the_rows_comes_first() -> None:
+    names = ["free", "dear"]
+    rule_set = RuleSet.model_validate(
+        {
+            "rule_set": "free",
+            "key": "id",
+            "signals": {name: {"kind": "column"} for name in names},
+            "rules": [
+                {"name": "model", "when": "dear > 0.9 AND NOT free > 0.5", "then": "remove"},
+            ],
+            "default": "allow",
+        }
+    )
+    generator = np.random.default_rng(1)
+    values = {name: pa.array(generator.random(500)) for name in names}
+    program = RuleProgram(compile_rule_set(rule_set, dict.fromkeys(names, "float")))
+    costs = {
+        "dear": GroupCost(tier="model", row=1e-3, signals={"dear": 1e-6}),
+        "free": GroupCost(signals={"free": 0.0}),
+    }
+    plan = make_plan(program, values, costs)
+    assert [stage.group for stage in plan.stages] == ["free", "dear"]
+    assert plan.stages[1].rows == pytest.approx(0.5, abs=0.1)
+    assert plan.seconds == pytest.approx(0.5e-3, rel=0.2)
+
+
+def test_an_empty_sample_leaves_the_plan_as_it_is() -> None:
+    batch = rows(0, one=0.5, two=0.5)
+    engine = Engine(RULES, batch.schema, groups=[Burner("one", seconds=0), Burner("two", seconds=0)])
+    assert measured_plan(engine, batch) == engine.plan
+    for count in (1, 2, 3, 10):
+        few: Any = rows(count, one=0.5, two=0.5)
+        engine.use(measured_plan(engine, few))
+        assert (engine.outcomes(few) == engine.full_outcomes(few)).all()
