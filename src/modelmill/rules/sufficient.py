@@ -11,6 +11,7 @@ value of each of its regions (:mod:`modelmill.rules.domains`); where all domains
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from modelmill.rules.values import STORED
 
 _MOST_ROWS = 4096
 """Assignments that are looked at together; beyond that nothing is proved."""
+_MOST_WORK = 100_000
+"""Steps that are evaluated for each half of an explanation, on 512 assignments each: about a second."""
 _MOST_SETS = 100
 """Contrastive sets that are collected."""
 _MOST_CHANGES = 4
@@ -42,6 +45,10 @@ Assignments = npt.NDArray[np.int32]
 _NOT_COMPUTED = -1
 _ACTUAL = 0
 """Number of the value that a signal has."""
+
+
+class _Exhausted(Exception):  # noqa: N818 (never leaves this module)
+    """The search has done as much as it may."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,7 @@ class _Row:
             for name, array in self.arrays.items()
             if search.domains[name].kind == "boolean"
         }
+        self.work = -len(search.program.analysis.live)  # the first one is free
         (self.decision,) = self.evaluate(self.assignment(self.known))[0]
 
     def _choices(self, name: str) -> list[Any]:
@@ -156,8 +164,15 @@ class _Row:
         return found if name in self.values else [None, *(one for one in found if one is not None), None]
 
     def found(self) -> _Found:
-        sufficient, minimal = self.sufficient_set()
-        return _Found(tuple(sufficient), minimal, tuple(dict.fromkeys(self.counterfactuals())))
+        try:
+            sufficient, minimal = self.sufficient_set()
+        except _Exhausted:
+            sufficient, minimal = self.known, False
+        self.work = 0
+        options: dict[Any, None] = {}
+        with contextlib.suppress(_Exhausted):
+            options = dict.fromkeys(self.counterfactuals())
+        return _Found(tuple(sufficient), minimal, tuple(options))
 
     def assignment(self, fixed: Iterable[str]) -> Assignments:
         """Return the assignment where some signals have their values, and nothing else is known."""
@@ -168,6 +183,9 @@ class _Row:
     def evaluate(self, rows: Assignments) -> tuple[npt.NDArray[np.int64], dict[str, Any]]:
         """Return the decision of each assignment (``OPEN`` where it is not settled), and what is demanded."""
         program = self.search.program
+        self.work += len(program.analysis.live) * (1 + len(rows) // 512)
+        if self.work > _MOST_WORK:
+            raise _Exhausted
         partial = program.begin(len(rows))
         states: dict[str, Any] = {}
         for name, place in self.place.items():
@@ -265,13 +283,17 @@ class _Row:
             if row[self.place[name]] == _NOT_COMPUTED:
                 row[self.place[name]] = _ACTUAL
         changed = [name for name in self.known if row[self.place[name]] != _ACTUAL]
-        for name in list(changed):
-            trial = row.copy()
-            trial[self.place[name]] = _ACTUAL
-            (decision,) = self.evaluate(trial[None, :])[0]
-            if decision not in (OPEN, self.decision):
-                row = trial
-                changed.remove(name)
+        size = (len(changed) + 1) // 2
+        while size:
+            for start in range(0, len(changed), size):
+                block = changed[start : start + size]
+                trial = row.copy()
+                trial[[self.place[name] for name in block]] = _ACTUAL
+                (decision,) = self.evaluate(trial[None, :])[0]
+                if decision not in (OPEN, self.decision):
+                    row = trial
+            changed = [name for name in changed if row[self.place[name]] != _ACTUAL]
+            size //= 2
         return frozenset(changed)
 
     def _reduced(self) -> list[str]:
@@ -304,6 +326,8 @@ class _Row:
     def _level(self, rows: Assignments, left_out: Any) -> tuple[Assignments, Assignments, Any]:
         """Follow assignments without another change.
 
+        :param rows: the assignments.
+        :param left_out: signals that stay not computed in each of them.
         :return: those that lead to another decision, and those that have one more change.
         """
         solutions, more, more_out = [], [rows[:0]], [left_out[:0]]
