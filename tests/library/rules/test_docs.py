@@ -11,8 +11,12 @@ import yaml
 
 from modelmill.labels.components import LabelRowsConfig
 from modelmill.pipeline.validation import load_pipeline
+from modelmill.rules.engine import Engine
+from modelmill.rules.explanation import explanation_text
 from modelmill.rules.expressions import compile_expressions
 from modelmill.rules.functions import FUNCTIONS, POLYMORPHIC
+from modelmill.rules.reading import parse_rule_set
+from modelmill.rules.rule_set import RuleSet
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,3 +51,33 @@ def test_the_labelling_functions_that_are_shown_and_measured_are_valid() -> None
         config = LabelRowsConfig.model_validate(content)
         texts = {name: function.when for name, function in config.functions.items()}
         assert compile_expressions(texts, schema, kind="boolean").columns == ("text",)
+
+
+def test_the_rule_set_that_is_shown_is_valid() -> None:
+    (example,) = blocks("rules.md", "yaml")
+    schema = pa.schema([("id", pa.string()), ("n_words", pa.int64()), ("text", pa.string())])
+    assert len(parse_rule_set(example, schema=schema).rules) == 3
+
+
+def test_the_explanation_that_is_shown_is_what_is_printed() -> None:
+    rule_set = RuleSet.model_validate(
+        {
+            "rule_set": "shown",
+            "key": "id",
+            "signals": {"size": {"kind": "column"}, "spam": {"kind": "column"}},
+            "rules": [
+                {
+                    "name": "big",
+                    "when": "size > 3",
+                    "then": "remove",
+                    "severity": "high",
+                    "reason": "{size} is too big",
+                },
+                {"name": "odd", "when": "spam / (1 - spam) > 1", "then": "flag"},
+            ],
+            "default": "allow",
+        }
+    )
+    batch = pa.RecordBatch.from_pydict({"id": [1], "size": [7], "spam": [0.95]})
+    (row,) = Engine(rule_set, batch.schema).decide(batch, explain=True).to_pylist()
+    assert f"```\n{explanation_text(row)}\n```" in (ROOT / "docs/rules.md").read_text()

@@ -21,6 +21,7 @@ from modelmill.rules.groups import Answers, Evaluation, Rows, SignalGroup, Signa
 from modelmill.rules.measuring import measured_plan
 from modelmill.rules.plan import GroupCost, Plan
 from modelmill.rules.planner import make_plan
+from modelmill.rules.plots import plan_figure
 from modelmill.rules.rule_set import RuleSet
 from modelmill.rules.staged import RuleProgram
 
@@ -170,3 +171,14 @@ def test_an_empty_sample_leaves_the_plan_as_it_is() -> None:
         few: Any = rows(count, one=0.5, two=0.5)
         engine.use(measured_plan(engine, few))
         assert (engine.outcomes(few) == engine.full_outcomes(few)).all()
+
+
+def test_a_plan_is_drawn() -> None:
+    batch = rows(100, one=0.9, two=0.1)
+    engine = Engine(RULES, batch.schema, groups=[Burner("one", seconds=0), Burner("two", seconds=0)])
+    engine.use(measured_plan(engine, batch))
+    engine.decide(batch)
+    figure = plan_figure(engine.plan, engine.actual)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        f"{number + 1}. {stage.group}: {stage.group}" for number, stage in enumerate(engine.plan.stages)
+    ]
