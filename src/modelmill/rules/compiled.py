@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from sqlglot import exp
 
-from modelmill.documents import Finding, Path
+from modelmill.documents import Path
 from modelmill.errors import Problem, RuleSetError, did_you_mean, excerpt
 from modelmill.rules import parsing
 from modelmill.rules.compiler import Names, Typed
@@ -251,6 +251,3 @@ def _names_in(tree: Any) -> Iterator[str]:
     return (
         (str(column.name).lower() for column in tree.find_all(exp.Column)) if tree is not None else iter(())
     )
-
-
-__all__ = ["OPEN", "CompiledRuleSet", "Finding", "compile_rule_set", "declared_kind", "rule_set_findings"]

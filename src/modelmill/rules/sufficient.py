@@ -90,7 +90,7 @@ class Search:
         count = compiled.no_rule + 1 + (0 if program.truth_only else compiled.no_rule)
         names = [compiled.decision(outcome) for outcome in range(count)]
         self.decisions = list(dict.fromkeys(names))
-        self._decision_of = np.array([self.decisions.index(name) for name in names])
+        self.decision_of = np.array([self.decisions.index(name) for name in names])
 
     def explain(self, values: Mapping[str, Any]) -> Findings:
         """Explain one row.
@@ -199,7 +199,7 @@ class _Row:
                 states[name] = Uncertain(self.arrays[name].take(pa.array(index, mask=unknown)), unknown)
         partial.set(states)
         outcomes, asked = program.outcomes(partial)
-        decisions = np.where(outcomes == OPEN, OPEN, self.search._decision_of[outcomes])  # noqa: SLF001
+        decisions = np.where(outcomes == OPEN, OPEN, self.search.decision_of[outcomes])
         return decisions, partial.demand(asked) if asked else {}
 
     # The smallest sufficient set
