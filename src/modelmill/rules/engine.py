@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from modelmill.errors import ConfigError, TableError, did_you_mean
+from modelmill.errors import ConfigError, SignalError, TableError, did_you_mean
 from modelmill.rules.asking import Known, ask
 from modelmill.rules.compiled import CompiledRuleSet, compile_rule_set
 from modelmill.rules.decisions import Chunk, decided, decision_schema
@@ -65,6 +65,9 @@ class Engine:
         made = build_groups(base, site) if groups is None else groups
         self.schema = schema
         self.groups = {group.name: group for group in made}
+        if len(self.groups) < len(made):
+            names = ", ".join(sorted(group.name for group in made))
+            raise SignalError("a group's name stands once", got=names, remedy="mend its evaluator")
         self.signals = {name: info for group in made for name, info in group.signals.items()}
         self.compiled: CompiledRuleSet = compile_rule_set(
             rule_set, {name: info.kind for name, info in self.signals.items()}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from modelmill.rules.asking import Known
+from modelmill.rules.asking import Known, ask
 from modelmill.rules.groups import Rows, SignalGroup
 from modelmill.rules.plan import Actual, GroupCost, Plan
 from modelmill.rules.planner import Simulation, Unit, make_plan
@@ -32,12 +32,11 @@ _WORTH = 0.9
 
 
 def measured_plan(engine: Engine, sample: pa.RecordBatch) -> Plan:
-    """Measure what signals cost and say on a sample, and plan with it.
+    """Measure what signals cost and say on a sample, and plan with it. A signal that fails there is unknown.
 
     :param engine: the engine; its own plan stays as it is.
     :param sample: rows like those that will be decided on, at best 1,000 of them in random order.
     :return: the plan; see :meth:`Engine.use`.
-    :raises ModelmillError: if a signal fails and the rule set says that this stops the run.
     """
     if sample.num_rows == 0:
         return engine.plan
@@ -46,13 +45,13 @@ def measured_plan(engine: Engine, sample: pa.RecordBatch) -> Plan:
     for group in engine.groups.values():
         names = [name for name in engine.compiled.base if name in group.signals]
         if names:
-            costs[group.name], found = _measured(engine, group, names, sample)
+            costs[group.name], found = _measured(group, names, sample)
             values |= found
     return make_plan(engine.program, values, costs, batch_rows=engine.chunk_rows, digest=engine.digest)
 
 
 def _measured(
-    engine: Engine, group: SignalGroup, names: Sequence[str], sample: pa.RecordBatch
+    group: SignalGroup, names: Sequence[str], sample: pa.RecordBatch
 ) -> tuple[GroupCost, dict[str, pa.Array]]:
     """Time few rows, many rows, and one signal; each on rows of its own, because a cache knows old ones."""
     evaluation = group.begin(sample)
@@ -65,7 +64,7 @@ def _measured(
         if len(rows) == 0:
             return {}, 0.0
         began = time.process_time()
-        found = engine.ask(group, evaluation, asked, rows)
+        found = ask(group, evaluation, asked, rows, stop=False)
         return found, time.process_time() - began
 
     parts = [timed(names, first)[0]]  # what is loaded at first use is no cost of a row
@@ -139,7 +138,7 @@ class Adapter:
         parts = [] if known is None else [settlement.values[name].take(pa.array(rows[known[rows]]))]
         if len(missing):
             evaluation = chunk.evaluations[group.name]
-            parts.append(self._engine.ask(group, evaluation, [name], missing)[name].values)
+            parts.append(ask(group, evaluation, [name], missing, stop=False)[name].values)
         order = np.concatenate([rows[known[rows]], missing]) if known is not None else missing
         return pa.concat_arrays(parts).take(pa.array(np.argsort(order, kind="stable")))
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -386,13 +388,19 @@ def _distance(changes: Sequence[Change]) -> tuple[int, float]:
     """Return how many values become unknown, and how far the others go: 1 each, less for near numbers."""
     total = 0.0
     for change in changes:
-        old, new = change.old, change.new
-        numbers = isinstance(old, int | float) and isinstance(new, int | float)
-        if numbers and not isinstance(old, bool):
-            total += abs(new - old) / (abs(new) + abs(old)) if new != old else 0.0
-        else:
-            total += 1.0
+        total += _apart(change.old, change.new)
     return sum(change.new is None for change in changes), total
+
+
+def _apart(old: Any, new: Any) -> float:
+    """Return how far two values are from each other, from 0 to 1; of one kind without an order: 1."""
+    if isinstance(old, datetime) and isinstance(new, datetime):
+        days = abs((new - old).total_seconds()) / 86_400
+        return days / (days + 1)
+    numbers = isinstance(old, int | float) and isinstance(new, int | float) and not isinstance(old, bool)
+    if not numbers or not (math.isfinite(old) and math.isfinite(new)):
+        return 1.0
+    return abs(new - old) / (abs(new) + abs(old)) if new != old else 0.0
 
 
 def _hitting_set(sets: Sequence[frozenset[str]], names: Sequence[str]) -> frozenset[str]:

@@ -12,6 +12,7 @@ import pytest
 from modelmill.errors import ConfigError, ModelError, RuleSetError, SignalError, TableError
 from modelmill.rules.engine import Engine
 from modelmill.rules.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo
+from modelmill.rules.measuring import measured_plan
 from modelmill.rules.plan import Plan, StagePlan
 from modelmill.rules.rule_set import RuleSet
 from modelmill.rules.values import Kind
@@ -284,3 +285,25 @@ def test_a_row_that_is_settled_before_any_signal_needs_none() -> None:
     assert set(engine.decide(BATCH).column("decision").to_pylist()) == {"remove"}
     assert engine.actual.settled_before == 4
     assert engine.actual.seconds == 0
+
+
+def test_groups_of_one_name_are_refused() -> None:
+    rules, cheap, dear = two_groups()
+    dear.name = "cheap"
+    with pytest.raises(SignalError, match="a group's name stands once"):
+        Engine(rules, BATCH.schema, groups=[cheap, dear])
+
+
+def test_planning_and_probing_do_not_stop_a_run_that_no_row_stops() -> None:
+    def fails(places: Rows) -> None:
+        raise RuntimeError("needed by no row")
+
+    rules, cheap, dear = two_groups(fails=fails)
+    cheap.lists = {"cheap": [0.0] * 4}
+    stopping = rules.model_copy(update={"on_failure": "stop"})
+    engine = Engine(stopping, BATCH.schema, groups=[cheap, dear])
+    engine.use(measured_plan(engine, BATCH))
+    engine.use(
+        engine.plan.model_copy(update={"stages": sorted(engine.plan.stages, key=lambda one: one.group)})
+    )
+    assert set(engine.decide(BATCH).column("decision").to_pylist()) == {"allow"}
