@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -19,12 +19,17 @@ SERVERS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
 class LocalAirflow(LocalServer):
-    """Airflow with a SQLite database below ``home``, one user, and secrets that are made at the first start.
+    """Airflow with one user, and secrets that are made at the first start.
+
+    Its database is SQLite below ``home`` and its executor the local one, unless ``environment`` says
+    otherwise.
 
     :param home: ``AIRFLOW_HOME``: database, logs, password and secrets.
     :param dags_folder: folder with DAG files.
     :param environment: more variables for Airflow and its tasks; None as a value removes one.
     :param port: port of the API server; None: a free one.
+    :param queues: queues of CeleryExecutor; each gets a worker of its own.
+    :param python: interpreter of Airflow's environment; None: this one.
     """
 
     user = "admin"
@@ -36,8 +41,12 @@ class LocalAirflow(LocalServer):
         *,
         environment: Mapping[str, str | None] | None = None,
         port: int | None = None,
+        queues: Sequence[str] = (),
+        python: str | None = None,
     ) -> None:
         super().__init__(home, port=port)
+        self.queues = tuple(queues)
+        self.python = python or sys.executable
         self.dags_folder = dags_folder.absolute()
         self._given = dict(environment or {})
 
@@ -103,20 +112,24 @@ class LocalAirflow(LocalServer):
         if not self._passwords_path.exists():
             _write_private(self._passwords_path, json.dumps({self.user: secrets.token_urlsafe(12)}))
         self.servers = Servers(self.home / "logs", self.environment())
-        self.servers.run("db-migrate", _airflow("db", "migrate"))
-        for name in SERVERS:
+        self.servers.run("db-migrate", command("db-migrate", python=self.python))
+        if "AIRFLOW__MODELMILL__PROFILES" in self.servers.environment:
+            self.servers.run("profiles", command("profiles", python=self.python))
+        for name in (*SERVERS, *(f"worker-{queue}" for queue in self.queues)):
             self.start_server(name)
 
     def start_server(self, name: str) -> None:
         """Start one of the servers, such as one that has been killed.
 
-        :param name: one of :data:`SERVERS`.
+        :param name: one of :data:`SERVERS`, or ``worker-QUEUE``.
         """
         if self.servers is None:
             raise RuntimeError("start() comes before start_server()")
+        # All servers write to one folder, so nobody has to serve logs to another.
         more = ["--host", LOOPBACK, "--port", str(self.port)] if name == "api-server" else []
-        more += ["--skip-serve-logs"] if name in ("scheduler", "triggerer") else []
-        self.servers.start(name, _airflow(name, *more))
+        more += [] if name in ("api-server", "dag-processor") else ["--skip-serve-logs"]
+        more += ["--concurrency", "2"] if name.startswith("worker-") else []
+        self.servers.start(name, [*command(name, python=self.python), *more])
 
     def wait_ready(self, *, timeout: float = 120.0) -> None:
         """Wait until the API server answers and the other servers have reported.
@@ -150,8 +163,22 @@ class LocalAirflow(LocalServer):
         return path.read_text()
 
 
-def _airflow(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "airflow", *arguments]
+def command(name: str, *, python: str) -> list[str]:
+    """Return how a part of Airflow is started, here as in the images under ``docker/``.
+
+    :param name: one of :data:`SERVERS`, ``worker-QUEUE``, ``db-migrate``, or ``profiles``, which makes the
+        pools of the profiles of machines.
+    :param python: interpreter of Airflow's environment.
+    :return: the command, without addresses and sizes.
+    """
+    if name == "profiles":
+        return [python, "-m", "modelmill_operators", "profiles", "--apply"]
+    airflow = [python, "-m", "airflow"]
+    if name == "db-migrate":
+        return [*airflow, "db", "migrate"]
+    if name.startswith("worker-"):
+        return [*airflow, "celery", "worker", "--queues", name.removeprefix("worker-")]
+    return [*airflow, name]
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -27,13 +27,15 @@ class LocalMlflow(LocalServer):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "GIT_PYTHON_REFRESH": "quiet"}
         self.servers = Servers(self.home / "logs", environment)
-        command = [
-            *(sys.executable, "-m", "mlflow", "server"),
-            *("--host", LOOPBACK, "--port", str(self.port), "--workers", "1"),
+        self.servers.start("mlflow", [*self.command(), "--workers", "1"])
+
+    def command(self) -> list[str]:
+        """Return how it is started, here as in the images under ``docker/``."""
+        return [
+            *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(self.port)),
             *("--backend-store-uri", f"sqlite:///{self.home / 'mlflow.db'}"),
             *("--serve-artifacts", "--artifacts-destination", (self.home / "artifacts").as_uri()),
         ]
-        self.servers.start("mlflow", command)
 
     def wait_ready(self, *, timeout: float = 120.0) -> None:
         """Wait until it answers.

@@ -1,0 +1,2 @@
+-- MLflow's database beside Airflow's.
+CREATE DATABASE mlflow OWNER airflow;

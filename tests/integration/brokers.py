@@ -1,0 +1,81 @@
+"""PostgreSQL and Redis on loopback, for tests of Airflow on several machines."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+from modelmill_operators.local.servers import LOOPBACK, LocalServer, Servers
+
+
+class LocalRedis(LocalServer):
+    """Redis without a file."""
+
+    @property
+    def url(self) -> str:
+        return f"redis://{LOOPBACK}:{self.port}/0"
+
+    def start(self) -> None:
+        self.servers = Servers(self.home / "logs", {})
+        command = [shutil.which("redis-server") or "", "--bind", LOOPBACK, "--port", str(self.port)]
+        self.servers.start("redis", [*command, "--save", "", "--appendonly", "no", "--dir", str(self.home)])
+
+    def wait_ready(self, *, timeout: float = 30.0) -> None:
+        import redis
+
+        def answers() -> bool:
+            try:
+                return bool(redis.Redis(LOOPBACK, self.port).ping())
+            except redis.ConnectionError:
+                return False
+
+        assert self.servers
+        self.servers.wait_until(answers, what="Redis", timeout=timeout)
+
+
+class LocalPostgres(LocalServer):
+    """PostgreSQL with one database; root hands it to the user that Debian's package makes."""
+
+    @property
+    def address(self) -> str:
+        return f"postgres@{LOOPBACK}:{self.port}/postgres"
+
+    @staticmethod
+    def binaries() -> Path | None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        return found[-1].parent if found else None
+
+    def start(self) -> None:
+        binaries = self.binaries()
+        assert binaries
+        data = self.home / "data"
+        data.mkdir(parents=True)
+        user: list[str] = []
+        if os.getuid() == 0:
+            owner = pwd.getpwnam("postgres")
+            os.chown(data, owner.pw_uid, owner.pw_gid)
+            for folder in (self.home, *self.home.parents):
+                if folder.owner() == "root" and folder != Path("/"):
+                    folder.chmod(folder.stat().st_mode | 0o011)
+            user = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
+        init = [binaries / "initdb", "-D", data, "-U", "postgres", "--auth", "trust", "--no-sync"]
+        subprocess.run([*user, *map(str, init)], check=True, capture_output=True, cwd="/")
+        self.servers = Servers(self.home / "logs", {"PWD": "/"})
+        options = ["-D", str(data), "-h", LOOPBACK, "-p", str(self.port), "-k", "", "-c", "fsync=off"]
+        self.servers.start("postgres", [*user, str(binaries / "postgres"), *options])
+
+    def wait_ready(self, *, timeout: float = 60.0) -> None:
+        import psycopg2
+
+        def answers() -> bool:
+            try:
+                psycopg2.connect(f"postgresql://{self.address}").close()
+            except psycopg2.OperationalError:
+                return False
+            return True
+
+        assert self.servers
+        self.servers.wait_until(answers, what="PostgreSQL", timeout=timeout)
