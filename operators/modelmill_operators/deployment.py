@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from modelmill.errors import TransientError, did_you_mean
 from modelmill_operators.profiles import Profile, Profiles
 
-_ANSWER_SECONDS = 5.0
+_ANSWER_SECONDS = 10.0
 
 
 def said_of(name: str, profile: Profile) -> str:

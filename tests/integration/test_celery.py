@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,7 +16,6 @@ import mlflow
 import pyarrow as pa
 import pytest
 import yaml
-from brokers import LocalPostgres, LocalRedis
 from deltalake import write_deltalake
 
 from modelmill.pipeline.local import run_pipeline
@@ -26,13 +24,7 @@ from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
 from modelmill_operators.local import LocalAirflow, LocalMlflow
 
-pytestmark = [
-    pytest.mark.airflow,
-    pytest.mark.skipif(
-        LocalPostgres.binaries() is None, reason="needs PostgreSQL: apt-get install postgresql"
-    ),
-    pytest.mark.skipif(not shutil.which("redis-server"), reason="needs Redis: apt-get install redis-server"),
-]
+pytestmark = pytest.mark.airflow
 
 HEAVY = ("torch", "transformers", "onnxruntime", "pysail", "sklearn", "tokenizers")
 DAG_FILE = """
@@ -88,7 +80,9 @@ def desks(tmp_path: Path, tiny_base_model: Path, topic_rows: Callable[..., list[
 
 
 @pytest.fixture
-def airflow(tmp_path: Path, light_python: Path, desks: str) -> Iterator[LocalAirflow]:
+def airflow(
+    tmp_path: Path, light_python: Path, desks: str, postgres: str, redis_url: str
+) -> Iterator[LocalAirflow]:
     pipelines = tmp_path / "dags" / "pipelines"
     pipelines.mkdir(parents=True)
     (tmp_path / "dags" / "loader.py").write_text(DAG_FILE)
@@ -98,20 +92,16 @@ def airflow(tmp_path: Path, light_python: Path, desks: str) -> Iterator[LocalAir
         "gpu": {"queue": "gpu", "python": sys.executable, "gpus": 1, "pool": "gpus", "pool_slots": 1},
     }
     (tmp_path / "profiles.yaml").write_text(yaml.safe_dump(profiles))
-    with (
-        LocalPostgres(tmp_path / "postgres") as postgres,
-        LocalRedis(tmp_path / "redis") as redis,
-        LocalMlflow(tmp_path / "mlflow") as tracking,
-    ):
+    with LocalMlflow(tmp_path / "mlflow") as tracking:
         environment = {
             "MLFLOW_TRACKING_URI": tracking.url,
             "MODELMILL_HOME": str(tmp_path / "there"),
             "MODELMILL_PIPELINES": None,
             "AIRFLOW__MODELMILL__PROFILES": str(tmp_path / "profiles.yaml"),
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{postgres.address}",
-            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql://{postgres.address}",
-            "AIRFLOW__CELERY__BROKER_URL": redis.url,
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{postgres}",
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2://{postgres}",
+            "AIRFLOW__CELERY__BROKER_URL": redis_url,
         }
         with LocalAirflow(
             tmp_path / "airflow",
@@ -172,7 +162,8 @@ def check_what_is_missing(airflow: LocalAirflow, python: Path) -> None:
         )
         return done.returncode, done.stderr
 
-    assert check({"any": {"queue": "cpu", "pool": "gpus", "pool_slots": 1}})[0] == 0
+    status, said = check({"any": {"queue": "cpu", "pool": "gpus", "pool_slots": 1}})
+    assert status == 0, said
     status, said = check({"any": {"queue": "gpuu", "pool": "none", "pool_slots": 1}})
     assert status == 1
     assert "no worker listens on queue 'gpuu'" in said

@@ -6,7 +6,10 @@ import os
 import pwd
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from modelmill_operators.local.servers import LOOPBACK, LocalServer, Servers
 
@@ -79,3 +82,21 @@ class LocalPostgres(LocalServer):
 
         assert self.servers
         self.servers.wait_until(answers, what="PostgreSQL", timeout=timeout)
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[str]:
+    """Address of a PostgreSQL: user, host, port and database."""
+    if LocalPostgres.binaries() is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    with LocalPostgres(tmp_path / "postgres") as server:
+        yield server.address
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """URL of a Redis."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("needs Redis: apt-get install redis-server")
+    with LocalRedis(tmp_path / "redis") as server:
+        yield server.url
