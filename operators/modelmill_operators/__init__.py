@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from modelmill_operators.operators import (
         OPERATORS,
         BuildDatasetOperator,
+        CompressOperator,
         DeltaTableOperator,
         DistillOperator,
         EvaluateOperator,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OPERATORS",
     "BuildDatasetOperator",
+    "CompressOperator",
     "DeltaTableOperator",
     "DeltaTableTrigger",
     "DistillOperator",

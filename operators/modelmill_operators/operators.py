@@ -223,6 +223,12 @@ class QuantizeOperator(StepOperator):
     component = "quantize"
 
 
+class CompressOperator(StepOperator):
+    """Find the model that keeps a budget: distil, prune and quantise in one step."""
+
+    component = "compress"
+
+
 class EvaluateOperator(StepOperator):
     """Measure models side by side."""
 
@@ -263,6 +269,7 @@ OPERATORS: Mapping[str, type[StepOperator]] = MappingProxyType(
             PickSignalOperator,
             DistillOperator,
             QuantizeOperator,
+            CompressOperator,
             EvaluateOperator,
             GateOperator,
             PromoteOperator,

@@ -1,13 +1,13 @@
-"""Components that make a model smaller and faster without teaching it anything new."""
+"""Components that make a model smaller and faster."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.pipeline.component import Component, Config, Inputs, Resources, StepContext
+from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
+from modelmill.pipeline.component import Component, Config, Inputs, Outputs, Resources, StepContext
 from modelmill.training.components import ModelOutputs
 
 
@@ -45,4 +45,126 @@ quantize = Component(
     outputs=ModelOutputs,
     run=_run_quantize,
     resources=Resources(cpus=2, memory_gb=4),
+)
+
+
+class Budget(Config):
+    """What the compressed model may cost, and how much worse than its teacher it may be."""
+
+    max_metric_drop: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="Largest drop of accuracy below the teacher's that new rows may show: 0.01 is a point.",
+    )
+    max_latency_ms: float | None = Field(
+        None, gt=0, description="95th percentile of the time for one text, in milliseconds; empty: any."
+    )
+    min_throughput_ratio: float | None = Field(
+        None, gt=0, description="Documents per second, as a multiple of the teacher's; empty: any."
+    )
+    max_size_mb: float | None = Field(
+        None, gt=0, description="Size of weights and graph, in millions of bytes; empty: any."
+    )
+
+
+class SpaceConfig(Config):
+    """The choices that are combined. Each combination is a candidate."""
+
+    families: tuple[Literal["static", "transformer"], ...] = Field(
+        ("static", "transformer"),
+        min_length=1,
+        description="static: a weight for each token and class; transformer: fewer and narrower layers.",
+    )
+    layers: tuple[int, ...] | None = Field(
+        None, description="Transformer layers of the students; empty: 1, 2, and half of the teacher's."
+    )
+    tokens: tuple[int, ...] | None = Field(
+        None, description="Tokens that their encoders read; empty: as many as the teacher's, and half."
+    )
+    widths: tuple[float, ...] = Field(
+        (1.0, 0.25), min_length=1, description="Shares of each layer's inner units that stay."
+    )
+    vocabularies: tuple[Literal["seen", "all"], ...] = Field(
+        ("seen", "all"),
+        min_length=1,
+        description="seen: the tokens of the train split; all: the teacher's vocabulary.",
+    )
+    quantization: tuple[Literal["int8_dynamic", "none"], ...] = Field(
+        ("int8_dynamic", "none"), min_length=1, description="Methods of the component quantize."
+    )
+    pairs: tuple[int, ...] = Field(
+        (0, 131072),
+        min_length=1,
+        description="Static models: buckets for pairs of neighbouring tokens, a power of two; 0: none.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> SpaceConfig:
+        wrong = [count for count in self.pairs if count < 0 or count == 1 or count & (count - 1)]
+        if wrong:
+            raise ValueError(f"pairs must be 0 or powers of two from 2 on; got {wrong[0]}")
+        if any(not 0 < width <= 1 for width in self.widths):
+            raise ValueError("widths must be above 0 and at most 1")
+        if any(count < 1 for count in self.layers or ()) or any(count < 4 for count in self.tokens or ()):
+            raise ValueError("layers must be at least 1, and tokens at least 4")
+        return self
+
+
+class CompressConfig(Config):
+    """Find the smallest or fastest model that keeps a budget: distil, prune and quantise in one step.
+
+    The metric is judged with confidence, on validation rows that nothing was learned or chosen from.
+    """
+
+    budget: Budget = Field(default_factory=Budget, description="Limits that the model has to keep.")
+    prefer: Literal["speed", "size", "quality"] = Field(
+        "speed", description="Which of the models that keep the budget is taken."
+    )
+    space: SpaceConfig = Field(default_factory=SpaceConfig, description="What is tried.")
+    epochs: float = Field(1.5, gt=0, le=1000, description="Passes over the train split: the best students.")
+    batch_size: int = Field(16, ge=1, description="Rows per optimizer step.")
+    learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of the encoders.")
+    temperature: float = Field(2.0, gt=0, description="Softens the teacher's distribution.")
+    soft_weight: float = Field(0.7, ge=0, le=1, description="Weight of soft labels; the rest is for labels.")
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="Confidence that new rows keep max_metric_drop."
+    )
+    exhaustive: bool = Field(
+        False,
+        description="Train and measure every candidate to the end: for comparison; much more work.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of every random choice.")
+
+
+class CompressInputs(Inputs):
+    """The dataset, and the teacher to compress."""
+
+    dataset: DatasetRef
+    teacher: ModelRef
+
+
+class CompressOutputs(Outputs):
+    """The chosen model, and a report on every model that was measured."""
+
+    model: ModelRef
+    report: ReportRef
+
+
+def _run_compress(config: CompressConfig, inputs: CompressInputs, context: StepContext) -> CompressOutputs:
+    from modelmill.compression.compress import run
+
+    model, report = run(config, inputs.dataset, inputs.teacher, context)
+    return CompressOutputs(model=model, report=report)
+
+
+compress = Component(
+    name="compress",
+    title="Compress",
+    group="Compress",
+    config=CompressConfig,
+    inputs=CompressInputs,
+    outputs=CompressOutputs,
+    run=_run_compress,
+    resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

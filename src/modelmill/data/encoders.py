@@ -117,7 +117,7 @@ class FastEncoder:
         with _unsuitable_if("it cannot read this tokenizer.json"):
             self._tokenizer = nanotoken.Tokenizer.from_json((folder / "tokenizer.json").read_bytes())
         texts = np.array([*_HARD_TEXTS, *_random_texts(), *_vocabulary_texts(self._reference)], dtype=object)
-        self._compare(texts, self._encode(texts))
+        self.compare(texts, self.encode_unchecked(texts))
 
     def encode(self, texts: pa.Array) -> Tokens:
         """See :meth:`Encoder.encode`.
@@ -127,13 +127,19 @@ class FastEncoder:
         :raises UnsuitableError: if it fails, or gives other ids for one of the rows that are compared.
         """
         objects = texts.to_numpy(zero_copy_only=False)
-        found = self._encode(objects)
+        found = self.encode_unchecked(objects)
         rows = _rows_to_compare(texts, self._rows)
         self._rows = LATER_ROWS
-        self._compare(objects[rows], found.take(rows))
+        self.compare(objects[rows], found.take(rows))
         return found
 
-    def _encode(self, texts: npt.NDArray[np.object_]) -> Tokens:
+    def encode_unchecked(self, texts: npt.NDArray[np.object_]) -> Tokens:
+        """Tokenise texts without comparing any: the caller does that, or another call has.
+
+        :param texts: strings.
+        :return: ids of each text, packed.
+        :raises UnsuitableError: if it fails.
+        """
         with _unsuitable_if("it fails"):
             found = self._tokenizer.encode_batch(texts, max_length=self._max_length)
         if len(found) != len(texts):
@@ -144,7 +150,13 @@ class FastEncoder:
             lengths = np.maximum(lengths, 1)
         return Tokens.packed(values, lengths)
 
-    def _compare(self, texts: npt.NDArray[np.object_], found: Tokens) -> None:
+    def compare(self, texts: npt.NDArray[np.object_], found: Tokens) -> None:
+        """Compare with ``tokenizers``.
+
+        :param texts: strings.
+        :param found: what :meth:`encode_unchecked` made of them.
+        :raises UnsuitableError: if the ids of one of them differ.
+        """
         expected = encode(self._reference, texts.tolist())
         same = np.array_equal(expected.lengths, found.lengths)
         if same and np.array_equal(expected.values, found.flat()):

@@ -91,3 +91,36 @@ def _throughput(times: Sequence[tuple[float, float]], rows: int) -> Throughput:
         rows=rows,
         seconds=tuple(wall for wall, _ in times),
     )
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long a caller waits for the answer to one text, tokenisation included, in milliseconds."""
+
+    p50_ms: float
+    p95_ms: float
+    texts: int
+
+
+def measure_latency(scorer: Scorer, texts: Sequence[str], *, rounds: int = MIN_ROUNDS) -> Latency:
+    """Measure the time for one text at a time.
+
+    :param scorer: the model.
+    :param texts: at least one text; each is timed in every round, and its median counts.
+    :param rounds: at least 1.
+    :return: percentiles over the texts.
+    :raises ValueError: if there are no texts.
+    """
+    if not texts:
+        raise ValueError("latency needs at least one text")
+    for text in texts[:_WARM_UP_ROWS]:
+        scorer.logits([text])
+    times = np.zeros((rounds, len(texts)))
+    for turn in range(rounds):
+        for place, text in enumerate(texts):
+            began = time.perf_counter()
+            scorer.logits([text])
+            times[turn, place] = time.perf_counter() - began
+    middle = 1000 * np.median(times, axis=0)
+    low, high = np.quantile(middle, [0.5, 0.95])
+    return Latency(p50_ms=float(low), p95_ms=float(high), texts=len(texts))

@@ -41,6 +41,7 @@ _REQUIREMENTS: Mapping[ModelFormat, tuple[str, ...]] = {
     "torch": ("torch", "transformers"),
     "trunk": ("onnxruntime",),
     "head": ("onnxruntime", "safetensors"),
+    "static": ("nanotoken", "pyarrow", "safetensors", "scipy"),
 }
 
 

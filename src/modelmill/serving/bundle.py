@@ -4,7 +4,7 @@
 ``modelmill.json``   :class:`BundleInfo`: format, label, classes, how the text is read
 ``tokenizer.json``   the tokenizer, as the ``tokenizers`` library reads it
 ``config.json``      architecture (``torch`` only), as ``transformers`` reads it
-``model.safetensors``  weights (``torch`` only)
+``model.safetensors``  weights (``torch``, ``static``)
 ``model.onnx``       graph and weights in one file (``onnx`` and ``trunk``)
 ``head.safetensors``  weights of a signal's head (``head`` only)
 ===================  ======================================================================
@@ -35,6 +35,7 @@ _FILES: dict[str, tuple[str, ...]] = {
     "onnx": (INFO_FILE, "tokenizer.json", "model.onnx"),
     "trunk": (INFO_FILE, "tokenizer.json", "model.onnx"),
     "head": (INFO_FILE, "head.safetensors"),
+    "static": (INFO_FILE, "tokenizer.json", "model.safetensors"),
 }
 
 HeadKind = Literal["linear", "mlp", "attention"]

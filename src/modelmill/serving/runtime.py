@@ -159,11 +159,18 @@ def _trunk(folder: Path, _info: BundleInfo, _threads: int) -> Scorer:
     )
 
 
+def _static(folder: Path, info: BundleInfo, _threads: int) -> Scorer:
+    from modelmill.serving.static import StaticScorer
+
+    return StaticScorer(folder, info)
+
+
 _FORMATS: Mapping[str, Callable[[Path, BundleInfo, int], Scorer]] = {
     "onnx": _onnx,
     "torch": _torch,
     "head": _head,
     "trunk": _trunk,
+    "static": _static,
 }
 
 

@@ -1,0 +1,143 @@
+"""The candidates of a compression, and what they will cost: known before any of them is made."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from modelmill.compression.components import SpaceConfig
+from modelmill.errors import ConfigError
+
+
+@dataclass(frozen=True, order=True)
+class Structure:
+    """A transformer student as it is trained."""
+
+    layers: int
+    tokens: int
+    """Tokens that its encoder reads."""
+    width: float
+    """Share of each layer's inner units that stay."""
+
+    def __str__(self) -> str:
+        width = "" if self.width == 1 else f", width {self.width:g}"
+        return f"{self.layers} layer{'s' * (self.layers > 1)}, {self.tokens} tokens{width}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a candidate is made: a path through the graph teacher → student → pruned → quantised → exported."""
+
+    family: Literal["teacher", "transformer", "static"]
+    """``teacher``: the teacher itself, without training."""
+    structure: Structure | None = None
+    """None for a static model."""
+    vocabulary: Literal["seen", "all"] = "all"
+    quantization: str = "none"
+    pairs: int = 0
+    """Buckets of pairs (static models)."""
+    half: bool = False
+    """Whether the file holds 16-bit numbers (static models)."""
+
+    def __str__(self) -> str:
+        parts = [self.family if self.structure is None else f"{self.family}: {self.structure}"]
+        if self.family == "static":
+            parts += [f"{self.pairs} buckets of pairs"] * bool(self.pairs) + ["fp16" if self.half else "fp32"]
+        else:
+            parts.append("fp32" if self.quantization == "none" else self.quantization)
+        return ", ".join([*parts, f"{self.vocabulary} tokens"])
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the cost of a teacher's students follows from."""
+
+    layers: int
+    tokens: int
+    hidden: int
+    inner: int
+    """Inner units of a layer."""
+
+    @classmethod
+    def of(cls, config: Any, *, tokens: int) -> Shape:
+        """Read an encoder's configuration.
+
+        :param config: the encoder's configuration.
+        :param tokens: tokens that the teacher's encoder reads.
+        :return: the shape.
+        """
+        inner = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None)
+        return cls(
+            layers=config.num_hidden_layers,
+            tokens=tokens,
+            hidden=config.hidden_size,
+            inner=int(inner or 4 * config.hidden_size),
+        )
+
+    def work(self, structure: Structure) -> float:
+        """Return the multiplications of a text that fills the structure's window, up to a constant."""
+        layer = 4 * self.hidden**2 + 2 * self.hidden * self.inner * structure.width
+        attention = 2 * structure.tokens * self.hidden
+        return structure.layers * structure.tokens * (layer + attention)
+
+    def weights(self, structure: Structure) -> float:
+        """Return the weights of a student's layers, without its embeddings: at least so many it has."""
+        return structure.layers * (4 * self.hidden**2 + 2 * self.hidden * self.inner * structure.width)
+
+    @property
+    def whole(self) -> Structure:
+        """The teacher's own structure."""
+        return Structure(self.layers, self.tokens, 1.0)
+
+
+def structures(space: SpaceConfig, shape: Shape) -> list[Structure]:
+    """Return the students that a space asks for, the cheapest first.
+
+    :param space: the choices.
+    :param shape: the teacher's.
+    :return: structures smaller than the teacher's own.
+    :raises ConfigError: if one has more layers or tokens than the teacher.
+    """
+    layers = space.layers or tuple(sorted({1, min(2, shape.layers), max(1, shape.layers // 2)}))
+    tokens = space.tokens or tuple(sorted({max(8, shape.tokens // 2), shape.tokens}))
+    for name, values, most in (("layers", layers, shape.layers), ("tokens", tokens, shape.tokens)):
+        if max(values) > most:
+            raise ConfigError(
+                f"space.{name} must not exceed what the teacher has, {most}",
+                got=max(values),
+                remedy=f"lower it to at most {most}",
+            )
+    found = {Structure(*parts) for parts in itertools.product(layers, tokens, space.widths)} - {shape.whole}
+    return sorted(found, key=lambda structure: (shape.work(structure), structure))
+
+
+def recipes(space: SpaceConfig, shape: Shape, *, prunable: bool) -> list[Recipe]:
+    """Return every candidate.
+
+    :param space: the choices.
+    :param shape: the teacher's.
+    :param prunable: whether tokens can be taken out of the teacher's tokenizer.
+    :return: the teacher's own exports among them, whatever the families.
+    """
+    words: Sequence[Literal["seen", "all"]] = [
+        name for name in space.vocabularies if name == "all" or prunable
+    ] or ["all"]
+    finishes = list(itertools.product(words, space.quantization))
+    found = [
+        Recipe("teacher", shape.whole, vocabulary, method)
+        for vocabulary, method in dict.fromkeys([*finishes, ("all", "none")])
+    ]
+    if "transformer" in space.families:
+        found += [
+            Recipe("transformer", structure, vocabulary, method)
+            for structure in structures(space, shape)
+            for vocabulary, method in finishes
+        ]
+    if "static" in space.families:
+        found += [
+            Recipe("static", vocabulary=vocabulary, pairs=pairs, half=half)
+            for pairs, half, vocabulary in itertools.product(space.pairs, (False, True), words)
+        ]
+    return found

@@ -1,0 +1,84 @@
+"""What a compression finds: the content of its JSON report."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from modelmill.artifacts import ModelFormat
+
+
+class Point(BaseModel):
+    """A candidate that was made and measured, as the file that serves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """Its recipe in words."""
+    family: Literal["teacher", "transformer", "static"]
+    layers: int | None
+    tokens: int | None
+    """Tokens that its encoder reads; None for static models."""
+    width: float | None
+    """Share of each layer's inner units that stayed."""
+    vocabulary: Literal["seen", "all"]
+    quantization: str
+    format: ModelFormat
+    parameters: int
+    uri: str
+    """``models:/m-…``."""
+    size_mb: float
+    """Size of weights and graph, in millions of bytes."""
+    accuracy: float
+    """On the validation rows that finalists are judged on; the interval is a bootstrap's."""
+    accuracy_low: float
+    accuracy_high: float
+    drop: float
+    """Accuracy of the teacher minus its own, on the same rows."""
+    drop_bound: float
+    """What as many new rows will show at most, with the report's confidence."""
+    agreement: float
+    """Share of rows to which it gives the teacher's answer."""
+    latency_p50_ms: float
+    latency_p95_ms: float
+    documents_per_second: float
+    documents_per_cpu_second: float
+    speed_ratio: float
+    """Documents per second over the teacher's, measured side by side."""
+    size_ratio: float
+    """Size of the teacher over its own."""
+    broken: tuple[str, ...]
+    """Limits that it breaks, in words; empty if it keeps the budget."""
+    pareto: bool
+    """Whether no other point is at least as accurate, fast and small, and better in one of them."""
+    chosen: bool
+
+
+class CompressionReport(BaseModel):
+    """A compression."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    """``uri@version``."""
+    label: str
+    teacher: str
+    """URI of the teacher."""
+    teacher_accuracy: float
+    teacher_size_mb: float
+    teacher_documents_per_second: float
+    teacher_latency_p95_ms: float
+    judging_rows: int
+    """Validation rows that nothing was learned or chosen from."""
+    choosing_rows: int
+    confidence: float
+    budget: dict[str, float | None]
+    candidates: int
+    """Recipes that were considered."""
+    trained: int
+    """Students of which at least one round was trained."""
+    cpu_seconds: float
+    """Of the whole step, all threads together."""
+    points: tuple[Point, ...]
+    """The fastest first."""

@@ -1,0 +1,134 @@
+"""Fitting a static student: a convex problem over counts of tokens, solved in seconds.
+
+The targets are the teacher's softened distribution mixed with the labels, as in distillation (Hinton et al.
+2015, arXiv 1503.02531); the features are those of :mod:`modelmill.serving.static`; the loss is cross-entropy
+with an L2 penalty, minimised by L-BFGS (D. C. Liu and J. Nocedal, 1989). So is model2vec's idea, a table of
+tokens instead of an encoder, without a detour over embeddings: with labelled rows the table may as well hold
+what each token says of each class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from modelmill.data.tokens import Tokens
+from modelmill.serving.static import Table, pair_counts, token_counts, weigh
+
+Floats = npt.NDArray[np.float32]
+
+_ITERATIONS = 200
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class StaticModel:
+    """The tables of a static model."""
+
+    tables: tuple[Table, ...]
+    """Tokens, and pairs if it has them."""
+    bias: Floats
+    """``(classes,)``."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(table.idf.size + table.weight.size for table in self.tables) + self.bias.size
+
+
+def soft_targets(
+    teacher: Floats, labels: npt.NDArray[np.int64], *, temperature: float, soft_weight: float
+) -> npt.NDArray[np.float64]:
+    """Mix the teacher's softened distribution with the labels.
+
+    :param teacher: the teacher's logits, ``(rows, classes)``.
+    :param labels: class of each row, ``(rows,)``; -1 without a label: the teacher alone says what it is.
+    :param temperature: softens the teacher's distribution.
+    :param soft_weight: weight of the teacher, from 0 to 1.
+    :return: a distribution for each row, ``(rows, classes)``.
+    """
+    from scipy.special import softmax
+
+    soft = softmax(teacher.astype(np.float64) / temperature, axis=1)
+    weight = np.where(labels < 0, 1.0, soft_weight)[:, None]  # (rows, 1)
+    hard = np.zeros_like(soft)
+    known = np.flatnonzero(labels >= 0)
+    hard[known, labels[known]] = 1.0
+    mixed: npt.NDArray[np.float64] = weight * soft + (1 - weight) * hard
+    return mixed
+
+
+def fit_static(
+    tokens: Tokens,
+    targets: npt.NDArray[np.float64],
+    *,
+    vocabulary: int,
+    pairs: int = 0,
+    penalty: float = 0.003,
+) -> StaticModel:
+    """Fit a static model.
+
+    :param tokens: the rows; at least one.
+    :param targets: what to answer to each, ``(rows, classes)``, see :func:`soft_targets`.
+    :param vocabulary: number of token ids.
+    :param pairs: buckets of pairs: a power of two, or 0 for none.
+    :param penalty: weight of the squared norm, in units of one row.
+    :return: the model.
+    """
+    from scipy.sparse import csr_matrix, hstack
+
+    counts = [token_counts(tokens, vocabulary=vocabulary)]
+    if pairs:
+        counts.append(pair_counts(tokens, buckets=pairs))
+    idfs = [_smoothed_idf(matrix) for matrix in counts]
+    features = weigh(counts, idfs)
+    seen = [np.flatnonzero(np.bincount(matrix.indices, minlength=matrix.shape[1])) for matrix in features]
+    joined = csr_matrix(
+        hstack([matrix[:, columns] for matrix, columns in zip(features, seen, strict=True)]), dtype=np.float64
+    )
+    weight, bias = _minimise(joined, targets, penalty)
+    tables, start = [], 0
+    for idf, columns in zip(idfs, seen, strict=True):
+        whole = np.zeros((len(idf), targets.shape[1]), dtype=np.float32)
+        whole[columns] = weight[start : start + len(columns)]
+        tables.append(Table(idf, whole))
+        start += len(columns)
+    return StaticModel(tuple(tables), bias.astype(np.float32))
+
+
+def _smoothed_idf(counts: object) -> Floats:
+    """Return scikit-learn's smoothed inverse document frequency, ``(features,)``."""
+    from scipy.sparse import csr_matrix
+
+    matrix = csr_matrix(counts)
+    rows = np.bincount(matrix.indices, minlength=matrix.shape[1])
+    idf: Floats = (np.log((1 + matrix.shape[0]) / (1 + rows)) + 1).astype(np.float32)
+    return idf
+
+
+def _minimise(
+    features: object, targets: npt.NDArray[np.float64], penalty: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    from scipy.optimize import minimize
+    from scipy.sparse import csr_matrix
+    from scipy.special import log_softmax
+
+    rows = csr_matrix(features)
+    columns = csr_matrix(rows.T)
+    shape = (rows.shape[1] + 1, targets.shape[1])
+
+    def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        weight = flat.reshape(shape)
+        logits = rows @ weight[:-1] + weight[-1]  # (rows, classes)
+        logs = log_softmax(logits, axis=1)
+        error = np.exp(logs) - targets  # (rows, classes)
+        gradient = np.vstack([columns @ error + penalty * weight[:-1], error.sum(0)])
+        value = -float((targets * logs).sum()) + penalty / 2 * float(np.square(weight[:-1]).sum())
+        return value / len(targets), gradient.ravel() / len(targets)
+
+    options = {"maxiter": _ITERATIONS, "gtol": _TOLERANCE / len(targets)}
+    found = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=options).x
+    weight = found.reshape(shape)
+    return weight[:-1], weight[-1]

@@ -1,0 +1,189 @@
+"""Training transformer students: many for a short while, the few that may win to the end.
+
+Successive halving (K. Jamieson and A. Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
+Optimization", 2016, arXiv 1502.07943): each round trains what is left some passes further and drops most of
+it. How fast a student will be is known before it learns anything, so what is ranked is not quality alone: of
+those that seem to keep the budget the fastest go on, and beside them the best ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from modelmill.compression.pruning import inner_units
+from modelmill.compression.recipes import Structure
+from modelmill.compression.task import Task
+from modelmill.pipeline.component import StepContext
+from modelmill.registry.tracking import TrackedRun
+from modelmill.training.classifier import Classifier, all_logits
+from modelmill.training.components import DistillConfig
+from modelmill.training.distillation import distillation_loss, make_student
+from modelmill.training.fine_tuning import add_lexical_head
+from modelmill.training.loop import train
+
+_ROUNDS = (0.1, 0.25, 0.65)
+"""Shares of the passes over the train split that each round trains."""
+_SURVIVORS = 3
+"""One of so many goes on to the next round; at least two."""
+_FEWEST = 2
+_HOPELESS = 0.1
+"""A drop so far beyond the budget ends a student's training even where others are worse."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a student does on the rows that candidates are ranked by."""
+
+    structure: Structure
+    drop: float
+    """Accuracy of the teacher minus that of the student."""
+    loss: float
+    """Mean negative logarithm of the probability of the right class."""
+
+
+class Students:
+    """The students of a task, and how far each has been trained.
+
+    :param task: the compression.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._models: dict[Structure, Classifier] = {}
+        self._rounds: dict[Structure, int] = {}
+
+    def search(self, structures: Sequence[Structure]) -> list[Structure]:
+        """Train students in rounds, each with fewer of them.
+
+        :param structures: what to try, the fastest first.
+        :return: those that were trained to the end, the fastest first: all in an exhaustive search.
+        """
+        config, left = self.task.config, list(structures)
+        rounds = (1.0,) if config.exhaustive else _ROUNDS
+        for number, share in enumerate(rounds):
+            standings = [self._train(structure, share * config.epochs) for structure in left]
+            last = number == len(rounds) - 1
+            if not last:
+                count = max(_FEWEST, math.ceil(len(left) / _SURVIVORS))
+                left = survivors(standings, count, limit=config.budget.max_metric_drop)
+                self._forget(left)
+        return left
+
+    def model(self, structure: Structure) -> Classifier:
+        """Return a trained student, with the teacher's lexical head if it has one.
+
+        :param structure: one of those that :meth:`search` returned.
+        :return: the student, in evaluation mode.
+        """
+        return self._models[structure]
+
+    def _forget(self, left: Sequence[Structure]) -> None:
+        for structure in set(self._models) - set(left):
+            del self._models[structure]
+
+    def _train(self, structure: Structure, epochs: float) -> Standing:
+        task, round_ = self.task, self._rounds.get(structure, 0)
+        model = self._models.get(structure) or self._start(structure)
+        if model.lexical is not None:
+            model.lexical = None
+        torch.manual_seed(task.config.seed)
+        train(
+            model,
+            task.train.cut(structure.tokens),
+            validation=None,
+            loss=distillation_loss(
+                task.soft, temperature=task.config.temperature, soft_weight=task.config.soft_weight
+            ),
+            config=_training(task, epochs, round_),
+            context=_quiet(task.context, f"{structure}, round {round_ + 1}"),
+        )
+        self._models[structure], self._rounds[structure] = model, round_ + 1
+        if task.teacher.lexical is not None:
+            add_lexical_head(
+                model,
+                task.teacher.lexical,
+                task.choosing.data,
+                encoder_tokens=structure.tokens,
+                context=_quiet(task.context, f"{structure}, round {round_ + 1}"),
+            )
+        standing = self._standing(structure, model)
+        task.context.log(
+            f"{structure}: {epochs:.2g} passes more, {100 * standing.drop:+.2f} points below the teacher on "
+            f"{len(task.choosing)} rows"
+        )
+        return standing
+
+    def _start(self, structure: Structure) -> Classifier:
+        """Return a student of the teacher's layers, and of each of them the most important units."""
+        task = self.task
+        student = make_student(task.teacher, layers=structure.layers, dropout=0.0)
+        if structure.width < 1:
+            student = inner_units(student, keep=structure.width, rows=task.train.cut(structure.tokens))
+        return student
+
+    def _standing(self, structure: Structure, model: Classifier) -> Standing:
+        rows = self.task.choosing
+        logits = all_logits(model.eval(), rows.data.tokens).astype(np.float64)
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return Standing(
+            structure,
+            drop=float(rows.teacher_right.mean() - rows.right(logits.astype(np.float32)).mean()),
+            loss=-float(logs[np.arange(len(rows)), rows.data.targets].mean()),
+        )
+
+
+def survivors(standings: Sequence[Standing], count: int, *, limit: float) -> list[Structure]:
+    """Choose which students go on.
+
+    :param standings: the students, the fastest first.
+    :param count: how many go on at most.
+    :param limit: drop that the budget allows.
+    :return: in turns the fastest of those within the limit and the best of all; the fastest first.
+    """
+    fast = [entry for entry in standings if entry.drop <= limit]
+    good = sorted(standings, key=lambda entry: (entry.drop > limit + _HOPELESS, entry.loss))
+    turns = [entry for pair in zip(good, [*fast, *good], strict=False) for entry in reversed(pair)]
+    chosen = list(dict.fromkeys(entry.structure for entry in turns))[:count]
+    return [entry.structure for entry in standings if entry.structure in chosen]
+
+
+def _training(task: Task, epochs: float, round_: int) -> DistillConfig:
+    config = task.config
+    return DistillConfig(
+        epochs=epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        seed=config.seed + round_,
+        checkpoint_seconds=120,
+    )
+
+
+class _QuietRun(TrackedRun):
+    """The step's run, with every metric under a student's name: their curves must not mix."""
+
+    def __init__(self, run: TrackedRun, name: str) -> None:
+        self.__dict__.update(run.__dict__)
+        self._name = "".join(char if char.isalnum() or char in " ._-" else "_" for char in name)
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        """Log metrics under the student's name.
+
+        :param metrics: values by name.
+        :param step: optimizer step they belong to.
+        """
+        super().log_metrics({f"{self._name}/{name}": value for name, value in metrics.items()}, step=step)
+
+
+def _quiet(context: StepContext, name: str) -> StepContext:
+    workdir = context.workdir / "students" / name
+    workdir.mkdir(parents=True, exist_ok=True)
+    return dataclasses.replace(
+        context, workdir=workdir, run=_QuietRun(context.run, name), log=lambda _line: None
+    )

@@ -1,0 +1,160 @@
+"""Pruning a vocabulary: embeddings of tokens that no row has are most of a small encoder's size.
+
+What stays: tokens that occur, special tokens, and single characters (with and without the prefix of a piece
+within a word), so that a word that is new falls into smaller pieces instead of the unknown token. WordPiece
+takes the longest piece first (Y. Wu et al. 2016, arXiv 1609.08144), so the rows that the tokens were counted
+on keep their segmentation exactly, and the model its answers.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from modelmill.data.tokens import Tokens
+from modelmill.errors import ModelError
+from modelmill.training.classifier import Classifier
+from modelmill.training.lexical import LexicalHead
+
+Ids = npt.NDArray[np.int64]
+
+_KINDS = ("WordPiece", "WordLevel")
+_SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+
+
+def kept_ids(tokenizer: Path, tokens: Tokens, *, min_count: int = 1) -> Ids:
+    """Choose the tokens that stay.
+
+    :param tokenizer: ``tokenizer.json``.
+    :param tokens: the rows that the model has to know: train rows, not test rows.
+    :param min_count: occurrences from which on a token stays.
+    :return: old ids, rising; a token's new id is its place here.
+    :raises ModelError: if the tokenizer is of a kind whose tokens cannot be taken away one by one.
+    """
+    content = _read(tokenizer)
+    vocabulary: dict[str, int] = content["model"]["vocab"]
+    prefix = content["model"].get("continuing_subword_prefix") or ""
+    counts = np.bincount(tokens.flat(), minlength=max(vocabulary.values(), default=0) + 1)
+    kept = set(np.flatnonzero(counts >= min_count).tolist()) & set(vocabulary.values())
+    kept |= {number for token, number in vocabulary.items() if len(token.removeprefix(prefix)) <= 1}
+    kept |= {int(added["id"]) for added in content.get("added_tokens") or ()}
+    kept |= {vocabulary[name] for name in _named(content) if name in vocabulary}
+    # Texts without a token are read as the token 0, and padding is 0 as well.
+    return np.array(sorted(kept | {0}), dtype=np.int64)
+
+
+def _named(content: dict[str, Any]) -> set[str]:
+    """Return the tokens that the file names beside the vocabulary: the unknown one, and the template's."""
+    return {str(content["model"].get("unk_token")), *_strings(content.get("post_processor"))}
+
+
+def _strings(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return set().union(*({key} | _strings(inner) for key, inner in value.items())) if value else set()
+    if isinstance(value, list):
+        return set().union(*map(_strings, value)) if value else set()
+    return {value} if isinstance(value, str) else set()
+
+
+def write_tokenizer(source: Path, kept: Ids, target: Path) -> None:
+    """Write a ``tokenizer.json`` that has only some tokens, numbered anew.
+
+    :param source: the file with all of them.
+    :param kept: old ids, rising.
+    :param target: file to write.
+    :raises ModelError: if the tokenizer is of a kind whose tokens cannot be taken away one by one.
+    """
+    content = _read(source)
+    numbers = {int(old): new for new, old in enumerate(kept)}
+    vocabulary: dict[str, int] = content["model"]["vocab"]
+    content["model"]["vocab"] = {
+        token: numbers[old]
+        for token, old in sorted(vocabulary.items(), key=lambda item: item[1])
+        if old in numbers
+    }
+    for added in content.get("added_tokens") or ():
+        added["id"] = numbers[int(added["id"])]
+    _renumber(content.get("post_processor"), numbers)
+    content["padding"] = None  # it names an id too; the runtime sets padding aside anyway
+    target.write_text(json.dumps(content, ensure_ascii=False))
+
+
+def _renumber(processor: Any, numbers: dict[int, int]) -> None:
+    if not isinstance(processor, dict):
+        return
+    for inner in processor.get("processors") or ():
+        _renumber(inner, numbers)
+    specials = processor.get("special_tokens")
+    for special in specials.values() if isinstance(specials, dict) else ():
+        special["ids"] = [numbers[int(old)] for old in special["ids"]]
+    for name in ("sep", "cls"):
+        if isinstance(processor.get(name), list):
+            processor[name] = [processor[name][0], numbers[int(processor[name][1])]]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    kind = content.get("model", {}).get("type")
+    if kind not in _KINDS:
+        raise ModelError(
+            f"tokens can be taken out of a tokenizer of kind {' or '.join(_KINDS)} only",
+            got=kind,
+            remedy="keep the whole vocabulary",
+        )
+    return content
+
+
+def is_prunable(tokenizer: Path) -> bool:
+    """Return whether tokens can be taken out of a tokenizer.
+
+    :param tokenizer: ``tokenizer.json``.
+    :return: False for kinds whose tokens are built of each other.
+    """
+    try:
+        _read(tokenizer)
+    except ModelError:
+        return False
+    return True
+
+
+def prune_vocabulary(model: Classifier, kept: Ids) -> Classifier:
+    """Return a classifier that knows only some tokens; for rows of those tokens it answers the same.
+
+    :param model: the classifier; it is not changed.
+    :param kept: old ids, rising.
+    :return: the smaller classifier, in evaluation mode.
+    """
+    small = copy.deepcopy(model)
+    rows = torch.from_numpy(kept)
+    encoder: Any = small.encoder
+    embedding = encoder.get_input_embeddings()
+    known = rows[rows < embedding.num_embeddings]
+    padding = embedding.padding_idx
+    smaller = nn.Embedding(len(known), embedding.embedding_dim)
+    with torch.no_grad():
+        smaller.weight.copy_(embedding.weight[known])
+    smaller.padding_idx = int(np.searchsorted(kept, padding)) if padding is not None else None
+    encoder.set_input_embeddings(smaller)
+    config: Any = small.config
+    config.vocab_size = len(known)
+    for name in _SPECIAL_IDS:
+        old = getattr(config, name, None)
+        if isinstance(old, int):
+            found = np.flatnonzero(kept == old)
+            setattr(config, name, int(found[0]) if len(found) else None)
+    if small.lexical is not None:
+        small.lexical = _fewer_words(small.lexical, known)
+    return small.eval()
+
+
+def _fewer_words(head: LexicalHead, rows: torch.Tensor) -> LexicalHead:
+    smaller = LexicalHead(len(rows), len(head.bias))
+    smaller.load_state_dict({"idf": head.idf[rows], "weight": head.weight[rows], "bias": head.bias})
+    return smaller

@@ -1,0 +1,85 @@
+"""Choosing: in a fixed order, ended by the first that fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modelmill.compression.budget import Drop, Limit
+from modelmill.compression.choosing import choose, judging_order
+from modelmill.compression.components import CompressConfig
+from modelmill.compression.measuring import Made, Measured, Speed
+from modelmill.compression.recipes import Recipe, Structure
+from modelmill.errors import ConfigError
+from modelmill.evaluation.latency import Latency, Throughput
+from modelmill.serving.bundle import BundleInfo
+
+INFO = BundleInfo(format="onnx", label="x", classes=("a", "b"), text="body", max_tokens=8, parameters=1)
+
+
+def candidate(
+    speed: float,
+    *,
+    seen: float,
+    bound: float,
+    size: float = 1.0,
+    limits: tuple[Limit, ...] = (),
+    **recipe: Any,
+) -> Measured:
+    values = {"family": "transformer", "structure": Structure(1, 16, 1.0), "vocabulary": "seen", **recipe}
+    made = Made(Recipe(**values), Path(), INFO, size_mb=size, choosing_drop=seen)
+    throughput = Throughput(speed, speed, 1, (1.0,))
+    drop = Drop(rows=100, teacher_alone=1, model_alone=1, low=0.0, bound=bound)
+    logits = np.zeros((1, 2), np.float32)
+    return Measured(made, Speed(throughput, Latency(1, 1, 1), speed), drop, logits, limits)
+
+
+def speeds(found: list[Measured]) -> list[float]:
+    return [item.speed.ratio for item in found]
+
+
+def test_the_fastest_that_passes_is_taken() -> None:
+    config = CompressConfig()
+    good = [candidate(2, seen=0.0, bound=0.001), candidate(4, seen=0.002, bound=0.005)]
+    fast = candidate(9, seen=0.008, bound=0.02)
+    assert choose([fast, *good], config) is good[1]
+    beaten = candidate(1, seen=0.005, bound=0.0)
+    out_of_sight = candidate(20, seen=0.02, bound=0.0)
+    order = judging_order([fast, beaten, *good, out_of_sight], config)
+    assert speeds(order) == [2, 4, 9]
+
+
+def test_the_first_failure_ends_the_judging() -> None:
+    found = [candidate(2, seen=0.0, bound=0.02), candidate(4, seen=0.001, bound=0.001)]
+    with pytest.raises(ConfigError) as caught:
+        choose(found, CompressConfig())
+    assert "of 2 that were measured the nearest does not" in str(caught.value)
+
+
+def test_what_is_preferred() -> None:
+    found = [
+        candidate(2, seen=0.0, bound=0.001, size=9),
+        candidate(4, seen=0.002, bound=0.005, size=3),
+        candidate(3, seen=0.003, bound=0.005, size=1),
+    ]
+    taken = {name: choose(found, CompressConfig(prefer=name)) for name in ("speed", "size", "quality")}
+    assert {name: item.speed.ratio for name, item in taken.items()} == {"speed": 4, "size": 3, "quality": 2}
+
+
+def test_a_broken_limit_is_named_with_its_excess() -> None:
+    slow = Limit("max_latency_ms", 3, 2, "ms")
+    found = [
+        candidate(2, seen=0.0, bound=0.001, limits=(slow,)),
+        candidate(9, seen=0.0, bound=0.05, limits=(Limit("max_latency_ms", 1, 2, "ms"),)),
+    ]
+    with pytest.raises(ConfigError) as caught:
+        choose(found, CompressConfig())
+    assert "(max_latency_ms: 3 ms, 1 above the limit of 2)" in str(caught.value)
+
+
+def test_the_teacher_itself_has_no_drop() -> None:
+    own = candidate(1, seen=0.0, bound=0.05, family="teacher", vocabulary="all", quantization="none")
+    assert choose([own], CompressConfig()) is own

@@ -1,0 +1,167 @@
+"""Compression as one step: what it returns, what it leaves in MLflow, what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.compression.components import CompressConfig
+from modelmill.compression.compress import run
+from modelmill.compression.publishing import table_lines
+from modelmill.compression.recipes import Shape, Structure, recipes, structures
+from modelmill.compression.results import CompressionReport
+from modelmill.errors import ConfigError, DatasetError
+from modelmill.pipeline.component import StepContext
+from modelmill.registry.models import fetch_bundle, logged_model
+from modelmill.serving.runtime import load_scorer
+from modelmill.training import fine_tuning
+from modelmill.training.components import FineTuneConfig
+
+SMALL = {"layers": [1], "tokens": [16], "widths": [0.5], "pairs": [16], "vocabularies": ["seen"]}
+
+
+@pytest.fixture
+def teacher(tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext) -> ModelRef:
+    config = FineTuneConfig(
+        base_model=str(tiny_base_model),
+        epochs=6,
+        batch_size=8,
+        learning_rate=3e-3,
+        head_learning_rate=1e-2,
+        frozen_layers=0,
+        max_tokens=16,
+        lexical_tokens=24,
+    )
+    return fine_tuning.run(config, topic_dataset, step_context)
+
+
+@pytest.fixture
+def context(step_context: StepContext) -> StepContext:
+    folder = step_context.workdir / "compress"
+    folder.mkdir()
+    return dataclasses.replace(step_context, workdir=folder)
+
+
+def configured(*, space: dict[str, Any] | None = None, **budget: float) -> CompressConfig:
+    return CompressConfig.model_validate(
+        {
+            "budget": {"max_metric_drop": 0.4, **budget},
+            "epochs": 2,
+            "batch_size": 8,
+            "learning_rate": 3e-3,
+            "space": {**SMALL, **(space or {})},
+        }
+    )
+
+
+def logged_by(context: StepContext) -> set[str]:
+    models = context.run.client.search_logged_models([context.run.experiment_id])
+    return {f"models:/{model.model_id}" for model in models}
+
+
+def test_the_fastest_model_within_the_budget(
+    teacher: ModelRef, topic_dataset: DatasetRef, context: StepContext
+) -> None:
+    model, reference = run(configured(), topic_dataset, teacher, context)
+    assert (model.role, model.parent) == ("compressed", teacher.uri)
+    client = context.run.client
+    report = CompressionReport.model_validate_json(
+        Path(client.download_artifacts(reference.run_id, "compression.json")).read_text()
+    )
+    assert {point.family for point in report.points} == {"teacher", "transformer", "static"}
+    (chosen,) = [point for point in report.points if point.chosen]
+    assert chosen.uri == model.uri
+    assert chosen.drop_bound <= 0.4
+    assert not chosen.broken
+    assert (report.judging_rows, report.choosing_rows) == (13, 7)
+    # Each measured point is a model of this run with its lineage and its figures.
+    assert logged_by(context) == {point.uri for point in report.points} | {teacher.uri}
+    for point in report.points:
+        found = client.get_logged_model(point.uri.removeprefix("models:/"))
+        assert found.tags["modelmill.recipe"] == point.name
+        assert logged_model(client, point.uri).parent == teacher.uri
+        figures = {metric.key: metric.value for metric in found.metrics}
+        assert figures["size_mb"] == point.size_mb
+        assert figures["drop_bound"] == point.drop_bound
+        assert point.latency_p50_ms <= point.latency_p95_ms
+    assert load_scorer(fetch_bundle(model, context.cache)).predict(["the goal match", "a bank loan"]) == [
+        "sport",
+        "trade",
+    ]
+    assert "compression.html" in {item.path for item in client.list_artifacts(reference.run_id)}
+    assert client.list_artifacts(reference.run_id, "plots")
+    assert sum("chosen" in line for line in table_lines(report)) == 1
+
+
+def test_a_budget_that_cannot_be_met_names_the_limit_and_leaves_nothing(
+    teacher: ModelRef, topic_dataset: DatasetRef, context: StepContext
+) -> None:
+    before = logged_by(context)
+    config = configured(space={"families": ["static"]}, max_size_mb=1e-5)
+    with pytest.raises(ConfigError) as caught:
+        run(config, topic_dataset, teacher, context)
+    message = str(caught.value)
+    assert "the nearest does not: static, 16 buckets of pairs, fp16, seen tokens (max_size_mb: " in message
+    assert "above the limit of 1e-05" in message
+    assert logged_by(context) == before
+
+
+def test_too_few_validation_rows_are_refused(
+    teacher: ModelRef, topic_dataset: DatasetRef, context: StepContext
+) -> None:
+    from deltalake import DeltaTable, write_deltalake
+
+    table = DeltaTable(topic_dataset.uri).to_pyarrow_table()
+    uri = f"{topic_dataset.uri}_few"
+    write_deltalake(uri, table.filter([n < 60 or n >= 75 for n in range(100)]))
+    with pytest.raises(DatasetError) as caught:
+        run(configured(), topic_dataset.model_copy(update={"uri": uri}), teacher, context)
+    assert str(caught.value).startswith(
+        "compress needs at least 10 labelled validation rows to judge models on; got 5; set split"
+    )
+
+
+def test_the_space_by_default_has_more_than_30_candidates() -> None:
+    shape = Shape(layers=6, tokens=64, hidden=384, inner=1536)
+    space = CompressConfig().space
+    found = recipes(space, shape, prunable=True)
+    assert len(found) == len(set(found)) == len({str(recipe) for recipe in found}) >= 30
+    cheapest, *_, dearest = structures(space, shape)
+    assert (cheapest, dearest) == (Structure(1, 32, 0.25), Structure(3, 64, 1.0))
+    # Without a tokenizer that can be pruned the whole vocabulary stays.
+    assert {recipe.vocabulary for recipe in recipes(space, shape, prunable=False)} == {"all"}
+
+
+def test_a_student_larger_than_its_teacher_is_refused() -> None:
+    shape = Shape(layers=2, tokens=16, hidden=32, inner=64)
+    space = configured(space={"layers": [3]}).space
+    with pytest.raises(ConfigError) as caught:
+        structures(space, shape)
+    assert str(caught.value) == (
+        "space.layers must not exceed what the teacher has, 2; got 3; lower it to at most 2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ({"pairs": [3]}, "powers of two"),
+        ({"widths": [0]}, "widths must be above 0"),
+        ({"layers": [0]}, "layers must be at least 1"),
+        ({"families": []}, "at least 1 item"),
+        ({"quantization": ["int3"]}, "quantization"),
+    ],
+)
+def test_an_impossible_space_is_refused(space: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        configured(space=space)
+
+
+def test_the_configuration_can_be_said_in_json() -> None:
+    config = configured()
+    assert CompressConfig.model_validate(json.loads(config.model_dump_json())) == config

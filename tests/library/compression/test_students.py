@@ -1,0 +1,85 @@
+"""Which students go on, and what pruning leaves of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, GPT2Config, GPT2Model
+
+from modelmill.compression.pruning import inner_units
+from modelmill.compression.recipes import Structure
+from modelmill.compression.students import Standing, survivors
+from modelmill.data.tokens import Tokens
+from modelmill.errors import ModelError
+from modelmill.serving.bundle import BundleInfo
+from modelmill.training.classifier import (
+    Classifier,
+    all_logits,
+    build_encoder,
+    layer_list,
+    load_classifier,
+    save_classifier,
+)
+from modelmill.training.loop import Encoded
+
+
+def standings(*drops: float) -> list[Standing]:
+    return [
+        Standing(Structure(number + 1, 16, 1.0), drop=drop, loss=drop + 1)
+        for number, drop in enumerate(drops)
+    ]
+
+
+def layers(found: list[Structure]) -> list[int]:
+    return [structure.layers for structure in found]
+
+
+def test_the_fastest_within_the_limit_and_the_best_go_on() -> None:
+    some = standings(0.2, 0.009, 0.008, 0.03, 0.007, 0.001)
+    assert layers(survivors(some, 2, limit=0.01)) == [2, 6]
+    assert layers(survivors(some, 3, limit=0.01)) == [2, 3, 6]
+    assert layers(survivors(some, 4, limit=0.01)) == [2, 3, 5, 6]
+    # Where none is within the limit yet, the best go on.
+    assert layers(survivors(some, 2, limit=-1)) == [5, 6]
+    assert layers(survivors(some[:1], 2, limit=0.01)) == [1]
+
+
+@pytest.fixture
+def rows() -> Encoded:
+    random = np.random.default_rng(0)
+    return Encoded(Tokens.of(random.integers(1, 20, (12, 6))), random.integers(0, 2, 12))
+
+
+@pytest.fixture
+def model() -> Classifier:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
+    )
+    return Classifier(build_encoder(config), classes=2).eval()
+
+
+def test_units_that_do_nothing_go_first(
+    model: Classifier, rows: Encoded, tmp_path: Path, tiny_base_model: Path
+) -> None:
+    silent = [1, 2, 5, 7, 8, 11, 12, 15]
+    with torch.no_grad():
+        for layer in layer_list(model.encoder)[1]:
+            layer.output.dense.weight[:, silent] = 0.0
+    small = inner_units(model, keep=0.5, rows=rows)
+    assert small.config.intermediate_size == 8
+    assert np.allclose(all_logits(small, rows.tokens), all_logits(model, rows.tokens), atol=1e-6)
+    assert model.config.intermediate_size == 16
+    info = BundleInfo(format="torch", label="x", classes=("a", "b"), text="body", max_tokens=8, parameters=1)
+    save_classifier(small, tmp_path / "small", tokenizer=tiny_base_model / "tokenizer.json", info=info)
+    again = load_classifier(tmp_path / "small")
+    assert np.array_equal(all_logits(again, rows.tokens), all_logits(small, rows.tokens))
+
+
+def test_an_architecture_without_such_units_is_refused(rows: Encoded) -> None:
+    model = Classifier(GPT2Model(GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2)), classes=2)
+    with pytest.raises(ModelError, match="one linear layer that widens and one that narrows; got 'gpt2'"):
+        inner_units(model, keep=0.5, rows=rows)
