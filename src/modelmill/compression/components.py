@@ -94,7 +94,7 @@ class SpaceConfig(Config):
         ("int8_dynamic", "none"), min_length=1, description="Methods of the component quantize."
     )
     pairs: tuple[int, ...] = Field(
-        (0, 131072),
+        (0,),
         min_length=1,
         description="Static models: buckets for pairs of neighbouring tokens, a power of two; 0: none.",
     )
