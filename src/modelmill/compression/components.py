@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from importlib.metadata import entry_points
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
+from modelmill.errors import did_you_mean
 from modelmill.pipeline.component import Component, Config, Inputs, Outputs, Resources, StepContext
 from modelmill.training.components import ModelOutputs
+
+METHOD_GROUP = "modelmill.quantization"
+"""Entry points by which other distributions add methods of quantisation."""
+METHOD_NAMES = (
+    "int8_dynamic",
+    "int8_static",
+    "int8_weights",
+    "int4_weights",
+    "none",
+    *sorted({entry.name for entry in entry_points(group=METHOD_GROUP)}),
+)
+
+
+def _known(name: str) -> str:
+    if name not in METHOD_NAMES:
+        raise ValueError(f"a method must be known: {did_you_mean(name, METHOD_NAMES)}")
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [*METHOD_NAMES]})]
 
 
 class QuantizeConfig(Config):
     """Export a model to ONNX and quantise it: the file that serves."""
 
-    method: Literal["int8_dynamic", "none"] = Field(
+    method: MethodName = Field(
         "int8_dynamic",
-        description="int8_dynamic: int8 weights, activations quantised as they come; none: fp32.",
+        description="int8_dynamic: int8 weights, activations quantised as they come; int8_static: by scales "
+        "that some rows give; int8_weights, int4_weights: activations stay fp32; none: fp32.",
     )
     max_drift: float = Field(
         0.05, gt=0, le=1, description="Largest accepted share of validation rows whose answer changes."
@@ -90,7 +113,7 @@ class SpaceConfig(Config):
         min_length=1,
         description="seen: the tokens of the train split; all: the teacher's vocabulary.",
     )
-    quantization: tuple[Literal["int8_dynamic", "none"], ...] = Field(
+    quantization: tuple[MethodName, ...] = Field(
         ("int8_dynamic", "none"), min_length=1, description="Methods of the component quantize."
     )
     pairs: tuple[int, ...] = Field(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from modelmill.compression.export import check_parity, export_onnx
-from modelmill.compression.quantization import METHODS
+from modelmill.compression.methods import CALIBRATION_ROWS, method_named
 from modelmill.compression.recipes import Recipe
 from modelmill.compression.static import fit_static, soft_targets
 from modelmill.compression.task import Task
@@ -38,13 +38,13 @@ def make_transformer(recipe: Recipe, model: Classifier, task: Task, target: Path
         kept = kept_ids(task.folder / "tokenizer.json", tokens)
         model = prune_vocabulary(model, kept)
         write_tokenizer(task.folder / "tokenizer.json", kept, target / "tokenizer.json")
-        tokens = renumbered(tokens.take(slice(_PARITY_ROWS)), kept)
+        tokens = renumbered(tokens.take(slice(CALIBRATION_ROWS)), kept)
     else:
         shutil.copyfile(task.folder / "tokenizer.json", target / "tokenizer.json")
     plain = target.with_suffix(".plain.onnx")
     export_onnx(model, plain)
     check_parity(model, plain, tokens.take(slice(_PARITY_ROWS)))
-    METHODS[recipe.quantization](plain, target / "model.onnx")
+    method_named(recipe.quantization)(plain, target / "model.onnx", tokens.take(slice(CALIBRATION_ROWS)))
     plain.unlink()
     encoder_tokens = recipe.structure.tokens if recipe.structure else task.info.max_tokens
     task.info.model_copy(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.compression.components import QuantizeConfig
 from modelmill.compression.export import check_parity, export_onnx
+from modelmill.compression.methods import CALIBRATION_ROWS, method_named
 from modelmill.data.token_cache import tokenised
 from modelmill.data.tokens import Places, Tokens
 from modelmill.errors import DatasetError, ModelError
@@ -51,7 +50,7 @@ def run(config: QuantizeConfig, dataset: DatasetRef, model: ModelRef, context: S
     bundle = context.workdir / "bundle"
     shutil.rmtree(bundle, ignore_errors=True)
     bundle.mkdir()
-    METHODS[config.method](plain, bundle / "model.onnx")
+    method_named(config.method)(plain, bundle / "model.onnx", tokens.take(slice(CALIBRATION_ROWS)))
     shutil.copyfile(source / "tokenizer.json", bundle / "tokenizer.json")
     info.save(bundle)
     metrics = {
@@ -99,57 +98,3 @@ def check_drift(bundle: Path, source: Path, tokens: Tokens, *, limit: float) -> 
             remedy="take method none, raise max_drift, or train the model longer",
         )
     return share
-
-
-def int8_dynamic(source: Path, target: Path) -> None:
-    """Quantise weights and embeddings to int8, one scale per output channel; activations as they come.
-
-    Weights use 7 of the 8 bits whatever this machine has: the file may serve on a CPU without VNNI, whose
-    16-bit sums would saturate, and should be the same file wherever it is made.
-
-    :param source: fp32 model.
-    :param target: file to write.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    prepared = source.with_suffix(".prepared.onnx")
-    root = logging.getLogger()
-    level = root.level
-    # It recommends, on the root logger, the very preparation that is done here.
-    root.setLevel(logging.ERROR)
-    try:
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        quantize_dynamic(
-            str(prepared),
-            str(target),
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,
-            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
-            nodes_to_exclude=_lexical_nodes(prepared),
-        )
-    finally:
-        root.setLevel(level)
-        prepared.unlink(missing_ok=True)
-
-
-def _lexical_nodes(path: Path) -> list[str]:
-    """Return the look-ups of the lexical head: small tables with one scale for all would lose rare words."""
-    import onnx
-
-    graph = onnx.load(str(path), load_external_data=False).graph
-    return [node.name for node in graph.node if any("lexical" in name for name in node.input)]
-
-
-def fp32(source: Path, target: Path) -> None:
-    """Keep the weights as they are.
-
-    :param source: fp32 model.
-    :param target: file to write.
-    """
-    shutil.copyfile(source, target)
-
-
-METHODS: Mapping[str, Callable[[Path, Path], None]] = {"int8_dynamic": int8_dynamic, "none": fp32}
-"""What makes the serving file of the fp32 export, by the configuration's method."""

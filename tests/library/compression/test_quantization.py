@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.compression import quantization
-from modelmill.compression.components import QuantizeConfig
-from modelmill.compression.quantization import METHODS, check_drift
-from modelmill.errors import ModelError
+from modelmill.compression.components import METHOD_NAMES, QuantizeConfig
+from modelmill.compression.methods import METHODS, method_named
+from modelmill.compression.quantization import check_drift
+from modelmill.errors import ConfigError, ModelError
 from modelmill.pipeline.component import StepContext
 from modelmill.registry.models import fetch_bundle
 from modelmill.serving.bundle import bundle_bytes
@@ -50,7 +52,31 @@ def later(context: StepContext) -> StepContext:
 
 
 def test_every_method_has_a_function() -> None:
-    assert set(METHODS) == set(QuantizeConfig.model_fields["method"].annotation.__args__)
+    assert set(METHODS) == set(METHOD_NAMES)
+
+
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(ValueError, match="did you mean 'int8_static'"):
+        QuantizeConfig(method="int8_statik")
+    with pytest.raises(ConfigError) as caught:
+        method_named("int3")
+    assert str(caught.value).startswith("a method of quantisation must be known; got 'int3'; allowed: ")
+
+
+@pytest.mark.parametrize("method", ["int8_static", "int8_weights", "int4_weights"])
+def test_other_methods_answer_alike_alone_and_in_company(
+    method: str, trained: ModelRef, topic_dataset: DatasetRef, step_context: StepContext
+) -> None:
+    exported = quantization.run(QuantizeConfig(method=method), topic_dataset, trained, later(step_context))
+    scorer = load_scorer(fetch_bundle(exported, step_context.cache))
+    whole = load_scorer(fetch_bundle(trained, step_context.cache))
+    texts = ["the goal match today", "a bank loan today", "goal", ""]
+    assert scorer.predict(texts[:2]) == ["sport", "trade"]
+    first, second = scorer.logits(texts), whole.logits(texts)
+    cosine = (first * second).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
+    if method != "int4_weights":  # 32 features leave 4 bits little to hide in
+        assert cosine.min() > 0.99
+    assert np.concatenate([scorer.logits([text]) for text in texts]).tobytes() == first.tobytes()
 
 
 def test_int8_is_smaller_and_answers_alike(
