@@ -208,7 +208,7 @@ def load_classifier(folder: Path) -> Classifier:
             got=info.format,
             remedy="take the output of fine_tune or distill",
         )
-    model = Classifier(build_encoder(read_config(folder)), classes=len(info.classes))
+    model = Classifier(build_encoder(read_config(folder)), classes=info.outputs)
     if info.lexical:
         lexical = LexicalHead(model.config.vocab_size, len(info.classes))
         model.attach(lexical, UNFITTED_SCALES, encoder_tokens=info.encoder_tokens or info.max_tokens)

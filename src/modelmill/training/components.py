@@ -6,6 +6,13 @@ from pydantic import Field
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.pipeline.component import Component, Config, Inputs, Outputs, Resources, StepContext
+from modelmill.training.options import (
+    CalibrationConfig,
+    ClassWeights,
+    FullTuning,
+    TemperatureScaling,
+    TuningMode,
+)
 
 
 class ModelOutputs(Outputs):
@@ -20,6 +27,15 @@ class TrainingConfig(Config):
     label: str | None = Field(None, description="Label column to learn; empty: the dataset's only one.")
     epochs: float = Field(2, gt=0, le=1000, description="Passes over the train split.")
     batch_size: int = Field(16, ge=1, description="Rows per optimizer step.")
+    rows_at_once: int | None = Field(
+        None,
+        ge=1,
+        description="Rows whose gradients are computed together; those of a batch add up. Empty: the batch. "
+        "Where memory runs out it is halved by itself.",
+    )
+    patience: int | None = Field(
+        None, ge=1, description="End after so many epochs without a better one; empty: after all epochs."
+    )
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
     head_learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of the linear head.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the rate rises.")
@@ -45,6 +61,14 @@ class FineTuneConfig(TrainingConfig):
     """Fine-tune a pretrained encoder on a dataset: the large model, the teacher."""
 
     frozen_layers: int = Field(2, ge=0, description="Lowest layers that keep their weights.")
+    mode: TuningMode = Field(FullTuning(), description="Which weights are trained.")
+    class_weights: ClassWeights = Field(
+        "none", description="balanced: rows of rare classes count more, none: every row counts the same."
+    )
+    calibration: CalibrationConfig | None = Field(
+        TemperatureScaling(),
+        description="What makes probabilities of scores, fitted on the validation split; empty: nothing.",
+    )
     base_model: str = Field(
         description="Folder with config.json, tokenizer.json and model.safetensors, or Hugging Face id "
         "(taken from the local cache; downloaded only with HF_HUB_OFFLINE=0)."

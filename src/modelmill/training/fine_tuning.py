@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.data.dataset_config import LabelKind
 from modelmill.data.token_cache import tokenised
-from modelmill.data.tokens import Places, Tokens
+from modelmill.data.tokens import Tokens
 from modelmill.pipeline.component import StepContext
 from modelmill.serving.bundle import BundleInfo
+from modelmill.serving.calibration import Calibration
 from modelmill.training.base_model import load_base_model
+from modelmill.training.calibration import fit_calibration
 from modelmill.training.classifier import Classifier, all_logits, parameter_count, save_classifier
 from modelmill.training.components import FineTuneConfig
 from modelmill.training.examples import LabelledData, Rows, read_labelled
 from modelmill.training.lexical import UNFITTED_SCALES, LexicalHead, fit_lexical_head, fit_scales
 from modelmill.training.loop import Encoded, Trained, quality, train
+from modelmill.training.losses import fit_scale, supervised_loss
+from modelmill.training.modes import tuned
 
 
 def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> ModelRef:
@@ -32,31 +37,49 @@ def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> Mo
     from modelmill.registry.models import log_model
 
     base = load_base_model(config.base_model, max_tokens=config.max_tokens, dropout=config.dropout)
-    data = read_labelled(dataset, label=config.label)
+    data = read_labelled(dataset, label=config.label, kinds=("class", "classes", "number"))
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
     torch.manual_seed(config.seed)
-    model = Classifier(base.encoder, classes=len(data.classes), dropout=config.dropout)
-    max_tokens = max(config.max_tokens, config.lexical_tokens)
+    model = Classifier(base.encoder, classes=data.outputs, dropout=config.dropout)
+    lexical_tokens = config.lexical_tokens if data.target == "class" else 0
+    max_tokens = max(config.max_tokens, lexical_tokens)
     tokens = tokenised(
         dataset, base.tokenizer.parent, max_length=max_tokens, cache=context.cache, log=context.log
     )
-    rows = encoded(tokens, data.train)
-    validation = encoded(tokens, data.validation) if len(data.validation) else None
+    rows = encoded(tokens, data.train, target=data.target)
+    validation = encoded(tokens, data.validation, target=data.target) if len(data.validation) else None
     context.log(describe(model, data))
-    trained = train(
-        model,
-        rows.cut(config.max_tokens),
-        validation=validation.cut(config.max_tokens) if validation else None,
-        loss=_cross_entropy,
-        config=config,
-        context=context,
-    )
-    if config.lexical_tokens:
+    with tuned(model, config) as settings:
+        trained = train(
+            model,
+            rows.cut(config.max_tokens),
+            validation=validation.cut(config.max_tokens) if validation else None,
+            loss=supervised_loss(data, config.class_weights),
+            config=settings,
+            context=context,
+        )
+    if data.target == "number":
+        fit_scale(model, data)
+    if lexical_tokens:
         head = fit_lexical_head(
             rows.tokens, rows.targets, vocabulary=model.config.vocab_size, classes=len(data.classes)
         )
         add_lexical_head(model, head, validation, encoder_tokens=config.max_tokens, context=context)
-    folder = save(model, data, dataset, context, tokenizer=base.tokenizer, max_tokens=max_tokens)
+    calibration = None
+    if validation is not None:
+        logits = all_logits(model, validation.tokens)
+        calibration = fit_calibration(
+            config.calibration, logits, validation.targets, target=validation.target
+        )
+    folder = save(
+        model,
+        data,
+        dataset,
+        context,
+        tokenizer=base.tokenizer,
+        max_tokens=max_tokens,
+        calibration=calibration,
+    )
     log_course(trained, context)
     metrics = kept_metrics(model, validation)
     return log_model(folder, role="teacher", dataset=dataset, context=context, metrics=metrics)
@@ -92,18 +115,22 @@ def add_lexical_head(
     context.run.log_metrics({"encoder_scale": scales[0], "lexical_scale": scales[1]})
 
 
-def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor, _rows: Places) -> torch.Tensor:
-    return functional.cross_entropy(logits, targets)
-
-
-def encoded(tokens: Tokens, rows: Rows) -> Encoded:
+def encoded(tokens: Tokens, rows: Rows, *, target: LabelKind = "class") -> Encoded:
     """Return labelled rows with their ids.
 
     :param tokens: ids of all rows of the dataset.
     :param rows: the rows.
+    :param target: kind of their label.
     :return: the same rows, ready for the model.
     """
-    return Encoded(tokens.take(rows.places), rows.targets)
+    return Encoded(tokens.take(rows.places), rows.targets, target)
+
+
+_KINDS: Mapping[LabelKind, str] = {
+    "class": "{} classes",
+    "classes": "sets of {} classes",
+    "number": "a number",
+}
 
 
 def describe(model: Classifier, data: LabelledData) -> str:
@@ -114,8 +141,9 @@ def describe(model: Classifier, data: LabelledData) -> str:
     :return: for the log.
     """
     return (
-        f"{data.label}: {len(data.classes)} classes, {len(data.train):,} train and {len(data.validation):,} "
-        f"validation rows; {model.config.model_type} with {model.config.num_hidden_layers} layers, "
+        f"{data.label}: {_KINDS[data.target].format(len(data.classes))}; {len(data.train):,} train and "
+        f"{len(data.validation):,} validation rows; {model.config.model_type} with "
+        f"{model.config.num_hidden_layers} layers, "
         f"{parameter_count(model):,} parameters, on the {'GPU' if torch.cuda.is_available() else 'CPU'}"
     )
 
@@ -128,6 +156,7 @@ def save(
     *,
     tokenizer: Path,
     max_tokens: int,
+    calibration: Calibration | None = None,
 ) -> Path:
     """Write the bundle of a trained model into the step's work directory.
 
@@ -137,12 +166,15 @@ def save(
     :param context: the step.
     :param tokenizer: ``tokenizer.json`` to copy.
     :param max_tokens: tokens of a text that it reads.
+    :param calibration: what makes probabilities of its logits.
     :return: the bundle.
     """
     info = BundleInfo(
         format="torch",
         label=data.label,
         classes=data.classes,
+        target=data.target,
+        calibration=calibration,
         text=dataset.text_column,
         max_tokens=max_tokens,
         encoder_tokens=model.encoder_tokens,
@@ -163,8 +195,7 @@ def kept_metrics(model: Classifier, validation: Encoded | None) -> dict[str, flo
     """
     if validation is None:
         return {}
-    found = quality(model, validation)
-    return {"validation_accuracy": found.accuracy, "validation_macro_f1": found.macro_f1}
+    return {f"validation_{name}": value for name, value in quality(model, validation).items()}
 
 
 def log_course(trained: Trained, context: StepContext) -> None:
@@ -183,9 +214,11 @@ def log_course(trained: Trained, context: StepContext) -> None:
     handles = axes.get_lines()
     if trained.epochs:
         right = axes.twinx()
-        steps, accuracies, _ = zip(*trained.epochs, strict=True)
-        right.plot(steps, accuracies, "o--", color="tab:orange", label="validation accuracy")
-        right.set_ylabel("validation accuracy")
+        name = f"validation {next(iter(trained.epochs[0][1]))}"
+        steps = [step for step, _ in trained.epochs]
+        values = [next(iter(found.values())) for _, found in trained.epochs]
+        right.plot(steps, values, "o--", color="tab:orange", label=name)
+        right.set_ylabel(name)
         handles = [*handles, *right.get_lines()]
     axes.legend(handles=handles, loc="center right")
     context.run.log_figure(figure, "plots/learning_curve.png")

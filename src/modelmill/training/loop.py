@@ -3,7 +3,8 @@
 AdamW with a linear warm-up and decay, batches grouped by length, gradient clipping, evaluation after each
 epoch, the best epoch kept. Everything that the next step depends on stands in the checkpoint, and the order
 of the rows follows from the seed and the epoch alone: a resumed training ends in the same bits as one that
-was never interrupted (on a CPU with the same number of threads).
+was never interrupted (on a CPU with the same number of threads). A batch that does not fit into memory is
+computed in halves whose gradients add up to those of the whole.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from modelmill.data.dataset_config import LabelKind
 from modelmill.data.tokens import Places, Tokens
 from modelmill.errors import ModelError
 from modelmill.memory import keep_freed_memory
-from modelmill.training.checkpoints import Checkpoint, CheckpointStore
+from modelmill.training.checkpoints import Checkpoint, CheckpointStore, Tensors
 from modelmill.training.classifier import Classifier, all_logits, collate, layer_list
 from modelmill.training.components import TrainingConfig
+from modelmill.training.quality import Measures, measure
 
 if TYPE_CHECKING:
     from modelmill.pipeline.component import StepContext
 
 Loss = Callable[[torch.Tensor, torch.Tensor, Places], torch.Tensor]
-"""From logits ``(batch, classes)``, targets ``(batch,)`` and the rows' places ``(batch,)`` to a scalar."""
+"""From logits ``(batch, outputs)``, targets ``(batch, …)`` and the rows' places ``(batch,)`` to a scalar: a
+mean over the rows, so that a batch can be computed in parts."""
 
 _MAX_GRADIENT_NORM = 1.0
 _POOL_BATCHES = 20
@@ -45,8 +49,9 @@ class Encoded:
 
     tokens: Tokens
     """Ids of each row."""
-    targets: npt.NDArray[np.int64]
-    """Class numbers, ``(rows,)``."""
+    targets: npt.NDArray[Any]
+    """As in :class:`~modelmill.training.examples.LabelledData`."""
+    target: LabelKind = "class"
 
     def cut(self, tokens: int) -> Encoded:
         """Return the same rows, each with its first tokens only.
@@ -54,15 +59,11 @@ class Encoded:
         :param tokens: how many.
         :return: the rows.
         """
-        return Encoded(self.tokens.cut(tokens), self.targets)
+        return Encoded(self.tokens.cut(tokens), self.targets, self.target)
 
 
-@dataclass(frozen=True)
-class Quality:
-    """How a model does on some rows."""
-
-    accuracy: float
-    macro_f1: float
+Epoch = tuple[int, Measures]
+"""Step after an epoch, and what :func:`modelmill.training.quality.measure` finds on the validation split."""
 
 
 @dataclass
@@ -72,12 +73,15 @@ class Progress:
     step: int = 0
     curve: list[tuple[int, float]] = field(default_factory=list)
     """Mean training loss by step."""
-    epochs: list[tuple[int, float, float]] = field(default_factory=list)
-    """Step, validation accuracy and validation macro-F1 after each epoch."""
+    epochs: list[Epoch] = field(default_factory=list)
     best: int | None = None
     """Position in ``epochs`` of the best one; None before the first one ends, or without validation rows."""
     loss_sum: float = 0.0
     loss_count: int = 0
+    rows_at_once: int = 0
+    """Rows of a batch that are computed together: halved where memory ran out."""
+    ended: bool = False
+    """Whether the training has ended, early or not."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,10 @@ class Trained:
     """What a training yields besides the weights."""
 
     steps: int
+    """Optimizer steps that were made."""
     curve: list[tuple[int, float]]
-    epochs: list[tuple[int, float, float]]
-    quality: Quality | None
+    epochs: list[Epoch]
+    quality: Measures | None
     """Of the epoch that was kept, on the validation split; None without validation rows."""
 
 
@@ -109,10 +114,24 @@ def train(
     :param config: how to train.
     :param context: the step.
     :return: the course of the training.
-    :raises ModelError: if the loss is no longer finite.
+    :raises ModelError: if the loss is no longer finite, or a single row does not fit into memory.
     """
     keep_freed_memory()
     return _Training(model, data, validation, loss, config, context).run()
+
+
+def batch_logits(model: nn.Module, tokens: Tokens, batch: Places, device: torch.device) -> torch.Tensor:
+    """Return the logits of a batch, with gradients.
+
+    :param model: the model.
+    :param tokens: ids of all rows.
+    :param batch: places of the rows, ``(batch,)``.
+    :param device: where the model is.
+    :return: ``(batch, outputs)``.
+    """
+    ids, mask = collate(tokens, batch)
+    logits: torch.Tensor = model(ids.to(device), mask.to(device))
+    return logits
 
 
 def batches(lengths: npt.NDArray[np.int64], *, size: int, seed: int, epoch: int) -> list[Places]:
@@ -144,19 +163,14 @@ def rate(step: int, total: int, *, warmup: float) -> float:
     return share / warmup if share < warmup else (1 - share) / (1 - warmup)
 
 
-def quality(model: Classifier, data: Encoded) -> Quality:
+def quality(model: Classifier, data: Encoded) -> Measures:
     """Measure a model.
 
     :param model: the model, in evaluation mode.
     :param data: rows.
-    :return: accuracy, and the mean of the F1 scores of the classes that occur.
+    :return: see :func:`modelmill.training.quality.measure`.
     """
-    answers = all_logits(model, data.tokens).argmax(axis=1)
-    scores = []
-    for number in np.union1d(answers, data.targets):
-        hit = int(((answers == number) & (data.targets == number)).sum())
-        scores.append(2 * hit / int((answers == number).sum() + (data.targets == number).sum()))
-    return Quality(accuracy=float((answers == data.targets).mean()), macro_f1=float(np.mean(scores)))
+    return measure(data.target, all_logits(model, data.tokens), data.targets)
 
 
 def parameter_groups(model: Classifier, config: TrainingConfig) -> list[dict[str, Any]]:
@@ -219,7 +233,7 @@ class _Training:
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.best: dict[str, torch.Tensor] = {}
-        self.progress = Progress()
+        self.progress = Progress(rows_at_once=config.rows_at_once or config.batch_size)
         self.store = CheckpointStore(context.workdir / "checkpoints")
         self.saved_at = self.logged_at = time.monotonic()
 
@@ -231,7 +245,7 @@ class _Training:
         plan: list[Places] = []
         planned = -1
         self._train_mode()
-        while self.progress.step < self.total:
+        while not self.progress.ended:
             epoch, position = divmod(self.progress.step, self.per_epoch)
             if epoch != planned:
                 plan, planned = self._plan(epoch), epoch
@@ -241,10 +255,10 @@ class _Training:
         kept = self.progress.epochs[self.progress.best] if self.progress.best is not None else None
         self.model.cpu().eval()
         return Trained(
-            steps=self.total,
+            steps=self.progress.step,
             curve=self.progress.curve,
             epochs=self.progress.epochs,
-            quality=Quality(kept[1], kept[2]) if kept else None,
+            quality=kept[1] if kept else None,
         )
 
     def _train_mode(self) -> None:
@@ -261,24 +275,58 @@ class _Training:
         factor = rate(self.progress.step, self.total, warmup=self.config.warmup)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
-        ids, mask = collate(self.data.tokens, batch)
-        logits = self.model(ids.to(self.device), mask.to(self.device))  # (batch, classes)
-        targets = torch.from_numpy(self.data.targets[batch]).to(self.device)  # (batch,)
-        loss = self.loss(logits, targets, batch)
-        value = float(loss.detach())
+        value = self._gradients(batch)
         if not math.isfinite(value):
             raise ModelError(
                 f"the training loss must stay finite; at step {self.progress.step + 1} it is {value}",
                 got=f"learning_rate={self.config.learning_rate}",
                 remedy="lower learning_rate and head_learning_rate, or raise warmup",
             )
-        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.trainable.values(), _MAX_GRADIENT_NORM)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
         self.progress.loss_sum += value
         self.progress.loss_count += 1
+
+    def _gradients(self, batch: Places) -> float:
+        """Add up the gradients of a batch, in as many parts as memory asks for; return its mean loss."""
+        random = self._random_state()
+        while True:
+            try:
+                return sum(self._part(part, len(part) / len(batch)) for part in self._parts(batch))
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if self.progress.rows_at_once == 1:
+                    raise ModelError(
+                        "the model and one row must fit into memory",
+                        got=f"{int(self.data.tokens.lengths[batch].max())} tokens",
+                        remedy="lower max_tokens, train fewer layers, or take a smaller base model",
+                    ) from error
+            # Outside the handler: the error's traceback holds the tensors that did not fit.
+            self.optimizer.zero_grad(set_to_none=True)
+            self._set_random_state(random)
+            self.progress.rows_at_once = math.ceil(self.progress.rows_at_once / 2)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.context.log(
+                f"out of memory: batches of {self.config.batch_size} are computed "
+                f"{self.progress.rows_at_once} rows at a time from here on"
+            )
+
+    def _parts(self, batch: Places) -> list[Places]:
+        size = self.progress.rows_at_once
+        return [batch[start : start + size] for start in range(0, len(batch), size)]
+
+    def _part(self, part: Places, share: float) -> float:
+        logits = batch_logits(self.model, self.data.tokens, part, self.device)  # (part, outputs)
+        targets = torch.from_numpy(self.data.targets[part]).to(self.device)
+        loss = self.loss(logits, targets, part) * share
+        value = float(loss.detach())
+        if math.isfinite(value):
+            loss.backward()  # type: ignore[no-untyped-call]
+        return value
 
     def _after_step(self) -> None:
         progress, now = self.progress, time.monotonic()
@@ -296,6 +344,7 @@ class _Training:
         ends_epoch = last or progress.step % self.per_epoch == 0
         if ends_epoch:
             self._evaluate()
+            progress.ended = last or self._stops_early()
         if ends_epoch or now - self.saved_at >= self.config.checkpoint_seconds:
             self._save()
             self.saved_at = time.monotonic()
@@ -307,18 +356,26 @@ class _Training:
         found = quality(self.model, self.validation)
         self._train_mode()
         progress = self.progress
-        progress.epochs.append((progress.step, found.accuracy, found.macro_f1))
+        progress.epochs.append((progress.step, dict(found)))
+        name, value = next(iter(found.items()))
         # Of equals the later one: it has seen more.
-        if progress.best is None or found.accuracy >= progress.epochs[progress.best][1]:
+        if progress.best is None or value >= progress.epochs[progress.best][1][name]:
             progress.best = len(progress.epochs) - 1
             self.best = {name: value.detach().cpu().clone() for name, value in self.trainable.items()}
         self.context.run.log_metrics(
-            {"validation_accuracy": found.accuracy, "validation_macro_f1": found.macro_f1}, step=progress.step
+            {f"validation_{name}": value for name, value in found.items()}, step=progress.step
         )
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
         self.context.log(
-            f"epoch {progress.step / self.per_epoch:.3g} of {self.config.epochs:g}: validation accuracy "
-            f"{found.accuracy:.2%}, macro-F1 {found.macro_f1:.2%}"
+            f"epoch {progress.step / self.per_epoch:.3g} of {self.config.epochs:g}: validation {shown}"
         )
+
+    def _stops_early(self) -> bool:
+        best, epochs, patience = self.progress.best, self.progress.epochs, self.config.patience
+        if best is None or patience is None or len(epochs) - 1 - best < patience:
+            return False
+        self.context.log(f"ends early: no better epoch among the last {patience}")
+        return True
 
     def _keep_best(self) -> None:
         with torch.no_grad():
@@ -326,16 +383,13 @@ class _Training:
                 self.trainable[name].copy_(value)
 
     def _save(self) -> None:
-        random = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state()
         self.store.save(
             self.progress.step,
             state=asdict(self.progress),
             tensors={
                 "model": self.trainable,
                 "optimizer": _optimizer_tensors(self.optimizer),
-                "random": random,
+                "random": self._random_state(),
                 "best": self.best,
             },
         )
@@ -347,15 +401,28 @@ class _Training:
         _load_optimizer(self.optimizer, checkpoint.tensors["optimizer"])
         state: dict[str, Any] = dict(checkpoint.state)
         state["curve"] = [(int(step), float(loss)) for step, loss in state["curve"]]
-        state["epochs"] = [
-            (int(step), float(first), float(second)) for step, first, second in state["epochs"]
-        ]
+        state["epochs"] = [(int(step), dict(found)) for step, found in state["epochs"]]
         self.progress = Progress(**state)
         self.best = dict(checkpoint.tensors.get("best", {}))
-        random = checkpoint.tensors["random"]
+        self._set_random_state(checkpoint.tensors["random"])
+
+    def _random_state(self) -> dict[str, torch.Tensor]:
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state()
+        return random
+
+    def _set_random_state(self, random: Tensors) -> None:
         torch.set_rng_state(random["cpu"])
         if "cuda" in random and self.device.type == "cuda":
             torch.cuda.set_rng_state(random["cuda"])
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # On the CPU PyTorch raises a plain RuntimeError.
+    texts = ("can't allocate memory", "not enough memory")
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or any(text in str(error) for text in texts)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -47,3 +47,30 @@ HeadConfig = Annotated[LinearHead | MlpHead | AttentionHead, Field(discriminator
 
 ClassWeights = Literal["none", "balanced"]
 """Whether rows of rare classes count more: ``balanced`` as in scikit-learn, rows / (classes x rows of it)."""
+
+
+class FullTuning(Config):
+    """Train every layer above ``frozen_layers``."""
+
+    kind: Literal["full"] = "full"
+
+
+class LastLayers(Config):
+    """Train the last layers only, whatever ``frozen_layers`` says."""
+
+    kind: Literal["last_layers"] = "last_layers"
+    layers: int = Field(1, ge=1, description="Number of layers.")
+
+
+class LoraTuning(Config):
+    """Train low-rank additions to the weights (LoRA), which are merged into them at the end."""
+
+    kind: Literal["lora"] = "lora"
+    rank: int = Field(8, ge=1, le=512, description="Rank of an addition.")
+    alpha: int = Field(16, ge=1, description="Scale of an addition, divided by the rank.")
+    modules: tuple[str, ...] = Field(
+        (), description="Names of the layers that get one; empty: what peft chooses for the architecture."
+    )
+
+
+TuningMode = Annotated[FullTuning | LastLayers | LoraTuning, Field(discriminator="kind")]

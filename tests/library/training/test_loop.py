@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from modelmill.data.dataset_config import LabelKind
 from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.pipeline.component import StepContext
@@ -22,6 +23,7 @@ from modelmill.training.base_model import load_base_model
 from modelmill.training.classifier import Classifier
 from modelmill.training.components import FineTuneConfig
 from modelmill.training.loop import Encoded, Trained, batches, quality, rate, train
+from modelmill.training.quality import measure
 
 
 @pytest.fixture(autouse=True)
@@ -83,11 +85,11 @@ def elsewhere(context: StepContext, name: str) -> StepContext:
 def test_a_trivial_task_is_learned(tiny_base_model: Path, step_context: StepContext) -> None:
     model, trained = fit(tiny_base_model, configured(tiny_base_model, epochs=10), step_context)
     assert not model.training
-    assert quality(model, encoded(40, 3)).accuracy >= 0.9
+    assert quality(model, encoded(40, 3))["accuracy"] >= 0.9
     assert trained.steps == 10 * 8
     assert trained.curve[-1][1] < trained.curve[0][1] / 2
     assert trained.quality is not None
-    assert trained.quality.accuracy == max(accuracy for _, accuracy, _ in trained.epochs)
+    assert trained.quality["accuracy"] == max(found["accuracy"] for _, found in trained.epochs)
     metrics = step_context.run.client.get_run(step_context.run.run_id).data.metrics
     assert {"train_loss", "learning_rate", "validation_accuracy", "validation_macro_f1"} <= set(metrics)
 
@@ -258,5 +260,66 @@ def test_quality_counts_by_class(tiny_base_model: Path) -> None:
     rows = encoded(4, 1)
     found = quality(model, dataclasses.replace(rows, targets=np.array([0, 0, 0, 1])))
     # Class 0: precision 3/4, recall 1; class 1 is never answered.
-    assert found.accuracy == 0.75
-    assert found.macro_f1 == pytest.approx((2 * 3 / 7 + 0) / 2)
+    assert found == {"accuracy": 0.75, "macro_f1": pytest.approx((2 * 3 / 7 + 0) / 2)}
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_comes_out_the_same(
+    tiny_base_model: Path, step_context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(tiny_base_model, epochs=1, dropout=0.0)
+    whole, _ = fit(tiny_base_model, config, elsewhere(step_context, "whole"))
+    forward = Classifier.forward
+
+    def small(self: Classifier, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if self.training and len(ids) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, ids, mask)
+
+    monkeypatch.setattr(Classifier, "forward", small)
+    lines: list[str] = []
+    halved, trained = fit(
+        tiny_base_model, config, dataclasses.replace(elsewhere(step_context, "half"), log=lines.append)
+    )
+    assert lines[:2] == [
+        "out of memory: batches of 8 are computed 4 rows at a time from here on",
+        "out of memory: batches of 8 are computed 2 rows at a time from here on",
+    ]
+    assert trained.steps == 8
+    for name, value in whole.state_dict().items():
+        assert torch.allclose(value, halved.state_dict()[name], atol=1e-5), name
+
+
+def test_a_row_that_does_not_fit_is_refused(
+    tiny_base_model: Path, step_context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self: Classifier, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    monkeypatch.setattr(Classifier, "forward", never)
+    with pytest.raises(ModelError) as caught:
+        fit(tiny_base_model, configured(tiny_base_model), step_context)
+    assert str(caught.value).startswith("the model and one row must fit into memory; got '")
+    assert not caught.value.retryable
+
+
+def test_a_training_without_progress_ends_early(tiny_base_model: Path, step_context: StepContext) -> None:
+    config = configured(tiny_base_model, epochs=50, patience=2, learning_rate=1e-12, head_learning_rate=1e-12)
+    # Equal epochs are no better ones, and the last of them is kept: so a rising one ends it, or the patience.
+    _, trained = fit(tiny_base_model, config.model_copy(update={"epochs": 6, "patience": 1}), step_context)
+    assert trained.steps == len(trained.epochs) * 8
+
+
+@pytest.mark.parametrize(
+    ("target", "logits", "targets", "expected"),
+    [
+        ("classes", [[1, -1], [1, 1]], [[1, 0], [0, 1]], {"micro_f1": 0.8, "macro_f1": (2 / 3 + 1) / 2}),
+        ("classes", [[-1, -1]], [[0, 0]], {"micro_f1": 0.0, "macro_f1": 0.0}),
+        ("number", [[1.0], [3.0]], [1.0, 2.0], {"r2": -1.0, "rmse": 0.5**0.5}),
+        ("number", [[1.0]], [2.0], {"r2": 0.0, "rmse": 1.0}),
+    ],
+)
+def test_measures_of_sets_and_numbers(
+    target: LabelKind, logits: list[list[float]], targets: list[object], expected: dict[str, float]
+) -> None:
+    found = measure(target, np.array(logits, np.float32), np.array(targets, np.float32))
+    assert dict(found) == pytest.approx(expected)
