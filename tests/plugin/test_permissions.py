@@ -37,6 +37,8 @@ ROUTES: dict[tuple[str, str], Lowest] = {
     ("GET", "/api/pipelines/{dag_id}/runs"): "viewer",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}"): "viewer",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/steps/{step}/log"): "viewer",
+    ("POST", "/api/rule-sets/check"): "viewer",
+    ("POST", "/api/rule-sets/try"): "user",
     ("GET", "/api/decisions"): "user",
     ("GET", "/api/models"): "viewer",
     ("GET", "/api/models/{name}"): "viewer",

@@ -7,6 +7,7 @@ from modelmill_plugin.routes import (
     decisions,
     models,
     pipelines,
+    rule_sets,
     runs,
     tables,
     templates,
@@ -23,6 +24,7 @@ ROUTERS = tuple(
         tables,
         runs,
         models,
+        rule_sets,
         decisions,
     )
 )

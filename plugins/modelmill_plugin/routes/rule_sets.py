@@ -1,0 +1,157 @@
+"""Rule sets: checked while they are written, tried on rows, compared with others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from modelmill.data.preview import first_rows, shown_value
+from modelmill.errors import Problem, RuleSetError
+from modelmill.rules.reading import parse_rule_set
+from modelmill.rules.rule_set import ModelSignal, RuleSet
+from modelmill.settings import Settings
+from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
+from modelmill_plugin.routes.decisions import shown_decision
+from modelmill_plugin.routes.tables import shown_place
+from modelmill_plugin.security import EDIT, READ
+from modelmill_plugin.views import document_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+router = APIRouter(tags=["rule sets"])
+
+_MOST_CHARACTERS = 1_000_000
+
+
+class RuleProblem(ProblemView):
+    """One thing that is wrong with a rule set."""
+
+    excerpt: str = Field(description="The expression's line, and a caret below the place; empty for others.")
+
+
+class RuleSetCheck(BaseModel):
+    """A rule set to check."""
+
+    text: str = Field(max_length=_MOST_CHARACTERS, description="YAML or JSON.")
+
+
+class CheckedRuleSet(BaseModel):
+    """A rule set and everything that is wrong with it."""
+
+    document: Any
+    digest: str | None = Field(description="Null if there are problems.")
+    problems: list[RuleProblem]
+
+
+class RuleSetTrial(BaseModel):
+    """A rule set to try on the first rows of a table."""
+
+    text: str = Field(max_length=_MOST_CHARACTERS, description="YAML or JSON.")
+    against: str | None = Field(
+        None, max_length=_MOST_CHARACTERS, description="Another rule set: where do their decisions differ?"
+    )
+    table: str = Field(max_length=2000, description="Path or URI; ${name}: the deployment's parameter.")
+    version: int | None = Field(None, ge=0, description="Version of the table; null: the newest.")
+    rows: int = Field(50, ge=1, le=500)
+
+
+class RuleCount(BaseModel):
+    """How often a decision was made, and by which rule."""
+
+    decision: str
+    rule: str | None = Field(description="Null: no rule fires.")
+    rows: int
+
+
+class DecidedRow(BaseModel):
+    """A row with its decision."""
+
+    decision: dict[str, Any] = Field(description="Key, decision, rule, severity, reason and explanation.")
+    row: dict[str, Any] = Field(description="The row itself; long values are cut.")
+    text: str = Field(description="The explanation, for people.")
+    other: str | None = Field(description="What the other rule set decides, where it decides otherwise.")
+
+
+class TriedRuleSet(BaseModel):
+    """What a rule set decides on rows."""
+
+    digest: str
+    table: str
+    version: int
+    counts: list[RuleCount] = Field(description="The most frequent first.")
+    rows: list[DecidedRow]
+    differ: int | None = Field(description="Rows on which the other rule set decides otherwise.")
+
+
+@router.post("/rule-sets/check", dependencies=[READ], responses=error_responses())
+def check_rule_set(request: RuleSetCheck) -> CheckedRuleSet:
+    """Check a rule set's shape, names and expressions."""
+    digest, problems = None, ()
+    try:
+        digest = parse_rule_set(request.text).digest
+    except RuleSetError as error:
+        problems = error.problems
+    return CheckedRuleSet(
+        document=document_of(request.text), digest=digest, problems=[_problem(item) for item in problems]
+    )
+
+
+# Whoever may edit pipelines can read these tables by running one; a viewer cannot.
+@router.post("/rule-sets/try", dependencies=[EDIT], responses=error_responses())
+def try_rule_set(request: RuleSetTrial) -> TriedRuleSet:
+    """Decide on the first rows of a table, each decision explained, and compare with another rule set."""
+    from modelmill.rules.explanation import explanation_text
+
+    place, version, batch = first_rows(shown_place(request.table), version=request.version, rows=request.rows)
+    rule_set, decided = _decided(request.text, batch, explain=True)
+    others = None if request.against is None else _decided(request.against, batch, explain=False)[1]
+    counts = Counter((row["decision"], row["rule"]) for row in decided)
+    rows = []
+    for number, (decision, row) in enumerate(zip(decided, batch.to_pylist(), strict=True)):
+        other = others[number]["decision"] if others else None
+        rows.append(
+            DecidedRow(
+                decision=shown_decision(decision),
+                row={name: shown_value(value) for name, value in row.items()},
+                text=explanation_text(decision),
+                other=None if other == decision["decision"] else other,
+            )
+        )
+    return TriedRuleSet(
+        digest=rule_set.digest,
+        table=place,
+        version=version,
+        counts=[
+            RuleCount(decision=decision, rule=rule, rows=count)
+            for (decision, rule), count in counts.most_common()
+        ],
+        rows=rows,
+        differ=None if others is None else sum(row.other is not None for row in rows),
+    )
+
+
+def _decided(text: str, batch: pa.RecordBatch, *, explain: bool) -> tuple[RuleSet, list[dict[str, Any]]]:
+    from modelmill.rules.engine import Engine
+
+    rule_set = parse_rule_set(text, schema=batch.schema)
+    for name, signal in rule_set.signals.items():
+        # A folder would be one of the API server's own.
+        if isinstance(signal, ModelSignal) and not signal.model.startswith("models:/"):
+            raise RefusedError(
+                422,
+                f"signal {name!r} is tried with a registered model",
+                got=signal.model,
+                remedy="register it",
+            )
+    engine = Engine(rule_set, batch.schema, settings=Settings.from_environment())
+    decided: list[dict[str, Any]] = engine.decide(batch, explain=explain).to_pylist()
+    return rule_set, decided
+
+
+def _problem(problem: Problem) -> RuleProblem:
+    (view,) = problem_views([problem])
+    return RuleProblem(**view.model_dump(), excerpt=problem.excerpt)
