@@ -90,7 +90,8 @@ class TriedRuleSet(BaseModel):
 @router.post("/rule-sets/check", dependencies=[READ], responses=error_responses())
 def check_rule_set(request: RuleSetCheck) -> CheckedRuleSet:
     """Check a rule set's shape, names and expressions."""
-    digest, problems = None, ()
+    digest: str | None = None
+    problems: tuple[Problem, ...] = ()
     try:
         digest = parse_rule_set(request.text).digest
     except RuleSetError as error:
