@@ -15,13 +15,16 @@ _KEYS: Mapping[str, Callable[[Measured], float]] = {
     "quality": lambda item: -item.made.choosing_drop,
 }
 """What is made as large as possible, by the configuration's ``prefer``."""
+_DOUBT = 0.25
+"""Share of the allowed drop by which one candidate has to be better than another to push it out: a quarter of
+a point is what some hundred rows cannot tell, and a model that is judged first is one to fall back on."""
 
 
 def choose(measured: Sequence[Measured], config: CompressConfig) -> Measured:
     """Choose among the candidates that keep the budget.
 
-    Those that nothing beats on the rows for ranking are judged in a fixed order, from the slowest, which is
-    most like the teacher, to the fastest. The first that fails ends it, see
+    Those that nothing clearly beats on the rows for ranking are judged in a fixed order, from the slowest,
+    which is most like the teacher, to the fastest. The first that fails ends it, see
     :mod:`modelmill.compression.budget`.
 
     :param measured: the candidates.
@@ -44,8 +47,10 @@ def judging_order(measured: Sequence[Measured], config: CompressConfig) -> list[
 
     :param measured: the candidates.
     :param config: the budget.
-    :return: those that keep the measured limits and seem to keep the metric's, and that no other one of these
-        beats in speed (or size, where that is preferred) and in quality.
+    :return: those that keep the measured limits and seem to keep the metric's, without those that another one
+        clearly beats: as fast (or small, where that is preferred), and better by more than the rows for
+        ranking leave in doubt. And always the teacher's own fp32 export, if it keeps the measured limits: the
+        last to fall back on.
     """
     cost = _KEYS["size" if config.prefer == "size" else "speed"]
     plausible = [
@@ -53,17 +58,28 @@ def judging_order(measured: Sequence[Measured], config: CompressConfig) -> list[
         for item in measured
         if item.in_limits and item.made.choosing_drop <= config.budget.max_metric_drop
     ]
+
+    doubt = config.budget.max_metric_drop * _DOUBT
+
+    def beats(other: Measured, item: Measured) -> bool:
+        return cost(other) >= cost(item) and other.made.choosing_drop < item.made.choosing_drop - doubt
+
     front = [
         item
         for item in plausible
-        if not any(
-            (cost(other), -other.made.choosing_drop) != (cost(item), -item.made.choosing_drop)
-            and cost(other) >= cost(item)
-            and other.made.choosing_drop <= item.made.choosing_drop
-            for other in plausible
-        )
+        if is_teacher_itself(item) or not any(beats(other, item) for other in plausible)
     ]
-    return sorted(front, key=cost)
+    return sorted(front, key=lambda item: (not is_teacher_itself(item), cost(item)))
+
+
+def is_teacher_itself(item: Measured) -> bool:
+    """Return whether a candidate is the teacher's plain export, checked against it number by number.
+
+    :param item: the candidate.
+    :return: True for one that computes what the teacher computes.
+    """
+    recipe = item.made.recipe
+    return recipe.family == "teacher" and recipe.quantization == "none" and recipe.vocabulary == "all"
 
 
 def metric_limit(item: Measured, config: CompressConfig) -> Limit:
@@ -73,9 +89,7 @@ def metric_limit(item: Measured, config: CompressConfig) -> Limit:
     :param config: the budget.
     :return: the limit; the teacher's own fp32 export, checked against it number by number, has no drop.
     """
-    recipe = item.made.recipe
-    same = recipe.family == "teacher" and recipe.quantization == "none" and recipe.vocabulary == "all"
-    bound = 0.0 if same else item.drop.bound
+    bound = 0.0 if is_teacher_itself(item) else item.drop.bound
     return Limit("max_metric_drop", 100 * bound, 100 * config.budget.max_metric_drop, "points")
 
 

@@ -83,3 +83,6 @@ def test_a_broken_limit_is_named_with_its_excess() -> None:
 def test_the_teacher_itself_has_no_drop() -> None:
     own = candidate(1, seen=0.0, bound=0.05, family="teacher", vocabulary="all", quantization="none")
     assert choose([own], CompressConfig()) is own
+    # It stays to fall back on where another one seems better and cannot be shown to be good enough.
+    assert choose([own, candidate(9, seen=-0.001, bound=0.02)], CompressConfig()) is own
+    assert choose([own, candidate(9, seen=-0.001, bound=0.002)], CompressConfig()) is not own
