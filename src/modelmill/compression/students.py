@@ -129,7 +129,9 @@ class Students:
 
     def _standing(self, structure: Structure, model: Classifier) -> Standing:
         rows = self.task.choosing
-        logits = all_logits(model.eval(), rows.data.tokens).astype(np.float64)
+        # A lexical head reads on where the encoder stops; without one the text ends there.
+        read = rows.data if model.lexical is not None else rows.data.cut(structure.tokens)
+        logits = all_logits(model.eval(), read.tokens).astype(np.float64)
         shifted = logits - logits.max(axis=1, keepdims=True)
         logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         return Standing(

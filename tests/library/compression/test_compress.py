@@ -27,17 +27,20 @@ SMALL = {"layers": [1], "tokens": [16], "widths": [0.5], "pairs": [16], "vocabul
 
 @pytest.fixture
 def teacher(tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext) -> ModelRef:
-    config = FineTuneConfig(
-        base_model=str(tiny_base_model),
+    return fine_tuning.run(teacher_config(tiny_base_model, lexical_tokens=24), topic_dataset, step_context)
+
+
+def teacher_config(base_model: Path, *, lexical_tokens: int) -> FineTuneConfig:
+    return FineTuneConfig(
+        base_model=str(base_model),
         epochs=6,
         batch_size=8,
         learning_rate=3e-3,
         head_learning_rate=1e-2,
         frozen_layers=0,
         max_tokens=16,
-        lexical_tokens=24,
+        lexical_tokens=lexical_tokens,
     )
-    return fine_tuning.run(config, topic_dataset, step_context)
 
 
 @pytest.fixture
@@ -96,6 +99,16 @@ def test_the_fastest_model_within_the_budget(
     assert "compression.html" in {item.path for item in client.list_artifacts(reference.run_id)}
     assert client.list_artifacts(reference.run_id, "plots")
     assert sum("chosen" in line for line in table_lines(report)) == 1
+
+
+def test_a_student_without_a_lexical_head_reads_fewer_tokens(
+    tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext, context: StepContext
+) -> None:
+    teacher = fine_tuning.run(teacher_config(tiny_base_model, lexical_tokens=0), topic_dataset, step_context)
+    space = {"families": ["transformer"], "tokens": [8]}
+    model, _ = run(configured(space=space), topic_dataset, teacher, context)
+    info = load_scorer(fetch_bundle(model, context.cache)).info
+    assert (info.max_tokens, info.encoder_tokens, info.lexical) == (8, None, False)
 
 
 def test_a_budget_that_cannot_be_met_names_the_limit_and_leaves_nothing(
