@@ -45,7 +45,7 @@ from pathlib import Path
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import DatasetError, TransientError
-from modelmill.pipeline.component import Component, Config, Inputs, Outputs
+from modelmill.pipeline.component import Assets, Component, Config, Inputs, Outputs
 
 
 class CountConfig(Config):
@@ -88,8 +88,20 @@ def _run(config, inputs, context):
     return Table(table=TableRef(uri="/toy", version=version))
 
 
+def _events(config, outputs):
+    return ("toy://loud/count",) if config.behaviour == "loud" else ()
+
+
 count = Component(
-    name="count", title="Count", group="Data", config=CountConfig, inputs=MaybeTable, outputs=Table, run=_run
+    name="count",
+    title="Count",
+    group="Data",
+    config=CountConfig,
+    inputs=MaybeTable,
+    outputs=Table,
+    run=_run,
+    events=_events,
+    assets=lambda config, upstream: Assets(conditional=("toy://loud/count",)),
 )
 '''
 

@@ -25,18 +25,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelmill_operators.assets import watched_table
+    from modelmill_operators.assets import conditional_asset, watched_table
     from modelmill_operators.operators import (
         OPERATORS,
         BuildDatasetOperator,
         CompressOperator,
         DeltaTableOperator,
+        DeployOperator,
         DistillOperator,
         EvaluateOperator,
         FineTuneOperator,
         GateOperator,
         IngestOperator,
         LabelRowsOperator,
+        MonitorOperator,
         PickSignalOperator,
         PromoteOperator,
         QuantizeOperator,
@@ -54,12 +56,14 @@ __all__ = [
     "CompressOperator",
     "DeltaTableOperator",
     "DeltaTableTrigger",
+    "DeployOperator",
     "DistillOperator",
     "EvaluateOperator",
     "FineTuneOperator",
     "GateOperator",
     "IngestOperator",
     "LabelRowsOperator",
+    "MonitorOperator",
     "PickSignalOperator",
     "PromoteOperator",
     "QuantizeOperator",
@@ -68,11 +72,13 @@ __all__ = [
     "StepOperator",
     "TrainHeadsOperator",
     "TrunkOperator",
+    "conditional_asset",
     "watched_table",
 ]
 
 _ELSEWHERE = {
     "DeltaTableTrigger": "modelmill_operators.triggers",
+    "conditional_asset": "modelmill_operators.assets",
     "watched_table": "modelmill_operators.assets",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow.sdk import Asset, AssetWatcher
+from airflow.sdk import Asset, AssetAlias, AssetWatcher
 
 from modelmill.data.tables import table_location
 from modelmill.errors import ConfigError
@@ -20,6 +20,17 @@ def asset(uri: str) -> Asset:
     """
     normalised = Asset(uri=Path(uri).as_uri() if Path(uri).is_absolute() else uri).uri
     return Asset(name=normalised, uri=normalised)
+
+
+def conditional_asset(uri: str) -> AssetAlias:
+    """Return the outlet of a task that updates an asset only when it has a reason to, such as an alarm.
+
+    Whatever waits for the asset names the asset itself, not this alias.
+
+    :param uri: of the asset.
+    :return: the alias, which has the asset's name.
+    """
+    return AssetAlias(asset(uri).name)
 
 
 def watched_table(uri: str, *, poll_seconds: float | None = None) -> Asset:

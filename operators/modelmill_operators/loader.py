@@ -35,7 +35,7 @@ from modelmill.pipeline.spec import (
     names_a_place,
     substitute,
 )
-from modelmill_operators.assets import asset, watched_table
+from modelmill_operators.assets import asset, conditional_asset, watched_table
 from modelmill_operators.operators import OPERATORS, InvalidPipelineOperator, StepOperator
 from modelmill_operators.placement import check_executor, place, pod_override
 from modelmill_operators.profiles import Profiles, configured_profiles
@@ -130,7 +130,10 @@ def _task(
         pipeline_digest=spec.digest,
         storage_connection=spec.storage_connection,
         inlets=[asset_of(uri) for uri in assets.inlets if names_a_place(uri)],
-        outlets=[asset_of(uri) for uri in assets.outlets if names_a_place(uri)],
+        outlets=[
+            *(asset_of(uri) for uri in assets.outlets if names_a_place(uri)),
+            *(conditional_asset(uri) for uri in assets.conditional),
+        ],
         doc_md=f"{component_named(step.component).help}\n\n{_fenced(step.config)}",
         needs=step.resources,
         **{**_placed(name, step, profiles), **({} if step.retries is None else {"retries": step.retries})},

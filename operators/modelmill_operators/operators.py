@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink
+from airflow.sdk import AssetAlias, BaseHook, BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException
 from pydantic import ValidationError
 
@@ -16,6 +16,7 @@ from modelmill.pipeline.process import StepProcess
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.spec import ParamValue, ResourcesSpec, placeholders
 from modelmill.settings import Settings, environment_params
+from modelmill_operators.assets import asset
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink, RegisteredModelLink
 from modelmill_operators.storage import storage_environment
 
@@ -94,6 +95,7 @@ class StepOperator(BaseOperator):
         except InputError as error:
             raise AirflowFailException(str(error)) from error
         context["ti"].xcom_push(key=XCOM_STEP, value=result.model_dump(mode="json", exclude={"outputs"}))
+        self._emit(result, context)
         return _outputs(result)
 
     def on_kill(self) -> None:
@@ -110,6 +112,15 @@ class StepOperator(BaseOperator):
         :return: the value with its XComs resolved.
         """
         return content if isinstance(content, str) else super().render_template(content, *args, **kwargs)
+
+    def _emit(self, result: StepResult, context: Context) -> None:
+        """Update the conditional outlets that the step names: each is an alias of the asset's name."""
+        aliases = {outlet.name: outlet for outlet in self.outlets if isinstance(outlet, AssetAlias)}
+        for uri in result.events:
+            updated = asset(uri)
+            if updated.name in aliases:
+                self.log.info("updating the asset %s", updated.name)
+                context["outlet_events"][aliases[updated.name]].add(updated)
 
     def _storage(self) -> dict[str, str | None]:
         if self.storage_connection is None:
@@ -248,6 +259,21 @@ class PromoteOperator(StepOperator):
     operator_extra_links = (MlflowRunLink(), RegisteredModelLink())
 
 
+class DeployOperator(StepOperator):
+    """Say what a service should serve, and wait until it does."""
+
+    component = "deploy"
+
+
+class MonitorOperator(StepOperator):
+    """Compare a scored table with the training data.
+
+    In Python, ``outlets=[conditional_asset("modelmill-drift://NAME")]`` makes an alarm update the asset.
+    """
+
+    component = "monitor"
+
+
 class ScoreTableOperator(StepOperator):
     """Score a table with a model."""
 
@@ -274,6 +300,8 @@ OPERATORS: Mapping[str, type[StepOperator]] = MappingProxyType(
             GateOperator,
             PromoteOperator,
             ScoreTableOperator,
+            DeployOperator,
+            MonitorOperator,
         )
     }
 )

@@ -127,6 +127,8 @@ class ReportRef(Reference):
     uri: str
     """``runs:/RUN_ID/PATH`` of the JSON file."""
     run_id: str
+    alarms: tuple[str, ...] = ()
+    """One line for each limit that the report found broken; empty if none is, or none was checked."""
 
 
 class VerdictRef(Reference):

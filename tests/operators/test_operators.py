@@ -109,6 +109,32 @@ def test_a_step_can_have_retries_of_its_own(pipelines: Path, parsed: Parse) -> N
     assert outcome(parsed()["once"].test()) == {"only": ("failed", 1)}
 
 
+def test_an_asset_is_updated_only_when_the_step_has_a_reason(pipelines: Path, parsed: Parse) -> None:
+    config = 'config: {journal: "${journal}", number: "${number}", behaviour: BEHAVIOUR}'
+    write(pipelines, "quiet", {"only": config.replace("BEHAVIOUR", "work")})
+    write(pipelines, "loud", {"only": config.replace("BEHAVIOUR", "loud")})
+    (pipelines / "after.yaml").write_text(
+        "pipeline: after\nschedule: {assets: ['toy://loud/count']}\n"
+        "steps:\n  only: {component: count, config: {journal: x}}"
+    )
+    dags = parsed()
+    for name, number, updates in (("quiet", 1, 0), ("loud", 1, 1), ("loud", 1, 2), ("quiet", 1, 2)):
+        run = dags[name].test(run_conf={"number": number})
+        assert outcome(run) == {"only": ("success", 1)}
+        assert asset_updates("toy://loud/count") == updates
+    # The second time nothing was run, and the update is there all the same: the first may have been lost.
+    assert (pipelines.parent / "loud.journal").read_text() == "only\n"
+
+
+def asset_updates(uri: str) -> int:
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        events = session.query(AssetEvent).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        return int(events.filter(AssetModel.uri == uri).count())
+
+
 def test_an_invalid_pipeline_fails_with_its_problems(
     pipelines: Path, parsed: Parse, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,11 +6,14 @@ that a later version never has an earlier time (as Delta's own reader does).
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.data.files import commit_actions
 from modelmill.data.protocol import commit_files_of
+from modelmill.data.storage import table_location
 from modelmill.errors import TableError
 
 if TYPE_CHECKING:
@@ -61,6 +64,27 @@ def version_at(table: DeltaTable, place: str, moment: datetime) -> int:
             + ("; older ones have been cleaned up" if first else ""),
         )
     return commits[low - 1]
+
+
+def commit_time(ref: TableRef | DatasetRef) -> datetime:
+    """Return when a version of a table was committed.
+
+    :param ref: the table, at the version.
+    :return: the time, in UTC.
+    :raises TableError: if the log no longer has that commit.
+    """
+    from modelmill.data.tables import open_table
+
+    place, times = table_location(ref.uri), None
+    with contextlib.suppress(KeyError):
+        times = _Times(open_table(ref.uri), place).of(ref.version)
+    if times is None:
+        raise TableError(
+            f"the log must still have the commit, to tell when it was made ({place})",
+            got=f"version {ref.version}",
+            remedy="use a newer version of the table",
+        )
+    return datetime.fromtimestamp(times / 1000, UTC)
 
 
 class _Times:

@@ -38,7 +38,7 @@ def confusion_figure(matrix: npt.NDArray[np.int64], *, classes: Sequence[str], t
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     axes.set(xlabel="answer", ylabel="truth", title=title)
     if len(classes) <= _NAMED_CLASSES:
-        names = [_plain(name) for name in classes]
+        names = [plain(name) for name in classes]
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(names)), names)
     if len(classes) <= _NUMBERED_CLASSES:
@@ -75,11 +75,11 @@ def quality_figure(
             fmt="o",
             capsize=4,
             color=f"C{index % 10}",
-            label=f"{_plain(model.name)}, {model.size_mb:.1f} MB",
+            label=f"{plain(model.name)}, {model.size_mb:.1f} MB",
         )
     for index, baseline in enumerate(baselines):
         style = (":", "--", "-.")[index % 3]
-        label = f"{_plain(baseline.name)}, {baseline.accuracy:.2%}"
+        label = f"{plain(baseline.name)}, {baseline.accuracy:.2%}"
         axes.axhline(baseline.accuracy, linestyle=style, color="grey", label=label)
     axes.set_ylim(*_span(models, baselines))
     axes.set_xscale("log")
@@ -131,15 +131,20 @@ def gate_figure(checks: Sequence[Check], *, title: str) -> Figure | None:
         axes.plot(ends, [place, place], color=colour, linewidth=3)
         axes.plot(100 * check.drop, place, "o", color=colour)
         axes.plot(100 * check.limit, place, "|", color="black", markersize=18)
-    names = [_plain(f"{check.metric}: {check.name}") for check in drawn]
+    names = [plain(f"{check.metric}: {check.name}") for check in drawn]
     axes.set_yticks(range(len(drawn)), names)
     axes.set_ylim(len(drawn) - 0.5, -0.5)
     axes.axvline(0, color="grey", linewidth=1)
-    axes.set(xlabel="points worse (black: accepted)", title=_plain(title, limit=80))
+    axes.set(xlabel="points worse (black: accepted)", title=plain(title, limit=80))
     return figure
 
 
-def _plain(name: str, *, limit: int = 40) -> str:
-    """Shorten a name, and keep Matplotlib from reading a dollar sign as the start of a formula."""
+def plain(name: str, *, limit: int = 40) -> str:
+    """Shorten a name, and keep Matplotlib from reading a dollar sign as the start of a formula.
+
+    :param name: the name.
+    :param limit: longest result, in characters.
+    :return: what a plot shows.
+    """
     short = name if len(name) <= limit else f"{name[: limit - 3]}..."
     return short.replace("$", r"\$")

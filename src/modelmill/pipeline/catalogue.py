@@ -26,6 +26,7 @@ _OWN_MODULES = (
     "modelmill.evaluation.components",
     "modelmill.registry.components",
     "modelmill.serving.components",
+    "modelmill.monitoring.components",
 )
 
 

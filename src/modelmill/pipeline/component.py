@@ -72,6 +72,8 @@ class Assets:
 
     inlets: tuple[str, ...] = ()
     outlets: tuple[str, ...] = ()
+    conditional: tuple[str, ...] = ()
+    """Outlets that are updated only if the step's :attr:`Component.events` name them."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,9 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
     None: always."""
     assets: Callable[[ConfigT, Mapping[str, Config]], Assets] | None = None
     """From the step's configuration, and the configuration of the step behind each input port."""
+
+    events: Callable[[ConfigT, OutputsT], tuple[str, ...]] | None = None
+    """Which of its conditional outlets a finished step has updated, from what it yields. None: none."""
 
     @property
     def help(self) -> str:

@@ -50,6 +50,9 @@ class StepResult(BaseModel):
     """Page of that run in the MLflow UI; empty where the tracking store has no UI."""
     reused: bool
     """Whether a finished run with the same step key was found, and nothing was run."""
+    events: tuple[str, ...] = ()
+    """URIs of the conditional outlets that were updated. A reused result names them again: the attempt that
+    made it may have died before anybody heard of them."""
 
 
 def step_key(component: AnyComponent, config: Config, inputs: Inputs, *, outside_state: str = "") -> str:

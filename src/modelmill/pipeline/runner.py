@@ -8,7 +8,7 @@ import platform
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
         # Asked over HTTP first, since importing MLflow takes longer than a reused step has to.
         known = finished_run(settings.tracking_uri, request.pipeline, key)
         if known and _still_true(component, known[2], settings):
-            return _reused(request, settings, key, *known)
+            return _reused(component, config, request, settings, key, *known)
         client = tracking_client(settings.tracking_uri)
         # A database without a server keeps no artifacts: they go beside it.
         served = settings.tracking_uri.startswith(("http://", "https://"))
@@ -67,7 +67,7 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
         experiment = experiment_id(client, request.pipeline, artifact_root=artifacts)
         finished = find_finished(client, experiment, key)
         if finished and _still_true(component, finished[1], settings):
-            return _reused(request, settings, key, experiment, *finished)
+            return _reused(component, config, request, settings, key, experiment, *finished)
         run = open_run(client, experiment, key, name=request.step, tags=_tags(request))
         context = StepContext(
             pipeline=request.pipeline,
@@ -83,7 +83,14 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
         with leased(_needed(component, request), say=context.log):
             outputs = _run_component(component, config, inputs, context)
         _clear(workdir)
-        return StepResult(outputs=outputs, step_key=key, run_id=run.run_id, run_url=run.url, reused=False)
+        return StepResult(
+            outputs=outputs,
+            step_key=key,
+            run_id=run.run_id,
+            run_url=run.url,
+            reused=False,
+            events=_events(component, config, outputs),
+        )
 
 
 def _needed(component: AnyComponent, request: StepRequest) -> Resources:
@@ -109,7 +116,16 @@ def _still_true(component: AnyComponent, outputs: dict[str, AnyReference], setti
     return still
 
 
+def _events(component: AnyComponent, config: Config, outputs: Mapping[str, AnyReference]) -> tuple[str, ...]:
+    if component.events is None:
+        return ()
+    named: tuple[str, ...] = component.events(config, component.outputs.model_validate(dict(outputs)))
+    return named
+
+
 def _reused(
+    component: AnyComponent,
+    config: Config,
     request: StepRequest,
     settings: Settings,
     key: str,
@@ -119,7 +135,14 @@ def _reused(
 ) -> StepResult:
     print(f"{request.step}: nothing that it reads has changed, so run {run_id} is reused", flush=True)
     url = run_url(settings.tracking_uri, experiment, run_id)
-    return StepResult(outputs=outputs, step_key=key, run_id=run_id, run_url=url, reused=True)
+    return StepResult(
+        outputs=outputs,
+        step_key=key,
+        run_id=run_id,
+        run_url=url,
+        reused=True,
+        events=_events(component, config, outputs),
+    )
 
 
 def _clear(workdir: Path) -> None:

@@ -6,6 +6,7 @@ there are many, :mod:`modelmill.serving.shared` runs the trunk once for all of t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -270,20 +271,26 @@ def load_tokenizer(folder: Path, *, max_tokens: int) -> Tokenizer:
 
     :param folder: the bundle, or a base model's folder.
     :param max_tokens: longer texts are cut, special tokens included.
-    :return: the tokenizer.
+    :return: the tokenizer; others may have the same one, so it must not be changed.
     :raises ModelError: if the file cannot be read.
     """
-    from tokenizers import Tokenizer
-
     path = folder / "tokenizer.json"
     try:
-        tokenizer: Any = Tokenizer.from_file(str(path))
+        return _tokenizer(path.read_bytes(), max_tokens)
     except Exception as error:  # the library raises bare Exception
         raise ModelError(
             f"tokenizer.json must be one that the tokenizers library reads ({error})",
             got=str(path),
             remedy="save it with PreTrainedTokenizerFast.save_pretrained",
         ) from error
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(content: bytes, max_tokens: int) -> Tokenizer:
+    """Read a tokenizer once, however many bundles have it: all threads wait while it is read."""
+    from tokenizers import Tokenizer
+
+    tokenizer: Any = Tokenizer.from_buffer(content)
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length=max_tokens)
     result: Tokenizer = tokenizer

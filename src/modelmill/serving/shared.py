@@ -158,11 +158,19 @@ class SignalScorer:
     :param bundles: the bundle of each signal, by a name of the caller's choice. A head's trunk lies beside
         it, as :func:`modelmill.registry.models.fetch_bundle` puts it.
     :param threads: rows that are scored at the same time; None: one per core that this process may use.
+    :param reuse: another one, with the same number of threads; what both have need not be loaded again.
     :raises ModelError: if a bundle cannot be loaded.
     """
 
-    def __init__(self, bundles: Mapping[str, Path], *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundles: Mapping[str, Path],
+        *,
+        threads: int | None = None,
+        reuse: SignalScorer | None = None,
+    ) -> None:
         count = threads or usable_cores()
+        self._bundles = dict(bundles)
         self.infos: dict[str, BundleInfo] = {name: BundleInfo.load(path) for name, path in bundles.items()}
         """What each signal's bundle says of itself, by name."""
         self._trunks: dict[str, TrunkHeads] = {}
@@ -170,11 +178,14 @@ class SignalScorer:
         by_trunk: dict[str, list[str]] = {}
         for name, info in self.infos.items():
             if info.trunk is None:
-                self._alone[name] = load_scorer(bundles[name], threads=count)
+                known = reuse._scorer_of(bundles[name]) if reuse else None  # noqa: SLF001 (its own class)
+                self._alone[name] = known or load_scorer(bundles[name], threads=count)
             else:
                 by_trunk.setdefault(info.trunk, []).append(name)
         for digest, names in by_trunk.items():
-            trunk = Trunk(trunk_folder(bundles[names[0]], self.infos[names[0]]), threads=count)
+            before = reuse._trunks.get(digest) if reuse else None  # noqa: SLF001 (its own class)
+            place = trunk_folder(bundles[names[0]], self.infos[names[0]])
+            trunk = before.trunk if before else Trunk(place, threads=count)
             heads = {name: (self.infos[name], load_head(bundles[name], self.infos[name])) for name in names}
             self._trunks[digest] = TrunkHeads(trunk, heads)
         places = {name: trunk_folder(path, self.infos[name]) for name, path in bundles.items()}
@@ -186,6 +197,9 @@ class SignalScorer:
         self._tokenizers = {
             key: load_tokenizer(places[name], max_tokens=key[1]) for name, key in self._readers.items()
         }
+
+    def _scorer_of(self, folder: Path) -> Scorer | None:
+        return next((self._alone[name] for name in self._alone if self._bundles[name] == folder), None)
 
     @property
     def passes(self) -> tuple[tuple[str, ...], ...]:

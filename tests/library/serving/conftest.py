@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import TAG_DIGEST, log_model
+from modelmill.registry.models import log_model
+from modelmill.registry.versions import register
 from modelmill.serving.service.config import ServeConfig
 from modelmill.serving.service.http import create_app
 from modelmill.serving.service.service import Service
@@ -30,21 +31,7 @@ class Registry:
 
     def add(self, name: str, bundle: str, **how: float) -> int:
         """Register a model with a bundle of its own; return the version."""
-        client = self.context.run.client
-        model = self.log(bundle, **how)
-        try:
-            client.get_registered_model(name)
-        except Exception:
-            client.create_registered_model(name)
-        tags = {TAG_DIGEST: model.digest, "modelmill.format": model.format}
-        version = client.create_model_version(
-            name,
-            source=model.uri,
-            run_id=model.run_id,
-            tags=tags,
-            model_id=model.uri.removeprefix("models:/"),
-        )
-        return int(version.version)
+        return int(register(self.context.run.client, name, self.log(bundle, **how)).version)
 
     def log(self, bundle: str, **how: float) -> ModelRef:
         """Log a model."""

@@ -16,8 +16,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+from pydantic import ValidationError
+
+from modelmill.artifacts import ModelRef
 from modelmill.cli import app
+from modelmill.errors import ConfigError, GateError, ModelError, TransientError
+from modelmill.registry.versions import reference
+from modelmill.serving.components import DeployConfig, DeployInputs, deploy
 from modelmill.serving.service.config import serve_config
+from modelmill.serving.service.deployments import Deployment, read_deployments, write_deployment
+from modelmill.settings import Settings
 
 
 def free_port() -> int:
@@ -50,7 +59,9 @@ def wait_for(what: Any, *, seconds: float = 120) -> Any:
 
 
 @contextmanager
-def serving(*arguments: str, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def serving(
+    *arguments: str, log: Path, until: str = "/readyz"
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     port = free_port()
     command = [sys.executable, "-m", "modelmill", "serve", "--port", str(port), *arguments]
     with (
@@ -58,7 +69,7 @@ def serving(*arguments: str, log: Path) -> Iterator[tuple[subprocess.Popen[bytes
         subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=dict(os.environ)) as process,
     ):
         try:
-            wait_for(lambda: process.poll() is not None or ask(port, "GET", "/readyz")[0] == 200)
+            wait_for(lambda: process.poll() is not None or ask(port, "GET", until)[0] == 200)
             assert process.poll() is None, log.read_text()
             yield process, port
         finally:
@@ -104,6 +115,66 @@ def test_a_service_follows_moves_and_loses_no_request_at_its_end(registry: Any, 
 def reachable(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_deploy_step_waits_until_the_service_answers_with_the_champion(
+    registry: Any, tmp_path: Path
+) -> None:
+    context = registry.context
+    client = context.run.client
+    first, second = registry.add("topics", "good"), registry.add("topics", "bad", skill=-1.0)
+    registry.move("topics", first)
+
+    def deployed(version: int, **config: Any) -> ModelRef:
+        model = reference(client.get_model_version("topics", str(version)))
+        return deploy.run(DeployConfig(service="live", **config), DeployInputs(model=model), context).model
+
+    arguments = ["--service", "live", "--option", "poll_seconds=0.1"]
+    with serving(*arguments, log=tmp_path / "log", until="/healthz") as (_, port):
+        urls = (f"http://127.0.0.1:{port}",)
+        assert deployed(first, urls=urls).uri == "models:/topics/1"
+        assert ask(port, "GET", "/readyz")[0] == 200
+        with pytest.raises(GateError, match="the champion of topics is version 1; got 2"):
+            deployed(second, urls=urls)
+        with pytest.raises(TransientError, match=r"must serve version 1 of topics in time; got 'no answer"):
+            deployed(first, urls=(f"http://127.0.0.1:{free_port()}",), timeout_seconds=0.1)
+        logged = registry.log("other")
+        with pytest.raises(ConfigError, match="connect the output of promote"):
+            deploy.run(DeployConfig(urls=urls), DeployInputs(model=logged), context)
+        client.set_model_version_tag("topics", str(second), "modelmill.digest", "0" * 64)
+        registry.move("topics", second)
+        with pytest.raises(ModelError, match="must be able to load version 2 of topics"):
+            deployed(second, urls=urls)
+        assert ask(port, "GET", "/v1/models")[1]["models"][0]["version"] == first
+        registry.move("topics", first)
+        champion = reference(client.get_model_version("topics", str(first)))
+        inputs = DeployInputs(model=champion, challenger=registry.log("proposed", skill=0.5))
+        assert deploy.run(DeployConfig(service="live", urls=urls), inputs, context).model == champion
+        assert ask(port, "GET", "/v1/models")[1]["models"][0]["challenger"] == 3
+        inputs = DeployInputs(model=champion, challenger=champion)
+        assert (
+            deploy.run(DeployConfig(service="live", urls=urls, shadow=True), inputs, context).model
+            == champion
+        )
+    stored = read_deployments("live", context.settings)
+    assert (stored["topics"].shadow, stored["topics"].pipeline) == (True, "tests")
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "file:///etc/passwd", "http://", "http://a b", "localhost:80"])
+def test_a_service_has_an_http_address(url: str) -> None:
+    with pytest.raises(ValidationError, match="urls"):
+        DeployConfig(urls=(url,))
+
+
+def test_a_damaged_deployment_is_named(settings: Settings) -> None:
+    write_deployment(Deployment(model="topics"), "live", settings)
+    place = Path(settings.deployments, "live")
+    (place / "broken.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"live/broken\.json'; run the deploy step again"):
+        read_deployments("live", settings)
+    (place / "broken.json").write_text(Deployment(model="other").model_dump_json())
+    with pytest.raises(ConfigError, match="a deployment's file is named after its model"):
+        read_deployments("live", settings)
 
 
 def test_settings_are_checked_before_anything_is_loaded() -> None:

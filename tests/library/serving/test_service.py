@@ -186,6 +186,16 @@ def test_an_unreachable_registry_changes_nothing(
         assert state["ready"]
         assert "ZeroDivisionError" in state["error"]
         assert service.metric("poll_failures_total") == 1
+        monkeypatch.undo()
+        registry.move("topics", registry.add("topics", "bad", skill=-1.0))
+        monkeypatch.setattr(type(service.service.follower), "_team", lambda *_, **__: 1 / 0)
+        service.service.follower.poll()
+        assert service.predict("goal")["models"]["topics"]["version"] == 1
+        assert service.metric("poll_failures_total") == 2
+        monkeypatch.undo()
+        service.service.follower.poll()
+        assert service.predict("goal")["models"]["topics"]["version"] == 2
+        assert service.client.get("/readyz").json()["error"] is None
 
 
 def test_a_service_follows_what_is_deployed(registry: Any, served: Served) -> None:
@@ -269,8 +279,8 @@ def test_a_failing_row_is_an_error_and_not_a_hanging_request(
 ) -> None:
     registry.move("topics", registry.add("topics", "good"))
     with served(models=("topics",)) as service:
-        scorer = service.service.follower.lineup.champions["topics"].scorer
-        monkeypatch.setattr(scorer, "probabilities", lambda texts: 1 / 0)
+        champions = service.service.follower.lineup.champions
+        monkeypatch.setattr(champions, "answer", lambda texts, names: 1 / 0)
         response = service.client.post("/v1/predict", json={"rows": [{"text": "goal"}] * 9})
         assert response.status_code == 500
         monkeypatch.undo()

@@ -16,6 +16,8 @@ from modelmill.data.storage import is_local, table_files, table_location
 from modelmill.errors import ConfigError, TransientError
 from modelmill.settings import Settings
 
+CHALLENGER = "challenger"
+"""Alias of the version that is proposed, and scored beside the champion."""
 _SUFFIX = ".json"
 
 

@@ -7,20 +7,19 @@ by one version, whole. A version that cannot be used leaves the one before it in
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelmill.errors import InputError, ModelmillError
 from modelmill.registry.models import fetch_bundle
-from modelmill.registry.promotion import CHAMPION
 from modelmill.registry.tracking import tracking_client
-from modelmill.registry.versions import reference
-from modelmill.serving.runtime import load_scorer
-from modelmill.serving.service.deployments import Deployment
-from modelmill.serving.service.lineup import Lineup, Served
+from modelmill.registry.versions import CHAMPION, reference
+from modelmill.serving.service.deployments import CHALLENGER, Deployment
+from modelmill.serving.service.lineup import Lineup, Served, Team
 from modelmill.serving.service.messages import ModelState, ServiceState
 from modelmill.serving.service.metrics import Metrics
 from modelmill.settings import Settings
@@ -28,9 +27,8 @@ from modelmill.settings import Settings
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-CHALLENGER = "challenger"
-"""Alias of the version that is proposed, and scored beside the champion."""
-
+_CLOSE_SECONDS = 5.0
+"""A download that takes longer is not waited for at the end."""
 _MOST_SECONDS = 60.0
 """Between two tries to load a version that could not be loaded."""
 
@@ -86,7 +84,7 @@ class Follower:
     def close(self) -> None:
         """Stop following; what is in use stays in use."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(_CLOSE_SECONDS)
 
     def poll(self) -> None:
         """Look once, and put in use what is new. Errors become part of the state."""
@@ -95,25 +93,16 @@ class Follower:
         try:
             deployments = self._wanted()
             self._aliases = _aliases(tracking_client(self._settings.tracking_uri), deployments)
-        except Exception as error:  # MLflow's stores raise what their drivers raise
+            self.deployments = deployments
+            before = self.lineup
+            champions = self._team(CHAMPION, list(deployments), before.champions)
+            shadowed = [name for name, asked in deployments.items() if asked.shadow]
+            challengers = self._team(CHALLENGER, shadowed, before.challengers, besides=champions.models)
+            self._use(Lineup(champions, challengers))
+            self._error = None
+        except Exception as error:  # whatever it is, what is in use stays in use, and the thread goes on
             self._metrics.poll_failures.inc()
             self._error = _one_line(error)
-            return
-        self.deployments, self._error = deployments, None
-        champions = {name: self._current(name, CHAMPION) for name in deployments}
-        challengers = {
-            name: self._current(name, CHALLENGER) for name, asked in deployments.items() if asked.shadow
-        }
-        self._use(
-            Lineup(
-                {name: served for name, served in champions.items() if served},
-                {
-                    name: served
-                    for name, served in challengers.items()
-                    if served and served != champions.get(name)
-                },
-            )
-        )
 
     def state(self) -> ServiceState:
         """Return what is in use and what should be."""
@@ -131,67 +120,96 @@ class Follower:
 
     def _use(self, lineup: Lineup) -> None:
         before, self.lineup = self.lineup, lineup
+        old, new = before.champions.models, lineup.champions.models
         # Once only: a model that is deployed later must not take those out of use that answer already.
-        self._was_ready = self._was_ready or lineup.champions.keys() == self.deployments.keys() != set()
-        for name in {*before.champions, *lineup.champions}:
-            old, new = before.champions.get(name), lineup.champions.get(name)
-            if new is None:
-                self._metrics.version.remove(name)
-                self._metrics.stale.remove(name)
-                continue
-            self._metrics.version.labels(name).set(new.version)
+        self._was_ready = self._was_ready or new.keys() == self.deployments.keys() != set()
+        for name in old.keys() - new.keys():
+            self._metrics.version.remove(name)
+            self._metrics.stale.remove(name)
+        for name, served in new.items():
+            self._metrics.version.labels(name).set(served.version)
             self._metrics.stale.labels(name).set((name, CHAMPION) in self._failures)
-            if old is not new:
+            if old.get(name) != served:
                 self._metrics.swaps.labels(name).inc()
-        if before != lineup:
-            self._retired = before
+        self._retired = before
 
-    def _current(self, name: str, alias: str) -> Served | None:
-        """Return the version that an alias points at, or the one in use where that cannot be loaded."""
-        version = self._aliases.get(name, {}).get(alias)
-        lineup, key = self.lineup, (name, alias)
-        in_use = (lineup.champions if alias == CHAMPION else lineup.challengers).get(name)
+    def _team(
+        self, alias: str, names: Sequence[str], before: Team, *, besides: Mapping[str, Served] | None = None
+    ) -> Team:
+        """Return the versions that an alias points at, loaded; those in use where one cannot be.
+
+        :param alias: the alias.
+        :param names: registered models.
+        :param before: the versions in use.
+        :param besides: versions that are in use already under another alias, and not wanted twice.
+        :return: the team; ``before`` itself if nothing is new.
+        """
+        fetched = {name: self._fetched(name, alias, before.models.get(name)) for name in names}
+        wanted = {
+            name: served for name, served in fetched.items() if served and served != (besides or {}).get(name)
+        }
+        new = [name for name, served in wanted.items() if before.models.get(name) != served]
+        if not new and wanted.keys() == before.models.keys():
+            return before
+        if len(new) > 1:
+            # All at once is quicker; where one of them cannot be loaded, the others must not suffer.
+            with contextlib.suppress(Exception):
+                team = self._loaded(wanted, new, before)
+                for name in new:
+                    self._failures.pop((name, alias), None)
+                return team
+        kept = {name: served for name, served in before.models.items() if name in wanted}
+        team = before if kept == before.models else Team(kept, reuse=before)
+        for name in new:
+            try:
+                team = self._loaded({**team.models, name: wanted[name]}, [name], team)
+                self._failures.pop((name, alias), None)
+            except Exception as error:  # whatever is wrong with one version, the others go on answering
+                self._failed(name, alias, wanted[name].version, error)
+        return team
+
+    def _loaded(self, models: Mapping[str, Served], new: Sequence[str], before: Team) -> Team:
+        began = time.monotonic()
+        team = Team(models, reuse=before)
+        team.warm_up(new)
+        self._metrics.load_seconds.observe(time.monotonic() - began)
+        return team
+
+    def _fetched(self, name: str, alias: str, in_use: Served | None) -> Served | None:
+        """Return the version that an alias points at, or the one in use where it cannot be fetched."""
+        version, key = self._aliases.get(name, {}).get(alias), (name, alias)
         if version is None:
             self._failures.pop(key, None)
             return in_use if alias == CHAMPION else None
-        for served in (lineup.champions.get(name), lineup.challengers.get(name)):
-            if served is not None and served.version == version:
-                self._failures.pop(key, None)
-                return served
+        if in_use is not None and in_use.version == version:
+            self._failures.pop(key, None)
+            return in_use
         failure = self._failures.get(key)
         if failure and failure.version == version and time.monotonic() < failure.again:
             return in_use
-        return self._load(name, alias, version) or in_use
-
-    def _load(self, name: str, alias: str, version: int) -> Served | None:
-        began = time.monotonic()
         try:
-            served = self._served(name, version)
-        except Exception as error:  # whatever is wrong with one version, the others go on answering
-            self._metrics.load_failures.labels(name).inc()
-            before = self._failures.get((name, alias))
-            tries = before.tries + 1 if before and before.version == version else 1
-            wait = min(self._poll_seconds * 2**tries, _MOST_SECONDS)
-            self._failures[name, alias] = _Failure(
-                version, _one_line(error), isinstance(error, InputError), tries, time.monotonic() + wait
-            )
-            return None
-        self._failures.pop((name, alias), None)
-        self._metrics.load_seconds.observe(time.monotonic() - began)
-        return served
+            client = tracking_client(self._settings.tracking_uri)
+            model = reference(client.get_model_version(name, str(version)))
+            folder = fetch_bundle(model, self._settings.home / "cache")
+        except Exception as error:  # MLflow's stores raise what their drivers raise
+            self._failed(name, alias, version, error)
+            return in_use
+        return Served(name, version, model.digest, folder)
 
-    def _served(self, name: str, version: int) -> Served:
-        client = tracking_client(self._settings.tracking_uri)
-        model = reference(client.get_model_version(name, str(version)))
-        folder = fetch_bundle(model, self._settings.home / "cache")
-        scorer = load_scorer(folder, threads=1)
-        # The first rows of a model are slow: memory is laid out for the longest.
-        scorer.probabilities(["", "warm", "warm " * scorer.info.max_tokens])
-        return Served(name, version, model.digest, scorer)
+    def _failed(self, name: str, alias: str, version: int, error: Exception) -> None:
+        self._metrics.load_failures.labels(name).inc()
+        before = self._failures.get((name, alias))
+        tries = before.tries + 1 if before and before.version == version else 1
+        wait = min(self._poll_seconds * 2**tries, _MOST_SECONDS)
+        self._failures[name, alias] = _Failure(
+            version, _one_line(error), isinstance(error, InputError), tries, time.monotonic() + wait
+        )
 
     def _model_state(self, name: str, lineup: Lineup) -> ModelState:
-        served, failure = lineup.champions.get(name), self._failures.get((name, CHAMPION))
+        served, failure = lineup.champions.models.get(name), self._failures.get((name, CHAMPION))
         champion = self._aliases.get(name, {}).get(CHAMPION)
+        if failure and failure.version != champion:
+            failure = None  # of the version before, and this one has not been tried yet
         error = failure.error if failure else None
         if champion is None:
             error = f"the registered model {name} has no version with the alias {CHAMPION}"
@@ -200,7 +218,7 @@ class Follower:
         beside = self._failures.get((name, CHALLENGER))
         if error is None and beside:
             error = f"challenger: {beside.error}"
-        challenger = lineup.challengers.get(name)
+        challenger = lineup.challengers.models.get(name)
         in_step = served is not None and served.version == champion
         return ModelState(
             name=name,

@@ -128,7 +128,7 @@ async def _predict(service: Service, request: Request) -> Response:
             413,
             f"a request has at most {service.config.request_rows} rows; got {len(asked.rows)}; send several",
         )
-    if not service.follower.lineup.champions:
+    if not service.follower.lineup.champions.models:
         raise HTTPException(503, "no model is in use yet; see /readyz", {"Retry-After": "1"})
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 

@@ -2,45 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import numpy as np
+from modelmill.serving.runtime import answers
+from modelmill.serving.shared import SignalScorer
 
-from modelmill.serving.runtime import FloatArray, Scorer
+Answers = list[tuple[str, float]]
+"""Prediction and score of each text."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """One version of a registered model, loaded and verified."""
+    """One version of a registered model, fetched and verified."""
 
     name: str
     version: int
     digest: str
     """SHA-256 over its files."""
-    scorer: Scorer
+    folder: Path
+    """Its bundle."""
+
+
+class Team:
+    """Versions that are loaded together, one for each signal.
+
+    :param models: by registered model.
+    :param reuse: what has been loaded already and need not be loaded again.
+    :raises ModelError: if one cannot be loaded.
+    """
+
+    def __init__(self, models: Mapping[str, Served], *, reuse: Team | None = None) -> None:
+        self.models = dict(models)
+        bundles = {name: served.folder for name, served in models.items()}
+        # One thread: the rows of a batch are what runs side by side.
+        self.scorer: SignalScorer = SignalScorer(bundles, threads=1, reuse=reuse.scorer if reuse else None)
+        self.passes = self.scorer.passes
+
+    def warm_up(self, names: Collection[str]) -> None:
+        """Answer a few texts: the first ones of a model are slow, and memory is laid out for the longest.
+
+        :param names: the signals that are new.
+        """
+        longest = max((self.scorer.infos[name].max_tokens for name in names), default=0)
+        self.scorer.logits(["", "warm", "warm " * longest], names)
+
+    def answer(self, texts: Sequence[str], names: Collection[str]) -> dict[str, Answers]:
+        """Return what some signals say; each trunk runs once.
+
+        :param texts: any number of texts; one that comes twice is scored once.
+        :param names: the signals.
+        :return: by signal, in the order of the texts.
+        """
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        logits = self.scorer.logits(list(places), names)
+        found: dict[str, Answers] = {}
+        for name in names:
+            distinct = list(zip(*answers(self.scorer.infos[name], logits[name]), strict=True))
+            found[name] = [distinct[places[text]] for text in texts]
+        return found
 
 
 @dataclass(frozen=True)
 class Lineup:
     """Who answers which signal."""
 
-    champions: Mapping[str, Served] = field(default_factory=dict)
-    """By registered model."""
-    challengers: Mapping[str, Served] = field(default_factory=dict)
+    champions: Team = field(default_factory=lambda: Team({}))
+    challengers: Team = field(default_factory=lambda: Team({}))
     """Versions that are scored beside the champions, off the way of the answers."""
-
-
-def probabilities(models: Mapping[str, Served], wanted: Mapping[str, Sequence[str]]) -> dict[str, FloatArray]:
-    """Score texts with several models.
-
-    :param models: by name.
-    :param wanted: texts to score by name of a model; a text that comes twice is scored once.
-    :return: ``(texts, classes)`` by name of the model.
-    """
-    found: dict[str, FloatArray] = {}
-    for name, texts in wanted.items():
-        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        scored = models[name].scorer.probabilities(list(places))  # (distinct texts, classes)
-        found[name] = scored[np.fromiter((places[text] for text in texts), np.intp, len(texts))]
-    return found

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from modelmill.errors import ConfigError, did_you_mean
-from modelmill.serving.runtime import FloatArray, usable_cores
+from modelmill.serving.runtime import usable_cores
 from modelmill.serving.service.batching import RowQueue
 from modelmill.serving.service.config import ServeConfig
 from modelmill.serving.service.deployments import Deployment, read_deployments
 from modelmill.serving.service.following import Follower
-from modelmill.serving.service.lineup import Lineup, probabilities
+from modelmill.serving.service.lineup import Lineup
 from modelmill.serving.service.messages import PredictRequest, ServiceState
 from modelmill.serving.service.metrics import Metrics
 from modelmill.serving.service.shadow import Answered, Shadow
@@ -34,7 +36,7 @@ class Pending:
     def __init__(
         self,
         lineup: Lineup,
-        names: Sequence[str],
+        names: Collection[str],
         texts: Sequence[str | None],
         finished: Callable[[], None],
     ) -> None:
@@ -55,7 +57,9 @@ class Pending:
         :param answers: class and probability by signal.
         """
         self._answers[row] = {
-            name: {"prediction": prediction, "score": score} for name, (prediction, score) in answers.items()
+            # JSON has no word for a number that is none.
+            name: {"prediction": prediction, "score": score if math.isfinite(score) else None}
+            for name, (prediction, score) in answers.items()
         }
         with self._lock:
             self._left -= 1
@@ -72,10 +76,8 @@ class Pending:
 
     def content(self) -> dict[str, Any]:
         """Return the answer as a :class:`~modelmill.serving.service.messages.PredictResponse`'s content."""
-        models = {
-            name: {"version": served.version, "digest": served.digest}
-            for name, served in ((name, self.lineup.champions[name]) for name in self.names)
-        }
+        known = self.lineup.champions.models
+        models = {name: {"version": known[name].version, "digest": known[name].digest} for name in self.names}
         return {"rows": self._answers, "models": models}
 
 
@@ -137,12 +139,12 @@ class Service:
         :raises QueueFullError: if there is no room for its rows.
         """
         lineup = self.follower.lineup
-        names = tuple(lineup.champions) if asked.signals is None else tuple(dict.fromkeys(asked.signals))
+        known = lineup.champions.models
+        # A dictionary keeps the order, and finds a name without a search.
+        names = dict.fromkeys(known if asked.signals is None else asked.signals)
         for name in names:
-            if name not in lineup.champions:
-                raise ConfigError(
-                    "a signal must be served here", got=name, remedy=did_you_mean(name, lineup.champions)
-                )
+            if name not in known:
+                raise ConfigError("a signal must be served here", got=name, remedy=did_you_mean(name, known))
         texts = [row.text if row.text and row.text.strip() else None for row in asked.rows]
         pending = Pending(lineup, names, texts, finished)
         rows = [(pending, place) for place, text in enumerate(texts) if text is not None]
@@ -169,22 +171,22 @@ class Service:
                     pending.fail()
 
     def _answer_with(self, lineup: Lineup, rows: Sequence[PendingRow]) -> None:
-        asking: dict[str, list[int]] = {}
-        for place, (pending, _) in enumerate(rows):
-            for name in pending.names:
-                asking.setdefault(name, []).append(place)
+        champions = lineup.champions
         texts = [pending.texts[row] or "" for pending, row in rows]
-        scored = probabilities(
-            lineup.champions, {name: [texts[place] for place in places] for name, places in asking.items()}
-        )
         answers: list[dict[str, tuple[str, float]]] = [{} for _ in rows]
-        for name, places in asking.items():
-            served = lineup.champions[name]
-            for place, found in zip(places, _best(scored[name], served.scorer.info.classes), strict=True):
-                answers[place][name] = found
-            self.metrics.rows.labels(name, served.version).inc(len(places))
-        for (pending, row), found_for in zip(rows, answers, strict=True):
-            pending.answer(row, found_for)
+        for together in champions.passes:
+            asked = [[name for name in together if name in pending.names] for pending, _ in rows]
+            places = [place for place, names in enumerate(asked) if names]
+            names = list(dict.fromkeys(name for names in asked for name in names))
+            if not places:
+                continue
+            found = champions.answer([texts[place] for place in places], names)
+            for position, place in enumerate(places):
+                answers[place] |= {name: found[name][position] for name in asked[place]}
+        for name, count in Counter(name for found in answers for name in found).items():
+            self.metrics.rows.labels(name, champions.models[name].version).inc(count)
+        for (pending, row), given in zip(rows, answers, strict=True):
+            pending.answer(row, given)
         self._offer(lineup, texts, answers)
 
     def _offer(
@@ -192,25 +194,16 @@ class Service:
     ) -> None:
         rows = [
             Answered(
-                champion=lineup.champions[name],
-                challenger=challenger,
+                team=lineup.challengers,
+                champion=lineup.champions.models[name],
                 share=self.follower.deployments[name].shadow_share,
                 text=text,
                 prediction=found[name][0],
                 score=found[name][1],
             )
-            for name, challenger in lineup.challengers.items()
+            for name in lineup.challengers.models
             for text, found in zip(texts, answers, strict=True)
             if name in found and name in self.follower.deployments
         ]
         if rows:
             self._shadow.offer(rows)
-
-
-def _best(scored: FloatArray, classes: Sequence[str]) -> list[tuple[str, float]]:
-    """Return the likeliest class of each row, and its probability."""
-    best = scored.argmax(axis=1)  # (rows,)
-    return [
-        (classes[place], float(probability))
-        for place, probability in zip(best, scored[range(len(best)), best], strict=True)
-    ]

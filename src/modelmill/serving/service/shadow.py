@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from modelmill.data.commits import write_rows
 from modelmill.errors import ModelmillError
-from modelmill.serving.service.lineup import Served
+from modelmill.serving.service.lineup import Served, Team
 from modelmill.serving.service.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ _BATCH_ROWS = 5_000
 class Answered:
     """A row that has been answered, and who could have answered it too."""
 
+    team: Team
+    """The challengers."""
     champion: Served
-    challenger: Served
     share: float
     """Share of the rows that are compared."""
     text: str
@@ -113,28 +114,28 @@ class Shadow:
         # By the text and not by chance: the same rows are compared for as long as the share is the same.
         if int(digest[:8], 16) >= row.share * 2**32:
             return
+        name = row.champion.name
+        challenger = row.team.models[name]
         try:
-            found = row.challenger.scorer.probabilities([row.text])[0]  # (classes,)
+            ((prediction, score),) = row.team.answer([row.text], [name])[name]
         except Exception:  # a challenger that fails is what a shadow is there to find
-            _log.exception("%s version %d failed", row.challenger.name, row.challenger.version)
+            _log.exception("%s version %d failed", name, challenger.version)
             self._metrics.shadow_dropped.labels("failed").inc()
             return
-        best = int(found.argmax())
-        prediction = row.challenger.scorer.info.classes[best]
         agree = prediction == row.prediction
-        self._metrics.shadow_rows.labels(row.champion.name, str(agree).lower()).inc()
+        self._metrics.shadow_rows.labels(name, str(agree).lower()).inc()
         self._rows.append(
             {
                 "time": datetime.now(UTC),
                 "service": self._service,
-                "model": row.champion.name,
+                "model": name,
                 "champion": row.champion.version,
-                "challenger": row.challenger.version,
+                "challenger": challenger.version,
                 "text_sha256": digest,
                 "champion_prediction": row.prediction,
                 "champion_score": row.score,
                 "challenger_prediction": prediction,
-                "challenger_score": float(found[best]),
+                "challenger_score": score,
                 "agree": agree,
             }
         )
