@@ -13,7 +13,7 @@ from torch import nn
 
 from modelmill.artifacts import ModelRef
 from modelmill.compression.export import PARITY, attention_bias, export_graph
-from modelmill.compression.quantization import METHODS
+from modelmill.compression.methods import method_named
 from modelmill.data.tokens import Tokens
 from modelmill.errors import ConfigError, ModelError
 from modelmill.pipeline.component import StepContext
@@ -105,7 +105,7 @@ def make_trunk(
     :param tokenizer: ``tokenizer.json`` to copy.
     :param text: column that is read as text by default.
     :param max_tokens: tokens of a text that it reads.
-    :param method: a name in :data:`modelmill.compression.quantization.METHODS`.
+    :param method: a name in :data:`modelmill.compression.methods.METHODS`.
     :param states: whether it also gives the features of each token.
     :return: largest difference of a feature between PyTorch and the fp32 export.
     :raises ModelError: if it cannot be exported, or differs by more than :data:`PARITY`.
@@ -119,7 +119,7 @@ def make_trunk(
     export_graph(module, plain, encoder=encoder, outputs=outputs)
     tokens = encode(load_tokenizer(bundle, max_tokens=max_tokens), _PARITY_TEXTS)
     difference = _check_parity(module, plain, tokens)
-    METHODS[method](plain, bundle / "model.onnx")
+    method_named(method)(plain, bundle / "model.onnx", tokens)
     plain.unlink()
     info = BundleInfo(
         format="trunk",
