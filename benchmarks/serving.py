@@ -119,7 +119,8 @@ class Registry:
         import torch
 
         from modelmill.compression.export import export_onnx
-        from modelmill.compression.quantization import int8_dynamic
+        from modelmill.compression.methods import int8_dynamic
+        from modelmill.data.tokens import Tokens
         from modelmill.serving.bundle import BundleInfo
         from modelmill.training.base_model import load_base_model
         from modelmill.training.classifier import Classifier, parameter_count
@@ -140,7 +141,7 @@ class Registry:
         ).save(folder)
         plain = self.place / f"plain-{seed}.onnx"
         export_onnx(model, plain)
-        int8_dynamic(plain, folder / "model.onnx")
+        int8_dynamic(plain, folder / "model.onnx", Tokens.of([]))
         plain.unlink()
         return log_model(folder, role="exported", dataset=self.dataset(), context=self.context)
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from modelmill.compression.export import export_onnx
-from modelmill.compression.quantization import int8_dynamic
+from modelmill.compression.methods import int8_dynamic
+from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import BundleInfo
 from modelmill.serving.runtime import agreement, load_scorer
@@ -45,7 +46,7 @@ def bundles(tiny_base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         (folder / name / "tokenizer.json").write_bytes(base.tokenizer.read_bytes())
         info.model_copy(update={"format": "onnx"}).save(folder / name)
     export_onnx(model, folder / "fp32" / "model.onnx")
-    int8_dynamic(folder / "fp32" / "model.onnx", folder / "int8" / "model.onnx")
+    int8_dynamic(folder / "fp32" / "model.onnx", folder / "int8" / "model.onnx", Tokens.of([]))
     return {name: folder / name for name in ("torch", "fp32", "int8")}
 
 
