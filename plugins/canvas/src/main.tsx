@@ -8,6 +8,8 @@ import "./canvas.css";
 import { BASE } from "./pages/base";
 import { CanvasPage } from "./pages/CanvasPage";
 import { PipelinesPage } from "./pages/PipelinesPage";
+import { RunPage } from "./pages/RunPage";
+import { WizardPage } from "./pages/WizardPage";
 
 interface HostProps {
   dagId?: string;
@@ -16,8 +18,8 @@ interface HostProps {
 
 const PAGES = [{ path: "pipelines", name: "Pipelines" }] as const;
 
-export default function Plugin({ dagId }: HostProps) {
-  if (dagId !== undefined) return null;
+export default function Plugin({ dagId, runId }: HostProps) {
+  if (dagId !== undefined) return <RunPage key={`${dagId} ${runId ?? ""}`} dagId={dagId} runId={runId} />;
   return (
     <Box className="mm-root">
       <nav className="mm-nav" aria-label="modelmill">
@@ -32,6 +34,7 @@ export default function Plugin({ dagId }: HostProps) {
         <Route path="pipelines" element={<PipelinesPage />} />
         <Route path="canvas/:dagId" element={<CanvasPage />} />
         <Route path="new" element={<CanvasPage />} />
+        <Route path="one-click" element={<WizardPage />} />
         <Route path="*" element={<Navigate to={`${BASE}/pipelines`} replace />} />
       </Routes>
     </Box>

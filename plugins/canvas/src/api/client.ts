@@ -10,6 +10,12 @@ export type PipelineDocument = Schemas["PipelineDocument"];
 export type CatalogueAnswer = Schemas["Catalogue"];
 export type Version = Schemas["VersionSummary"];
 export type Checked = Schemas["Checked"];
+export type Template = Schemas["TemplateView"];
+export type TableView = Schemas["TableView"];
+export type RunSummary = Schemas["RunSummary"];
+export type RunView = Schemas["RunView"];
+export type RunNode = Schemas["NodeView"];
+export type RunRequest = Schemas["RunRequest"];
 export type ErrorBody = Schemas["ErrorBody"];
 
 /** A request that was refused, or that nobody answered. */
@@ -89,6 +95,29 @@ export const api = {
     }),
   remove: (dagId: string, etag: string) =>
     call<null>("DELETE", at(dagId), { body: { message: "" }, headers: { "if-match": quoted(etag) } }),
+  /** The saved version of a pipeline that a digest names: what made a run or a model. */
+  digest: (dagId: string, digest: string) =>
+    call<Schemas["VersionDocument"] | PipelineDocument>("GET", `${at(dagId)}/digests/${encodeURIComponent(digest)}`),
+  templates: () => call<Template[]>("GET", "/templates"),
+  fill: (template: string, values: Record<string, unknown>) =>
+    call<Checked>("POST", `/templates/${encodeURIComponent(template)}`, { body: { values } }),
+  preview: (uri: string, label: string, signal: AbortSignal) =>
+    call<TableView>("GET", "/tables/preview", { query: { uri, label: label === "" ? undefined : label, rows: 8 }, signal }),
+  dagState: (dagId: string) => call<Schemas["DagState"]>("GET", `${at(dagId)}/dag`),
+  parse: (dagId: string) => call<Schemas["ParseAnswer"]>("POST", `${at(dagId)}/parse`, { body: {} }),
+  startRun: (dagId: string, body: Partial<RunRequest>) =>
+    call<Schemas["Started"]>("POST", `${at(dagId)}/runs`, { body }),
+  runs: (dagId: string) => call<RunSummary[]>("GET", `${at(dagId)}/runs`),
+  run: (dagId: string, runId: string, signal: AbortSignal) =>
+    call<RunView>("GET", `${at(dagId)}/runs/${encodeURIComponent(runId)}`, { signal }),
+  log: (dagId: string, runId: string, step: string, signal: AbortSignal, lines: number) =>
+    call<Schemas["LogTail"]>("GET", `${at(dagId)}/runs/${encodeURIComponent(runId)}/steps/${encodeURIComponent(step)}/log`, {
+      query: { lines },
+      signal,
+    }),
+  /** Ends a run, through Airflow's own API. */
+  stopRun: (dagId: string, runId: string) =>
+    airflow("PATCH", `/dags/${encodeURIComponent(dagId)}/dagRuns/${encodeURIComponent(runId)}`, { body: { state: "failed" } }),
   versions: (dagId: string) => call<Version[]>("GET", `${at(dagId)}/versions`),
   version: (dagId: string, number: number) =>
     call<Schemas["VersionDocument"]>("GET", `${at(dagId)}/versions/${number}`),

@@ -112,6 +112,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/pipelines/{dag_id}/dag": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Dag State
+         * @description Return whether Airflow has parsed the pipeline as it is saved, and what it waits for if not.
+         */
+        get: operations["get_dag_state"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/pipelines/{dag_id}/digests/{digest}": {
         parameters: {
             query?: never;
@@ -124,6 +144,90 @@ export interface paths {
          * @description Return the text that a run, or a model, was made by: a version, or the pipeline as it is now.
          */
         get: operations["find_digest"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/pipelines/{dag_id}/parse": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Parse Pipeline Now
+         * @description Ask Airflow to parse the pipelines' DAG file next, instead of when its turn comes.
+         */
+        post: operations["parse_pipeline_now"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/pipelines/{dag_id}/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Runs
+         * @description Return a pipeline's runs, the newest first.
+         */
+        get: operations["list_runs"];
+        put?: never;
+        /**
+         * Start Run
+         * @description Run all, from a step on, or one step alone; by Airflow's API with the user's own rights.
+         */
+        post: operations["start_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/pipelines/{dag_id}/runs/{run_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Run
+         * @description Return a run with the states of its steps: now, or as it ended.
+         */
+        get: operations["read_run"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/pipelines/{dag_id}/runs/{run_id}/steps/{step}/log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Log
+         * @description Return the end of a step's log, and how far it says that it is.
+         */
+        get: operations["read_log"];
         put?: never;
         post?: never;
         delete?: never;
@@ -186,6 +290,66 @@ export interface paths {
          * @description Save an earlier version's text as the next version. Without If-Match for a deleted pipeline.
          */
         post: operations["revert_pipeline"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tables/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Preview Table
+         * @description Return a table's schema, its first rows, and how many rows each class has.
+         */
+        get: operations["preview_table"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/templates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Templates
+         * @description Return the templates, in the order in which they are offered.
+         */
+        get: operations["list_templates"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/templates/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Fill Template
+         * @description Return the pipeline that a filled form stands for; nothing is saved.
+         */
+        post: operations["fill_template"];
         delete?: never;
         options?: never;
         head?: never;
@@ -261,6 +425,34 @@ export interface components {
             text: string;
         };
         /**
+         * ClassView
+         * @description Rows of one class.
+         */
+        ClassView: {
+            /** Rows */
+            rows: number;
+            /**
+             * Value
+             * @description Null: rows without a label.
+             */
+            value: string | null;
+        };
+        /**
+         * ColumnView
+         * @description A column of a table.
+         */
+        ColumnView: {
+            /** Name */
+            name: string;
+            /** Nullable */
+            nullable: boolean;
+            /**
+             * Type
+             * @description As Arrow calls it, such as string or list<double>.
+             */
+            type: string;
+        };
+        /**
          * ComponentView
          * @description A kind of step.
          */
@@ -310,6 +502,38 @@ export interface components {
              * @description The pipeline's present text; null: it has been deleted.
              */
             text: string | null;
+        };
+        /**
+         * DagState
+         * @description How far Airflow is with a pipeline that was saved.
+         */
+        DagState: {
+            /**
+             * Dag Processor
+             * @description Health of the process that parses: healthy, unhealthy.
+             */
+            dag_processor: string | null;
+            /**
+             * Message
+             * @description What it waits for, or what is wrong; empty if it is ready.
+             */
+            message: string;
+            /** Parsed Digest */
+            parsed_digest: string | null;
+            /**
+             * Paused
+             * @description Whether Airflow starts no runs of it, by schedule or by hand.
+             */
+            paused: boolean;
+            /**
+             * Ready
+             * @description Whether a run would be of the pipeline as it is saved.
+             */
+            ready: boolean;
+            /** Saved Digest */
+            saved_digest: string | null;
+            /** Scheduler */
+            scheduler: string | null;
         };
         /**
          * DeleteRequest
@@ -396,6 +620,98 @@ export interface components {
             rule: string;
         };
         /**
+         * FillRequest
+         * @description What a user says.
+         */
+        FillRequest: {
+            /** Values */
+            values: {
+                [key: string]: unknown;
+            };
+        };
+        /**
+         * LogLine
+         * @description A line of a task's log.
+         */
+        LogLine: {
+            /** Level */
+            level: string | null;
+            /** Text */
+            text: string;
+            /** Time */
+            time: string | null;
+        };
+        /**
+         * LogTail
+         * @description The end of a task's log.
+         */
+        LogTail: {
+            /**
+             * Cut
+             * @description Whether there are earlier lines.
+             */
+            cut: boolean;
+            /** Lines */
+            lines: components["schemas"]["LogLine"][];
+            /** @description From the last line that tells it; null: none has. */
+            progress: components["schemas"]["Progress"] | null;
+        };
+        /**
+         * NodeView
+         * @description A step in a run.
+         */
+        NodeView: {
+            /**
+             * Duration
+             * @description Seconds.
+             */
+            duration: number | null;
+            /** End */
+            end: string | null;
+            /**
+             * Log Url
+             * @description The task's page in Airflow, relative to its base URL.
+             */
+            log_url: string;
+            /** Max Tries */
+            max_tries: number;
+            /**
+             * Mlflow Run
+             * @description MLflow run that made the outputs.
+             */
+            mlflow_run: string | null;
+            /**
+             * Mlflow Url
+             * @description Its page; empty where there is none.
+             */
+            mlflow_url: string;
+            /**
+             * Outputs
+             * @description References by output port, once it has finished.
+             */
+            outputs: {
+                [key: string]: unknown;
+            };
+            /**
+             * Reused
+             * @description Whether an earlier run's result was taken; null: not finished.
+             */
+            reused: boolean | null;
+            /** Start */
+            start: string | null;
+            /**
+             * State
+             * @description Airflow's state; null: not yet scheduled.
+             */
+            state: string | null;
+            /** Step */
+            step: string;
+            /** Step Key */
+            step_key: string | null;
+            /** Try Number */
+            try_number: number;
+        };
+        /**
          * Param
          * @description A parameter of a pipeline: ``${name}`` in a configuration stands for its value.
          */
@@ -407,6 +723,16 @@ export interface components {
              * @default
              */
             description: string;
+        };
+        /**
+         * ParseAnswer
+         * @description Whether Airflow was asked to parse at once.
+         */
+        ParseAnswer: {
+            /** Asked */
+            asked: boolean;
+            /** Message */
+            message: string;
         };
         /**
          * PipelineDocument
@@ -584,6 +910,16 @@ export interface components {
             step: string | null;
         };
         /**
+         * Progress
+         * @description How far a step says that it is.
+         */
+        Progress: {
+            /** Share */
+            share: number;
+            /** Text */
+            text: string;
+        };
+        /**
          * ResourcesView
          * @description What a step needs of the machine it runs on.
          */
@@ -607,6 +943,98 @@ export interface components {
             message: string;
         };
         /**
+         * RunRequest
+         * @description What to run.
+         */
+        RunRequest: {
+            /**
+             * Mode
+             * @description All steps in a new run; or, in an earlier run, a step and all that follow it, or a step alone.
+             * @default all
+             * @enum {string}
+             */
+            mode: "all" | "from" | "only";
+            /**
+             * Params
+             * @description Values of parameters, for a new run.
+             * @default {}
+             */
+            params: {
+                [key: string]: string | number | boolean | null;
+            };
+            /**
+             * Run Id
+             * @description The run, for 'from' and 'only'; null: the newest.
+             */
+            run_id?: string | null;
+            /**
+             * Step
+             * @description The step, for 'from' and 'only'.
+             */
+            step?: string | null;
+            /**
+             * Unpause
+             * @description Switch the pipeline on if it is paused: its schedule runs from then on, too.
+             * @default false
+             */
+            unpause: boolean;
+        };
+        /**
+         * RunSummary
+         * @description A run in the list.
+         */
+        RunSummary: {
+            /** End */
+            end: string | null;
+            /** Params */
+            params: {
+                [key: string]: unknown;
+            };
+            /** Queued */
+            queued: string | null;
+            /** Run Id */
+            run_id: string;
+            /** Run Type */
+            run_type: string;
+            /** Start */
+            start: string | null;
+            /** State */
+            state: string;
+            /** User */
+            user: string | null;
+        };
+        /**
+         * RunView
+         * @description A run with the states of its steps.
+         */
+        RunView: {
+            /**
+             * Digest
+             * @description Digest of the pipeline it is of; its text: find_digest.
+             */
+            digest: string | null;
+            /** End */
+            end: string | null;
+            /** Nodes */
+            nodes: components["schemas"]["NodeView"][];
+            /** Params */
+            params: {
+                [key: string]: unknown;
+            };
+            /** Queued */
+            queued: string | null;
+            /** Run Id */
+            run_id: string;
+            /** Run Type */
+            run_type: string;
+            /** Start */
+            start: string | null;
+            /** State */
+            state: string;
+            /** User */
+            user: string | null;
+        };
+        /**
          * SaveRequest
          * @description A pipeline's new text.
          */
@@ -619,6 +1047,19 @@ export interface components {
             message: string;
             /** Text */
             text: string;
+        };
+        /**
+         * Started
+         * @description A run that was started, or in which steps were started again.
+         */
+        Started: {
+            /** Run Id */
+            run_id: string;
+            /**
+             * Steps
+             * @description Steps that are run again; empty for a new run: all of them.
+             */
+            steps: string[];
         };
         /**
          * StepSpec
@@ -666,6 +1107,61 @@ export interface components {
         TableSchedule: {
             /** Table */
             table: string | string[];
+        };
+        /**
+         * TableView
+         * @description A look at a table.
+         */
+        TableView: {
+            /**
+             * Balance
+             * @description By label column: its classes, frequent first.
+             */
+            balance: {
+                [key: string]: components["schemas"]["ClassView"][];
+            };
+            /** Columns */
+            columns: components["schemas"]["ColumnView"][];
+            /**
+             * Counted
+             * @description Rows in which classes were counted, from the beginning.
+             */
+            counted: number;
+            /**
+             * Rows
+             * @description Rows in all; null where the table's log does not say.
+             */
+            rows: number | null;
+            /**
+             * Sample
+             * @description First rows; long values are cut.
+             */
+            sample: {
+                [key: string]: unknown;
+            }[];
+            /** Uri */
+            uri: string;
+            /** Version */
+            version: number;
+        };
+        /**
+         * TemplateView
+         * @description A kind of pipeline to begin with.
+         */
+        TemplateView: {
+            /**
+             * Form Schema
+             * @description JSON Schema of what a user has to say.
+             */
+            form_schema: {
+                [key: string]: unknown;
+            };
+            /** Help */
+            help: string;
+            /** Name */
+            name: string;
+            /** Title */
+            title: string;
         };
         /**
          * VersionDocument
@@ -1238,6 +1734,65 @@ export interface operations {
             };
         };
     };
+    get_dag_state: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The pipeline's name, which is its DAG's id. */
+                dag_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DagState"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     find_digest: {
         parameters: {
             query?: never;
@@ -1258,6 +1813,349 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["VersionDocument"] | components["schemas"]["PipelineDocument"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    parse_pipeline_now: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The pipeline's name, which is its DAG's id. */
+                dag_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ParseAnswer"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_runs: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The pipeline's name, which is its DAG's id. */
+                dag_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunSummary"][];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    start_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The pipeline's name, which is its DAG's id. */
+                dag_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RunRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Started"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    read_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The pipeline's name, which is its DAG's id. */
+                dag_id: string;
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    read_log: {
+        parameters: {
+            query?: {
+                try_number?: number | null;
+                lines?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The pipeline's name, which is its DAG's id. */
+                dag_id: string;
+                run_id: string;
+                step: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogTail"];
                 };
             };
             /** @description Unauthorized */
@@ -1511,6 +2409,186 @@ export interface operations {
             };
             /** @description Precondition Required */
             428: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    preview_table: {
+        parameters: {
+            query: {
+                /** @description Path or URI; ${name} stands for the deployment's parameter. */
+                uri: string;
+                version?: number | null;
+                label?: string[] | null;
+                rows?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TableView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_templates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TemplateView"][];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    fill_template: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FillRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Checked"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

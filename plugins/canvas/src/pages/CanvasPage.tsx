@@ -26,16 +26,18 @@ const EMPTY = "pipeline: new_pipeline\nsteps: {}\n";
 
 export function CanvasPage() {
   const { dagId } = useParams();
+  // A template hands its text over; a page that is loaded anew begins with an empty pipeline.
+  const given = (useLocation().state as { text?: string } | null)?.text ?? EMPTY;
   const { open, setCatalogue } = useCanvas();
   const ask = useCallback(async () => {
     const [catalogue, document] = await Promise.all([
       api.catalogue(),
-      dagId === undefined ? { text: EMPTY } : api.pipeline(dagId),
+      dagId === undefined ? { text: given } : api.pipeline(dagId),
     ]);
     setCatalogue(new Map(catalogue.components.map((component) => [component.name, component])), catalogue.params);
     open(document);
     return { dagId };
-  }, [dagId, open, setCatalogue]);
+  }, [dagId, given, open, setCatalogue]);
   const answer = useAnswer(ask);
   return <Answered answer={answer}>{(opened) => (opened.dagId === dagId ? <Editor key={dagId ?? ""} /> : null)}</Answered>;
 }
@@ -43,13 +45,13 @@ export function CanvasPage() {
 function Editor() {
   const [view, setView] = useState<View>("graph");
   const [target, setTarget] = useState<{ line: number } | null>(null);
-  const running = useRunning();
+  const { dagId, selection, notice, quiet } = useCanvas();
+  const running = useRunning(dagId);
   const saving = useSaving(running.begin);
   useChecks();
   useLeaveGuard();
   useBeginning(running.begin);
   const onKeyDown = useShortcuts(() => saving.ask(false));
-  const { dagId, selection, notice, quiet } = useCanvas();
   const [selected = null] = selection;
   const run = (): void => {
     if (isDirty(useCanvas.getState())) saving.ask(true);

@@ -19,7 +19,7 @@ export function PipelinesPage() {
       <Button size="sm" variant="outline" onClick={() => { void navigate(`${BASE}/new`); }}>
         <Plus size={15} /> Empty pipeline
       </Button>
-      <Button size="sm" colorPalette="brand" onClick={() => { void navigate(`${BASE}/new?template=one_click`); }}>
+      <Button size="sm" colorPalette="brand" onClick={() => { void navigate(`${BASE}/one-click`); }}>
         <WandSparkles size={15} /> One click: table to model
       </Button>
     </>

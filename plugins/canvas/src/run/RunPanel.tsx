@@ -4,20 +4,19 @@ import { Button, HStack, NativeSelect } from "@chakra-ui/react";
 import { useEffect, useRef, useState } from "react";
 import { Link } from "react-router-dom";
 
-import { ApiError } from "../api/client";
+import { ApiError, type RunSummary, api } from "../api/client";
 import { RunBadge } from "./RunBadge";
-import { type DagRun, runs } from "./airflow";
 import { isWebAddress } from "./state";
-import type { RunView } from "./useRun";
+import { type FollowedRun, isFinished } from "./useRun";
 
 const LOG_POLL = 3000;
 const LOG_LINES = 300;
 
 interface Props {
   dagId: string;
-  history: readonly DagRun[];
+  history: readonly RunSummary[];
   runId: string | null;
-  view: RunView;
+  view: FollowedRun;
   /** Step whose log is shown; null: none is selected. */
   step: string | null;
   onChoose: (runId: string | null) => void;
@@ -27,7 +26,7 @@ interface Props {
 
 export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain, onStop }: Props) {
   const state = step === null ? undefined : view.steps.get(step);
-  const isOver = view.run?.state === "success" || view.run?.state === "failed";
+  const isOver = view.run !== null && isFinished(view.run);
   return (
     <section className="mm-run" aria-label="Run">
       <HStack className="mm-run-head" gap={3}>
@@ -35,8 +34,8 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
           <NativeSelect.Field aria-label="Run" value={runId ?? ""} onChange={(event) => onChoose(event.target.value === "" ? null : event.target.value)}>
             <option value="">no run shown</option>
             {history.map((run) => (
-              <option key={run.dag_run_id} value={run.dag_run_id}>
-                {new Date(run.run_after).toLocaleString()} · {run.run_type} · {run.state}
+              <option key={run.run_id} value={run.run_id}>
+                {run.queued === null ? run.run_id : new Date(run.queued).toLocaleString()} · {run.user ?? run.run_type} · {run.state}
               </option>
             ))}
           </NativeSelect.Field>
@@ -45,7 +44,7 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
         {view.run === null ? null : (
           <>
             <span className="mm-badge" data-state={view.run.state}>{view.run.state}</span>
-            <Link className="mm-link" to={`/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(view.run.dag_run_id)}`}>
+            <Link className="mm-link" to={`/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(view.run.run_id)}`}>
               Run in Airflow
             </Link>
             {isOver ? null : (
@@ -65,7 +64,7 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
           <HStack gap={3} mb={1}>
             <strong>{step}</strong>
             <RunBadge run={state} />
-            <Link className="mm-link" to={`/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}/tasks/${encodeURIComponent(step)}`}>
+            <Link className="mm-link" to={`/${state.logUrl}`}>
               Task and log
             </Link>
             {isWebAddress(state.runUrl) ? (
@@ -84,7 +83,7 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
               </>
             ) : null}
           </HStack>
-          {state.attempt > 0 ? <Log key={`${runId} ${step} ${state.attempt}`} dagId={dagId} runId={runId} step={step} attempt={state.attempt} isLive={state.state === "running"} /> : null}
+          {state.attempt > 0 ? <Log key={`${runId} ${step} ${state.attempt}`} dagId={dagId} runId={runId} step={step} isLive={state.state === "running"} /> : null}
         </div>
       )}
     </section>
@@ -95,11 +94,10 @@ interface LogProps {
   dagId: string;
   runId: string;
   step: string;
-  attempt: number;
   isLive: boolean;
 }
 
-function Log({ dagId, runId, step, attempt, isLive }: LogProps) {
+function Log({ dagId, runId, step, isLive }: LogProps) {
   const [lines, setLines] = useState<string[]>([]);
   const box = useRef<HTMLPreElement>(null);
   useEffect(() => {
@@ -107,8 +105,8 @@ function Log({ dagId, runId, step, attempt, isLive }: LogProps) {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const read = async (): Promise<void> => {
       try {
-        const all = await runs.log(dagId, runId, step, attempt, controller.signal);
-        setLines(all.slice(-LOG_LINES));
+        const tail = await api.log(dagId, runId, step, controller.signal, LOG_LINES);
+        setLines(tail.lines.map((line) => line.text));
       } catch (error) {
         if (controller.signal.aborted) return;
         if (!(error instanceof ApiError)) throw error;
@@ -121,7 +119,7 @@ function Log({ dagId, runId, step, attempt, isLive }: LogProps) {
       controller.abort();
       clearTimeout(timer);
     };
-  }, [dagId, runId, step, attempt, isLive]);
+  }, [dagId, runId, step, isLive]);
   useEffect(() => {
     if (box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [lines]);

@@ -12,6 +12,8 @@ export interface StepRun {
   isReused: boolean;
   /** Page of the step's MLflow run; empty where there is none. */
   runUrl: string;
+  /** Page of the task in Airflow, relative to its base. */
+  logUrl: string;
   /** Number of the attempt, from 1. */
   attempt: number;
 }
@@ -22,15 +24,6 @@ export function durationText(seconds: number | null): string {
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-}
-
-/** Return a step's latest line of progress, and the share that it names: `teacher:  40% (4 of 10), loss 0.1, 0:12 left`. */
-export function lineOf(step: string, lines: readonly string[]): { text: string; progress: number | null } {
-  const line = lines.findLast((text) => text.startsWith(`${step}: `));
-  if (line === undefined) return { text: "", progress: null };
-  const text = line.slice(step.length + 2).trim();
-  const share = /^(\d+)% \(/.exec(text)?.[1];
-  return { text, progress: share === undefined ? null : Number(share) / 100 };
 }
 
 /** Whether a text is an address that a link may lead to. */

@@ -3,17 +3,18 @@
 import { Button, Input, Text } from "@chakra-ui/react";
 import { useEffect, useRef, useState } from "react";
 
-import { ApiError } from "../api/client";
+import { ApiError, type RunSummary, api } from "../api/client";
 import { Frame } from "../canvas/dialogs";
 import { isObject } from "../core/document";
 import { useCanvas } from "../store";
-import { type DagRun, runs, waitUntilParsed } from "./airflow";
 import { useRun } from "./useRun";
 
-export function useRunning() {
-  const { dagId, say } = useCanvas();
-  const [runId, setRunId] = useState<string | null>(null);
-  const [history, setHistory] = useState<DagRun[]>([]);
+const POLL = 1500;
+
+export function useRunning(dagId: string | null, first: string | null = null) {
+  const { say } = useCanvas();
+  const [runId, setRunId] = useState(first);
+  const [history, setHistory] = useState<RunSummary[]>([]);
   const [round, setRound] = useState(0);
   const [isBusy, setBusy] = useState(false);
   const [asked, setAsked] = useState<string[]>([]);
@@ -28,7 +29,7 @@ export function useRunning() {
   useEffect(() => {
     if (dagId === null) return;
     let isCurrent = true;
-    runs.list(dagId).then(
+    api.runs(dagId).then(
       (list) => { if (isCurrent) setHistory(list); },
       () => { if (isCurrent) setHistory([]); }, // not parsed yet, or not for this user: there is no past to show
     );
@@ -47,16 +48,16 @@ export function useRunning() {
     }
   };
 
-  const start = (params: Record<string, unknown>): void => {
+  const start = (params: Record<string, string>): void => {
     setAsked([]);
     void attempt(async () => {
-      const { dagId: id, digest } = useCanvas.getState();
-      if (id === null || digest === null) return;
-      await waitUntilParsed(id, digest, say, () => isHere.current);
+      const id = useCanvas.getState().dagId; // a pipeline that has just been saved has one
+      if (id === null) return;
+      await waitUntilReady(id, say, () => isHere.current);
       if (!isHere.current) return;
-      const run = await runs.start(id, params);
+      const started = await api.startRun(id, { mode: "all", params, unpause: true });
       say("The run has started.");
-      setRunId(run.dag_run_id);
+      setRunId(started.run_id);
     });
   };
 
@@ -76,17 +77,32 @@ export function useRunning() {
     again: (step: string, isWithFollowing: boolean) => {
       void attempt(async () => {
         if (dagId === null || runId === null) return;
-        await runs.again(dagId, runId, step, isWithFollowing);
+        await api.startRun(dagId, { mode: isWithFollowing ? "from" : "only", step, run_id: runId, unpause: true });
         setRound((before) => before + 1);
       });
     },
     stop: () => {
       void attempt(async () => {
-        if (dagId !== null && runId !== null) await runs.stop(dagId, runId);
+        if (dagId !== null && runId !== null) await api.stopRun(dagId, runId);
       });
     },
     dialog: asked.length > 0 ? <ParamsDialog names={asked} onStart={start} onClose={() => setAsked([])} /> : null,
   };
+}
+
+/** Wait until Airflow's DAG is the pipeline that was saved, and say so meanwhile. */
+async function waitUntilReady(dagId: string, say: (text: string) => void, isWanted: () => boolean): Promise<void> {
+  const began = Date.now();
+  let isAsked = false;
+  while (isWanted()) {
+    const state = await api.dagState(dagId);
+    if (state.ready) return;
+    if (state.saved_digest === null) throw new ApiError(409, null, state.message);
+    say(`${state.message} (${Math.round((Date.now() - began) / 1000)} s)`);
+    if (!isAsked) await api.parse(dagId);
+    isAsked = true;
+    await new Promise((resolve) => setTimeout(resolve, POLL));
+  }
 }
 
 /** Parameters that neither the pipeline nor the deployment has a value for. */
@@ -100,7 +116,7 @@ function openParams(): string[] {
 
 interface ParamsProps {
   names: string[];
-  onStart: (params: Record<string, unknown>) => void;
+  onStart: (params: Record<string, string>) => void;
   onClose: () => void;
 }
 

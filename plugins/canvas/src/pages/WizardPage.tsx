@@ -1,0 +1,286 @@
+/** One click from a table to a model: choose the table, two columns and a budget; the rest is a template. */
+
+import { Box, Button, HStack, Input, NativeSelect, Stack, Table, Text } from "@chakra-ui/react";
+import { ArrowRight, Play, Table2 } from "lucide-react";
+import { type ReactNode, useCallback, useEffect, useState } from "react";
+import { useNavigate } from "react-router-dom";
+
+import { ApiError, type TableView, type Template, api } from "../api/client";
+import { useAnswer } from "../api/useAnswer";
+import { ConfigForm } from "../form/ConfigForm";
+import type { JsonObject } from "../core/document";
+import { BASE, canvasPath } from "./base";
+import { Answered, Complaint, Page } from "./parts";
+
+/** What has a field of its own here; the template's other fields follow as its schema describes them. */
+const OWN_FIELDS = ["table", "text", "label", "name", "max_drop"];
+
+export function WizardPage() {
+  const ask = useCallback(async () => {
+    const template = (await api.templates()).find((item) => item.name === "one_click");
+    if (!template) throw new ApiError(404, null, "There is no template one_click.");
+    return template;
+  }, []);
+  const answer = useAnswer(ask);
+  return (
+    <Page title="One click: table to model" help="Choose a table, its text and its label. You get a pipeline that you can still change.">
+      <Answered answer={answer}>{(template) => <Wizard template={template} />}</Answered>
+    </Page>
+  );
+}
+
+function Wizard({ template }: { template: Template }) {
+  const navigate = useNavigate();
+  const [values, setValues] = useState<JsonObject>({});
+  const [error, setError] = useState("");
+  const [isBusy, setBusy] = useState(false);
+  const set = (more: JsonObject): void => setValues((before) => ({ ...before, ...more }));
+  const table = usePreview(textOf(values.table), textOf(values.label));
+  const view = table.view;
+
+  const chooseTable = (uri: string): void => set({ table: uri, name: textOf(values.name) || nameOf(uri) });
+  const make = async (isRun: boolean): Promise<void> => {
+    setBusy(true);
+    setError("");
+    try {
+      const { text } = await api.fill(template.name, filled(values));
+      if (!isRun) {
+        void navigate(`${BASE}/new`, { state: { text } });
+        return;
+      }
+      const saved = await api.save(textOf(values.name), text, "Made from the template", null);
+      void navigate(canvasPath(saved.dag_id), { state: { run: true } });
+    } catch (problem) {
+      if (!(problem instanceof ApiError)) throw problem;
+      setError(problem.message);
+    } finally {
+      setBusy(false);
+    }
+  };
+  const isComplete = ["table", "text", "label", "name"].every((name) => textOf(values[name]) !== "");
+
+  return (
+    <div className="mm-wizard">
+      <Stack gap={4}>
+        <Step number={1} title="Table">
+          <Labelled id="mm-table" label="Path or URI of the Delta table" help="${data} stands for the deployment's folder of tables.">
+            <Input
+              id="mm-table"
+              size="sm"
+              fontFamily="mono"
+              placeholder="${data}/tickets"
+              value={textOf(values.table)}
+              onChange={(event) => chooseTable(event.target.value)}
+            />
+          </Labelled>
+          {table.error === "" ? null : <Complaint text={table.error} />}
+        </Step>
+        <Step number={2} title="Columns">
+          <HStack gap={4} align="flex-start">
+            <ColumnField name="text" label="Text" view={view} value={textOf(values.text)} onChange={(text) => set({ text })} />
+            <ColumnField name="label" label="Label" view={view} value={textOf(values.label)} onChange={(label) => set({ label })} />
+          </HStack>
+          {view === null ? null : <Balance view={view} label={textOf(values.label)} />}
+        </Step>
+        <Step number={3} title="Budget and name">
+          <HStack gap={4} align="flex-start">
+            <Labelled id="mm-budget" label="Accuracy that may be lost" help="Against the champion, and against the large model. 0.01 is one point.">
+              <Input
+                id="mm-budget"
+                size="sm"
+                inputMode="decimal"
+                placeholder="0.01"
+                value={textOf(values.max_drop)}
+                onChange={(event) => set({ max_drop: event.target.value })}
+              />
+            </Labelled>
+            <Labelled id="mm-pipeline-name" label="Name of the pipeline" help="Of the DAG and the registered model, too.">
+              <Input id="mm-pipeline-name" size="sm" fontFamily="mono" value={textOf(values.name)} onChange={(event) => set({ name: event.target.value })} />
+            </Labelled>
+          </HStack>
+          <details className="mm-more">
+            <summary>More settings</summary>
+            <ConfigForm id="template" schema={otherFields(template.form_schema)} value={values} problems={[]} onChange={setValues} />
+          </details>
+        </Step>
+        {error === "" ? null : <Complaint text={error} />}
+        <HStack>
+          <Button size="sm" colorPalette="brand" disabled={!isComplete} loading={isBusy} onClick={() => void make(true)}>
+            <Play size={15} /> Save and run
+          </Button>
+          <Button size="sm" variant="outline" disabled={!isComplete || isBusy} onClick={() => void make(false)}>
+            Open on the canvas <ArrowRight size={15} />
+          </Button>
+        </HStack>
+      </Stack>
+      <Preview view={view} />
+    </div>
+  );
+}
+
+function Step({ number, title, children }: { number: number; title: string; children: ReactNode }) {
+  return (
+    <section className="mm-card" aria-label={title}>
+      <h2 className="mm-section-title">
+        <span className="mm-number">{number}</span> {title}
+      </h2>
+      {children}
+    </section>
+  );
+}
+
+function Labelled({ id, label, help, children }: { id: string; label: string; help: string; children: ReactNode }) {
+  return (
+    <div className="mm-field mm-wide">
+      <label className="mm-label" htmlFor={id}>
+        {label}
+      </label>
+      {children}
+      <Text className="mm-help">{help}</Text>
+    </div>
+  );
+}
+
+interface ColumnProps {
+  name: string;
+  label: string;
+  view: TableView | null;
+  value: string;
+  onChange: (column: string) => void;
+}
+
+function ColumnField({ name, label, view, value, onChange }: ColumnProps) {
+  const columns = view?.columns ?? [];
+  const id = `mm-column-${name}`;
+  return (
+    <div className="mm-field mm-wide">
+      <label className="mm-label" htmlFor={id}>
+        {label}
+      </label>
+      <NativeSelect.Root size="sm" disabled={columns.length === 0}>
+        <NativeSelect.Field id={id} value={value} onChange={(event) => onChange(event.target.value)}>
+          <option value="">{columns.length === 0 ? "choose a table first" : "choose a column"}</option>
+          {columns.map((column) => (
+            <option key={column.name} value={column.name}>
+              {column.name} ({column.type})
+            </option>
+          ))}
+        </NativeSelect.Field>
+        <NativeSelect.Indicator />
+      </NativeSelect.Root>
+    </div>
+  );
+}
+
+const MOST_CLASSES = 12;
+
+/** How many rows each class has: who sees that one class has ten rows collects more before training. */
+function Balance({ view, label }: { view: TableView; label: string }) {
+  const classes = view.balance[label];
+  if (!classes) return null;
+  const most = Math.max(...classes.map((item) => item.rows), 1);
+  return (
+    <div aria-label="Rows by class" role="group">
+      <Text className="mm-help" mb={1}>
+        {classes.length.toLocaleString()} classes in {view.counted.toLocaleString()} rows
+      </Text>
+      {classes.slice(0, MOST_CLASSES).map((item) => (
+        <div key={item.value ?? ""} className="mm-bar">
+          <span title={item.value ?? "no label"}>{item.value ?? "no label"}</span>
+          <span className="mm-bar-track">
+            <span style={{ width: `${(100 * item.rows) / most}%` }} />
+          </span>
+          <span>{item.rows.toLocaleString()}</span>
+        </div>
+      ))}
+      {classes.length > MOST_CLASSES ? <Text className="mm-help">and {classes.length - MOST_CLASSES} more</Text> : null}
+    </div>
+  );
+}
+
+function Preview({ view }: { view: TableView | null }) {
+  if (view === null) {
+    return (
+      <Box className="mm-card mm-empty">
+        <Table2 size={28} aria-hidden="true" />
+        <Text className="mm-help">The first rows of the table are shown here.</Text>
+      </Box>
+    );
+  }
+  return (
+    <section className="mm-card mm-scroll" aria-label="Preview of the table">
+      <h2 className="mm-section-title">
+        Version {view.version}
+        {view.rows === null ? "" : ` · ${view.rows.toLocaleString()} rows`}
+      </h2>
+      <Table.Root size="sm">
+        <Table.Header>
+          <Table.Row>
+            {view.columns.map((column) => (
+              <Table.ColumnHeader key={column.name}>
+                {column.name}
+                <Text className="mm-help">{column.type}</Text>
+              </Table.ColumnHeader>
+            ))}
+          </Table.Row>
+        </Table.Header>
+        <Table.Body>
+          {view.sample.map((row, index) => (
+            <Table.Row key={index}>
+              {view.columns.map((column) => (
+                <Table.Cell key={column.name} className="mm-cell">
+                  {textOf(row[column.name])}
+                </Table.Cell>
+              ))}
+            </Table.Row>
+          ))}
+        </Table.Body>
+      </Table.Root>
+    </section>
+  );
+}
+
+const PREVIEW_DELAY = 400;
+
+/** Look at a table, a moment after its name was typed; and count the classes of a label once one is chosen. */
+function usePreview(uri: string, label: string): { view: TableView | null; error: string } {
+  const [state, setState] = useState<{ uri: string; view: TableView | null; error: string }>({ uri: "", view: null, error: "" });
+  useEffect(() => {
+    if (uri.trim() === "") return;
+    const controller = new AbortController();
+    const timer = setTimeout(() => {
+      api.preview(uri.trim(), label, controller.signal).then(
+        (view) => setState({ uri, view, error: "" }),
+        (error: unknown) => {
+          if (error instanceof ApiError) setState({ uri, view: null, error: error.message });
+        },
+      );
+    }, PREVIEW_DELAY);
+    return () => {
+      clearTimeout(timer);
+      controller.abort();
+    };
+  }, [uri, label]);
+  return state.uri === uri ? state : { view: null, error: "" };
+}
+
+function otherFields(schema: Record<string, unknown>): Record<string, unknown> {
+  const properties = Object.entries((schema.properties ?? {})).filter(([name]) => !OWN_FIELDS.includes(name));
+  return { ...schema, required: [], properties: Object.fromEntries(properties) };
+}
+
+/** Return what was said; an empty field says nothing, and a number is a number. */
+function filled(values: JsonObject): JsonObject {
+  const said = Object.entries(values).filter(([, value]) => value !== "");
+  return Object.fromEntries(said.map(([name, value]) => [name, name === "max_drop" && !Number.isNaN(Number(value)) ? Number(value) : value]));
+}
+
+function nameOf(uri: string): string {
+  const last = uri.replace(/\/+$/, "").split("/").at(-1) ?? "";
+  return last.toLowerCase().replace(/[^a-z0-9_]+/g, "_").replace(/^[^a-z]+/, "").slice(0, 63);
+}
+
+function textOf(value: unknown): string {
+  if (value === undefined || value === null) return "";
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
