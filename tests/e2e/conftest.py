@@ -1,0 +1,130 @@
+"""The canvas in a real browser, in a real Airflow with a table to learn from and a tiny large model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from modelmill_operators.local import LocalAirflow
+
+ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "plugins" / "modelmill_plugin" / "static" / "canvas.js"
+CHROMIUM = shutil.which("chromium")
+START_SECONDS = 180.0
+PATIENCE = 60_000
+"""Milliseconds that the browser waits for something to appear: the machine may be busy."""
+SMALL = """
+pipeline: small
+steps:
+  raw: {component: delta_table, config: {uri: "${data}/tickets"}}
+
+  # the labels are reviewed
+  dataset:
+    component: build_dataset
+    inputs: {table: raw.table}
+    config: {text: message, labels: [desk]}
+params:
+  data: {description: Folder of the tables}
+"""
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium; on Debian: apt-get install chromium")
+    if not BUNDLE.exists():
+        pytest.skip("the canvas is not built: ./run canvas")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("canvas")
+
+
+@pytest.fixture(scope="session")
+def pipelines(home: Path) -> Path:
+    """The pipeline store."""
+    folder = home / "pipelines"
+    folder.mkdir()
+    (folder / "small.yaml").write_text(SMALL)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    home: Path,
+    pipelines: Path,
+    tiny_base_model: Path,
+    topic_rows: Callable[..., list[tuple[str, str]]],
+    mlflow_database: Path,
+    browser: Browser,
+) -> Iterator[LocalAirflow]:
+    rows = topic_rows(160)
+    table = pa.table(
+        {
+            "ticket": [f"T{number}" for number in range(len(rows))],
+            "message": [f"{text} {number}" for number, (text, _) in enumerate(rows)],
+            "desk": [topic for _, topic in rows],
+        }
+    )
+    write_deltalake(str(home / "data" / "tickets"), table)
+    shutil.copy(mlflow_database, home / "mlflow.db")
+    environment = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
+        "MODELMILL_HOME": str(home / "home"),
+        "MODELMILL_PIPELINES": str(pipelines),
+        "MODELMILL_PARAM_DATA": str(home / "data"),
+        "MODELMILL_PARAM_BASE_MODEL": str(tiny_base_model),
+    }
+    (home / "airflow").mkdir()
+    (home / "airflow" / "passwords.json").write_text(json.dumps({"admin": "a password of these tests"}))
+    with LocalAirflow(home / "airflow", ROOT / "dags", environment=environment) as server:
+        server.wait_ready(timeout=START_SECONDS)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def signed_in(browser: Browser, airflow: LocalAirflow, home: Path) -> Path:
+    """The browser's state after the user has logged in, as a person does."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(airflow.url)
+    page.fill("input[name=username]", airflow.user)
+    page.fill("input[name=password]", airflow.password)
+    page.click("button[type=submit]")
+    page.get_by_role("link", name="modelmill").wait_for()
+    context.storage_state(path=home / "signed-in.json")
+    context.close()
+    return home / "signed-in.json"
+
+
+@pytest.fixture(params=["light"])
+def page(
+    request: pytest.FixtureRequest, browser: Browser, airflow: LocalAirflow, signed_in: Path
+) -> Iterator[Page]:
+    """A page of a user who is logged in. An error that no code of the page has caught fails the test."""
+    context = browser.new_context(
+        base_url=airflow.url,
+        storage_state=signed_in,
+        viewport={"width": 1600, "height": 1000},
+        color_scheme=request.param,
+    )
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert errors == []
