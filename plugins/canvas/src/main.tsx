@@ -7,6 +7,7 @@ import "@xyflow/react/dist/base.css";
 import "./canvas.css";
 import { BASE } from "./pages/base";
 import { CanvasPage } from "./pages/CanvasPage";
+import { ModelsPage } from "./pages/ModelsPage";
 import { PipelinesPage } from "./pages/PipelinesPage";
 import { RunPage } from "./pages/RunPage";
 import { WizardPage } from "./pages/WizardPage";
@@ -16,7 +17,10 @@ interface HostProps {
   runId?: string;
 }
 
-const PAGES = [{ path: "pipelines", name: "Pipelines" }] as const;
+const PAGES = [
+  { path: "pipelines", name: "Pipelines" },
+  { path: "models", name: "Models" },
+] as const;
 
 export default function Plugin({ dagId, runId }: HostProps) {
   if (dagId !== undefined) return <RunPage key={`${dagId} ${runId ?? ""}`} dagId={dagId} runId={runId} />;
@@ -34,6 +38,7 @@ export default function Plugin({ dagId, runId }: HostProps) {
         <Route path="pipelines" element={<PipelinesPage />} />
         <Route path="canvas/:dagId" element={<CanvasPage />} />
         <Route path="new" element={<CanvasPage />} />
+        <Route path="models/:name?" element={<ModelsPage />} />
         <Route path="one-click" element={<WizardPage />} />
         <Route path="*" element={<Navigate to={`${BASE}/pipelines`} replace />} />
       </Routes>

@@ -16,6 +16,10 @@ export type RunSummary = Schemas["RunSummary"];
 export type RunView = Schemas["RunView"];
 export type RunNode = Schemas["NodeView"];
 export type RunRequest = Schemas["RunRequest"];
+export type ModelView = Schemas["ModelView"];
+export type ModelVersion = Schemas["ModelVersionView"];
+export type LedgerRow = Schemas["LedgerRow"];
+export type Lineage = Schemas["Lineage"];
 export type ErrorBody = Schemas["ErrorBody"];
 
 /** A request that was refused, or that nobody answered. */
@@ -115,6 +119,17 @@ export const api = {
       query: { lines },
       signal,
     }),
+  /** What each step of a run has measured. */
+  runMetrics: (dagId: string, runId: string) =>
+    call<Record<string, Schemas["StepMetrics"]>>("GET", `${at(dagId)}/runs/${encodeURIComponent(runId)}/metrics`),
+  models: () => call<Schemas["ModelSummary"][]>("GET", "/models"),
+  model: (name: string) => call<ModelView>("GET", `/models/${encodeURIComponent(name)}`),
+  lineage: (name: string, version: number) =>
+    call<Lineage>("GET", `/models/${encodeURIComponent(name)}/versions/${version}/lineage`),
+  modelSource: (name: string, version: number) =>
+    call<Schemas["ModelSource"]>("GET", `/models/${encodeURIComponent(name)}/versions/${version}/source`),
+  rollBack: (name: string, why: string, to: number | null) =>
+    call<LedgerRow>("POST", `/models/${encodeURIComponent(name)}/rollback`, { body: { why, to } }),
   /** Ends a run, through Airflow's own API. */
   stopRun: (dagId: string, runId: string) =>
     airflow("PATCH", `/dags/${encodeURIComponent(dagId)}/dagRuns/${encodeURIComponent(runId)}`, { body: { state: "failed" } }),

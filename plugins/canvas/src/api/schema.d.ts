@@ -64,6 +64,106 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Models
+         * @description Return the registered models, by name.
+         */
+        get: operations["list_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Model
+         * @description Return a registered model: its versions with their figures, and what the ledger says of it.
+         */
+        get: operations["read_model"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{name}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Roll Back
+         * @description Make an earlier version champion again; its files and its lineage are verified first.
+         */
+        post: operations["roll_back"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{name}/versions/{version}/lineage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Lineage
+         * @description Return what a version was made from, down to the dataset.
+         */
+        get: operations["read_lineage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{name}/versions/{version}/source": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Open Source
+         * @description Return the pipeline that made a version, as it was then.
+         */
+        get: operations["open_source"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/pipelines": {
         parameters: {
             query?: never;
@@ -208,6 +308,26 @@ export interface paths {
          * @description Return a run with the states of its steps: now, or as it ended.
          */
         get: operations["read_run"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/pipelines/{dag_id}/runs/{run_id}/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Run Metrics
+         * @description Return what each finished step of a run has measured, by step; for a reused step, the first time.
+         */
+        get: operations["read_run_metrics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -630,6 +750,93 @@ export interface components {
             };
         };
         /**
+         * LedgerRow
+         * @description One row.
+         */
+        LedgerRow: {
+            /**
+             * Action
+             * @enum {string}
+             */
+            action: "promote" | "refuse" | "rollback" | "hand_move" | "revert";
+            /** Digest */
+            digest: string;
+            /**
+             * Evidence
+             * @default
+             */
+            evidence: string;
+            /** From Version */
+            from_version: number | null;
+            /** Model */
+            model: string;
+            /** Number */
+            number: number;
+            /**
+             * Pipeline
+             * @default
+             */
+            pipeline: string;
+            /**
+             * Reasons
+             * @default []
+             */
+            reasons: string[];
+            /**
+             * Run Id
+             * @default
+             */
+            run_id: string;
+            /** Seal */
+            seal: string;
+            /** Step Key */
+            step_key: string;
+            /**
+             * Time
+             * Format: date-time
+             */
+            time: string;
+            /** To Version */
+            to_version: number | null;
+            /** Who */
+            who?: string;
+        };
+        /**
+         * Lineage
+         * @description A model or a dataset, and what it was made from.
+         */
+        Lineage: {
+            /**
+             * Digest
+             * @default
+             */
+            digest: string;
+            /**
+             * Made From
+             * @default []
+             */
+            made_from: components["schemas"]["Lineage"][];
+            /**
+             * Missing
+             * @default []
+             */
+            missing: string[];
+            /**
+             * Recipe
+             * @default
+             */
+            recipe: string;
+            /** Role */
+            role: string;
+            /**
+             * Run Id
+             * @default
+             */
+            run_id: string;
+            /** Uri */
+            uri: string;
+        };
+        /**
          * LogLine
          * @description A line of a task's log.
          */
@@ -655,6 +862,121 @@ export interface components {
             lines: components["schemas"]["LogLine"][];
             /** @description From the last line that tells it; null: none has. */
             progress: components["schemas"]["Progress"] | null;
+        };
+        /**
+         * ModelSource
+         * @description The pipeline that made a model, as it was then.
+         */
+        ModelSource: {
+            /** Dag Id */
+            dag_id: string;
+            /** Digest */
+            digest: string;
+            /** Document */
+            document: unknown;
+            /**
+             * Number
+             * @description Stored version; null: the pipeline as it is now.
+             */
+            number: number | null;
+            /** Text */
+            text: string;
+        };
+        /**
+         * ModelSummary
+         * @description A registered model in the list.
+         */
+        ModelSummary: {
+            /**
+             * Alias
+             * @description Version that MLflow's alias points at; another one was moved by hand.
+             */
+            alias: number | null;
+            /**
+             * Champion
+             * @description Version in use, as the ledger has it.
+             */
+            champion: number | null;
+            /** @description What last happened to it. */
+            last: components["schemas"]["LedgerRow"] | null;
+            /** Name */
+            name: string;
+            /** Versions */
+            versions: number;
+        };
+        /**
+         * ModelVersionView
+         * @description A version of a registered model.
+         */
+        ModelVersionView: {
+            /** Created */
+            created: string | null;
+            /**
+             * Dataset
+             * @description URI@VERSION of the dataset it was trained or checked on.
+             */
+            dataset: string;
+            /** Digest */
+            digest: string;
+            /**
+             * Metrics
+             * @description Of the step that made it: accuracy, latency, size, ….
+             */
+            metrics: {
+                [key: string]: number;
+            };
+            /**
+             * Parent
+             * @description Model it was made from.
+             */
+            parent: string;
+            /** Pipeline */
+            pipeline: string;
+            /** Pipeline Digest */
+            pipeline_digest: string;
+            /** Role */
+            role: string;
+            /** Run Id */
+            run_id: string;
+            /**
+             * Url
+             * @description Its page in MLflow; empty where there is none.
+             */
+            url: string;
+            /** Version */
+            version: number;
+        };
+        /**
+         * ModelView
+         * @description A registered model with everything that happened to it.
+         */
+        ModelView: {
+            /**
+             * Alias
+             * @description Version that MLflow's alias points at; another one was moved by hand.
+             */
+            alias: number | null;
+            /**
+             * All Versions
+             * @description The newest first.
+             */
+            all_versions: components["schemas"]["ModelVersionView"][];
+            /**
+             * Champion
+             * @description Version in use, as the ledger has it.
+             */
+            champion: number | null;
+            /**
+             * History
+             * @description The ledger's rows, the oldest first.
+             */
+            history: components["schemas"]["LedgerRow"][];
+            /** @description What last happened to it. */
+            last: components["schemas"]["LedgerRow"] | null;
+            /** Name */
+            name: string;
+            /** Versions */
+            versions: number;
         };
         /**
          * NodeView
@@ -920,6 +1242,24 @@ export interface components {
             text: string;
         };
         /**
+         * ResourcesSpec
+         * @description What a step needs of the machine it runs on, where it is not what its component says.
+         */
+        ResourcesSpec: {
+            /** Cpus */
+            cpus?: number | null;
+            /** Gpu Memory Gb */
+            gpu_memory_gb?: number | null;
+            /** Gpus */
+            gpus?: number | null;
+            /** Memory Gb */
+            memory_gb?: number | null;
+            /** Profile */
+            profile?: string | null;
+            /** Share Gpu */
+            share_gpu?: boolean | null;
+        };
+        /**
          * ResourcesView
          * @description What a step needs of the machine it runs on.
          */
@@ -941,6 +1281,22 @@ export interface components {
              * @default
              */
             message: string;
+        };
+        /**
+         * RollbackRequest
+         * @description Where to go back to, and why.
+         */
+        RollbackRequest: {
+            /**
+             * To
+             * @description Version; null: the champion before.
+             */
+            to?: number | null;
+            /**
+             * Why
+             * @description Goes into the ledger.
+             */
+            why: string;
         };
         /**
          * RunRequest
@@ -1062,6 +1418,20 @@ export interface components {
             steps: string[];
         };
         /**
+         * StepMetrics
+         * @description What a step's MLflow run has measured.
+         */
+        StepMetrics: {
+            /** Metrics */
+            metrics: {
+                [key: string]: number;
+            };
+            /** Run Id */
+            run_id: string;
+            /** Status */
+            status: string;
+        };
+        /**
          * StepSpec
          * @description One use of a component.
          */
@@ -1082,6 +1452,8 @@ export interface components {
             inputs: {
                 [key: string]: string | string[];
             };
+            /** @default {} */
+            resources: components["schemas"]["ResourcesSpec"];
             /** Retries */
             retries?: number | null;
         };
@@ -1395,6 +1767,336 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_models: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelSummary"][];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    read_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    roll_back: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RollbackRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerRow"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    read_lineage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lineage"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    open_source: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelSource"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2083,6 +2785,77 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RunView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    read_run_metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The pipeline's name, which is its DAG's id. */
+                dag_id: string;
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: components["schemas"]["StepMetrics"];
+                    };
                 };
             };
             /** @description Unauthorized */

@@ -81,7 +81,6 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
       onDrop={onDrop}
       onDragOver={(event) => { event.preventDefault(); }}
       onNodeDragStop={(_, __, moved) => { place(new Map(moved.map((node) => [node.id, node.position]))); }}
-      onSelectionChange={({ nodes: selected }) => { select(selected.map((node) => node.id)); }}
       onDelete={({ nodes: gone, edges: cut }) => {
         const ids = new Set(gone.map((node) => node.id));
         const loose = cut.filter((edge) => !ids.has(edge.source) && !ids.has(edge.target)).map(edgeOf);
@@ -166,6 +165,14 @@ function useNodes(run: ReadonlyMap<string, StepRun>) {
   const onNodesChange = useCallback((changes: NodeChange<StepNodeType>[]) => {
     // What is removed leaves the pipeline first, and so the nodes.
     setNodes((current) => applyNodeChanges(changes.filter((change) => change.type !== "remove"), current));
+    // The store alone says what is selected; the graph only tells it what a person has done.
+    const next = new Set(useCanvas.getState().selection);
+    for (const change of changes) {
+      if (change.type !== "select") continue;
+      if (change.selected) next.add(change.id);
+      else next.delete(change.id);
+    }
+    useCanvas.getState().select(next);
   }, []);
   return { nodes, onNodesChange };
 }

@@ -26,18 +26,22 @@ const EMPTY = "pipeline: new_pipeline\nsteps: {}\n";
 
 export function CanvasPage() {
   const { dagId } = useParams();
-  // A template hands its text over; a page that is loaded anew begins with an empty pipeline.
-  const given = (useLocation().state as { text?: string } | null)?.text ?? EMPTY;
-  const { open, setCatalogue } = useCanvas();
+  // A template hands its text over, and so does a model the text that made it.
+  const given = (useLocation().state as { text?: string } | null)?.text;
+  const { open, setCatalogue, setText, say } = useCanvas();
   const ask = useCallback(async () => {
     const [catalogue, document] = await Promise.all([
       api.catalogue(),
-      dagId === undefined ? { text: given } : api.pipeline(dagId),
+      dagId === undefined ? { text: given ?? EMPTY } : api.pipeline(dagId),
     ]);
     setCatalogue(new Map(catalogue.components.map((component) => [component.name, component])), catalogue.params);
     open(document);
+    if (dagId !== undefined && given !== undefined && given !== document.text) {
+      setText(given, "");
+      say("This is the pipeline as it was then. Undo shows it as it is now.");
+    }
     return { dagId };
-  }, [dagId, given, open, setCatalogue]);
+  }, [dagId, given, open, setCatalogue, setText, say]);
   const answer = useAnswer(ask);
   return <Answered answer={answer}>{(opened) => (opened.dagId === dagId ? <Editor key={dagId ?? ""} /> : null)}</Answered>;
 }

@@ -1,6 +1,7 @@
 import { useEffect, useState } from "react";
 
 import { ApiError, type RunNode, type RunView, api } from "../api/client";
+import { pointsOf } from "../pages/Pareto";
 import { type StepRun } from "./state";
 
 const POLL = 2500;
@@ -22,11 +23,15 @@ export function useRun(dagId: string | null, runId: string | null, round = 0): F
     if (dagId === null || runId === null) return;
     const controller = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
+    let measured = { finished: 0, lines: new Map<string, string>() };
     const follow = async (): Promise<void> => {
       let isOver = false;
       try {
         const run = await api.run(dagId, runId, controller.signal);
         const steps = await Promise.all(run.nodes.map((node) => stepOf(dagId, runId, node, controller.signal)));
+        const finished = run.nodes.filter((node) => node.state === "success").length;
+        if (finished !== measured.finished) measured = { finished, lines: await figuresOf(dagId, runId) };
+        for (const [name, step] of steps) if (step.line === "") step.line = measured.lines.get(name) ?? "";
         setState({ key, view: { run, steps: new Map(steps), error: "" } });
         isOver = isFinished(run);
       } catch (error) {
@@ -76,4 +81,29 @@ async function progressOf(dagId: string, runId: string, step: string, signal: Ab
     if (error instanceof ApiError) return null;
     throw error;
   }
+}
+
+/** Return one line for each step that something was measured of: rows of datasets, quality and size of models. */
+async function figuresOf(dagId: string, runId: string): Promise<Map<string, string>> {
+  const lines = new Map<string, string>();
+  try {
+    const steps = await api.runMetrics(dagId, runId);
+    for (const [name, { metrics }] of Object.entries(steps)) lines.set(name, lineOf(metrics));
+    for (const point of pointsOf(steps)) {
+      const size = `${point.sizeMb.toFixed(1)} MB`;
+      lines.set(point.name, `${(100 * point.accuracy).toFixed(1)} %, ${size}, ${point.documentsPerSecond.toFixed(0)} docs/s`);
+    }
+  } catch (error) {
+    // MLflow does not answer: the run is shown without its figures.
+    if (!(error instanceof ApiError)) throw error;
+  }
+  return lines;
+}
+
+function lineOf(metrics: Readonly<Record<string, number>>): string {
+  const { rows_out: rows, validation_accuracy: accuracy, bytes } = metrics;
+  if (rows !== undefined) return `${rows.toLocaleString()} rows`;
+  if (accuracy !== undefined) return `validation ${(100 * accuracy).toFixed(1)} %`;
+  if (bytes !== undefined) return `${(bytes / 1e6).toFixed(1)} MB`;
+  return "";
 }

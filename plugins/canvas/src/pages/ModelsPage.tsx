@@ -1,0 +1,283 @@
+/** Registered models: who is champion, what was measured, what each was made from, and all that happened. */
+
+import { Badge, Button, HStack, Input, NativeSelect, Stack, Table, Text } from "@chakra-ui/react";
+import { FileClock, Undo2 } from "lucide-react";
+import { useCallback, useState } from "react";
+import { Link, useNavigate, useParams } from "react-router-dom";
+
+import { ApiError, type LedgerRow, type Lineage, type ModelVersion, type ModelView, api } from "../api/client";
+import { useAnswer } from "../api/useAnswer";
+import { Frame } from "../canvas/dialogs";
+import { isWebAddress } from "../run/state";
+import { Pareto, pointsOf } from "./Pareto";
+import { BASE, canvasPath } from "./base";
+import { Answered, Complaint, Page } from "./parts";
+
+export function ModelsPage() {
+  const { name } = useParams();
+  const answer = useAnswer(api.models);
+  return (
+    <Page title="Models" help="What the pipelines have made, and what is in use.">
+      <Answered answer={answer}>
+        {(models) =>
+          models.length === 0 ? (
+            <Text className="mm-help">No model is registered yet. A pipeline that ends with Gate and Promote registers one.</Text>
+          ) : (
+            <div className="mm-models">
+              <nav aria-label="Registered models">
+                {models.map((model) => (
+                  <Link
+                    key={model.name}
+                    to={`${BASE}/models/${encodeURIComponent(model.name)}`}
+                    className="mm-model"
+                    aria-current={model.name === (name ?? models[0]?.name) ? "page" : undefined}
+                  >
+                    <strong>{model.name}</strong>
+                    <Text className="mm-help">
+                      {model.champion === null ? "no champion" : `champion: version ${model.champion}`} · {model.versions}{" "}
+                      {model.versions === 1 ? "version" : "versions"}
+                    </Text>
+                    {model.alias === model.champion ? null : <Badge colorPalette="orange">alias moved by hand</Badge>}
+                  </Link>
+                ))}
+              </nav>
+              <Model key={name ?? models[0]?.name} name={name ?? models[0]?.name ?? ""} />
+            </div>
+          )
+        }
+      </Answered>
+    </Page>
+  );
+}
+
+function Model({ name }: { name: string }) {
+  const answer = useAnswer(useCallback(() => api.model(name), [name]));
+  return <Answered answer={answer}>{(model) => <ModelDetails model={model} onChanged={answer.reload} />}</Answered>;
+}
+
+function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () => void }) {
+  const newest = model.all_versions[0];
+  const [chosen, setChosen] = useState(model.champion ?? newest?.version ?? null);
+  const version = model.all_versions.find((item) => item.version === chosen);
+  const [isRollingBack, setRollingBack] = useState(false);
+  return (
+    <Stack gap={4} minW={0}>
+      <section className="mm-card" aria-label="Versions">
+        <HStack justify="space-between" mb={2}>
+          <h2 className="mm-section-title">{model.name}</h2>
+          <Button size="xs" variant="outline" disabled={model.all_versions.length < 2} onClick={() => setRollingBack(true)}>
+            <Undo2 size={13} /> Roll back
+          </Button>
+        </HStack>
+        <Table.Root size="sm">
+          <Table.Header>
+            <Table.Row>
+              {["Version", "Made", "Role", "Pipeline", "Dataset", "Figures"].map((title) => (
+                <Table.ColumnHeader key={title}>{title}</Table.ColumnHeader>
+              ))}
+            </Table.Row>
+          </Table.Header>
+          <Table.Body>
+            {model.all_versions.map((item) => (
+              <Table.Row key={item.version} data-selected={item.version === chosen ? "" : undefined}>
+                <Table.Cell>
+                  <button type="button" className="mm-link" onClick={() => setChosen(item.version)}>
+                    {item.version}
+                  </button>{" "}
+                  {item.version === model.champion ? <Badge colorPalette="green">champion</Badge> : null}
+                </Table.Cell>
+                <Table.Cell>{timeText(item.created)}</Table.Cell>
+                <Table.Cell>{item.role}</Table.Cell>
+                <Table.Cell>{item.pipeline}</Table.Cell>
+                <Table.Cell className="mm-cell" title={item.dataset}>
+                  {item.dataset.split("/").at(-1)}
+                </Table.Cell>
+                <Table.Cell fontSize="xs">{figuresOf(item.metrics)}</Table.Cell>
+              </Table.Row>
+            ))}
+          </Table.Body>
+        </Table.Root>
+      </section>
+      {version ? <VersionCards key={version.version} name={model.name} version={version} /> : null}
+      <Ledger rows={model.history} />
+      {isRollingBack ? <RollbackDialog model={model} onClose={() => setRollingBack(false)} onDone={onChanged} /> : null}
+    </Stack>
+  );
+}
+
+function VersionCards({ name, version }: { name: string; version: ModelVersion }) {
+  const lineage = useAnswer(useCallback(() => api.lineage(name, version.version), [name, version.version]));
+  const ask = useCallback(async () => {
+    if (version.pipeline === "") return [];
+    const newest = (await api.runs(version.pipeline)).find((run) => run.state === "success");
+    return newest ? pointsOf(await api.runMetrics(version.pipeline, newest.run_id)) : [];
+  }, [version.pipeline]);
+  const points = useAnswer(ask);
+  return (
+    <div className="mm-two">
+      <section className="mm-card" aria-label="Lineage">
+        <HStack justify="space-between" mb={2}>
+          <h2 className="mm-section-title">Made from</h2>
+          <SourceButton name={name} version={version} />
+        </HStack>
+        <Answered answer={lineage}>{(tree) => <ul className="mm-tree"><Branch tree={tree} /></ul>}</Answered>
+        {isWebAddress(version.url) ? (
+          <a className="mm-link" href={version.url} target="_blank" rel="noreferrer">
+            Version in MLflow
+          </a>
+        ) : null}
+      </section>
+      <section className="mm-card" aria-label="Accuracy and speed">
+        <h2 className="mm-section-title">Accuracy and speed</h2>
+        <Answered answer={points}>{(found) => <Pareto points={found} />}</Answered>
+      </section>
+    </div>
+  );
+}
+
+/** From a model back to the very pipeline that made it. */
+function SourceButton({ name, version }: { name: string; version: ModelVersion }) {
+  const navigate = useNavigate();
+  const [error, setError] = useState("");
+  const open = async (): Promise<void> => {
+    try {
+      const source = await api.modelSource(name, version.version);
+      const state = source.number === null ? null : { text: source.text };
+      void navigate(canvasPath(source.dag_id), { state });
+    } catch (problem) {
+      if (!(problem instanceof ApiError)) throw problem;
+      setError(problem.message);
+    }
+  };
+  return (
+    <div>
+      <Button size="xs" variant="outline" onClick={() => void open()}>
+        <FileClock size={13} /> Open what made this
+      </Button>
+      {error === "" ? null : <Complaint text={error} />}
+    </div>
+  );
+}
+
+function Branch({ tree }: { tree: Lineage }) {
+  return (
+    <li>
+      <Badge variant="outline">{tree.role || "model"}</Badge> <span className="mm-uri">{tree.uri}</span>
+      {tree.digest === "" ? null : <span className="mm-help"> {tree.digest.slice(0, 12)}</span>}
+      {tree.missing.length > 0 ? <Badge colorPalette="orange">does not say: {tree.missing.join(", ")}</Badge> : null}
+      {tree.made_from.length > 0 ? (
+        <ul>
+          {tree.made_from.map((part) => (
+            <Branch key={part.uri} tree={part} />
+          ))}
+        </ul>
+      ) : null}
+    </li>
+  );
+}
+
+function Ledger({ rows }: { rows: readonly LedgerRow[] }) {
+  return (
+    <section className="mm-card" aria-label="Ledger">
+      <h2 className="mm-section-title">Ledger</h2>
+      <Table.Root size="sm">
+        <Table.Header>
+          <Table.Row>
+            {["When", "What", "From", "To", "Who", "Why"].map((title) => (
+              <Table.ColumnHeader key={title}>{title}</Table.ColumnHeader>
+            ))}
+          </Table.Row>
+        </Table.Header>
+        <Table.Body>
+          {rows.toReversed().map((row) => (
+            <Table.Row key={row.number}>
+              <Table.Cell>{timeText(row.time)}</Table.Cell>
+              <Table.Cell>{row.action}</Table.Cell>
+              <Table.Cell>{row.from_version ?? "–"}</Table.Cell>
+              <Table.Cell>{row.to_version ?? "–"}</Table.Cell>
+              <Table.Cell>{row.who}</Table.Cell>
+              <Table.Cell>{row.reasons.join("; ")}</Table.Cell>
+            </Table.Row>
+          ))}
+        </Table.Body>
+      </Table.Root>
+    </section>
+  );
+}
+
+interface RollbackProps {
+  model: ModelView;
+  onClose: () => void;
+  onDone: () => void;
+}
+
+function RollbackDialog({ model, onClose, onDone }: RollbackProps) {
+  const [why, setWhy] = useState("");
+  const [to, setTo] = useState("");
+  const [error, setError] = useState("");
+  const [isBusy, setBusy] = useState(false);
+  const others = model.all_versions.filter((version) => version.version !== model.champion);
+  const roll = async (): Promise<void> => {
+    setBusy(true);
+    try {
+      await api.rollBack(model.name, why, to === "" ? null : Number(to));
+      onDone();
+      onClose();
+    } catch (problem) {
+      if (!(problem instanceof ApiError)) throw problem;
+      setError(problem.message);
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <Frame
+      title={`Roll ${model.name} back`}
+      onClose={onClose}
+      footer={
+        <Button size="sm" colorPalette="brand" disabled={why.trim() === ""} loading={isBusy} onClick={() => void roll()}>
+          Roll back
+        </Button>
+      }
+    >
+      <label className="mm-label" htmlFor="mm-rollback-to">
+        To
+      </label>
+      <NativeSelect.Root size="sm" mb={3}>
+        <NativeSelect.Field id="mm-rollback-to" value={to} onChange={(event) => setTo(event.target.value)}>
+          <option value="">the champion before</option>
+          {others.map((version) => (
+            <option key={version.version} value={version.version}>
+              version {version.version}
+            </option>
+          ))}
+        </NativeSelect.Field>
+        <NativeSelect.Indicator />
+      </NativeSelect.Root>
+      <label className="mm-label" htmlFor="mm-rollback-why">
+        Why (goes into the ledger)
+      </label>
+      <Input id="mm-rollback-why" size="sm" maxLength={500} value={why} onChange={(event) => setWhy(event.target.value)} />
+      <Text className="mm-help" mt={2}>
+        The version's files and its lineage are verified first.
+      </Text>
+      {error === "" ? null : <Complaint text={error} />}
+    </Frame>
+  );
+}
+
+function timeText(time: string | null): string {
+  return time === null ? "" : new Date(time).toLocaleString();
+}
+
+/** Return the figures that somebody compares models by, as far as the step has measured them. */
+function figuresOf(metrics: Readonly<Record<string, number>>): string {
+  const shown = [
+    ["accuracy", (value: number) => `${(100 * value).toFixed(1)} %`],
+    ["validation_accuracy", (value: number) => `validation ${(100 * value).toFixed(1)} %`],
+    ["bytes", (value: number) => `${(value / 1e6).toFixed(1)} MB`],
+    ["size_ratio", (value: number) => `${value.toFixed(1)}× smaller`],
+    ["drift", (value: number) => `drift ${value.toPrecision(2)}`],
+  ] as const;
+  return shown.flatMap(([name, write]) => (metrics[name] === undefined ? [] : [write(metrics[name])])).join(" · ");
+}

@@ -1,0 +1,106 @@
+/** Accuracy against speed of the models that a run has measured side by side; those that no other beats are joined. */
+
+import { Text } from "@chakra-ui/react";
+
+export interface Measured {
+  name: string;
+  accuracy: number;
+  /** Bounds of the accuracy's confidence interval. */
+  low: number;
+  high: number;
+  documentsPerSecond: number;
+  sizeMb: number;
+}
+
+/** Return what an evaluation has measured, from the metrics of a run's steps: `accuracy/NAME`, …. */
+export function pointsOf(steps: Readonly<Record<string, { metrics: Record<string, number> }>>): Measured[] {
+  const points: Measured[] = [];
+  for (const { metrics } of Object.values(steps)) {
+    for (const [key, speed] of Object.entries(metrics)) {
+      const name = /^documents_per_second\/(.+)$/.exec(key)?.[1];
+      const accuracy = metrics[`accuracy/${name ?? ""}`];
+      if (name === undefined || accuracy === undefined) continue;
+      points.push({
+        name,
+        accuracy,
+        low: metrics[`accuracy_low/${name}`] ?? accuracy,
+        high: metrics[`accuracy_high/${name}`] ?? accuracy,
+        documentsPerSecond: speed,
+        sizeMb: metrics[`size_mb/${name}`] ?? 0,
+      });
+    }
+  }
+  return points;
+}
+
+/** Return the points that no other is as accurate and as fast as, the slowest first. */
+export function frontOf(points: readonly Measured[]): Measured[] {
+  return points
+    .filter(
+      (point) =>
+        !points.some(
+          (other) =>
+            other.accuracy >= point.accuracy &&
+            other.documentsPerSecond >= point.documentsPerSecond &&
+            (other.accuracy > point.accuracy || other.documentsPerSecond > point.documentsPerSecond),
+        ),
+    )
+    .sort((left, right) => left.documentsPerSecond - right.documentsPerSecond);
+}
+
+const WIDTH = 460;
+const HEIGHT = 260;
+const LEFT = 52;
+const BOTTOM = 34;
+const TOP = 14;
+const RIGHT = 90;
+
+export function Pareto({ points }: { points: readonly Measured[] }) {
+  if (points.length === 0) {
+    return <Text className="mm-help">Nothing has been measured side by side: add the component Evaluate to the pipeline.</Text>;
+  }
+  const speeds = points.map((point) => Math.log10(Math.max(point.documentsPerSecond, 1e-3)));
+  const [slow, fast] = widened(Math.min(...speeds), Math.max(...speeds), 0.15);
+  const [bad, good] = widened(Math.min(...points.map((point) => point.low)), Math.max(...points.map((point) => point.high)), 0.01);
+  const x = (speed: number): number => LEFT + ((Math.log10(Math.max(speed, 1e-3)) - slow) / (fast - slow)) * (WIDTH - LEFT - RIGHT);
+  const y = (accuracy: number): number => TOP + ((good - accuracy) / (good - bad)) * (HEIGHT - TOP - BOTTOM);
+  const biggest = Math.max(...points.map((point) => point.sizeMb), 1e-9);
+  const front = frontOf(points);
+  const ticks = [bad, (bad + good) / 2, good];
+  return (
+    <svg className="mm-plot" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={points.map(sentenceOf).join("; ")}>
+      {ticks.map((tick) => (
+        <g key={tick}>
+          <line x1={LEFT} x2={WIDTH - RIGHT} y1={y(tick)} y2={y(tick)} className="mm-grid" />
+          <text x={LEFT - 6} y={y(tick) + 4} textAnchor="end">
+            {(100 * tick).toFixed(1)} %
+          </text>
+        </g>
+      ))}
+      <text x={(LEFT + WIDTH - RIGHT) / 2} y={HEIGHT - 6} textAnchor="middle">
+        documents per second (each step is ten times as many)
+      </text>
+      <polyline className="mm-front" points={front.map((point) => `${x(point.documentsPerSecond)},${y(point.accuracy)}`).join(" ")} />
+      {points.map((point) => (
+        <g key={point.name}>
+          <title>{sentenceOf(point)}</title>
+          <line x1={x(point.documentsPerSecond)} x2={x(point.documentsPerSecond)} y1={y(point.low)} y2={y(point.high)} className="mm-interval" />
+          <circle cx={x(point.documentsPerSecond)} cy={y(point.accuracy)} r={4 + 7 * Math.sqrt(point.sizeMb / biggest)} className={front.includes(point) ? "mm-best" : "mm-beaten"} />
+          <text x={x(point.documentsPerSecond) + 13} y={y(point.accuracy) + 4}>
+            {point.name}
+          </text>
+        </g>
+      ))}
+    </svg>
+  );
+}
+
+function widened(low: number, high: number, least: number): [number, number] {
+  const margin = Math.max((high - low) * 0.12, least);
+  return [low - margin, high + margin];
+}
+
+function sentenceOf(point: Measured): string {
+  const accuracy = `${(100 * point.accuracy).toFixed(2)} % (${(100 * point.low).toFixed(1)} to ${(100 * point.high).toFixed(1)})`;
+  return `${point.name}: ${accuracy}, ${point.documentsPerSecond.toFixed(0)} documents a second, ${point.sizeMb.toFixed(1)} MB`;
+}
