@@ -22,6 +22,7 @@ import { type Edge, addStep, connect, disconnect, edgeProblem, edgesOf, portOf, 
 import type { StepRun } from "../run/state";
 import { useCanvas } from "../store";
 import { type StepData, StepNode, type StepNodeType } from "./StepNode";
+import { useColorMode } from "./useColorMode";
 
 export const DRAG_TYPE = "application/x-modelmill-component";
 const NODE_TYPES = { step: StepNode };
@@ -37,6 +38,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
   const { edges, onEdgesChange } = useEdges();
   const { edit, place, select, steps, catalogue } = useCanvas();
   const flow = useReactFlow();
+  const colorMode = useColorMode();
 
   const isValid = useCallback(
     (connection: Connection | FlowEdge) => edgeProblem(steps, catalogue, edgeOf(connection)) === null,
@@ -95,6 +97,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
       maxZoom={2}
       onInit={(instance) => { requestAnimationFrame(() => { void show(instance); }); }}
       connectionRadius={28}
+      colorMode={colorMode}
       proOptions={{ hideAttribution: true }}
     >
       <Background gap={20} size={1} />

@@ -127,7 +127,7 @@ function hasFields(schema: Record<string, unknown>): boolean {
 export function Section({ title, children }: { title: string; children: ReactNode }) {
   return (
     <section className="mm-section" aria-label={title}>
-      <h3 className="mm-section-title">{title}</h3>
+      <h2 className="mm-section-title">{title}</h2>
       {children}
     </section>
   );

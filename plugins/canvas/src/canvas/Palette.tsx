@@ -39,7 +39,7 @@ export function Palette() {
           const Icon = groupIcon(group);
           return (
             <section key={group} aria-label={group}>
-              <h3 className="mm-palette-group">{group}</h3>
+              <h2 className="mm-palette-group">{group}</h2>
               {components.map((component) => (
                 <button
                   key={component.name}

@@ -51,9 +51,9 @@ export function frontOf(points: readonly Measured[]): Measured[] {
 const WIDTH = 460;
 const HEIGHT = 260;
 const LEFT = 52;
-const BOTTOM = 34;
-const TOP = 14;
-const RIGHT = 90;
+const BOTTOM = 58;
+const TOP = 22;
+const RIGHT = 40;
 
 export function Pareto({ points }: { points: readonly Measured[] }) {
   if (points.length === 0) {
@@ -61,11 +61,13 @@ export function Pareto({ points }: { points: readonly Measured[] }) {
   }
   const speeds = points.map((point) => Math.log10(Math.max(point.documentsPerSecond, 1e-3)));
   const [slow, fast] = widened(Math.min(...speeds), Math.max(...speeds), 0.15);
-  const [bad, good] = widened(Math.min(...points.map((point) => point.low)), Math.max(...points.map((point) => point.high)), 0.01);
+  const [bad, best] = widened(Math.min(...points.map((point) => point.low)), Math.max(...points.map((point) => point.high)), 0.01);
+  const good = Math.min(best, 1);
   const x = (speed: number): number => LEFT + ((Math.log10(Math.max(speed, 1e-3)) - slow) / (fast - slow)) * (WIDTH - LEFT - RIGHT);
   const y = (accuracy: number): number => TOP + ((good - accuracy) / (good - bad)) * (HEIGHT - TOP - BOTTOM);
   const biggest = Math.max(...points.map((point) => point.sizeMb), 1e-9);
   const front = frontOf(points);
+  const ordered = points.toSorted((left, right) => left.documentsPerSecond - right.documentsPerSecond);
   const ticks = [bad, (bad + good) / 2, good];
   return (
     <svg className="mm-plot" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={points.map(sentenceOf).join("; ")}>
@@ -78,15 +80,20 @@ export function Pareto({ points }: { points: readonly Measured[] }) {
         </g>
       ))}
       <text x={(LEFT + WIDTH - RIGHT) / 2} y={HEIGHT - 6} textAnchor="middle">
-        documents per second (each step is ten times as many)
+        documents per second, logarithmic
       </text>
+      {[Math.min(...speeds), Math.max(...speeds)].map((speed) => (
+        <text key={speed} x={x(10 ** speed)} y={HEIGHT - 20} textAnchor="middle">
+          {(10 ** speed).toFixed(0)}
+        </text>
+      ))}
       <polyline className="mm-front" points={front.map((point) => `${x(point.documentsPerSecond)},${y(point.accuracy)}`).join(" ")} />
-      {points.map((point) => (
+      {ordered.map((point, index) => (
         <g key={point.name}>
           <title>{sentenceOf(point)}</title>
           <line x1={x(point.documentsPerSecond)} x2={x(point.documentsPerSecond)} y1={y(point.low)} y2={y(point.high)} className="mm-interval" />
           <circle cx={x(point.documentsPerSecond)} cy={y(point.accuracy)} r={4 + 7 * Math.sqrt(point.sizeMb / biggest)} className={front.includes(point) ? "mm-best" : "mm-beaten"} />
-          <text x={x(point.documentsPerSecond) + 13} y={y(point.accuracy) + 4}>
+          <text x={x(point.documentsPerSecond)} y={y(point.accuracy) + (index % 2 === 0 ? 25 : 38)} textAnchor="middle">
             {point.name}
           </text>
         </g>

@@ -45,7 +45,7 @@ export function Answered<T>({ answer, children }: { answer: Answer<T>; children:
 
 export function Complaint({ text }: { text: string }) {
   return (
-    <Alert.Root status="error" mb={3} size="sm">
+    <Alert.Root role="alert" status="error" mb={3} size="sm">
       <Alert.Indicator />
       <Alert.Title whiteSpace="pre-wrap">{text}</Alert.Title>
     </Alert.Root>
