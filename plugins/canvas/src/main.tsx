@@ -7,6 +7,7 @@ import "@xyflow/react/dist/base.css";
 import "./canvas.css";
 import { BASE } from "./pages/base";
 import { CanvasPage } from "./pages/CanvasPage";
+import { DecisionsPage } from "./pages/DecisionsPage";
 import { ModelsPage } from "./pages/ModelsPage";
 import { PipelinesPage } from "./pages/PipelinesPage";
 import { RunPage } from "./pages/RunPage";
@@ -20,6 +21,7 @@ interface HostProps {
 const PAGES = [
   { path: "pipelines", name: "Pipelines" },
   { path: "models", name: "Models" },
+  { path: "decisions", name: "Decisions" },
 ] as const;
 
 export default function Plugin({ dagId, runId }: HostProps) {
@@ -39,6 +41,7 @@ export default function Plugin({ dagId, runId }: HostProps) {
         <Route path="canvas/:dagId" element={<CanvasPage />} />
         <Route path="new" element={<CanvasPage />} />
         <Route path="models/:name?" element={<ModelsPage />} />
+        <Route path="decisions" element={<DecisionsPage />} />
         <Route path="one-click" element={<WizardPage />} />
         <Route path="*" element={<Navigate to={`${BASE}/pipelines`} replace />} />
       </Routes>

@@ -20,6 +20,7 @@ export type ModelView = Schemas["ModelView"];
 export type ModelVersion = Schemas["ModelVersionView"];
 export type LedgerRow = Schemas["LedgerRow"];
 export type Lineage = Schemas["Lineage"];
+export type FoundDecision = Schemas["FoundDecision"];
 export type ErrorBody = Schemas["ErrorBody"];
 
 /** A request that was refused, or that nobody answered. */
@@ -130,6 +131,8 @@ export const api = {
     call<Schemas["ModelSource"]>("GET", `/models/${encodeURIComponent(name)}/versions/${version}/source`),
   rollBack: (name: string, why: string, to: number | null) =>
     call<LedgerRow>("POST", `/models/${encodeURIComponent(name)}/rollback`, { body: { why, to } }),
+  decisions: (uri: string, column: string, key: string) =>
+    call<Schemas["FoundDecisions"]>("GET", "/decisions", { query: { uri, column, key } }),
   /** Ends a run, through Airflow's own API. */
   stopRun: (dagId: string, runId: string) =>
     airflow("PATCH", `/dags/${encodeURIComponent(dagId)}/dagRuns/${encodeURIComponent(runId)}`, { body: { state: "failed" } }),

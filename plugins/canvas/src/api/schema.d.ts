@@ -44,6 +44,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/decisions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Find Decisions
+         * @description Return the rows of a table that have a key, with the explanation of the decision where there is one.
+         */
+        get: operations["find_decisions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/diff": {
         parameters: {
             query?: never;
@@ -750,6 +770,39 @@ export interface components {
             };
         };
         /**
+         * FoundDecision
+         * @description A decision of a table.
+         */
+        FoundDecision: {
+            /**
+             * Decision
+             * @description All columns of the row; the explanation with its structure.
+             */
+            decision: {
+                [key: string]: unknown;
+            };
+            /**
+             * Text
+             * @description The explanation, for people; empty where the table has none.
+             */
+            text: string;
+        };
+        /**
+         * FoundDecisions
+         * @description The rows that have a key.
+         */
+        FoundDecisions: {
+            /**
+             * Rows
+             * @description At most 100.
+             */
+            rows: components["schemas"]["FoundDecision"][];
+            /** Table */
+            table: string;
+            /** Version */
+            version: number;
+        };
+        /**
          * LedgerRow
          * @description One row.
          */
@@ -1145,6 +1198,8 @@ export interface components {
             digest: string | null;
             /** Etag */
             etag: string;
+            /** @description Null: none yet, or the user may not see runs. */
+            last_run: components["schemas"]["RunSummary"] | null;
             /** May Edit */
             may_edit: boolean;
             /** May Run */
@@ -1694,6 +1749,70 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Checked"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    find_decisions: {
+        parameters: {
+            query: {
+                /** @description Path or URI; ${name} stands for the deployment's parameter. */
+                uri: string;
+                /** @description Column with the key. */
+                column: string;
+                key: string;
+                /** @description Version; null: the newest. */
+                version?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FoundDecisions"];
                 };
             };
             /** @description Unauthorized */

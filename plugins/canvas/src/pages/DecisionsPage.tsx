@@ -1,0 +1,115 @@
+/** Decisions: find a row by its key, and read why it was decided so. The address holds the question. */
+
+import { Badge, Button, Input, Stack, Text } from "@chakra-ui/react";
+import { Search } from "lucide-react";
+import { useCallback, useState } from "react";
+import { useSearchParams } from "react-router-dom";
+
+import { type FoundDecision, api } from "../api/client";
+import { useAnswer } from "../api/useAnswer";
+import { isObject } from "../core/document";
+import { Answered, Page } from "./parts";
+
+const FIELDS = [
+  { name: "table", label: "Table of decisions", placeholder: "${data}/decisions" },
+  { name: "column", label: "Column with the key", placeholder: "id" },
+  { name: "key", label: "Key of the row", placeholder: "" },
+] as const;
+
+export function DecisionsPage() {
+  const [params, setParams] = useSearchParams();
+  const [typed, setTyped] = useState<Record<string, string>>(() =>
+    Object.fromEntries(FIELDS.map(({ name }) => [name, params.get(name) ?? ""])),
+  );
+  const isComplete = FIELDS.every(({ name }) => (typed[name] ?? "").trim() !== "");
+  const isAsked = FIELDS.every(({ name }) => (params.get(name) ?? "") !== "");
+  return (
+    <Page title="Decisions" help="Find a row by its key, and read which rule settled it and why.">
+      <form
+        className="mm-find"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (isComplete) setParams(typed);
+        }}
+      >
+        {FIELDS.map(({ name, label, placeholder }) => (
+          <div key={name} className="mm-wide">
+            <label className="mm-label" htmlFor={`mm-find-${name}`}>
+              {label}
+            </label>
+            <Input
+              id={`mm-find-${name}`}
+              size="sm"
+              placeholder={placeholder}
+              value={typed[name] ?? ""}
+              onChange={(event) => setTyped({ ...typed, [name]: event.target.value })}
+            />
+          </div>
+        ))}
+        <Button type="submit" size="sm" colorPalette="brand" disabled={!isComplete}>
+          <Search size={15} /> Find
+        </Button>
+      </form>
+      {isAsked ? <Found key={params.toString()} table={params.get("table") ?? ""} column={params.get("column") ?? ""} rowKey={params.get("key") ?? ""} /> : null}
+    </Page>
+  );
+}
+
+function Found({ table, column, rowKey }: { table: string; column: string; rowKey: string }) {
+  const answer = useAnswer(useCallback(() => api.decisions(table, column, rowKey), [table, column, rowKey]));
+  return (
+    <Answered answer={answer}>
+      {(found) => (
+        <Stack gap={4}>
+          <Text className="mm-help">
+            {found.table}, version {found.version}: {found.rows.length} {found.rows.length === 1 ? "row" : "rows"}
+          </Text>
+          {found.rows.map((row, index) => (
+            <Decision key={index} row={row} />
+          ))}
+        </Stack>
+      )}
+    </Answered>
+  );
+}
+
+function Decision({ row }: { row: FoundDecision }) {
+  const { explanation, ...columns } = row.decision as Record<string, unknown>;
+  return (
+    <section className="mm-card" aria-label="Decision">
+      {row.text === "" ? null : <pre className="mm-explanation">{row.text}</pre>}
+      <Value value={columns} />
+      {explanation === undefined || explanation === null ? null : (
+        <details className="mm-more">
+          <summary>Everything that the explanation holds</summary>
+          <Value value={explanation} />
+        </details>
+      )}
+    </section>
+  );
+}
+
+/** Any JSON as nested lists. */
+function Value({ value }: { value: unknown }) {
+  if (Array.isArray(value)) {
+    return (
+      <ul className="mm-tree">
+        {(value as unknown[]).map((item, index) => (
+          <li key={index}>
+            <Value value={item} />
+          </li>
+        ))}
+      </ul>
+    );
+  }
+  if (!isObject(value)) return <span className="mm-uri">{value === null ? "unknown" : String(value)}</span>;
+  return (
+    <ul className="mm-tree">
+      {Object.entries(value).map(([name, item]) => (
+        <li key={name}>
+          <Badge variant="outline">{name}</Badge> <Value value={item} />
+        </li>
+      ))}
+    </ul>
+  );
+}
