@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from modelmill.registry.tracking import tracking_client
 from modelmill_operators.local import LocalAirflow
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow]
 
+RUN_MILLISECONDS = 480_000
 CANVAS = "/plugin/modelmill/canvas"
+
+
+def champion(home: Path, name: str) -> str:
+    client = tracking_client(f"sqlite:///{home}/mlflow.db")
+    return str(client.get_model_version_by_alias(name, "champion").version)
+
+
+def wait_for_run(page: Page) -> None:
+    state = page.locator(".mm-run-head .mm-badge")
+    expect(state).to_have_text(re.compile("success|failed"), timeout=RUN_MILLISECONDS)
+    assert state.inner_text() == "success", page.locator(".mm-run").inner_text()
 
 
 def step(page: Page, name: str) -> Locator:
@@ -21,6 +35,123 @@ def step(page: Page, name: str) -> Locator:
 def save(page: Page, button: str = "Save") -> None:
     page.get_by_role("toolbar").get_by_role("button", name="Save").click()
     page.get_by_role("dialog").get_by_role("button", name=button, exact=True).click()
+
+
+@pytest.mark.timeout(900)
+def test_one_click_from_a_table_to_a_promoted_model(page: Page, home: Path) -> None:
+    page.goto("/plugin/modelmill")
+    page.get_by_role("button", name="One click").click()
+    page.get_by_label("Path or URI").fill("${data}/tickets")
+    page.get_by_label("Text").select_option("message")
+    page.get_by_label("Label").select_option("desk")
+    expect(page.get_by_role("group", name="Rows by class")).to_contain_text("sport")
+    assert page.get_by_label("Name of the pipeline").input_value() == "tickets"
+    page.get_by_role("button", name="Save and run").click()
+    wait_for_run(page)
+    expect(page).to_have_url(re.compile(r"/canvas/tickets$"))
+    assert champion(home, "tickets") == "1"
+    step(page, "teacher").locator(".mm-node-head").click()
+    expect(page.get_by_label("Log of teacher")).to_contain_text("validation accuracy")
+
+    check_the_tab_of_the_run(page)
+
+
+def check_the_tab_of_the_run(page: Page) -> None:
+    page.get_by_role("link", name="Run in Airflow").click()
+    page.locator("a[href*=modelmill_run]").click()
+    expect(step(page, "raw").locator(".mm-badge")).to_contain_text("done")
+    expect(page.get_by_role("link", name="Open on the canvas")).to_be_visible()
+
+
+STEPS = {  # component: (step, column and row on the screen)
+    "delta_table": ("delta_table", 0, 0),
+    "build_dataset": ("build_dataset", 1, 0),
+    "fine_tune": ("fine_tune", 2, 0),
+    "distill": ("distill", 0, 1),
+    "quantize": ("quantize", 1, 1),
+    "gate": ("gate", 2, 1),
+    "promote": ("promote", 0, 2),
+}
+EDGES = (
+    "delta_table.table build_dataset.table",
+    "build_dataset.dataset fine_tune.dataset",
+    "build_dataset.dataset distill.dataset",
+    "fine_tune.model distill.teacher",
+    "build_dataset.dataset quantize.dataset",
+    "distill.model quantize.model",
+    "build_dataset.dataset gate.dataset",
+    "quantize.model gate.challenger",
+    "gate.verdict promote.verdict",
+)
+FIELDS = {
+    "delta_table": {"Uri": "${data}/tickets"},
+    "build_dataset": {"Text": "message"},
+    "fine_tune": {"Base Model": "${base_model}", "Epochs": "1.5"},
+    "distill": {"Layers": "2"},
+    "gate": {"Name": "by_hand"},
+}
+
+
+def port(page: Page, name: str, side: str) -> tuple[float, float]:
+    node, _, handle = name.partition(".")
+    box = page.locator(f".{side}[data-nodeid={node}][data-handleid={handle}]").bounding_box()
+    assert box
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def draw(page: Page, source: str, sink: str) -> None:
+    page.mouse.move(*port(page, source, "source"))
+    page.mouse.down()
+    page.mouse.move(*port(page, sink, "target"), steps=6)
+
+
+def fill(page: Page, name: str, fields: dict[str, str]) -> None:
+    step(page, name).locator(".mm-node-head").click()
+    form = page.get_by_label("Properties")
+    for label, value in fields.items():
+        field = form.get_by_label(re.compile(rf"^{label}( \*)?$")).last
+        if not field.is_visible():
+            form.locator("summary").first.click()
+        field.fill(value)
+
+
+@pytest.mark.timeout(900)
+def test_the_same_by_dragging_every_node_by_hand(page: Page, home: Path) -> None:
+    page.goto("/plugin/modelmill/new")
+    graph = page.locator(".mm-flow")
+    graph.wait_for()
+    for component, (_, column, row) in STEPS.items():
+        page.drag_and_drop(
+            f"[data-component={component}]",
+            ".mm-flow",
+            target_position={"x": 130 + 300 * column, "y": 60 + 190 * row},
+        )
+        expect(step(page, component)).to_be_visible()
+    draw(page, "delta_table.table", "fine_tune.dataset")
+    expect(page.locator(".mm-refusal")).to_have_text(
+        "input dataset takes a dataset; delta_table.table is a table"
+    )
+    page.mouse.up()
+    expect(page.locator(".react-flow__edge")).to_have_count(0)
+    for count, edge in enumerate(EDGES, start=1):
+        draw(page, *edge.split())
+        page.mouse.up()
+        expect(page.locator(".react-flow__edge")).to_have_count(count)
+    for name, fields in FIELDS.items():
+        fill(page, name, fields)
+    step(page, "build_dataset").locator(".mm-node-head").click()
+    page.get_by_role("button", name="Add to Labels").click()
+    page.locator("#form_build_dataset_labels_0").fill("desk")
+    graph.click(position={"x": 700, "y": 560})
+    page.get_by_label("Name", exact=True).fill("by_hand")
+    for name in ("data", "base_model"):
+        page.get_by_label("Name of a new parameter").fill(name)
+        page.get_by_label("Name of a new parameter").press("Enter")
+    expect(page.locator(".mm-toolbar")).to_contain_text("valid")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Save and run").click()
+    wait_for_run(page)
+    assert champion(home, "by_hand") == "1"
 
 
 def test_the_keyboard_does_what_the_mouse_does(page: Page) -> None:
