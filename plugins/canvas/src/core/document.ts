@@ -448,7 +448,7 @@ function scalarText(value: Json, type: Scalar.Type | null | undefined, inFlow: b
 function flowText(value: Json, type: Scalar.Type | null | undefined, inFlow: boolean): string {
   const document = new Document(inFlow ? [value] : value, YAML_OPTIONS);
   if (document.contents) markFlow(document.contents, type ?? undefined);
-  const text = document.toString(WRITTEN).replace(/\n$/, "");
+  const text = escaped(document.toString(WRITTEN)).replace(/\n$/, "");
   return inFlow ? text.slice(1, -1) : text;
 }
 
@@ -464,21 +464,30 @@ function markFlow(node: unknown, type: Scalar.Type | undefined): void {
   }
 }
 
+/** Texts that every reader of YAML takes for themselves without quotes, if `yaml` does. */
+const PLAIN = /^[A-Za-z_/][\w ./()+%-]*$/;
+/** Texts of several lines that may stand as they are below a `|`. */
+const LINES = /^(?:[!-~](?:[ -~]*[!-~])?\n)+$/;
+/** Characters that the loader's reader takes for ends of lines, or refuses. */
+const ODD = /[\u007f-\u009f\u2028\u2029\ufeff]/g;
+
 function markScalar(node: Scalar, type: Scalar.Type | undefined): void {
-  if (typeof node.value === "string") {
-    if (type === Scalar.QUOTE_DOUBLE || type === Scalar.QUOTE_SINGLE) node.type = type;
-    // A placeholder is quoted, as people write it; so is what a reader of YAML 1.1 takes for something else.
-    else if (node.value.includes("${") || /^[-+.\d]/.test(node.value) || node.value.includes("\n")) {
-      node.type = Scalar.QUOTE_DOUBLE;
-    }
-  }
+  if (typeof node.value !== "string") return;
+  const isOdd = node.value.search(ODD) >= 0;
+  if (type === Scalar.QUOTE_SINGLE && !isOdd && !node.value.includes("\n")) node.type = type;
+  else if (type === Scalar.QUOTE_DOUBLE || !PLAIN.test(node.value) || node.value.endsWith(" ")) node.type = Scalar.QUOTE_DOUBLE;
+}
+
+/** Write what a reader would misread as an escape: it stands in double quotes, as every odd text does. */
+function escaped(text: string): string {
+  return text.replace(ODD, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 /** Return a value as block YAML, each line indented, ending in a newline. */
 function render(value: Json, indent: number, depth: number): string {
   const document = new Document(value, YAML_OPTIONS);
   shape(document.contents, depth);
-  const text = document.toString(WRITTEN);
+  const text = escaped(document.toString(WRITTEN));
   const pad = " ".repeat(indent);
   return text
     .split("\n")
@@ -489,12 +498,13 @@ function render(value: Json, indent: number, depth: number): string {
 /** Decide for each collection below a node whether it stands on one line. */
 function shape(node: unknown, depth: number): void {
   if (isScalar(node)) {
-    if (typeof node.value !== "string" || !node.value.includes("\n")) markScalar(node, undefined);
+    if (typeof node.value !== "string" || !LINES.test(node.value)) markScalar(node, undefined);
     return;
   }
   if (!isCollection(node)) return;
   for (const item of node.items) {
     const child: unknown = isPair(item) ? item.value : item;
+    if (isPair(item) && isScalar(item.key)) markScalar(item.key, undefined);
     if (isCollection(child) && inline(child.toJS(new Document()) as Json, undefined, { depth: depth + 1, inFlow: false })) {
       markFlow(child, undefined);
     } else shape(child, depth + 1);
