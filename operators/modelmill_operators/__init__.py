@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from modelmill_operators.assets import conditional_asset, watched_table
     from modelmill_operators.operators import (
         OPERATORS,
+        ApproveOperator,
         BuildDatasetOperator,
         CompressOperator,
         DeltaTableOperator,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         EvaluateOperator,
         FineTuneOperator,
         GateOperator,
+        GuardOperator,
         IngestOperator,
         LabelRowsOperator,
         MonitorOperator,
@@ -48,10 +50,12 @@ if TYPE_CHECKING:
         TrainHeadsOperator,
         TrunkOperator,
     )
+    from modelmill_operators.rollback import RollbackOperator
     from modelmill_operators.triggers import DeltaTableTrigger
 
 __all__ = [
     "OPERATORS",
+    "ApproveOperator",
     "BuildDatasetOperator",
     "CompressOperator",
     "DeltaTableOperator",
@@ -61,6 +65,7 @@ __all__ = [
     "EvaluateOperator",
     "FineTuneOperator",
     "GateOperator",
+    "GuardOperator",
     "IngestOperator",
     "LabelRowsOperator",
     "MonitorOperator",
@@ -68,6 +73,7 @@ __all__ = [
     "PromoteOperator",
     "QuantizeOperator",
     "RankLabelErrorsOperator",
+    "RollbackOperator",
     "ScoreTableOperator",
     "StepOperator",
     "TrainHeadsOperator",
@@ -77,6 +83,7 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "RollbackOperator": "modelmill_operators.rollback",
     "DeltaTableTrigger": "modelmill_operators.triggers",
     "conditional_asset": "modelmill_operators.assets",
     "watched_table": "modelmill_operators.assets",

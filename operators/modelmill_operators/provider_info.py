@@ -12,7 +12,10 @@ def get_provider_info() -> dict[str, Any]:
         "name": "modelmill",
         "description": "From Delta tables to small models, and from small models to explained decisions.",
         "operators": [
-            {"integration-name": "modelmill", "python-modules": ["modelmill_operators.operators"]},
+            {
+                "integration-name": "modelmill",
+                "python-modules": ["modelmill_operators.operators", "modelmill_operators.rollback"],
+            },
         ],
         "triggers": [
             {"integration-name": "modelmill", "python-modules": ["modelmill_operators.triggers"]},

@@ -150,6 +150,8 @@ class VerdictRef(Reference):
     run_id: str
     summary: str = ""
     """The report in a few lines of Markdown: what a person who has to approve is shown."""
+    unchanged: bool = False
+    """Whether the challenger is the champion already, so that there is nothing to promote."""
     approved_by: str | None = None
     """Who let it pass, and why; None where nobody was asked."""
 

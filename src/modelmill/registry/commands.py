@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from modelmill.errors import ConfigError, GateError
+from modelmill.errors import EXIT_REFUSED, ConfigError, GateError
 from modelmill.settings import Settings
 
 app = typer.Typer(
@@ -103,6 +103,31 @@ def rollback(
         step_key=step_key,
         say=typer.echo,
     )
+
+
+@app.command()
+def guard(
+    names: Annotated[list[str] | None, typer.Argument(help="Registered models; empty: all.")] = None,
+    revert: Annotated[bool, typer.Option("--revert", help="Move back what was moved by hand.")] = False,
+    files: Annotated[bool, typer.Option(help="Verify the champions' files.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Find champions that did not come through the gate, and damaged ones; ends in 2 if there are any."""
+    from modelmill.registry.champion import Registry
+    from modelmill.registry.guard import inspect
+    from modelmill.registry.tracking import tracking_client
+
+    settings = Settings.from_environment()
+    quiet = as_json or None
+    registry = Registry(
+        tracking_client(settings.tracking_uri), settings, (lambda _: None) if quiet else typer.echo
+    )
+    report = inspect(registry, names or (), on_hand_move="revert" if revert else "report", verify_files=files)
+    if as_json:
+        typer.echo(report.model_dump_json(indent=2))
+    else:
+        typer.echo(f"{len(report.models)} models looked at, {len(report.open)} need somebody")
+    raise typer.Exit(EXIT_REFUSED if report.open else 0)
 
 
 def parsed_time(text: str) -> datetime:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 from pydantic import Field
 
-from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
+from modelmill.artifacts import DatasetRef, ModelRef, ReportRef, VerdictRef
 from modelmill.pipeline.component import Assets, Component, Config, Inputs, Outputs, Resources, StepContext
 from modelmill.registry.checks import CheckConfig, gate_checks
 from modelmill.settings import Settings
@@ -95,6 +95,106 @@ gate = Component(
     version=2,
     resources=Resources(cpus=2, memory_gb=4),
     outside_state=_gate_state,
+)
+
+
+class ApproveConfig(Config):
+    """Ask a person before the promotion, with the gate's report: approve, or reject with a reason.
+
+    Airflow shows the question under required actions; while it waits it holds no worker and no slot. A
+    challenger that the gate refused, or that is champion already, passes on without a question.
+    """
+
+    timeout_hours: float = Field(
+        24, gt=0, le=24 * 60, description="Hours after which no answer counts as a rejection."
+    )
+    assigned_to: tuple[str, ...] = Field(
+        (), description="Ids of the Airflow users who may answer; empty: whoever may act on the DAG."
+    )
+    without_airflow: Literal["reject", "approve"] = Field(
+        "reject", description="Answer where nobody can be asked: modelmill run."
+    )
+
+
+class ApproveInputs(Inputs):
+    """The gate's verdict."""
+
+    verdict: VerdictRef
+
+
+def _run_approve(config: ApproveConfig, inputs: ApproveInputs, context: StepContext) -> GateOutputs:
+    from modelmill.registry.approval import answered, needs_answer
+
+    verdict = inputs.verdict
+    if not needs_answer(verdict):
+        context.log(f"{verdict.name}: there is nothing to approve")
+        return GateOutputs(verdict=verdict)
+    approved = config.without_airflow == "approve"
+    context.log(
+        f"{verdict.name}: nobody can be asked outside Airflow, so the challenger is "
+        f"{'approved' if approved else 'rejected'} as the step's without_airflow says"
+    )
+    why = "nobody can be asked outside Airflow (see without_airflow)"
+    return GateOutputs(verdict=answered(verdict, approved=approved, who="modelmill run", why=why))
+
+
+approve = Component(
+    name="approve",
+    title="Approve",
+    group="Release",
+    config=ApproveConfig,
+    inputs=ApproveInputs,
+    outputs=GateOutputs,
+    run=_run_approve,
+)
+
+
+class GuardConfig(Config):
+    """Find champions that did not come through the gate, moves left half-done, and damaged files."""
+
+    names: tuple[str, ...] = Field(
+        (), description="Registered models; empty: all that the ledger has rows of."
+    )
+    on_hand_move: Literal["report", "revert"] = Field(
+        "report", description="revert: move an alias that was moved by hand back to the gate's champion."
+    )
+    verify_files: bool = Field(
+        True, description="Download the champions' files and compare them with their digests."
+    )
+    fail: bool = Field(
+        True, description="Fail the step if something was found that a person has to put right."
+    )
+
+
+class GuardInputs(Inputs):
+    """None."""
+
+
+class GuardOutputs(Outputs):
+    """A JSON report."""
+
+    report: ReportRef
+
+
+def _run_guard(config: GuardConfig, _inputs: GuardInputs, context: StepContext) -> GuardOutputs:
+    from modelmill.registry.guard import run
+
+    return GuardOutputs(report=run(config, context))
+
+
+def _never(_outputs: GuardOutputs, _settings: Settings) -> bool:
+    return False
+
+
+guard = Component(
+    name="guard",
+    title="Guard",
+    group="Release",
+    config=GuardConfig,
+    inputs=GuardInputs,
+    outputs=GuardOutputs,
+    run=_run_guard,
+    still_true=_never,
 )
 
 

@@ -195,6 +195,7 @@ def _publish(
         uri=uri,
         run_id=run.run_id,
         summary=summary(report, url=run.url),
+        unchanged=report.passed and not report.checks,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -32,9 +34,13 @@ TAG_RECIPE = "modelmill.recipe_hash"
 TAG_TRUNK = "modelmill.trunk"
 """URI of the trunk's model, on heads."""
 TAG_TRUNK_DIGEST = "modelmill.trunk_digest"
+TAG_PACKAGE = "modelmill.package_digest"
+"""Digest of what MLflow loads the model with: the files around the bundle."""
 LINEAGE_RUN_TAGS = ("modelmill.pipeline", "modelmill.pipeline_digest", "modelmill.environment")
 """Tags of the run that its models carry too."""
 
+_ADDED_BY_MLFLOW = ("registered_model_meta",)
+"""Files that a download has and the store has not."""
 _BUNDLE_PATH = "artifacts/bundle"
 _REQUIREMENTS: Mapping[ModelFormat, tuple[str, ...]] = {
     "onnx": ("onnxruntime",),
@@ -102,6 +108,7 @@ def log_model(
         _save_pyfunc(
             bundle, target, info=info, settings=settings, model_id=logged.model_id, run_id=run.run_id
         )
+        client.set_logged_model_tags(logged.model_id, {TAG_PACKAGE: package_digest(target)})
         client.log_model_artifacts(logged.model_id, str(target))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, 0)])
@@ -130,30 +137,74 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
     :raises ModelError: if its files are not those that were logged.
     :raises TransientError: if MLflow does not hand it out.
     """
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
     from modelmill.serving.pyfunc import verify_digest
 
+    if not re.fullmatch(r"[0-9a-f]{64}", model.digest):
+        raise ModelError(
+            "a model's digest is 64 hexadecimal digits", got=model.digest, remedy="log the model again"
+        )
     place = cache / "models" / model.digest
     with locked(place.with_name(f".{place.name}.lock")):
         if not place.exists():
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as scratch:
-                try:
-                    whole = download_artifacts(artifact_uri=model.uri, dst_path=scratch)
-                except (MlflowException, OSError) as error:
-                    raise TransientError(
-                        f"MLflow must hand out the model ({error})",
-                        got=model.uri,
-                        remedy="check that it still exists and that the MLflow server answers",
-                    ) from error
-                found = Path(whole) / _BUNDLE_PATH
+                found = _download(model, Path(scratch)) / _BUNDLE_PATH
                 verify_digest(found, model.digest)
                 found.rename(place)
     verify_digest(place, model.digest)
     if model.trunk is not None:
         fetch_bundle(_trunk_of(place, model), cache)
     return place
+
+
+def _download(model: ModelRef, scratch: Path) -> Path:
+    """Download what MLflow stores of a model, and check the files around the bundle."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        whole = Path(download_artifacts(artifact_uri=model.uri, dst_path=str(scratch)))
+        wanted = model_tags(model.uri).get(TAG_PACKAGE)
+    except (MlflowException, OSError) as error:
+        raise TransientError(
+            f"MLflow must hand out the model ({error})",
+            got=model.uri,
+            remedy="check that it still exists and that the MLflow server answers",
+        ) from error
+    if wanted and package_digest(whole) != wanted:
+        raise ModelError(
+            "the files that MLflow loads a model with must be those that were logged",
+            got=model.uri,
+            remedy="they were changed or damaged afterwards: make the model again, or restore the files",
+        )
+    return whole
+
+
+def model_tags(uri: str) -> dict[str, str]:
+    """Return the tags of a logged model or of a registered version.
+
+    :param uri: ``models:/m-…`` or ``models:/NAME/VERSION``.
+    :return: the tags.
+    """
+    import mlflow
+
+    name, _, version = uri.removeprefix("models:/").partition("/")
+    client = mlflow.MlflowClient()
+    found = client.get_model_version(name, version) if version else client.get_logged_model(name)
+    return dict(found.tags)
+
+
+def package_digest(folder: Path) -> str:
+    """Return the SHA-256 over the paths and contents of a stored model's files around the bundle.
+
+    :param folder: the model as MLflow stores it.
+    :return: 64 hexadecimal digits.
+    """
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not name.startswith(f"{_BUNDLE_PATH}/") and name not in _ADDED_BY_MLFLOW:
+            total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def _trunk_of(place: Path, head: ModelRef) -> ModelRef:

@@ -140,14 +140,17 @@ def _scorer(folder: str, model: str, tracking_uri: str) -> Scorer:
 
 @functools.lru_cache(maxsize=2)
 def _load(folder: str, model: str, tracking_uri: str) -> Scorer:
+    from modelmill.serving.pyfunc import verify_digest
     from modelmill.serving.runtime import load_scorer
 
-    place = Path(folder)
-    if not place.is_dir():
+    place, reference = Path(folder), ModelRef.model_validate_json(model)
+    if place.is_dir():
+        verify_digest(place, reference.digest)
+    else:
         from modelmill.registry.models import fetch_bundle, worker_cache
 
         os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri)
-        place = fetch_bundle(ModelRef.model_validate_json(model), worker_cache())
+        place = fetch_bundle(reference, worker_cache())
     return load_scorer(place, threads=1 if _shares_its_machine() else None)
 
 

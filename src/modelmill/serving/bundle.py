@@ -140,9 +140,18 @@ def bundle_digest(folder: Path) -> str:
 
     :param folder: the bundle.
     :return: 64 hexadecimal digits.
+    :raises ModelError: if it is no folder, is empty, or has anything in it but plain files.
     """
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    strange = [path for path in paths if path.is_symlink() or not path.is_file()]
+    if strange or not paths:
+        raise ModelError(
+            "a model bundle is a folder of plain files, without links and folders",
+            got=str(strange[0]) if strange else f"no files in {folder}",
+            remedy="make the model again, or restore the files",
+        )
     total = hashlib.sha256()
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in paths:
         with path.open("rb") as file:
             total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
