@@ -41,7 +41,7 @@ class GateConfig(Config):
         0.0, ge=0, lt=1, description="How far the metric may lie below the best baseline."
     )
     max_class_drop: float | None = Field(
-        0.05, ge=0, lt=1, description="Largest accepted drop of the recall of a class; empty: any."
+        0.1, ge=0, lt=1, description="Largest accepted drop of the recall of a class; empty: any."
     )
     proof: bool = Field(
         False,

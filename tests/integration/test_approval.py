@@ -1,0 +1,166 @@
+"""A real Airflow asks a person: the question, the answers, the time that runs out, and what waiting costs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelmill_operators.local import AirflowClient, LocalAirflow
+
+pytestmark = pytest.mark.airflow
+
+DAG_FILE = """
+from pathlib import Path
+from modelmill_operators.loader import load_pipelines
+globals().update(load_pipelines(Path(__file__).parent / "pipelines"))  # a file for Airflow and its DAG parser
+"""
+VERDICTS = '''
+"""A gate that says what it is told."""
+
+from modelmill.artifacts import ModelRef, VerdictRef
+from modelmill.pipeline.component import Component, Config, Inputs, Outputs
+
+
+class SayConfig(Config):
+    """Say."""
+
+    passed: bool
+
+
+class Nothing(Inputs):
+    pass
+
+
+class Verdict(Outputs):
+    verdict: VerdictRef
+
+
+def _run(config, inputs, context):
+    model = ModelRef(uri="models:/m-1", run_id="r", digest="0" * 64, format="onnx", role="exported")
+    reasons = () if config.passed else ("worse",)
+    return Verdict(verdict=VerdictRef(
+        passed=config.passed, name="topics", challenger=model, champion_version=1, reasons=reasons,
+        uri="runs:/r/gate/verdict.json", run_id="r", summary="**topics: passed.** {{ macros }} 2 checks",
+    ))
+
+
+say = Component(
+    name="say", title="Say", group="Check", config=SayConfig, inputs=Nothing, outputs=Verdict, run=_run
+)
+'''
+FLOW = """
+pipeline: NAME
+steps:
+  verdict: {component: say, config: {passed: PASSED}}
+  answer: {component: approve, inputs: {verdict: verdict.verdict}, config: {timeout_hours: HOURS}}
+"""
+
+
+@pytest.fixture
+def saying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install a distribution with a component that yields verdicts, for this process and its children."""
+    from modelmill.pipeline.catalogue import catalogue
+
+    site = tmp_path / "site"
+    info = site / "verdicts-1.dist-info"
+    info.mkdir(parents=True)
+    (site / "saying.py").write_text(VERDICTS)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: verdicts\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[modelmill.components]\nverdicts = saying\n")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    importlib.invalidate_caches()
+    catalogue.cache_clear()
+    yield
+    catalogue.cache_clear()
+
+
+@pytest.fixture
+def airflow(tmp_path: Path, saying: None) -> Iterator[LocalAirflow]:
+    pipelines = tmp_path / "dags" / "pipelines"
+    pipelines.mkdir(parents=True)
+    (tmp_path / "dags" / "loader.py").write_text(DAG_FILE)
+    for name, passed, hours in (
+        ("asked", "true", "1"),
+        ("late", "true", "0.0005"),
+        ("refused", "false", "1"),
+    ):
+        text = FLOW.replace("NAME", name).replace("PASSED", passed).replace("HOURS", hours)
+        (pipelines / f"{name}.yaml").write_text(text)
+    environment = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "MODELMILL_HOME": str(tmp_path / "home"),
+        "MODELMILL_PIPELINES": None,
+        "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
+    }
+    with LocalAirflow(tmp_path / "airflow", tmp_path / "dags", environment=environment) as server:
+        yield server
+
+
+def test_a_person_is_asked(airflow: LocalAirflow) -> None:
+    """One test, because starting the servers takes most of its time."""
+    client = airflow.client()
+    for dag_id in ("asked", "late", "refused"):
+        client.wait_for_dag(dag_id)
+        client.unpause(dag_id)
+
+    approved = client.trigger("asked")
+    wait_until(lambda: state(client, "asked", approved) == "awaiting_input")
+    check_that_waiting_holds_nothing(client)
+    question = client.call("GET", details("asked", approved))
+    assert question["subject"] == "Promote a challenger of topics?"
+    assert question["body"] == "**topics: passed.** {{ macros }} 2 checks", "a report is no template"
+    assert (question["options"], question["defaults"]) == (["Approve", "Reject"], ["Reject"])
+    answer(client, "asked", approved, "Approve", "looks right")
+    assert client.wait("asked", approved, timeout=180) == "success"
+    verdict = client.xcom("asked", approved, "answer")["verdict"]
+    assert verdict["passed"]
+    assert verdict["approved_by"] == "admin: looks right"
+
+    rejected = client.trigger("asked")
+    wait_until(lambda: state(client, "asked", rejected) == "awaiting_input")
+    answer(client, "asked", rejected, "Reject", "not on a Friday")
+    assert client.wait("asked", rejected, timeout=180) == "success"
+    verdict = client.xcom("asked", rejected, "answer")["verdict"]
+    assert (verdict["passed"], verdict["reasons"]) == (False, ["rejected by admin: not on a Friday"])
+
+    late = client.trigger("late")
+    assert client.wait("late", late, timeout=180) == "success"
+    verdict = client.xcom("late", late, "answer")["verdict"]
+    assert (verdict["passed"], verdict["reasons"]) == (False, ["rejected by nobody: no answer in time"])
+
+    refused = client.trigger("refused")
+    assert client.wait("refused", refused, timeout=180) == "success"
+    assert client.xcom("refused", refused, "answer")["verdict"]["reasons"] == ["worse"]
+    client.close()
+
+
+def check_that_waiting_holds_nothing(client: AirflowClient) -> None:
+    pool = client.call("GET", "/pools/default_pool")
+    assert (pool["occupied_slots"], pool["running_slots"], pool["deferred_slots"]) == (0, 0, 0)
+
+
+def details(dag_id: str, run_id: str) -> str:
+    return f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/answer/-1/hitlDetails"
+
+
+def answer(client: AirflowClient, dag_id: str, run_id: str, option: str, reason: str) -> None:
+    body: dict[str, Any] = {"chosen_options": [option], "params_input": {"reason": reason}}
+    client.call("PATCH", details(dag_id, run_id), json=body)
+
+
+def state(client: AirflowClient, dag_id: str, run_id: str) -> str | None:
+    return client.states(dag_id, run_id).get("answer")
+
+
+def wait_until(true: Callable[[], bool], *, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.3)
