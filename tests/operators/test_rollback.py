@@ -73,5 +73,7 @@ def test_a_refused_rollback_is_not_tried_again(
     run = going_back.test(run_conf={"why": "x", "to": "9"})
     (instance,) = run.get_task_instances()
     assert (str(instance.state), instance.try_number) == ("failed", 1)
-    assert "the version of topics that is gone back to must exist; got 9" in capfd.readouterr().out
+    assert (
+        "the version of topics that becomes champion, or is it, must exist; got 9" in capfd.readouterr().out
+    )
     assert len(history("topics", two_champions.settings)) == 2

@@ -118,10 +118,12 @@ def guard(
     from modelmill.registry.tracking import tracking_client
 
     settings = Settings.from_environment()
-    quiet = as_json or None
-    registry = Registry(
-        tracking_client(settings.tracking_uri), settings, (lambda _: None) if quiet else typer.echo
-    )
+
+    def say(line: str) -> None:
+        if not as_json:
+            typer.echo(line)
+
+    registry = Registry(tracking_client(settings.tracking_uri), settings, say)
     report = inspect(registry, names or (), on_hand_move="revert" if revert else "report", verify_files=files)
     if as_json:
         typer.echo(report.model_dump_json(indent=2))

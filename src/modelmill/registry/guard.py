@@ -18,7 +18,7 @@ from modelmill.registry import champion, ledger
 from modelmill.registry.champion import Registry
 from modelmill.registry.history import history, models
 from modelmill.registry.ledger import Entry, Head, LedgerRow
-from modelmill.registry.versions import checked_name, reference, verify_stored, version_numbered
+from modelmill.registry.versions import checked_name, verified_version
 
 if TYPE_CHECKING:
     from modelmill.pipeline.component import StepContext
@@ -131,7 +131,7 @@ def _hand_moved(registry: Registry, name: str, placed: Sequence[LedgerRow], *, r
 
 
 def _revert(registry: Registry, name: str, last: LedgerRow, back: int) -> None:
-    digest = _verified(registry, name, back)
+    digest = verified_version(registry.client, name, back).digest
     key = f"revert/{name}/{last.number}"
 
     def entry(head: Head) -> Entry:
@@ -152,21 +152,11 @@ def _revert(registry: Registry, name: str, last: LedgerRow, back: int) -> None:
 
 def _damage(registry: Registry, name: str, version: int) -> list[GuardFinding]:
     try:
-        _verified(registry, name, version)
+        verified_version(registry.client, name, version)
     except ModelmillError as error:
         sentence = f"{name}: version {version} is champion, and is not as it was logged: {error}"
         return [GuardFinding(model=name, kind="damaged", version=version, mended=False, sentence=sentence)]
     return []
-
-
-def _verified(registry: Registry, name: str, version: int) -> str:
-    """Return the digest of a version whose files and lineage are as they were."""
-    found = version_numbered(registry.client, name, version)
-    if found is None:
-        raise GateError(f"version {version} of {name} must exist", remedy="it was deleted from MLflow")
-    model = reference(found)
-    verify_stored(model)
-    return model.digest
 
 
 def run(config: GuardConfig, context: StepContext) -> ReportRef:

@@ -13,7 +13,7 @@ from modelmill.registry.champion import Registry
 from modelmill.registry.history import champion_at, history, previous_champion
 from modelmill.registry.ledger import Entry, Head, LedgerRow, current_user, find
 from modelmill.registry.tracking import tracking_client
-from modelmill.registry.versions import checked_name, reference, verify_stored, version_numbered
+from modelmill.registry.versions import checked_name, verified_version
 
 if TYPE_CHECKING:
     from modelmill.settings import Settings
@@ -56,7 +56,7 @@ def rollback(
     if earlier is not None:
         return earlier
     version = _target(name, settings, seen, to=to, at=at)
-    digest = _verified(registry, name, version)
+    digest = verified_version(registry.client, name, version).digest
 
     def entry(head: Head) -> Entry:
         if head.champion != seen.champion:
@@ -101,17 +101,3 @@ def _target(name: str, settings: Settings, seen: Head, *, to: int | None, at: da
             remedy="see modelmill registry history, and name another one",
         )
     return version
-
-
-def _verified(registry: Registry, name: str, version: int) -> str:
-    """Return the digest of a version whose files and lineage are as they were."""
-    found = version_numbered(registry.client, name, version)
-    if found is None:
-        raise GateError(
-            f"the version of {name} that is gone back to must exist",
-            got=version,
-            remedy="it was deleted from MLflow: name another one",
-        )
-    model = reference(found)
-    verify_stored(model)
-    return model.digest

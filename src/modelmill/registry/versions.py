@@ -205,3 +205,26 @@ def verify_stored(model: ModelRef) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="modelmill-verify-") as scratch:
         fetch_bundle(model, Path(scratch))
+
+
+def verified_version(client: MlflowClient, name: str, version: int) -> ModelRef:
+    """Return the reference of a version whose lineage is whole and whose stored files are as they were
+    logged.
+
+    :param client: MLflow's client.
+    :param name: registered model.
+    :param version: its number.
+    :return: the reference.
+    :raises GateError: if MLflow has no such version.
+    :raises ModelError: if its files or its lineage are not what they were.
+    """
+    found = version_numbered(client, name, version)
+    if found is None:
+        raise GateError(
+            f"the version of {name} that becomes champion, or is it, must exist",
+            got=version,
+            remedy="it was deleted from MLflow: name another one",
+        )
+    model = reference(found)
+    verify_stored(model)
+    return model

@@ -189,14 +189,15 @@ def test_a_link_to_the_very_same_file_is_refused_too(
 
 
 def test_a_version_swapped_after_its_promotion_is_found_before_it_is_used(
-    promoted: Callable[[int], ModelRef], propose: Callable[..., ModelRef], tmp_path: Path
+    accepted: Callable[..., VerdictRef],
+    propose: Callable[..., ModelRef],
+    step_context: StepContext,
+    tmp_path: Path,
 ) -> None:
-    champion, other = promoted(0), propose("other", skill=-1.0)
-    source = mlflow.MlflowClient().get_model_version("topics", "1").source
-    assert source
-    bundle = next(Path(tmp_path).rglob(f"**/{champion.digest}"), None)
-    assert bundle is not None
-    logged = propose("model-again", tweak=0.0)
-    swap_everything(stored(logged) / "artifacts" / "bundle", stored(other) / "artifacts" / "bundle")
+    model, other = propose("model"), propose("other", skill=-1.0)
+    champion = promotion.run(accepted(model), step_context)
+    swap_everything(stored(model) / "artifacts" / "bundle", stored(other) / "artifacts" / "bundle")
     with pytest.raises(ModelError, match="must have the digest"):
-        fetch_bundle(logged, tmp_path / "elsewhere")
+        fetch_bundle(champion, tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="must have the digest"):
+        mlflow.pyfunc.load_model("models:/topics@champion")
