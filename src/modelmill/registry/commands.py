@@ -63,7 +63,11 @@ def champion(
         row = champion_at(name, parsed_time(at), settings)
         version = row.to_version if row else None
     if version is None:
-        raise GateError(f"{name} must have a champion{' at that time' if at else ''}", got=at)
+        raise GateError(
+            f"{name} must have a champion{' at that time' if at else ''}",
+            got=at,
+            remedy="see modelmill registry history",
+        )
     typer.echo(json.dumps({"model": name, "version": version}) if as_json else str(version))
 
 
