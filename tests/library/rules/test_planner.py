@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -27,15 +24,8 @@ from modelmill.rules.staged import RuleProgram
 
 
 @pytest.fixture(scope="module")
-def problems() -> ModuleType:
-    path = Path(__file__).parents[3] / "benchmarks/plan_orders.py"
-    spec = importlib.util.spec_from_file_location("plan_orders", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["plan_orders"] = module
-    spec.loader.exec_module(module)
-    return module
+def problems(benchmark_module: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_module("plan_orders")
 
 
 @pytest.mark.parametrize("seed", range(8))

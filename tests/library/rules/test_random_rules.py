@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 
 
 @pytest.fixture(scope="module")
-def checks() -> ModuleType:
-    path = Path(__file__).parents[3] / "benchmarks/random_rules.py"
-    spec = importlib.util.spec_from_file_location("random_rules", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["random_rules"] = module
-    spec.loader.exec_module(module)
-    return module
+def checks(benchmark_module: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_module("random_rules")
 
 
 def test_decisions_are_duckdbs_and_do_not_depend_on_the_stages(checks: ModuleType) -> None:
