@@ -71,9 +71,9 @@ def step(place: Path, name: str, *, cache: str) -> Any:
     from modelmill.pipeline.component import StepContext
     from modelmill.registry.tracking import experiment_id, open_run, tracking_client
 
-    uri = f"sqlite:///{place}/{cache}.db"
-    client = tracking_client(uri)
-    experiment = experiment_id(client, "heads", artifact_root=place / "artifacts")
+    client = tracking_client(f"sqlite:///{place}/mlflow.db")
+    # Heads are found again within an experiment: each cache has its own.
+    experiment = experiment_id(client, cache, artifact_root=place / "artifacts")
     workdir = place / "work" / name
     workdir.mkdir(parents=True)
     (place / cache).mkdir(exist_ok=True)
@@ -101,12 +101,7 @@ def run_trunk(place: Path, model: Path) -> ModelRef:
 
 
 def training(place: Path, dataset: DatasetRef, trunk: ModelRef) -> None:
-    import shutil
-
-    shutil.copytree(place / "all", place / "one")
-    shutil.copy(place / "all.db", place / "one.db")
     one, _ = timed(place, "one", dataset, trunk, dataset.labels[:1], cache="one")
-    # The client of the last store is the one that downloads.
     many, first = timed(place, "hundred", dataset, trunk, dataset.labels[:HEADS], cache="all")
     before = models(first)
     more, second = timed(place, "more", dataset, trunk, dataset.labels, cache="all")
@@ -129,10 +124,12 @@ def models(signals: SignalsRef) -> dict[str, ModelRef]:
 def timed(
     place: Path, name: str, dataset: DatasetRef, trunk: ModelRef, labels: tuple[str, ...], *, cache: str
 ) -> tuple[float, SignalsRef]:
+    from modelmill.registry.models import fetch_bundle
     from modelmill.training import signals
     from modelmill.training.signal_components import TrainHeadsConfig
 
     context = step(place, name, cache=cache)
+    fetch_bundle(trunk, context.cache)
     begin = time.process_time()
     found = signals.run(TrainHeadsConfig(labels=labels), dataset, trunk, context)
     return time.process_time() - begin, found

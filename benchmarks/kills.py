@@ -84,7 +84,7 @@ def fit(home: Path) -> tuple[str, list[str]]:
     rows = [source.integers(4, 64, length) for length in source.integers(3, 16, 120)]
     data = Encoded(Tokens.of(rows), source.integers(0, 2, 120))
     config = FineTuneConfig(
-        base_model="", epochs=6, batch_size=8, frozen_layers=0, dropout=0.1, checkpoint_seconds=1e-9
+        base_model="", epochs=2, batch_size=8, frozen_layers=0, dropout=0.1, checkpoint_seconds=1e-9
     )
     lines: list[str] = []
     home.mkdir(exist_ok=True)
