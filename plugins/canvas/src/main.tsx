@@ -10,6 +10,7 @@ import { CanvasPage } from "./pages/CanvasPage";
 import { DecisionsPage } from "./pages/DecisionsPage";
 import { ModelsPage } from "./pages/ModelsPage";
 import { PipelinesPage } from "./pages/PipelinesPage";
+import { RulesPage } from "./pages/RulesPage";
 import { RunPage } from "./pages/RunPage";
 import { WizardPage } from "./pages/WizardPage";
 
@@ -21,6 +22,7 @@ interface HostProps {
 const PAGES = [
   { path: "pipelines", name: "Pipelines" },
   { path: "models", name: "Models" },
+  { path: "rules", name: "Rule sets" },
   { path: "decisions", name: "Decisions" },
 ] as const;
 
@@ -42,6 +44,7 @@ export default function Plugin({ dagId, runId }: HostProps) {
         <Route path="new" element={<CanvasPage />} />
         <Route path="models/:name?" element={<ModelsPage />} />
         <Route path="decisions" element={<DecisionsPage />} />
+        <Route path="rules" element={<RulesPage />} />
         <Route path="one-click" element={<WizardPage />} />
         <Route path="*" element={<Navigate to={`${BASE}/pipelines`} replace />} />
       </Routes>

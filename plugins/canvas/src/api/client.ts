@@ -21,6 +21,8 @@ export type ModelVersion = Schemas["ModelVersionView"];
 export type LedgerRow = Schemas["LedgerRow"];
 export type Lineage = Schemas["Lineage"];
 export type FoundDecision = Schemas["FoundDecision"];
+export type RuleProblem = Schemas["RuleProblem"];
+export type TriedRuleSet = Schemas["TriedRuleSet"];
 export type ErrorBody = Schemas["ErrorBody"];
 
 /** A request that was refused, or that nobody answered. */
@@ -133,6 +135,10 @@ export const api = {
     call<LedgerRow>("POST", `/models/${encodeURIComponent(name)}/rollback`, { body: { why, to } }),
   decisions: (uri: string, column: string, key: string) =>
     call<Schemas["FoundDecisions"]>("GET", "/decisions", { query: { uri, column, key } }),
+  checkRules: (text: string, signal: AbortSignal) =>
+    call<Schemas["CheckedRuleSet"]>("POST", "/rule-sets/check", { body: { text }, signal }),
+  tryRules: (text: string, table: string, against: string) =>
+    call<TriedRuleSet>("POST", "/rule-sets/try", { body: { text, table, against: against === "" ? null : against } }),
   /** Ends a run, through Airflow's own API. */
   stopRun: (dagId: string, runId: string) =>
     airflow("PATCH", `/dags/${encodeURIComponent(dagId)}/dagRuns/${encodeURIComponent(runId)}`, { body: { state: "failed" } }),

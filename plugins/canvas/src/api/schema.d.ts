@@ -436,6 +436,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/rule-sets/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Check Rule Set
+         * @description Check a rule set's shape, names and expressions.
+         */
+        post: operations["check_rule_set"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/rule-sets/try": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Try Rule Set
+         * @description Decide on the first rows of a table, each decision explained, and compare with another rule set.
+         */
+        post: operations["try_rule_set"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/tables/preview": {
         parameters: {
             query?: never;
@@ -565,6 +605,21 @@ export interface components {
             text: string;
         };
         /**
+         * CheckedRuleSet
+         * @description A rule set and everything that is wrong with it.
+         */
+        CheckedRuleSet: {
+            /**
+             * Digest
+             * @description Null if there are problems.
+             */
+            digest: string | null;
+            /** Document */
+            document: unknown;
+            /** Problems */
+            problems: components["schemas"]["RuleProblem"][];
+        };
+        /**
          * ClassView
          * @description Rows of one class.
          */
@@ -674,6 +729,36 @@ export interface components {
             saved_digest: string | null;
             /** Scheduler */
             scheduler: string | null;
+        };
+        /**
+         * DecidedRow
+         * @description A row with its decision.
+         */
+        DecidedRow: {
+            /**
+             * Decision
+             * @description Key, decision, rule, severity, reason and explanation.
+             */
+            decision: {
+                [key: string]: unknown;
+            };
+            /**
+             * Other
+             * @description What the other rule set decides, where it decides otherwise.
+             */
+            other: string | null;
+            /**
+             * Row
+             * @description The row itself; long values are cut.
+             */
+            row: {
+                [key: string]: unknown;
+            };
+            /**
+             * Text
+             * @description The explanation, for people.
+             */
+            text: string;
         };
         /**
          * DeleteRequest
@@ -1354,6 +1439,104 @@ export interface components {
             why: string;
         };
         /**
+         * RuleCount
+         * @description How often a decision was made, and by which rule.
+         */
+        RuleCount: {
+            /** Decision */
+            decision: string;
+            /** Rows */
+            rows: number;
+            /**
+             * Rule
+             * @description Null: no rule fires.
+             */
+            rule: string | null;
+        };
+        /**
+         * RuleProblem
+         * @description One thing that is wrong with a rule set.
+         */
+        RuleProblem: {
+            /**
+             * Column
+             * @description Column in the text, from 1; 0 where there is none.
+             */
+            column: number;
+            /**
+             * Excerpt
+             * @description The expression's line, and a caret below the place; empty for others.
+             */
+            excerpt: string;
+            /**
+             * Field
+             * @description Place within the step, such as config.layers or inputs.model; within the pipeline, if there is no step. Null: all of it.
+             */
+            field: string | null;
+            /**
+             * Line
+             * @description Line in the text, from 1; 0 where there is none.
+             */
+            line: number;
+            /**
+             * Message
+             * @description Rule, value and remedy in one line.
+             */
+            message: string;
+            /**
+             * Path
+             * @description Dotted place in the document.
+             */
+            path: string;
+            /**
+             * Step
+             * @description Step that it is about; null for the pipeline as a whole.
+             */
+            step: string | null;
+        };
+        /**
+         * RuleSetCheck
+         * @description A rule set to check.
+         */
+        RuleSetCheck: {
+            /**
+             * Text
+             * @description YAML or JSON.
+             */
+            text: string;
+        };
+        /**
+         * RuleSetTrial
+         * @description A rule set to try on the first rows of a table.
+         */
+        RuleSetTrial: {
+            /**
+             * Against
+             * @description Another rule set: where do their decisions differ?
+             */
+            against?: string | null;
+            /**
+             * Rows
+             * @default 50
+             */
+            rows: number;
+            /**
+             * Table
+             * @description Path or URI; ${name}: the deployment's parameter.
+             */
+            table: string;
+            /**
+             * Text
+             * @description YAML or JSON.
+             */
+            text: string;
+            /**
+             * Version
+             * @description Version of the table; null: the newest.
+             */
+            version?: number | null;
+        };
+        /**
          * RunRequest
          * @description What to run.
          */
@@ -1589,6 +1772,30 @@ export interface components {
             name: string;
             /** Title */
             title: string;
+        };
+        /**
+         * TriedRuleSet
+         * @description What a rule set decides on rows.
+         */
+        TriedRuleSet: {
+            /**
+             * Counts
+             * @description The most frequent first.
+             */
+            counts: components["schemas"]["RuleCount"][];
+            /**
+             * Differ
+             * @description Rows on which the other rule set decides otherwise.
+             */
+            differ: number | null;
+            /** Digest */
+            digest: string;
+            /** Rows */
+            rows: components["schemas"]["DecidedRow"][];
+            /** Table */
+            table: string;
+            /** Version */
+            version: number;
         };
         /**
          * VersionDocument
@@ -3301,6 +3508,126 @@ export interface operations {
             };
             /** @description Precondition Required */
             428: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    check_rule_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RuleSetCheck"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CheckedRuleSet"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    try_rule_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RuleSetTrial"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TriedRuleSet"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
