@@ -76,6 +76,8 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
             # Training gets the cores: a scheduler that never sleeps takes a third of one.
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.4",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+            # Else a pipeline that is saved twice within half a minute waits for the next parse.
+            "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "1",
         }
         with LocalAirflow(home / "airflow", ROOT / "dags", environment=environment) as airflow:
             airflow.wait_ready(timeout=START_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from modelmill_operators.local import LocalAirflow, LocalMlflow
+from modelmill_operators.local import AirflowClient, LocalAirflow, LocalMlflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("toy_components")]
 
@@ -41,6 +42,8 @@ def airflow(tmp_path: Path) -> Iterator[LocalAirflow]:
             "MODELMILL_PIPELINES": str(store),
             # Only what is asked for is parsed again within the time of this test.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
+            # Else a second change within half a minute waits for the next parse.
+            "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
         }
         with LocalAirflow(tmp_path / "airflow", tmp_path / "dags", environment=environment) as server:
             yield server
@@ -69,6 +72,9 @@ class Browser:
         assert answer.is_success, answer.text
         return answer.json()
 
+    def close(self) -> None:
+        self.http.close()
+
     def until(self, path: str, wanted: Any, *, timeout: float = 120) -> Any:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -80,8 +86,12 @@ class Browser:
 
 
 def test_a_pipeline_is_saved_run_and_run_again(airflow: LocalAirflow, tmp_path: Path) -> None:
-    browser = Browser(airflow)
-    airflow.client().wait_for_dag("other")
+    with contextlib.closing(airflow.client()) as client, contextlib.closing(Browser(airflow)) as browser:
+        client.wait_for_dag("other")
+        check_saving_and_running(browser, client, tmp_path)
+
+
+def check_saving_and_running(browser: Browser, client: AirflowClient, tmp_path: Path) -> None:
     text = FLOW.replace("JOURNAL", str(tmp_path / "journal"))
     saved = browser("PUT", "/pipelines/flow", {"text": text}, if_none_match="*")
     state = browser("GET", "/pipelines/flow/dag")
@@ -126,6 +136,6 @@ def test_a_pipeline_is_saved_run_and_run_again(airflow: LocalAirflow, tmp_path: 
     assert nodes["first"]["try_number"] == 1
     found = browser("GET", f"/pipelines/flow/digests/{run['digest']}")
     assert (found["number"], found["text"]) == (2, changed)
-    log = airflow.client().call("GET", "/eventLogs", params={"limit": 100, "dag_id": "flow"})["event_logs"]
+    log = client.call("GET", "/eventLogs", params={"limit": 100, "dag_id": "flow"})["event_logs"]
     events = {entry["event"] for entry in log}
     assert {"modelmill.save_pipeline", "modelmill.run_pipeline", "trigger_dag_run"} <= events
