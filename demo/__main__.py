@@ -73,6 +73,7 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
             "MODELMILL_PIPELINES": str(ROOT / "dags" / "pipelines"),
             "MODELMILL_PARAM_DATA": str(data),
             "MODELMILL_PARAM_BASE_MODEL": str(base_model),
+            "MODELMILL_PARAM_RULES": str(ROOT / "dags" / "rules"),
             # Training gets the cores: a scheduler that never sleeps takes a third of one.
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.4",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",

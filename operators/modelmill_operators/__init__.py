@@ -31,12 +31,14 @@ if TYPE_CHECKING:
         ApproveOperator,
         BuildDatasetOperator,
         CompressOperator,
+        DecideOperator,
         DeltaTableOperator,
         DeployOperator,
         DistillOperator,
         EvaluateOperator,
         FineTuneOperator,
         GateOperator,
+        GateRulesOperator,
         GuardOperator,
         IngestOperator,
         LabelRowsOperator,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
         StepOperator,
         TrainHeadsOperator,
         TrunkOperator,
+        TryRulesOperator,
     )
     from modelmill_operators.rollback import RollbackOperator
     from modelmill_operators.triggers import DeltaTableTrigger
@@ -58,6 +61,7 @@ __all__ = [
     "ApproveOperator",
     "BuildDatasetOperator",
     "CompressOperator",
+    "DecideOperator",
     "DeltaTableOperator",
     "DeltaTableTrigger",
     "DeployOperator",
@@ -65,6 +69,7 @@ __all__ = [
     "EvaluateOperator",
     "FineTuneOperator",
     "GateOperator",
+    "GateRulesOperator",
     "GuardOperator",
     "IngestOperator",
     "LabelRowsOperator",
@@ -78,6 +83,7 @@ __all__ = [
     "StepOperator",
     "TrainHeadsOperator",
     "TrunkOperator",
+    "TryRulesOperator",
     "conditional_asset",
     "watched_table",
 ]

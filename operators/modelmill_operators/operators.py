@@ -364,6 +364,24 @@ class ScoreTableOperator(StepOperator):
     component = "score_table"
 
 
+class DecideOperator(StepOperator):
+    """Decide on the rows of a table by a rule set."""
+
+    component = "decide"
+
+
+class TryRulesOperator(StepOperator):
+    """Try a rule set on a table before it is used."""
+
+    component = "try_rules"
+
+
+class GateRulesOperator(StepOperator):
+    """Compare a rule set with the one in use."""
+
+    component = "gate_rules"
+
+
 OPERATORS: Mapping[str, type[StepOperator]] = MappingProxyType(
     {
         operator.component: operator
@@ -388,6 +406,9 @@ OPERATORS: Mapping[str, type[StepOperator]] = MappingProxyType(
             ScoreTableOperator,
             DeployOperator,
             MonitorOperator,
+            DecideOperator,
+            TryRulesOperator,
+            GateRulesOperator,
         )
     }
 )

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter
 
 from modelmill.errors import ConfigError
 
-ModelFormat = Literal["torch", "onnx", "trunk", "head", "static"]
+ModelFormat = Literal["torch", "onnx", "trunk", "head", "static", "rules"]
 
 
 class Reference(BaseModel):

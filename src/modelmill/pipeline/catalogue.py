@@ -27,6 +27,7 @@ _OWN_MODULES = (
     "modelmill.registry.components",
     "modelmill.serving.components",
     "modelmill.monitoring.components",
+    "modelmill.rules.components",
 )
 
 

@@ -177,8 +177,7 @@ class _Compilation:
             return None
         vague = any(name in self.vague for name in _names_in(tree))
         # Of a signal of unknown kind nothing but its name can be checked.
-        steps, kind = (Steps(), None) if vague else (self.steps, wanted)
-        compiled = compile_tree(tree, self.names, steps, wanted=kind)
+        compiled = compile_tree(tree, self.names, self.steps, wanted=None if vague else wanted)
         if isinstance(compiled, Result):
             return None if vague else compiled
         for finding in compiled:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ import pyarrow as pa
 from modelmill.rules.rule_set import RuleSet
 from modelmill.rules.values import Kind
 from modelmill.settings import Settings
+from modelmill.signals.pins import Pin
 
 Rows = npt.NDArray[np.int64]
 """Numbers of rows of a chunk, ascending, each once."""
@@ -140,6 +141,8 @@ class Site:
     settings: Settings
     """Where MLflow and the caches are."""
     rule_set: RuleSet
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+    """Models that have been looked up for the run, by the name that the rule set has for them."""
 
 
 Evaluator = Callable[[Mapping[str, Any], Site], Sequence[SignalGroup]]
@@ -153,6 +156,7 @@ _OWN_MODULES: tuple[str, ...] = (
     "modelmill.rules.columns",
     "modelmill.signals.explicit",
     "modelmill.signals.measured",
+    "modelmill.signals.models",
 )
 """Modules that register evaluators when they are imported."""
 

@@ -98,6 +98,13 @@ class Band(_Part):
         return self
 
 
+class FirstTier(_Part):
+    """A cheap model that answers where it is sure; elsewhere the model itself does."""
+
+    model: str = Field(min_length=1, description="A model of the same class, such as a static student.")
+    unsure: Band = Field(description="Probabilities of the cheap model that are not taken.")
+
+
 class ModelSignal(_Signal):
     """What a registered text model says."""
 
@@ -109,6 +116,9 @@ class ModelSignal(_Signal):
     )
     label: str | None = Field(None, description="The class, for its probability.")
     calibration: Calibration = Calibration()
+    first: FirstTier | None = Field(
+        None, description="A cheap model to ask first; empty: every answer is the model's own."
+    )
     abstain: Band | None = Field(
         None, description="Unknown where the probability (for a label: of that label) is in the band."
     )
@@ -117,6 +127,8 @@ class ModelSignal(_Signal):
     def _one_class(self) -> ModelSignal:
         if (self.label is None) != (self.output == "label"):
             raise ValueError("a probability is that of one class under label; the output label has none")
+        if self.first is not None and self.output == "label":
+            raise ValueError("a first tier answers with probabilities; leave out first, or name a label")
         return self
 
 

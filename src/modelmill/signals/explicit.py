@@ -82,20 +82,19 @@ class _PatternEvaluation(Evaluation):
         self._group = group
         self._texts = texts
         self._seen = np.zeros(len(texts), bool)
-        self._hits: dict[str, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {}
+        self._number = {name: number for number, name in enumerate(group.patterns.patterns)}
+        self._hits = np.zeros((len(self._number), len(texts)), bool)  # (patterns, rows)
 
     def compute(self, names: Sequence[str], rows: Rows) -> dict[str, Answers]:
         fresh = rows[~self._seen[rows]]
         if len(fresh):
-            for name, found in self._group.patterns.hits(self._at(fresh)).items():
-                known = self._hits.setdefault(name, np.zeros(len(self._texts), bool))
-                known[fresh] = found.fill_null(False).to_numpy(zero_copy_only=False)
+            self._hits[:, fresh] = self._group.patterns.matrix(self._at(fresh))
             self._seen[fresh] = True
         texts = self._at(rows)
         missing = texts.is_null().to_numpy(zero_copy_only=False)
         answers = {}
         for name in names:
-            found = pa.array(self._hits[name][rows], mask=missing)
+            found = pa.array(self._hits[self._number[name], rows], mask=missing)
             if name in self._group.counted:
                 found = self._group.patterns.counts(name, texts, found)
             answers[name] = Answers(found)
@@ -105,7 +104,7 @@ class _PatternEvaluation(Evaluation):
         texts = self._at(rows).to_pylist()
         found = {}
         for name in names:
-            hits = self._hits[name][rows]
+            hits = self._hits[self._number[name], rows]
             places = [self._places(name, text) if hit else [] for hit, text in zip(hits, texts, strict=True)]
             found[name] = pa.array(places, EVIDENCE)
         return found

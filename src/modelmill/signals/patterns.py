@@ -6,6 +6,7 @@ the text whatever the patterns are, out of Arrow's own buffer: no Python string 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import threading
@@ -100,6 +101,25 @@ class PatternSet:
         """
         import pyarrow as pa
 
+        found = self.matrix(texts)
+        known = np.packbits(texts.is_valid().to_numpy(zero_copy_only=False), bitorder="little")
+        valid = pa.py_buffer(known) if texts.null_count else None
+        # All at once: there may be a thousand patterns.
+        packed = np.packbits(found, axis=1, bitorder="little")
+        return {
+            name: pa.Array.from_buffers(pa.bool_(), len(texts), [valid, pa.py_buffer(bits)])
+            for name, bits in zip(self.patterns, packed, strict=True)
+        }
+
+    def matrix(self, texts: pa.Array) -> npt.NDArray[np.bool_]:
+        """Look for every pattern in every text.
+
+        :param texts: strings of any Arrow type.
+        :return: whether it is found, ``(patterns, rows)``, in the order of the patterns; false for null.
+        :raises TableError: if a text is not UTF-8.
+        """
+        import pyarrow as pa
+
         texts = _checked(texts)
         ascii_only = _ascii(texts)
         rows, numbers = self._scan(_slices(texts))
@@ -113,12 +133,9 @@ class PatternSet:
                 kept = self._form[found] == form
                 parts.append((other[more[kept]], found[kept]))
             rows, numbers = (np.concatenate(part) for part in zip(*parts, strict=True))
-        matrix = np.zeros((len(self.patterns), len(texts)), bool)  # (patterns, rows)
+        matrix = np.zeros((len(self.patterns), len(texts)), bool)
         matrix[numbers, rows] = True
-        missing = texts.is_null().to_numpy(zero_copy_only=False)
-        return {
-            name: pa.array(found, mask=missing) for name, found in zip(self.patterns, matrix, strict=True)
-        }
+        return matrix
 
     def evidence(self, name: str, text: str) -> Span | None:
         """Say where a text shows a hit. Costs more than :meth:`hits`: for the rows that are explained.
@@ -370,8 +387,6 @@ def _tokens(split: re.Pattern[str], text: str, form: int) -> tuple[list[bytes], 
 
 
 def _trace(database: Any, raw: bytes, hit: Any) -> None:
-    import contextlib
-
     import hyperscan
 
     with contextlib.suppress(hyperscan.ScanTerminated):

@@ -69,11 +69,11 @@ def test_answers(tmp_path: Path) -> None:
 def test_a_pass_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group = groups(SIGNALS, tmp_path)[0]
     passes: list[int] = []
-    hits = type(group.patterns).hits  # type: ignore[attr-defined]
+    find = type(group.patterns).matrix  # type: ignore[attr-defined]
     monkeypatch.setattr(
         type(group.patterns),  # type: ignore[attr-defined]
-        "hits",
-        lambda self, texts: (passes.append(len(texts)), hits(self, texts))[1],
+        "matrix",
+        lambda self, texts: (passes.append(len(texts)), find(self, texts))[1],
     )
     evaluation = group.begin(ROWS)
     evaluation.compute(["spam"], rows(0, 1))

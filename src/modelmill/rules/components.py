@@ -1,0 +1,179 @@
+"""Components that decide on the rows of a table, and try rule sets before they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from modelmill.artifacts import ModelRef, ReportRef, SignalsRef, TableRef
+from modelmill.data.components import TableOutputs, tables_exist
+from modelmill.pipeline.component import Assets, Component, Config, Inputs, Outputs, Resources, StepContext
+from modelmill.registry.components import GateOutputs
+from modelmill.settings import Settings
+
+
+class DecideConfig(Config):
+    """Decide on every row of a table by a rule set, and say why: in process, or with Spark."""
+
+    rule_set: str | None = Field(
+        None,
+        min_length=1,
+        description="Path or URL of the rule set's YAML, or models:/NAME@ALIAS; empty: the input port's.",
+    )
+    to: str = Field(description="Path or URI of the Delta table to write; each run makes a new version.")
+    keep: tuple[str, ...] = Field((), description="Columns to carry along beside the key.")
+    in_process_rows: int = Field(
+        5_000, ge=0, description="Tables with so many rows at most are decided on without Spark."
+    )
+    explain: bool = Field(True, description="Whether each decision has its explanation.")
+    plan_rows: int = Field(
+        1_000, ge=0, description="Rows on which signals are measured to plan their order; 0: by kind alone."
+    )
+
+
+class TrialInputs(Inputs):
+    """The table, and the models that signals:NAME in the rule set stands for."""
+
+    table: TableRef
+    signals: SignalsRef | None = None
+
+
+class DecideInputs(TrialInputs):
+    """The table, the models that signals:NAME in the rule set stands for, and a promoted rule set."""
+
+    rule_set: ModelRef | None = None
+
+
+def _rule_set_state(config: DecideConfig, inputs: DecideInputs, settings: Settings) -> str:
+    from modelmill.rules.deciding import outside_state, source_of
+
+    return outside_state(source_of(config, inputs), settings)
+
+
+def _run_decide(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> TableOutputs:
+    from modelmill.rules.deciding import run
+
+    return TableOutputs(table=run(config, inputs, context))
+
+
+def _decide_assets(config: DecideConfig, _upstream: Mapping[str, Config]) -> Assets:
+    return Assets(outlets=(config.to,))
+
+
+decide = Component(
+    name="decide",
+    title="Decide by rules",
+    group="Release",
+    config=DecideConfig,
+    inputs=DecideInputs,
+    outputs=TableOutputs,
+    run=_run_decide,
+    outside_state=_rule_set_state,
+    still_true=tables_exist,
+    resources=Resources(cpus=2, memory_gb=4),
+    assets=_decide_assets,
+)
+
+
+class TrialConfig(Config):
+    """What is tried, and what is looked at."""
+
+    rule_set: str = Field(min_length=1, description="The proposed rule set: path, URL or models:/NAME@ALIAS.")
+    slices: tuple[str, ...] = Field((), description="Columns whose values cut the rows.")
+    label: str | None = Field(None, description="Column with labels by hand, null where there is none.")
+    decision_of: dict[str, str] = Field(
+        {}, description="Right decision of each label; a label that is not listed is a decision itself."
+    )
+    examples: int = Field(5, ge=0, le=100, description="Keys that are named for each kind of change.")
+    rows: int = Field(50_000, ge=1, description="Rows that are tried at most, from the table's beginning.")
+    precision: float = Field(
+        0.95, gt=0, lt=1, description="Precision on new rows that thresholds are suggested for."
+    )
+
+
+class TryRulesConfig(TrialConfig):
+    """Try a rule set on a table: what each rule does, and what changes. Nothing is acted on."""
+
+    against: str | None = Field(None, description="The rule set in use; empty: there is none.")
+    keep: tuple[str, ...] = Field((), description="Columns to carry into the table of changed rows.")
+    to: str | None = Field(None, description="Table of changed rows to write; empty: in modelmill's home.")
+
+
+class TryRulesOutputs(Outputs):
+    """What was found, and the rows that are decided otherwise."""
+
+    report: ReportRef
+    changes: TableRef
+
+
+def _both_states(config: TryRulesConfig, _inputs: TrialInputs, settings: Settings) -> str:
+    from modelmill.rules.deciding import outside_state
+
+    sources = [config.rule_set, *([config.against] if config.against else [])]
+    return " ".join(outside_state(source, settings) for source in sources)
+
+
+def _run_try_rules(config: TryRulesConfig, inputs: TrialInputs, context: StepContext) -> TryRulesOutputs:
+    from modelmill.rules.backtest import run
+
+    report, changes = run(config, inputs, context)
+    return TryRulesOutputs(report=report, changes=changes)
+
+
+def _try_rules_assets(config: TryRulesConfig, _upstream: Mapping[str, Config]) -> Assets:
+    return Assets(outlets=(config.to,)) if config.to else Assets()
+
+
+try_rules = Component(
+    name="try_rules",
+    title="Try rules",
+    group="Check",
+    config=TryRulesConfig,
+    inputs=TrialInputs,
+    outputs=TryRulesOutputs,
+    run=_run_try_rules,
+    outside_state=_both_states,
+    resources=Resources(cpus=2, memory_gb=4),
+    assets=_try_rules_assets,
+)
+
+
+class GateRulesConfig(TrialConfig):
+    """Compare a rule set with the champion on a table: it is refused where decisions change too much."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$",
+        description="Name of the registered rule set it is proposed for.",
+    )
+    max_changed: float = Field(
+        0.05, ge=0, le=1, description="Largest accepted share of rows with another decision (0.05: 5 %)."
+    )
+    allow_dead: bool = Field(False, description="Whether a rule may be true on no row.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence that labelled rows get worse.")
+
+
+def _gate_rules_state(config: GateRulesConfig, _inputs: TrialInputs, settings: Settings) -> str:
+    from modelmill.registry.promotion import champion_version
+    from modelmill.rules.deciding import outside_state
+
+    return f"{outside_state(config.rule_set, settings)} champion={champion_version(config.name, settings)}"
+
+
+def _run_gate_rules(config: GateRulesConfig, inputs: TrialInputs, context: StepContext) -> GateOutputs:
+    from modelmill.rules.registered import gate
+
+    return GateOutputs(verdict=gate(config, inputs, context))
+
+
+gate_rules = Component(
+    name="gate_rules",
+    title="Gate for rules",
+    group="Check",
+    config=GateRulesConfig,
+    inputs=TrialInputs,
+    outputs=GateOutputs,
+    run=_run_gate_rules,
+    outside_state=_gate_rules_state,
+    resources=Resources(cpus=2, memory_gb=4),
+)

@@ -1,0 +1,87 @@
+"""Thresholds and bands that keep a promise on new rows: chosen by a bound, not by a point estimate.
+
+Bounds are those of C. J. Clopper and E. S. Pearson, *The use of confidence or fiducial limits* (1934): exact
+for any number of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from modelmill.errors import DatasetError
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+_THRESHOLDS = 20
+"""Thresholds that are looked at. Each takes its part of the doubt (Bonferroni): few are enough."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A suggestion: the signal is taken to be true from this probability on."""
+
+    threshold: float
+    rows: int
+    """Rows that it takes."""
+    precision: float
+    """Share of true ones among them, on the rows at hand."""
+    low: float
+    """Lower bound of the precision on new rows."""
+    recall: float
+    """Share of the true rows that it takes, on the rows at hand."""
+
+
+def suggest_threshold(
+    probability: Floats, truth: Bools, *, precision: float, confidence: float = 0.95
+) -> Threshold | None:
+    """Return the lowest threshold whose precision on new rows is at least the wanted one, with confidence.
+
+    :param probability: of each labelled row, ``(rows,)``; NaN where the signal is unknown.
+    :param truth: whether the signal should be true, ``(rows,)``.
+    :param precision: what is wanted, from 0 to 1.
+    :param confidence: of the statement, over all thresholds that are looked at.
+    :return: the suggestion; None if no threshold can be shown to keep it.
+    :raises DatasetError: if there is no labelled row.
+    """
+    known = ~np.isnan(probability)
+    probability, truth = probability[known], truth[known]
+    if not len(probability):
+        raise DatasetError("a threshold is suggested on labelled rows", remedy="label some rows")
+    candidates = np.unique(np.quantile(probability, np.linspace(0, 1, _THRESHOLDS), method="higher"))
+    doubt = (1 - confidence) / len(candidates)
+    for threshold in candidates:
+        taken = probability >= threshold
+        hits, rows = int((taken & truth).sum()), int(taken.sum())
+        low = lower_bound(hits, rows, doubt=doubt)
+        if low >= precision:
+            recall = hits / max(int(truth.sum()), 1)
+            return Threshold(float(threshold), rows, hits / rows, low, recall)
+    return None
+
+
+def lower_bound(having: int, rows: int, *, doubt: float) -> float:
+    """Return the exact lower bound of a share.
+
+    :param having: rows that have it.
+    :param rows: all rows.
+    :param doubt: chance that the share is below the bound.
+    :return: from 0 to 1.
+    """
+    from scipy.stats import beta
+
+    return float(beta.ppf(doubt, having, rows - having + 1)) if having else 0.0
+
+
+def upper_bound(having: int, rows: int, *, doubt: float) -> float:
+    """Return the exact upper bound of a share.
+
+    :param having: rows that have it.
+    :param rows: all rows.
+    :param doubt: chance that the share is above the bound.
+    :return: from 0 to 1; 1 without rows.
+    """
+    return 1.0 - lower_bound(rows - having, rows, doubt=doubt) if rows else 1.0

@@ -1,0 +1,116 @@
+"""Which model a name stands for: looked up once for a run, and pinned to a version and its digest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from modelmill.artifacts import ModelRef
+from modelmill.errors import ModelError, ModelmillError
+from modelmill.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_MODELS = "models:/"
+
+
+class Pin(BaseModel):
+    """What a model's name stood for when a run began."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: ModelRef | None = None
+    """The version; None for a bundle in a folder, and where there is none."""
+    folder: str = ""
+    """The bundle on the driver's disk."""
+    digest: str = ""
+    missing: str = ""
+    """Why there is none; empty if there is one."""
+
+    @property
+    def version(self) -> str:
+        """What answers, exactly."""
+        if self.missing:
+            return "missing"
+        return f"{self.model.uri if self.model else self.folder} {self.digest[:16]}"
+
+    def bundle(self) -> Path:
+        """Return the bundle, fetched anew where the driver's folder is not on this machine.
+
+        :return: the folder.
+        :raises ModelError: if there is none.
+        :raises TransientError: if MLflow does not hand it out.
+        """
+        if self.missing:
+            raise ModelError("the model of a signal must exist", got=self.missing, remedy="promote one")
+        place = Path(self.folder)
+        if place.is_dir() or self.model is None:
+            return place
+        from modelmill.registry.models import fetch_bundle, worker_cache
+
+        return fetch_bundle(self.model, worker_cache())
+
+
+def pin_models(names: Iterable[str], settings: Settings) -> dict[str, Pin]:
+    """Look models up, and bring their bundles to this machine.
+
+    A model that does not exist is pinned as missing: the signals that need it are unknown, or stop the run,
+    as the rule set says.
+
+    :param names: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``models:/m-…``, or folders.
+    :param settings: where MLflow and the caches are.
+    :return: by name.
+    :raises TransientError: if MLflow does not answer.
+    """
+    found: dict[str, Pin] = {}
+    client: MlflowClient | None = None
+    for name in dict.fromkeys(names):
+        if name.startswith(_MODELS) and client is None:
+            from modelmill.registry.tracking import tracking_client
+
+            client = tracking_client(settings.tracking_uri)
+        try:
+            found[name] = _pinned(name, client, settings)
+        except ModelmillError as error:
+            if error.retryable:
+                raise
+            found[name] = Pin(missing=f"{name}: {error}")
+    return found
+
+
+def _pinned(name: str, client: Any, settings: Settings) -> Pin:
+    from modelmill.serving.bundle import BundleInfo, bundle_digest
+
+    if not name.startswith(_MODELS):
+        BundleInfo.load(Path(name))
+        return Pin(folder=str(Path(name).absolute()), digest=bundle_digest(Path(name)))
+    from modelmill.registry.models import fetch_bundle
+
+    reference = _reference(name, client)
+    folder = fetch_bundle(reference, settings.home / "cache")
+    return Pin(model=reference, folder=str(folder), digest=reference.digest)
+
+
+def _reference(name: str, client: MlflowClient) -> ModelRef:
+    from mlflow.exceptions import MlflowException
+
+    from modelmill.registry.models import logged_model
+    from modelmill.registry.versions import reference
+
+    rest = name.removeprefix(_MODELS)
+    try:
+        if "@" in rest:
+            return reference(client.get_model_version_by_alias(*rest.split("@", 1)))
+        if "/" in rest:
+            return reference(client.get_model_version(*rest.split("/", 1)))
+        return logged_model(client, name)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise ModelError(
+                "the model of a signal must exist", got=name, remedy="promote one, or name another version"
+            ) from error
+        raise

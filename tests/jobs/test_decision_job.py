@@ -1,0 +1,129 @@
+"""The decision job on the embedded engine: the same decisions as in process, each key once, whatever dies."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from modelmill.artifacts import TableRef
+from modelmill.data.tables import read_arrow, table_exists
+from modelmill.errors import TableError
+from modelmill.rules.deciding import decide_rows, one_batch, prepare
+from modelmill.rules.reading import parse_rule_set
+from modelmill.settings import Settings
+from modelmill_jobs import decide
+
+RULES = """
+rule_set: moderation
+key: id
+signals:
+  offer: {kind: phrases, column: odd name.x, phrases: [free money]}
+  digits: {kind: measured, function: digits, columns: [odd name.x]}
+  trade: {kind: model, column: odd name.x, model: MODEL, label: trade}
+  size: {kind: column}
+rules:
+  - {name: offer, when: offer, then: remove, severity: high, reason: "{size} letters"}
+  - {name: trade, when: trade > 0.6 AND digits < 0.5, then: review}
+default: allow
+on_unknown: look
+"""
+TEXTS = ["FREE money 123", "bank share", "goal", None, "bank", "é free  money", ""]
+ROWS = 500
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> TableRef:
+    texts = [TEXTS[number % len(TEXTS)] for number in range(ROWS)]
+    sizes = [len(text or "") for text in texts]
+    rows = pa.table({"id": list(range(ROWS)), "odd name.x": texts, "size": sizes, "day": ["a"] * ROWS})
+    write_deltalake(str(tmp_path / "in"), rows, partition_by=["day"])
+    return TableRef(uri=str(tmp_path / "in"), version=0)
+
+
+@pytest.fixture
+def deciding(source: TableRef, make_bundle: Callable[..., Path]) -> str:
+    rule_set = parse_rule_set(RULES.replace("MODEL", str(make_bundle("a"))))
+    schema = read_arrow(source).schema
+    return prepare(rule_set, schema, Settings.from_environment(), keep=["day"]).model_dump_json()
+
+
+def arguments(source: TableRef, deciding: str, tmp_path: Path, key: str = "k") -> list[str]:
+    argv = ["--table", source.uri, "--version", str(source.version), "--deciding", deciding]
+    return [*argv, "--to", str(tmp_path / "out"), "--transaction", key]
+
+
+def test_the_job_decides_as_the_engine_does(
+    sail: Any, source: TableRef, deciding: str, tmp_path: Path
+) -> None:
+    result = decide.main(arguments(source, deciding, tmp_path), spark=sail)
+    assert result["rows"] == ROWS
+    found = read_arrow(TableRef.model_validate(result["table"])).sort_by("id")
+    made = decide.Deciding.model_validate_json(deciding)
+    rows = one_batch(read_arrow(source))
+    expected = decide_rows(made.engine(rows.schema), rows, made)
+    assert found.to_pylist() == sorted(expected.to_pylist(), key=lambda row: row["id"])
+    assert set(found["decision"].to_pylist()) == {"remove", "review", "allow", "look"}
+    assert decide.main(arguments(source, deciding, tmp_path), spark=sail) == result
+
+
+def test_keys_that_are_not_unique_are_refused(
+    sail: Any, source: TableRef, deciding: str, tmp_path: Path
+) -> None:
+    write_deltalake(source.uri, read_arrow(source).slice(0, 2), mode="append", partition_by=["day"])
+    twice = TableRef(uri=source.uri, version=1)
+    with pytest.raises(TableError, match="belongs to one row"):
+        decide.main(arguments(twice, deciding, tmp_path), spark=sail)
+    assert not table_exists(str(tmp_path / "out"))
+
+
+# A process that kills itself at some point of the job.
+KILLED = """
+import os, signal, sys
+from modelmill_jobs import decide, delta_io
+
+when = sys.argv.pop(1)
+commit = delta_io.commit_files
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def decide_and_die(batches, **more):
+    for batch in batches:
+        die()
+        yield batch
+
+def die_or_commit(*args, **more):
+    if when == "before the commit":
+        die()
+    commit(*args, **more)
+    die()
+
+if when == "in a worker":
+    decide.decide_batches = decide_and_die
+delta_io.commit_files = die_or_commit
+decide.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("when", ["in a worker", "before the commit", "after the commit"])
+def test_a_killed_job_is_simply_done_again(
+    sail: Any, source: TableRef, deciding: str, tmp_path: Path, when: str
+) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    argv = [sys.executable, str(script), when, *arguments(source, deciding, tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    assert table_exists(str(tmp_path / "out")) == (when == "after the commit")
+    result = decide.main(arguments(source, deciding, tmp_path), spark=sail)
+    assert result["table"]["version"] == 0
+    keys = read_arrow(TableRef.model_validate(result["table"]))["id"].to_pylist()
+    assert sorted(keys) == list(range(ROWS))
