@@ -138,8 +138,8 @@ def asset_updates(uri: str) -> int:
 def test_an_invalid_pipeline_fails_with_its_problems(
     pipelines: Path, parsed: Parse, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (pipelines / "broken.yaml").write_text("pipeline: broken\nsteps:\n  only: {component: cuont}\n")
-    run = parsed()["broken"].test()
+    (pipelines / "misspelt.yaml").write_text("pipeline: misspelt\nsteps:\n  only: {component: cuont}\n")
+    run = parsed()["misspelt"].test()
     assert outcome(run) == {"problems": ("failed", 1)}
     assert "did you mean 'count'?" in capfd.readouterr().out
 
