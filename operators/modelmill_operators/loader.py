@@ -192,8 +192,9 @@ def _schedule(
                 got=spec.schedule,
                 remedy="for every night at two write '0 2 * * *'",
             )
-        # Without a start date, unpausing a DAG starts no run for the time that has passed.
-        return CronTriggerTimetable(spec.schedule, timezone="UTC", run_immediately=False)
+        # Without a start date, unpausing a DAG starts no run for the time that has passed. (False would do so
+        # within a tenth of the interval after that time: from two to half past four for a nightly run.)
+        return CronTriggerTimetable(spec.schedule, timezone="UTC", run_immediately=timedelta(0))
     if isinstance(spec.schedule, TableSchedule):
         return [asset_of(table) for table in _tables(spec, params)]
     return [asset_of(uri) for uri in spec.schedule.assets]

@@ -134,7 +134,7 @@ def test_a_build_that_is_interrupted_after_its_commit_leaves_it_whole(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(commits, "_sync_log", interrupted)
+        patch.setattr(commits, "sync_log", interrupted)
         with pytest.raises(KeyboardInterrupt):
             make_dataset(source, BY_HASH, transaction="t")
     again = make_dataset(source, BY_HASH, transaction="t")

@@ -160,7 +160,7 @@ def test_what_is_committed_stays_whatever_happens_next(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(commits, "_sync_log", fail)
+        patch.setattr(commits, "sync_log", fail)
         with pytest.raises(type(error)):
             place.replace(rows_of(3), rows_of(103), key="id")
     expected = shown(rows_of(*(n for n in range(104) if n != 3 and not 100 <= n < 103)))
