@@ -173,7 +173,7 @@ def test_what_is_not_committed_goes(place: Place, monkeypatch: pytest.MonkeyPatc
     def fail(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commits, "_settle_on_disk", fail)
+    monkeypatch.setattr(commits, "settle_on_disk", fail)
     with pytest.raises(KeyboardInterrupt):
         place.replace(rows_of(3), rows_of(103), key="id")
     assert (place.version, len(place.files())) == (2, 3)
