@@ -88,7 +88,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     assert roots == {*PACKAGES, metadata}
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert f"{metadata}/licenses/LICENSE" in names
-    assert not [name for name in names if "test" in name.split("/")[-1] and name.endswith(".py")]
+    assert not [name for name in names if name.split("/")[-1].startswith(("test_", "conftest"))]
     assert not [name for name in names if "canvas/" in name or "node_modules" in name]
     for package, source in (("modelmill", "src"), ("modelmill_operators", "operators")):
         sources = {str(file.relative_to(ROOT / source)) for file in (ROOT / source / package).rglob("*.py")}

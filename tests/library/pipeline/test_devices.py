@@ -23,6 +23,13 @@ from pathlib import Path
 from modelmill.pipeline.component import Resources
 from modelmill.pipeline.devices import leased
 
+def alive(owner):
+    # A step that was killed is a zombie until the test has waited for it.
+    try:
+        return Path(f"/proc/{owner}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
 journal, gpus, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 with leased(Resources(gpus=gpus), say=lambda line: None):
     mine = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
@@ -31,7 +38,7 @@ with leased(Resources(gpus=gpus), say=lambda line: None):
         with open(journal / f"device-{device}", "a+") as file:
             file.seek(0)
             owner = file.read()
-            if owner and os.path.exists(f"/proc/{owner}"):
+            if owner and alive(owner):
                 (journal / f"clash-{os.getpid()}").write_text(f"{device} is used by {owner}")
             file.truncate(0)
             file.write(str(os.getpid()))
