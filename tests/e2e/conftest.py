@@ -35,8 +35,9 @@ params:
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium; of the module, since an event loop runs in this thread until it is closed."""
     if CHROMIUM is None:
         pytest.skip("there is no chromium; on Debian: apt-get install chromium")
     if not BUNDLE.exists():
@@ -47,12 +48,12 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("canvas")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pipelines(home: Path) -> Path:
     """The pipeline store."""
     folder = home / "pipelines"
@@ -61,7 +62,7 @@ def pipelines(home: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def airflow(
     home: Path,
     pipelines: Path,
@@ -94,7 +95,7 @@ def airflow(
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def signed_in(browser: Browser, airflow: LocalAirflow, home: Path) -> Path:
     """The browser's state after the user has logged in, as a person does."""
     context = browser.new_context()
