@@ -128,7 +128,9 @@ class LocalAirflow(LocalServer):
         # All servers write to one folder, so nobody has to serve logs to another.
         more = ["--host", LOOPBACK, "--port", str(self.port)] if name == "api-server" else []
         more += [] if name in ("api-server", "dag-processor") else ["--skip-serve-logs"]
-        more += ["--concurrency", "2"] if name.startswith("worker-") else []
+        if name.startswith("worker-"):
+            # Workers of one machine need names of their own, else Celery takes them for one.
+            more += ["--concurrency", "2", "--celery-hostname", f"{name}@%h"]
         self.servers.start(name, [*command(name, python=self.python), *more])
 
     def wait_ready(self, *, timeout: float = 120.0) -> None:
