@@ -31,7 +31,8 @@ class LocalRedis(LocalServer):
 
         def answers() -> bool:
             try:
-                return bool(redis.Redis(LOOPBACK, self.port).ping())
+                with redis.Redis(LOOPBACK, self.port) as client:
+                    return bool(client.ping())
             except redis.ConnectionError:
                 return False
 
