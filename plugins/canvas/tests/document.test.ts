@@ -4,7 +4,8 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
-import { type JsonObject, positionOf, readText, reconcile, renameStep } from "../src/core/document";
+import { positionOf, readText, reconcile, renameStep } from "../src/core/document";
+import { type JsonObject } from "../src/core/value";
 
 const SHIPPED = join(import.meta.dirname, "../../../dags/pipelines");
 const shipped = readdirSync(SHIPPED)

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
-import { type JsonObject, readText, reconcile } from "../src/core/document";
+import { readText, reconcile } from "../src/core/document";
+import { type JsonObject } from "../src/core/value";
 import { record, redo, startOf, undo } from "../src/core/history";
 import { arrange, nodeHeight, NODE_WIDTH } from "../src/core/layout";
 import {

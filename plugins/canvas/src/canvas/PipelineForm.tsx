@@ -4,7 +4,7 @@ import { Button, HStack, Input, NativeSelect, Text, Textarea } from "@chakra-ui/
 import { Plus, X } from "lucide-react";
 import { useState } from "react";
 
-import { type Json, type JsonObject, isObject } from "../core/document";
+import { type Json, type JsonObject, isObject } from "../core/value";
 import { setKey } from "../core/pipeline";
 import { useCanvas } from "../store";
 import { Section } from "./Inspector";

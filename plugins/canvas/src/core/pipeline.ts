@@ -1,6 +1,6 @@
 /** A pipeline as the graph sees it, and the edits that a graph can make. Every edit returns a new value. */
 
-import { type Json, type JsonObject, isObject } from "./document";
+import { type Json, type JsonObject, isObject } from "./value";
 
 export interface Port {
   name: string;

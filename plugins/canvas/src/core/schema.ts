@@ -1,6 +1,6 @@
 /** Forms out of the catalogue's JSON Schemas: what pydantic writes, made simpler for rjsf. */
 
-import { isObject } from "./document";
+import { isObject } from "./value";
 
 export type Schema = Record<string, unknown>;
 

@@ -5,7 +5,7 @@ import type { ErrorSchema } from "@rjsf/utils";
 import { useMemo } from "react";
 
 import type { Problem } from "../api/client";
-import type { JsonObject } from "../core/document";
+import type { JsonObject } from "../core/value";
 import { cleaned } from "../core/pipeline";
 import { formHints, formSchema } from "../core/schema";
 import { templates } from "./templates";

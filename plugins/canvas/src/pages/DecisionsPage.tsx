@@ -7,7 +7,7 @@ import { useSearchParams } from "react-router-dom";
 
 import { type FoundDecision, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
-import { isObject } from "../core/document";
+import { isObject } from "../core/value";
 import { Answered, Page } from "./parts";
 
 const FIELDS = [

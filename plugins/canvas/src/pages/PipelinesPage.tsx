@@ -6,7 +6,7 @@ import { Link, useNavigate } from "react-router-dom";
 
 import { type PipelineSummary, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
-import { isObject } from "../core/document";
+import { isObject } from "../core/value";
 import { BASE, canvasPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
 

@@ -8,7 +8,7 @@ import { useNavigate } from "react-router-dom";
 import { ApiError, type TableView, type Template, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { ConfigForm } from "../form/ConfigForm";
-import type { JsonObject } from "../core/document";
+import type { JsonObject } from "../core/value";
 import { BASE, canvasPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
 

@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "react";
 
 import { ApiError, type RunSummary, api } from "../api/client";
 import { Frame } from "../canvas/dialogs";
-import { isObject } from "../core/document";
+import { isObject } from "../core/value";
 import { useCanvas } from "../store";
 import { useRun } from "./useRun";
 
