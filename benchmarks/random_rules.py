@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from modelmill.rules.asking import Known
 from modelmill.rules.compiled import compile_rule_set
-from modelmill.rules.rule_set import RuleSet
+from modelmill.rules.rule_set import RuleSet, SqlSignal
 from modelmill.rules.staged import RuleProgram, Settlement, settle, settle_fully
 from modelmill.rules.sufficient import Search
 from modelmill.rules.values import STORED, Kind
@@ -181,7 +181,7 @@ def duck_outcomes(connection: Any, case: Case) -> list[int]:
         if case.rule_set.on_unknown is not None:
             branches.append(f"WHEN ({rule.when}) IS NULL THEN {len(rules) + 1 + number}")
     derived = case.rule_set.signals.get("derived")
-    extra = f", {derived.expression} AS derived" if derived else ""  # type: ignore[union-attr]
+    extra = f", {derived.expression} AS derived" if isinstance(derived, SqlSignal) else ""
     connection.register("given", pa.table({"row": list(range(case.rows)), **case.columns}))
     outcome = f"CASE {' '.join(branches)} ELSE {len(rules)} END"
     found = connection.execute(f"SELECT {outcome} FROM (SELECT *{extra} FROM given) ORDER BY row").fetchall()

@@ -33,6 +33,7 @@ from modelmill.serving.bundle import BundleInfo, bundle_digest
 from modelmill.serving.runtime import encode, load_tokenizer
 from modelmill.serving.session import RowSession
 from modelmill.settings import Settings
+from modelmill.signals.models import ModelGroup
 from modelmill.training.base_model import load_base_model
 from modelmill.training.trunk import make_trunk
 
@@ -102,8 +103,8 @@ def measure(rows: list[dict[str, str]], fp32: Any, heads: Any, place: Path, *, s
 def forget(engine: Engine) -> None:
     """Let the models forget what they have read: a repeated measurement is no repeated input."""
     for group in engine.groups.values():
-        if group.tier == "model":
-            group.reader._known.clear()  # type: ignore[attr-defined] # noqa: SLF001
+        if isinstance(group, ModelGroup):
+            group.reader.forget()
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -103,6 +103,11 @@ class Reader:
         table = np.stack([known[key] for key in keys])  # (rows, outputs of all bundles)
         return {name: table[:, columns] for name, columns in self._columns.items()}
 
+    def forget(self) -> None:
+        """Forget what has been read: for measurements, in which a repeated text must not be free."""
+        with self._lock:
+            self._known.clear()
+
     def _read(self, tokens: Tokens) -> FloatArray:
         self.rows_read += len(tokens)
         if self._scorer is not None:
