@@ -53,6 +53,8 @@ def make_transformer(recipe: Recipe, model: Classifier, task: Task, target: Path
             "max_tokens": task.info.max_tokens if model.lexical is not None else encoder_tokens,
             "encoder_tokens": encoder_tokens if model.lexical is not None else None,
             "parameters": sum(value.numel() for value in model.state_dict().values()),
+            # Fitted to the teacher's logits: a student's have another scale.
+            "calibration": task.info.calibration if recipe.family == "teacher" else None,
         }
     ).save(target)
     return target

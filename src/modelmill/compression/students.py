@@ -8,9 +8,10 @@ those that seem to keep the budget the fastest go on, and beside them the best o
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,6 @@ from modelmill.compression.pruning import inner_units
 from modelmill.compression.recipes import Structure
 from modelmill.compression.task import Task
 from modelmill.pipeline.component import StepContext
-from modelmill.registry.tracking import TrackedRun
 from modelmill.training.classifier import Classifier, all_logits
 from modelmill.training.components import DistillConfig
 from modelmill.training.distillation import distillation_loss, make_student
@@ -93,6 +93,7 @@ class Students:
         if model.lexical is not None:
             model.lexical = None
         torch.manual_seed(task.config.seed)
+        context = _named(task.context, f"{structure}, round {round_ + 1}")
         train(
             model,
             task.train.cut(structure.tokens),
@@ -101,7 +102,7 @@ class Students:
                 task.soft, temperature=task.config.temperature, soft_weight=task.config.soft_weight
             ),
             config=_training(task, epochs, round_),
-            context=_quiet(task.context, f"{structure}, round {round_ + 1}"),
+            context=context,
         )
         self._models[structure], self._rounds[structure] = model, round_ + 1
         if task.teacher.lexical is not None:
@@ -110,7 +111,7 @@ class Students:
                 task.teacher.lexical,
                 task.choosing.data,
                 encoder_tokens=structure.tokens,
-                context=_quiet(task.context, f"{structure}, round {round_ + 1}"),
+                context=context,
             )
         standing = self._standing(structure, model)
         task.context.log(
@@ -167,25 +168,10 @@ def _training(task: Task, epochs: float, round_: int) -> DistillConfig:
     )
 
 
-class _QuietRun(TrackedRun):
-    """The step's run, with every metric under a student's name: their curves must not mix."""
-
-    def __init__(self, run: TrackedRun, name: str) -> None:
-        self.__dict__.update(run.__dict__)
-        self._name = "".join(char if char.isalnum() or char in " ._-" else "_" for char in name)
-
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        """Log metrics under the student's name.
-
-        :param metrics: values by name.
-        :param step: optimizer step they belong to.
-        """
-        super().log_metrics({f"{self._name}/{name}": value for name, value in metrics.items()}, step=step)
-
-
-def _quiet(context: StepContext, name: str) -> StepContext:
+def _named(context: StepContext, name: str) -> StepContext:
+    """Return the step's context with a student's own folder and metric names: their curves must not mix."""
     workdir = context.workdir / "students" / name
     workdir.mkdir(parents=True, exist_ok=True)
-    return dataclasses.replace(
-        context, workdir=workdir, run=_QuietRun(context.run, name), log=lambda _line: None
-    )
+    run = copy.copy(context.run)
+    run.metric_prefix = "".join(char if char.isalnum() or char in " ._-" else "_" for char in name) + "/"
+    return dataclasses.replace(context, workdir=workdir, run=run, log=lambda _line: None)

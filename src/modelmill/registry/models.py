@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -113,7 +114,7 @@ def log_model(
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, 0)])
     if metrics:
-        _log_metrics(client, run.run_id, logged.model_id, metrics)
+        run.log_metrics(metrics, model_id=logged.model_id)
     keep_bundle(folder, digest, context.cache)
     return ModelRef(
         uri=f"models:/{logged.model_id}",
@@ -297,14 +298,10 @@ def _requirements(info: BundleInfo) -> list[str]:
     return [f"modelmill=={__version__}", *(f"{name}=={_release(name)}" for name in pinned)]
 
 
+@functools.cache
 def _release(name: str) -> str:
     """Return a distribution's version without its local part: a registry serves none."""
     return metadata.version(name).partition("+")[0]
-
-
-def _log_metrics(client: MlflowClient, run_id: str, model_id: str, metrics: Mapping[str, float]) -> None:
-    for name, value in metrics.items():
-        client.log_metric(run_id, name, float(value), model_id=model_id)
 
 
 def worker_cache() -> Path:

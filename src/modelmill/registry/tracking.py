@@ -86,6 +86,8 @@ class TrackedRun:
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self.fresh = fresh
+        self.metric_prefix = ""
+        """Stands before the name of every metric: for one of several trainings in a run."""
 
     @property
     def url(self) -> str:
@@ -103,17 +105,24 @@ class TrackedRun:
         flat = {name: str(value)[:6000] for name, value in _flatten(params) if name not in known}
         self.client.log_batch(self.run_id, params=[Param(name, value) for name, value in flat.items()])
 
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+    def log_metrics(
+        self, metrics: Mapping[str, float], *, step: int = 0, model_id: str | None = None
+    ) -> None:
         """Log metrics in one request.
 
         :param metrics: values by name.
         :param step: optimizer step or epoch they belong to.
+        :param model_id: logged model that they are figures of; None: of the run alone.
         """
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         self.client.log_batch(
-            self.run_id, metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()]
+            self.run_id,
+            metrics=[
+                Metric(f"{self.metric_prefix}{name}", float(value), now, step, model_id=model_id)
+                for name, value in metrics.items()
+            ],
         )
 
     def set_tags(self, tags: Mapping[str, str]) -> None:

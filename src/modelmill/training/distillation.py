@@ -25,16 +25,16 @@ from modelmill.errors import ModelError
 from modelmill.pipeline.component import StepContext
 from modelmill.serving.bundle import BundleInfo
 from modelmill.serving.runtime import Scorer, agreement, load_scorer, score_into
-from modelmill.training.classifier import Classifier, build_encoder, layer_list, load_classifier
+from modelmill.training.classifier import Classifier, all_logits, build_encoder, layer_list, load_classifier
 from modelmill.training.components import DistillConfig
 from modelmill.training.examples import LabelledData, read_labelled
 from modelmill.training.fine_tuning import (
     add_lexical_head,
     describe,
     encoded,
-    kept_metrics,
     log_course,
     save,
+    validation_metrics,
 )
 from modelmill.training.loop import Loss, train
 
@@ -83,8 +83,9 @@ def run(config: DistillConfig, dataset: DatasetRef, teacher: ModelRef, context: 
         add_lexical_head(model, large.lexical, validation, encoder_tokens=encoder_tokens, context=context)
     bundle = save(model, data, dataset, context, tokenizer=folder / "tokenizer.json", max_tokens=max_tokens)
     log_course(trained, context)
-    metrics = kept_metrics(model, validation)
+    metrics: dict[str, float] = {}
     if validation is not None:
+        metrics = validation_metrics(validation, all_logits(model, validation.tokens))
         answers = load_scorer(bundle).score(validation.tokens)
         wanted = scorer.score(taught.take(data.validation.places))
         metrics["teacher_agreement"] = agreement(answers, wanted)

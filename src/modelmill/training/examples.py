@@ -56,6 +56,13 @@ class LabelledData:
         """Number of logits that answer it."""
         return 1 if self.target == "number" else len(self.classes)
 
+    @property
+    def units(self) -> tuple[float, float]:
+        """Mean and standard deviation of the train rows' numbers; 0 and 1 for classes."""
+        if self.target != "number":
+            return 0.0, 1.0
+        return float(self.train.targets.mean()), float(self.train.targets.std()) or 1.0
+
 
 def choose_label(dataset: DatasetRef, label: str | None) -> str:
     """Return the label column to work with.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from modelmill.artifacts import DatasetRef, ModelRef
@@ -20,9 +22,10 @@ from modelmill.training.classifier import Classifier, all_logits, parameter_coun
 from modelmill.training.components import FineTuneConfig
 from modelmill.training.examples import LabelledData, Rows, read_labelled
 from modelmill.training.lexical import UNFITTED_SCALES, LexicalHead, fit_lexical_head, fit_scales
-from modelmill.training.loop import Encoded, Trained, quality, train
+from modelmill.training.loop import Encoded, Trained, train
 from modelmill.training.losses import fit_scale, supervised_loss
 from modelmill.training.modes import tuned
+from modelmill.training.quality import measure
 
 
 def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> ModelRef:
@@ -65,9 +68,11 @@ def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> Mo
             rows.tokens, rows.targets, vocabulary=model.config.vocab_size, classes=len(data.classes)
         )
         add_lexical_head(model, head, validation, encoder_tokens=config.max_tokens, context=context)
-    calibration = None
+    calibration: Calibration | None = None
+    metrics: dict[str, float] = {}
     if validation is not None:
         logits = all_logits(model, validation.tokens)
+        metrics = validation_metrics(validation, logits)
         calibration = fit_calibration(
             config.calibration, logits, validation.targets, target=validation.target
         )
@@ -81,7 +86,6 @@ def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> Mo
         calibration=calibration,
     )
     log_course(trained, context)
-    metrics = kept_metrics(model, validation)
     return log_model(folder, role="teacher", dataset=dataset, context=context, metrics=metrics)
 
 
@@ -186,16 +190,15 @@ def save(
     return folder
 
 
-def kept_metrics(model: Classifier, validation: Encoded | None) -> dict[str, float]:
-    """Return the metrics of the model that is kept; empty without validation rows.
+def validation_metrics(rows: Encoded, logits: npt.NDArray[np.float32]) -> dict[str, float]:
+    """Return the metrics of the model that is kept.
 
-    :param model: the model, in evaluation mode.
-    :param validation: validation rows.
+    :param rows: validation rows.
+    :param logits: what the model says of them, ``(rows, outputs)``.
     :return: values by name.
     """
-    if validation is None:
-        return {}
-    return {f"validation_{name}": value for name, value in quality(model, validation).items()}
+    found = measure(rows.target, logits, rows.targets)
+    return {f"validation_{name}": value for name, value in found.items()}
 
 
 def log_course(trained: Trained, context: StepContext) -> None:

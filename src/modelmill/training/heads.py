@@ -2,6 +2,7 @@
 
 The heads are stacked: one matrix product answers for all of them. Each signal counts its own labelled rows
 only, has its own loss, and is kept as it was after its own best epoch, so no head learns from another one.
+(All go on until none gets better any more, so what is trained beside a head can let it go on for longer.)
 Optimiser: AdamW, whose steps are element by element.
 """
 
@@ -211,7 +212,7 @@ class _Group:
         self.best = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.least = torch.full((len(tasks),), float("inf"))
         self.epoch = torch.zeros(len(tasks), dtype=torch.long)
-        self.scales = [_scale(task) for task in tasks]
+        self.scales = [task.units for task in tasks]
         weights = [_class_weights(task, config.class_weights) for task in tasks]
         self.class_weights = torch.stack(weights)  # (heads, outputs)
 
@@ -404,12 +405,6 @@ def balanced_weights(task: LabelledData) -> FloatArray:
         return np.asarray(len(targets) / (classes * counts), dtype=np.float32)
     counts = targets.sum(0).clip(min=1)
     return np.asarray(((len(targets) - counts) / counts).clip(1, 100), dtype=np.float32)
-
-
-def _scale(task: LabelledData) -> tuple[float, float]:
-    if task.target != "number":
-        return 0.0, 1.0
-    return float(task.train.targets.mean()), float(task.train.targets.std()) or 1.0
 
 
 def _seed(seed: int, name: str) -> int:

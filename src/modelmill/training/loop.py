@@ -372,7 +372,11 @@ class _Training:
 
     def _stops_early(self) -> bool:
         best, epochs, patience = self.progress.best, self.progress.epochs, self.config.patience
-        if best is None or patience is None or len(epochs) - 1 - best < patience:
+        if best is None or patience is None:
+            return False
+        values = [next(iter(found.values())) for _, found in epochs]
+        # Of equals the last is kept, but only the first was better than those before it.
+        if len(values) - 1 - values.index(values[best]) < patience:
             return False
         self.context.log(f"ends early: no better epoch among the last {patience}")
         return True

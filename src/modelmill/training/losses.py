@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -38,14 +37,10 @@ def fit_scale(model: Classifier, data: LabelledData) -> None:
     :param model: trained with :func:`supervised_loss` on numbers; changed in place.
     :param data: what it has learned.
     """
-    mean, spread = _units(data)
+    mean, spread = data.units
     with torch.no_grad():
         model.head.weight.mul_(spread)
         model.head.bias.mul_(spread).add_(mean)
-
-
-def _units(data: LabelledData) -> tuple[float, float]:
-    return float(np.mean(data.train.targets)), float(np.std(data.train.targets)) or 1.0
 
 
 def _one_class(_data: LabelledData, weights: torch.Tensor) -> Loss:
@@ -67,7 +62,7 @@ def _many_classes(_data: LabelledData, weights: torch.Tensor) -> Loss:
 
 
 def _number(data: LabelledData, _weights: torch.Tensor) -> Loss:
-    mean, spread = _units(data)
+    mean, spread = data.units
 
     def loss(logits: torch.Tensor, targets: torch.Tensor, _rows: Places) -> torch.Tensor:
         return functional.mse_loss(logits[:, 0], (targets - mean) / spread)

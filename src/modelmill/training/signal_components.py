@@ -83,7 +83,7 @@ class TrainHeadsConfig(Config):
     head: HeadConfig = Field(LinearHead(), description="What a head is.")
     epochs: int = Field(60, ge=1, le=1000, description="Passes over the train split at most.")
     patience: int = Field(
-        8, ge=1, description="Passes without a smaller validation loss after which a head has ended."
+        8, ge=1, description="Passes without a smaller validation loss of any head after which training ends."
     )
     batch_size: int = Field(128, ge=1, description="Rows per optimizer step.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Learning rate.")

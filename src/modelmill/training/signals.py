@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from modelmill.pipeline.component import StepContext
 
 TAG_HEAD_KEY = "modelmill.head_key"
-"""On a head's model: what its weights depend on."""
+"""On a head's model: digest of what it has learned."""
 
 _FORBIDDEN_IN_NAMES = "/:"
 
@@ -44,7 +45,7 @@ class _Signal:
 
     data: LabelledData
     key: str
-    """Digest of everything that its head's weights depend on."""
+    """Digest of what its head learns: a head with the same one is kept."""
 
 
 def run(config: TrainHeadsConfig, dataset: DatasetRef, trunk: ModelRef, context: StepContext) -> SignalsRef:
@@ -71,7 +72,8 @@ def run(config: TrainHeadsConfig, dataset: DatasetRef, trunk: ModelRef, context:
     tokens = tokenised(
         dataset, folder, max_length=loaded.info.max_tokens, cache=context.cache, log=context.log
     )
-    signals = [_Signal(task, _key(task, tokens, config, trunk)) for task in tasks]
+    keys = [_key(task, tokens, config, trunk, text=dataset.text_column) for task in tasks]
+    signals = [_Signal(task, key) for task, key in zip(tasks, keys, strict=True)]
     known = _known_heads(trunk, context)
     new = [signal.data for signal in signals if signal.key not in known]
     context.log(f"{len(signals)} signals: {len(new)} to train, {len(signals) - len(new)} known already")
@@ -139,7 +141,7 @@ def _moved(task: LabelledData, places: np.ndarray[tuple[int], np.dtype[np.int64]
     parts = [
         Rows(np.searchsorted(places, rows.places), rows.targets) for rows in (task.train, task.validation)
     ]
-    return LabelledData(task.label, task.classes, parts[0], parts[1], task.target)
+    return dataclasses.replace(task, train=parts[0], validation=parts[1])
 
 
 def _validation_logits(
@@ -188,9 +190,9 @@ def _write(folder: Path, task: LabelledData, head: TrainedHead, logits: FloatArr
     return _Bundle(folder, metrics)
 
 
-def _key(task: LabelledData, tokens: Tokens, config: TrainHeadsConfig, trunk: ModelRef) -> str:
+def _key(task: LabelledData, tokens: Tokens, config: TrainHeadsConfig, trunk: ModelRef, *, text: str) -> str:
     settings = config.model_dump(mode="json", exclude={"labels", "prefix"})
-    parts = [trunk.digest, task.label, *task.classes, task.target, json.dumps(settings), __version__]
+    parts = [trunk.digest, text, task.label, *task.classes, task.target, json.dumps(settings), __version__]
     total = hashlib.sha256("\0".join(parts).encode())
     for rows in (task.train, task.validation):
         own = tokens.take(rows.places)
@@ -212,7 +214,7 @@ def _known_heads(trunk: ModelRef, context: StepContext) -> dict[str, ModelRef]:
             page_token=page,
         )
         for model in models:
-            if TAG_HEAD_KEY in model.tags and str(model.status) in ("READY", "LoggedModelStatus.READY"):
+            if TAG_HEAD_KEY in model.tags and model.status == "READY":
                 found[model.tags[TAG_HEAD_KEY]] = model_reference(model)
         page = models.token
         if not page:
