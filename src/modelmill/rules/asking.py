@@ -45,7 +45,7 @@ def ask(
         answers = evaluation.compute(names, rows)
         found = {name: _checked(group, name, answers.get(name), rows) for name in names}
     except ModelmillError as error:
-        if stop:
+        if stop or error.retryable:  # another attempt may have the values
             raise
         return {name: _failed(group.signals[name].kind, rows, str(error)) for name in names}
     except Exception as error:  # an evaluator may raise anything

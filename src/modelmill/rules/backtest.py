@@ -19,6 +19,7 @@ from modelmill.data.commits import write_rows
 from modelmill.data.tables import check_columns, table_location
 from modelmill.errors import DatasetError
 from modelmill.rules.deciding import pinned_signals, prepare, rows_of
+from modelmill.rules.program import reached
 from modelmill.rules.rule_set import ModelSignal
 from modelmill.rules.thresholds import suggest_threshold
 from modelmill.rules.trying import (
@@ -152,16 +153,21 @@ def threshold_advice(
     """
     labelled = truth.is_valid().to_numpy(zero_copy_only=False)
     advice = []
-    rule_set = evaluated.engine.rule_set
+    compiled = evaluated.engine.compiled
+    rule_set = compiled.rule_set
+    reads = [
+        {compiled.steps[step].column for step in reached(compiled.steps, [root])} for root in compiled.roots
+    ]
     for name, values in evaluated.signals.items():
         signal = rule_set.signals[name]
         if not isinstance(signal, ModelSignal) or signal.output != "probability" or not labelled.any():
             continue
         found = values.cast(pa.float64()).fill_null(float("nan")).to_numpy()[labelled]
-        for decision in dict.fromkeys(rule.then for rule in rule_set.rules if name in rule.when):
+        if np.isnan(found).all():
+            continue
+        readers = (rule for rule, read in zip(rule_set.rules, reads, strict=True) if name in read)
+        for decision in dict.fromkeys(rule.then for rule in readers):
             wanted = pc.fill_null(pc.equal(truth, decision), False).to_numpy(zero_copy_only=False)[labelled]
-            if np.isnan(found).all():
-                continue
             best = suggest_threshold(found, wanted, precision=precision)
             if best is not None:
                 advice.append(ThresholdAdvice(signal=name, decision=decision, **vars(best)))

@@ -54,6 +54,7 @@ def decide(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from modelmill.rules.decisions import decision_schema
     from modelmill.rules.measuring import SAMPLE_ROWS, measured_plan
 
     engine, batches = _opened(rule_set, table)
@@ -70,8 +71,9 @@ def decide(
         typer.echo("\n".join([*plan.lines(), *actual.lines(plan)]))
     for (decision, rule), count in counts.most_common():
         typer.echo(f"{count:>12,} {decision}{f' by rule {rule}' if rule else ''}")
-    if to and parts:
-        pq.write_table(pa.Table.from_batches(parts), to)
+    if to:
+        schema = decision_schema(engine.schema.field(engine.rule_set.key), explain=explain)
+        pq.write_table(pa.Table.from_batches(parts, schema), to)
 
 
 @app.command()

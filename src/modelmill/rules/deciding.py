@@ -153,11 +153,12 @@ def run(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> Tab
     output_schema(engine, deciding)
     if config.plan_rows:
         sample = rows_of(table, most=config.plan_rows, columns=deciding.read(engine))
-        deciding = deciding.model_copy(update={"plan": measured_plan(engine, sample)})
+        engine.use(measured_plan(engine, sample))
+        deciding = deciding.model_copy(update={"plan": engine.plan})
     rows = source.count()
     began = time.monotonic()
     if rows <= config.in_process_rows:
-        decisions = _in_process(deciding, table, place, context)
+        decisions = _in_process(engine, deciding, table, place, context)
     else:
         decisions = _with_spark(deciding, table, place, context)
     counts = count_decisions(decisions)
@@ -342,12 +343,13 @@ def commit_metadata(deciding: Deciding, table: TableRef) -> dict[str, Any]:
     }
 
 
-def _in_process(deciding: Deciding, table: TableRef, place: str, context: StepContext) -> TableRef:
+def _in_process(
+    engine: Engine, deciding: Deciding, table: TableRef, place: str, context: StepContext
+) -> TableRef:
     import pyarrow.compute as pc
 
     from modelmill.data.commits import write_rows
 
-    engine = deciding.engine(pa.schema(open_table(table.uri, version=table.version).schema().to_arrow()))
     rows = read_arrow(table, columns=deciding.read(engine))
     keys = rows.column(deciding.rule_set.key)
     counts = pc.value_counts(keys)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from modelmill.errors import ConfigError
 from modelmill.rules.groups import EVIDENCE, Evaluation
 from modelmill.rules.partial import Partial
-from modelmill.rules.possible import TRUE, Uncertain
+from modelmill.rules.possible import FALSE, NULL, TRUE, Uncertain
 from modelmill.rules.rule_set import Rule
 from modelmill.rules.staged import Settlement
 from modelmill.rules.values import STORED
@@ -204,7 +204,7 @@ def signal_values(
         return [NotNeeded] * len(rows)
     if not isinstance(state, Uncertain):
         sets = np.broadcast_to(state, partial.rows)[rows].tolist()
-        return [{TRUE: True, 2: False, 4: None}.get(one, NotNeeded) for one in sets]
+        return [{TRUE: True, FALSE: False, NULL: None}.get(one, NotNeeded) for one in sets]
     unknown = np.broadcast_to(state.open, partial.rows)[rows]
     values = (
         [state.values.as_py()] * len(rows)

@@ -88,7 +88,7 @@ class Evaluation(ABC):
         could not be computed: the engine then asks for parts of them, down to single rows, and a row that
         fails alone is unknown with the exception's text as the reason (or stops the run: ``on_failure``). An
         exception of modelmill's own, such as ``ModelError``, is about the signals and not about rows: they
-        are unknown on all the rows, without further tries.
+        are unknown on all the rows, without further tries; one that a retry may mend ends the run.
 
         :param names: signals of the group, none of which was asked for on any of these rows.
         :param rows: at least one row of the chunk.
@@ -182,7 +182,7 @@ def build_groups(signals: Mapping[str, Any], site: Site) -> list[SignalGroup]:
     :param signals: configurations by name; those of kind ``sql`` are the engine's own, and not among them.
     :param site: what there is to make them of.
     :return: the groups, in the order of the evaluators.
-    :raises SignalError: if a group cannot be made; all problems are listed.
+    :raises SignalError: if a group cannot be made; the first such group is named.
     """
     for module in _OWN_MODULES:
         import_module(module)

@@ -68,10 +68,7 @@ class Plan(_Part):
             )
         lines = [head]
         for number, stage in enumerate(self.stages):
-            names = ", ".join(stage.signals[:6]) + (
-                f" and {len(stage.signals) - 6} more" if len(stage.signals) > 6 else ""
-            )
-            line = f"{number + 1}. {stage.group}: {names}"
+            line = f"{number + 1}. {stage.group}: {named(stage.signals)}"
             if stage.rows is not None and stage.seconds is not None and stage.settled is not None:
                 line += f" | on {stage.rows:.1%} of the rows, {1e6 * stage.seconds:,.1f} µs"
                 line += f" | {stage.settled:.1%} settled"

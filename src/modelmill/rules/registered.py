@@ -147,9 +147,8 @@ def gate(config: GateRulesConfig, inputs: TrialInputs, context: StepContext) -> 
     from modelmill.registry.promotion import champion
 
     current = champion(config.name, context.run.client)
-    used = f"models:/{config.name}/{current.uri.rsplit('/', 1)[1]}" if current else None
-    challenger = log_rule_set(open_rule_set(config.rule_set, context.settings), inputs.table, context)
-    report, _ = try_on(config, inputs, context, against=used)
+    report, (_, tried) = try_on(config, inputs, context, against=current.uri if current else None)
+    challenger = log_rule_set(tried.engine.rule_set, inputs.table, context)
     same = current is not None and current.digest == challenger.digest
     reasons = () if same else decision_regression(report, config)
     uri = context.run.log_json({**report.model_dump(mode="json"), "reasons": reasons}, "gate/rules.json")

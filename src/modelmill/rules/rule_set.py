@@ -110,7 +110,10 @@ class ModelSignal(_Signal):
 
     kind: Literal["model"] = "model"
     column: ColumnName
-    model: str = Field(min_length=1, description="models:/NAME@ALIAS, models:/NAME/VERSION, or a folder.")
+    model: str = Field(
+        min_length=1,
+        description="models:/NAME@ALIAS, models:/NAME/VERSION, a folder, or signals:NAME of an earlier step.",
+    )
     output: Literal["probability", "label"] = Field(
         "probability", description="Probability of one class, or the most probable class."
     )

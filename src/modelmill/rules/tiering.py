@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from modelmill.errors import ConfigError, DatasetError, did_you_mean
 from modelmill.rules.deciding import Deciding
-from modelmill.rules.rule_set import Band, FirstTier, ModelSignal, RuleSet
+from modelmill.rules.rule_set import Band, Calibration, FirstTier, ModelSignal, RuleSet
 from modelmill.rules.staged import settle_fully
 from modelmill.rules.thresholds import upper_bound
 from modelmill.rules.trying import Evaluated
@@ -83,7 +83,9 @@ def learn_tiers(
     plain = {name: one.model_copy(update={"first": None}) for name, one in known.items()}
     whole = _with(rule_set, plain)
     full = _evaluated(deciding, whole, pins, rows)
-    cheap_signals = {name: plain[name].model_copy(update={"model": first[name]}) for name in first}
+    # The signal's temperature is its own model's, and it abstains only once somebody has answered.
+    bare = {"calibration": Calibration(), "abstain": None}
+    cheap_signals = {name: plain[name].model_copy(update={"model": first[name], **bare}) for name in first}
     cheap = _evaluated(deciding, _with(whole, cheap_signals), pins, rows)
     asked = {name: _floats(cheap.signals[name]) for name in first if name in cheap.signals}
     own = {name: _floats(full.signals[name]) for name in asked}
@@ -91,7 +93,10 @@ def learn_tiers(
     best = Tiers(whole, None, 0.0, 0.0, 0.0)
     for margin in MARGINS:
         sure = {name: (p < margin) | (p >= 1 - margin) for name, p in asked.items()}
-        mixed = {name: np.where(sure[name], asked[name], own[name]) for name in asked}
+        mixed = {
+            name: np.where(sure[name], _abstained(plain[name].abstain, asked[name]), own[name])
+            for name in asked
+        }
         values = {
             **full.signals,
             **{name: pa.array(p, pa.float64(), from_pandas=True) for name, p in mixed.items()},
@@ -131,3 +136,9 @@ def _evaluated(
 def _floats(values: pa.Array) -> Floats:
     found: Floats = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return found
+
+
+def _abstained(band: Band | None, probability: Floats) -> Floats:
+    if band is None:
+        return probability
+    return np.where((probability >= band.low) & (probability < band.high), np.nan, probability)
