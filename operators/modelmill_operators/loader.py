@@ -229,10 +229,18 @@ def _assets(spec: PipelineSpec, name: str, configs: Mapping[str, Config | None])
         return Assets()
     upstream: dict[str, Config] = {}
     for port, sources in step.inputs.items():
-        behind = configs[sources.partition(".")[0]] if isinstance(sources, str) else None
+        behind = configs[_maker(spec, sources)] if isinstance(sources, str) else None
         if behind is not None:
             upstream[port] = behind
     return component.assets(config, upstream)
+
+
+def _maker(spec: PipelineSpec, source: str) -> str:
+    """Return the step that made what an edge carries: not one that only hands it on."""
+    origin = source.partition(".")[0]
+    step = spec.steps[origin]
+    handed = step.inputs.get(component_named(step.component).hands_on or "")
+    return _maker(spec, handed) if isinstance(handed, str) else origin
 
 
 def _summary(description: str) -> str | None:

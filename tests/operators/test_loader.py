@@ -105,6 +105,12 @@ def test_a_pipeline_becomes_a_dag(monkeypatch: pytest.MonkeyPatch) -> None:
     assert uris(dag.get_task("champion").outlets) == ["mlflow-model://topics/"]
 
 
+def test_an_approval_between_gate_and_promotion_hides_no_asset() -> None:
+    text = NIGHTLY.replace("inputs: {verdict: verdict.verdict}", "inputs: {verdict: asked.verdict}")
+    text += "  asked: {component: approve, inputs: {verdict: verdict.verdict}}\n"
+    assert uris(build_dag(parse_pipeline(text)).get_task("champion").outlets) == ["mlflow-model://topics/"]
+
+
 def test_parameters_appear_in_the_trigger_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELMILL_PARAM_DATA", raising=False)
     params: ParamsDict = build_dag(parse_pipeline(NIGHTLY)).params

@@ -10,13 +10,14 @@ from airflow.api_fastapi.common.db.common import SessionDep
 from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, BaseModel, Field
 
+from modelmill.artifacts import MODEL_NAME_PATTERN
 from modelmill.pipeline.store import NotFoundError
 from modelmill.registry.history import history, models
 from modelmill.registry.ledger import LedgerRow
 from modelmill.registry.lineage import Lineage, lineage
 from modelmill.registry.models import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_ROLE
 from modelmill.registry.rollback import rollback
-from modelmill.registry.versions import NAME_PATTERN, version_by_alias
+from modelmill.registry.versions import version_by_alias
 from modelmill.settings import Settings
 from modelmill_operators.links import XCOM_STEP, version_url
 from modelmill_plugin import runs
@@ -29,7 +30,7 @@ from modelmill_plugin.views import DagId, document_of
 
 router = APIRouter(tags=["models"])
 
-ModelName = Annotated[str, Path(pattern=NAME_PATTERN)]
+ModelName = Annotated[str, Path(pattern=MODEL_NAME_PATTERN)]
 VersionNumber = Annotated[int, Path(ge=1)]
 
 

@@ -11,7 +11,7 @@ bootstrap cannot tell of errors that the rows do not show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -296,3 +296,19 @@ def _point(metric: Metric, truth: Sequence[str], predicted: Sequence[str]) -> fl
 def _percentiles(drawn: Floats, confidence: float) -> tuple[float, float]:
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def holm(p_values: Iterable[float]) -> list[float]:
+    """Adjust p-values for their number.
+
+    S. Holm, "A simple sequentially rejective multiple test procedure" (1979).
+
+    :param p_values: any number.
+    :return: adjusted ones in the same order: those up to alpha err in any of them with chance alpha at most.
+    """
+    values = list(p_values)
+    result, highest = [0.0] * len(values), 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
+        result[place] = highest
+    return result

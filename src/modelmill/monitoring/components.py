@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from modelmill.artifacts import DatasetRef, ModelRef, TableRef
+from modelmill.artifacts import MODEL_NAME_PATTERN, DatasetRef, ModelRef, TableRef
 from modelmill.evaluation.components import ReportOutputs
 from modelmill.pipeline.component import Assets, Component, Config, Inputs, Resources, StepContext
 
@@ -18,7 +18,7 @@ class MonitorConfig(Config):
     """
 
     name: str = Field(
-        pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$",
+        pattern=MODEL_NAME_PATTERN,
         description="Name of what is monitored, such as the registered model's; part of the asset.",
     )
     columns: tuple[str, ...] = Field(

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from modelmill.evaluation.metrics import holm
+
 Floats = npt.NDArray[np.float64]
 Kind = Literal["number", "class"]
 
@@ -177,20 +179,6 @@ def stability_index(shares: Sequence[Share], reference_rows: int, current_rows: 
     current = np.array([share.current for share in shares]) * current_rows + 0.5
     r, c = reference / reference.sum(), current / current.sum()
     return float(((c - r) * np.log(c / r)).sum())
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number (S. Holm, *A simple sequentially rejective procedure*, 1979).
-
-    :param values: p-values.
-    :return: adjusted ones, in the same order.
-    """
-    found = [1.0] * len(values)
-    largest = 0.0
-    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
-        largest = max(largest, min(1.0, values[place] * (len(values) - rank)))
-        found[place] = largest
-    return found
 
 
 def _independent(counts: npt.NDArray[np.int64]) -> float:

@@ -150,10 +150,13 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
     """Whether a finished result may still be reused, for results that others can undo (an alias, a table).
     None: always."""
     assets: Callable[[ConfigT, Mapping[str, Config]], Assets] | None = None
-    """From the step's configuration, and the configuration of the step behind each input port."""
+    """From the step's configuration, and that of the step that made what each input port gets."""
 
     events: Callable[[ConfigT, OutputsT], tuple[str, ...]] | None = None
     """Which of its conditional outlets a finished step has updated, from what it yields. None: none."""
+
+    hands_on: str | None = None
+    """Input port, of one edge, whose reference the step yields again. None: what it yields is its own."""
 
     @property
     def help(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
+from modelmill.artifacts import MODEL_NAME_PATTERN
 from modelmill.errors import ConfigError, did_you_mean
 from modelmill.pipeline.component import Config
 from modelmill.pipeline.spec import NAME_PATTERN
@@ -56,7 +57,7 @@ class OneClickForm(DatasetForm):
 
     model: str | None = Field(
         None,
-        pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$",
+        pattern=MODEL_NAME_PATTERN,
         description="Name of the registered model; empty: the pipeline's name.",
     )
     base_model: str = Field(

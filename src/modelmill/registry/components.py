@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 from pydantic import Field
 
-from modelmill.artifacts import DatasetRef, ModelRef, ReportRef, VerdictRef
+from modelmill.artifacts import MODEL_NAME_PATTERN, DatasetRef, ModelRef, ReportRef, VerdictRef
 from modelmill.pipeline.component import Assets, Component, Config, Inputs, Outputs, Resources, StepContext
 from modelmill.registry.checks import CheckConfig, gate_checks
 from modelmill.settings import Settings
 from modelmill.training.components import ModelOutputs
-
-NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
-"""What a registered model may be called: it is part of paths and URIs."""
-
 
 if TYPE_CHECKING:
     AnyCheck = CheckConfig
@@ -30,7 +26,7 @@ class GateConfig(Config):
     """Compare a challenger with the champion, its parent and the baselines on the same test rows."""
 
     name: str = Field(
-        pattern=NAME_PATTERN,
+        pattern=MODEL_NAME_PATTERN,
         description="Name of the registered model it is proposed for.",
     )
     metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="Metric that is compared.")
@@ -92,7 +88,7 @@ gate = Component(
     inputs=GateInputs,
     outputs=GateOutputs,
     run=_run_gate,
-    version=2,
+    version=3,
     resources=Resources(cpus=2, memory_gb=4),
     outside_state=_gate_state,
 )
@@ -146,6 +142,7 @@ approve = Component(
     inputs=ApproveInputs,
     outputs=GateOutputs,
     run=_run_approve,
+    hands_on="verdict",
 )
 
 

@@ -21,8 +21,9 @@ from modelmill.registry.comparisons import Finding, Statistics, metric_finding, 
 from modelmill.registry.gate_report import Report, as_html, summary
 from modelmill.registry.judging import judge
 from modelmill.registry.lineage import all_missing
-from modelmill.registry.models import fetch_bundle, logged_model
+from modelmill.registry.models import fetch_bundle
 from modelmill.registry.promotion import champion
+from modelmill.registry.versions import model_at
 from modelmill.serving.bundle import BundleInfo
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _case(
         raise DatasetError(
             "the gate judges on labelled test rows", got=str(dataset), remedy="change the dataset's split"
         )
-    parent = logged_model(context.run.client, challenger.parent) if challenger.parent else None
+    parent = model_at(context.run.client, challenger.parent) if challenger.parent else None
 
     def contender(name: str, model: ModelRef) -> Contender:
         return Contender(name=name, model=model, dataset=dataset, label=label, context=context)
@@ -183,7 +184,7 @@ def _publish(
     run.client.log_text(run.run_id, as_html(report, figure), "gate/verdict.html")
     figures = {"gate/passed": float(report.passed)}
     for check in report.checks:
-        figures[f"gate/drop/{_metric_name(check.name)}"] = check.drop
+        figures[f"gate/drop/{check.check}/{_metric_name(check.name)}"] = check.drop
     run.log_metrics(figures)
     context.log(f"{report.name}: the challenger {challenger.uri} is {outcome}. {report.note}".rstrip())
     return VerdictRef(

@@ -10,10 +10,11 @@ Journal of Statistics* 6, 1979): the chance that an equal challenger is refused 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from modelmill.evaluation.metrics import holm
 from modelmill.registry.comparisons import Finding, Unit
 
 PARTS = ("class", "slice")
@@ -75,20 +76,6 @@ def judge(findings: Sequence[Finding], *, confidence: float) -> tuple[Check, ...
         adjusted |= dict(zip(places, holm(values), strict=True))
     alpha = (1 - confidence) / 2
     return tuple(_check(finding, adjusted.get(place), alpha=alpha) for place, finding in enumerate(findings))
-
-
-def holm(p_values: Iterable[float]) -> list[float]:
-    """Adjust p-values for their number.
-
-    :param p_values: any number.
-    :return: adjusted ones in the same order: those up to alpha err in any of them with chance alpha at most.
-    """
-    values = list(p_values)
-    result, highest = [0.0] * len(values), 0.0
-    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
-        highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
-        result[place] = highest
-    return result
 
 
 def _check(finding: Finding, adjusted: float | None, *, alpha: float) -> Check:

@@ -101,6 +101,12 @@ def _unknown(model: str) -> ModelError:
 def _logged(uri: str, client: MlflowClient, *, seen: frozenset[str]) -> Lineage | None:
     from mlflow.exceptions import MlflowException
 
+    name, _, version = uri.removeprefix("models:/").partition("/")
+    if version:
+        known = version_numbered(client, name, int(version))
+        return (
+            None if known is None else _node(uri, known.tags, known.run_id or "", client, seen=seen | {uri})
+        )
     try:
         found = client.get_logged_model(uri.removeprefix("models:/"))
     except MlflowException:

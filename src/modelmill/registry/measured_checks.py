@@ -21,7 +21,7 @@ from modelmill.registry.comparisons import (
     parts_by,
 )
 from modelmill.serving.bundle import bundle_bytes
-from modelmill.serving.runtime import Scorer, load_scorer
+from modelmill.serving.runtime import Scorer, answers, load_scorer
 
 _MOST_SLICES = 200
 _ROUNDS = 5
@@ -157,7 +157,4 @@ def calibration(config: CalibrationConfig, case: Case) -> list[Finding]:
 
 def _confidence(one: Contender) -> np.ndarray:
     """Return the probability of the answer that is given, ``(rows,)``."""
-    logits = one.logits.astype(np.float64)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    highest: np.ndarray = (shifted / shifted.sum(axis=1, keepdims=True)).max(axis=1)
-    return highest
+    return np.asarray(answers(one.info, one.logits)[1], dtype=np.float64)

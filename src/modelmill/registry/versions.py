@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from modelmill.artifacts import ModelRef
+from modelmill.artifacts import MODEL_NAME_PATTERN, ModelRef
 from modelmill.errors import GateError, ModelError
-from modelmill.registry.components import NAME_PATTERN as NAME_PATTERN  # offered here too
 from modelmill.registry.models import (
     TAG_DATASET,
     TAG_DIGEST,
@@ -21,6 +20,7 @@ from modelmill.registry.models import (
     TAG_ROLE,
     TAG_TRUNK,
     fetch_bundle,
+    logged_model,
     model_format,
 )
 
@@ -53,7 +53,7 @@ def checked_name(name: str) -> str:
     :return: the same.
     :raises GateError: if it has other letters, or is too long.
     """
-    if not re.match(NAME_PATTERN, name) or name.endswith("\n"):
+    if not re.match(MODEL_NAME_PATTERN, name) or name.endswith("\n"):
         raise GateError(
             "a registered model's name is a letter and at most 62 letters, digits, _ . or - after it",
             got=name,
@@ -112,6 +112,18 @@ def _existing(call: Callable[[], ModelVersion]) -> ModelVersion | None:
         if error.error_code in _MISSING:
             return None
         raise
+
+
+def model_at(client: MlflowClient, uri: str) -> ModelRef:
+    """Return the reference of a logged model or of a registered version.
+
+    :param client: MLflow's client.
+    :param uri: ``models:/m-…`` or ``models:/NAME/VERSION``.
+    :return: the reference.
+    :raises ModelError: if it carries no lineage.
+    """
+    name, _, version = uri.removeprefix("models:/").partition("/")
+    return reference(client.get_model_version(name, version)) if version else logged_model(client, uri)
 
 
 def missing_lineage(tags: Mapping[str, str]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from modelmill.artifacts import ModelRef, ReportRef, SignalsRef, TableRef
+from modelmill.artifacts import MODEL_NAME_PATTERN, ModelRef, ReportRef, SignalsRef, TableRef
 from modelmill.data.components import TableOutputs, tables_exist
 from modelmill.pipeline.component import Assets, Component, Config, Inputs, Outputs, Resources, StepContext
 from modelmill.registry.components import GateOutputs
@@ -143,7 +143,7 @@ class GateRulesConfig(TrialConfig):
     """Compare a rule set with the champion on a table: it is refused where decisions change too much."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$",
+        pattern=MODEL_NAME_PATTERN,
         description="Name of the registered rule set it is proposed for.",
     )
     max_changed: float = Field(

@@ -98,16 +98,13 @@ def _pinned(name: str, client: Any, settings: Settings) -> Pin:
 def _reference(name: str, client: MlflowClient) -> ModelRef:
     from mlflow.exceptions import MlflowException
 
-    from modelmill.registry.models import logged_model
-    from modelmill.registry.versions import reference
+    from modelmill.registry.versions import model_at, reference
 
     rest = name.removeprefix(_MODELS)
     try:
         if "@" in rest:
             return reference(client.get_model_version_by_alias(*rest.split("@", 1)))
-        if "/" in rest:
-            return reference(client.get_model_version(*rest.split("/", 1)))
-        return logged_model(client, name)
+        return model_at(client, name)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise ModelError(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
+from modelmill.artifacts import MODEL_NAME_PATTERN, DatasetRef, ModelRef, SignalsRef
 from modelmill.pipeline.component import Component, Config, Inputs, Outputs, Resources, StepContext
 from modelmill.training.components import ModelOutputs
 from modelmill.training.options import (
@@ -36,7 +36,7 @@ class TrunkConfig(Config):
     )
     registered_name: str | None = Field(
         None,
-        pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$",
+        pattern=MODEL_NAME_PATTERN,
         description="Name of the registered model to make it a version of; empty: it is only logged.",
     )
 

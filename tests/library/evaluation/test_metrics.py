@@ -14,6 +14,7 @@ from modelmill.evaluation.metrics import (
     class_quality,
     confidence_interval,
     confusion_matrix,
+    holm,
     macro_f1,
     paired_difference,
 )
@@ -167,3 +168,11 @@ def test_chunks_give_every_resample(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = confidence_interval(truth, predicted, metric="accuracy", resamples=1000)
     monkeypatch.setattr(module, "_CHUNK", 100)
     assert confidence_interval(truth, predicted, metric="accuracy", resamples=1000) == whole
+
+
+def test_holm_is_that_of_the_book() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.9, 0.9]) == [1.0, 1.0]
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])

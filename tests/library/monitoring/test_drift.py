@@ -14,7 +14,6 @@ from modelmill.monitoring.drift import (
     Numbers,
     Share,
     compare,
-    holm,
     stability_index,
 )
 
@@ -97,12 +96,6 @@ def test_the_index_is_the_symmetric_divergence() -> None:
     assert stability_index(shares, 10**9, 10**9) == pytest.approx(expected, abs=1e-6)
     empty = [Share(name="a", reference=1.0, current=0.0), Share(name="b", reference=0.0, current=1.0)]
     assert np.isfinite(stability_index(empty, 100, 100))
-
-
-def test_p_values_are_adjusted_by_holms_method() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert holm([]) == []
 
 
 @pytest.mark.parametrize(

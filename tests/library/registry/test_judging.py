@@ -16,7 +16,7 @@ from modelmill.registry.comparisons import (
     part_findings,
     parts_by,
 )
-from modelmill.registry.judging import Check, holm, judge
+from modelmill.registry.judging import Check, judge
 
 HOW = Statistics(resamples=500)
 CLASSES = ("a", "b", "c", "d")
@@ -111,12 +111,6 @@ def test_proof_is_what_few_rows_cannot_give() -> None:
     assert not check.passed
     assert "the rows are too few to show" in check.sentence or "beyond chance" in check.sentence
     assert checks_of(truth, champion, champion, proof=True)[0].passed
-
-
-def test_holm_is_that_of_the_book() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
-    assert holm([0.9, 0.9]) == [1.0, 1.0]
 
 
 def test_many_slices_do_not_blind_the_gate_to_the_whole() -> None:

@@ -29,7 +29,7 @@ class ServeConfig(BaseModel):
     )
     queue_rows: int = Field(1000, ge=1, description="Rows that may wait; beyond that requests are refused.")
     batch_rows: int = Field(32, ge=1, description="Rows that a thread takes at a time, at most.")
-    request_rows: int = Field(256, ge=1, description="Rows of one request, at most.")
+    request_rows: int = Field(256, ge=1, description="Rows of one request, at most; never over queue_rows.")
     body_bytes: int = Field(1_000_000, ge=1000, description="Size of a request's body, at most.")
     leave_seconds: float = Field(
         5.0,

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from modelmill.artifacts import ModelRef
 from modelmill.errors import ConfigError, GateError, ModelError, TransientError
 from modelmill.registry.promotion import champion_version
-from modelmill.registry.versions import register
+from modelmill.registry.versions import patiently, register
 from modelmill.serving.components import DeployConfig, DeployInputs
 from modelmill.serving.service.deployments import CHALLENGER, Deployment, write_deployment
 from modelmill.serving.service.messages import ModelState, ServiceState
@@ -83,7 +83,7 @@ def _propose(name: str, inputs: DeployInputs, context: StepContext) -> int | Non
         context.log(f"{context.step}: the challenger is the champion, so there is nothing to compare")
         return None
     version = int(register(context.run.client, name, model).version)
-    context.run.client.set_registered_model_alias(name, CHALLENGER, str(version))
+    patiently(lambda: context.run.client.set_registered_model_alias(name, CHALLENGER, str(version)))
     return version
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from modelmill.data.storage import is_local, table_files, table_location
+from modelmill.disk import flush
 from modelmill.errors import ConfigError, TransientError
 from modelmill.settings import Settings
 
@@ -53,7 +54,9 @@ def write_deployment(deployment: Deployment, service: str, settings: Settings) -
             Path(place).mkdir(parents=True, exist_ok=True)
             scratch = Path(place, f".{name}-{os.getpid()}")
             scratch.write_bytes(content)
+            flush(scratch)
             scratch.replace(Path(place, name))
+            flush(Path(place))
         else:
             with table_files(place).open_output_stream(name) as file:
                 file.write(content)

@@ -95,8 +95,10 @@ class Follower:
             self._aliases = _aliases(tracking_client(self._settings.tracking_uri), deployments)
             self.deployments = deployments
             before = self.lineup
-            champions = self._team(CHAMPION, list(deployments), before.champions)
             shadowed = [name for name, asked in deployments.items() if asked.shadow]
+            wanted = {(name, CHAMPION) for name in deployments} | {(name, CHALLENGER) for name in shadowed}
+            self._failures = {key: failure for key, failure in self._failures.items() if key in wanted}
+            champions = self._team(CHAMPION, list(deployments), before.champions)
             challengers = self._team(CHALLENGER, shadowed, before.challengers, besides=champions.models)
             self._use(Lineup(champions, challengers))
             self._error = None

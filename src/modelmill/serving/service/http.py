@@ -123,11 +123,9 @@ def _add_predict(app: FastAPI, service: Service) -> None:
 
 async def _predict(service: Service, request: Request) -> Response:
     asked = _parsed(await _body(request, service.config.body_bytes))
-    if len(asked.rows) > service.config.request_rows:
-        raise HTTPException(
-            413,
-            f"a request has at most {service.config.request_rows} rows; got {len(asked.rows)}; send several",
-        )
+    most = min(service.config.request_rows, service.config.queue_rows)  # more would never be taken
+    if len(asked.rows) > most:
+        raise HTTPException(413, f"a request has at most {most} rows; got {len(asked.rows)}; send several")
     if not service.follower.lineup.champions.models:
         raise HTTPException(503, "no model is in use yet; see /readyz", {"Retry-After": "1"})
     loop, done = asyncio.get_running_loop(), asyncio.Event()

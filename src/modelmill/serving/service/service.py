@@ -192,18 +192,19 @@ class Service:
     def _offer(
         self, lineup: Lineup, texts: Sequence[str], answers: Sequence[Mapping[str, tuple[str, float]]]
     ) -> None:
+        deployments = self.follower.deployments  # the one that polls may replace them meanwhile
         rows = [
             Answered(
                 team=lineup.challengers,
                 champion=lineup.champions.models[name],
-                share=self.follower.deployments[name].shadow_share,
+                share=deployments[name].shadow_share,
                 text=text,
                 prediction=found[name][0],
                 score=found[name][1],
             )
             for name in lineup.challengers.models
             for text, found in zip(texts, answers, strict=True)
-            if name in found and name in self.follower.deployments
+            if name in found and name in deployments
         ]
         if rows:
             self._shadow.offer(rows)

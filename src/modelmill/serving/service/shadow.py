@@ -101,9 +101,12 @@ class Shadow:
             for row in rows:
                 self._compare(row)
             due = time.monotonic() - self._written >= self._write_seconds
-            if self._rows and (last or due or len(self._rows) >= _BATCH_ROWS):
+            full = len(self._rows) >= _BATCH_ROWS and self._batch is None  # one that failed waits its time
+            if self._rows and (due or full):
                 self._write()
             if last:
+                while self._rows and self._write():
+                    pass
                 if self._rows:
                     self._metrics.shadow_dropped.labels("unwritten").inc(len(self._rows))
                     _log.error("%d comparisons could not be written before the end", len(self._rows))
@@ -140,7 +143,8 @@ class Shadow:
             }
         )
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """Write what waits, or first the batch that failed; return whether it is written."""
         import pyarrow as pa
 
         # A batch that failed keeps its rows and its transaction, so that it cannot be written twice.
@@ -154,8 +158,9 @@ class Shadow:
             if len(self._rows) > _UNWRITTEN_ROWS:
                 self._metrics.shadow_dropped.labels("unwritten").inc(count)
                 self._forget(count)
-            return
+            return False
         self._forget(count)
+        return True
 
     def _forget(self, count: int) -> None:
         del self._rows[:count]
