@@ -7,7 +7,7 @@ KubernetesExecutor   what is changed in the pod template: image, limits, node se
 several at once      the executor's name, besides
 ===================  ===========================================================================
 
-``python -m modelmill_operators.placement apply`` makes the pools and says what else is missing.
+``python -m modelmill_operators profiles --apply`` makes the pools, ``--check`` says what is missing.
 """
 
 from __future__ import annotations

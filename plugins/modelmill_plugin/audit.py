@@ -17,7 +17,8 @@ def record(
 ) -> None:
     """Write an entry, before what it tells of is done: without a database nothing is changed.
 
-    :param session: the request's session; a request that fails takes the entry back.
+    :param session: the request's session; a request that fails takes the entry back; where the
+        work is long, the route commits first, and the entry says what was asked for.
     :param user: who does it.
     :param event: what: ``save_pipeline`` and the like.
     :param dag_id: the pipeline.

@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+HEADERS = {
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+API_HEADERS = {
+    **HEADERS,
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Headers of every answer that is no static file."""
+
+
 class ProblemView(BaseModel):
     """One thing that is wrong with a pipeline."""
 
@@ -127,7 +140,10 @@ def install_handlers(app: FastAPI) -> None:
     def unexpected(_request: Request, error: Exception) -> JSONResponse:
         # What happened stands in the API server's log, with its place; a caller is not told of insides.
         rule = f"the API server must not fail ({type(error).__name__})"
-        return _answer(500, ErrorBody(kind="InternalError", message=rule, rule=rule, remedy="see its log"))
+        answer = _answer(500, ErrorBody(kind="InternalError", message=rule, rule=rule, remedy="see its log"))
+        # Starlette gives this answer outside of every middleware.
+        answer.headers.update(API_HEADERS)
+        return answer
 
     @app.exception_handler(RequestValidationError)
     def validation(_request: Request, error: RequestValidationError) -> JSONResponse:

@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modelmill_plugin.errors import ErrorBody
+from modelmill_plugin.errors import API_HEADERS, HEADERS, ErrorBody
 
 CSRF_HEADER = "x-modelmill"
 """Header of every request that changes something: another site cannot set it without being asked first."""
@@ -62,16 +62,6 @@ PROMOTE = Depends(may_promote)
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _MAX_BODY = 4_000_000
-_HEADERS = {
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
-_API_HEADERS = {
-    **_HEADERS,
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-}
 
 
 def check_guarded(app: FastAPI) -> None:
@@ -109,7 +99,8 @@ class RequestShield:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        headers = _HEADERS if "/static/" in request.url.path else _API_HEADERS
+        is_static = request.url.path.startswith(f"{scope.get('root_path', '')}/static/")
+        headers = HEADERS if is_static else API_HEADERS
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.models.dag import DagModel
 from fastapi import Header, Path, Response
 from pydantic import BaseModel, Field
 
@@ -12,6 +15,7 @@ from modelmill.pipeline.spec import PipelineSpec
 from modelmill.pipeline.store import StoredPipeline
 from modelmill.pipeline.text import read_document
 from modelmill_plugin.errors import ProblemView, RefusedError, problem_views
+from modelmill_plugin.security import User
 
 DagId = Annotated[
     str,
@@ -51,6 +55,21 @@ def pipeline_document(stored: StoredPipeline) -> PipelineDocument:
         spec=file.spec,
         digest=file.spec.digest if file.spec else None,
         problems=problem_views(file.problems),
+    )
+
+
+def may(method: Any, dag_id: str | None, user: User, entity: DagAccessEntity | None = None) -> bool:
+    """Return whether a user may do something with a pipeline that no guard has asked about.
+
+    :param method: HTTP method.
+    :param dag_id: the pipeline's DAG id; None: pipelines in general.
+    :param user: the user.
+    :param entity: part of the DAG; None: the DAG itself.
+    :return: what the auth manager says.
+    """
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id)) if dag_id else None
+    return bool(
+        get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=user)
     )
 
 

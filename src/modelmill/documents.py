@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -82,13 +83,37 @@ def parse_document(text: str, *, source: str, error: type[DocumentError]) -> Doc
     :return: the document.
     :raises DocumentError: of that class, if it is no YAML.
     """
+    with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
+        return _parsed(_FastLoader, text)
+    # What the fast reader refuses is read again by the slow one, whose messages say more.
     try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        positions, duplicates = _positions(node)
-        content = None if node is None else loader.construct_document(node)
+        return _parsed(yaml.SafeLoader, text)
     except (yaml.YAMLError, ValueError, RecursionError) as failure:
         raise error([_syntax_problem(failure)], source=source) from failure
+
+
+class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # PyYAML may lack libyaml
+    """libyaml's reader. It recurses on the C stack, which Python does not guard: so depth is bounded."""
+
+    _most_deep = 100
+    _depth = 0
+
+    def descend_resolver(self, *_: Any) -> None:
+        """Go one collection deeper."""
+        self._depth += 1
+        if self._depth > self._most_deep:
+            raise RecursionError("too deep for the fast reader")
+
+    def ascend_resolver(self) -> None:
+        """Come back from it."""
+        self._depth -= 1
+
+
+def _parsed(loader_type: Any, text: str) -> Document:
+    loader = loader_type(text)
+    node = loader.get_single_node()
+    positions, duplicates = _positions(node)
+    content = None if node is None else loader.construct_document(node)
     return Document(content, positions, tuple(duplicates))
 
 

@@ -7,7 +7,8 @@
 ``MODELMILL_DEPLOYMENTS``    folder or URI where services read what to serve. Default ``HOME/deployments``
 ``MODELMILL_SPARK_REMOTE``   Spark Connect URL (``sc://host:port``). Default: Sail, in process, no Java
 ``MODELMILL_PYTHON``         interpreter that runs the steps. Default: the caller's own
-``MODELMILL_PIPELINES``      folder or fsspec URL of pipeline files. Default ``dags/pipelines``
+``MODELMILL_PIPELINES``      folder or fsspec URL of pipeline files. Default ``pipelines``, beside the
+                             loading DAG file (the canvas needs it set)
 ``MODELMILL_TABLES``         places, separated by commas, below which the canvas may show tables
 ``MODELMILL_PARAM_<NAME>``   default of the pipeline parameter ``<name>`` where a pipeline sets none
 ``MLFLOW_TRACKING_URI``      MLflow's own variable. Default: SQLite and files below ``HOME``

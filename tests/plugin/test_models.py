@@ -73,6 +73,21 @@ def test_what_made_a_model_is_opened(call: Call, digest: str, folder: Path) -> N
     assert (unknown.status_code, "outside of the canvas" in unknown.json()["remedy"]) == (404, True)
 
 
+def test_a_pipeline_that_a_user_may_not_read_is_not_shown_as_a_source(
+    call: Call, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+
+    def allows_other_pipelines(*, details: DagDetails | None = None, **_: object) -> bool:
+        return details is None or details.id != "topics"
+
+    monkeypatch.setattr(get_auth_manager(), "is_authorized_dag", allows_other_pipelines)
+    answer = call("viewer")("GET", "/models/topic/versions/1/source")
+    assert (answer.status_code, answer.json()["got"]) == (403, "'topics'")
+    assert "delta_table" not in answer.text
+
+
 def test_a_rollback_is_refused_with_its_reason(call: Call, digest: str) -> None:
     refused = call("op")("POST", "/models/topic/rollback", {"why": "it is slow", "to": 7})
     assert (refused.status_code, refused.json()["kind"]) == (422, "GateError")

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
 from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, BaseModel, Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN
 from modelmill.pipeline.store import NotFoundError
-from modelmill.registry.history import history, models
-from modelmill.registry.ledger import LedgerRow
+from modelmill.registry.history import history
+from modelmill.registry.ledger import LedgerRow, entries
 from modelmill.registry.lineage import Lineage, lineage
 from modelmill.registry.models import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_ROLE
 from modelmill.registry.rollback import rollback
-from modelmill.registry.versions import version_by_alias
+from modelmill.registry.versions import CHAMPION, version_by_alias
 from modelmill.settings import Settings
 from modelmill_operators.links import XCOM_STEP, version_url
 from modelmill_plugin import runs
 from modelmill_plugin.audit import record
-from modelmill_plugin.errors import error_responses
+from modelmill_plugin.errors import RefusedError, error_responses
 from modelmill_plugin.mlflow_answers import mlflow_client
 from modelmill_plugin.security import PROMOTE, READ, SEE_RUNS, SEE_XCOMS, User
 from modelmill_plugin.settings import pipeline_store
-from modelmill_plugin.views import DagId, document_of
+from modelmill_plugin.views import DagId, document_of, may
+
+if TYPE_CHECKING:
+    from mlflow.store.entities import PagedList
 
 router = APIRouter(tags=["models"])
+
+_Found = TypeVar("_Found")
 
 ModelName = Annotated[str, Path(pattern=MODEL_NAME_PATTERN)]
 VersionNumber = Annotated[int, Path(ge=1)]
@@ -97,26 +105,34 @@ class StepMetrics(BaseModel):
 @router.get("/models", dependencies=[READ], responses=error_responses())
 def list_models() -> list[ModelSummary]:
     """Return the registered models, by name."""
-    settings = Settings.from_environment()
+    rows: dict[str, list[LedgerRow]] = defaultdict(list)
+    for row in entries(Settings.from_environment()):
+        rows[row.model].append(row)
     with mlflow_client() as client:
-        registered = {model.name for model in client.search_registered_models(max_results=1000)}
-    return [_summary(name, settings)[0] for name in sorted(registered | set(models(settings)))]
+        versions = Counter(version.name for version in _all(client.search_model_versions))
+        aliases = {model.name: model.aliases for model in _all(client.search_registered_models)}
+    return [
+        _summary(name, rows[name], aliases.get(name, {}), versions[name])
+        for name in sorted(rows.keys() | aliases.keys())
+    ]
 
 
 @router.get("/models/{name}", dependencies=[READ], responses=error_responses(404))
 def read_model(name: ModelName) -> ModelView:
     """Return a registered model: its versions with their figures, and what the ledger says of it."""
-    summary, rows = _summary(name, Settings.from_environment())
+    rows = history(name, Settings.from_environment())
     with mlflow_client() as client:
-        found = client.search_model_versions(f"name = '{name}'")
+        found = _all(client.search_model_versions, filter_string=f"name = '{name}'")
         if not found and not rows:
             raise NotFoundError("the model must be registered", got=name)
+        aliased = version_by_alias(client, name)
         metrics = {
             run_id: client.get_run(run_id).data.metrics
             for run_id in {version.run_id for version in found if version.run_id}
         }
     versions = [_version(version, metrics.get(version.run_id or "", {})) for version in found]
     versions.sort(key=lambda version: -version.version)
+    summary = _summary(name, rows, {CHAMPION: aliased.version} if aliased else {}, len(found))
     return ModelView(**summary.model_dump(), history=rows, all_versions=versions)
 
 
@@ -128,7 +144,7 @@ def read_lineage(name: ModelName, version: VersionNumber) -> Lineage:
 
 
 @router.get("/models/{name}/versions/{version}/source", dependencies=[READ], responses=error_responses(404))
-def open_source(name: ModelName, version: VersionNumber) -> ModelSource:
+def open_source(name: ModelName, version: VersionNumber, user: User) -> ModelSource:
     """Return the pipeline that made a version, as it was then."""
     with mlflow_client() as client:
         found = [
@@ -138,6 +154,9 @@ def open_source(name: ModelName, version: VersionNumber) -> ModelSource:
         raise NotFoundError("the version must be registered", got=f"{name} version {version}")
     dag_id = found[0].tags.get("modelmill.pipeline", "")
     digest = found[0].tags.get("modelmill.pipeline_digest", "")
+    # The guard knows the DAG of the request's path or query only, and this one is in neither.
+    if dag_id and not may("GET", dag_id, user, DagAccessEntity.CODE):
+        raise RefusedError(403, "the user must be allowed to read the pipeline", got=dag_id)
     known = pipeline_store().text_of(dag_id, digest) if dag_id and digest else None
     if known is None:
         raise NotFoundError(
@@ -188,20 +207,26 @@ def read_run_metrics(
     return found
 
 
-def _summary(name: str, settings: Settings) -> tuple[ModelSummary, list[LedgerRow]]:
-    rows = history(name, settings)
-    with mlflow_client() as client:
-        found = client.search_model_versions(f"name = '{name}'")
-        aliased = version_by_alias(client, name)
+def _all(search: Callable[..., PagedList[_Found]], **query: Any) -> list[_Found]:
+    """Return everything that a search of MLflow's finds, over all of its pages."""
+    found: list[_Found] = []
+    page: PagedList[_Found] | None = None
+    while page is None or page.token:
+        page = search(max_results=1000, page_token=page.token if page else None, **query)
+        found += page
+    return found
+
+
+def _summary(name: str, rows: Sequence[LedgerRow], aliases: Mapping[str, str], versions: int) -> ModelSummary:
     last = rows[-1] if rows else None
-    summary = ModelSummary(
+    alias = aliases.get(CHAMPION)
+    return ModelSummary(
         name=name,
         champion=last.to_version if last else None,
-        alias=int(aliased.version) if aliased else None,
-        versions=len(found),
+        alias=int(alias) if alias else None,
+        versions=versions,
         last=last,
     )
-    return summary, rows
 
 
 def _version(version: Any, metrics: dict[str, float]) -> ModelVersionView:

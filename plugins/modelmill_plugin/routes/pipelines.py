@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
-from airflow.models.dag import DagModel
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
 
@@ -27,6 +25,7 @@ from modelmill_plugin.views import (
     PipelineDocument,
     document_of,
     expected_etag,
+    may,
     pipeline_document,
     set_etag,
 )
@@ -72,7 +71,9 @@ class CheckRequest(BaseModel):
     """A pipeline to check: its text, or a document to be written into the text."""
 
     text: str = Field(
-        "", description="YAML or JSON; with a document, the text that the document was made of."
+        "",
+        max_length=MAX_BYTES,
+        description="YAML or JSON; with a document, the text that the document was made of.",
     )
     document: dict[str, Any] | None = Field(
         None, description="The changed document. What has not changed stays in the text as it is."
@@ -126,9 +127,9 @@ def list_pipelines(user: User, session: SessionDep) -> PipelineList:
     shown = [
         stored
         for stored in store.pipelines().values()
-        if _may("GET", stored.dag_id, user, DagAccessEntity.CODE)
+        if may("GET", stored.dag_id, user, DagAccessEntity.CODE)
     ]
-    may_see = [item.dag_id for item in shown if _may("GET", item.dag_id, user, DagAccessEntity.RUN)]
+    may_see = [item.dag_id for item in shown if may("GET", item.dag_id, user, DagAccessEntity.RUN)]
     newest = newest_runs(may_see, session)
     summaries = [_summary(stored, user, newest.get(stored.dag_id)) for stored in shown]
     reason = ""
@@ -136,7 +137,7 @@ def list_pipelines(user: User, session: SessionDep) -> PipelineList:
         store.check_writable()
     except ModelmillError as error:
         reason = str(error)
-    may_create = get_auth_manager().is_authorized_dag(method="PUT", user=user)
+    may_create = may("PUT", None, user)
     return PipelineList(
         pipelines=summaries,
         store=StoreView(writable=not reason, reason=reason, may_create=may_create),
@@ -185,7 +186,7 @@ def save_pipeline(
     """Save a pipeline as its next version. It has to be valid, and to be what was read (else 409)."""
     expected = None if if_none_match == "*" else expected_etag(if_match)
     spec = parse_pipeline(request.text)
-    if spec.pipeline != dag_id and not _may("PUT", spec.pipeline, user):
+    if spec.pipeline != dag_id and not may("PUT", spec.pipeline, user):
         raise RefusedError(403, "the user must be allowed to edit the pipeline", got=spec.pipeline)
     record(session, user, "save_pipeline", dag_id=dag_id, digest=spec.digest, etag=text_digest(request.text))
     stored = pipeline_store().save(
@@ -242,8 +243,8 @@ def _summary(stored: StoredPipeline, user: User, last_run: RunSummary | None) ->
         etag=stored.etag,
         models=_models(spec) if spec else [],
         last_run=last_run,
-        may_edit=_may("PUT", stored.dag_id, user),
-        may_run=_may("POST", stored.dag_id, user, DagAccessEntity.RUN),
+        may_edit=may("PUT", stored.dag_id, user),
+        may_run=may("POST", stored.dag_id, user, DagAccessEntity.RUN),
     )
 
 
@@ -251,13 +252,6 @@ def _models(spec: PipelineSpec) -> list[str]:
     """Return the registered models that a pipeline's gates propose challengers for."""
     names = (step.config.get("name") for step in spec.steps.values() if step.component == "gate")
     return [name for name in names if isinstance(name, str)]
-
-
-def _may(method: Any, dag_id: str, user: User, entity: DagAccessEntity | None = None) -> bool:
-    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
-    return bool(
-        get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=user)
-    )
 
 
 def _steps(text: str) -> dict[str, Any]:

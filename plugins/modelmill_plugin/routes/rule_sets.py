@@ -10,8 +10,6 @@ from pydantic import BaseModel, Field
 
 from modelmill.data.preview import first_rows, shown_value
 from modelmill.errors import Problem, RuleSetError
-from modelmill.rules.reading import parse_rule_set
-from modelmill.rules.rule_set import ModelSignal, RuleSet
 from modelmill.settings import Settings
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
 from modelmill_plugin.routes.decisions import shown_decision
@@ -21,6 +19,8 @@ from modelmill_plugin.views import document_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from modelmill.rules.rule_set import RuleSet
 
 router = APIRouter(tags=["rule sets"])
 
@@ -90,6 +90,8 @@ class TriedRuleSet(BaseModel):
 @router.post("/rule-sets/check", dependencies=[READ], responses=error_responses())
 def check_rule_set(request: RuleSetCheck) -> CheckedRuleSet:
     """Check a rule set's shape, names and expressions."""
+    from modelmill.rules.reading import parse_rule_set
+
     digest: str | None = None
     problems: tuple[Problem, ...] = ()
     try:
@@ -137,6 +139,8 @@ def try_rule_set(request: RuleSetTrial) -> TriedRuleSet:
 
 def _decided(text: str, batch: pa.RecordBatch, *, explain: bool) -> tuple[RuleSet, list[dict[str, Any]]]:
     from modelmill.rules.engine import Engine
+    from modelmill.rules.reading import parse_rule_set
+    from modelmill.rules.rule_set import ModelSignal
 
     rule_set = parse_rule_set(text, schema=batch.schema)
     for name, signal in rule_set.signals.items():

@@ -48,6 +48,7 @@ def devices() -> list[Device]:
     they are those of ``CUDA_VISIBLE_DEVICES``, else all that ``nvidia-smi`` lists.
 
     :return: the devices; an empty list where there are none.
+    :raises TransientError: if the driver does not answer.
     """
     listed = _listed_by_driver()
     for variable in ("MODELMILL_DEVICES", "CUDA_VISIBLE_DEVICES"):
@@ -64,7 +65,10 @@ def _listed_by_driver() -> dict[str, Device]:
     command = shutil.which("nvidia-smi")
     if command is None:
         return {}
-    done = subprocess.run([command, *_QUERY], capture_output=True, text=True, timeout=60, check=False)
+    try:
+        done = subprocess.run([command, *_QUERY], capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise TransientError("nvidia-smi must answer within 60 s", remedy="look at the driver") from error
     found = {}
     for line in done.stdout.splitlines() if done.returncode == 0 else ():
         index, uuid, total, free = (part.strip() for part in line.split(","))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -103,7 +104,7 @@ class PipelineSpec(_Part):
     params: dict[Name, Param] = {}
     steps: dict[Name, StepSpec] = Field(min_length=1)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of the pipeline's canonical JSON: comments, order of keys and defaults do not change it."""
         canonical = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
@@ -126,12 +127,12 @@ class PipelineSpec(_Part):
         for edge in self.edges():
             if edge.origin in waiting:
                 waiting[edge.target].add(edge.origin)
-        ordered: list[str] = []
-        while ready := [step for step, needs in waiting.items() if needs <= set(ordered)]:
-            ordered += ready
+        ordered: dict[str, None] = {}
+        while ready := [step for step, needs in waiting.items() if needs <= ordered.keys()]:
+            ordered |= dict.fromkeys(ready)
             for step in ready:
                 del waiting[step]
-        return ordered
+        return list(ordered)
 
     def param_values(self, given: Mapping[str, ParamValue] | None = None) -> dict[str, ParamValue]:
         """Return the value of every parameter: the given one, else the pipeline's, else the environment's.

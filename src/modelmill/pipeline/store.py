@@ -268,7 +268,11 @@ class PipelineStore:
         if (current.etag if current else None) != expected:
             author = self._last_author(dag_id, current)
             raise ConflictError(dag_id, current, author=author, text=text)
-        if current and not current.file.text and self._files.size(f"{self._root}/{current.file.path}"):
+        with self._answers("read"):
+            unread = (
+                current and not current.file.text and self._files.size(f"{self._root}/{current.file.path}")
+            )
+        if current and unread:
             raise StoreError(
                 "a file that is replaced must be text, so that it can be kept as a version",
                 got=current.file.path,

@@ -14,6 +14,7 @@ from modelmill.pipeline.component import AnyComponent
 from modelmill.pipeline.spec import (
     NAME_PATTERN,
     Edge,
+    ParamValue,
     PipelineSpec,
     StepSpec,
     TableSchedule,
@@ -99,7 +100,7 @@ def _semantic_findings(spec: PipelineSpec) -> list[Finding]:
 
 
 def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
-    known = catalogue()
+    known, values = catalogue(), spec.param_values()
     for name, step in spec.steps.items():
         at: Path = ("steps", name)
         for param in sorted(placeholders(step.config) - set(spec.params)):
@@ -110,7 +111,7 @@ def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
             yield (*at, "component"), f"a step's component must be known; got {step.component!r}; {remedy}"
             continue
         component = known[step.component]
-        yield from _config_findings(spec, step, component, (*at, "config"))
+        yield from _config_findings(values, step, component, (*at, "config"))
         for port in component.input_ports.values():
             if port.required and port.name not in step.inputs:
                 yield (
@@ -123,9 +124,8 @@ def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
 
 
 def _config_findings(
-    spec: PipelineSpec, step: StepSpec, component: AnyComponent, at: Path
+    values: Mapping[str, ParamValue], step: StepSpec, component: AnyComponent, at: Path
 ) -> Iterator[Finding]:
-    values = spec.param_values()
     open_names = {name for name, value in values.items() if value is None}
     config = {key: value for key, value in step.config.items() if not placeholders(value) & open_names}
     deferred = set(step.config) - set(config)
