@@ -5,6 +5,9 @@
 ``MODELMILL_HOME``           work directory: caches, checkpoints, the ledger. Default ``./.modelmill``
 ``MODELMILL_LEDGER``         URI of the promotion ledger (a Delta table). Default ``HOME/ledger``
 ``MODELMILL_DEPLOYMENTS``    folder or URI where services read what to serve. Default ``HOME/deployments``
+``MODELMILL_SIGNING_KEY``    PEM file of the private key that models are signed with. Default: they are not
+``MODELMILL_TRUSTED_KEYS``   PEM files of public keys, separated by commas: models that none of them verifies
+                             are neither promoted nor loaded. Default: signatures are not asked for
 ``MODELMILL_SPARK_REMOTE``   Spark Connect URL (``sc://host:port``). Default: Sail, in process, no Java
 ``MODELMILL_PYTHON``         interpreter that runs the steps. Default: the caller's own
 ``MODELMILL_PIPELINES``      folder or fsspec URL of pipeline files. Default ``pipelines``, beside the
@@ -36,10 +39,15 @@ class Settings:
     """None for the embedded engine."""
     python: str
     tracking_uri: str
+    signing_key: str | None = None
+    """None: models are not signed."""
+    trusted_keys: tuple[str, ...] = ()
+    """Empty: signatures are not looked at."""
 
     @classmethod
     def from_environment(cls) -> Settings:
         """Read the variables that the module's docstring lists."""
+        trusted = os.environ.get("MODELMILL_TRUSTED_KEYS", "")
         home = Path(os.environ.get("MODELMILL_HOME") or ".modelmill").absolute()
         return cls(
             home=home,
@@ -48,6 +56,8 @@ class Settings:
             spark_remote=os.environ.get("MODELMILL_SPARK_REMOTE") or None,
             python=os.environ.get("MODELMILL_PYTHON") or sys.executable,
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home}/mlflow.db",
+            signing_key=os.environ.get("MODELMILL_SIGNING_KEY") or None,
+            trusted_keys=tuple(filter(None, map(str.strip, trusted.split(",")))),
         )
 
 

@@ -19,6 +19,8 @@ from modelmill.artifacts import DatasetRef, ModelFormat, ModelRef
 from modelmill.errors import ModelError, TransientError
 from modelmill.locks import locked
 from modelmill.serving.bundle import BundleInfo, bundle_digest
+from modelmill.serving.signing import MODEL_SIGNATURE, sign, signature_of, verify
+from modelmill.settings import Settings
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
@@ -40,8 +42,8 @@ TAG_PACKAGE = "modelmill.package_digest"
 LINEAGE_RUN_TAGS = ("modelmill.pipeline", "modelmill.pipeline_digest", "modelmill.environment")
 """Tags of the run that its models carry too."""
 
-_ADDED_BY_MLFLOW = ("registered_model_meta",)
-"""Files that a download has and the store has not."""
+_APART = ("registered_model_meta", MODEL_SIGNATURE)
+"""Files that are no part of a stored model: MLflow adds one to a download, and signatures can be renewed."""
 _BUNDLE_PATH = "artifacts/bundle"
 _REQUIREMENTS: Mapping[ModelFormat, tuple[str, ...]] = {
     "onnx": ("onnxruntime",),
@@ -76,8 +78,6 @@ def log_model(
     :return: the reference to hand on.
     :raises ModelError: if the folder is no bundle.
     """
-    from mlflow.entities import LoggedModelOutput
-
     info, digest = BundleInfo.load(folder), bundle_digest(folder)
     client, run = context.run.client, context.run
     run_data = client.get_run(run.run_id).data
@@ -109,13 +109,9 @@ def log_model(
         _save_pyfunc(
             bundle, target, info=info, settings=settings, model_id=logged.model_id, run_id=run.run_id
         )
-        client.set_logged_model_tags(logged.model_id, {TAG_PACKAGE: package_digest(target)})
-        client.log_model_artifacts(logged.model_id, str(target))
-    client.finalize_logged_model(logged.model_id, "READY")
-    client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, 0)])
+        publish(target, digest, logged.model_id, context)
     if metrics:
         run.log_metrics(metrics, model_id=logged.model_id)
-    keep_bundle(folder, digest, context.cache)
     return ModelRef(
         uri=f"models:/{logged.model_id}",
         run_id=run.run_id,
@@ -127,15 +123,36 @@ def log_model(
     )
 
 
+def publish(folder: Path, digest: str, model_id: str, context: StepContext) -> None:
+    """Sign a model if the deployment has a key, store its files in MLflow, and keep the bundle here.
+
+    :param folder: the model as MLflow loads it.
+    :param digest: of its bundle.
+    :param model_id: the logged model, which is not ready before.
+    :param context: the step's context.
+    :raises ConfigError: if the signing key cannot be used.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    client, run, bundle = context.run.client, context.run, folder / _BUNDLE_PATH
+    sign(bundle, signature_of(bundle))
+    sign(folder, folder / MODEL_SIGNATURE, ignored=_APART)
+    client.set_logged_model_tags(model_id, {TAG_PACKAGE: package_digest(folder)})
+    client.log_model_artifacts(model_id, str(folder))
+    client.finalize_logged_model(model_id, "READY")
+    client.log_outputs(run.run_id, [LoggedModelOutput(model_id, 0)])
+    keep_bundle(bundle, digest, context.cache)
+
+
 def fetch_bundle(model: ModelRef, cache: Path) -> Path:
-    """Return a local folder with a model's bundle, its digest verified.
+    """Return a local folder with a model's bundle, its digest and the signature that is asked for verified.
 
     A head comes with its trunk: it lies beside the head, in a folder that is named after its digest.
 
     :param model: the model.
     :param cache: directory for downloads, shared by all steps of this machine.
     :return: the folder; it must not be changed.
-    :raises ModelError: if its files are not those that were logged.
+    :raises ModelError: if its files are not those that were logged, or that a trusted key has signed.
     :raises TransientError: if MLflow does not hand it out.
     """
     from modelmill.serving.pyfunc import verify_digest
@@ -146,11 +163,12 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
         )
     place = cache / "models" / model.digest
     with locked(place.with_name(f".{place.name}.lock")):
-        if not place.exists():
+        unsigned = bool(Settings.from_environment().trusted_keys) and not signature_of(place).exists()
+        if unsigned or not place.exists():
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as scratch:
                 found = _download(model, Path(scratch)) / _BUNDLE_PATH
                 verify_digest(found, model.digest)
-                found.rename(place)
+                _place(found, place)
     verify_digest(place, model.digest)
     if model.trunk is not None:
         fetch_bundle(_trunk_of(place, model), cache)
@@ -177,6 +195,7 @@ def _download(model: ModelRef, scratch: Path) -> Path:
             got=model.uri,
             remedy="they were changed or damaged afterwards: make the model again, or restore the files",
         )
+    verify(whole, whole / MODEL_SIGNATURE, ignored=_APART)
     return whole
 
 
@@ -203,7 +222,7 @@ def package_digest(folder: Path) -> str:
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not name.startswith(f"{_BUNDLE_PATH}/") and name not in _ADDED_BY_MLFLOW:
+        if path.is_file() and not name.startswith(f"{_BUNDLE_PATH}/") and name not in _APART:
             total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 
@@ -310,7 +329,7 @@ def worker_cache() -> Path:
 
 
 def keep_bundle(folder: Path, digest: str, cache: Path) -> Path:
-    """Put a bundle into the cache: the next step on this machine need not download it.
+    """Put a bundle into the cache, with its signature: the next step here need not download it.
 
     :param folder: the bundle.
     :param digest: its digest.
@@ -318,9 +337,22 @@ def keep_bundle(folder: Path, digest: str, cache: Path) -> Path:
     :return: its folder there.
     """
     place = cache / "models" / digest
-    with locked(place.with_name(f".{place.name}.lock")):
+    with (
+        locked(place.with_name(f".{place.name}.lock")),
+        tempfile.TemporaryDirectory(dir=place.parent, prefix=".keep-") as scratch,
+    ):
+        made = Path(scratch) / "bundle"
         if not place.exists():
-            scratch = place.with_name(f".keep-{os.getpid()}")
-            shutil.copytree(folder, scratch)
-            scratch.rename(place)
+            shutil.copytree(folder, made)
+        if signature_of(folder).exists():
+            shutil.copy(signature_of(folder), signature_of(made))
+        _place(made, place)
     return place
+
+
+def _place(made: Path, place: Path) -> None:
+    """Put a bundle where it is looked for, after its signature: a bundle that is there is whole."""
+    if signature_of(made).exists():
+        signature_of(made).rename(signature_of(place))
+    if not place.exists():
+        made.rename(place)

@@ -20,7 +20,7 @@ from modelmill.registry.models import (
     TAG_DIGEST,
     TAG_RECIPE,
     TAG_ROLE,
-    keep_bundle,
+    publish,
 )
 from modelmill.rules.backtest import TryReport, lines, try_on
 from modelmill.rules.reading import load_rule_set, parse_rule_set
@@ -83,8 +83,6 @@ def log_rule_set(rule_set: RuleSet, table: TableRef, context: StepContext) -> Mo
     :param context: the step's context.
     :return: the reference to hand on.
     """
-    from mlflow.entities import LoggedModelOutput
-
     client, run = context.run.client, context.run
     run_tags = client.get_run(run.run_id).data.tags
     with tempfile.TemporaryDirectory(prefix="modelmill-rules-") as scratch:
@@ -108,10 +106,7 @@ def log_rule_set(rule_set: RuleSet, table: TableRef, context: StepContext) -> Mo
             model_type="rules",
         )
         _save(bundle, target, digest=digest, model_id=logged.model_id, run_id=run.run_id)
-        client.log_model_artifacts(logged.model_id, str(target))
-        client.finalize_logged_model(logged.model_id, "READY")
-        client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, 0)])
-        keep_bundle(bundle, digest, context.cache)
+        publish(target, digest, logged.model_id, context)
     return ModelRef(
         uri=f"models:/{logged.model_id}", run_id=run.run_id, digest=digest, format="rules", role=ROLE
     )

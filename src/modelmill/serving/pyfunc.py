@@ -13,6 +13,7 @@ from modelmill.artifacts import ModelRef
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import bundle_digest
 from modelmill.serving.runtime import answers, load_scorer
+from modelmill.serving.signing import signature_of, verify
 
 if TYPE_CHECKING:
     from modelmill.serving.runtime import Scorer
@@ -79,11 +80,11 @@ def _beside_trunk(folder: Path, digest: str, trunk: Mapping[str, Any]) -> Path:
 
 
 def verify_digest(folder: Path, digest: str) -> None:
-    """Check that a bundle is the one that was logged.
+    """Check that a bundle is the one that was logged, and signed by whom the deployment trusts.
 
     :param folder: the bundle.
     :param digest: what :func:`~modelmill.serving.bundle.bundle_digest` gave when it was logged.
-    :raises ModelError: if its files have changed since.
+    :raises ModelError: if its files have changed since, or it lacks a signature that is asked for.
     """
     found = bundle_digest(folder)
     if found != digest:
@@ -92,3 +93,4 @@ def verify_digest(folder: Path, digest: str) -> None:
             got=found,
             remedy="they were changed or damaged afterwards: make the model again, or restore the files",
         )
+    verify(folder, signature_of(folder))

@@ -1,0 +1,121 @@
+"""Signatures of model files: who wrote them, where a digest only says that they have not changed.
+
+A signature is what ``model-signing`` (OpenSSF Model Signing 1.0) makes: a Sigstore bundle with the SHA-256 of
+each file, signed by a private key that lies on the machines that make models. Keys are files, so that nothing
+is asked of a server. A model has two of them:
+
+=============================  =======================================================================
+``artifacts/bundle.sig``       of the bundle; it stays beside the bundle wherever that is copied, and is
+                               verified before each load
+``model.sig``                  of all files that MLflow loads the model with; it is verified when the model
+                               is downloaded, and so before a promotion
+=============================  =======================================================================
+
+Both can be verified without modelmill, with the command ``model_signing verify key``, for instance before
+``mlflow models serve``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelmill.errors import ConfigError, ModelError
+from modelmill.settings import Settings
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+MODEL_SIGNATURE = "model.sig"
+"""Name of the signature of a whole model, in its folder."""
+
+
+def signature_of(bundle: Path) -> Path:
+    """Return where a bundle's signature is: beside it.
+
+    :param bundle: the bundle.
+    :return: the place, whether there is a file or not.
+    """
+    return bundle.with_name(f"{bundle.name}.sig")
+
+
+def sign(folder: Path, signature: Path, *, ignored: Sequence[str] = ()) -> None:
+    """Sign the files of a folder, if the deployment has a signing key.
+
+    :param folder: plain files, without links.
+    :param signature: where to write it.
+    :param ignored: files of the folder that are not signed.
+    :raises ConfigError: if the key cannot be read, or the extra is not installed.
+    """
+    key = Settings.from_environment().signing_key
+    if key is None:
+        return
+    model_signing = _library()
+    try:
+        signer = model_signing.signing.Config().use_elliptic_key_signer(private_key=key)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise _unfit("MODELMILL_SIGNING_KEY", "a private key without a password", error) from error
+    signer.set_hashing_config(_hashing(model_signing, ignored)).sign(folder, signature)
+
+
+def verify(folder: Path, signature: Path, *, ignored: Sequence[str] = ()) -> None:
+    """Check that a folder holds what was signed with one of the trusted keys, if the deployment has such.
+
+    :param folder: the files.
+    :param signature: of the folder.
+    :param ignored: files of the folder that are not signed.
+    :raises ModelError: if there is no signature, it is of another key, or the files are others.
+    :raises ConfigError: if a key cannot be read, or the extra is not installed.
+    """
+    keys = Settings.from_environment().trusted_keys
+    if not keys:
+        return
+    if not signature.is_file():
+        raise ModelError(
+            "a model must be signed where MODELMILL_TRUSTED_KEYS is set",
+            got=f"no {signature.name}",
+            remedy="make it again where MODELMILL_SIGNING_KEY is set",
+        )
+    model_signing = _library()
+    found = []
+    for key in keys:
+        try:
+            verifier = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=key)
+        except (OSError, ValueError, AttributeError) as error:
+            raise _unfit("MODELMILL_TRUSTED_KEYS", "public keys", error) from error
+        verifier.set_hashing_config(_hashing(model_signing, ignored))
+        try:
+            verifier.verify(folder, signature)
+        except Exception as error:  # what a signature is parsed with raises anything
+            found.append(str(error) or type(error).__name__)
+        else:
+            return
+    raise ModelError(
+        f"a model must be signed with a trusted key ({'; '.join(dict.fromkeys(found))})",
+        got=signature.name,
+        remedy="somebody else made it, or it was changed afterwards: make it again",
+    )
+
+
+def _hashing(model_signing: ModuleType, ignored: Sequence[str]) -> Any:
+    # Git's files count, too: by default they could be added to a signed model.
+    return model_signing.hashing.Config().set_ignored_paths(paths=ignored, ignore_git_paths=False)
+
+
+def _library() -> ModuleType:
+    try:
+        import model_signing
+    except ImportError as error:
+        raise ConfigError(
+            f"signatures need an extra ({error})", remedy="pip install 'modelmill[signing]'"
+        ) from error
+    return model_signing
+
+
+def _unfit(name: str, what: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"{name} must name {what} as PEM files of an elliptic curve (P-256, P-384, P-521)",
+        got=" ".join(str(error).split()) or type(error).__name__,
+        remedy="openssl ecparam -genkey -name prime256v1 -noout makes one",
+    )
