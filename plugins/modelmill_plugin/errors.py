@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError
 from starlette.exceptions import HTTPException
 
 from modelmill.errors import DocumentError, ModelmillError, Problem, StoreError, TransientError, shorten
-from modelmill.pipeline.store import ConflictError, NotFoundError, difference
+from modelmill.versions import ConflictError, NotFoundError, difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from modelmill.pipeline.store import NotFoundError
+from modelmill.versions import NotFoundError
 from modelmill_operators.links import XCOM_STEP
 
 _DIGEST = re.compile(r"^Digest `([0-9a-f]{64})`$", re.MULTILINE)

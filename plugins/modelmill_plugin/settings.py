@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+from typing import TYPE_CHECKING
 
 from modelmill.errors import ConfigError
 from modelmill.pipeline.store import PipelineStore
+from modelmill.settings import environment_params
+
+if TYPE_CHECKING:
+    from modelmill.rules.files import RuleSetStore
 
 
 def pipeline_store() -> PipelineStore:
@@ -24,6 +29,21 @@ def pipeline_store() -> PipelineStore:
     return _store(folder)
 
 
+def rule_set_store() -> RuleSetStore:
+    """Return the rule sets' folder: the deployment's parameter ``rules``, which pipelines name them by.
+
+    :return: the store.
+    :raises ConfigError: if the parameter has no value.
+    """
+    folder = environment_params().get("rules")
+    if not folder:
+        raise ConfigError(
+            "the API server must know the rule sets' folder",
+            remedy="set MODELMILL_PARAM_RULES, for all of Airflow's processes, to a folder or an fsspec URL",
+        )
+    return _rule_set_store(folder)
+
+
 def table_roots() -> list[str]:
     """Return the places below which tables may be shown.
 
@@ -37,3 +57,10 @@ def table_roots() -> list[str]:
 @functools.cache
 def _store(folder: str) -> PipelineStore:
     return PipelineStore(folder)
+
+
+@functools.cache
+def _rule_set_store(folder: str) -> RuleSetStore:
+    from modelmill.rules.files import RuleSetStore
+
+    return RuleSetStore(folder)

@@ -47,7 +47,7 @@ def pipeline_document(stored: StoredPipeline) -> PipelineDocument:
     """
     file = stored.file
     return PipelineDocument(
-        dag_id=stored.dag_id,
+        dag_id=stored.name,
         path=file.path,
         text=file.text,
         etag=stored.etag,
@@ -95,7 +95,7 @@ def expected_etag(if_match: str | None) -> str:
     if if_match is None:
         raise RefusedError(
             428,
-            "a pipeline is changed from the text that was read",
+            "a document is changed from the text that was read",
             remedy="send its etag in If-Match, or If-None-Match: * for a new one",
         )
     return if_match.removeprefix("W/").strip().strip('"')

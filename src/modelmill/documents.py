@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -90,6 +91,21 @@ def parse_document(text: str, *, source: str, error: type[DocumentError]) -> Doc
         return _parsed(yaml.SafeLoader, text)
     except (yaml.YAMLError, ValueError, RecursionError) as failure:
         raise error([_syntax_problem(failure)], source=source) from failure
+
+
+def wanted_name(text: str, key: str, pattern: str) -> str:
+    """Return the name that a text asks for, however invalid it is.
+
+    :param text: YAML or JSON.
+    :param key: the key with the name.
+    :param pattern: what a name looks like.
+    :return: the name; empty if there is none, or an impossible one.
+    """
+    try:
+        name: Any = yaml.safe_load(text)[key]
+    except Exception:  # what exactly is wrong with the text has been reported already
+        return ""
+    return name if isinstance(name, str) and re.fullmatch(pattern, name) else ""
 
 
 class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # PyYAML may lack libyaml

@@ -11,7 +11,7 @@
     │   ├── SignalError         a signal that cannot be computed
     │   ├── DatasetError        the rows: labels, texts, splits
     │   ├── ModelError          a model's files, format or fit with its dataset
-    │   ├── StoreError          the pipeline store: read-only, no such pipeline, changed by somebody else
+    │   ├── StoreError          pipelines, rule sets: read-only, no such one, changed by somebody else
     │   └── GateError           a promotion that the gate or the registry refuses
     └── TransientError          a retry may help: a conflict, a server out of reach
 
@@ -86,7 +86,7 @@ class ModelError(InputError):
 
 
 class StoreError(InputError):
-    """The pipeline store: it is read-only, has no such pipeline, or somebody else has changed it."""
+    """A folder of pipelines or rule sets: read-only, without such a one, or changed by somebody else."""
 
 
 class GateError(InputError):

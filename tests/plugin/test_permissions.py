@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 
 Call = Callable[[str], Any]
 Lowest = Literal["viewer", "user", "op"]
+CLIENT = Path(__file__).parents[2] / "plugins" / "canvas" / "src" / "api" / "schema.d.ts"
 ROLES = ("anonymous", "viewer", "user", "op", "admin")
 
 # Lowest role that a route serves. Reading takes a viewer; changing, running and looking into data a user;
@@ -39,6 +40,12 @@ ROUTES: dict[tuple[str, str], Lowest] = {
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/steps/{step}/log"): "viewer",
     ("POST", "/api/rule-sets/check"): "viewer",
     ("POST", "/api/rule-sets/try"): "user",
+    ("GET", "/api/rule-sets"): "viewer",
+    ("GET", "/api/rule-sets/{name}"): "viewer",
+    ("PUT", "/api/rule-sets/{name}"): "user",
+    ("DELETE", "/api/rule-sets/{name}"): "user",
+    ("GET", "/api/rule-sets/{name}/versions"): "viewer",
+    ("GET", "/api/rule-sets/{name}/versions/{number}"): "viewer",
     ("GET", "/api/decisions"): "user",
     ("GET", "/api/models"): "viewer",
     ("GET", "/api/models/{name}"): "viewer",
@@ -133,6 +140,15 @@ def test_the_openapi_document_names_each_operation_once() -> None:
     names = [operation["operationId"] for operation in operations]
     assert len(set(names)) == len(names) == len(ROUTES)
     assert all({"200", "401", "403", "422", "503"} <= set(operation["responses"]) for operation in operations)
+
+
+def test_the_client_of_the_canvas_is_in_step() -> None:
+    from modelmill_plugin.app import create_app
+    from modelmill_plugin.openapi import document_digest
+
+    first = CLIENT.read_text().partition("\n")[0]
+    remedy = "run plugins/canvas/scripts/client.sh .venv/bin/python"
+    assert first == f"// OpenAPI {document_digest(create_app().openapi())}", remedy
 
 
 @pytest.mark.parametrize(

@@ -4,5 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 document=$(mktemp --suffix .json)
 trap 'rm -f "$document"' EXIT
-"$1" -m modelmill_plugin.openapi "$document"
+digest=$("$1" -m modelmill_plugin.openapi "$document" | tail -n 1)
 npx openapi-typescript "$document" -o src/api/schema.d.ts
+sed -i "1i // OpenAPI $digest" src/api/schema.d.ts

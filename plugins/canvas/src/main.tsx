@@ -44,7 +44,7 @@ export default function Plugin({ dagId, runId }: HostProps) {
         <Route path="new" element={<CanvasPage />} />
         <Route path="models/:name?" element={<ModelsPage />} />
         <Route path="decisions" element={<DecisionsPage />} />
-        <Route path="rules" element={<RulesPage />} />
+        <Route path="rules/:name?" element={<RulesPage />} />
         <Route path="one-click" element={<WizardPage />} />
         <Route path="*" element={<Navigate to={`${BASE}/pipelines`} replace />} />
       </Routes>

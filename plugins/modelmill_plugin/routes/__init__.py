@@ -7,6 +7,7 @@ from modelmill_plugin.routes import (
     decisions,
     models,
     pipelines,
+    rule_set_files,
     rule_sets,
     runs,
     tables,
@@ -25,6 +26,7 @@ ROUTERS = tuple(
         runs,
         models,
         rule_sets,
+        rule_set_files,
         decisions,
     )
 )

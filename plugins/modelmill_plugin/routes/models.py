@@ -14,7 +14,6 @@ from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, BaseModel, Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN
-from modelmill.pipeline.store import NotFoundError
 from modelmill.registry.history import history
 from modelmill.registry.ledger import LedgerRow, entries
 from modelmill.registry.lineage import Lineage, lineage
@@ -22,6 +21,7 @@ from modelmill.registry.models import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_R
 from modelmill.registry.rollback import rollback
 from modelmill.registry.versions import CHAMPION, version_by_alias
 from modelmill.settings import Settings
+from modelmill.versions import NotFoundError
 from modelmill_operators.links import XCOM_STEP, version_url
 from modelmill_plugin import runs
 from modelmill_plugin.audit import record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
@@ -11,9 +12,10 @@ from pydantic import BaseModel, Field
 
 from modelmill.errors import ModelmillError, PipelineError, Problem
 from modelmill.pipeline.spec import PipelineSpec
-from modelmill.pipeline.store import StoredPipeline, difference, text_digest
-from modelmill.pipeline.text import write_document
-from modelmill.pipeline.validation import MAX_BYTES, parse_pipeline
+from modelmill.pipeline.store import StoredPipeline
+from modelmill.pipeline.text import flat, write_document
+from modelmill.pipeline.validation import MAX_BYTES, check_text, parse_pipeline
+from modelmill.versions import difference, text_digest
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
 from modelmill_plugin.runs import RunSummary, newest_runs
@@ -125,13 +127,11 @@ def list_pipelines(user: User, session: SessionDep) -> PipelineList:
     """Return every pipeline that the user may read, the invalid ones too."""
     store = pipeline_store()
     shown = [
-        stored
-        for stored in store.pipelines().values()
-        if may("GET", stored.dag_id, user, DagAccessEntity.CODE)
+        stored for stored in store.documents().values() if may("GET", stored.name, user, DagAccessEntity.CODE)
     ]
-    may_see = [item.dag_id for item in shown if may("GET", item.dag_id, user, DagAccessEntity.RUN)]
+    may_see = [item.name for item in shown if may("GET", item.name, user, DagAccessEntity.RUN)]
     newest = newest_runs(may_see, session)
-    summaries = [_summary(stored, user, newest.get(stored.dag_id)) for stored in shown]
+    summaries = [_summary(stored, user, newest.get(stored.name)) for stored in shown]
     reason = ""
     try:
         store.check_writable()
@@ -212,26 +212,28 @@ def checked(text: str) -> Checked:
     :param text: YAML or JSON.
     :return: the text, what it says, and its problems.
     """
+    document: Any = None
     spec: PipelineSpec | None = None
-    problems: tuple[Problem, ...] = ()
+    problems: Iterable[Problem] = ()
     try:
-        spec = parse_pipeline(text)
+        content, spec, problems = check_text(text)
+        document = flat(content)
     except PipelineError as error:
         problems = error.problems
     return Checked(
         text=text,
         etag=text_digest(text),
-        document=document_of(text),
+        document=document,
         spec=spec,
         digest=spec.digest if spec else None,
-        problems=problem_views(problems),
+        problems=problem_views(sorted(problems)),
     )
 
 
 def _summary(stored: StoredPipeline, user: User, last_run: RunSummary | None) -> PipelineSummary:
     file, spec = stored.file, stored.file.spec
     return PipelineSummary(
-        dag_id=stored.dag_id,
+        dag_id=stored.name,
         path=file.path,
         description=spec.description if spec else "",
         schedule=spec.model_dump(mode="json")["schedule"] if spec else None,
@@ -243,8 +245,8 @@ def _summary(stored: StoredPipeline, user: User, last_run: RunSummary | None) ->
         etag=stored.etag,
         models=_models(spec) if spec else [],
         last_run=last_run,
-        may_edit=may("PUT", stored.dag_id, user),
-        may_run=may("POST", stored.dag_id, user, DagAccessEntity.RUN),
+        may_edit=may("PUT", stored.name, user),
+        may_run=may("POST", stored.name, user, DagAccessEntity.RUN),
     )
 
 

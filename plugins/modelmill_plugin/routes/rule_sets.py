@@ -12,6 +12,7 @@ from modelmill.data.preview import first_rows, shown_value
 from modelmill.errors import Problem, RuleSetError
 from modelmill.settings import Settings
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
+from modelmill_plugin.mlflow_answers import mlflow_client
 from modelmill_plugin.routes.decisions import shown_decision
 from modelmill_plugin.routes.tables import shown_place
 from modelmill_plugin.security import EDIT, READ
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["rule sets"])
 
-_MOST_CHARACTERS = 1_000_000
+MOST_CHARACTERS = 1_000_000
+_REGISTERED = "models:/"
 
 
 class RuleProblem(ProblemView):
@@ -36,7 +38,7 @@ class RuleProblem(ProblemView):
 class RuleSetCheck(BaseModel):
     """A rule set to check."""
 
-    text: str = Field(max_length=_MOST_CHARACTERS, description="YAML or JSON.")
+    text: str = Field(max_length=MOST_CHARACTERS, description="YAML or JSON.")
 
 
 class CheckedRuleSet(BaseModel):
@@ -50,9 +52,11 @@ class CheckedRuleSet(BaseModel):
 class RuleSetTrial(BaseModel):
     """A rule set to try on the first rows of a table."""
 
-    text: str = Field(max_length=_MOST_CHARACTERS, description="YAML or JSON.")
+    text: str = Field(max_length=MOST_CHARACTERS, description="YAML or JSON.")
     against: str | None = Field(
-        None, max_length=_MOST_CHARACTERS, description="Another rule set: where do their decisions differ?"
+        None,
+        max_length=MOST_CHARACTERS,
+        description="Another rule set, or models:/NAME@ALIAS: where do their decisions differ?",
     )
     table: str = Field(max_length=2000, description="Path or URI; ${name}: the deployment's parameter.")
     version: int | None = Field(None, ge=0, description="Version of the table; null: the newest.")
@@ -99,7 +103,7 @@ def check_rule_set(request: RuleSetCheck) -> CheckedRuleSet:
     except RuleSetError as error:
         problems = error.problems
     return CheckedRuleSet(
-        document=document_of(request.text), digest=digest, problems=[_problem(item) for item in problems]
+        document=document_of(request.text), digest=digest, problems=[rule_problem(item) for item in problems]
     )
 
 
@@ -140,12 +144,16 @@ def try_rule_set(request: RuleSetTrial) -> TriedRuleSet:
 def _decided(text: str, batch: pa.RecordBatch, *, explain: bool) -> tuple[RuleSet, list[dict[str, Any]]]:
     from modelmill.rules.engine import Engine
     from modelmill.rules.reading import parse_rule_set
+    from modelmill.rules.registered import open_rule_set
     from modelmill.rules.rule_set import ModelSignal
 
+    if text.startswith(_REGISTERED):
+        with mlflow_client():  # its errors become one line
+            text = open_rule_set(text.strip(), Settings.from_environment()).model_dump_json()
     rule_set = parse_rule_set(text, schema=batch.schema)
     for name, signal in rule_set.signals.items():
         # A folder would be one of the API server's own.
-        if isinstance(signal, ModelSignal) and not signal.model.startswith("models:/"):
+        if isinstance(signal, ModelSignal) and not signal.model.startswith(_REGISTERED):
             raise RefusedError(
                 422,
                 f"signal {name!r} is tried with a registered model",
@@ -157,6 +165,11 @@ def _decided(text: str, batch: pa.RecordBatch, *, explain: bool) -> tuple[RuleSe
     return rule_set, decided
 
 
-def _problem(problem: Problem) -> RuleProblem:
+def rule_problem(problem: Problem) -> RuleProblem:
+    """Return a problem of a rule set with its excerpt.
+
+    :param problem: as the check lists it.
+    :return: the same.
+    """
     (view,) = problem_views([problem])
     return RuleProblem(**view.model_dump(), excerpt=problem.excerpt)

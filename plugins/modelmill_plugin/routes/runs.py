@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from sqlalchemy import select
 
 from modelmill.pipeline.spec import NAME_PATTERN, ParamValue
-from modelmill.pipeline.store import NotFoundError
+from modelmill.versions import NotFoundError
 from modelmill_operators.links import XCOM_STEP
 from modelmill_plugin import runs
 from modelmill_plugin.airflow_api import AirflowApi
@@ -125,7 +125,7 @@ class LogTail(BaseModel):
 @router.get("/pipelines/{dag_id}/dag", dependencies=[SEE_RUNS], responses=error_responses())
 def get_dag_state(dag_id: DagId, session: SessionDep) -> DagState:
     """Return whether Airflow has parsed the pipeline as it is saved, and what it waits for if not."""
-    stored = pipeline_store().pipelines().get(dag_id)
+    stored = pipeline_store().documents().get(dag_id)
     saved = stored.file.spec.digest if stored and stored.file.spec else None
     model = session.get(DagModel, dag_id)
     parsed = runs.parsed_digest(dag_id, session)

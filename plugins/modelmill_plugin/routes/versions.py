@@ -8,7 +8,7 @@ from airflow.api_fastapi.common.db.common import SessionDep
 from fastapi import APIRouter, Path, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
-from modelmill.pipeline.store import NotFoundError, Version
+from modelmill.versions import NotFoundError, Version
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import error_responses
 from modelmill_plugin.security import EDIT, READ, User
@@ -63,7 +63,7 @@ def list_versions(dag_id: DagId) -> list[VersionSummary]:
 @router.get("/pipelines/{dag_id}/versions/{number}", dependencies=[READ], responses=error_responses(404))
 def read_version(dag_id: DagId, number: Number) -> VersionDocument:
     """Return one version."""
-    return _document(pipeline_store().version(dag_id, number))
+    return version_document(pipeline_store().version(dag_id, number))
 
 
 @router.get("/pipelines/{dag_id}/digests/{digest}", dependencies=[READ], responses=error_responses(404))
@@ -80,9 +80,9 @@ def find_digest(
             remedy="it was changed outside of the canvas: look for it where the files come from",
         )
     number = found[1]
-    return (
-        pipeline_document(store.read(dag_id)) if number is None else _document(store.version(dag_id, number))
-    )
+    if number is None:
+        return pipeline_document(store.read(dag_id))
+    return version_document(store.version(dag_id, number))
 
 
 @router.post(
@@ -102,7 +102,7 @@ def revert_pipeline(
     """Save an earlier version's text as the next version. Without If-Match for a deleted pipeline."""
     store = pipeline_store()
     version = store.version(dag_id, number)
-    gone = dag_id not in store.pipelines()
+    gone = dag_id not in store.documents()
     expected = None if gone and if_match is None else expected_etag(if_match)
     record(
         session,
@@ -123,5 +123,10 @@ def _summary(version: Version) -> dict[str, Any]:
     return version.model_dump(exclude={"text", "parent"})
 
 
-def _document(version: Version) -> VersionDocument:
+def version_document(version: Version) -> VersionDocument:
+    """Return a version with its text.
+
+    :param version: the version.
+    :return: what a route says of it.
+    """
     return VersionDocument(**_summary(version), text=version.text, document=document_of(version.text))

@@ -6,6 +6,7 @@ declaration, so a declaration must import nothing heavy: ``run`` imports what it
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -177,6 +178,7 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
 AnyComponent = Component[Any, Any, Any]
 
 
+@functools.cache
 def _ports(model: type[BaseModel]) -> dict[str, Port]:
     return {
         name: _port(name, info.annotation, required=info.is_required())

@@ -80,6 +80,26 @@ class OneClickForm(DatasetForm):
     )
 
 
+class RuleGateForm(Config):
+    """Judge a rule set on past rows against the one in use, and promote it if decisions do not change too
+    much.
+    """
+
+    name: str = Field(pattern=NAME_PATTERN, description="Name of the pipeline.")
+    rule_set: str = Field(
+        min_length=1, description="The rule set: path or URL of its YAML, such as ${rules}/desks.yaml."
+    )
+    model: str = Field(pattern=MODEL_NAME_PATTERN, description="Name of the registered rule set.")
+    table: str = Field(min_length=1, description="Path or URI of the Delta table that it is tried on.")
+    label: str | None = Field(None, description="Column with labels by hand; empty: there is none.")
+    rows: int = Field(50_000, ge=1, description="Rows that are tried at most, from the table's beginning.")
+    max_changed: float = Field(
+        0.05, ge=0, le=1, description="Largest accepted share of rows with another decision (0.05: 5 %)."
+    )
+    allow_dead: bool = Field(False, description="Whether a rule may be true on no row.")
+    approval: bool = Field(False, description="Whether a person has to approve it, too.")
+
+
 def _dataset_steps(form: DatasetForm) -> dict[str, Any]:
     dataset: dict[str, Any] = {"text": form.text, "labels": [form.label]}
     if form.key is not None:
@@ -92,15 +112,21 @@ def _dataset_steps(form: DatasetForm) -> dict[str, Any]:
     }
 
 
-def _document(form: DatasetForm, description: str, steps: dict[str, Any], **params: str) -> dict[str, Any]:
-    document: dict[str, Any] = {"pipeline": form.name, "description": description, "schedule": form.schedule}
-    known = {"data": "Folder or URI below which the tables lie", **params}
-    used = {name: {"description": text} for name, text in known.items() if f"${{{name}}}" in str(steps)}
+_PARAMS = {
+    "data": "Folder or URI below which the tables lie",
+    "base_model": "Hugging Face id, or a local folder, of the large pretrained model",
+    "rules": "Folder or URI of the rule sets",
+}
+
+
+def _document(name: str, description: str, schedule: str | None, steps: dict[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = {"pipeline": name, "description": description, "schedule": schedule}
+    used = {name: {"description": text} for name, text in _PARAMS.items() if f"${{{name}}}" in str(steps)}
     return {**document, **({"params": used} if used else {}), "steps": steps}
 
 
 def _dataset(form: DatasetForm) -> dict[str, Any]:
-    return _document(form, f"Dataset of {form.label}", _dataset_steps(form))
+    return _document(form.name, f"Dataset of {form.label}", form.schedule, _dataset_steps(form))
 
 
 def _one_click(form: OneClickForm) -> dict[str, Any]:
@@ -133,12 +159,28 @@ def _one_click(form: OneClickForm) -> dict[str, Any]:
         },
         "champion": {"component": "promote", "inputs": {"verdict": "verdict.verdict"}},
     }
-    return _document(
-        form,
-        f"Small model for {form.label}: fine-tuned, distilled, quantised, gated, promoted",
-        steps,
-        base_model="Hugging Face id, or a local folder, of the large pretrained model",
+    description = f"Small model for {form.label}: fine-tuned, distilled, quantised, gated, promoted"
+    return _document(form.name, description, form.schedule, steps)
+
+
+def _rule_gate(form: RuleGateForm) -> dict[str, Any]:
+    judged = form.model_dump(
+        include={"rule_set", "label", "rows", "max_changed", "allow_dead"}, exclude_defaults=True
     )
+    steps: dict[str, Any] = {
+        "raw": {"component": "delta_table", "config": {"uri": form.table}},
+        "verdict": {
+            "component": "gate_rules",
+            "inputs": {"table": "raw.table"},
+            "config": {"name": form.model, **judged},
+        },
+    }
+    verdict = "verdict.verdict"
+    if form.approval:
+        steps["approval"] = {"component": "approve", "inputs": {"verdict": verdict}}
+        verdict = "approval.verdict"
+    steps["champion"] = {"component": "promote", "inputs": {"verdict": verdict}}
+    return _document(form.name, f"Gate for the rule set {form.model}", None, steps)
 
 
 TEMPLATES: Mapping[str, Template[Any]] = MappingProxyType(
@@ -147,6 +189,7 @@ TEMPLATES: Mapping[str, Template[Any]] = MappingProxyType(
         for template in (
             Template("one_click", "One click: table to champion", OneClickForm, _one_click),
             Template("dataset", "Dataset of a table", DatasetForm, _dataset),
+            Template("rule_gate", "Gate for a rule set", RuleGateForm, _rule_gate),
         )
     }
 )

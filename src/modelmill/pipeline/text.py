@@ -41,9 +41,18 @@ def read_document(text: str) -> Any:
     :raises PipelineError: if the text is no YAML, or its aliases stand for more than can be written out.
     """
     # Parsed within bounds first: plain() writes aliases out.
-    document = parse_document(text, source="pipeline", error=PipelineError)
+    return flat(parse_document(text, source="pipeline", error=PipelineError).content)
+
+
+def flat(content: Any) -> Any:
+    """Return what YAML gave as JSON can say it.
+
+    :param content: of a document that was parsed.
+    :return: the document.
+    :raises PipelineError: if it is too deep.
+    """
     try:
-        return plain(document.content)
+        return plain(content)
     except RecursionError as error:
         raise PipelineError([Problem(0, 0, "", "a document is not that deep; flatten it")]) from error
 

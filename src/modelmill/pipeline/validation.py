@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from modelmill.documents import Finding, Path, fields_at, parse_document, read_text, shape_message
-from modelmill.errors import ConfigError, PipelineError, did_you_mean, shorten
+from modelmill.errors import ConfigError, PipelineError, Problem, did_you_mean, shorten
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.component import AnyComponent
 from modelmill.pipeline.spec import (
@@ -46,11 +46,24 @@ def parse_pipeline(text: str, *, source: str = "pipeline") -> PipelineSpec:
     :return: the pipeline.
     :raises PipelineError: if it breaks a rule; all problems are listed.
     """
+    _, spec, problems = check_text(text, source=source)
+    if spec is None:
+        raise PipelineError(problems, source=source)
+    return spec
+
+
+def check_text(text: str, *, source: str = "pipeline") -> tuple[Any, PipelineSpec | None, set[Problem]]:
+    """Parse and check a pipeline's text in one go.
+
+    :param text: YAML or JSON.
+    :param source: name of the text, for messages.
+    :return: what YAML or JSON gave, the pipeline (None if there are problems), and everything that is wrong.
+    :raises PipelineError: if it is no YAML.
+    """
     document = parse_document(text, source=source, error=PipelineError)
     spec, findings = check_document(document.content)
-    if findings or spec is None or document.duplicates:
-        raise PipelineError(document.problems(findings), source=source)
-    return spec
+    problems = document.problems(findings)
+    return document.content, None if problems else spec, problems
 
 
 def check_document(document: Any) -> tuple[PipelineSpec | None, list[Finding]]:

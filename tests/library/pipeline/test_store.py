@@ -12,14 +12,8 @@ import fsspec
 import pytest
 
 from modelmill.errors import ConfigError, PipelineError, StoreError
-from modelmill.pipeline.store import (
-    OUTSIDE,
-    ConflictError,
-    NotFoundError,
-    PipelineStore,
-    StoredPipeline,
-    difference,
-)
+from modelmill.pipeline.store import PipelineStore, StoredPipeline
+from modelmill.versions import OUTSIDE, ConflictError, NotFoundError, difference
 
 TEXT = """\
 pipeline: topics
@@ -132,7 +126,7 @@ def test_a_save_that_dies_half_way_is_not_lost(store: PipelineStore, monkeypatch
     assert store.read("topics").file.text == numbered(1)
     with pytest.raises(ConflictError, match="you has changed it"):
         save(store, numbered(3), first)
-    monkeypatch.setattr("modelmill.pipeline.store._is_young", lambda version: False)
+    monkeypatch.setattr("modelmill.versions._is_young", lambda version: False)
     save(store, numbered(3), first)
     # The text that was there all along stands between: what replaced what stays an unbroken line.
     kept = [version.text for version in store.versions("topics")]
@@ -153,7 +147,7 @@ def test_an_invalid_text_is_not_saved(store: PipelineStore) -> None:
         save(store, "pipeline: topics\nsteps: {}\n", None)
     with pytest.raises(ConfigError, match="does not change when it is saved"):
         store.save("others", TEXT, expected=None, author="me")
-    assert store.pipelines() == {}
+    assert store.documents() == {}
 
 
 def test_a_broken_file_is_mended_where_it_is(tmp_path: Path) -> None:
@@ -174,7 +168,7 @@ def test_a_store_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert not (tmp_path / "topics.yaml").exists()
     shutil.rmtree(tmp_path)
     with pytest.raises(ConfigError, match="the folder with the pipelines must exist"):
-        store.pipelines()
+        store.documents()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="to root every folder is writable")

@@ -23,6 +23,8 @@ export type Lineage = Schemas["Lineage"];
 export type FoundDecision = Schemas["FoundDecision"];
 export type RuleProblem = Schemas["RuleProblem"];
 export type TriedRuleSet = Schemas["TriedRuleSet"];
+export type RuleSetList = Schemas["RuleSetList"];
+export type RuleSetDocument = Schemas["RuleSetDocument"];
 export type ErrorBody = Schemas["ErrorBody"];
 
 /** A request that was refused, or that nobody answered. */
@@ -88,6 +90,7 @@ function refusal(status: number, text: string): ApiError {
 }
 
 const quoted = (etag: string): string => `"${etag}"`;
+const rules = (name: string): string => `/rule-sets/${encodeURIComponent(name)}`;
 const at = (dagId: string): string => `/pipelines/${encodeURIComponent(dagId)}`;
 
 export const api = {
@@ -135,6 +138,16 @@ export const api = {
     call<LedgerRow>("POST", `/models/${encodeURIComponent(name)}/rollback`, { body: { why, to } }),
   decisions: (uri: string, column: string, key: string) =>
     call<Schemas["FoundDecisions"]>("GET", "/decisions", { query: { uri, column, key } }),
+  ruleSets: () => call<RuleSetList>("GET", "/rule-sets"),
+  ruleSet: (name: string) => call<RuleSetDocument>("GET", rules(name)),
+  saveRules: (name: string, text: string, message: string, etag: string | null) =>
+    call<RuleSetDocument>("PUT", rules(name), {
+      body: { text, message },
+      headers: etag === null ? { "if-none-match": "*" } : { "if-match": quoted(etag) },
+    }),
+  ruleSetVersions: (name: string) => call<Version[]>("GET", `${rules(name)}/versions`),
+  ruleSetVersion: (name: string, number: number) =>
+    call<Schemas["VersionDocument"]>("GET", `${rules(name)}/versions/${number}`),
   checkRules: (text: string, signal: AbortSignal) =>
     call<Schemas["CheckedRuleSet"]>("POST", "/rule-sets/check", { body: { text }, signal }),
   tryRules: (text: string, table: string, against: string) =>

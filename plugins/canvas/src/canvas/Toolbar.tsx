@@ -3,8 +3,9 @@
 import { Badge, Button, HStack, IconButton, Text } from "@chakra-ui/react";
 import { useReactFlow } from "@xyflow/react";
 import { Columns2, FileText, History, LayoutDashboard, Play, Redo2, Save, Undo2, Workflow } from "lucide-react";
-import { useState } from "react";
+import { useCallback, useState } from "react";
 
+import { api } from "../api/client";
 import { isDirty, useCanvas } from "../store";
 import { VersionsDialog } from "./VersionsDialog";
 
@@ -68,7 +69,7 @@ export function Toolbar({ view, onView, onSave, onRun, isBusy }: Props) {
           <History size={16} />
         </IconButton>
       )}
-      {dagId !== null && isShowingVersions ? <VersionsDialog dagId={dagId} onClose={() => setShowingVersions(false)} /> : null}
+      {dagId !== null && isShowingVersions ? <Versions dagId={dagId} onClose={() => setShowingVersions(false)} /> : null}
       <Button size="xs" variant="outline" disabled={!dirty} onClick={onSave}>
         <Save size={14} /> Save
       </Button>
@@ -93,5 +94,21 @@ function State({ isDirty: dirty }: { isDirty: boolean }) {
         <Badge colorPalette="green">valid</Badge>
       ) : null}
     </HStack>
+  );
+}
+
+function Versions({ dagId, onClose }: { dagId: string; onClose: () => void }) {
+  const { history, setText, say } = useCanvas();
+  return (
+    <VersionsDialog
+      present={history.present}
+      list={useCallback(() => api.versions(dagId), [dagId])}
+      read={useCallback((number: number) => api.version(dagId, number), [dagId])}
+      onTake={(text, number) => {
+        setText(text, "");
+        say(`The canvas shows version ${number}. Save it to make it the newest one.`);
+      }}
+      onClose={onClose}
+    />
   );
 }

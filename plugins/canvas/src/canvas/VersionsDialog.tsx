@@ -1,17 +1,26 @@
-/** Every text of the pipeline that was saved: by whom, when, why; what it changes, and back to it. */
+/** Every text that was saved: by whom, when, why; what it changes, and back to it. */
 
 import { Badge, Button, HStack, Text } from "@chakra-ui/react";
-import { useCallback, useEffect, useState } from "react";
+import { useEffect, useState } from "react";
 
-import { ApiError, type Version, api } from "../api/client";
+import { ApiError, type Version } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { Answered, Complaint } from "../pages/parts";
-import { useCanvas } from "../store";
 import { Diff } from "./Diff";
 import { Frame } from "./dialogs";
 
-export function VersionsDialog({ dagId, onClose }: { dagId: string; onClose: () => void }) {
-  const answer = useAnswer(useCallback(() => api.versions(dagId), [dagId]));
+interface Props {
+  /** The text that is being edited. */
+  present: string;
+  /** Ask for the list, and for one text; the same functions between renders. */
+  list: () => Promise<Version[]>;
+  read: (number: number) => Promise<{ text: string }>;
+  onTake: (text: string, number: number) => void;
+  onClose: () => void;
+}
+
+export function VersionsDialog({ present, list, read, onTake, onClose }: Props) {
+  const answer = useAnswer(list);
   const [chosen, setChosen] = useState<Version | null>(null);
   return (
     <Frame title="Versions" isWide onClose={onClose}>
@@ -38,7 +47,16 @@ export function VersionsDialog({ dagId, onClose }: { dagId: string; onClose: () 
             {chosen === null ? (
               <Text className="mm-help">Choose a version to see what it would change.</Text>
             ) : (
-              <VersionView key={chosen.number} dagId={dagId} version={chosen} onClose={onClose} />
+              <VersionView
+                key={chosen.number}
+                present={present}
+                read={read}
+                number={chosen.number}
+                onTake={(text) => {
+                  onTake(text, chosen.number);
+                  onClose();
+                }}
+              />
             )}
           </div>
         )}
@@ -48,41 +66,33 @@ export function VersionsDialog({ dagId, onClose }: { dagId: string; onClose: () 
 }
 
 interface ViewProps {
-  dagId: string;
-  version: Version;
-  onClose: () => void;
+  present: string;
+  read: (number: number) => Promise<{ text: string }>;
+  number: number;
+  onTake: (text: string) => void;
 }
 
-function VersionView({ dagId, version, onClose }: ViewProps) {
-  const { history, setText, say } = useCanvas();
+function VersionView({ present, read, number, onTake }: ViewProps) {
   const [text, setVersionText] = useState<string | null>(null);
   const [error, setError] = useState("");
   useEffect(() => {
     let isCurrent = true;
-    api.version(dagId, version.number).then(
+    read(number).then(
       (document) => { if (isCurrent) setVersionText(document.text); },
       (problem: unknown) => { if (isCurrent) setError(problem instanceof ApiError ? problem.message : String(problem)); },
     );
     return () => { isCurrent = false; };
-  }, [dagId, version.number]);
+  }, [read, number]);
   if (error !== "") return <Complaint text={error} />;
   if (text === null) return null;
   return (
     <div>
       <Text fontSize="sm" mb={2}>
-        From the text on the canvas to version {version.number}
+        From the present text to version {number}
       </Text>
-      <Diff before={history.present} after={text} />
-      <Button
-        size="sm"
-        disabled={text === history.present}
-        onClick={() => {
-          setText(text, "");
-          say(`The canvas shows version ${version.number}. Save it to make it the newest one.`);
-          onClose();
-        }}
-      >
-        Go back to version {version.number}
+      <Diff before={present} after={text} />
+      <Button size="sm" disabled={text === present} onClick={() => onTake(text)}>
+        Go back to version {number}
       </Button>
     </div>
   );

@@ -88,6 +88,8 @@ export function SaveDialog({ before, after, isBusy, isRun, problem, onSave, onCl
 }
 
 interface ConflictProps {
+  /** What was saved: a pipeline, or a rule set. */
+  noun?: string;
   author: string;
   theirs: string | null;
   mine: string;
@@ -96,10 +98,10 @@ interface ConflictProps {
   onClose: () => void;
 }
 
-export function ConflictDialog({ author, theirs, mine, onMine, onTheirs, onClose }: ConflictProps) {
+export function ConflictDialog({ noun = "pipeline", author, theirs, mine, onMine, onTheirs, onClose }: ConflictProps) {
   return (
     <Frame
-      title={`${author} has saved this pipeline meanwhile`}
+      title={`${author} has saved this ${noun} meanwhile`}
       isWide
       onClose={onClose}
       footer={
@@ -120,7 +122,7 @@ export function ConflictDialog({ author, theirs, mine, onMine, onTheirs, onClose
     >
       <Text mb={2} fontSize="sm">
         {theirs === null
-          ? "The pipeline has been deleted. Your text is still here."
+          ? `The ${noun} has been deleted. Your text is still here.`
           : "From their text to yours. If you take theirs, yours is one undo away."}
       </Text>
       <Diff before={theirs ?? ""} after={mine} />

@@ -1,0 +1,123 @@
+/** Completion in a rule set's text: which words fit at the cursor. */
+
+import { parseDocument } from "yaml";
+
+import { isObject } from "./value";
+
+export interface Suggestion {
+  text: string;
+  /** What it is, or how it is called. */
+  detail: string;
+}
+
+export interface Completion {
+  /** What is replaced: from here to the cursor. */
+  from: number;
+  suggestions: Suggestion[];
+}
+
+/** What a rule set can be made of, beside its own signals. */
+export interface Vocabulary {
+  functions: readonly { name: string; usage: string }[];
+  measures: readonly string[];
+  kinds: Readonly<Record<string, readonly string[]>>;
+  /** Columns of the table that it is tried on. */
+  columns: readonly { name: string; type: string }[];
+  /** Names of registered models. */
+  models: readonly string[];
+}
+
+const MOST = 12;
+const KEYWORDS = ["AND", "OR", "NOT", "IS NULL", "IS NOT NULL", "IN (", "BETWEEN", "LIKE", "ILIKE", "RLIKE", "CASE WHEN", "THEN", "ELSE", "END", "TRUE", "FALSE", "NULL"];
+const RULE_KEYS = ["name", "when", "then", "severity", "reason", "description"];
+const EXPRESSIONS = new Set(["when", "expression"]);
+const COLUMNS = new Set(["column", "columns", "key"]);
+
+/** Return the names of a rule set's signals, of a text that is not finished as well. */
+export function signalNames(text: string): string[] {
+  try {
+    const value: unknown = parseDocument(text, { logLevel: "silent" }).toJS();
+    return isObject(value) && isObject(value.signals) ? Object.keys(value.signals) : [];
+  } catch {
+    return [];
+  }
+}
+
+/** Return what fits at the cursor; null: nothing does. `isAsked`: also before anything is typed. */
+export function complete(
+  text: string,
+  caret: number,
+  signals: readonly string[],
+  words: Vocabulary,
+  isAsked = false,
+): Completion | null {
+  const line = text.slice(text.lastIndexOf("\n", caret - 1) + 1, caret);
+  const { key, value, isFlow } = placeIn(line);
+  const prefix = /[A-Za-z_][\w.]*$|$/.exec(value)![0];
+  if (key === "reason") {
+    const open = /\{(\w*)$/.exec(value);
+    return open ? fitting(caret, open[1]!, named(signals, "signal"), true) : null;
+  }
+  if (key === "model") {
+    const known = words.models.map((name) => ({ text: `models:/${name}@champion`, detail: "registered model" }));
+    return fitting(caret, /[^\s"']*$/.exec(value)![0], known, true);
+  }
+  if (key === null) {
+    const kind = /\bkind:\s*(\w+)/.exec(line)?.[1];
+    const keys = kind === undefined ? (/^\s*- /.test(line) ? RULE_KEYS : []) : (words.kinds[kind] ?? []);
+    return isFlow ? fitting(caret, prefix, named(keys.filter((name) => !line.includes(`${name}:`)), "", ": "), isAsked) : null;
+  }
+  if (key === "kind") return fitting(caret, prefix, named(Object.keys(words.kinds), "kind of signal"), true);
+  if (key === "function") return fitting(caret, prefix, named(words.measures, "measured"), true);
+  if (COLUMNS.has(key)) {
+    return fitting(caret, prefix, words.columns.map(({ name, type }) => ({ text: name, detail: type })), true);
+  }
+  if (!EXPRESSIONS.has(key) || isQuoted(value)) return null;
+  const functions = words.functions.map(({ name, usage }) => ({ text: `${name}(`, detail: usage }));
+  return fitting(caret, prefix, [...named(signals, "signal"), ...functions, ...named(KEYWORDS, "")], isAsked);
+}
+
+/** Return the key whose value the end of a line is in, and that value so far. */
+function placeIn(line: string): { key: string | null; value: string; isFlow: boolean } {
+  let key: string | null = null;
+  let start = 0;
+  let depth = 0;
+  let quote = "";
+  for (let index = 0; index < line.length; index += 1) {
+    const sign = line[index]!;
+    if (quote !== "") {
+      if (sign === "\\" && quote === '"') index += 1;
+      else if (sign === quote) quote = "";
+    } else if (sign === "{" || sign === "}" || (sign === "," && depth > 0 && !line.slice(start, index).includes("["))) {
+      depth += sign === "{" ? 1 : sign === "}" ? -1 : 0;
+      [key, start] = [null, index + 1];
+    } else if (sign === ":" && key === null && (line[index + 1] === " " || index === line.length - 1)) {
+      const name = /([A-Za-z_]\w*)$/.exec(line.slice(start, index))?.[1];
+      if (name !== undefined) [key, start] = [name, index + 1];
+    } else if ((sign === '"' || sign === "'") && line.slice(start, index).trim() === "" && key !== null) {
+      // Quotes count at the value's beginning; within an expression they are SQL's.
+      quote = sign;
+    }
+  }
+  return { key, value: line.slice(start), isFlow: depth > 0 };
+}
+
+/** Whether the end of an expression is inside a text of SQL. */
+function isQuoted(value: string): boolean {
+  const inside = value.trimStart().replace(/^["']/, "");
+  return (inside.match(/'/g)?.length ?? 0) % 2 === 1;
+}
+
+function named(names: readonly string[], detail: string, after = ""): Suggestion[] {
+  return names.map((name) => ({ text: name + after, detail }));
+}
+
+function fitting(caret: number, prefix: string, all: readonly Suggestion[], isEmptyFine: boolean): Completion | null {
+  if (prefix === "" && !isEmptyFine) return null;
+  const wanted = prefix.toLowerCase();
+  const starts = all.filter(({ text }) => text.toLowerCase().startsWith(wanted));
+  const contains = all.filter(({ text }) => !starts.some((item) => item.text === text) && text.toLowerCase().includes(wanted));
+  const suggestions = [...starts, ...contains].slice(0, MOST);
+  const isDone = suggestions.length === 1 && suggestions[0]!.text === prefix;
+  return suggestions.length === 0 || isDone ? null : { from: caret - prefix.length, suggestions };
+}
