@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,10 +61,8 @@ class LocalPostgres(LocalServer):
         user: list[str] = []
         if os.getuid() == 0:
             owner = pwd.getpwnam("postgres")
+            self.home.chmod(0o711)
             os.chown(data, owner.pw_uid, owner.pw_gid)
-            for folder in (self.home, *self.home.parents):
-                if folder.owner() == "root" and folder != Path("/"):
-                    folder.chmod(folder.stat().st_mode | 0o011)
             user = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
         init = [binaries / "initdb", "-D", data, "-U", "postgres", "--auth", "trust", "--no-sync"]
         subprocess.run([*user, *map(str, init)], check=True, capture_output=True, cwd="/")
@@ -86,11 +85,15 @@ class LocalPostgres(LocalServer):
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """Address of a PostgreSQL: user, host, port and database."""
     if LocalPostgres.binaries() is None:
         pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    with LocalPostgres(tmp_path / "postgres") as server:
+    # Not in tmp_path: each pytest that starts takes away other users' way into the folders of all of them.
+    with (
+        tempfile.TemporaryDirectory(prefix="modelmill-postgres-") as home,
+        LocalPostgres(Path(home)) as server,
+    ):
         yield server.address
 
 

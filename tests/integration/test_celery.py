@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 import yaml
 from deltalake import write_deltalake
 
+from demo import samples
 from modelmill.pipeline.local import run_pipeline
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.registry.tracking import tracking_client
@@ -26,6 +29,7 @@ from modelmill_operators.local import LocalAirflow, LocalMlflow
 
 pytestmark = pytest.mark.airflow
 
+ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "onnxruntime", "pysail", "sklearn", "tokenizers")
 DAG_FILE = """
 from pathlib import Path
@@ -52,6 +56,7 @@ steps:
     inputs: {dataset: dataset.dataset, models: [teacher.model, exported.model]}
     config: {resamples: 200, throughput_rows: 32}
 """
+Cluster = Callable[[Mapping[str, str], Mapping[str, str]], AbstractContextManager[LocalAirflow]]
 QUEUES = {"raw": "cpu", "dataset": "cpu", "teacher": "gpu", "exported": "cpu", "report": "cpu"}
 
 
@@ -80,37 +85,48 @@ def desks(tmp_path: Path, tiny_base_model: Path, topic_rows: Callable[..., list[
 
 
 @pytest.fixture
-def airflow(
-    tmp_path: Path, light_python: Path, desks: str, postgres: str, redis_url: str
-) -> Iterator[LocalAirflow]:
-    pipelines = tmp_path / "dags" / "pipelines"
-    pipelines.mkdir(parents=True)
-    (tmp_path / "dags" / "loader.py").write_text(DAG_FILE)
-    (pipelines / "desks.yaml").write_text(desks.replace("HOME", str(tmp_path / "there")))
-    profiles = {
-        "cpu": {"queue": "cpu", "python": sys.executable},
-        "gpu": {"queue": "gpu", "python": sys.executable, "gpus": 1, "pool": "gpus", "pool_slots": 1},
-    }
-    (tmp_path / "profiles.yaml").write_text(yaml.safe_dump(profiles))
-    with LocalMlflow(tmp_path / "mlflow") as tracking:
-        environment = {
-            "MLFLOW_TRACKING_URI": tracking.url,
-            "MODELMILL_HOME": str(tmp_path / "there"),
-            "MODELMILL_PIPELINES": None,
-            "AIRFLOW__MODELMILL__PROFILES": str(tmp_path / "profiles.yaml"),
-            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{postgres}",
-            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2://{postgres}",
-            "AIRFLOW__CELERY__BROKER_URL": redis_url,
+def cluster(tmp_path: Path, light_python: Path, postgres: str, redis_url: str) -> Cluster:
+    """Return a function that starts an Airflow with a worker for each queue, and MLflow beside it."""
+
+    @contextmanager
+    def start(pipelines: Mapping[str, str], parameters: Mapping[str, str]) -> Iterator[LocalAirflow]:
+        (tmp_path / "dags" / "pipelines").mkdir(parents=True)
+        (tmp_path / "dags" / "loader.py").write_text(DAG_FILE)
+        for name, text in pipelines.items():
+            (tmp_path / "dags" / "pipelines" / f"{name}.yaml").write_text(text)
+        profiles = {
+            "cpu": {"queue": "cpu", "python": sys.executable},
+            "gpu": {"queue": "gpu", "python": sys.executable, "gpus": 1, "pool": "gpus", "pool_slots": 1},
         }
-        with LocalAirflow(
-            tmp_path / "airflow",
-            tmp_path / "dags",
-            environment=environment,
-            queues=("cpu", "gpu"),
-            python=str(light_python),
-        ) as server:
-            yield server
+        (tmp_path / "profiles.yaml").write_text(yaml.safe_dump(profiles))
+        with LocalMlflow(tmp_path / "mlflow") as tracking:
+            environment = {
+                "MLFLOW_TRACKING_URI": tracking.url,
+                "MODELMILL_HOME": str(tmp_path / "there"),
+                "MODELMILL_PIPELINES": None,
+                "AIRFLOW__MODELMILL__PROFILES": str(tmp_path / "profiles.yaml"),
+                "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{postgres}",
+                "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2://{postgres}",
+                "AIRFLOW__CELERY__BROKER_URL": redis_url,
+                **parameters,
+            }
+            with LocalAirflow(
+                tmp_path / "airflow",
+                tmp_path / "dags",
+                environment=environment,
+                queues=("cpu", "gpu"),
+                python=str(light_python),
+            ) as server:
+                yield server
+
+    return start
+
+
+@pytest.fixture
+def airflow(cluster: Cluster, desks: str, tmp_path: Path) -> Iterator[LocalAirflow]:
+    with cluster({"desks": desks.replace("HOME", str(tmp_path / "there"))}, {}) as server:
+        yield server
 
 
 def test_steps_run_on_the_queue_of_their_profile(
@@ -141,6 +157,41 @@ def test_steps_run_on_the_queue_of_their_profile(
     embedded = run_pipeline(load_pipeline(str(tmp_path / "here.yaml")), settings=Settings.from_environment())
     assert quality(tracking_uri, embedded["report"].outputs["report"].uri) == quality(tracking_uri, there)
     client.close()
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.skipif(
+    not os.environ.get("MODELMILL_LONG_TESTS"), reason="half an hour: set MODELMILL_LONG_TESTS"
+)
+def test_the_demonstration_gives_the_same_metrics_on_workers(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = (ROOT / "dags" / "pipelines" / "reuters_nightly.yaml").read_text()
+    there, base_model = samples.prepare(tmp_path / "there")
+    parameters = {"MODELMILL_PARAM_DATA": str(there), "MODELMILL_PARAM_BASE_MODEL": str(base_model)}
+    with cluster({"reuters_nightly": pipeline}, parameters) as server:
+        with contextlib.closing(server.client()) as client:
+            client.wait_for_dag("reuters_nightly")
+            client.unpause("reuters_nightly")
+            run_id = client.trigger("reuters_nightly")
+            ended = client.wait("reuters_nightly", run_id, timeout=5400)
+            assert ended == "success", client.states("reuters_nightly", run_id)
+            queues = {name: task["queue"] for name, task in client.tasks("reuters_nightly", run_id).items()}
+            on_workers = client.xcom("reuters_nightly", run_id, "report", "report")["uri"]
+        trained = ("teacher", "student")
+        assert queues == {name: "gpu" if name in trained else "cpu" for name in queues}
+        measured = quality(server.environment()["MLFLOW_TRACKING_URI"], on_workers)
+
+    here, _ = samples.prepare(tmp_path / "here")
+    monkeypatch.setenv("MODELMILL_HOME", str(tmp_path / "here"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/here/mlflow.db")
+    monkeypatch.setenv("MODELMILL_PARAM_DATA", str(here))
+    monkeypatch.setenv("MODELMILL_PARAM_BASE_MODEL", str(base_model))
+    (tmp_path / "here.yaml").write_text(pipeline)
+    embedded = run_pipeline(load_pipeline(str(tmp_path / "here.yaml")), settings=Settings.from_environment())
+    report = embedded["report"].outputs["report"].uri
+    assert not any(step.reused for step in embedded.values())
+    assert quality(os.environ["MLFLOW_TRACKING_URI"], report) == measured
 
 
 def quality(tracking_uri: str, report: str) -> list[Any]:

@@ -24,6 +24,7 @@ from modelmill.data.dataset_config import LabelKind
 from modelmill.data.tokens import Places, Tokens
 from modelmill.errors import ModelError
 from modelmill.memory import keep_freed_memory
+from modelmill.training.acceleration import Forward, ModelRunner, Precision, chosen_precision
 from modelmill.training.checkpoints import Checkpoint, CheckpointStore, Tensors
 from modelmill.training.classifier import Classifier, all_logits, collate, layer_list
 from modelmill.training.components import TrainingConfig
@@ -82,6 +83,8 @@ class Progress:
     """Rows of a batch that are computed together: halved where memory ran out."""
     ended: bool = False
     """Whether the training has ended, early or not."""
+    precision: Precision = "fp32"
+    """Number format of the products: the first attempt chose it."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +123,17 @@ def train(
     return _Training(model, data, validation, loss, config, context).run()
 
 
-def batch_logits(model: nn.Module, tokens: Tokens, batch: Places, device: torch.device) -> torch.Tensor:
+def batch_logits(model: Forward, tokens: Tokens, batch: Places, device: torch.device) -> torch.Tensor:
     """Return the logits of a batch, with gradients.
 
-    :param model: the model.
+    :param model: the model, or what runs it.
     :param tokens: ids of all rows.
     :param batch: places of the rows, ``(batch,)``.
     :param device: where the model is.
     :return: ``(batch, outputs)``.
     """
     ids, mask = collate(tokens, batch)
-    logits: torch.Tensor = model(ids.to(device), mask.to(device))
-    return logits
+    return model(ids.to(device), mask.to(device))
 
 
 def batches(lengths: npt.NDArray[np.int64], *, size: int, seed: int, epoch: int) -> list[Places]:
@@ -242,6 +244,9 @@ class _Training:
         if resumed:
             self._restore(resumed)
             self.context.log(f"resuming at step {resumed.step} of {self.total}")
+        else:
+            self.progress.precision = chosen_precision(self.config, self.device, log=self.context.log)
+        self.forward = ModelRunner(self.model, self.config, self.progress.precision, log=self.context.log)
         plan: list[Places] = []
         planned = -1
         self._train_mode()
@@ -320,7 +325,7 @@ class _Training:
         return [batch[start : start + size] for start in range(0, len(batch), size)]
 
     def _part(self, part: Places, share: float) -> float:
-        logits = batch_logits(self.model, self.data.tokens, part, self.device)  # (part, outputs)
+        logits = batch_logits(self.forward, self.data.tokens, part, self.device)  # (part, outputs)
         targets = torch.from_numpy(self.data.targets[part]).to(self.device)
         loss = self.loss(logits, targets, part) * share
         value = float(loss.detach())
@@ -330,6 +335,7 @@ class _Training:
 
     def _after_step(self) -> None:
         progress, now = self.progress, time.monotonic()
+        self.forward.after_step(self.total - progress.step)
         last = progress.step == self.total
         if last or progress.step % max(1, self.total // _CURVE_POINTS) == 0:
             progress.curve.append((progress.step, progress.loss_sum / progress.loss_count))

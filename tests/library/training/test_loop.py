@@ -143,15 +143,16 @@ context = StepContext(
     settings=settings, progress=lambda done, total, **figures: print("step", int(done), flush=True),
 )
 base = Path({base!r})
-fit(base, configured(base, checkpoint_seconds=1e-9), context)
+fit(base, configured(base, checkpoint_seconds=1e-9, precision={precision!r}), context)
 print("finished", flush=True)
 """
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_training_killed_at_any_step_ends_in_the_same_bits(
-    tiny_base_model: Path, step_context: StepContext
+    precision: str, tiny_base_model: Path, step_context: StepContext
 ) -> None:
-    config = configured(tiny_base_model, checkpoint_seconds=1e-9)
+    config = configured(tiny_base_model, checkpoint_seconds=1e-9, precision=precision)
     expected, course = fit(tiny_base_model, config, elsewhere(step_context, "whole"))
     interrupted = elsewhere(step_context, "killed")
     here = Path(__file__).parent
@@ -160,6 +161,7 @@ def test_a_training_killed_at_any_step_ends_in_the_same_bits(
         experiment=step_context.run.experiment_id,
         workdir=str(interrupted.workdir),
         base=str(tiny_base_model),
+        precision=precision,
     )
     last = random.SystemRandom().randint(2, 26)
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -300,6 +302,29 @@ def test_a_row_that_does_not_fit_is_refused(
         fit(tiny_base_model, configured(tiny_base_model), step_context)
     assert str(caught.value).startswith("the model and one row must fit into memory; got '")
     assert not caught.value.retryable
+
+
+def test_on_a_cpu_nothing_changes_by_itself(tiny_base_model: Path, step_context: StepContext) -> None:
+    plain = configured(tiny_base_model, epochs=1, precision="fp32", compiled="never")
+    expected, _ = fit(tiny_base_model, plain, elsewhere(step_context, "plain"))
+    found, _ = fit(tiny_base_model, configured(tiny_base_model, epochs=1), elsewhere(step_context, "auto"))
+    assert same_bits(found.state_dict(), expected.state_dict())
+
+
+def test_bf16_learns_nearly_the_same_and_leaves_fp32_weights(
+    tiny_base_model: Path, step_context: StepContext
+) -> None:
+    config = configured(tiny_base_model, dropout=0.0)
+    _, exact = fit(tiny_base_model, config, elsewhere(step_context, "fp32"))
+    lines: list[str] = []
+    context = dataclasses.replace(elsewhere(step_context, "bf16"), log=lines.append)
+    model, trained = fit(tiny_base_model, config.model_copy(update={"precision": "bf16"}), context)
+    assert lines[0].startswith("bf16 products are ")
+    assert lines[0].endswith("the training computes in bf16")
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    losses = [[loss for _, loss in course.curve] for course in (exact, trained)]
+    assert losses[0] != losses[1]
+    assert np.abs(np.subtract(*losses)).max() < 0.05
 
 
 def test_a_training_without_progress_ends_early(tiny_base_model: Path, step_context: StepContext) -> None:
