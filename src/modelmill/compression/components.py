@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Annotated, Literal
 
@@ -24,22 +25,34 @@ METHOD_NAMES = (
 )
 
 
-def _known(name: str) -> str:
-    if name not in METHOD_NAMES:
-        raise ValueError(f"a method must be known: {did_you_mean(name, METHOD_NAMES)}")
-    return name
+TORCH_METHOD_NAMES = ("int8_torch", "int4_torch", "fp8_torch")
+"""Methods whose files PyTorch runs."""
 
 
-MethodName = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [*METHOD_NAMES]})]
+def _known_in(names: tuple[str, ...]) -> Callable[[str], str]:
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"a method must be known: {did_you_mean(name, names)}")
+        return name
+
+    return check
+
+
+MethodName = Annotated[
+    str, AfterValidator(_known_in(METHOD_NAMES)), Field(json_schema_extra={"enum": [*METHOD_NAMES]})
+]
+_ALL = (*METHOD_NAMES, *TORCH_METHOD_NAMES)
+AnyMethodName = Annotated[str, AfterValidator(_known_in(_ALL)), Field(json_schema_extra={"enum": [*_ALL]})]
 
 
 class QuantizeConfig(Config):
-    """Export a model to ONNX and quantise it: the file that serves."""
+    """Quantise a model: the file that serves, in ONNX Runtime, or on a GPU in PyTorch."""
 
-    method: MethodName = Field(
+    method: AnyMethodName = Field(
         "int8_dynamic",
         description="int8_dynamic: int8 weights, activations quantised as they come; int8_static: by scales "
-        "that some rows give; int8_weights, int4_weights: activations stay fp32; none: fp32.",
+        "that some rows give; int8_weights, int4_weights: activations stay fp32; none: fp32. For GPUs, in "
+        "PyTorch: int8_torch, int4_torch: weights alone; fp8_torch: activations as well.",
     )
     max_drift: float = Field(
         0.05, gt=0, le=1, description="Largest accepted share of validation rows whose answer changes."

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.compression.components import QuantizeConfig
+from modelmill.compression.components import TORCH_METHOD_NAMES, QuantizeConfig
 from modelmill.compression.export import check_parity, export_onnx
 from modelmill.compression.methods import CALIBRATION_ROWS, method_named
 from modelmill.data.token_cache import tokenised
@@ -15,7 +15,7 @@ from modelmill.errors import DatasetError, ModelError
 from modelmill.pipeline.component import StepContext
 from modelmill.serving.bundle import BundleInfo, bundle_bytes
 from modelmill.serving.runtime import agreement, encode, load_scorer, load_tokenizer
-from modelmill.training.classifier import load_classifier
+from modelmill.training.classifier import load_classifier, save_classifier
 from modelmill.training.examples import split_places
 
 _PARITY_ROWS = 16
@@ -23,7 +23,7 @@ _DRIFT_ROWS = 2000
 
 
 def run(config: QuantizeConfig, dataset: DatasetRef, model: ModelRef, context: StepContext) -> ModelRef:
-    """Export a model to ONNX, quantise it, and check that it still gives the same answers.
+    """Make the file that serves, and check that it still gives the same answers.
 
     :param config: how.
     :param dataset: its validation split is what the answers are compared on (without one, its train split).
@@ -31,31 +31,21 @@ def run(config: QuantizeConfig, dataset: DatasetRef, model: ModelRef, context: S
     :param context: the step.
     :return: the logged model, role ``exported``.
     :raises ModelError: if it cannot be exported, or changes too many answers; then nothing is logged.
+    :raises ConfigError: if the method needs a GPU that is not here.
     """
     from modelmill.registry.models import fetch_bundle, log_model
 
     source = fetch_bundle(model, context.cache)
-    places = _places(dataset)
-    classifier = load_classifier(source)
-    info = BundleInfo.load(source).model_copy(update={"format": "onnx"})
-    plain = context.workdir / "plain.onnx"
-    export_onnx(classifier, plain)
+    places, info = _places(dataset), BundleInfo.load(source)
     tokens = tokenised(
         dataset, source, max_length=info.max_tokens, cache=context.cache, log=context.log
     ).take(places)
-    nothing = encode(load_tokenizer(source, max_tokens=info.max_tokens), [""])
-    parity = Tokens.of([*nothing, *tokens.take(slice(_PARITY_ROWS))])
-    difference = check_parity(classifier, plain, parity)
-    context.log(f"exported; logits differ from PyTorch's by at most {difference:.1e}")
     bundle = context.workdir / "bundle"
-    shutil.rmtree(bundle, ignore_errors=True)
-    bundle.mkdir()
-    method_named(config.method)(plain, bundle / "model.onnx", tokens.take(slice(CALIBRATION_ROWS)))
-    shutil.copyfile(source / "tokenizer.json", bundle / "tokenizer.json")
-    info.save(bundle)
+    make = _in_torch if config.method in TORCH_METHOD_NAMES else _exported
+    difference = make(config.method, source, bundle, tokens, context)
     metrics = {
         "drift": check_drift(bundle, source, tokens, limit=config.max_drift),
-        "export_difference": difference,
+        **difference,
         "bytes": float(bundle_bytes(bundle)),
         "size_ratio": bundle_bytes(source) / bundle_bytes(bundle),
     }
@@ -66,6 +56,39 @@ def run(config: QuantizeConfig, dataset: DatasetRef, model: ModelRef, context: S
         f"{metrics['drift']:.2%} of {len(tokens)} answers changed"
     )
     return log_model(bundle, role="exported", dataset=dataset, context=context, parent=model, metrics=metrics)
+
+
+def _exported(
+    method: str, source: Path, bundle: Path, tokens: Tokens, context: StepContext
+) -> dict[str, float]:
+    """Write an ``onnx`` bundle; return how far its fp32 graph is from PyTorch."""
+    classifier, info = load_classifier(source), BundleInfo.load(source)
+    plain = context.workdir / "plain.onnx"
+    export_onnx(classifier, plain)
+    nothing = encode(load_tokenizer(source, max_tokens=info.max_tokens), [""])
+    difference = check_parity(classifier, plain, Tokens.of([*nothing, *tokens.take(slice(_PARITY_ROWS))]))
+    context.log(f"exported; logits differ from PyTorch's by at most {difference:.1e}")
+    shutil.rmtree(bundle, ignore_errors=True)
+    bundle.mkdir()
+    method_named(method)(plain, bundle / "model.onnx", tokens.take(slice(CALIBRATION_ROWS)))
+    shutil.copyfile(source / "tokenizer.json", bundle / "tokenizer.json")
+    info.model_copy(update={"format": "onnx"}).save(bundle)
+    return {"export_difference": difference}
+
+
+def _in_torch(
+    method: str, source: Path, bundle: Path, _tokens: Tokens, context: StepContext
+) -> dict[str, float]:
+    """Write a ``torchao`` bundle."""
+    from modelmill.compression.torch_methods import TORCH_METHODS, quantise_encoder
+    from modelmill.serving.torchao import write_quantised
+
+    classifier = quantise_encoder(load_classifier(source), method)
+    device = "cuda" if TORCH_METHODS[method].capability else None
+    info = BundleInfo.load(source).model_copy(update={"format": "torchao", "device": device})
+    save_classifier(classifier, bundle, tokenizer=source / "tokenizer.json", info=info, write=write_quantised)
+    context.log("quantised by torchao: the file runs in PyTorch")
+    return {}
 
 
 def _places(dataset: DatasetRef) -> Places:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Logits = npt.NDArray[np.float32]
 
-_RUNTIMES = {"torch": "torch", "static": "scipy"}
+_RUNTIMES = {"torch": "torch", "torchao": "torch", "static": "scipy"}
 """What computes the logits, by format; ONNX Runtime unless another one is named."""
 
 

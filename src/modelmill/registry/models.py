@@ -48,6 +48,7 @@ _BUNDLE_PATH = "artifacts/bundle"
 _REQUIREMENTS: Mapping[ModelFormat, tuple[str, ...]] = {
     "onnx": ("onnxruntime",),
     "torch": ("torch", "transformers"),
+    "torchao": ("torch", "torchao", "transformers"),
     "trunk": ("onnxruntime",),
     "head": ("onnxruntime", "safetensors"),
     "static": ("nanotoken", "pyarrow", "safetensors", "scipy"),

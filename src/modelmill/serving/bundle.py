@@ -3,8 +3,8 @@
 ===================  ======================================================================
 ``modelmill.json``   :class:`BundleInfo`: format, label, classes, how the text is read
 ``tokenizer.json``   the tokenizer, as the ``tokenizers`` library reads it
-``config.json``      architecture (``torch`` only), as ``transformers`` reads it
-``model.safetensors``  weights (``torch``, ``static``)
+``config.json``      architecture (``torch``, ``torchao``), as ``transformers`` reads it
+``model.safetensors``  weights (``torch``, ``torchao``, ``static``)
 ``model.onnx``       graph and weights in one file (``onnx`` and ``trunk``)
 ``head.safetensors``  weights of a signal's head (``head`` only)
 ===================  ======================================================================
@@ -32,6 +32,7 @@ from modelmill.serving.calibration import Calibration
 INFO_FILE = "modelmill.json"
 _FILES: dict[str, tuple[str, ...]] = {
     "torch": (INFO_FILE, "tokenizer.json", "config.json", "model.safetensors"),
+    "torchao": (INFO_FILE, "tokenizer.json", "config.json", "model.safetensors"),
     "onnx": (INFO_FILE, "tokenizer.json", "model.onnx"),
     "trunk": (INFO_FILE, "tokenizer.json", "model.onnx"),
     "head": (INFO_FILE, "head.safetensors"),
@@ -65,6 +66,8 @@ class BundleInfo(BaseModel):
     """Tokens that the encoder reads of those; None: all."""
     lexical: bool = False
     """Whether a lexical head reads all tokens and is added to the encoder's logits."""
+    device: Literal["cuda"] | None = None
+    """What it has to run on; None: anything."""
     parameters: int
     """Number of weights of the model it was exported from, or of the model itself."""
     features: int | None = None

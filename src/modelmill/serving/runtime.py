@@ -25,7 +25,10 @@ from modelmill.serving.calibration import plain_probabilities
 from modelmill.serving.session import RowSession
 
 if TYPE_CHECKING:
+    import torch
     from tokenizers import Tokenizer
+
+    from modelmill.training.classifier import Classifier
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -109,22 +112,23 @@ class OnnxScorer(Scorer):
 
 
 class TorchScorer(Scorer):
-    """A ``torch`` bundle in PyTorch, in batches sorted by length; on the GPU if there is one.
+    """A ``torch`` or ``torchao`` bundle in PyTorch, in batches sorted by length; on the GPU if there is one.
 
     :param folder: the bundle.
     :param info: what it says of itself.
+    :param load: loads the model onto a device.
     """
 
-    def __init__(self, folder: Path, info: BundleInfo) -> None:
+    def __init__(
+        self, folder: Path, info: BundleInfo, load: Callable[[Path, torch.device], Classifier]
+    ) -> None:
         import torch
 
         from modelmill.memory import keep_freed_memory
-        from modelmill.training.classifier import load_classifier
 
         keep_freed_memory()
         super().__init__(info, load_tokenizer(folder, max_tokens=info.max_tokens))
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = load_classifier(folder).to(self._device).eval()
+        self._model = load(folder, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
     def score(self, tokens: Tokens) -> FloatArray:
         """See :meth:`Scorer.score`.
@@ -145,7 +149,15 @@ def _onnx(folder: Path, info: BundleInfo, threads: int) -> Scorer:
 
 
 def _torch(folder: Path, info: BundleInfo, _threads: int) -> Scorer:
-    return TorchScorer(folder, info)
+    from modelmill.training.classifier import load_classifier
+
+    return TorchScorer(folder, info, lambda folder, device: load_classifier(folder).to(device).eval())
+
+
+def _torchao(folder: Path, info: BundleInfo, _threads: int) -> Scorer:
+    from modelmill.serving.torchao import load_quantised
+
+    return TorchScorer(folder, info, load_quantised)
 
 
 def _head(folder: Path, info: BundleInfo, threads: int) -> Scorer:
@@ -169,6 +181,7 @@ def _static(folder: Path, info: BundleInfo, _threads: int) -> Scorer:
 _FORMATS: Mapping[str, Callable[[Path, BundleInfo, int], Scorer]] = {
     "onnx": _onnx,
     "torch": _torch,
+    "torchao": _torchao,
     "head": _head,
     "trunk": _trunk,
     "static": _static,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ class Classifier(nn.Module):
         """
         read, mask = input_ids[:, : self.encoder_tokens], attention_mask[:, : self.encoder_tokens]
         hidden = self.encoder(input_ids=read, attention_mask=mask)[0]  # (batch, tokens, hidden)
+        hidden = hidden.to(self.head.weight.dtype)  # a quantised encoder may give bf16
         return self.combine(self.classify(hidden, mask), input_ids, attention_mask)
 
     def combine(
@@ -167,19 +168,36 @@ def _encoder_class(config: PretrainedConfig) -> Any:
     return MODEL_MAPPING[type(config)]
 
 
-def save_classifier(model: Classifier, folder: Path, *, tokenizer: Path, info: BundleInfo) -> None:
+def write_weights(model: Classifier, path: Path) -> None:
+    """Write a model's weights as they are.
+
+    :param model: the model.
+    :param path: file to write.
+    """
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, path)
+
+
+def save_classifier(
+    model: Classifier,
+    folder: Path,
+    *,
+    tokenizer: Path,
+    info: BundleInfo,
+    write: Callable[[Classifier, Path], None] = write_weights,
+) -> None:
     """Write a bundle.
 
     :param model: the model.
     :param folder: where to; replaced if it exists.
     :param tokenizer: ``tokenizer.json`` to copy.
     :param info: what the bundle says of itself.
+    :param write: writes ``model.safetensors``.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(_plain_config(model.config), indent=2, sort_keys=True))
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors")
+    write(model, folder / "model.safetensors")
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
     info.save(folder)
 
@@ -199,8 +217,6 @@ def load_classifier(folder: Path) -> Classifier:
     :return: the model, on the CPU, in evaluation mode.
     :raises ModelError: if its files do not go together.
     """
-    from modelmill.training.base_model import read_config
-
     info = BundleInfo.load(folder)
     if info.format != "torch":
         raise ModelError(
@@ -208,10 +224,7 @@ def load_classifier(folder: Path) -> Classifier:
             got=info.format,
             remedy="take the output of fine_tune or distill",
         )
-    model = Classifier(build_encoder(read_config(folder)), classes=info.outputs)
-    if info.lexical:
-        lexical = LexicalHead(model.config.vocab_size, len(info.classes))
-        model.attach(lexical, UNFITTED_SCALES, encoder_tokens=info.encoder_tokens or info.max_tokens)
+    model = empty_classifier(folder, info)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError, OSError) as error:
@@ -221,6 +234,23 @@ def load_classifier(folder: Path) -> Classifier:
             remedy="make the model again with modelmill",
         ) from error
     return model.eval()
+
+
+def empty_classifier(folder: Path, info: BundleInfo) -> Classifier:
+    """Build the model that a bundle describes, without its weights.
+
+    :param folder: the bundle.
+    :param info: what it says of itself.
+    :return: a model with random weights, on the CPU.
+    :raises ModelError: if its ``config.json`` describes no encoder.
+    """
+    from modelmill.training.base_model import read_config
+
+    model = Classifier(build_encoder(read_config(folder)), classes=info.outputs)
+    if info.lexical:
+        lexical = LexicalHead(model.config.vocab_size, len(info.classes))
+        model.attach(lexical, UNFITTED_SCALES, encoder_tokens=info.encoder_tokens or info.max_tokens)
+    return model
 
 
 def collate(tokens: Tokens, rows: Places | slice) -> tuple[torch.Tensor, torch.Tensor]:
