@@ -6,8 +6,8 @@
 ``fp8_torch``   fp8 weights and activations, a scale for each row of both           NVIDIA, from Ada (8.9)
 =============  ==================================================================  =========================
 
-The encoder's linear layers are quantised, and its embeddings to int8 with a scale for each token. Scales of single
-rows make an answer independent of the rows beside it, up to the order in which a GPU adds up.
+The encoder's linear layers are quantised, and its embeddings to int8 with a scale for each token. Scales of
+single rows make an answer independent of the rows beside it, up to the order in which a GPU adds up.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Models whose weights ``torchao`` has quantised: the ``torchao`` bundle, which PyTorch runs.
 
-Its ``model.safetensors`` holds the plain tensors that the quantised ones consist of, and in its metadata how they
-go together, as ``torchao`` writes both. Where a method computes in narrow numbers itself (fp8, int4), the encoder
-is bf16 and the file needs a GPU that has such products; int8 weights run anywhere.
+Its ``model.safetensors`` holds the plain tensors that the quantised ones consist of, and in its metadata
+how they go together, as ``torchao`` writes both. Where a method computes in narrow numbers (fp8, int4),
+the encoder is bf16 and the file needs a GPU that has such products; int8 weights run anywhere.
 """
 
 from __future__ import annotations
