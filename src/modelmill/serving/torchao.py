@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,7 +22,7 @@ from modelmill.training.classifier import Classifier, empty_classifier
 _WEIGHTS = "model.safetensors"
 
 
-def torchao_library() -> ModuleType:
+def torchao_library() -> Any:
     """Return the package ``torchao.quantization``.
 
     :raises ConfigError: if it is not installed.
