@@ -188,7 +188,7 @@ def remeasured(
     judging: np.ndarray,
     settings: CompressConfig,
 ) -> Measured:
-    structure = Structure(point.layers, point.tokens, point.width) if point.layers else None
+    structure = Structure(point.layers, point.tokens, point.width, point.heads) if point.layers else None
     recipe = Recipe(point.family, structure, point.vocabulary, point.quantization)
     info = BundleInfo(format=point.format, text="text", max_tokens=8, parameters=point.parameters)
     drop = float(base[ranking].mean() - right[ranking].mean())

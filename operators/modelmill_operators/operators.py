@@ -232,6 +232,12 @@ class DistillOperator(StepOperator):
     component = "distill"
 
 
+class PruneOperator(StepOperator):
+    """Take the units that matter least out of a model, and let it recover."""
+
+    component = "prune"
+
+
 class QuantizeOperator(StepOperator):
     """Export a model to ONNX and quantise it."""
 
@@ -396,6 +402,7 @@ OPERATORS: Mapping[str, type[StepOperator]] = MappingProxyType(
             TrainHeadsOperator,
             PickSignalOperator,
             DistillOperator,
+            PruneOperator,
             QuantizeOperator,
             CompressOperator,
             EvaluateOperator,

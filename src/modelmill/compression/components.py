@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
-from modelmill.errors import did_you_mean
+from modelmill.compression.options import (
+    ImportanceConfig,
+    PruningName,
+    TaylorImportance,
+    known_in,
+)
 from modelmill.pipeline.component import Component, Config, Inputs, Outputs, Resources, StepContext
-from modelmill.training.components import ModelOutputs
+from modelmill.training.components import ModelOutputs, TeachingConfig
 
 METHOD_GROUP = "modelmill.quantization"
 """Entry points by which other distributions add methods of quantisation."""
@@ -29,20 +33,68 @@ TORCH_METHOD_NAMES = ("int8_torch", "int4_torch", "fp8_torch")
 """Methods whose files PyTorch runs."""
 
 
-def _known_in(names: tuple[str, ...]) -> Callable[[str], str]:
-    def check(name: str) -> str:
-        if name not in names:
-            raise ValueError(f"a method must be known: {did_you_mean(name, names)}")
-        return name
-
-    return check
-
-
 MethodName = Annotated[
-    str, AfterValidator(_known_in(METHOD_NAMES)), Field(json_schema_extra={"enum": [*METHOD_NAMES]})
+    str, AfterValidator(known_in(METHOD_NAMES)), Field(json_schema_extra={"enum": [*METHOD_NAMES]})
 ]
 _ALL = (*METHOD_NAMES, *TORCH_METHOD_NAMES)
-AnyMethodName = Annotated[str, AfterValidator(_known_in(_ALL)), Field(json_schema_extra={"enum": [*_ALL]})]
+AnyMethodName = Annotated[str, AfterValidator(known_in(_ALL)), Field(json_schema_extra={"enum": [*_ALL]})]
+
+
+class PruneMove(Config):
+    """Take units of one kind out of a model."""
+
+    method: PruningName = Field(
+        "inner_units",
+        description="heads: attention heads, of all layers those that matter least; inner_units: inner units "
+        "of each layer's feed-forward part.",
+    )
+    keep: float = Field(0.5, gt=0, le=1, description="Share of the units that stays.")
+
+
+class PruneConfig(TeachingConfig):
+    """Take the units that matter least out of a model, and let what stays learn from a teacher again."""
+
+    moves: tuple[PruneMove, ...] = Field(
+        (PruneMove(method="inner_units", keep=0.5), PruneMove(method="heads", keep=0.75)),
+        description="What is taken out, one after another.",
+    )
+    importance: ImportanceConfig = Field(
+        TaylorImportance(), description="How it is estimated, on train rows, which units matter."
+    )
+    vocabulary: Literal["seen", "all"] = Field(
+        "seen",
+        description="seen: keep the tokens of the train split, single characters and special tokens, where "
+        "the tokenizer allows it; all: keep every token.",
+    )
+    epochs: float = Field(
+        1, ge=0, le=1000, description="Passes over the train split in which it recovers; 0: none."
+    )
+
+
+class PruneInputs(Inputs):
+    """The dataset, the model to prune, and what it learns from; without a teacher it is the model itself."""
+
+    dataset: DatasetRef
+    model: ModelRef
+    teacher: ModelRef | None = None
+
+
+def _run_prune(config: PruneConfig, inputs: PruneInputs, context: StepContext) -> ModelOutputs:
+    from modelmill.compression.prune import run
+
+    return ModelOutputs(model=run(config, inputs.dataset, inputs.model, inputs.teacher, context))
+
+
+prune = Component(
+    name="prune",
+    title="Prune",
+    group="Compress",
+    config=PruneConfig,
+    inputs=PruneInputs,
+    outputs=ModelOutputs,
+    run=_run_prune,
+    resources=Resources(gpus=1, cpus=2, memory_gb=8),
+)
 
 
 class QuantizeConfig(Config):
@@ -121,6 +173,12 @@ class SpaceConfig(Config):
     widths: tuple[float, ...] = Field(
         (1.0, 0.25), min_length=1, description="Shares of each layer's inner units that stay."
     )
+    heads: tuple[float, ...] = Field(
+        (1.0, 0.5),
+        min_length=1,
+        description="Shares of the attention heads that stay; all but the largest are tried on the narrowest "
+        "students only.",
+    )
     vocabularies: tuple[Literal["seen", "all"], ...] = Field(
         ("seen", "all"),
         min_length=1,
@@ -140,8 +198,9 @@ class SpaceConfig(Config):
         wrong = [count for count in self.pairs if count < 0 or count == 1 or count & (count - 1)]
         if wrong:
             raise ValueError(f"pairs must be 0 or powers of two from 2 on; got {wrong[0]}")
-        if any(not 0 < width <= 1 for width in self.widths):
-            raise ValueError("widths must be above 0 and at most 1")
+        for name in ("widths", "heads"):
+            if any(not 0 < share <= 1 for share in getattr(self, name)):
+                raise ValueError(f"{name} must be above 0 and at most 1")
         if any(count < 1 for count in self.layers or ()) or any(count < 4 for count in self.tokens or ()):
             raise ValueError("layers must be at least 1, and tokens at least 4")
         return self

@@ -1,36 +1,61 @@
 """Structured pruning: whole units go, so that what stays is an ordinary, smaller model.
 
-The importance of a unit is the size of the first term of a Taylor series: how much the loss would change if
-the unit were silent, estimated as activation times gradient, summed over rows (P. Molchanov et al.,
-"Importance Estimation for Neural Network Pruning", 2019, arXiv 1906.10771). It comes from data, not from the
-size of weights.
+A method takes a classifier and returns a smaller one. Another distribution adds one by an entry point in the
+group ``modelmill.pruning`` that names a :data:`PruningMethod`; its name is the configuration's ``method``.
+Which units go follows from rows, see :mod:`modelmill.compression.importance`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from modelmill.errors import ModelError
-from modelmill.training.classifier import Classifier, collate, layer_list
+from modelmill.compression.importance import unit_importance
+from modelmill.compression.options import PRUNING_GROUP, ImportanceConfig, TaylorImportance
+from modelmill.errors import ConfigError, ModelError, did_you_mean
+from modelmill.training.attention import (
+    KEPT_HEADS,
+    attentions,
+    find_attention,
+    keep_heads,
+    keep_inputs,
+    keep_outputs,
+)
+from modelmill.training.classifier import Classifier, layer_list
 from modelmill.training.loop import Encoded
 
-_ROWS = 256
-_BATCH = 16
+_TAYLOR = TaylorImportance()
 
 
-def inner_units(model: Classifier, *, keep: float, rows: Encoded) -> Classifier:
+class PruningMethod(Protocol):
+    """Takes units out of a classifier."""
+
+    def __call__(
+        self, model: Classifier, *, keep: float, rows: Encoded, importance: ImportanceConfig
+    ) -> Classifier:
+        """Return a smaller classifier in evaluation mode; the one that is given stays as it is.
+
+        :param model: the classifier.
+        :param keep: share of the units that stays, above 0 and at most 1.
+        :param rows: labelled train rows.
+        :param importance: how the importance of a unit is estimated.
+        """
+
+
+def inner_units(
+    model: Classifier, *, keep: float, rows: Encoded, importance: ImportanceConfig = _TAYLOR
+) -> Classifier:
     """Keep the most important inner units of each layer's feed-forward part, as many in each layer.
 
     :param model: the classifier; it is not changed.
     :param keep: share that stays, above 0 and at most 1.
     :param rows: train rows; the importance is estimated on some of them.
+    :param importance: how.
     :return: the narrower classifier, in evaluation mode.
     :raises ModelError: if a layer has no two linear layers that widen and narrow.
     """
@@ -38,19 +63,82 @@ def inner_units(model: Classifier, *, keep: float, rows: Encoded) -> Classifier:
     config: Any = small.config
     pairs = [_feed_forward(layer, config) for layer in layer_list(small.encoder)[1]]
     count = max(1, round(keep * pairs[0][0].out_features))
-    scores = _importance(small, [down for _, down in pairs], rows)
+    scores = unit_importance(small, [down for _, down in pairs], rows=rows, importance=importance)
     for (up, down), score in zip(pairs, scores, strict=True):
         kept = torch.topk(score, count).indices.sort().values
-        _keep_outputs(up, kept)
-        _keep_inputs(down, kept)
+        keep_outputs(up, kept)
+        keep_inputs(down, kept)
     setattr(config, "intermediate_size" if hasattr(config, "intermediate_size") else "hidden_dim", count)
     return small
+
+
+def attention_heads(
+    model: Classifier, *, keep: float, rows: Encoded, importance: ImportanceConfig = _TAYLOR
+) -> Classifier:
+    """Keep the most important attention heads of all layers, at least one in each.
+
+    The importance is compared between layers in units of the layer's own, as Michel et al. (2019) do.
+
+    :param model: the classifier; it is not changed.
+    :param keep: share of all heads that stays, above 0 and at most 1.
+    :param rows: train rows; the importance is estimated on some of them.
+    :param importance: how.
+    :return: the classifier with fewer heads, in evaluation mode.
+    :raises ModelError: if the architecture's heads cannot be told apart.
+    """
+    small = copy.deepcopy(model).eval()
+    parts = attentions(small.encoder, layer_list(small.encoder)[1])
+    scores = unit_importance(
+        small, [part.output for part in parts], size=parts[0].size, rows=rows, importance=importance
+    )
+    scores = [score / score.norm().clamp(min=torch.finfo(score.dtype).tiny) for score in scores]
+    best = [int(score.argmax()) for score in scores]
+    wanted = max(len(parts), round(keep * sum(part.heads for part in parts)))
+    others = sorted(
+        (-float(score[head]), layer, head)
+        for layer, score in enumerate(scores)
+        for head in range(len(score))
+        if head != best[layer]
+    )
+    kept = [[head] for head in best]
+    for _, layer, head in others[: wanted - len(parts)]:
+        kept[layer].append(head)
+    for part, heads in zip(parts, kept, strict=True):
+        keep_heads(part, torch.tensor(sorted(heads)))
+    setattr(small.config, KEPT_HEADS, [len(heads) for heads in kept])
+    return small
+
+
+METHODS: Mapping[str, PruningMethod] = {"heads": attention_heads, "inner_units": inner_units}
+"""modelmill's own."""
+
+
+def pruning_named(name: str) -> PruningMethod:
+    """Return a method.
+
+    :param name: its name.
+    :return: one of :data:`METHODS`, or one that another distribution adds.
+    :raises ConfigError: if there is none of that name.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    others = {entry.name: entry for entry in entry_points(group=PRUNING_GROUP)}
+    if name not in others:
+        raise ConfigError(
+            "a method of pruning must be known", got=name, remedy=did_you_mean(name, [*METHODS, *others])
+        )
+    method: PruningMethod = others[name].load()
+    return method
 
 
 def _feed_forward(layer: nn.Module, config: Any) -> tuple[nn.Linear, nn.Linear]:
     """Find the linear layers that widen and narrow."""
     hidden = config.hidden_size
-    linear = [module for module in layer.modules() if isinstance(module, nn.Linear)]
+    attention = find_attention(layer)
+    taken = {id(part) for part in attention.linear} if attention else set()
+    linear = [
+        module for module in layer.modules() if isinstance(module, nn.Linear) and id(module) not in taken
+    ]
     up = [module for module in linear if module.in_features == hidden and module.out_features != hidden]
     down = [module for module in linear if module.out_features == hidden and module.in_features != hidden]
     if len(up) != 1 or len(down) != 1 or up[0].out_features != down[0].in_features:
@@ -60,50 +148,3 @@ def _feed_forward(layer: nn.Module, config: Any) -> tuple[nn.Linear, nn.Linear]:
             remedy="set widths: [1.0], or take a base model of a BERT-like architecture",
         )
     return up[0], down[0]
-
-
-def _importance(model: Classifier, modules: list[nn.Linear], rows: Encoded) -> list[torch.Tensor]:
-    """Return the importance of each input of some linear layers, ``(inputs,)`` each."""
-    scores = [torch.zeros(module.in_features) for module in modules]
-    taken: dict[int, torch.Tensor] = {}
-
-    def watch(place: int) -> Any:
-        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            taken[place] = inputs[0]  # (batch, tokens, inputs)
-            inputs[0].retain_grad()
-
-        return hook
-
-    hooks = [module.register_forward_pre_hook(watch(place)) for place, module in enumerate(modules)]
-    try:
-        for batch in _some_batches(rows):
-            ids, mask = collate(rows.tokens, batch)
-            with torch.enable_grad():
-                loss = functional.cross_entropy(model(ids, mask), torch.from_numpy(rows.targets[batch]))
-                loss.backward()  # type: ignore[no-untyped-call]
-            for place, values in taken.items():
-                if values.grad is not None:
-                    scores[place] += (values * values.grad).detach().sum(dim=(0, 1)).abs()
-            model.zero_grad(set_to_none=True)
-    finally:
-        for entry in hooks:
-            entry.remove()
-    return scores
-
-
-def _some_batches(rows: Encoded) -> Iterator[Any]:
-    chosen = np.linspace(0, len(rows.targets) - 1, min(_ROWS, len(rows.targets))).astype(np.int64)
-    for start in range(0, len(chosen), _BATCH):
-        yield chosen[start : start + _BATCH]
-
-
-def _keep_outputs(module: nn.Linear, kept: torch.Tensor) -> None:
-    module.weight = nn.Parameter(module.weight.detach()[kept].clone())
-    if module.bias is not None:
-        module.bias = nn.Parameter(module.bias.detach()[kept].clone())
-    module.out_features = len(kept)
-
-
-def _keep_inputs(module: nn.Linear, kept: torch.Tensor) -> None:
-    module.weight = nn.Parameter(module.weight.detach()[:, kept].clone())
-    module.in_features = len(kept)

@@ -101,7 +101,7 @@ def _figures(point: Point) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in point.model_dump().items()
-        if isinstance(value, float) and name not in ("tokens", "width")
+        if isinstance(value, float) and name not in ("tokens", "width", "heads")
     }
 
 
@@ -121,6 +121,7 @@ def _point(item: Measured, measured: Sequence[Measured], chosen: Measured, task:
         layers=recipe.structure.layers if recipe.structure else None,
         tokens=recipe.structure.tokens if recipe.structure else None,
         width=recipe.structure.width if recipe.structure else None,
+        heads=recipe.structure.heads if recipe.structure else None,
         vocabulary=recipe.vocabulary,
         quantization=recipe.quantization,
         format=info.format,

@@ -113,7 +113,8 @@ def check_drift(bundle: Path, source: Path, tokens: Tokens, *, limit: float) -> 
     :return: the share.
     :raises ModelError: if it is larger.
     """
-    share = 1 - agreement(load_scorer(bundle).score(tokens), load_scorer(source).score(tokens))
+    small, large = load_scorer(bundle), load_scorer(source)
+    share = 1 - agreement(small.score(tokens), large.score(tokens), target=large.info.target)
     if share > limit:
         raise ModelError(
             f"quantisation may change at most {limit:.2%} of the answers (max_drift), on {len(tokens)} rows",

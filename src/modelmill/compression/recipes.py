@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from modelmill.compression.components import SpaceConfig
 from modelmill.errors import ConfigError
+from modelmill.training.attention import has_heads
+from modelmill.training.classifier import layer_list
 
 
 @dataclass(frozen=True, order=True)
@@ -20,10 +22,13 @@ class Structure:
     """Tokens that its encoder reads."""
     width: float
     """Share of each layer's inner units that stay."""
+    heads: float = 1.0
+    """Share of the attention heads that stay."""
 
     def __str__(self) -> str:
         width = "" if self.width == 1 else f", width {self.width:g}"
-        return f"{self.layers} layer{'s' * (self.layers > 1)}, {self.tokens} tokens{width}"
+        heads = "" if self.heads == 1 else f", heads {self.heads:g}"
+        return f"{self.layers} layer{'s' * (self.layers > 1)}, {self.tokens} tokens{width}{heads}"
 
 
 @dataclass(frozen=True)
@@ -59,32 +64,36 @@ class Shape:
     hidden: int
     inner: int
     """Inner units of a layer."""
+    has_heads: bool = True
+    """Whether attention heads can be taken out."""
 
     @classmethod
-    def of(cls, config: Any, *, tokens: int) -> Shape:
+    def of(cls, encoder: Any, *, tokens: int) -> Shape:
         """Read an encoder's configuration.
 
-        :param config: the encoder's configuration.
-        :param tokens: tokens that the teacher's encoder reads.
+        :param encoder: the teacher's encoder.
+        :param tokens: tokens that it reads.
         :return: the shape.
         """
+        config = encoder.config
         inner = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None)
         return cls(
             layers=config.num_hidden_layers,
             tokens=tokens,
             hidden=config.hidden_size,
             inner=int(inner or 4 * config.hidden_size),
+            has_heads=has_heads(encoder, layer_list(encoder)[1]),
         )
 
     def work(self, structure: Structure) -> float:
         """Return the multiplications of a text that fills the structure's window, up to a constant."""
-        layer = 4 * self.hidden**2 + 2 * self.hidden * self.inner * structure.width
-        attention = 2 * structure.tokens * self.hidden
-        return structure.layers * structure.tokens * (layer + attention)
+        attention = 2 * structure.tokens * self.hidden * structure.heads
+        return structure.tokens * (self.weights(structure) + structure.layers * attention)
 
     def weights(self, structure: Structure) -> float:
         """Return the weights of a student's layers, without its embeddings: at least so many it has."""
-        return structure.layers * (4 * self.hidden**2 + 2 * self.hidden * self.inner * structure.width)
+        attention = 4 * self.hidden**2 * structure.heads
+        return structure.layers * (attention + 2 * self.hidden * self.inner * structure.width)
 
     @property
     def whole(self) -> Structure:
@@ -109,7 +118,12 @@ def structures(space: SpaceConfig, shape: Shape) -> list[Structure]:
                 got=max(values),
                 remedy=f"lower it to at most {most}",
             )
-    found = {Structure(*parts) for parts in itertools.product(layers, tokens, space.widths)} - {shape.whole}
+    heads = space.heads if shape.has_heads else (1.0,)
+    parts = itertools.product(layers, tokens, space.widths, heads)
+    # Heads are a small part of a layer's work until its inner part is narrow: then they go next.
+    found = {Structure(*part) for part in parts if part[3] == max(heads) or part[2] == min(space.widths)} - {
+        shape.whole
+    }
     return sorted(found, key=lambda structure: (shape.work(structure), structure))
 
 

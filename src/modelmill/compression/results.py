@@ -22,6 +22,8 @@ class Point(BaseModel):
     """Tokens that its encoder reads; None for static models."""
     width: float | None
     """Share of each layer's inner units that stayed."""
+    heads: float | None
+    """Share of the attention heads that stayed."""
     vocabulary: Literal["seen", "all"]
     quantization: str
     format: ModelFormat

@@ -17,15 +17,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from modelmill.compression.pruning import inner_units
+from modelmill.compression.pruning import attention_heads, inner_units
 from modelmill.compression.recipes import Structure
 from modelmill.compression.task import Task
 from modelmill.pipeline.component import StepContext
 from modelmill.training.classifier import Classifier, all_logits
 from modelmill.training.components import DistillConfig
-from modelmill.training.distillation import distillation_loss, make_student
+from modelmill.training.distillation import make_student
 from modelmill.training.fine_tuning import add_lexical_head
 from modelmill.training.loop import train
+from modelmill.training.soft_labels import distillation_loss
 
 _ROUNDS = (0.1, 0.25, 0.65)
 """Shares of the passes over the train split that each round trains."""
@@ -124,8 +125,11 @@ class Students:
         """Return a student of the teacher's layers, and of each of them the most important units."""
         task = self.task
         student = make_student(task.teacher, layers=structure.layers, dropout=0.0)
+        rows = task.train.cut(structure.tokens)
         if structure.width < 1:
-            student = inner_units(student, keep=structure.width, rows=task.train.cut(structure.tokens))
+            student = inner_units(student, keep=structure.width, rows=rows)
+        if structure.heads < 1:
+            student = attention_heads(student, keep=structure.heads, rows=rows)
         return student
 
     def _standing(self, structure: Structure, model: Classifier) -> Standing:

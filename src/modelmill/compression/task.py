@@ -22,10 +22,10 @@ from modelmill.pipeline.component import StepContext
 from modelmill.serving.bundle import BundleInfo
 from modelmill.serving.runtime import load_scorer
 from modelmill.training.classifier import Classifier, load_classifier
-from modelmill.training.distillation import check_teacher, teacher_logits
 from modelmill.training.examples import read_labelled
 from modelmill.training.fine_tuning import encoded
 from modelmill.training.loop import Encoded
+from modelmill.training.teaching import check_teacher, teacher_logits
 
 Floats = npt.NDArray[np.float32]
 
@@ -138,7 +138,7 @@ def prepare(config: CompressConfig, dataset: DatasetRef, teacher: ModelRef, cont
         folder=folder,
         info=info,
         teacher=model,
-        shape=Shape.of(model.config, tokens=info.encoder_tokens or info.max_tokens),
+        shape=Shape.of(model.encoder, tokens=info.encoder_tokens or info.max_tokens),
         train=train,
         soft=soft,
         choosing=held(np.sort(order[:count])),

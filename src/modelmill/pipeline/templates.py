@@ -51,8 +51,8 @@ class DatasetForm(Config):
 
 
 class OneClickForm(DatasetForm):
-    """From a table to a small model in use: fine-tune a large model, distil a small one out of it, quantise
-    it, and promote it if it is good enough.
+    """From a table to a small model in use: fine-tune a large model, distil a small one out of it, prune and
+    quantise it, and promote it if it is good enough.
     """
 
     model: str | None = Field(
@@ -68,6 +68,10 @@ class OneClickForm(DatasetForm):
     )
     epochs: float = Field(1.5, gt=0, le=1000, description="Passes over the train split for the large model.")
     layers: int = Field(2, ge=1, description="Layers of the small model: fewer are faster.")
+    width: float = Field(
+        0.5, gt=0, le=1, description="Share of each layer's inner units that stays: fewer are faster."
+    )
+    heads: float = Field(0.75, gt=0, le=1, description="Share of the attention heads that stays.")
     method: Literal["int8_dynamic", "none"] = Field(
         "int8_dynamic", description="How the small model's numbers are kept: int8 is smaller and faster."
     )
@@ -143,14 +147,27 @@ def _one_click(form: OneClickForm) -> dict[str, Any]:
             "inputs": {**dataset, "teacher": "teacher.model"},
             "config": {"layers": form.layers},
         },
+        "pruned": {
+            "component": "prune",
+            "inputs": {**dataset, "model": "student.model", "teacher": "teacher.model"},
+            "config": {
+                "moves": [
+                    {"method": "inner_units", "keep": form.width},
+                    {"method": "heads", "keep": form.heads},
+                ]
+            },
+        },
         "exported": {
             "component": "quantize",
-            "inputs": {**dataset, "model": "student.model"},
+            "inputs": {**dataset, "model": "pruned.model"},
             "config": {"method": form.method},
         },
         "report": {
             "component": "evaluate",
-            "inputs": {**dataset, "models": ["teacher.model", "student.model", "exported.model"]},
+            "inputs": {
+                **dataset,
+                "models": ["teacher.model", "student.model", "pruned.model", "exported.model"],
+            },
         },
         "verdict": {
             "component": "gate",
@@ -159,7 +176,7 @@ def _one_click(form: OneClickForm) -> dict[str, Any]:
         },
         "champion": {"component": "promote", "inputs": {"verdict": "verdict.verdict"}},
     }
-    description = f"Small model for {form.label}: fine-tuned, distilled, quantised, gated, promoted"
+    description = f"Small model for {form.label}: fine-tuned, distilled, pruned, quantised, gated, promoted"
     return _document(form.name, description, form.schedule, steps)
 
 

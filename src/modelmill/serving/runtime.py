@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from modelmill.data.dataset_config import LabelKind
 from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import BundleInfo
@@ -219,14 +220,37 @@ def score_into(
         progress(start + len(rows), len(order))
 
 
-def agreement(student: FloatArray, teacher: FloatArray) -> float:
-    """Return the share of rows to which two models of the same classes give the same answer.
+def agreement(student: FloatArray, teacher: FloatArray, *, target: LabelKind = "class") -> float:
+    """Return the share of rows to which two models of the same label give the same answer.
 
-    :param student: logits of one model, ``(rows, classes)``; at least one row.
-    :param teacher: logits of the other for the same rows, ``(rows, classes)``.
+    :param student: logits of one model, ``(rows, outputs)``; at least one row.
+    :param teacher: logits of the other for the same rows, ``(rows, outputs)``.
+    :param target: kind of label. Sets of classes are the same if all of them are; of numbers it is the share
+        of the teacher's variance that the student has, as numbers are never quite the same.
     :return: from 0 to 1.
     """
+    return _AGREEMENTS[target](student, teacher)
+
+
+def _same_class(student: FloatArray, teacher: FloatArray) -> float:
     return float((student.argmax(axis=1) == teacher.argmax(axis=1)).mean())
+
+
+def _same_set(student: FloatArray, teacher: FloatArray) -> float:
+    return float(((student > 0) == (teacher > 0)).all(axis=1).mean())
+
+
+def _same_number(student: FloatArray, teacher: FloatArray) -> float:
+    spread = float(np.square(teacher - teacher.mean(dtype=np.float64)).sum())
+    error = float(np.square(student.astype(np.float64) - teacher).sum())
+    return max(0.0, 1 - error / spread) if spread else float(error == 0)
+
+
+_AGREEMENTS: Mapping[LabelKind, Callable[[FloatArray, FloatArray], float]] = {
+    "class": _same_class,
+    "classes": _same_set,
+    "number": _same_number,
+}
 
 
 def class_scores(info: BundleInfo, logits: FloatArray) -> FloatArray:

@@ -27,6 +27,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from modelmill.data.tokens import Places, Tokens
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import BundleInfo
+from modelmill.training.attention import KEPT_HEADS, fit_heads
 from modelmill.training.lexical import UNFITTED_SCALES, LexicalHead
 
 
@@ -151,6 +152,8 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     encoder: PreTrainedModel = _encoder_class(config)._from_config(  # noqa: SLF001
         config, **encoder_options(config)
     )
+    if hasattr(config, KEPT_HEADS):
+        fit_heads(encoder, layer_list(encoder)[1])
     return encoder
 
 

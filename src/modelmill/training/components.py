@@ -119,18 +119,23 @@ fine_tune = Component(
 )
 
 
-class DistillConfig(TrainingConfig):
-    """Distil a student with fewer layers out of a teacher: soft labels, and layers taken from the teacher."""
+class TeachingConfig(TrainingConfig):
+    """What every training under a teacher has in common."""
 
     learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
-    max_tokens: int | None = Field(
-        None, ge=8, le=8192, description="Tokens of a text that are read; empty: as the teacher."
-    )
-    layers: int = Field(2, ge=1, description="Transformer layers of the student.")
     temperature: float = Field(2.0, gt=0, description="Softens the teacher's distribution.")
     soft_weight: float = Field(
         0.7, ge=0, le=1, description="Weight of the soft labels; the rest is for the labels."
     )
+
+
+class DistillConfig(TeachingConfig):
+    """Distil a student with fewer layers out of a teacher: soft labels, and layers taken from the teacher."""
+
+    max_tokens: int | None = Field(
+        None, ge=8, le=8192, description="Tokens of a text that are read; empty: as the teacher."
+    )
+    layers: int = Field(2, ge=1, description="Transformer layers of the student.")
 
 
 class DistillInputs(Inputs):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Targets = npt.NDArray[Any]
 
+LABEL_KINDS: tuple[LabelKind, ...] = ("class", "classes", "number")
 _CLASSIFIERS: tuple[LabelKind, ...] = ("class",)
 _SHOWN = 5
 """Labels that an error shows in full."""

@@ -20,10 +20,10 @@ from modelmill.training.base_model import load_base_model
 from modelmill.training.calibration import fit_calibration
 from modelmill.training.classifier import Classifier, all_logits, parameter_count, save_classifier
 from modelmill.training.components import FineTuneConfig
-from modelmill.training.examples import LabelledData, Rows, read_labelled
+from modelmill.training.examples import LABEL_KINDS, LabelledData, Rows, read_labelled
 from modelmill.training.lexical import UNFITTED_SCALES, LexicalHead, fit_lexical_head, fit_scales
 from modelmill.training.loop import Encoded, Trained, train
-from modelmill.training.losses import fit_scale, supervised_loss
+from modelmill.training.losses import fit_scale, in_units, supervised_loss
 from modelmill.training.modes import tuned
 from modelmill.training.quality import measure
 
@@ -40,7 +40,7 @@ def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> Mo
     from modelmill.registry.models import log_model
 
     base = load_base_model(config.base_model, max_tokens=config.max_tokens, dropout=config.dropout)
-    data = read_labelled(dataset, label=config.label, kinds=("class", "classes", "number"))
+    data = read_labelled(dataset, label=config.label, kinds=LABEL_KINDS)
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
     torch.manual_seed(config.seed)
     model = Classifier(base.encoder, classes=data.outputs, dropout=config.dropout)
@@ -55,8 +55,8 @@ def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> Mo
     with tuned(model, config) as settings:
         trained = train(
             model,
-            rows.cut(config.max_tokens),
-            validation=validation.cut(config.max_tokens) if validation else None,
+            in_units(rows.cut(config.max_tokens), data),
+            validation=in_units(validation.cut(config.max_tokens), data) if validation else None,
             loss=supervised_loss(data, config.class_weights),
             config=settings,
             context=context,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -12,14 +14,14 @@ from modelmill.data.tokens import Places
 from modelmill.training.classifier import Classifier
 from modelmill.training.examples import LabelledData
 from modelmill.training.heads import balanced_weights
-from modelmill.training.loop import Loss
+from modelmill.training.loop import Encoded, Loss
 from modelmill.training.options import ClassWeights
 
 
 def supervised_loss(data: LabelledData, class_weights: ClassWeights) -> Loss:
     """Return the loss for labelled rows: cross-entropy, binary cross-entropy, or the squared error.
 
-    Numbers are learned in units of their standard deviation, see :func:`fit_scale`.
+    Numbers are learned in units of their standard deviation, see :func:`in_units`.
 
     :param data: what there is to learn.
     :param class_weights: whether rows of rare classes count more.
@@ -31,16 +33,41 @@ def supervised_loss(data: LabelledData, class_weights: ClassWeights) -> Loss:
     return _LOSSES[data.target](data, weights)
 
 
+def in_units(rows: Encoded, data: LabelledData) -> Encoded:
+    """Return rows as a training sees them: numbers in units of their standard deviation, from their mean.
+
+    :param rows: rows of any split.
+    :param data: what there is to learn.
+    :return: the same rows; unchanged where the label is no number.
+    """
+    mean, spread = data.units
+    if rows.target != "number":
+        return rows
+    return dataclasses.replace(rows, targets=((rows.targets - mean) / spread).astype(np.float32))
+
+
 def fit_scale(model: Classifier, data: LabelledData) -> None:
     """Let a trained model answer in the units of the labels.
 
-    :param model: trained with :func:`supervised_loss` on numbers; changed in place.
+    :param model: trained on :func:`in_units`; changed in place.
     :param data: what it has learned.
     """
     mean, spread = data.units
     with torch.no_grad():
         model.head.weight.mul_(spread)
         model.head.bias.mul_(spread).add_(mean)
+
+
+def undo_scale(model: Classifier, data: LabelledData) -> None:
+    """Undo :func:`fit_scale`, so that a model can go on learning.
+
+    :param model: changed in place.
+    :param data: what it is going to learn.
+    """
+    mean, spread = data.units
+    with torch.no_grad():
+        model.head.weight.div_(spread)
+        model.head.bias.sub_(mean).div_(spread)
 
 
 def _one_class(_data: LabelledData, weights: torch.Tensor) -> Loss:
@@ -61,11 +88,9 @@ def _many_classes(_data: LabelledData, weights: torch.Tensor) -> Loss:
     return loss
 
 
-def _number(data: LabelledData, _weights: torch.Tensor) -> Loss:
-    mean, spread = data.units
-
+def _number(_data: LabelledData, _weights: torch.Tensor) -> Loss:
     def loss(logits: torch.Tensor, targets: torch.Tensor, _rows: Places) -> torch.Tensor:
-        return functional.mse_loss(logits[:, 0], (targets - mean) / spread)
+        return functional.mse_loss(logits[:, 0], targets)
 
     return loss
 

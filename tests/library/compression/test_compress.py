@@ -22,7 +22,14 @@ from modelmill.serving.runtime import load_scorer
 from modelmill.training import fine_tuning
 from modelmill.training.components import FineTuneConfig
 
-SMALL = {"layers": [1], "tokens": [16], "widths": [0.5], "pairs": [16], "vocabularies": ["seen"]}
+SMALL = {
+    "layers": [1],
+    "tokens": [16],
+    "widths": [0.5],
+    "heads": [0.5],
+    "pairs": [16],
+    "vocabularies": ["seen"],
+}
 
 
 @pytest.fixture
@@ -145,7 +152,11 @@ def test_the_space_by_default_has_more_than_30_candidates() -> None:
     found = recipes(space, shape, prunable=True)
     assert len(found) == len(set(found)) == len({str(recipe) for recipe in found}) >= 30
     cheapest, *_, dearest = structures(space, shape)
-    assert (cheapest, dearest) == (Structure(1, 32, 0.25), Structure(3, 64, 1.0))
+    assert (cheapest, dearest) == (Structure(1, 32, 0.25, 0.5), Structure(3, 64, 1.0))
+    # Heads go from the narrowest students only, and from none where they cannot be told apart.
+    assert {one.width for one in structures(space, shape) if one.heads < 1} == {0.25}
+    whole = structures(space, dataclasses.replace(shape, has_heads=False))
+    assert {one.heads for one in whole} == {1.0}
     # Without a tokenizer that can be pruned the whole vocabulary stays.
     assert {recipe.vocabulary for recipe in recipes(space, shape, prunable=False)} == {"all"}
 
@@ -165,6 +176,7 @@ def test_a_student_larger_than_its_teacher_is_refused() -> None:
     [
         ({"pairs": [3]}, "powers of two"),
         ({"widths": [0]}, "widths must be above 0"),
+        ({"heads": [1.5]}, "heads must be above 0"),
         ({"layers": [0]}, "layers must be at least 1"),
         ({"families": []}, "at least 1 item"),
         ({"quantization": ["int3"]}, "quantization"),

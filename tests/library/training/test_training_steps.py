@@ -20,7 +20,9 @@ from modelmill.serving.runtime import encode, load_scorer, load_tokenizer
 from modelmill.training import distillation, fine_tuning
 from modelmill.training.classifier import load_classifier
 from modelmill.training.components import DistillConfig, FineTuneConfig
-from modelmill.training.distillation import distillation_loss, make_student, spread, teacher_logits
+from modelmill.training.distillation import make_student, spread
+from modelmill.training.soft_labels import distillation_loss
+from modelmill.training.teaching import teacher_logits
 
 FAST = {"epochs": 6, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate": 1e-2}
 

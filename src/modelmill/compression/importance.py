@@ -1,0 +1,135 @@
+"""Which units of a model matter, estimated on rows: not from the size of weights alone.
+
+``taylor`` is the size of the first term of a Taylor series, how much the loss would change if the unit were
+silent: activation times gradient, taken of each row and then summed (P. Molchanov et al., "Importance
+Estimation for Neural Network Pruning", 2019, arXiv 1906.10771; for attention heads P. Michel, O. Levy and
+G. Neubig, "Are Sixteen Heads Really Better than One?", 2019, arXiv 1905.10650).
+
+``activation`` needs no labels: the size of a unit's activation times that of the weights that read it (M. Sun
+et al., "A Simple and Effective Pruning Approach for Large Language Models", 2023, arXiv 2306.11695, summed
+over the weights of a unit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from modelmill.compression.options import ActivationImportance, ImportanceConfig, TaylorImportance
+from modelmill.data.dataset_config import LabelKind
+from modelmill.training.classifier import Classifier, collate
+from modelmill.training.loop import Encoded
+
+_ROWS = 256
+_BATCH = 16
+
+_Losses = Mapping[LabelKind, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]
+
+
+def unit_importance(
+    model: Classifier,
+    readers: Sequence[nn.Linear],
+    *,
+    size: int = 1,
+    rows: Encoded,
+    importance: ImportanceConfig,
+) -> list[torch.Tensor]:
+    """Estimate how much units matter.
+
+    :param model: in evaluation mode; its gradients are lost.
+    :param readers: for each group of units the linear layer that reads them, units one after another.
+    :param size: neighbouring inputs that make one unit.
+    :param rows: labelled rows; the importance is estimated on some of them.
+    :param importance: how.
+    :return: for each group its units' importance, ``(units,)``, on a scale of its own.
+    """
+    # What was frozen in training has no gradient, and what is before it cannot be measured.
+    model.requires_grad_(True)
+    taken: dict[int, torch.Tensor] = {}
+
+    def watch(place: int) -> Any:
+        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            taken[place] = inputs[0]  # (batch, tokens, inputs)
+
+        return hook
+
+    hooks = [reader.register_forward_pre_hook(watch(place)) for place, reader in enumerate(readers)]
+    try:
+        found = _KINDS[type(importance)](model, readers, rows, taken)
+    finally:
+        for entry in hooks:
+            entry.remove()
+        model.zero_grad(set_to_none=True)
+    return [_KINDS_OF_SUM[type(importance)](scores.reshape(len(scores), -1, size)) for scores in found]
+
+
+def _taylor(
+    model: Classifier, readers: Sequence[nn.Linear], rows: Encoded, taken: Mapping[int, torch.Tensor]
+) -> list[torch.Tensor]:
+    """Return activation times gradient of each row, ``(rows, inputs)`` for each reader."""
+    found: list[list[torch.Tensor]] = [[] for _ in readers]
+    for batch in _some_batches(rows):
+        ids, mask = collate(rows.tokens, batch)
+        with torch.enable_grad():
+            loss = _LOSSES[rows.target](model(ids, mask), torch.from_numpy(rows.targets[batch]))
+            values = [taken[place] for place in range(len(readers))]
+            gradients = torch.autograd.grad(loss, values)
+        for scores, value, gradient in zip(found, values, gradients, strict=True):
+            scores.append((value * gradient).detach().sum(dim=1))
+    return [torch.cat(scores) for scores in found]
+
+
+@torch.no_grad()
+def _activation(
+    model: Classifier, readers: Sequence[nn.Linear], rows: Encoded, taken: Mapping[int, torch.Tensor]
+) -> list[torch.Tensor]:
+    """Return the squared size of activation times weights, ``(1, inputs)`` for each reader."""
+    found = [torch.zeros(reader.in_features) for reader in readers]
+    for batch in _some_batches(rows):
+        ids, mask = collate(rows.tokens, batch)
+        model(ids, mask)
+        for place, scores in enumerate(found):
+            values = taken[place] * mask[:, : taken[place].shape[1], None]
+            scores += values.square().sum(dim=(0, 1))
+    return [
+        (scores * reader.weight.square().sum(0))[None, :]
+        for scores, reader in zip(found, readers, strict=True)
+    ]
+
+
+def _some_batches(rows: Encoded) -> Iterator[Any]:
+    chosen = np.linspace(0, len(rows.targets) - 1, min(_ROWS, len(rows.targets))).astype(np.int64)
+    for start in range(0, len(chosen), _BATCH):
+        yield chosen[start : start + _BATCH]
+
+
+def _of_each_row(scores: torch.Tensor) -> torch.Tensor:
+    """From ``(rows, units, size)`` to ``(units,)``: within a unit and a row terms may cancel out."""
+    return scores.sum(dim=2).abs().sum(dim=0)
+
+
+def _of_squares(scores: torch.Tensor) -> torch.Tensor:
+    return scores.sum(dim=(0, 2)).sqrt()
+
+
+_KINDS: Mapping[type[Any], Callable[..., list[torch.Tensor]]] = {
+    TaylorImportance: _taylor,
+    ActivationImportance: _activation,
+}
+_KINDS_OF_SUM: Mapping[type[Any], Callable[[torch.Tensor], torch.Tensor]] = {
+    TaylorImportance: _of_each_row,
+    ActivationImportance: _of_squares,
+}
+# Sums over the rows, so that a short last batch counts for what it is.
+_LOSSES: _Losses = {
+    "class": lambda logits, targets: functional.cross_entropy(logits, targets, reduction="sum"),
+    "classes": lambda logits, targets: functional.binary_cross_entropy_with_logits(
+        logits, targets, reduction="sum"
+    ),
+    "number": lambda logits, targets: functional.mse_loss(logits[:, 0], targets, reduction="sum"),
+}

@@ -1,0 +1,116 @@
+"""The step ``prune``: units go, what stays learns from a teacher again, and then unused tokens go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.compression.components import PruneConfig
+from modelmill.compression.pruning import pruning_named
+from modelmill.compression.vocabulary import is_prunable, kept_ids, prune_vocabulary, write_tokenizer
+from modelmill.data.token_cache import tokenised
+from modelmill.data.tokens import Tokens
+from modelmill.pipeline.component import StepContext
+from modelmill.serving.bundle import bundle_bytes
+from modelmill.serving.runtime import load_scorer
+from modelmill.training.classifier import Classifier, all_logits, load_classifier, parameter_count
+from modelmill.training.distillation import make_student
+from modelmill.training.examples import LABEL_KINDS, read_labelled
+from modelmill.training.fine_tuning import (
+    add_lexical_head,
+    describe,
+    encoded,
+    log_course,
+    save,
+    validation_metrics,
+)
+from modelmill.training.loop import quality
+from modelmill.training.teaching import Lesson, check_teacher, load_teacher, log_agreement, teach
+
+
+def run(
+    config: PruneConfig, dataset: DatasetRef, model: ModelRef, teacher: ModelRef | None, context: StepContext
+) -> ModelRef:
+    """Prune a model.
+
+    :param config: what is taken out, and how the model recovers.
+    :param dataset: its train rows say what matters, and are what the model learns again.
+    :param model: a ``torch`` model.
+    :param teacher: what it learns from, of the same label and classes; it may have another tokenizer. None:
+        the model as it was.
+    :param context: the step.
+    :return: the logged model, role ``pruned``.
+    :raises InputError: if the model or the teacher does not fit the dataset, or cannot be pruned.
+    """
+    from modelmill.registry.models import fetch_bundle, log_model
+
+    data = read_labelled(dataset, label=config.label, kinds=LABEL_KINDS)
+    source = fetch_bundle(model, context.cache)
+    info = check_teacher(source, data)
+    large = load_classifier(source)
+    master = load_teacher(teacher or model, data, context)
+    context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
+    tokens = tokenised(dataset, source, max_length=info.max_tokens, cache=context.cache, log=context.log)
+    encoder_tokens = info.encoder_tokens or info.max_tokens
+    validation = encoded(tokens, data.validation, target=data.target) if len(data.validation) else None
+    lesson = Lesson(
+        data=data,
+        rows=encoded(tokens, data.train, target=data.target),
+        soft=master.answers(dataset, data.train.places, context),
+        validation=validation,
+        encoder_tokens=encoder_tokens,
+    )
+    small = _without_units(large, lesson, config)
+    context.log(f"of {parameter_count(large):,} weights {parameter_count(small):,} stay")
+    context.log(describe(small, data))
+    metrics: dict[str, float] = {}
+    if validation is not None:
+        cut = validation.cut(encoder_tokens)
+        name, value = next(iter(quality(small, cut).items()))
+        metrics[f"unrecovered_{name}"] = value
+        context.log(f"before it recovers: validation {name} {value:.4f}")
+    if config.epochs:
+        trained = teach(small, lesson, lexical=large.lexical, config=config, context=context)
+        log_course(trained, context)
+    elif large.lexical is not None:
+        add_lexical_head(small, large.lexical, validation, encoder_tokens=encoder_tokens, context=context)
+    small, tokenizer = _without_tokens(small, source, lesson.rows.tokens, config, context)
+    bundle = save(small, data, dataset, context, tokenizer=tokenizer, max_tokens=info.max_tokens)
+    metrics["size_ratio"] = bundle_bytes(source) / bundle_bytes(bundle)
+    if validation is not None:
+        # As its own tokenizer makes them: a word that it no longer knows falls into pieces.
+        read = tokenised(dataset, bundle, max_length=info.max_tokens, cache=context.cache, log=context.log)
+        rows = encoded(read, data.validation, target=data.target)
+        metrics |= validation_metrics(rows, all_logits(small, rows.tokens))
+        wanted = master.answers(dataset, data.validation.places, context)
+        metrics["teacher_agreement"] = log_agreement(load_scorer(bundle), rows.tokens, wanted, context)
+    context.run.log_metrics(metrics)
+    context.log(f"{bundle_bytes(bundle) / 1e6:.1f} MB, {metrics['size_ratio']:.2f} times smaller")
+    return log_model(bundle, role="pruned", dataset=dataset, context=context, parent=model, metrics=metrics)
+
+
+def _without_units(model: Classifier, lesson: Lesson, config: PruneConfig) -> Classifier:
+    """Return the model after every move, without its lexical head: that is added when it has recovered."""
+    layers = model.config.num_hidden_layers
+    small = make_student(model, layers=layers, dropout=config.dropout)
+    rows = lesson.rows.cut(lesson.encoder_tokens)
+    for move in config.moves:
+        method = pruning_named(move.method)
+        small = method(small, keep=move.keep, rows=rows, importance=config.importance)
+    return small
+
+
+def _without_tokens(
+    model: Classifier, source: Path, tokens: Tokens, config: PruneConfig, context: StepContext
+) -> tuple[Classifier, Path]:
+    """Return the model with the tokens that stay, and its ``tokenizer.json``."""
+    tokenizer = source / "tokenizer.json"
+    if config.vocabulary == "all" or not is_prunable(tokenizer):
+        if config.vocabulary != "all":
+            context.log("the tokenizer is of a kind from which no tokens can be taken: all stay")
+        return model, tokenizer
+    kept = kept_ids(tokenizer, tokens)
+    smaller = context.workdir / "tokenizer.json"
+    write_tokenizer(tokenizer, kept, smaller)
+    context.log(f"of {model.config.vocab_size:,} tokens {len(kept):,} stay")
+    return prune_vocabulary(model, kept), smaller

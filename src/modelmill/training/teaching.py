@@ -1,0 +1,212 @@
+"""What a student learns from a teacher, whether it was made by distilling to fewer layers or by pruning."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.data.token_cache import tokenised
+from modelmill.data.tokens import Places, Tokens
+from modelmill.errors import ModelError
+from modelmill.pipeline.component import StepContext
+from modelmill.serving.bundle import BundleInfo
+from modelmill.serving.runtime import Scorer, agreement, load_scorer, score_into
+from modelmill.training.classifier import Classifier
+from modelmill.training.components import TeachingConfig
+from modelmill.training.examples import LabelledData
+from modelmill.training.fine_tuning import add_lexical_head
+from modelmill.training.lexical import LexicalHead
+from modelmill.training.loop import Encoded, Trained, train
+from modelmill.training.losses import fit_scale, in_units, undo_scale
+from modelmill.training.soft_labels import distillation_loss
+
+Logits = npt.NDArray[np.float32]
+
+_CHUNK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model that others learn from."""
+
+    reference: ModelRef
+    folder: Path
+    """Its bundle."""
+    info: BundleInfo
+    scorer: Scorer
+
+    def answers(self, dataset: DatasetRef, places: Places, context: StepContext) -> Logits:
+        """Return its logits for rows of a dataset, which it reads with its own tokenizer.
+
+        :param dataset: the dataset.
+        :param places: of the rows, among all rows in the order of their keys.
+        :param context: the step.
+        :return: ``(rows, outputs)``, mapped from a file.
+        """
+        tokens = tokenised(
+            dataset, self.folder, max_length=self.info.max_tokens, cache=context.cache, log=context.log
+        )
+        return teacher_logits(self.scorer, tokens.take(places), digest=self.reference.digest, context=context)
+
+
+def load_teacher(reference: ModelRef, data: LabelledData, context: StepContext) -> Teacher:
+    """Load a teacher.
+
+    :param reference: a model of any format that answers.
+    :param data: the rows that its student learns.
+    :param context: the step.
+    :return: the teacher.
+    :raises ModelError: if it answers another question than the dataset asks.
+    """
+    from modelmill.registry.models import fetch_bundle
+
+    folder = fetch_bundle(reference, context.cache)
+    return Teacher(reference, folder, check_teacher(folder, data), load_scorer(folder))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a student learns."""
+
+    data: LabelledData
+    rows: Encoded
+    """Train rows as the student's tokenizer makes them, as long as its lexical head reads them."""
+    soft: Logits
+    """The teacher's logits for the same rows, ``(rows, outputs)``."""
+    validation: Encoded | None
+    """None without validation rows."""
+    encoder_tokens: int
+    """Tokens that the student's encoder reads."""
+
+
+def teach(
+    model: Classifier,
+    lesson: Lesson,
+    *,
+    lexical: LexicalHead | None,
+    config: TeachingConfig,
+    context: StepContext,
+) -> Trained:
+    """Train a student.
+
+    :param model: the student, without a lexical head; changed in place.
+    :param lesson: what it learns.
+    :param lexical: the head that it gets afterwards; None: none.
+    :param config: how.
+    :param context: the step.
+    :return: the course of the training.
+    :raises ModelError: if the loss is no longer finite, or a single row does not fit into memory.
+    """
+    data, length, validation = lesson.data, lesson.encoder_tokens, lesson.validation
+    rows = in_units(lesson.rows.cut(length), data)
+    soft = lesson.soft
+    if data.target == "number":
+        mean, spread = data.units
+        soft = ((soft - mean) / spread).astype(np.float32)
+        undo_scale(model, data)
+    torch.manual_seed(config.seed)
+    trained = train(
+        model,
+        rows,
+        validation=in_units(validation.cut(length), data) if validation else None,
+        loss=distillation_loss(
+            soft, temperature=config.temperature, soft_weight=config.soft_weight, target=data.target
+        ),
+        config=config,
+        context=context,
+    )
+    if data.target == "number":
+        fit_scale(model, data)
+    if lexical is not None:
+        add_lexical_head(model, lexical, validation, encoder_tokens=length, context=context)
+    return trained
+
+
+def log_agreement(student: Scorer, tokens: Tokens, wanted: Logits, context: StepContext) -> float:
+    """Log how alike a student and its teacher answer.
+
+    :param student: the student, as it serves.
+    :param tokens: validation rows, as its tokenizer makes them.
+    :param wanted: the teacher's logits for the same rows.
+    :param context: the step.
+    :return: see :func:`modelmill.serving.runtime.agreement`.
+    """
+    target = student.info.target
+    found = agreement(student.score(tokens), wanted, target=target)
+    context.run.log_metrics({"teacher_agreement": found})
+    context.log(
+        f"of the teacher's variance on the validation rows it has {found:.2%}"
+        if target == "number"
+        else f"{found:.2%} of the validation rows get the teacher's answer"
+    )
+    return found
+
+
+def check_teacher(folder: Path, data: LabelledData) -> BundleInfo:
+    """Check that a teacher answers the question that the dataset asks.
+
+    :param folder: the teacher's bundle.
+    :param data: the dataset's rows.
+    :return: what the bundle says of itself.
+    :raises ModelError: if its label, its kind of label, or its classes differ.
+    """
+    info = BundleInfo.load(folder)
+    if info.label != data.label:
+        raise ModelError(
+            f"the teacher must answer the label that the student learns, {data.label!r}",
+            got=info.label,
+            remedy="choose that label in the configuration, or fine-tune a teacher for it",
+        )
+    if info.target != data.target:
+        raise ModelError(
+            f"the teacher must answer with what the label column holds, {data.target}",
+            got=info.target,
+            remedy="fine-tune the teacher on this dataset",
+        )
+    if info.classes != data.classes:
+        lacks = ", ".join(sorted(set(data.classes) - set(info.classes))) or "none"
+        extra = ", ".join(sorted(set(info.classes) - set(data.classes))) or "none"
+        raise ModelError(
+            "the teacher must have the classes of the dataset's train split",
+            got=f"missing in the teacher: {lacks}; only in the teacher: {extra}",
+            remedy="fine-tune the teacher on this dataset",
+        )
+    return info
+
+
+def teacher_logits(scorer: Scorer, tokens: Tokens, *, digest: str, context: StepContext) -> Logits:
+    """Return the teacher's logits, computed once for the same teacher and rows and kept in the cache.
+
+    :param scorer: the teacher.
+    :param tokens: the train rows, as the teacher's tokenizer makes them.
+    :param digest: the teacher's.
+    :param context: the step.
+    :return: ``(rows, outputs)``, mapped from a file.
+    """
+    content = hashlib.sha256(digest.encode())
+    content.update(tokens.lengths.tobytes())
+    for start in range(0, len(tokens), _CHUNK_ROWS):
+        content.update(tokens.take(slice(start, start + _CHUNK_ROWS)).flat().tobytes())
+    path = context.cache / "teacher_logits" / f"{content.hexdigest()}.npy"
+    shape = (len(tokens), scorer.info.outputs)
+    if path.exists():
+        found: Logits = np.load(path, mmap_mode="r", allow_pickle=False)
+        if found.shape == shape:
+            context.log("the teacher's answers are in the cache")
+            return found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}.draft")
+    target = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=shape)
+    score_into(target, scorer, tokens, progress=context.progress)
+    target.flush()
+    del target
+    draft.replace(path)
+    result: Logits = np.load(path, mmap_mode="r", allow_pickle=False)
+    return result
