@@ -55,6 +55,8 @@ def run(
     validation = encoded(tokens, data.validation, target=data.target) if len(data.validation) else None
     lesson = Lesson(
         data=data,
+        teacher=master,
+        folder=source,
         rows=encoded(tokens, data.train, target=data.target),
         soft=master.answers(dataset, data.train.places, context),
         validation=validation,

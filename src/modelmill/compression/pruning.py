@@ -38,12 +38,13 @@ class PruningMethod(Protocol):
     def __call__(
         self, model: Classifier, *, keep: float, rows: Encoded, importance: ImportanceConfig
     ) -> Classifier:
-        """Return a smaller classifier in evaluation mode; the one that is given stays as it is.
+        """Take units out.
 
-        :param model: the classifier.
+        :param model: the classifier; it must not be changed.
         :param keep: share of the units that stays, above 0 and at most 1.
         :param rows: labelled train rows.
         :param importance: how the importance of a unit is estimated.
+        :return: a smaller classifier, in evaluation mode.
         """
 
 

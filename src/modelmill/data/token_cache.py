@@ -40,6 +40,7 @@ def tokenised(
     max_length: int,
     cache: Path,
     log: Callable[[str], None] = print,
+    skip_empty: bool = False,
 ) -> Tokens:
     """Return the token ids of all rows of a dataset, in the order of their keys.
 
@@ -51,19 +52,22 @@ def tokenised(
     :param max_length: longer texts are cut, special tokens included.
     :param cache: directory for things that can be made again.
     :param log: gets a line about what is made, and why it is slow if it is.
+    :param skip_empty: leave out rows without a text, for tables that are no datasets.
     :return: the ids.
     :raises ModelError: if ``tokenizer.json`` cannot be read.
     :raises InputError: if the dataset cannot be read, or a text is null.
     """
     place = cache / "tokens"
-    key = _key(dataset, folder, max_length)
+    key = _key(dataset, folder, max_length, skip_empty=skip_empty)
     waits = "waiting for another step that tokenises the same texts"
     with locked(place / f".{key}.lock", on_wait=lambda: log(waits)):
-        path = _kept(place, key, log) or _make(place, key, dataset, folder, max_length, log)
+        path = _kept(place, key, log) or _make(
+            place, key, dataset, folder, max_length, log, skip_empty=skip_empty
+        )
     return _mapped(path)
 
 
-def _key(dataset: DatasetRef, folder: Path, max_length: int) -> str:
+def _key(dataset: DatasetRef, folder: Path, max_length: int, *, skip_empty: bool) -> str:
     """Return a digest of everything that the ids depend on."""
     parts = {
         "layout": _LAYOUT,
@@ -73,6 +77,7 @@ def _key(dataset: DatasetRef, folder: Path, max_length: int) -> str:
         "tokenizer": _digest(folder / "tokenizer.json"),
         "max_length": max_length,
         "libraries": {name: _version(name) for name in ("tokenizers", "nanotoken")},
+        **({"skip_empty": True} if skip_empty else {}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -99,7 +104,14 @@ def _kept(place: Path, key: str, log: Callable[[str], None]) -> Path | None:
 
 
 def _make(
-    place: Path, key: str, dataset: DatasetRef, folder: Path, max_length: int, log: Callable[[str], None]
+    place: Path,
+    key: str,
+    dataset: DatasetRef,
+    folder: Path,
+    max_length: int,
+    log: Callable[[str], None],
+    *,
+    skip_empty: bool,
 ) -> Path:
     # Only the holder of the lock writes these two: what a dead process left is written over.
     values, draft = place / f".{key}.values", place / f".{key}.arrow"
@@ -107,11 +119,11 @@ def _make(
     try:
         try:
             encoder = FastEncoder(folder, max_length=max_length)
-            rows = _encode(dataset, encoder, values)
+            rows = _encode(dataset, encoder, values, skip_empty=skip_empty)
         except UnsuitableError as error:
             log(f"texts are tokenised by tokenizers, the slower one; nanotoken cannot be used: {error}")
             encoder = ReferenceEncoder(folder, max_length=max_length)
-            rows = _encode(dataset, encoder, values)
+            rows = _encode(dataset, encoder, values, skip_empty=skip_empty)
         _write(rows, draft)
     finally:
         values.unlink(missing_ok=True)
@@ -122,15 +134,16 @@ def _make(
     return target
 
 
-def _encode(dataset: DatasetRef, encoder: Encoder, path: Path) -> Tokens:
+def _encode(dataset: DatasetRef, encoder: Encoder, path: Path, *, skip_empty: bool) -> Tokens:
     """Tokenise file by file into a file, and return its rows in the order of their keys."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     keys, lengths = [], [np.zeros(0, dtype=np.int64)]
     with path.open("wb") as file:
-        columns = [dataset.key, dataset.text_column]
-        for batch in scan_arrow(dataset, columns=columns, batch_rows=_CHUNK_ROWS):
+        columns = list(dict.fromkeys([dataset.key, dataset.text_column]))
+        for read in scan_arrow(dataset, columns=columns, batch_rows=_CHUNK_ROWS):
+            batch = _with_texts(read, dataset) if skip_empty else read
             found = encoder.encode(_texts(batch, dataset))
             file.write(found.values.astype(encoder.dtype).data)
             keys.append(batch.column(dataset.key))
@@ -140,6 +153,16 @@ def _encode(dataset: DatasetRef, encoder: Encoder, path: Path) -> Tokens:
     # As modelmill.data.tables.read_arrow sorts them.
     order = pc.sort_indices(pa.chunked_array(keys)).to_numpy() if keys else np.zeros(0, dtype=np.int64)
     return Tokens.packed(values, np.concatenate(lengths)).take(order)
+
+
+def _with_texts(batch: pa.RecordBatch, dataset: DatasetRef) -> pa.RecordBatch:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = batch.column(dataset.text_column)
+    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+        return batch  # refused below
+    return batch.filter(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0))
 
 
 def _texts(batch: pa.RecordBatch, dataset: DatasetRef) -> pa.Array:

@@ -48,6 +48,18 @@ class Tokens:
         """
         return cls(values, np.cumsum(lengths) - lengths, lengths)
 
+    @classmethod
+    def joined(cls, first: Tokens, second: Tokens) -> Tokens:
+        """Return the rows of two, the first's before the second's; the ids are copied.
+
+        :param first: rows.
+        :param second: more rows.
+        :return: all of them, packed.
+        """
+        return cls.packed(
+            np.concatenate([first.flat(), second.flat()]), np.concatenate([first.lengths, second.lengths])
+        )
+
     def __len__(self) -> int:
         return len(self.lengths)
 

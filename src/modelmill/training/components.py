@@ -6,12 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.pipeline.component import Component, Config, Inputs, Outputs, Resources, StepContext
 from modelmill.training.options import (
     CalibrationConfig,
     ClassWeights,
     FullTuning,
+    ObjectiveConfig,
+    SoftLabels,
     TemperatureScaling,
     TuningMode,
 )
@@ -127,6 +129,9 @@ class TeachingConfig(TrainingConfig):
     soft_weight: float = Field(
         0.7, ge=0, le=1, description="Weight of the soft labels; the rest is for the labels."
     )
+    objective: ObjectiveConfig = Field(
+        SoftLabels(), description="What the student learns of the teacher besides its answers."
+    )
 
 
 class DistillConfig(TeachingConfig):
@@ -136,19 +141,24 @@ class DistillConfig(TeachingConfig):
         None, ge=8, le=8192, description="Tokens of a text that are read; empty: as the teacher."
     )
     layers: int = Field(2, ge=1, description="Transformer layers of the student.")
+    transfer_text: str | None = Field(
+        None,
+        description="Column with the text in the table on the input transfer; empty: as in the dataset.",
+    )
 
 
 class DistillInputs(Inputs):
-    """The dataset, and the teacher that the student learns from."""
+    """The dataset, the teacher, and texts without labels that the teacher answers for the student as well."""
 
     dataset: DatasetRef
     teacher: ModelRef
+    transfer: TableRef | None = None
 
 
 def _run_distill(config: DistillConfig, inputs: DistillInputs, context: StepContext) -> ModelOutputs:
     from modelmill.training.distillation import run
 
-    return ModelOutputs(model=run(config, inputs.dataset, inputs.teacher, context))
+    return ModelOutputs(model=run(config, inputs.dataset, inputs.teacher, context, transfer=inputs.transfer))
 
 
 distill = Component(

@@ -10,7 +10,7 @@ import copy
 
 import numpy as np
 
-from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.data.token_cache import tokenised
 from modelmill.errors import ModelError
 from modelmill.pipeline.component import StepContext
@@ -21,14 +21,23 @@ from modelmill.training.components import DistillConfig
 from modelmill.training.examples import LABEL_KINDS, read_labelled
 from modelmill.training.fine_tuning import describe, encoded, log_course, save, validation_metrics
 from modelmill.training.teaching import Lesson, load_teacher, log_agreement, teach
+from modelmill.training.transfer import with_transfer
 
 
-def run(config: DistillConfig, dataset: DatasetRef, teacher: ModelRef, context: StepContext) -> ModelRef:
+def run(
+    config: DistillConfig,
+    dataset: DatasetRef,
+    teacher: ModelRef,
+    context: StepContext,
+    *,
+    transfer: TableRef | None = None,
+) -> ModelRef:
     """Distil a student out of a teacher.
 
     :param config: how.
     :param dataset: what to learn.
     :param teacher: a ``torch`` model of the same label and classes.
+    :param transfer: a table of texts without labels that the teacher answers; None: only labelled rows.
     :param context: the step.
     :return: the logged model, role ``student``.
     :raises InputError: if the teacher does not fit the dataset or the configuration.
@@ -48,11 +57,16 @@ def run(config: DistillConfig, dataset: DatasetRef, teacher: ModelRef, context: 
     validation = encoded(tokens, data.validation, target=data.target) if len(data.validation) else None
     lesson = Lesson(
         data=data,
+        teacher=master,
+        folder=folder,
         rows=encoded(tokens, data.train, target=data.target),
         soft=master.answers(dataset, data.train.places, context),
         validation=validation,
         encoder_tokens=encoder_tokens,
     )
+    if transfer is not None:
+        text = config.transfer_text or dataset.text_column
+        lesson = with_transfer(lesson, transfer, dataset, context, text=text, max_tokens=max_tokens)
     trained = teach(model, lesson, lexical=large.lexical, config=config, context=context)
     bundle = save(model, data, dataset, context, tokenizer=folder / "tokenizer.json", max_tokens=max_tokens)
     log_course(trained, context)

@@ -74,3 +74,22 @@ class LoraTuning(Config):
 
 
 TuningMode = Annotated[FullTuning | LastLayers | LoraTuning, Field(discriminator="kind")]
+
+
+class SoftLabels(Config):
+    """The teacher's answers alone."""
+
+    kind: Literal["soft_labels"] = "soft_labels"
+
+
+class Relations(Config):
+    """Also which tokens belong together, as the teacher's last layer sees it (MiniLMv2): more work a row."""
+
+    kind: Literal["relations"] = "relations"
+    heads: int | None = Field(
+        None, ge=1, description="Relation heads; empty: as many as the teacher has attention heads."
+    )
+    weight: float = Field(1.0, gt=0, description="Weight of the relations beside that of the answers.")
+
+
+ObjectiveConfig = Annotated[SoftLabels | Relations, Field(discriminator="kind")]

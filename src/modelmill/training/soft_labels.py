@@ -9,6 +9,8 @@ are as many questions of yes and no, each with its own divergence; numbers have 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +25,45 @@ _Parts = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Of each row its distance from the teacher, from its label, and whether it has one: ``(batch,)``."""
 
 
+class Answers(Protocol):
+    """A teacher's logits, read row by row as they are needed: an array, mapped or not, or several of them."""
+
+    def __getitem__(self, rows: Places, /) -> npt.NDArray[np.float32]:
+        """Return the logits of some rows.
+
+        :param rows: their places, ``(batch,)``.
+        :return: ``(batch, outputs)``.
+        """
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """The answers to some rows, and then those to others."""
+
+    first: Answers
+    second: Answers
+    rows: int
+    """Of the first."""
+
+    def __getitem__(self, rows: Places, /) -> npt.NDArray[np.float32]:
+        """See :class:`Answers`.
+
+        :param rows: places of rows, ``(batch,)``.
+        :return: ``(batch, outputs)``.
+        """
+        later = rows >= self.rows
+        parts = self.first[rows[~later]], self.second[rows[later] - self.rows]
+        # Back into the order that was asked for.
+        return np.concatenate(parts)[np.argsort(np.argsort(later, kind="stable"), kind="stable")]
+
+
 def distillation_loss(
-    soft: npt.NDArray[np.float32], *, temperature: float, soft_weight: float, target: LabelKind = "class"
+    soft: Answers,
+    *,
+    temperature: float,
+    soft_weight: float,
+    target: LabelKind = "class",
+    units: tuple[float, float] = (0.0, 1.0),
 ) -> Loss:
     """Return the loss of a student.
 
@@ -34,12 +73,13 @@ def distillation_loss(
     :param temperature: softens both distributions.
     :param soft_weight: weight of the teacher's answers; the rest is for the labels.
     :param target: kind of label.
+    :param units: mean and standard deviation in which the student learns numbers.
     :return: the loss.
     """
-    parts = _PARTS[target]
+    parts, (mean, spread) = _PARTS[target], units
 
     def loss(logits: torch.Tensor, targets: torch.Tensor, rows: Places) -> torch.Tensor:
-        teacher = torch.from_numpy(soft[rows]).to(logits.device)  # (batch, outputs)
+        teacher = torch.from_numpy((soft[rows] - mean) / spread).to(logits)  # (batch, outputs)
         from_teacher, from_label, known = parts(logits, teacher, targets, temperature)
         weight = torch.where(known, soft_weight, 1.0)
         return (weight * from_teacher + (1 - weight) * from_label).mean()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +20,17 @@ from modelmill.data.tokens import Places, Tokens
 from modelmill.errors import ModelError
 from modelmill.pipeline.component import StepContext
 from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import Scorer, agreement, load_scorer, score_into
-from modelmill.training.classifier import Classifier
+from modelmill.serving.runtime import Scorer, agreement, load_scorer, score_into, tokenizer_digest
+from modelmill.training.classifier import Classifier, load_classifier
 from modelmill.training.components import TeachingConfig
 from modelmill.training.examples import LabelledData
 from modelmill.training.fine_tuning import add_lexical_head
 from modelmill.training.lexical import LexicalHead
-from modelmill.training.loop import Encoded, Trained, train
+from modelmill.training.loop import Encoded, Loss, Trained, train
 from modelmill.training.losses import fit_scale, in_units, undo_scale
-from modelmill.training.soft_labels import distillation_loss
+from modelmill.training.options import Relations, SoftLabels
+from modelmill.training.relations import relation_loss
+from modelmill.training.soft_labels import Answers, distillation_loss
 
 Logits = npt.NDArray[np.float32]
 
@@ -42,16 +47,24 @@ class Teacher:
     info: BundleInfo
     scorer: Scorer
 
-    def answers(self, dataset: DatasetRef, places: Places, context: StepContext) -> Logits:
+    def answers(
+        self, dataset: DatasetRef, places: Places, context: StepContext, *, skip_empty: bool = False
+    ) -> Logits:
         """Return its logits for rows of a dataset, which it reads with its own tokenizer.
 
         :param dataset: the dataset.
         :param places: of the rows, among all rows in the order of their keys.
         :param context: the step.
+        :param skip_empty: see :func:`modelmill.data.token_cache.tokenised`.
         :return: ``(rows, outputs)``, mapped from a file.
         """
         tokens = tokenised(
-            dataset, self.folder, max_length=self.info.max_tokens, cache=context.cache, log=context.log
+            dataset,
+            self.folder,
+            max_length=self.info.max_tokens,
+            cache=context.cache,
+            log=context.log,
+            skip_empty=skip_empty,
         )
         return teacher_logits(self.scorer, tokens.take(places), digest=self.reference.digest, context=context)
 
@@ -76,9 +89,12 @@ class Lesson:
     """What a student learns."""
 
     data: LabelledData
+    teacher: Teacher
+    folder: Path
+    """Where the student's ``tokenizer.json`` lies."""
     rows: Encoded
     """Train rows as the student's tokenizer makes them, as long as its lexical head reads them."""
-    soft: Logits
+    soft: Answers
     """The teacher's logits for the same rows, ``(rows, outputs)``."""
     validation: Encoded | None
     """None without validation rows."""
@@ -106,27 +122,71 @@ def teach(
     """
     data, length, validation = lesson.data, lesson.encoder_tokens, lesson.validation
     rows = in_units(lesson.rows.cut(length), data)
-    soft = lesson.soft
     if data.target == "number":
-        mean, spread = data.units
-        soft = ((soft - mean) / spread).astype(np.float32)
         undo_scale(model, data)
-    torch.manual_seed(config.seed)
-    trained = train(
-        model,
-        rows,
-        validation=in_units(validation.cut(length), data) if validation else None,
-        loss=distillation_loss(
-            soft, temperature=config.temperature, soft_weight=config.soft_weight, target=data.target
-        ),
-        config=config,
-        context=context,
+    answers = distillation_loss(
+        lesson.soft,
+        temperature=config.temperature,
+        soft_weight=config.soft_weight,
+        target=data.target,
+        units=data.units,
     )
+    with _OBJECTIVES[type(config.objective)](config.objective, model, lesson, rows.tokens) as more:
+        torch.manual_seed(config.seed)
+        trained = train(
+            model,
+            rows,
+            validation=in_units(validation.cut(length), data) if validation else None,
+            loss=_sum(answers, more) if more else answers,
+            config=config,
+            context=context,
+        )
     if data.target == "number":
         fit_scale(model, data)
     if lexical is not None:
         add_lexical_head(model, lexical, validation, encoder_tokens=length, context=context)
     return trained
+
+
+def _sum(first: Loss, second: Loss) -> Loss:
+    def loss(logits: torch.Tensor, targets: torch.Tensor, rows: Places) -> torch.Tensor:
+        return first(logits, targets, rows) + second(logits, targets, rows)
+
+    return loss
+
+
+@contextlib.contextmanager
+def _answers_alone(
+    _config: SoftLabels, _model: Classifier, _lesson: Lesson, _tokens: Tokens
+) -> Iterator[Loss | None]:
+    yield None
+
+
+@contextlib.contextmanager
+def _relations(config: Relations, model: Classifier, lesson: Lesson, tokens: Tokens) -> Iterator[Loss | None]:
+    teacher = lesson.teacher
+    if tokenizer_digest(teacher.folder) != tokenizer_digest(lesson.folder):
+        raise ModelError(
+            "teacher and student must have the same tokenizer where relations between tokens are learned",
+            got=f"another tokenizer.json in {teacher.reference.uri}",
+            remedy="set objective: {kind: soft_labels}, or take a teacher with the student's tokenizer",
+        )
+    large = load_classifier(teacher.folder)
+    limit = teacher.info.encoder_tokens or teacher.info.max_tokens
+    if lesson.encoder_tokens > limit:
+        raise ModelError(
+            "a teacher of relations must read as many tokens as its student",
+            got=f"{limit} and {lesson.encoder_tokens}",
+            remedy=f"lower max_tokens to at most {limit}",
+        )
+    with relation_loss(config, model, large, tokens) as loss:
+        yield loss
+
+
+_OBJECTIVES: Mapping[type[Any], Callable[..., contextlib.AbstractContextManager[Loss | None]]] = {
+    SoftLabels: _answers_alone,
+    Relations: _relations,
+}
 
 
 def log_agreement(student: Scorer, tokens: Tokens, wanted: Logits, context: StepContext) -> float:

@@ -23,7 +23,7 @@ from modelmill.training.attention import KEPT_HEADS
 from modelmill.training.classifier import load_classifier
 from modelmill.training.components import DistillConfig, FineTuneConfig
 
-FAST = {"epochs": 4, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate": 1e-2}
+FAST = {"epochs": 8, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate": 1e-2}
 
 
 def pruning(**changes: Any) -> PruneConfig:
@@ -38,7 +38,7 @@ def in_folder(context: StepContext, name: str, log: Any = None) -> StepContext:
 
 
 def taught(base: Path, dataset: DatasetRef, context: StepContext, **changes: Any) -> ModelRef:
-    config = {"base_model": str(base), "max_tokens": 16, "frozen_layers": 0, **FAST, "epochs": 6, **changes}
+    config = {"base_model": str(base), "max_tokens": 16, "frozen_layers": 0, **FAST, **changes}
     return fine_tuning.run(FineTuneConfig.model_validate(config), dataset, context)
 
 
