@@ -232,6 +232,12 @@ class DistillOperator(StepOperator):
     component = "distill"
 
 
+class DistillSignalsOperator(StepOperator):
+    """Distil one student with many heads out of several teachers."""
+
+    component = "distill_signals"
+
+
 class PruneOperator(StepOperator):
     """Take the units that matter least out of a model, and let it recover."""
 
@@ -402,6 +408,7 @@ OPERATORS: Mapping[str, type[StepOperator]] = MappingProxyType(
             TrainHeadsOperator,
             PickSignalOperator,
             DistillOperator,
+            DistillSignalsOperator,
             PruneOperator,
             QuantizeOperator,
             CompressOperator,

@@ -15,7 +15,7 @@ from modelmill.compression.options import (
     known_in,
 )
 from modelmill.pipeline.component import Component, Config, Inputs, Outputs, Resources, StepContext
-from modelmill.training.components import ModelOutputs, TeachingConfig
+from modelmill.training.components import LabelConfig, ModelOutputs, TeachingConfig
 
 METHOD_GROUP = "modelmill.quantization"
 """Entry points by which other distributions add methods of quantisation."""
@@ -51,7 +51,7 @@ class PruneMove(Config):
     keep: float = Field(0.5, gt=0, le=1, description="Share of the units that stays.")
 
 
-class PruneConfig(TeachingConfig):
+class PruneConfig(TeachingConfig, LabelConfig):
     """Take the units that matter least out of a model, and let what stays learn from a teacher again."""
 
     moves: tuple[PruneMove, ...] = Field(

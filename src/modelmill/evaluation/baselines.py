@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef
 from modelmill.errors import DatasetError
@@ -11,6 +15,10 @@ from modelmill.evaluation.rows import split_rows
 
 MAJORITY = "majority class"
 TFIDF_SVM = "TF-IDF + linear SVM"
+MEAN = "mean"
+TFIDF_RIDGE = "TF-IDF + ridge regression"
+
+_HALF = 0.5
 
 _LARGE = 1000
 """Rows from which on words that occur in a single row are left out."""
@@ -55,11 +63,66 @@ def baseline_predictions(
     return found if words is None else {**found, TFIDF_SVM: words}
 
 
+def set_baselines(
+    train_texts: Sequence[str], train: npt.NDArray[np.float64], test_texts: Sequence[str]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Fit the baselines of sets of classes, each class by itself, and answer texts.
+
+    :param train_texts: texts to fit on; at least one.
+    :param train: 1 for each of their classes, ``(rows, classes)``.
+    :param test_texts: texts to answer.
+    :return: the answers by name of the baseline, ``(texts, classes)``.
+    """
+    from sklearn.svm import LinearSVC
+
+    majority = np.tile((train.mean(0) > _HALF).astype(np.float64), (len(test_texts), 1))
+    found = {MAJORITY: majority}
+    features = _tfidf(train_texts, test_texts)
+    if features is not None:
+        answers = majority.copy()
+        for number, column in enumerate(train.T):
+            if 0 < column.sum() < len(column):
+                model = LinearSVC(random_state=0).fit(features[0], column)
+                answers[:, number] = model.predict(features[1])
+        found[TFIDF_SVM] = answers
+    return found
+
+
+def number_baselines(
+    train_texts: Sequence[str], train: npt.NDArray[np.float64], test_texts: Sequence[str]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Fit the baselines of numbers, and answer texts.
+
+    :param train_texts: texts to fit on; at least one.
+    :param train: their numbers, ``(rows, 1)``.
+    :param test_texts: texts to answer.
+    :return: the answers by name of the baseline, ``(texts, 1)``.
+    """
+    from sklearn.linear_model import Ridge
+
+    found = {MEAN: np.full((len(test_texts), 1), train.mean())}
+    features = _tfidf(train_texts, test_texts)
+    if features is not None:
+        model = Ridge(random_state=0).fit(features[0], train[:, 0])
+        found[TFIDF_RIDGE] = model.predict(features[1])[:, None]
+    return found
+
+
 def _tfidf_svm(
     train_texts: Sequence[str], train_labels: Sequence[str], test_texts: Sequence[str]
 ) -> list[str] | None:
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.svm import LinearSVC
+
+    features = _tfidf(train_texts, test_texts)
+    if features is None:
+        return None
+    model = LinearSVC(random_state=0).fit(features[0], list(train_labels))
+    return [str(name) for name in model.predict(features[1])]
+
+
+def _tfidf(train_texts: Sequence[str], test_texts: Sequence[str]) -> tuple[Any, Any] | None:
+    """Return the features of train and test texts; None if there is no word of two letters."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
     # Words and pairs of words. In a large collection those that occur once are most of them, and of no use.
     rarest = 2 if len(train_texts) >= _LARGE else 1
@@ -68,5 +131,4 @@ def _tfidf_svm(
         features = vectorizer.fit_transform(train_texts)
     except ValueError:  # an empty vocabulary
         return None
-    model = LinearSVC(random_state=0).fit(features, list(train_labels))
-    return [str(name) for name in model.predict(vectorizer.transform(test_texts))]
+    return features, vectorizer.transform(test_texts)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
 from modelmill.errors import ConfigError, DatasetError, ModelError, shorten
 from modelmill.evaluation.baselines import dataset_baselines
 from modelmill.evaluation.components import EvaluateConfig
-from modelmill.evaluation.latency import Throughput, measure_throughput
+from modelmill.evaluation.kind_report import other_kinds
+from modelmill.evaluation.latency import Throughput
 from modelmill.evaluation.metrics import (
     class_quality,
     confidence_interval,
@@ -30,10 +27,10 @@ from modelmill.evaluation.results import (
     Quality,
 )
 from modelmill.evaluation.rows import cached_answers, judged_label, split_rows
+from modelmill.evaluation.side_by_side import model_names, side_by_side, slug, unique_names
 from modelmill.evaluation.summary import model_sentence, table_lines
 from modelmill.pipeline.component import StepContext
 from modelmill.serving.bundle import BundleInfo, bundle_bytes
-from modelmill.serving.runtime import load_scorer
 
 REPORT_FILE = "report.json"
 _SEED = 0
@@ -100,15 +97,17 @@ def run(
     """
     folders = _fetch(models, context)
     infos = [BundleInfo.load(folder) for folder in folders]
+    if any(info.target != "class" for info in infos):
+        return other_kinds(config, dataset, models, folders, context)
     judge = _judge(config, dataset, infos)
     _check_classes(models, infos, judge, context)
     context.run.log_dataset(dataset, context="evaluation", rows=len(judge.texts))
     answers = [cached_answers(model, dataset, "test", context, label=judge.label) for model in models]
-    speeds = _throughputs(folders, judge, config, context)
+    speeds = side_by_side(folders, judge.texts, config, context)
     measured = [
         _Measured(name, model, info, given, bundle_bytes(folder) / 1e6, speed)
         for name, model, info, given, folder, speed in zip(
-            _names(models), models, infos, answers, folders, speeds, strict=True
+            model_names(models), models, infos, answers, folders, speeds, strict=True
         )
     ]
     baselines = dataset_baselines(dataset, label=judge.label, texts=judge.texts) if config.baselines else {}
@@ -161,18 +160,6 @@ def _check_classes(
 
 def _unknown(info: BundleInfo, judge: _Judge) -> tuple[str, ...]:
     return tuple(sorted(set(judge.truth) - set(info.classes)))
-
-
-def _throughputs(
-    folders: Sequence[Path], judge: _Judge, config: EvaluateConfig, context: StepContext
-) -> list[Throughput]:
-    count = min(config.throughput_rows, len(judge.texts))
-    chosen = np.random.default_rng(_SEED).choice(len(judge.texts), size=count, replace=False)
-    texts = [judge.texts[index] for index in chosen]
-    context.log(f"measuring documents per second of {len(folders)} models side by side on {count:,} rows")
-    scorers = {str(index): load_scorer(folder) for index, folder in enumerate(folders)}
-    found = measure_throughput(scorers, texts, seed=_SEED, progress=context.progress)
-    return [found[str(index)] for index in range(len(folders))]
 
 
 def _report(
@@ -275,32 +262,9 @@ def _metrics(report: EvaluationReport) -> dict[str, float]:
     shown = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "macro_f1_low", "macro_f1_high")
     figures = ("size_mb", "parameters", "documents_per_second", "size_ratio", "speed_ratio", "agreement")
     metrics: dict[str, float] = {}
-    slugs = [_slug(name) for name in _unique([model.role for model in report.models])]
-    for model, slug in zip(report.models, slugs, strict=True):
-        metrics |= {f"{name}/{slug}": float(getattr(model, name)) for name in (*shown, *figures)}
+    roles = unique_names([model.role for model in report.models])
+    for model, role in zip(report.models, roles, strict=True):
+        metrics |= {f"{name}/{slug(role)}": float(getattr(model, name)) for name in (*shown, *figures)}
     for baseline in report.baselines:
-        metrics |= {f"{name}/{_slug(baseline.name)}": getattr(baseline, name) for name in shown}
+        metrics |= {f"{name}/{slug(baseline.name)}": getattr(baseline, name) for name in shown}
     return metrics
-
-
-def _names(models: Sequence[ModelRef]) -> list[str]:
-    return _unique([f"{model.role} ({_short(model.uri)})" for model in models])
-
-
-def _short(uri: str) -> str:
-    name = uri.removeprefix("models:/")
-    return name[:10] if name.startswith("m-") and "/" not in name else name
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    seen: Counter[str] = Counter()
-    found = []
-    for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} {seen[name]}")
-    return found
-
-
-def _slug(name: str) -> str:
-    """Return a name that MLflow takes: a to z, digits and underscores."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "model"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import ModelFormat
@@ -86,3 +88,65 @@ class EvaluationReport(_Record):
     """In the order of the step's inputs: ratios are taken to the first."""
     baselines: tuple[BaselineResult, ...]
     per_class: tuple[ClassResult, ...]
+
+
+class Score(_Record):
+    """A metric with the ends of its confidence interval."""
+
+    metric: str
+    """``micro_f1``, ``macro_f1``, ``exact``; ``r2``, ``rmse``, ``mae``."""
+    value: float
+    low: float
+    high: float
+
+
+class KindBaseline(_Record):
+    """A baseline."""
+
+    name: str
+    scores: tuple[Score, ...]
+
+
+class KindModel(_Record):
+    """A model of sets of classes, or of numbers."""
+
+    name: str
+    """Role and short id, unique in the report."""
+    role: str
+    uri: str
+    format: ModelFormat
+    scores: tuple[Score, ...]
+    size_mb: float
+    """Size of weights and graph, in millions of bytes."""
+    parameters: int
+    documents_per_second: float
+    documents_per_cpu_second: float
+    size_ratio: float
+    """Size of the first model over that of this one: above 1 it is smaller."""
+    speed_ratio: float
+    """Documents per second over those of the first model: above 1 it is faster."""
+    agreement: float
+    """With the first model, see :func:`modelmill.serving.runtime.agreement`."""
+    over_baseline: Score | None
+    """By how much its first metric is better than the best baseline's; None without baselines."""
+    beats_baseline: bool | None
+    unknown_classes: tuple[str, ...]
+    """Classes of the test rows that the model does not know; it misses them all."""
+    sentence: str
+    """All that in words."""
+
+
+class KindReport(_Record):
+    """An evaluation of models of sets of classes, or of numbers."""
+
+    dataset: str
+    """``uri@version``."""
+    label: str
+    target: Literal["classes", "number"]
+    rows: int
+    """Test rows."""
+    throughput_rows: int
+    confidence: float
+    models: tuple[KindModel, ...]
+    """In the order of the step's inputs: ratios are taken to the first."""
+    baselines: tuple[KindBaseline, ...]

@@ -25,10 +25,15 @@ class ModelOutputs(Outputs):
     model: ModelRef
 
 
+class LabelConfig(Config):
+    """What a training of one label has to know."""
+
+    label: str | None = Field(None, description="Label column to learn; empty: the dataset's only one.")
+
+
 class TrainingConfig(Config):
     """What every training has in common."""
 
-    label: str | None = Field(None, description="Label column to learn; empty: the dataset's only one.")
     epochs: float = Field(2, gt=0, le=1000, description="Passes over the train split.")
     batch_size: int = Field(16, ge=1, description="Rows per optimizer step.")
     rows_at_once: int | None = Field(
@@ -71,7 +76,7 @@ class TrainingConfig(Config):
     )
 
 
-class FineTuneConfig(TrainingConfig):
+class FineTuneConfig(TrainingConfig, LabelConfig):
     """Fine-tune a pretrained encoder on a dataset: the large model, the teacher."""
 
     frozen_layers: int = Field(2, ge=0, description="Lowest layers that keep their weights.")
@@ -134,7 +139,7 @@ class TeachingConfig(TrainingConfig):
     )
 
 
-class DistillConfig(TeachingConfig):
+class DistillConfig(TeachingConfig, LabelConfig):
     """Distil a student with fewer layers out of a teacher: soft labels, and layers taken from the teacher."""
 
     max_tokens: int | None = Field(

@@ -29,7 +29,6 @@ def run(
     dataset: DatasetRef,
     teacher: ModelRef,
     context: StepContext,
-    *,
     transfer: TableRef | None = None,
 ) -> ModelRef:
     """Distil a student out of a teacher.
@@ -37,8 +36,8 @@ def run(
     :param config: how.
     :param dataset: what to learn.
     :param teacher: a ``torch`` model of the same label and classes.
-    :param transfer: a table of texts without labels that the teacher answers; None: only labelled rows.
     :param context: the step.
+    :param transfer: a table of texts without labels that the teacher answers; None: only labelled rows.
     :return: the logged model, role ``student``.
     :raises InputError: if the teacher does not fit the dataset or the configuration.
     """

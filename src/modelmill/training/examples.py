@@ -142,7 +142,7 @@ def _read_label(
     table: pa.Table, dataset: DatasetRef, name: str, kinds: Collection[LabelKind]
 ) -> LabelledData:
     column = table.column(name).combine_chunks()
-    kind = _kind(column.type)
+    kind = label_kind(column.type)
     if kind not in kinds:
         raise ConfigError(
             "a classifier learns a label of kind class: one class a row"
@@ -168,7 +168,12 @@ def _read_label(
     return LabelledData(label=name, classes=classes, train=train, validation=validation, target=kind)
 
 
-def _kind(kind: pa.DataType) -> LabelKind:
+def label_kind(kind: pa.DataType) -> LabelKind:
+    """Return the kind of label that a column holds.
+
+    :param kind: the column's type.
+    :return: the kind.
+    """
     import pyarrow as pa
 
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):

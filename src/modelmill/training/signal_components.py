@@ -8,7 +8,7 @@ from pydantic import Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN, DatasetRef, ModelRef, SignalsRef
 from modelmill.pipeline.component import Component, Config, Inputs, Outputs, Resources, StepContext
-from modelmill.training.components import ModelOutputs
+from modelmill.training.components import ModelOutputs, TeachingConfig
 from modelmill.training.options import (
     CalibrationConfig,
     ClassWeights,
@@ -131,6 +131,63 @@ train_heads = Component(
     outputs=SignalsOutputs,
     run=_run_train_heads,
     resources=Resources(cpus=2, memory_gb=4),
+)
+
+
+class DistillSignalsConfig(TeachingConfig):
+    """Distil one small student out of several teachers: a trunk with a head for each teacher's label."""
+
+    layers: int = Field(2, ge=1, description="Transformer layers of the student.")
+    start: str | None = Field(
+        None, description="Label of the teacher whose layers the student starts from; empty: the first."
+    )
+    max_tokens: int | None = Field(
+        None, ge=8, le=8192, description="Tokens of a text that are read; empty: as that teacher."
+    )
+    method: Literal["int8_dynamic", "int8_weights", "int4_weights", "none"] = Field(
+        "int8_dynamic", description="How the trunk is quantised, as in quantize; none: fp32."
+    )
+    calibration: CalibrationConfig | None = Field(
+        TemperatureScaling(),
+        description="What makes probabilities of scores, fitted on the validation split; empty: nothing.",
+    )
+    prefix: str = Field(
+        "", max_length=40, description="Each head is registered under this and its label's name."
+    )
+
+
+class DistillSignalsInputs(Inputs):
+    """The dataset whose train rows the teachers answer, and the teachers, each of a label of its own."""
+
+    dataset: DatasetRef
+    teachers: tuple[ModelRef, ...]
+
+
+class DistillSignalsOutputs(Outputs):
+    """The student's trunk, and the heads that stand on it."""
+
+    trunk: ModelRef
+    signals: SignalsRef
+
+
+def _run_distill_signals(
+    config: DistillSignalsConfig, inputs: DistillSignalsInputs, context: StepContext
+) -> DistillSignalsOutputs:
+    from modelmill.training.many_teachers import run
+
+    trunk, signals = run(config, inputs.dataset, inputs.teachers, context)
+    return DistillSignalsOutputs(trunk=trunk, signals=signals)
+
+
+distill_signals = Component(
+    name="distill_signals",
+    title="Distil many",
+    group="Train",
+    config=DistillSignalsConfig,
+    inputs=DistillSignalsInputs,
+    outputs=DistillSignalsOutputs,
+    run=_run_distill_signals,
+    resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )
 
 

@@ -24,6 +24,9 @@ from modelmill.training.loop import Loss
 _Parts = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Of each row its distance from the teacher, from its label, and whether it has one: ``(batch,)``."""
 
+UNKNOWN: Mapping[LabelKind, float] = {"class": -1, "classes": np.nan, "number": np.nan}
+"""What stands for a missing label in the targets."""
+
 
 class Answers(Protocol):
     """A teacher's logits, read row by row as they are needed: an array, mapped or not, or several of them."""
@@ -67,7 +70,7 @@ def distillation_loss(
 ) -> Loss:
     """Return the loss of a student.
 
-    Of a row without a label (-1 for a class, NaN for sets and numbers) the teacher alone says what it is.
+    Of a row without a label, see :data:`UNKNOWN`, the teacher alone says what it is.
 
     :param soft: the teacher's logits for the train rows, ``(rows, outputs)``.
     :param temperature: softens both distributions.

@@ -131,13 +131,13 @@ def teach(
         target=data.target,
         units=data.units,
     )
-    with _OBJECTIVES[type(config.objective)](config.objective, model, lesson, rows.tokens) as more:
+    with objective_loss(config, model, lesson.teacher, lesson.folder, rows.tokens, length) as more:
         torch.manual_seed(config.seed)
         trained = train(
             model,
             rows,
             validation=in_units(validation.cut(length), data) if validation else None,
-            loss=_sum(answers, more) if more else answers,
+            loss=loss_sum(answers, more),
             config=config,
             context=context,
         )
@@ -148,38 +148,67 @@ def teach(
     return trained
 
 
-def _sum(first: Loss, second: Loss) -> Loss:
+def loss_sum(first: Loss, second: Loss | None) -> Loss:
+    """Return the sum of two losses.
+
+    :param first: a loss.
+    :param second: another one; None: nothing.
+    :return: the sum.
+    """
+    if second is None:
+        return first
+
     def loss(logits: torch.Tensor, targets: torch.Tensor, rows: Places) -> torch.Tensor:
         return first(logits, targets, rows) + second(logits, targets, rows)
 
     return loss
 
 
+def objective_loss(
+    config: TeachingConfig,
+    model: Classifier,
+    teacher: Teacher,
+    folder: Path,
+    tokens: Tokens,
+    encoder_tokens: int,
+) -> contextlib.AbstractContextManager[Loss | None]:
+    """Return what the student minimises besides the distance of its answers, by the type of the objective.
+
+    :param config: how it learns.
+    :param model: the student.
+    :param teacher: whom it learns from.
+    :param folder: where the student's ``tokenizer.json`` lies.
+    :param tokens: the train rows, as the student's encoder reads them.
+    :param encoder_tokens: tokens that it reads.
+    :return: a context in which the loss can be used; None: nothing more.
+    """
+    make = _OBJECTIVES[type(config.objective)]
+    return make(config.objective, model, teacher, folder, tokens, encoder_tokens)
+
+
 @contextlib.contextmanager
-def _answers_alone(
-    _config: SoftLabels, _model: Classifier, _lesson: Lesson, _tokens: Tokens
-) -> Iterator[Loss | None]:
+def _answers_alone(_config: SoftLabels, *_others: Any) -> Iterator[Loss | None]:
     yield None
 
 
 @contextlib.contextmanager
-def _relations(config: Relations, model: Classifier, lesson: Lesson, tokens: Tokens) -> Iterator[Loss | None]:
-    teacher = lesson.teacher
-    if tokenizer_digest(teacher.folder) != tokenizer_digest(lesson.folder):
+def _relations(
+    config: Relations, model: Classifier, teacher: Teacher, folder: Path, tokens: Tokens, encoder_tokens: int
+) -> Iterator[Loss | None]:
+    if tokenizer_digest(teacher.folder) != tokenizer_digest(folder):
         raise ModelError(
             "teacher and student must have the same tokenizer where relations between tokens are learned",
             got=f"another tokenizer.json in {teacher.reference.uri}",
             remedy="set objective: {kind: soft_labels}, or take a teacher with the student's tokenizer",
         )
-    large = load_classifier(teacher.folder)
     limit = teacher.info.encoder_tokens or teacher.info.max_tokens
-    if lesson.encoder_tokens > limit:
+    if encoder_tokens > limit:
         raise ModelError(
-            "a teacher of relations must read as many tokens as its student",
-            got=f"{limit} and {lesson.encoder_tokens}",
+            f"a teacher of relations must read as many tokens as its student, {encoder_tokens}",
+            got=limit,
             remedy=f"lower max_tokens to at most {limit}",
         )
-    with relation_loss(config, model, large, tokens) as loss:
+    with relation_loss(config, model, load_classifier(teacher.folder), tokens) as loss:
         yield loss
 
 

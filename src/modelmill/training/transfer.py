@@ -13,11 +13,8 @@ from modelmill.data.tokens import Tokens
 from modelmill.errors import DatasetError
 from modelmill.pipeline.component import StepContext
 from modelmill.training.loop import Encoded
-from modelmill.training.soft_labels import Stacked
+from modelmill.training.soft_labels import UNKNOWN, Stacked
 from modelmill.training.teaching import Lesson
-
-_UNKNOWN = {"class": -1, "classes": np.nan, "number": np.nan}
-"""What stands for the missing label in the targets."""
 
 
 def with_transfer(
@@ -58,7 +55,7 @@ def with_transfer(
     context.run.log_metrics({"transfer_rows": float(len(places))})
     chosen = np.array(places, dtype=np.int64)
     targets = lesson.rows.targets
-    unknown = np.full((len(chosen), *targets.shape[1:]), _UNKNOWN[lesson.data.target], dtype=targets.dtype)
+    unknown = np.full((len(chosen), *targets.shape[1:]), UNKNOWN[lesson.data.target], dtype=targets.dtype)
     rows = Encoded(
         Tokens.joined(lesson.rows.tokens, tokens.take(chosen)),
         np.concatenate([targets, unknown]),

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.data.dataset_config import LabelKind
 from modelmill.pipeline.component import StepContext
 from modelmill.serving.bundle import BundleInfo, bundle_digest
 
@@ -36,8 +37,9 @@ def make_model(spoken: StepContext, tmp_path: Path) -> MakeModel:
     """Return a function that makes an ONNX model and puts it where a step of this machine finds it."""
 
     def make(
-        words: Mapping[str, str],
+        words: Mapping[str, str | float],
         *,
+        target: LabelKind = "class",
         role: str = "teacher",
         label: str = "topic",
         classes: Sequence[str] = ("sport", "trade"),
@@ -49,14 +51,18 @@ def make_model(spoken: StepContext, tmp_path: Path) -> MakeModel:
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         tokenizer.save(str(folder / "tokenizer.json"))
-        weights = np.zeros((len(vocabulary) + padding, len(classes)), np.float32)
-        for word, name in words.items():
-            weights[vocabulary[word], list(classes).index(name)] = 1
+        weights = np.zeros((len(vocabulary) + padding, len(classes) or 1), np.float32)
+        for word, meaning in words.items():
+            if isinstance(meaning, str):
+                weights[vocabulary[word], list(classes).index(meaning)] = 1
+            else:
+                weights[vocabulary[word], 0] = meaning
         onnx.save(_graph(weights), folder / "model.onnx")
         info = BundleInfo(
             format="onnx",
             label=label,
             classes=tuple(classes),
+            target=target,
             text="body",
             max_tokens=32,
             parameters=weights.size,

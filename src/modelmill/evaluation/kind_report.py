@@ -1,0 +1,293 @@
+"""The evaluation of models that answer with sets of classes, or with numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
+from modelmill.errors import DatasetError, ModelError
+from modelmill.evaluation.baselines import number_baselines, set_baselines
+from modelmill.evaluation.components import EvaluateConfig
+from modelmill.evaluation.kinds import KIND_METRICS, Floats, Kind, KindMetric, kind_difference, kind_interval
+from modelmill.evaluation.latency import Throughput
+from modelmill.evaluation.results import KindBaseline, KindModel, KindReport, Score
+from modelmill.evaluation.rows import cached_logits, judged_label
+from modelmill.evaluation.side_by_side import model_names, side_by_side, slug, unique_names
+from modelmill.pipeline.component import StepContext
+from modelmill.serving.bundle import BundleInfo, bundle_bytes
+from modelmill.serving.runtime import agreement, class_scores
+from modelmill.training.examples import label_kind
+
+_REPORT_FILE = "report.json"
+_LIKELY = 0.5
+_BASELINES = {"classes": set_baselines, "number": number_baselines}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Labelled rows of a split."""
+
+    texts: list[str]
+    values: list[Any]
+    """Of each row its list of classes, or its number."""
+    places: np.ndarray
+    """Where they stand among those rows of the split that have a label at all."""
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """What all models are judged by."""
+
+    kind: Kind
+    label: str
+    classes: tuple[str, ...]
+    """All that the test rows or a model have; empty for numbers."""
+    rows: _Rows
+    truth: Floats
+    """``(rows, outputs)``."""
+    config: EvaluateConfig
+
+    @property
+    def metrics(self) -> tuple[KindMetric, ...]:
+        return KIND_METRICS[self.kind]
+
+    def table(self, values: Sequence[Any]) -> Floats:
+        """Return labels as a table, ``(rows, outputs)``."""
+        if self.kind == "number":
+            return np.array(values, dtype=np.float64).reshape(-1, 1)
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        table = np.zeros((len(values), len(self.classes)))
+        for row, names in enumerate(values):
+            table[row, [numbers[name] for name in names if name in numbers]] = 1
+        return table
+
+    def answers(self, info: BundleInfo, logits: np.ndarray) -> Floats:
+        """Return a model's answers as a table, ``(rows, outputs)``."""
+        found = class_scores(info, logits[self.rows.places])
+        if self.kind == "number":
+            return found.astype(np.float64)
+        table = np.zeros((len(found), len(self.classes)))
+        table[:, [self.classes.index(name) for name in info.classes]] = found > _LIKELY
+        return table
+
+    def scores(self, answers: Floats) -> tuple[Score, ...]:
+        config = self.config
+        found = []
+        for metric in self.metrics:
+            interval = kind_interval(
+                metric, answers, self.truth, confidence=config.confidence, resamples=config.resamples
+            )
+            found.append(
+                Score(metric=metric.name, value=interval.value, low=interval.low, high=interval.high)
+            )
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A model that has been measured."""
+
+    name: str
+    model: ModelRef
+    info: BundleInfo
+    answers: Floats
+    size_mb: float
+    speed: Throughput
+
+
+def other_kinds(
+    config: EvaluateConfig,
+    dataset: DatasetRef,
+    models: Sequence[ModelRef],
+    folders: Sequence[Path],
+    context: StepContext,
+) -> ReportRef:
+    """Measure models side by side on the test split.
+
+    :param config: what to measure.
+    :param dataset: its test split is what the models are judged on.
+    :param models: at least one; ratios are taken to the first.
+    :param folders: their bundles.
+    :param context: the step.
+    :return: the report: a :class:`~modelmill.evaluation.results.KindReport` as JSON.
+    :raises DatasetError: if there are no labelled test rows.
+    :raises ModelError: if the models answer with different kinds of labels, or another one than the column's.
+    """
+    infos = [BundleInfo.load(folder) for folder in folders]
+    judge = _judge(config, dataset, infos)
+    context.run.log_dataset(dataset, context="evaluation", rows=len(judge.rows.texts))
+    logits = [cached_logits(model, dataset, "test", context, label=judge.label) for model in models]
+    speeds = side_by_side(folders, judge.rows.texts, config, context)
+    measured = [
+        _Measured(name, model, info, judge.answers(info, own), bundle_bytes(folder) / 1e6, speed)
+        for name, model, info, own, folder, speed in zip(
+            model_names(models), models, infos, logits, folders, speeds, strict=True
+        )
+    ]
+    baselines = _baselines(judge, dataset) if config.baselines else {}
+    report = KindReport(
+        dataset=str(dataset),
+        label=judge.label,
+        target=judge.kind,
+        rows=len(judge.rows.texts),
+        throughput_rows=speeds[0].rows,
+        confidence=config.confidence,
+        models=tuple(_model(item, measured[0], baselines, judge) for item in measured),
+        baselines=tuple(
+            KindBaseline(name=name, scores=judge.scores(answers)) for name, answers in baselines.items()
+        ),
+    )
+    context.run.log_metrics(_metrics(report))
+    context.log(f"{report.label}: {report.rows:,} test rows of {report.dataset}")
+    for baseline in report.baselines:
+        context.log(f"{baseline.name}: {_words(baseline.scores, judge)}")
+    for model in report.models:
+        context.log(model.sentence)
+    uri = context.run.log_json(report.model_dump(mode="json"), _REPORT_FILE)
+    return ReportRef(uri=uri, run_id=context.run.run_id)
+
+
+def _judge(config: EvaluateConfig, dataset: DatasetRef, infos: Sequence[BundleInfo]) -> _Judge:
+    label = judged_label(dataset, infos, config.label)
+    kinds = sorted({info.target for info in infos})
+    kind, rows = _read(dataset, "test", label)
+    if kinds != [kind] or kind == "class":
+        raise ModelError(
+            f"models are judged by a label of the kind that they answer with; {label!r} holds {kind}",
+            got=", ".join(kinds),
+            remedy="choose the label column that they learned, or evaluate models of each kind by themselves",
+        )
+    if not rows.texts:
+        raise DatasetError(
+            f"the test split must have rows with a value in {label!r}",
+            got=str(dataset),
+            remedy="change the dataset's split, or label test rows",
+        )
+    names = {name for info in infos for name in info.classes}
+    if kind == "classes":
+        names |= {name for value in rows.values for name in value}
+    judge = _Judge(kind, label, tuple(sorted(names)), rows, np.zeros((0, 0)), config)
+    return _Judge(kind, label, judge.classes, rows, judge.table(rows.values), config)
+
+
+def _read(dataset: DatasetRef, split: str, label: str) -> tuple[Any, _Rows]:
+    """Return the kind of label that a column holds, and the rows of a split that have one."""
+    import pyarrow.compute as pc
+
+    from modelmill.data.tables import read_arrow
+
+    table = read_arrow(dataset, columns=[dataset.text_column, label, dataset.split])
+    table = table.filter(pc.equal(table.column(dataset.split), split))
+    table = table.filter(table.column(label).is_valid())
+    kind, values = label_kind(table.column(label).type), table.column(label).to_pylist()
+    usable = [kind != "number" or np.isfinite(value) for value in values]
+    texts = table.column(dataset.text_column).to_pylist()
+    places = np.flatnonzero(usable)
+    if kind == "classes":
+        values = [[str(name) for name in value if name is not None] for value in values]
+    return kind, _Rows([texts[place] for place in places], [values[place] for place in places], places)
+
+
+def _baselines(judge: _Judge, dataset: DatasetRef) -> dict[str, Floats]:
+    parts = [_read(dataset, split, judge.label)[1] for split in ("train", "validation")]
+    texts = [text for part in parts for text in part.texts]
+    values = [value for part in parts for value in part.values]
+    if not texts:
+        raise DatasetError(
+            "baselines need labelled train or validation rows",
+            got=str(dataset),
+            remedy="change the dataset's split, or set baselines: false",
+        )
+    return _BASELINES[judge.kind](texts, judge.table(values), judge.rows.texts)
+
+
+def _model(item: _Measured, first: _Measured, baselines: Mapping[str, Floats], judge: _Judge) -> KindModel:
+    metric, config = judge.metrics[0], judge.config
+    over, rival = None, None
+    if baselines:
+        rival = max(baselines, key=lambda name: metric.of(baselines[name], judge.truth))
+        found = kind_difference(
+            metric,
+            item.answers,
+            baselines[rival],
+            judge.truth,
+            confidence=config.confidence,
+            resamples=config.resamples,
+        )
+        over = Score(metric=metric.name, value=found.value, low=found.low, high=found.high)
+    scores = judge.scores(item.answers)
+    size_ratio = first.size_mb / item.size_mb
+    speed_ratio = item.speed.documents_per_second / first.speed.documents_per_second
+    # Their classes may differ: what is compared are answers, positive where a class was named.
+    shift = _LIKELY if judge.kind == "classes" else 0.0
+    own, others = ((one.answers - shift).astype(np.float32) for one in (item, first))
+    same = agreement(own, others, target=judge.kind)
+    sentence = f"{item.name}: {_words(scores, judge)}"
+    if item is not first:
+        sentence += (
+            f"; {size_ratio:.2f} times smaller and {speed_ratio:.2f} times faster than {first.name}, with "
+            f"which it agrees by {same:.2%}"
+        )
+    if over is not None:
+        settled = "" if over.low > 0 or over.high < 0 else ", which these rows do not settle"
+        where = "above" if over.value > 0 else "below"
+        scale, unit = (100, " points") if metric.is_share else (1, "")
+        sentence += (
+            f"; {metric.name} {abs(scale * over.value):.3g}{unit} {where} {rival} "
+            f"({scale * over.low:+.3g} to {scale * over.high:+.3g}){settled}"
+        )
+    used = {name for name, column in zip(judge.classes, judge.truth.T, strict=False) if column.any()}
+    return KindModel(
+        name=item.name,
+        role=item.model.role,
+        uri=item.model.uri,
+        format=item.model.format,
+        scores=scores,
+        size_mb=item.size_mb,
+        parameters=item.info.parameters,
+        documents_per_second=item.speed.documents_per_second,
+        documents_per_cpu_second=item.speed.documents_per_cpu_second,
+        size_ratio=size_ratio,
+        speed_ratio=speed_ratio,
+        agreement=same,
+        over_baseline=over,
+        beats_baseline=over.value > 0 if over else None,
+        unknown_classes=tuple(sorted(used - set(item.info.classes))),
+        sentence=f"{sentence}.",
+    )
+
+
+def _words(scores: Sequence[Score], judge: _Judge) -> str:
+    parts = []
+    for score, metric in zip(scores, judge.metrics, strict=True):
+        if metric.is_share:
+            parts.append(f"{score.metric} {score.value:.2%} ({score.low:.2%} to {score.high:.2%})")
+        else:
+            parts.append(f"{score.metric} {score.value:.4g} ({score.low:.4g} to {score.high:.4g})")
+    return ", ".join(parts)
+
+
+def _metrics(report: KindReport) -> dict[str, float]:
+    """Return what MLflow can compare between runs: by role, since ids change with each run."""
+    figures = ("size_mb", "parameters", "documents_per_second", "size_ratio", "speed_ratio", "agreement")
+    metrics: dict[str, float] = {}
+    roles = unique_names([model.role for model in report.models])
+    for model, role in zip(report.models, roles, strict=True):
+        metrics |= {f"{name}/{slug(role)}": float(getattr(model, name)) for name in figures}
+        metrics |= _score_metrics(model.scores, role)
+    for baseline in report.baselines:
+        metrics |= _score_metrics(baseline.scores, baseline.name)
+    return metrics
+
+
+def _score_metrics(scores: Sequence[Score], name: str) -> dict[str, float]:
+    return {
+        f"{score.metric}{end}/{slug(name)}": value
+        for score in scores
+        for end, value in (("", score.value), ("_low", score.low), ("_high", score.high))
+    }
