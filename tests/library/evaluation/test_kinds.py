@@ -145,7 +145,8 @@ def test_another_kind_of_label_is_refused(dataset: DatasetRef, make_model: Any, 
         run(CONFIG.model_copy(update={"label": "words"}), dataset, (sets,), spoken)
     assert str(caught.value) == (
         "models are judged by a label of the kind that they answer with; 'words' holds number; "
-        "got 'classes'; choose the label column that they learned, or evaluate models of each kind by themselves"
+        "got 'classes'; choose the label column that they learned, or evaluate models of each kind by "
+        "themselves"
     )
     train = dataset.model_copy(update={"split": "topic"})
     with pytest.raises(DatasetError, match="the test split must have rows with a value in 'named'"):
