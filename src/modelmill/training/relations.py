@@ -80,7 +80,10 @@ def divergence(
 
 def _relations(values: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Tensor:
     """Return the logarithms of the relations, ``(batch, heads, tokens, tokens)``."""
-    parted = values.reshape(*values.shape[:2], heads, -1).transpose(1, 2)  # (batch, heads, tokens, features)
+    # In full precision, whatever the encoder computes in.
+    parted = (
+        values.float().reshape(*values.shape[:2], heads, -1).transpose(1, 2)
+    )  # (batch, heads, tokens, features)
     scores = parted @ parted.transpose(2, 3) / math.sqrt(parted.shape[3])
     scores = scores + (1 - mask.to(scores.dtype))[:, None, None, :] * _NOTHING
     return torch.log_softmax(scores, dim=-1)
