@@ -101,11 +101,12 @@ class PatternSet:
         """
         import pyarrow as pa
 
-        found = self.matrix(texts)
+        rows, numbers = self._found(texts)
         known = np.packbits(texts.is_valid().to_numpy(zero_copy_only=False), bitorder="little")
         valid = pa.py_buffer(known) if texts.null_count else None
-        # All at once: there may be a thousand patterns.
-        packed = np.packbits(found, axis=1, bitorder="little")
+        # Bit by bit into all columns at once: there may be a thousand patterns, and few of them are found.
+        packed = np.zeros((len(self.patterns), -(-len(texts) // 8)), np.uint8)
+        np.bitwise_or.at(packed, (numbers, rows >> 3), (1 << (rows & 7)).astype(np.uint8))
         return {
             name: pa.Array.from_buffers(pa.bool_(), len(texts), [valid, pa.py_buffer(bits)])
             for name, bits in zip(self.patterns, packed, strict=True)
@@ -118,24 +119,30 @@ class PatternSet:
         :return: whether it is found, ``(patterns, rows)``, in the order of the patterns; false for null.
         :raises TableError: if a text is not UTF-8.
         """
+        rows, numbers = self._found(texts)
+        matrix = np.zeros((len(self.patterns), len(texts)), bool)
+        matrix[numbers, rows] = True
+        return matrix
+
+    def _found(self, texts: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the hits as two arrays, number of the text and number of the pattern; some stand twice."""
         import pyarrow as pa
 
         texts = _checked(texts)
         ascii_only = _ascii(texts)
         rows, numbers = self._scan(_slices(texts))
-        if not ascii_only.all():  # to ASCII, all forms are one
-            other = np.flatnonzero(~ascii_only)
-            kept = ascii_only[rows] | (self._form[numbers] == _AS_IT_IS)
-            parts = [(rows[kept], numbers[kept])]
-            for form in np.unique(self._form[self._form != _AS_IT_IS]):
-                values = texts.take(pa.array(other)).to_pylist()
-                more, found = self._scan(_folded(text, form) for text in values)
-                kept = self._form[found] == form
-                parts.append((other[more[kept]], found[kept]))
-            rows, numbers = (np.concatenate(part) for part in zip(*parts, strict=True))
-        matrix = np.zeros((len(self.patterns), len(texts)), bool)
-        matrix[numbers, rows] = True
-        return matrix
+        if ascii_only.all():  # to ASCII, all forms are one
+            return rows, numbers
+        other = np.flatnonzero(~ascii_only)
+        kept = ascii_only[rows] | (self._form[numbers] == _AS_IT_IS)
+        parts = [(rows[kept], numbers[kept])]
+        for form in np.unique(self._form[self._form != _AS_IT_IS]):
+            values = texts.take(pa.array(other)).to_pylist()
+            more, found = self._scan(_folded(text, form) for text in values)
+            kept = self._form[found] == form
+            parts.append((other[more[kept]], found[kept]))
+        rows, numbers = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return rows, numbers
 
     def evidence(self, name: str, text: str) -> Span | None:
         """Say where a text shows a hit. Costs more than :meth:`hits`: for the rows that are explained.
