@@ -388,6 +388,12 @@ class TryRulesOperator(StepOperator):
     component = "try_rules"
 
 
+class TierRulesOperator(StepOperator):
+    """Ask the cheap models of a rule set first."""
+
+    component = "tier_rules"
+
+
 class GateRulesOperator(StepOperator):
     """Compare a rule set with the one in use."""
 
@@ -422,6 +428,7 @@ OPERATORS: Mapping[str, type[StepOperator]] = MappingProxyType(
             MonitorOperator,
             DecideOperator,
             TryRulesOperator,
+            TierRulesOperator,
             GateRulesOperator,
         )
     }

@@ -139,6 +139,55 @@ try_rules = Component(
 )
 
 
+class TierRulesConfig(Config):
+    """Ask cheap models first, as far as an accuracy budget allows: decided on rows that no model has seen."""
+
+    rule_set: str = Field(min_length=1, description="Path or URL of the rule set, or models:/NAME@ALIAS.")
+    first: dict[str, str] = Field(
+        min_length=1,
+        description="Cheap model by signal, such as a static student's; named as models are in rule sets.",
+    )
+    budget: float = Field(
+        0.005, gt=0, lt=1, description="Accepted share of rows whose decision changes (0.005: 0.5 points)."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence that new rows keep the budget.")
+    rows: int = Field(20_000, ge=1, description="Rows that are looked at, from the table's beginning.")
+
+
+class TierRulesOutputs(Outputs):
+    """The rule set with cheap models first; as it was where no margin keeps the budget."""
+
+    rule_set: ModelRef
+
+
+def _tier_rules_state(config: TierRulesConfig, _inputs: TrialInputs, settings: Settings) -> str:
+    from modelmill.rules.deciding import outside_state
+    from modelmill.signals.pins import pin_models
+
+    named = sorted(name for name in config.first.values() if not name.startswith("signals:"))
+    cheap = [pin.version for pin in pin_models(named, settings).values()]
+    return " ".join([outside_state(config.rule_set, settings), *cheap])
+
+
+def _run_tier_rules(config: TierRulesConfig, inputs: TrialInputs, context: StepContext) -> TierRulesOutputs:
+    from modelmill.rules.tiering import run
+
+    return TierRulesOutputs(rule_set=run(config, inputs, context))
+
+
+tier_rules = Component(
+    name="tier_rules",
+    title="Cheap models first",
+    group="Release",
+    config=TierRulesConfig,
+    inputs=TrialInputs,
+    outputs=TierRulesOutputs,
+    run=_run_tier_rules,
+    outside_state=_tier_rules_state,
+    resources=Resources(cpus=2, memory_gb=4),
+)
+
+
 class GateRulesConfig(TrialConfig):
     """Compare a rule set with the champion on a table: it is refused where decisions change too much."""
 

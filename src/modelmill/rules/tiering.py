@@ -10,19 +10,25 @@ is about decisions: what one signal loses, another may hide.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from modelmill.artifacts import ModelRef
 from modelmill.errors import ConfigError, DatasetError, did_you_mean
-from modelmill.rules.deciding import Deciding
+from modelmill.rules.deciding import Deciding, pinned_signals, prepare, rows_of
 from modelmill.rules.rule_set import Band, Calibration, FirstTier, ModelSignal, RuleSet
 from modelmill.rules.staged import settle_fully
 from modelmill.rules.thresholds import upper_bound
 from modelmill.rules.trying import Evaluated
 from modelmill.signals.pins import Pin
+
+if TYPE_CHECKING:
+    from modelmill.pipeline.component import StepContext
+    from modelmill.rules.components import TierRulesConfig, TrialInputs
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,6 +48,74 @@ class Tiers:
     """Upper bound of that share on new rows; at most the budget."""
     saved: float
     """Share of rows that the models themselves need not read, on the rows at hand."""
+
+
+def run(config: TierRulesConfig, inputs: TrialInputs, context: StepContext) -> ModelRef:
+    """Put cheap models before the models of a rule set, and log the rule set that this makes.
+
+    :param config: the step's configuration.
+    :param inputs: rows that the models were not trained on, and models of earlier steps.
+    :param context: the step's context.
+    :return: the logged rule set; the one that was given where no margin keeps the budget.
+    :raises RuleSetError: if the rule set breaks a rule; all problems are listed.
+    :raises ConfigError: if a signal is not one that answers with a probability, or a model is missing.
+    :raises DatasetError: if the table has no rows.
+    """
+    from modelmill.rules.registered import log_rule_set, open_rule_set
+
+    rule_set = open_rule_set(config.rule_set, context.settings)
+    known = _with_probability(rule_set, config.first)
+    # Looked up together, so that signals:NAME and models:/NAME@ALIAS may stand for cheap models, too.
+    anywhere = Band(low=0.0, high=1.0)
+    tiers = {
+        name: known[name].model_copy(update={"first": FirstTier(model=model, unsure=anywhere)})
+        for name, model in config.first.items()
+    }
+    models = pinned_signals(inputs.signals, context) if inputs.signals else {}
+    rows = rows_of(inputs.table, most=config.rows)
+    deciding = prepare(_with(rule_set, tiers), rows.schema, context.settings, models=models)
+    missing = [deciding.pins[name].missing for name in config.first.values() if deciding.pins[name].missing]
+    if missing:
+        raise ConfigError("a cheap model must exist", got="; ".join(missing), remedy="name another one")
+    found = learn_tiers(
+        deciding.model_copy(update={"rule_set": rule_set}),
+        rows,
+        config.first,
+        deciding.pins,
+        budget=config.budget,
+        confidence=config.confidence,
+    )
+    figures = {name: value for name, value in asdict(found).items() if name != "rule_set"}
+    context.run.log_dataset(inputs.table, context="tiering", rows=rows.num_rows)
+    context.run.log_json({**figures, "rule_set": found.rule_set.canonical()}, "tiers.json")
+    context.run.log_metrics({name: value for name, value in figures.items() if value is not None})
+    if found.margin is None:
+        said = f"no margin keeps the budget of {config.budget:.2%} on {rows.num_rows:,} rows: nothing changes"
+    else:
+        said = (
+            f"cheap models are sure below {found.margin:g} and from {1 - found.margin:g}: of "
+            f"{rows.num_rows:,} rows {found.changed:.2%} change, at most {found.bound:.2%} of new ones; "
+            f"{found.saved:.1%} need no other model"
+        )
+    context.log(f"{context.step}: {said}")
+    return log_rule_set(found.rule_set, inputs.table, context)
+
+
+def _with_probability(rule_set: RuleSet, first: Mapping[str, str]) -> dict[str, ModelSignal]:
+    """Return the signals that a cheap model can stand before; refuse others."""
+    known = {
+        name: one
+        for name, one in rule_set.signals.items()
+        if isinstance(one, ModelSignal) and one.output == "probability"
+    }
+    for name in first:
+        if name not in known:
+            raise ConfigError(
+                "a cheap model stands before a model signal that answers with a probability",
+                got=name,
+                remedy=did_you_mean(name, known),
+            )
+    return known
 
 
 def learn_tiers(
@@ -68,18 +142,7 @@ def learn_tiers(
     if not rows.num_rows:
         raise DatasetError("tiers are learnt on rows", remedy="hand over some")
     rule_set = deciding.rule_set
-    known = {
-        name: one
-        for name, one in rule_set.signals.items()
-        if isinstance(one, ModelSignal) and one.output == "probability"
-    }
-    for name in first:
-        if name not in known:
-            raise ConfigError(
-                "a cheap model stands before a model signal that answers with a probability",
-                got=name,
-                remedy=did_you_mean(name, known),
-            )
+    known = _with_probability(rule_set, first)
     plain = {name: one.model_copy(update={"first": None}) for name, one in known.items()}
     whole = _with(rule_set, plain)
     full = _evaluated(deciding, whole, pins, rows)

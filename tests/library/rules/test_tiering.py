@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
+from modelmill.artifacts import TableRef
 from modelmill.errors import ConfigError
+from modelmill.pipeline.component import StepContext
+from modelmill.rules.components import DecideConfig, DecideInputs, TierRulesConfig, TrialInputs
 from modelmill.rules.deciding import Deciding
-from modelmill.rules.rule_set import RuleSet
-from modelmill.rules.tiering import learn_tiers
+from modelmill.rules.deciding import run as decide
+from modelmill.rules.registered import open_rule_set
+from modelmill.rules.rule_set import ModelSignal, RuleSet
+from modelmill.rules.tiering import learn_tiers, run
 from modelmill.rules.trying import Evaluated
 from modelmill.settings import Settings
 from modelmill.signals.pins import pin_models
@@ -69,3 +77,31 @@ def test_nothing_changes_where_it_cannot_be_shown(made: tuple[Deciding, dict[str
     assert (wrong.margin, wrong.rule_set.digest) == (None, deciding.rule_set.digest)
     with pytest.raises(ConfigError, match="did you mean 'trade'"):
         learn_tiers(deciding, some_rows(10, 0), {"trad": names["cheap"]}, more["pins"])
+
+
+def test_the_step_logs_a_rule_set_that_decides(
+    made: tuple[Deciding, dict[str, Any]], tmp_path: Path, step_context: StepContext
+) -> None:
+    deciding, more = made
+    place = tmp_path / "rules.json"
+    place.write_text(deciding.rule_set.model_dump_json(exclude_defaults=False))
+    write_deltalake(str(tmp_path / "rows"), pa.Table.from_batches([some_rows(800, 0)]))
+    table = TableRef(uri=str(tmp_path / "rows"), version=0)
+    config = TierRulesConfig(rule_set=str(place), first={"trade": more["names"]["cheap"]})
+    found = run(config, TrialInputs(table=table), step_context)
+    assert found.role == "rule_set"
+    tiered = open_rule_set(found.uri, step_context.settings)
+    signal = tiered.signals["trade"]
+    assert isinstance(signal, ModelSignal)
+    assert signal.first is not None
+    assert signal.first.model == more["names"]["cheap"]
+    context = dataclasses.replace(step_context, step_key="b" * 64)
+    decided = decide(
+        DecideConfig(to=str(tmp_path / "out"), explain=False),
+        DecideInputs(table=table, rule_set=found),
+        context,
+    )
+    assert decided.version == 0
+    with pytest.raises(ConfigError, match="a cheap model must exist"):
+        run(config.model_copy(update={"first": {"trade": "nowhere"}}), TrialInputs(table=table), context)
+    assert json.loads(place.read_text())["signals"]["trade"].get("first") is None
