@@ -7,8 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.evaluation.rows import Logits, cached_answers, cached_logits
+from modelmill.errors import ModelError, TransientError
+from modelmill.evaluation.rows import Logits, cached_logits
 from modelmill.registry.comparisons import Statistics
 from modelmill.registry.models import fetch_bundle
 from modelmill.serving.bundle import BundleInfo
@@ -31,7 +35,17 @@ class Contender:
     @cached_property
     def folder(self) -> Path:
         """Its bundle."""
-        return fetch_bundle(self.model, self.context.cache)
+        try:
+            return fetch_bundle(self.model, self.context.cache)
+        except (ModelError, TransientError) as error:
+            if self.name != "champion":
+                raise
+            name = self.model.uri.split("/")[1]
+            raise type(error)(
+                f"the champion of {name} must be there to compare with ({error.rule})",
+                got=self.model.uri,
+                remedy=f"restore its files, or go back with modelmill registry rollback {name}",
+            ) from error
 
     @cached_property
     def info(self) -> BundleInfo:
@@ -40,8 +54,15 @@ class Contender:
 
     @cached_property
     def answers(self) -> list[str]:
-        """Class of each test row."""
-        return cached_answers(self.model, self.dataset, "test", self.context, label=self.label)
+        """Class of each test row; empty where its scores are no numbers, which is never right."""
+        best = np.where(self.scored, self.logits.argmax(axis=1), -1)
+        return [self.info.classes[place] if place >= 0 else "" for place in best]
+
+    @cached_property
+    def scored(self) -> npt.NDArray[np.bool_]:
+        """Whether the scores of a test row are numbers, neither NaN nor infinite, ``(rows,)``."""
+        found: npt.NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(self.logits), axis=1)
+        return found
 
     @cached_property
     def logits(self) -> Logits:
@@ -53,6 +74,8 @@ class Contender:
 class Case:
     """All that a check can look at."""
 
+    name: str
+    """The registered model that the challenger is proposed for."""
     dataset: DatasetRef
     label: str
     texts: list[str]

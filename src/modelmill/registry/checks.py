@@ -23,11 +23,12 @@ from modelmill.pipeline.component import Config
 
 if TYPE_CHECKING:
     from modelmill.registry.case import Case
-    from modelmill.registry.comparisons import Finding
+    from modelmill.registry.comparisons import Finding, NotJudged
+    from modelmill.settings import Settings
 
 ENTRY_POINT_GROUP = "modelmill.gate_checks"
 
-_OWN_MODULES = ("modelmill.registry.checks",)
+_OWN_MODULES = ("modelmill.registry.checks", "modelmill.rules.checks")
 
 
 class CheckConfig(Config):
@@ -44,8 +45,11 @@ class GateCheck(Generic[ConfigT]):
     """A kind of check."""
 
     config: type[ConfigT]
-    run: Callable[[ConfigT, Case], Iterable[Finding]]
+    run: Callable[[ConfigT, Case], Iterable[Finding | NotJudged]]
     """Imports what it needs when it is called: declarations are read by Airflow's parser."""
+    outside_state: Callable[[ConfigT, str, Settings], str] | None = None
+    """Fingerprint of what it reads beside the case, from its configuration and the registered model's name: a
+    finished verdict is used again only while that stays the same. None: it reads nothing else."""
 
     @property
     def name(self) -> str:
@@ -59,7 +63,7 @@ class SliceConfig(CheckConfig):
     check: Literal["slice"] = "slice"
     column: str = Field(description="Column of the dataset: each of its values is a slice.")
     max_drop: float = Field(0.05, ge=0, lt=1, description="Largest accepted drop of a slice's accuracy.")
-    min_rows: int = Field(20, ge=1, description="Smaller slices are not looked at.")
+    min_rows: int = Field(20, ge=1, description="Smaller slices are named in the report, and not judged.")
 
 
 class LatencyConfig(CheckConfig):
@@ -111,7 +115,7 @@ def _with_limit(config: LimitedT, *names: str) -> LimitedT:
     return config
 
 
-def _run_slice(config: SliceConfig, case: Case) -> Iterable[Finding]:
+def _run_slice(config: SliceConfig, case: Case) -> Iterable[Finding | NotJudged]:
     from modelmill.registry.measured_checks import slice_findings
 
     return slice_findings(config, case)
@@ -162,13 +166,28 @@ def gate_checks() -> Mapping[str, GateCheck[Any]]:
     return MappingProxyType(found)
 
 
-def findings_of(config: CheckConfig, case: Case) -> Iterable[Finding]:
+def findings_of(config: CheckConfig, case: Case) -> Iterable[Finding | NotJudged]:
     """Run the check that a configuration is of.
 
     :param config: its type selects the check.
     :param case: what is checked.
     :return: what was found.
     """
-    by_config = {check.config: check for check in gate_checks().values()}
-    found: Iterable[Finding] = by_config[type(config)].run(config, case)
+    found: Iterable[Finding | NotJudged] = _check_of(config).run(config, case)
     return found
+
+
+def outside_state(config: CheckConfig, name: str, settings: Settings) -> str:
+    """Return a fingerprint of what a check reads beside the case.
+
+    :param config: its type selects the check.
+    :param name: the registered model that a challenger is proposed for.
+    :param settings: where MLflow is.
+    :return: empty if it reads nothing else.
+    """
+    read = _check_of(config).outside_state
+    return "" if read is None else read(config, name, settings)
+
+
+def _check_of(config: CheckConfig) -> GateCheck[Any]:
+    return {check.config: check for check in gate_checks().values()}[type(config)]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from modelmill.evaluation.metrics import Metric, paired_difference
 
@@ -47,8 +48,29 @@ class Finding:
     """Rows that it was measured on."""
     proof: bool = False
     """Whether it is refused too where the interval reaches beyond the limit."""
+    least_p: float = 0.0
+    """Smallest p-value that a challenger could have on these rows: had it got every one of them wrong."""
     note: str = ""
     """More to say, in words."""
+
+
+class NotJudged(BaseModel):
+    """What a check would have looked at, and cannot say anything of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    check: str
+    name: str
+    """As in a finding: ``class grain, champion``."""
+    rows: int
+    """Rows that there are."""
+    reason: str
+    """Why: ``too small to judge: 3 rows, and 20 are needed``."""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words."""
+        return f"{self.name}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -89,10 +111,16 @@ def metric_finding(
     found = paired_difference(
         truth, other, challenger, metric=metric, confidence=how.confidence, resamples=how.resamples
     )
-    # The share of resamples in which the challenger is not worse, never zero: no test is that sure.
-    p_value = (round((1 - found.beyond) * how.resamples) + 1) / (how.resamples + 1)
+    not_worse = round((1 - found.beyond) * how.resamples)  # resamples
     if metric == "accuracy":
-        p_value = max(p_value, mcnemar(truth, other, challenger))
+        # McNemar's is never zero, so the bootstrap needs no floor, which after the adjustment for a hundred
+        # slices would let every one of them pass.
+        p_value = max(not_worse / how.resamples, mcnemar(truth, other, challenger))
+        right = sum(one == true for true, one in zip(truth, other, strict=True))
+        least_p = _half_of_no_wins(right) if right else 1.0
+    else:
+        p_value = (not_worse + 1) / (how.resamples + 1)  # never zero: no test is that sure
+        least_p = 0.0
     return Finding(
         check=check,
         name=name,
@@ -107,7 +135,13 @@ def metric_finding(
         p_value=p_value,
         rows=len(truth),
         proof=proof,
+        least_p=least_p,
     )
+
+
+def _half_of_no_wins(lost: int) -> float:
+    """Return the mid-p of McNemar's test where all rows with another outcome are lost."""
+    return float(0.5 ** (lost + 1))
 
 
 def mcnemar(truth: Sequence[str], other: Sequence[str], challenger: Sequence[str]) -> float:
@@ -139,10 +173,11 @@ def part_findings(
     shown: str,
     limit: float,
     how: Statistics,
-) -> Iterator[Finding]:
+    min_rows: int = 1,
+) -> Iterator[Finding | NotJudged]:
     """Compare the share of right answers in parts of the rows: classes, or slices by a column.
 
-    :param parts: places of the rows of each part; an empty part is passed over.
+    :param parts: places of the rows of each part.
     :param reference: what the challenger is compared with.
     :param truth: class of each row.
     :param other: the other's answer to each row.
@@ -151,21 +186,26 @@ def part_findings(
     :param shown: what the share is called: ``recall`` of a class, ``accuracy`` of a slice.
     :param limit: largest accepted drop.
     :param how: confidence and resamples.
-    :yields: a finding for each part.
+    :param min_rows: a part with fewer rows is not judged; at least 1.
+    :yields: a finding for each part, or that it is too small for one.
     """
     for name, places in parts.items():
-        if len(places):
-            yield metric_finding(
-                f"{check} {name}, {reference}",
-                [truth[place] for place in places],
-                [other[place] for place in places],
-                [challenger[place] for place in places],
-                check=check,
-                metric="accuracy",
-                shown=shown,
-                limit=limit,
-                how=how,
-            )
+        full = f"{check} {name}, {reference}"
+        if len(places) < min_rows:
+            reason = f"too small to judge: {len(places)} test rows, and {min_rows} are needed"
+            yield NotJudged(check=check, name=full, rows=len(places), reason=reason)
+            continue
+        yield metric_finding(
+            full,
+            [truth[place] for place in places],
+            [other[place] for place in places],
+            [challenger[place] for place in places],
+            check=check,
+            metric="accuracy",
+            shown=shown,
+            limit=limit,
+            how=how,
+        )
 
 
 def parts_by(values: Sequence[object]) -> dict[str, list[int]]:

@@ -51,7 +51,10 @@ class GateConfig(Config):
         description="Confidence of all comparisons together: an equal challenger is refused less often than "
         "in one minus this.",
     )
-    resamples: int = Field(2000, ge=100, description="Bootstrap resamples.")
+    may_lose_classes: bool = Field(
+        False, description="Whether a class that the champion answers may be one that the challenger cannot."
+    )
+    resamples: int = Field(2000, ge=200, description="Bootstrap resamples.")
     checks: tuple[AnyCheck, ...] = Field((), description="Further checks.")
 
 
@@ -69,9 +72,11 @@ class GateOutputs(Outputs):
 
 
 def _gate_state(config: GateConfig, _inputs: GateInputs, settings: Settings) -> str:
+    from modelmill.registry.checks import outside_state
     from modelmill.registry.promotion import champion_version
 
-    return f"champion={champion_version(config.name, settings)}"
+    read = "".join(f" {outside_state(check, config.name, settings)}" for check in config.checks)
+    return f"champion={champion_version(config.name, settings)}{read}".rstrip()
 
 
 def _run_gate(config: GateConfig, inputs: GateInputs, context: StepContext) -> GateOutputs:
@@ -88,7 +93,7 @@ gate = Component(
     inputs=GateInputs,
     outputs=GateOutputs,
     run=_run_gate,
-    version=3,
+    version=4,
     resources=Resources(cpus=2, memory_gb=4),
     outside_state=_gate_state,
 )

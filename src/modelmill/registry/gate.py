@@ -11,13 +11,20 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
-from modelmill.errors import DatasetError
+from modelmill.errors import DatasetError, ModelError
 from modelmill.evaluation.baselines import dataset_baselines
 from modelmill.evaluation.plots import gate_figure
 from modelmill.evaluation.rows import judged_label, split_rows
 from modelmill.registry.case import Case, Contender
 from modelmill.registry.checks import findings_of
-from modelmill.registry.comparisons import Finding, Statistics, metric_finding, part_findings, parts_by
+from modelmill.registry.comparisons import (
+    Finding,
+    NotJudged,
+    Statistics,
+    metric_finding,
+    part_findings,
+    parts_by,
+)
 from modelmill.registry.gate_report import Report, as_html, summary
 from modelmill.registry.judging import judge
 from modelmill.registry.lineage import all_missing
@@ -43,23 +50,26 @@ def run(config: GateConfig, dataset: DatasetRef, challenger: ModelRef, context: 
     :param context: the step's context.
     :return: the verdict, with its report in MLflow.
     :raises DatasetError: if there are no test rows.
-    :raises ModelError: if the challenger's files have changed, or its label is not the dataset's.
+    :raises ModelError: if the challenger's files have changed, it does not answer one class a row, or its
+        label is not the dataset's.
     """
     client = context.run.client
     current = champion(config.name, client)
     missing = all_missing(challenger.uri, client)
     case: Case | None = None
+    found: list[Finding | NotJudged]
     label, note = "", ""
     if missing:
-        findings = [_lineage_finding(missing)]
+        found = [_lineage_finding(missing)]
     elif current is not None and current.digest == challenger.digest:
         fetch_bundle(challenger, context.cache)
         note = f"{challenger.uri} is the champion already: there is nothing to compare"
-        findings = []
+        found = []
     else:
         case = _case(config, dataset, challenger, current, context)
         label = case.label
-        findings = list(_findings(config, case))
+        found = list(_findings(config, case))
+    findings = [one for one in found if isinstance(one, Finding)]
     checks = judge(findings, confidence=config.confidence)
     report = Report(
         name=config.name,
@@ -72,6 +82,7 @@ def run(config: GateConfig, dataset: DatasetRef, challenger: ModelRef, context: 
         confidence=config.confidence,
         note=note,
         checks=checks,
+        not_judged=tuple(one for one in found if isinstance(one, NotJudged)),
     )
     return _publish(report, challenger, current, dataset, context)
 
@@ -84,6 +95,12 @@ def _case(
     context: StepContext,
 ) -> Case:
     info = BundleInfo.load(fetch_bundle(challenger, context.cache))
+    if info.target != "class":
+        raise ModelError(
+            "the gate judges models that answer one class a row",
+            got=f"{challenger.uri}, of kind {info.target}",
+            remedy="train one signal for each class",
+        )
     label = judged_label(dataset, [info])
     texts, truth = split_rows(dataset, "test", label)
     if not truth:
@@ -96,6 +113,7 @@ def _case(
         return Contender(name=name, model=model, dataset=dataset, label=label, context=context)
 
     return Case(
+        name=config.name,
         dataset=dataset,
         label=label,
         texts=texts,
@@ -109,22 +127,18 @@ def _case(
 
 
 def _lineage_finding(missing: list[str]) -> Finding:
-    return Finding(
-        check="lineage",
-        name="lineage",
-        metric="number of things that the model does not say of its origin",
-        unit="count",
-        challenger=len(missing),
-        other=None,
-        worse=len(missing),
-        limit=0,
-        note=f"missing: {'; '.join(missing)}. Make it with a pipeline, or log it with "
-        "modelmill.registry.models.log_model",
+    note = f"missing: {'; '.join(missing)}. Make it with a pipeline, or log it with "
+    return _count(
+        "lineage",
+        "things that the model does not say of its origin",
+        len(missing),
+        f"{note}modelmill.registry.models.log_model",
     )
 
 
-def _findings(config: GateConfig, case: Case) -> Iterator[Finding]:
+def _findings(config: GateConfig, case: Case) -> Iterator[Finding | NotJudged]:
     answers = case.challenger.answers
+    yield from _unfit(config, case)
     for other in (case.parent, case.champion):
         if other:
             yield metric_finding(
@@ -150,11 +164,9 @@ def _findings(config: GateConfig, case: Case) -> Iterator[Finding]:
             how=case.how,
         )
     if case.reference and config.max_class_drop is not None:
-        classes = {
-            name: places for name, places in parts_by(case.truth).items() if len(places) >= _MIN_CLASS_ROWS
-        }
+        known = dict.fromkeys(sorted({*case.reference.info.classes, *case.challenger.info.classes}), ())
         yield from part_findings(
-            classes,
+            {**known, **parts_by(case.truth)},
             case.reference.name,
             case.truth,
             case.reference.answers,
@@ -163,9 +175,36 @@ def _findings(config: GateConfig, case: Case) -> Iterator[Finding]:
             shown="recall",
             limit=config.max_class_drop,
             how=case.how,
+            min_rows=_MIN_CLASS_ROWS,
         )
     for check in config.checks:
         yield from findings_of(check, case)
+
+
+def _unfit(config: GateConfig, case: Case) -> Iterator[Finding]:
+    """Yield what no metric shows as what it is; nothing where all is well."""
+    broken = int((~case.challenger.scored).sum())
+    if broken:
+        yield _count("scores", "rows whose scores are no numbers", broken, "such a row has no answer")
+    if case.reference and not config.may_lose_classes:
+        lost = [name for name in case.reference.info.classes if name not in case.challenger.info.classes]
+        if lost:
+            note = f"{case.reference.name} answers {', '.join(lost[:20])}, and the challenger cannot"
+            yield _count("classes", "classes that are lost", len(lost), f"{note}: see may_lose_classes")
+
+
+def _count(check: str, metric: str, number: int, note: str) -> Finding:
+    return Finding(
+        check=check,
+        name=check,
+        metric=f"number of {metric}",
+        unit="count",
+        challenger=number,
+        other=None,
+        worse=number,
+        limit=0,
+        note=note,
+    )
 
 
 def _publish(
@@ -173,8 +212,10 @@ def _publish(
 ) -> VerdictRef:
     run = context.run
     for check in report.checks:
-        if not check.passed or check.warning or check.check != "class":
+        if not check.passed or check.warning or check.too_small or check.check != "class":
             context.log(check.sentence)
+    for one in report.not_judged:
+        context.log(one.sentence)
     uri = run.log_json(report.model_dump(mode="json"), "gate/verdict.json")
     outcome = "passed" if report.passed else "refused"
     figure = gate_figure(report.checks, title=f"{report.name}: {outcome}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from modelmill.registry.comparisons import NotJudged
 from modelmill.registry.judging import PARTS, Check, shown
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _HEADS = (
     "Limit",
 )
 _MOST_REASONS = 8
+_MOST_NAMED = 5
 
 
 class Report(BaseModel):
@@ -50,6 +52,8 @@ class Report(BaseModel):
     confidence: float
     note: str
     checks: tuple[Check, ...]
+    not_judged: tuple[NotJudged, ...] = ()
+    """What a check would have looked at, and could not say anything of."""
 
 
 def summary(report: Report, *, url: str) -> str:
@@ -71,8 +75,17 @@ def summary(report: Report, *, url: str) -> str:
     lines.append("\n".join(f"- {check.sentence}" for check in told[:_MOST_REASONS]))
     quiet = len(report.checks) - len(told[:_MOST_REASONS])
     lines += [f"{quiet} more checks are in the report."] if quiet else []
+    lines += [_unknown(report)] if _unknown(report) else []
     lines += [f"[The whole report]({url}) is in MLflow, under `gate/verdict.html`."] if url else []
     return "\n\n".join(line for line in lines if line)
+
+
+def _unknown(report: Report) -> str:
+    """Return what nobody knows after the gate, in one line; empty if there is nothing."""
+    names = [one.sentence for one in report.not_judged]
+    names += [f"{check.name}: {check.rows} rows" for check in report.checks if check.too_small]
+    more = f"; and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"Not judged: {'; '.join(names[:_MOST_NAMED])}{more}." if names else ""
 
 
 def as_html(report: Report, figure: Figure | None) -> str:
@@ -90,7 +103,9 @@ def as_html(report: Report, figure: Figure | None) -> str:
         "Confidence": f"{report.confidence:.0%}, of all comparisons together",
     }
     listed = "".join(f"<dt>{key}</dt><dd>{html.escape(value)}</dd>" for key, value in facts.items())
-    told = [check for check in report.checks if check.check not in PARTS or not check.passed]
+    told = [
+        check for check in report.checks if check.check not in PARTS or not check.passed or check.too_small
+    ]
     parts = [check for check in report.checks if check not in told]
     more = (
         f"<details><summary>{len(parts)} parts of the rows that passed</summary>{_table(parts)}</details>"
@@ -101,8 +116,19 @@ def as_html(report: Report, figure: Figure | None) -> str:
     return (
         f"<!doctype html><meta charset='utf-8'><title>Gate</title><style>{_STYLE}</style>"
         f"<h1>{html.escape(report.name)}: <span class='{verdict}'>{verdict}</span></h1><dl>{listed}</dl>"
-        f"<p>{html.escape(report.note)}</p><ul>{reasons}</ul>{_table(told)}{more}{_image(figure)}"
+        f"<p>{html.escape(report.note)}</p><ul>{reasons}</ul>{_table(told)}{more}{_unknown_list(report)}"
+        f"{_image(figure)}"
     )
+
+
+def _unknown_list(report: Report) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(one.check)}</td><td>{html.escape(one.name)}</td>"
+        f"<td>{html.escape(one.reason)}</td></tr>"
+        for one in report.not_judged
+    )
+    head = "<tr><th>Check</th><th>Part</th><th>Why</th></tr>"
+    return f"<h2>Not judged</h2><table>{head}{rows}</table>" if rows else ""
 
 
 def _table(checks: Sequence[Check]) -> str:
@@ -112,6 +138,7 @@ def _table(checks: Sequence[Check]) -> str:
 
 def _row(check: Check) -> str:
     verdict = "refused" if not check.passed else "warning" if check.warning else "passed"
+    shown_verdict = "too small to judge" if check.too_small else verdict
     unit, interval = check.unit, ""
     if check.low is not None and check.high is not None:
         interval = f"{shown(check.low, unit)} to {shown(check.high, unit)}"
@@ -119,7 +146,7 @@ def _row(check: Check) -> str:
     cells = (
         html.escape(check.check),
         html.escape(check.name),
-        f"<span class='{verdict}'>{verdict}</span>",
+        f"<span class='{'warning' if check.too_small else verdict}'>{shown_verdict}</span>",
         html.escape(check.metric) + (f", {check.rows:,} rows" if check.rows else ""),
         shown(check.challenger, unit),
         "" if check.other is None else shown(check.other, unit),

@@ -54,6 +54,9 @@ class Check(BaseModel):
     adjusted: float | None
     """The same, adjusted for the number of comparisons."""
     rows: int | None
+    too_small: bool = False
+    """Whether it passed on rows that are too few for anything else: had the challenger got every one of them
+    wrong, that would still be within chance."""
     sentence: str
 
 
@@ -65,7 +68,9 @@ def judge(findings: Sequence[Finding], *, confidence: float) -> tuple[Check, ...
     :param confidence: one minus the accepted chance that any of them refuses an equal challenger.
     :return: a check for each finding, in their order.
     """
+    alpha = (1 - confidence) / 2
     adjusted: dict[int, float] = {}
+    too_small: set[int] = set()
     for parts in (False, True):
         places = [
             place
@@ -74,11 +79,14 @@ def judge(findings: Sequence[Finding], *, confidence: float) -> tuple[Check, ...
         ]
         values = [findings[place].p_value or 0.0 for place in places]
         adjusted |= dict(zip(places, holm(values), strict=True))
-    alpha = (1 - confidence) / 2
-    return tuple(_check(finding, adjusted.get(place), alpha=alpha) for place, finding in enumerate(findings))
+        too_small |= {place for place in places if findings[place].least_p * len(places) > alpha}
+    return tuple(
+        _check(finding, adjusted.get(place), alpha=alpha, too_small=place in too_small)
+        for place, finding in enumerate(findings)
+    )
 
 
-def _check(finding: Finding, adjusted: float | None, *, alpha: float) -> Check:
+def _check(finding: Finding, adjusted: float | None, *, alpha: float, too_small: bool) -> Check:
     beyond = finding.worse > finding.limit + _EPSILON
     by_chance = adjusted is not None and adjusted > alpha
     unproven = finding.proof and finding.high is not None and finding.high > finding.limit + _EPSILON
@@ -100,7 +108,9 @@ def _check(finding: Finding, adjusted: float | None, *, alpha: float) -> Check:
         p_value=finding.p_value,
         adjusted=adjusted,
         rows=finding.rows,
-        sentence=f"{_facts(finding, adjusted)}: {_outcome(finding, passed, warning, unproven)}",
+        too_small=passed and too_small,
+        sentence=f"{_facts(finding, adjusted)}: {_outcome(finding, passed, warning, unproven)}"
+        + (f"; too small to judge: {_right(finding)}" if passed and too_small else ""),
     )
 
 
@@ -132,6 +142,11 @@ def _facts(finding: Finding, adjusted: float | None) -> str:
     if adjusted is not None:
         text += f"; p {adjusted:.2g}"
     return f"{text}){more}"
+
+
+def _right(finding: Finding) -> str:
+    rows = finding.rows or 0
+    return f"{finding.name} is right on {round((finding.other or 0) * rows)} of {rows} rows"
 
 
 def _outcome(finding: Finding, passed: bool, warning: bool, unproven: bool) -> str:

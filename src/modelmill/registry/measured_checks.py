@@ -15,6 +15,7 @@ from modelmill.registry.case import Case, Contender
 from modelmill.registry.checks import CalibrationConfig, LatencyConfig, SizeConfig, SliceConfig
 from modelmill.registry.comparisons import (
     Finding,
+    NotJudged,
     Unit,
     calibration_findings,
     part_findings,
@@ -24,15 +25,17 @@ from modelmill.serving.bundle import bundle_bytes
 from modelmill.serving.runtime import Scorer, answers, load_scorer
 
 _MOST_SLICES = 200
+_MOST_SMALL = 50
+"""Slices that are too small to judge and are named all the same."""
 _ROUNDS = 5
 
 
-def slice_findings(config: SliceConfig, case: Case) -> Iterator[Finding]:
+def slice_findings(config: SliceConfig, case: Case) -> Iterator[Finding | NotJudged]:
     """Compare the accuracy in each slice with the reference's.
 
     :param config: the column, and the limit.
     :param case: what is checked.
-    :yields: a finding for each slice that has enough rows.
+    :yields: a finding for each value of the column in any split, or that it has too few test rows for one.
     :raises ConfigError: if the column has too many values.
     :raises TableError: if the dataset has no such column.
     """
@@ -41,18 +44,25 @@ def slice_findings(config: SliceConfig, case: Case) -> Iterator[Finding]:
     dataset = case.dataset
     columns = list(dict.fromkeys([config.column, case.label, dataset.split]))
     table = read_arrow(dataset, columns=columns)
+    everywhere = parts_by(pc.unique(table.column(config.column)).to_pylist())
     table = table.filter(pc.equal(table.column(dataset.split), "test"))
     table = table.filter(table.column(case.label).is_valid())
-    parts = parts_by(table.column(config.column).to_pylist())
-    large = {name: places for name, places in parts.items() if len(places) >= config.min_rows}
-    if len(large) > _MOST_SLICES:
+    parts = {**dict.fromkeys(everywhere, ()), **parts_by(table.column(config.column).to_pylist())}
+    small = [name for name, places in parts.items() if len(places) < config.min_rows]
+    if len(parts) - len(small) > _MOST_SLICES:
         raise ConfigError(
             f"a column for slices has at most {_MOST_SLICES} values with {config.min_rows} test rows",
-            got=f"{config.column}: {len(large)}",
+            got=f"{config.column}: {len(parts) - len(small)}",
             remedy="choose a coarser column, or raise min_rows",
         )
+    unnamed = [parts.pop(name) for name in small[_MOST_SMALL:]]
+    if unnamed:
+        rows = sum(map(len, unnamed))
+        name = f"{len(unnamed)} more values of {config.column}, {case.reference.name}"
+        reason = f"too small to judge: {rows} test rows together, and each needs {config.min_rows}"
+        yield NotJudged(check="slice", name=name, rows=rows, reason=reason)
     for finding in part_findings(
-        large,
+        parts,
         case.reference.name,
         case.truth,
         case.reference.answers,
@@ -61,8 +71,13 @@ def slice_findings(config: SliceConfig, case: Case) -> Iterator[Finding]:
         shown="accuracy",
         limit=config.max_drop,
         how=case.how,
+        min_rows=config.min_rows,
     ):
-        yield replace(finding, name=f"{config.column} {finding.name.removeprefix('slice ')}")
+        name = f"{config.column} {finding.name.removeprefix('slice ')}"
+        if isinstance(finding, NotJudged):
+            yield finding.model_copy(update={"name": name})
+        else:
+            yield replace(finding, name=name)
 
 
 def size_findings(config: SizeConfig, case: Case) -> Iterator[Finding]:
@@ -157,4 +172,6 @@ def calibration(config: CalibrationConfig, case: Case) -> list[Finding]:
 
 def _confidence(one: Contender) -> np.ndarray:
     """Return the probability of the answer that is given, ``(rows,)``."""
-    return np.asarray(answers(one.info, one.logits)[1], dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # scores that are no numbers: as wrong as one can be
+        found = np.asarray(answers(one.info, one.logits)[1], dtype=np.float64)
+    return np.where(one.scored, found, 1.0)

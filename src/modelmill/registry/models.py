@@ -20,7 +20,6 @@ from modelmill.errors import ModelError, TransientError
 from modelmill.locks import locked
 from modelmill.serving.bundle import BundleInfo, bundle_digest
 from modelmill.serving.signing import MODEL_SIGNATURE, sign, signature_of, verify
-from modelmill.settings import Settings
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
@@ -164,8 +163,7 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
         )
     place = cache / "models" / model.digest
     with locked(place.with_name(f".{place.name}.lock")):
-        unsigned = bool(Settings.from_environment().trusted_keys) and not signature_of(place).exists()
-        if unsigned or not place.exists():
+        if not place.exists() or not _is_trusted(place):
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as scratch:
                 found = _download(model, Path(scratch)) / _BUNDLE_PATH
                 verify_digest(found, model.digest)
@@ -174,6 +172,15 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
     if model.trunk is not None:
         fetch_bundle(_trunk_of(place, model), cache)
     return place
+
+
+def _is_trusted(place: Path) -> bool:
+    """Whether a bundle here has a signature that is asked for; the stored one may be newer."""
+    try:
+        verify(place, signature_of(place))
+    except ModelError:
+        return False
+    return True
 
 
 def _download(model: ModelRef, scratch: Path) -> Path:

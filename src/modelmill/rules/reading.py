@@ -20,6 +20,7 @@ from modelmill.rules.rule_set import (
     RegexSignal,
     RuleSet,
     SqlSignal,
+    signal_columns,
 )
 from modelmill.rules.values import Kind, column_kind
 
@@ -92,7 +93,7 @@ def _semantic(rule_set: RuleSet, document: Document, schema: pa.Schema | None) -
                 (("key",), f"the key must be a column of the input; got {rule_set.key!r}; {remedy}", "")
             )
         for name, signal in rule_set.signals.items():
-            for column in _columns(name, signal):
+            for column in signal_columns(name, signal):
                 if column not in schema.names and column != _ANY_COLUMN:
                     message = f"a signal's column must be in the input; got {column!r}"
                     place = ("signals", name)
@@ -106,14 +107,6 @@ def _semantic(rule_set: RuleSet, document: Document, schema: pa.Schema | None) -
         (problem,) = Document(None, document.positions, ()).problems([(path, message)])
         found.add(Problem(problem.line, problem.column, problem.path, problem.message, excerpt))
     return found
-
-
-def _columns(name: str, signal: Any) -> tuple[str, ...]:
-    if isinstance(signal, ColumnSignal):
-        return (signal.column or name,)
-    if isinstance(signal, MeasuredSignal):
-        return signal.columns
-    return () if isinstance(signal, SqlSignal) else (signal.column,)
 
 
 def _salvaged(content: Mapping[Any, Any], error: ValidationError) -> RuleSet | None:

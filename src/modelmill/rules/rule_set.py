@@ -142,6 +142,20 @@ Signal = Annotated[
 """Any kind of signal."""
 
 
+def signal_columns(name: str, signal: Signal) -> tuple[str, ...]:
+    """Return the columns of the input that a signal reads.
+
+    :param name: the signal.
+    :param signal: what it is.
+    :return: names of columns; none for what is made of other signals.
+    """
+    if isinstance(signal, ColumnSignal):
+        return (signal.column or name,)
+    if isinstance(signal, MeasuredSignal):
+        return signal.columns
+    return () if isinstance(signal, SqlSignal) else (signal.column,)
+
+
 class Rule(_Part):
     """One rule: where its condition is true, and no rule before it has decided, it decides."""
 
@@ -187,6 +201,17 @@ class RuleSet(_Part):
     on_failure: Literal["unknown", "stop"] = Field(
         "unknown", description="A signal that fails on a row is NULL there, or the run stops with its error."
     )
+
+    def columns(self) -> dict[str, list[str]]:
+        """Return the columns of the input that are read: the key, and those of the signals.
+
+        :return: the signals that read each of them; none for a column that is the key alone.
+        """
+        found: dict[str, list[str]] = {self.key: []}
+        for name, signal in self.signals.items():
+            for column in signal_columns(name, signal):
+                found.setdefault(column, []).append(name)
+        return found
 
     @property
     def digest(self) -> str:

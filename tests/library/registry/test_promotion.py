@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -15,9 +16,10 @@ import pandas as pd
 import pytest
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
-from modelmill.errors import GateError
+from modelmill.errors import GateError, ModelmillError
 from modelmill.pipeline.component import StepContext
 from modelmill.registry import champion, ledger, promotion
+from modelmill.registry.approval import answered
 from modelmill.registry.components import promote
 from modelmill.registry.ledger import entries
 from modelmill.settings import Settings
@@ -190,6 +192,33 @@ def test_an_approval_is_written_down(
     promotion.run(accepted(propose("good"), approved_by="Ada: looks right"), step_context)
     (row,) = entries(step_context.settings)
     assert row.reasons == ("approved by Ada: looks right",)
+
+
+def test_an_alias_that_was_moved_while_a_person_thought_stops_the_promotion(
+    propose: Propose, judged: Judged, next_step: NextStep, step_context: StepContext
+) -> None:
+    client = step_context.run.client
+    for number in (1, 2):
+        promotion.run(judged(propose(f"model-{number}", tweak=number / 1000)), next_step(f"{number}"))
+    asked = judged(propose("model-3", tweak=0.003))
+    client.set_registered_model_alias("topics", "champion", "1")
+    approved = answered(asked, approved=True, who="ada", why="looks right")
+    with pytest.raises(promotion.StaleVerdictError, match=r"version 2; got 1; .*run the gate again"):
+        promotion.run(approved, next_step("3"))
+    assert promotion.champion_version("topics", step_context.settings) == 1
+    assert [row.action for row in entries(step_context.settings)] == ["promote", "promote", "hand_move"]
+
+
+def test_where_the_ledger_cannot_be_written_nothing_is_promoted(
+    propose: Propose, judged: Judged, step_context: StepContext, tmp_path: Path
+) -> None:
+    verdict = judged(propose("good"))
+    (tmp_path / "file").write_text("no folder")
+    nowhere = replace(step_context.settings, ledger=str(tmp_path / "file" / "ledger"))
+    with pytest.raises(ModelmillError, match=r"file/ledger"):
+        promotion.run(verdict, replace(step_context, settings=nowhere))
+    assert promotion.champion_version("topics", step_context.settings) is None
+    assert promotion.run(verdict, step_context).uri == "models:/topics/1"
 
 
 @pytest.mark.parametrize("name", ["../topics", "a/b", "", "x" * 64, "topics\n", "-rf"])

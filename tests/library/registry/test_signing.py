@@ -20,6 +20,7 @@ from modelmill.registry import promotion
 from modelmill.registry.models import TAG_DIGEST, TAG_PACKAGE, fetch_bundle, package_digest
 from modelmill.registry.rollback import rollback
 from modelmill.serving.bundle import bundle_digest
+from modelmill.serving.signing import sign, signature_of
 from modelmill.settings import Settings
 
 
@@ -164,6 +165,29 @@ def test_a_bundle_that_is_on_this_machine_without_its_signature_is_fetched_again
     assert fetch_bundle(model, step_context.cache) == kept
     shutil.rmtree(stored(model))
     assert fetch_bundle(model, step_context.cache) == kept
+
+
+def test_a_signature_that_was_renewed_is_fetched(
+    signed: Path, propose: Propose, step_context: StepContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = propose("ours")
+    kept = signature_of(step_context.cache / "models" / model.digest)
+    private, public = key_pair(tmp_path, "next-year")
+    monkeypatch.setenv("MODELMILL_TRUSTED_KEYS", str(public))
+    with pytest.raises(ModelError, match="signed with a trusted key"):
+        fetch_bundle(model, step_context.cache)
+    monkeypatch.setenv("MODELMILL_SIGNING_KEY", str(private))
+    folder = stored(model)
+    for name in ("model.sig", "artifacts/bundle.sig"):
+        (folder / name).unlink()
+    sign(folder / "artifacts" / "bundle", folder / "artifacts" / "bundle.sig")
+    sign(folder, folder / "model.sig", ignored=("registered_model_meta", "model.sig"))
+    before = kept.read_bytes()
+    # The digest of the files around the bundle has its signature in it.
+    tags = {TAG_PACKAGE: package_digest(folder)}
+    mlflow.MlflowClient().set_logged_model_tags(model.uri.removeprefix("models:/"), tags)
+    assert fetch_bundle(model, step_context.cache) == step_context.cache / "models" / model.digest
+    assert kept.read_bytes() != before
 
 
 def test_a_rollback_asks_for_the_signature_too(
