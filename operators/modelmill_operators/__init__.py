@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         TrainHeadsOperator,
         TrunkOperator,
         TryRulesOperator,
+        UseChampionOperator,
     )
     from modelmill_operators.rollback import RollbackOperator
     from modelmill_operators.triggers import DeltaTableTrigger
@@ -90,6 +91,7 @@ __all__ = [
     "TrainHeadsOperator",
     "TrunkOperator",
     "TryRulesOperator",
+    "UseChampionOperator",
     "conditional_asset",
     "watched_table",
 ]

@@ -355,6 +355,12 @@ class PromoteOperator(StepOperator):
     operator_extra_links = (MlflowRunLink(), RegisteredModelLink())
 
 
+class UseChampionOperator(StepOperator):
+    """Take the model that is in use, and the dataset that it learned from."""
+
+    component = "use_champion"
+
+
 class DeployOperator(StepOperator):
     """Say what a service should serve, and wait until it does."""
 
@@ -423,6 +429,7 @@ OPERATORS: Mapping[str, type[StepOperator]] = MappingProxyType(
             ApproveOperator,
             GuardOperator,
             PromoteOperator,
+            UseChampionOperator,
             ScoreTableOperator,
             DeployOperator,
             MonitorOperator,

@@ -32,6 +32,8 @@ TAG_DIGEST = "modelmill.digest"
 TAG_ROLE = "modelmill.role"
 TAG_PARENT = "modelmill.parent"
 TAG_DATASET = "modelmill.dataset"
+TAG_DATASET_REFERENCE = "modelmill.dataset_reference"
+"""JSON of the dataset's reference: its version, and the roles of its columns."""
 TAG_RECIPE = "modelmill.recipe_hash"
 TAG_TRUNK = "modelmill.trunk"
 """URI of the trunk's model, on heads."""
@@ -88,7 +90,7 @@ def log_model(
         "modelmill.step_key": context.step_key,
         "modelmill.label": info.label,
         **{name: run_data.tags[name] for name in LINEAGE_RUN_TAGS if name in run_data.tags},
-        **({TAG_DATASET: str(dataset)} if dataset else {}),
+        **({TAG_DATASET: str(dataset), TAG_DATASET_REFERENCE: dataset.model_dump_json()} if dataset else {}),
         **({TAG_PARENT: parent.uri} if parent else {}),
         **(more_tags or {}),
         **({TAG_TRUNK: trunk.uri, TAG_TRUNK_DIGEST: trunk.digest} if trunk else {}),

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelmill.artifacts import ModelRef, VerdictRef
-from modelmill.errors import GateError
+from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
+from modelmill.errors import GateError, ModelError
 from modelmill.locks import locked
 from modelmill.registry.champion import Registry, alias_version, move, note, reconciled_head
 from modelmill.registry.ledger import Entry, Head, find
-from modelmill.registry.models import TAG_DIGEST, fetch_bundle
+from modelmill.registry.models import TAG_DATASET_REFERENCE, TAG_DIGEST, fetch_bundle
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import (
     CHAMPION,
@@ -61,6 +61,28 @@ def champion(name: str, client: MlflowClient) -> ModelRef | None:
     """
     found = version_by_alias(client, name)
     return None if found is None else reference(found)
+
+
+def in_use(name: str, client: MlflowClient) -> tuple[ModelRef, DatasetRef]:
+    """Return the model that is in use, and the dataset that it was trained or checked on.
+
+    :param name: registered model.
+    :param client: MLflow's client.
+    :return: both references.
+    :raises GateError: if there is none.
+    :raises ModelError: if it carries no lineage, or names no dataset.
+    """
+    found = version_by_alias(client, name)
+    if found is None:
+        raise GateError(f"{name} must have a champion to use", got="none", remedy="promote one first")
+    dataset = found.tags.get(TAG_DATASET_REFERENCE)
+    if dataset is None:
+        raise ModelError(
+            f"the champion of {name} must say which dataset it learned from",
+            got=f"version {found.version} without the tag {TAG_DATASET_REFERENCE}",
+            remedy="a rule set has none; a model of an earlier modelmill is made again",
+        )
+    return reference(found), DatasetRef.model_validate_json(dataset)
 
 
 def run(verdict: VerdictRef, context: StepContext) -> ModelRef:
