@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -52,9 +53,26 @@ def shuffled(labels: list[str], victim: str, *, seed: int) -> list[str]:
     return [rng.choice(CLASSES) if label == victim else label for label in labels]
 
 
-def verdict(truth: list[str], champion: list[str], challenger: list[str], baseline: list[str]) -> list[str]:
-    """Why the gate refuses, by its defaults; empty if it does not."""
-    from modelmill.registry.comparisons import Statistics, metric_finding, part_findings, parts_by
+@dataclass(frozen=True)
+class Said:
+    """What the gate says by its defaults."""
+
+    refused: list[str]
+    """Names of the checks that refuse; empty if it passes."""
+    too_small: list[str]
+    """Names of what it says is too small to judge."""
+
+
+def verdict(truth: list[str], champion: list[str], challenger: list[str], baseline: list[str]) -> Said:
+    """Ask the gate."""
+    from modelmill.registry.comparisons import (
+        Finding,
+        NotJudged,
+        Statistics,
+        metric_finding,
+        part_findings,
+        parts_by,
+    )
     from modelmill.registry.components import GateConfig
     from modelmill.registry.judging import judge
 
@@ -70,10 +88,9 @@ def verdict(truth: list[str], champion: list[str], challenger: list[str], baseli
             ("baseline", baseline, config.max_below_baseline),
         )
     ]
-    classes = {name: places for name, places in parts_by(truth).items() if len(places) >= 5}
     assert config.max_class_drop is not None
-    found += part_findings(
-        classes,
+    parts = part_findings(
+        parts_by(truth),
         "champion",
         truth,
         champion,
@@ -82,12 +99,21 @@ def verdict(truth: list[str], champion: list[str], challenger: list[str], baseli
         shown="recall",
         limit=config.max_class_drop,
         how=how,
+        min_rows=5,
     )
-    return [check.name for check in judge(found, confidence=config.confidence) if not check.passed]
+    small = []
+    for part in parts:
+        if isinstance(part, Finding):
+            found.append(part)
+        elif isinstance(part, NotJudged):
+            small.append(part.name)
+    checks = judge(found, confidence=config.confidence)
+    small += [check.name for check in checks if check.too_small]
+    return Said([check.name for check in checks if not check.passed], small)
 
 
 def independent(seed: int, count: int) -> list[str]:
-    """Why the gate refuses a challenger that is as often right as the champion, on rows of its own."""
+    """Return why the gate refuses a challenger that is as often right as the champion, on rows of its own."""
     rng = np.random.default_rng(seed)
     truth = [CLASSES[place] for place in rng.choice(len(CLASSES), size=count, p=SHARES)]
     skill = dict(zip(CLASSES, rng.uniform(0.6, 0.98, len(CLASSES)), strict=True))
@@ -97,7 +123,7 @@ def independent(seed: int, count: int) -> list[str]:
         return [label if hit else "wrong" for label, hit in zip(truth, right, strict=True)]
 
     champion = answers()
-    return verdict(truth, champion, answers(), champion)
+    return verdict(truth, champion, answers(), champion).refused
 
 
 def main() -> None:
@@ -113,7 +139,7 @@ def main() -> None:
         texts, truth = rows(arguments.test, seed=seed)
         both = [rows(arguments.train, seed=1000 + 2 * seed + which) for which in (0, 1)]
         champion, challenger = (learnt(*one, texts, seed=seed) for one in both)
-        found = verdict(truth, champion, challenger, champion)
+        found = verdict(truth, champion, challenger, champion).refused
         refused += bool(found)
         reasons.update(found)
     print(
@@ -131,11 +157,12 @@ def main() -> None:
         champion = learnt(*rows(arguments.train, seed=1000 + seed), texts, seed=seed)
         training, labels = rows(arguments.train, seed=5000 + seed)
         challenger = learnt(training, shuffled(labels, victim, seed=seed), texts, seed=seed)
-        found = verdict(truth, champion, challenger, champion)
-        caught += bool(found)
-        right += f"class {victim}, champion" in found
-        if not found:
-            print(f"    accepted: seed {seed}, labels of {victim} shuffled")
+        said = verdict(truth, champion, challenger, champion)
+        caught += bool(said.refused)
+        right += f"class {victim}, champion" in said.refused
+        if not said.refused:
+            known = "said to be" if f"class {victim}, champion" in said.too_small else "not said to be"
+            print(f"    accepted: seed {seed}, labels of {victim} shuffled; {known} too small to judge")
     print(f"worse challengers refused: {caught} of {arguments.worse}; naming the shuffled class: {right}")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.registry.comparisons import NotJudged
-from modelmill.registry.judging import PARTS, Check, shown
+from modelmill.registry.judging import PARTS, Check, apart, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,7 +141,7 @@ def _row(check: Check) -> str:
     shown_verdict = "too small to judge" if check.too_small else verdict
     unit, interval = check.unit, ""
     if check.low is not None and check.high is not None:
-        interval = f"{shown(check.low, unit)} to {shown(check.high, unit)}"
+        interval = f"{apart(check.low, unit)} to {apart(check.high, unit)}"
         interval += f", p {check.adjusted:.2g}" if check.adjusted is not None else ""
     cells = (
         html.escape(check.check),
@@ -150,9 +150,9 @@ def _row(check: Check) -> str:
         html.escape(check.metric) + (f", {check.rows:,} rows" if check.rows else ""),
         shown(check.challenger, unit),
         "" if check.other is None else shown(check.other, unit),
-        shown(check.drop, unit) if check.other is not None else "",
+        apart(check.drop, unit) if check.other is not None else "",
         interval,
-        shown(check.limit, unit),
+        shown(check.limit, unit) if check.other is None else apart(check.limit, unit),
     )
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 

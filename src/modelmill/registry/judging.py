@@ -126,19 +126,32 @@ def shown(value: float, unit: Unit) -> str:
     return f"{value:.0f}" if unit == "count" else f"{value:.3g} {unit}"
 
 
+def apart(value: float, unit: Unit) -> str:
+    """Return a difference of two numbers with its unit: shares are points apart.
+
+    :param value: the difference.
+    :param unit: of the numbers.
+    :return: for instance ``1.25 points``.
+    """
+    return f"{100 * value:.2f} points" if unit == "share" else shown(value, unit)
+
+
 def _facts(finding: Finding, adjusted: float | None) -> str:
     unit = finding.unit
     more = f"; {finding.note}" if finding.note else ""
     if finding.other is None:
         return f"{finding.metric} is {shown(finding.challenger, unit)}{more}"
-    distance = shown(abs(finding.worse), unit)
+    distance = apart(abs(finding.worse), unit)
     relation = f"{distance} {'worse than' if finding.worse > 0 else 'better than'}"
     if finding.worse == 0:
         relation = "level with"
-    text = f"{finding.metric} {shown(finding.challenger, unit)} is {relation} {finding.name}"
+    part, _, other = finding.name.rpartition(", ")
+    of = f" of {part}" if part and finding.check in PARTS else ""
+    name = other if of else finding.name
+    text = f"{finding.metric}{of}, {shown(finding.challenger, unit)}, is {relation} {name}"
     text += f" ({shown(finding.other, unit)}"
     if finding.low is not None and finding.high is not None:
-        text += f"; between {shown(finding.low, unit)} and {shown(finding.high, unit)} worse"
+        text += f"; between {apart(finding.low, unit)} and {apart(finding.high, unit)} worse"
     if adjusted is not None:
         text += f"; p {adjusted:.2g}"
     return f"{text}){more}"
@@ -146,12 +159,13 @@ def _facts(finding: Finding, adjusted: float | None) -> str:
 
 def _right(finding: Finding) -> str:
     rows = finding.rows or 0
-    return f"{finding.name} is right on {round((finding.other or 0) * rows)} of {rows} rows"
+    other = finding.name.rpartition(", ")[2]
+    return f"{other} is right on {round((finding.other or 0) * rows)} of {rows} rows"
 
 
 def _outcome(finding: Finding, passed: bool, warning: bool, unproven: bool) -> str:
-    limit = shown(finding.limit, finding.unit)
-    relative = f"accepted {limit}" + (" worse" if finding.other is not None else "")
+    write = shown if finding.other is None else apart
+    relative = f"accepted {write(finding.limit, finding.unit)}"
     if passed:
         return f"passed with a warning: more than the {relative}, but within chance" if warning else "passed"
     if unproven and finding.worse <= finding.limit:

@@ -42,8 +42,13 @@ def test_an_exported_file_is_compared_with_the_model_it_was_made_from(
         parent=parent,
     )
     verdict = judged(exported)
-    assert any(reason.startswith("accuracy 0.00% is 100.00% worse than parent") for reason in verdict.reasons)
-    assert any("worse than class sport, parent" in reason for reason in verdict.reasons)
+    assert any(
+        reason.startswith("accuracy, 0.00%, is 100.00 points worse than parent") for reason in verdict.reasons
+    )
+    assert any(
+        "recall of class sport, 0.00%, is 100.00 points worse than parent" in reason
+        for reason in verdict.reasons
+    )
 
 
 def test_the_report_says_what_was_checked(
@@ -109,7 +114,7 @@ FURTHER = [
     ({"check": "latency", "max_ratio": 50}, "latency", "passed"),
     ({"check": "slice", "column": "topic", "max_drop": 0.1, "min_rows": 5}, "slice", "refused"),
     ({"check": "calibration", "max_error": 0.01}, "calibration", "refused: more than the accepted 1.00%"),
-    ({"check": "calibration"}, "calibration", "refused: more than the accepted 2.00% worse, beyond chance"),
+    ({"check": "calibration"}, "calibration", "refused: more than the accepted 2.00 points, beyond chance"),
 ]
 
 

@@ -103,8 +103,8 @@ def test_labels_say_which_decisions_are_worse(
     how = {"label": "topic", "decision_of": {"sport": "sports desk", "trade": "trade desk"}}
     report = look(propose("bad", skill=-1.0), rule_sets=[place()], max_changed=None, **how)
     (sentence,) = sentences(report)
-    assert sentence.startswith("share of right decisions ")
-    assert sentence.endswith("refused: more than the accepted 0.50% worse, beyond chance")
+    assert sentence.startswith("share of right decisions, ")
+    assert sentence.endswith("refused: more than the accepted 0.50 points, beyond chance")
     # A better model changes decisions, and is welcome where labels say that it is better.
     assert look(propose("same", tweak=0.001), rule_sets=[place()], **how).passed
 

@@ -58,7 +58,8 @@ def test_scores_that_are_no_numbers_are_no_answers(
         "accepted 0"
     )
     assert any(
-        reason.startswith("accuracy 0.00% is 100.00% worse than champion") for reason in verdict.reasons
+        reason.startswith("accuracy, 0.00%, is 100.00 points worse than champion")
+        for reason in verdict.reasons
     )
     assert any(reason.startswith("calibration error is 100.00%") for reason in verdict.reasons)
     report = Report.model_validate_json(report_of(verdict, step_context))
@@ -158,7 +159,7 @@ def test_slices_that_are_too_small_are_said_to_be(
         "language sv, champion": True,  # of 4 rows not even 4 wrong ones are beyond chance
     }
     sentence = slices["language sv, champion"].sentence
-    assert sentence.endswith("passed; too small to judge: language sv, champion is right on 4 of 4 rows")
+    assert sentence.endswith("passed; too small to judge: champion is right on 4 of 4 rows")
     page = report_of(verdict, step_context, "verdict.html")
     assert "<h2>Not judged</h2>" in page
     assert "language &lt;fi&gt;, champion" in page
