@@ -5,87 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
-from modelmill.errors import DatasetError, ModelError
-from modelmill.evaluation.baselines import number_baselines, set_baselines
 from modelmill.evaluation.components import EvaluateConfig
-from modelmill.evaluation.kinds import KIND_METRICS, Floats, Kind, KindMetric, kind_difference, kind_interval
+from modelmill.evaluation.kind_judge import LIKELY, KindJudge, kind_baselines, kind_judge
+from modelmill.evaluation.kinds import Floats, kind_difference, kind_interval
 from modelmill.evaluation.latency import Throughput
 from modelmill.evaluation.results import KindBaseline, KindModel, KindReport, Score
-from modelmill.evaluation.rows import cached_logits, judged_label
+from modelmill.evaluation.rows import cached_logits
 from modelmill.evaluation.side_by_side import model_names, side_by_side, slug, unique_names
 from modelmill.pipeline.component import StepContext
 from modelmill.serving.bundle import BundleInfo, bundle_bytes
-from modelmill.serving.runtime import agreement, class_scores
-from modelmill.training.examples import label_kind
+from modelmill.serving.runtime import agreement
 
 _REPORT_FILE = "report.json"
-_LIKELY = 0.5
-_BASELINES = {"classes": set_baselines, "number": number_baselines}
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Labelled rows of a split."""
-
-    texts: list[str]
-    values: list[Any]
-    """Of each row its list of classes, or its number."""
-    places: np.ndarray
-    """Where they stand among those rows of the split that have a label at all."""
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """What all models are judged by."""
-
-    kind: Kind
-    label: str
-    classes: tuple[str, ...]
-    """All that the test rows or a model have; empty for numbers."""
-    rows: _Rows
-    truth: Floats
-    """``(rows, outputs)``."""
-    config: EvaluateConfig
-
-    @property
-    def metrics(self) -> tuple[KindMetric, ...]:
-        return KIND_METRICS[self.kind]
-
-    def table(self, values: Sequence[Any]) -> Floats:
-        """Return labels as a table, ``(rows, outputs)``."""
-        if self.kind == "number":
-            return np.array(values, dtype=np.float64).reshape(-1, 1)
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        table = np.zeros((len(values), len(self.classes)))
-        for row, names in enumerate(values):
-            table[row, [numbers[name] for name in names if name in numbers]] = 1
-        return table
-
-    def answers(self, info: BundleInfo, logits: np.ndarray) -> Floats:
-        """Return a model's answers as a table, ``(rows, outputs)``."""
-        found = class_scores(info, logits[self.rows.places])
-        if self.kind == "number":
-            return found.astype(np.float64)
-        table = np.zeros((len(found), len(self.classes)))
-        table[:, [self.classes.index(name) for name in info.classes]] = found > _LIKELY
-        return table
-
-    def scores(self, answers: Floats) -> tuple[Score, ...]:
-        config = self.config
-        found = []
-        for metric in self.metrics:
-            interval = kind_interval(
-                metric, answers, self.truth, confidence=config.confidence, resamples=config.resamples
-            )
-            found.append(
-                Score(metric=metric.name, value=interval.value, low=interval.low, high=interval.high)
-            )
-        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -119,7 +54,7 @@ def other_kinds(
     :raises ModelError: if the models answer with different kinds of labels, or another one than the column's.
     """
     infos = [BundleInfo.load(folder) for folder in folders]
-    judge = _judge(config, dataset, infos)
+    judge = kind_judge(dataset, infos, config.label)
     context.run.log_dataset(dataset, context="evaluation", rows=len(judge.rows.texts))
     logits = [cached_logits(model, dataset, "test", context, label=judge.label) for model in models]
     speeds = side_by_side(folders, judge.rows.texts, config, context)
@@ -129,7 +64,7 @@ def other_kinds(
             model_names(models), models, infos, logits, folders, speeds, strict=True
         )
     ]
-    baselines = _baselines(judge, dataset) if config.baselines else {}
+    baselines = kind_baselines(judge, dataset) if config.baselines else {}
     report = KindReport(
         dataset=str(dataset),
         label=judge.label,
@@ -137,9 +72,10 @@ def other_kinds(
         rows=len(judge.rows.texts),
         throughput_rows=speeds[0].rows,
         confidence=config.confidence,
-        models=tuple(_model(item, measured[0], baselines, judge) for item in measured),
+        models=tuple(_model(item, measured[0], baselines, judge, config) for item in measured),
         baselines=tuple(
-            KindBaseline(name=name, scores=judge.scores(answers)) for name, answers in baselines.items()
+            KindBaseline(name=name, scores=_scores(answers, judge, config))
+            for name, answers in baselines.items()
         ),
     )
     context.run.log_metrics(_metrics(report))
@@ -152,62 +88,24 @@ def other_kinds(
     return ReportRef(uri=uri, run_id=context.run.run_id)
 
 
-def _judge(config: EvaluateConfig, dataset: DatasetRef, infos: Sequence[BundleInfo]) -> _Judge:
-    label = judged_label(dataset, infos, config.label)
-    kinds = sorted({info.target for info in infos})
-    kind, rows = _read(dataset, "test", label)
-    if kinds != [kind] or kind == "class":
-        raise ModelError(
-            f"models are judged by a label of the kind that they answer with; {label!r} holds {kind}",
-            got=", ".join(kinds),
-            remedy="choose the label column that they learned, or evaluate models of each kind by themselves",
+def _scores(answers: Floats, judge: KindJudge, config: EvaluateConfig) -> tuple[Score, ...]:
+    found = []
+    for metric in judge.metrics:
+        interval = kind_interval(
+            metric, answers, judge.truth, confidence=config.confidence, resamples=config.resamples
         )
-    if not rows.texts:
-        raise DatasetError(
-            f"the test split must have rows with a value in {label!r}",
-            got=str(dataset),
-            remedy="change the dataset's split, or label test rows",
-        )
-    names = {name for info in infos for name in info.classes}
-    if kind == "classes":
-        names |= {name for value in rows.values for name in value}
-    judge = _Judge(kind, label, tuple(sorted(names)), rows, np.zeros((0, 0)), config)
-    return _Judge(kind, label, judge.classes, rows, judge.table(rows.values), config)
+        found.append(Score(metric=metric.name, value=interval.value, low=interval.low, high=interval.high))
+    return tuple(found)
 
 
-def _read(dataset: DatasetRef, split: str, label: str) -> tuple[Any, _Rows]:
-    """Return the kind of label that a column holds, and the rows of a split that have one."""
-    import pyarrow.compute as pc
-
-    from modelmill.data.tables import read_arrow
-
-    table = read_arrow(dataset, columns=[dataset.text_column, label, dataset.split])
-    table = table.filter(pc.equal(table.column(dataset.split), split))
-    table = table.filter(table.column(label).is_valid())
-    kind, values = label_kind(table.column(label).type), table.column(label).to_pylist()
-    usable = [kind != "number" or np.isfinite(value) for value in values]
-    texts = table.column(dataset.text_column).to_pylist()
-    places = np.flatnonzero(usable)
-    if kind == "classes":
-        values = [[str(name) for name in value if name is not None] for value in values]
-    return kind, _Rows([texts[place] for place in places], [values[place] for place in places], places)
-
-
-def _baselines(judge: _Judge, dataset: DatasetRef) -> dict[str, Floats]:
-    parts = [_read(dataset, split, judge.label)[1] for split in ("train", "validation")]
-    texts = [text for part in parts for text in part.texts]
-    values = [value for part in parts for value in part.values]
-    if not texts:
-        raise DatasetError(
-            "baselines need labelled train or validation rows",
-            got=str(dataset),
-            remedy="change the dataset's split, or set baselines: false",
-        )
-    return _BASELINES[judge.kind](texts, judge.table(values), judge.rows.texts)
-
-
-def _model(item: _Measured, first: _Measured, baselines: Mapping[str, Floats], judge: _Judge) -> KindModel:
-    metric, config = judge.metrics[0], judge.config
+def _model(
+    item: _Measured,
+    first: _Measured,
+    baselines: Mapping[str, Floats],
+    judge: KindJudge,
+    config: EvaluateConfig,
+) -> KindModel:
+    metric = judge.metrics[0]
     over, rival = None, None
     if baselines:
         rival = max(baselines, key=lambda name: metric.of(baselines[name], judge.truth))
@@ -220,11 +118,11 @@ def _model(item: _Measured, first: _Measured, baselines: Mapping[str, Floats], j
             resamples=config.resamples,
         )
         over = Score(metric=metric.name, value=found.value, low=found.low, high=found.high)
-    scores = judge.scores(item.answers)
+    scores = _scores(item.answers, judge, config)
     size_ratio = first.size_mb / item.size_mb
     speed_ratio = item.speed.documents_per_second / first.speed.documents_per_second
     # Their classes may differ: what is compared are answers, positive where a class was named.
-    shift = _LIKELY if judge.kind == "classes" else 0.0
+    shift = LIKELY if judge.kind == "classes" else 0.0
     own, others = ((one.answers - shift).astype(np.float32) for one in (item, first))
     same = agreement(own, others, target=judge.kind)
     sentence = f"{item.name}: {_words(scores, judge)}"
@@ -262,7 +160,7 @@ def _model(item: _Measured, first: _Measured, baselines: Mapping[str, Floats], j
     )
 
 
-def _words(scores: Sequence[Score], judge: _Judge) -> str:
+def _words(scores: Sequence[Score], judge: KindJudge) -> str:
     parts = []
     for score, metric in zip(scores, judge.metrics, strict=True):
         if metric.is_share:

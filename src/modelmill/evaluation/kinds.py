@@ -20,6 +20,7 @@ from modelmill.evaluation.metrics import Interval
 Floats = npt.NDArray[np.float64]
 Kind = Literal["classes", "number"]
 
+_EPSILON = 1e-12
 _CHUNK = 4_000_000
 """Counts that are held in memory at a time."""
 
@@ -45,6 +46,14 @@ class KindMetric:
         :return: the value.
         """
         return float(self.value(self.sums(answers, truth).sum(0, keepdims=True))[0])
+
+
+@dataclass(frozen=True)
+class KindDifference(Interval):
+    """How much better one model is than another on the same rows."""
+
+    beyond: float
+    """Share of the resamples in which it is better."""
 
 
 def kind_interval(
@@ -79,7 +88,7 @@ def kind_difference(
     confidence: float,
     resamples: int,
     seed: int = 0,
-) -> Interval:
+) -> KindDifference:
     """Compare two models on the same rows, by a paired bootstrap.
 
     :param metric: which.
@@ -101,7 +110,9 @@ def kind_difference(
         ]
     )
     value = metric.of(first, truth) - metric.of(second, truth)
-    return Interval(sign * value, *_percentiles(sign * drawn, confidence))
+    # Sums of floats: level with each other must not count as better by chance.
+    beyond = float((sign * drawn > _EPSILON).mean())
+    return KindDifference(sign * value, *_percentiles(sign * drawn, confidence), beyond)
 
 
 def _resampled(rows: int, resamples: int, seed: int) -> Iterator[Floats]:

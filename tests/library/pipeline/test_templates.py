@@ -1,0 +1,64 @@
+"""Templates: each makes a pipeline that is valid as it is, and one click ends with a champion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from modelmill.pipeline.local import run_pipeline
+from modelmill.pipeline.templates import TEMPLATES, template_named
+from modelmill.pipeline.validation import parse_pipeline
+from modelmill.registry.promotion import champion
+from modelmill.registry.tracking import tracking_client
+from modelmill.settings import Settings
+
+VALUES = {
+    "name": "tickets",
+    "table": "${data}/tickets",
+    "text": "message",
+    "label": "desk",
+    "rule_set": "/rules/desks.yaml",
+    "model": "desks",
+}
+
+
+def built(name: str, **changes: Any) -> str:
+    template = template_named(name)
+    values = {key: value for key, value in VALUES.items() if key in template.form.model_fields}
+    return json.dumps(template.build(template.form.model_validate({**values, **changes})))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_makes_a_valid_pipeline(name: str) -> None:
+    assert parse_pipeline(built(name)).pipeline == "tickets"
+
+
+def test_one_click_from_a_table_to_a_champion(
+    settings: Settings,
+    tmp_path: Path,
+    tiny_base_model: Path,
+    topic_rows: Callable[..., list[tuple[str, str]]],
+) -> None:
+    rows = topic_rows(160)
+    table = pa.table(
+        {
+            "ticket": [f"T{number}" for number in range(len(rows))],
+            "message": [f"{text} {number}" for number, (text, _) in enumerate(rows)],
+            "desk": [topic for _, topic in rows],
+        }
+    )
+    write_deltalake(str(tmp_path / "tickets"), table)
+    spec = parse_pipeline(built("one_click", base_model=str(tiny_base_model)))
+    params = {"data": str(tmp_path)}
+    results = run_pipeline(spec, settings=settings, params=params)
+    pruned, exported = results["pruned"].outputs["model"], results["exported"].outputs["model"]
+    assert (pruned.role, exported.parent) == ("pruned", pruned.uri)
+    found = champion("desks", tracking_client(settings.tracking_uri))
+    assert found is not None
+    assert found.digest == exported.digest
