@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from modelmill.pipeline.local import run_pipeline
+from modelmill.pipeline.local import request_for
+from modelmill.pipeline.runner import run_step
 from modelmill.pipeline.templates import TEMPLATES, template_named
 from modelmill.pipeline.validation import parse_pipeline
 from modelmill.registry.promotion import champion
@@ -55,9 +56,11 @@ def test_one_click_from_a_table_to_a_champion(
     )
     write_deltalake(str(tmp_path / "tickets"), table)
     spec = parse_pipeline(built("one_click", base_model=str(tiny_base_model)))
-    params = {"data": str(tmp_path)}
-    results = run_pipeline(spec, settings=settings, params=params)
-    pruned, exported = results["pruned"].outputs["model"], results["exported"].outputs["model"]
+    values = spec.param_values({"data": str(tmp_path)})
+    outputs: dict[str, Any] = {}
+    for step in spec.order():  # in this process: the libraries are loaded once
+        outputs[step] = run_step(request_for(spec, step, values, outputs), settings).outputs
+    pruned, exported = outputs["pruned"]["model"], outputs["exported"]["model"]
     assert (pruned.role, exported.parent) == ("pruned", pruned.uri)
     found = champion("desks", tracking_client(settings.tracking_uri))
     assert found is not None
