@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelmill.artifacts import DatasetRef
+from modelmill.data.dataset_config import LabelKind
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.component import StepContext
 from modelmill.registry.tracking import experiment_id, open_run, tracking_client
@@ -252,7 +253,7 @@ def make_bundle(tmp_path: Path, tiny_base_model: Path) -> Callable[..., Path]:
 
     from modelmill.serving.bundle import BundleInfo
 
-    def make(name: str, *, skill: float = 1.0, tweak: float = 0.0) -> Path:
+    def make(name: str, *, skill: float = 1.0, tweak: float = 0.0, target: LabelKind = "class") -> Path:
         folder = tmp_path / "bundles" / name
         folder.mkdir(parents=True)
         tokenizer = Tokenizer.from_file(str(tiny_base_model / "tokenizer.json"))
@@ -262,11 +263,14 @@ def make_bundle(tmp_path: Path, tiny_base_model: Path) -> Callable[..., Path]:
         for first, column in ((4, 0), (10, 1)):  # the vocabulary has 4 special tokens, 6 and 6 topic words
             weights[first : first + known, column] = np.sign(skill)
         weights[2, 0] = tweak
+        if target == "number":
+            weights = weights[:, :1]
         onnx.save(_word_graph(weights), folder / "model.onnx")
         BundleInfo(
             format="onnx",
             label="topic",
-            classes=("sport", "trade"),
+            classes=() if target == "number" else ("sport", "trade"),
+            target=target,
             text="body",
             max_tokens=32,
             parameters=weights.size,
@@ -295,7 +299,7 @@ def _word_graph(weights: np.ndarray) -> onnx.ModelProto:
             helper.make_tensor_value_info(name, TensorProto.INT64, shape)
             for name in ("input_ids", "attention_mask")
         ],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", weights.shape[1]])],
         [
             numpy_helper.from_array(weights, "weights"),
             numpy_helper.from_array(np.array([-1], np.int64), "last"),

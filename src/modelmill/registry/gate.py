@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
-from modelmill.errors import DatasetError, ModelError
+from modelmill.errors import DatasetError
 from modelmill.evaluation.baselines import dataset_baselines
 from modelmill.evaluation.plots import gate_figure
 from modelmill.evaluation.rows import judged_label, split_rows
@@ -27,6 +27,7 @@ from modelmill.registry.comparisons import (
 )
 from modelmill.registry.gate_report import Report, as_html, summary
 from modelmill.registry.judging import judge
+from modelmill.registry.kind_gate import kind_findings
 from modelmill.registry.lineage import all_missing
 from modelmill.registry.models import fetch_bundle
 from modelmill.registry.promotion import champion
@@ -50,8 +51,7 @@ def run(config: GateConfig, dataset: DatasetRef, challenger: ModelRef, context: 
     :param context: the step's context.
     :return: the verdict, with its report in MLflow.
     :raises DatasetError: if there are no test rows.
-    :raises ModelError: if the challenger's files have changed, it does not answer one class a row, or its
-        label is not the dataset's.
+    :raises ModelError: if the challenger's files have changed, or its label is not the dataset's.
     """
     client = context.run.client
     current = champion(config.name, client)
@@ -68,7 +68,8 @@ def run(config: GateConfig, dataset: DatasetRef, challenger: ModelRef, context: 
     else:
         case = _case(config, dataset, challenger, current, context)
         label = case.label
-        found = list(_findings(config, case))
+        judged = _findings if case.challenger.info.target == "class" else kind_findings
+        found = [*_unfit(config, case), *judged(config, case)]
     findings = [one for one in found if isinstance(one, Finding)]
     checks = judge(findings, confidence=config.confidence)
     report = Report(
@@ -95,12 +96,6 @@ def _case(
     context: StepContext,
 ) -> Case:
     info = BundleInfo.load(fetch_bundle(challenger, context.cache))
-    if info.target != "class":
-        raise ModelError(
-            "the gate judges models that answer one class a row",
-            got=f"{challenger.uri}, of kind {info.target}",
-            remedy="train one signal for each class",
-        )
     label = judged_label(dataset, [info])
     texts, truth = split_rows(dataset, "test", label)
     if not truth:
@@ -138,7 +133,6 @@ def _lineage_finding(missing: list[str]) -> Finding:
 
 def _findings(config: GateConfig, case: Case) -> Iterator[Finding | NotJudged]:
     answers = case.challenger.answers
-    yield from _unfit(config, case)
     for other in (case.parent, case.champion):
         if other:
             yield metric_finding(
