@@ -58,7 +58,7 @@ def test_a_worse_model_is_refused_and_an_equal_one_is_not(
             "checks": [{"check": "size", "max_ratio": 2}, {"check": "slice", "column": "id"}],
         }
     )
-    equal = gate.run(config, dataset, logged("equal", parent, tweak=1e-6), step_context)
+    equal = gate.run(config, dataset, logged("equal", parent, tweak=-1e-6), step_context)
     assert equal.passed, equal.reasons
     path = step_context.run.client.download_artifacts(equal.run_id, "gate/verdict.json")
     report = Report.model_validate_json(Path(path).read_text())
