@@ -188,6 +188,8 @@ def update(table: str, version: int, to: str) -> dict[str, Any]:
 
 def ours(table: str, model: str, out: str | None = None) -> dict[str, Any]:
     """Make batches as modelmill does; with ``out``, write what came out instead of measuring."""
+    import pysail.spark  # noqa: F401 (imported now, so that it is not measured)
+    import pyspark.sql.connect.session  # noqa: F401 (imported now, so that it is not measured)
     import torch
 
     import modelmill.training.fine_tuning  # noqa: F401 (imported now, so that it is not measured)

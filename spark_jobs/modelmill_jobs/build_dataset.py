@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
 from modelmill.data.assemble import REASON_COLUMN, SPLIT_COLUMN, SplitRule, assemble, dataset_schema
-from modelmill.data.build import INDEX, Build, Fates, index_files, recipe
+from modelmill.data.build import ALGORITHM, INDEX, Build, Fates, index_files, recipe
 from modelmill.data.commits import DataFile, commit_files, committed_version
 from modelmill.data.dataset import build_of, find_build, source_plan
 from modelmill.data.dataset_checks import check_balance, check_counts, lacking_classes
@@ -248,11 +248,15 @@ class _Building:
         lookup = self.stage.lookup(self.decided_as, ROW)
         return joined(rows.drop(BUCKETS), decisions, lookup, ROW, then=then)
 
-    def _quarantined(self, rows: DataFrame, decisions: DataFrame, names: Sequence[str]) -> DataFrame:
+    def _quarantined(
+        self, rows: DataFrame, decisions: DataFrame, names: Sequence[str], *, any_: bool
+    ) -> DataFrame:
         from pyspark.sql import functions as sql
 
-        reason = sql.coalesce(sql.col(REFUSAL), sql.col(REASON))
         columns = [quoted(name) for name in names if name != REASON_COLUMN]
+        if not any_:  # no need to read the rows
+            return rows.select(*columns, sql.col(REFUSAL).alias(REASON_COLUMN)).limit(0)
+        reason = sql.coalesce(sql.col(REFUSAL), sql.col(REASON))
         told = self._told(rows, decisions)
         return told.where(reason.isNotNull()).select(*columns, reason.alias(REASON_COLUMN))
 
@@ -330,7 +334,7 @@ class _Building:
         check_balance(fates, summary, self.config, single=self.single)
         about = {"operation": "build_dataset", "source": str(self.source)}
         refused, count = write_table(
-            self._quarantined(rows, decisions, raw.columns),
+            self._quarantined(rows, decisions, raw.columns, any_=bool(fates.reasons)),
             quarantine,
             mode="overwrite",
             transaction=transaction,
@@ -342,6 +346,7 @@ class _Building:
         build = Build(
             source=self.source.uri,
             source_version=self.source.version,
+            algorithm=ALGORITHM,
             recipe=recipe(self.config, self.plan),
             mode="full",
             own_validation=rule.own_validation,

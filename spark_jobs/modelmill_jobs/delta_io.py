@@ -45,6 +45,10 @@ GLOB_CHARACTERS = frozenset("*?[]{}\\")
 
 _MAX_PARTITIONS = 1000
 
+COMPRESSION = "zstd"
+"""Codec of files that Spark writes. The embedded engine takes it at level 1: a third less work than level 3,
+its default, for files that are a quarter larger."""
+
 
 def read_table(spark: SparkSession, ref: TableRef | DatasetRef) -> DataFrame:
     """Read a table at its version.
@@ -243,7 +247,7 @@ def staged(rows: DataFrame, place: str) -> Iterator[list[DataFile]]:
     made = make_directory(place)
     folder = f"part-{uuid.uuid4().hex}"
     try:
-        rows.write.parquet(plain_path(f"{place}/{folder}"))
+        rows.write.parquet(plain_path(f"{place}/{folder}"), compression=COMPRESSION)
         yield data_files(place, folder)
     except BaseException:
         if not is_committed(place, folder):

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame
 
-ENTRIES_EACH = 2_000_000
+ENTRIES_EACH = 3_500_000
 """Buckets of texts that one worker sorts at a time: about 100 MB."""
 
 TEXT_BYTES = 128 << 20
 """Size of the files of clustered texts, compressed, up to which each worker holds them all."""
 MOST_CROWDED = 10_000
 """Crowded buckets that a build takes note of."""
+
+_PAIRS_EACH = 2048
+"""Pairs of texts that are compared at a time."""
 
 _TEXT, _FIRST, _SECOND = "_mm_text", "_mm_first", "_mm_second"
 
@@ -42,7 +45,7 @@ def text_clusters(
     from pyspark.sql import functions as sql
 
     content = CONTENT[0]
-    entries = rows.select(content, sql.explode(BUCKETS).alias("bucket"))
+    entries = mapped(rows.select(content, BUCKETS), _entries, f"{content} bigint, bucket int")
     entry_count = count * Banding.for_threshold(threshold).bands
     schema = f"{_FIRST} bigint, {_SECOND} bigint, crowded boolean"
     pairs = stage.by_parts(entries, "bucket", "pairs", _pairs, schema, count=entry_count, each=ENTRIES_EACH)
@@ -52,7 +55,7 @@ def text_clusters(
     pairs = stage.write(pairs.where("not crowded").select(_FIRST, _SECOND).distinct(), "distinct_pairs")
     members = pairs.select(sql.explode(sql.array(_FIRST, _SECOND)).alias(content)).distinct()
     members = stage.write(members, "members")
-    texts = rows.where(sql.size(BUCKETS) > 0).select(content, quoted(text).cast("string").alias(_TEXT))
+    texts = rows.select(content, quoted(text).cast("string").alias(_TEXT))
     texts = _only(texts, members, stage.lookup("members", content), content)
     texts = stage.write(texts.dropDuplicates([content]), "texts")
     lookup = stage.lookup("texts", content, most_bytes=TEXT_BYTES)
@@ -106,6 +109,19 @@ def components(stage: Stage, name: str, edges: DataFrame, member: str, component
     )
 
 
+def _entries(batches: Iterator[Any]) -> Iterator[Any]:
+    """Take buckets out of the column that holds those of a row together."""
+    import pyarrow as pa
+
+    from modelmill.data.shingles import unpacked
+
+    for batch in batches:
+        buckets, owners = unpacked(batch.column(1))
+        yield pa.RecordBatch.from_arrays(
+            [batch.column(0).take(pa.array(owners)), pa.array(buckets)], names=[CONTENT[0], "bucket"]
+        )
+
+
 def _pairs(entries: pa.Table) -> pa.Table:
     """Return pairs of texts, and behind them the crowded buckets, each as a pair of itself."""
     import numpy as np
@@ -144,9 +160,11 @@ def _checked_pairs(pairs: DataFrame, texts: DataFrame, lookup: Lookup | None, th
         from modelmill.data.shingles import similarity
 
         for batch in batches:
-            found, places = _texts_of(batch, lookup)
-            near = similarity(found, *places.reshape(2, -1)) >= threshold
-            yield batch.select([_FIRST, _SECOND]).filter(pa.array(near))
+            for start in range(0, batch.num_rows, _PAIRS_EACH):
+                few = batch.slice(start, _PAIRS_EACH)
+                found, places = _texts_of(few, lookup)
+                near = similarity(found, *places.reshape(2, -1)) >= threshold
+                yield few.select([_FIRST, _SECOND]).filter(pa.array(near))
 
     return mapped(pairs, on_batches, f"{_FIRST} bigint, {_SECOND} bigint")
 

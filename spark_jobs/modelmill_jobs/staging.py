@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from modelmill.data.commits import DataFile
 from modelmill.data.lookup import LOOKUP_ROWS, Lookup
 from modelmill.memory import trim
-from modelmill_jobs.delta_io import data_files, plain_path
+from modelmill_jobs.delta_io import COMPRESSION, data_files, plain_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +27,10 @@ Then = tuple[Callable[["pa.RecordBatch"], "pa.RecordBatch"], Any]
 OnBatches = Callable[[Iterator[Any]], Iterator[Any]]
 
 _PART = "_mm_part"
+_BYTES_EACH = 1 << 20
+"""Size of the batches that functions get."""
+_PIECE_ROWS = 400_000
+"""Rows that are sorted by parts together."""
 
 
 class Stage:
@@ -49,7 +53,7 @@ class Stage:
         :param name: of the result; used once.
         :return: the same rows.
         """
-        rows.write.parquet(self._path(name))
+        rows.write.parquet(self._path(name), compression=COMPRESSION)
         trim()
         return self._read(rows.schema, name)
 
@@ -105,17 +109,12 @@ class Stage:
         on_part = _on_whole_partition(work)
         if parts <= 1:
             return self.write(rows.repartition(1).mapInArrow(on_part, schema), name)
-        cut = rows.withColumn(_PART, sql.pmod(sql.col(key), sql.lit(parts)).cast("int"))
-        # Each part is written by one task: an open writer takes some megabytes.
-        cut.repartition(parts, _PART).write.partitionBy(_PART).parquet(self._path(f"{name}_parts"))
+        cut = self.write(_cut(rows, key, parts), f"{name}_parts")
         done = []
         for part in range(parts):
-            folder = f"{name}_parts/{_PART}={part}"
-            if self.files(folder):
-                found = self._read(rows.schema, folder).repartition(1).mapInArrow(on_part, schema)
-                done.append(self.write(found, f"{name}/{part}"))
-        if not done:
-            return self.spark.createDataFrame([], schema)
+            # Files have the parts in order, piece by piece: what has no row of this one is not read.
+            found = cut.where(sql.col(_PART) == part).drop(_PART)
+            done.append(self.write(found.repartition(1).mapInArrow(on_part, schema), f"{name}/{part}"))
         return reduce(lambda one, other: one.unionByName(other), done)
 
     def _path(self, name: str) -> str:
@@ -125,6 +124,42 @@ class Stage:
         if not self.files(name):
             return self.spark.createDataFrame([], schema)
         return self.spark.read.schema(schema).parquet(self._path(name))
+
+
+def _cut(rows: DataFrame, key: str, parts: int) -> DataFrame:
+    """Add the part of each row, and sort by it, a piece at a time: a shuffle of all rows would cost more."""
+    from pyspark.sql.types import IntegerType, StructField, StructType
+
+    place = rows.columns.index(key)
+    schema = StructType([*rows.schema.fields, StructField(_PART, IntegerType())])
+
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
+        import numpy as np
+        import pyarrow as pa
+
+        for piece in _pieces(batches):
+            part = np.asarray(piece.column(place), np.int64) % parts
+            order = np.argsort(part.astype(np.int32), kind="stable")
+            found = piece.combine_chunks().take(pa.array(order))
+            yield from found.append_column(_PART, pa.array(part[order].astype(np.int32))).to_batches()
+
+    return mapped(rows, on_batches, schema)
+
+
+def _pieces(batches: Iterator[Any]) -> Iterator[pa.Table]:
+    """Put batches together to tables of some size."""
+    import pyarrow as pa
+
+    held: list[Any] = []
+    size = 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.num_rows
+        if size >= _PIECE_ROWS:
+            yield pa.Table.from_batches(held)
+            held, size = [], 0
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
@@ -152,9 +187,15 @@ def mapped(rows: DataFrame, work: OnBatches, schema: StructType | str) -> DataFr
     names = rows.columns
 
     def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
-        return work(batch.rename_columns(names) for batch in batches if batch.num_rows)
+        return work(piece.rename_columns(names) for batch in batches for piece in _small(batch))
 
     return rows.toDF(*(f"_mm_{place}" for place in range(len(names)))).mapInArrow(on_batches, schema)
+
+
+def _small(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch: what is made of a small one fits into memory at hand, and the kernel clears no pages."""
+    rows = max(1, batch.num_rows * _BYTES_EACH // max(1, batch.nbytes))
+    return (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
 
 
 def joined(

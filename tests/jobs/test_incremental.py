@@ -182,6 +182,7 @@ def test_rows_that_only_come_are_appended(nights: Nights) -> None:
     ("break_it", "said"),
     [
         ("config", "not built in the same way"),
+        ("version", "another version of modelmill built the dataset"),
         ("feed", "no change data feed"),
         ("many", "many rows have changed"),
         ("crowded", "very many texts are alike"),
@@ -190,9 +191,11 @@ def test_rows_that_only_come_are_appended(nights: Nights) -> None:
     ],
 )
 def test_what_cannot_be_processed_alone_is_left_to_a_full_build(
-    nights: Nights, break_it: str, said: str
+    nights: Nights, break_it: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nights.write(some_rows(random.Random(0), 800, start=0))
+    if break_it == "version":
+        monkeypatch.setattr(build_dataset, "ALGORITHM", 3)
     build = nights.build()
     more = some_rows(random.Random(1), 5, start=900)
     if break_it == "config":
@@ -201,6 +204,8 @@ def test_what_cannot_be_processed_alone_is_left_to_a_full_build(
         nights.table.alter.set_table_properties({"delta.enableChangeDataFeed": "false"})
     elif break_it == "many":
         more = some_rows(random.Random(1), 300, start=900)
+    elif break_it == "version":
+        assert build.algorithm == 3
     elif break_it.startswith("crowded"):
         same = " ".join(WORDS[:60])
         many = [

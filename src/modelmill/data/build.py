@@ -19,7 +19,7 @@ INDEX = "_index"
 """Folder of a dataset's table for the prepared rows of its source, which incremental builds compare with.
 Delta ignores folders that begin with ``_``."""
 
-ALGORITHM = 3
+ALGORITHM = 4
 """Goes up with every change of what becomes of a row: older builds are then not continued."""
 
 
@@ -55,6 +55,8 @@ class Build(BaseModel):
     source: str
     """The table's place."""
     source_version: int
+    algorithm: int = 0
+    """See :data:`ALGORITHM`; 0 for builds that did not say it."""
     recipe: str
     """See :func:`recipe`."""
     mode: str

@@ -25,7 +25,7 @@ from modelmill.data.assemble import (
     dataset_schema,
     refusal,
 )
-from modelmill.data.build import Fates, recipe
+from modelmill.data.build import ALGORITHM, Fates, recipe
 from modelmill.data.changes import read_changes
 from modelmill.data.clusters import connected
 from modelmill.data.commits import committed_version
@@ -48,7 +48,7 @@ from modelmill.data.prepare import (
 )
 from modelmill.data.prepare import REASON as REFUSAL
 from modelmill.data.replace import replace_rows
-from modelmill.data.shingles import candidate_pairs, similarity
+from modelmill.data.shingles import candidate_pairs, similarity, unpacked
 from modelmill.data.summary import Summary, summarise
 from modelmill.data.tables import open_table, table_exists
 
@@ -116,6 +116,8 @@ class _Update:
         self.plan, has_feed = source_plan(config, source)
         self.version = open_table(place).version()
         build = find_build(place, self.version)
+        if build is not None and build.algorithm != ALGORITHM:
+            raise FullBuildNeededError("another version of modelmill built the dataset, by other rules")
         if build is None or build.recipe != recipe(config, self.plan) or build.source != source.uri:
             raise FullBuildNeededError("the dataset was not built in the same way from the same table")
         if not has_feed:
@@ -197,13 +199,10 @@ class _Update:
 
     def _clusters(self, rows: pa.Table, content: np.ndarray) -> np.ndarray:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         if self.config.similar_texts is None or self.config.text is None:
             return content
-        entries = rows.column(BUCKETS).combine_chunks()
-        owners = np.asarray(pc.list_parent_indices(entries))
-        buckets = np.asarray(entries.flatten())
+        buckets, owners = unpacked(rows.column(BUCKETS).combine_chunks())
         pairs, crowded = candidate_pairs(buckets, content[owners])
         # There not all pairs are looked at, and which ones depends on texts that are not at hand.
         if len(crowded) or np.isin(self.build.crowded, buckets).any():

@@ -14,7 +14,7 @@ import numpy as np
 from modelmill.data.build import INDEX, Build, IndexFile
 from modelmill.data.decide import SET
 from modelmill.data.prepare import BUCKETS, CONTENT, IDENTITY, ROW
-from modelmill.data.shingles import CROWDED
+from modelmill.data.shingles import CROWDED, unpacked
 from modelmill.data.tables import file_digests, is_local, table_files
 
 if TYPE_CHECKING:
@@ -75,20 +75,19 @@ class Index:
 
         changed = pa.concat_tables([came, went])
         contents, keys = _distinct(changed.column(CONTENT[0])), _distinct(changed.column(IDENTITY[0]))
-        fresh = pc.list_flatten(came.column(BUCKETS)).combine_chunks()
-        buckets = fresh.unique()
-        found, shared = [], [np.asarray(fresh)]
+        fresh = unpacked(came.column(BUCKETS).combine_chunks())[0]
+        buckets = pa.array(np.unique(fresh))
+        found, shared = [], [fresh]
         for batch in self._batches([ROW, CONTENT[0], IDENTITY[0], BUCKETS]):
             hit = np.asarray(pc.is_in(batch.column(CONTENT[0]), value_set=contents))
             if unique_key:
                 hit = hit | np.asarray(pc.is_in(batch.column(IDENTITY[0]), value_set=keys))
             if len(buckets):
-                entries = batch.column(BUCKETS)
-                near = np.asarray(pc.is_in(entries.flatten(), value_set=buckets))
+                entries, owners = unpacked(batch.column(BUCKETS))
+                near = np.asarray(pc.is_in(pa.array(entries), value_set=buckets))
                 if near.any():
-                    owners = np.asarray(pc.list_parent_indices(entries))[near]
-                    hit[owners] = True
-                    shared.append(np.asarray(entries.flatten())[near])
+                    hit[owners[near]] = True
+                    shared.append(entries[near])
             if hit.any():
                 found.append(np.asarray(batch.column(ROW))[hit])
         counts = np.unique(np.concatenate(shared), return_counts=True)[1]

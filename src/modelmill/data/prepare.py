@@ -81,7 +81,7 @@ class Plan:
                 pa.field(GROUP, pa.int64()),
                 pa.field(REASON, pa.string()),
                 *(pa.field(label_column(i), label_type(kind)) for i, kind in enumerate(self.kinds)),
-                pa.field(BUCKETS, pa.list_(pa.int32())),
+                pa.field(BUCKETS, pa.binary()),
             ]
         )
 
@@ -140,7 +140,7 @@ def prepare(rows: pa.RecordBatch, plan: Plan) -> pa.RecordBatch:
     key_hash = sha256_rows(key)
     added = [
         _row_ids(len(rows)),
-        numbers_of(sha256_rows(row_strings([columns[name] for name in sorted(columns)])), 0),
+        numbers_of(sha256_rows(row_strings(_told_apart(columns, content, config))), 0),
         _order(key),
         *(numbers_of(content, place) for place in (0, 1)),
         *(numbers_of(key_hash, place) for place in (0, 1)),
@@ -155,6 +155,15 @@ def prepare(rows: pa.RecordBatch, plan: Plan) -> pa.RecordBatch:
     arrays = [array.cast(field.type) for array, field in zip(added, plan.added, strict=True)]
     names = [*rows.schema.names, *plan.added.names]
     return pa.RecordBatch.from_arrays([*rows.columns, *arrays], names=names)
+
+
+def _told_apart(columns: dict[str, pa.Array], content: Digests, config: BuildDatasetConfig) -> list[pa.Array]:
+    """Return what tells rows apart: all columns, with the hash of a text, which is known, for the text."""
+    known = {}
+    if len(config.contents) == 1:
+        name = config.contents[0]
+        known[name] = hexadecimal(content, mask=columns[name])
+    return [known.get(name, columns[name]) for name in sorted(columns)]
 
 
 def _as(column: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -293,20 +302,16 @@ def _shares(group: pa.Array, salt: str) -> npt.NDArray[np.float64]:
 def _buckets(columns: dict[str, pa.Array], config: BuildDatasetConfig, usable: pa.Array) -> pa.Array:
     """Return the buckets of each usable text with words, else none."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    from modelmill.data.shingles import Banding, buckets, has_words
+    from modelmill.data.shingles import Banding, buckets, packed
 
-    count = len(usable)
-    offsets = np.zeros(count + 1, np.int32)
-    found = np.empty(0, np.int32)
-    if config.similar_texts is not None and config.text is not None:
-        banding = Banding.for_threshold(config.similar_texts)
-        text = _text(columns[config.text])
-        chosen = np.asarray(usable) & has_words(text)
-        np.cumsum(chosen * banding.bands, out=offsets[1:])
-        if chosen.any():
-            found = buckets(text.filter(pa.array(chosen)), banding).reshape(-1)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(found))
+    if config.similar_texts is None or config.text is None:
+        return pa.array([b""] * len(usable), pa.binary())
+    texts = _text(columns[config.text])
+    if not pc.all(usable).as_py():
+        texts = pc.if_else(usable, texts, None)
+    return packed(*buckets(texts, Banding.for_threshold(config.similar_texts)))
 
 
 def _order(key: pa.Array) -> pa.Array:

@@ -10,36 +10,30 @@ checked exactly: chance can hide a pair of near-duplicates, and can never make o
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.data.hashing import numbers_of, sha256_rows
+from modelmill.data.words import Hashes, Offsets, constants, word_hashes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Hashes = npt.NDArray[np.uint64]
-Offsets = npt.NDArray[np.int64]
-
 _MOST_HASHES = 192
 _FOUND_AT_THRESHOLD = 0.95
 """Smallest chance that a pair exactly at the threshold becomes a candidate; well above it, it is near 1."""
-_SEED = 42
-_BETWEEN_WORDS = r"[^\p{L}\p{N}]+"
-_WORDS_OF_ONE_CHARACTER = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])"
-"""Scripts without spaces between words: each character counts as a word."""
+_HASHES_EACH = 1 << 15
 
 CROWDED = 100
 """Texts of a bucket from which not all pairs are looked at."""
 _PAIRED_WITH = 4
 
-_SPACED = np.array([code if code >= 128 or chr(code).isalnum() else 32 for code in range(256)], np.uint8)
-"""For each byte of UTF-8 what stands for it: a space for ASCII that belongs to no word."""
-
 _ODD_1, _ODD_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+_HALF, _LOWER = np.uint64(32), np.uint64(0xFFFFFFFF)
+_PERMUTATIONS = constants("permutation", _MOST_HASHES).astype(np.uint32) | np.uint32(1)
 
 
 @dataclass(frozen=True)
@@ -70,54 +64,7 @@ def shingles(texts: pa.Array) -> tuple[Hashes, Offsets]:
     :param texts: strings; null counts as empty.
     :return: the hashes of all texts one after the other, and where each text's begin, ``(texts + 1,)``.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    lower = pc.utf8_lower(pc.fill_null(texts.cast(pa.large_string()), ""))
-    if pc.any(pc.match_substring_regex(lower, _WORDS_OF_ONE_CHARACTER)).as_py():
-        lower = pc.replace_substring_regex(lower, _WORDS_OF_ONE_CHARACTER, r" \1 ")
-    parts = pc.ascii_split_whitespace(_words_apart(lower))
-    offsets = parts.offsets.to_numpy().astype(np.int64)
-    encoded = parts.values.dictionary_encode()
-    of_word = np.asarray(numbers_of(sha256_rows(encoded.dictionary), 0)).view(np.uint64)
-    real = of_word[encoded.indices.to_numpy()]
-    real = real[offsets[0] : offsets[-1]]
-    offsets = offsets - offsets[0]
-    # Splitting leaves an empty part before a leading and after a trailing space.
-    empty = pc.index(encoded.dictionary, "").as_py()
-    if empty >= 0:
-        is_word = encoded.indices.to_numpy() != empty
-        offsets = np.concatenate([[0], np.cumsum(is_word)])[offsets]
-        real = real[is_word]
-    return _pairs(real, offsets)
-
-
-def _words_apart(texts: pa.Array) -> pa.Array:
-    """Put spaces in place of everything between words. ASCII goes by a table of bytes: a regular expression
-    takes five times longer.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    other = pc.invert(pc.string_is_ascii(texts))
-    if pc.any(other).as_py():
-        replaced = pc.replace_substring_regex(texts.filter(other), _BETWEEN_WORDS, " ")
-        texts = pc.replace_with_mask(texts, other, replaced)
-    _, places, data = texts.buffers()
-    spaced = _SPACED[np.frombuffer(data or b"", np.uint8)]
-    return pa.LargeStringArray.from_buffers(len(texts), places, pa.py_buffer(spaced), offset=texts.offset)
-
-
-def has_words(texts: pa.Array) -> npt.NDArray[np.bool_]:
-    """Return which texts have a word.
-
-    :param texts: strings; null counts as empty.
-    :return: ``(texts,)``.
-    """
-    import pyarrow.compute as pc
-
-    found = pc.match_substring_regex(pc.fill_null(texts, ""), r"[\p{L}\p{N}]")
-    return np.asarray(found.to_numpy(zero_copy_only=False), bool)
+    return _pairs(*word_hashes(texts))
 
 
 def _pairs(words: Hashes, offsets: Offsets) -> tuple[Hashes, Offsets]:
@@ -135,26 +82,71 @@ def _pairs(words: Hashes, offsets: Offsets) -> tuple[Hashes, Offsets]:
     return pairs[begun], np.concatenate([[0], np.cumsum(np.where(sizes > 1, sizes - 1, sizes))])
 
 
-def buckets(texts: pa.Array, banding: Banding) -> npt.NDArray[np.int32]:
+def buckets(texts: pa.Array, banding: Banding) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
     """Return the bucket of each text in each band: near-duplicates very probably share one.
 
-    :param texts: strings, none of which lacks words (see :func:`shingles`).
+    :param texts: strings; null counts as empty.
     :param banding: how signatures are cut.
-    :return: ``(texts, bands)``; buckets of different bands differ up to chance.
+    :return: ``(texts with words, bands)``, buckets of different bands differ up to chance; and which texts
+        have words, ``(texts,)``.
     """
-    from rensa import RMinHash
-
     hashes, offsets = shingles(texts)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-        hashes, offsets.astype(np.uint64), banding.bands * banding.rows, _SEED
-    )
-    signatures = np.array(matrix.to_rows(), np.uint64).reshape(len(texts), banding.bands, banding.rows)
-    mixed = np.broadcast_to(np.arange(banding.bands, dtype=np.uint64) * _ODD_2, signatures.shape[:2])
-    for row in range(banding.rows):
-        mixed = (mixed ^ signatures[:, :, row]) * _ODD_1
-        mixed = mixed ^ (mixed >> np.uint64(29))
-    folded: npt.NDArray[np.int32] = (mixed >> np.uint64(32)).astype(np.uint32).view(np.int32)
-    return folded
+    has_words = np.diff(offsets) > 0
+    starts = offsets[:-1][has_words]
+    found = np.empty((len(starts), banding.bands), np.int32)
+    # Few enough at a time for the processor's cache, which they pass through once for each permutation.
+    edges = np.searchsorted(starts, np.arange(0, len(hashes), _HASHES_EACH))
+    for first, last in itertools.pairwise(np.unique([*edges, len(starts)]).tolist()):
+        end = starts[last] if last < len(starts) else len(hashes)
+        part = (hashes[starts[first] : end] >> np.uint64(32)).astype(np.uint32)
+        found[first:last] = _bands(part, starts[first:last] - starts[first], banding)
+    return found, has_words
+
+
+def _bands(hashes: npt.NDArray[np.uint32], starts: Offsets, banding: Banding) -> npt.NDArray[np.int32]:
+    """Return the bands of the signatures of texts: for each permutation the smallest of a text's hashes."""
+    permuted = np.empty(len(hashes), np.uint32)
+    permutations = _PERMUTATIONS[: banding.bands * banding.rows].reshape(banding.bands, banding.rows)
+    bands = np.repeat(np.arange(banding.bands, dtype=np.uint64)[:, None] * _ODD_2, len(starts), axis=1)
+    for mixed, rows in zip(bands, permutations, strict=True):
+        for factor in rows:
+            # To multiply by an odd number permutes the whole numbers below 2**32.
+            np.multiply(hashes, factor, out=permuted)
+            mixed ^= np.minimum.reduceat(permuted, starts)
+            mixed *= _ODD_1
+            mixed ^= mixed >> np.uint64(29)
+    return (bands.T >> np.uint64(32)).astype(np.uint32).view(np.int32)
+
+
+def packed(buckets_: npt.NDArray[np.int32], has_words: npt.NDArray[np.bool_]) -> pa.Array:
+    """Return buckets as a column: 4 bytes for each, as tables hold them.
+
+    :param buckets_: the buckets, see :func:`buckets`.
+    :param has_words: which rows have them.
+    :return: binary values, ``(rows,)``; empty ones for rows without.
+    """
+    import pyarrow as pa
+
+    offsets = np.zeros(len(has_words) + 1, np.int32)
+    np.cumsum(has_words * (4 * buckets_.shape[1]), out=offsets[1:])
+    data = np.ascontiguousarray(buckets_, "<i4")
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.binary(), len(has_words), buffers)
+
+
+def unpacked(column: pa.Array) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Return the buckets of a column that :func:`packed` made.
+
+    :param column: the column, without nulls.
+    :return: the buckets of all rows one after the other, and each one's row, ``(buckets,)``.
+    """
+    import pyarrow as pa
+
+    binary = column.cast(pa.large_binary())
+    _, places, data = binary.buffers()
+    ends = np.frombuffer(places, np.int64)[binary.offset : binary.offset + len(binary) + 1]
+    found = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]].view("<i4")
+    return found, np.repeat(np.arange(len(binary)), np.diff(ends) // 4)
 
 
 def candidate_pairs(
@@ -169,6 +161,8 @@ def candidate_pairs(
     :param text: identity of each entry's text.
     :return: distinct pairs with the smaller identity first, ``(pairs, 2)``; the crowded buckets.
     """
+    shared = _in_company(bucket)
+    bucket, text = bucket[shared], text[shared]
     order = np.lexsort((text, bucket))
     bucket, text = bucket[order], text[order]
     fresh = np.ones(len(text), bool)
@@ -189,6 +183,18 @@ def candidate_pairs(
     return pairs, np.unique(bucket[crowded])
 
 
+def _in_company(bucket: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Return the places of entries whose bucket has others: few, and numbers alone are sorted fast."""
+    keys = bucket.astype(np.uint32).astype(np.uint64) << _HALF
+    keys |= np.arange(len(keys), dtype=np.uint64)
+    keys.sort()
+    same = (keys[1:] ^ keys[:-1]) >> _HALF == 0
+    shared = np.zeros(len(keys), bool)
+    shared[1:] |= same
+    shared[:-1] |= same
+    return (keys[shared] & _LOWER).astype(np.int64)
+
+
 def similarity(
     texts: pa.Array, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
@@ -199,22 +205,24 @@ def similarity(
     :param second: place of its second text.
     :return: from 0 to 1, ``(pairs,)``; 0 where both texts are without words.
     """
+    import pyarrow as pa
+
     hashes, offsets = shingles(texts)
-    owner = np.repeat(np.arange(len(texts)), np.diff(offsets))
-    order = np.lexsort((hashes, owner))
-    hashes, owner = hashes[order], owner[order]
-    fresh = np.ones(len(hashes), bool)
-    fresh[1:] = (hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1])
-    hashes, owner = hashes[fresh], owner[fresh]
-    sizes = np.bincount(owner, minlength=len(texts)).astype(np.int64)
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    pair = np.repeat(np.tile(np.arange(len(first)), 2), np.concatenate([sizes[first], sizes[second]]))
-    members = np.concatenate([_ranges(starts[first], sizes[first]), _ranges(starts[second], sizes[second])])
-    shared = hashes[members]
-    order = np.lexsort((shared, pair))
-    shared, pair = shared[order], pair[order]
-    twice = (shared[1:] == shared[:-1]) & (pair[1:] == pair[:-1])
-    common = np.bincount(pair[1:][twice], minlength=len(first)).astype(np.float64)
+    # Small numbers for hashes, so that one sort of whole numbers brings equal ones of a text together.
+    codes = np.asarray(pa.array(hashes).dictionary_encode().indices, np.uint64)
+    owners = np.repeat(np.arange(len(texts), dtype=np.uint64) << _HALF, np.diff(offsets))
+    members = np.sort(owners | codes)
+    members = members[np.append(True, members[1:] != members[:-1])[: len(members)]]
+    ends = np.searchsorted(members, np.arange(len(texts) + 1, dtype=np.uint64) << _HALF)
+    starts, sizes = ends[:-1], np.diff(ends)
+    codes = members & _LOWER
+    pair = np.repeat(
+        np.tile(np.arange(len(first), dtype=np.uint64), 2), np.concatenate([sizes[first], sizes[second]])
+    )
+    chosen = np.concatenate([_ranges(starts[first], sizes[first]), _ranges(starts[second], sizes[second])])
+    both = np.sort((pair << _HALF) | codes[chosen])
+    twice = both[1:][both[1:] == both[:-1]] >> _HALF
+    common = np.bincount(twice.astype(np.int64), minlength=len(first)).astype(np.float64)
     union = (sizes[first] + sizes[second]) - common
     found: npt.NDArray[np.float64] = np.divide(common, union, out=np.zeros(len(first)), where=union > 0)
     return found

