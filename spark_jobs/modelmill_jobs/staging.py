@@ -29,8 +29,9 @@ OnBatches = Callable[[Iterator[Any]], Iterator[Any]]
 _PART = "_mm_part"
 _BYTES_EACH = 1 << 20
 """Size of the batches that functions get."""
-_PIECE_ROWS = 400_000
-"""Rows that are sorted by parts together."""
+_PIECE_BYTES = 6 << 20
+"""Size of the pieces that are sorted by parts. An engine queues several of what comes out."""
+_ROWS_OUT = 16_384
 
 
 class Stage:
@@ -141,7 +142,8 @@ def _cut(rows: DataFrame, key: str, parts: int) -> DataFrame:
             part = np.asarray(piece.column(place), np.int64) % parts
             order = np.argsort(part.astype(np.int32), kind="stable")
             found = piece.combine_chunks().take(pa.array(order))
-            yield from found.append_column(_PART, pa.array(part[order].astype(np.int32))).to_batches()
+            found = found.append_column(_PART, pa.array(part[order].astype(np.int32)))
+            yield from found.to_batches(max_chunksize=_ROWS_OUT)
 
     return mapped(rows, on_batches, schema)
 
@@ -154,8 +156,8 @@ def _pieces(batches: Iterator[Any]) -> Iterator[pa.Table]:
     size = 0
     for batch in batches:
         held.append(batch)
-        size += batch.num_rows
-        if size >= _PIECE_ROWS:
+        size += batch.nbytes
+        if size >= _PIECE_BYTES:
             yield pa.Table.from_batches(held)
             held, size = [], 0
     if held:

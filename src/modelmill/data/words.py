@@ -110,6 +110,7 @@ def _hashed(data: Bytes, cuts: Offsets, room: _Room) -> tuple[Hashes, Offsets]:
     :param data: the bytes.
     :param cuts: where texts begin, which end a word.
     :param room: to work in.
+    :return: hashes and places, ``(words,)``.
     """
     codes, numbers = room.codes[: len(data)], room.numbers[: len(data)]
     codes[:] = data
