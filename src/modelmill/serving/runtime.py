@@ -22,7 +22,7 @@ from modelmill.data.dataset_config import LabelKind
 from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.calibration import plain_probabilities
+from modelmill.serving.calibration import Temperature, plain_probabilities
 from modelmill.serving.session import RowSession
 
 if TYPE_CHECKING:
@@ -286,6 +286,40 @@ def answers(info: BundleInfo, logits: FloatArray) -> tuple[list[str], list[float
     # The class of the highest logit: a calibration may make two probabilities equal.
     best = logits.argmax(axis=1)
     return [info.classes[index] for index in best], found[np.arange(len(best)), best].tolist()
+
+
+def answers_of_many(
+    infos: Mapping[str, BundleInfo], logits: Mapping[str, FloatArray]
+) -> dict[str, tuple[list[str], list[float]]]:
+    """Return what many bundles answer to the same rows: what :func:`answers` returns for each of them.
+
+    Those with as many classes are computed together: for one row and fifty signals, fifty small computations
+    take a tenth of the trunk's time.
+
+    :param infos: what the bundles say of themselves, by name.
+    :param logits: ``(rows, outputs)`` each.
+    :return: classes and probabilities, by name.
+    """
+    found: dict[str, tuple[list[str], list[float]]] = {}
+    alike: dict[int, list[str]] = {}
+    for name, values in logits.items():
+        info = infos[name]
+        if info.target == "class" and (info.calibration is None or isinstance(info.calibration, Temperature)):
+            alike.setdefault(values.shape[1], []).append(name)
+        else:
+            found[name] = answers(info, values)
+    for names in alike.values():
+        known = [infos[name].calibration for name in names]
+        temperatures = [one.temperature if isinstance(one, Temperature) else 1.0 for one in known]
+        every = np.stack([logits[name] for name in names])  # (names, rows, classes)
+        scaled = every.astype(np.float64) / np.array(temperatures)[:, None, None]
+        flat = plain_probabilities(scaled.reshape(-1, every.shape[2]), exclusive=True).astype(np.float32)
+        best = every.argmax(axis=2)  # (names, rows)
+        chosen = flat[np.arange(len(flat)), best.ravel()].reshape(best.shape).tolist()
+        for name, places, scores in zip(names, best.tolist(), chosen, strict=True):
+            classes = infos[name].classes
+            found[name] = ([classes[place] for place in places], scores)
+    return found
 
 
 def tokenizer_digest(folder: Path) -> str:

@@ -17,7 +17,7 @@ from modelmill.compression.methods import int8_dynamic
 from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import agreement, load_scorer
+from modelmill.serving.runtime import agreement, answers, answers_of_many, load_scorer
 from modelmill.training.base_model import load_base_model
 from modelmill.training.classifier import Classifier, parameter_count, save_classifier
 
@@ -142,3 +142,33 @@ def test_weights_that_do_not_fit_are_refused(bundles: dict[str, Path], tmp_path:
         "model.safetensors must hold the weights that config.json describes (RuntimeError); "
         f"got '{tmp_path}'; make the model again with modelmill"
     )
+
+
+def test_many_signals_are_answered_as_each_is_alone() -> None:
+    drawn = np.random.default_rng(0)
+    curves = ((0.0, 0.5, 1.0),) * 3
+    kinds: list[dict[str, object]] = [
+        {"classes": ("no", "yes")},
+        {"classes": ("no", "yes"), "calibration": {"kind": "temperature", "temperature": 1.7}},
+        {"classes": ("a", "b", "c")},
+        {"classes": ("a", "b", "c"), "calibration": {"kind": "isotonic", "points": curves, "values": curves}},
+        {"classes": ("x", "y"), "target": "classes"},
+        {"classes": (), "target": "number"},
+        {"classes": tuple(map(str, range(20)))},
+    ]
+    common = {"format": "onnx", "label": "l", "text": "t", "max_tokens": 8, "parameters": 1}
+    infos = {
+        f"{number}-{copy}": BundleInfo.model_validate(common | kind)
+        for copy in range(2)
+        for number, kind in enumerate(kinds)
+    }
+    for rows in (1, 5):
+        logits = {
+            name: drawn.normal(size=(rows, info.outputs), scale=4).astype(np.float32)
+            for name, info in infos.items()
+        }
+        found = answers_of_many(infos, logits)
+        assert found.keys() == infos.keys()
+        for name, info in infos.items():
+            assert found[name] == answers(info, logits[name]), name
+    assert answers_of_many(infos, {}) == {}

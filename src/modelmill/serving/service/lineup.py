@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelmill.serving.runtime import answers
+from modelmill.serving.runtime import answers_of_many
 from modelmill.serving.shared import SignalScorer
 
 Answers = list[tuple[str, float]]
@@ -57,11 +57,9 @@ class Team:
         """
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         logits = self.scorer.logits(list(places), names)
-        found: dict[str, Answers] = {}
-        for name in names:
-            distinct = list(zip(*answers(self.scorer.infos[name], logits[name]), strict=True))
-            found[name] = [distinct[places[text]] for text in texts]
-        return found
+        distinct = answers_of_many(self.scorer.infos, logits)
+        rows = [places[text] for text in texts]
+        return {name: [(distinct[name][0][row], distinct[name][1][row]) for row in rows] for name in names}
 
 
 @dataclass(frozen=True)
