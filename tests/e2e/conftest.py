@@ -6,11 +6,12 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from modelmill_operators.local import LocalAirflow
 
@@ -18,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "plugins" / "modelmill_plugin" / "static" / "canvas.js"
 CHROMIUM = shutil.which("chromium")
 START_SECONDS = 180.0
+AXE = ROOT / "plugins" / "canvas" / "node_modules" / "axe-core" / "axe.min.js"
+SERIOUS = ("serious", "critical")
 PATIENCE = 60_000
 """Milliseconds that the browser waits for something to appear: the machine may be busy."""
 SMALL = """
@@ -43,6 +46,7 @@ def browser() -> Iterator[Browser]:
     if not BUNDLE.exists():
         pytest.skip("the canvas is not built: ./run canvas")
     with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -63,12 +67,28 @@ def pipelines(home: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
+def rules(home: Path) -> Path:
+    """The rule sets' folder."""
+    folder = home / "rules"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tracking_uri(home: Path, mlflow_database: Path) -> str:
+    """Where MLflow is."""
+    shutil.copy(mlflow_database, home / "mlflow.db")
+    return f"sqlite:///{home}/mlflow.db"
+
+
+@pytest.fixture(scope="module")
 def airflow(
     home: Path,
     pipelines: Path,
+    rules: Path,
     tiny_base_model: Path,
     topic_rows: Callable[..., list[tuple[str, str]]],
-    mlflow_database: Path,
+    tracking_uri: str,
     browser: Browser,
 ) -> Iterator[LocalAirflow]:
     rows = topic_rows(160)
@@ -80,12 +100,12 @@ def airflow(
         }
     )
     write_deltalake(str(home / "data" / "tickets"), table)
-    shutil.copy(mlflow_database, home / "mlflow.db")
     environment = {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
+        "MLFLOW_TRACKING_URI": tracking_uri,
         "MODELMILL_HOME": str(home / "home"),
         "MODELMILL_PIPELINES": str(pipelines),
         "MODELMILL_PARAM_DATA": str(home / "data"),
+        "MODELMILL_PARAM_RULES": str(rules),
         "MODELMILL_PARAM_BASE_MODEL": str(tiny_base_model),
     }
     (home / "airflow").mkdir()
@@ -109,6 +129,29 @@ def signed_in(browser: Browser, airflow: LocalAirflow, home: Path) -> Path:
     context.storage_state(path=home / "signed-in.json")
     context.close()
     return home / "signed-in.json"
+
+
+@pytest.fixture
+def serious() -> Callable[[Page], list[Any]]:
+    """``serious(page)``: what axe finds on a page that keeps people from using it."""
+    if not AXE.exists():
+        pytest.skip("axe-core comes with the canvas's packages: ./run canvas")
+
+    def found(page: Page) -> list[Any]:
+        page.wait_for_timeout(500)  # colours fade in, and axe measures them
+        page.add_script_tag(path=AXE)
+        violations = page.evaluate("async () => (await axe.run('.mm-root')).violations")
+        return [
+            (
+                item["id"],
+                [node["html"][:160] for node in item["nodes"]][:3],
+                item["nodes"][0]["failureSummary"],
+            )
+            for item in violations
+            if item["impact"] in SERIOUS
+        ]
+
+    return found
 
 
 @pytest.fixture(params=["light"])

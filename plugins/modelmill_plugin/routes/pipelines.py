@@ -250,9 +250,12 @@ def _summary(stored: StoredPipeline, user: User, last_run: RunSummary | None) ->
     )
 
 
+_GATES = ("gate", "gate_rules")
+
+
 def _models(spec: PipelineSpec) -> list[str]:
     """Return the registered models that a pipeline's gates propose challengers for."""
-    names = (step.config.get("name") for step in spec.steps.values() if step.component == "gate")
+    names = (step.config.get("name") for step in spec.steps.values() if step.component in _GATES)
     return [name for name in names if isinstance(name, str)]
 
 

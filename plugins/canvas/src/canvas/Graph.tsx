@@ -9,6 +9,7 @@ import {
   MiniMap,
   type NodeChange,
   Panel,
+  Position,
   ReactFlow,
   type ReactFlowInstance,
   applyNodeChanges,
@@ -18,10 +19,22 @@ import {
 import { type DragEvent, useCallback, useEffect, useMemo, useRef, useState } from "react";
 
 import type { Problem } from "../api/client";
-import { type Edge, addStep, connect, disconnect, edgeProblem, edgesOf, portOf, removeSteps } from "../core/pipeline";
+import { NODE_WIDTH, handlePlace, nodeHeight } from "../core/layout";
+import {
+  type Catalogue,
+  type Edge,
+  type Step,
+  addStep,
+  connect,
+  disconnect,
+  edgeProblem,
+  edgesOf,
+  portOf,
+  removeSteps,
+} from "../core/pipeline";
 import type { StepRun } from "../run/state";
 import { useCanvas } from "../store";
-import { type StepData, StepNode, type StepNodeType } from "./StepNode";
+import { type StepData, StepNode, type StepNodeType, portsOf } from "./StepNode";
 import { useColorMode } from "./useColorMode";
 
 export const DRAG_TYPE = "application/x-modelmill-component";
@@ -154,6 +167,7 @@ function useNodes(run: ReadonlyMap<string, StepRun>) {
           id,
           type: "step" as const,
           position: places.get(id) ?? { x: 0, y: 0 },
+          ...geometryOf(steps.get(id), catalogue),
           data: dataOf(id),
           selected: selection.has(id),
           ariaLabel: `Step ${id}, ${steps.get(id)?.component ?? ""}`,
@@ -178,6 +192,23 @@ function useNodes(run: ReadonlyMap<string, StepRun>) {
     useCanvas.getState().select(next);
   }, []);
   return { nodes, onNodesChange };
+}
+
+/**
+ * Size and ports of a step, known before it is drawn: so only the steps on the screen are ever drawn. Without
+ * them each step would have to be drawn once to be measured.
+ */
+function geometryOf(step: Step | undefined, catalogue: Catalogue) {
+  if (!step) return {};
+  const { inputs, outputs } = portsOf({ step, component: catalogue.get(step.component) });
+  return {
+    initialWidth: NODE_WIDTH,
+    initialHeight: nodeHeight(step, catalogue),
+    handles: [
+      ...inputs.map((port, index) => ({ id: port.name, type: "target" as const, position: Position.Left, ...handlePlace(index, "inputs") })),
+      ...outputs.map((port, index) => ({ id: port.name, type: "source" as const, position: Position.Right, ...handlePlace(index, "outputs") })),
+    ],
+  };
 }
 
 const MARGIN = 32;

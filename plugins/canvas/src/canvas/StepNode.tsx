@@ -36,7 +36,7 @@ export function groupRank(group: string): number {
 }
 
 /** Ports of a step: the component's, or for an unknown component those that are in use. */
-function portsOf({ step, component }: StepData): { inputs: Port[]; outputs: Port[] } {
+export function portsOf({ step, component }: Pick<StepData, "step" | "component">): { inputs: Port[]; outputs: Port[] } {
   if (component) return component;
   const inputs = Object.keys(step.inputs).map((name) => ({ name, type: "", required: false, many: true, accepts: [] }));
   return { inputs, outputs: [] };

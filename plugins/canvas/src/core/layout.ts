@@ -12,8 +12,11 @@ export interface Point {
 }
 
 export const NODE_WIDTH = 184;
-const HEADER_HEIGHT = 48;
+/** As `canvas.css` draws a step: border, head, and the space above and below its ports. */
+const HEAD = 46;
+const FRAME = 50;
 const PORT_HEIGHT = 22;
+const HANDLE = 11;
 const LAYER_GAP = 60;
 const NODE_GAP = 28;
 const SWEEPS = 12;
@@ -21,7 +24,13 @@ const SWEEPS = 12;
 export function nodeHeight(step: Step, catalogue: Catalogue): number {
   const component = catalogue.get(step.component);
   const ports = Math.max(component?.inputs.length ?? Object.keys(step.inputs).length, component?.outputs.length ?? 0, 1);
-  return HEADER_HEIGHT + PORT_HEIGHT * ports;
+  return FRAME + PORT_HEIGHT * ports;
+}
+
+/** Where an edge begins or ends: the middle of a port's line, on the step's left or right. */
+export function handlePlace(index: number, side: "inputs" | "outputs"): { x: number; y: number; width: number; height: number } {
+  const x = (side === "inputs" ? 0 : NODE_WIDTH) - HANDLE / 2;
+  return { x, y: HEAD + PORT_HEIGHT * index + (PORT_HEIGHT - HANDLE) / 2, width: HANDLE, height: HANDLE };
 }
 
 interface Cell {

@@ -1,7 +1,8 @@
-/** Every pipeline: its schedule, what it makes, whether it is valid. */
+/** Every pipeline: its schedule, its last run, the champions that it makes, whether it is valid. */
 
 import { Badge, Button, HStack, Table, Text } from "@chakra-ui/react";
 import { Plus, WandSparkles } from "lucide-react";
+import { useEffect, useState } from "react";
 import { Link, useNavigate } from "react-router-dom";
 
 import { type PipelineSummary, api } from "../api/client";
@@ -13,6 +14,7 @@ import { Answered, Complaint, Page } from "./parts";
 export function PipelinesPage() {
   const answer = useAnswer(api.pipelines);
   const navigate = useNavigate();
+  const champions = useChampions();
   const mayCreate = answer.data?.store.may_create === true;
   const actions = mayCreate ? (
     <>
@@ -33,14 +35,14 @@ export function PipelinesPage() {
             <Table.Root size="sm" variant="outline" className="mm-table">
               <Table.Header>
                 <Table.Row>
-                  {["Pipeline", "Schedule", "Steps", "Champion of", "State"].map((name) => (
+                  {["Pipeline", "Schedule", "Steps", "Last run", "Champion of", "State"].map((name) => (
                     <Table.ColumnHeader key={name}>{name}</Table.ColumnHeader>
                   ))}
                 </Table.Row>
               </Table.Header>
               <Table.Body>
                 {pipelines.map((pipeline) => (
-                  <Row key={pipeline.dag_id} pipeline={pipeline} />
+                  <Row key={pipeline.dag_id} pipeline={pipeline} champions={champions} />
                 ))}
               </Table.Body>
             </Table.Root>
@@ -52,7 +54,34 @@ export function PipelinesPage() {
   );
 }
 
-function Row({ pipeline }: { pipeline: PipelineSummary }) {
+/** The version of each registered model that is in use; none while MLflow has not answered. */
+function useChampions(): ReadonlyMap<string, number | null> {
+  const [champions, setChampions] = useState<ReadonlyMap<string, number | null>>(new Map());
+  useEffect(() => {
+    let isCurrent = true;
+    api.models().then(
+      (models) => { if (isCurrent) setChampions(new Map(models.map((model) => [model.name, model.champion]))); },
+      () => undefined, // the page of the models says why
+    );
+    return () => { isCurrent = false; };
+  }, []);
+  return champions;
+}
+
+function LastRun({ dagId, run }: { dagId: string; run: PipelineSummary["last_run"] }) {
+  if (run === null) return null;
+  const time = run.start ?? run.queued;
+  return (
+    <Link to={`/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(run.run_id)}`}>
+      <span className="mm-badge" data-state={run.state}>
+        {run.state}
+      </span>
+      <Text className="mm-help">{time === null ? "" : new Date(time).toLocaleString()}</Text>
+    </Link>
+  );
+}
+
+function Row({ pipeline, champions }: { pipeline: PipelineSummary; champions: ReadonlyMap<string, number | null> }) {
   return (
     <Table.Row>
       <Table.Cell>
@@ -68,11 +97,17 @@ function Row({ pipeline }: { pipeline: PipelineSummary }) {
       </Table.Cell>
       <Table.Cell>{pipeline.steps}</Table.Cell>
       <Table.Cell>
+        <LastRun dagId={pipeline.dag_id} run={pipeline.last_run} />
+      </Table.Cell>
+      <Table.Cell>
         <HStack gap={1} wrap="wrap">
           {pipeline.models.map((model) => (
-            <Badge key={model} variant="outline">
-              {model}
-            </Badge>
+            <Link key={model} to={`${BASE}/models/${encodeURIComponent(model)}`}>
+              <Badge variant="outline">
+                {model}
+                {champions.get(model) == null ? "" : ` · version ${champions.get(model) ?? ""}`}
+              </Badge>
+            </Link>
           ))}
         </HStack>
       </Table.Cell>
