@@ -26,11 +26,12 @@ def mlflow_client() -> Iterator[MlflowClient]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     uri = Settings.from_environment().tracking_uri
     try:
         yield tracking_client(uri)
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError) as error:  # the latter where MLflow is a database
         reason = " ".join(str(error).split())[:200]
         raise TransientError(
             f"MLflow must answer ({reason})",

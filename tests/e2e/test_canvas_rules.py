@@ -106,7 +106,7 @@ def test_a_rule_set_from_the_first_word_to_the_rollback(
     page.get_by_role("button", name="Roll back").click()
     page.get_by_label("Why").fill("of this test")
     page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
-    expect(page.get_by_label("Ledger")).to_contain_text("of this test")
+    expect(page.get_by_role("region", name="Ledger")).to_contain_text("of this test")
     assert champion(home) == "1"
     assert serious(page) == []
     page.goto("/plugin/modelmill/pipelines")
