@@ -168,6 +168,7 @@ function useNodes(run: ReadonlyMap<string, StepRun>) {
           type: "step" as const,
           position: places.get(id) ?? { x: 0, y: 0 },
           ...geometryOf(steps.get(id), catalogue),
+          ...(present?.measured ? { measured: present.measured } : {}),
           data: dataOf(id),
           selected: selection.has(id),
           ariaLabel: `Step ${id}, ${steps.get(id)?.component ?? ""}`,
@@ -202,8 +203,7 @@ function geometryOf(step: Step | undefined, catalogue: Catalogue) {
   if (!step) return {};
   const { inputs, outputs } = portsOf({ step, component: catalogue.get(step.component) });
   return {
-    initialWidth: NODE_WIDTH,
-    initialHeight: nodeHeight(step, catalogue),
+    measured: { width: NODE_WIDTH, height: nodeHeight(step, catalogue) },
     handles: [
       ...inputs.map((port, index) => ({ id: port.name, type: "target" as const, position: Position.Left, ...handlePlace(index, "inputs") })),
       ...outputs.map((port, index) => ({ id: port.name, type: "source" as const, position: Position.Right, ...handlePlace(index, "outputs") })),
