@@ -39,8 +39,8 @@ from modelmill.serving.runtime import load_scorer
 from modelmill.settings import Settings
 
 BUDGETS: dict[str, dict[str, Any]] = {
-    "1 point, 8 times faster and smaller": {
-        "budget": {"max_metric_drop": 0.01, "min_throughput_ratio": 8, "max_size_mb": 11.4},
+    "2 points, 8 times faster and smaller": {
+        "budget": {"max_metric_drop": 0.02, "min_throughput_ratio": 8, "max_size_mb": 11.4},
         "prefer": "quality",
     },
     "3 points, 300 times faster": {"budget": {"max_metric_drop": 0.03, "min_throughput_ratio": 300}},

@@ -217,7 +217,7 @@ class CompressConfig(Config):
         "speed", description="Which of the models that keep the budget is taken."
     )
     space: SpaceConfig = Field(default_factory=SpaceConfig, description="What is tried.")
-    epochs: float = Field(1.5, gt=0, le=1000, description="Passes over the train split: the best students.")
+    epochs: float = Field(3, gt=0, le=1000, description="Passes over the train split: the best students.")
     batch_size: int = Field(16, ge=1, description="Rows per optimizer step.")
     learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of the encoders.")
     temperature: float = Field(2.0, gt=0, description="Softens the teacher's distribution.")

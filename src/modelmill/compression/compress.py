@@ -21,15 +21,16 @@ from modelmill.compression.components import CompressConfig
 from modelmill.compression.making import make_static, make_transformer
 from modelmill.compression.measuring import Made, measure, measure_speeds
 from modelmill.compression.publishing import publish
-from modelmill.compression.recipes import Recipe, Structure, recipes
+from modelmill.compression.recipes import Line, Recipe, Structure, recipes
 from modelmill.compression.students import Students
 from modelmill.compression.task import Task, prepare
 from modelmill.compression.vocabulary import is_prunable
 from modelmill.errors import ConfigError
 from modelmill.pipeline.component import StepContext
 
-_BENEFIT_OF_DOUBT = 2.0
-"""A structure is left out unseen only if it is expected to miss a limit by more than this factor."""
+_BENEFIT_OF_DOUBT = 1.2
+"""A structure is left out untrained only if it is expected to miss a limit by more than this factor."""
+_SIZE_DOUBT = 1.03
 
 
 def run(
@@ -52,7 +53,7 @@ def run(
     context.log(f"{len(candidates)} candidates")
     students = Students(task)
     made = [*_make_teachers(candidates, task), *_make_statics(candidates, task)]
-    structures = _worth_training(candidates, made, task)
+    structures = _worth_training(candidates, made, students, task)
     for structure in students.search(structures):
         made += _finish([recipe for recipe in candidates if recipe.structure == structure], students, task)
     context.log(f"measuring {len(made)} models side by side")
@@ -85,24 +86,39 @@ def _make_statics(candidates: Sequence[Recipe], task: Task) -> Iterator[Made]:
         yield _made(recipe, make_static(recipe, task, _place(recipe, task)), task)
 
 
-def _worth_training(candidates: Sequence[Recipe], made: Sequence[Made], task: Task) -> list[Structure]:
-    """Leave out the structures that are expected to miss a limit by far."""
+def _worth_training(
+    candidates: Sequence[Recipe], made: Sequence[Made], students: Students, task: Task
+) -> list[Structure]:
+    """Leave out the structures that are expected to miss a limit.
+
+    The smallest student is exported before it has learned anything, and measured beside the teacher's own
+    export, which is finished in the same way. What the others will cost lies between the two: time grows with
+    the multiplications, size with the weights.
+    """
     budget, shape = task.config.budget, task.shape
-    found = list(dict.fromkeys(recipe.structure for recipe in candidates if recipe.family == "transformer"))
-    structures = [structure for structure in found if structure is not None]
+    finishes = [recipe for recipe in candidates if recipe.family == "transformer" and recipe.structure]
+    structures = [
+        structure for structure in dict.fromkeys(recipe.structure for recipe in finishes) if structure
+    ]
     limited = budget.max_latency_ms or budget.min_throughput_ratio or budget.max_size_mb
     if task.config.exhaustive or not structures or not limited:
         return structures
-    _, (speed,) = measure_speeds(made[:1], task)
-    weight_bytes = 4 if "int8_dynamic" not in task.config.space.quantization else 1
+    probe = finishes[0]
+    folder = make_transformer(probe, students.untrained(structures[0]), task, _place(probe, task))
+    ends = (shape.whole, structures[0])
+    items = [made[0], Made.of(probe, folder, task)]
+    _, speeds = measure_speeds(items, task)
+    work = [shape.work(structure) for structure in ends]
+    seconds = Line.through(work, [1 / speed.ratio for speed in speeds])
+    latency = Line.through(work, [speed.latency.p95_ms for speed in speeds])
+    size = Line.through([shape.weights(structure) for structure in ends], [item.size_mb for item in items])
 
     def may_fit(structure: Structure) -> bool:
-        lighter = shape.work(shape.whole) / shape.work(structure)
         limits = hard_limits(
             budget,
-            latency_ms=speed.latency.p95_ms / lighter / _BENEFIT_OF_DOUBT,
-            throughput_ratio=speed.ratio * lighter * _BENEFIT_OF_DOUBT,
-            size_mb=weight_bytes * shape.weights(structure) / 1e6,
+            latency_ms=latency.at(shape.work(structure)) / _BENEFIT_OF_DOUBT,
+            throughput_ratio=_BENEFIT_OF_DOUBT / seconds.at(shape.work(structure)),
+            size_mb=size.at(shape.weights(structure)) / _SIZE_DOUBT,
         )
         return all(limit.kept for limit in limits)
 

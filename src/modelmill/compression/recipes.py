@@ -101,6 +101,34 @@ class Shape:
         return Structure(self.layers, self.tokens, 1.0)
 
 
+@dataclass(frozen=True)
+class Line:
+    """A straight line."""
+
+    base: float
+    slope: float
+
+    @classmethod
+    def through(cls, places: Sequence[float], values: Sequence[float]) -> Line:
+        """Return the line through two points.
+
+        :param places: two of them; if they are one, the line is level.
+        :param values: at them.
+        :return: the line.
+        """
+        run = places[0] - places[1]
+        slope = (values[0] - values[1]) / run if run else 0.0
+        return cls(values[0] - slope * places[0], slope)
+
+    def at(self, place: float) -> float:
+        """Return the value at a place.
+
+        :param place: the place.
+        :return: the value.
+        """
+        return self.base + self.slope * place
+
+
 def structures(space: SpaceConfig, shape: Shape) -> list[Structure]:
     """Return the students that a space asks for, the cheapest first.
 

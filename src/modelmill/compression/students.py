@@ -25,6 +25,7 @@ from modelmill.training.classifier import Classifier, all_logits
 from modelmill.training.components import DistillConfig
 from modelmill.training.distillation import make_student
 from modelmill.training.fine_tuning import add_lexical_head
+from modelmill.training.lexical import UNFITTED_SCALES
 from modelmill.training.loop import train
 from modelmill.training.soft_labels import distillation_loss
 
@@ -83,6 +84,17 @@ class Students:
         :return: the student, in evaluation mode.
         """
         return self._models[structure]
+
+    def untrained(self, structure: Structure) -> Classifier:
+        """Return a student that has learned nothing yet: to see what it costs.
+
+        :param structure: its structure.
+        :return: the student, in evaluation mode, with the teacher's lexical head if it has one.
+        """
+        model = self._models[structure] = self._start(structure)
+        if self.task.teacher.lexical is not None:
+            model.attach(self.task.teacher.lexical, UNFITTED_SCALES, encoder_tokens=structure.tokens)
+        return model.eval()
 
     def _forget(self, left: Sequence[Structure]) -> None:
         for structure in set(self._models) - set(left):

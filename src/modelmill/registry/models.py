@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
 import os
 import re
 import shutil
 import tempfile
-import warnings
-from collections.abc import Mapping
-from importlib import metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from modelmill.artifacts import DatasetRef, ModelFormat, ModelRef
 from modelmill.errors import ModelError, TransientError
 from modelmill.locks import locked
+from modelmill.registry.packaging import APART, BUNDLE_PATH, Packages, package_digest
 from modelmill.serving.bundle import BundleInfo, bundle_digest
 from modelmill.serving.signing import MODEL_SIGNATURE, sign, signature_of, verify
-from modelmill.version import __version__
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,17 +39,20 @@ TAG_PACKAGE = "modelmill.package_digest"
 LINEAGE_RUN_TAGS = ("modelmill.pipeline", "modelmill.pipeline_digest", "modelmill.environment")
 """Tags of the run that its models carry too."""
 
-_APART = ("registered_model_meta", MODEL_SIGNATURE)
-"""Files that are no part of a stored model: MLflow adds one to a download, and signatures can be renewed."""
-_BUNDLE_PATH = "artifacts/bundle"
-_REQUIREMENTS: Mapping[ModelFormat, tuple[str, ...]] = {
-    "onnx": ("onnxruntime",),
-    "torch": ("torch", "transformers"),
-    "torchao": ("torch", "torchao", "transformers"),
-    "trunk": ("onnxruntime",),
-    "head": ("onnxruntime", "safetensors"),
-    "static": ("nanotoken", "pyarrow", "safetensors", "scipy"),
-}
+
+@dataclass(frozen=True)
+class Draft:
+    """A bundle that is to become a logged model."""
+
+    folder: Path
+    parent: ModelRef | None = None
+    """The model it was made from."""
+    trunk: ModelRef | None = None
+    """The trunk that a head stands on; the head's model names it and does not hold it."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Figures to show on the model, by name."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Further tags."""
 
 
 def log_model(
@@ -74,55 +73,84 @@ def log_model(
     :param context: the step's context.
     :param dataset: what it was trained or checked on; None for a trunk that is exported as it is.
     :param parent: the model it was made from.
-    :param trunk: the trunk that a head stands on; the head's model names it and does not hold it.
+    :param trunk: the trunk that a head stands on.
     :param metrics: figures to show on the model, by name.
     :param more_tags: further tags.
     :return: the reference to hand on.
     :raises ModelError: if the folder is no bundle.
     """
-    info, digest = BundleInfo.load(folder), bundle_digest(folder)
+    draft = Draft(folder, parent, trunk, metrics or {}, more_tags or {})
+    return log_models([draft], role=role, context=context, dataset=dataset)[0]
+
+
+def log_models(
+    drafts: Sequence[Draft], *, role: str, context: StepContext, dataset: DatasetRef | None = None
+) -> list[ModelRef]:
+    """Log bundles as MLflow ``python_function`` models of the step's run, with few requests for each.
+
+    :param drafts: the bundles.
+    :param role: ``head``, ….
+    :param context: the step's context.
+    :param dataset: what they were trained or checked on, if on anything.
+    :return: the references to hand on, in the same order.
+    :raises ModelError: if a folder is no bundle; then nothing is logged.
+    """
+    read = [(draft, BundleInfo.load(draft.folder), bundle_digest(draft.folder)) for draft in drafts]
     client, run = context.run.client, context.run
     run_data = client.get_run(run.run_id).data
-    tags = {
-        TAG_DIGEST: digest,
+    common = {
         TAG_ROLE: role,
         TAG_RECIPE: context.step_key,
         "modelmill.step_key": context.step_key,
-        "modelmill.label": info.label,
         **{name: run_data.tags[name] for name in LINEAGE_RUN_TAGS if name in run_data.tags},
         **({TAG_DATASET: str(dataset), TAG_DATASET_REFERENCE: dataset.model_dump_json()} if dataset else {}),
-        **({TAG_PARENT: parent.uri} if parent else {}),
-        **(more_tags or {}),
-        **({TAG_TRUNK: trunk.uri, TAG_TRUNK_DIGEST: trunk.digest} if trunk else {}),
     }
-    logged = client.create_logged_model(
-        experiment_id=run.experiment_id,
-        name=role,
-        source_run_id=run.run_id,
-        tags=tags,
-        params={name: value[:250] for name, value in run_data.params.items()},
-        model_type=info.format,
-    )
+    params = {name: value[:250] for name, value in run_data.params.items()}
+    found = []
     with tempfile.TemporaryDirectory(prefix="modelmill-model-") as scratch:
-        # MLflow names the artifact's folder after the source's.
-        bundle, target = Path(scratch) / "bundle", Path(scratch) / "model"
-        shutil.copytree(folder, bundle)
-        settings = {"digest": digest, **({"trunk": trunk.model_dump(mode="json")} if trunk else {})}
-        _save_pyfunc(
-            bundle, target, info=info, settings=settings, model_id=logged.model_id, run_id=run.run_id
-        )
-        publish(target, digest, logged.model_id, context)
-    if metrics:
-        run.log_metrics(metrics, model_id=logged.model_id)
-    return ModelRef(
-        uri=f"models:/{logged.model_id}",
-        run_id=run.run_id,
-        digest=digest,
-        format=info.format,
-        role=role,
-        parent=parent.uri if parent else None,
-        trunk=trunk.uri if trunk else None,
+        packages = Packages(Path(scratch))
+        for draft, info, digest in read:
+            parent, trunk = draft.parent, draft.trunk
+            logged = client.create_logged_model(
+                experiment_id=run.experiment_id,
+                name=role,
+                source_run_id=run.run_id,
+                tags={
+                    **common,
+                    TAG_DIGEST: digest,
+                    "modelmill.label": info.label,
+                    **({TAG_PARENT: parent.uri} if parent else {}),
+                    **draft.tags,
+                    **({TAG_TRUNK: trunk.uri, TAG_TRUNK_DIGEST: trunk.digest} if trunk else {}),
+                },
+                params=params,
+                model_type=info.format,
+            )
+            settings = {"digest": digest, **({"trunk": trunk.model_dump(mode="json")} if trunk else {})}
+            package = packages.write(
+                draft.folder, info, settings=settings, model_id=logged.model_id, run_id=run.run_id
+            )
+            publish(package, digest, logged.model_id, context)
+            shutil.rmtree(package)
+            found.append(
+                ModelRef(
+                    uri=f"models:/{logged.model_id}",
+                    run_id=run.run_id,
+                    digest=digest,
+                    format=info.format,
+                    role=role,
+                    parent=parent.uri if parent else None,
+                    trunk=trunk.uri if trunk else None,
+                )
+            )
+    list_outputs([model.uri for model in found], context)
+    run.log_model_metrics(
+        {
+            model.uri.removeprefix("models:/"): draft.metrics
+            for model, draft in zip(found, drafts, strict=True)
+        }
     )
+    return found
 
 
 def publish(folder: Path, digest: str, model_id: str, context: StepContext) -> None:
@@ -134,16 +162,25 @@ def publish(folder: Path, digest: str, model_id: str, context: StepContext) -> N
     :param context: the step's context.
     :raises ConfigError: if the signing key cannot be used.
     """
-    from mlflow.entities import LoggedModelOutput
-
-    client, run, bundle = context.run.client, context.run, folder / _BUNDLE_PATH
+    client, bundle = context.run.client, folder / BUNDLE_PATH
     sign(bundle, signature_of(bundle))
-    sign(folder, folder / MODEL_SIGNATURE, ignored=_APART)
+    sign(folder, folder / MODEL_SIGNATURE, ignored=APART)
     client.set_logged_model_tags(model_id, {TAG_PACKAGE: package_digest(folder)})
     client.log_model_artifacts(model_id, str(folder))
     client.finalize_logged_model(model_id, "READY")
-    client.log_outputs(run.run_id, [LoggedModelOutput(model_id, 0)])
     keep_bundle(bundle, digest, context.cache)
+
+
+def list_outputs(uris: Sequence[str], context: StepContext) -> None:
+    """List models as outputs of the step's run.
+
+    :param uris: ``models:/m-…``.
+    :param context: the step's context.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    outputs = [LoggedModelOutput(uri.removeprefix("models:/"), 0) for uri in uris]
+    context.run.client.log_outputs(context.run.run_id, outputs)
 
 
 def fetch_bundle(model: ModelRef, cache: Path) -> Path:
@@ -167,7 +204,7 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
     with locked(place.with_name(f".{place.name}.lock")):
         if not place.exists() or not _is_trusted(place):
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as scratch:
-                found = _download(model, Path(scratch)) / _BUNDLE_PATH
+                found = _download(model, Path(scratch)) / BUNDLE_PATH
                 verify_digest(found, model.digest)
                 _place(found, place)
     verify_digest(place, model.digest)
@@ -205,7 +242,7 @@ def _download(model: ModelRef, scratch: Path) -> Path:
             got=model.uri,
             remedy="they were changed or damaged afterwards: make the model again, or restore the files",
         )
-    verify(whole, whole / MODEL_SIGNATURE, ignored=_APART)
+    verify(whole, whole / MODEL_SIGNATURE, ignored=APART)
     return whole
 
 
@@ -221,20 +258,6 @@ def model_tags(uri: str) -> dict[str, str]:
     client = mlflow.MlflowClient()
     found = client.get_model_version(name, version) if version else client.get_logged_model(name)
     return dict(found.tags)
-
-
-def package_digest(folder: Path) -> str:
-    """Return the SHA-256 over the paths and contents of a stored model's files around the bundle.
-
-    :param folder: the model as MLflow stores it.
-    :return: 64 hexadecimal digits.
-    """
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and not name.startswith(f"{_BUNDLE_PATH}/") and name not in _APART:
-            total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return total.hexdigest()
 
 
 def _trunk_of(place: Path, head: ModelRef) -> ModelRef:
@@ -287,50 +310,6 @@ def model_format(name: str | None) -> ModelFormat:
     :return: the format; ``torch`` for what modelmill does not know.
     """
     return cast("ModelFormat", name) if name in get_args(ModelFormat) else "torch"
-
-
-def _save_pyfunc(
-    folder: Path,
-    target: Path,
-    *,
-    info: BundleInfo,
-    settings: Mapping[str, Any],
-    model_id: str,
-    run_id: str,
-) -> None:
-    from mlflow.models import Model, ModelSignature
-    from mlflow.pyfunc import save_model
-    from mlflow.types import ColSpec, Schema
-
-    signature = ModelSignature(
-        inputs=Schema([ColSpec("string", info.text)]),
-        outputs=Schema([ColSpec("string", "prediction", required=False), ColSpec("double", "score")]),
-    )
-    with warnings.catch_warnings():
-        # MLflow asks for type hints of its own, and would look for requirements in a subprocess.
-        warnings.simplefilter("ignore")
-        save_model(
-            path=str(target),
-            python_model=str(Path(__file__).parents[1] / "serving" / "pyfunc_script.py"),
-            artifacts={"bundle": str(folder)},
-            model_config=dict(settings),
-            signature=signature,
-            pip_requirements=_requirements(info),
-            mlflow_model=Model(run_id=run_id, model_id=model_id),
-            metadata={"label": info.label, "classes": list(info.classes)},
-        )
-    (target / "input_example.json").write_text(json.dumps({"columns": [info.text], "data": [["a text"]]}))
-
-
-def _requirements(info: BundleInfo) -> list[str]:
-    pinned = ("mlflow", "pandas", "numpy", "tokenizers", *_REQUIREMENTS[info.format])
-    return [f"modelmill=={__version__}", *(f"{name}=={_release(name)}" for name in pinned)]
-
-
-@functools.cache
-def _release(name: str) -> str:
-    """Return a distribution's version without its local part: a registry serves none."""
-    return metadata.version(name).partition("+")[0]
 
 
 def worker_cache() -> Path:

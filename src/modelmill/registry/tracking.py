@@ -105,14 +105,11 @@ class TrackedRun:
         flat = {name: str(value)[:6000] for name, value in _flatten(params) if name not in known}
         self.client.log_batch(self.run_id, params=[Param(name, value) for name, value in flat.items()])
 
-    def log_metrics(
-        self, metrics: Mapping[str, float], *, step: int = 0, model_id: str | None = None
-    ) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         """Log metrics in one request.
 
         :param metrics: values by name.
         :param step: optimizer step or epoch they belong to.
-        :param model_id: logged model that they are figures of; None: of the run alone.
         """
         from mlflow.entities import Metric
 
@@ -120,8 +117,26 @@ class TrackedRun:
         self.client.log_batch(
             self.run_id,
             metrics=[
-                Metric(f"{self.metric_prefix}{name}", float(value), now, step, model_id=model_id)
+                Metric(f"{self.metric_prefix}{name}", float(value), now, step)
                 for name, value in metrics.items()
+            ],
+        )
+
+    def log_model_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        """Log figures of models, in a request for each thousand.
+
+        :param metrics: values by name, by logged model.
+        """
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            self.run_id,
+            metrics=[
+                # A run keeps one of two metrics that are alike, time included.
+                Metric(f"{self.metric_prefix}{name}", float(value), now + place, 0, model_id=model_id)
+                for place, (model_id, figures) in enumerate(metrics.items())
+                for name, value in figures.items()
             ],
         )
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -204,12 +203,12 @@ def register(
     :param tags: further tags of a new version.
     :return: the version.
     """
-    found = client.search_model_versions(f"name = '{name}'")
-    same = [version for version in found if version.tags.get(TAG_DIGEST) == model.digest]
-    newest = max(same, key=lambda version: int(version.version), default=None)
-    if newest is not None and int(newest.version) > (above or 0):
-        return newest
-    _make_model(client, name)
+    if not _made_model(client, name):
+        found = client.search_model_versions(f"name = '{name}'")
+        same = [version for version in found if version.tags.get(TAG_DIGEST) == model.digest]
+        newest = max(same, key=lambda version: int(version.version), default=None)
+        if newest is not None and int(newest.version) > (above or 0):
+            return newest
     model_id = model.uri.removeprefix("models:/")
     lineage = {
         **client.get_logged_model(model_id).tags,
@@ -226,11 +225,34 @@ def register(
     )
 
 
-def _make_model(client: MlflowClient, name: str) -> None:
+def register_all(client: MlflowClient, models: Mapping[str, ModelRef]) -> None:
+    """Register logged models, each under its name, but for those that are registered already.
+
+    :param client: MLflow's client.
+    :param models: the models by name.
+    """
+    known = _registered(client, {model.run_id for model in models.values()})
+    for name, model in models.items():
+        if (name, model.digest) not in known:
+            register(client, name, model)
+
+
+def _registered(client: MlflowClient, runs: Collection[str]) -> set[tuple[str, str]]:
+    """Return names and digests of the versions that were registered out of runs."""
+    listed = ", ".join(f"'{run}'" for run in sorted(runs))
+    versions = _all(client.search_model_versions, filter_string=f"run_id IN ({listed})")
+    return {(version.name, version.tags.get(TAG_DIGEST, "")) for version in versions}
+
+
+def _made_model(client: MlflowClient, name: str) -> bool:
+    """Make a registered model; return False if it exists."""
     from mlflow.exceptions import MlflowException
 
-    with contextlib.suppress(MlflowException):  # it exists
+    try:
         client.create_registered_model(name)
+    except MlflowException:
+        return False
+    return True
 
 
 def verify_stored(model: ModelRef) -> None:

@@ -20,6 +20,7 @@ from modelmill.registry.models import (
     TAG_DIGEST,
     TAG_RECIPE,
     TAG_ROLE,
+    list_outputs,
     publish,
 )
 from modelmill.rules.backtest import TryReport, lines, try_on
@@ -107,6 +108,7 @@ def log_rule_set(rule_set: RuleSet, table: TableRef, context: StepContext) -> Mo
         )
         _save(bundle, target, digest=digest, model_id=logged.model_id, run_id=run.run_id)
         publish(target, digest, logged.model_id, context)
+        list_outputs([f"models:/{logged.model_id}"], context)
     return ModelRef(
         uri=f"models:/{logged.model_id}", run_id=run.run_id, digest=digest, format="rules", role=ROLE
     )

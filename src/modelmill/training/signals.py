@@ -62,6 +62,7 @@ def run(config: TrainHeadsConfig, dataset: DatasetRef, trunk: ModelRef, context:
     """
     from modelmill.registry.models import fetch_bundle
     from modelmill.registry.signals import log_signals
+    from modelmill.registry.versions import register_all
 
     folder = fetch_bundle(trunk, context.cache)
     loaded = Trunk(folder, threads=usable_cores())
@@ -80,13 +81,9 @@ def run(config: TrainHeadsConfig, dataset: DatasetRef, trunk: ModelRef, context:
     context.run.log_dataset(dataset, context="training", rows=len(tokens))
     plan = _Plan(config, dataset.text_column, loaded, trunk, context)
     trained = _train(new, tokens, plan) if new else {}
-    models = {
-        signal.data.label: known[signal.key]
-        if signal.key in known
-        else _log(trained[signal.data.label], signal, dataset, plan)
-        for signal in signals
-    }
-    _register(models, config, context)
+    logged = _log([signal for signal in signals if signal.key not in known], trained, dataset, plan)
+    models = {signal.data.label: known.get(signal.key) or logged[signal.data.label] for signal in signals}
+    register_all(context.run.client, {f"{config.prefix}{label}": model for label, model in models.items()})
     context.run.log_metrics({"signals": len(models), "heads_trained": len(new)})
     return log_signals(models, context)
 
@@ -221,25 +218,23 @@ def _known_heads(trunk: ModelRef, context: StepContext) -> dict[str, ModelRef]:
             return found
 
 
-def _log(bundle: _Bundle, signal: _Signal, dataset: DatasetRef, plan: _Plan) -> ModelRef:
-    from modelmill.registry.models import log_model
+def _log(
+    signals: Sequence[_Signal], bundles: Mapping[str, _Bundle], dataset: DatasetRef, plan: _Plan
+) -> dict[str, ModelRef]:
+    from modelmill.registry.models import Draft, log_models
 
-    return log_model(
-        bundle.folder,
-        role="head",
-        context=plan.context,
-        dataset=dataset,
-        trunk=plan.reference,
-        metrics={f"{name}/{signal.data.label}": value for name, value in bundle.metrics.items()},
-        more_tags={TAG_HEAD_KEY: signal.key},
-    )
-
-
-def _register(models: Mapping[str, ModelRef], config: TrainHeadsConfig, context: StepContext) -> None:
-    from modelmill.registry.versions import register
-
-    for label, model in models.items():
-        register(context.run.client, f"{config.prefix}{label}", model)
+    labels = [signal.data.label for signal in signals]
+    drafts = [
+        Draft(
+            bundles[label].folder,
+            trunk=plan.reference,
+            metrics={f"{name}/{label}": value for name, value in bundles[label].metrics.items()},
+            tags={TAG_HEAD_KEY: signal.key},
+        )
+        for label, signal in zip(labels, signals, strict=True)
+    ]
+    found = log_models(drafts, role="head", context=plan.context, dataset=dataset) if drafts else []
+    return dict(zip(labels, found, strict=True))
 
 
 def _check_names(config: TrainHeadsConfig, dataset: DatasetRef) -> None:

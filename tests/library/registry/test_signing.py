@@ -17,7 +17,8 @@ from modelmill.artifacts import ModelRef, VerdictRef
 from modelmill.errors import ConfigError, ModelError
 from modelmill.pipeline.component import StepContext
 from modelmill.registry import promotion
-from modelmill.registry.models import TAG_DIGEST, TAG_PACKAGE, fetch_bundle, package_digest
+from modelmill.registry.models import TAG_DIGEST, TAG_PACKAGE, fetch_bundle
+from modelmill.registry.packaging import package_digest
 from modelmill.registry.rollback import rollback
 from modelmill.serving.bundle import bundle_digest
 from modelmill.serving.signing import sign, signature_of

@@ -1,0 +1,136 @@
+"""What MLflow loads a model with: the files around a bundle."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelmill.artifacts import ModelFormat
+from modelmill.serving.bundle import BundleInfo
+from modelmill.serving.signing import MODEL_SIGNATURE
+from modelmill.version import __version__
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+BUNDLE_PATH = "artifacts/bundle"
+APART = ("registered_model_meta", MODEL_SIGNATURE)
+"""Files that are no part of a stored model: MLflow adds one to a download, and signatures can be renewed."""
+
+_DESCRIPTION = "MLmodel"
+_REQUIREMENTS: Mapping[ModelFormat, tuple[str, ...]] = {
+    "onnx": ("onnxruntime",),
+    "torch": ("torch", "transformers"),
+    "torchao": ("torch", "torchao", "transformers"),
+    "trunk": ("onnxruntime",),
+    "head": ("onnxruntime", "safetensors"),
+    "static": ("nanotoken", "pyarrow", "safetensors", "scipy"),
+}
+
+
+class Packages:
+    """Writes bundles as MLflow ``python_function`` models.
+
+    MLflow looks at every requirement each time that it saves a model. So it saves one of each format, and the
+    others differ from that in their bundle and in what their description says of it.
+
+    :param scratch: an empty folder.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._templates: dict[tuple[ModelFormat, str], Path] = {}
+
+    def write(
+        self, bundle: Path, info: BundleInfo, *, settings: Mapping[str, Any], model_id: str, run_id: str
+    ) -> Path:
+        """Write a model.
+
+        :param bundle: the bundle.
+        :param info: what it says of itself.
+        :param settings: what the model's script is given.
+        :param model_id: the logged model.
+        :param run_id: of the run that made it.
+        :return: its folder, below the scratch folder.
+        """
+        from mlflow.models import Model
+        from mlflow.pyfunc import FLAVOR_NAME
+
+        kind = (info.format, info.text)
+        if kind not in self._templates:
+            self._templates[kind] = self._save(bundle, info)
+        target = self._scratch / "model"
+        shutil.copytree(self._templates[kind], target)
+        shutil.copytree(bundle, target / BUNDLE_PATH)
+        model = Model.load(str(target / _DESCRIPTION))
+        about = Model(run_id=run_id, model_id=model_id, signature=_signature(info), flavors=model.flavors)
+        about.flavors[FLAVOR_NAME]["config"] = dict(settings)
+        about.metadata = {"label": info.label, "classes": list(info.classes)}
+        about.model_size_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+        about.save(str(target / _DESCRIPTION))
+        return target
+
+    def _save(self, bundle: Path, info: BundleInfo) -> Path:
+        from mlflow.pyfunc import save_model
+
+        target = self._scratch / f"template-{len(self._templates)}"
+        named = self._scratch / "bundle"  # MLflow names the artifact's folder after the source's
+        shutil.copytree(bundle, named)
+        with warnings.catch_warnings():
+            # MLflow asks for type hints of its own, and would look for requirements in a subprocess.
+            warnings.simplefilter("ignore")
+            save_model(
+                path=str(target),
+                python_model=str(Path(__file__).parents[1] / "serving" / "pyfunc_script.py"),
+                artifacts={"bundle": str(named)},
+                model_config={},
+                signature=_signature(info),
+                pip_requirements=_requirements(info),
+            )
+        shutil.rmtree(named)
+        shutil.rmtree(target / BUNDLE_PATH)
+        example = {"columns": [info.text], "data": [["a text"]]}
+        (target / "input_example.json").write_text(json.dumps(example))
+        return target
+
+
+def package_digest(folder: Path) -> str:
+    """Return the SHA-256 over the paths and contents of a stored model's files around the bundle.
+
+    :param folder: the model as MLflow stores it.
+    :return: 64 hexadecimal digits.
+    """
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not name.startswith(f"{BUNDLE_PATH}/") and name not in APART:
+            total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _signature(info: BundleInfo) -> ModelSignature:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    return ModelSignature(
+        inputs=Schema([ColSpec("string", info.text)]),
+        outputs=Schema([ColSpec("string", "prediction", required=False), ColSpec("double", "score")]),
+    )
+
+
+def _requirements(info: BundleInfo) -> list[str]:
+    pinned = ("mlflow", "pandas", "numpy", "tokenizers", *_REQUIREMENTS[info.format])
+    return [f"modelmill=={__version__}", *(f"{name}=={_release(name)}" for name in pinned)]
+
+
+@functools.cache
+def _release(name: str) -> str:
+    """Return a distribution's version without its local part: a registry serves none."""
+    return metadata.version(name).partition("+")[0]
