@@ -18,7 +18,7 @@ from modelmill.serving.signing import MODEL_SIGNATURE
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
-    from mlflow.models import ModelSignature
+    from mlflow.models import Model, ModelSignature
 
 BUNDLE_PATH = "artifacts/bundle"
 APART = ("registered_model_meta", MODEL_SIGNATURE)
@@ -46,7 +46,7 @@ class Packages:
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
-        self._templates: dict[tuple[ModelFormat, str], Path] = {}
+        self._templates: dict[tuple[ModelFormat, str], tuple[Path, Model]] = {}
 
     def write(
         self, bundle: Path, info: BundleInfo, *, settings: Mapping[str, Any], model_id: str, run_id: str
@@ -66,18 +66,19 @@ class Packages:
         kind = (info.format, info.text)
         if kind not in self._templates:
             self._templates[kind] = self._save(bundle, info)
+        folder, saved = self._templates[kind]
         target = self._scratch / "model"
-        shutil.copytree(self._templates[kind], target)
+        shutil.copytree(folder, target)
         shutil.copytree(bundle, target / BUNDLE_PATH)
-        model = Model.load(str(target / _DESCRIPTION))
-        about = Model(run_id=run_id, model_id=model_id, signature=_signature(info), flavors=model.flavors)
-        about.flavors[FLAVOR_NAME]["config"] = dict(settings)
-        about.metadata = {"label": info.label, "classes": list(info.classes)}
-        about.model_size_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-        about.save(str(target / _DESCRIPTION))
+        flavors = {**saved.flavors, FLAVOR_NAME: {**saved.flavors[FLAVOR_NAME], "config": dict(settings)}}
+        model = Model(run_id=run_id, model_id=model_id, signature=saved.signature, flavors=flavors)
+        model.metadata = {"label": info.label, "classes": list(info.classes)}
+        model.model_size_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+        model.save(str(target / _DESCRIPTION))
         return target
 
-    def _save(self, bundle: Path, info: BundleInfo) -> Path:
+    def _save(self, bundle: Path, info: BundleInfo) -> tuple[Path, Model]:
+        from mlflow.models import Model
         from mlflow.pyfunc import save_model
 
         target = self._scratch / f"template-{len(self._templates)}"
@@ -98,7 +99,7 @@ class Packages:
         shutil.rmtree(target / BUNDLE_PATH)
         example = {"columns": [info.text], "data": [["a text"]]}
         (target / "input_example.json").write_text(json.dumps(example))
-        return target
+        return target, Model.load(str(target / _DESCRIPTION))
 
 
 def package_digest(folder: Path) -> str:

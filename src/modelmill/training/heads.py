@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _STATISTICS_ROWS = 20_000
 _EVALUATION_ROWS = 1024
+_HELD_NUMBERS = 1 << 26
+"""Features of all rows that stay in memory while heads train: 256 MB of them."""
 
 
 @dataclass(frozen=True)
@@ -284,6 +286,7 @@ class _Training:
             name: [group.split(name, rows) for group in self.groups] for name, rows in self.rows.items()
         }
         self.mean, self.spread = self._statistics()
+        self.held = {name: self._held(rows) for name, rows in self.rows.items()}
         parameters = [value for group in self.groups for value in group.parameters.values()]
         self.optimizer = torch.optim.AdamW(
             parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -350,7 +353,16 @@ class _Training:
                 found[index] += group.losses(group.stack(features, mask), split, torch.from_numpy(batch))
         return found
 
+    def _held(self, rows: Places) -> torch.Tensor | None:
+        """Return standardised features of rows, ``(rows, features)``, if they are few enough to be held."""
+        if self.reads == "states" or len(rows) * self.features.size > _HELD_NUMBERS:
+            return None
+        return torch.from_numpy((self.features.take(rows) - self.mean) / self.spread)
+
     def _read(self, name: str, batch: Places) -> tuple[torch.Tensor, torch.Tensor]:
+        held = self.held[name]
+        if held is not None:
+            return held[torch.from_numpy(batch)], torch.ones(())
         rows = self.rows[name][batch]
         if self.reads == "states":
             values, mask = self.features.take_states(rows)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from modelmill.training.acceleration import Forward, ModelRunner, Precision, cho
 from modelmill.training.checkpoints import Checkpoint, CheckpointStore, Tensors
 from modelmill.training.classifier import Classifier, all_logits, collate, layer_list
 from modelmill.training.components import TrainingConfig
+from modelmill.training.optimizer import Optimizer
 from modelmill.training.quality import Measures, measure
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ mean over the rows, so that a batch can be computed in parts."""
 _MAX_GRADIENT_NORM = 1.0
 _POOL_BATCHES = 20
 """Rows are sorted by length within pools of so many batches: little padding, and batches still vary."""
+_PASS_TOKENS = 64
+"""What another pass over the layers costs on a CPU beside the tokens that it reads: about so many of them."""
 _CURVE_POINTS = 200
 _LOG_SECONDS = 5.0
 
@@ -153,6 +156,29 @@ def batches(lengths: npt.NDArray[np.int64], *, size: int, seed: int, epoch: int)
     return [found[index] for index in random.permutation(len(found))]
 
 
+def parts(batch: Places, lengths: npt.NDArray[np.int64], *, most: int) -> list[Places]:
+    """Cut a batch where padding would cost more than another pass does.
+
+    :param batch: places of the rows, ``(batch,)``.
+    :param lengths: tokens of each, ``(batch,)``.
+    :param most: rows of a part at most.
+    :return: places of the rows of each part, those of like length together.
+    """
+    order = np.argsort(lengths, kind="stable")
+    size, tall = len(order), lengths[order]
+    least, cuts = np.zeros(size + 1), np.zeros(size + 1, dtype=np.int64)
+    for end in range(1, size + 1):
+        first = max(0, end - most)
+        costs = least[first:end] + np.arange(end - first, 0, -1) * tall[end - 1] + _PASS_TOKENS
+        cuts[end] = first + int(costs.argmin())
+        least[end] = costs.min()
+    found, end = [], size
+    while end:
+        found.append(batch[order[cuts[end] : end]])
+        end = int(cuts[end])
+    return found[::-1]
+
+
 def rate(step: int, total: int, *, warmup: float) -> float:
     """Return the factor on the learning rate: up linearly, then down linearly.
 
@@ -175,12 +201,12 @@ def quality(model: Classifier, data: Encoded) -> Measures:
     return measure(data.target, all_logits(model, data.tokens), data.targets)
 
 
-def parameter_groups(model: Classifier, config: TrainingConfig) -> list[dict[str, Any]]:
+def make_optimizer(model: Classifier, config: TrainingConfig) -> Optimizer:
     """Freeze what the configuration leaves as it is, and group the rest.
 
     :param model: the model.
     :param config: how to train.
-    :return: AdamW's groups: weights with decay, biases and norms without, and the head at its own rate.
+    :return: weights with decay, biases and norms without, the head at its own rate, embeddings row by row.
     :raises ModelError: if more layers are to be frozen than there are.
     """
     _, layers = layer_list(model.encoder)
@@ -192,13 +218,25 @@ def parameter_groups(model: Classifier, config: TrainingConfig) -> list[dict[str
         )
     for module in frozen_modules(model, config):
         module.requires_grad_(False)
-    trained = [value for value in model.encoder.parameters() if value.requires_grad]
+    table = model.encoder.get_input_embeddings()
+    if not isinstance(table, nn.Embedding) or not table.weight.requires_grad:
+        table = None
+    trained = [
+        value
+        for value in model.encoder.parameters()
+        if value.requires_grad and not (table and value is table.weight)
+    ]
     groups = [
         {"params": [value for value in trained if value.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
         {"params": list(model.head.parameters()), "weight_decay": 0.0, "lr": config.head_learning_rate},
     ]
-    return [{"lr": config.learning_rate, **group} for group in groups if group["params"]]
+    return Optimizer(
+        [{"lr": config.learning_rate, **group} for group in groups if group["params"]],
+        table=table,
+        rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
 
 
 def frozen_modules(model: Classifier, config: TrainingConfig) -> list[nn.Module]:
@@ -230,9 +268,8 @@ class _Training:
         self.config, self.context = config, context
         self.per_epoch = math.ceil(len(data.targets) / config.batch_size)
         self.total = max(1, round(config.epochs * self.per_epoch))
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, config), fused=True)
+        self.optimizer = make_optimizer(model, config)
         self.frozen = frozen_modules(model, config)
-        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.best: dict[str, torch.Tensor] = {}
         self.progress = Progress(rows_at_once=config.rows_at_once or config.batch_size)
@@ -257,6 +294,7 @@ class _Training:
             self._step(plan[position])
             self._after_step()
         self._keep_best()
+        self.optimizer.close()
         kept = self.progress.epochs[self.progress.best] if self.progress.best is not None else None
         self.model.cpu().eval()
         return Trained(
@@ -278,8 +316,6 @@ class _Training:
 
     def _step(self, batch: Places) -> None:
         factor = rate(self.progress.step, self.total, warmup=self.config.warmup)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
         value = self._gradients(batch)
         if not math.isfinite(value):
             raise ModelError(
@@ -287,9 +323,7 @@ class _Training:
                 got=f"learning_rate={self.config.learning_rate}",
                 remedy="lower learning_rate and head_learning_rate, or raise warmup",
             )
-        nn.utils.clip_grad_norm_(self.trainable.values(), _MAX_GRADIENT_NORM)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(factor, max_norm=_MAX_GRADIENT_NORM)
         self.progress.step += 1
         self.progress.loss_sum += value
         self.progress.loss_count += 1
@@ -310,7 +344,7 @@ class _Training:
                         remedy="lower max_tokens, train fewer layers, or take a smaller base model",
                     ) from error
             # Outside the handler: the error's traceback holds the tensors that did not fit.
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             self._set_random_state(random)
             self.progress.rows_at_once = math.ceil(self.progress.rows_at_once / 2)
             if self.device.type == "cuda":
@@ -321,8 +355,10 @@ class _Training:
             )
 
     def _parts(self, batch: Places) -> list[Places]:
-        size = self.progress.rows_at_once
-        return [batch[start : start + size] for start in range(0, len(batch), size)]
+        most = self.progress.rows_at_once
+        if self.device.type == "cuda":
+            return [batch[start : start + most] for start in range(0, len(batch), most)]
+        return parts(batch, self.data.tokens.lengths[batch], most=most)
 
     def _part(self, part: Places, share: float) -> float:
         logits = batch_logits(self.forward, self.data.tokens, part, self.device)  # (part, outputs)
@@ -345,7 +381,7 @@ class _Training:
         if progress.curve and (last or now - self.logged_at >= _LOG_SECONDS):
             self.logged_at = now
             figures = {"train_loss": progress.curve[-1][1], "epoch": progress.step / self.per_epoch}
-            figures["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+            figures["learning_rate"] = self.optimizer.rate
             self.context.run.log_metrics(figures, step=progress.step)
         ends_epoch = last or progress.step % self.per_epoch == 0
         if ends_epoch:
@@ -398,7 +434,7 @@ class _Training:
             state=asdict(self.progress),
             tensors={
                 "model": self.trainable,
-                "optimizer": _optimizer_tensors(self.optimizer),
+                "optimizer": self.optimizer.tensors(),
                 "random": self._random_state(),
                 "best": self.best,
             },
@@ -408,7 +444,7 @@ class _Training:
         with torch.no_grad():
             for name, value in checkpoint.tensors["model"].items():
                 self.trainable[name].copy_(value)
-        _load_optimizer(self.optimizer, checkpoint.tensors["optimizer"])
+        self.optimizer.load(checkpoint.tensors["optimizer"])
         state: dict[str, Any] = dict(checkpoint.state)
         state["curve"] = [(int(step), float(loss)) for step, loss in state["curve"]]
         state["epochs"] = [(int(step), dict(found)) for step, found in state["epochs"]]
@@ -433,17 +469,3 @@ def _out_of_memory(error: BaseException) -> bool:
     texts = ("can't allocate memory", "not enough memory")
     kinds = (torch.OutOfMemoryError, MemoryError)
     return isinstance(error, kinds) or any(text in str(error) for text in texts)
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    state: Mapping[int, Mapping[str, torch.Tensor]] = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    # The groups (rates, decay) follow from the configuration and are set anew at each step.
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -85,8 +85,8 @@ class TrainHeadsConfig(Config):
     patience: int = Field(
         8, ge=1, description="Passes without a smaller validation loss of any head after which training ends."
     )
-    batch_size: int = Field(128, ge=1, description="Rows per optimizer step.")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Learning rate.")
+    batch_size: int = Field(256, ge=1, description="Rows per optimizer step.")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="Learning rate.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
     class_weights: ClassWeights = Field(
         "none", description="balanced: rows of rare classes count more, none: every row counts the same."

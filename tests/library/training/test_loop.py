@@ -22,7 +22,7 @@ from modelmill.pipeline.component import StepContext
 from modelmill.training.base_model import load_base_model
 from modelmill.training.classifier import Classifier
 from modelmill.training.components import FineTuneConfig
-from modelmill.training.loop import Encoded, Trained, batches, quality, rate, train
+from modelmill.training.loop import Encoded, Trained, batches, parts, quality, rate, train
 from modelmill.training.quality import measure
 
 
@@ -232,6 +232,15 @@ def test_batches_hold_each_row_once_and_rows_of_like_length_together() -> None:
     assert first != plan(1, 0)
     padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in first)
     assert padded < 1.1 * sum(lengths)
+
+
+def test_a_batch_is_cut_where_padding_costs_more_than_a_pass() -> None:
+    lengths = np.array([200, 10, 12, 11, 190, 12])
+    batch = np.arange(6) + 100
+    assert [part.tolist() for part in parts(batch, lengths, most=6)] == [[101, 103, 102, 105], [104, 100]]
+    assert [len(part) for part in parts(batch, lengths, most=2)] == [2, 2, 2]
+    alike = np.full(6, 30)
+    assert [part.tolist() for part in parts(batch, alike, most=6)] == [batch.tolist()]
 
 
 def test_batches_are_pools_sorted_by_length_and_shuffled() -> None:
