@@ -62,11 +62,13 @@ def main() -> None:
     space = {name: getattr(options, name) for name in ("layers", "tokens") if getattr(options, name)}
     print("| budget | candidates | measured | chosen | points below, at most | smaller | faster | CPU s |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name, budget in BUDGETS.items():
-        steps.row(name, {**budget, "space": space}, dataset, teacher)
+    found = [
+        steps.row(name, {**budget, "space": space}, dataset, teacher) for name, budget in BUDGETS.items()
+    ]
     if options.exhaustive:
         compare(steps, {"space": {**space, "families": ["transformer"]}}, dataset, teacher)
-    resplits(steps, {"space": space}, dataset, teacher)
+    if found[0]:
+        resplits(steps, found[0], dataset, teacher)
 
 
 class Steps:
@@ -97,18 +99,21 @@ class Steps:
         path = client.download_artifacts(found.run_id, "compression.json")
         return CompressionReport.model_validate_json(Path(path).read_text())
 
-    def row(self, name: str, config: dict[str, Any], dataset: DatasetRef, teacher: ModelRef) -> None:
+    def row(
+        self, name: str, config: dict[str, Any], dataset: DatasetRef, teacher: ModelRef
+    ) -> CompressionReport | None:
         try:
             report = self.report(config, dataset, teacher)
         except ConfigError as error:
             print(f"| {name} | none: {error} |")
-            return
+            return None
         chosen = next(point for point in report.points if point.chosen)
         print(
             f"| {name} | {report.candidates} | {len(report.points)} | {chosen.name} | "
             f"{100 * chosen.drop:.2f}, {100 * chosen.drop_bound:.2f} | {chosen.size_ratio:.1f} | "
             f"{chosen.speed_ratio:,.0f} | {report.cpu_seconds:,.0f} |"
         )
+        return report
 
 
 def compare(steps: Steps, config: dict[str, Any], dataset: DatasetRef, teacher: ModelRef) -> None:
@@ -125,9 +130,8 @@ def compare(steps: Steps, config: dict[str, Any], dataset: DatasetRef, teacher: 
     )
 
 
-def resplits(steps: Steps, config: dict[str, Any], dataset: DatasetRef, teacher: ModelRef) -> None:
+def resplits(steps: Steps, report: CompressionReport, dataset: DatasetRef, teacher: ModelRef) -> None:
     """Choose a hundred times from other rows, and look at new ones."""
-    report = steps.report(config, dataset, teacher)
     cache = steps.settings.home / "cache"
     parts = [split_rows(dataset, split, report.label) for split in ("validation", "test")]
     texts = [text for part, _ in parts for text in part]
@@ -137,7 +141,24 @@ def resplits(steps: Steps, config: dict[str, Any], dataset: DatasetRef, teacher:
         point.uri: right_answers(fetch_bundle(logged(steps, point.uri), cache), texts, truth)
         for point in report.points
     }
-    print("\n" + json.dumps(kept(report, base, right, config, report.judging_rows + report.choosing_rows)))
+    first = len(parts[0][0])  # the validation rows stand before those of the test split
+    on_test(report, base[first:], {uri: found[first:] for uri, found in right.items()})
+    rows = report.judging_rows + report.choosing_rows
+    for drop in (0.01, 0.02):
+        config = {"budget": {"max_metric_drop": drop}}
+        print(f"\n{100 * drop:g} points: {json.dumps(kept(report, base, right, config, rows))}")
+
+
+def on_test(report: CompressionReport, teacher: np.ndarray, right: dict[str, np.ndarray]) -> None:
+    """Print what the measured models do on the test split, and how they compare with the teacher."""
+    print(f"\n| model | test accuracy | of the teacher's {teacher.mean():.2%} | MB | smaller | faster |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for point in report.points:
+        found = right[point.uri].mean()
+        print(
+            f"| {point.name} | {found:.2%} | {found / teacher.mean():.1%} | {point.size_mb:.2f} | "
+            f"{point.size_ratio:.1f} | {point.speed_ratio:,.1f} |"
+        )
 
 
 def logged(steps: Steps, uri: str) -> ModelRef:

@@ -13,7 +13,7 @@ from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.compression.components import CompressConfig
 from modelmill.compression.compress import run
 from modelmill.compression.publishing import table_lines
-from modelmill.compression.recipes import Shape, Structure, recipes, structures
+from modelmill.compression.recipes import Line, Shape, Structure, recipes, structures
 from modelmill.compression.results import CompressionReport
 from modelmill.errors import ConfigError, DatasetError
 from modelmill.pipeline.component import StepContext
@@ -77,7 +77,7 @@ def logged_by(context: StepContext) -> set[str]:
 def test_the_fastest_model_within_the_budget(
     teacher: ModelRef, topic_dataset: DatasetRef, context: StepContext
 ) -> None:
-    model, reference = run(configured(), topic_dataset, teacher, context)
+    model, reference = run(configured(max_size_mb=1000), topic_dataset, teacher, context)
     assert (model.role, model.parent) == ("compressed", teacher.uri)
     client = context.run.client
     report = CompressionReport.model_validate_json(
@@ -131,6 +131,24 @@ def test_a_budget_that_cannot_be_met_names_the_limit_and_leaves_nothing(
     assert "the nearest does not: static, 16 buckets of pairs, fp16, seen tokens (max_size_mb: " in message
     assert "above the limit of 1e-05" in message
     assert logged_by(context) == before
+
+
+def test_students_that_would_be_too_large_learn_nothing(
+    teacher: ModelRef, topic_dataset: DatasetRef, context: StepContext
+) -> None:
+    lines: list[str] = []
+    listening = dataclasses.replace(context, log=lines.append)
+    config = configured(space={"families": ["transformer"], "layers": [1, 2]}, max_size_mb=1e-5)
+    with pytest.raises(ConfigError):
+        run(config, topic_dataset, teacher, listening)
+    assert "2 of 2 students would be too slow or large" in lines
+    assert not any("passes more" in line for line in lines)
+
+
+def test_what_a_student_costs_lies_on_a_line() -> None:
+    line = Line.through((2.0, 4.0), (10.0, 20.0))
+    assert (line.at(2), line.at(3), line.at(4)) == (10, 15, 20)
+    assert Line.through((2.0, 2.0), (3.0, 3.0)).at(7) == 3
 
 
 def test_too_few_validation_rows_are_refused(

@@ -59,7 +59,9 @@ def trained(
     dataset: DatasetRef, model: ModelRef, context: StepContext, **changes: Any
 ) -> tuple[SignalsRef, list[str]]:
     lines: list[str] = []
-    config = TrainHeadsConfig.model_validate({"epochs": 30, "learning_rate": 1e-2, **changes})
+    config = TrainHeadsConfig.model_validate(
+        {"epochs": 30, "learning_rate": 1e-2, "batch_size": 128, **changes}
+    )
     found = signals.run(config, dataset, model, dataclasses.replace(context, log=lines.append))
     return found, lines
 
