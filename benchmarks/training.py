@@ -151,6 +151,7 @@ def ours(_way: str, model: Any, rows: Mapping[str, Any], place: Path) -> float:
         batch_size=BATCH,
         frozen_layers=0,
         train_embeddings=True,
+        precision="fp32",  # as the Trainer computes
         max_tokens=MAX_TOKENS,
     )
     run: Any = SimpleNamespace(log_metrics=lambda *_, **__: None)

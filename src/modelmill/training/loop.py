@@ -218,9 +218,7 @@ def make_optimizer(model: Classifier, config: TrainingConfig) -> Optimizer:
         )
     for module in frozen_modules(model, config):
         module.requires_grad_(False)
-    table = model.encoder.get_input_embeddings()
-    if not isinstance(table, nn.Embedding) or not table.weight.requires_grad:
-        table = None
+    table = _sparse_table(model, config)
     trained = [
         value
         for value in model.encoder.parameters()
@@ -237,6 +235,15 @@ def make_optimizer(model: Classifier, config: TrainingConfig) -> Optimizer:
         rate=config.learning_rate,
         weight_decay=config.weight_decay,
     )
+
+
+def _sparse_table(model: Classifier, config: TrainingConfig) -> nn.Embedding | None:
+    """Return the embeddings, if they are trained and it pays to do so row by row."""
+    table = model.encoder.get_input_embeddings()
+    if not isinstance(table, nn.Embedding) or not table.weight.requires_grad:
+        return None
+    # A GPU fills and adds a whole table in no time, and compiled models have no sparse gradients.
+    return table if table.weight.device.type == "cpu" and config.compiled != "always" else None
 
 
 def frozen_modules(model: Classifier, config: TrainingConfig) -> list[nn.Module]:
