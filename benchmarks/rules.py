@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--full", type=int, default=100_000, help="rows that are evaluated fully as well")
     parser.add_argument("--train", type=int, default=4_000, help="passages that the heads are fitted on")
     parser.add_argument("--sample", type=int, default=1_000, help="rows of the fp32 pass")
+    parser.add_argument("--method", default="int8_dynamic", help="how the trunk is quantised")
     parser.add_argument("--home", type=Path, default=Settings.from_environment().home)
     options = parser.parse_args()
     data, base = prepare(options.home)
@@ -80,7 +81,7 @@ def main() -> None:
     known = [known[place] for place in random.permutation(len(known))]
     rows = [rows[place] for place in random.permutation(len(rows))[: options.rows]]
     with tempfile.TemporaryDirectory() as folder:
-        fp32, heads = prepared(base, Path(folder), known, options.train)
+        fp32, heads = prepared(base, Path(folder), known, options.train, options.method)
         measure(
             [text for _, text in rows], fp32, heads, Path(folder), sample=options.sample, full=options.full
         )
@@ -153,11 +154,14 @@ def passages(posts: list[dict[str, str]], random: np.random.Generator) -> list[t
     return [(topic, text) for text, topic in found.items()]
 
 
-def prepared(base: Path, place: Path, known: list[tuple[str, str]], train: int) -> tuple[Any, list[Head]]:
+def prepared(
+    base: Path, place: Path, known: list[tuple[str, str]], train: int, method: str
+) -> tuple[Any, list[Head]]:
     """Export the trunk, and fit heads on the features of its fp32 form: as separate models would be."""
     encoder = load_base_model(str(base), max_tokens=MAX_TOKENS, dropout=0.0).encoder.eval()
     trunk = place / "trunk"
-    make_trunk(encoder, trunk, tokenizer=base / "tokenizer.json", text="text", max_tokens=MAX_TOKENS)
+    tokenizer_file = base / "tokenizer.json"
+    make_trunk(encoder, trunk, tokenizer=tokenizer_file, text="text", max_tokens=MAX_TOKENS, method=method)
     digest = bundle_digest(trunk)
     trunk.rename(place / digest)
     tokenizer = load_tokenizer(base, max_tokens=MAX_TOKENS)

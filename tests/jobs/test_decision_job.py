@@ -1,4 +1,4 @@
-"""The decision job on the embedded engine: the same decisions as in process, each key once, whatever dies."""
+"""The decision job: the same decisions as in process, each key once, whatever dies."""
 
 from __future__ import annotations
 
@@ -60,10 +60,12 @@ def arguments(source: TableRef, deciding: str, tmp_path: Path, key: str = "k") -
     return [*argv, "--to", str(tmp_path / "out"), "--transaction", key]
 
 
+@pytest.mark.parametrize("engine", ["sail", pytest.param("jvm", marks=pytest.mark.jvm)])
 def test_the_job_decides_as_the_engine_does(
-    sail: Any, source: TableRef, deciding: str, tmp_path: Path
+    engine: str, request: pytest.FixtureRequest, source: TableRef, deciding: str, tmp_path: Path
 ) -> None:
-    result = decide.main(arguments(source, deciding, tmp_path), spark=sail)
+    spark = request.getfixturevalue(engine)
+    result = decide.main(arguments(source, deciding, tmp_path), spark=spark)
     assert result["rows"] == ROWS
     found = read_arrow(TableRef.model_validate(result["table"])).sort_by("id")
     made = decide.Deciding.model_validate_json(deciding)
@@ -71,7 +73,7 @@ def test_the_job_decides_as_the_engine_does(
     expected = decide_rows(made.engine(rows.schema), rows, made)
     assert found.to_pylist() == sorted(expected.to_pylist(), key=lambda row: row["id"])
     assert set(found["decision"].to_pylist()) == {"remove", "review", "allow", "look"}
-    assert decide.main(arguments(source, deciding, tmp_path), spark=sail) == result
+    assert decide.main(arguments(source, deciding, tmp_path), spark=spark) == result
 
 
 def test_keys_that_are_not_unique_are_refused(

@@ -21,6 +21,7 @@ METHOD_GROUP = "modelmill.quantization"
 """Entry points by which other distributions add methods of quantisation."""
 METHOD_NAMES = (
     "int8_dynamic",
+    "int8_rows",
     "int8_static",
     "int8_weights",
     "int4_weights",
