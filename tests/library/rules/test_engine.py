@@ -307,3 +307,13 @@ def test_planning_and_probing_do_not_stop_a_run_that_no_row_stops() -> None:
         engine.plan.model_copy(update={"stages": sorted(engine.plan.stages, key=lambda one: one.group)})
     )
     assert set(engine.decide(BATCH).column("decision").to_pylist()) == {"allow"}
+
+
+def test_ten_thousand_rules_decide() -> None:
+    rules = [{"name": f"r{n}", "when": f"n = {n}", "then": f"d{n % 7}"} for n in range(10_000)]
+    content = {"rule_set": "many", "key": "id", "signals": {"n": {"kind": "column"}}, "rules": rules}
+    numbers = [None if row % 5 == 0 else row * 37 % 12_000 for row in range(300)]
+    rows = pa.RecordBatch.from_pydict({"id": list(range(300)), "n": numbers})
+    engine = Engine(RuleSet.model_validate({**content, "default": "none"}), rows.schema)
+    expected = ["none" if n is None or n >= 10_000 else f"d{n % 7}" for n in numbers]
+    assert engine.decide(rows)["decision"].to_pylist() == expected
