@@ -74,7 +74,7 @@ def scale_rows(source: Path, target: Path) -> None:
 
     model = onnx.load(str(source))
     weights = {one.name for one in model.graph.initializer}
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(_SMALLEST), "row_smallest"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(_SMALLEST, np.float32), "row_smallest"))
     model.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "row_axis"))
     nodes, scaled = [], set()
     for node in model.graph.node:
