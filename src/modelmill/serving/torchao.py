@@ -23,8 +23,9 @@ _WEIGHTS = "model.safetensors"
 
 
 def torchao_library() -> Any:
-    """Return the package ``torchao.quantization``.
+    """Import what quantises.
 
+    :return: the package ``torchao.quantization``.
     :raises ConfigError: if it is not installed.
     """
     # It warns of each kernel of its wheel that this build of PyTorch has no use for.
