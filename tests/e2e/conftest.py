@@ -18,7 +18,7 @@ from modelmill_operators.local import LocalAirflow
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "plugins" / "modelmill_plugin" / "static" / "canvas.js"
 CHROMIUM = shutil.which("chromium")
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 AXE = ROOT / "plugins" / "canvas" / "node_modules" / "axe-core" / "axe.min.js"
 SERIOUS = ("serious", "critical")
 PATIENCE = 60_000
@@ -125,7 +125,7 @@ def signed_in(browser: Browser, airflow: LocalAirflow, home: Path) -> Path:
     page.fill("input[name=username]", airflow.user)
     page.fill("input[name=password]", airflow.password)
     page.click("button[type=submit]")
-    page.get_by_role("link", name="modelmill").wait_for()
+    page.get_by_role("link", name="Dags").wait_for()
     context.storage_state(path=home / "signed-in.json")
     context.close()
     return home / "signed-in.json"
