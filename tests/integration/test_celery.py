@@ -20,7 +20,6 @@ import pytest
 import yaml
 from deltalake import write_deltalake
 
-from demo import samples
 from modelmill.pipeline.local import run_pipeline
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.registry.tracking import tracking_client
@@ -167,8 +166,7 @@ def test_the_demonstration_gives_the_same_metrics_on_workers(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = (ROOT / "dags" / "pipelines" / "reuters_nightly.yaml").read_text()
-    there, base_model = samples.prepare(tmp_path / "there")
-    parameters = {"MODELMILL_PARAM_DATA": str(there), "MODELMILL_PARAM_BASE_MODEL": str(base_model)}
+    parameters = prepared(tmp_path / "there")
     with cluster({"reuters_nightly": pipeline}, parameters) as server:
         with contextlib.closing(server.client()) as client:
             client.wait_for_dag("reuters_nightly")
@@ -182,16 +180,23 @@ def test_the_demonstration_gives_the_same_metrics_on_workers(
         assert queues == {name: "gpu" if name in trained else "cpu" for name in queues}
         measured = quality(server.environment()["MLFLOW_TRACKING_URI"], on_workers)
 
-    here, _ = samples.prepare(tmp_path / "here")
-    monkeypatch.setenv("MODELMILL_HOME", str(tmp_path / "here"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/here/mlflow.db")
-    monkeypatch.setenv("MODELMILL_PARAM_DATA", str(here))
-    monkeypatch.setenv("MODELMILL_PARAM_BASE_MODEL", str(base_model))
+    settings = {"MODELMILL_HOME": str(tmp_path / "here"), **prepared(tmp_path / "here")}
+    settings["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/here/mlflow.db"
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
     (tmp_path / "here.yaml").write_text(pipeline)
     embedded = run_pipeline(load_pipeline(str(tmp_path / "here.yaml")), settings=Settings.from_environment())
     report = embedded["report"].outputs["report"].uri
     assert not any(step.reused for step in embedded.values())
     assert quality(os.environ["MLFLOW_TRACKING_URI"], report) == measured
+
+
+def prepared(home: Path) -> dict[str, str]:
+    """Make the demonstration's data; return its parameters."""
+    command = [sys.executable, "-m", "demo.samples", "--home", str(home)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    base_model = home / "base_models" / "all-MiniLM-L6-v2"
+    return {"MODELMILL_PARAM_DATA": str(home / "data"), "MODELMILL_PARAM_BASE_MODEL": str(base_model)}
 
 
 def quality(tracking_uri: str, report: str) -> list[Any]:
