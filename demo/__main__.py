@@ -74,6 +74,7 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
             "MODELMILL_PARAM_DATA": str(data),
             "MODELMILL_PARAM_BASE_MODEL": str(base_model),
             "MODELMILL_PARAM_RULES": str(ROOT / "dags" / "rules"),
+            "MODELMILL_PARAM_SERVICE_URL": "http://127.0.0.1:8080",  # where modelmill serve listens by itself
             # Training gets the cores: a scheduler that never sleeps takes a third of one.
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.4",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",

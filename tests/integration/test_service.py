@@ -58,7 +58,6 @@ def environment(tmp_path: Path, data: Path, tiny_base_model: Path) -> Iterator[d
             "MODELMILL_PIPELINES": str(ROOT / "dags" / "pipelines"),
             "MODELMILL_PARAM_DATA": str(data),
             "MODELMILL_PARAM_BASE_MODEL": str(tiny_base_model),
-            "MODELMILL_PARAM_EPOCHS": "6",
             "MODELMILL_PARAM_RULES": str(ROOT / "dags" / "rules"),
         }
 
