@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
-from modelmill.compression.options import (
-    ImportanceConfig,
-    PruningName,
-    TaylorImportance,
-    known_in,
-)
+from modelmill.compression.extensions import known_in, with_others
+from modelmill.compression.options import ImportanceConfig, PruningName, TaylorImportance
 from modelmill.pipeline.component import Component, Config, Inputs, Outputs, Resources, StepContext
 from modelmill.training.components import LabelConfig, ModelOutputs, TeachingConfig
 
 METHOD_GROUP = "modelmill.quantization"
 """Entry points by which other distributions add methods of quantisation."""
-METHOD_NAMES = (
-    "int8_dynamic",
-    "int8_rows",
-    "int8_static",
-    "int8_weights",
-    "int4_weights",
-    "none",
-    *sorted({entry.name for entry in entry_points(group=METHOD_GROUP)}),
+METHOD_NAMES = with_others(
+    ("int8_dynamic", "int8_rows", "int8_static", "int8_weights", "int4_weights", "none"), METHOD_GROUP
 )
-
-
 TORCH_METHOD_NAMES = ("int8_torch", "int4_torch", "fp8_torch")
 """Methods whose files PyTorch runs."""
-
 
 MethodName = Annotated[
     str, AfterValidator(known_in(METHOD_NAMES)), Field(json_schema_extra={"enum": [*METHOD_NAMES]})

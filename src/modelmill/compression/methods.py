@@ -11,15 +11,14 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modelmill.compression.components import METHOD_GROUP
+from modelmill.compression.extensions import method_of
 from modelmill.data.tokens import Tokens
-from modelmill.errors import ConfigError, did_you_mean
 
 Method = Callable[[Path, Path, Tokens], None]
 """Takes the fp32 model, the file to write, and some rows to calibrate with."""
@@ -175,15 +174,7 @@ def method_named(name: str) -> Method:
     :return: one of :data:`METHODS`, or one that another distribution adds.
     :raises ConfigError: if there is none of that name.
     """
-    if name in METHODS:
-        return METHODS[name]
-    others = {entry.name: entry for entry in entry_points(group=METHOD_GROUP)}
-    if name not in others:
-        raise ConfigError(
-            "a method of quantisation must be known", got=name, remedy=did_you_mean(name, [*METHODS, *others])
-        )
-    method: Method = others[name].load()
-    return method
+    return method_of(name, METHODS, group=METHOD_GROUP, of="quantisation")
 
 
 @contextlib.contextmanager

@@ -25,7 +25,14 @@ from modelmill.training.fine_tuning import (
     validation_metrics,
 )
 from modelmill.training.loop import quality
-from modelmill.training.teaching import Lesson, check_teacher, load_teacher, log_agreement, teach
+from modelmill.training.teaching import (
+    Lesson,
+    check_teacher,
+    load_teacher,
+    log_agreement,
+    prepare_lesson,
+    teach,
+)
 
 
 def run(
@@ -50,18 +57,17 @@ def run(
     large = load_classifier(source)
     master = load_teacher(teacher or model, data, context)
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
-    tokens = tokenised(dataset, source, max_length=info.max_tokens, cache=context.cache, log=context.log)
     encoder_tokens = info.encoder_tokens or info.max_tokens
-    validation = encoded(tokens, data.validation, target=data.target) if len(data.validation) else None
-    lesson = Lesson(
-        data=data,
-        teacher=master,
-        folder=source,
-        rows=encoded(tokens, data.train, target=data.target),
-        soft=master.answers(dataset, data.train.places, context),
-        validation=validation,
+    lesson = prepare_lesson(
+        data,
+        dataset,
+        master,
+        source,
+        max_tokens=info.max_tokens,
         encoder_tokens=encoder_tokens,
+        context=context,
     )
+    validation = lesson.validation
     small = _without_units(large, lesson, config)
     context.log(f"of {parameter_count(large):,} weights {parameter_count(small):,} stay")
     context.log(describe(small, data))

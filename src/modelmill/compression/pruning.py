@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from modelmill.compression.extensions import method_of
 from modelmill.compression.importance import unit_importance
 from modelmill.compression.options import PRUNING_GROUP, ImportanceConfig, TaylorImportance
-from modelmill.errors import ConfigError, ModelError, did_you_mean
+from modelmill.errors import ModelError
 from modelmill.training.attention import (
     KEPT_HEADS,
     attentions,
@@ -121,15 +121,7 @@ def pruning_named(name: str) -> PruningMethod:
     :return: one of :data:`METHODS`, or one that another distribution adds.
     :raises ConfigError: if there is none of that name.
     """
-    if name in METHODS:
-        return METHODS[name]
-    others = {entry.name: entry for entry in entry_points(group=PRUNING_GROUP)}
-    if name not in others:
-        raise ConfigError(
-            "a method of pruning must be known", got=name, remedy=did_you_mean(name, [*METHODS, *others])
-        )
-    method: PruningMethod = others[name].load()
-    return method
+    return method_of(name, METHODS, group=PRUNING_GROUP, of="pruning")
 
 
 def _feed_forward(layer: nn.Module, config: Any) -> tuple[nn.Linear, nn.Linear]:

@@ -30,8 +30,8 @@ class BaselineResult(Quality):
     name: str
 
 
-class ModelResult(Quality):
-    """A model."""
+class SideBySide(_Record):
+    """What a report says of a model, whatever it answers."""
 
     name: str
     """Role and short id, unique in the report."""
@@ -50,13 +50,17 @@ class ModelResult(Quality):
     speed_ratio: float
     """Documents per second over those of the first model: above 1 it is faster."""
     agreement: float
-    """Share of rows to which it gives the first model's answer."""
+    """With the first model, see :func:`modelmill.serving.runtime.agreement`."""
     beats_baseline: bool | None
-    """Whether its accuracy is above that of the best baseline; None without baselines."""
+    """Whether its first metric is better than that of the best baseline; None without baselines."""
     unknown_classes: tuple[str, ...]
-    """Classes of the test rows that the model does not know; their rows count as wrong."""
+    """Classes of the test rows that the model does not know; it misses them all."""
     sentence: str
     """All that in words."""
+
+
+class ModelResult(SideBySide, Quality):
+    """A model."""
 
 
 class ClassResult(_Record):
@@ -107,33 +111,12 @@ class KindBaseline(_Record):
     scores: tuple[Score, ...]
 
 
-class KindModel(_Record):
+class KindModel(SideBySide):
     """A model of sets of classes, or of numbers."""
 
-    name: str
-    """Role and short id, unique in the report."""
-    role: str
-    uri: str
-    format: ModelFormat
     scores: tuple[Score, ...]
-    size_mb: float
-    """Size of weights and graph, in millions of bytes."""
-    parameters: int
-    documents_per_second: float
-    documents_per_cpu_second: float
-    size_ratio: float
-    """Size of the first model over that of this one: above 1 it is smaller."""
-    speed_ratio: float
-    """Documents per second over those of the first model: above 1 it is faster."""
-    agreement: float
-    """With the first model, see :func:`modelmill.serving.runtime.agreement`."""
     over_baseline: Score | None
     """By how much its first metric is better than the best baseline's; None without baselines."""
-    beats_baseline: bool | None
-    unknown_classes: tuple[str, ...]
-    """Classes of the test rows that the model does not know; it misses them all."""
-    sentence: str
-    """All that in words."""
 
 
 class KindReport(_Record):

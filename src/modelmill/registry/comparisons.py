@@ -54,6 +54,61 @@ class Finding:
     """More to say, in words."""
 
 
+def against_limit(
+    check: str,
+    name: str,
+    metric: str,
+    value: float,
+    *,
+    limit: float,
+    unit: Unit = "share",
+    rows: int | None = None,
+    note: str = "",
+) -> Finding:
+    """Return a challenger's number that a limit alone decides about.
+
+    :param check: see :class:`Finding`.
+    :param name: see :class:`Finding`.
+    :param metric: see :class:`Finding`.
+    :param value: the number.
+    :param limit: largest accepted number.
+    :param unit: of both.
+    :param rows: that it was measured on.
+    :param note: more to say.
+    :return: the finding.
+    """
+    return Finding(
+        check=check,
+        name=name,
+        metric=metric,
+        unit=unit,
+        challenger=value,
+        other=None,
+        worse=value,
+        limit=limit,
+        rows=rows,
+        note=note,
+    )
+
+
+def must_be_none(
+    check: str, name: str, what: str, number: int, *, rows: int | None = None, note: str = ""
+) -> Finding:
+    """Return a count of what there must not be any of.
+
+    :param check: see :class:`Finding`.
+    :param name: see :class:`Finding`.
+    :param what: is counted.
+    :param number: of them.
+    :param rows: that were looked at.
+    :param note: more to say.
+    :return: the finding.
+    """
+    return against_limit(
+        check, name, f"number of {what}", number, limit=0, unit="count", rows=rows, note=note
+    )
+
+
 class NotJudged(BaseModel):
     """What a check would have looked at, and cannot say anything of."""
 
@@ -251,14 +306,11 @@ def calibration_findings(
     found = []
     if max_error is not None:
         found.append(
-            Finding(
-                check="calibration",
-                name="accepted calibration error",
-                metric="calibration error",
-                unit="share",
-                challenger=errors[0],
-                other=None,
-                worse=errors[0],
+            against_limit(
+                "calibration",
+                "accepted calibration error",
+                "calibration error",
+                errors[0],
                 limit=max_error,
                 rows=rows,
             )

@@ -22,6 +22,7 @@ from modelmill.registry.comparisons import (
     NotJudged,
     Statistics,
     metric_finding,
+    must_be_none,
     part_findings,
     parts_by,
 )
@@ -122,12 +123,13 @@ def _case(
 
 
 def _lineage_finding(missing: list[str]) -> Finding:
-    note = f"missing: {'; '.join(missing)}. Make it with a pipeline, or log it with "
-    return _count(
+    return must_be_none(
+        "lineage",
         "lineage",
         "things that the model does not say of its origin",
         len(missing),
-        f"{note}modelmill.registry.models.log_model",
+        note=f"missing: {'; '.join(missing)}. Make it with a pipeline, or log it with "
+        "modelmill.registry.models.log_model",
     )
 
 
@@ -179,26 +181,20 @@ def _unfit(config: GateConfig, case: Case) -> Iterator[Finding]:
     """Yield what no metric shows as what it is; nothing where all is well."""
     broken = int((~case.challenger.scored).sum())
     if broken:
-        yield _count("scores", "rows whose scores are no numbers", broken, "such a row has no answer")
+        yield must_be_none(
+            "scores", "scores", "rows whose scores are no numbers", broken, note="such a row has no answer"
+        )
     if case.reference and not config.may_lose_classes:
         lost = [name for name in case.reference.info.classes if name not in case.challenger.info.classes]
         if lost:
             note = f"{case.reference.name} answers {', '.join(lost[:20])}, and the challenger cannot"
-            yield _count("classes", "classes that are lost", len(lost), f"{note}: see may_lose_classes")
-
-
-def _count(check: str, metric: str, number: int, note: str) -> Finding:
-    return Finding(
-        check=check,
-        name=check,
-        metric=f"number of {metric}",
-        unit="count",
-        challenger=number,
-        other=None,
-        worse=number,
-        limit=0,
-        note=note,
-    )
+            yield must_be_none(
+                "classes",
+                "classes",
+                "classes that are lost",
+                len(lost),
+                note=f"{note}: see may_lose_classes",
+            )
 
 
 def _publish(

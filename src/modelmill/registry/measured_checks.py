@@ -17,6 +17,7 @@ from modelmill.registry.comparisons import (
     Finding,
     NotJudged,
     Unit,
+    against_limit,
     calibration_findings,
     part_findings,
     parts_by,
@@ -132,16 +133,7 @@ def _limits(
     most: float | None,
     ratio: float | None,
 ) -> Iterator[Finding]:
-    own = Finding(
-        check=check,
-        name=f"accepted {check}",
-        metric=metric,
-        unit=unit,
-        challenger=values[0],
-        other=None,
-        worse=values[0],
-        limit=most or 0.0,
-    )
+    own = against_limit(check, f"accepted {check}", metric, values[0], limit=most or 0.0, unit=unit)
     if most is not None:
         yield own
     if ratio is not None and reference is not None:

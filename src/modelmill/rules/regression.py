@@ -14,7 +14,13 @@ import pyarrow.compute as pc
 
 from modelmill.data.tables import open_table, read_arrow
 from modelmill.errors import ConfigError, ModelmillError, TableError, did_you_mean
-from modelmill.registry.comparisons import Finding, NotJudged, metric_finding
+from modelmill.registry.comparisons import (
+    Finding,
+    NotJudged,
+    against_limit,
+    metric_finding,
+    must_be_none,
+)
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION, TAG_FORMAT, champions_tagged
 from modelmill.rules.deciding import Deciding, model_names, one_batch
@@ -102,24 +108,22 @@ def _compared(
     except ModelmillError as error:
         if error.retryable:
             raise
-        yield _count(name, "rule sets that cannot use the challenger", 1, rows=len(rows), note=str(error))
+        what = "rule sets that cannot use the challenger"
+        yield must_be_none("decisions", name, what, 1, rows=len(rows), note=str(error))
         return
     failed = sum(after.failures.values()) - sum(before.failures.values())
     if failed > 0:
         note = f"signals that fail with the challenger: {', '.join(sorted(after.failures))}"
-        yield _count(name, "more signals that cannot be computed", failed, rows=len(rows), note=note)
+        what = "more signals that cannot be computed"
+        yield must_be_none("decisions", name, what, failed, rows=len(rows), note=note)
     truth = right_decisions(rows.column(config.label), config.decision_of) if config.label else None
     difference = compare(before, after, examples=config.examples, truth=truth)
     if config.max_changed is not None:
-        share = difference.changed / difference.rows
-        yield Finding(
-            check="decisions",
-            name=name,
-            metric=f"share of rows with another decision of {rule_set.rule_set}",
-            unit="share",
-            challenger=share,
-            other=None,
-            worse=share,
+        yield against_limit(
+            "decisions",
+            name,
+            f"share of rows with another decision of {rule_set.rule_set}",
+            difference.changed / difference.rows,
             limit=config.max_changed,
             rows=difference.rows,
             note=_changes(difference),
@@ -184,21 +188,6 @@ def _pin(one: Contender) -> Pin:
 def _evaluated(rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, Pin], case: Case) -> Evaluated:
     deciding = Deciding(rule_set=rule_set, pins=pins)
     return Evaluated(deciding.engine(rows.schema, case.context.settings), rows)
-
-
-def _count(name: str, metric: str, number: int, *, rows: int, note: str) -> Finding:
-    return Finding(
-        check="decisions",
-        name=name,
-        metric=f"number of {metric}",
-        unit="count",
-        challenger=number,
-        other=None,
-        worse=number,
-        limit=0,
-        rows=rows,
-        note=note,
-    )
 
 
 def _changes(difference: RuleSetDiff) -> str:

@@ -11,7 +11,6 @@ import copy
 import numpy as np
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
-from modelmill.data.token_cache import tokenised
 from modelmill.errors import ModelError
 from modelmill.pipeline.component import StepContext
 from modelmill.serving.runtime import load_scorer
@@ -19,8 +18,8 @@ from modelmill.training.attention import KEPT_HEADS
 from modelmill.training.classifier import Classifier, all_logits, build_encoder, layer_list, load_classifier
 from modelmill.training.components import DistillConfig
 from modelmill.training.examples import LABEL_KINDS, read_labelled
-from modelmill.training.fine_tuning import describe, encoded, log_course, save, validation_metrics
-from modelmill.training.teaching import Lesson, load_teacher, log_agreement, teach
+from modelmill.training.fine_tuning import describe, log_course, save, validation_metrics
+from modelmill.training.teaching import load_teacher, log_agreement, prepare_lesson, teach
 from modelmill.training.transfer import with_transfer
 
 
@@ -52,17 +51,16 @@ def run(
     model = make_student(large, layers=config.layers, dropout=config.dropout)
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
     context.log(describe(model, data))
-    tokens = tokenised(dataset, folder, max_length=max_tokens, cache=context.cache, log=context.log)
-    validation = encoded(tokens, data.validation, target=data.target) if len(data.validation) else None
-    lesson = Lesson(
-        data=data,
-        teacher=master,
-        folder=folder,
-        rows=encoded(tokens, data.train, target=data.target),
-        soft=master.answers(dataset, data.train.places, context),
-        validation=validation,
+    lesson = prepare_lesson(
+        data,
+        dataset,
+        master,
+        folder,
+        max_tokens=max_tokens,
         encoder_tokens=encoder_tokens,
+        context=context,
     )
+    validation = lesson.validation
     if transfer is not None:
         text = config.transfer_text or dataset.text_column
         lesson = with_transfer(lesson, transfer, dataset, context, text=text, max_tokens=max_tokens)

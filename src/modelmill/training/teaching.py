@@ -24,7 +24,7 @@ from modelmill.serving.runtime import Scorer, agreement, load_scorer, score_into
 from modelmill.training.classifier import Classifier, load_classifier
 from modelmill.training.components import TeachingConfig
 from modelmill.training.examples import LabelledData
-from modelmill.training.fine_tuning import add_lexical_head
+from modelmill.training.fine_tuning import add_lexical_head, encoded
 from modelmill.training.lexical import LexicalHead
 from modelmill.training.loop import Encoded, Loss, Trained, train
 from modelmill.training.losses import fit_scale, in_units, undo_scale
@@ -100,6 +100,39 @@ class Lesson:
     """None without validation rows."""
     encoder_tokens: int
     """Tokens that the student's encoder reads."""
+
+
+def prepare_lesson(
+    data: LabelledData,
+    dataset: DatasetRef,
+    teacher: Teacher,
+    folder: Path,
+    *,
+    max_tokens: int,
+    encoder_tokens: int,
+    context: StepContext,
+) -> Lesson:
+    """Tokenise the rows for a student, and have the teacher answer them.
+
+    :param data: the rows.
+    :param dataset: where they are from.
+    :param teacher: what the student learns from.
+    :param folder: where the student's ``tokenizer.json`` lies.
+    :param max_tokens: tokens that the student reads, its lexical head included.
+    :param encoder_tokens: tokens that its encoder reads.
+    :param context: the step.
+    :return: what it learns.
+    """
+    tokens = tokenised(dataset, folder, max_length=max_tokens, cache=context.cache, log=context.log)
+    return Lesson(
+        data=data,
+        teacher=teacher,
+        folder=folder,
+        rows=encoded(tokens, data.train, target=data.target),
+        soft=teacher.answers(dataset, data.train.places, context),
+        validation=encoded(tokens, data.validation, target=data.target) if len(data.validation) else None,
+        encoder_tokens=encoder_tokens,
+    )
 
 
 def teach(

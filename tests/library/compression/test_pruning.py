@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import BertConfig, DistilBertConfig, GPT2Config, GPT2Model, MPNetConfig
 
-from modelmill.compression import pruning
+from modelmill.compression import extensions
 from modelmill.compression.components import PruneMove
 from modelmill.compression.export import check_parity, export_onnx
 from modelmill.compression.options import PRUNING_NAMES, ActivationImportance, TaylorImportance
@@ -142,7 +142,7 @@ def test_methods_are_known_by_name_and_others_add_theirs(monkeypatch: pytest.Mon
     with pytest.raises(ValueError, match="did you mean 'heads'"):
         PruneMove(method="head")
     entry = EntryPoint("halve", f"{__name__}:METHODS", "modelmill.pruning")
-    monkeypatch.setattr(pruning, "entry_points", lambda group: [entry] * (group == "modelmill.pruning"))
+    monkeypatch.setattr(extensions, "entry_points", lambda group: [entry] * (group == "modelmill.pruning"))
     monkeypatch.setattr(EntryPoint, "load", lambda self: self.value)
     assert pruning_named("halve") == f"{__name__}:METHODS"
     with pytest.raises(ConfigError, match="a method of pruning must be known; got 'halv'"):
