@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from modelmill.registry.ledger import Entry, append
+from modelmill.registry.ledger import Entry, append, entries
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
+from modelmill_plugin.routes.models import with_evidence
 
 Call = Callable[[str], Any]
 
@@ -51,12 +52,25 @@ def test_a_model_is_shown_with_its_versions(call: Call, digest: str) -> None:
     assert [version["version"] for version in shown["all_versions"]] == [2, 1]
     assert shown["all_versions"][1]["metrics"] == {"accuracy": 0.9}
     assert shown["all_versions"][0]["metrics"] == {}  # no number: JSON has none
-    assert [row["number"] for row in shown["history"]] == [1]
+    [row] = shown["history"]
+    assert (row["number"], row["evidence_url"]) == (1, "")
     tree = call("viewer")("GET", "/models/topic/versions/1/lineage").json()
     assert (tree["uri"], tree["made_from"][0]["uri"]) == ("models:/topic/1", "/data/topics@1")
     gone = call("viewer")("GET", "/models/topic/versions/7/lineage")
     assert gone.status_code in (404, 422)
     assert call("viewer")("GET", "/models/nothing").status_code == 404
+
+
+def test_the_ledger_leads_to_the_report_of_the_gate(settings: Settings, digest: str) -> None:
+    experiment = tracking_client(settings.tracking_uri).create_experiment("topics")
+    entry = Entry(
+        action="refuse", model="topic", from_version=1, to_version=1, digest="d", step_key="k2", who="me",
+        pipeline="topics", evidence="runs:/abc/gate/verdict.json",
+    )  # fmt: skip
+    append(settings, "topic", lambda head: entry, step_key="k2", moves_alias=False)
+    shown = with_evidence(entries(settings), tracking_client(settings.tracking_uri), "http://mlflow:5000/")
+    url = f"http://mlflow:5000/#/experiments/{experiment}/runs/abc/artifacts/gate/verdict.html"
+    assert [row.evidence_url for row in shown] == ["", url]
 
 
 def test_what_made_a_model_is_opened(call: Call, digest: str, folder: Path) -> None:

@@ -19,6 +19,7 @@ from modelmill.registry.ledger import LedgerRow, entries
 from modelmill.registry.lineage import Lineage, lineage
 from modelmill.registry.models import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_ROLE
 from modelmill.registry.rollback import rollback
+from modelmill.registry.tracking import run_url
 from modelmill.registry.versions import CHAMPION, version_by_alias
 from modelmill.settings import Settings
 from modelmill.versions import NotFoundError
@@ -32,6 +33,7 @@ from modelmill_plugin.settings import pipeline_store
 from modelmill_plugin.views import DagId, document_of, may
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.store.entities import PagedList
 
 router = APIRouter(tags=["models"])
@@ -70,10 +72,18 @@ class ModelVersionView(BaseModel):
     metrics: dict[str, float] = Field(description="Of the step that made it: accuracy, latency, size, ….")
 
 
+class HistoryRow(LedgerRow):
+    """A row of the ledger."""
+
+    evidence_url: str = Field(
+        description="The gate's report in MLflow; empty where there is none, or it has no page."
+    )
+
+
 class ModelView(ModelSummary):
     """A registered model with everything that happened to it."""
 
-    history: list[LedgerRow] = Field(description="The ledger's rows, the oldest first.")
+    history: list[HistoryRow] = Field(description="The ledger's rows, the oldest first.")
     all_versions: list[ModelVersionView] = Field(description="The newest first.")
 
 
@@ -120,7 +130,8 @@ def list_models() -> list[ModelSummary]:
 @router.get("/models/{name}", dependencies=[READ], responses=error_responses(404))
 def read_model(name: ModelName) -> ModelView:
     """Return a registered model: its versions with their figures, and what the ledger says of it."""
-    rows = history(name, Settings.from_environment())
+    settings = Settings.from_environment()
+    rows = history(name, settings)
     with mlflow_client() as client:
         found = _all(client.search_model_versions, filter_string=f"name = '{name}'")
         if not found and not rows:
@@ -130,10 +141,11 @@ def read_model(name: ModelName) -> ModelView:
             run_id: client.get_run(run_id).data.metrics
             for run_id in {version.run_id for version in found if version.run_id}
         }
+        told = with_evidence(rows, client, settings.tracking_uri)
     versions = [_version(version, metrics.get(version.run_id or "", {})) for version in found]
     versions.sort(key=lambda version: -version.version)
     summary = _summary(name, rows, {CHAMPION: aliased.version} if aliased else {}, len(found))
-    return ModelView(**summary.model_dump(), history=rows, all_versions=versions)
+    return ModelView(**summary.model_dump(), history=told, all_versions=versions)
 
 
 @router.get("/models/{name}/versions/{version}/lineage", dependencies=[READ], responses=error_responses(404))
@@ -215,6 +227,22 @@ def _all(search: Callable[..., PagedList[_Found]], **query: Any) -> list[_Found]
         page = search(max_results=1000, page_token=page.token if page else None, **query)
         found += page
     return found
+
+
+def with_evidence(rows: Sequence[LedgerRow], client: MlflowClient, tracking_uri: str) -> list[HistoryRow]:
+    """Add the pages of the gate's reports: a pipeline's runs are all in the experiment of its name."""
+    asked = {row.pipeline for row in rows if row.evidence}
+    experiments = {name: client.get_experiment_by_name(name) for name in asked}
+
+    def page(row: LedgerRow) -> str:
+        experiment = experiments.get(row.pipeline)
+        if not row.evidence or experiment is None:
+            return ""
+        run_id, _, path = row.evidence.removeprefix("runs:/").partition("/")
+        run = run_url(tracking_uri, experiment.experiment_id, run_id)
+        return f"{run}/artifacts/{path.removesuffix('.json')}.html" if run else ""
+
+    return [HistoryRow(**row.model_dump(), evidence_url=page(row)) for row in rows]
 
 
 def _summary(name: str, rows: Sequence[LedgerRow], aliases: Mapping[str, str], versions: int) -> ModelSummary:

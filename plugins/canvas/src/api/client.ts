@@ -19,6 +19,7 @@ export type RunRequest = Schemas["RunRequest"];
 export type ModelView = Schemas["ModelView"];
 export type ModelVersion = Schemas["ModelVersionView"];
 export type LedgerRow = Schemas["LedgerRow"];
+export type HistoryRow = Schemas["HistoryRow"];
 export type Lineage = Schemas["Lineage"];
 export type FoundDecision = Schemas["FoundDecision"];
 export type RuleProblem = Schemas["RuleProblem"];

@@ -5,7 +5,7 @@ import { FileClock, Undo2 } from "lucide-react";
 import { useCallback, useState } from "react";
 import { Link, useNavigate, useParams } from "react-router-dom";
 
-import { ApiError, type LedgerRow, type Lineage, type ModelVersion, type ModelView, api } from "../api/client";
+import { ApiError, type HistoryRow, type Lineage, type ModelVersion, type ModelView, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { Frame } from "../canvas/dialogs";
 import { isWebAddress } from "../run/state";
@@ -176,14 +176,14 @@ function Branch({ tree }: { tree: Lineage }) {
   );
 }
 
-function Ledger({ rows }: { rows: readonly LedgerRow[] }) {
+function Ledger({ rows }: { rows: readonly HistoryRow[] }) {
   return (
     <section className="mm-card" aria-label="Ledger">
       <h2 className="mm-section-title">Ledger</h2>
       <Table.Root size="sm">
         <Table.Header>
           <Table.Row>
-            {["When", "What", "From", "To", "Who", "Why"].map((title) => (
+            {["When", "What", "From", "To", "Who", "Why", "Evidence"].map((title) => (
               <Table.ColumnHeader key={title}>{title}</Table.ColumnHeader>
             ))}
           </Table.Row>
@@ -197,6 +197,13 @@ function Ledger({ rows }: { rows: readonly LedgerRow[] }) {
               <Table.Cell>{row.to_version ?? "–"}</Table.Cell>
               <Table.Cell>{row.who}</Table.Cell>
               <Table.Cell>{row.reasons.join("; ")}</Table.Cell>
+              <Table.Cell>
+                {isWebAddress(row.evidence_url) ? (
+                  <a className="mm-link" href={row.evidence_url} target="_blank" rel="noreferrer">
+                    Gate's report
+                  </a>
+                ) : null}
+              </Table.Cell>
             </Table.Row>
           ))}
         </Table.Body>
