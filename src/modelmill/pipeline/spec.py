@@ -7,10 +7,10 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -26,6 +26,9 @@ Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}\.[a-z]
 ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,250}$")]
 """An id and no URI: a pipeline's text holds no secret."""
 ParamValue = str | int | float | bool | None
+Value = str | int | float | bool
+Outcome = Literal["accepted", "refused"]
+"""What a gate says of a challenger."""
 
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 
@@ -89,6 +92,31 @@ class StepSpec(_Part):
     resources: ResourcesSpec = ResourcesSpec()
     retries: Annotated[int, Field(ge=0, le=20)] | None = None
     """Tries after the first one, for errors that a retry can help; None: the deployment's default."""
+    when: dict[Name, Outcome] = {}
+    """By the id of a gate's step, what its verdict has to be: else the step is skipped. All have to hold."""
+
+
+class GroupSpec(_Part):
+    """A named part of a pipeline, which may stand for a copy of its steps for each of several values."""
+
+    description: str = ""
+    steps: tuple[Name, ...] = Field(min_length=1)
+    """Ids of steps; a step is in one group at most."""
+    for_each: dict[Name, Annotated[tuple[Value, ...], Field(min_length=1)]] | None = Field(
+        None, min_length=1, max_length=1
+    )
+    """One variable and its values: ``${variable}`` in a configuration of these steps stands for the value.
+    None: the steps are there once."""
+
+    @property
+    def variable(self) -> str | None:
+        """Name of the variable; None: the steps are there once."""
+        return next(iter(self.for_each)) if self.for_each else None
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """The variable's values; without one, none."""
+        return next(iter(self.for_each.values())) if self.for_each else ()
 
 
 class PipelineSpec(_Part):
@@ -102,6 +130,7 @@ class PipelineSpec(_Part):
     storage_connection: ConnectionId | None = None
     """Airflow connection to the store where the tables are; None, and without Airflow: the environment's."""
     params: dict[Name, Param] = {}
+    groups: dict[Name, GroupSpec] = {}
     steps: dict[Name, StepSpec] = Field(min_length=1)
 
     @functools.cached_property
@@ -118,15 +147,25 @@ class PipelineSpec(_Part):
                     origin, _, origin_port = source.partition(".")
                     yield Edge(origin, origin_port, target, port)
 
+    def needs(self) -> dict[str, set[str]]:
+        """Return, by step id, the steps that have to be done before it: by its inputs and its ``when``."""
+        needs = {name: set(step.when) & self.steps.keys() for name, step in self.steps.items()}
+        for edge in self.edges():
+            if edge.origin in needs:
+                needs[edge.target].add(edge.origin)
+        return needs
+
+    @functools.cached_property
+    def group_of(self) -> dict[str, str]:
+        """By step id, the name of the group that a step is in; steps in none are left out."""
+        return {step: name for name, group in self.groups.items() for step in group.steps}
+
     def order(self) -> list[str]:
         """Return the step ids, each after the steps it depends on (Kahn, 1962), else in text order.
 
         Steps on a cycle, and steps behind one, are left out: compare the length with ``steps``.
         """
-        waiting: dict[str, set[str]] = {step: set() for step in self.steps}
-        for edge in self.edges():
-            if edge.origin in waiting:
-                waiting[edge.target].add(edge.origin)
+        waiting = self.needs()
         ordered: dict[str, None] = {}
         while ready := [step for step, needs in waiting.items() if needs <= ordered.keys()]:
             ordered |= dict.fromkeys(ready)
@@ -199,16 +238,28 @@ def substitute(value: Any, params: Mapping[str, ParamValue]) -> Any:
     :return: the value to use.
     :raises ConfigError: if a parameter is unknown or has no value.
     """
+    return _replaced(value, lambda name: _param(name, params))
+
+
+def fill(value: Any, variables: Mapping[str, ParamValue]) -> Any:
+    """Return a configuration value with the placeholders of some names replaced, and all others kept.
+
+    :param value: what the pipeline says.
+    :param variables: value by name.
+    :return: the value, with its type where a string is one placeholder and nothing else.
+    """
+    return _replaced(value, lambda name: variables.get(name, f"${{{name}}}"))
+
+
+def _replaced(value: Any, by: Callable[[str], ParamValue]) -> Any:
     if isinstance(value, Mapping):
-        return {key: substitute(item, params) for key, item in value.items()}
+        return {key: _replaced(item, by) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [substitute(item, params) for item in value]
+        return [_replaced(item, by) for item in value]
     if not isinstance(value, str):
         return value
     whole = _PLACEHOLDER.fullmatch(value)
-    if whole:
-        return _param(whole[1], params)
-    return _PLACEHOLDER.sub(lambda match: str(_param(match[1], params)), value)
+    return by(whole[1]) if whole else _PLACEHOLDER.sub(lambda match: str(by(match[1])), value)
 
 
 def _param(name: str, params: Mapping[str, ParamValue]) -> ParamValue:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +12,16 @@ from modelmill.documents import Finding, Path, fields_at, parse_document, read_t
 from modelmill.errors import ConfigError, PipelineError, Problem, did_you_mean, shorten
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.component import AnyComponent
+from modelmill.pipeline.expansion import gathers
+from modelmill.pipeline.flow_checks import (
+    FOR_EACH_REMEDY,
+    FOR_EACH_RULE,
+    gathering_problem,
+    group_findings,
+    size_findings,
+    undeclared,
+    when_findings,
+)
 from modelmill.pipeline.spec import (
     NAME_PATTERN,
     Edge,
@@ -93,7 +104,11 @@ def _salvage(document: Mapping[Any, Any], error: ValidationError) -> PipelineSpe
     left: dict[Any, Any] = {**document, "steps": left_steps}
     for detail in error.errors(include_url=False, include_context=False):
         place = detail["loc"]
-        if place[0] != "steps":
+        if place[0] == "groups":
+            # Their variables stay known, with values that are not: configurations are checked all the same.
+            left.pop("groups", None)
+            left["params"] = {**{name: {} for name in _variables(document)}, **(left.get("params") or {})}
+        elif place[0] != "steps":
             left.pop(place[0], None)
         elif len(place) > 2:
             left_steps.get(place[1], {}).pop(place[2], None)
@@ -103,8 +118,21 @@ def _salvage(document: Mapping[Any, Any], error: ValidationError) -> PipelineSpe
         return None
 
 
+def _variables(document: Mapping[Any, Any]) -> Iterator[str]:
+    groups = document.get("groups")
+    for group in groups.values() if isinstance(groups, Mapping) else ():
+        for_each = group.get("for_each") if isinstance(group, Mapping) else None
+        for name in for_each if isinstance(for_each, Mapping) else ():
+            if isinstance(name, str) and re.match(NAME_PATTERN, name):
+                yield name
+
+
 def _semantic_findings(spec: PipelineSpec) -> list[Finding]:
+    if too_many := list(size_findings(spec)):
+        return too_many
     return [
+        *group_findings(spec),
+        *when_findings(spec, catalogue()),
         *_component_findings(spec),
         *_edge_findings(spec),
         *_cycle_findings(spec),
@@ -116,15 +144,17 @@ def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
     known, values = catalogue(), spec.param_values()
     for name, step in spec.steps.items():
         at: Path = ("steps", name)
-        for param in sorted(placeholders(step.config) - set(spec.params)):
-            remedy = did_you_mean(param, spec.params)
-            yield (*at, "config"), f"${{...}} must name a parameter under params; got {param!r}; {remedy}"
+        group = spec.groups.get(spec.group_of.get(name, ""))
+        variable = group.variable if group else None
+        for param in sorted(placeholders(step.config) - {*spec.params, variable}):
+            yield (*at, "config"), undeclared(spec, param)
         if step.component not in known:
             remedy = did_you_mean(step.component, known)
             yield (*at, "component"), f"a step's component must be known; got {step.component!r}; {remedy}"
             continue
         component = known[step.component]
-        yield from _config_findings(values, step, component, (*at, "config"))
+        each = [{variable: value} for value in group.values] if group and variable else [{}]
+        yield from _config_findings(values, each, step, component, (*at, "config"))
         for port in component.input_ports.values():
             if port.required and port.name not in step.inputs:
                 yield (
@@ -137,20 +167,35 @@ def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
 
 
 def _config_findings(
-    values: Mapping[str, ParamValue], step: StepSpec, component: AnyComponent, at: Path
+    params: Mapping[str, ParamValue],
+    each: Sequence[Mapping[str, ParamValue]],
+    step: StepSpec,
+    component: AnyComponent,
+    at: Path,
 ) -> Iterator[Finding]:
-    open_names = {name for name, value in values.items() if value is None}
+    """Yield what is wrong with a configuration; of several copies (``each``), what one of them shows."""
+    used, seen = placeholders(step.config), set[Path]()
+    open_names = {name for name, value in params.items() if value is None}
     config = {key: value for key, value in step.config.items() if not placeholders(value) & open_names}
     deferred = set(step.config) - set(config)
+    for variables in each if used & each[0].keys() else each[:1]:
+        found = _refused(component, config, {**params, **variables})
+        # A field whose parameter has no value yet is checked when the run starts.
+        new = [(path, message) for path, message in found if path not in seen and not {*path[:1]} & deferred]
+        seen |= {path for path, _ in new}
+        yield from (((*at, *path), message) for path, message in new)
+
+
+def _refused(
+    component: AnyComponent, config: Mapping[str, Any], values: Mapping[str, ParamValue]
+) -> list[Finding]:
     try:
         component.config.model_validate(substitute(config, values))
     except ConfigError:
-        return  # an undeclared parameter, reported above
+        pass  # an undeclared parameter, reported elsewhere
     except ValidationError as error:
-        for path, message in _shape_findings(error, component.config):
-            # A field whose parameter has no value yet is checked when the run starts.
-            if not (path and path[0] in deferred):
-                yield (*at, *path), message
+        return _shape_findings(error, component.config)
+    return []
 
 
 def _edge_findings(spec: PipelineSpec) -> Iterator[Finding]:
@@ -195,7 +240,9 @@ def _type_findings(
                 f"fitting outputs here: {', '.join(fitting) or 'none'}"
             ),
         )
-    if not sink.many and not isinstance(spec.steps[edge.target].inputs[edge.target_port], str):
+    if not sink.many and gathers(spec, edge.origin, edge.target):
+        yield at, gathering_problem(spec, edge.origin, edge.target, sink.name)
+    elif not sink.many and not isinstance(spec.steps[edge.target].inputs[edge.target_port], str):
         yield at, f"input {sink.name!r} of {target.name} takes one edge; write STEP.PORT instead of a list"
 
 
@@ -203,14 +250,15 @@ def _cycle_findings(spec: PipelineSpec) -> Iterator[Finding]:
     left = set(spec.steps) - set(spec.order())
     if not left:
         return
-    # Each of them waits for another one of them, so following the edges upstream runs into a cycle.
-    needs = {edge.target: edge.origin for edge in spec.edges() if {edge.origin, edge.target} <= left}
+    # Each of them waits for another one of them, so following what it needs runs into a cycle.
+    needs = {name: min(before & left) for name, before in spec.needs().items() if name in left}
     trail = [min(left)]
     while needs[trail[-1]] not in trail:
         trail.append(needs[trail[-1]])
     cycle = trail[trail.index(needs[trail[-1]]) :]
     shown = " -> ".join([*reversed(cycle), cycle[-1]])
-    yield ("steps", cycle[0], "inputs"), f"a pipeline has no cycles; got {shown}; remove one of these edges"
+    place = "when" if needs[cycle[0]] in spec.steps[cycle[0]].when else "inputs"
+    yield ("steps", cycle[0], place), f"a pipeline has no cycles; got {shown}; remove one of these edges"
 
 
 def _schedule_findings(spec: PipelineSpec) -> Iterator[Finding]:
@@ -227,8 +275,7 @@ def _table_findings(spec: PipelineSpec, table: str, at: Path) -> Iterator[Findin
     values = spec.param_values()
     unknown = sorted(placeholders(table) - set(values))
     for param in unknown:
-        remedy = did_you_mean(param, values)
-        yield at, f"${{...}} must name a parameter under params; got {param!r}; {remedy}"
+        yield at, undeclared(spec, param)
     if unknown or any(values[name] is None for name in placeholders(table)):
         return  # a parameter without a value yet: the loader asks for it
     place = str(substitute(table, values))
@@ -260,6 +307,11 @@ def _shape_findings(error: ValidationError, model: type[BaseModel]) -> list[Find
         if model is PipelineSpec and len(path) > 3 and path[2] == "inputs":
             path = path[:4]
             message = f"an input is written STEP.PORT, or a list of those; got {shorten(detail['input'])}"
+        if model is PipelineSpec and path[:1] == ("groups",) and path[2:3] == ("for_each",):
+            path = path[:3]
+            if any(path == known for known, _ in findings):
+                continue  # another value, or another branch of the union
+            message = f"{FOR_EACH_RULE}; got {shorten(detail['input'])}; {FOR_EACH_REMEDY}"
         findings[path, message] = None
     return list(findings)
 

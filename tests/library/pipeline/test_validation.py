@@ -19,6 +19,19 @@ GOLDEN = Path(__file__).with_name("problems.golden")
 
 TABLE = "steps:\n  a: {component: delta_table, config: {uri: /x}}\n"
 
+FLOW = """steps:
+  raw: {component: delta_table, config: {uri: /x}}
+  d: {component: build_dataset, inputs: {table: raw.table}, config: {text: t, labels: [l]}}
+  t: {component: fine_tune, inputs: {dataset: d.dataset}, config: {base_model: "${topic}"}}
+  v: {component: gate, inputs: {dataset: d.dataset, challenger: t.model}, config: {name: "m_${topic}"}}
+"""
+
+
+def flow(group: str, more: str = "", head: str = "") -> str:
+    """Return a pipeline with one group, and more steps."""
+    return f"pipeline: p\n{head}groups:\n  g: {group}\n{FLOW}{more}"
+
+
 CASES = {
     "not a mapping": "- a\n- b\n",
     "empty": "",
@@ -82,6 +95,57 @@ steps:
   two: {component: distill, inputs: {dataset: d.dataset, teacher: one.model}}
   after: {component: quantize, inputs: {dataset: d.dataset, model: two.model}}
 """,
+    "group of another shape": flow("{steps: [], for_each: {topic: [a, b]}, stepz: 1}"),
+    "bad name of a group": f"pipeline: p\ngroups:\n  My Group: {{steps: [t]}}\n{TABLE}",
+    "for_each of a parameter": flow('{steps: [t, v], for_each: {topic: "${topics}"}}'),
+    "for_each with a parameter": flow('{steps: [t, v], for_each: {topic: [a, "${data}"]}}'),
+    "for_each without values": flow("{steps: [t, v], for_each: {topic: []}}"),
+    "for_each of two variables": flow("{steps: [t, v], for_each: {topic: [a], size: [1]}}"),
+    "for_each of lists": flow("{steps: [t, v], for_each: {topic: [[a], {b: c}]}}"),
+    "values that make the same id": flow("{steps: [t, v], for_each: {topic: [a b, c, A-B, c]}}"),
+    "variable that is a parameter": flow(
+        "{steps: [t, v], for_each: {topic: [a]}}", head="params: {topic: {default: x}}\n"
+    ),
+    "unknown step in a group": flow("{steps: [t, w], for_each: {topic: [a]}}"),
+    "step twice in a group": flow("{steps: [t, v, t], for_each: {topic: [a]}}"),
+    "step in two groups": flow("{steps: [t, v], for_each: {topic: [a]}}\n  h: {steps: [v, d]}"),
+    "group with a step's name": flow("{steps: [t, v], for_each: {topic: [a]}}\n  raw: {steps: [d]}"),
+    "group with a copy's name": flow("{steps: [t, v], for_each: {topic: [a]}}\n  t__a: {steps: [d]}"),
+    "copy with a step's id": flow(
+        "{steps: [t, v], for_each: {topic: [a, b]}}", "  t__b: {component: guard}\n"
+    ),
+    "copy with another copy's id": flow(
+        "{steps: [t, v], for_each: {topic: [_b]}}\n  h: {steps: [t_], for_each: {x: [b]}}",
+        "  t_: {component: guard}\n",
+    ),
+    "copy with a long id": flow("{steps: [t, v], for_each: {topic: [a, " + "long" * 16 + "]}}"),
+    "too many copies": flow("{steps: [t, v], for_each: {topic: [" + "x, " * 3000 + "y]}}"),
+    "variable outside its group": flow(
+        "{steps: [t], for_each: {topic: [a]}}", head='schedule: {table: "/x/${topic}"}\n'
+    ),
+    "value that does not fit": flow("{steps: [t, v], for_each: {topic: [a, b/c, d/e]}}"),
+    "copies into an input of one edge": flow(
+        "{steps: [t, v], for_each: {topic: [a, b]}}",
+        "  q: {component: quantize, inputs: {dataset: d.dataset, model: t.model}}\n"
+        "  r: {component: quantize, inputs: {dataset: d.dataset, model: [t.model]}}\n",
+    ),
+    "when of another shape": flow(
+        "{steps: [t, v], for_each: {topic: [a]}}", "  s: {component: guard, when: {v: passed}}\n"
+    ),
+    "when without a gate": flow(
+        "{steps: [t, v], for_each: {topic: [a]}}",
+        "  s: {component: guard, when: {w: refused, d: accepted}}\n",
+    ),
+    "when from outside a group": flow(
+        "{steps: [t, v], for_each: {topic: [a, b]}}", "  s: {component: guard, when: {v: refused}}\n"
+    ),
+    "cycle by a condition": flow(
+        "{steps: [t, v], for_each: {topic: [a]}}",
+        "  d2: {component: build_dataset, inputs: {table: raw.table}, when: {u: refused}, "
+        "config: {text: t, labels: [l]}}\n"
+        "  u: {component: gate, inputs: {dataset: d2.dataset, challenger: w.model}, config: {name: m}}\n"
+        "  w: {component: fine_tune, inputs: {dataset: d2.dataset}, config: {base_model: m}}\n",
+    ),
     "everything at once": """pipeline: p
 schedul: null
 steps:
