@@ -17,7 +17,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, XComArg
 from airflow.sdk.configuration import conf
 from croniter import croniter
@@ -36,6 +35,7 @@ from modelmill.pipeline.spec import (
     substitute,
 )
 from modelmill_operators.assets import asset, conditional_asset, watched_table
+from modelmill_operators.documents import dag_document, fenced
 from modelmill_operators.operators import OPERATORS, InvalidPipelineOperator, StepOperator
 from modelmill_operators.placement import check_executor, place, pod_override
 from modelmill_operators.profiles import Profiles, configured_profiles
@@ -92,7 +92,7 @@ def build_dag(spec: PipelineSpec, *, watched: Iterable[str] = ()) -> DAG:
         tags=sorted({"modelmill", *spec.tags}),
         params={name: _param(defaults[name], param.description) for name, param in spec.params.items()},
         default_args=_default_args(),
-        doc_md=_document(spec),
+        doc_md=dag_document(spec),
         auto_register=False,  # one that turns out to be impossible must not stand beside its invalid twin
     ) as dag:
         configs = {name: _config(spec, name, defaults) for name in spec.steps}
@@ -134,7 +134,7 @@ def _task(
             *(asset_of(uri) for uri in assets.outlets if names_a_place(uri)),
             *(conditional_asset(uri) for uri in assets.conditional),
         ],
-        doc_md=f"{component_named(step.component).help}\n\n{_fenced(step.config)}",
+        doc_md=f"{component_named(step.component).help}\n\n{fenced(step.config)}",
         needs=step.resources,
         **{**_placed(name, step, profiles), **({} if step.retries is None else {"retries": step.retries})},
     )
@@ -245,17 +245,6 @@ def _maker(spec: PipelineSpec, source: str) -> str:
 
 def _summary(description: str) -> str | None:
     return description.strip().partition("\n")[0] or None
-
-
-def _document(spec: PipelineSpec) -> str:
-    # The digest makes a new DAG version of every change, also of one that Airflow does not serialise.
-    document = spec.model_dump(mode="json", exclude_defaults=True)
-    return f"{spec.description.strip()}\n\n{_fenced(document)}\n\nDigest `{spec.digest}`\n"
-
-
-def _fenced(document: Mapping[str, Any]) -> str:
-    text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100)
-    return f"````yaml\n{text}````" if document else ""
 
 
 def _with_line(problem: Problem) -> str:

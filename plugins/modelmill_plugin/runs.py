@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from airflow.models.dag import DagModel
@@ -15,10 +15,10 @@ from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from modelmill.pipeline.expansion import Origin, expand
 from modelmill.versions import NotFoundError
+from modelmill_operators.documents import digest_in, pipeline_in
 from modelmill_operators.links import XCOM_STEP
-
-_DIGEST = re.compile(r"^Digest `([0-9a-f]{64})`$", re.MULTILINE)
 
 
 class RunSummary(BaseModel):
@@ -74,15 +74,33 @@ def parsed_digest(dag_id: str, session: Session) -> str | None:
     model = session.get(DagModel, dag_id)
     if model is None or model.is_stale:
         return None
-    return _digest_in(SerializedDagModel.get(dag_id, session=session))
+    return digest_in(_documentation(SerializedDagModel.get(dag_id, session=session)))
 
 
-def run_digest(run: DagRun, session: Session) -> str | None:
-    """Return the digest of the pipeline that a run is of: of its newest tasks, where some were run again.
+@dataclass(frozen=True)
+class RunPipeline:
+    """The pipeline that a run is of."""
+
+    digest: str | None
+    """None if Airflow no longer has that version."""
+    origins: Mapping[str, Origin]
+    """By task, the step as it was written; tasks that are not known are left out."""
+
+    def origin(self, task: str) -> Origin:
+        """Return what a task was written as; of one that is not known, itself."""
+        return self.origins.get(task, Origin(task))
+
+    def tasks_of(self, step: str) -> set[str]:
+        """Return the tasks that an id stands for: all copies of a written step, or the task of that id."""
+        return {task for task, origin in self.origins.items() if origin.of == step} or {step}
+
+
+def run_pipeline(run: DagRun, session: Session) -> RunPipeline:
+    """Return the pipeline that a run is of: of its newest tasks, where some were run again.
 
     :param run: the run.
     :param session: Airflow's database.
-    :return: the digest; None if Airflow no longer has that version.
+    :return: its digest, and what its tasks were written as.
     """
     query = (
         select(TaskInstance.dag_version_id)
@@ -92,11 +110,10 @@ def run_digest(run: DagRun, session: Session) -> str | None:
         .limit(1)
     )
     version = session.scalar(query) or run.created_dag_version_id
-    if version is None:
-        return None
-    return _digest_in(
-        session.scalar(select(SerializedDagModel).where(SerializedDagModel.dag_version_id == version))
-    )
+    of_version = select(SerializedDagModel).where(SerializedDagModel.dag_version_id == version)
+    documentation = _documentation(session.scalar(of_version) if version is not None else None)
+    written = pipeline_in(documentation)
+    return RunPipeline(digest_in(documentation), expand(written).origins if written else {})
 
 
 def recent_runs(dag_id: str, session: Session, *, limit: int) -> list[DagRun]:
@@ -159,7 +176,6 @@ def step_results(run: DagRun, session: Session) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _digest_in(serialized: SerializedDagModel | None) -> str | None:
+def _documentation(serialized: SerializedDagModel | None) -> str:
     document = (serialized.data or {}).get("dag", {}).get("doc_md") if serialized else None
-    found = _DIGEST.search(document) if isinstance(document, str) else None
-    return found[1] if found else None
+    return document if isinstance(document, str) else ""

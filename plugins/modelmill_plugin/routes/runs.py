@@ -15,6 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime, BaseModel, Field
 from sqlalchemy import select
 
+from modelmill.pipeline.expansion import Origin
 from modelmill.pipeline.spec import NAME_PATTERN, ParamValue
 from modelmill.versions import NotFoundError
 from modelmill_operators.links import XCOM_STEP
@@ -59,7 +60,11 @@ class RunRequest(BaseModel):
         description="All steps in a new run; or, in an earlier run, a step and all that follow it, or a step "
         "alone.",
     )
-    step: str | None = Field(None, pattern=NAME_PATTERN, description="The step, for 'from' and 'only'.")
+    step: str | None = Field(
+        None,
+        pattern=NAME_PATTERN,
+        description="The step, for 'from' and 'only': as it was written (all its copies), or one copy.",
+    )
     run_id: str | None = Field(None, description="The run, for 'from' and 'only'; null: the newest.")
     params: dict[str, ParamValue] = Field({}, description="Values of parameters, for a new run.")
     unpause: bool = Field(
@@ -75,9 +80,11 @@ class Started(BaseModel):
 
 
 class NodeView(BaseModel):
-    """A step in a run."""
+    """A step in a run; of a group with for_each, one of its copies."""
 
-    step: str
+    step: str = Field(description="Its id in the run: of a copy, STEP__VALUE.")
+    of: str = Field(description="The step as it was written.")
+    value: str | None = Field(description="Value of for_each that it is a copy for; null: it is there once.")
     state: str | None = Field(description="Airflow's state; null: not yet scheduled.")
     try_number: int
     max_tries: int
@@ -197,7 +204,7 @@ async def start_run(
             "POST", "dags", dag_id, "dagRuns", body={"logical_date": None, "conf": body.params}
         )
         return Started(run_id=made["dag_run_id"], steps=[])
-    return await _run_again(dag_id, body, again, api)
+    return await _run_again(dag_id, body, *again, api)
 
 
 @router.get("/pipelines/{dag_id}/runs", dependencies=[SEE_RUNS], responses=error_responses())
@@ -216,11 +223,14 @@ def list_runs(
 def read_run(dag_id: DagId, run_id: RunId, session: SessionDep) -> RunView:
     """Return a run with the states of its steps: now, or as it ended."""
     run = runs.run_named(dag_id, run_id, session)
-    results = runs.step_results(run, session)
+    results, pipeline = runs.step_results(run, session), runs.run_pipeline(run, session)
     return RunView(
         **runs.run_summary(run).model_dump(),
-        digest=runs.run_digest(run, session),
-        nodes=[_node(item, results.get(item.task_id, {})) for item in runs.step_instances(run, session)],
+        digest=pipeline.digest,
+        nodes=[
+            _node(item, pipeline.origin(item.task_id), results.get(item.task_id, {}))
+            for item in runs.step_instances(run, session)
+        ],
     )
 
 
@@ -249,7 +259,9 @@ async def read_log(
     return LogTail(lines=content[-lines:], cut=len(content) > lines, progress=_progress(step, content))
 
 
-async def _run_again(dag_id: str, body: RunRequest, run_id: str, api: AirflowApi) -> Started:
+async def _run_again(
+    dag_id: str, body: RunRequest, run_id: str, tasks: list[str], api: AirflowApi
+) -> Started:
     """Clear tasks of a run: Airflow then runs them again, on the pipeline as it is now."""
     cleared = await api.call(
         "POST",
@@ -259,7 +271,7 @@ async def _run_again(dag_id: str, body: RunRequest, run_id: str, api: AirflowApi
         body={
             "dry_run": False,
             "dag_run_id": run_id,
-            "task_ids": [body.step],
+            "task_ids": tasks,
             "include_downstream": body.mode == "from",
             "only_failed": False,
             "reset_dag_runs": True,
@@ -270,21 +282,24 @@ async def _run_again(dag_id: str, body: RunRequest, run_id: str, api: AirflowApi
     return Started(run_id=run_id, steps=[item["task_id"] for item in cleared["task_instances"]])
 
 
-def _run_with_step(dag_id: str, body: RunRequest, session: SessionDep) -> str:
+def _run_with_step(dag_id: str, body: RunRequest, session: SessionDep) -> tuple[str, list[str]]:
+    """Return the run that a step runs again in, and the tasks that the step's id stands for."""
     if body.step is None:
         raise RefusedError(422, f"to run {body.mode!r}, the step must be named")
     if body.run_id is not None:
         run: DagRun | None = runs.run_named(dag_id, body.run_id, session)
     else:
         run = next(iter(runs.recent_runs(dag_id, session, limit=1)), None)
-    if run is None or body.step not in {item.task_id for item in runs.step_instances(run, session)}:
+    asked = runs.run_pipeline(run, session).tasks_of(body.step) if run else set()
+    there = {item.task_id for item in runs.step_instances(run, session)} if run else set()
+    if run is None or not asked & there:
         raise RefusedError(
             409,
             "a step runs again in a run that it was part of",
             got=body.step,
             remedy="run all: steps whose inputs have not changed are not done again",
         )
-    return str(run.run_id)
+    return str(run.run_id), sorted(asked & there)
 
 
 def _dag_of_same_file(dag_id: str, session: SessionDep) -> str | None:
@@ -306,12 +321,14 @@ def _record_at_once(session: SessionDep, user: User, event: str, dag_id: str, **
     session.commit()  # Airflow's API writes in a session of its own, and SQLite has one writer
 
 
-def _node(item: TaskInstance, result: dict[str, Any]) -> NodeView:
+def _node(item: TaskInstance, origin: Origin, result: dict[str, Any]) -> NodeView:
     # A task that runs again keeps what it handed on before until it begins.
     finished = item.state == "success"
     step = result.get(XCOM_STEP, {}) if finished else {}
     return NodeView(
         step=item.task_id,
+        of=origin.of,
+        value=origin.value,
         state=None if item.state is None else str(item.state),
         try_number=item.try_number,
         max_tries=item.max_tries,
