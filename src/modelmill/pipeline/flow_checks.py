@@ -9,6 +9,7 @@ from modelmill.documents import Finding, Path
 from modelmill.errors import did_you_mean, shorten
 from modelmill.pipeline.component import AnyComponent
 from modelmill.pipeline.expansion import copy_ids, gathers, slug
+from modelmill.pipeline.graph import cycle_in, shown
 from modelmill.pipeline.spec import GroupSpec, PipelineSpec, Value, placeholders
 
 MOST_COPIES = 5_000
@@ -75,6 +76,20 @@ def when_findings(spec: PipelineSpec, known: Mapping[str, AnyComponent]) -> Iter
                 rule = "a gate in a group with for_each is named within that group only"
                 remedy = f"add {name!r} to its steps"
                 yield at, f"{rule}; got {gate!r}, which is in group {group!r}; {remedy}"
+
+
+def tangle_findings(spec: PipelineSpec) -> Iterator[Finding]:
+    """Yield a problem if a path leaves a group and comes back: Airflow cannot show such a group."""
+    node_of = {step: spec.group_of.get(step, step) for step in spec.steps}
+    needs: dict[str, set[str]] = {node: set() for node in node_of.values()}
+    for step, before in spec.needs().items():
+        needs[node_of[step]] |= {node_of[other] for other in before} - {node_of[step]}
+    cycle = cycle_in(needs)
+    if cycle:
+        group = next(node for node in cycle if node in spec.groups)
+        rule = "a group is a part of its own: no path leaves it and comes back"
+        remedy = "add the steps between to the group, or take some out of it"
+        yield ("groups", group), f"{rule}; got {shown(cycle)}; {remedy}"
 
 
 def verdict_port(component: AnyComponent) -> str | None:

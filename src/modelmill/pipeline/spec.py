@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from modelmill.errors import ConfigError, did_you_mean
 from modelmill.pipeline.component import Resources
+from modelmill.pipeline.graph import ordered
 from modelmill.settings import environment_params
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
@@ -161,17 +162,11 @@ class PipelineSpec(_Part):
         return {step: name for name, group in self.groups.items() for step in group.steps}
 
     def order(self) -> list[str]:
-        """Return the step ids, each after the steps it depends on (Kahn, 1962), else in text order.
+        """Return the step ids, each after the steps it depends on, else in text order.
 
         Steps on a cycle, and steps behind one, are left out: compare the length with ``steps``.
         """
-        waiting = self.needs()
-        ordered: dict[str, None] = {}
-        while ready := [step for step, needs in waiting.items() if needs <= ordered.keys()]:
-            ordered |= dict.fromkeys(ready)
-            for step in ready:
-                del waiting[step]
-        return list(ordered)
+        return ordered(self.needs())
 
     def param_values(self, given: Mapping[str, ParamValue] | None = None) -> dict[str, ParamValue]:
         """Return the value of every parameter: the given one, else the pipeline's, else the environment's.

@@ -19,9 +19,11 @@ from modelmill.pipeline.flow_checks import (
     gathering_problem,
     group_findings,
     size_findings,
+    tangle_findings,
     undeclared,
     when_findings,
 )
+from modelmill.pipeline.graph import cycle_in, shown
 from modelmill.pipeline.spec import (
     NAME_PATTERN,
     Edge,
@@ -247,18 +249,13 @@ def _type_findings(
 
 
 def _cycle_findings(spec: PipelineSpec) -> Iterator[Finding]:
-    left = set(spec.steps) - set(spec.order())
-    if not left:
+    cycle = cycle_in(spec.needs())
+    if not cycle:
+        yield from tangle_findings(spec)
         return
-    # Each of them waits for another one of them, so following what it needs runs into a cycle.
-    needs = {name: min(before & left) for name, before in spec.needs().items() if name in left}
-    trail = [min(left)]
-    while needs[trail[-1]] not in trail:
-        trail.append(needs[trail[-1]])
-    cycle = trail[trail.index(needs[trail[-1]]) :]
-    shown = " -> ".join([*reversed(cycle), cycle[-1]])
-    place = "when" if needs[cycle[0]] in spec.steps[cycle[0]].when else "inputs"
-    yield ("steps", cycle[0], place), f"a pipeline has no cycles; got {shown}; remove one of these edges"
+    step, before = cycle[0], cycle[1 % len(cycle)]
+    at: Path = ("steps", step, "when" if before in spec.steps[step].when else "inputs")
+    yield at, f"a pipeline has no cycles; got {shown(cycle)}; remove one of these edges"
 
 
 def _schedule_findings(spec: PipelineSpec) -> Iterator[Finding]:

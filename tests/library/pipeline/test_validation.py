@@ -146,6 +146,23 @@ steps:
         "  u: {component: gate, inputs: {dataset: d2.dataset, challenger: w.model}, config: {name: m}}\n"
         "  w: {component: fine_tune, inputs: {dataset: d2.dataset}, config: {base_model: m}}\n",
     ),
+    "path out of a group and back": """pipeline: p
+groups: {g: {steps: [raw, t]}}
+steps:
+  raw: {component: delta_table, config: {uri: /x}}
+  d: {component: build_dataset, inputs: {table: raw.table}, config: {text: t, labels: [l]}}
+  t: {component: fine_tune, inputs: {dataset: d.dataset}, config: {base_model: m}}
+""",
+    "two groups, each before the other": """pipeline: p
+groups:
+  g: {steps: [one, other_dataset]}
+  h: {steps: [other, one_dataset]}
+steps:
+  one: {component: delta_table, config: {uri: /x}}
+  one_dataset: {component: build_dataset, inputs: {table: one.table}, config: {text: t, labels: [l]}}
+  other: {component: delta_table, config: {uri: /y}}
+  other_dataset: {component: build_dataset, inputs: {table: other.table}, config: {text: t, labels: [l]}}
+""",
     "everything at once": """pipeline: p
 schedul: null
 steps:
