@@ -44,7 +44,7 @@ import sys
 import time
 from pathlib import Path
 
-from modelmill.artifacts import TableRef
+from modelmill.artifacts import ModelRef, TableRef, VerdictRef
 from modelmill.errors import DatasetError, TransientError
 from modelmill.pipeline.component import Assets, Component, Config, Inputs, Outputs
 
@@ -104,12 +104,73 @@ count = Component(
     events=_events,
     assets=lambda config, upstream: Assets(conditional=("toy://loud/count",)),
 )
+
+
+class JudgeConfig(Config):
+    """Accept small numbers."""
+
+    name: str = "toy"
+    most: int = 10
+
+
+class Judged(Outputs):
+    verdict: VerdictRef
+
+
+def _judge(config, inputs, context):
+    model = ModelRef(uri="models:/m-1", run_id="r", digest="d", format="onnx", role="exported")
+    passed = inputs.table is None or inputs.table.version <= config.most
+    return Judged(
+        verdict=VerdictRef(
+            passed=passed,
+            name=config.name,
+            challenger=model,
+            champion_version=None,
+            reasons=() if passed else ("too large",),
+            uri="runs:/r/verdict.json",
+            run_id="r",
+        )
+    )
+
+
+judge = Component(
+    name="judge",
+    title="Judge",
+    group="Check",
+    config=JudgeConfig,
+    inputs=MaybeTable,
+    outputs=Judged,
+    run=_judge,
+)
+
+
+class GatherConfig(Config):
+    """Add up what several tables say."""
+
+
+class Tables(Inputs):
+    tables: tuple[TableRef, ...]
+
+
+def _gather(config, inputs, context):
+    return Table(table=TableRef(uri="/toy", version=sum(table.version for table in inputs.tables)))
+
+
+gather = Component(
+    name="gather",
+    title="Gather",
+    group="Data",
+    config=GatherConfig,
+    inputs=Tables,
+    outputs=Table,
+    run=_gather,
+)
 '''
 
 
 @pytest.fixture
 def toy_components(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Install another distribution that adds a component ``count``, for this process and its children."""
+    """Install another distribution that adds components, for this process and its children."""
     site = tmp_path / "site"
     info = site / "toy_components-0.1.dist-info"
     info.mkdir(parents=True)

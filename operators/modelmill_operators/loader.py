@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, XComArg
+from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, TaskGroup, XComArg
 from airflow.sdk.configuration import conf
 from croniter import croniter
 from pydantic import ValidationError
@@ -25,8 +25,11 @@ from pydantic import ValidationError
 from modelmill.errors import ConfigError, InputError, Problem
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.component import Assets, Config
+from modelmill.pipeline.conditions import verdict_port
+from modelmill.pipeline.expansion import Expansion, expand
 from modelmill.pipeline.files import PipelineFile, free_id, read_folder
 from modelmill.pipeline.spec import (
+    Outcome,
     ParamValue,
     PipelineSpec,
     StepSpec,
@@ -95,22 +98,30 @@ def build_dag(spec: PipelineSpec, *, watched: Iterable[str] = ()) -> DAG:
         doc_md=dag_document(spec),
         auto_register=False,  # one that turns out to be impossible must not stand beside its invalid twin
     ) as dag:
-        configs = {name: _config(spec, name, defaults) for name in spec.steps}
+        expansion = expand(spec)
+        configs = {name: _config(expansion.spec, name, defaults) for name in expansion.spec.steps}
         profiles = configured_profiles()
+        groups = {
+            name: TaskGroup(name, prefix_group_id=False, tooltip=group.description)
+            for name, group in expansion.spec.groups.items()
+        }
         tasks: dict[str, StepOperator] = {}
-        for name in spec.order():
-            tasks[name] = _task(spec, name, tasks, configs, profiles, asset_of)
+        for name in expansion.spec.order():
+            group = groups.get(expansion.spec.group_of.get(name, ""))
+            tasks[name] = _task(expansion, name, tasks, configs, profiles, asset_of, task_group=group)
     return dag
 
 
 def _task(
-    spec: PipelineSpec,
+    expansion: Expansion,
     name: str,
     tasks: Mapping[str, StepOperator],
     configs: Mapping[str, Config | None],
     profiles: Profiles,
     asset_of: Callable[[str], Asset],
+    **placing: Any,
 ) -> StepOperator:
+    spec = expansion.spec
     step = spec.steps[name]
 
     def follow(source: str) -> Any:
@@ -127,7 +138,7 @@ def _task(
         },
         config=step.config,
         pipeline=spec.pipeline,
-        pipeline_digest=spec.digest,
+        pipeline_digest=expansion.digest,
         storage_connection=spec.storage_connection,
         inlets=[asset_of(uri) for uri in assets.inlets if names_a_place(uri)],
         outlets=[
@@ -136,8 +147,21 @@ def _task(
         ],
         doc_md=f"{component_named(step.component).help}\n\n{fenced(step.config)}",
         needs=step.resources,
-        **{**_placed(name, step, profiles), **({} if step.retries is None else {"retries": step.retries})},
+        when=_conditions(spec, name, tasks),
+        **{
+            **_placed(expansion.origins[name].of, step, profiles),
+            **({} if step.retries is None else {"retries": step.retries}),
+            **placing,
+        },
     )
+
+
+def _conditions(spec: PipelineSpec, name: str, tasks: Mapping[str, StepOperator]) -> dict[Outcome, Any]:
+    conditions: dict[Outcome, list[Any]] = {}
+    for gate, wanted in spec.steps[name].when.items():
+        port = verdict_port(component_named(spec.steps[gate].component))
+        conditions.setdefault(wanted, []).append(XComArg(tasks[gate], key=port))
+    return dict(conditions)
 
 
 def _placed(name: str, step: StepSpec, profiles: Profiles) -> dict[str, Any]:

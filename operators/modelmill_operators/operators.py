@@ -8,15 +8,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import AssetAlias, BaseHook, BaseOperator, BaseOperatorLink, Param
-from airflow.sdk.exceptions import AirflowFailException
-from pydantic import ValidationError
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from pydantic import TypeAdapter, ValidationError
 
 from modelmill.artifacts import VerdictRef
 from modelmill.errors import ConfigError, InputError
 from modelmill.pipeline.component import Config
+from modelmill.pipeline.conditions import unmet
 from modelmill.pipeline.process import StepProcess
 from modelmill.pipeline.request import StepRequest, StepResult
-from modelmill.pipeline.spec import ParamValue, ResourcesSpec, placeholders
+from modelmill.pipeline.spec import Outcome, ParamValue, ResourcesSpec, placeholders
 from modelmill.registry.approval import APPROVE, REJECT, answered, needs_answer
 from modelmill.registry.components import ApproveConfig, ApproveInputs, approve
 from modelmill.settings import Settings, environment_params
@@ -32,6 +33,9 @@ _REMEDIES: Mapping[str, str] = {
     "inputs": "an input is a reference: other_task.output['port']",
     "resources": "needs are gpus, gpu_memory_gb, share_gpu, cpus and memory_gb",
 }
+
+
+_CONDITIONS = TypeAdapter(dict[Outcome, VerdictRef | tuple[VerdictRef, ...]])
 
 
 class StepOperator(BaseOperator):
@@ -51,11 +55,13 @@ class StepOperator(BaseOperator):
         process gets its secrets as environment variables, and nothing else does. None: the worker's own.
     :param needs: what the step needs of its machine where it is not what the component says, such as
         ``{"gpus": 2}``: it is leased that many devices. Where it runs is said by ``queue``, ``pool``, ….
+    :param when: what verdicts have to be for the step to run, else it is skipped: by ``accepted`` or
+        ``refused`` a gate's output, or a list of them, such as ``{"refused": verdict.output["verdict"]}``.
     :param python: interpreter that runs the step; None: ``MODELMILL_PYTHON``, else the worker's own.
     :param **kwargs: as :class:`airflow.sdk.BaseOperator` takes them.
     """
 
-    template_fields = ("inputs",)
+    template_fields = ("inputs", "when")
     operator_extra_links: Collection[BaseOperatorLink] = (MlflowRunLink(),)
 
     component: str = ""
@@ -71,6 +77,7 @@ class StepOperator(BaseOperator):
         pipeline_digest: str = "",
         storage_connection: str | None = None,
         needs: ResourcesSpec | Mapping[str, Any] | None = None,
+        when: Mapping[Outcome, Any] | None = None,
         python: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -82,6 +89,7 @@ class StepOperator(BaseOperator):
         self.pipeline_digest = pipeline_digest
         self.storage_connection = storage_connection
         self.needs = needs
+        self.when = when
         self.python = python
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -90,7 +98,9 @@ class StepOperator(BaseOperator):
         :param context: Airflow's.
         :return: references, as JSON objects, by output port.
         :raises AirflowFailException: if a retry cannot help.
+        :raises AirflowSkipException: if a verdict is not what ``when`` says.
         """
+        self._check_conditions()
         try:
             request = self._request(context)
             python = self.python or Settings.from_environment().python
@@ -116,6 +126,20 @@ class StepOperator(BaseOperator):
         :return: the value with its XComs resolved.
         """
         return content if isinstance(content, str) else super().render_template(content, *args, **kwargs)
+
+    def _check_conditions(self) -> None:
+        try:
+            conditions = _CONDITIONS.validate_python(self.when or {})
+        except ValidationError as error:
+            raise AirflowFailException(
+                f"when of task {self.task_id!r} has verdicts by 'accepted' and 'refused'; {error}"
+            ) from error
+        for wanted, verdicts in conditions.items():
+            for verdict in (verdicts,) if isinstance(verdicts, VerdictRef) else verdicts:
+                reason = unmet(wanted, verdict)
+                if reason:
+                    self.log.info("skipped: %s", reason)
+                    raise AirflowSkipException(reason)
 
     def _emit(self, result: StepResult, context: Context) -> None:
         """Update the conditional outlets that the step names: each is an alias of the asset's name."""
@@ -284,8 +308,10 @@ class ApproveOperator(StepOperator):
         :param context: Airflow's.
         :return: the verdict, where there is nothing to ask.
         :raises AirflowFailException: if the configuration or the verdict is none.
+        :raises AirflowSkipException: if a verdict is not what ``when`` says.
         :raises TaskAwaitingInput: where somebody is asked.
         """
+        self._check_conditions()
         from airflow.sdk.exceptions import TaskAwaitingInput
         from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 

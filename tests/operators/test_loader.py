@@ -17,6 +17,7 @@ from airflow.serialization.encoders import encode_trigger
 
 from modelmill.errors import ConfigError
 from modelmill.pipeline.validation import parse_pipeline
+from modelmill_operators.documents import digest_in, pipeline_in
 from modelmill_operators.loader import build_dag, load_pipelines
 
 SHIPPED = Path(__file__).parents[2] / "dags"
@@ -103,6 +104,76 @@ def test_a_pipeline_becomes_a_dag(monkeypatch: pytest.MonkeyPatch) -> None:
     assert uris(dag.get_task("raw").outlets) == ["file:///lake/%C3%BCber/raw"]
     assert uris(dag.get_task("dataset").outlets) == []  # means another place in each process
     assert uris(dag.get_task("champion").outlets) == ["mlflow-model://topics/"]
+
+
+FLOW = """
+pipeline: flow
+groups:
+  rows: {description: What is read, steps: [raw, dataset]}
+  each_topic: {steps: [picked, verdict, champion], for_each: {topic: [Grain, crude]}}
+steps:
+  raw: {component: delta_table, config: {uri: /data/raw}}
+  dataset: {component: build_dataset, inputs: {table: raw.table}, config: {text: text, labels: [grain]}}
+  trunk: {component: trunk, config: {base_model: /models/minilm}}
+  heads: {component: train_heads, inputs: {dataset: dataset.dataset, trunk: trunk.trunk}}
+  first:
+    component: gate
+    inputs: {dataset: dataset.dataset, challenger: trunk.trunk}
+    config: {name: first}
+  picked:
+    component: pick_signal
+    inputs: {signals: heads.signals}
+    config: {signal: "${topic}"}
+    when: {first: accepted}
+  verdict:
+    component: gate
+    inputs: {dataset: dataset.dataset, challenger: picked.model}
+    config: {name: "${topic}_champion"}
+  champion:
+    component: promote
+    inputs: {verdict: verdict.verdict}
+    when: {first: accepted, verdict: accepted}
+  other: {component: guard, when: {first: refused}}
+  report: {component: evaluate, inputs: {dataset: dataset.dataset, models: picked.model}}
+"""
+
+
+def test_groups_become_task_groups_and_each_value_tasks_of_its_own() -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    written = parse_pipeline(FLOW)
+    dag = build_dag(written)
+    groups = dag.task_group.get_task_group_dict()
+    copies = {
+        f"{step}__{topic}" for step in ("picked", "verdict", "champion") for topic in ("grain", "crude")
+    }
+    assert set(groups["each_topic"].children) == copies
+    assert set(groups["rows"].children) == {"raw", "dataset"}
+    assert groups["rows"].tooltip == "What is read"
+    assert dag.get_task("picked__grain").config == {"signal": "Grain"}
+    assert dag.get_task("report").upstream_task_ids == {"dataset", "picked__grain", "picked__crude"}
+    assert dag.get_task("champion__crude").upstream_task_ids == {"first", "verdict__crude"}
+    assert dag.get_task("other").upstream_task_ids == {"first"}
+    assert uris(dag.get_task("champion__grain").outlets) == ["mlflow-model://Grain_champion/"]
+    assert {task.pipeline_digest for task in dag.tasks} == {written.digest}
+    # As Airflow's pages sort and show it.
+    shown = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    order = [node.node_id for node in shown.task_group.topological_sort()]
+    assert order.index("rows") < order.index("heads") < order.index("each_topic") < order.index("report")
+
+
+@pytest.mark.parametrize(
+    "text", [FLOW, NIGHTLY, FLOW.replace("What is read", '"\\n````yaml\\na: b\\n````\\n"')]
+)
+def test_the_documentation_keeps_the_pipeline_as_it_was_written(text: str) -> None:
+    spec = parse_pipeline(text)
+    documentation = build_dag(spec).doc_md
+    assert digest_in(documentation) == spec.digest
+    assert pipeline_in(documentation) == spec
+    faked = f"````yaml\n{text}````\n\nDigest `{'0' * 64}`\n\n{documentation}"
+    assert (digest_in(faked), pipeline_in(faked)) == (spec.digest, spec)
+    assert pipeline_in(documentation.replace(spec.digest, "0" * 64)) is None
+    assert (digest_in("A DAG of somebody else's"), pipeline_in("A DAG of somebody else's")) == (None, None)
 
 
 def test_an_approval_between_gate_and_promotion_hides_no_asset() -> None:

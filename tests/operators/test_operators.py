@@ -109,6 +109,48 @@ def test_a_step_can_have_retries_of_its_own(pipelines: Path, parsed: Parse) -> N
     assert outcome(parsed()["once"].test()) == {"only": ("failed", 1)}
 
 
+def test_a_refused_gate_runs_one_branch_and_skips_the_other(
+    pipelines: Path, parsed: Parse, capfd: pytest.CaptureFixture[str]
+) -> None:
+    journal = pipelines.parent / "branching.journal"
+    (pipelines / "branching.yaml").write_text(f"""
+pipeline: branching
+params: {{journal: {{default: {journal}}}}}
+groups:
+  each: {{steps: [counted, verdict, kept, redone], for_each: {{number: [1, 20]}}}}
+steps:
+  counted: {{component: count, config: {{journal: "${{journal}}", number: "${{number}}"}}}}
+  verdict: {{component: judge, inputs: {{table: counted.table}}, config: {{name: "of_${{number}}"}}}}
+  kept:
+    component: count
+    inputs: {{table: counted.table}}
+    when: {{verdict: accepted}}
+    config: {{journal: "${{journal}}"}}
+  redone: {{component: count, when: {{verdict: refused}}, config: {{journal: "${{journal}}", number: 5}}}}
+  every: {{component: gather, inputs: {{tables: counted.table}}}}
+  all_kept: {{component: gather, inputs: {{tables: kept.table}}}}
+  last: {{component: count, inputs: {{table: all_kept.table}}, config: {{journal: "${{journal}}"}}}}
+""")
+    run = parsed()["branching"].test()
+    states = {task: state for task, (state, _) in outcome(run).items()}
+    assert {task for task, state in states.items() if state == "skipped"} == {
+        "kept__20",
+        "redone__1",
+        "all_kept",
+        "last",
+    }
+    assert set(states.values()) == {"success", "skipped"}
+    assert xcom(run, "every", "table") == {"kind": "table", "uri": "/toy", "version": 21}
+    assert sorted(journal.read_text().split()) == ["counted__1", "counted__20", "kept__1", "redone__20"]
+    assert "skipped: of_20 was refused, and this step runs if it is accepted" in capfd.readouterr().out
+
+
+def test_conditions_that_are_none_are_said() -> None:
+    task = StepOperator(task_id="a", component="count", when={"passed": []})
+    with pytest.raises(AirflowFailException, match="'accepted' and 'refused'"):
+        task.execute({})
+
+
 def test_an_asset_is_updated_only_when_the_step_has_a_reason(pipelines: Path, parsed: Parse) -> None:
     config = 'config: {journal: "${journal}", number: "${number}", behaviour: BEHAVIOUR}'
     write(pipelines, "quiet", {"only": config.replace("BEHAVIOUR", "work")})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from modelmill.artifacts import VerdictRef
 from modelmill.documents import Finding, Path
 from modelmill.errors import did_you_mean, shorten
 from modelmill.pipeline.component import AnyComponent
+from modelmill.pipeline.conditions import verdict_port
 from modelmill.pipeline.expansion import copy_ids, gathers, slug
 from modelmill.pipeline.graph import cycle_in, shown
 from modelmill.pipeline.spec import GroupSpec, PipelineSpec, Value, placeholders
@@ -58,7 +58,7 @@ def when_findings(spec: PipelineSpec, known: Mapping[str, AnyComponent]) -> Iter
 
     def judges(step: str) -> bool:
         component = known.get(spec.steps[step].component)
-        return component is None or verdict_port(component) is not None
+        return component is None or bool(verdict_port(component))
 
     for name, step in spec.steps.items():
         for gate in step.when:
@@ -90,16 +90,6 @@ def tangle_findings(spec: PipelineSpec) -> Iterator[Finding]:
         rule = "a group is a part of its own: no path leaves it and comes back"
         remedy = "add the steps between to the group, or take some out of it"
         yield ("groups", group), f"{rule}; got {shown(cycle)}; {remedy}"
-
-
-def verdict_port(component: AnyComponent) -> str | None:
-    """Return the output port that carries a component's verdict.
-
-    :param component: the component.
-    :return: the port's name; None: it gives no verdict.
-    """
-    ports = component.output_ports.values()
-    return next((port.name for port in ports if issubclass(port.type, VerdictRef)), None)
 
 
 def gathering_problem(spec: PipelineSpec, origin: str, target: str, port: str) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from modelmill.artifacts import AnyReference
+from modelmill.artifacts import AnyReference, VerdictRef
+from modelmill.pipeline.catalogue import component_named
+from modelmill.pipeline.conditions import unmet, verdict_port
+from modelmill.pipeline.expansion import Expansion, expand
 from modelmill.pipeline.process import StepProcess
 from modelmill.pipeline.request import InputValue, StepRequest, StepResult
 from modelmill.pipeline.spec import ParamValue, PipelineSpec
@@ -21,34 +24,59 @@ def run_pipeline(
 ) -> dict[str, StepResult]:
     """Run every step in the order of the edges; finished steps whose inputs are the same are reused.
 
-    :param spec: a valid pipeline.
+    :param spec: a valid pipeline; of a group with ``for_each`` every copy runs.
     :param settings: where things are kept.
     :param params: parameter values for this run.
     :param say: gets each line to show.
-    :return: the result of each step, by step id.
+    :return: the result of each step that ran, by its id; skipped steps have none.
     :raises InputError: if a step refuses its input.
     :raises TransientError: if a step fails in another way.
     """
-    values = spec.param_values(params)
+    values, expansion = spec.param_values(params), expand(spec)
+    needs, order = expansion.spec.needs(), expansion.spec.order()
     results: dict[str, StepResult] = {}
-    for name in spec.order():
+    for number, name in enumerate(order, start=1):
         began = time.monotonic()
-        request = request_for(spec, name, values, {step: result.outputs for step, result in results.items()})
+        outputs = {step: result.outputs for step, result in results.items()}
+        reason = _skip_reason(expansion, name, needs[name], outputs)
+        if reason:
+            say(f"[{number}/{len(order)}] {name}: skipped: {reason}")
+            continue
+        request = request_for(expansion, name, values, outputs)
         results[name] = StepProcess(request, python=settings.python).run(say)
         state = "reused" if results[name].reused else "done"
-        say(f"[{len(results)}/{len(spec.steps)}] {name}: {state} in {time.monotonic() - began:.1f} s")
+        say(f"[{number}/{len(order)}] {name}: {state} in {time.monotonic() - began:.1f} s")
     return results
 
 
+def _skip_reason(
+    expansion: Expansion,
+    name: str,
+    needs: Iterable[str],
+    outputs: Mapping[str, Mapping[str, AnyReference]],
+) -> str | None:
+    """Return why a step is skipped, as Airflow would skip it; None if it runs."""
+    for step in sorted(needs):
+        if step not in outputs:
+            return f"{step} was skipped"
+    steps = expansion.spec.steps
+    for gate, wanted in steps[name].when.items():
+        verdict = outputs[gate][verdict_port(component_named(steps[gate].component))]
+        reason = unmet(wanted, VerdictRef.model_validate(verdict))
+        if reason:
+            return reason
+    return None
+
+
 def request_for(
-    spec: PipelineSpec,
+    expansion: Expansion,
     name: str,
     params: Mapping[str, ParamValue],
     outputs: Mapping[str, Mapping[str, AnyReference]],
 ) -> StepRequest:
     """Return the request for one step of a pipeline.
 
-    :param spec: the pipeline.
+    :param expansion: the pipeline, its copies written out.
     :param name: the step's id.
     :param params: value of each parameter.
     :param outputs: references by step id and output port, for every step that this one depends on.
@@ -56,20 +84,21 @@ def request_for(
     """
 
     def follow(source: str) -> AnyReference:
-        step, _, port = source.partition(".")
-        return outputs[step][port]
+        origin, _, port = source.partition(".")
+        return outputs[origin][port]
 
+    step = expansion.spec.steps[name]
     inputs: dict[str, InputValue] = {
         port: follow(sources) if isinstance(sources, str) else tuple(map(follow, sources))
-        for port, sources in spec.steps[name].inputs.items()
+        for port, sources in step.inputs.items()
     }
     return StepRequest(
-        pipeline=spec.pipeline,
-        pipeline_digest=spec.digest,
+        pipeline=expansion.spec.pipeline,
+        pipeline_digest=expansion.digest,
         step=name,
-        component=spec.steps[name].component,
-        config=spec.steps[name].config,
+        component=step.component,
+        config=step.config,
         params=dict(params),
         inputs=inputs,
-        resources=spec.steps[name].resources,
+        resources=step.resources,
     )

@@ -160,6 +160,67 @@ steps:
     assert changed["last"].outputs["table"].version == 13
 
 
+BRANCHES = """
+pipeline: branches
+params: {{most: {{default: 10}}}}
+groups:
+  each:
+    steps: [counted, verdict, kept, redone]
+    for_each: {{number: [1, 20]}}
+steps:
+  counted: {{component: count, config: {{journal: {journal}, number: "${{number}}"}}}}
+  verdict:
+    component: judge
+    inputs: {{table: counted.table}}
+    config: {{name: "of_${{number}}", most: "${{most}}"}}
+  kept:
+    component: count
+    inputs: {{table: counted.table}}
+    when: {{verdict: accepted}}
+    config: {{journal: {journal}}}
+  redone: {{component: count, when: {{verdict: refused}}, config: {{journal: {journal}, number: 5}}}}
+  every: {{component: gather, inputs: {{tables: counted.table}}}}
+  all_kept: {{component: gather, inputs: {{tables: [every.table, kept.table]}}}}
+  last: {{component: count, inputs: {{table: all_kept.table}}, config: {{journal: {journal}}}}}
+"""
+
+
+def test_every_copy_runs_and_conditions_skip_what_depends_on_them(journal: Path, settings: Settings) -> None:
+    spec = parse_pipeline(BRANCHES.format(journal=journal))
+    said: list[str] = []
+    results = run_pipeline(spec, settings=settings, say=said.append)
+    ran = {"counted__1", "counted__20", "verdict__1", "verdict__20", "kept__1", "redone__20", "every"}
+    assert set(results) == ran
+    assert results["every"].outputs["table"].version == 21
+    states = [line for line in said if line.startswith("[")]
+    assert len(states) == 11
+    skipped = [line.partition(" ")[2] for line in states if "skipped" in line]
+    assert skipped == [
+        "kept__20: skipped: of_20 was refused, and this step runs if it is accepted",
+        "redone__1: skipped: of_1 was accepted, and this step runs if it is refused",
+        "all_kept: skipped: kept__20 was skipped",
+        "last: skipped: all_kept was skipped",
+    ]
+
+    # Another outcome skips other steps; what a step makes does not depend on its condition.
+    again = run_pipeline(spec, settings=settings, params={"most": 20}, say=said.append)
+    assert set(again) == ran - {"redone__20"} | {"kept__20", "all_kept", "last"}
+    assert (again["counted__20"].reused, again["kept__1"].reused) == (True, True)
+    assert again["last"].outputs["table"].version == 21 + 1 + 20
+
+
+def test_a_condition_and_a_group_are_no_part_of_what_a_step_makes(journal: Path, settings: Settings) -> None:
+    spec = parse_pipeline(BRANCHES.format(journal=journal))
+    first = run_pipeline(spec, settings=settings, say=lambda line: None)
+    alone = parse_pipeline(f"""
+pipeline: branches
+steps:
+  another_name: {{component: count, config: {{journal: {journal}, number: 5}}}}
+""")
+    result = run_pipeline(alone, settings=settings, say=lambda line: None)["another_name"]
+    assert (result.reused, result.step_key) == (True, first["redone__20"].step_key)
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

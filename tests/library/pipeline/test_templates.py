@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from modelmill.pipeline.expansion import expand
 from modelmill.pipeline.local import request_for
 from modelmill.pipeline.runner import run_step
 from modelmill.pipeline.templates import TEMPLATES, template_named
@@ -58,8 +59,9 @@ def test_one_click_from_a_table_to_a_champion(
     spec = parse_pipeline(built("one_click", base_model=str(tiny_base_model)))
     values = spec.param_values({"data": str(tmp_path)})
     outputs: dict[str, Any] = {}
+    expansion = expand(spec)
     for step in spec.order():  # in this process: the libraries are loaded once
-        outputs[step] = run_step(request_for(spec, step, values, outputs), settings).outputs
+        outputs[step] = run_step(request_for(expansion, step, values, outputs), settings).outputs
     pruned, exported = outputs["pruned"]["model"], outputs["exported"]["model"]
     assert (pruned.role, exported.parent) == ("pruned", pruned.uri)
     found = champion("desks", tracking_client(settings.tracking_uri))
