@@ -37,13 +37,16 @@ def validate(
     pipelines: Annotated[list[str], typer.Argument(help="Paths or fsspec URLs of pipelines.")],
 ) -> None:
     """Check pipelines and list every problem with its position."""
+    from modelmill.pipeline.expansion import expand
     from modelmill.pipeline.validation import load_pipeline
 
     failed = False
     for url in pipelines:
         try:
             spec = load_pipeline(url)
-            typer.echo(f"{url}: pipeline {spec.pipeline}, {len(spec.steps)} steps, valid")
+            run, written = len(expand(spec).spec.steps), len(spec.steps)
+            copies = f" ({run} with each copy)" if run != written else ""
+            typer.echo(f"{url}: pipeline {spec.pipeline}, {written} steps{copies}, valid")
         except PipelineError as error:
             failed = True
             for problem in error.problems:

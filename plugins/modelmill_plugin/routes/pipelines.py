@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
 
 from modelmill.errors import ModelmillError, PipelineError, Problem
+from modelmill.pipeline.expansion import expand
 from modelmill.pipeline.spec import PipelineSpec
 from modelmill.pipeline.store import StoredPipeline
 from modelmill.pipeline.text import flat, write_document
@@ -255,8 +256,9 @@ _GATES = ("gate", "gate_rules")
 
 def _models(spec: PipelineSpec) -> list[str]:
     """Return the registered models that a pipeline's gates propose challengers for."""
-    names = (step.config.get("name") for step in spec.steps.values() if step.component in _GATES)
-    return [name for name in names if isinstance(name, str)]
+    steps = expand(spec).spec.steps.values()
+    names = (step.config.get("name") for step in steps if step.component in _GATES)
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 def _steps(text: str) -> dict[str, Any]:

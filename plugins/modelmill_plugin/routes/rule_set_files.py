@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Path, Response
 from pydantic import BaseModel, Field
 
 from modelmill.errors import ConfigError, ModelmillError
+from modelmill.pipeline.expansion import expand
 from modelmill.pipeline.spec import PipelineSpec, substitute
 from modelmill.versions import text_digest
 from modelmill_plugin.audit import record
@@ -213,7 +214,7 @@ def _judges(place: str, user: User) -> list[str]:
 def _judged(spec: PipelineSpec) -> set[str]:
     values = spec.param_values()
     places = set()
-    for step in spec.steps.values():
+    for step in expand(spec).spec.steps.values():
         source = step.config.get("rule_set")
         if step.component == "gate_rules" and isinstance(source, str):
             try:

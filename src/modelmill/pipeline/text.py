@@ -295,9 +295,23 @@ def _short(value: Any) -> bool:
     return not isinstance(value, dict | list) or not value or len(_flow(value)) <= _WIDTH - 20
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML writes Unicode's own line ends into single quotes as they are, and reads them as spaces."""
+
+
+def _represented(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if any(end in text for end in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represented)
+
+
 def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=_NEVER)
-    return text.removesuffix("...\n").strip()
+    text = yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=_NEVER
+    )
+    return str(text).removesuffix("...\n").strip()
 
 
 def _block(value: Any, indent: int = 0) -> str:

@@ -46,7 +46,24 @@ steps:
 
 VALUES = [
     *(1e-05, 1e22, -0.0, 10**30, "1e-5", "yes", "null", "1:30", "0o7", "1_000", "2024-01-01", "", " a "),
-    *("a: b", "# c", "- a", "a\nb\n", "\t", "\x07", "é\u2028", "!t", "&a", "*a", "{{ x }}", "${x}", "'", '"'),
+    *(
+        "a: b",
+        "# c",
+        "- a",
+        "a\nb\n",
+        "\t",
+        "\x07",
+        "é\u2028",
+        "é\x85é",
+        "x\u2029\u2028x",
+        "!t",
+        "&a",
+        "*a",
+        "{{ x }}",
+        "${x}",
+        "'",
+        '"',
+    ),
     *("\\", None, True, [], {}, [[]], [{}], {"a": {"b": []}}, [None, "x"], {"1": "2"}),
 ]
 
@@ -104,6 +121,33 @@ def test_a_step_that_is_renamed_keeps_everything_else() -> None:
         }
 
     assert changed(TEXT, change) == TEXT.replace("  dataset:\n", "  data:\n")
+
+
+def test_groups_come_change_and_go_in_their_place() -> None:
+    def group(document: Any) -> None:
+        steps = document.pop("steps")
+        document["groups"] = {"each": {"steps": ["raw", "dataset"], "for_each": {"topic": ["a", "b"]}}}
+        document["steps"] = {**steps, "last": {**steps["last"], "when": {"dataset": "refused"}}}
+
+    groups = "groups: {each: {steps: [raw, dataset], for_each: {topic: [a, b]}}}\n"
+    tags = "tags: [a,   b]     # spaces as they are\n"
+    expected = TEXT.replace(tags, tags + groups)
+    expected = expected.replace("evaluate}", "evaluate, when: {dataset: refused}}")
+    grouped = changed(TEXT, group)
+    assert grouped == expected
+
+    def change(document: Any) -> None:
+        document["groups"]["each"]["for_each"]["topic"].append("c")
+        document["groups"]["each"]["steps"] = ["dataset"]
+
+    expected = expected.replace("[raw, dataset]", "[dataset]").replace("[a, b]", "[a, b, c]")
+    assert changed(grouped, change) == expected
+
+    def ungroup(document: Any) -> None:
+        del document["groups"]
+        del document["steps"]["last"]["when"]
+
+    assert changed(grouped, ungroup) == TEXT
 
 
 def test_keys_come_and_go_within_one_line() -> None:
@@ -207,20 +251,47 @@ def test_a_generated_pipeline_comes_back_and_keeps_its_comments(seed: int) -> No
 
 
 def generated(rng: random.Random) -> str:
-    """Return a pipeline's text: steps in block and flow style, with comments and blank lines."""
-    lines = [f"pipeline: generated_{rng.randrange(1000)}  # name", "", "steps:"]
-    for number in range(rng.randint(1, 12)):
+    """Return a pipeline's text: groups and steps in block and flow style, with comments and blank lines."""
+    count = rng.randint(1, 12)
+    lines = [f"pipeline: generated_{rng.randrange(1000)}  # name", "", *_groups(rng, count), "steps:"]
+    for number in range(count):
         if rng.random() < 0.4:
             lines.append(f"  # about step {number}: {{'not': a value}}")
         inputs = f"{{dataset: step_{rng.randrange(number)}.dataset}}" if number else "{}"
         config = f"{{epochs: {rng.randint(1, 9)}, label: 'l{number}'}}"
+        gate = f"{{step_{rng.randrange(number)}: {rng.choice(['accepted', 'refused'])}}}" if number else ""
+        when = gate if rng.random() < 0.3 else ""
         if rng.random() < 0.4:
+            more = f"{config}, when: {when}" if when else config
             lines.append(
-                f"  step_{number}: {{component: fine_tune, inputs: {inputs},  config: {config}}}  # {number}"
+                f"  step_{number}: {{component: fine_tune, inputs: {inputs},  config: {more}}}  # {number}"
             )
         else:
             lines += [f"  step_{number}:", "    component: fine_tune", f"    inputs: {inputs}"]
+            lines += [f"    when: {when}   # only then"] if when else []
             nested = ["    config:", f"      epochs: {rng.random()}", f"      label: l{number}  # label"]
             lines += nested if rng.random() < 0.5 else [f"    config: {config}"]
         lines += [""] * rng.randint(0, 2)
     return "\n".join(lines) + "\n" * rng.randint(0, 3)
+
+
+def _groups(rng: random.Random, count: int) -> list[str]:
+    """Return the lines of some groups of the steps, each step in one at most; none for half of the texts."""
+    steps = [f"step_{number}" for number in range(count)]
+    rng.shuffle(steps)
+    lines = []
+    for number in range(rng.choice([0, 0, 1, 3])):
+        members, steps = steps[:3], steps[3:]
+        if not members:
+            break
+        values = ", ".join(rng.sample(["grain", "'crude oil'", "7", "0.50", "yes", '"x"'], k=3))
+        if rng.random() < 0.4:
+            lines.append(
+                f"  group_{number}: {{steps: [{', '.join(members)}], for_each: {{v: [{values}]}}}}  # g"
+            )
+            continue
+        lines += [f"  group_{number}:", "    # its steps", "    steps:"]
+        lines += [f"      - {member}" for member in members]
+        lines += [f"    for_each: {{v: [{values}]}}  # values"] if rng.random() < 0.6 else []
+        lines += ["    description: >-", "      folded", "      lines", ""] if rng.random() < 0.5 else []
+    return ["groups:", *lines, ""] if lines else []
