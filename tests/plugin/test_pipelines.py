@@ -38,6 +38,21 @@ def test_the_list_says_what_is_valid_and_what_the_user_may_do(call: Call, folder
     assert call("user")("GET", "/pipelines").json()["pipelines"][1]["may_edit"]
 
 
+def test_the_list_names_the_models_of_every_copy(call: Call, folder: Path) -> None:
+    (folder / "desks.yaml").write_text(
+        "pipeline: desks\n"
+        "groups: {each: {steps: [verdict], for_each: {topic: [grain, crude]}}}\n"
+        "steps:\n"
+        "  used: {component: use_champion, config: {name: topics}}\n"
+        "  verdict:\n"
+        "    component: gate\n"
+        "    inputs: {dataset: used.dataset, challenger: used.model}\n"
+        '    config: {name: "is_${topic}"}\n'
+    )
+    shown = {item["dag_id"]: item for item in call("user")("GET", "/pipelines").json()["pipelines"]}
+    assert (shown["desks"]["models"], shown["desks"]["steps"]) == (["is_grain", "is_crude"], 2)
+
+
 def test_a_pipeline_is_read_with_its_text_and_what_it_says(read: dict[str, Any], folder: Path) -> None:
     assert read["text"] == (folder / "topics.yaml").read_text()
     assert read["document"]["steps"]["raw"] == {"component": "delta_table", "config": {"uri": "/data/topics"}}

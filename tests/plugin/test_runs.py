@@ -104,6 +104,66 @@ def test_a_pipeline_runs_again_from_a_step(call: Call, name: str, parse: Any) ->
     assert (other.status_code, "run all" in other.json()["remedy"]) == (409, True)
 
 
+GROUPED = """\
+pipeline: NAME
+groups:
+  each_topic: {steps: [dataset, teacher, verdict], for_each: {topic: [grain, Crude Oil]}}
+steps:
+  raw: {component: delta_table, config: {uri: /data/topics}}
+  dataset: {component: build_dataset, inputs: {table: raw.table}, config: {text: text, labels: ["${topic}"]}}
+  teacher: {component: fine_tune, inputs: {dataset: dataset.dataset}, config: {base_model: "/m/${topic}"}}
+  verdict:
+    component: gate
+    inputs: {dataset: dataset.dataset, challenger: teacher.model}
+    config: {name: NAME}
+"""
+
+
+def test_a_written_step_is_all_its_copies(call: Call, name: str, folder: Path, parse: Any) -> None:
+    (folder / "topics.yaml").write_text(GROUPED.replace("NAME", name))
+    parse()
+    user = call("user")
+    run_id = user("POST", f"/pipelines/{name}/runs", {"unpause": True}).json()["run_id"]
+
+    run = call("viewer")("GET", f"/pipelines/{name}/runs/{run_id}").json()
+    nodes = {node["step"]: (node["of"], node["value"]) for node in run["nodes"]}
+    written = ("dataset", "teacher", "verdict")
+    assert nodes == {
+        "raw": ("raw", None),
+        **{f"{step}__grain": (step, "grain") for step in written},
+        **{f"{step}__crude_oil": (step, "Crude Oil") for step in written},
+    }
+    assert run["digest"] == user("GET", f"/pipelines/{name}").json()["digest"]
+
+    def again(mode: str, step: str) -> set[str]:
+        _finish(name, run_id)
+        answer = user("POST", f"/pipelines/{name}/runs", {"mode": mode, "step": step})
+        assert answer.status_code == 200, answer.text
+        return set(answer.json()["steps"])
+
+    assert again("only", "teacher") == {"teacher__grain", "teacher__crude_oil"}
+    assert again("only", "teacher__grain") == {"teacher__grain"}
+    assert again("from", "teacher__grain") == {"teacher__grain", "verdict__grain"}
+    assert again("from", "teacher") == {
+        f"{step}__{of}" for step in written[1:] for of in ("grain", "crude_oil")
+    }
+    unknown = user("POST", f"/pipelines/{name}/runs", {"mode": "only", "step": "teacher__ship"})
+    assert unknown.status_code == 409
+
+
+def test_a_run_of_an_earlier_version_is_shown_as_that_was_written(
+    call: Call, name: str, folder: Path, parse: Any
+) -> None:
+    (folder / "topics.yaml").write_text(GROUPED.replace("NAME", name))
+    parse()
+    user = call("user")
+    run_id = user("POST", f"/pipelines/{name}/runs", {"unpause": True}).json()["run_id"]
+    (folder / "topics.yaml").write_text(GROUPED.replace("NAME", name).replace("Crude Oil", "ship"))
+    parse()
+    run = user("GET", f"/pipelines/{name}/runs/{run_id}").json()
+    assert {node["value"] for node in run["nodes"]} == {None, "grain", "Crude Oil"}
+
+
 def test_a_viewer_cannot_run_through_airflows_api_either(call: Call, name: str, parse: Any) -> None:
     """The second door is locked too: the call within carries the caller's own token."""
     import asyncio
