@@ -108,7 +108,7 @@ def build_dag(spec: PipelineSpec, *, watched: Iterable[str] = ()) -> DAG:
         tasks: dict[str, StepOperator] = {}
         for name in expansion.spec.order():
             group = groups.get(expansion.spec.group_of.get(name, ""))
-            tasks[name] = _task(expansion, name, tasks, configs, profiles, asset_of, task_group=group)
+            tasks[name] = _task(expansion, name, tasks, configs, profiles, asset_of, group)
     return dag
 
 
@@ -119,7 +119,7 @@ def _task(
     configs: Mapping[str, Config | None],
     profiles: Profiles,
     asset_of: Callable[[str], Asset],
-    **placing: Any,
+    group: TaskGroup | None,
 ) -> StepOperator:
     spec = expansion.spec
     step = spec.steps[name]
@@ -148,10 +148,10 @@ def _task(
         doc_md=f"{component_named(step.component).help}\n\n{fenced(step.config)}",
         needs=step.resources,
         when=_conditions(spec, name, tasks),
+        task_group=group,
         **{
             **_placed(expansion.origins[name].of, step, profiles),
             **({} if step.retries is None else {"retries": step.retries}),
-            **placing,
         },
     )
 

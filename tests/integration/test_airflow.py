@@ -37,6 +37,17 @@ ONE = """
 pipeline: BEHAVIOUR
 steps: {only: {component: count, config: {journal: JOURNAL, behaviour: BEHAVIOUR}}}
 """
+BRANCHES = """
+pipeline: branches
+groups: {each: {steps: [counted, verdict, kept, redone], for_each: {number: [1, 20]}}}
+steps:
+  counted: {component: count, config: {journal: JOURNAL, number: "${number}"}}
+  verdict: {component: judge, inputs: {table: counted.table}, config: {name: "of_${number}"}}
+  kept: {component: gather, inputs: {tables: [counted.table]}, when: {verdict: accepted}}
+  redone: {component: count, when: {verdict: refused}, config: {journal: JOURNAL, number: 5}}
+  every: {component: gather, inputs: {tables: counted.table}}
+  all_kept: {component: gather, inputs: {tables: kept.table}}
+"""
 WATCHED = """
 pipeline: watched
 params: {data: {default: DATA}}
@@ -57,6 +68,7 @@ def airflow(tmp_path: Path, mlflow: LocalMlflow) -> Iterator[LocalAirflow]:
     pipelines.mkdir(parents=True)
     (tmp_path / "dags" / "loader.py").write_text(DAG_FILE)
     (pipelines / "flow.yaml").write_text(FLOW.replace("JOURNAL", str(tmp_path / "flow.journal")))
+    (pipelines / "branches.yaml").write_text(BRANCHES.replace("JOURNAL", str(tmp_path / "branches.journal")))
     for behaviour in ("refuse", "die", "sleep"):
         text = ONE.replace("JOURNAL", str(tmp_path / f"{behaviour}.journal")).replace("BEHAVIOUR", behaviour)
         (pipelines / f"{behaviour}.yaml").write_text(text)
@@ -79,17 +91,18 @@ def airflow(tmp_path: Path, mlflow: LocalMlflow) -> Iterator[LocalAirflow]:
 def test_pipelines_in_a_real_airflow(airflow: LocalAirflow, mlflow: LocalMlflow, tmp_path: Path) -> None:
     """One test, because starting the servers takes most of its time."""
     client = airflow.client()
-    for dag_id in ("flow", "refuse", "die", "sleep", "broken", "watched"):
+    for dag_id in ("flow", "branches", "refuse", "die", "sleep", "broken", "watched"):
         client.wait_for_dag(dag_id)
         client.unpause(dag_id)
     began = time.monotonic()
-    runs = {dag_id: client.trigger(dag_id) for dag_id in ("refuse", "die", "sleep")}
+    runs = {dag_id: client.trigger(dag_id) for dag_id in ("branches", "refuse", "die", "sleep")}
     first_run = client.trigger("flow", {"number": 20})
     assert client.wait("flow", first_run) == "success", client.log("flow", first_run, "first")
     print(f"a run of two steps took {time.monotonic() - began:.1f} s")
 
     check_what_a_finished_run_shows(client, first_run, mlflow)
     check_that_a_second_run_reuses(client, first_run, tmp_path)
+    check_that_a_refused_gate_chooses_the_branch(client, runs["branches"])
     check_that_a_refusal_is_final(client, runs["refuse"])
     check_that_a_killed_step_is_tried_again(client, runs["die"])
     check_that_ending_a_task_ends_its_processes(client, runs["sleep"], tmp_path)
@@ -138,6 +151,16 @@ def check_that_a_refusal_is_final(client: AirflowClient, run_id: str) -> None:
     assert client.wait("refuse", run_id) == "failed"
     assert client.tasks("refuse", run_id)["only"]["try_number"] == 1
     assert "a number must be even; got 0; add one" in client.log("refuse", run_id, "only")
+
+
+def check_that_a_refused_gate_chooses_the_branch(client: AirflowClient, run_id: str) -> None:
+    assert client.wait("branches", run_id) == "success"
+    skipped = {task for task, state in client.states("branches", run_id).items() if state == "skipped"}
+    assert skipped == {"kept__20", "redone__1", "all_kept"}
+    assert client.xcom("branches", run_id, "every")["table"]["version"] == 21
+    assert client.xcom("branches", run_id, "redone__20")["table"]["version"] == 5
+    reason = "of_20 was refused, and this step runs if it is accepted"
+    assert reason in client.log("branches", run_id, "kept__20")
 
 
 def check_that_a_killed_step_is_tried_again(client: AirflowClient, run_id: str) -> None:
