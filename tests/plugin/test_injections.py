@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+
+from modelmill.pipeline.spec import NAME_PATTERN
 
 Call = Callable[[str], Any]
 
@@ -133,6 +136,31 @@ def test_a_text_stays_the_text_that_it_is(text: str, call: Call, folder: Path) -
     task.render_template_fields({"var": None}, SandboxedEnvironment())
     assert task.config == {"uri": f"/data/{text}"}
     assert "config" not in task.template_fields
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_value_of_for_each_stays_the_text_that_it_is(text: str, call: Call, folder: Path) -> None:
+    group = {"steps": ["copied"], "for_each": {"value": [text]}, "description": text}
+    copied = {"component": "delta_table", "config": {"uri": "/data/${value}"}}
+    document = {"pipeline": "copies", "groups": {"each": group}, "steps": {"copied": copied}}
+    checked = call("user")("POST", "/check", {"text": "", "document": document}).json()
+    assert checked["document"] == document
+    if "${{" in text:
+        assert "no parameter can give them" in checked["problems"][0]["message"]
+        return
+    saved = call("user")("PUT", "/pipelines/copies", {"text": checked["text"]}, if_none_match="*")
+    assert saved.status_code == 200, saved.text
+
+    from jinja2.sandbox import SandboxedEnvironment
+
+    from modelmill_operators.loader import load_pipelines
+
+    dag = load_pipelines(folder)["copies"]
+    [task] = dag.tasks
+    assert re.fullmatch(NAME_PATTERN, task.task_id)
+    task.render_template_fields({"var": None}, SandboxedEnvironment())
+    assert task.config == {"uri": f"/data/{text}"}
+    assert dag.task_group.get_task_group_dict()["each"].tooltip == text
 
 
 def test_steps_are_refused_where_a_run_is_started(call: Call, folder: Path) -> None:
