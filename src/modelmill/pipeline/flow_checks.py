@@ -80,6 +80,8 @@ def when_findings(spec: PipelineSpec, known: Mapping[str, AnyComponent]) -> Iter
 
 def tangle_findings(spec: PipelineSpec) -> Iterator[Finding]:
     """Yield a problem if a path leaves a group and comes back: Airflow cannot show such a group."""
+    if not spec.groups:
+        return
     node_of = {step: spec.group_of.get(step, step) for step in spec.steps}
     needs: dict[str, set[str]] = {node: set() for node in node_of.values()}
     for step, before in spec.needs().items():

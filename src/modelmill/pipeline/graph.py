@@ -11,16 +11,26 @@ Needs = Mapping[str, Set[str]]
 def ordered(needs: Needs) -> list[str]:
     """Return the nodes, each after those that it needs (Kahn, 1962), else in the order of ``needs``.
 
-    :param needs: by node, the nodes that come before it.
+    :param needs: by node, the nodes that come before it, each of them a node itself.
     :return: the nodes; those on a cycle, and those behind one, are left out.
     """
-    waiting = dict(needs)
-    done: dict[str, None] = {}
-    while ready := [node for node, before in waiting.items() if before <= done.keys()]:
-        done |= dict.fromkeys(ready)
-        for node in ready:
-            del waiting[node]
-    return list(done)
+    position = {node: index for index, node in enumerate(needs)}
+    followers: dict[str, list[str]] = {node: [] for node in needs}
+    for node, before in needs.items():
+        for other in before:
+            followers[other].append(node)
+    waiting = {node: len(before) for node, before in needs.items()}
+    ready = [node for node, count in waiting.items() if not count]
+    done: list[str] = []
+    while ready:
+        done += ready
+        freed = []
+        for follower in (follower for node in ready for follower in followers[node]):
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                freed.append(follower)
+        ready = sorted(freed, key=position.__getitem__)
+    return done
 
 
 def cycle_in(needs: Needs) -> list[str]:
