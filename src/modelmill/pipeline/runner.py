@@ -213,12 +213,14 @@ def checked_inputs(component: AnyComponent, request: StepRequest) -> Inputs:
 
 
 def _coerced_inputs(component: AnyComponent, request: StepRequest) -> Inputs:
-    """Validate again with datasets handed to table ports as the tables they are."""
+    """Validate again: a dataset is a table too, and one edge will do for a port that takes several."""
     values: dict[str, Any] = {}
     for name, port in component.input_ports.items():
         value = request.inputs.get(name)
         if port.type is TableRef and isinstance(value, DatasetRef):
             value = TableRef(uri=value.uri, version=value.version)
+        if port.many and value is not None and not isinstance(value, tuple):
+            value = (value,)
         if value is not None:
             values[name] = value
     try:

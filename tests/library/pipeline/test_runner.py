@@ -160,6 +160,13 @@ steps:
     assert changed["last"].outputs["table"].version == 13
 
 
+def test_one_edge_will_do_for_a_port_that_takes_several(settings: Settings) -> None:
+    table = TableRef(uri="/toy", version=3)
+    for given in (table, (table,)):
+        request = StepRequest(pipeline="toy", step="a", component="gather", inputs={"tables": given})
+        assert run_step(request, settings).outputs == {"table": table}
+
+
 BRANCHES = """
 pipeline: branches
 params: {{most: {{default: 10}}}}
