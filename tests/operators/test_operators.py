@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 from airflow.sdk import DAG, Context
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from modelmill.artifacts import TableRef
+from modelmill.artifacts import ModelRef, TableRef, VerdictRef
 from modelmill.data.components import DeltaTableConfig
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.settings import Settings
@@ -143,6 +143,23 @@ steps:
     assert xcom(run, "every", "table") == {"kind": "table", "uri": "/toy", "version": 21}
     assert sorted(journal.read_text().split()) == ["counted__1", "counted__20", "kept__1", "redone__20"]
     assert "skipped: of_20 was refused, and this step runs if it is accepted" in capfd.readouterr().out
+
+
+def test_a_condition_takes_one_verdict_or_several() -> None:
+    verdict = VerdictRef(
+        passed=True,
+        name="topics",
+        challenger=ModelRef(uri="models:/m-1", run_id="r", digest="d", format="onnx", role="exported"),
+        champion_version=None,
+        reasons=(),
+        uri="runs:/r/verdict.json",
+        run_id="r",
+    )
+    told = verdict.model_dump(mode="json")
+    for given in (verdict, told, [verdict], [told]):
+        task = StepOperator(task_id="a", component="count", when={"refused": given})
+        with pytest.raises(AirflowSkipException, match="topics was accepted, and this step runs if it is r"):
+            task.execute({})
 
 
 def test_conditions_that_are_none_are_said() -> None:
