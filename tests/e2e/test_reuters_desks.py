@@ -40,7 +40,7 @@ def _data(tmp_path: Path, topic_rows: Callable[..., list[tuple[str, str]]]) -> P
 def test_the_refused_topic_gets_a_model_of_its_own_and_the_accepted_one_does_not(
     data: Path, settings: Settings, tiny_base_model: Path, tmp_path: Path
 ) -> None:
-    text = SHIPPED.read_text().replace("[crude, grain, ship]", "[crude, grain]")
+    text = SHIPPED.read_text().replace("[acq, crude, grain]", "[crude, grain]")
     text = text.replace('{base_model: "${base_model}"}', '{base_model: "${base_model}", max_tokens: 64}')
     (tmp_path / "desks.yaml").write_text(text)
     values = {"data": data, "base_model": tiny_base_model, "epochs": 1}
