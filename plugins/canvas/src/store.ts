@@ -3,10 +3,11 @@
 import { create } from "zustand";
 
 import { ApiError, type PipelineDocument, type Problem, api } from "./api/client";
-import { EditError, type SyntaxProblem, readText, reconcile, renameStep } from "./core/document";
+import { EditError, type SyntaxProblem, readText, reconcile, renameGroup, renameStep } from "./core/document";
+import { groupKey, groupOfKey } from "./core/groups";
 import { type Point, arrange, withPlaces } from "./core/layout";
 import { type History, record, redo, startOf, undo } from "./core/history";
-import { type Catalogue, type Pipeline, type Step, isPipeline, stepsOf } from "./core/pipeline";
+import { type Catalogue, type Group, type Pipeline, type Step, groupsOf, isPipeline, stepsOf } from "./core/pipeline";
 
 const MERGE_MILLISECONDS = 1200;
 
@@ -24,12 +25,16 @@ export interface CanvasState {
   /** The latest text that was YAML, and what it stands for. */
   pipeline: Pipeline;
   steps: ReadonlyMap<string, Step>;
+  groups: ReadonlyMap<string, Group>;
   syntax: SyntaxProblem[];
   problems: Problem[];
   /** Whether the problems are those of the present text. */
   isChecked: boolean;
   catalogue: Catalogue;
+  /** Names of steps, and keys of groups. */
   selection: ReadonlySet<string>;
+  /** Groups that are shown as one node: the view's, too. */
+  collapsed: ReadonlySet<string>;
   /** Where the steps stand on the screen: the view's, not the pipeline's, so no part of its text. */
   places: ReadonlyMap<string, Point>;
   /** The one line that says what has just been refused or done. */
@@ -40,12 +45,14 @@ export interface CanvasState {
   /** Edit the value; the text follows. `key` names what is edited: quick edits of the same are one undo step. */
   edit: (change: (pipeline: Pipeline) => Pipeline, key?: string) => boolean;
   rename: (from: string, to: string) => boolean;
+  renameGroup: (from: string, to: string) => boolean;
   setText: (text: string, key?: string) => void;
   undo: () => void;
   redo: () => void;
   select: (ids: Iterable<string>) => void;
   place: (points: ReadonlyMap<string, Point>) => void;
   arrange: () => void;
+  toggle: (group: string) => void;
   check: (signal: AbortSignal) => Promise<void>;
   saved: (document: PipelineDocument) => void;
   say: (text: string, isError?: boolean) => void;
@@ -60,9 +67,11 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     const readable = isPipeline(value) && problems.length === 0;
     const pipeline = readable ? value : get().pipeline;
     const steps = readable ? stepsOf(pipeline) : get().steps;
-    const selection = new Set([...get().selection].filter((id) => steps.has(id)));
-    const places = withPlaces(steps, get().catalogue, get().places);
-    set({ history, syntax: problems, pipeline, steps, selection, places, isChecked: false });
+    const groups = readable ? groupsOf(pipeline) : get().groups;
+    const isThere = (key: string): boolean => steps.has(key) || groups.has(groupOfKey(key) ?? "");
+    const selection = new Set([...get().selection].filter(isThere));
+    const places = withPlaces(steps, get().catalogue, groups, get().places);
+    set({ history, syntax: problems, pipeline, steps, groups, selection, places, isChecked: false });
     keepDraft(get());
   };
   const put = (text: string, key: string): void => {
@@ -90,11 +99,13 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     history: startOf(""),
     pipeline: {},
     steps: new Map(),
+    groups: new Map(),
     syntax: [],
     problems: [],
     isChecked: false,
     catalogue: new Map(),
     selection: new Set(),
+    collapsed: new Set(),
     places: new Map(),
     notice: null,
 
@@ -108,8 +119,10 @@ export const useCanvas = create<CanvasState>()((set, get) => {
         digest: saved?.digest ?? null,
         pipeline: {},
         steps: new Map(),
+        groups: new Map(),
         selection: new Set(),
-        places: saved ? readPlaces(saved.dag_id) : new Map<string, Point>(),
+        collapsed: new Set(saved ? (read(COLLAPSED + saved.dag_id) as string[]) : []),
+        places: new Map(saved ? (read(PLACES + saved.dag_id) as [string, Point][]) : []),
         problems: saved?.problems ?? [],
         notice: null,
       });
@@ -125,8 +138,14 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       keepPlaces(get());
     },
     arrange: () => {
-      set({ places: arrange(get().steps, get().catalogue) });
+      set({ places: arrange(get().steps, get().catalogue, get().groups) });
       keepPlaces(get());
+    },
+    toggle: (group) => {
+      const collapsed = new Set(get().collapsed);
+      if (!collapsed.delete(group)) collapsed.add(group);
+      set({ collapsed, selection: new Set([groupKey(group)]) });
+      keepCollapsed(get());
     },
     edit: (change, key = "") => attempt(() => reconcile(get().history.present, change(get().pipeline)), key),
     rename: (from, to) => {
@@ -135,6 +154,13 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       const done = attempt(() => renameStep(get().history.present, from, to), "");
       if (done) get().select([to]);
       return done;
+    },
+    renameGroup: (from, to) => {
+      const done = attempt(() => renameGroup(get().history.present, from, to), "");
+      if (!done) return false;
+      if (get().collapsed.has(from)) get().toggle(to);
+      get().select([groupKey(to)]);
+      return true;
     },
     setText: (text, key = "text") => {
       put(text, key);
@@ -179,20 +205,25 @@ export function isDirty(state: CanvasState): boolean {
   return state.history.present !== state.savedText;
 }
 
-// Places are kept in the browser; whoever opens the pipeline elsewhere gets the automatic ones.
+// Places, and which groups are collapsed, are kept in the browser; elsewhere there are the automatic ones.
 
 const PLACES = "modelmill.places.";
+const COLLAPSED = "modelmill.collapsed.";
 
-function readPlaces(dagId: string): Map<string, Point> {
+function read(key: string): unknown[] {
   try {
-    return new Map(JSON.parse(localStorage.getItem(PLACES + dagId) ?? "[]") as [string, Point][]);
+    return JSON.parse(localStorage.getItem(key) ?? "[]") as unknown[];
   } catch {
-    return new Map();
+    return [];
   }
 }
 
 function keepPlaces({ dagId, places, steps }: CanvasState): void {
   if (dagId !== null) store(PLACES + dagId, JSON.stringify([...places].filter(([id]) => steps.has(id))));
+}
+
+function keepCollapsed({ dagId, collapsed, groups }: CanvasState): void {
+  if (dagId !== null) store(COLLAPSED + dagId, JSON.stringify([...collapsed].filter((name) => groups.has(name))));
 }
 
 function store(key: string, value: string): void {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
-import { positionOf, readText, reconcile, renameStep } from "../src/core/document";
+import { positionOf, readText, reconcile, renameGroup, renameStep } from "../src/core/document";
 import { type JsonObject } from "../src/core/value";
 
 const SHIPPED = join(import.meta.dirname, "../../../dags/pipelines");
@@ -102,6 +102,31 @@ describe("the text of a pipeline", () => {
     expect(renameStep(after, "small", "student")).toBe(reuters);
   });
 
+  it("renames a step in groups and branches, and a group, and nothing else", () => {
+    const text = `# by hand
+pipeline: desks
+groups:
+  each: # one a desk
+    steps: [picked, "verdict"]  # in this order
+    for_each: {desk: [picked, verdict]}
+steps:
+  verdict: {component: gate, inputs: {picked: picked.model}}
+  fallback:
+    component: fine_tune
+    when: {verdict: refused}
+  picked: {component: pick_signal, config: {signal: verdict}}
+`;
+    const after = renameGroup(renameStep(text, "verdict", "judged"), "each", "each_desk");
+    expect(after).toBe(
+      text
+        .replace('"verdict"]', '"judged"]')
+        .replace("  verdict: {c", "  judged: {c")
+        .replace("{verdict: refused}", "{judged: refused}")
+        .replace("  each:", "  each_desk:"),
+    );
+    expect(renameStep(renameGroup(after, "each_desk", "each"), "judged", "verdict")).toBe(text);
+  });
+
   it("fills what was empty", () => {
     expect(reconcile("pipeline: a\nsteps:\n", { pipeline: "a", steps: { b: { component: "c" } } })).toBe(
       "pipeline: a\nsteps:\n  b:\n    component: c\n",
@@ -160,9 +185,18 @@ const step = fc.record(
     component: name,
     inputs: fc.dictionary(name, fc.oneof(name, fc.array(name, { minLength: 1, maxLength: 3 })), { maxKeys: 3 }),
     config,
+    when: fc.dictionary(name, fc.constantFrom("accepted", "refused"), { maxKeys: 2 }),
     retries: fc.nat(5),
   },
   { requiredKeys: ["component"] },
+);
+const group = fc.record(
+  {
+    description: fc.string({ maxLength: 30 }),
+    steps: fc.array(name, { minLength: 1, maxLength: 12 }),
+    for_each: fc.dictionary(name, fc.array(scalar, { minLength: 1, maxLength: 12 }), { minKeys: 1, maxKeys: 1 }),
+  },
+  { requiredKeys: ["steps"] },
 );
 const pipeline: fc.Arbitrary<JsonObject> = fc.record(
   {
@@ -170,6 +204,7 @@ const pipeline: fc.Arbitrary<JsonObject> = fc.record(
     description: fc.string({ maxLength: 60 }),
     schedule: fc.constantFrom(null, "0 2 * * *"),
     tags: fc.array(name, { maxLength: 3 }),
+    groups: fc.dictionary(name, group, { maxKeys: 3 }),
     steps: fc.dictionary(name, step, { minKeys: 1, maxKeys: 8 }),
   },
   { requiredKeys: ["pipeline", "steps"] },

@@ -3,25 +3,22 @@ import { describe, expect, it } from "vitest";
 
 import { readText, reconcile } from "../src/core/document";
 import { type JsonObject } from "../src/core/value";
+import { framesOf } from "../src/core/frames";
+import { groupSteps, moveSteps, setForEach } from "../src/core/groups";
 import { record, redo, startOf, undo } from "../src/core/history";
 import { arrange, nodeHeight, NODE_WIDTH } from "../src/core/layout";
+import { addStep, cleaned, connect, copySteps, disconnect, pasteSteps, removeSteps, setStep, setWhen } from "../src/core/edits";
 import {
   type Catalogue,
   type Component,
   type Pipeline,
-  addStep,
-  cleaned,
-  connect,
-  copySteps,
-  disconnect,
+  controlProblem,
   edgeProblem,
   edgesOf,
   freeName,
+  groupsOf,
   nameProblem,
-  pasteSteps,
-  reachable,
-  removeSteps,
-  setStep,
+  orderOf,
   stepsOf,
 } from "../src/core/pipeline";
 import { formHints, formSchema, limitsOf, scalarOf } from "../src/core/schema";
@@ -55,6 +52,7 @@ const catalogue: Catalogue = new Map(
     component("fine_tune", { dataset: "dataset" }, { model: "model" }),
     component("distill", { dataset: "dataset", teacher: "model" }, { model: "model" }),
     component("evaluate", { dataset: "dataset", models: "model*" }, { report: "report" }),
+    component("gate", { challenger: "model" }, { verdict: "verdict" }),
   ].map((item) => [item.name, item]),
 );
 
@@ -120,7 +118,7 @@ describe("steps", () => {
     expect(freeName("a_2", ["a_2", "a"])).toBe("a_3");
   });
 
-  it.each([["raw", "there is a step raw already"], ["Raw", "a name has"], ["", "a name has"], ["a".repeat(64), "a name has"]])(
+  it.each([["raw", "raw is taken already"], ["Raw", "a name has"], ["", "a name has"], ["a".repeat(64), "a name has"]])(
     "the name %j is refused",
     (name, reason) => {
       expect(nameProblem(name, steps.keys())).toContain(reason);
@@ -140,11 +138,6 @@ describe("steps", () => {
     expect(stepsOf(pasted).get("student_2")?.inputs).toEqual({ dataset: ["dataset.dataset"], teacher: ["teacher_2.model"] });
     const elsewhere = pasteSteps({ steps: {} }, copySteps(pipeline, ["teacher", "student"])).pipeline;
     expect(stepsOf(elsewhere).get("student")?.inputs).toEqual({ teacher: ["teacher.model"] });
-  });
-
-  it("what a step needs, and what needs it", () => {
-    expect([...reachable(steps, "student", "before")].sort()).toEqual(["dataset", "raw", "student", "teacher"]);
-    expect([...reachable(steps, "student", "after")].sort()).toEqual(["report", "student"]);
   });
 
   it("junk in the text is no step and breaks nothing", () => {
@@ -237,6 +230,17 @@ function edited(before: Pipeline, [kind, first, second]: readonly [number, numbe
     () => (ids.length > 1 ? removeSteps(before, [pick(first)]) : before),
     () => pasteSteps(before, copySteps(before, [pick(first), pick(second)])).pipeline,
     () => setStep(before, pick(first), "config", { value: second }),
+    () => groupSteps(before, new Set([pick(first), pick(second), pick(first + second)])).pipeline,
+    () => moveSteps(before, [pick(first)], [...groupsOf(before).keys()][second % 3] ?? null),
+    () => {
+      const [name] = groupsOf(before).keys();
+      return name === undefined ? before : setForEach(before, name, second % 3 ? { variable: "topic", values: [first, "b"] } : null);
+    },
+    () => {
+      const control = { origin: pick(first), target: pick(second), verdict: second % 2 ? ("accepted" as const) : ("refused" as const) };
+      if (controlProblem(stepsOf(before), catalogue, control) !== null) return before;
+      return setWhen(before, control.target, control.origin, control.verdict);
+    },
     () => {
       const candidates = COMPONENTS.flatMap((name) => catalogue.get(name)?.outputs ?? []).map((port) => port.name);
       const wanted = edge(`${pick(first)}.${candidates[second % candidates.length] ?? ""} > ${pick(second)}.${second % 2 ? "dataset" : "models"}`);
@@ -247,7 +251,7 @@ function edited(before: Pipeline, [kind, first, second]: readonly [number, numbe
 }
 
 it("1,000 chains of edits: the text says what the graph says, and undo gives each text back", () => {
-  const numbers = fc.tuple(fc.nat(20), fc.nat(20), fc.nat(20));
+  const numbers = fc.tuple(fc.nat(40), fc.nat(20), fc.nat(20));
   fc.assert(
     fc.property(fc.array(numbers, { maxLength: 8 }), (edits) => {
       let value = pipeline;
@@ -268,12 +272,13 @@ it("1,000 chains of edits: the text says what the graph says, and undo gives eac
   );
 });
 
-it("no two steps stand on one another, and every edge runs to the right", () => {
-  const random = fc.array(fc.tuple(fc.nat(4), fc.nat(40), fc.nat(40)), { minLength: 1, maxLength: 40 });
+it("no two steps stand on one another, no frame on another or on a step outside, and every edge runs to the right", () => {
+  const random = fc.array(fc.tuple(fc.nat(40), fc.nat(40), fc.nat(40)), { minLength: 1, maxLength: 40 });
   fc.assert(
     fc.property(random, (edits) => {
-      const value = stepsOf(edits.reduce((before, change) => edited(before, change), pipeline));
-      const places = arrange(value, catalogue);
+      const made = edits.reduce((before, change) => edited(before, change), pipeline);
+      const [value, groups] = [stepsOf(made), groupsOf(made)];
+      const places = arrange(value, catalogue, groups);
       expect(places.size).toBe(value.size);
       const boxes = [...value].map(([id, step]) => ({ ...places.get(id)!, height: nodeHeight(step, catalogue) }));
       boxes.forEach((box, index) => {
@@ -282,7 +287,20 @@ it("no two steps stand on one another, and every edge runs to the right", () => 
           expect(apart).toBe(true);
         }
       });
-      for (const { origin, target } of edgesOf(value)) {
+      const frames = [...framesOf({ steps: value, groups, catalogue, places })];
+      frames.forEach(([name, frame], index) => {
+        const outside = [...value].filter(([, step]) => step.group !== name);
+        const others = outside.map(([id, step]) => ({ ...places.get(id)!, width: NODE_WIDTH, height: nodeHeight(step, catalogue) }));
+        for (const other of [...others, ...frames.slice(index + 1).map(([, box]) => box)]) {
+          const apart =
+            frame.x + frame.width <= other.x ||
+            other.x + other.width <= frame.x ||
+            frame.y + frame.height <= other.y ||
+            other.y + other.height <= frame.y;
+          expect(apart).toBe(true);
+        }
+      });
+      for (const { origin, target } of orderOf(value)) {
         if (value.has(origin)) expect(places.get(origin)!.x).toBeLessThan(places.get(target)!.x);
       }
     }),

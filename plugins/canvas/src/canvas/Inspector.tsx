@@ -1,55 +1,51 @@
-/** What is selected, as a form: a step, or the pipeline itself. */
+/** What is selected, as a form: a step, a group, or the pipeline itself. */
 
 import { Box, Button, HStack, Input, NativeSelect, Text } from "@chakra-ui/react";
-import { Copy, Trash2 } from "lucide-react";
-import { type ReactNode, useMemo, useState } from "react";
+import { Copy, Group, Trash2 } from "lucide-react";
+import { useMemo } from "react";
 
+import { connect, disconnect, setStep } from "../core/edits";
+import { groupOfKey, stepsIn } from "../core/groups";
+import { type Edge, type Port, type Step, accepts, edgeProblem } from "../core/pipeline";
+import { isObject } from "../core/value";
 import { ConfigForm } from "../form/ConfigForm";
-import {
-  type Edge,
-  type Port,
-  type Step,
-  accepts,
-  connect,
-  copySteps,
-  disconnect,
-  edgeProblem,
-  nameProblem,
-  pasteSteps,
-  removeSteps,
-  setStep,
-} from "../core/pipeline";
 import { useCanvas } from "../store";
+import { deleteSelection, duplicate, groupSelection } from "./actions";
+import { GroupForm } from "./GroupForm";
+import { NameField, Section } from "./parts";
 import { PipelineForm } from "./PipelineForm";
+import { GroupField, WhenField } from "./StepFlow";
 
 export function Inspector() {
-  const { selection, steps } = useCanvas();
-  const [id] = selection;
-  const step = steps.get(id ?? "");
+  const { selection, steps, groups } = useCanvas();
+  const [key = ""] = selection;
+  const [step, name] = [steps.get(key), groupOfKey(key)];
+  const group = groups.get(name ?? "");
+  let form = <PipelineForm />;
+  if (selection.size > 1) form = <Several />;
+  else if (step) form = <StepForm key={key} id={key} step={step} />;
+  else if (name !== null && group) form = <GroupForm key={key} name={name} group={group} />;
   return (
     <Box as="aside" className="mm-inspector" aria-label="Properties">
-      {selection.size > 1 ? <Several /> : id !== undefined && step ? <StepForm key={id} id={id} step={step} /> : <PipelineForm />}
+      {form}
     </Box>
   );
 }
 
 function Several() {
-  const { selection, edit, select } = useCanvas();
+  const { selection, groups } = useCanvas();
+  const ids = stepsIn(groups, selection);
   return (
-    <Section title={`${selection.size} steps`}>
-      <Text className="mm-help">{[...selection].join(", ")}</Text>
+    <Section title={`${ids.size} steps`}>
+      <Text className="mm-help">{[...ids].join(", ")}</Text>
       <HStack mt={3}>
-        <Button size="xs" variant="outline" onClick={() => {
-          let ids: string[] = [];
-          if (edit((pipeline) => {
-            const pasted = pasteSteps(pipeline, copySteps(pipeline, selection));
-            ids = pasted.ids;
-            return pasted.pipeline;
-          })) select(ids);
-        }}>
+        <Button size="xs" variant="outline" onClick={groupSelection}>
+          <Group size={13} /> Group
+        </Button>
+        <Button size="xs" variant="outline" onClick={duplicate}>
           <Copy size={13} /> Duplicate
         </Button>
-        <Button size="xs" variant="outline" colorPalette="red" onClick={() => edit((pipeline) => removeSteps(pipeline, selection))}>
+        <Button size="xs" variant="outline" colorPalette="red" onClick={() => { deleteSelection(); }}>
           <Trash2 size={13} /> Delete
         </Button>
       </HStack>
@@ -58,16 +54,22 @@ function Several() {
 }
 
 function StepForm({ id, step }: { id: string; step: Step }) {
-  const { catalogue, problems, edit, select } = useCanvas();
+  const { catalogue, problems, pipeline: { params }, steps, groups, edit, rename } = useCanvas();
   const component = catalogue.get(step.component);
   const mine = useMemo(() => problems.filter((problem) => problem.step === id), [problems, id]);
   const ofConfig = useMemo(() => mine.filter((problem) => problem.field?.startsWith("config") === true), [mine]);
-  const others = mine.filter((problem) => problem.field?.startsWith("config") !== true);
+  const ofWhen = mine.filter((problem) => problem.field?.startsWith("when") === true);
+  const others = mine.filter((problem) => !ofConfig.includes(problem) && !ofWhen.includes(problem));
+  const names = useMemo(
+    () => [...(step.variable === null ? [] : [step.variable]), ...Object.keys(isObject(params) ? params : {})],
+    [step.variable, params],
+  );
   return (
     <>
       <Section title={component?.title ?? step.component}>
         {component ? <Text className="mm-help">{component.help}</Text> : null}
-        <NameField id={id} />
+        <NameField label="Step" name={id} taken={[...steps.keys(), ...groups.keys()]} onRename={(to) => { rename(id, to); }} />
+        <GroupField id={id} step={step} />
         {others.map((problem) => (
           <Text key={problem.path + problem.message} className="mm-field-error">
             {problem.message}
@@ -83,16 +85,23 @@ function StepForm({ id, step }: { id: string; step: Step }) {
       ) : null}
       {component && hasFields(component.config_schema) ? (
         <Section title="Configuration">
+          {step.variable === null ? null : (
+            <Text className="mm-help" mb={2}>
+              {`\${${step.variable}}`} stands for each of {groups.get(step.group ?? "")?.values.map(String).join(", ")}.
+            </Text>
+          )}
           <ConfigForm
             id={id}
             schema={component.config_schema}
             value={step.config}
             problems={ofConfig}
+            names={names}
             onChange={(config) => edit((pipeline) => setStep(pipeline, id, "config", config), `config ${id}`)}
           />
         </Section>
       ) : null}
       <Section title="Running">
+        <WhenField id={id} step={step} problems={ofWhen.map((problem) => problem.message)} />
         <RetriesField id={id} retries={step.retries} />
         {component ? (
           <Text className="mm-help">
@@ -102,17 +111,10 @@ function StepForm({ id, step }: { id: string; step: Step }) {
         ) : null}
       </Section>
       <HStack px={4} pb={4}>
-        <Button size="xs" variant="outline" onClick={() => {
-          let ids: string[] = [];
-          if (edit((pipeline) => {
-            const pasted = pasteSteps(pipeline, copySteps(pipeline, [id]));
-            ids = pasted.ids;
-            return pasted.pipeline;
-          })) select(ids);
-        }}>
+        <Button size="xs" variant="outline" onClick={duplicate}>
           <Copy size={13} /> Duplicate
         </Button>
-        <Button size="xs" variant="outline" colorPalette="red" onClick={() => edit((pipeline) => removeSteps(pipeline, [id]))}>
+        <Button size="xs" variant="outline" colorPalette="red" onClick={() => { deleteSelection(); }}>
           <Trash2 size={13} /> Delete
         </Button>
       </HStack>
@@ -122,45 +124,6 @@ function StepForm({ id, step }: { id: string; step: Step }) {
 
 function hasFields(schema: Record<string, unknown>): boolean {
   return Object.keys((schema.properties ?? {})).length > 0;
-}
-
-export function Section({ title, children }: { title: string; children: ReactNode }) {
-  return (
-    <section className="mm-section" aria-label={title}>
-      <h2 className="mm-section-title">{title}</h2>
-      {children}
-    </section>
-  );
-}
-
-function NameField({ id }: { id: string }) {
-  const { steps, rename } = useCanvas();
-  const [typed, setTyped] = useState(id);
-  const problem = typed === id ? null : nameProblem(typed, steps.keys());
-  const commit = (): void => {
-    if (typed !== id && problem === null) rename(id, typed);
-  };
-  return (
-    <div className={problem === null ? "mm-field" : "mm-field mm-field-bad"}>
-      <label htmlFor="mm-step-name" className="mm-label">
-        Step
-      </label>
-      <Input
-        id="mm-step-name"
-        size="sm"
-        fontFamily="mono"
-        value={typed}
-        aria-invalid={problem !== null}
-        onChange={(event) => { setTyped(event.target.value); }}
-        onBlur={commit}
-        onKeyDown={(event) => {
-          if (event.key === "Enter") commit();
-          if (event.key === "Escape") setTyped(id);
-        }}
-      />
-      {problem === null ? null : <Text className="mm-field-error" role="alert">{problem}</Text>}
-    </div>
-  );
 }
 
 /** An input by keyboard: the outputs that fit, the same edges as can be drawn. */

@@ -3,7 +3,8 @@
 import { Box, Input, Text } from "@chakra-ui/react";
 import { useMemo, useState } from "react";
 
-import { type Component, addStep } from "../core/pipeline";
+import { addStep } from "../core/edits";
+import type { Component } from "../core/pipeline";
 import { useCanvas } from "../store";
 import { DRAG_TYPE } from "./Graph";
 import { groupIcon, groupRank } from "./StepNode";

@@ -5,13 +5,15 @@ import { Plus, X } from "lucide-react";
 import { useState } from "react";
 
 import { type Json, type JsonObject, isObject } from "../core/value";
-import { setKey } from "../core/pipeline";
+import { setKey } from "../core/edits";
+import { plainValue } from "../core/groups";
+import { groupOfProblem } from "../core/problems";
 import { useCanvas } from "../store";
-import { Section } from "./Inspector";
+import { Section } from "./parts";
 
 export function PipelineForm() {
   const { pipeline, problems } = useCanvas();
-  const mine = problems.filter((problem) => problem.step === null);
+  const mine = problems.filter((problem) => problem.step === null && groupOfProblem(problem) === null);
   return (
     <>
       <Section title="Pipeline">
@@ -187,7 +189,7 @@ function ParamsField({ params }: { params: Json | undefined }) {
               value={textOf(declared.default ?? "")}
               onChange={(event) => {
                 const { default: _, ...rest } = declared;
-                set({ ...known, [param]: event.target.value === "" ? rest : { ...rest, default: plain(event.target.value) } });
+                set({ ...known, [param]: event.target.value === "" ? rest : { ...rest, default: plainValue(event.target.value) } });
               }}
             />
             <Button size="2xs" variant="ghost" aria-label={`Remove parameter ${param}`} onClick={() => {
@@ -207,11 +209,6 @@ function ParamsField({ params }: { params: Json | undefined }) {
       </HStack>
     </>
   );
-}
-
-function plain(text: string): Json {
-  if (/^-?\d+(\.\d+)?$/.test(text)) return Number(text);
-  return text === "true" || text === "false" ? text === "true" : text;
 }
 
 function textOf(value: unknown): string {

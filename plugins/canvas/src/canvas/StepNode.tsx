@@ -4,9 +4,10 @@ import { Handle, type Node, type NodeProps, Position } from "@xyflow/react";
 import { AlertTriangle, Box, ClipboardCheck, Database, GraduationCap, type LucideIcon, Minimize2, Rocket } from "lucide-react";
 import { memo } from "react";
 
-import type { Component, Port, Step } from "../core/pipeline";
+import { type Component, type Port, type Step, VERDICTS } from "../core/pipeline";
 import type { StepRun } from "../run/state";
 import { RunBadge } from "../run/RunBadge";
+import { WHEN, whenHandle } from "./edges";
 
 export interface StepData extends Record<string, unknown> {
   step: Step;
@@ -51,6 +52,7 @@ export const StepNode = memo(function StepNode({ id, data, selected }: NodeProps
   return (
     <div className={classes.join(" ")} data-group={component?.group ?? "unknown"} data-step={id}>
       <div className="mm-node-head">
+        <Handle type="target" position={Position.Left} id={WHEN} className="mm-handle mm-handle-when" title="Runs if: a branch of a gate ends here" />
         <span className="mm-node-icon" aria-hidden="true">
           <Icon size={15} />
         </span>
@@ -82,6 +84,14 @@ export const StepNode = memo(function StepNode({ id, data, selected }: NodeProps
               <Handle type="source" position={Position.Right} id={port.name} data-type={port.type} className="mm-handle" />
             </div>
           ))}
+          {outputs.some((port) => port.type === "verdict")
+            ? VERDICTS.map((verdict) => (
+                <div key={verdict} className="mm-port mm-port-out" title={`A step that this leads to runs only if the verdict is ${verdict}`}>
+                  if {verdict}
+                  <Handle type="source" position={Position.Right} id={whenHandle(verdict)} className="mm-handle mm-handle-when" />
+                </div>
+              ))
+            : null}
         </div>
       </div>
       {run?.line ? <div className="mm-node-line">{run.line}</div> : null}

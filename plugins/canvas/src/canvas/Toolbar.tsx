@@ -2,11 +2,13 @@
 
 import { Badge, Button, HStack, IconButton, Text } from "@chakra-ui/react";
 import { useReactFlow } from "@xyflow/react";
-import { Columns2, FileText, History, LayoutDashboard, Play, Redo2, Save, Undo2, Workflow } from "lucide-react";
+import { Columns2, FileText, Group, History, LayoutDashboard, Play, Redo2, Save, Undo2, Ungroup, Workflow } from "lucide-react";
 import { useCallback, useState } from "react";
 
 import { api } from "../api/client";
+import { groupOfKey } from "../core/groups";
 import { isDirty, useCanvas } from "../store";
+import { groupSelection, ungroupSelection } from "./actions";
 import { VersionsDialog } from "./VersionsDialog";
 
 export type View = "graph" | "split" | "text";
@@ -27,7 +29,8 @@ interface Props {
 }
 
 export function Toolbar({ view, onView, onSave, onRun, isBusy }: Props) {
-  const { dagId, pipeline, history, undo, redo, arrange } = useCanvas();
+  const { dagId, pipeline, history, undo, redo, arrange, selection, steps } = useCanvas();
+  const isGrouped = [...selection].some((key) => groupOfKey(key) !== null || steps.get(key)?.group != null);
   const [isShowingVersions, setShowingVersions] = useState(false);
   const dirty = useCanvas(isDirty);
   const count = useCanvas((state) => state.syntax.length + state.problems.length);
@@ -56,6 +59,12 @@ export function Toolbar({ view, onView, onSave, onRun, isBusy }: Props) {
         }}
       >
         <LayoutDashboard size={16} />
+      </IconButton>
+      <IconButton size="xs" variant="ghost" aria-label="Group" title="Group the selected steps (Ctrl+G)" disabled={selection.size === 0} onClick={groupSelection}>
+        <Group size={16} />
+      </IconButton>
+      <IconButton size="xs" variant="ghost" aria-label="Ungroup" title="Ungroup (Ctrl+Shift+G)" disabled={!isGrouped} onClick={ungroupSelection}>
+        <Ungroup size={16} />
       </IconButton>
       <HStack gap={0} role="group" aria-label="View" className="mm-views">
         {VIEWS.map(({ view: name, name: label, Icon }) => (

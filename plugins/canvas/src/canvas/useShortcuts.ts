@@ -1,9 +1,11 @@
 import type { KeyboardEvent } from "react";
 
-import { type Clipboard, copySteps, pasteSteps, removeSteps } from "../core/pipeline";
+import type { Clipboard } from "../core/edits";
+import { groupKey } from "../core/groups";
 import { useCanvas } from "../store";
+import { copySelection, cutSelection, duplicate, groupSelection, paste, ungroupSelection } from "./actions";
 
-const CLIPBOARD = "modelmill.clipboard";
+const CLIPBOARD = "modelmill.copied";
 
 /** Keys of the canvas page. A field that is typed into keeps its own. */
 export function useShortcuts(save: () => void): (event: KeyboardEvent) => void {
@@ -27,32 +29,24 @@ export function useShortcuts(save: () => void): (event: KeyboardEvent) => void {
     }
     if (inField) return;
     const actions: Record<string, () => void> = {
-      a: () => { state.select(state.steps.keys()); },
-      c: () => { write(copySteps(state.pipeline, state.selection)); },
-      x: () => {
-        write(copySteps(state.pipeline, state.selection));
-        state.edit((pipeline) => removeSteps(pipeline, state.selection));
+      a: () => { state.select([...state.steps.keys(), ...[...state.groups.keys()].map(groupKey)]); },
+      c: () => { write(copySelection()); },
+      x: () => { write(cutSelection()); },
+      v: () => {
+        const clipboard = read();
+        if (clipboard !== null) paste(clipboard);
       },
-      v: () => { paste(read()); },
-      d: () => { paste(copySteps(state.pipeline, state.selection)); },
+      d: duplicate,
+      g: () => {
+        if (event.shiftKey) ungroupSelection();
+        else groupSelection();
+      },
     };
     const action = actions[key];
     if (!action) return;
     event.preventDefault();
     action();
   };
-}
-
-function paste(clipboard: Clipboard | null): void {
-  if (clipboard === null || Object.keys(clipboard.steps).length === 0) return;
-  const state = useCanvas.getState();
-  let ids: string[] = [];
-  const done = state.edit((pipeline) => {
-    const pasted = pasteSteps(pipeline, clipboard);
-    ids = pasted.ids;
-    return pasted.pipeline;
-  });
-  if (done) state.select(ids);
 }
 
 // The clipboard is the session's: steps can be copied from one pipeline into another.

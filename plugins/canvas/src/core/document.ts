@@ -91,29 +91,64 @@ export function reconcile(text: string, next: JsonObject): string {
   return edited;
 }
 
-/** Rename a step: its key, and every input that names it. Comments and order stay. */
+/** Rename a step: its key, and every input, branch and group that names it. Comments and order stay. */
 export function renameStep(text: string, from: string, to: string): string {
   const document = parse(text);
   const steps = document.get("steps", true);
   if (!isMap(steps)) throw new EditError("the text has no steps");
-  const splices: Splice[] = [];
-  const replaceScalar = (node: unknown, value: string): void => {
-    if (!isScalar(node) || !node.range) throw new EditError("an anchor stands here: edit it in the text");
-    splices.push({ start: node.range[0], end: node.range[1], text: flowText(value, node.type, false) });
-  };
-  for (const pair of steps.items) {
-    if (keyOf(pair) === from) replaceScalar(pair.key, to);
-    const inputs = isMap(pair.value) ? pair.value.get("inputs", true) : undefined;
+  const renaming = new Renaming(text, to);
+  renaming.key(steps, from);
+  for (const { value: step } of steps.items) {
+    if (!isMap(step)) continue;
+    renaming.key(step.get("when", true), from);
+    const inputs = step.get("inputs", true);
     if (!isMap(inputs)) continue;
-    for (const input of inputs.items) {
-      for (const source of isSeq(input.value) ? input.value.items : [input.value]) {
-        if (isScalar(source) && typeof source.value === "string" && source.value.startsWith(`${from}.`)) {
-          replaceScalar(source, `${to}${source.value.slice(from.length)}`);
-        }
+    for (const { value: sources } of inputs.items) {
+      for (const source of isSeq(sources) ? sources.items : [sources]) {
+        const value = isScalar(source) ? source.value : null;
+        if (typeof value === "string" && value.startsWith(`${from}.`)) renaming.scalar(source, to + value.slice(from.length));
       }
     }
   }
-  return splice(text, splices);
+  const groups = document.get("groups", true);
+  for (const { value: group } of isMap(groups) ? groups.items : []) {
+    const members = isMap(group) ? group.get("steps", true) : null;
+    for (const member of isSeq(members) ? members.items : []) {
+      if (isScalar(member) && member.value === from) renaming.scalar(member, to);
+    }
+  }
+  return renaming.text();
+}
+
+/** Rename a group. Comments and order stay. */
+export function renameGroup(text: string, from: string, to: string): string {
+  const renaming = new Renaming(text, to);
+  renaming.key(parse(text).get("groups", true), from);
+  return renaming.text();
+}
+
+/** Collects the splices that put another name in the place of one. */
+class Renaming {
+  private readonly splices: Splice[] = [];
+
+  constructor(
+    private readonly before: string,
+    private readonly to: string,
+  ) {}
+
+  /** Rename a key of a mapping, where it has it. */
+  key(map: unknown, from: string): void {
+    for (const pair of isMap(map) ? map.items : []) if (keyOf(pair) === from) this.scalar(pair.key, this.to);
+  }
+
+  scalar(node: unknown, value: string): void {
+    if (!isScalar(node) || !node.range) throw new EditError("an anchor stands here: edit it in the text");
+    this.splices.push({ start: node.range[0], end: node.range[1], text: flowText(value, node.type, false) });
+  }
+
+  text(): string {
+    return splice(this.before, this.splices);
+  }
 }
 
 /** Return where a path of the document stands, or its nearest parent that does. */

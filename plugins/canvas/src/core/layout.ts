@@ -2,13 +2,20 @@
  * Where the steps of a pipeline stand: in layers from left to right, with few crossings (Sugiyama, 1981).
  *
  * Own code, because ELK is larger than the whole canvas may be (472 kB gzip), and dagre takes 9 s for 500 steps.
+ * A group is laid out by itself; it then stands among the others as a block that spans its layers, so that no two
+ * frames, and no frame and a step of another, stand on one another.
  */
 
-import { type Catalogue, type Step, edgesOf } from "./pipeline";
+import { type Catalogue, type Group, type Step, VERDICTS, hasVerdict, orderOf } from "./pipeline";
 
 export interface Point {
   x: number;
   y: number;
+}
+
+export interface Box extends Point {
+  width: number;
+  height: number;
 }
 
 export const NODE_WIDTH = 184;
@@ -20,17 +27,23 @@ const HANDLE = 11;
 const LAYER_GAP = 60;
 const NODE_GAP = 28;
 const SWEEPS = 12;
+/** Space between a group's frame and its steps; above them stands its name. */
+export const FRAME_SIDE = 16;
+export const FRAME_TOP = 42;
+export const FRAME_BOTTOM = 16;
 
 export function nodeHeight(step: Step, catalogue: Catalogue): number {
   const component = catalogue.get(step.component);
-  const ports = Math.max(component?.inputs.length ?? Object.keys(step.inputs).length, component?.outputs.length ?? 0, 1);
-  return FRAME + PORT_HEIGHT * ports;
+  const inputs = component?.inputs.length ?? Object.keys(step.inputs).length;
+  const outputs = (component?.outputs.length ?? 0) + (hasVerdict(step, catalogue) ? VERDICTS.length : 0);
+  return FRAME + PORT_HEIGHT * Math.max(inputs, outputs, 1);
 }
 
-/** Where an edge begins or ends: the middle of a port's line, on the step's left or right. */
-export function handlePlace(index: number, side: "inputs" | "outputs"): { x: number; y: number; width: number; height: number } {
+/** Where an edge begins or ends: the middle of a port's line, on the step's left or right. Line -1 is the head. */
+export function handlePlace(index: number, side: "inputs" | "outputs"): Box {
   const x = (side === "inputs" ? 0 : NODE_WIDTH) - HANDLE / 2;
-  return { x, y: HEAD + PORT_HEIGHT * index + (PORT_HEIGHT - HANDLE) / 2, width: HANDLE, height: HANDLE };
+  const y = index < 0 ? (HEAD - HANDLE) / 2 : HEAD + PORT_HEIGHT * index + (PORT_HEIGHT - HANDLE) / 2;
+  return { x, y, width: HANDLE, height: HANDLE };
 }
 
 interface Cell {
@@ -42,26 +55,127 @@ interface Cell {
 }
 
 /** Return the upper left corner of each step. The same steps always give the same places. */
-export function arrange(steps: ReadonlyMap<string, Step>, catalogue: Catalogue): Map<string, Point> {
+export function arrange(
+  steps: ReadonlyMap<string, Step>,
+  catalogue: Catalogue,
+  groups: ReadonlyMap<string, Group> = new Map(),
+): Map<string, Point> {
   const cells = cellsOf(steps, catalogue);
+  const blocks = blocksOf(cells, groups);
+  const outer = blocks.flatMap((block) => block.cells);
+  connectBlocks(cells, blocks);
+  sweep(outer);
+  for (const block of blocks) block.y = block.cells.reduce((sum, cell) => sum + cell.y, 0) / block.cells.length;
+  separate(blocks);
+  const top = Math.min(0, ...blocks.map((block) => block.y - block.height / 2));
+  const places = new Map<string, Point>();
+  for (const { y, height, offsets } of blocks) {
+    for (const [id, offset] of offsets) {
+      const layer = cells.get(id)?.layer ?? 0;
+      places.set(id, { x: layer * (NODE_WIDTH + LAYER_GAP), y: Math.round(y - height / 2 + offset - top) });
+    }
+  }
+  return places;
+}
+
+/** A step, or a group with its steps. It has a cell in each layer that it spans. */
+interface Block {
+  cells: Cell[];
+  height: number;
+  y: number;
+  /** Of the steps' upper edges, from the block's. */
+  offsets: Map<string, number>;
+}
+
+function blocksOf(cells: ReadonlyMap<string, Cell>, groups: ReadonlyMap<string, Group>): Block[] {
+  const grouped = new Set([...groups.values()].flatMap((group) => group.steps));
+  const blocks = [...cells].filter(([id]) => !grouped.has(id)).map(([id, { layer, height }]) => blockOf([layer], height, new Map([[id, 0]])));
+  for (const { steps } of groups.values()) {
+    const members = steps.flatMap((id) => [[id, cells.get(id)] as const]).filter((pair): pair is [string, Cell] => pair[1] !== undefined);
+    if (members.length === 0) continue;
+    const inside = new Set(members.map(([, cell]) => cell));
+    const inner = new Map(members.map(([id, { layer, height }]): [string, Cell] => [id, { layer, height, y: 0, before: [], after: [] }]));
+    const twin = new Map(members.map(([id, cell]) => [cell, inner.get(id)!]));
+    for (const [cell, copy] of twin) {
+      copy.before = cell.before.filter((other) => inside.has(other)).map((other) => twin.get(other)!);
+      copy.after = cell.after.filter((other) => inside.has(other)).map((other) => twin.get(other)!);
+    }
+    sweep([...inner.values()]);
+    const upper = [...inner].map(([id, cell]): [string, number] => [id, cell.y - cell.height / 2]);
+    const top = Math.min(...upper.map(([, y]) => y));
+    const bottom = Math.max(...[...inner.values()].map((cell) => cell.y + cell.height / 2));
+    const layers = [...inner.values()].map((cell) => cell.layer);
+    const first = Math.min(...layers);
+    const span = Array.from({ length: Math.max(...layers) - first + 1 }, (_, index) => first + index);
+    const offsets = new Map(upper.map(([id, y]) => [id, y - top + FRAME_TOP]));
+    blocks.push(blockOf(span, bottom - top + FRAME_TOP + FRAME_BOTTOM, offsets));
+  }
+  return blocks;
+}
+
+function blockOf(layers: readonly number[], height: number, offsets: Map<string, number>): Block {
+  const cells = layers.map((layer): Cell => ({ layer, height, y: 0, before: [], after: [] }));
+  return { cells, height, y: 0, offsets };
+}
+
+/** Let the blocks' cells follow one another as the steps do, and as the layers of a block do. */
+function connectBlocks(steps: ReadonlyMap<string, Cell>, blocks: readonly Block[]): void {
+  const outer = new Map<Cell, Cell>();
+  for (const block of blocks) {
+    for (const id of block.offsets.keys()) {
+      const step = steps.get(id);
+      const cell = block.cells.find((item) => item.layer === step?.layer);
+      if (step && cell) outer.set(step, cell);
+    }
+    block.cells.slice(1).forEach((cell, index) => link(block.cells[index], cell));
+  }
+  for (const [step, cell] of outer) for (const next of step.after) link(cell, outer.get(next));
+}
+
+function link(from: Cell | undefined, to: Cell | undefined): void {
+  if (!from || !to || from === to || to.before.includes(from)) return;
+  to.before.push(from);
+  from.after.push(to);
+}
+
+/** Order and place the cells of each layer near their neighbours, forth and back. */
+function sweep(cells: readonly Cell[]): void {
   const layers: Cell[][] = [];
-  for (const cell of cells.values()) (layers[cell.layer] ??= []).push(cell);
-  for (const layer of layers) stack(layer);
-  for (let sweep = 0; sweep < SWEEPS; sweep += 1) {
-    const forth = sweep % 2 === 0;
-    for (const layer of forth ? layers : layers.toReversed()) {
+  for (const cell of cells) (layers[cell.layer] ??= []).push(cell);
+  const present = layers.filter((layer) => (layer as Cell[] | undefined) !== undefined);
+  for (const layer of present) stack(layer);
+  for (let round = 0; round < SWEEPS; round += 1) {
+    const forth = round % 2 === 0;
+    for (const layer of forth ? present : present.toReversed()) {
       const wanted = new Map(layer.map((cell) => [cell, meanOf(forth ? cell.before : cell.after, cell)]));
       layer.sort((left, right) => (wanted.get(left) ?? 0) - (wanted.get(right) ?? 0));
       settle(layer, wanted);
     }
   }
-  const top = Math.min(0, ...[...cells.values()].map((cell) => cell.y - cell.height / 2));
-  return new Map(
-    [...cells].map(([id, cell]) => [
-      id,
-      { x: cell.layer * (NODE_WIDTH + LAYER_GAP), y: Math.round(cell.y - cell.height / 2 - top) },
-    ]),
-  );
+}
+
+/**
+ * Move blocks apart that stand on one another in some layer: once downwards, once upwards, and between the two,
+ * where they are apart as well. Blocks that do not touch stay.
+ */
+function separate(blocks: Block[]): void {
+  blocks.sort((left, right) => left.y - right.y);
+  const down = pushed(blocks, 1);
+  const up = pushed(blocks.toReversed(), -1);
+  for (const block of blocks) block.y = ((down.get(block) ?? 0) + (up.get(block) ?? 0)) / 2;
+}
+
+function pushed(blocks: readonly Block[], sign: 1 | -1): Map<Block, number> {
+  const free: number[] = [];
+  const places = new Map<Block, number>();
+  for (const block of blocks) {
+    const half = block.height / 2;
+    const limit = Math.max(-Infinity, ...block.cells.map((cell) => free[cell.layer] ?? -Infinity));
+    const y = Math.max(sign * block.y, limit + half);
+    places.set(block, sign * y);
+    for (const cell of block.cells) free[cell.layer] = y + half + NODE_GAP;
+  }
+  return places;
 }
 
 function cellsOf(steps: ReadonlyMap<string, Step>, catalogue: Catalogue): Map<string, Cell> {
@@ -69,12 +183,7 @@ function cellsOf(steps: ReadonlyMap<string, Step>, catalogue: Catalogue): Map<st
   for (const [id, step] of steps) {
     cells.set(id, { layer: 0, height: nodeHeight(step, catalogue), y: 0, before: [], after: [] });
   }
-  for (const { origin, target } of edgesOf(steps)) {
-    const [from, to] = [cells.get(origin), cells.get(target)];
-    if (!from || !to || from === to || to.before.includes(from)) continue;
-    to.before.push(from);
-    from.after.push(to);
-  }
+  for (const { origin, target } of orderOf(steps)) link(cells.get(origin), cells.get(target));
   // Longest way from a beginning; steps on a cycle, which validation reports, stay in the first layer.
   const waiting = new Map([...cells.values()].map((cell) => [cell, cell.before.length]));
   const ready = [...cells.values()].filter((cell) => cell.before.length === 0);
@@ -134,11 +243,12 @@ function settle(layer: readonly Cell[], wanted: ReadonlyMap<Cell, number>): void
 export function withPlaces(
   steps: ReadonlyMap<string, Step>,
   catalogue: Catalogue,
+  groups: ReadonlyMap<string, Group>,
   places: ReadonlyMap<string, Point>,
 ): ReadonlyMap<string, Point> {
   const missing = [...steps].filter(([id]) => !places.has(id));
   if (missing.length === 0) return places;
-  const arranged = arrange(steps, catalogue);
+  const arranged = arrange(steps, catalogue, groups);
   if (missing.length === steps.size) return arranged;
   const result = new Map(places);
   for (const [id, step] of missing) {
@@ -153,4 +263,27 @@ export function withPlaces(
     result.set(id, wanted);
   }
   return result;
+}
+
+/** Return places for copies of steps: as the originals stand to one another, below them where it is free. */
+export function placesOfCopies(
+  steps: ReadonlyMap<string, Step>,
+  catalogue: Catalogue,
+  places: ReadonlyMap<string, Point>,
+  copies: ReadonlyMap<string, string>,
+): Map<string, Point> {
+  const boxOf = (id: string): Box[] => {
+    const [step, place] = [steps.get(id), places.get(id)];
+    return step && place ? [{ ...place, width: NODE_WIDTH, height: nodeHeight(step, catalogue) }] : [];
+  };
+  const originals = [...copies.keys()].flatMap(boxOf);
+  const others = [...steps.keys()].flatMap(boxOf);
+  const space = FRAME_TOP + FRAME_BOTTOM;
+  const touches = (one: Box, other: Box, down: number): boolean =>
+    Math.abs(one.x - other.x) < NODE_WIDTH && one.y + down < other.y + other.height + space && other.y < one.y + down + one.height + space;
+  let down = 0;
+  while (originals.some((one) => others.some((other) => touches(one, other, down)))) down += NODE_GAP;
+  return new Map(
+    [...copies].flatMap(([id, copy]) => boxOf(id).map(({ x, y }): [string, Point] => [copy, { x, y: y + down }])),
+  );
 }

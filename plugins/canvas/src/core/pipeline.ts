@@ -1,4 +1,4 @@
-/** A pipeline as the graph sees it, and the edits that a graph can make. Every edit returns a new value. */
+/** A pipeline as the graph sees it, and what can be drawn in it. */
 
 import { type Json, type JsonObject, isObject } from "./value";
 
@@ -31,6 +31,22 @@ export interface Step {
   inputs: Record<string, string[]>;
   config: JsonObject;
   retries: number | null;
+  /** What it waits for: which verdict, by the step that gives it. */
+  when: Record<string, Verdict>;
+  group: string | null;
+  /** Variable for whose values the step's group is copied; null: there is one of it. */
+  variable: string | null;
+}
+
+export type Verdict = "accepted" | "refused";
+
+/** Steps that belong together; with a variable, there is a copy of them for each value. */
+export interface Group {
+  description: string;
+  /** Those of its steps that are there. */
+  steps: string[];
+  variable: string | null;
+  values: Json[];
 }
 
 export interface Edge {
@@ -40,20 +56,30 @@ export interface Edge {
   targetPort: string;
 }
 
+/** The target runs only if the origin's verdict is as said. */
+export interface Control {
+  origin: string;
+  verdict: Verdict;
+  target: string;
+}
+
 /** What a text stands for: any mapping; the parts of it that are a pipeline's are read by the functions here. */
 export type Pipeline = JsonObject;
 
-export interface Clipboard {
-  steps: Record<string, JsonObject>;
-}
+export const VERDICTS: readonly Verdict[] = ["accepted", "refused"];
 
-const NAME = /^[a-z][a-z0-9_]{0,62}$/;
+/** What a step, a group, a parameter or a variable may be called. */
+export const NAME = /^[a-z][a-z0-9_]{0,62}$/;
 
 /** Return the steps that have the shape of one; what else stands there is left to validation. */
 export function stepsOf(pipeline: Pipeline): Map<string, Step> {
   const steps = new Map<string, Step>();
+  const groupOf = new Map<string, [string, Group]>();
+  for (const [name, group] of groupsOf(pipeline)) for (const id of group.steps) groupOf.set(id, [name, group]);
   for (const [id, value] of Object.entries(rawSteps(pipeline))) {
     if (!isObject(value)) continue;
+    const [group = null, { variable } = { variable: null }] = groupOf.get(id) ?? [];
+    const when = Object.entries(isObject(value.when) ? value.when : {}).filter(([, verdict]) => isVerdict(verdict));
     const inputs: Record<string, string[]> = {};
     for (const [port, sources] of Object.entries(isObject(value.inputs) ? value.inputs : {})) {
       inputs[port] = (Array.isArray(sources) ? sources : [sources]).filter((source) => typeof source === "string");
@@ -63,9 +89,40 @@ export function stepsOf(pipeline: Pipeline): Map<string, Step> {
       inputs,
       config: isObject(value.config) ? (value.config) : {},
       retries: typeof value.retries === "number" ? value.retries : null,
+      when: Object.fromEntries(when) as Record<string, Verdict>,
+      group,
+      variable,
     });
   }
   return steps;
+}
+
+/** Return the groups; a step in two of them counts for the first, and validation says so. */
+export function groupsOf(pipeline: Pipeline): Map<string, Group> {
+  const groups = new Map<string, Group>();
+  const left = new Set(Object.keys(rawSteps(pipeline)));
+  for (const [name, value] of Object.entries(rawGroups(pipeline))) {
+    if (!isObject(value)) continue;
+    const listed = Array.isArray(value.steps) ? value.steps : [];
+    const [variable = null, values = []] = Object.entries(isObject(value.for_each) ? value.for_each : {})[0] ?? [];
+    groups.set(name, {
+      description: typeof value.description === "string" ? value.description : "",
+      steps: listed.filter((id): id is string => typeof id === "string" && left.delete(id)),
+      variable,
+      values: Array.isArray(values) ? values : [values],
+    });
+  }
+  return groups;
+}
+
+function isVerdict(value: unknown): value is Verdict {
+  return value === "accepted" || value === "refused";
+}
+
+export function controlsOf(steps: ReadonlyMap<string, Step>): Control[] {
+  return [...steps].flatMap(([target, { when }]) =>
+    Object.entries(when).map(([origin, verdict]) => ({ origin, verdict, target })),
+  );
 }
 
 export function edgesOf(steps: ReadonlyMap<string, Step>): Edge[] {
@@ -84,7 +141,7 @@ export function edgesOf(steps: ReadonlyMap<string, Step>): Edge[] {
 /** Return why a name cannot be a step's, or null. */
 export function nameProblem(name: string, taken: Iterable<string>): string | null {
   if (!NAME.test(name)) return "a name has at most 63 of a-z, 0-9 and _, and begins with a letter";
-  if (new Set(taken).has(name)) return `there is a step ${name} already`;
+  if (new Set(taken).has(name)) return `${name} is taken already`;
   return null;
 }
 
@@ -99,9 +156,33 @@ export function edgeProblem(steps: ReadonlyMap<string, Step>, catalogue: Catalog
   }
   const present = steps.get(edge.target)?.inputs[edge.targetPort] ?? [];
   if (present.includes(`${edge.origin}.${edge.originPort}`)) return "this edge is there already";
-  const way = pathBetween(steps, edge.target, edge.origin);
-  if (way) return `a pipeline has no cycles: ${[...way, edge.target].join(" → ")}`;
-  return null;
+  const from = steps.get(edge.origin);
+  if (from?.variable != null && from.group !== steps.get(edge.target)?.group && !sink.many) {
+    return `${edge.origin} is there for each ${from.variable}; ${sink.name} takes one: use an input for several, or put ${edge.target} into ${from.group ?? ""}`;
+  }
+  return cycleProblem(steps, edge.origin, edge.target);
+}
+
+/** Return why a step cannot wait for a verdict, or null. */
+export function controlProblem(steps: ReadonlyMap<string, Step>, catalogue: Catalogue, control: Control): string | null {
+  const [gate, target] = [steps.get(control.origin), steps.get(control.target)];
+  if (!gate || !target) return "a branch runs from a gate to a step";
+  if (control.origin === control.target) return "a step cannot wait for itself";
+  if (!hasVerdict(gate, catalogue)) return `${control.origin} gives no verdict: a branch begins at a gate`;
+  if (target.when[control.origin] === control.verdict) return "this branch is there already";
+  if (gate.variable !== null && gate.group !== target.group) {
+    return `${control.origin} is there for each ${gate.variable}: only steps of ${gate.group ?? ""} can wait for it`;
+  }
+  return cycleProblem(steps, control.origin, control.target);
+}
+
+export function hasVerdict(step: Step, catalogue: Catalogue): boolean {
+  return catalogue.get(step.component)?.outputs.some((port) => port.type === "verdict") ?? false;
+}
+
+function cycleProblem(steps: ReadonlyMap<string, Step>, origin: string, target: string): string | null {
+  const way = pathBetween(steps, target, origin);
+  return way ? `a pipeline has no cycles: ${[...way, target].join(" → ")}` : null;
 }
 
 export function accepts(sink: Port, source: Port): boolean {
@@ -119,10 +200,15 @@ export function portOf(
   return component?.[side].find((item) => item.name === port);
 }
 
-/** Return the steps from one to another along the edges, both included; null if there is no way. */
+/** Return which step comes after which: along the edges, and along the branches. */
+export function orderOf(steps: ReadonlyMap<string, Step>): { origin: string; target: string }[] {
+  return [...edgesOf(steps), ...controlsOf(steps)];
+}
+
+/** Return the steps from one to another along the order, both included; null if there is no way. */
 function pathBetween(steps: ReadonlyMap<string, Step>, from: string, to: string): string[] | null {
   const after = new Map<string, string[]>();
-  for (const edge of edgesOf(steps)) after.set(edge.origin, [...(after.get(edge.origin) ?? []), edge.target]);
+  for (const edge of orderOf(steps)) after.set(edge.origin, [...(after.get(edge.origin) ?? []), edge.target]);
   const cameFrom = new Map<string, string | null>([[from, null]]);
   const queue = [from];
   for (let step = queue.shift(); step !== undefined; step = queue.shift()) {
@@ -140,19 +226,6 @@ function pathBetween(steps: ReadonlyMap<string, Step>, from: string, to: string)
   return null;
 }
 
-/** Return a step, and every step that it needs or that needs it. */
-export function reachable(steps: ReadonlyMap<string, Step>, from: string, side: "before" | "after"): Set<string> {
-  const found = new Set([from]);
-  const edges = edgesOf(steps);
-  for (const step of found) {
-    for (const edge of edges) {
-      if (side === "after" && edge.origin === step) found.add(edge.target);
-      if (side === "before" && edge.target === step) found.add(edge.origin);
-    }
-  }
-  return found;
-}
-
 export function freeName(base: string, taken: Iterable<string>): string {
   const names = new Set(taken);
   const stem = base.replace(/_\d+$/, "").slice(0, 58);
@@ -160,147 +233,12 @@ export function freeName(base: string, taken: Iterable<string>): string {
   for (let number = 2; ; number += 1) if (!names.has(`${stem}_${number}`)) return `${stem}_${number}`;
 }
 
-/** Add a step of a component; its inputs take the outputs of `after` where they fit. */
-export function addStep(
-  pipeline: Pipeline,
-  catalogue: Catalogue,
-  component: string,
-  after: string | null = null,
-): { pipeline: Pipeline; id: string } {
-  const steps = stepsOf(pipeline);
-  const declared = catalogue.get(component);
-  const id = freeName(component, steps.keys());
-  const inputs: JsonObject = {};
-  const outputs = catalogue.get(steps.get(after ?? "")?.component ?? "")?.outputs ?? [];
-  for (const sink of declared?.inputs ?? []) {
-    const source = outputs.find((output) => accepts(sink, output));
-    if (source && after !== null) inputs[sink.name] = sink.many ? [`${after}.${source.name}`] : `${after}.${source.name}`;
-  }
-  const step: JsonObject = Object.keys(inputs).length > 0 ? { component, inputs } : { component };
-  return { pipeline: withSteps(pipeline, { ...rawSteps(pipeline), [id]: step }), id };
-}
-
-/** Draw an edge. An input that takes one edge loses the one it had. */
-export function connect(pipeline: Pipeline, edge: Edge, many: boolean): Pipeline {
-  const source = `${edge.origin}.${edge.originPort}`;
-  return updateStep(pipeline, edge.target, (step) => {
-    const inputs = isObject(step.inputs) ? (step.inputs) : {};
-    const present = inputs[edge.targetPort];
-    const sources = many ? [...(Array.isArray(present) ? present : present ? [present] : []), source] : source;
-    return { ...step, inputs: { ...inputs, [edge.targetPort]: sources } };
-  });
-}
-
-export function disconnect(pipeline: Pipeline, edges: readonly Edge[]): Pipeline {
-  return edges.reduce((result, edge) => {
-    const source = `${edge.origin}.${edge.originPort}`;
-    return updateStep(result, edge.target, (step) => withoutSources(step, (port, item) => port === edge.targetPort && item === source));
-  }, pipeline);
-}
-
-/** Remove steps and the edges that begin at them. */
-export function removeSteps(pipeline: Pipeline, ids: Iterable<string>): Pipeline {
-  const gone = new Set(ids);
-  const left: JsonObject = {};
-  for (const [id, step] of Object.entries(rawSteps(pipeline))) {
-    if (gone.has(id)) continue;
-    left[id] = isObject(step) ? withoutSources(step, (_, source) => gone.has(source.split(".")[0] ?? "")) : step;
-  }
-  return withSteps(pipeline, left);
-}
-
-export function copySteps(pipeline: Pipeline, ids: Iterable<string>): Clipboard {
-  const wanted = new Set(ids);
-  const steps = Object.entries(rawSteps(pipeline)).filter(([id, step]) => wanted.has(id) && isObject(step));
-  return { steps: Object.fromEntries(steps) as Record<string, JsonObject> };
-}
-
-/** Add copied steps under free names. Edges among them lead to the copies; others stay if their origin is here. */
-export function pasteSteps(pipeline: Pipeline, clipboard: Clipboard): { pipeline: Pipeline; ids: string[] } {
-  const steps = { ...rawSteps(pipeline) };
-  const names = new Map<string, string>();
-  const taken = new Set(Object.keys(steps));
-  for (const id of Object.keys(clipboard.steps)) {
-    const name = freeName(id, taken);
-    taken.add(name);
-    names.set(id, name);
-  }
-  for (const [id, step] of Object.entries(clipboard.steps)) {
-    const local = withoutSources(step, (_, source) => {
-      const origin = source.split(".")[0] ?? "";
-      return !names.has(origin) && !Object.hasOwn(rawSteps(pipeline), origin);
-    });
-    steps[names.get(id) ?? id] = mapSources(local, (source) => {
-      const [origin = "", port = ""] = source.split(".");
-      return `${names.get(origin) ?? origin}.${port}`;
-    });
-  }
-  return { pipeline: withSteps(pipeline, steps), ids: [...names.values()] };
-}
-
-/** Set a part of a step; `undefined`, or an empty mapping, takes the key away. */
-export function setStep(pipeline: Pipeline, id: string, key: "config" | "retries", value: Json | undefined): Pipeline {
-  return updateStep(pipeline, id, (step) => withKey(step, key, isObject(value) && Object.keys(value).length === 0 ? undefined : value));
-}
-
-/** Set a key of the pipeline itself; `undefined` takes it away. */
-export function setKey(pipeline: Pipeline, key: string, value: Json | undefined): Pipeline {
-  return withKey(pipeline, key, value);
-}
-
-/**
- * Return a form's values without what it made up: an empty value counts only where the text has one, or the
- * field's default is another.
- */
-export function cleaned(next: JsonObject, before: JsonObject): JsonObject {
-  const kept = Object.entries(next).flatMap(([key, value]): [string, Json][] => {
-    const present = before[key];
-    if ((value as Json | undefined) === undefined) return [];
-    if (!isObject(value)) return [[key, value]];
-    const inner = cleaned(value, isObject(present) ? (present) : {});
-    return Object.keys(inner).length > 0 || isObject(present) ? [[key, inner]] : [];
-  });
-  return Object.fromEntries(kept);
-}
-
-function rawSteps(pipeline: Pipeline): JsonObject {
+export function rawSteps(pipeline: Pipeline): JsonObject {
   return isObject(pipeline.steps) ? (pipeline.steps) : {};
 }
 
-function withSteps(pipeline: Pipeline, steps: JsonObject): Pipeline {
-  return { ...pipeline, steps };
-}
-
-function withKey(object: JsonObject, key: string, value: Json | undefined): JsonObject {
-  if (value !== undefined) return { ...object, [key]: value };
-  return Object.fromEntries(Object.entries(object).filter(([name]) => name !== key));
-}
-
-function updateStep(pipeline: Pipeline, id: string, update: (step: JsonObject) => JsonObject): Pipeline {
-  const steps = rawSteps(pipeline);
-  const step = steps[id];
-  return isObject(step) ? withSteps(pipeline, { ...steps, [id]: update(step) }) : pipeline;
-}
-
-function withoutSources(step: JsonObject, isGone: (port: string, source: string) => boolean): JsonObject {
-  if (!isObject(step.inputs)) return step;
-  const inputs: JsonObject = {};
-  for (const [port, sources] of Object.entries(step.inputs)) {
-    if (Array.isArray(sources)) {
-      const left = sources.filter((source) => !isGone(port, String(source)));
-      if (left.length > 0) inputs[port] = left;
-    } else if (!isGone(port, String(sources))) inputs[port] = sources;
-  }
-  return withKey(step, "inputs", Object.keys(inputs).length > 0 ? inputs : undefined);
-}
-
-function mapSources(step: JsonObject, rename: (source: string) => string): JsonObject {
-  if (!isObject(step.inputs)) return step;
-  const inputs = Object.entries(step.inputs).map(([port, sources]) => [
-    port,
-    Array.isArray(sources) ? sources.map((source) => rename(String(source))) : rename(String(sources)),
-  ]);
-  return { ...step, inputs: Object.fromEntries(inputs) as JsonObject };
+export function rawGroups(pipeline: Pipeline): JsonObject {
+  return isObject(pipeline.groups) ? (pipeline.groups) : {};
 }
 
 /** Whether a value is a mapping, which is all that the functions here ask of a pipeline. */

@@ -6,10 +6,11 @@ import { useMemo } from "react";
 
 import type { Problem } from "../api/client";
 import type { JsonObject } from "../core/value";
-import { cleaned } from "../core/pipeline";
+import { cleaned } from "../core/edits";
 import { formHints, formSchema } from "../core/schema";
 import { templates } from "./templates";
 import { validator } from "./validator";
+import { NAMES_LIST, NamesContext } from "./names";
 import { fields, widgets } from "./widgets";
 
 const Form = withTheme({ templates, widgets, fields });
@@ -20,15 +21,17 @@ interface Props {
   value: JsonObject;
   /** Problems of this configuration: their `field` begins with `config`. */
   problems: readonly Problem[];
+  /** Parameters, and the variable of the step's group: offered as `${name}`. */
+  names?: readonly string[];
   onChange: (value: JsonObject) => void;
 }
 
 /** Fields show what the text says; a default is a hint in an empty field, not a value. */
-export function ConfigForm({ id, schema, value, problems, onChange }: Props) {
+export function ConfigForm({ id, schema, value, problems, names = [], onChange }: Props) {
   const simple = useMemo(() => withoutHeading(formSchema(schema)), [schema]);
   const hints = useMemo(() => formHints(simple), [simple]);
   const extraErrors = useMemo(() => errorsOf(problems), [problems]);
-  return (
+  const form = (
     <Form
       idPrefix={`form_${id}`}
       schema={simple}
@@ -45,6 +48,14 @@ export function ConfigForm({ id, schema, value, problems, onChange }: Props) {
       noHtml5Validate
       tagName="div"
     />
+  );
+  return (
+    <NamesContext value={names}>
+      <datalist id={NAMES_LIST}>
+        {names.map((name) => <option key={name} value={`\${${name}}`} />)}
+      </datalist>
+      {form}
+    </NamesContext>
   );
 }
 

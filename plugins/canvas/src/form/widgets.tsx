@@ -2,9 +2,10 @@
 
 import { Checkbox, HStack, Input, NativeSelect, Textarea } from "@chakra-ui/react";
 import type { FieldProps, RegistryFieldsType, RegistryWidgetsType, WidgetProps } from "@rjsf/utils";
-import { useState } from "react";
+import { use, useState } from "react";
 import { parse, stringify } from "yaml";
 
+import { NAMES_LIST, NamesContext } from "./names";
 import { NULLABLE, type Schema, scalarOf } from "../core/schema";
 
 function hintOf(schema: Schema): string {
@@ -45,6 +46,7 @@ function TextWidget({ id, schema, value, onChange, disabled, required }: WidgetP
         value={text}
         disabled={disabled === true || value === null && described[NULLABLE] === true && described.default !== null && described.default !== undefined}
         placeholder={hintOf(described)}
+        list={NAMES_LIST}
         aria-required={required}
         aria-describedby={`${id}__description`}
         autoComplete="off"
@@ -81,7 +83,8 @@ function TextareaWidget({ id, value, onChange, disabled }: WidgetProps) {
 
 /** One of several values. A value that is none of them, such as a parameter, is shown and kept. */
 function SelectWidget({ id, schema, value, options, onChange, disabled }: WidgetProps) {
-  const choices = (options.enumOptions ?? []).map((option) => String(option.value));
+  const names = use(NamesContext).map((name) => `\${${name}}`);
+  const choices = [...(options.enumOptions ?? []).map((option) => String(option.value)), ...names];
   const shown = value === undefined || value === null ? "" : String(value);
   const fallback = hintOf(schema);
   return (

@@ -15,6 +15,8 @@ import { Toolbar, type View } from "../canvas/Toolbar";
 import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
 import { useShortcuts } from "../canvas/useShortcuts";
 import { positionOf } from "../core/document";
+import { groupKey, onlyStep } from "../core/groups";
+import { groupOfProblem } from "../core/problems";
 import { RunPanel } from "../run/RunPanel";
 import { useRunning } from "../run/useRunning";
 import { isDirty, useCanvas } from "../store";
@@ -56,7 +58,6 @@ function Editor() {
   useLeaveGuard();
   useBeginning(running.begin);
   const onKeyDown = useShortcuts(() => saving.ask(false));
-  const [selected = null] = selection;
   const run = (): void => {
     if (isDirty(useCanvas.getState())) saving.ask(true);
     else running.begin();
@@ -86,7 +87,9 @@ function Editor() {
         <ProblemList
           onOpen={(problem) => {
             const { history, select } = useCanvas.getState();
+            const group = groupOfProblem(problem);
             if (problem.step !== null) select([problem.step]);
+            else select(group === null ? [] : [groupKey(group)]);
             const line = problem.line > 0 ? problem.line : positionOf(history.present, problem.path.split(".")).line;
             setTarget({ line });
           }}
@@ -97,7 +100,7 @@ function Editor() {
             history={running.history}
             runId={running.runId}
             view={running.view}
-            step={selection.size === 1 ? selected : null}
+            step={onlyStep(selection)}
             onChoose={running.choose}
             onAgain={running.again}
             onStop={running.stop}

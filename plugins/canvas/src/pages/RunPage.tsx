@@ -7,6 +7,7 @@ import { Link } from "react-router-dom";
 import { ApiError, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { Graph } from "../canvas/Graph";
+import { onlyStep } from "../core/groups";
 import { RunPanel } from "../run/RunPanel";
 import { useRunning } from "../run/useRunning";
 import { useCanvas } from "../store";
@@ -31,7 +32,6 @@ export function RunPage({ dagId, runId }: { dagId: string; runId: string | undef
 
 function RunGraph({ dagId, first }: { dagId: string; first: string | null }) {
   const selection = useCanvas((state) => state.selection);
-  const [step = null] = selection;
   const running = useRunning(dagId, first);
   return (
     <ReactFlowProvider>
@@ -47,7 +47,7 @@ function RunGraph({ dagId, first }: { dagId: string; first: string | null }) {
           history={running.history}
           runId={running.runId}
           view={running.view}
-          step={step}
+          step={onlyStep(selection)}
           onChoose={running.choose}
           onAgain={running.again}
           onStop={running.stop}

@@ -6,7 +6,7 @@ import { Link } from "react-router-dom";
 
 import { ApiError, type RunSummary, api } from "../api/client";
 import { RunBadge } from "./RunBadge";
-import { isWebAddress } from "./state";
+import { type StepRun, countsText, foldedRun, isWebAddress, stateWord } from "./state";
 import { type FollowedRun, isFinished } from "./useRun";
 
 const LOG_POLL = 3000;
@@ -20,7 +20,7 @@ interface Props {
   /** Step whose log is shown; null: none is selected. */
   step: string | null;
   onChoose: (runId: string | null) => void;
-  onAgain: (step: string, isWithFollowing: boolean) => void;
+  onAgain: (task: string, isWithFollowing: boolean) => void;
   onStop: () => void;
 }
 
@@ -60,33 +60,70 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
       {step === null || runId === null ? null : state === undefined ? (
         <p className="mm-help mm-run-body">{step} is not in this run.</p>
       ) : (
-        <div className="mm-run-body">
-          <HStack gap={3} mb={1}>
-            <strong>{step}</strong>
-            <RunBadge run={state} />
-            <Link className="mm-link" to={`/${state.logUrl}`}>
-              Task and log
-            </Link>
-            {isWebAddress(state.runUrl) ? (
-              <a className="mm-link" href={state.runUrl} target="_blank" rel="noreferrer">
-                MLflow run
-              </a>
-            ) : null}
-            {isOver ? (
-              <>
-                <Button size="2xs" variant="outline" onClick={() => onAgain(step, true)}>
-                  Run from here
-                </Button>
-                <Button size="2xs" variant="outline" onClick={() => onAgain(step, false)}>
-                  Run only this
-                </Button>
-              </>
-            ) : null}
-          </HStack>
-          {state.attempt > 0 ? <Log key={`${runId} ${step} ${state.attempt}`} dagId={dagId} runId={runId} step={step} isLive={state.state === "running"} /> : null}
-        </div>
+        <StepPanel key={step} dagId={dagId} runId={runId} step={step} run={state} isOver={isOver} onAgain={onAgain} />
       )}
     </section>
+  );
+}
+
+interface StepPanelProps {
+  dagId: string;
+  runId: string;
+  step: string;
+  run: StepRun;
+  isOver: boolean;
+  onAgain: (task: string, isWithFollowing: boolean) => void;
+}
+
+/** A step of the run; where there is a copy for each value, all of them or one. */
+function StepPanel({ dagId, runId, step, run, isOver, onAgain }: StepPanelProps) {
+  const [chosen, setChosen] = useState("");
+  const one = run.tasks.find((task) => task.task === chosen);
+  const task = one ?? run.tasks[0];
+  if (!task) return null;
+  const again = one?.task ?? step;
+  return (
+    <div className="mm-run-body">
+      <HStack gap={3} mb={1}>
+        <strong>{step}</strong>
+        {run.tasks.length > 1 ? (
+          <NativeSelect.Root size="xs" width="220px">
+            <NativeSelect.Field aria-label={`Copy of ${step}`} value={one?.task ?? ""} onChange={(event) => setChosen(event.target.value)}>
+              <option value="">
+                all {run.tasks.length}: {countsText(run.tasks)}
+              </option>
+              {run.tasks.map(({ task: id, value, state }) => (
+                <option key={id} value={id}>
+                  {value} · {stateWord(state)}
+                </option>
+              ))}
+            </NativeSelect.Field>
+            <NativeSelect.Indicator />
+          </NativeSelect.Root>
+        ) : null}
+        <RunBadge run={one ? foldedRun([one]) : run} />
+        {task.line === "" ? null : <span className="mm-help">{task.line}</span>}
+        <Link className="mm-link" to={`/${task.logUrl}`}>
+          Task and log{one || run.tasks.length === 1 ? "" : ` of ${task.value ?? ""}`}
+        </Link>
+        {isWebAddress(task.runUrl) ? (
+          <a className="mm-link" href={task.runUrl} target="_blank" rel="noreferrer">
+            MLflow run
+          </a>
+        ) : null}
+        {isOver ? (
+          <>
+            <Button size="2xs" variant="outline" onClick={() => onAgain(again, true)}>
+              Run from here
+            </Button>
+            <Button size="2xs" variant="outline" onClick={() => onAgain(again, false)}>
+              Run only this
+            </Button>
+          </>
+        ) : null}
+      </HStack>
+      {task.attempt > 0 ? <Log key={`${runId} ${task.task} ${task.attempt}`} dagId={dagId} runId={runId} step={task.task} isLive={task.state === "running"} /> : null}
+    </div>
   );
 }
 

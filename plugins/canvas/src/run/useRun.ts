@@ -2,7 +2,7 @@ import { useEffect, useState } from "react";
 
 import { ApiError, type RunNode, type RunView, api } from "../api/client";
 import { pointsOf } from "../pages/Pareto";
-import { type StepRun } from "./state";
+import { type StepRun, type TaskRun, foldedRuns } from "./state";
 
 const POLL = 2500;
 const NO_STEPS: ReadonlyMap<string, StepRun> = new Map();
@@ -28,11 +28,11 @@ export function useRun(dagId: string | null, runId: string | null, round = 0): F
       let isOver = false;
       try {
         const run = await api.run(dagId, runId, controller.signal);
-        const steps = await Promise.all(run.nodes.map((node) => stepOf(dagId, runId, node, controller.signal)));
+        const tasks = await Promise.all(run.nodes.map((node) => taskOf(dagId, runId, node, controller.signal)));
         const finished = run.nodes.filter((node) => node.state === "success").length;
         if (finished !== measured.finished) measured = { finished, lines: await figuresOf(dagId, runId) };
-        for (const [name, step] of steps) if (step.line === "") step.line = measured.lines.get(name) ?? "";
-        setState({ key, view: { run, steps: new Map(steps), error: "" } });
+        for (const [, task] of tasks) if (task.line === "") task.line = measured.lines.get(task.task) ?? "";
+        setState({ key, view: { run, steps: foldedRuns(tasks), error: "" } });
         isOver = isFinished(run);
       } catch (error) {
         if (controller.signal.aborted) return;
@@ -54,13 +54,16 @@ export function isFinished(run: RunView): boolean {
   return run.state === "success" || run.state === "failed";
 }
 
-async function stepOf(dagId: string, runId: string, node: RunNode, signal: AbortSignal): Promise<[string, StepRun]> {
+/** Return a task with the name of its step in the pipeline. */
+async function taskOf(dagId: string, runId: string, node: RunNode, signal: AbortSignal): Promise<[string, TaskRun]> {
   const isRunning = node.state === "running";
   const progress = isRunning ? await progressOf(dagId, runId, node.step, signal) : null;
   const sofar = isRunning && node.start !== null ? (Date.now() - Date.parse(node.start)) / 1000 : null;
   return [
-    node.step,
+    node.of,
     {
+      task: node.step,
+      value: node.value,
       state: node.state ?? "",
       duration: node.duration ?? sofar,
       progress: progress?.share ?? null,
@@ -83,7 +86,7 @@ async function progressOf(dagId: string, runId: string, step: string, signal: Ab
   }
 }
 
-/** Return one line for each step that something was measured of: rows of datasets, quality and size of models. */
+/** Return one line for each task that something was measured of: rows of datasets, quality and size of models. */
 async function figuresOf(dagId: string, runId: string): Promise<Map<string, string>> {
   const lines = new Map<string, string>();
   try {
