@@ -193,8 +193,8 @@ const step = fc.record(
 const group = fc.record(
   {
     description: fc.string({ maxLength: 30 }),
-    steps: fc.array(name, { minLength: 1, maxLength: 12 }),
-    for_each: fc.dictionary(name, fc.array(scalar, { minLength: 1, maxLength: 12 }), { minKeys: 1, maxKeys: 1 }),
+    steps: fc.array(name, { minLength: 1, maxLength: 5 }),
+    for_each: fc.dictionary(name, fc.array(scalar, { minLength: 1, maxLength: 5 }), { minKeys: 1, maxKeys: 1 }),
   },
   { requiredKeys: ["steps"] },
 );
@@ -204,7 +204,7 @@ const pipeline: fc.Arbitrary<JsonObject> = fc.record(
     description: fc.string({ maxLength: 60 }),
     schedule: fc.constantFrom(null, "0 2 * * *"),
     tags: fc.array(name, { maxLength: 3 }),
-    groups: fc.dictionary(name, group, { maxKeys: 3 }),
+    groups: fc.dictionary(name, group, { maxKeys: 2 }),
     steps: fc.dictionary(name, step, { minKeys: 1, maxKeys: 8 }),
   },
   { requiredKeys: ["pipeline", "steps"] },

@@ -123,6 +123,14 @@ describe("what can be drawn", () => {
     expect(draw(source, sourceHandle, target, targetHandle)).toBe(problem);
   });
 
+  it("no way leads out of a group and back", () => {
+    const split = setWhen(groupSteps(pipeline, new Set(["first", "student"])).pipeline, "report", "first", "accepted");
+    expect(edgeProblem(stepsOf(split), catalogue, { origin: "champion", originPort: "champion", target: "student", targetPort: "teacher" })).toContain("champion is there for each topic");
+    const edge = { origin: "fallback", originPort: "model", target: "student", targetPort: "teacher" };
+    expect(edgeProblem(steps, catalogue, edge)).toBeNull();
+    expect(edgeProblem(stepsOf(split), catalogue, edge)).toBe("no path leaves a group and comes back: group → fallback → group");
+  });
+
   it("a branch counts for cycles of edges", () => {
     const looped = stepsOf(setWhen(pipeline, "dataset", "first", "accepted"));
     expect(edgeProblem(looped, catalogue, { origin: "fallback", originPort: "model", target: "first", targetPort: "challenger" })).toContain("no cycles");

@@ -1,11 +1,11 @@
 /** What can be done with the selection, where the pointer is. */
 
-import { Menu, Portal } from "@chakra-ui/react";
+import { type FocusEvent, type KeyboardEvent, useEffect, useRef } from "react";
 
 import { groupOfKey } from "../core/groups";
 import type { Point } from "../core/layout";
 import { useCanvas } from "../store";
-import { deleteSelection, duplicate, groupSelection, ungroupSelection } from "./actions";
+import { deleteSelection, duplicate, groupSelection, keepFocus, ungroupSelection } from "./actions";
 
 interface Props {
   /** On the page. */
@@ -31,25 +31,43 @@ export function ContextMenu({ at, onClose }: Props) {
     { name: "Duplicate", keys: "Ctrl+D", run: duplicate },
     { name: group === null ? "Delete" : "Delete the group, keep its steps", keys: "Delete", run: () => { deleteSelection(); } },
   ];
+  const menu = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const before = document.activeElement;
+    menu.current?.querySelector("button")?.focus();
+    return () => { if (before instanceof HTMLElement && before.isConnected) before.focus(); };
+  }, []);
+  const onKeyDown = (event: KeyboardEvent): void => {
+    const items = [...(menu.current?.querySelectorAll("button") ?? [])];
+    const present = items.findIndex((item) => item === document.activeElement);
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step !== undefined) items[(present + step + items.length) % items.length]?.focus();
+    else if (event.key === "Escape" || event.key === "Tab") onClose();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  const onBlur = (event: FocusEvent): void => {
+    if (!event.currentTarget.contains(event.relatedTarget)) onClose();
+  };
   return (
-    <Menu.Root
-      open
-      anchorPoint={at}
-      onOpenChange={({ open }) => { if (!open) onClose(); }}
-      onSelect={({ value }) => { actions.find(({ name }) => name === value)?.run(); }}
-    >
-      <Portal>
-        <Menu.Positioner>
-          <Menu.Content aria-label="Selection">
-            {actions.map(({ name, keys: combination }) => (
-              <Menu.Item key={name} value={name}>
-                {name}
-                <Menu.ItemCommand>{combination}</Menu.ItemCommand>
-              </Menu.Item>
-            ))}
-          </Menu.Content>
-        </Menu.Positioner>
-      </Portal>
-    </Menu.Root>
+    <div ref={menu} className="mm-menu" role="menu" aria-label="Selection" style={{ left: at.x, top: at.y }} onKeyDown={onKeyDown} onBlur={onBlur}>
+      {actions.map(({ name, keys: combination, run }) => (
+        <button
+          key={name}
+          type="button"
+          role="menuitem"
+          tabIndex={-1}
+          onClick={() => {
+            onClose();
+            run();
+            keepFocus();
+          }}
+        >
+          <span>{name}</span>
+          <kbd>{combination}</kbd>
+        </button>
+      ))}
+    </div>
   );
 }

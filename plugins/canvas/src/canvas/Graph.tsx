@@ -21,7 +21,7 @@ import type { Point } from "../core/layout";
 import { portOf } from "../core/pipeline";
 import type { StepRun } from "../run/state";
 import { useCanvas } from "../store";
-import { deleteSelection } from "./actions";
+import { deleteSelection, keepFocus } from "./actions";
 import { ContextMenu } from "./ContextMenu";
 import { connectionProblem, controlOf, edgeOf, useEdges } from "./edges";
 import { GroupNode } from "./GroupNode";
@@ -108,7 +108,11 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
         onDragOver={(event) => { event.preventDefault(); }}
         onNodeDragStart={moving.begin}
         onNodeDragStop={(_, __, moved) => { if (!isReadOnly) moving.end(moved); }}
-        onDelete={({ edges: cut }) => { deleteSelection(cut.filter((edge) => edge.selected === true)); }}
+        onDelete={({ edges: cut }) => {
+          deleteSelection(cut.filter((edge) => edge.selected === true));
+          keepFocus();
+        }}
+        tabIndex={-1}
         {...(isReadOnly
           ? {}
           : {

@@ -56,6 +56,13 @@ export function deleteSelection(edges: readonly FlowEdge[] = []): void {
   });
 }
 
+/** Where what had the focus is gone, the graph takes it: the next key is the canvas's, too. */
+export function keepFocus(): void {
+  setTimeout(() => {
+    if (document.activeElement === document.body) document.querySelector<HTMLElement>(".mm-flow")?.focus({ preventScroll: true });
+  }, 50);
+}
+
 export function groupSelection(): void {
   const { edit, select, say } = useCanvas.getState();
   const ids = selectedSteps();

@@ -3,7 +3,7 @@ import type { KeyboardEvent } from "react";
 import type { Clipboard } from "../core/edits";
 import { groupKey } from "../core/groups";
 import { useCanvas } from "../store";
-import { copySelection, cutSelection, duplicate, groupSelection, paste, ungroupSelection } from "./actions";
+import { copySelection, cutSelection, duplicate, groupSelection, keepFocus, paste, ungroupSelection } from "./actions";
 
 const CLIPBOARD = "modelmill.copied";
 
@@ -25,6 +25,7 @@ export function useShortcuts(save: () => void): (event: KeyboardEvent) => void {
       event.preventDefault();
       if (key === "y" || event.shiftKey) state.redo();
       else state.undo();
+      keepFocus();
       return;
     }
     if (inField) return;
@@ -46,6 +47,7 @@ export function useShortcuts(save: () => void): (event: KeyboardEvent) => void {
     if (!action) return;
     event.preventDefault();
     action();
+    keepFocus();
   };
 }
 

@@ -181,8 +181,14 @@ export function hasVerdict(step: Step, catalogue: Catalogue): boolean {
 }
 
 function cycleProblem(steps: ReadonlyMap<string, Step>, origin: string, target: string): string | null {
-  const way = pathBetween(steps, target, origin);
-  return way ? `a pipeline has no cycles: ${[...way, target].join(" → ")}` : null;
+  const order = orderOf(steps);
+  const way = pathBetween(order, target, origin);
+  if (way) return `a pipeline has no cycles: ${[...way, target].join(" → ")}`;
+  // Airflow shows a group as one node, so what holds for steps holds for groups.
+  const nodeOf = (id: string): string => steps.get(id)?.group ?? id;
+  const [from, to] = [nodeOf(target), nodeOf(origin)];
+  const around = from === to ? null : pathBetween(order.map((pair) => ({ origin: nodeOf(pair.origin), target: nodeOf(pair.target) })), from, to);
+  return around ? `no path leaves a group and comes back: ${[...around, from].join(" → ")}` : null;
 }
 
 export function accepts(sink: Port, source: Port): boolean {
@@ -205,10 +211,10 @@ export function orderOf(steps: ReadonlyMap<string, Step>): { origin: string; tar
   return [...edgesOf(steps), ...controlsOf(steps)];
 }
 
-/** Return the steps from one to another along the order, both included; null if there is no way. */
-function pathBetween(steps: ReadonlyMap<string, Step>, from: string, to: string): string[] | null {
+/** Return the way from one to another along an order, both included; null if there is none. */
+function pathBetween(order: readonly { origin: string; target: string }[], from: string, to: string): string[] | null {
   const after = new Map<string, string[]>();
-  for (const edge of orderOf(steps)) after.set(edge.origin, [...(after.get(edge.origin) ?? []), edge.target]);
+  for (const { origin, target } of order) after.set(origin, [...(after.get(origin) ?? []), target]);
   const cameFrom = new Map<string, string | null>([[from, null]]);
   const queue = [from];
   for (let step = queue.shift(); step !== undefined; step = queue.shift()) {

@@ -1,0 +1,218 @@
+"""Groups, a copy of them for each value, and branches on a gate: drawn, written, shown in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.airflow]
+
+DESKS = """\
+pipeline: desks
+params:
+  data: {description: Folder of the tables}
+  base_model: {description: The large model}
+
+steps:
+  raw: {component: delta_table, config: {uri: "${data}/tickets"}}
+
+  # the labels are reviewed
+  dataset:
+    component: build_dataset
+    inputs: {table: raw.table}
+    config: {text: message, labels: [desk]}
+
+  plain:
+    component: fine_tune
+    inputs: {dataset: dataset.dataset}
+    config: {base_model: "${base_model}"}
+
+  first:
+    component: gate
+    inputs: {dataset: dataset.dataset, challenger: plain.model}
+    config: {name: desks}
+
+  student:
+    component: distill
+    inputs: {dataset: dataset.dataset, teacher: plain.model}
+    config: {layers: 2}  # as small as it gets
+
+  verdict:
+    component: gate
+    inputs: {dataset: dataset.dataset, challenger: student.model}
+    config: {name: desks_small}
+
+  champion:
+    component: promote
+    inputs: {verdict: verdict.verdict}
+
+  exported:
+    component: quantize
+    inputs: {dataset: dataset.dataset, model: plain.model}
+
+  report:
+    component: evaluate
+    inputs: {dataset: dataset.dataset, models: [plain.model]}
+"""
+LAYERS = """{layers: "${layers}"}  # as small as it gets
+    when: {first: refused}"""
+DRAWN = (
+    DESKS.replace(
+        "\nsteps:\n",
+        """
+groups:
+  each_size:
+    steps: [student, verdict, champion]
+    for_each: {layers: [2, 3]}
+
+steps:
+""",
+    )
+    .replace("{layers: 2}  # as small as it gets", LAYERS)
+    .replace("{name: desks_small}", '{name: "desks_${layers}"}')
+    .replace("[plain.model]", "[plain.model, student.model]")
+)
+
+
+def step(page: Page, name: str) -> Locator:
+    return page.locator(f"[data-step={name}]")
+
+
+def frame(page: Page, name: str) -> Locator:
+    return page.locator(f"[data-frame={name}]")
+
+
+def port(page: Page, name: str, handle: str, side: str) -> tuple[float, float]:
+    box = page.locator(f".{side}[data-nodeid={name}][data-handleid='{handle}']").bounding_box()
+    assert box
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def draw(page: Page, source: tuple[str, str], sink: tuple[str, str]) -> None:
+    """Hold an edge over where it would end."""
+    page.mouse.move(*port(page, *source, "source"))
+    page.mouse.down()
+    page.mouse.move(*port(page, *sink, "target"), steps=6)
+
+
+def field(page: Page, label: str) -> Locator:
+    return page.get_by_label("Properties").get_by_label(label, exact=True)
+
+
+def text_of(page: Page) -> str:
+    """Return the pipeline's text, which must be valid."""
+    expect(page.locator(".mm-toolbar")).to_contain_text("valid")
+    return page.get_by_label("Text of the pipeline (YAML)").input_value()
+
+
+@pytest.mark.timeout(400)
+def test_a_group_for_each_value_and_a_branch_are_drawn(
+    page: Page, pipelines: Path, serious: Callable[[Page], list[Any]]
+) -> None:
+    (pipelines / "desks.yaml").write_text(DESKS)
+    page.goto("/plugin/modelmill/canvas/desks")
+
+    step(page, "student").locator(".mm-node-head").click()
+    for name in ("verdict", "champion"):
+        step(page, name).locator(".mm-node-head").click(modifiers=["Shift"])
+    page.keyboard.press("Control+g")
+    expect(frame(page, "group")).to_be_visible()
+    field(page, "Name").fill("each_size")
+    field(page, "Name").press("Enter")
+    field(page, "Variable").fill("layers")
+    field(page, "Variable").press("Enter")
+    expect(page.locator(".mm-toolbar")).to_contain_text("1 problem")
+    expect(frame(page, "each_size").locator(".mm-node-problem")).to_be_visible()
+    field(page, "New values").fill("2, 3")
+    field(page, "New values").press("Enter")
+    expect(frame(page, "each_size")).to_contain_text("for each layers: 2, 3")
+    expect(frame(page, "each_size")).to_contain_text("× 2")
+
+    step(page, "student").locator(".mm-node-head").click()
+    field(page, "Layers").fill("${layers}")
+    step(page, "verdict").locator(".mm-node-head").click()
+    page.locator("#form_verdict_name").fill("desks_${layers}")
+
+    edges = page.locator(".react-flow__edge")
+    before = edges.count()
+    draw(page, ("student", "model"), ("exported", "model"))
+    expect(page.locator(".mm-refusal")).to_contain_text("student is there for each layers")
+    page.mouse.up()
+    draw(page, ("student", "model"), ("report", "models"))
+    page.mouse.up()
+    expect(edges).to_have_count(before + 1)
+    draw(page, ("dataset", "dataset"), ("student", "when:"))
+    expect(page.locator(".mm-refusal")).to_contain_text("dataset gives no verdict")
+    page.mouse.up()
+    draw(page, ("verdict", "when:refused"), ("report", "when:"))
+    expect(page.locator(".mm-refusal")).to_contain_text("only steps of each_size can wait for it")
+    page.mouse.up()
+    draw(page, ("first", "when:refused"), ("student", "when:"))
+    page.mouse.up()
+    expect(page.locator(".mm-when")).to_contain_text("if refused")
+
+    page.keyboard.press("Control+z")
+    expect(page.locator(".mm-when")).to_have_count(0)
+    page.keyboard.press("Control+Shift+z")
+    expect(page.locator(".mm-when")).to_have_count(1)
+    assert serious(page) == []
+    expect(page.locator(".mm-toolbar")).to_contain_text("valid")
+    page.get_by_role("toolbar").get_by_role("button", name="Save").click()
+    page.get_by_role("dialog").get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".mm-notice")).to_contain_text("Saved")
+    assert (pipelines / "desks.yaml").read_text() == DRAWN
+
+
+@pytest.mark.timeout(400)
+def test_groups_and_branches_by_keyboard(
+    page: Page, pipelines: Path, serious: Callable[[Page], list[Any]]
+) -> None:
+    (pipelines / "keys.yaml").write_text(DRAWN.replace("pipeline: desks", "pipeline: keys"))
+    page.goto("/plugin/modelmill/canvas/keys")
+    page.get_by_role("button", name="Graph and text").click()
+    page.get_by_role("button", name="Arrange automatically").click()
+    begin = text_of(page)
+
+    group = page.locator(".react-flow__node[data-id='group:each_size']")
+    group.focus()
+    page.keyboard.press("Enter")
+    before = step(page, "verdict").bounding_box()
+    page.keyboard.press("ArrowDown")
+    expect(field(page, "Variable")).to_have_value("layers")
+    assert step(page, "verdict").bounding_box() != before
+    page.get_by_role("button", name="Collapse group each_size").press("Enter")
+    expect(step(page, "verdict")).to_have_count(0)
+    assert serious(page) == []
+    page.get_by_role("button", name="Expand group each_size").press("Enter")
+    expect(step(page, "verdict")).to_be_visible()
+    assert text_of(page) == begin
+
+    group.focus()
+    page.keyboard.press("Control+d")
+    expect(frame(page, "each_size_2")).to_be_visible()
+    assert "steps: [student_2, verdict_2, champion_2]" in text_of(page)
+    page.keyboard.press("Control+z")
+    assert text_of(page) == begin
+
+    report = page.locator(".react-flow__node[data-id=report]")
+    report.press("Enter")
+    field(page, "Group").select_option("each_size")
+    assert "[student, verdict, champion, report]" in text_of(page)
+    field(page, "Runs if").select_option(label="verdict accepted")
+    assert "when: {verdict: accepted}" in text_of(page)
+    page.get_by_role("button", name="Whatever verdict says").press("Enter")
+    report.press("Shift+F10")
+    page.get_by_role("menuitem", name="Take out of the group").press("Enter")
+    assert text_of(page) == begin
+
+    group.press("Enter")
+    page.keyboard.press("Delete")
+    expect(group).to_have_count(0)
+    expect(step(page, "verdict")).to_be_visible()
+    expect(page.locator(".mm-toolbar")).to_contain_text("problem")
+    page.keyboard.press("Control+z")
+    assert text_of(page) == begin
