@@ -1,10 +1,10 @@
-"""A pipeline of 500 steps on the canvas, in chromium and a real Airflow.
+"""A pipeline of 500 steps on the canvas, in chromium and a real Airflow; as it is, and in 100 groups.
 
     python benchmarks/canvas_browser.py
 
 First paint: from the navigation, with a warm cache, to the frame with the first step; the share that the
 page of Airflow takes before the canvas's bundle is there is told beside it. Dragging: frames per second while
-a step is moved for two seconds. Wall-clock times: run it on a machine that does nothing else.
+a step, or a group, is moved for two seconds. Wall-clock times: run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from canvas_validation import STEPS, pipeline_of
+import yaml
+from canvas_validation import GROUP, STEPS, pipeline_of
 from playwright.sync_api import Browser, sync_playwright
 
 from modelmill_operators.local import LocalAirflow
@@ -46,12 +47,32 @@ FRAMES = """
 """
 
 
-def measure(browser: Browser, airflow: LocalAirflow) -> None:
+def grouped(text: str) -> str:
+    """Return a pipeline with each dataset's models in a group.
+
+    :param text: what :func:`pipeline_of` has made.
+    :return: YAML.
+    """
+    document = yaml.safe_load(text)
+    groups = {
+        f"models_{number}": {
+            "steps": [f"{step}_{number}" for step in ("teacher", "student", "exported")],
+            "for_each": {"size": [1, 2]},
+        }
+        for number in range(STEPS // GROUP)
+    }
+    return str(yaml.safe_dump({**document, "pipeline": "grouped", "groups": groups}, sort_keys=False))
+
+
+def measure(browser: Browser, airflow: LocalAirflow, pipeline: str, head: str) -> None:
     """Print the figures.
 
     :param browser: chromium.
-    :param airflow: a server with the pipeline ``large``.
+    :param airflow: a server with the pipeline.
+    :param pipeline: its name.
+    :param head: selector of what is dragged.
     """
+    print(f"{pipeline}: load of the machine {os.getloadavg()[0]:.1f}")
     context = browser.new_context(base_url=airflow.url, viewport={"width": 1600, "height": 1000})
     page = context.new_page()
     page.set_default_timeout(120_000)
@@ -63,17 +84,17 @@ def measure(browser: Browser, airflow: LocalAirflow) -> None:
     page.add_init_script(WATCH)
     paints, bundles = [], []
     for number in range(ROUNDS + 1):  # the first one fills the cache
-        page.goto("/plugin/modelmill/canvas/large")
+        page.goto(f"/plugin/modelmill/canvas/{pipeline}")
         page.wait_for_function("window.firstStep")
         if number:
             paints.append(page.evaluate("window.firstStep"))
             bundles.append(page.evaluate(BUNDLE))
     drawn = page.locator(".mm-node").count()
-    print(f"load of the machine {os.getloadavg()[0]:.1f}; {drawn} of {STEPS} steps drawn")
+    print(f"{drawn} of {STEPS} steps drawn")
     paint, bundle = statistics.median(paints), statistics.median(bundles)
     print(f"first paint {paint:.0f} ms, of these Airflow {bundle:.0f} ms")
     print("first paint, each round:", [round(paint) for paint in paints])
-    box = page.locator(".mm-node-head").first.bounding_box()
+    box = page.locator(head).first.bounding_box()
     assert box
     page.mouse.move(box["x"] + 20, box["y"] + 10)
     page.mouse.down()
@@ -93,7 +114,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="modelmill-canvas-") as folder:
         home = Path(folder)
         (home / "pipelines").mkdir()
-        (home / "pipelines" / "large.yaml").write_text(pipeline_of(STEPS))
+        text = pipeline_of(STEPS)
+        (home / "pipelines" / "large.yaml").write_text(text)
+        (home / "pipelines" / "grouped.yaml").write_text(grouped(text))
         (home / "airflow").mkdir()
         (home / "airflow" / "passwords.json").write_text(json.dumps({"admin": "a password"}))
         environment = {"MODELMILL_HOME": str(home / "home"), "MODELMILL_PIPELINES": str(home / "pipelines")}
@@ -105,7 +128,8 @@ def main() -> None:
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=["--no-sandbox"]
             )
-            measure(browser, airflow)
+            measure(browser, airflow, "large", ".mm-node-head")
+            measure(browser, airflow, "grouped", ".mm-frame-head")
             browser.close()
 
 

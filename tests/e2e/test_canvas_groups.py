@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,48 @@ steps:
     .replace("[plain.model]", "[plain.model, student.model]")
 )
 
+RULES = """\
+rule_set: desks
+key: ticket
+signals:
+  goal: {kind: phrases, column: message, phrases: [WORD]}
+default: other
+rules:
+  - {name: sport, when: goal, then: sport}
+"""
+JUDGED = """\
+pipeline: judged
+params:
+  data: {}
+  rules: {}
+groups:
+  each_set:
+    steps: [verdict, champion]
+    for_each: {set: [alive, dead]}
+steps:
+  raw: {component: delta_table, config: {uri: "${data}/tickets"}}
+  verdict:
+    component: gate_rules
+    inputs: {table: raw.table}
+    config: {name: "judged_${set}", rule_set: "${rules}/${set}.yaml", max_changed: 1}
+  champion:
+    component: promote
+    inputs: {verdict: verdict.verdict}
+    when: {verdict: accepted}
+  first:
+    component: gate_rules
+    inputs: {table: raw.table}
+    config: {name: judged_first, rule_set: "${rules}/dead.yaml"}
+  fallback:
+    component: delta_table
+    config: {uri: "${data}/tickets"}
+    when: {first: refused}
+  usual:
+    component: delta_table
+    config: {uri: "${data}/tickets"}
+    when: {first: accepted}
+"""
+
 
 def step(page: Page, name: str) -> Locator:
     return page.locator(f"[data-step={name}]")
@@ -130,7 +173,7 @@ def test_a_group_for_each_value_and_a_branch_are_drawn(
     field(page, "New values").fill("2, 3")
     field(page, "New values").press("Enter")
     expect(frame(page, "each_size")).to_contain_text("for each layers: 2, 3")
-    expect(frame(page, "each_size")).to_contain_text("× 2")
+    expect(frame(page, "each_size").locator(".mm-frame-count")).to_contain_text("2")
 
     step(page, "student").locator(".mm-node-head").click()
     field(page, "Layers").fill("${layers}")
@@ -216,3 +259,34 @@ def test_groups_and_branches_by_keyboard(
     expect(page.locator(".mm-toolbar")).to_contain_text("problem")
     page.keyboard.press("Control+z")
     assert text_of(page) == begin
+
+
+@pytest.mark.timeout(600)
+def test_a_run_shows_copies_together_and_what_was_skipped(
+    page: Page, pipelines: Path, rules: Path, serious: Callable[[Page], list[Any]]
+) -> None:
+    (rules / "alive.yaml").write_text(RULES.replace("WORD", "goal"))
+    (rules / "dead.yaml").write_text(RULES.replace("WORD", "a word of no row"))
+    (pipelines / "judged.yaml").write_text(JUDGED)
+    page.goto("/plugin/modelmill/canvas/judged")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator(".mm-run-head .mm-badge")).to_have_text(re.compile("success|failed"), timeout=300_000)
+    badges = {
+        "verdict": "done 2/2",
+        "champion": "done 1/2",
+        "first": "done",
+        "fallback": re.compile("done|reused"),
+        "usual": "skipped",
+    }
+    for name, text in badges.items():
+        expect(step(page, name).locator(".mm-badge")).to_contain_text(text)
+    expect(frame(page, "each_set").locator(".mm-badge")).to_contain_text("done 3/4")
+
+    step(page, "champion").locator(".mm-node-head").click()
+    copies = page.get_by_label("Copy of champion")
+    expect(copies).to_contain_text("1 done, 1 skipped")
+    copies.select_option(label="dead · skipped")
+    expect(page.get_by_label("Log of champion__dead")).to_contain_text("skipped: judged_dead was refused")
+    assert serious(page) == []
+    page.get_by_role("button", name="Run from here").click()
+    expect(copies).to_contain_text("1 done, 1 skipped")

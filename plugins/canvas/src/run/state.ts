@@ -82,7 +82,7 @@ export function runWord({ state, tasks, done }: StepRun): string {
   const [first] = tasks;
   if (tasks.length > 1) return `${stateWord(state)} ${done}/${tasks.length}`;
   const word = first?.isReused === true ? "reused" : stateWord(state);
-  return first?.duration == null ? word : `${word} ${durationText(first.duration)}`;
+  return first?.duration == null || state === "skipped" ? word : `${word} ${durationText(first.duration)}`;
 }
 
 /** Return how many tasks are in which state, such as "1 failed, 2 done". */
