@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow]
 
@@ -130,8 +130,7 @@ def frame(page: Page, name: str) -> Locator:
 
 
 def port(page: Page, name: str, handle: str, side: str) -> tuple[float, float]:
-    box = page.locator(f".{side}[data-nodeid={name}][data-handleid='{handle}']").bounding_box()
-    assert box
+    box = box_of(page.locator(f".{side}[data-nodeid={name}][data-handleid='{handle}']"))
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
@@ -140,6 +139,21 @@ def draw(page: Page, source: tuple[str, str], sink: tuple[str, str]) -> None:
     page.mouse.move(*port(page, *source, "source"))
     page.mouse.down()
     page.mouse.move(*port(page, *sink, "target"), steps=6)
+
+
+def box_of(item: Locator) -> FloatRect:
+    box = item.bounding_box()
+    assert box
+    return box
+
+
+def drag(page: Page, item: Locator, x: float, y: float) -> None:
+    """Take a step or a frame at its head, and let it go with its head there."""
+    head = box_of(item)
+    page.mouse.move(head["x"] + 20, head["y"] + 6)
+    page.mouse.down()
+    page.mouse.move(x, y, steps=12)
+    page.mouse.up()
 
 
 def field(page: Page, label: str) -> Locator:
@@ -261,6 +275,30 @@ def test_groups_and_branches_by_keyboard(
     assert text_of(page) == begin
 
 
+@pytest.mark.timeout(400)
+def test_a_group_moves_as_one_and_takes_what_is_dropped_into_it(page: Page, pipelines: Path) -> None:
+    (pipelines / "moved.yaml").write_text(DRAWN.replace("pipeline: desks", "pipeline: moved"))
+    page.goto("/plugin/modelmill/canvas/moved")
+    page.get_by_role("button", name="Graph and text").click()
+    page.get_by_role("button", name="Arrange automatically").click()
+    begin = text_of(page)
+
+    box = box_of(frame(page, "each_size"))
+    drag(page, step(page, "report"), box["x"] + box["width"] / 2, box["y"] + box["height"] - 10)
+    assert "[student, verdict, champion, report]" in text_of(page)
+    drag(page, step(page, "report"), box["x"], box["y"] + 4 * box["height"])
+    assert text_of(page) == begin
+
+    before = {name: box_of(step(page, name)) for name in ("student", "champion", "plain")}
+    drag(page, frame(page, "each_size"), box["x"] + 90, box["y"] - 100)
+    after = {name: box_of(step(page, name)) for name in before}
+    moved = {name: after[name]["y"] - before[name]["y"] for name in before}
+    assert moved["student"] == pytest.approx(moved["champion"])
+    assert moved["student"] < -50
+    assert moved["plain"] == 0
+    assert text_of(page) == begin
+
+
 @pytest.mark.timeout(600)
 def test_a_run_shows_copies_together_and_what_was_skipped(
     page: Page, pipelines: Path, rules: Path, serious: Callable[[Page], list[Any]]
@@ -288,5 +326,8 @@ def test_a_run_shows_copies_together_and_what_was_skipped(
     copies.select_option(label="dead · skipped")
     expect(page.get_by_label("Log of champion__dead")).to_contain_text("skipped: judged_dead was refused")
     assert serious(page) == []
-    page.get_by_role("button", name="Run from here").click()
+    state = page.locator(".mm-run-head .mm-badge")
+    page.get_by_role("button", name="Run only this").click()
+    expect(state).not_to_have_text("success")
+    expect(state).to_have_text("success", timeout=300_000)
     expect(copies).to_contain_text("1 done, 1 skipped")

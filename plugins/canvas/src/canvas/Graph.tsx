@@ -108,6 +108,8 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
         onDragOver={(event) => { event.preventDefault(); }}
         onNodeDragStart={moving.begin}
         onNodeDragStop={(_, __, moved) => { if (!isReadOnly) moving.end(moved); }}
+        onSelectionDragStart={moving.begin}
+        onSelectionDragStop={(_, moved) => { if (!isReadOnly) moving.end(moved); }}
         onDelete={({ edges: cut }) => {
           deleteSelection(cut.filter((edge) => edge.selected === true));
           keepFocus();

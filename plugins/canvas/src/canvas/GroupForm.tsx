@@ -60,7 +60,8 @@ export function GroupForm({ name, group }: { name: string; group: Group }) {
 
 function ForEachFields({ name, group }: { name: string; group: Group }) {
   const { edit, pipeline, steps } = useCanvas();
-  const [typed, setTyped] = useState(group.variable ?? "");
+  const [draft, setDraft] = useState<string | null>(null);
+  const typed = draft ?? group.variable ?? "";
   const labels = useMemo(() => labelsBefore(steps, name), [steps, name]);
   const params = Object.keys((pipeline.params ?? {}) as object);
   const isClean = typed === "" || NAME.test(typed);
@@ -73,7 +74,9 @@ function ForEachFields({ name, group }: { name: string; group: Group }) {
     edit((before) => setForEach(before, name, { variable, values }), key);
   };
   const commit = (): void => {
-    if (problem !== "" || typed === (group.variable ?? "")) return;
+    if (problem !== "" || draft === null) return;
+    setDraft(null);
+    if (typed === (group.variable ?? "")) return;
     if (typed === "") edit((before) => setForEach(before, name, null));
     else set(typed, group.values);
   };
@@ -95,9 +98,12 @@ function ForEachFields({ name, group }: { name: string; group: Group }) {
           placeholder="none: the steps are there once"
           value={typed}
           aria-invalid={problem !== ""}
-          onChange={(event) => { setTyped(event.target.value); }}
+          onChange={(event) => { setDraft(event.target.value); }}
           onBlur={commit}
-          onKeyDown={(event) => { if (event.key === "Enter") commit(); }}
+          onKeyDown={(event) => {
+            if (event.key === "Enter") commit();
+            if (event.key === "Escape") setDraft(null);
+          }}
         />
         <FieldProblems messages={problem === "" ? [] : [problem]} />
         <Text className="mm-help">
