@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar
@@ -34,19 +34,44 @@ class Template(Generic[FormT]):
         return (self.form.__doc__ or "").strip().split("\n\n")[0]
 
 
-class DatasetForm(Config):
-    """Check a table's rows, remove duplicates, and split them: a dataset to train and to judge with."""
+class TableForm(Config):
+    """A table with texts."""
 
     name: str = Field(pattern=NAME_PATTERN, description="Name of the pipeline.")
     table: str = Field(min_length=1, description="Path or URI of the Delta table.")
     text: str = Field(min_length=1, description="Column with the text.")
-    label: str = Field(min_length=1, description="Column with the label.")
     key: str | None = Field(None, description="Column that identifies a row; empty: hash of the content.")
     split: str | None = Field(
         None, description="Column with train, validation or test; empty: split by hash."
     )
     schedule: str | None = Field(
         None, description="Cron expression (UTC), such as 0 2 * * * for every night at two; empty: by hand."
+    )
+
+
+class DatasetForm(TableForm):
+    """Check a table's rows, remove duplicates, and split them: a dataset to train and to judge with."""
+
+    label: str = Field(min_length=1, description="Column with the label.")
+
+
+class EachSignalForm(TableForm):
+    """A small model for each of several label columns: heads on one trunk, each with a gate of its own, and
+    promoted if it is good enough.
+    """
+
+    labels: tuple[str, ...] = Field(min_length=1, description="Columns with the labels.")
+    base_model: str = Field(
+        "${base_model}",
+        min_length=1,
+        description="Hugging Face id, or a folder, of the pretrained model that the trunk is made of; "
+        "${base_model}: the deployment's.",
+    )
+    max_drop: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="How much accuracy a head may lose against the one in use (0.01: one point).",
     )
 
 
@@ -104,8 +129,8 @@ class RuleGateForm(Config):
     approval: bool = Field(False, description="Whether a person has to approve it, too.")
 
 
-def _dataset_steps(form: DatasetForm) -> dict[str, Any]:
-    dataset: dict[str, Any] = {"text": form.text, "labels": [form.label]}
+def _dataset_steps(form: TableForm, labels: Sequence[str]) -> dict[str, Any]:
+    dataset: dict[str, Any] = {"text": form.text, "labels": list(labels)}
     if form.key is not None:
         dataset = {"key": form.key, **dataset}
     if form.split is not None:
@@ -123,20 +148,27 @@ _PARAMS = {
 }
 
 
-def _document(name: str, description: str, schedule: str | None, steps: dict[str, Any]) -> dict[str, Any]:
+def _document(
+    name: str,
+    description: str,
+    schedule: str | None,
+    steps: dict[str, Any],
+    groups: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     document: dict[str, Any] = {"pipeline": name, "description": description, "schedule": schedule}
     used = {name: {"description": text} for name, text in _PARAMS.items() if f"${{{name}}}" in str(steps)}
-    return {**document, **({"params": used} if used else {}), "steps": steps}
+    parts = {"params": used, "groups": groups}
+    return {**document, **{key: part for key, part in parts.items() if part}, "steps": steps}
 
 
 def _dataset(form: DatasetForm) -> dict[str, Any]:
-    return _document(form.name, f"Dataset of {form.label}", form.schedule, _dataset_steps(form))
+    return _document(form.name, f"Dataset of {form.label}", form.schedule, _dataset_steps(form, [form.label]))
 
 
 def _one_click(form: OneClickForm) -> dict[str, Any]:
     dataset = {"dataset": "dataset.dataset"}
     steps = {
-        **_dataset_steps(form),
+        **_dataset_steps(form, [form.label]),
         "teacher": {
             "component": "fine_tune",
             "inputs": dataset,
@@ -180,6 +212,41 @@ def _one_click(form: OneClickForm) -> dict[str, Any]:
     return _document(form.name, description, form.schedule, steps)
 
 
+def _each_signal(form: EachSignalForm) -> dict[str, Any]:
+    steps = {
+        **_dataset_steps(form, form.labels),
+        "trunk": {"component": "trunk", "config": {"base_model": form.base_model}},
+        "heads": {
+            "component": "train_heads",
+            "inputs": {"dataset": "dataset.dataset", "trunk": "trunk.trunk"},
+            "config": {"prefix": f"{form.name}_heads_"},
+        },
+        "head": {
+            "component": "pick_signal",
+            "inputs": {"signals": "heads.signals"},
+            "config": {"signal": "${signal}"},
+        },
+        "verdict": {
+            "component": "gate",
+            "inputs": {"dataset": "dataset.dataset", "challenger": "head.model"},
+            "config": {"name": f"{form.name}_${{signal}}", "max_drop": form.max_drop},
+        },
+        "champion": {
+            "component": "promote",
+            "inputs": {"verdict": "verdict.verdict"},
+            "when": {"verdict": "accepted"},
+        },
+    }
+    groups = {
+        "each_signal": {
+            "steps": ["head", "verdict", "champion"],
+            "for_each": {"signal": list(form.labels)},
+        }
+    }
+    description = f"A head on one trunk for each of {', '.join(form.labels)}"
+    return _document(form.name, description, form.schedule, steps, groups)
+
+
 def _rule_gate(form: RuleGateForm) -> dict[str, Any]:
     judged = form.model_dump(
         include={"rule_set", "label", "rows", "max_changed", "allow_dead"}, exclude_defaults=True
@@ -205,6 +272,7 @@ TEMPLATES: Mapping[str, Template[Any]] = MappingProxyType(
         template.name: template
         for template in (
             Template("one_click", "One click: table to champion", OneClickForm, _one_click),
+            Template("each_signal", "For each signal: a head on one trunk", EachSignalForm, _each_signal),
             Template("dataset", "Dataset of a table", DatasetForm, _dataset),
             Template("rule_gate", "Gate for a rule set", RuleGateForm, _rule_gate),
         )

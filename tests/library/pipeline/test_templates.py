@@ -25,6 +25,7 @@ VALUES = {
     "table": "${data}/tickets",
     "text": "message",
     "label": "desk",
+    "labels": ["sport", "politics"],
     "rule_set": "/rules/desks.yaml",
     "model": "desks",
 }

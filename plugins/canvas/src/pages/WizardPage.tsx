@@ -1,6 +1,6 @@
 /** One click from a table to a model: choose the table, two columns and a budget; the rest is a template. */
 
-import { Box, Button, HStack, Input, NativeSelect, Stack, Table, Text } from "@chakra-ui/react";
+import { Box, Button, Checkbox, HStack, Input, NativeSelect, Stack, Table, Text } from "@chakra-ui/react";
 import { ArrowRight, Play, Table2 } from "lucide-react";
 import { type ReactNode, useCallback, useEffect, useState } from "react";
 import { useNavigate } from "react-router-dom";
@@ -13,24 +13,29 @@ import { BASE, canvasPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
 
 /** What has a field of its own here; the template's other fields follow as its schema describes them. */
-const OWN_FIELDS = ["table", "text", "label", "name", "max_drop"];
+const OWN_FIELDS = ["table", "text", "label", "labels", "name", "max_drop"];
+const ONE = "one_click";
+const EACH = "each_signal";
 
 export function WizardPage() {
   const ask = useCallback(async () => {
-    const template = (await api.templates()).find((item) => item.name === "one_click");
-    if (!template) throw new ApiError(404, null, "There is no template one_click.");
-    return template;
+    const templates = new Map((await api.templates()).map((item) => [item.name, item]));
+    const [one, each] = [templates.get(ONE), templates.get(EACH)];
+    if (!one || !each) throw new ApiError(404, null, `The templates ${ONE} and ${EACH} are missing.`);
+    return { one, each };
   }, []);
   const answer = useAnswer(ask);
   return (
-    <Page title="One click: table to model" help="Choose a table, its text and its label. You get a pipeline that you can still change.">
-      <Answered answer={answer}>{(template) => <Wizard template={template} />}</Answered>
+    <Page title="One click: table to model" help="Choose a table, its text, and its label or labels. You get a pipeline that you can still change.">
+      <Answered answer={answer}>{({ one, each }) => <Wizard one={one} each={each} />}</Answered>
     </Page>
   );
 }
 
-function Wizard({ template }: { template: Template }) {
+function Wizard({ one, each }: { one: Template; each: Template }) {
   const navigate = useNavigate();
+  const [isEach, setEach] = useState(false);
+  const template = isEach ? each : one;
   const [values, setValues] = useState<JsonObject>({});
   const [error, setError] = useState("");
   const [isBusy, setBusy] = useState(false);
@@ -43,7 +48,7 @@ function Wizard({ template }: { template: Template }) {
     setBusy(true);
     setError("");
     try {
-      const { text } = await api.fill(template.name, filled(values));
+      const { text } = await api.fill(template.name, filled(values, template));
       if (!isRun) {
         void navigate(`${BASE}/new`, { state: { text } });
         return;
@@ -57,7 +62,9 @@ function Wizard({ template }: { template: Template }) {
       setBusy(false);
     }
   };
-  const isComplete = ["table", "text", "label", "name"].every((name) => textOf(values[name]) !== "");
+  const labels = Array.isArray(values.labels) ? values.labels.map(textOf) : [];
+  const isLabelled = isEach ? labels.length > 0 : textOf(values.label) !== "";
+  const isComplete = isLabelled && ["table", "text", "name"].every((name) => textOf(values[name]) !== "");
 
   return (
     <div className="mm-wizard">
@@ -78,9 +85,16 @@ function Wizard({ template }: { template: Template }) {
         <Step number={2} title="Columns">
           <HStack gap={4} align="flex-start">
             <ColumnField name="text" label="Text" view={view} value={textOf(values.text)} onChange={(text) => set({ text })} />
-            <ColumnField name="label" label="Label" view={view} value={textOf(values.label)} onChange={(label) => set({ label })} />
+            {isEach ? (
+              <LabelsField view={view} text={textOf(values.text)} labels={labels} onChange={(chosen) => set({ labels: chosen })} />
+            ) : (
+              <ColumnField name="label" label="Label" view={view} value={textOf(values.label)} onChange={(label) => set({ label })} />
+            )}
           </HStack>
-          {view === null ? null : <Balance view={view} label={textOf(values.label)} />}
+          <Box mb={2}>
+            <Tick label="Several label columns, a small model for each" isOn={isEach} onChange={setEach} />
+          </Box>
+          {view === null || isEach ? null : <Balance view={view} label={textOf(values.label)} />}
         </Step>
         <Step number={3} title="Budget and name">
           <HStack gap={4} align="flex-start">
@@ -169,6 +183,43 @@ function ColumnField({ name, label, view, value, onChange }: ColumnProps) {
         <NativeSelect.Indicator />
       </NativeSelect.Root>
     </div>
+  );
+}
+
+interface LabelsProps {
+  view: TableView | null;
+  /** Column with the text, which is no label. */
+  text: string;
+  labels: readonly string[];
+  onChange: (labels: string[]) => void;
+}
+
+function LabelsField({ view, text, labels, onChange }: LabelsProps) {
+  const columns = (view?.columns ?? []).map((column) => column.name).filter((name) => name !== text);
+  return (
+    <Box as="fieldset" className="mm-field mm-wide">
+      <legend className="mm-label">Labels</legend>
+      {columns.length === 0 ? <Text className="mm-help">choose a table first</Text> : null}
+      {columns.map((name) => (
+        <div key={name}>
+          <Tick
+            label={name}
+            isOn={labels.includes(name)}
+            onChange={(isOn) => onChange(columns.filter((column) => (column === name ? isOn : labels.includes(column))))}
+          />
+        </div>
+      ))}
+    </Box>
+  );
+}
+
+function Tick({ label, isOn, onChange }: { label: string; isOn: boolean; onChange: (isOn: boolean) => void }) {
+  return (
+    <Checkbox.Root size="sm" checked={isOn} onCheckedChange={({ checked }) => { onChange(checked === true); }}>
+      <Checkbox.HiddenInput />
+      <Checkbox.Control />
+      <Checkbox.Label>{label}</Checkbox.Label>
+    </Checkbox.Root>
   );
 }
 
@@ -269,9 +320,10 @@ function otherFields(schema: Record<string, unknown>): Record<string, unknown> {
   return { ...schema, required: [], properties: Object.fromEntries(properties) };
 }
 
-/** Return what was said; an empty field says nothing, and a number is a number. */
-function filled(values: JsonObject): JsonObject {
-  const said = Object.entries(values).filter(([, value]) => value !== "");
+/** Return what was said for a template; an empty field says nothing, and a number is a number. */
+function filled(values: JsonObject, template: Template): JsonObject {
+  const known = Object.keys(template.form_schema.properties ?? {});
+  const said = Object.entries(values).filter(([name, value]) => known.includes(name) && value !== "");
   return Object.fromEntries(said.map(([name, value]) => [name, name === "max_drop" && !Number.isNaN(Number(value)) ? Number(value) : value]));
 }
 
