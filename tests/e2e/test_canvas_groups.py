@@ -284,7 +284,7 @@ def test_a_group_moves_as_one_and_takes_what_is_dropped_into_it(page: Page, pipe
     begin = text_of(page)
 
     box = box_of(frame(page, "each_size"))
-    drag(page, step(page, "report"), box["x"] + box["width"] / 2, box["y"] + box["height"] - 10)
+    drag(page, step(page, "report"), box["x"] + box["width"] / 2, box["y"] + box["height"] / 3)
     assert "[student, verdict, champion, report]" in text_of(page)
     drag(page, step(page, "report"), box["x"], box["y"] + 4 * box["height"])
     assert text_of(page) == begin
@@ -297,6 +297,22 @@ def test_a_group_moves_as_one_and_takes_what_is_dropped_into_it(page: Page, pipe
     assert moved["student"] < -50
     assert moved["plain"] == 0
     assert text_of(page) == begin
+
+
+def test_several_labels_are_a_group_with_a_copy_for_each(
+    page: Page, serious: Callable[[Page], list[Any]]
+) -> None:
+    page.goto("/plugin/modelmill/one-click")
+    page.get_by_label("Path or URI").fill("${data}/tickets")
+    page.get_by_label("Text").select_option("message")
+    page.get_by_text("Several label columns").click()
+    labels = page.get_by_role("group", name="Labels")
+    for column in ("desk", "ticket"):
+        labels.get_by_text(column).click()
+    assert serious(page) == []
+    page.get_by_role("button", name="Open on the canvas").click()
+    expect(frame(page, "each_signal")).to_contain_text("for each signal: ticket, desk")
+    expect(page.locator(".mm-toolbar")).to_contain_text("valid")
 
 
 @pytest.mark.timeout(600)

@@ -68,3 +68,34 @@ def test_one_click_from_a_table_to_a_champion(
     found = champion("desks", tracking_client(settings.tracking_uri))
     assert found is not None
     assert found.digest == exported.digest
+
+
+def test_each_signal_from_a_table_to_a_verdict_on_each_head(
+    settings: Settings,
+    tmp_path: Path,
+    tiny_base_model: Path,
+    topic_rows: Callable[..., list[tuple[str, str]]],
+) -> None:
+    rows = topic_rows(160)
+    table = pa.table(
+        {
+            "message": [f"{text} {number}" for number, (text, _) in enumerate(rows)],
+            "sport": ["yes" if topic == "sport" else "no" for _, topic in rows],
+            "trade": ["no" if topic == "sport" else "yes" for _, topic in rows],
+        }
+    )
+    write_deltalake(str(tmp_path / "tickets"), table)
+    document = json.loads(built("each_signal", labels=["sport", "trade"], base_model=str(tiny_base_model)))
+    document["steps"]["trunk"]["config"]["max_tokens"] = 64  # what the tiny model can read
+    spec = parse_pipeline(json.dumps(document))
+    values = spec.param_values({"data": str(tmp_path)})
+    outputs: dict[str, Any] = {}
+    expansion = expand(spec)
+    for step in expansion.spec.order():
+        if not step.startswith("champion"):  # a head on so small a trunk may be refused
+            outputs[step] = run_step(request_for(expansion, step, values, outputs), settings).outputs
+    verdicts = {label: outputs[f"verdict__{label}"]["verdict"] for label in ("sport", "trade")}
+    assert {label: verdict.name for label, verdict in verdicts.items()} == {
+        "sport": "tickets_sport",
+        "trade": "tickets_trade",
+    }
