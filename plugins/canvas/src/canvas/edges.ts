@@ -107,7 +107,8 @@ function controlEdges(steps: ReadonlyMap<string, Step>): FlowEdge[] {
     sourceHandle: whenHandle(verdict),
     target,
     targetHandle: WHEN,
-    label: `if ${verdict}`,
+    label: verdict,
+    labelBgPadding: [2, 1] as [number, number],
     ariaLabel: `${target} runs if ${origin} has ${verdict}`,
     className: `mm-edge mm-when mm-when-${verdict}`,
   }));
