@@ -147,12 +147,14 @@ def box_of(item: Locator) -> FloatRect:
     return box
 
 
-def drag(page: Page, item: Locator, x: float, y: float) -> None:
-    """Take a step or a frame at its head, and let it go with its head there."""
+def drag(page: Page, item: Locator, x: float, y: float, *, into: str | None = None) -> None:
+    """Take a step or a frame at its head and let it go; ``into``: the group that takes it, and says so."""
     head = box_of(item)
     page.mouse.move(head["x"] + 20, head["y"] + 6)
     page.mouse.down()
     page.mouse.move(x, y, steps=12)
+    if into is not None:
+        expect(frame(page, into)).to_have_class(re.compile("mm-target"))
     page.mouse.up()
 
 
@@ -284,7 +286,13 @@ def test_a_group_moves_as_one_and_takes_what_is_dropped_into_it(page: Page, pipe
     begin = text_of(page)
 
     box = box_of(frame(page, "each_size"))
-    drag(page, step(page, "report"), box["x"] + box["width"] / 2, box["y"] + box["height"] / 3)
+    drag(
+        page,
+        step(page, "report"),
+        box["x"] + box["width"] / 2,
+        box["y"] + box["height"] / 3,
+        into="each_size",
+    )
     assert "[student, verdict, champion, report]" in text_of(page)
     drag(page, step(page, "report"), box["x"], box["y"] + 4 * box["height"])
     assert text_of(page) == begin

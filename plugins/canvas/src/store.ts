@@ -35,6 +35,8 @@ export interface CanvasState {
   selection: ReadonlySet<string>;
   /** Groups that are shown as one node: the view's, too. */
   collapsed: ReadonlySet<string>;
+  /** Group that takes the step in the hand, if it is let go. */
+  target: string | null;
   /** Where the steps stand on the screen: the view's, not the pipeline's, so no part of its text. */
   places: ReadonlyMap<string, Point>;
   /** The one line that says what has just been refused or done. */
@@ -53,6 +55,7 @@ export interface CanvasState {
   place: (points: ReadonlyMap<string, Point>) => void;
   arrange: () => void;
   toggle: (group: string) => void;
+  aim: (target: string | null) => void;
   check: (signal: AbortSignal) => Promise<void>;
   saved: (document: PipelineDocument) => void;
   say: (text: string, isError?: boolean) => void;
@@ -106,6 +109,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     catalogue: new Map(),
     selection: new Set(),
     collapsed: new Set(),
+    target: null,
     places: new Map(),
     notice: null,
 
@@ -146,6 +150,9 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       if (!collapsed.delete(group)) collapsed.add(group);
       set({ collapsed, selection: new Set([groupKey(group)]) });
       keepCollapsed(get());
+    },
+    aim: (target) => {
+      if (get().target !== target) set({ target });
     },
     edit: (change, key = "") => attempt(() => reconcile(get().history.present, change(get().pipeline)), key),
     rename: (from, to) => {

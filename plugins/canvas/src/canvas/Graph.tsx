@@ -106,10 +106,6 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
         isValidConnection={isValid}
         onDrop={onDrop}
         onDragOver={(event) => { event.preventDefault(); }}
-        onNodeDragStart={moving.begin}
-        onNodeDragStop={(_, __, moved) => { if (!isReadOnly) moving.end(moved); }}
-        onSelectionDragStart={moving.begin}
-        onSelectionDragStop={(_, moved) => { if (!isReadOnly) moving.end(moved); }}
         onDelete={({ edges: cut }) => {
           deleteSelection(cut.filter((edge) => edge.selected === true));
           keepFocus();
@@ -118,6 +114,12 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
         {...(isReadOnly
           ? {}
           : {
+              onNodeDragStart: moving.begin,
+              onNodeDrag: (_: unknown, __: unknown, moved: CanvasNode[]) => { moving.move(moved); },
+              onNodeDragStop: (_: unknown, __: unknown, moved: CanvasNode[]) => { moving.end(moved); },
+              onSelectionDragStart: moving.begin,
+              onSelectionDrag: (_: unknown, moved: CanvasNode[]) => { moving.move(moved); },
+              onSelectionDragStop: (_: unknown, moved: CanvasNode[]) => { moving.end(moved); },
               onNodeContextMenu: onContextMenu,
               onSelectionContextMenu: (event: MouseEvent) => { onContextMenu(event); },
             })}
@@ -145,17 +147,37 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
 
 /** A step that is dropped in another frame, or out of its own, changes its group. */
 function useMoving() {
+  const flow = useReactFlow();
   const before = useRef(useCanvas.getState());
   const begin = useCallback(() => { before.current = useCanvas.getState(); }, []);
-  const end = useCallback((moved: readonly CanvasNode[]) => {
-    const { places, edit, say } = useCanvas.getState();
-    const ids = moved.map((node) => node.id).filter((id) => groupOfKey(id) === null);
-    const changes = groupsAfterMove(ids, before.current, places);
-    if (changes.size === 0) return;
-    edit((pipeline) => [...changes].reduce((result, [id, group]) => moveSteps(result, [id], group), pipeline));
-    say([...changes].map(([id, group]) => (group === null ? `${id} has left its group` : `${id} is now in ${group}`)).join("; "));
-  }, []);
-  return { begin, end };
+  const changesOf = useCallback(
+    (moved: readonly CanvasNode[]) => {
+      const ids = moved.map((node) => node.id).filter((id) => groupOfKey(id) === null);
+      const now = ids.map((id): [string, Point | undefined] => [id, flow.getInternalNode(id)?.internals.positionAbsolute]);
+      const known = now.filter((item): item is [string, Point] => item[1] !== undefined);
+      return groupsAfterMove(ids, before.current, new Map(known));
+    },
+    [flow],
+  );
+  const move = useCallback(
+    (moved: readonly CanvasNode[]) => {
+      const [target = null] = [...changesOf(moved).values()].filter((name) => name !== null);
+      useCanvas.getState().aim(target);
+    },
+    [changesOf],
+  );
+  const end = useCallback(
+    (moved: readonly CanvasNode[]) => {
+      const { edit, say, aim } = useCanvas.getState();
+      aim(null);
+      const changes = changesOf(moved);
+      if (changes.size === 0) return;
+      edit((pipeline) => [...changes].reduce((result, [id, group]) => moveSteps(result, [id], group), pipeline));
+      say([...changes].map(([id, group]) => (group === null ? `${id} has left its group` : `${id} is now in ${group}`)).join("; "));
+    },
+    [changesOf],
+  );
+  return { begin, move, end };
 }
 
 /** Says why the edge that is being drawn would be refused here. */

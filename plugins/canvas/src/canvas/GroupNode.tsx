@@ -23,7 +23,8 @@ export type GroupNodeType = Node<GroupData, "frame">;
 export const GroupNode = memo(function GroupNode({ data, selected }: NodeProps<GroupNodeType>) {
   const { name, group, isCollapsed, problems, run } = data;
   const toggle = useCanvas((state) => state.toggle);
-  const classes = ["mm-frame", isCollapsed ? "mm-collapsed" : "", selected ? "mm-selected" : "", problems.length > 0 ? "mm-bad" : ""];
+  const isTarget = useCanvas((state) => state.target === name);
+  const classes = ["mm-frame", isCollapsed ? "mm-collapsed" : "", selected ? "mm-selected" : "", isTarget ? "mm-target" : "", problems.length > 0 ? "mm-bad" : ""];
   const Icon = isCollapsed ? ChevronsUpDown : ChevronsDownUp;
   const label = `${isCollapsed ? "Expand" : "Collapse"} group ${name}`;
   return (
