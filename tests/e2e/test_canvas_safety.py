@@ -62,11 +62,16 @@ def hostile() -> str:
             "component": payload,
             "inputs": {"table": payload},
             "config": {"uri": payload, payload: payload},
+            "when": {payload: "refused", f"t{number}": payload},
         }
         for number, payload in enumerate(PAYLOADS)
     }
     tables = {
         f"t{number}": {"component": "delta_table", "config": {"uri": payload}}
+        for number, payload in enumerate(PAYLOADS)
+    }
+    groups = {
+        payload: {"description": payload, "steps": [f"s{number}"], "for_each": {payload: [payload]}}
         for number, payload in enumerate(PAYLOADS)
     }
     params = {f"p{number}": {"default": text, "description": text} for number, text in enumerate(PAYLOADS)}
@@ -76,6 +81,7 @@ def hostile() -> str:
         "schedule": PAYLOADS[0],
         "tags": list(PAYLOADS),
         "params": params,
+        "groups": groups,
         "steps": {**steps, **tables},
     }
     return yaml.safe_dump(document, sort_keys=False)
@@ -104,6 +110,8 @@ def test_no_payload_runs(page: Page, pipelines: Path) -> None:
         for name in ("s0", "s1", "t1", "t23"):
             page.locator(f".react-flow__node[data-id={name}]").evaluate("node => node.click()")
             page.get_by_label("Step", exact=True).wait_for()
+        page.locator(".mm-frame-head .mm-node-id").first.click()
+        page.get_by_label("Variable", exact=True).wait_for()
         # All at once, in each field that takes text.
         for field in page.locator(".mm-inspector input:visible, .mm-palette input:visible").all():
             field.fill(" ".join(PAYLOADS))
