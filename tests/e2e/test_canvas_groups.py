@@ -313,7 +313,7 @@ def test_several_labels_are_a_group_with_a_copy_for_each(
     page.goto("/plugin/modelmill/one-click")
     page.get_by_label("Path or URI").fill("${data}/tickets")
     page.get_by_label("Text").select_option("message")
-    page.get_by_text("Several label columns").click()
+    page.get_by_text("for each of several columns").click()
     labels = page.get_by_role("group", name="Labels")
     for column in ("desk", "ticket"):
         labels.get_by_text(column).click()

@@ -92,7 +92,7 @@ function Wizard({ one, each }: { one: Template; each: Template }) {
             )}
           </HStack>
           <Box mb={2}>
-            <Tick label="Several label columns, a small model for each" isOn={isEach} onChange={setEach} />
+            <Tick label="A small model for each of several columns" isOn={isEach} onChange={setEach} />
           </Box>
           {view === null || isEach ? null : <Balance view={view} label={textOf(values.label)} />}
         </Step>
