@@ -15,7 +15,7 @@ from modelmill.training.components import LabelConfig, ModelOutputs, TeachingCon
 METHOD_GROUP = "modelmill.quantization"
 """Entry points by which other distributions add methods of quantisation."""
 METHOD_NAMES = with_others(
-    ("int8_dynamic", "int8_rows", "int8_static", "int8_weights", "int4_weights", "none"), METHOD_GROUP
+    ("int8_dynamic", "int8_static", "int8_weights", "int4_weights", "none"), METHOD_GROUP
 )
 TORCH_METHOD_NAMES = ("int8_torch", "int4_torch", "fp8_torch")
 """Methods whose files PyTorch runs."""

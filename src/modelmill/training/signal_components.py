@@ -28,7 +28,7 @@ class TrunkConfig(Config):
     max_tokens: int | None = Field(
         None, ge=8, le=8192, description="Tokens of a text that it reads; empty: as the input model, or 128."
     )
-    method: Literal["int8_dynamic", "int8_rows", "int8_weights", "int4_weights", "none"] = Field(
+    method: Literal["int8_dynamic", "int8_weights", "int4_weights", "none"] = Field(
         "int8_dynamic", description="How it is quantised, as in quantize; none: fp32."
     )
     states: bool = Field(
@@ -144,7 +144,7 @@ class DistillSignalsConfig(TeachingConfig):
     max_tokens: int | None = Field(
         None, ge=8, le=8192, description="Tokens of a text that are read; empty: as that teacher."
     )
-    method: Literal["int8_dynamic", "int8_rows", "int8_weights", "int4_weights", "none"] = Field(
+    method: Literal["int8_dynamic", "int8_weights", "int4_weights", "none"] = Field(
         "int8_dynamic", description="How the trunk is quantised, as in quantize; none: fp32."
     )
     calibration: CalibrationConfig | None = Field(

@@ -13,7 +13,8 @@ from torch import nn
 
 from modelmill.artifacts import ModelRef
 from modelmill.compression.export import PARITY, attention_bias, export_graph
-from modelmill.compression.methods import method_named
+from modelmill.compression.int8 import random_rows
+from modelmill.compression.methods import CALIBRATION_ROWS, method_named
 from modelmill.data.tokens import Tokens
 from modelmill.errors import ConfigError, ModelError
 from modelmill.pipeline.component import StepContext
@@ -25,6 +26,7 @@ from modelmill.training.classifier import collate, load_classifier, mean_over_to
 from modelmill.training.signal_components import TrunkConfig
 
 _TOKENS = 128
+_CALIBRATION_TOKENS = 64
 _PARITY_TEXTS = (
     "",
     "a",
@@ -117,9 +119,16 @@ def make_trunk(
     plain = bundle.with_name(f".{bundle.name}-plain.onnx")
     shutil.copyfile(tokenizer, bundle / "tokenizer.json")
     export_graph(module, plain, encoder=encoder, outputs=outputs)
-    tokens = encode(load_tokenizer(bundle, max_tokens=max_tokens), _PARITY_TEXTS)
+    tokenize = load_tokenizer(bundle, max_tokens=max_tokens)
+    tokens = encode(tokenize, _PARITY_TEXTS)
     difference = _check_parity(module, plain, tokens)
-    method_named(method)(plain, bundle / "model.onnx", tokens)
+    rows = random_rows(
+        tokens[0],
+        tokenize.get_vocab_size(),
+        rows=CALIBRATION_ROWS,
+        tokens=min(max_tokens, _CALIBRATION_TOKENS),
+    )
+    method_named(method)(plain, bundle / "model.onnx", rows)
     plain.unlink()
     info = BundleInfo(
         format="trunk",
