@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from tokenizers import Tokenizer
 
-FIRST_ROWS = 1000
+FIRST_ROWS = 500
 """Rows of the first batch that are compared: all of a small dataset."""
 LATER_ROWS = 16
 """Rows of each later batch that are compared."""

@@ -237,13 +237,29 @@ def scan_arrow(
     check_columns([field.name for field in table.schema().fields], columns, place=ref.uri)
     files = checked_files(table, ref)
     rows = 0
-    with read_batches(table, ref, files, columns=columns) as batches:
-        plain = not needs_scan(table) and not table.metadata().partition_columns
-        source = _plain_batches(ref, files, batches.schema, batch_rows) if plain else batches
-        for batch in source:
-            rows += len(batch)
-            yield from (batch.slice(start, batch_rows) for start in range(0, len(batch), batch_rows))
+    for batch in _pieces(table, ref, files, columns, batch_rows):
+        rows += len(batch)
+        yield from (batch.slice(start, batch_rows) for start in range(0, len(batch), batch_rows))
     check_rows(rows, table, files, shown=str(ref))
+
+
+def _pieces(
+    table: DeltaTable,
+    ref: TableRef | DatasetRef,
+    files: Sequence[ActiveFile],
+    columns: Sequence[str],
+    batch_rows: int,
+) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    if needs_scan(table) or table.metadata().partition_columns:
+        with read_batches(table, ref, files, columns=columns) as batches:
+            yield from batches
+    else:
+        fields = pa.schema(table.schema().to_arrow())
+        with _readable(ref):
+            schema = pa.schema([fields.field(name) for name in columns])
+            yield from _plain_batches(ref, files, schema, batch_rows)
 
 
 def _plain_batches(

@@ -76,7 +76,7 @@ def test_a_difference_is_found_before_the_first_row(make_tokenizer) -> None:
 def test_a_difference_is_found_among_the_first_rows(make_tokenizer) -> None:
     # More added tokens than are looked at: only the dataset's own rows show what is wrong with the last one.
     encoder = FastEncoder(make_tokenizer(wrong=True, more=5001), max_length=16)
-    texts = ["goals"] * 500 + ["a match"] + ["banks"] * (FIRST_ROWS - 501)
+    texts = ["goals"] * 250 + ["a match"] + ["banks"] * (FIRST_ROWS - 251)
     with pytest.raises(UnsuitableError) as caught:
         encoder.encode(pa.array(texts))
     assert str(caught.value) == "its ids differ from those of tokenizers for the text 'a match'"
