@@ -12,6 +12,7 @@ value of each of its regions (:mod:`modelmill.rules.domains`); where all domains
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -221,21 +222,23 @@ class _Row:
             conflicts.append(conflict)
         return self._reduced(), False
 
+    @functools.cached_property
+    def _singles(self) -> tuple[Assignments, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Every assignment where one signal has another value: with the signal's place, and the decision."""
+        places = np.array([self.place[name] for name in self.names for _ in self.choices[name][1:]], np.int64)
+        if not 0 < len(places) <= 8 * _MOST_ROWS:
+            return np.empty((0, len(self.names)), np.int32), places[:0], places[:0]
+        rows = np.repeat(self.assignment(self.known), len(places), axis=0)
+        numbers = [np.arange(1, len(self.choices[name])) for name in self.names]
+        rows[np.arange(len(rows)), places] = np.concatenate(numbers)
+        return rows, places, self.evaluate(rows)[0]
+
     def _single_conflicts(self) -> list[frozenset[str]]:
         """Return the signals one of whose other values changes the decision by itself."""
-        base = self.assignment(self.known)
-        rows, names = [], []
-        for name in self.known:
-            for number in range(1, len(self.choices[name])):
-                row = base[0].copy()
-                row[self.place[name]] = number
-                rows.append(row)
-                names.append(name)
-        if not rows or len(rows) > 8 * _MOST_ROWS:
-            return []
-        decisions, _ = self.evaluate(np.array(rows))
+        _, places, decisions = self._singles
         differ = (decisions != OPEN) & (decisions != self.decision)
-        return [frozenset({name}) for name in dict.fromkeys(itertools.compress(names, differ))]
+        names = dict.fromkeys(self.names[place] for place in places[differ].tolist())
+        return [frozenset({name}) for name in self.known if name in names]
 
     def _refute(self, fixed: Iterable[str]) -> tuple[bool, Assignments | None]:
         """Look for values of the other signals that change the decision.
@@ -251,28 +254,38 @@ class _Row:
             if differ.any():
                 return False, frontier[np.flatnonzero(differ)[:1]]
             left = decisions == OPEN
-            frontier, exact = self._branched(frontier, left, demand)
-            proved = proved and exact
+            frontier, _, inexact = self._branched(frontier, left, demand)
+            proved = proved and not len(inexact)
             if len(frontier) > _MOST_ROWS:
                 return False, None
         return proved, None
 
-    def _branched(self, rows: Assignments, left: Any, demand: Mapping[str, Any]) -> tuple[Assignments, bool]:
-        """Give one more signal each of its values in every row that is left."""
-        parts, exact = [], True
+    def _branched(
+        self, rows: Assignments, left: npt.NDArray[np.bool_], demand: Mapping[str, Any]
+    ) -> tuple[Assignments, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Give one more signal each of its values in every row that is left.
+
+        :param rows: the assignments.
+        :param left: which ones.
+        :param demand: which signals each of them needs.
+        :return: new assignments, which row each comes from, and the rows whose signal's domain is not exact.
+        """
+        parts, origins, inexact = [rows[:0]], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         waiting = left.copy()
         for name in self._by_domain(demand):
             here = np.flatnonzero(waiting & demand[name])
             if len(here) == 0:
                 continue
             waiting[here] = False
-            exact = exact and self.search.domains[name].exact
+            if not self.search.domains[name].exact:
+                inexact.append(here)
             first = 0 if name in self.values else 1
             count = len(self.choices[name]) - first
             part = np.repeat(rows[here], count, axis=0)
             part[:, self.place[name]] = np.tile(np.arange(first, first + count), len(here))
             parts.append(part)
-        return (np.concatenate(parts) if parts else rows[:0]), exact
+            origins.append(np.repeat(here, count))
+        return np.concatenate(parts), np.concatenate(origins), np.concatenate(inexact)
 
     def _by_domain(self, demand: Mapping[str, Any]) -> list[str]:
         """Return what is demanded, that with an exact domain and few values first."""
@@ -311,19 +324,30 @@ class _Row:
     # The nearest counterfactual
 
     def counterfactuals(self) -> Iterator[tuple[tuple[tuple[str, Any], ...], int]]:
+        rows, _, decisions = self._singles
+        singles = self._others(rows, decisions)
+        if singles:
+            yield from singles
+            return
         level = np.full((1, len(self.names)), _NOT_COMPUTED, np.int32)
         left_out = np.zeros((1, len(self.names)), np.bool_)
         for _ in range(_MOST_CHANGES + 1):
             solutions, level, left_out = self._level(level, left_out)
             if len(solutions):
-                decisions, _ = self.evaluate(solutions)
-                for row, decision in zip(solutions, decisions.tolist(), strict=True):
-                    settled = decision if decision != OPEN else self._other_anyway(row)
-                    if settled is not None:
-                        yield self._changes(row), settled
+                yield from self._others(solutions, self.evaluate(solutions)[0])
                 return
             if len(level) == 0 or len(level) > _MOST_ROWS:
                 return
+
+    def _others(
+        self, rows: Assignments, decisions: npt.NDArray[np.int64]
+    ) -> list[tuple[tuple[tuple[str, Any], ...], int]]:
+        """Return the changes and the decision of each assignment that leads to another decision."""
+        settled = decisions.copy()
+        stuck = np.flatnonzero(decisions == OPEN)[:_MOST_STUCK]
+        settled[stuck] = self._other_anyway(rows[stuck])
+        differ = np.flatnonzero((settled != OPEN) & (settled != self.decision))
+        return [(self._changes(rows[place]), int(settled[place])) for place in differ]
 
     def _level(self, rows: Assignments, left_out: Any) -> tuple[Assignments, Assignments, Any]:
         """Follow assignments without another change.
@@ -360,24 +384,33 @@ class _Row:
                 more.append(changed)
                 more_out.append(np.repeat(left_out[here], count, axis=0))
             stuck = np.flatnonzero(waiting)[:_MOST_STUCK]
-            sure = [row for row in stuck if self._other_anyway(rows[row]) is not None]
-            solutions += [rows[sure]] if sure else []
+            sure = stuck[self._other_anyway(rows[stuck]) != OPEN]
+            solutions += [rows[sure]] if len(sure) else []
             rows, left_out = np.concatenate(following), np.concatenate(following_out)
         found = np.concatenate(solutions) if solutions else rows[:0]
         return found, np.concatenate(more), np.concatenate(more_out)
 
-    def _other_anyway(self, row: Any) -> int | None:
-        """Return the one other decision that follows whatever the signals are that were never computed."""
-        frontier, found = row[None, :], set()
-        while len(frontier) and len(frontier) <= _MOST_ROWS:
+    def _other_anyway(self, rows: Assignments) -> npt.NDArray[np.int64]:
+        """Return for each assignment the one other decision that follows whatever the signals are that were
+        never computed; ``OPEN`` where none is known to.
+        """
+        found = np.full(len(rows), OPEN, np.int64)
+        failed = np.zeros(len(rows), np.bool_)
+        frontier, owners = rows, np.arange(len(rows))
+        while len(frontier):
             decisions, demand = self.evaluate(frontier)
-            found |= set(decisions.tolist()) - {OPEN}
-            if self.decision in found or len(found) > 1:
-                return None
-            frontier, exact = self._branched(frontier, decisions == OPEN, demand)
-            if not exact:
-                return None
-        return found.pop() if found and not len(frontier) else None
+            done = decisions != OPEN
+            for owner, decision in set(zip(owners[done].tolist(), decisions[done].tolist(), strict=True)):
+                failed[owner] |= decision == self.decision or found[owner] not in (OPEN, decision)
+                found[owner] = decision
+            left = ~done & ~failed[owners]
+            frontier, origins, inexact = self._branched(frontier, left, demand)
+            failed[owners[inexact]] = True
+            owners = owners[origins]
+            failed |= np.bincount(owners, minlength=len(rows)) > _MOST_ROWS
+            kept = ~failed[owners]
+            frontier, owners = frontier[kept], owners[kept]
+        return np.where(failed, OPEN, found)
 
     def _changes(self, row: Any) -> tuple[tuple[str, Any], ...]:
         numbers = [(name, row[self.place[name]]) for name in self.names]
