@@ -121,7 +121,7 @@ class RuleGateForm(Config):
     model: str = Field(pattern=MODEL_NAME_PATTERN, description="Name of the registered rule set.")
     table: str = Field(min_length=1, description="Path or URI of the Delta table that it is tried on.")
     label: str | None = Field(None, description="Column with labels by hand; empty: there is none.")
-    rows: int = Field(50_000, ge=1, description="Rows that are tried at most, from the table's beginning.")
+    rows: int = Field(50_000, ge=1, description="Rows that are tried at most, from all over the table.")
     max_changed: float = Field(
         0.05, ge=0, le=1, description="Largest accepted share of rows with another decision (0.05: 5 %)."
     )

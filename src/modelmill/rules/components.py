@@ -86,7 +86,7 @@ class TrialConfig(Config):
         {}, description="Right decision of each label; a label that is not listed is a decision itself."
     )
     examples: int = Field(5, ge=0, le=100, description="Keys that are named for each kind of change.")
-    rows: int = Field(50_000, ge=1, description="Rows that are tried at most, from the table's beginning.")
+    rows: int = Field(50_000, ge=1, description="Rows that are tried at most, from all over the table.")
     precision: float = Field(
         0.95, gt=0, lt=1, description="Precision on new rows that thresholds are suggested for."
     )
@@ -151,7 +151,7 @@ class TierRulesConfig(Config):
         0.005, gt=0, lt=1, description="Accepted share of rows whose decision changes (0.005: 0.5 points)."
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence that new rows keep the budget.")
-    rows: int = Field(20_000, ge=1, description="Rows that are looked at, from the table's beginning.")
+    rows: int = Field(20_000, ge=1, description="Rows that are looked at, from all over the table.")
 
 
 class TierRulesOutputs(Outputs):

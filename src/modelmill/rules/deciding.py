@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
@@ -216,21 +217,29 @@ def outside_state(source: str, settings: Settings) -> str:
 
 
 def rows_of(table: TableRef, *, most: int, columns: Sequence[str] | None = None) -> pa.RecordBatch:
-    """Return rows from the beginning of a table.
+    """Return rows from all over a table, evenly: its beginning may be all of one class.
+
+    A table with more rows is read through. Where the log does not count them, they are the first ones.
 
     :param table: the table.
     :param most: rows at most.
     :param columns: what to read; None: all.
-    :return: one batch.
+    :return: one batch; the same rows for the same version.
     """
     opened = open_table(table.uri, version=table.version)
+    files = checked_files(opened, table)
+    counts = [file.rows for file in files]
+    total = sum(count for count in counts if count is not None) if None not in counts else 0
+    wanted = np.arange(most) if total <= most else np.arange(most) * total // most
     batches: list[pa.RecordBatch] = []
-    left = most
-    with read_batches(opened, table, checked_files(opened, table), columns=columns) as reader:
+    start = 0
+    with read_batches(opened, table, files, columns=columns) as reader:
         for batch in reader:
-            batches.append(batch.slice(0, left))
-            left -= batches[-1].num_rows
-            if not left:
+            end = start + batch.num_rows
+            first, last = np.searchsorted(wanted, (start, end))
+            batches.append(batch.take(pa.array(wanted[first:last] - start)))
+            start = end
+            if last == len(wanted):
                 break
         return one_batch(pa.Table.from_batches(batches, reader.schema))
 

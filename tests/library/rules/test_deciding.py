@@ -16,7 +16,7 @@ from modelmill.data.tables import read_arrow
 from modelmill.errors import ConfigError, RuleSetError, TableError
 from modelmill.pipeline.component import StepContext
 from modelmill.rules.components import DecideConfig, DecideInputs
-from modelmill.rules.deciding import outside_state, run
+from modelmill.rules.deciding import outside_state, rows_of, run
 from modelmill.rules.reading import parse_rule_set
 
 RULES = """
@@ -151,3 +151,15 @@ def test_problems_of_a_text_have_their_places() -> None:
     assert "rules.1.than: unknown key; got 'than'; did you mean 'then'" in said
     with pytest.raises(RuleSetError, match="trdae"):
         parse_rule_set(RULES.replace("offer OR trade", "offer OR trdae"))
+
+
+@pytest.mark.parametrize("most", [1, 7, 100, 299, 300, 5000])
+def test_rows_to_try_are_from_all_over_the_table(tmp_path: Path, most: int) -> None:
+    for start in range(0, 300, 100):
+        numbers = pa.table({"id": list(range(start, start + 100))})
+        write_deltalake(str(tmp_path / "t"), numbers, mode="append")
+    found = rows_of(TableRef(uri=str(tmp_path / "t"), version=2), most=most).column("id").to_pylist()
+    assert len(found) == min(most, 300)
+    # Files come in the order of their names, which is none of ours: the rows of each are evenly spread.
+    shares = [sum(start <= number < start + 100 for number in found) for start in (0, 100, 200)]
+    assert max(shares) - min(shares) <= 1
