@@ -378,6 +378,10 @@ class _Training:
 
 
 def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    if logits.shape[-1] == 2:
+        # The same for two classes, in half the time for many heads.
+        other = (logits[..., 0] - logits[..., 1]) * (2 * targets - 1)
+        return functional.softplus(other) * torch.where(targets > 0, weights[:, 1], weights[:, 0])
     losses = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
     heads = torch.arange(len(weights)).expand(targets.shape)
     return losses.view(targets.shape) * weights[heads, targets]
