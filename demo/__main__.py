@@ -83,9 +83,9 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
         }
         with LocalAirflow(home / "airflow", ROOT / "dags", environment=environment) as airflow:
             airflow.wait_ready(timeout=START_SECONDS)
-            client = airflow.client()
             os.environ.update(environment)
-            succeeded = _run_pipeline(client) if run_demo else True
+            with airflow.client() as client:
+                succeeded = _run_pipeline(client) if run_demo else True
             if leave:
                 return 0 if succeeded else 1
             console.print()

@@ -90,27 +90,26 @@ def airflow(tmp_path: Path, mlflow: LocalMlflow) -> Iterator[LocalAirflow]:
 
 def test_pipelines_in_a_real_airflow(airflow: LocalAirflow, mlflow: LocalMlflow, tmp_path: Path) -> None:
     """One test, because starting the servers takes most of its time."""
-    client = airflow.client()
-    for dag_id in ("flow", "branches", "refuse", "die", "sleep", "broken", "watched"):
-        client.wait_for_dag(dag_id)
-        client.unpause(dag_id)
-    began = time.monotonic()
-    runs = {dag_id: client.trigger(dag_id) for dag_id in ("branches", "refuse", "die", "sleep")}
-    first_run = client.trigger("flow", {"number": 20})
-    assert client.wait("flow", first_run) == "success", client.log("flow", first_run, "first")
-    print(f"a run of two steps took {time.monotonic() - began:.1f} s")
+    with airflow.client() as client:
+        for dag_id in ("flow", "branches", "refuse", "die", "sleep", "broken", "watched"):
+            client.wait_for_dag(dag_id)
+            client.unpause(dag_id)
+        began = time.monotonic()
+        runs = {dag_id: client.trigger(dag_id) for dag_id in ("branches", "refuse", "die", "sleep")}
+        first_run = client.trigger("flow", {"number": 20})
+        assert client.wait("flow", first_run) == "success", client.log("flow", first_run, "first")
+        print(f"a run of two steps took {time.monotonic() - began:.1f} s")
 
-    check_what_a_finished_run_shows(client, first_run, mlflow)
-    check_that_a_second_run_reuses(client, first_run, tmp_path)
-    check_that_a_refused_gate_chooses_the_branch(client, runs["branches"])
-    check_that_a_refusal_is_final(client, runs["refuse"])
-    check_that_a_killed_step_is_tried_again(client, runs["die"])
-    check_that_ending_a_task_ends_its_processes(client, runs["sleep"], tmp_path)
-    began = time.monotonic()
-    check_that_a_table_starts_its_pipeline(airflow, client, tmp_path / "data" / "raw")
-    print(f"three runs that a table started took {time.monotonic() - began:.1f} s")
-    check_what_is_registered(client, mlflow)
-    client.close()
+        check_what_a_finished_run_shows(client, first_run, mlflow)
+        check_that_a_second_run_reuses(client, first_run, tmp_path)
+        check_that_a_refused_gate_chooses_the_branch(client, runs["branches"])
+        check_that_a_refusal_is_final(client, runs["refuse"])
+        check_that_a_killed_step_is_tried_again(client, runs["die"])
+        check_that_ending_a_task_ends_its_processes(client, runs["sleep"], tmp_path)
+        began = time.monotonic()
+        check_that_a_table_starts_its_pipeline(airflow, client, tmp_path / "data" / "raw")
+        print(f"three runs that a table started took {time.monotonic() - began:.1f} s")
+        check_what_is_registered(client, mlflow)
 
     assert airflow.servers is not None
     mark = airflow.servers.mark

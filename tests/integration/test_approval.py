@@ -105,40 +105,39 @@ def airflow(tmp_path: Path, saying: None) -> Iterator[LocalAirflow]:
 
 def test_a_person_is_asked(airflow: LocalAirflow) -> None:
     """One test, because starting the servers takes most of its time."""
-    client = airflow.client()
-    for dag_id in ("asked", "late", "refused"):
-        client.wait_for_dag(dag_id)
-        client.unpause(dag_id)
+    with airflow.client() as client:
+        for dag_id in ("asked", "late", "refused"):
+            client.wait_for_dag(dag_id)
+            client.unpause(dag_id)
 
-    approved = client.trigger("asked")
-    wait_until(lambda: state(client, "asked", approved) == "awaiting_input")
-    check_that_waiting_holds_nothing(client)
-    question = client.call("GET", details("asked", approved))
-    assert question["subject"] == "Promote a challenger of topics?"
-    assert question["body"] == "**topics: passed.** {{ macros }} 2 checks", "a report is no template"
-    assert (question["options"], question["defaults"]) == (["Approve", "Reject"], ["Reject"])
-    answer(client, "asked", approved, "Approve", "looks right")
-    assert client.wait("asked", approved, timeout=180) == "success"
-    verdict = client.xcom("asked", approved, "answer")["verdict"]
-    assert verdict["passed"]
-    assert verdict["approved_by"] == "admin: looks right"
+        approved = client.trigger("asked")
+        wait_until(lambda: state(client, "asked", approved) == "awaiting_input")
+        check_that_waiting_holds_nothing(client)
+        question = client.call("GET", details("asked", approved))
+        assert question["subject"] == "Promote a challenger of topics?"
+        assert question["body"] == "**topics: passed.** {{ macros }} 2 checks", "a report is no template"
+        assert (question["options"], question["defaults"]) == (["Approve", "Reject"], ["Reject"])
+        answer(client, "asked", approved, "Approve", "looks right")
+        assert client.wait("asked", approved, timeout=180) == "success"
+        verdict = client.xcom("asked", approved, "answer")["verdict"]
+        assert verdict["passed"]
+        assert verdict["approved_by"] == "admin: looks right"
 
-    rejected = client.trigger("asked")
-    wait_until(lambda: state(client, "asked", rejected) == "awaiting_input")
-    answer(client, "asked", rejected, "Reject", "not on a Friday")
-    assert client.wait("asked", rejected, timeout=180) == "success"
-    verdict = client.xcom("asked", rejected, "answer")["verdict"]
-    assert (verdict["passed"], verdict["reasons"]) == (False, ["rejected by admin: not on a Friday"])
+        rejected = client.trigger("asked")
+        wait_until(lambda: state(client, "asked", rejected) == "awaiting_input")
+        answer(client, "asked", rejected, "Reject", "not on a Friday")
+        assert client.wait("asked", rejected, timeout=180) == "success"
+        verdict = client.xcom("asked", rejected, "answer")["verdict"]
+        assert (verdict["passed"], verdict["reasons"]) == (False, ["rejected by admin: not on a Friday"])
 
-    late = client.trigger("late")
-    assert client.wait("late", late, timeout=180) == "success"
-    verdict = client.xcom("late", late, "answer")["verdict"]
-    assert (verdict["passed"], verdict["reasons"]) == (False, ["rejected by nobody: no answer in time"])
+        late = client.trigger("late")
+        assert client.wait("late", late, timeout=180) == "success"
+        verdict = client.xcom("late", late, "answer")["verdict"]
+        assert (verdict["passed"], verdict["reasons"]) == (False, ["rejected by nobody: no answer in time"])
 
-    refused = client.trigger("refused")
-    assert client.wait("refused", refused, timeout=180) == "success"
-    assert client.xcom("refused", refused, "answer")["verdict"]["reasons"] == ["worse"]
-    client.close()
+        refused = client.trigger("refused")
+        assert client.wait("refused", refused, timeout=180) == "success"
+        assert client.xcom("refused", refused, "answer")["verdict"]["reasons"] == ["worse"]
 
 
 def check_that_waiting_holds_nothing(client: AirflowClient) -> None:

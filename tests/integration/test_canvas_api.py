@@ -86,7 +86,7 @@ class Browser:
 
 
 def test_a_pipeline_is_saved_run_and_run_again(airflow: LocalAirflow, tmp_path: Path) -> None:
-    with contextlib.closing(airflow.client()) as client, contextlib.closing(Browser(airflow)) as browser:
+    with airflow.client() as client, contextlib.closing(Browser(airflow)) as browser:
         client.wait_for_dag("other")
         check_saving_and_running(browser, client, tmp_path)
 

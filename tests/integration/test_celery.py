@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -137,25 +136,26 @@ def test_steps_run_on_the_queue_of_their_profile(
         text=True,
     )
     assert found.stdout.strip() == "[]"
-    client = airflow.client()
-    client.wait_for_dag("desks")
-    client.unpause("desks")
-    run_id = client.trigger("desks")
-    assert client.wait("desks", run_id, timeout=400) == "success", client.states("desks", run_id)
-    tasks = client.tasks("desks", run_id)
-    assert {name: task["queue"] for name, task in tasks.items()} == QUEUES
-    assert tasks["teacher"]["pool"] == "gpus"
-    assert "this machine has no GPU: the step runs on the CPU" in client.log("desks", run_id, "teacher")
-    there = client.xcom("desks", run_id, "report", "report")["uri"]
+    with airflow.client() as client:
+        client.wait_for_dag("desks")
+        client.unpause("desks")
+        run_id = client.trigger("desks")
+        assert client.wait("desks", run_id, timeout=400) == "success", client.states("desks", run_id)
+        tasks = client.tasks("desks", run_id)
+        assert {name: task["queue"] for name, task in tasks.items()} == QUEUES
+        assert tasks["teacher"]["pool"] == "gpus"
+        assert "this machine has no GPU: the step runs on the CPU" in client.log("desks", run_id, "teacher")
+        there = client.xcom("desks", run_id, "report", "report")["uri"]
 
-    check_what_is_missing(airflow, light_python)
-    tracking_uri = airflow.environment()["MLFLOW_TRACKING_URI"]
-    monkeypatch.setenv("MODELMILL_HOME", str(tmp_path / "here"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
-    (tmp_path / "here.yaml").write_text(desks.replace("HOME", str(tmp_path / "here")))
-    embedded = run_pipeline(load_pipeline(str(tmp_path / "here.yaml")), settings=Settings.from_environment())
-    assert quality(tracking_uri, embedded["report"].outputs["report"].uri) == quality(tracking_uri, there)
-    client.close()
+        check_what_is_missing(airflow, light_python)
+        tracking_uri = airflow.environment()["MLFLOW_TRACKING_URI"]
+        monkeypatch.setenv("MODELMILL_HOME", str(tmp_path / "here"))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+        (tmp_path / "here.yaml").write_text(desks.replace("HOME", str(tmp_path / "here")))
+        embedded = run_pipeline(
+            load_pipeline(str(tmp_path / "here.yaml")), settings=Settings.from_environment()
+        )
+        assert quality(tracking_uri, embedded["report"].outputs["report"].uri) == quality(tracking_uri, there)
 
 
 @pytest.mark.timeout(7200)
@@ -168,7 +168,7 @@ def test_the_demonstration_gives_the_same_metrics_on_workers(
     pipeline = (ROOT / "dags" / "pipelines" / "reuters_nightly.yaml").read_text()
     parameters = prepared(tmp_path / "there")
     with cluster({"reuters_nightly": pipeline}, parameters) as server:
-        with contextlib.closing(server.client()) as client:
+        with server.client() as client:
             client.wait_for_dag("reuters_nightly")
             client.unpause("reuters_nightly")
             run_id = client.trigger("reuters_nightly")

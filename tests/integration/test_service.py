@@ -94,36 +94,35 @@ def test_a_model_is_deployed_watched_and_made_again(
     airflow: LocalAirflow, service: str, data: Path, topic_rows: Rows
 ) -> None:
     """One test, because starting the servers takes most of its time."""
-    client = airflow.client()
-    for dag_id in (MADE, WATCH):
-        client.wait_for_dag(dag_id, timeout=180)
-        client.unpause(dag_id)
-    first = client.trigger(MADE)
-    assert client.wait(MADE, first, timeout=1400) == "success", told(client, MADE, first)
-    answer = predicted(service, "goal of the team")
-    assert answer["rows"] == [{MADE: {"prediction": "sport", "score": answer["rows"][0][MADE]["score"]}}]
-    assert answer["models"][MADE]["version"] == 1
+    with airflow.client() as client:
+        for dag_id in (MADE, WATCH):
+            client.wait_for_dag(dag_id, timeout=180)
+            client.unpause(dag_id)
+        first = client.trigger(MADE)
+        assert client.wait(MADE, first, timeout=1400) == "success", told(client, MADE, first)
+        answer = predicted(service, "goal of the team")
+        assert answer["rows"] == [{MADE: {"prediction": "sport", "score": answer["rows"][0][MADE]["score"]}}]
+        assert answer["models"][MADE]["version"] == 1
 
-    # The same kind of rows is no alarm, and no alarm starts nothing.
-    land(data / "landing" / "reuters_new", "calm", topic_rows(200, seed=5), test_share=0.3)
-    calm = client.trigger(WATCH)
-    assert client.wait(WATCH, calm, timeout=900) == "success", told(client, WATCH, calm)
-    assert client.xcom(WATCH, calm, "checked")["report"]["alarms"] == []
-    assert client.xcom(WATCH, calm, "champion")["model"]["uri"] == f"models:/{MADE}/1"
+        # The same kind of rows is no alarm, and no alarm starts nothing.
+        land(data / "landing" / "reuters_new", "calm", topic_rows(200, seed=5), test_share=0.3)
+        calm = client.trigger(WATCH)
+        assert client.wait(WATCH, calm, timeout=900) == "success", told(client, WATCH, calm)
+        assert client.xcom(WATCH, calm, "checked")["report"]["alarms"] == []
+        assert client.xcom(WATCH, calm, "champion")["model"]["uri"] == f"models:/{MADE}/1"
 
-    drifted = long_rows(topic_rows(600, seed=6))
-    land(data / "landing" / "reuters_new", "drifted", drifted, test_share=0.3)
-    land(data / "landing" / "reuters_r8", "labelled", drifted, test_share=0.3)
-    alarmed = client.trigger(WATCH)
-    assert client.wait(WATCH, alarmed, timeout=900) == "success", told(client, WATCH, alarmed)
-    alarms = client.xcom(WATCH, alarmed, "checked")["report"]["alarms"]
-    assert any(line.startswith("text: characters has drifted") for line in alarms), alarms
-    second = wait_for(lambda: started_by_asset(client))
-    assert client.wait(MADE, second, timeout=1400) == "success", told(client, MADE, second)
-    assert client.xcom(MADE, second, "verdict")["verdict"]["champion_version"] == 1
-    assert client.xcom(MADE, second, "champion")["model"]["uri"] == f"models:/{MADE}/2"
-    assert predicted(service, "goal of the team")["models"][MADE]["version"] == 2
-    client.close()
+        drifted = long_rows(topic_rows(600, seed=6))
+        land(data / "landing" / "reuters_new", "drifted", drifted, test_share=0.3)
+        land(data / "landing" / "reuters_r8", "labelled", drifted, test_share=0.3)
+        alarmed = client.trigger(WATCH)
+        assert client.wait(WATCH, alarmed, timeout=900) == "success", told(client, WATCH, alarmed)
+        alarms = client.xcom(WATCH, alarmed, "checked")["report"]["alarms"]
+        assert any(line.startswith("text: characters has drifted") for line in alarms), alarms
+        second = wait_for(lambda: started_by_asset(client))
+        assert client.wait(MADE, second, timeout=1400) == "success", told(client, MADE, second)
+        assert client.xcom(MADE, second, "verdict")["verdict"]["champion_version"] == 1
+        assert client.xcom(MADE, second, "champion")["model"]["uri"] == f"models:/{MADE}/2"
+        assert predicted(service, "goal of the team")["models"][MADE]["version"] == 2
 
 
 def long_rows(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:

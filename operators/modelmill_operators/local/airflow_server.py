@@ -149,7 +149,7 @@ class LocalAirflow(LocalServer):
 
     def client(self) -> AirflowClient:
         """Return a client that is logged in."""
-        return AirflowClient(self.url, self.user, self.password)
+        return AirflowClient(self.url, self.user, self.password, servers=self.servers)
 
     def _is_ready(self) -> bool:
         health = httpx.get(f"{self.url}/api/v2/monitor/health").json()

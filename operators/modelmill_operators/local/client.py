@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import httpx
 
-from modelmill_operators.local.servers import ServerError
+from modelmill_operators.local.servers import ServerError, Servers
 
 TaskStates = dict[str, str | None]
 FINISHED = ("success", "failed")
 
 
 class AirflowClient:
-    """Client of one Airflow, logged in as one user.
+    """Client of one Airflow, logged in as one user; closed when a ``with`` block is left.
 
     :param url: its base URL.
     :param user: user name.
     :param password: password.
+    :param servers: its processes: who waits for a run hears at once that one has ended.
     :raises httpx.HTTPError: if it does not answer, or refuses the user.
     """
 
-    def __init__(self, url: str, user: str, password: str) -> None:
+    def __init__(self, url: str, user: str, password: str, *, servers: Servers | None = None) -> None:
+        self._servers = servers
         answer = httpx.post(f"{url}/auth/token", json={"username": user, "password": password}, timeout=30)
         answer.raise_for_status()
         self._http = httpx.Client(
@@ -35,6 +38,17 @@ class AirflowClient:
     def close(self) -> None:
         """Close its connections."""
         self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Call a route below ``/api/v2``.
@@ -55,10 +69,11 @@ class AirflowClient:
 
         :param dag_id: the DAG.
         :param timeout: seconds.
-        :raises ServerError: if it does not appear; the import errors are shown.
+        :raises ServerError: if it does not appear, or a server ends; the import errors are shown.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
+            self._check_servers()
             if self._http.get(f"/dags/{dag_id}").is_success:
                 return
             time.sleep(0.3)
@@ -112,11 +127,12 @@ class AirflowClient:
         :param on_change: gets the state of each task whenever one has changed.
         :param every: seconds between two looks.
         :return: ``success`` or ``failed``.
-        :raises ServerError: if the time is over.
+        :raises ServerError: if the time is over, or a server ends.
         """
         deadline = time.monotonic() + timeout
         seen: TaskStates = {}
         while time.monotonic() < deadline:
+            self._check_servers()
             state = self.run_state(dag_id, run_id)
             states = self.states(dag_id, run_id)
             if on_change and states != seen:
@@ -125,7 +141,8 @@ class AirflowClient:
             if state in FINISHED:
                 return state
             time.sleep(every)
-        raise ServerError(f"run {run_id} must end within {timeout:.0f} s", got=seen)
+        remedy = self._servers.tail("scheduler") if self._servers else ""
+        raise ServerError(f"run {run_id} must end within {timeout:.0f} s", got=seen, remedy=remedy)
 
     def log(self, dag_id: str, run_id: str, task_id: str, *, attempt: int = 1) -> str:
         """Return a task's log, one event a line.
@@ -154,3 +171,7 @@ class AirflowClient:
         """Mark a task as ``failed`` or ``success``: a running one is ended."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
         self.call("PATCH", path, json={"new_state": state})
+
+    def _check_servers(self) -> None:
+        if self._servers:
+            self._servers.check()

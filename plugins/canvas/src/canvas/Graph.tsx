@@ -11,8 +11,9 @@ import {
   type ReactFlowInstance,
   useConnection,
   useReactFlow,
+  useStoreApi,
 } from "@xyflow/react";
-import { type DragEvent, type MouseEvent, useCallback, useRef, useState } from "react";
+import { type DragEvent, type MouseEvent, type PointerEvent, useCallback, useRef, useState } from "react";
 
 import { addStep, connect, setWhen } from "../core/edits";
 import { framesOf, groupAt, groupsAfterMove } from "../core/frames";
@@ -43,6 +44,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
   const { edges, onEdgesChange } = useEdges();
   const { edit, place, select, steps, catalogue } = useCanvas();
   const flow = useReactFlow();
+  const store = useStoreApi();
   const colorMode = useColorMode();
   const [menu, setMenu] = useState<Point | null>(null);
   const moving = useMoving();
@@ -84,6 +86,11 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
     },
     [flow, edit, place, select, catalogue],
   );
+  // A click says itself which keys are held; React Flow would only know a little later, and forget what was selected.
+  const onPointerDownCapture = useCallback(
+    ({ shiftKey, ctrlKey, metaKey }: PointerEvent) => { store.setState({ multiSelectionActive: shiftKey || ctrlKey || metaKey }); },
+    [store],
+  );
   const onContextMenu = useCallback(
     (event: MouseEvent, node?: CanvasNode) => {
       event.preventDefault();
@@ -105,6 +112,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
         onConnect={onConnect}
         isValidConnection={isValid}
         onDrop={onDrop}
+        onPointerDownCapture={onPointerDownCapture}
         onDragOver={(event) => { event.preventDefault(); }}
         onDelete={({ edges: cut }) => {
           deleteSelection(cut.filter((edge) => edge.selected === true));
