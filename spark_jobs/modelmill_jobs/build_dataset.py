@@ -73,6 +73,9 @@ if TYPE_CHECKING:
 ROWS_EACH = 250_000
 """Rows that one worker decides on at a time: about 150 MB."""
 
+_SUMMED_BYTES = 8 << 20
+"""Size of the batches that are summed up: a sum costs the same for few rows and for many."""
+
 NO_TRAIN_ROWS = "class has no train rows"
 
 
@@ -278,7 +281,7 @@ class _Building:
         written = self.spark.read.schema(spark_schema(dataset_schema(plan))).parquet(
             plain_path(f"{self.place}/{_folder(files)}")
         )
-        parts = mapped(written, on_batches, "summary string").collect()
+        parts = mapped(written, on_batches, "summary string", bytes_each=_SUMMED_BYTES).collect()
         return sum((Summary.model_validate_json(part[0]) for part in parts), Summary())
 
     def _with_train_rows(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from modelmill.data.commits import DataFile
 from modelmill.data.lookup import LOOKUP_ROWS, Lookup
 from modelmill.memory import trim
-from modelmill_jobs.delta_io import COMPRESSION, data_files, plain_path
+from modelmill_jobs.delta_io import data_files, plain_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +27,8 @@ Then = tuple[Callable[["pa.RecordBatch"], "pa.RecordBatch"], Any]
 OnBatches = Callable[[Iterator[Any]], Iterator[Any]]
 
 _PART = "_mm_part"
+_COMPRESSION = "lz4"
+"""Of what is read a few times and thrown away: it takes least work."""
 _BYTES_EACH = 1 << 20
 """Size of the batches that functions get."""
 _PIECE_BYTES = 6 << 20
@@ -54,7 +56,7 @@ class Stage:
         :param name: of the result; used once.
         :return: the same rows.
         """
-        rows.write.parquet(self._path(name), compression=COMPRESSION)
+        rows.write.parquet(self._path(name), compression=_COMPRESSION)
         trim()
         return self._read(rows.schema, name)
 
@@ -175,7 +177,9 @@ def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
     return on_batches
 
 
-def mapped(rows: DataFrame, work: OnBatches, schema: StructType | str) -> DataFrame:
+def mapped(
+    rows: DataFrame, work: OnBatches, schema: StructType | str, *, bytes_each: int = _BYTES_EACH
+) -> DataFrame:
     """Apply a function to Arrow batches, whatever the columns are called.
 
     Spark Connect's ``mapInArrow`` names the columns it hands over, and Sail takes a name with a dot in it for
@@ -184,19 +188,20 @@ def mapped(rows: DataFrame, work: OnBatches, schema: StructType | str) -> DataFr
     :param rows: the rows.
     :param work: gets the batches that have rows, and gives others.
     :param schema: columns of what it gives, as Spark takes them.
+    :param bytes_each: size of the batches that it gets, about.
     :return: what it gives.
     """
     names = rows.columns
 
     def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
-        return work(piece.rename_columns(names) for batch in batches for piece in _small(batch))
+        return work(piece.rename_columns(names) for batch in batches for piece in _small(batch, bytes_each))
 
     return rows.toDF(*(f"_mm_{place}" for place in range(len(names)))).mapInArrow(on_batches, schema)
 
 
-def _small(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+def _small(batch: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:
     """Cut a batch: what is made of a small one fits into memory at hand, and the kernel clears no pages."""
-    rows = max(1, batch.num_rows * _BYTES_EACH // max(1, batch.nbytes))
+    rows = max(1, batch.num_rows * size // max(1, batch.nbytes))
     return (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _BATCH = 65_536
 _READ = 16_384  # rows at a time: larger pieces spend more on fresh pages than on reading
+_SIEVE = 1 << 21  # places, a power of two
 _AT_WORK_SECONDS = 24 * 3600
 
 
@@ -77,7 +78,9 @@ class Index:
         changed = pa.concat_tables([came, went])
         contents, keys = _distinct(changed.column(CONTENT[0])), _distinct(changed.column(IDENTITY[0]))
         fresh = unpacked(came.column(BUCKETS).combine_chunks())[0]
-        buckets = pa.array(np.unique(fresh))
+        buckets = np.unique(fresh)
+        sieve = np.zeros(_SIEVE, bool)
+        sieve[buckets & (_SIEVE - 1)] = True
         found, shared = [], [fresh]
         for batch in self._batches([ROW, CONTENT[0], IDENTITY[0], BUCKETS]):
             hit = np.asarray(pc.is_in(batch.column(CONTENT[0]), value_set=contents))
@@ -85,10 +88,13 @@ class Index:
                 hit = hit | np.asarray(pc.is_in(batch.column(IDENTITY[0]), value_set=keys))
             if len(buckets):
                 entries, owners = unpacked(batch.column(BUCKETS))
-                near = np.asarray(pc.is_in(pa.array(entries), value_set=buckets))
-                if near.any():
-                    hit[owners[near]] = True
-                    shared.append(entries[near])
+                # Most buckets fall through the sieve, which costs a tenth of looking each up.
+                near = np.flatnonzero(sieve[entries & (_SIEVE - 1)])
+                near = near[
+                    buckets.take(np.searchsorted(buckets, entries[near]), mode="clip") == entries[near]
+                ]
+                hit[owners[near]] = True
+                shared.append(entries[near])
             if hit.any():
                 found.append(np.asarray(batch.column(ROW))[hit])
         counts = np.unique(np.concatenate(shared), return_counts=True)[1]

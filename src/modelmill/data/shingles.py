@@ -106,15 +106,17 @@ def buckets(texts: pa.Array, banding: Banding) -> tuple[npt.NDArray[np.int32], n
 def _bands(hashes: npt.NDArray[np.uint32], starts: Offsets, banding: Banding) -> npt.NDArray[np.int32]:
     """Return the bands of the signatures of texts: for each permutation the smallest of a text's hashes."""
     permuted = np.empty(len(hashes), np.uint32)
-    permutations = _PERMUTATIONS[: banding.bands * banding.rows].reshape(banding.bands, banding.rows)
+    permutations = _PERMUTATIONS[: banding.bands * banding.rows]
+    minima = np.empty((len(permutations), len(starts)), np.uint32)
+    for factor, smallest in zip(permutations, minima, strict=True):
+        # To multiply by an odd number permutes the whole numbers below 2**32.
+        np.multiply(hashes, factor, out=permuted)
+        np.minimum.reduceat(permuted, starts, out=smallest)
     bands = np.repeat(np.arange(banding.bands, dtype=np.uint64)[:, None] * _ODD_2, len(starts), axis=1)
-    for mixed, rows in zip(bands, permutations, strict=True):
-        for factor in rows:
-            # To multiply by an odd number permutes the whole numbers below 2**32.
-            np.multiply(hashes, factor, out=permuted)
-            mixed ^= np.minimum.reduceat(permuted, starts)
-            mixed *= _ODD_1
-            mixed ^= mixed >> np.uint64(29)
+    for row in range(banding.rows):
+        bands ^= minima[row :: banding.rows]
+        bands *= _ODD_1
+        bands ^= bands >> np.uint64(29)
     return (bands.T >> np.uint64(32)).astype(np.uint32).view(np.int32)
 
 
