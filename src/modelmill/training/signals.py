@@ -83,7 +83,11 @@ def run(config: TrainHeadsConfig, dataset: DatasetRef, trunk: ModelRef, context:
     trained = _train(new, tokens, plan) if new else {}
     logged = _log([signal for signal in signals if signal.key not in known], trained, dataset, plan)
     models = {signal.data.label: known.get(signal.key) or logged[signal.data.label] for signal in signals}
-    register_all(context.run.client, {f"{config.prefix}{label}": model for label, model in models.items()})
+    register_all(
+        context.run.client,
+        {f"{config.prefix}{label}": model for label, model in models.items()},
+        experiment=context.run.experiment_id,
+    )
     context.run.log_metrics({"signals": len(models), "heads_trained": len(new)})
     return log_signals(models, context)
 
