@@ -8,7 +8,10 @@ from pathlib import Path
 
 import httpx
 
+from modelmill.registry.tracking import write_ahead
 from modelmill_operators.local.servers import LOOPBACK, LocalServer, Servers
+
+_DATABASE = "mlflow.db"
 
 
 class LocalMlflow(LocalServer):
@@ -23,7 +26,7 @@ class LocalMlflow(LocalServer):
 
     def start(self) -> None:
         """Start it; returns before it answers."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        write_ahead(self.home / _DATABASE)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "GIT_PYTHON_REFRESH": "quiet"}
         self.servers = Servers(self.home / "logs", environment)
@@ -33,7 +36,7 @@ class LocalMlflow(LocalServer):
         """Return how it is started, here as in the images under ``docker/``."""
         return [
             *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(self.port)),
-            *("--backend-store-uri", f"sqlite:///{self.home / 'mlflow.db'}"),
+            *("--backend-store-uri", f"sqlite:///{self.home / _DATABASE}"),
             *("--serve-artifacts", "--artifacts-destination", (self.home / "artifacts").as_uri()),
         ]
 
