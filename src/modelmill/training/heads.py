@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _STATISTICS_ROWS = 20_000
 _EVALUATION_ROWS = 1024
-_GATHERED_BATCHES = 16
+_GATHERED_BATCHES = 8
 _HELD_NUMBERS = 1 << 26
 """Features of all rows that stay in memory while heads train: 256 MB of them."""
 
@@ -321,9 +321,9 @@ class _Training:
         }
         self.mean, self.spread = self._statistics()
         self.held = {name: self._held(rows) for name, rows in self.rows.items()}
-        parameters = [value for group in self.groups for value in group.parameters.values()]
+        self.parameters = [value for group in self.groups for value in group.parameters.values()]
         self.optimizer = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
 
     def run(self) -> dict[str, TrainedHead]:
@@ -363,8 +363,11 @@ class _Training:
         ]
         # Each head's batches add up to its mean loss; so scaled, a batch is worth as much as the whole.
         total = torch.cat(losses).sum() * (rows / len(batch.features))
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        # Quicker than backward(), which adds to gradients that have to be cleared. The fused optimiser reads
+        # them in their parameter's order in memory.
+        gradients = torch.autograd.grad(total, self.parameters)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient.contiguous()
         self.optimizer.step()
         return [loss.detach() for loss in losses]
 
