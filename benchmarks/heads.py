@@ -23,6 +23,7 @@ from demo.samples import prepare
 
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
 from modelmill.settings import Settings
+from modelmill_operators.local.mlflow_server import write_ahead
 
 HEADS = 100
 
@@ -73,6 +74,7 @@ def step(place: Path, name: str, *, cache: str) -> Any:
     from modelmill.pipeline.component import StepContext
     from modelmill.registry.tracking import experiment_id, open_run, tracking_client
 
+    write_ahead(place / "mlflow.db")
     client = tracking_client(f"sqlite:///{place}/mlflow.db")
     # Heads are found again within an experiment: each cache has its own.
     experiment = experiment_id(client, cache, artifact_root=place / "artifacts")

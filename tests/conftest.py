@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import shutil
-import sqlite3
 import sys
 import tempfile
 import textwrap
@@ -193,9 +191,6 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables made: that takes seconds, copying it takes none."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     tracking_client(f"sqlite:///{path}").search_experiments()
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        # What is in the write-ahead log is to be in the file that is copied.
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return path
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import sys
 from pathlib import Path
 
 import httpx
 
-from modelmill.registry.tracking import write_ahead
 from modelmill_operators.local.servers import LOOPBACK, LocalServer, Servers
 
 _DATABASE = "mlflow.db"
@@ -56,3 +57,19 @@ class LocalMlflow(LocalServer):
             what="MLflow",
             timeout=timeout,
         )
+
+
+def write_ahead(database: Path) -> None:
+    """Have a SQLite database keep a write-ahead log, as its file says from now on.
+
+    MLflow's writes then cost three quarters of the CPU time and a third of the time, and nobody who reads
+    waits for one who writes. All who open the file must be on one machine. A busy one stays as it is.
+
+    :param database: its file; made if there is none.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        contextlib.suppress(sqlite3.OperationalError),
+        contextlib.closing(sqlite3.connect(database)) as connection,
+    ):
+        connection.execute("PRAGMA journal_mode = WAL")

@@ -12,7 +12,6 @@ import functools
 import json
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 TAG_ERROR = "modelmill.error"
-_SQLITE = "sqlite:///"
 
 
 @functools.cache
@@ -46,27 +44,9 @@ def tracking_client(tracking_uri: str) -> MlflowClient:
 
     for name in ("mlflow", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if tracking_uri.startswith(_SQLITE):
-        write_ahead(Path(tracking_uri.removeprefix(_SQLITE).partition("?")[0]))
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
     return mlflow.MlflowClient(tracking_uri)
-
-
-def write_ahead(database: Path) -> None:
-    """Have a SQLite database of MLflow's keep a write-ahead log, as its file says from now on.
-
-    A write then costs three quarters of the CPU time and a third of the time, and nobody who reads waits for
-    one who writes. Where the database is busy or its file system has no shared memory, it stays as it is.
-
-    :param database: its file; made if there is none.
-    """
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        contextlib.suppress(sqlite3.OperationalError),
-        contextlib.closing(sqlite3.connect(database)) as connection,
-    ):
-        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def experiment_id(client: MlflowClient, name: str, *, artifact_root: Path | None = None) -> str:

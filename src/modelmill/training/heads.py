@@ -424,11 +424,7 @@ class _Training:
 
 
 def _two_classes(logits: torch.Tensor, targets: torch.Tensor, _weights: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of two classes.
-
-    :param logits: of both, ``(batch, heads, 2)``, or of the second alone, ``(batch, heads, 1)``.
-    :param targets: 1 for the first class and -1 for the second, or 2 and -2, ``(batch, heads)``.
-    """
+    # Logits of both, and targets 1 for the first class and -1 for the second; or the second's, and 2 and -2.
     lead = logits[..., 1] - logits[..., 0] if logits.shape[-1] == 2 else logits[..., 0]
     return functional.softplus(lead * targets)
 
