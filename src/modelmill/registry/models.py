@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast, get_args
 from modelmill.artifacts import DatasetRef, ModelFormat, ModelRef
 from modelmill.errors import ModelError, TransientError
 from modelmill.locks import locked
-from modelmill.registry.packaging import APART, BUNDLE_PATH, Packages, package_digest
+from modelmill.registry.packaging import APART, BUNDLE_PATH, Packages, name_model, package_digest
 from modelmill.serving.bundle import BundleInfo, bundle_digest
 from modelmill.serving.signing import MODEL_SIGNATURE, sign, signature_of, verify
 
@@ -34,7 +34,7 @@ TAG_RECIPE = "modelmill.recipe_hash"
 TAG_TRUNK = "modelmill.trunk"
 """URI of the trunk's model, on heads."""
 TAG_TRUNK_DIGEST = "modelmill.trunk_digest"
-TAG_PACKAGE = "modelmill.package_digest"
+TAG_PACKAGE = "modelmill.package"
 """Digest of what MLflow loads the model with: the files around the bundle."""
 LINEAGE_RUN_TAGS = ("modelmill.pipeline", "modelmill.pipeline_digest", "modelmill.environment")
 """Tags of the run that its models carry too."""
@@ -96,12 +96,9 @@ def log_models(
     :raises ModelError: if a folder is no bundle; then nothing is logged.
     """
     read = [(draft, BundleInfo.load(draft.folder), bundle_digest(draft.folder)) for draft in drafts]
-    client, run = context.run.client, context.run
-    run_data = client.get_run(run.run_id).data
+    run = context.run
+    run_data = run.client.get_run(run.run_id).data
     common = {
-        TAG_ROLE: role,
-        TAG_RECIPE: context.step_key,
-        "modelmill.step_key": context.step_key,
         **{name: run_data.tags[name] for name in LINEAGE_RUN_TAGS if name in run_data.tags},
         **({TAG_DATASET: str(dataset), TAG_DATASET_REFERENCE: dataset.model_dump_json()} if dataset else {}),
     }
@@ -111,30 +108,25 @@ def log_models(
         packages = Packages(Path(scratch))
         for draft, info, digest in read:
             parent, trunk = draft.parent, draft.trunk
-            logged = client.create_logged_model(
-                experiment_id=run.experiment_id,
-                name=role,
-                source_run_id=run.run_id,
+            settings = {"digest": digest, **({"trunk": trunk.model_dump(mode="json")} if trunk else {})}
+            uri = publish(
+                packages.write(draft.folder, info, settings=settings, run_id=run.run_id),
+                digest,
+                context,
+                role=role,
+                kind=info.format,
                 tags={
                     **common,
-                    TAG_DIGEST: digest,
                     "modelmill.label": info.label,
                     **({TAG_PARENT: parent.uri} if parent else {}),
                     **draft.tags,
                     **({TAG_TRUNK: trunk.uri, TAG_TRUNK_DIGEST: trunk.digest} if trunk else {}),
                 },
                 params=params,
-                model_type=info.format,
             )
-            settings = {"digest": digest, **({"trunk": trunk.model_dump(mode="json")} if trunk else {})}
-            package = packages.write(
-                draft.folder, info, settings=settings, model_id=logged.model_id, run_id=run.run_id
-            )
-            publish(package, digest, logged.model_id, context)
-            shutil.rmtree(package)
             found.append(
                 ModelRef(
-                    uri=f"models:/{logged.model_id}",
+                    uri=uri,
                     run_id=run.run_id,
                     digest=digest,
                     format=info.format,
@@ -153,22 +145,57 @@ def log_models(
     return found
 
 
-def publish(folder: Path, digest: str, model_id: str, context: StepContext) -> None:
-    """Sign a model if the deployment has a key, store its files in MLflow, and keep the bundle here.
+def publish(
+    folder: Path,
+    digest: str,
+    context: StepContext,
+    *,
+    role: str,
+    kind: str,
+    tags: Mapping[str, str],
+    params: Mapping[str, str] | None = None,
+) -> str:
+    """Log a model, signed if the deployment has a key, and keep its bundle here.
 
-    :param folder: the model as MLflow loads it.
+    It is ready for MLflow only after its files are stored. Two requests, beside the files.
+
+    :param folder: the model as MLflow loads it, without MLflow's id in its description: it is written there.
     :param digest: of its bundle.
-    :param model_id: the logged model, which is not ready before.
     :param context: the step's context.
+    :param role: ``head``, ….
+    :param kind: what MLflow shows as the model's type.
+    :param tags: further tags.
+    :param params: parameters to show.
+    :return: the logged model's URI.
     :raises ConfigError: if the signing key cannot be used.
     """
-    client, bundle = context.run.client, folder / BUNDLE_PATH
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    client, run, bundle = context.run.client, context.run, folder / BUNDLE_PATH
     sign(bundle, signature_of(bundle))
+    logged = client.create_logged_model(
+        experiment_id=run.experiment_id,
+        name=role,
+        source_run_id=run.run_id,
+        tags={
+            TAG_DIGEST: digest,
+            TAG_PACKAGE: package_digest(folder),
+            TAG_ROLE: role,
+            TAG_RECIPE: context.step_key,
+            "modelmill.step_key": context.step_key,
+            **tags,
+        },
+        params=dict(params or {}),
+        model_type=kind,
+    )
+    name_model(folder, logged.model_id)
     sign(folder, folder / MODEL_SIGNATURE, ignored=APART)
-    client.set_logged_model_tags(model_id, {TAG_PACKAGE: package_digest(folder)})
-    client.log_model_artifacts(model_id, str(folder))
-    client.finalize_logged_model(model_id, "READY")
+    # The client's log_model_artifacts would ask for the model that has just been made.
+    store = get_artifact_repository(logged.artifact_location, tracking_uri=client.tracking_uri)
+    store.log_artifacts(str(folder))  # type: ignore[no-untyped-call]
+    client.finalize_logged_model(logged.model_id, "READY")
     keep_bundle(bundle, digest, context.cache)
+    return f"models:/{logged.model_id}"
 
 
 def list_outputs(uris: Sequence[str], context: StepContext) -> None:

@@ -192,6 +192,7 @@ def register(
     *,
     above: int | None = None,
     tags: Mapping[str, str] | None = None,
+    logged: Mapping[str, str] | None = None,
 ) -> ModelVersion:
     """Register a logged model, or return the version that has its files already.
 
@@ -201,6 +202,7 @@ def register(
     :param above: the champion: a promotion moves the alias to a higher version, so a lower one with the same
         files is not taken. None: any.
     :param tags: further tags of a new version.
+    :param logged: the logged model's tags, if they are known; MLflow is asked for them otherwise.
     :return: the version.
     """
     if not _made_model(client, name):
@@ -211,7 +213,7 @@ def register(
             return newest
     model_id = model.uri.removeprefix("models:/")
     lineage = {
-        **client.get_logged_model(model_id).tags,
+        **(client.get_logged_model(model_id).tags if logged is None else logged),
         TAG_DIGEST: model.digest,
         TAG_ROLE: model.role,
         TAG_FORMAT: model.format,
@@ -225,16 +227,26 @@ def register(
     )
 
 
-def register_all(client: MlflowClient, models: Mapping[str, ModelRef]) -> None:
+def register_all(client: MlflowClient, models: Mapping[str, ModelRef], *, experiment: str) -> None:
     """Register logged models, each under its name, but for those that are registered already.
 
     :param client: MLflow's client.
     :param models: the models by name.
+    :param experiment: id of the experiment of the runs that logged them.
     """
     known = _registered(client, {model.run_id for model in models.values()})
-    for name, model in models.items():
-        if (name, model.digest) not in known:
-            register(client, name, model)
+    new = {name: model for name, model in models.items() if (name, model.digest) not in known}
+    tags = {
+        f"models:/{logged.model_id}": logged.tags
+        for run in sorted({model.run_id for model in new.values()})
+        for logged in _all(
+            client.search_logged_models,
+            experiment_ids=[experiment],
+            filter_string=f"source_run_id = '{run}'",
+        )
+    }
+    for name, model in new.items():
+        register(client, name, model, logged=tags.get(model.uri))
 
 
 def _registered(client: MlflowClient, runs: Collection[str]) -> set[tuple[str, str]]:

@@ -17,9 +17,6 @@ from modelmill.errors import ConfigError
 from modelmill.registry.models import (
     LINEAGE_RUN_TAGS,
     TAG_DATASET,
-    TAG_DIGEST,
-    TAG_RECIPE,
-    TAG_ROLE,
     list_outputs,
     publish,
 )
@@ -84,37 +81,31 @@ def log_rule_set(rule_set: RuleSet, table: TableRef, context: StepContext) -> Mo
     :param context: the step's context.
     :return: the reference to hand on.
     """
-    client, run = context.run.client, context.run
-    run_tags = client.get_run(run.run_id).data.tags
+    run = context.run
+    run_tags = run.client.get_run(run.run_id).data.tags
     with tempfile.TemporaryDirectory(prefix="modelmill-rules-") as scratch:
         bundle, target = Path(scratch) / "bundle", Path(scratch) / "model"
         bundle.mkdir()
         (bundle / RULE_SET_FILE).write_text(rule_set.model_dump_json(indent=1, exclude_defaults=False))
         digest = bundle_digest(bundle)
-        logged = client.create_logged_model(
-            experiment_id=run.experiment_id,
-            name=ROLE,
-            source_run_id=run.run_id,
+        _save(bundle, target, digest=digest, run_id=run.run_id)
+        uri = publish(
+            target,
+            digest,
+            context,
+            role=ROLE,
+            kind="rules",
             tags={
-                TAG_DIGEST: digest,
-                TAG_ROLE: ROLE,
                 TAG_DATASET: str(table),
-                TAG_RECIPE: context.step_key,
-                "modelmill.step_key": context.step_key,
                 "modelmill.rule_set": f"{rule_set.rule_set}@{rule_set.digest}",
                 **{name: run_tags[name] for name in LINEAGE_RUN_TAGS if name in run_tags},
             },
-            model_type="rules",
         )
-        _save(bundle, target, digest=digest, model_id=logged.model_id, run_id=run.run_id)
-        publish(target, digest, logged.model_id, context)
-        list_outputs([f"models:/{logged.model_id}"], context)
-    return ModelRef(
-        uri=f"models:/{logged.model_id}", run_id=run.run_id, digest=digest, format="rules", role=ROLE
-    )
+        list_outputs([uri], context)
+    return ModelRef(uri=uri, run_id=run.run_id, digest=digest, format="rules", role=ROLE)
 
 
-def _save(bundle: Path, target: Path, *, digest: str, model_id: str, run_id: str) -> None:
+def _save(bundle: Path, target: Path, *, digest: str, run_id: str) -> None:
     from mlflow.models import Model
     from mlflow.pyfunc import save_model
 
@@ -128,7 +119,7 @@ def _save(bundle: Path, target: Path, *, digest: str, model_id: str, run_id: str
             artifacts={"bundle": str(bundle)},
             model_config={"digest": digest},
             pip_requirements=[f"modelmill=={__version__}", *pinned],
-            mlflow_model=Model(run_id=run_id, model_id=model_id),
+            mlflow_model=Model(run_id=run_id),
         )
 
 

@@ -113,7 +113,7 @@ def trunk_features(
     :return: the features, mapped from files.
     """
     place = context.cache / "features" / (f"{digest}-states" if states else digest)
-    keys = _keys(tokens)
+    keys = row_keys(tokens)
     waits = "waiting for another step that runs the same trunk"
     with locked(place / ".lock", on_wait=lambda: context.log(waits)):
         segments = _segments(place, context)
@@ -130,7 +130,12 @@ def trunk_features(
     return Features(segments, *found)
 
 
-def _keys(tokens: Tokens) -> Keys:
+def row_keys(tokens: Tokens) -> Keys:
+    """Return a hash of the token ids of each row.
+
+    :param tokens: the rows.
+    :return: 16 bytes each, ``(rows,)``.
+    """
     digests = [hashlib.blake2b(row.tobytes(), digest_size=_KEY_BYTES).digest() for row in tokens]
     return np.frombuffer(b"".join(digests), dtype=f"V{_KEY_BYTES}")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _STATISTICS_ROWS = 20_000
 _EVALUATION_ROWS = 1024
+_GATHERED_BATCHES = 8
 _HELD_NUMBERS = 1 << 26
 """Features of all rows that stay in memory while heads train: 256 MB of them."""
 
@@ -58,6 +59,8 @@ class Stack(nn.Module, ABC):
     """
 
     reads: ClassVar[str]
+    starts_at_zero: ClassVar[bool] = False
+    """Whether all weights do: then those of two classes are each other's, negated, after every step."""
 
     def __init__(self, config: Any, names: Sequence[str], *, features: int, outputs: int, seed: int) -> None:
         super().__init__()
@@ -98,6 +101,7 @@ class LinearHeads(Stack):
     """Linear heads."""
 
     reads = "features"
+    starts_at_zero = True
 
     def __init__(self, config: LinearHead, names: Sequence[str], **sizes: int) -> None:
         super().__init__(config, names, **sizes)
@@ -107,8 +111,8 @@ class LinearHeads(Stack):
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 (as all heads)
         """See :meth:`Stack.forward`."""
-        flat = features @ self.weight.flatten(0, 1).T  # (batch, heads * outputs)
-        return flat.view(-1, *self.bias.shape) + self.bias
+        flat = functional.linear(features, self.weight.flatten(0, 1), self.bias.flatten())
+        return flat.view(-1, *self.bias.shape)  # of (batch, heads * outputs)
 
     def plain(self, weights: Mapping[str, FloatArray], mean: FloatArray, spread: FloatArray) -> Weights:
         """See :meth:`Stack.plain`."""
@@ -206,10 +210,19 @@ class _Group:
 
     def __init__(self, tasks: Sequence[LabelledData], features: int, config: TrainHeadsConfig) -> None:
         self.tasks = tasks
+        kind = TRAINED_STACKS[type(config.head)]
         self.target, outputs = tasks[0].target, tasks[0].outputs
-        self.stack = TRAINED_STACKS[type(config.head)](
-            config.head, [task.label for task in tasks], features=features, outputs=outputs, seed=config.seed
+        self.two = self.target == "class" and outputs == 2
+        self.mirrored = self.two and kind.starts_at_zero
+        """Whether the second class's logit is the first one's, negated, all along: half the work."""
+        self.stack = kind(
+            config.head,
+            [task.label for task in tasks],
+            features=features,
+            outputs=1 if self.mirrored else outputs,
+            seed=config.seed,
         )
+        self.loss = _two_classes if self.two else _LOSSES[self.target]
         self.parameters = dict(self.stack.named_parameters())
         self.best = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.least = torch.full((len(tasks),), float("inf"))
@@ -227,12 +240,16 @@ class _Group:
             at = np.searchsorted(rows, part.places)
             targets[at, column] = (part.targets - mean) / spread if self.target == "number" else part.targets
             weights[at, column] = 1 / max(len(part), 1)
+            if self.target == "class":
+                weights[at, column] *= self.class_weights[column].numpy()[part.targets]
+        if self.two:
+            targets = np.where(targets == 0, 1, -1).astype(np.float32) * (2 if self.mirrored else 1)
         return _Split(torch.from_numpy(targets), torch.from_numpy(weights))
 
-    def losses(self, logits: torch.Tensor, split: _Split, rows: torch.Tensor) -> torch.Tensor:
+    def losses(self, features: torch.Tensor, mask: torch.Tensor, split: _Split) -> torch.Tensor:
         """Return each head's share of its mean loss, ``(heads,)``."""
-        targets, weights = split.targets[rows], split.weights[rows]
-        return (_LOSSES[self.target](logits, targets, self.class_weights) * weights).sum(0)
+        losses = self.loss(self.stack(features, mask), split.targets, self.class_weights)
+        return (losses * split.weights).sum(0)
 
     def keep_better(self, losses: torch.Tensor, epoch: int) -> None:
         better = losses < self.least
@@ -246,6 +263,9 @@ class _Group:
         for index, (task, scale) in enumerate(zip(self.tasks, self.scales, strict=True)):
             own = {name: value[index].numpy() for name, value in self.best.items()}
             weights = self.stack.plain(own, mean, spread)
+            if self.mirrored:
+                last = {name: np.concatenate([-weights[name], weights[name]]) for name in ("weight", "bias")}
+                weights = {**weights, **last}
             if self.target == "number":
                 shift, factor = scale
                 weights = {
@@ -261,9 +281,23 @@ class _Group:
 @dataclass(frozen=True)
 class _Split:
     targets: torch.Tensor
-    """``(rows, heads, …)``; zeros where a row has no label."""
+    """What the group's loss reads, ``(rows, heads, …)``; anything where a row has no label."""
     weights: torch.Tensor
     """What a row counts in its head's mean loss, ``(rows, heads)``; 0 without a label."""
+
+    def take(self, rows: torch.Tensor) -> _Split:
+        return _Split(self.targets.index_select(0, rows), self.weights.index_select(0, rows))
+
+    def part(self, rows: slice) -> _Split:
+        return _Split(self.targets[rows], self.weights[rows])
+
+
+@dataclass(frozen=True)
+class _Batch:
+    features: torch.Tensor
+    mask: torch.Tensor
+    splits: list[_Split]
+    """Targets and weights of each group's heads."""
 
 
 class _Training:
@@ -287,20 +321,20 @@ class _Training:
         }
         self.mean, self.spread = self._statistics()
         self.held = {name: self._held(rows) for name, rows in self.rows.items()}
-        parameters = [value for group in self.groups for value in group.parameters.values()]
+        self.parameters = [value for group in self.groups for value in group.parameters.values()]
         self.optimizer = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
 
     def run(self) -> dict[str, TrainedHead]:
-        rows, size = len(self.rows["train"]), self.config.batch_size
-        quiet = 0
+        rows, quiet = len(self.rows["train"]), 0
         for epoch in range(1, self.config.epochs + 1):
             order = np.random.default_rng([self.config.seed, epoch]).permutation(rows)
             learned = [torch.zeros(len(group.tasks)) for group in self.groups]
-            for start in range(0, rows, size):
-                for total, part in zip(learned, self._step(order[start : start + size], rows), strict=True):
+            for batch in self._batches("train", order, self.config.batch_size):
+                for total, part in zip(learned, self._step(batch, rows), strict=True):
                     total += part
+            self._check_finite(learned)
             # A head without validation rows of its own goes by the training loss.
             judged = [split.weights.any(0) for split in self.splits["validation"]]
             losses = [
@@ -322,36 +356,48 @@ class _Training:
             name: head for group in self.groups for name, head in group.heads(self.mean, self.spread).items()
         }
 
-    def _step(self, batch: Places, rows: int) -> list[torch.Tensor]:
-        features, mask = self._read("train", batch)
-        at = torch.from_numpy(batch)
+    def _step(self, batch: _Batch, rows: int) -> list[torch.Tensor]:
         losses = [
-            group.losses(group.stack(features, mask), split, at)
-            for group, split in zip(self.groups, self.splits["train"], strict=True)
+            group.losses(batch.features, batch.mask, split)
+            for group, split in zip(self.groups, batch.splits, strict=True)
         ]
         # Each head's batches add up to its mean loss; so scaled, a batch is worth as much as the whole.
-        total = torch.cat(losses).sum() * (rows / len(batch))
-        if not torch.isfinite(total):
+        total = torch.cat(losses).sum() * (rows / len(batch.features))
+        # Quicker than backward(), which adds to gradients that have to be cleared. The fused optimiser reads
+        # them in their parameter's order in memory.
+        gradients = torch.autograd.grad(total, self.parameters)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient.contiguous()
+        self.optimizer.step()
+        return [loss.detach() for loss in losses]
+
+    def _check_finite(self, losses: Sequence[torch.Tensor]) -> None:
+        if not all(bool(torch.isfinite(loss).all()) for loss in losses):
             raise ModelError(
                 "the heads' training loss must stay finite",
                 got=f"learning_rate={self.config.learning_rate}",
                 remedy="lower learning_rate, or look for labels that are no finite numbers",
             )
-        total.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return [loss.detach() for loss in losses]
 
     @torch.no_grad()
     def _evaluate(self) -> list[torch.Tensor]:
         found = [torch.zeros(len(group.tasks)) for group in self.groups]
-        count = len(self.rows["validation"])
-        for start in range(0, count, _EVALUATION_ROWS):
-            batch = np.arange(start, min(start + _EVALUATION_ROWS, count))
-            features, mask = self._read("validation", batch)
-            for index, (group, split) in enumerate(zip(self.groups, self.splits["validation"], strict=True)):
-                found[index] += group.losses(group.stack(features, mask), split, torch.from_numpy(batch))
+        order = np.arange(len(self.rows["validation"]))
+        for batch in self._batches("validation", order, _EVALUATION_ROWS):
+            for total, group, split in zip(found, self.groups, batch.splits, strict=True):
+                total += group.losses(batch.features, batch.mask, split)
         return found
+
+    def _batches(self, name: str, order: Places, size: int) -> Iterator[_Batch]:
+        """Read rows of a split in an order: of features, many batches are gathered at once."""
+        block = size if self.reads == "states" else size * _GATHERED_BATCHES
+        for start in range(0, len(order), block):
+            chosen = order[start : start + block]
+            features, mask = self._read(name, chosen)
+            splits = [split.take(torch.from_numpy(chosen)) for split in self.splits[name]]
+            for begin in range(0, len(chosen), size):
+                part = slice(begin, begin + size)
+                yield _Batch(features[part], mask[part], [split.part(part) for split in splits])
 
     def _held(self, rows: Places) -> torch.Tensor | None:
         """Return standardised features of rows, ``(rows, features)``, if they are few enough to be held."""
@@ -362,7 +408,7 @@ class _Training:
     def _read(self, name: str, batch: Places) -> tuple[torch.Tensor, torch.Tensor]:
         held = self.held[name]
         if held is not None:
-            return held[torch.from_numpy(batch)], torch.ones(())
+            return held.index_select(0, torch.from_numpy(batch)), torch.ones(len(batch), 1)
         rows = self.rows[name][batch]
         if self.reads == "states":
             values, mask = self.features.take_states(rows)
@@ -377,14 +423,15 @@ class _Training:
         return values.mean(0), values.std(0) + np.float32(1e-6)
 
 
-def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    if logits.shape[-1] == 2:
-        # The same for two classes, in half the time for many heads.
-        other = (logits[..., 0] - logits[..., 1]) * (2 * targets - 1)
-        return functional.softplus(other) * torch.where(targets > 0, weights[:, 1], weights[:, 0])
+def _two_classes(logits: torch.Tensor, targets: torch.Tensor, _weights: torch.Tensor) -> torch.Tensor:
+    # Logits of both, and targets 1 for the first class and -1 for the second; or the second's, and 2 and -2.
+    lead = logits[..., 1] - logits[..., 0] if logits.shape[-1] == 2 else logits[..., 0]
+    return functional.softplus(lead * targets)
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor, _weights: torch.Tensor) -> torch.Tensor:
     losses = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-    heads = torch.arange(len(weights)).expand(targets.shape)
-    return losses.view(targets.shape) * weights[heads, targets]
+    return losses.view(targets.shape)
 
 
 def _binary(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -398,8 +445,8 @@ def _squared(logits: torch.Tensor, targets: torch.Tensor, _weights: torch.Tensor
 
 
 _LOSSES = {"class": _cross_entropy, "classes": _binary, "number": _squared}
-"""From logits ``(batch, heads, outputs)``, targets and weights ``(heads, outputs)`` to losses
-``(batch, heads)``, by kind of label."""
+"""From logits ``(batch, heads, outputs)``, targets and the weights of sets' classes ``(heads, outputs)`` to
+losses ``(batch, heads)``, by kind of label. (The weights of single classes are in those of the rows.)"""
 
 
 def _class_weights(task: LabelledData, how: str) -> torch.Tensor:

@@ -24,7 +24,7 @@ from modelmill.serving.runtime import usable_cores
 from modelmill.serving.shared import Trunk
 from modelmill.training.calibration import fit_calibration
 from modelmill.training.examples import LabelledData, Rows, read_all_labelled
-from modelmill.training.features import Features, trunk_features
+from modelmill.training.features import Features, Keys, row_keys, trunk_features
 from modelmill.training.heads import TRAINED_STACKS, TrainedHead, train_stack
 from modelmill.training.quality import measure
 from modelmill.training.signal_components import TrainHeadsConfig
@@ -73,7 +73,8 @@ def run(config: TrainHeadsConfig, dataset: DatasetRef, trunk: ModelRef, context:
     tokens = tokenised(
         dataset, folder, max_length=loaded.info.max_tokens, cache=context.cache, log=context.log
     )
-    keys = [_key(task, tokens, config, trunk, text=dataset.text_column) for task in tasks]
+    rows = row_keys(tokens)
+    keys = [_key(task, rows, config, trunk, text=dataset.text_column) for task in tasks]
     signals = [_Signal(task, key) for task, key in zip(tasks, keys, strict=True)]
     known = _known_heads(trunk, context)
     new = [signal.data for signal in signals if signal.key not in known]
@@ -83,7 +84,11 @@ def run(config: TrainHeadsConfig, dataset: DatasetRef, trunk: ModelRef, context:
     trained = _train(new, tokens, plan) if new else {}
     logged = _log([signal for signal in signals if signal.key not in known], trained, dataset, plan)
     models = {signal.data.label: known.get(signal.key) or logged[signal.data.label] for signal in signals}
-    register_all(context.run.client, {f"{config.prefix}{label}": model for label, model in models.items()})
+    register_all(
+        context.run.client,
+        {f"{config.prefix}{label}": model for label, model in models.items()},
+        experiment=context.run.experiment_id,
+    )
     context.run.log_metrics({"signals": len(models), "heads_trained": len(new)})
     return log_signals(models, context)
 
@@ -187,13 +192,12 @@ def _write(folder: Path, task: LabelledData, head: TrainedHead, logits: FloatArr
     return _Bundle(folder, metrics)
 
 
-def _key(task: LabelledData, tokens: Tokens, config: TrainHeadsConfig, trunk: ModelRef, *, text: str) -> str:
+def _key(task: LabelledData, keys: Keys, config: TrainHeadsConfig, trunk: ModelRef, *, text: str) -> str:
     settings = config.model_dump(mode="json", exclude={"labels", "prefix"})
     parts = [trunk.digest, text, task.label, *task.classes, task.target, json.dumps(settings), __version__]
     total = hashlib.sha256("\0".join(parts).encode())
     for rows in (task.train, task.validation):
-        own = tokens.take(rows.places)
-        for values in (own.lengths, own.flat(), rows.targets):
+        for values in (keys[rows.places], rows.targets):
             total.update(np.ascontiguousarray(values).tobytes() + b"\0")
     return total.hexdigest()
 

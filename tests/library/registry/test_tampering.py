@@ -165,6 +165,21 @@ def test_files_around_the_bundle_count_too(
         fetch_bundle(model, tmp_path / "elsewhere")
 
 
+@pytest.mark.parametrize("line_end", ["\r", "\x85", "\u2028", "\n"])
+def test_nothing_hides_in_the_line_with_the_models_id(
+    line_end: str, propose: Callable[..., ModelRef], tmp_path: Path
+) -> None:
+    # The line does not count in the digest, for MLflow gives out the id after the tags.
+    model = propose("model")
+    path = stored(model) / "MLmodel"
+    line = f"model_id: {model.uri.removeprefix('models:/')}"
+    assert path.read_text().count(f"\n{line}\n") == 1
+    assert mlflow.models.Model.load(str(path)).model_id == model.uri.removeprefix("models:/")
+    path.write_bytes(path.read_bytes().replace(line.encode(), f"{line}{line_end}flavors: {{}}".encode()))
+    with pytest.raises(ModelError, match="the files that MLflow loads a model with"):
+        fetch_bundle(model, tmp_path / "elsewhere")
+
+
 @pytest.mark.parametrize(
     "digest", ["../../../etc", "", "0" * 63, "A" * 64, "0" * 64 + "/..", "0" * 64 + "\n"]
 )
