@@ -28,13 +28,13 @@ import pyarrow.compute as pc
 
 from modelmill.artifacts import ModelRef
 from modelmill.data.tables import check_columns
-from modelmill.errors import ConfigError, DatasetError, did_you_mean
+from modelmill.errors import ConfigError, did_you_mean
+from modelmill.rules.budgets import Budget, Loss
 from modelmill.rules.deciding import Deciding, pinned_signals, prepare, rows_of
 from modelmill.rules.domains import domains_of
 from modelmill.rules.groups import Answers
 from modelmill.rules.rule_set import Calibration, Doubt, FirstTier, ModelSignal, RuleSet
 from modelmill.rules.staged import settle_fully
-from modelmill.rules.thresholds import drop_bound, upper_bound
 from modelmill.rules.trying import Evaluated, right_decisions
 from modelmill.signals.models import sure_values
 from modelmill.signals.pins import Pin
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
-BELOW = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2)
+BELOW = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2)
 """Probabilities of being above a threshold below which a signal is taken to be below it."""
 ABOVE = (0.2, 0.3, 0.4, 0.5, 0.7, 0.9, 0.95, 0.99)
 """Those from which on it is taken to be above."""
@@ -65,76 +65,12 @@ class Tiers:
     changed: float
     """Share of the tested rows with another decision."""
     drop: float | None
-    """Accuracy lost on the labelled ones of them; None without labels."""
+    """Right decisions that are lost on the labelled ones of them, or wrong ones by a rule that are new,
+    whichever are more: a share. None without labels."""
     bound: float
     """Upper bound on new rows of what the budget is about; at most the budget."""
     saved: float
     """Of the tested rows that the models had to read, the share that they need not read any more."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What may be lost, and how sure one must be."""
-
-    most: float
-    confidence: float
-    accuracy: bool
-    """Whether it is about right decisions; else about the same decisions."""
-
-    def bound(self, loss: _Loss) -> float:
-        """Return the upper bound of the loss on new rows."""
-        doubt = 1 - self.confidence
-        if self.accuracy:
-            return drop_bound(loss.losses, loss.gains, loss.labelled, doubt=doubt)
-        return upper_bound(loss.changed, loss.rows, doubt=doubt)
-
-    def check(self, rows: int) -> None:
-        """Refuse rows that can show nothing, even if none of them changes."""
-        half = self._fewest()
-        if rows // 2 < half:
-            what = "labelled rows" if self.accuracy else "rows"
-            raise DatasetError(
-                f"a budget of {self.most:g} with confidence {self.confidence:g} takes {2 * half:,} {what} at "
-                "least: half of them to learn, half to test",
-                got=f"{rows:,}",
-                remedy="hand over more rows, or allow a larger budget",
-            )
-
-    def _fewest(self) -> int:
-        """Return the fewest rows whose bound is within the budget if nothing is lost."""
-        few, many = 0, 1
-        while self.bound(_Loss(rows=many, labelled=many)) > self.most:
-            few, many = many, 2 * many
-        while many - few > 1:
-            middle = (few + many) // 2
-            if self.bound(_Loss(rows=middle, labelled=middle)) > self.most:
-                few = middle
-            else:
-                many = middle
-        return many
-
-
-@dataclass(frozen=True)
-class _Loss:
-    """What tiers change on some rows, in rows."""
-
-    rows: int
-    changed: int = 0
-    labelled: int = 0
-    losses: int = 0
-    """Right before and wrong after."""
-    gains: int = 0
-    """Wrong before and right after."""
-    read: int = 0
-    """That the models had to read."""
-    saved: int = 0
-    """That they need not read any more."""
-
-    def estimate(self, *, accuracy: bool) -> float:
-        """Return the loss as a share of the rows at hand."""
-        if accuracy:
-            return (self.losses - self.gains) / max(self.labelled, 1)
-        return self.changed / max(self.rows, 1)
 
 
 def run(config: TierRulesConfig, inputs: TrialInputs, context: StepContext) -> ModelRef:
@@ -197,7 +133,7 @@ def _said(found: Tiers, budget: float) -> str:
     if found.below is None:
         return f"nothing keeps the budget of {budget:.2%} with confidence: the rule set stays as it is"
     about = "decisions" if found.drop is None else "accuracy"
-    lost = "" if found.drop is None else f", {100 * found.drop:.2f} points of accuracy are lost"
+    lost = "" if found.drop is None else f", at a loss of {100 * found.drop:.2f} points of accuracy"
     return (
         f"cheap models save {found.saved:.1%} of the rows that the models had to read; {found.changed:.2%} "
         f"of all rows change{lost}; at most {100 * found.bound:.2f} points of {about} on new rows"
@@ -326,8 +262,12 @@ class _Held:
         cheap = {name: one.model_copy(update={"model": first[name], **bare}) for name, one in signals.items()}
         asked = _evaluated(deciding, _replaced(self.plain, cheap), pins, rows).signals
         self.cheap = {name: _floats(asked[name]) for name in self.thresholds}
-        spoken = {name: one.model_copy(update={"abstain": None}) for name, one in signals.items()}
-        own = _evaluated(deciding, _replaced(self.plain, spoken), pins, rows).signals
+        spoken = {
+            name: one.model_copy(update={"abstain": None}) for name, one in signals.items() if one.abstain
+        }
+        own = full.signals
+        if spoken:
+            own = _evaluated(deciding, _replaced(self.plain, spoken), pins, rows).signals
         self._own = {name: _floats(own[name]) for name in self.thresholds}
         self._groups = [
             [name for name in self._engine.compiled.base if name in group.signals]
@@ -343,7 +283,7 @@ class _Held:
         known = ~np.isnan(cheap) & ~np.isnan(own)
         return [_chance(one, cheap[known], own[known] >= one) for one in self.thresholds[name]]
 
-    def loss(self, tiers: Mapping[str, FirstTier], rows: Rows) -> _Loss:
+    def loss(self, tiers: Mapping[str, FirstTier], rows: Rows) -> Loss:
         """Return what tiers change on rows."""
         read = rows[self._read[rows]]
         taken = pa.array(read)
@@ -361,12 +301,16 @@ class _Held:
         truth = self._truth[read]
         known = truth != None  # noqa: E711  # element by element
         was, is_now = old == truth, new == truth
-        return _Loss(
+        no_rule = self._engine.compiled.no_rule
+        wrong_before, wrong = ~was & (self._outcomes[read] < no_rule), ~is_now & (after < no_rule)
+        return Loss(
             rows=len(rows),
             changed=int((old != new).sum()),
             labelled=int((self._truth[rows] != None).sum()),  # noqa: E711
             losses=int((known & was & ~is_now).sum()),
             gains=int((known & is_now & ~was).sum()),
+            wronged=int((known & wrong & ~wrong_before).sum()),
+            mended=int((known & wrong_before & ~wrong).sum()),
             read=len(read),
             saved=int(saved.sum()),
         )

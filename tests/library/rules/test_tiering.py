@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from deltalake import write_deltalake
 from modelmill.artifacts import TableRef
 from modelmill.errors import ConfigError, DatasetError, ModelmillError
 from modelmill.pipeline.component import StepContext
+from modelmill.rules.budgets import Budget, Loss
 from modelmill.rules.components import DecideConfig, DecideInputs, TierRulesConfig, TrialInputs
 from modelmill.rules.deciding import Deciding
 from modelmill.rules.deciding import run as decide
@@ -138,6 +140,16 @@ def test_a_budget_of_accuracy_lets_decisions_change(made: tuple[Deciding, dict[s
     truth = np.array(truth_of(new).to_pylist())
     drop = (decisions(worse, new) == truth).mean() - (decisions(pinned, new) == truth).mean()
     assert drop <= 0.005
+
+
+def test_a_rule_that_fires_more_often_is_not_better_by_that_alone() -> None:
+    budget = Budget(most=0.005, confidence=0.95, accuracy=True)
+    fires = Loss(rows=3000, labelled=3000, gains=200, wronged=100)
+    assert budget.bound(fires) > 0.005
+    assert budget.bound(replace(fires, mended=120)) < 0.005
+    assert budget.bound(replace(fires, gains=0, losses=60, wronged=0)) > 0.005
+    assert budget.bound(Loss(rows=3000, changed=300, labelled=3000)) < 0.005
+    assert Budget(0.005, 0.95, accuracy=False).bound(Loss(rows=3000, changed=30)) > 0.005
 
 
 def test_nothing_changes_where_it_cannot_be_shown(made: tuple[Deciding, dict[str, Any]]) -> None:
