@@ -103,7 +103,9 @@ class Doubt(_Part):
 
     threshold: float = Field(ge=0, le=1, description="What the rules compare the signal with.")
     low: float = Field(ge=0, le=1, description="Below it, the signal is taken to be below the threshold.")
-    high: float = Field(ge=0, le=1, description="From it on, the signal is taken to be above the threshold.")
+    high: float = Field(
+        ge=0, le=1, description="From it on, the signal is taken to be above the threshold; 1: never."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Doubt:

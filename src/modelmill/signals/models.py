@@ -357,7 +357,7 @@ def sure_values(first: FirstTier, probability: Any) -> Any:
     low, high = np.zeros(np.shape(probability)), np.ones(np.shape(probability))
     told = ~np.isnan(probability)
     for doubt in first.doubts:
-        above = probability >= doubt.high
+        above = (probability >= doubt.high) & (doubt.high < 1)
         told &= above | (probability < doubt.low)
         low = np.where(above, np.nextafter(doubt.threshold, 2.0), low)
         high = np.where(above, high, np.minimum(high, np.nextafter(doubt.threshold, -1.0)))

@@ -205,6 +205,8 @@ def test_a_cheap_model_tells_a_side_of_every_threshold_or_nothing() -> None:
     # Taken to be above 0.5, below 0.9: the nearest value there is.
     wide = first.model_copy(update={"doubts": (first.doubts[0], Doubt(threshold=0.9, low=0.7, high=0.95))})
     assert 0.5 < sure_values(wide, np.array([0.35]))[0] < 0.501
+    never = first.model_copy(update={"doubts": (Doubt(threshold=0.5, low=0.4, high=1.0),)})
+    assert np.isnan(sure_values(never, np.array([0.7, 1.0]))).all()
     with pytest.raises(ValueError, match="thresholds ascend"):
         FirstTier.model_validate({"model": "cheap", "doubts": doubts[::-1]})
     with pytest.raises(ValueError, match="low is not above high"):
