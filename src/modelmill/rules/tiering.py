@@ -48,8 +48,9 @@ Rows = npt.NDArray[np.int64]
 
 BELOW = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2)
 """Probabilities of being above a threshold below which a signal is taken to be below it."""
-ABOVE = (0.2, 0.3, 0.4, 0.5, 0.7, 0.9, 0.95, 0.99)
-"""Those from which on it is taken to be above."""
+ABOVE = (0.3, 0.4, 0.5, 0.7, 0.9, 0.95, 0.99)
+"""Those from which on it is taken to be above. With lower ones rules fire mostly where the models do not, and
+lose precision (``benchmarks/README.md``)."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ class _Held:
         pins: Mapping[str, Pin],
         truth: pa.Array | None,
     ) -> None:
-        self.plain = _replaced(deciding.rule_set, signals)
+        self.plain = _replaced(deciding.rule_set, with_probability(deciding.rule_set, first))
         self.signals = signals
         full = _evaluated(deciding, self.plain, pins, rows)
         self._engine, self._values, self._outcomes = full.engine, full.signals, full.outcomes
