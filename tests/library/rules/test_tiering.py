@@ -210,7 +210,7 @@ def test_the_step_logs_a_rule_set_that_decides(
     assert signal.first.model == more["names"]["cheap"]
     context = dataclasses.replace(step_context, step_key="b" * 64)
     decided = decide(
-        DecideConfig(to=str(tmp_path / "out"), explain=False),
+        DecideConfig(to=str(tmp_path / "out")),
         DecideInputs(table=table, rule_set=found),
         context,
     )
