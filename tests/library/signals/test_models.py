@@ -223,15 +223,9 @@ def test_a_row_is_settled_by_cheap_models_or_answered_by_the_models(
         {"name": "two", "when": "two > 0.5", "then": "leave"},
     ]
     made = rule_set({"one": model(full, first=first), "two": model(full, label="sport")}, rules=rules)
-    texts = [
-        "bank",
-        "bank share price",
-        "goal",
-        "goal match team",
-        "bank goal",
-        "bank share price goal",
-        None,
-    ]
+    texts = ["bank", "bank share price", "goal", "goal match team", "bank goal", "bank share price goal"]
+    # The cheap model does not know the last three words here, and is sure that the text is not of trade.
+    texts = [*texts, "goal match profit market loan", None]
     batch = pa.RecordBatch.from_pydict({"id": list(range(len(texts))), "text": texts})
     engine = Engine(made, batch.schema, settings=settings)
     (group,) = engine.groups.values()
