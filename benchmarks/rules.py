@@ -16,7 +16,7 @@ import json
 import re
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ class Head:
     weight: np.ndarray
     bias: float
     threshold: float
+    topics: frozenset[str] = frozenset()
+    """What it is true of."""
 
     def probability(self, features: np.ndarray) -> np.ndarray:
         """Return the probability of each row, ``(rows,)``."""
@@ -71,11 +73,17 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=10_000, help="rows of the fp32 pass")
     parser.add_argument("--method", default="int8_dynamic", help="how the trunk is quantised")
     parser.add_argument("--home", type=Path, default=Settings.from_environment().home)
+    parser.add_argument("--tiers", action="store_true", help="measure what cheap models first are worth")
     options = parser.parse_args()
     data, base = prepare(options.home)
     posts = [post for name in ("train", "test") for post in read(data, name)]
     random = np.random.default_rng(0)
     posts = [posts[place] for place in random.permutation(len(posts))]
+    if options.tiers:
+        from benchmarks.tiered import compare_tiers
+
+        compare_tiers(posts, base, options.rows, options.train, options.method)
+        return
     seen = len(posts) // 8
     known, rows = passages(posts[:seen], random), passages(posts[seen:], random)
     known = [known[place] for place in random.permutation(len(known))]
@@ -140,7 +148,8 @@ def forget(engine: Engine) -> None:
     """Let the models forget what they have read: a repeated measurement is no repeated input."""
     for group in engine.groups.values():
         if isinstance(group, ModelGroup):
-            group.reader.forget()
+            for reader in (group.reader, *(reader for reader, _ in group.first_tier)):
+                reader.forget()
 
 
 def read(data: Path, name: str) -> list[dict[str, str]]:
@@ -182,11 +191,12 @@ def prepared(
     for number, those in enumerate(wanted):
         truth = np.isin(topics, list(those))
         fitted = LogisticRegression(solver="newton-cholesky").fit(features[~held_out], truth[~held_out])
-        head = Head(fitted.coef_[0].astype(np.float32), float(np.float32(fitted.intercept_[0])), UNSHOWN)
+        bias = float(np.float32(fitted.intercept_[0]))
+        head = Head(fitted.coef_[0].astype(np.float32), bias, UNSHOWN, frozenset(those))
         found = suggest_threshold(
             head.probability(features[held_out]).astype(float), truth[held_out], precision=PRECISION
         )
-        heads.append(Head(head.weight, head.bias, round(found.threshold, 4)) if found else head)
+        heads.append(replace(head, threshold=round(found.threshold, 4)) if found else head)
         save_head(heads[-1], place / f"head{number}", number, digest)
     shown = sum(head.threshold != UNSHOWN for head in heads)
     print(

@@ -9,7 +9,9 @@ what each token says of each class.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +79,40 @@ def fit_static(
     :param penalty: weight of the squared norm, in units of one row.
     :return: the model.
     """
+    joined, idfs, seen = _features(tokens, vocabulary, pairs)
+    weight, bias = _minimise(joined, targets, penalty)
+    return StaticModel(_tables(idfs, seen, weight), bias.astype(np.float32))
+
+
+def fit_static_signals(
+    tokens: Tokens,
+    targets: npt.NDArray[np.float64],
+    *,
+    vocabulary: int,
+    pairs: int = 0,
+    penalty: float = 0.003,
+) -> list[StaticModel]:
+    """Fit static models of many signals at once: they have their features in common.
+
+    :param tokens: the rows; at least one.
+    :param targets: how probable each signal should be, ``(rows, signals)``: what a model says of rows, or 1
+        where it is above the rules' threshold and 0 elsewhere. That is all a decision depends on.
+    :param vocabulary: number of token ids.
+    :param pairs: buckets of pairs: a power of two, or 0 for none.
+    :param penalty: weight of the squared norm, in units of one row.
+    :return: a model of two classes for each signal, no and yes.
+    """
+    joined, idfs, seen = _features(tokens, vocabulary, pairs)
+    weight, bias = _minimise(joined, targets, penalty, apart=True)
+    found = []
+    for signal in range(targets.shape[1]):
+        two = np.stack([np.zeros(len(weight)), weight[:, signal]], axis=1)
+        found.append(StaticModel(_tables(idfs, seen, two), np.array([0, bias[signal]], np.float32)))
+    return found
+
+
+def _features(tokens: Tokens, vocabulary: int, pairs: int) -> tuple[Any, list[Floats], list[Any]]:
+    """Return the features that occur ``(rows, features)``, and for each table all idfs and what occurs."""
     from scipy.sparse import csr_matrix, hstack
 
     counts = [token_counts(tokens, vocabulary=vocabulary)]
@@ -88,14 +124,19 @@ def fit_static(
     joined = csr_matrix(
         hstack([matrix[:, columns] for matrix, columns in zip(features, seen, strict=True)]), dtype=np.float64
     )
-    weight, bias = _minimise(joined, targets, penalty)
+    return joined, idfs, seen
+
+
+def _tables(
+    idfs: Sequence[Floats], seen: Sequence[Any], weight: npt.NDArray[np.float64]
+) -> tuple[Table, ...]:
     tables, start = [], 0
     for idf, columns in zip(idfs, seen, strict=True):
-        whole = np.zeros((len(idf), targets.shape[1]), dtype=np.float32)
+        whole = np.zeros((len(idf), weight.shape[1]), dtype=np.float32)
         whole[columns] = weight[start : start + len(columns)]
         tables.append(Table(idf, whole))
         start += len(columns)
-    return StaticModel(tuple(tables), bias.astype(np.float32))
+    return tuple(tables)
 
 
 def _smoothed_idf(counts: object) -> Floats:
@@ -109,11 +150,12 @@ def _smoothed_idf(counts: object) -> Floats:
 
 
 def _minimise(
-    features: object, targets: npt.NDArray[np.float64], penalty: float
+    features: object, targets: npt.NDArray[np.float64], penalty: float, *, apart: bool = False
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return weights and bias; each column is a signal of its own if ``apart``, else one of the classes."""
     from scipy.optimize import minimize
     from scipy.sparse import csr_matrix
-    from scipy.special import log_softmax
+    from scipy.special import expit, log_softmax
 
     rows = csr_matrix(features)
     columns = csr_matrix(rows.T)
@@ -122,10 +164,15 @@ def _minimise(
     def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         weight = flat.reshape(shape)
         logits = rows @ weight[:-1] + weight[-1]  # (rows, classes)
-        logs = log_softmax(logits, axis=1)
-        error = np.exp(logs) - targets  # (rows, classes)
+        if apart:
+            error = expit(logits) - targets  # (rows, signals)
+            surprise = float((np.logaddexp(0, logits) - targets * logits).sum())
+        else:
+            logs = log_softmax(logits, axis=1)
+            error = np.exp(logs) - targets  # (rows, classes)
+            surprise = -float((targets * logs).sum())
         gradient = np.vstack([columns @ error + penalty * weight[:-1], error.sum(0)])
-        value = -float((targets * logs).sum()) + penalty / 2 * float(np.square(weight[:-1]).sum())
+        value = surprise + penalty / 2 * float(np.square(weight[:-1]).sum())
         return value / len(targets), gradient.ravel() / len(targets)
 
     options = {"maxiter": _ITERATIONS, "gtol": _TOLERANCE / len(targets)}

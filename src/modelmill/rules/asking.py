@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from modelmill.errors import ModelmillError, SignalError
 from modelmill.rules.groups import Answers, Evaluation, Rows, SignalGroup
+from modelmill.rules.possible import Mask
 from modelmill.rules.values import STORED, Kind, stored
 
 
@@ -22,10 +23,18 @@ class Known:
     """Of the Arrow type of the signal's kind; null is unknown."""
     failures: Mapping[int, str]
     """Why a value could not be computed, by the row's number in the chunk."""
+    open: Mask | bool = False
+    """Where a quick look has not told the value."""
 
 
 def ask(
-    group: SignalGroup, evaluation: Evaluation, names: Sequence[str], rows: Rows, *, stop: bool
+    group: SignalGroup,
+    evaluation: Evaluation,
+    names: Sequence[str],
+    rows: Rows,
+    *,
+    stop: bool,
+    quick: bool = False,
 ) -> dict[str, Known]:
     """Ask a group for signals.
 
@@ -38,11 +47,12 @@ def ask(
     :param names: signals of the group.
     :param rows: at least one row.
     :param stop: whether a failure is raised instead of noted.
+    :param quick: whether what costs little is enough; the rest is left open.
     :return: values by name, for these rows.
     :raises ModelmillError: if ``stop`` and a signal fails.
     """
     try:
-        answers = evaluation.compute(names, rows)
+        answers = (evaluation.quick if quick else evaluation.compute)(names, rows)
         found = {name: _checked(group, name, answers.get(name), rows) for name in names}
     except ModelmillError as error:
         if stop or error.retryable:  # another attempt may have the values
@@ -55,26 +65,39 @@ def ask(
                 got=_reason(error),
                 remedy="mend the signal, or set on_failure: unknown",
             ) from error
-        return _isolated(group, evaluation, names, rows, _reason(error))
+        return _isolated(group, evaluation, names, rows, _reason(error), quick=quick)
     if stop:
         _refuse_failures(group, found)
     return found
 
 
 def _isolated(
-    group: SignalGroup, evaluation: Evaluation, names: Sequence[str], rows: Rows, reason: str
+    group: SignalGroup,
+    evaluation: Evaluation,
+    names: Sequence[str],
+    rows: Rows,
+    reason: str,
+    *,
+    quick: bool,
 ) -> dict[str, Known]:
     if len(rows) == 1 and len(names) == 1:
         return {names[0]: _failed(group.signals[names[0]].kind, rows, reason)}
     if len(rows) == 1:
-        each = [ask(group, evaluation, [name], rows, stop=False) for name in names]
+        each = [ask(group, evaluation, [name], rows, stop=False, quick=quick) for name in names]
         return {name: known for one in each for name, known in one.items()}
     middle = len(rows) // 2
-    halves = [ask(group, evaluation, names, part, stop=False) for part in (rows[:middle], rows[middle:])]
+    parts = (rows[:middle], rows[middle:])
+    halves = [ask(group, evaluation, names, part, stop=False, quick=quick) for part in parts]
     return {
         name: Known(
             pa.concat_arrays([half[name].values for half in halves]),
             {**halves[0][name].failures, **halves[1][name].failures},
+            np.concatenate(
+                [
+                    np.broadcast_to(half[name].open, len(part))
+                    for half, part in zip(halves, parts, strict=True)
+                ]
+            ),
         )
         for name in names
     }
@@ -98,7 +121,7 @@ def _checked(group: SignalGroup, name: str, answers: Answers | None, rows: Rows)
         nan = np.flatnonzero(pc.is_nan(values).fill_null(False).to_numpy(zero_copy_only=False))
         failures |= {int(row): "the value is NaN" for row in rows[nan]}
     try:
-        return Known(stored(values, kind), failures)
+        return Known(stored(values, kind), failures, False if answers.open is None else answers.open)
     except pa.ArrowException as error:
         raise SignalError(
             f"signal {name!r} has values of kind {kind}", got=values.type, remedy="mend its evaluator"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import Field
 
@@ -140,22 +141,31 @@ try_rules = Component(
 
 
 class TierRulesConfig(Config):
-    """Ask cheap models first, as far as an accuracy budget allows: decided on rows that no model has seen."""
+    """Ask cheap models first, as far as a budget allows: decided on rows that no model has seen."""
 
     rule_set: str = Field(min_length=1, description="Path or URL of the rule set, or models:/NAME@ALIAS.")
     first: dict[str, str] = Field(
         min_length=1,
         description="Cheap model by signal, such as a static student's; named as models are in rule sets.",
     )
-    budget: float = Field(
-        0.005, gt=0, lt=1, description="Accepted share of rows whose decision changes (0.005: 0.5 points)."
+    budget: float = Field(0.005, gt=0, lt=1, description="What may be lost (0.005: 0.5 points).")
+    budget_of: Literal["decisions", "accuracy"] = Field(
+        "decisions",
+        description="What the budget is about: the share of rows whose decision changes, or the accuracy of "
+        "the decisions by the labels.",
+    )
+    label: str | None = Field(
+        None, min_length=1, description="For accuracy: column with labels by hand, null where there is none."
+    )
+    decision_of: dict[str, str] = Field(
+        {}, description="Right decision of each label; a label that is not listed is a decision itself."
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence that new rows keep the budget.")
     rows: int = Field(20_000, ge=1, description="Rows that are looked at, from all over the table.")
 
 
 class TierRulesOutputs(Outputs):
-    """The rule set with cheap models first; as it was where no margin keeps the budget."""
+    """The rule set with cheap models first; as it was where nothing keeps the budget."""
 
     rule_set: ModelRef
 

@@ -20,9 +20,9 @@ from modelmill.rules.decisions import Chunk, decided, decision_schema
 from modelmill.rules.explanation import explained
 from modelmill.rules.groups import Evaluation, Rows, SignalGroup, Site, build_groups
 from modelmill.rules.measuring import Adapter
-from modelmill.rules.plan import Actual, Plan, StageActual, plan_by_tiers
+from modelmill.rules.plan import Actual, Plan, StageActual, StagePlan, plan_by_tiers
 from modelmill.rules.rule_set import RuleSet, SqlSignal
-from modelmill.rules.staged import Outcomes, RuleProgram, Settlement, settle, settle_fully
+from modelmill.rules.staged import Outcomes, RuleProgram, Settlement, Stage, settle, settle_fully
 from modelmill.rules.sufficient import Search
 from modelmill.rules.values import STORED
 from modelmill.settings import Settings
@@ -75,6 +75,8 @@ class Engine:
         self.rule_set = rule_set
         self.digest = rule_set.digest
         self.program = RuleProgram(self.compiled)
+        for group in made:
+            group.settled_by = self.program.settled_by
         self.plan = plan or self._plan_by_tiers()
         self._check_plan()
         self.actual = Actual(stages=tuple(StageActual() for _ in self.plan.stages))
@@ -131,10 +133,7 @@ class Engine:
             rows = batch.slice(start, self.chunk_rows)
             evaluations = {name: group.begin(rows) for name, group in self.groups.items()}
             stages = [
-                (
-                    stage.signals,
-                    functools.partial(self.ask, self.groups[stage.group], evaluations[stage.group]),
-                )
+                self._stage(stage, self.groups[stage.group], evaluations[stage.group])
                 for stage in self.plan.stages
             ]
             settlement = settle(self.program, stages, rows.num_rows)
@@ -190,7 +189,13 @@ class Engine:
         self.actual = Actual(stages=tuple(StageActual() for _ in plan.stages))
 
     def ask(
-        self, group: SignalGroup, evaluation: Evaluation, names: Sequence[str], rows: Rows
+        self,
+        group: SignalGroup,
+        evaluation: Evaluation,
+        names: Sequence[str],
+        rows: Rows,
+        *,
+        quick: bool = False,
     ) -> dict[str, Known]:
         """Compute signals; see :func:`modelmill.rules.asking.ask`.
 
@@ -198,9 +203,17 @@ class Engine:
         :param evaluation: its work on a chunk.
         :param names: signals of the group.
         :param rows: at least one row of the chunk.
+        :param quick: whether what costs little is enough; the rest is left open.
         :return: values by name, for these rows.
         """
-        return ask(group, evaluation, names, rows, stop=self.rule_set.on_failure == "stop")
+        stop = self.rule_set.on_failure == "stop"
+        return ask(group, evaluation, names, rows, stop=stop, quick=quick)
+
+    def _stage(self, stage: StagePlan, group: SignalGroup, evaluation: Evaluation) -> Stage:
+        computes = functools.partial(self.ask, group, evaluation)
+        if not group.has_quick:
+            return stage.signals, computes
+        return stage.signals, functools.partial(computes, quick=True), computes
 
     def _plan_by_tiers(self) -> Plan:
         groups: dict[str, Any] = {

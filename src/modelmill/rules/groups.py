@@ -71,6 +71,25 @@ class Answers:
     that casts to it. Null is unknown. NaN counts as null."""
     failures: pa.Array | None = None
     """Strings: why a value could not be computed; null elsewhere. None: none failed."""
+    open: npt.NDArray[np.bool_] | None = None
+    """Where a quick look does not tell the value. None: it is told everywhere."""
+
+
+SettledBy = Callable[[Mapping[str, Answers]], npt.NDArray[np.bool_]]
+"""Says of which rows the rules need no more than what is told of some signals, whatever all others are."""
+
+
+def all_told(answers: Mapping[str, Answers]) -> npt.NDArray[np.bool_]:
+    """Say of which rows nothing is open: enough without any rules.
+
+    :param answers: by name, at least one.
+    :return: a mask.
+    """
+    told = np.ones(len(next(iter(answers.values())).values), np.bool_)
+    for one in answers.values():
+        if one.open is not None:
+            told &= ~one.open
+    return told
 
 
 class Evaluation(ABC):
@@ -95,6 +114,18 @@ class Evaluation(ABC):
         :return: the answers by name.
         """
 
+    def quick(self, names: Sequence[str], rows: Rows) -> Mapping[str, Answers]:
+        """Tell what can be told of signals for little, such as what a cheap model is sure of.
+
+        What is told is what ``compute`` would answer; the rest is left open, and computed where the rules
+        still need it. Asked only of a group with ``has_quick``, and before ``compute``.
+
+        :param names: signals of the group, none of which was asked for on any of these rows.
+        :param rows: at least one row of the chunk.
+        :return: the answers by name, with what is open.
+        """
+        raise NotImplementedError
+
     def evidence(self, names: Sequence[str], rows: Rows) -> Mapping[str, pa.Array]:
         """Return where the signals were seen, for rows that are explained. By default nothing can be shown.
 
@@ -113,15 +144,26 @@ class SignalGroup(ABC):
     :param tier: what they rest on.
     :param signals: the signals.
     :param columns: columns of the input that ``begin`` needs.
+    :param has_quick: whether a part of the answers can be had for little, see :meth:`Evaluation.quick`.
     """
 
     def __init__(
-        self, name: str, *, tier: Tier, signals: Mapping[str, SignalInfo], columns: Sequence[str]
+        self,
+        name: str,
+        *,
+        tier: Tier,
+        signals: Mapping[str, SignalInfo],
+        columns: Sequence[str],
+        has_quick: bool = False,
     ) -> None:
         self.name = name
         self.tier = tier
         self.signals = dict(signals)
         self.columns = tuple(columns)
+        self.has_quick = has_quick
+        self.settled_by: SettledBy = all_told
+        """Which rows a quick look is enough for. The engine sets it: a row is then settled by quick answers
+        alone or by none of them, so that what it gets depends neither on the plan nor on other rows."""
 
     @abstractmethod
     def begin(self, chunk: pa.RecordBatch) -> Evaluation:

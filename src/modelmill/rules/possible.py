@@ -124,6 +124,17 @@ def several(value: State) -> Any:
     return value.open if isinstance(value, Uncertain) else looked_up(_SEVERAL, value)
 
 
+def narrowed(before: State, after: State) -> State:
+    """Return what is known of a column by two looks at it that do not contradict each other."""
+    if not isinstance(before, Uncertain) or not isinstance(after, Uncertain):
+        found: Any = before & after  # type: ignore[operator]  # both are sets: they are of one kind
+        return _as_sets(found)
+    if before.open is True or after.open is False:
+        return after
+    values = pc.if_else(pa.array(after.open), before.values, after.values)
+    return Uncertain(values, after.open & before.open)
+
+
 def chosen(conditions: list[Sets], values: list[Sets]) -> Sets:
     """Return what CASE can give, for values that are conditions.
 

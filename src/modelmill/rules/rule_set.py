@@ -98,11 +98,36 @@ class Band(_Part):
         return self
 
 
+class Doubt(_Part):
+    """Where a cheap model cannot tell on which side of a threshold a signal lies."""
+
+    threshold: float = Field(ge=0, le=1, description="What the rules compare the signal with.")
+    low: float = Field(ge=0, le=1, description="Below it, the signal is taken to be below the threshold.")
+    high: float = Field(
+        ge=0, le=1, description="From it on, the signal is taken to be above the threshold; 1: never."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Doubt:
+        if self.low > self.high:
+            raise ValueError(f"low is not above high: {self.low:g}, {self.high:g}")
+        return self
+
+
 class FirstTier(_Part):
-    """A cheap model that answers where it is sure; elsewhere the model itself does."""
+    """A cheap model that answers the rows that it settles; the others the model itself does."""
 
     model: str = Field(min_length=1, description="A model of the same class, such as a static student.")
-    unsure: Band = Field(description="Probabilities of the cheap model that are not taken.")
+    doubts: tuple[Doubt, ...] = Field(
+        min_length=1, description="For each threshold of the rules, probabilities that tell nothing."
+    )
+
+    @model_validator(mode="after")
+    def _ascending(self) -> FirstTier:
+        thresholds = [doubt.threshold for doubt in self.doubts]
+        if thresholds != sorted(set(thresholds)):
+            raise ValueError(f"thresholds ascend, each once: {', '.join(map(str, thresholds))}")
+        return self
 
 
 class ModelSignal(_Signal):

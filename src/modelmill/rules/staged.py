@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from modelmill.rules import possible
 from modelmill.rules.asking import Known
 from modelmill.rules.compiled import OPEN, CompiledRuleSet
-from modelmill.rules.groups import Rows
+from modelmill.rules.groups import Answers, Rows
 from modelmill.rules.partial import Analysis, Partial, column_state
 from modelmill.rules.possible import FALSE, NULL, TRUE, Mask
 
 Outcomes = npt.NDArray[np.int32]
 AskStage = Callable[[Sequence[str], Rows], Mapping[str, Known]]
 """Computes signals of one group for rows of a chunk."""
+Stage = tuple[Sequence[str], AskStage] | tuple[Sequence[str], AskStage, AskStage]
+"""Signals of one group, and what computes them; perhaps after a quick look, which may leave some open."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,36 @@ class RuleProgram:
         """
         return Partial(self.analysis, rows)
 
-    def state_of(self, name: str, values: pa.Array, rows: Any, count: int) -> possible.State:
+    def state_of(
+        self, name: str, values: pa.Array, rows: Any, count: int, *, unclear: Mask | bool = False
+    ) -> possible.State:
         """Return a signal's state; see :func:`modelmill.rules.partial.column_state`."""
-        return column_state(values, self.analysis.steps[self.analysis.columns[name]], rows, count)
+        step = self.analysis.steps[self.analysis.columns[name]]
+        if unclear is not False:
+            told = np.logical_not(unclear)
+            rows, values = np.asarray(rows)[told], values.filter(pa.array(told))
+        return column_state(values, step, rows, count)
+
+    def settled_by(self, answers: Mapping[str, Answers]) -> Mask:
+        """See :data:`modelmill.rules.groups.SettledBy`."""
+        rows = len(next(iter(answers.values())).values)
+        every, partial = np.arange(rows), self.begin(rows)
+        known = {name: one for name, one in answers.items() if name in self.analysis.columns}
+        partial.set(
+            {
+                name: self.state_of(
+                    name, one.values, every, rows, unclear=False if one.open is None else one.open
+                )
+                for name, one in known.items()
+            }
+        )
+        _, asked = self.outcomes(partial)
+        demand = partial.demand(asked) if asked else {}
+        more = np.zeros(rows, np.bool_)
+        for name, one in known.items():
+            if name in demand and one.open is not None:
+                more |= demand[name] & one.open
+        return ~more
 
     def outcomes(self, partial: Partial) -> tuple[Outcomes, dict[int, Mask]]:
         """Return what is settled, and where each condition still matters.
@@ -114,12 +144,11 @@ class RuleProgram:
         return found, asked
 
 
-def settle(program: RuleProgram, stages: Sequence[tuple[Sequence[str], AskStage]], rows: int) -> Settlement:
+def settle(program: RuleProgram, stages: Sequence[Stage], rows: int) -> Settlement:
     """Settle a chunk of rows.
 
     :param program: the rules.
-    :param stages: signals of one group, and what computes them, in the order of the plan; together they have
-        every base signal.
+    :param stages: in the order of the plan; together they have every base signal.
     :param rows: number of rows.
     :return: their outcomes.
     """
@@ -128,7 +157,8 @@ def settle(program: RuleProgram, stages: Sequence[tuple[Sequence[str], AskStage]
     active: Rows = np.arange(rows)
     partial = program.begin(rows)
     asked = _settle_rows(program, partial, active, settlement, -1)
-    for number, (names, ask) in enumerate(stages):
+    passes = [(number, names, ask) for number, (names, *asks) in enumerate(stages) for ask in asks]
+    for number, names, ask in passes:
         demand = partial.demand(asked) if asked else {}
         if not demand:
             break
@@ -139,16 +169,27 @@ def settle(program: RuleProgram, stages: Sequence[tuple[Sequence[str], AskStage]
         local = np.flatnonzero(np.logical_or.reduce([demand[name] for name in wanted]))
         seconds, own = time.process_time(), time.thread_time()
         known = ask(wanted, active[local])
-        settlement.work.append(Work(number, tuple(wanted), len(local), time.process_time() - seconds))
+        _count(settlement, Work(number, tuple(wanted), len(local), time.process_time() - seconds))
         began += time.thread_time() - own
         states = {}
         for name in wanted:
-            states[name] = program.state_of(name, known[name].values, local, len(active))
-            _note(settlement, name, known[name], active[local], active[demand[name]], rows)
+            one = known[name]
+            state = program.state_of(name, one.values, local, len(active), unclear=one.open)
+            before = partial.states[program.analysis.columns[name]]
+            states[name] = possible.narrowed(before, state) if name in settlement.computed else state
+            _note(settlement, name, one, active[local], active[demand[name]], rows)
         partial.set(states)
         asked = _settle_rows(program, partial, active, settlement, number)
     settlement.overhead = time.thread_time() - began
     return settlement
+
+
+def _count(settlement: Settlement, work: Work) -> None:
+    """Keep what was done; a stage that has had a quick look has counted its rows."""
+    if settlement.work and (last := settlement.work[-1]).stage == work.stage:
+        work = replace(last, seconds=last.seconds + work.seconds)
+        settlement.work.pop()
+    settlement.work.append(work)
 
 
 def _settle_rows(
@@ -176,12 +217,17 @@ def _drop_settled(partial: Partial, active: Rows, settlement: Settlement, demand
 def _note(settlement: Settlement, name: str, known: Known, computed: Rows, needed: Rows, rows: int) -> None:
     """Keep a signal's values where they were needed; what came along for nothing does not count."""
     place = np.full(rows, -1, np.int64)
-    place[computed] = np.arange(len(computed))
+    place[computed] = np.where(known.open, -1, np.arange(len(computed)))
     mask = np.zeros(rows, np.bool_)
     mask[needed] = True
-    settlement.values[name] = known.values.take(pa.array(place, mask=~mask))
-    settlement.computed[name] = mask
+    mask &= place >= 0
+    values = known.values.take(pa.array(place, mask=~mask))
     failures = {row: reason for row, reason in known.failures.items() if mask[row]}
+    if name in settlement.computed:  # by a quick look, which has left these rows open
+        values = pc.if_else(pa.array(mask), values, settlement.values[name])
+        mask |= settlement.computed[name]
+        failures |= settlement.failures.get(name, {})
+    settlement.values[name], settlement.computed[name] = values, mask
     if failures:
         settlement.failures[name] = failures
 

@@ -1,29 +1,42 @@
-"""Cheap models first, within a budget: from which probability on a cheap model is taken at its word.
+"""Cheap models first, within a budget: on which side of the rules' thresholds they are taken at their word.
 
-All signals share one margin *m*: a cheap model is sure below *m* and from 1 - *m* on. Margins are tried from
-the smallest; each is accepted if the exact upper bound of the share of rows with another decision is within
-the budget, and the first that is not ends the search. Testing in a fixed order keeps the confidence of the
-whole (A. Angelopoulos et al., *Learn then Test*, 2021, arXiv 2110.01052, fixed sequence testing). The budget
-is about decisions: what one signal loses, another may hide.
+What a decision depends on is the side of each threshold that a signal lies on. So one half of some held-out
+rows teaches, for each signal and threshold, how probable it is that the model itself is above it, given what
+the cheap model says (J. Platt, *Probabilistic Outputs for Support Vector Machines*, 1999). Two rates, the
+same for all signals, make bands of doubt of that: below the first the signal is taken to be below the
+threshold, from the second on above. A row whose outcome is settled so needs no other model; all others are
+the models' own, whatever the cheap ones say.
+
+On the same half, pairs of rates are ordered by what they lose, those alone that save more than all before
+(B. Laufer-Goldshtein et al., *Efficiently Controlling Multiple Risks with Pareto Testing*, 2022, arXiv
+2210.07913). The other half tests them in that order until the first whose exact upper bound is above the
+budget: a fixed order keeps the confidence of the whole (A. Angelopoulos et al., *Learn then Test*, 2021,
+arXiv 2110.01052).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from modelmill.artifacts import ModelRef
-from modelmill.errors import ConfigError, DatasetError, did_you_mean
+from modelmill.data.tables import check_columns
+from modelmill.errors import ConfigError, did_you_mean
+from modelmill.rules.budgets import Budget, Loss
 from modelmill.rules.deciding import Deciding, pinned_signals, prepare, rows_of
-from modelmill.rules.rule_set import Band, Calibration, FirstTier, ModelSignal, RuleSet
+from modelmill.rules.domains import domains_of
+from modelmill.rules.groups import Answers
+from modelmill.rules.rule_set import Calibration, Doubt, FirstTier, ModelSignal, RuleSet
 from modelmill.rules.staged import settle_fully
-from modelmill.rules.thresholds import upper_bound
-from modelmill.rules.trying import Evaluated
+from modelmill.rules.trying import Evaluated, right_decisions
+from modelmill.signals.models import sure_values
 from modelmill.signals.pins import Pin
 
 if TYPE_CHECKING:
@@ -31,8 +44,13 @@ if TYPE_CHECKING:
     from modelmill.rules.components import TierRulesConfig, TrialInputs
 
 Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 
-MARGINS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+BELOW = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2)
+"""Probabilities of being above a threshold below which a signal is taken to be below it."""
+ABOVE = (0.3, 0.4, 0.5, 0.7, 0.9, 0.95, 0.99)
+"""Those from which on it is taken to be above. With lower ones rules fire mostly where the models do not, and
+lose precision (``benchmarks/README.md``)."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +58,20 @@ class Tiers:
     """A rule set with cheap models first."""
 
     rule_set: RuleSet
-    margin: float | None
-    """None: no margin keeps the budget with confidence on so few rows; the rule set is as it was."""
+    below: float | None
+    """Chance of being above a threshold below which a signal is taken to be below it. None: nothing keeps the
+    budget with confidence; the rule set is as it was."""
+    above: float | None
+    """Chance from which on it is taken to be above."""
     changed: float
-    """Share of rows with another decision, on the rows at hand."""
+    """Share of the tested rows with another decision."""
+    drop: float | None
+    """Right decisions that are lost on the labelled ones of them, or wrong ones by a rule that are new,
+    whichever are more: a share. None without labels."""
     bound: float
-    """Upper bound of that share on new rows; at most the budget."""
+    """Upper bound on new rows of what the budget is about; at most the budget."""
     saved: float
-    """Share of rows that the models themselves need not read, on the rows at hand."""
+    """Of the tested rows that the models had to read, the share that they need not read any more."""
 
 
 def run(config: TierRulesConfig, inputs: TrialInputs, context: StepContext) -> ModelRef:
@@ -56,27 +80,39 @@ def run(config: TierRulesConfig, inputs: TrialInputs, context: StepContext) -> M
     :param config: the step's configuration.
     :param inputs: rows that the models were not trained on, and models of earlier steps.
     :param context: the step's context.
-    :return: the logged rule set; the one that was given where no margin keeps the budget.
+    :return: the logged rule set; the one that was given where nothing keeps the budget.
     :raises RuleSetError: if the rule set breaks a rule; all problems are listed.
-    :raises ConfigError: if a signal is not one that answers with a probability, or a model is missing.
-    :raises DatasetError: if the table has no rows.
+    :raises ConfigError: if a cheap model cannot stand before a signal, or is missing, or the budget is about
+        accuracy and no label is named.
+    :raises TableError: if the label's column is missing.
+    :raises DatasetError: if the rows are too few to show that the budget is kept.
     """
     from modelmill.rules.registered import log_rule_set, open_rule_set
 
+    if (config.budget_of == "accuracy") != (config.label is not None):
+        raise ConfigError(
+            "a budget of accuracy is measured by labels, one of decisions without",
+            got=f"budget_of: {config.budget_of}, label: {config.label or 'none'}",
+            remedy="name the column under label and set budget_of: accuracy, or leave both out",
+        )
     rule_set = open_rule_set(config.rule_set, context.settings)
-    known = _with_probability(rule_set, config.first)
+    known = with_probability(rule_set, config.first)
     # Looked up together, so that signals:NAME and models:/NAME@ALIAS may stand for cheap models, too.
-    anywhere = Band(low=0.0, high=1.0)
+    anywhere = (Doubt(threshold=0.5, low=0.0, high=1.0),)
     tiers = {
-        name: known[name].model_copy(update={"first": FirstTier(model=model, unsure=anywhere)})
+        name: known[name].model_copy(update={"first": FirstTier(model=model, doubts=anywhere)})
         for name, model in config.first.items()
     }
     models = pinned_signals(inputs.signals, context) if inputs.signals else {}
     rows = rows_of(inputs.table, most=config.rows)
-    deciding = prepare(_with(rule_set, tiers), rows.schema, context.settings, models=models)
+    deciding = prepare(_replaced(rule_set, tiers), rows.schema, context.settings, models=models)
     missing = [deciding.pins[name].missing for name in config.first.values() if deciding.pins[name].missing]
     if missing:
         raise ConfigError("a cheap model must exist", got="; ".join(missing), remedy="name another one")
+    truth = None
+    if config.label is not None:
+        check_columns(rows.schema.names, [config.label], place=str(inputs.table))
+        truth = right_decisions(rows.column(config.label), config.decision_of)
     found = learn_tiers(
         deciding.model_copy(update={"rule_set": rule_set}),
         rows,
@@ -84,27 +120,89 @@ def run(config: TierRulesConfig, inputs: TrialInputs, context: StepContext) -> M
         deciding.pins,
         budget=config.budget,
         confidence=config.confidence,
+        truth=truth,
     )
     figures = {name: value for name, value in asdict(found).items() if name != "rule_set"}
     context.run.log_dataset(inputs.table, context="tiering", rows=rows.num_rows)
     context.run.log_json({**figures, "rule_set": found.rule_set.canonical()}, "tiers.json")
     context.run.log_metrics({name: value for name, value in figures.items() if value is not None})
-    if found.margin is None:
-        said = f"no margin keeps the budget of {config.budget:.2%} on {rows.num_rows:,} rows: nothing changes"
-    else:
-        said = (
-            f"cheap models are sure below {found.margin:g} and from {1 - found.margin:g}: of "
-            f"{rows.num_rows:,} rows {found.changed:.2%} change, at most {found.bound:.2%} of new ones; "
-            f"{found.saved:.1%} need no other model"
-        )
-    context.log(f"{context.step}: {said}")
+    context.log(f"{context.step}: {_said(found, config.budget)}")
     return log_rule_set(found.rule_set, inputs.table, context)
 
 
-def _with_probability(rule_set: RuleSet, first: Mapping[str, str]) -> dict[str, ModelSignal]:
-    """Return the signals that a cheap model can stand before; refuse others."""
+def _said(found: Tiers, budget: float) -> str:
+    if found.below is None:
+        return f"nothing keeps the budget of {budget:.2%} with confidence: the rule set stays as it is"
+    about = "decisions" if found.drop is None else "accuracy"
+    lost = "" if found.drop is None else f", at a loss of {100 * found.drop:.2f} points of accuracy"
+    return (
+        f"cheap models save {found.saved:.1%} of the rows that the models had to read; {found.changed:.2%} "
+        f"of all rows change{lost}; at most {100 * found.bound:.2f} points of {about} on new rows"
+    )
+
+
+def learn_tiers(
+    deciding: Deciding,
+    rows: pa.RecordBatch,
+    first: Mapping[str, str],
+    pins: Mapping[str, Pin],
+    *,
+    budget: float = 0.005,
+    confidence: float = 0.95,
+    truth: pa.Array | None = None,
+) -> Tiers:
+    """Find the bands of doubt that save the most within a budget.
+
+    :param deciding: the rule set, with its models pinned.
+    :param rows: rows that the models were not trained on, in any order.
+    :param first: name of the cheap model, by signal.
+    :param pins: what the cheap models are, by name.
+    :param budget: what may be lost: share of rows whose decision changes, or with ``truth`` accuracy (0.005:
+        half a point).
+    :param confidence: that new rows keep it.
+    :param truth: the decision that each row should have, null where nobody knows: the budget is about
+        accuracy then. None: it is about changed decisions.
+    :return: the rule set with tiers.
+    :raises ConfigError: if a signal is not one that answers with a probability, or the rules do not compare
+        it with thresholds alone.
+    :raises DatasetError: if the rows are too few to show that the budget is kept.
+    """
+    limit = Budget(budget, confidence, truth is not None)
+    limit.check(rows.num_rows if truth is None else len(truth) - truth.null_count)
+    known = with_probability(deciding.rule_set, first)
+    held = _Held(deciding, rows, {name: known[name] for name in first}, first, pins, truth)
+    order = np.random.default_rng(0).permutation(rows.num_rows)
+    learn, test = np.sort(order[::2]), np.sort(order[1::2])
+    chances = {name: held.chances(name, learn) for name in held.cheap}
+    best = Tiers(held.plain, None, None, 0.0, None, 0.0, 0.0)
+    for rates in _in_order(held, chances, learn, limit, first):
+        tiers = _bands(chances, rates, first)
+        loss = held.loss(tiers, test)
+        bound = limit.bound(loss)
+        if bound > budget:
+            break
+        if loss.saved:
+            best = Tiers(
+                put_first(held.plain, tiers),
+                *rates,
+                changed=loss.changed / loss.rows,
+                drop=loss.estimate(accuracy=True) if limit.accuracy else None,
+                bound=bound,
+                saved=loss.saved / loss.read,
+            )
+    return best
+
+
+def with_probability(rule_set: RuleSet, first: Mapping[str, str]) -> dict[str, ModelSignal]:
+    """Return the signals that a cheap model can stand before.
+
+    :param rule_set: the rule set.
+    :param first: name of the cheap model, by signal.
+    :return: signals by name, without a cheap model.
+    :raises ConfigError: if one of ``first`` is not among them.
+    """
     known = {
-        name: one
+        name: one.model_copy(update={"first": None})
         for name, one in rule_set.signals.items()
         if isinstance(one, ModelSignal) and one.output == "probability"
     }
@@ -118,74 +216,214 @@ def _with_probability(rule_set: RuleSet, first: Mapping[str, str]) -> dict[str, 
     return known
 
 
-def learn_tiers(
-    deciding: Deciding,
-    rows: pa.RecordBatch,
-    first: Mapping[str, str],
-    pins: Mapping[str, Pin],
-    *,
-    budget: float = 0.005,
-    confidence: float = 0.95,
-) -> Tiers:
-    """Find the largest margin that keeps a budget.
+def put_first(rule_set: RuleSet, tiers: Mapping[str, FirstTier]) -> RuleSet:
+    """Return a rule set with cheap models before some signals."""
+    changed = {name: rule_set.signals[name].model_copy(update={"first": one}) for name, one in tiers.items()}
+    return rule_set.model_copy(update={"signals": {**rule_set.signals, **changed}})
 
-    :param deciding: the rule set, with its models pinned.
-    :param rows: rows that the models were not trained on; at budget 0.005 and confidence 0.95 at least 598.
-    :param first: name of the cheap model, by signal.
-    :param pins: what the cheap models are, by name.
-    :param budget: accepted share of rows whose decision changes.
-    :param confidence: of that, for new rows.
-    :return: the rule set with tiers.
-    :raises ConfigError: if a signal is not one that answers with a probability.
-    :raises DatasetError: if there are no rows.
-    """
-    if not rows.num_rows:
-        raise DatasetError("tiers are learnt on rows", remedy="hand over some")
-    rule_set = deciding.rule_set
-    known = _with_probability(rule_set, first)
-    plain = {name: one.model_copy(update={"first": None}) for name, one in known.items()}
-    whole = _with(rule_set, plain)
-    full = _evaluated(deciding, whole, pins, rows)
-    # The signal's temperature is its own model's, and it abstains only once somebody has answered.
-    bare = {"calibration": Calibration(), "abstain": None}
-    cheap_signals = {name: plain[name].model_copy(update={"model": first[name], **bare}) for name in first}
-    cheap = _evaluated(deciding, _with(whole, cheap_signals), pins, rows)
-    asked = {name: _floats(cheap.signals[name]) for name in first if name in cheap.signals}
-    own = {name: _floats(full.signals[name]) for name in asked}
-    decided = full.decisions()
-    best = Tiers(whole, None, 0.0, 0.0, 0.0)
-    for margin in MARGINS:
-        sure = {name: (p < margin) | (p >= 1 - margin) for name, p in asked.items()}
-        mixed = {
-            name: np.where(sure[name], _abstained(plain[name].abstain, asked[name]), own[name])
-            for name in asked
+
+@dataclass(frozen=True)
+class _Chance:
+    """How probable it is that a signal is above a threshold: logistic in the cheap model's logit."""
+
+    threshold: float
+    slope: float
+    offset: float
+
+    def reached(self, rate: float) -> float:
+        """Return the cheap probability from which on it is at least so probable; 0 to 1."""
+        logit = np.log(rate / (1 - rate)) - self.offset
+        if self.slope < _FLATTEST:  # the cheap model says nothing: it is always, or never
+            return 0.0 if logit <= 0 else 1.0
+        return float(1 / (1 + np.exp(-np.clip(logit / self.slope, -700, 700))))
+
+
+_FLATTEST = 1e-6
+
+
+class _Held:
+    """Held-out rows, with everything computed that tiers are tried with."""
+
+    def __init__(
+        self,
+        deciding: Deciding,
+        rows: pa.RecordBatch,
+        signals: Mapping[str, ModelSignal],
+        first: Mapping[str, str],
+        pins: Mapping[str, Pin],
+        truth: pa.Array | None,
+    ) -> None:
+        self.plain = _replaced(deciding.rule_set, with_probability(deciding.rule_set, first))
+        self.signals = signals
+        full = _evaluated(deciding, self.plain, pins, rows)
+        self._engine, self._values, self._outcomes = full.engine, full.signals, full.outcomes
+        self.thresholds = {name: self._thresholds(name) for name in signals if name in full.signals}
+        # The signal's temperature is its own model's, and it abstains only once somebody has answered.
+        bare = {"calibration": Calibration(), "abstain": None}
+        cheap = {name: one.model_copy(update={"model": first[name], **bare}) for name, one in signals.items()}
+        asked = _evaluated(deciding, _replaced(self.plain, cheap), pins, rows).signals
+        self.cheap = {name: _floats(asked[name]) for name in self.thresholds}
+        spoken = {
+            name: one.model_copy(update={"abstain": None}) for name, one in signals.items() if one.abstain
         }
-        values = {
-            **full.signals,
-            **{name: pa.array(p, pa.float64(), from_pandas=True) for name, p in mixed.items()},
-        }
-        outcomes = settle_fully(full.engine.program, values, rows.num_rows)
-        names = {int(one): full.engine.compiled.decision(int(one)) for one in np.unique(outcomes)}
-        changed = sum(
-            names[int(one)] != other for one, other in zip(outcomes, decided.to_pylist(), strict=True)
+        own = full.signals
+        if spoken:
+            own = _evaluated(deciding, _replaced(self.plain, spoken), pins, rows).signals
+        self._own = {name: _floats(own[name]) for name in self.thresholds}
+        self._groups = [
+            [name for name in self._engine.compiled.base if name in group.signals]
+            for group in self._engine.groups.values()
+            if not set(self.thresholds).isdisjoint(group.signals)
+        ]
+        self._truth = np.array([None] * rows.num_rows if truth is None else truth.to_pylist(), object)
+        self._read = self._needed(rows.num_rows)
+
+    def chances(self, name: str, rows: Rows) -> list[_Chance]:
+        """Learn from rows how the cheap model goes with the model, at each threshold."""
+        cheap, own = self.cheap[name][rows], self._own[name][rows]
+        known = ~np.isnan(cheap) & ~np.isnan(own)
+        return [_chance(one, cheap[known], own[known] >= one) for one in self.thresholds[name]]
+
+    def loss(self, tiers: Mapping[str, FirstTier], rows: Rows) -> Loss:
+        """Return what tiers change on rows."""
+        read = rows[self._read[rows]]
+        taken = pa.array(read)
+        values = {name: one.take(taken) for name, one in self._values.items()}
+        saved = np.ones(len(read), np.bool_)
+        for names in self._groups:
+            told = {name: self._told(name, tiers, values[name], read) for name in names}
+            settled = self._engine.program.settled_by(told)
+            saved &= settled
+            for name, one in told.items():
+                told_here = settled if one.open is None else settled & ~one.open
+                values[name] = pc.if_else(pa.array(told_here), one.values, values[name])
+        after = settle_fully(self._engine.program, values, len(read))
+        old, new = self._decisions(self._outcomes[read]), self._decisions(after)
+        truth = self._truth[read]
+        known = truth != None  # noqa: E711  # element by element
+        was, is_now = old == truth, new == truth
+        no_rule = self._engine.compiled.no_rule
+        wrong_before, wrong = ~was & (self._outcomes[read] < no_rule), ~is_now & (after < no_rule)
+        return Loss(
+            rows=len(rows),
+            changed=int((old != new).sum()),
+            labelled=int((self._truth[rows] != None).sum()),  # noqa: E711
+            losses=int((known & was & ~is_now).sum()),
+            gains=int((known & is_now & ~was).sum()),
+            wronged=int((known & wrong & ~wrong_before).sum()),
+            mended=int((known & wrong_before & ~wrong).sum()),
+            read=len(read),
+            saved=int(saved.sum()),
         )
-        bound = upper_bound(changed, rows.num_rows, doubt=1 - confidence)
-        if bound > budget:
-            break
-        saved = float(np.logical_and.reduce(list(sure.values())).mean()) if sure else 0.0
-        if not saved:
-            continue
-        tiers = {
-            name: known[name].model_copy(
-                update={"first": FirstTier(model=first[name], unsure=Band(low=margin, high=1 - margin))}
+
+    def _needed(self, rows: int) -> npt.NDArray[np.bool_]:
+        """Return which rows a model has to read that a cheap one may stand before."""
+        found = np.zeros(rows, np.bool_)
+        for names in self._groups:
+            known = {
+                name: Answers(one, open=np.full(rows, name in names)) for name, one in self._values.items()
+            }
+            found |= ~self._engine.program.settled_by(known)
+        return found
+
+    def _told(self, name: str, tiers: Mapping[str, FirstTier], full: pa.Array, rows: Rows) -> Answers:
+        if name not in tiers:
+            return Answers(full, open=np.ones(len(rows), np.bool_))
+        cheap, band = self.cheap[name][rows], self.signals[name].abstain
+        value = sure_values(tiers[name], cheap)
+        unclear = np.isnan(value) & ~np.isnan(cheap)
+        if band is not None:
+            value = np.where((value >= band.low) & (value < band.high), np.nan, value)
+        return Answers(pa.array(value, from_pandas=True), open=unclear)
+
+    def _decisions(self, outcomes: npt.NDArray[np.int32]) -> npt.NDArray[np.object_]:
+        kinds, which = np.unique(outcomes, return_inverse=True)
+        return np.array([self._engine.compiled.decision(int(one)) for one in kinds], object)[which]
+
+    def _thresholds(self, name: str) -> list[float]:
+        """Return what a signal is compared with, and where it begins and ceases to abstain."""
+        compiled = self._engine.compiled
+        kinds = {one: self._engine.signals[one].kind for one in compiled.base}
+        domain = domains_of(self._engine.program.analysis, kinds)[name]
+        band = self.signals[name].abstain
+        found = {float(one) for one in domain.landmarks} | ({band.low, band.high} if band else set())
+        found = {one for one in found if 0 < one < 1}
+        if not domain.exact or len(domain.company) > 1 or not found:
+            raise ConfigError(
+                "a cheap model stands before a signal that the rules compare with thresholds, and use for "
+                "nothing else",
+                got=f"{name}, {'whose value they use' if domain.landmarks else 'without a threshold'}",
+                remedy="leave it out of first",
             )
-            for name in asked
-        }
-        best = Tiers(_with(rule_set, tiers), margin, changed / rows.num_rows, bound, saved)
-    return best
+        return sorted(found)
 
 
-def _with(rule_set: RuleSet, signals: Mapping[str, ModelSignal]) -> RuleSet:
+def _in_order(
+    held: _Held,
+    chances: Mapping[str, Sequence[_Chance]],
+    rows: Rows,
+    budget: Budget,
+    first: Mapping[str, str],
+) -> Iterator[tuple[float, float]]:
+    """Yield pairs of rates, by what they lose: those that save more than all before."""
+    found = []
+    for rates in itertools.product(BELOW, ABOVE):
+        if rates[0] <= rates[1]:
+            loss = held.loss(_bands(chances, rates, first), rows)
+            found.append((loss.estimate(accuracy=budget.accuracy), -loss.saved, rates))
+    most = 0
+    for _, saved, rates in sorted(found):
+        if -saved > most:
+            most = -saved
+            yield rates
+
+
+def _bands(
+    chances: Mapping[str, Sequence[_Chance]], rates: tuple[float, float], first: Mapping[str, str]
+) -> dict[str, FirstTier]:
+    below, above = rates
+    return {
+        name: FirstTier(
+            model=first[name],
+            doubts=tuple(
+                Doubt(threshold=one.threshold, low=one.reached(below), high=one.reached(above))
+                for one in several
+            ),
+        )
+        for name, several in chances.items()
+    }
+
+
+def _chance(threshold: float, cheap: Floats, above: npt.NDArray[np.bool_]) -> _Chance:
+    """Fit how probable it is to be above a threshold, with Platt's targets: no rate is ever 0 or 1."""
+    from scipy.optimize import minimize
+
+    count, hits = len(above), int(above.sum())
+    targets = np.where(above, (hits + 1) / (hits + 2), 1 / (count - hits + 2))
+    rate = (hits + 1) / (count + 2)
+    level = float(np.log(rate / (1 - rate)))
+    logits = _logit(cheap)
+    if not 0 < hits < count:
+        return _Chance(threshold, 0.0, level)
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        z = weights[0] * logits + weights[1]
+        error = 1 / (1 + np.exp(-z)) - targets
+        value = float((np.logaddexp(0, z) - targets * z).mean())
+        return value, np.array([(error * logits).mean(), error.mean()])
+
+    found = minimize(loss, np.array([0.0, level]), jac=True, bounds=[(0, None), (None, None)]).x
+    slope = float(found[0])
+    return _Chance(threshold, slope, float(found[1]) if slope >= _FLATTEST else level)
+
+
+def _logit(probability: Floats) -> Floats:
+    inside = np.clip(probability, 1e-12, 1 - 1e-12)
+    found: Floats = np.log(inside) - np.log1p(-inside)
+    return found
+
+
+def _replaced(rule_set: RuleSet, signals: Mapping[str, ModelSignal]) -> RuleSet:
     return rule_set.model_copy(update={"signals": {**rule_set.signals, **signals}})
 
 
@@ -199,9 +437,3 @@ def _evaluated(
 def _floats(values: pa.Array) -> Floats:
     found: Floats = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return found
-
-
-def _abstained(band: Band | None, probability: Floats) -> Floats:
-    if band is None:
-        return probability
-    return np.where((probability >= band.low) & (probability < band.high), np.nan, probability)

@@ -11,6 +11,7 @@ row is computed from its own tokens alone, in a fixed order: an answer cannot de
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import FloatArray, Scorer, encode, load_tokenizer
+from modelmill.serving.runtime import FloatArray, Scorer, encode, load_tokenizer, tokenizer_digest
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -134,13 +135,7 @@ class StaticScorer(Scorer):
         :param tokens: any number of rows.
         :return: ``(rows, classes)``.
         """
-        if not len(tokens):
-            return np.zeros((0, len(self.info.classes)), dtype=np.float32)
-        features = weigh(count_all(tokens, self._tables), [table.idf for table in self._tables])
-        result: FloatArray = np.tile(self._bias, (len(tokens), 1))  # (rows, classes)
-        for matrix, table in zip(features, self._tables, strict=True):
-            result += matrix @ table.weight
-        return result
+        return summed(tokens, self._tables, self._bias)
 
     def logits(self, texts: Sequence[str]) -> FloatArray:
         """See :meth:`Scorer.logits`.
@@ -167,6 +162,60 @@ class StaticScorer(Scorer):
         except UnsuitableError:
             self._fast = None
         return encode(self._tokenizer, texts)
+
+
+class StaticStack:
+    """Static models with the same features, such as students for many signals: a text is counted once.
+
+    :param bundles: folder and facts of each; all of one :func:`features_digest`.
+    """
+
+    def __init__(self, bundles: Sequence[tuple[Path, BundleInfo]]) -> None:
+        read = [read_tables(folder, info) for folder, info in bundles]
+        self._bias = np.concatenate([bias for _, bias in read])
+        self._tables = [
+            Table(same[0].idf, np.hstack([table.weight for table in same]))
+            for same in zip(*(tables for tables, _ in read), strict=True)
+        ]
+
+    def score(self, tokens: Tokens) -> FloatArray:
+        """Return the logits of all models.
+
+        :param tokens: any number of rows.
+        :return: ``(rows, classes of all models)``.
+        """
+        return summed(tokens, self._tables, self._bias)
+
+
+def features_digest(folder: Path, info: BundleInfo) -> str:
+    """Return what static models have in common that read the same features of a text.
+
+    :param folder: the bundle of one.
+    :param info: what it says of itself.
+    :return: SHA-256 of its tokenizer and of what each feature counts.
+    """
+    tables, _ = read_tables(folder, info)
+    found = hashlib.sha256(f"{tokenizer_digest(folder)} {info.max_tokens}".encode())
+    for table in tables:
+        found.update(np.ascontiguousarray(table.idf).tobytes())
+    return found.hexdigest()
+
+
+def summed(tokens: Tokens, tables: Sequence[Table], bias: FloatArray) -> FloatArray:
+    """Add up what the features of each row weigh.
+
+    :param tokens: any number of rows.
+    :param tables: tokens, and pairs if there are any.
+    :param bias: ``(classes,)``.
+    :return: ``(rows, classes)``.
+    """
+    if not len(tokens):
+        return np.zeros((0, len(bias)), dtype=np.float32)
+    features = weigh(count_all(tokens, tables), [table.idf for table in tables])
+    result: FloatArray = np.tile(bias, (len(tokens), 1))  # (rows, classes)
+    for matrix, table in zip(features, tables, strict=True):
+        result += matrix @ table.weight
+    return result
 
 
 def count_all(tokens: Tokens, tables: Sequence[Table]) -> list[csr_matrix]:

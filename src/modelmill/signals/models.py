@@ -32,7 +32,8 @@ from modelmill.rules.groups import (
     Site,
     evaluator,
 )
-from modelmill.rules.rule_set import Band, ModelSignal
+from modelmill.rules.possible import Mask
+from modelmill.rules.rule_set import Band, FirstTier, ModelSignal
 from modelmill.rules.values import STORED, Kind, stored
 from modelmill.serving.bundle import BundleInfo, trunk_folder
 from modelmill.signals.columns import check_operand
@@ -41,6 +42,7 @@ from modelmill.signals.pins import Pin, pin_models
 if TYPE_CHECKING:
     from modelmill.data.tokens import Tokens
     from modelmill.serving.runtime import FloatArray, Scorer
+    from modelmill.serving.static import StaticStack
 
 _TEXT: tuple[Kind, ...] = ("text",)
 _REMEMBERED = 65_536
@@ -50,7 +52,9 @@ _loading = threading.Lock()
 
 
 class Reader:
-    """Bundles that one pass answers: heads on a trunk, or one model by itself. Loaded once for each process.
+    """Bundles that one pass answers: heads on a trunk, static models with the same features, or one model.
+
+    Loaded once for each process.
 
     :param bundles: folders of the bundles, by digest.
     """
@@ -59,13 +63,16 @@ class Reader:
         from modelmill.serving.heads import load_head
         from modelmill.serving.runtime import load_scorer, load_tokenizer, usable_cores
         from modelmill.serving.shared import Trunk, TrunkHeads
+        from modelmill.serving.static import StaticStack
 
         self.infos = {digest: BundleInfo.load(folder) for digest, folder in bundles.items()}
         first, folder = next(iter(bundles.items()))
         place = trunk_folder(folder, self.infos[first])
         self._tokenizer = load_tokenizer(place, max_tokens=BundleInfo.load(place).max_tokens)
-        self._scorer: Scorer | None = None
-        if self.infos[first].trunk is None:
+        self._scorer: Scorer | StaticStack | None = None
+        if len(bundles) > 1 and self.infos[first].format == "static":
+            self._scorer = StaticStack([(bundles[digest], info) for digest, info in self.infos.items()])
+        elif self.infos[first].trunk is None:
             self._scorer = load_scorer(folder)
         else:
             heads = {
@@ -160,7 +167,8 @@ class ModelGroup(SignalGroup):
             )
             for one, signal in signals.items()
         }
-        super().__init__(name, tier="model", signals=infos, columns=(column,))
+        quick = any(signal.first for signal in signals.values())
+        super().__init__(name, tier="model", signals=infos, columns=(column,), has_quick=quick)
         self.column = column
         self.configs = dict(signals)
         self.pins = {one: pins[signal.model] for one, signal in signals.items()}
@@ -176,8 +184,7 @@ class ModelGroup(SignalGroup):
         """The cheap models: what reads, and the digest of each signal's bundle there."""
         shares: dict[str, dict[str, Pin]] = {}
         for name, pin in self._first.items():
-            info = BundleInfo.load(pin.bundle())
-            shares.setdefault(info.trunk or pin.digest, {})[name] = pin
+            shares.setdefault(_pass_of(pin), {})[name] = pin
         return [
             (_reader(share.values()), {name: pin.digest for name, pin in share.items()})
             for share in shares.values()
@@ -212,7 +219,7 @@ class _ModelEvaluation(Evaluation):
         self._seen_first = np.zeros(len(texts), bool)
         self._probabilities: dict[str, npt.NDArray[np.float64]] = {}
         self._sure: dict[str, npt.NDArray[np.float64]] = {}
-        """Probabilities of cheap models; NaN where one is not sure, ``(rows,)`` each."""
+        """What cheap models tell of the rows that they settle; NaN elsewhere, ``(rows,)`` each."""
 
     def compute(self, names: Sequence[str], rows: Rows) -> dict[str, Answers]:
         self._read_first(rows[self._has_text[rows] & ~self._seen_first[rows]])
@@ -223,6 +230,20 @@ class _ModelEvaluation(Evaluation):
             needed |= True if sure is None else np.isnan(sure[rows])
         self._read(rows[needed & self._has_text[rows] & ~self._seen[rows]])
         return {name: self._answers(name, rows) for name in names}
+
+    def quick(self, names: Sequence[str], rows: Rows) -> dict[str, Answers]:
+        """Tell what the cheap models are sure of."""
+        self._read_first(rows[self._has_text[rows] & ~self._seen_first[rows]])
+        return {name: self._told(name, rows) for name in names}
+
+    def _told(self, name: str, rows: Rows) -> Answers:
+        signal, sure = self._group.configs[name], self._sure.get(name)
+        if sure is None:
+            kind = self._group.signals[name].kind
+            return Answers(pa.nulls(len(rows), STORED[kind]), open=self._has_text[rows])
+        unclear = np.isnan(sure[rows])
+        values = pa.array(sure[rows], mask=unclear | self._unknown(signal, sure[rows], rows))
+        return Answers(values, open=unclear & self._has_text[rows])
 
     def evidence(self, names: Sequence[str], rows: Rows) -> dict[str, pa.Array]:
         """Say where a model abstains, and why: its value is unknown there."""
@@ -252,9 +273,14 @@ class _ModelEvaluation(Evaluation):
                 found = _probabilities(info, logits[digest], temperature=1.0)
                 p = found[each, _place(name, signal.label or "", info)]
                 if signal.first is not None:
-                    p = np.where(_within(signal.first.unsure, p), np.nan, p)
+                    p = sure_values(signal.first, p)
                 self._sure.setdefault(name, np.full(len(self._texts), np.nan))[rows] = p
         self._seen_first[rows] = True
+        # The model itself answers every signal of a row that it reads: what cheap models would get wrong
+        # there is nobody's gain.
+        left = rows[~self._group.settled_by({name: self._told(name, rows) for name in self._group.configs})]
+        for p in self._sure.values():
+            p[left] = np.nan
 
     def _read(self, rows: Rows) -> None:
         if not len(rows):
@@ -293,18 +319,49 @@ class _ModelEvaluation(Evaluation):
             best = np.full(len(rows), _place(name, signal.label, self._group.info(name)), np.int64)
         return found[np.arange(len(rows)), best], best
 
+    def _unknown(self, signal: ModelSignal, chosen: npt.NDArray[np.float64], rows: Rows) -> Mask:
+        """Return where there is no text, or the signal abstains."""
+        unknown: Mask = ~self._has_text[rows]
+        return unknown if signal.abstain is None else unknown | _within(signal.abstain, chosen)
+
     def _answers(self, name: str, rows: Rows) -> Answers:
         signal = self._group.configs[name]
         chosen, best = self._chosen(name, rows)
-        unknown = ~self._has_text[rows]
-        if signal.abstain is not None:
-            unknown |= _within(signal.abstain, chosen)
+        unknown = self._unknown(signal, chosen, rows)
         if signal.output == "probability":
             return Answers(pa.array(chosen, mask=unknown))
         if unknown.all():
             return Answers(pa.nulls(len(rows), STORED["text"]))
         named = pa.array(self._group.info(name).classes, STORED["text"]).take(pa.array(best, mask=unknown))
         return Answers(named)
+
+
+def _pass_of(pin: Pin) -> str:
+    """Return what models have in common that one pass answers."""
+    from modelmill.serving.static import features_digest
+
+    info = BundleInfo.load(pin.bundle())
+    if info.format == "static":
+        return features_digest(pin.bundle(), info)
+    return info.trunk or pin.digest
+
+
+def sure_values(first: FirstTier, probability: Any) -> Any:
+    """Return what a cheap model tells of a signal.
+
+    :param first: the cheap model, and where it is in doubt.
+    :param probability: what it says, ``(rows,)``.
+    :return: a value on the side of each threshold that it is sure of, the nearest to its own; NaN where it is
+        not sure of one. ``(rows,)``.
+    """
+    low, high = np.zeros(np.shape(probability)), np.ones(np.shape(probability))
+    told = ~np.isnan(probability)
+    for doubt in first.doubts:
+        above = (probability >= doubt.high) & (doubt.high < 1)
+        told &= above | (probability < doubt.low)
+        low = np.where(above, np.nextafter(doubt.threshold, 2.0), low)
+        high = np.where(above, high, np.minimum(high, np.nextafter(doubt.threshold, -1.0)))
+    return np.where(told & (low <= high), np.clip(probability, low, high), np.nan)
 
 
 def _within(band: Band, probability: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +13,18 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import save_file
 
+from modelmill.compression.static import fit_static_signals
 from modelmill.errors import ModelError, SignalError
 from modelmill.pipeline.component import StepContext
 from modelmill.registry.models import fetch_bundle
 from modelmill.rules.engine import Engine
 from modelmill.rules.groups import Rows, SignalGroup, Site, build_groups
-from modelmill.rules.rule_set import RuleSet
+from modelmill.rules.rule_set import Doubt, FirstTier, RuleSet
 from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import load_scorer
+from modelmill.serving.runtime import encode, load_scorer, load_tokenizer
+from modelmill.serving.static import write_tables
 from modelmill.settings import Settings
-from modelmill.signals.models import Reader
+from modelmill.signals.models import Reader, sure_values
 from modelmill.signals.pins import pin_models
 from modelmill.training import trunk
 from modelmill.training.signal_components import TrunkConfig
@@ -176,7 +179,7 @@ def test_a_reader_forgets_the_oldest(
 
 def test_the_cheap_model_answers_where_it_is_sure(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
     full, cheap = make_bundle("full"), make_bundle("cheap", skill=0.5)
-    first = {"model": str(cheap), "unsure": {"low": 0.2, "high": 0.8}}
+    first = {"model": str(cheap), "doubts": [{"threshold": 0.5, "low": 0.2, "high": 0.8}]}
     (group,) = groups({"trade": model(full, first=first)}, tmp_path)
     ((reader, _),) = group.first_tier  # type: ignore[attr-defined]
     found = values(group, "trade")
@@ -190,3 +193,87 @@ def test_the_cheap_model_answers_where_it_is_sure(make_bundle: Callable[..., Pat
     assert group.reader.rows_read == len({text.lower().replace("  ", " ") for text in texts if text})  # type: ignore[attr-defined]
     assert reader.rows_read == 3
     assert found == [values(group, "trade", np.array([row]))[0] for row in ALL]
+
+
+def test_a_cheap_model_tells_a_side_of_every_threshold_or_nothing() -> None:
+    doubts = [{"threshold": 0.5, "low": 0.1, "high": 0.3}, {"threshold": 0.9, "low": 0.2, "high": 0.95}]
+    first = FirstTier.model_validate({"model": "cheap", "doubts": doubts})
+    asked = np.array([0.05, 0.15, 0.25, 0.6, 0.97, np.nan])
+    found = sure_values(first, asked)
+    assert found[[0, 4]].tolist() == [0.05, 0.97]
+    assert np.isnan(found[[1, 2, 3, 5]]).all()
+    # Taken to be above 0.5, below 0.9: the nearest value there is.
+    wide = first.model_copy(update={"doubts": (first.doubts[0], Doubt(threshold=0.9, low=0.7, high=0.95))})
+    assert 0.5 < sure_values(wide, np.array([0.35]))[0] < 0.501
+    never = first.model_copy(update={"doubts": (Doubt(threshold=0.5, low=0.4, high=1.0),)})
+    assert np.isnan(sure_values(never, np.array([0.7, 1.0]))).all()
+    with pytest.raises(ValueError, match="thresholds ascend"):
+        FirstTier.model_validate({"model": "cheap", "doubts": doubts[::-1]})
+    with pytest.raises(ValueError, match="low is not above high"):
+        Doubt(threshold=0.5, low=0.6, high=0.4)
+
+
+def test_a_row_is_settled_by_cheap_models_or_answered_by_the_models(
+    make_bundle: Callable[..., Path], settings: Settings
+) -> None:
+    full, cheap = make_bundle("full"), make_bundle("cheap", skill=0.5)
+    first = {"model": str(cheap), "doubts": [{"threshold": 0.5, "low": 0.2, "high": 0.8}]}
+    rules = [
+        {"name": "one", "when": "one > 0.5", "then": "take"},
+        {"name": "two", "when": "two > 0.5", "then": "leave"},
+    ]
+    made = rule_set({"one": model(full, first=first), "two": model(full, label="sport")}, rules=rules)
+    texts = ["bank", "bank share price", "goal", "goal match team", "bank goal", "bank share price goal"]
+    # The cheap model does not know the last three words here, and is sure that the text is not of trade.
+    texts = [*texts, "goal match profit market loan", None]
+    batch = pa.RecordBatch.from_pydict({"id": list(range(len(texts))), "text": texts})
+    engine = Engine(made, batch.schema, settings=settings)
+    (group,) = engine.groups.values()
+    group.reader.forget()  # type: ignore[attr-defined]
+    before = group.reader.rows_read  # type: ignore[attr-defined]
+    staged = engine.outcomes(batch)
+    asked = load_scorer(cheap).probabilities([text or "" for text in texts])[:-1, 1]
+    # Only a sure "one" settles a row: where it is surely not so, "two" is still needed, and no cheap model
+    # stands before that.
+    taken = asked >= 0.8
+    assert taken.any()
+    assert group.reader.rows_read - before == (~taken).sum()  # type: ignore[attr-defined]
+    assert (staged[:-1][taken] == 0).all()
+    own = Engine(rule_set({"one": model(full), "two": model(full, label="sport")}, rules=rules), batch.schema)
+    assert np.array_equal(staged[:-1][~taken], own.outcomes(batch)[:-1][~taken])
+    assert np.array_equal(staged, engine.full_outcomes(batch))
+    for row in range(len(texts)):
+        alone = Engine(made, batch.schema, settings=settings)
+        assert alone.outcomes(batch.slice(row, 1))[0] == staged[row]
+
+
+def test_static_models_with_the_same_features_count_a_text_once(
+    tiny_base_model: Path, tmp_path: Path, settings: Settings
+) -> None:
+    tokenizer = load_tokenizer(tiny_base_model, max_tokens=32)
+    texts = ["goal match team", "bank share price", "goal bank", "team price share"]
+    targets = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], float)
+    students = fit_static_signals(
+        encode(tokenizer, texts), targets, vocabulary=tokenizer.get_vocab_size(), penalty=0.01
+    )
+    pins = {}
+    for number, student in enumerate(students):
+        folder = tmp_path / f"student{number}"
+        folder.mkdir()
+        shutil.copyfile(tiny_base_model / "tokenizer.json", folder / "tokenizer.json")
+        write_tables(folder, student.tables, student.bias)
+        BundleInfo(
+            format="static",
+            label="x",
+            classes=("no", "yes"),
+            text="body",
+            max_tokens=32,
+            parameters=student.parameters,
+        ).save(folder)
+        pins |= pin_models([str(folder)], settings)
+    both = Reader({pin.digest: pin.bundle() for pin in pins.values()})
+    together = both.logits(texts)
+    for number, pin in enumerate(pins.values()):
+        alone = Reader({pin.digest: pin.bundle()}).logits(texts)[pin.digest]
+        assert np.array_equal(alone, together[pin.digest])
+        assert (alone.argmax(axis=1) == targets[:, number]).all()
