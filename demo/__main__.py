@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
         with LocalAirflow(home / "airflow", ROOT / "dags", environment=environment) as airflow:
             airflow.wait_ready(timeout=START_SECONDS)
             os.environ.update(environment)
-            with airflow.client() as client:
+            with closing(airflow.client()) as client:
                 succeeded = _run_pipeline(client) if run_demo else True
             if leave:
                 return 0 if succeeded else 1
@@ -141,7 +141,7 @@ def _follow(client: AirflowClient, run_id: str) -> str:
 
 
 def _reuse(client: AirflowClient, run_id: str, name: str) -> str:
-    with contextlib.suppress(Exception):
+    with suppress(Exception):
         if client.xcom(PIPELINE, run_id, name, "modelmill_step")["reused"]:
             return "  reused"
     return ""
@@ -149,7 +149,7 @@ def _reuse(client: AirflowClient, run_id: str, name: str) -> str:
 
 def _last_line(client: AirflowClient, run_id: str, name: str, task: dict[str, Any]) -> str:
     """Return the last line of progress in a running task's log."""
-    with contextlib.suppress(Exception):
+    with suppress(Exception):
         lines = client.log(PIPELINE, run_id, name, attempt=task["try_number"]).splitlines()
         return next((line for line in reversed(lines) if line.startswith(f"{name}: ")), "")
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def airflow(tmp_path: Path, mlflow: LocalMlflow) -> Iterator[LocalAirflow]:
 
 def test_pipelines_in_a_real_airflow(airflow: LocalAirflow, mlflow: LocalMlflow, tmp_path: Path) -> None:
     """One test, because starting the servers takes most of its time."""
-    with airflow.client() as client:
+    with closing(airflow.client()) as client:
         for dag_id in ("flow", "branches", "refuse", "die", "sleep", "broken", "watched"):
             client.wait_for_dag(dag_id)
             client.unpause(dag_id)

@@ -6,6 +6,7 @@ import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def airflow(tmp_path: Path, saying: None) -> Iterator[LocalAirflow]:
 
 def test_a_person_is_asked(airflow: LocalAirflow) -> None:
     """One test, because starting the servers takes most of its time."""
-    with airflow.client() as client:
+    with closing(airflow.client()) as client:
         for dag_id in ("asked", "late", "refused"):
             client.wait_for_dag(dag_id)
             client.unpause(dag_id)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ class Browser:
 
 
 def test_a_pipeline_is_saved_run_and_run_again(airflow: LocalAirflow, tmp_path: Path) -> None:
-    with airflow.client() as client, contextlib.closing(Browser(airflow)) as browser:
+    with closing(airflow.client()) as client, closing(Browser(airflow)) as browser:
         client.wait_for_dag("other")
         check_saving_and_running(browser, client, tmp_path)
 

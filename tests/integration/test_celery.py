@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def test_steps_run_on_the_queue_of_their_profile(
         text=True,
     )
     assert found.stdout.strip() == "[]"
-    with airflow.client() as client:
+    with closing(airflow.client()) as client:
         client.wait_for_dag("desks")
         client.unpause("desks")
         run_id = client.trigger("desks")
@@ -168,7 +168,7 @@ def test_the_demonstration_gives_the_same_metrics_on_workers(
     pipeline = (ROOT / "dags" / "pipelines" / "reuters_nightly.yaml").read_text()
     parameters = prepared(tmp_path / "there")
     with cluster({"reuters_nightly": pipeline}, parameters) as server:
-        with server.client() as client:
+        with closing(server.client()) as client:
             client.wait_for_dag("reuters_nightly")
             client.unpause("reuters_nightly")
             run_id = client.trigger("reuters_nightly")

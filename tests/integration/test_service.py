@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_a_model_is_deployed_watched_and_made_again(
     airflow: LocalAirflow, service: str, data: Path, topic_rows: Rows
 ) -> None:
     """One test, because starting the servers takes most of its time."""
-    with airflow.client() as client:
+    with closing(airflow.client()) as client:
         for dag_id in (MADE, WATCH):
             client.wait_for_dag(dag_id, timeout=180)
             client.unpause(dag_id)

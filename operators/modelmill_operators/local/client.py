@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
@@ -16,7 +15,7 @@ FINISHED = ("success", "failed")
 
 
 class AirflowClient:
-    """Client of one Airflow, logged in as one user; closed when a ``with`` block is left.
+    """Client of one Airflow, logged in as one user.
 
     :param url: its base URL.
     :param user: user name.
@@ -38,17 +37,6 @@ class AirflowClient:
     def close(self) -> None:
         """Close its connections."""
         self._http.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Call a route below ``/api/v2``.
