@@ -12,6 +12,7 @@ from modelmill_operators.local.servers import ServerError, Servers
 
 TaskStates = dict[str, str | None]
 FINISHED = ("success", "failed")
+_TRIES = 5
 
 
 class AirflowClient:
@@ -41,13 +42,19 @@ class AirflowClient:
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Call a route below ``/api/v2``.
 
+        On SQLite, Airflow's API server can wait for a lock that one of its own requests holds. It gives up
+        after 5 s and undoes what it has begun, so the call is made again.
+
         :param method: HTTP method.
         :param path: path with its leading slash.
         :param **options: as httpx takes them: ``json``, ``params``, ….
         :return: the answer's JSON.
         :raises ServerError: if Airflow answers with an error.
         """
-        answer = self._http.request(method, path, **options)
+        for _ in range(_TRIES):
+            answer = self._http.request(method, path, **options)
+            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR or "Database error" not in answer.text:
+                break
         if answer.is_error:
             raise ServerError(f"{method} {path} must succeed", got=f"{answer.status_code} {answer.text}")
         return answer.json() if answer.content else None
