@@ -27,8 +27,9 @@ open(os.path.join(folder, name + ".ready"), "w").close()
 time.sleep(600)
 """
 STARTER = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background may ignore it
 from modelmill_operators.local.servers import Servers, free_port
 folder = Path(sys.argv[1])
 servers = Servers(folder / "logs", dict(os.environ))
