@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from benchmarks.tokens import docstring_words
+from benchmarks.tokens import docstring_words, preload
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.data.dataset_config import BuildDatasetConfig
@@ -39,6 +39,7 @@ from modelmill.settings import Settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SPARK = ("pysail.spark", "pyspark.sql.connect.session", "modelmill_jobs.build_dataset")
 CONFIG = BuildDatasetConfig(text="text", labels=("topic",), key="id")
 THRESHOLD = 0.55
 MAX_TOKENS = 256
@@ -160,11 +161,9 @@ def short_rows(rows: int) -> Iterator[pa.RecordBatch]:
 
 def build(table: str, version: int, to: str) -> dict[str, Any]:
     """Build a dataset."""
-    import pysail.spark  # noqa: F401 (imported now, so that ``work`` is without it)
-    import pyspark.sql.connect.session  # noqa: F401 (as above)
-
-    import modelmill_jobs.build_dataset  # noqa: F401 (as above)
     from modelmill.data.spark import run_job
+
+    preload(*SPARK)
 
     begin = cpu_seconds()
     argv = ["--table", table, "--version", str(version), "--config", CONFIG.model_dump_json()]
@@ -182,14 +181,11 @@ def build(table: str, version: int, to: str) -> dict[str, Any]:
 
 def update(table: str, version: int, to: str) -> dict[str, Any]:
     """Bring a dataset up to date."""
-    import pandas  # noqa: F401 (which pyarrow and deltalake import; now, so that ``work`` is without it)
-    import pyarrow.compute
-    import pyarrow.parquet  # noqa: F401 (as above)
-    from deltalake import QueryBuilder  # noqa: F401 (as above)
-
     from modelmill.data.dataset import build_of
     from modelmill.data.incremental import update as bring_up_to_date
 
+    # pyarrow and deltalake import pandas.
+    preload("pandas", "pyarrow.compute", "pyarrow.parquet", "deltalake.query")
     begin = cpu_seconds()
     source = TableRef(uri=table, version=version)
     made = bring_up_to_date(CONFIG, source, to, f"{to}_quarantine", transaction=f"night {version}", log=_say)
@@ -200,12 +196,8 @@ def update(table: str, version: int, to: str) -> dict[str, Any]:
 
 def ours(table: str, model: str, out: str | None = None) -> dict[str, Any]:
     """Make batches as modelmill does; with ``out``, write what came out instead of measuring."""
-    import pysail.spark  # noqa: F401 (imported now, so that it is not measured)
-    import pyspark.sql.connect.session  # noqa: F401 (imported now, so that it is not measured)
     import torch
 
-    import modelmill.training.fine_tuning  # noqa: F401 (imported now, so that it is not measured)
-    import modelmill_jobs.build_dataset  # noqa: F401 (imported now, so that it is not measured)
     from modelmill.data.tables import read_arrow
     from modelmill.data.token_cache import tokenised
     from modelmill.training.classifier import collate
@@ -213,6 +205,7 @@ def ours(table: str, model: str, out: str | None = None) -> dict[str, Any]:
     from modelmill.training.fine_tuning import encoded
     from modelmill.training.loop import batches
 
+    preload(*SPARK)
     with tempfile.TemporaryDirectory() as folder:
         begin = cpu_seconds()
         made = build(table, 0, f"{folder}/dataset")
@@ -241,7 +234,6 @@ def usual(table: str, model: str, out: str | None = None) -> dict[str, Any]:
     """Make batches in the usual way; with ``out``, write what came out as well."""
     import datasets
     import pyarrow.compute as pc
-    import torch  # noqa: F401 (imported now, so that it is not measured)
     from deltalake import DeltaTable
     from torch.utils.data import DataLoader
     from transformers import AutoTokenizer, DataCollatorWithPadding

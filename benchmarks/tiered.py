@@ -32,9 +32,8 @@ from modelmill.rules.rule_set import RuleSet
 from modelmill.rules.thresholds import drop_bound, upper_bound
 from modelmill.rules.tiering import learn_tiers
 from modelmill.rules.trying import right_decisions
-from modelmill.serving.bundle import BundleInfo
 from modelmill.serving.runtime import encode, load_tokenizer
-from modelmill.serving.static import write_tables
+from modelmill.serving.static import write_static
 from modelmill.settings import Settings
 from modelmill.signals.models import ModelGroup
 from modelmill.signals.pins import pin_models
@@ -107,15 +106,15 @@ def make_students(
         folder = place / f"student{number}"
         folder.mkdir()
         shutil.copyfile(base / "tokenizer.json", folder / "tokenizer.json")
-        write_tables(folder, model.tables, model.bias)
-        BundleInfo(
-            format="static",
+        write_static(
+            folder,
+            model.tables,
+            model.bias,
             label=f"m{number}",
             classes=("no", "yes"),
             text="text",
             max_tokens=bench.MAX_TOKENS,
-            parameters=model.parameters,
-        ).save(folder)
+        )
         first[f"m{number}"] = str(folder)
     return first
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import importlib
 import json
 import os
 import statistics
@@ -138,15 +139,15 @@ def measure(way: str, place: Path, *, check: bool) -> dict[str, Any]:
 
 def warm_up() -> None:
     """Import what is imported late."""
-    import datasets  # noqa: F401 (imported now, so that it is not measured)
-    import deltalake  # noqa: F401 (imported now, so that it is not measured)
-    import nanotoken  # noqa: F401 (imported now, so that it is not measured)
-    import pyarrow.compute
-    import pyarrow.dataset
-    import pyarrow.parquet  # noqa: F401 (imported now, so that it is not measured)
-    from transformers import AutoTokenizer, DataCollatorWithPadding  # noqa: F401 (imported now, so that it is not measured)
+    preload("datasets", "deltalake", "nanotoken", "pyarrow.compute", "pyarrow.dataset", "pyarrow.parquet")
+    preload("transformers.models.auto.tokenization_auto", "transformers.data.data_collator")
+    preload("modelmill.training.fine_tuning")
 
-    import modelmill.training.fine_tuning  # noqa: F401 (imported now, so that it is not measured)
+
+def preload(*names: str) -> None:
+    """Import what would be imported later, and so be measured."""
+    for name in names:
+        importlib.import_module(name)
 
 
 def read_only(dataset: DatasetRef) -> None:

@@ -14,9 +14,8 @@ from modelmill.compression.static import fit_static, soft_targets
 from modelmill.compression.task import Task
 from modelmill.compression.vocabulary import kept_ids, prune_vocabulary, write_tokenizer
 from modelmill.data.tokens import Tokens
-from modelmill.serving.bundle import BundleInfo
 from modelmill.serving.runtime import load_tokenizer
-from modelmill.serving.static import write_tables
+from modelmill.serving.static import write_static
 from modelmill.training.classifier import Classifier
 
 _PARITY_ROWS = 8
@@ -84,15 +83,16 @@ def make_static(recipe: Recipe, task: Task, target: Path) -> Path:
         soft_weight=task.config.soft_weight,
     )
     model = fit_static(tokens, targets, vocabulary=vocabulary, pairs=recipe.pairs)
-    write_tables(target, model.tables, model.bias, dtype=np.float16 if recipe.half else np.float32)
-    BundleInfo(
-        format="static",
+    write_static(
+        target,
+        model.tables,
+        model.bias,
         label=task.info.label,
         classes=task.info.classes,
         text=task.info.text,
         max_tokens=task.info.max_tokens,
-        parameters=model.parameters,
-    ).save(target)
+        dtype=np.float16 if recipe.half else np.float32,
+    )
     return target
 
 

@@ -34,11 +34,6 @@ class StaticModel:
     bias: Floats
     """``(classes,)``."""
 
-    @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return sum(table.idf.size + table.weight.size for table in self.tables) + self.bias.size
-
 
 def soft_targets(
     teacher: Floats, labels: npt.NDArray[np.int64], *, temperature: float, soft_weight: float

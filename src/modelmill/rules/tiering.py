@@ -275,7 +275,9 @@ class _Held:
             for group in self._engine.groups.values()
             if not set(self.thresholds).isdisjoint(group.signals)
         ]
-        self._truth = np.array([None] * rows.num_rows if truth is None else truth.to_pylist(), object)
+        truth = pa.nulls(rows.num_rows, pa.string()) if truth is None else truth
+        self._truth = np.array(truth.to_pylist(), object)
+        self._labelled = truth.is_valid().to_numpy(zero_copy_only=False)
         self._read = self._needed(rows.num_rows)
 
     def chances(self, name: str, rows: Rows) -> list[_Chance]:
@@ -299,15 +301,14 @@ class _Held:
                 values[name] = pc.if_else(pa.array(told_here), one.values, values[name])
         after = settle_fully(self._engine.program, values, len(read))
         old, new = self._decisions(self._outcomes[read]), self._decisions(after)
-        truth = self._truth[read]
-        known = truth != None  # noqa: E711  # element by element
+        truth, known = self._truth[read], self._labelled[read]
         was, is_now = old == truth, new == truth
         no_rule = self._engine.compiled.no_rule
         wrong_before, wrong = ~was & (self._outcomes[read] < no_rule), ~is_now & (after < no_rule)
         return Loss(
             rows=len(rows),
             changed=int((old != new).sum()),
-            labelled=int((self._truth[rows] != None).sum()),  # noqa: E711
+            labelled=int(self._labelled[rows].sum()),
             losses=int((known & was & ~is_now).sum()),
             gains=int((known & is_now & ~was).sum()),
             wronged=int((known & wrong & ~wrong_before).sum()),

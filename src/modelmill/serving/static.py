@@ -246,6 +246,39 @@ def write_tables(folder: Path, tables: Sequence[Table], bias: FloatArray, *, dty
     save_file(content, folder / WEIGHTS_FILE)
 
 
+def write_static(
+    folder: Path,
+    tables: Sequence[Table],
+    bias: FloatArray,
+    *,
+    label: str,
+    classes: Sequence[str],
+    text: str,
+    max_tokens: int,
+    dtype: Any = np.float32,
+) -> None:
+    """Write a static bundle, but for its tokenizer.
+
+    :param folder: the bundle.
+    :param tables: tokens, and pairs if it has them.
+    :param bias: ``(classes,)``.
+    :param label: name of what it answers.
+    :param classes: its answers, in the order of the bias.
+    :param text: name of the column that it reads.
+    :param max_tokens: tokens of a text that it reads.
+    :param dtype: of the weights in the file.
+    """
+    write_tables(folder, tables, bias, dtype=dtype)
+    BundleInfo(
+        format="static",
+        label=label,
+        classes=tuple(classes),
+        text=text,
+        max_tokens=max_tokens,
+        parameters=bias.size + sum(table.idf.size + table.weight.size for table in tables),
+    ).save(folder)
+
+
 def read_tables(folder: Path, info: BundleInfo) -> tuple[list[Table], FloatArray]:
     """Read ``model.safetensors`` of a static bundle.
 

@@ -14,7 +14,15 @@ from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
 from modelmill.serving.bundle import BundleInfo, bundle_bytes
 from modelmill.serving.runtime import encode, load_scorer, load_tokenizer
-from modelmill.serving.static import StaticScorer, Table, pair_counts, token_counts, weigh, write_tables
+from modelmill.serving.static import (
+    StaticScorer,
+    Table,
+    pair_counts,
+    token_counts,
+    weigh,
+    write_static,
+    write_tables,
+)
 
 
 @pytest.fixture
@@ -30,16 +38,9 @@ def fitted(tiny_base_model: Path, tmp_path: Path, topic_rows: Any) -> tuple[Path
     targets = soft_targets(teacher, labels, temperature=2.0, soft_weight=0.5)
     size = tokenizer.get_vocab_size()
     model = fit_static(encode(tokenizer, texts), targets, vocabulary=size, pairs=64)
-    assert model.parameters == 3 * (size + 64) + 2
-    write_tables(folder, model.tables, model.bias)
-    BundleInfo(
-        format="static",
-        label="topic",
-        classes=("sport", "trade"),
-        text="body",
-        max_tokens=32,
-        parameters=model.parameters,
-    ).save(folder)
+    classes = ("sport", "trade")
+    write_static(folder, model.tables, model.bias, label="topic", classes=classes, text="body", max_tokens=32)
+    assert BundleInfo.load(folder).parameters == 3 * (size + 64) + 2
     return folder, texts, topics
 
 

@@ -22,7 +22,7 @@ from modelmill.rules.groups import Rows, SignalGroup, Site, build_groups
 from modelmill.rules.rule_set import Doubt, FirstTier, RuleSet
 from modelmill.serving.bundle import BundleInfo
 from modelmill.serving.runtime import encode, load_scorer, load_tokenizer
-from modelmill.serving.static import write_tables
+from modelmill.serving.static import write_static
 from modelmill.settings import Settings
 from modelmill.signals.models import Reader, sure_values
 from modelmill.signals.pins import pin_models
@@ -261,15 +261,15 @@ def test_static_models_with_the_same_features_count_a_text_once(
         folder = tmp_path / f"student{number}"
         folder.mkdir()
         shutil.copyfile(tiny_base_model / "tokenizer.json", folder / "tokenizer.json")
-        write_tables(folder, student.tables, student.bias)
-        BundleInfo(
-            format="static",
+        write_static(
+            folder,
+            student.tables,
+            student.bias,
             label="x",
             classes=("no", "yes"),
             text="body",
             max_tokens=32,
-            parameters=student.parameters,
-        ).save(folder)
+        )
         pins |= pin_models([str(folder)], settings)
     both = Reader({pin.digest: pin.bundle() for pin in pins.values()})
     together = both.logits(texts)
