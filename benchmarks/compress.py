@@ -66,7 +66,8 @@ def main() -> None:
         steps.row(name, {**budget, "space": space}, dataset, teacher) for name, budget in BUDGETS.items()
     ]
     if options.exhaustive:
-        compare(steps, {"space": {**space, "families": ["transformer"]}}, dataset, teacher)
+        space = {**space, "families": ["transformer"]}
+        compare(steps, {"budget": {"max_metric_drop": 0.02}, "space": space}, dataset, teacher)
     if found[0]:
         resplits(steps, found[0], dataset, teacher)
 

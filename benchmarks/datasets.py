@@ -14,6 +14,7 @@ run is a process of its own, and its CPU seconds are those of all its threads an
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -192,6 +193,31 @@ def update(table: str, version: int, to: str) -> dict[str, Any]:
     if made is None:
         raise SystemExit("the dataset must be brought up to date, not built anew")
     return {"hash": build_of(to, made).summary.hash, "work": cpu_seconds() - begin}
+
+
+def steps(table: str, home: str) -> dict[str, Any]:
+    """Run whole steps, with MLflow and plots, one after another in this process."""
+    from modelmill.pipeline.request import StepRequest
+    from modelmill.pipeline.runner import run_step
+
+    settings = dataclasses.replace(
+        Settings.from_environment(), home=Path(home), tracking_uri=f"sqlite:///{home}/mlflow.db"
+    )
+
+    def step(pipeline: str, version: int) -> float:
+        begin = cpu_seconds()
+        request = StepRequest(
+            pipeline=pipeline,
+            step="dataset",
+            component="build_dataset",
+            config=CONFIG.model_dump(exclude_defaults=True),
+            inputs={"table": TableRef(uri=table, version=version)},
+        )
+        run_step(request, settings)
+        return cpu_seconds() - begin
+
+    step("nightly", 0)
+    return {"build": step("another", 1), "update": step("nightly", 1)}
 
 
 def ours(table: str, model: str, out: str | None = None) -> dict[str, Any]:
@@ -404,6 +430,9 @@ def incremental(folder: Path, rounds: int, divide: int) -> None:
     for name, key in (("with imports", "cpu"), ("without", "work")):
         slow, fast = (statistics.median(run[key] for run in found[way]) for way in ("build", "update"))
         print(f"| {name} | {slow:.2f} | {fast:.2f} | {slow / fast:.1f} |")
+    whole = [in_child("steps", table=table, home=str(folder / f"home {turn}")) for turn in range(rounds)]
+    slow, fast = (statistics.median(run[way] for run in whole) for way in ("build", "update"))
+    print(f"| whole steps in one process | {slow:.2f} | {fast:.2f} | {slow / fast:.1f} |")
 
 
 def memory(folder: Path, rounds: int, divide: int) -> None:
@@ -439,7 +468,7 @@ def _after(first: pa.RecordBatch, others: Iterator[pa.RecordBatch]) -> Iterator[
     yield from others
 
 
-CHILDREN = {"build": build, "update": update, "ours": ours, "usual": usual}
+CHILDREN = {"build": build, "update": update, "steps": steps, "ours": ours, "usual": usual}
 PARTS = {"end_to_end": end_to_end, "incremental": incremental, "memory": memory}
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.errors import ExpressionError, Problem, TableError
+from modelmill.signals.automaton import Expression, compiled
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,7 +86,7 @@ class PatternSet:
     def __init__(self, patterns: Mapping[str, Regex | Phrases]) -> None:
         self.patterns = dict(patterns)
         self._expressions = list(_expressions(self.patterns))
-        self._database = _compiled(self._expressions)
+        self._database = compiled(self._expressions)
         self._form = np.array(
             [one.form if isinstance(one, Phrases) else _AS_IT_IS for one in self.patterns.values()]
         )
@@ -200,12 +201,12 @@ class PatternSet:
         import hyperscan
 
         if name not in self._tracers:
-            traced = [_Expression(0, name, pattern.pattern.encode(), _regex_flags(single=False))]
+            traced = [Expression(0, name, pattern.pattern.encode(), _regex_flags(single=False))]
             try:
-                self._tracers[name] = _compiled(traced)
+                self._tracers[name] = compiled(traced)
             except ExpressionError:  # too large for that: the match is shown from the text's beginning
                 plain = hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_ALLOWEMPTY
-                self._tracers[name] = _compiled([_Expression(0, name, traced[0].pattern, plain)])
+                self._tracers[name] = compiled([Expression(0, name, traced[0].pattern, plain)])
         return self._tracers[name]
 
     def _scan(self, texts: Iterable[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -231,15 +232,6 @@ class PatternSet:
         return self._local.scratch
 
 
-@dataclass(frozen=True)
-class _Expression:
-    number: int
-    """Number of the pattern among the patterns."""
-    name: str
-    pattern: bytes
-    flags: int
-
-
 def _regex_flags(*, single: bool = True) -> int:
     import hyperscan
 
@@ -247,7 +239,7 @@ def _regex_flags(*, single: bool = True) -> int:
     return int(hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_ALLOWEMPTY | how)
 
 
-def _expressions(patterns: Mapping[str, Regex | Phrases]) -> Iterable[_Expression]:
+def _expressions(patterns: Mapping[str, Regex | Phrases]) -> Iterable[Expression]:
     """Return what the automaton is made of: phrases of one name share its number."""
     import hyperscan
 
@@ -257,7 +249,7 @@ def _expressions(patterns: Mapping[str, Regex | Phrases]) -> Iterable[_Expressio
         if isinstance(pattern, Regex):
             texts[name] = pattern.pattern
             problems += _problems(name, pattern.pattern)
-            yield _Expression(number, name, pattern.pattern.encode(errors="replace"), _regex_flags())
+            yield Expression(number, name, pattern.pattern.encode(errors="replace"), _regex_flags())
             continue
         for place, phrase in enumerate(dict.fromkeys(pattern.phrases)):
             path = f"{name}[{place}]"
@@ -268,7 +260,7 @@ def _expressions(patterns: Mapping[str, Regex | Phrases]) -> Iterable[_Expressio
                 problems.append(Problem(1, 1, path, message))
                 continue
             case = hyperscan.HS_FLAG_CASELESS if pattern.ignore_case else 0
-            yield _Expression(number, path, body, int(hyperscan.HS_FLAG_SINGLEMATCH | case))
+            yield Expression(number, path, body, int(hyperscan.HS_FLAG_SINGLEMATCH | case))
     if problems:
         raise ExpressionError(problems, texts=texts, what="patterns")
 
@@ -284,51 +276,6 @@ def _problems(name: str, pattern: str) -> list[Problem]:
         reason = str(error).removeprefix("Invalid regular expression: ")[:100]
         return [Problem(1, 1, name, f"a pattern must be a regular expression of RE2 ({reason})")]
     return []
-
-
-def _compiled(expressions: list[_Expression]) -> Any:
-    """Compile an automaton.
-
-    :param expressions: at least one.
-    :return: the automaton.
-    :raises ExpressionError: if it takes one of them not; all of them are listed.
-    """
-    import hyperscan
-
-    try:
-        return _database(expressions)
-    except hyperscan.error as error:
-        # It names no expression: each is tried by itself. One that is too large only beside others is blamed
-        # on all of them.
-        problems, texts = [], {}
-        for one in expressions:
-            try:
-                _database([one])
-            except hyperscan.error as reason:
-                texts[one.name] = one.pattern.decode()
-                problems.append(_refused(one, reason))
-        if not problems:
-            texts = {"": f"{len(expressions)} patterns"}
-            problems = [Problem(1, 1, "", f"the patterns of a column make one automaton ({error})")]
-        raise ExpressionError(problems, texts=texts, what="patterns") from error
-
-
-def _database(expressions: list[_Expression]) -> Any:
-    import hyperscan
-
-    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    database.compile(
-        expressions=[one.pattern for one in expressions],
-        ids=[one.number for one in expressions],
-        flags=[one.flags for one in expressions],
-    )
-    return database
-
-
-def _refused(one: _Expression, reason: Exception) -> Problem:
-    place = re.search(r"at index (\d+)", str(reason))
-    column = int(place[1]) + 1 if place else 1
-    return Problem(1, column, one.name, f"a pattern must be one that an automaton can hold ({reason})")
 
 
 def _phrase_pattern(phrase: str, how: Phrases) -> bytes | None:

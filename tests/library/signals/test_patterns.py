@@ -1,6 +1,7 @@
 import re
 import threading
 import unicodedata
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelmill.errors import ExpressionError, TableError
+from modelmill.signals import automaton
 from modelmill.signals.patterns import PatternSet, Phrases, Regex
 
 REGEXES = (
@@ -219,3 +221,26 @@ def test_counts() -> None:
         "b": [0, 4, None, 1, 0],
         "c": [0, 2, None, 3, 0],
     }
+
+
+def test_what_takes_long_to_compile_is_kept_for_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, texts = tmp_path / "home", pa.array(["free money", "MÄR", None, "nothing"])
+    monkeypatch.setenv("MODELMILL_HOME", str(home))
+    monkeypatch.setattr(automaton, "_KEPT_SECONDS", 0.0)
+    patterns = {"phrases": Phrases(PHRASES), "digits": Regex(r"\d+")}
+    expected = PatternSet(patterns).hits(texts)
+    assert not home.exists(), "without a home nothing is left behind"
+    home.mkdir()
+    assert PatternSet(patterns).hits(texts) == expected
+    (kept,) = (home / "cache" / "automata").iterdir()
+    good, written = kept.read_bytes(), kept.stat().st_mtime_ns
+    assert PatternSet(patterns).hits(texts) == expected
+    assert kept.stat().st_mtime_ns == written, "it was loaded"
+    for damaged in (good[:-1], good[:200] + bytes([good[200] ^ 1]) + good[201:], b""):
+        kept.write_bytes(damaged)
+        assert PatternSet(patterns).hits(texts) == expected
+        assert kept.read_bytes() == good, "what is damaged is compiled anew"
+    PatternSet({**patterns, "digits": Regex(r"\d")})
+    assert len(list(kept.parent.iterdir())) == 2, "other patterns are another automaton"

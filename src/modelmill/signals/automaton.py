@@ -1,0 +1,129 @@
+"""Compiling many expressions into one automaton of Vectorscan, once for all processes of a machine.
+
+Ten thousand phrases take half a minute to compile and a millisecond to load, so what took long is kept in
+modelmill's cache. Vectorscan's serialised automata carry a checksum, its version and the features of the CPU:
+one that does not fit is refused when it is loaded, and compiled anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from modelmill.errors import ExpressionError, Problem
+from modelmill.settings import Settings
+
+_KEPT_SECONDS = 1.0
+"""CPU seconds of compiling from which an automaton is kept."""
+
+
+@dataclass(frozen=True)
+class Expression:
+    """One expression of an automaton."""
+
+    number: int
+    """What a hit is reported as; several expressions may share it."""
+    name: str
+    """For messages."""
+    pattern: bytes
+    flags: int
+
+
+def compiled(expressions: Sequence[Expression]) -> Any:
+    """Compile an automaton, or load it where the same one was kept.
+
+    It is kept below :class:`modelmill.settings.Settings`'s home, where that folder is; a model that is scored
+    elsewhere leaves nothing behind.
+
+    :param expressions: at least one.
+    :return: the ``hyperscan.Database``, for whole texts.
+    :raises ExpressionError: if it takes one of them not; all of them are listed.
+    """
+    import hyperscan
+
+    home = Settings.from_environment().home
+    place = home / "cache" / "automata" / _name(expressions)
+    known = _loaded(place)
+    if known is not None:
+        return known
+    begin = time.thread_time()
+    try:
+        made = _database(expressions)
+    except hyperscan.error as error:
+        raise _explained(expressions, error) from error
+    if time.thread_time() - begin >= _KEPT_SECONDS and home.is_dir():
+        _keep(made, place)
+    return made
+
+
+def _name(expressions: Sequence[Expression]) -> str:
+    # A later release might give other automata for the same expressions.
+    whole = [version("hyperscan"), [[one.number, one.pattern.hex(), one.flags] for one in expressions]]
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+
+
+def _loaded(place: Path) -> Any | None:
+    import hyperscan
+
+    with contextlib.suppress(OSError, hyperscan.error):
+        found = hyperscan.loadb(place.read_bytes(), hyperscan.HS_MODE_BLOCK)
+        found.scratch = hyperscan.Scratch(found)
+        return found
+    return None
+
+
+def _keep(database: Any, place: Path) -> None:
+    import hyperscan
+
+    scratch = place.with_name(f"{place.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):  # the automaton is there, whether the next process finds it or not
+        place.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(hyperscan.dumpb(database))
+        scratch.replace(place)
+
+
+def _database(expressions: Sequence[Expression]) -> Any:
+    import hyperscan
+
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[one.pattern for one in expressions],
+        ids=[one.number for one in expressions],
+        flags=[one.flags for one in expressions],
+    )
+    return database
+
+
+def _explained(expressions: Sequence[Expression], error: Exception) -> ExpressionError:
+    """Say which expressions are at fault: the library names none, so each is tried by itself.
+
+    One that is too large only beside others is blamed on all of them.
+    """
+    import hyperscan
+
+    problems, texts = [], {}
+    for one in expressions:
+        try:
+            _database([one])
+        except hyperscan.error as reason:
+            texts[one.name] = one.pattern.decode()
+            problems.append(_refused(one, reason))
+    if not problems:
+        texts = {"": f"{len(expressions)} patterns"}
+        problems = [Problem(1, 1, "", f"the patterns of a column make one automaton ({error})")]
+    return ExpressionError(problems, texts=texts, what="patterns")
+
+
+def _refused(one: Expression, reason: Exception) -> Problem:
+    place = re.search(r"at index (\d+)", str(reason))
+    column = int(place[1]) + 1 if place else 1
+    return Problem(1, column, one.name, f"a pattern must be one that an automaton can hold ({reason})")
