@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -23,17 +22,15 @@ import numpy as np
 import pyarrow as pa
 from benchmarks import rules as bench
 
-from modelmill.compression.static import fit_static_signals
 from modelmill.labels.report import Share
 from modelmill.rules.deciding import Deciding
 from modelmill.rules.engine import Engine
 from modelmill.rules.measuring import measured_plan
 from modelmill.rules.rule_set import RuleSet
+from modelmill.rules.students import fit_students
 from modelmill.rules.thresholds import drop_bound, upper_bound
 from modelmill.rules.tiering import learn_tiers
 from modelmill.rules.trying import right_decisions
-from modelmill.serving.runtime import encode, load_tokenizer
-from modelmill.serving.static import write_static
 from modelmill.settings import Settings
 from modelmill.signals.models import ModelGroup
 from modelmill.signals.pins import pin_models
@@ -58,14 +55,19 @@ def compare_tiers(posts: list[dict[str, str]], base: Path, most: int, train: int
         _, heads = bench.prepared(base, place, known, train, method)
         texts = [text for _, text in (*known, *unlabelled)]
         rule_set = bench.some_rules(texts, heads, place)
-        first = make_students(rule_set, heads, texts, base, place)
         right = {
             topic: next(f"m{number}" for number, head in enumerate(heads) if topic in head.topics)
             for topic in {topic for topic, _ in known}
         }
-        names = [*first.values(), *(str(place / f"head{number}") for number in range(len(heads)))]
-        pins = pin_models(names, Settings.from_environment())
+        settings = Settings.from_environment()
+        pins = pin_models((str(place / f"head{number}") for number in range(len(heads))), settings)
         deciding = Deciding(rule_set=rule_set, pins=pins)
+        began = time.process_time()
+        unread = batch_of([("", text) for text in texts])
+        students = fit_students(deciding, unread, place / "students", signals=(), penalty=PENALTY)
+        first = {name: str(folder) for name, folder in students.items()}
+        pins |= pin_models(first.values(), settings)
+        print(f"{len(first)} students in {time.process_time() - began:.0f} CPU s")
         held = batch_of(bands)
         truth = right_decisions(pa.array([topic for topic, _ in bands]), right)
         print(f"{len(texts):,} passages for students, {len(bands):,} for bands, {len(rows):,} measured")
@@ -83,40 +85,6 @@ def compare_tiers(posts: list[dict[str, str]], base: Path, most: int, train: int
                 flush=True,
             )
         measure(deciding, rule_sets, held.slice(0, 500), rows, heads, right)
-
-
-def make_students(
-    rule_set: RuleSet, heads: list[bench.Head], texts: list[str], base: Path, place: Path
-) -> dict[str, str]:
-    """Fit a static student for each head: on which side of its threshold the trunk says that a text is."""
-    began = time.process_time()
-    batch = batch_of([("", text) for text in texts])
-    said = Engine(rule_set, batch.schema).everything(batch)
-    targets = np.stack(
-        [said[f"m{number}"].values.to_numpy() >= head.threshold for number, head in enumerate(heads)], axis=1
-    ).astype(float)
-    asked = time.process_time() - began
-    tokenizer = load_tokenizer(base, max_tokens=bench.MAX_TOKENS)
-    students = fit_static_signals(
-        encode(tokenizer, texts), targets, vocabulary=tokenizer.get_vocab_size(), penalty=PENALTY
-    )
-    print(f"students: {asked:.0f} CPU s of the trunk, {time.process_time() - began - asked:.0f} of fitting")
-    first = {}
-    for number, model in enumerate(students):
-        folder = place / f"student{number}"
-        folder.mkdir()
-        shutil.copyfile(base / "tokenizer.json", folder / "tokenizer.json")
-        write_static(
-            folder,
-            model.tables,
-            model.bias,
-            label=f"m{number}",
-            classes=("no", "yes"),
-            text="text",
-            max_tokens=bench.MAX_TOKENS,
-        )
-        first[f"m{number}"] = str(folder)
-    return first
 
 
 def measure(

@@ -140,13 +140,59 @@ try_rules = Component(
 )
 
 
+class SignalStudentsConfig(Config):
+    """Make a static student of each model signal of a rule set: what tier_rules asks first."""
+
+    rule_set: str = Field(min_length=1, description="Path or URL of the rule set, or models:/NAME@ALIAS.")
+    signals: tuple[str, ...] = Field(
+        (), description="Signals that get one; empty: all that the rules compare with thresholds alone."
+    )
+    rows: int = Field(100_000, ge=1, description="Rows that teach, from all over the table.")
+    penalty: float = Field(
+        0.2, gt=0, description="Weight of the squared norm of what a student learns, in units of one row."
+    )
+
+
+class SignalStudentsOutputs(Outputs):
+    """A student by the signal's name."""
+
+    signals: SignalsRef
+
+
+def _rules_state(config: SignalStudentsConfig, _inputs: TrialInputs, settings: Settings) -> str:
+    from modelmill.rules.deciding import outside_state
+
+    return outside_state(config.rule_set, settings)
+
+
+def _run_signal_students(
+    config: SignalStudentsConfig, inputs: TrialInputs, context: StepContext
+) -> SignalStudentsOutputs:
+    from modelmill.rules.students import run
+
+    return SignalStudentsOutputs(signals=run(config, inputs, context))
+
+
+signal_students = Component(
+    name="signal_students",
+    title="Students of signals",
+    group="Compress",
+    config=SignalStudentsConfig,
+    inputs=TrialInputs,
+    outputs=SignalStudentsOutputs,
+    run=_run_signal_students,
+    outside_state=_rules_state,
+    resources=Resources(cpus=2, memory_gb=8),
+)
+
+
 class TierRulesConfig(Config):
     """Ask cheap models first, as far as a budget allows: decided on rows that no model has seen."""
 
     rule_set: str = Field(min_length=1, description="Path or URL of the rule set, or models:/NAME@ALIAS.")
     first: dict[str, str] = Field(
-        min_length=1,
-        description="Cheap model by signal, such as a static student's; named as models are in rule sets.",
+        {},
+        description="Cheap model by signal, named as in rule sets, beside those of the input port.",
     )
     budget: float = Field(0.005, gt=0, lt=1, description="What may be lost (0.005: 0.5 points).")
     budget_of: Literal["decisions", "accuracy"] = Field(
@@ -164,13 +210,19 @@ class TierRulesConfig(Config):
     rows: int = Field(20_000, ge=1, description="Rows that are looked at, from all over the table.")
 
 
+class TierRulesInputs(TrialInputs):
+    """The table, the models that signals:NAME stands for, and cheap models by the signal's name."""
+
+    first: SignalsRef | None = None
+
+
 class TierRulesOutputs(Outputs):
     """The rule set with cheap models first; as it was where nothing keeps the budget."""
 
     rule_set: ModelRef
 
 
-def _tier_rules_state(config: TierRulesConfig, _inputs: TrialInputs, settings: Settings) -> str:
+def _tier_rules_state(config: TierRulesConfig, _inputs: TierRulesInputs, settings: Settings) -> str:
     from modelmill.rules.deciding import outside_state
     from modelmill.signals.pins import pin_models
 
@@ -179,7 +231,9 @@ def _tier_rules_state(config: TierRulesConfig, _inputs: TrialInputs, settings: S
     return " ".join([outside_state(config.rule_set, settings), *cheap])
 
 
-def _run_tier_rules(config: TierRulesConfig, inputs: TrialInputs, context: StepContext) -> TierRulesOutputs:
+def _run_tier_rules(
+    config: TierRulesConfig, inputs: TierRulesInputs, context: StepContext
+) -> TierRulesOutputs:
     from modelmill.rules.tiering import run
 
     return TierRulesOutputs(rule_set=run(config, inputs, context))
@@ -190,7 +244,7 @@ tier_rules = Component(
     title="Cheap models first",
     group="Release",
     config=TierRulesConfig,
-    inputs=TrialInputs,
+    inputs=TierRulesInputs,
     outputs=TierRulesOutputs,
     run=_run_tier_rules,
     outside_state=_tier_rules_state,

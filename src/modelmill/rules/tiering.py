@@ -28,20 +28,20 @@ import pyarrow.compute as pc
 
 from modelmill.artifacts import ModelRef
 from modelmill.data.tables import check_columns
-from modelmill.errors import ConfigError, did_you_mean
+from modelmill.errors import ConfigError
 from modelmill.rules.budgets import Budget, Loss
 from modelmill.rules.deciding import Deciding, pinned_signals, prepare, rows_of
-from modelmill.rules.domains import domains_of
+from modelmill.rules.first_tier import evaluated, floats, replaced, thresholds, with_probability
 from modelmill.rules.groups import Answers
 from modelmill.rules.rule_set import Calibration, Doubt, FirstTier, ModelSignal, RuleSet
 from modelmill.rules.staged import settle_fully
-from modelmill.rules.trying import Evaluated, right_decisions
+from modelmill.rules.trying import right_decisions
 from modelmill.signals.models import sure_values
 from modelmill.signals.pins import Pin
 
 if TYPE_CHECKING:
     from modelmill.pipeline.component import StepContext
-    from modelmill.rules.components import TierRulesConfig, TrialInputs
+    from modelmill.rules.components import TierRulesConfig, TierRulesInputs
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -74,11 +74,11 @@ class Tiers:
     """Of the tested rows that the models had to read, the share that they need not read any more."""
 
 
-def run(config: TierRulesConfig, inputs: TrialInputs, context: StepContext) -> ModelRef:
+def run(config: TierRulesConfig, inputs: TierRulesInputs, context: StepContext) -> ModelRef:
     """Put cheap models before the models of a rule set, and log the rule set that this makes.
 
     :param config: the step's configuration.
-    :param inputs: rows that the models were not trained on, and models of earlier steps.
+    :param inputs: rows that the models were not trained on, models of earlier steps, and cheap ones.
     :param context: the step's context.
     :return: the logged rule set; the one that was given where nothing keeps the budget.
     :raises RuleSetError: if the rule set breaks a rule; all problems are listed.
@@ -87,6 +87,7 @@ def run(config: TierRulesConfig, inputs: TrialInputs, context: StepContext) -> M
     :raises TableError: if the label's column is missing.
     :raises DatasetError: if the rows are too few to show that the budget is kept.
     """
+    from modelmill.registry.signals import read_signals
     from modelmill.rules.registered import log_rule_set, open_rule_set
 
     if (config.budget_of == "accuracy") != (config.label is not None):
@@ -95,18 +96,26 @@ def run(config: TierRulesConfig, inputs: TrialInputs, context: StepContext) -> M
             got=f"budget_of: {config.budget_of}, label: {config.label or 'none'}",
             remedy="name the column under label and set budget_of: accuracy, or leave both out",
         )
+    students = read_signals(inputs.first) if inputs.first else {}
+    first = {**{name: model.uri for name, model in students.items()}, **config.first}
+    if not first:
+        raise ConfigError(
+            "a rule set gets cheap models by the input port first, or under first in the configuration",
+            got="none",
+            remedy="connect a step signal_students, or name a model for a signal",
+        )
     rule_set = open_rule_set(config.rule_set, context.settings)
-    known = with_probability(rule_set, config.first)
+    known = with_probability(rule_set, first)
     # Looked up together, so that signals:NAME and models:/NAME@ALIAS may stand for cheap models, too.
     anywhere = (Doubt(threshold=0.5, low=0.0, high=1.0),)
     tiers = {
         name: known[name].model_copy(update={"first": FirstTier(model=model, doubts=anywhere)})
-        for name, model in config.first.items()
+        for name, model in first.items()
     }
     models = pinned_signals(inputs.signals, context) if inputs.signals else {}
     rows = rows_of(inputs.table, most=config.rows)
-    deciding = prepare(_replaced(rule_set, tiers), rows.schema, context.settings, models=models)
-    missing = [deciding.pins[name].missing for name in config.first.values() if deciding.pins[name].missing]
+    deciding = prepare(replaced(rule_set, tiers), rows.schema, context.settings, models=models)
+    missing = [deciding.pins[name].missing for name in first.values() if deciding.pins[name].missing]
     if missing:
         raise ConfigError("a cheap model must exist", got="; ".join(missing), remedy="name another one")
     truth = None
@@ -116,7 +125,7 @@ def run(config: TierRulesConfig, inputs: TrialInputs, context: StepContext) -> M
     found = learn_tiers(
         deciding.model_copy(update={"rule_set": rule_set}),
         rows,
-        config.first,
+        first,
         deciding.pins,
         budget=config.budget,
         confidence=config.confidence,
@@ -193,29 +202,6 @@ def learn_tiers(
     return best
 
 
-def with_probability(rule_set: RuleSet, first: Mapping[str, str]) -> dict[str, ModelSignal]:
-    """Return the signals that a cheap model can stand before.
-
-    :param rule_set: the rule set.
-    :param first: name of the cheap model, by signal.
-    :return: signals by name, without a cheap model.
-    :raises ConfigError: if one of ``first`` is not among them.
-    """
-    known = {
-        name: one.model_copy(update={"first": None})
-        for name, one in rule_set.signals.items()
-        if isinstance(one, ModelSignal) and one.output == "probability"
-    }
-    for name in first:
-        if name not in known:
-            raise ConfigError(
-                "a cheap model stands before a model signal that answers with a probability",
-                got=name,
-                remedy=did_you_mean(name, known),
-            )
-    return known
-
-
 def put_first(rule_set: RuleSet, tiers: Mapping[str, FirstTier]) -> RuleSet:
     """Return a rule set with cheap models before some signals."""
     changed = {name: rule_set.signals[name].model_copy(update={"first": one}) for name, one in tiers.items()}
@@ -253,23 +239,24 @@ class _Held:
         pins: Mapping[str, Pin],
         truth: pa.Array | None,
     ) -> None:
-        self.plain = _replaced(deciding.rule_set, with_probability(deciding.rule_set, first))
+        self.plain = replaced(deciding.rule_set, with_probability(deciding.rule_set, first))
         self.signals = signals
-        full = _evaluated(deciding, self.plain, pins, rows)
+        full = evaluated(deciding, self.plain, pins, rows)
         self._engine, self._values, self._outcomes = full.engine, full.signals, full.outcomes
-        self.thresholds = {name: self._thresholds(name) for name in signals if name in full.signals}
+        read = {name: one for name, one in signals.items() if name in full.signals}
+        self.thresholds = {name: thresholds(full.engine, name, one) for name, one in read.items()}
         # The signal's temperature is its own model's, and it abstains only once somebody has answered.
         bare = {"calibration": Calibration(), "abstain": None}
         cheap = {name: one.model_copy(update={"model": first[name], **bare}) for name, one in signals.items()}
-        asked = _evaluated(deciding, _replaced(self.plain, cheap), pins, rows).signals
-        self.cheap = {name: _floats(asked[name]) for name in self.thresholds}
+        asked = evaluated(deciding, replaced(self.plain, cheap), pins, rows).signals
+        self.cheap = {name: floats(asked[name]) for name in self.thresholds}
         spoken = {
             name: one.model_copy(update={"abstain": None}) for name, one in signals.items() if one.abstain
         }
         own = full.signals
         if spoken:
-            own = _evaluated(deciding, _replaced(self.plain, spoken), pins, rows).signals
-        self._own = {name: _floats(own[name]) for name in self.thresholds}
+            own = evaluated(deciding, replaced(self.plain, spoken), pins, rows).signals
+        self._own = {name: floats(own[name]) for name in self.thresholds}
         self._groups = [
             [name for name in self._engine.compiled.base if name in group.signals]
             for group in self._engine.groups.values()
@@ -341,23 +328,6 @@ class _Held:
         kinds, which = np.unique(outcomes, return_inverse=True)
         return np.array([self._engine.compiled.decision(int(one)) for one in kinds], object)[which]
 
-    def _thresholds(self, name: str) -> list[float]:
-        """Return what a signal is compared with, and where it begins and ceases to abstain."""
-        compiled = self._engine.compiled
-        kinds = {one: self._engine.signals[one].kind for one in compiled.base}
-        domain = domains_of(self._engine.program.analysis, kinds)[name]
-        band = self.signals[name].abstain
-        found = {float(one) for one in domain.landmarks} | ({band.low, band.high} if band else set())
-        found = {one for one in found if 0 < one < 1}
-        if not domain.exact or len(domain.company) > 1 or not found:
-            raise ConfigError(
-                "a cheap model stands before a signal that the rules compare with thresholds, and use for "
-                "nothing else",
-                got=f"{name}, {'whose value they use' if domain.landmarks else 'without a threshold'}",
-                remedy="leave it out of first",
-            )
-        return sorted(found)
-
 
 def _in_order(
     held: _Held,
@@ -421,20 +391,4 @@ def _chance(threshold: float, cheap: Floats, above: npt.NDArray[np.bool_]) -> _C
 def _logit(probability: Floats) -> Floats:
     inside = np.clip(probability, 1e-12, 1 - 1e-12)
     found: Floats = np.log(inside) - np.log1p(-inside)
-    return found
-
-
-def _replaced(rule_set: RuleSet, signals: Mapping[str, ModelSignal]) -> RuleSet:
-    return rule_set.model_copy(update={"signals": {**rule_set.signals, **signals}})
-
-
-def _evaluated(
-    deciding: Deciding, rule_set: RuleSet, pins: Mapping[str, Pin], rows: pa.RecordBatch
-) -> Evaluated:
-    made = deciding.model_copy(update={"rule_set": rule_set, "pins": {**pins, **deciding.pins}, "plan": None})
-    return Evaluated(made.engine(rows.schema), rows)
-
-
-def _floats(values: pa.Array) -> Floats:
-    found: Floats = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return found

@@ -18,7 +18,7 @@ from modelmill.artifacts import TableRef
 from modelmill.errors import ConfigError, DatasetError, ModelmillError
 from modelmill.pipeline.component import StepContext
 from modelmill.rules.budgets import Budget, Loss
-from modelmill.rules.components import DecideConfig, DecideInputs, TierRulesConfig, TrialInputs
+from modelmill.rules.components import DecideConfig, DecideInputs, TierRulesConfig, TierRulesInputs
 from modelmill.rules.deciding import Deciding
 from modelmill.rules.deciding import run as decide
 from modelmill.rules.registered import open_rule_set
@@ -201,7 +201,7 @@ def test_the_step_logs_a_rule_set_that_decides(
     write_deltalake(str(tmp_path / "rows"), pa.Table.from_batches([some_rows(ROWS, 0)]))
     table = TableRef(uri=str(tmp_path / "rows"), version=0)
     config = TierRulesConfig(rule_set=str(place), first={"trade": more["names"]["cheap"]})
-    found = run(config, TrialInputs(table=table), step_context)
+    found = run(config, TierRulesInputs(table=table), step_context)
     assert found.role == "rule_set"
     tiered = open_rule_set(found.uri, step_context.settings)
     signal = tiered.signals["trade"]
@@ -216,7 +216,7 @@ def test_the_step_logs_a_rule_set_that_decides(
     )
     assert decided.version == 0
     with pytest.raises(ConfigError, match="a cheap model must exist"):
-        run(config.model_copy(update={"first": {"trade": "nowhere"}}), TrialInputs(table=table), context)
+        run(config.model_copy(update={"first": {"trade": "nowhere"}}), TierRulesInputs(table=table), context)
     assert json.loads(place.read_text())["signals"]["trade"].get("first") is None
 
 
@@ -227,7 +227,7 @@ def test_a_step_needs_labels_for_a_budget_of_accuracy_alone(
     place = tmp_path / "rules.json"
     place.write_text(deciding.rule_set.model_dump_json(exclude_defaults=False))
     write_deltalake(str(tmp_path / "rows"), pa.Table.from_batches([some_rows(ROWS, 0)]))
-    inputs = TrialInputs(table=TableRef(uri=str(tmp_path / "rows"), version=0))
+    inputs = TierRulesInputs(table=TableRef(uri=str(tmp_path / "rows"), version=0))
     config = TierRulesConfig(
         rule_set=str(place),
         first={"trade": more["names"]["cheap"]},
