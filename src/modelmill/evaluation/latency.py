@@ -55,7 +55,7 @@ def measure_throughput(
     :param rounds: rounds at least; at least 3.
     :param seconds: further rounds are made until this time is over, but at most 15.
     :param seed: of the orders in which the models take their turns.
-    :param progress: told of each turn.
+    :param progress: told of each turn, and of how many there are at most.
     :return: one record for each model.
     :raises ValueError: if there are no texts or fewer than 3 rounds.
     """
@@ -66,13 +66,13 @@ def measure_throughput(
     rng = np.random.default_rng(seed)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in scorers}
     names, began, done = list(scorers), time.monotonic(), 0
+    most = max(rounds, _MAX_ROUNDS) if seconds else rounds
     while done < rounds or (time.monotonic() - began < seconds and done < _MAX_ROUNDS):
         for turn, index in enumerate(rng.permutation(len(names))):
             name = names[index]
             times[name].append(_turn(scorers[name], texts))
             if progress:
-                turns = done * len(names) + turn + 1
-                progress(turns, max(rounds, done + 1) * len(names))
+                progress(done * len(names) + turn + 1, most * len(names))
         done += 1
     return {name: _throughput(times[name], len(texts)) for name in scorers}
 
