@@ -22,7 +22,7 @@ from modelmill.registry.models import (
 )
 from modelmill.rules.backtest import TryReport, lines, try_on
 from modelmill.rules.reading import load_rule_set, parse_rule_set
-from modelmill.rules.rule_set import RuleSet
+from modelmill.rules.rule_set import RuleSet, signal_columns
 from modelmill.rules.thresholds import upper_bound
 from modelmill.serving.bundle import bundle_digest
 from modelmill.signals.pins import pin_models
@@ -88,7 +88,7 @@ def log_rule_set(rule_set: RuleSet, table: TableRef, context: StepContext) -> Mo
         bundle.mkdir()
         (bundle / RULE_SET_FILE).write_text(rule_set.model_dump_json(indent=1, exclude_defaults=False))
         digest = bundle_digest(bundle)
-        _save(bundle, target, digest=digest, run_id=run.run_id)
+        _save(bundle, target, rule_set, digest=digest, run_id=run.run_id)
         uri = publish(
             target,
             digest,
@@ -105,9 +105,15 @@ def log_rule_set(rule_set: RuleSet, table: TableRef, context: StepContext) -> Mo
     return ModelRef(uri=uri, run_id=run.run_id, digest=digest, format="rules", role=ROLE)
 
 
-def _save(bundle: Path, target: Path, *, digest: str, run_id: str) -> None:
-    from mlflow.models import Model
+def _save(bundle: Path, target: Path, rule_set: RuleSet, *, digest: str, run_id: str) -> None:
+    from mlflow.models import Model, ModelSignature
     from mlflow.pyfunc import save_model
+    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
+
+    read = [name for one, signal in rule_set.signals.items() for name in signal_columns(one, signal)]
+    # Types are the table's affair: a rule set takes whatever kind of number a column has.
+    columns = Schema([ColSpec(AnyType(), name) for name in dict.fromkeys([rule_set.key, *read])])  # type: ignore[no-untyped-call]
 
     pinned = [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _REQUIRED]
     with warnings.catch_warnings():
@@ -119,6 +125,7 @@ def _save(bundle: Path, target: Path, *, digest: str, run_id: str) -> None:
             artifacts={"bundle": str(bundle)},
             model_config={"digest": digest},
             pip_requirements=[f"modelmill=={__version__}", *pinned],
+            signature=ModelSignature(inputs=columns),
             mlflow_model=Model(run_id=run_id),
         )
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from mlflow.exceptions import MlflowException
 
 from modelmill.artifacts import ModelRef, TableRef
 from modelmill.errors import ConfigError, GateError
@@ -62,6 +63,9 @@ def test_a_rule_set_is_promoted_like_a_model(
     model = mlflow.pyfunc.load_model("models:/moderation@champion")
     decided = model.predict(pd.DataFrame({"id": [7, 8], "text": ["free money", None]}))
     assert decided["decision"].tolist() == ["drop", "keep"]
+    assert model.metadata.get_input_schema().input_names() == ["id", "text"]
+    with pytest.raises(MlflowException, match="missing inputs"):
+        model.predict(pd.DataFrame({"id": [7]}))
 
     none = {**CONTENT, "rules": [{"name": "offer", "when": "NOT offer", "then": "drop"}]}
     context, verdict = judged(tmp_path, inputs, step_context, "b", none)
