@@ -4,7 +4,8 @@ AdamW with a linear warm-up and decay, batches grouped by length, gradient clipp
 epoch, the best epoch kept. Everything that the next step depends on stands in the checkpoint, and the order
 of the rows follows from the seed and the epoch alone: a resumed training ends in the same bits as one that
 was never interrupted (on a CPU with the same number of threads). A batch that does not fit into memory is
-computed in halves whose gradients add up to those of the whole.
+computed in halves whose gradients add up to those of the whole. On several devices each computes a share of
+every batch, see :mod:`modelmill.training.several`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from modelmill.training.classifier import Classifier, all_logits, collate, layer
 from modelmill.training.components import TrainingConfig
 from modelmill.training.optimizer import Optimizer
 from modelmill.training.quality import Measures, measure
+from modelmill.training.ranks import Ranks
+from modelmill.training.several import process_count, train_in_processes
 
 if TYPE_CHECKING:
     from modelmill.pipeline.component import StepContext
@@ -110,6 +113,7 @@ def train(
     loss: Loss,
     config: TrainingConfig,
     context: StepContext,
+    ranks: Ranks | None = None,
 ) -> Trained:
     """Train a model in place, resuming from the newest good checkpoint of an attempt that died.
 
@@ -119,11 +123,22 @@ def train(
     :param loss: what is minimised.
     :param config: how to train.
     :param context: the step.
+    :param ranks: this process among those that train together; None: it may start some, one for a device.
     :return: the course of the training.
     :raises ModelError: if the loss is no longer finite, or a single row does not fit into memory.
+    :raises TransientError: if one of several processes dies.
     """
     keep_freed_memory()
-    return _Training(model, data, validation, loss, config, context).run()
+    job: dict[str, Any] = {
+        "model": model,
+        "data": data,
+        "validation": validation,
+        "loss": loss,
+        "config": config,
+    }
+    if ranks is None and (count := process_count(model, data, config, log=context.log)) > 1:
+        train_in_processes(count, job, context)
+    return _Training(**job, context=context, ranks=ranks or Ranks()).run()
 
 
 def batch_logits(model: Forward, tokens: Tokens, batch: Places, device: torch.device) -> torch.Tensor:
@@ -268,11 +283,12 @@ class _Training:
         loss: Loss,
         config: TrainingConfig,
         context: StepContext,
+        ranks: Ranks,
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device)
         self.data, self.validation, self.loss = data, validation, loss
-        self.config, self.context = config, context
+        self.config, self.context, self.ranks = config, context, ranks
         self.per_epoch = math.ceil(len(data.targets) / config.batch_size)
         self.total = max(1, round(config.epochs * self.per_epoch))
         self.optimizer = make_optimizer(model, config)
@@ -285,11 +301,13 @@ class _Training:
 
     def run(self) -> Trained:
         resumed = self.store.newest()
+        self.ranks.check_resumed(resumed.step if resumed else 0)
         if resumed:
             self._restore(resumed)
             self.context.log(f"resuming at step {resumed.step} of {self.total}")
         else:
-            self.progress.precision = chosen_precision(self.config, self.device, log=self.context.log)
+            chosen = chosen_precision(self.config, self.device, log=self.context.log)
+            self.progress.precision = self.ranks.agreed(chosen)
         self.forward = ModelRunner(self.model, self.config, self.progress.precision, log=self.context.log)
         plan: list[Places] = []
         planned = -1
@@ -323,7 +341,8 @@ class _Training:
 
     def _step(self, batch: Places) -> None:
         factor = rate(self.progress.step, self.total, warmup=self.config.warmup)
-        value = self._gradients(batch)
+        self.ranks.seed(self.config.seed, self.progress.step)
+        value = self.ranks.summed(self._gradients(batch), self.optimizer)
         if not math.isfinite(value):
             raise ModelError(
                 f"the training loss must stay finite; at step {self.progress.step + 1} it is {value}",
@@ -336,11 +355,12 @@ class _Training:
         self.progress.loss_count += 1
 
     def _gradients(self, batch: Places) -> float:
-        """Add up the gradients of a batch, in as many parts as memory asks for; return its mean loss."""
+        """Add up the gradients of this rank's rows, in as many parts as memory asks for; return the loss."""
         random = self._random_state()
+        rows = self.ranks.share(batch, self.data.tokens.lengths[batch])
         while True:
             try:
-                return sum(self._part(part, len(part) / len(batch)) for part in self._parts(batch))
+                return sum(self._part(part, len(part) / len(batch)) for part in self._parts(rows))
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise
@@ -383,23 +403,27 @@ class _Training:
         if last or progress.step % max(1, self.total // _CURVE_POINTS) == 0:
             progress.curve.append((progress.step, progress.loss_sum / progress.loss_count))
             progress.loss_sum, progress.loss_count = 0.0, 0
-        if progress.curve:
-            self.context.progress(progress.step, self.total, loss=progress.curve[-1][1])
-        if progress.curve and (last or now - self.logged_at >= _LOG_SECONDS):
+        if progress.curve and self.ranks.first:
+            self._report(now, last=last)
+        ends_epoch = last or progress.step % self.per_epoch == 0
+        if ends_epoch:
+            self._evaluate()
+            progress.ended = self.ranks.agreed(last or self._stops_early())
+        if self.ranks.first and (ends_epoch or now - self.saved_at >= self.config.checkpoint_seconds):
+            self._save()
+            self.saved_at = time.monotonic()
+
+    def _report(self, now: float, *, last: bool) -> None:
+        progress = self.progress
+        self.context.progress(progress.step, self.total, loss=progress.curve[-1][1])
+        if last or now - self.logged_at >= _LOG_SECONDS:
             self.logged_at = now
             figures = {"train_loss": progress.curve[-1][1], "epoch": progress.step / self.per_epoch}
             figures["learning_rate"] = self.optimizer.rate
             self.context.run.log_metrics(figures, step=progress.step)
-        ends_epoch = last or progress.step % self.per_epoch == 0
-        if ends_epoch:
-            self._evaluate()
-            progress.ended = last or self._stops_early()
-        if ends_epoch or now - self.saved_at >= self.config.checkpoint_seconds:
-            self._save()
-            self.saved_at = time.monotonic()
 
     def _evaluate(self) -> None:
-        if self.validation is None:
+        if self.validation is None or not self.ranks.first:
             return
         self.model.eval()
         found = quality(self.model, self.validation)

@@ -1,0 +1,168 @@
+"""The processes of a training on several devices: the launcher, and what it launches.
+
+``python -m modelmill.training.rank_process launch FOLDER COUNT`` is ``accelerate launch`` that notes which
+rank failed; ``… train FOLDER`` is one rank. See :mod:`modelmill.training.several`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelmill.errors import EXIT_FAILED, ModelmillError
+from modelmill.registry.tracking import TrackedRun
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+JOB = "job"
+"""File with the pickled arguments of the training, and the fields of its context."""
+FAILURE = "failure"
+"""File that says which rank failed, and how."""
+REPORT = "\x1e"
+"""Begins a line of JSON for the step's process (RFC 7464): metrics, or progress."""
+
+_TIMEOUT = datetime.timedelta(days=7)
+"""For the others, while the first one evaluates. A rank that died is noticed at once all the same."""
+
+
+def error_path(folder: Path, rank: int) -> Path:
+    """Return the file to which a rank writes the error that ends it.
+
+    :param folder: of the training.
+    :param rank: its number.
+    :return: the path.
+    """
+    return folder / f"error-{rank}"
+
+
+def launch(folder: Path, count: int) -> int:
+    """Start the ranks, and wait for them.
+
+    :param folder: of the training.
+    :param count: how many.
+    :return: exit status.
+    """
+    import torch.distributed.run  # its import sets the level of its log
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    # It warns of an address that nobody has given.
+    logging.getLogger(torch.distributed.run.__name__).setLevel(logging.ERROR)
+    # Without --cpu, which knows one process only: the ranks see for themselves what there is.
+    options = f"--multi_gpu --num_processes {count} --num_machines 1 --gpu_ids all --mixed_precision no"
+    options += " --dynamo_backend no --main_process_port 0 --rdzv_backend c10d --rdzv_conf store_type=file"
+    module = ["-m", "modelmill.training.rank_process", "train", str(folder)]
+    try:
+        launch_command(launch_command_parser().parse_args([*options.split(), *module]))
+    except ChildFailedError as error:
+        rank, failure = min(error.failures.items(), key=lambda item: _blame(item[1]))
+        (folder / FAILURE).write_text(f"rank {rank} ended with {_how(failure.exitcode)}")
+        return EXIT_FAILED
+    return 0
+
+
+def _blame(failure: ProcessFailure) -> int:
+    """Order failures: the launcher ends the others with SIGTERM, and before that they miss the dead one."""
+    killed, ended = failure.exitcode < 0, failure.exitcode == -signal.SIGTERM
+    return 2 if ended else 0 if killed else 1
+
+
+def _how(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+
+def train(folder: Path) -> int:
+    """Train as one rank.
+
+    :param folder: of the training.
+    :return: exit status.
+    """
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    try:
+        _train(folder, rank, count)
+    except ModelmillError as error:
+        draft = folder / f"draft-{rank}"
+        draft.write_bytes(pickle.dumps(error))
+        draft.replace(error_path(folder, rank))
+        return error.exit_status
+    except Exception:
+        traceback.print_exc()
+        return EXIT_FAILED
+    return 0
+
+
+def _train(folder: Path, rank: int, count: int) -> None:
+    import torch
+    from torch import distributed
+
+    from modelmill.pipeline.component import StepContext
+    from modelmill.training import loop
+    from modelmill.training.ranks import Ranks
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+        init_method=(folder / "rendezvous").resolve().as_uri(),
+        rank=rank,
+        world_size=count,
+        timeout=_TIMEOUT,
+    )
+    with (folder / JOB).open("rb") as file:
+        job, fields = pickle.load(file)  # noqa: S301 (the step's process has written it)
+    context = StepContext(
+        **fields,
+        run=_ReportedRun(),
+        progress=lambda done, total, **figures: _report(done=done, total=total, figures=figures),
+        log=lambda line: _write(line if rank == 0 else f"rank {rank}: {line}"),
+    )
+    loop.train(**job, context=context, ranks=Ranks(rank, count))
+
+
+class _ReportedRun(TrackedRun):
+    """Hands metrics to the step's process, which holds the run."""
+
+    def __init__(self) -> None:
+        pass
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        _report(metrics=dict(metrics), step=step)
+
+
+def _report(**said: Any) -> None:
+    _write(f"{REPORT}{json.dumps(said)}")
+
+
+def _write(line: str) -> None:
+    # In one piece: other ranks write to the same pipe.
+    os.write(sys.stdout.fileno(), f"{line}\n".encode())
+
+
+def _end_with_input() -> None:
+    """End this process when nobody holds the other end of its input any more."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    what, where, *more = sys.argv[1:]
+    if what == "launch":
+        sys.exit(launch(Path(where), int(more[0])))
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    ended = train(Path(where))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # As a step does: libraries' threads may abort an interpreter that takes itself apart.
+    os._exit(ended)

@@ -1,0 +1,292 @@
+"""One training in two processes: it ends as in one, and it survives the death of any of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch.nn import functional
+
+from modelmill.data.tokens import Tokens
+from modelmill.errors import ModelError, TransientError
+from modelmill.pipeline.component import StepContext
+from modelmill.pipeline.runner import StepInterrupted, _sigterm_raises
+from modelmill.training import several
+from modelmill.training.base_model import load_base_model
+from modelmill.training.classifier import Classifier
+from modelmill.training.components import FineTuneConfig
+from modelmill.training.loop import Encoded, Loss, Trained, train
+from modelmill.training.modes import tuned
+from modelmill.training.options import Relations
+from modelmill.training.ranks import Ranks
+from modelmill.training.relations import relation_loss
+from modelmill.training.several import process_count, train_in_processes
+from modelmill.training.teaching import loss_sum
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def encoded(count: int, seed: int) -> Encoded:
+    """Rows of [CLS] words [SEP], where the first word gives the class away."""
+    source = np.random.default_rng(seed)
+    targets = np.arange(count) % 2
+    rows = [
+        np.array(
+            [2, 4 + 6 * target + source.integers(6), *source.integers(16, 24, source.integers(1, 12)), 3]
+        )
+        for target in targets
+    ]
+    return Encoded(Tokens.of(rows), targets)
+
+
+def configured(base: Path, **changes: object) -> FineTuneConfig:
+    settings: dict[str, object] = {"epochs": 3, "batch_size": 8, "frozen_layers": 0, "max_tokens": 16}
+    settings |= {"learning_rate": 3e-3, "head_learning_rate": 1e-2, "train_embeddings": True}
+    return FineTuneConfig.model_validate({"base_model": str(base), **settings, **changes})
+
+
+def fit(
+    count: int, base: Path, context: StepContext, loss: Loss | None = None, **changes: object
+) -> tuple[Classifier, Trained]:
+    config = configured(base, **changes)
+    encoder = load_base_model(str(base), max_tokens=16, dropout=config.dropout).encoder
+    torch.manual_seed(config.seed)
+    model = Classifier(encoder, classes=2, dropout=config.dropout)
+    # The last batch of 57 rows has a single one: a rank has none.
+    job = {"data": encoded(57, 1), "validation": encoded(20, 2), "config": config}
+    job["loss"] = loss or (lambda *given: functional.cross_entropy(*given[:2]))
+    if count > 1:
+        train_in_processes(count, {"model": model, **job}, context)
+    return model, train(model, **job, context=context)
+
+
+def elsewhere(context: StepContext, name: str, **changes: object) -> StepContext:
+    folder = context.workdir / name
+    folder.mkdir(exist_ok=True)
+    return dataclasses.replace(context, workdir=folder, **changes)
+
+
+def test_two_processes_learn_what_one_learns(tiny_base_model: Path, step_context: StepContext) -> None:
+    one, expected = fit(1, tiny_base_model, elsewhere(step_context, "one"), epochs=6)
+    lines: list[str] = []
+    steps: list[float] = []
+    context = elsewhere(
+        step_context, "two", log=lines.append, progress=lambda done, total, **figures: steps.append(done)
+    )
+    two, found = fit(2, tiny_base_model, context, epochs=6)
+    assert "trains in 2 processes" in lines
+    assert steps == [float(step) for step in range(1, 49)]
+    assert [step for step, _ in found.curve] == [step for step, _ in expected.curve]
+    losses = np.array([[loss for _, loss in course.curve] for course in (expected, found)])
+    assert np.abs(losses[0] - losses[1]).max() < 1e-4
+    assert losses[1][-1] < 0.7 * losses[1][0]
+    for name, value in one.state_dict().items():
+        assert torch.allclose(value, two.state_dict()[name], atol=1e-3), name
+    metrics = step_context.run.client.get_run(step_context.run.run_id).data.metrics
+    assert {"train_loss", "validation_accuracy"} <= set(metrics)
+    assert not (context.workdir / "ranks").exists()
+
+
+LEADER = """
+import sys
+from pathlib import Path
+
+sys.path[:0] = {paths}
+import torch
+
+torch.set_num_threads(1)
+from test_several import fit
+from modelmill.pipeline.component import StepContext
+from modelmill.registry.tracking import open_run, tracking_client
+from modelmill.settings import Settings
+
+settings = Settings.from_environment()
+run = open_run(tracking_client(settings.tracking_uri), {experiment!r}, "0" * 64, name="step", tags={{}})
+context = StepContext(
+    pipeline="tests", step="step", step_key="0" * 64, run=run,
+    workdir=Path({workdir!r}), cache=Path({workdir!r}),
+    settings=settings, progress=lambda done, total, **figures: print("step", int(done), flush=True),
+)
+fit(2, Path({base!r}), context, dropout=0.1, checkpoint_seconds=1e-9)
+"""
+
+
+def test_whoever_is_killed_the_training_ends_in_the_same_bits(
+    tiny_base_model: Path, step_context: StepContext
+) -> None:
+    changes = {"dropout": 0.1, "checkpoint_seconds": 1e-9}
+    whole, course = fit(2, tiny_base_model, elsewhere(step_context, "whole"), **changes)
+    interrupted = elsewhere(step_context, "killed")
+
+    def kill_the_leader(step: int) -> None:
+        here = Path(__file__).parent
+        script = textwrap.dedent(LEADER).format(
+            paths=[str(here), str(here.parents[1])],
+            experiment=step_context.run.experiment_id,
+            workdir=str(interrupted.workdir),
+            base=str(tiny_base_model),
+        )
+        leader = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        assert leader.stdout is not None
+        assert f"step {step}\n" in leader.stdout
+        others = psutil.Process(leader.pid).children(recursive=True)
+        assert len([other for other in others if "RANK" in other.environ()]) == 2
+        leader.kill()
+        leader.wait()
+        leader.stdout.close()
+        assert psutil.wait_procs(others, timeout=10)[1] == []
+
+    def end_this_process(done: float, _total: float, **_figures: float) -> None:
+        if done == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def kill_a_rank(done: float, _total: float, **_figures: float) -> None:
+        if done == 16:
+            (rank,) = (child for child in children() if child.environ().get("RANK") == "1")
+            rank.kill()
+
+    def children() -> list[psutil.Process]:
+        return psutil.Process().children(recursive=True)
+
+    kill_the_leader(7)
+    lines: list[str] = []
+    context = dataclasses.replace(interrupted, log=lines.append)
+    with _sigterm_raises(), pytest.raises(StepInterrupted):
+        fit(2, tiny_base_model, dataclasses.replace(context, progress=end_this_process), **changes)
+    assert children() == []
+    assert any(line.startswith("resuming at step ") for line in lines)
+
+    with pytest.raises(TransientError) as caught:
+        fit(2, tiny_base_model, dataclasses.replace(context, progress=kill_a_rank), **changes)
+    assert "rank 1 ended with signal SIGKILL" in str(caught.value)
+    assert children() == []
+
+    lines.clear()
+    model, resumed = fit(2, tiny_base_model, context, **changes)
+    assert next(int(line.split()[3]) for line in lines if line.startswith("resuming at step ")) >= 15
+    assert resumed == course
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+
+def test_a_rank_without_a_finite_loss_ends_all_and_one_process_can_go_on(
+    tiny_base_model: Path, step_context: StepContext
+) -> None:
+    calls: list[int] = []
+
+    def loss(logits: torch.Tensor, targets: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        calls.append(len(rows))  # in each rank a list of its own, and one of them fills up first
+        return functional.cross_entropy(logits, targets) * (float("inf") if len(calls) > 12 else 1.0)
+
+    with pytest.raises(ModelError) as caught:
+        fit(2, tiny_base_model, step_context, loss, checkpoint_seconds=1e-9)
+    assert "the training loss must stay finite; at step " in str(caught.value)
+    assert str(caught.value).endswith("lower learning_rate and head_learning_rate, or raise warmup")
+
+    lines: list[str] = []
+    context = dataclasses.replace(step_context, log=lines.append)
+    _, trained = fit(1, tiny_base_model, context)
+    assert lines[0].startswith("resuming at step ")
+    assert trained.steps == 24
+
+
+def test_the_first_rank_ends_the_training_early_for_all(
+    tiny_base_model: Path, step_context: StepContext
+) -> None:
+    lines: list[str] = []
+    context = dataclasses.replace(step_context, log=lines.append)
+    changes = {"epochs": 6, "patience": 2, "learning_rate": 1e-12, "head_learning_rate": 1e-12}
+    _, trained = fit(2, tiny_base_model, context, **changes)
+    assert len(trained.epochs) == 3
+    assert "ends early: no better epoch among the last 2" in lines
+    # A later attempt of the step finds it done, and starts nothing.
+    lines.clear()
+    assert fit(2, tiny_base_model, context, **changes)[1] == trained
+    assert "trains in 2 processes" not in lines
+
+
+def test_each_rank_gets_like_numbers_of_rows_and_tokens() -> None:
+    lengths = np.random.default_rng(0).integers(3, 200, 66)
+    shares = [Ranks(rank, 3).share(np.arange(66) + 100, lengths) for rank in range(3)]
+    assert sorted(np.concatenate(shares)) == list(range(100, 166))
+    tokens = [lengths[share - 100].sum() for share in shares]
+    assert max(tokens) < 1.05 * min(tokens)
+    alone = np.array([5, 2, 9])
+    assert Ranks().share(alone, np.array([3, 1, 2])) is alone
+
+
+def test_several_processes_start_only_where_they_pay(
+    tiny_base_model: Path, step_context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load_base_model(str(tiny_base_model), max_tokens=16, dropout=0).encoder
+    model, rows = Classifier(encoder, classes=2), encoded(57, 1)
+    lines: list[str] = []
+    count: Callable[..., int] = lambda **changes: process_count(  # noqa: E731
+        model, rows, configured(tiny_base_model, **changes), log=lines.append
+    )
+    assert count() == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert count() == 1
+    assert lines == []
+    monkeypatch.setattr(several, "held", lambda: ("a", "b", "c", "d"))
+    assert count() == 1
+    assert lines == ["the training is short: it uses the first device only"]
+    monkeypatch.setattr(several, "_WORTH", 1.0)
+    assert count() == 4
+    assert count(batch_size=3) == 3
+    assert count(batch_size=1) == 1
+
+
+def test_mapped_arrays_are_handed_over_by_name(tmp_path: Path) -> None:
+    values = np.arange(100_000, dtype=np.float32).reshape(1000, 100)
+    np.save(tmp_path / "values.npy", values)
+    mapped = np.load(tmp_path / "values.npy", mmap_mode="r")
+    with (tmp_path / "pickled").open("wb") as file:
+        several._Pickler(file).dump((mapped, mapped[3:5], lambda row: mapped[row]))
+    assert (tmp_path / "pickled").stat().st_size < 10_000
+    whole, part, read = pickle.loads((tmp_path / "pickled").read_bytes())
+    assert isinstance(whole, np.memmap)
+    assert np.array_equal(whole, values)
+    assert np.array_equal(part, values[3:5])
+    assert np.array_equal(read(7), values[7])
+
+
+def test_adapters_and_losses_with_hooks_are_handed_over(
+    tiny_base_model: Path, step_context: StepContext
+) -> None:
+    mode = {"kind": "lora", "rank": 2, "modules": ["intermediate.dense"]}
+    config = configured(tiny_base_model, epochs=1, mode=mode)
+    encoders = [load_base_model(str(tiny_base_model), max_tokens=16, dropout=0).encoder for _ in range(2)]
+    torch.manual_seed(0)
+    model, teacher = (Classifier(encoder, classes=2) for encoder in encoders)
+    rows = encoded(24, 1)
+    with tuned(model, config) as settings, relation_loss(Relations(), model, teacher, rows.tokens) as loss:
+        job = {"model": model, "data": rows, "validation": None, "config": settings}
+        job["loss"] = loss_sum(lambda *given: functional.cross_entropy(*given[:2]), loss)
+        buffer = io.BytesIO()
+        several._Pickler(buffer).dump(job)
+        handed = pickle.loads(buffer.getvalue())
+        assert handed["model"] is not model
+        course = train(**job, context=elsewhere(step_context, "here"))
+        assert train(**handed, context=elsewhere(step_context, "there")) == course
+        assert course.curve[-1][1] != course.curve[0][1]
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, handed["model"].state_dict()[name]), name
