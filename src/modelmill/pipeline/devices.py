@@ -26,7 +26,7 @@ from modelmill.pipeline.component import Resources
 _LOOK_SECONDS = 0.1
 _SAY_SECONDS = 30.0
 _MIB_PER_GB = 1e9 / 2**20
-_held: tuple[str, ...] = ()
+_own: tuple[str, ...] = ()
 _QUERY = ("--query-gpu=index,uuid,memory.total,memory.free", "--format=csv,noheader,nounits")
 
 
@@ -81,9 +81,9 @@ def _gigabytes(mebibytes: str) -> float | None:
     return float(mebibytes) / _MIB_PER_GB if re.fullmatch(r"[\d.]+", mebibytes) else None
 
 
-def held() -> tuple[str, ...]:
+def own_devices() -> tuple[str, ...]:
     """Return the names of the devices that this process's step has leased."""
-    return _held
+    return _own
 
 
 @contextlib.contextmanager
@@ -100,7 +100,7 @@ def leased(resources: Resources, *, say: Callable[[str], None], folder: Path | N
     :raises ConfigError: if the machine has devices, but fewer than that, or with less memory.
     :raises TransientError: if somebody who holds no lease uses the memory that the step asks for.
     """
-    global _held
+    global _own
     if not resources.gpus:
         yield
         return
@@ -115,12 +115,12 @@ def leased(resources: Resources, *, say: Callable[[str], None], folder: Path | N
         _check_free(resources, names)
         before = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
-        _held = tuple(names)
+        outer, _own = _own, tuple(names)
         say(f"device {', '.join(names)} of {len(present)}{' (shared)' if resources.share_gpu else ''}")
         try:
             yield
         finally:
-            _held = ()
+            _own = outer
             if before is None:
                 os.environ.pop("CUDA_VISIBLE_DEVICES", None)
             else:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from modelmill.errors import ModelmillError, TransientError
-from modelmill.pipeline.devices import held
+from modelmill.pipeline.devices import own_devices
 from modelmill.training.checkpoints import CheckpointStore
 from modelmill.training.classifier import Classifier, layer_list
 from modelmill.training.rank_process import FAILURE, JOB, REPORT, error_path
@@ -62,7 +62,7 @@ def process_count(
     :return: 1 where it has none, or one.
     """
     # What others have leased may be visible too: to a step that asks for no device.
-    count = min(len(held()), torch.cuda.device_count(), config.batch_size)
+    count = min(len(own_devices()), torch.cuda.device_count(), config.batch_size)
     if count < 2:
         return 1
     weights = sum(weight.numel() for weight in layer_list(model.encoder)[1].parameters())

@@ -15,7 +15,7 @@ import pytest
 
 from modelmill.errors import ConfigError, TransientError
 from modelmill.pipeline.component import Resources
-from modelmill.pipeline.devices import Device, devices, leased
+from modelmill.pipeline.devices import Device, devices, leased, own_devices
 
 STEP = """
 import os, random, sys, time
@@ -82,10 +82,14 @@ def test_a_step_sees_its_own_devices_only(tmp_path: Path) -> None:
     said: list[str] = []
     with leased(Resources(gpus=2), say=said.append):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+        assert own_devices() == ("0", "1")
         with leased(Resources(gpus=1), say=said.append):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+            assert own_devices() == ("2",)
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+        assert own_devices() == ("0", "1")
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert own_devices() == ()
     assert said == ["device 0, 1 of 4", "device 2 of 4"]
     assert left_over(tmp_path / "leases") == []
 
