@@ -195,6 +195,8 @@ def _student(config: DistillSignalsConfig, start: Teacher, subjects: Sequence[_S
 
 
 def _answers_loss(config: DistillSignalsConfig, subjects: Sequence[_Subject], places: Places) -> Loss:
+    # The teachers themselves must not be part of it: the loss may go to other processes.
+    outputs = [subject.outputs for subject in subjects]
     targets = [subject.targets(places) for subject in subjects]
     losses = [
         distillation_loss(
@@ -209,8 +211,8 @@ def _answers_loss(config: DistillSignalsConfig, subjects: Sequence[_Subject], pl
 
     def loss(logits: torch.Tensor, _targets: torch.Tensor, rows: Places) -> torch.Tensor:
         each = [
-            own(logits[:, subject.outputs], wanted[torch.from_numpy(rows)].to(logits.device), rows)
-            for own, subject, wanted in zip(losses, subjects, targets, strict=True)
+            own(logits[:, columns], wanted[torch.from_numpy(rows)].to(logits.device), rows)
+            for own, columns, wanted in zip(losses, outputs, targets, strict=True)
         ]
         return torch.stack(each).mean()
 

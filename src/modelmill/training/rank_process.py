@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Mapping
@@ -57,6 +58,8 @@ def launch(folder: Path, count: int) -> int:
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    # It leaves its logs and its meeting place behind: so they go with the folder.
+    tempfile.tempdir = str(folder)
     # It warns of an address that nobody has given.
     logging.getLogger(torch.distributed.run.__name__).setLevel(logging.ERROR)
     # Without --cpu, which knows one process only: the ranks see for themselves what there is.
