@@ -129,13 +129,7 @@ def train(
     :raises TransientError: if one of several processes dies.
     """
     keep_freed_memory()
-    job: dict[str, Any] = {
-        "model": model,
-        "data": data,
-        "validation": validation,
-        "loss": loss,
-        "config": config,
-    }
+    job: Any = {"model": model, "data": data, "validation": validation, "loss": loss, "config": config}
     if ranks is None and (count := process_count(model, data, config, log=context.log)) > 1:
         train_in_processes(count, job, context)
     return _Training(**job, context=context, ranks=ranks or Ranks()).run()

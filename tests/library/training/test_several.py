@@ -135,14 +135,14 @@ context = StepContext(
     workdir=Path({workdir!r}), cache=Path({workdir!r}),
     settings=settings, progress=lambda done, total, **figures: print("step", int(done), flush=True),
 )
-fit(2, Path({base!r}), context, dropout=0.1, checkpoint_seconds=1e-9)
+fit(2, Path({base!r}), context, epochs=6, dropout=0.1, checkpoint_seconds=1e-9)
 """
 
 
 def test_whoever_is_killed_the_training_ends_in_the_same_bits(
     tiny_base_model: Path, step_context: StepContext
 ) -> None:
-    changes = {"dropout": 0.1, "checkpoint_seconds": 1e-9}
+    changes = {"epochs": 6, "dropout": 0.1, "checkpoint_seconds": 1e-9}
     whole, course = fit(2, tiny_base_model, elsewhere(step_context, "whole"), **changes)
     interrupted = elsewhere(step_context, "killed")
 
