@@ -420,6 +420,12 @@ class TryRulesOperator(StepOperator):
     component = "try_rules"
 
 
+class SignalStudentsOperator(StepOperator):
+    """Make static students of the model signals of a rule set."""
+
+    component = "signal_students"
+
+
 class TierRulesOperator(StepOperator):
     """Ask the cheap models of a rule set first."""
 
@@ -461,6 +467,7 @@ OPERATORS: Mapping[str, type[StepOperator]] = MappingProxyType(
             MonitorOperator,
             DecideOperator,
             TryRulesOperator,
+            SignalStudentsOperator,
             TierRulesOperator,
             GateRulesOperator,
         )

@@ -1,8 +1,8 @@
 """Compiling many expressions into one automaton of Vectorscan, once for all processes of a machine.
 
 Ten thousand phrases take half a minute to compile and a millisecond to load, so what took long is kept in
-modelmill's cache. Vectorscan's serialised automata carry a checksum, its version and the features of the CPU:
-one that does not fit is refused when it is loaded, and compiled anew.
+modelmill's cache. A file's name says what it was compiled of and what is in it, and Vectorscan refuses what
+another version or another kind of CPU has made: then it is compiled anew.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,9 +51,8 @@ def compiled(expressions: Sequence[Expression]) -> Any:
     """
     import hyperscan
 
-    home = Settings.from_environment().home
-    place = home / "cache" / "automata" / _name(expressions)
-    known = _loaded(place)
+    folder, name = Settings.from_environment().home / "cache" / "automata", _name(expressions)
+    known = _loaded(folder, name)
     if known is not None:
         return known
     begin = time.thread_time()
@@ -60,35 +60,56 @@ def compiled(expressions: Sequence[Expression]) -> Any:
         made = _database(expressions)
     except hyperscan.error as error:
         raise _explained(expressions, error) from error
-    if time.thread_time() - begin >= _KEPT_SECONDS and home.is_dir():
-        _keep(made, place)
+    if time.thread_time() - begin >= _KEPT_SECONDS:
+        _keep(made, folder, name)
     return made
 
 
 def _name(expressions: Sequence[Expression]) -> str:
     # A later release might give other automata for the same expressions.
     whole = [version("hyperscan"), [[one.number, one.pattern.hex(), one.flags] for one in expressions]]
-    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:32]
 
 
-def _loaded(place: Path) -> Any | None:
+def _loaded(folder: Path, name: str) -> Any | None:
     import hyperscan
 
     with contextlib.suppress(OSError, hyperscan.error):
-        found = hyperscan.loadb(place.read_bytes(), hyperscan.HS_MODE_BLOCK)
-        found.scratch = hyperscan.Scratch(found)
-        return found
+        for path in folder.glob(f"{name}-*"):
+            content = path.read_bytes()
+            if path.name == _named(name, content) and _is_own(folder) and _is_own(path):
+                found = hyperscan.loadb(content, hyperscan.HS_MODE_BLOCK)
+                found.scratch = hyperscan.Scratch(found)
+                return found
     return None
 
 
-def _keep(database: Any, place: Path) -> None:
+def _named(name: str, content: bytes) -> str:
+    """Return a file's name, which says what should be in it: one that is damaged or mixed up is not read."""
+    return f"{name}-{hashlib.sha256(content).hexdigest()[:32]}"
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether only this user writes there: what is loaded is no data, but runs as it stands."""
+    about = path.stat()
+    return about.st_uid == os.getuid() and not about.st_mode & 0o022
+
+
+def _keep(database: Any, folder: Path, name: str) -> None:
     import hyperscan
 
-    scratch = place.with_name(f"{place.name}.{os.getpid()}")
+    home = folder.parents[1]
     with contextlib.suppress(OSError):  # the automaton is there, whether the next process finds it or not
-        place.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(hyperscan.dumpb(database))
-        scratch.replace(place)
+        if not home.is_dir():
+            return
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        content = hyperscan.dumpb(database)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as draft:
+            try:
+                draft.write(content)
+                Path(draft.name).replace(folder / _named(name, content))
+            except OSError:
+                Path(draft.name).unlink()
 
 
 def _database(expressions: Sequence[Expression]) -> Any:

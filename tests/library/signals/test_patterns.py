@@ -3,6 +3,7 @@ import threading
 import unicodedata
 from pathlib import Path
 
+import hyperscan
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -242,5 +243,21 @@ def test_what_takes_long_to_compile_is_kept_for_other_processes(
         kept.write_bytes(damaged)
         assert PatternSet(patterns).hits(texts) == expected
         assert kept.read_bytes() == good, "what is damaged is compiled anew"
-    PatternSet({**patterns, "digits": Regex(r"\d")})
-    assert len(list(kept.parent.iterdir())) == 2, "other patterns are another automaton"
+    others = {**patterns, "digits": Regex("n")}
+    found = PatternSet(others).hits(texts)
+    another = next(path for path in kept.parent.iterdir() if path != kept)
+    another.write_bytes(good)
+    assert PatternSet(others).hits(texts) == found != expected, "the automaton of others is not taken"
+    kept.chmod(0o666)
+    monkeypatch.setattr(hyperscan, "loadb", lambda *_: pytest.fail("a file that others can write is loaded"))
+    assert PatternSet(patterns).hits(texts) == expected
+
+
+def test_a_home_that_cannot_be_read_or_written_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(automaton, "_KEPT_SECONDS", 0.0)
+    for home in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/1/nothing")):
+        monkeypatch.setenv("MODELMILL_HOME", str(home))
+        assert PatternSet({"a": Regex("a")}).hits(pa.array(["ab"]))["a"].to_pylist() == [True]
