@@ -64,7 +64,7 @@ def compare_tiers(posts: list[dict[str, str]], base: Path, most: int, train: int
         deciding = Deciding(rule_set=rule_set, pins=pins)
         began = time.process_time()
         unread = batch_of([("", text) for text in texts])
-        students = fit_students(deciding, unread, place / "students", signals=(), penalty=PENALTY)
+        students = fit_students(deciding, unread, place / "students", signals=(), penalty=PENALTY, log=print)
         first = {name: str(folder) for name, folder in students.items()}
         pins |= pin_models(first.values(), settings)
         print(f"{len(first)} students in {time.process_time() - began:.0f} CPU s")

@@ -55,11 +55,17 @@ def thresholds(engine: Engine, name: str, signal: ModelSignal) -> list[float]:
     found = {float(one) for one in domain.landmarks} | ({band.low, band.high} if band else set())
     found = {one for one in found if 0 < one < 1}
     if not domain.exact or len(domain.company) > 1 or not found:
+        if not domain.exact or len(domain.company) > 1:
+            how = "whose value they use"
+        elif domain.landmarks:
+            how = f"compared with {', '.join(f'{one:g}' for one in sorted(domain.landmarks))} only"
+        else:
+            how = "without a threshold"
         raise ConfigError(
-            "a cheap model stands before a signal that the rules compare with thresholds, and use for "
-            "nothing else",
-            got=f"{name}, {'whose value they use' if domain.landmarks else 'without a threshold'}",
-            remedy="leave it out of first",
+            "a cheap model stands before a signal that the rules compare with thresholds between 0 and 1, "
+            "and use for nothing else",
+            got=f"{name}, {how}",
+            remedy="leave this signal out",
         )
     return sorted(found)
 
