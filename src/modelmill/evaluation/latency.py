@@ -74,6 +74,8 @@ def measure_throughput(
             if progress:
                 progress(done * len(names) + turn + 1, most * len(names))
         done += 1
+    if progress and done < most:
+        progress(done * len(names), done * len(names))
     return {name: _throughput(times[name], len(texts)) for name in scorers}
 
 

@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,8 +34,12 @@ FAILURE = "failure"
 REPORT = "\x1e"
 """Begins a line of JSON for the step's process (RFC 7464): metrics, or progress."""
 
-_TIMEOUT = datetime.timedelta(days=7)
-"""For the others, while the first one evaluates. A rank that died is noticed at once all the same."""
+_TIMEOUT = datetime.timedelta(minutes=30)
+"""For the gradients of a step, and a checkpoint before it: then something hangs. A dead rank is noticed at once
+all the same."""
+_LOOK_SECONDS = 0.5
+_PATIENCE = datetime.timedelta(days=7)
+"""For the others, while the first one evaluates."""
 
 
 def error_path(folder: Path, rank: int) -> Path:
@@ -60,6 +65,9 @@ def launch(folder: Path, count: int) -> int:
 
     # It leaves its logs and its meeting place behind: so they go with the folder.
     tempfile.tempdir = str(folder)
+    # What somebody has set up by "accelerate config" is for trainings of their own.
+    config = folder / "accelerate.json"
+    config.write_text('{"distributed_type": "MULTI_GPU"}')
     # It warns of an address that nobody has given.
     logging.getLogger(torch.distributed.run.__name__).setLevel(logging.ERROR)
     # Without --cpu, which knows one process only: the ranks see for themselves what there is.
@@ -67,7 +75,9 @@ def launch(folder: Path, count: int) -> int:
     options += " --dynamo_backend no --main_process_port 0 --rdzv_backend c10d --rdzv_conf store_type=file"
     module = ["-m", "modelmill.training.rank_process", "train", str(folder)]
     try:
-        launch_command(launch_command_parser().parse_args([*options.split(), *module]))
+        launch_command(
+            launch_command_parser().parse_args(["--config_file", str(config), *options.split(), *module])
+        )
     except ChildFailedError as error:
         rank, failure = min(error.failures.items(), key=lambda item: _blame(item[1]))
         (folder / FAILURE).write_text(f"rank {rank} ended with {_how(failure.exitcode)}")
@@ -122,6 +132,7 @@ def _train(folder: Path, rank: int, count: int) -> None:
         world_size=count,
         timeout=_TIMEOUT,
     )
+    talk = distributed.new_group(backend="gloo", timeout=_PATIENCE)
     with (folder / JOB).open("rb") as file:
         job, fields = pickle.load(file)  # noqa: S301 (the step's process has written it)
     context = StepContext(
@@ -130,7 +141,7 @@ def _train(folder: Path, rank: int, count: int) -> None:
         progress=lambda done, total, **figures: _report(done=done, total=total, figures=figures),
         log=lambda line: _write(line if rank == 0 else f"rank {rank}: {line}"),
     )
-    loop.train(**job, context=context, ranks=Ranks(rank, count))
+    loop.train(**job, context=context, ranks=Ranks(rank, count, talk))
 
 
 class _ReportedRun(TrackedRun):
@@ -159,11 +170,19 @@ def _end_with_input() -> None:
     os._exit(EXIT_FAILED)
 
 
+def _end_with_launcher(launcher: int) -> None:
+    """End this process with the one that would notice if another rank died."""
+    while os.getppid() == launcher:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(EXIT_FAILED)
+
+
 if __name__ == "__main__":
     what, where, *more = sys.argv[1:]
     if what == "launch":
         sys.exit(launch(Path(where), int(more[0])))
     threading.Thread(target=_end_with_input, daemon=True).start()
+    threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
     ended = train(Path(where))
     sys.stdout.flush()
     sys.stderr.flush()

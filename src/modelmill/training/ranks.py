@@ -26,11 +26,13 @@ class Ranks:
 
     :param rank: its number, from 0. The first one evaluates, saves and reports.
     :param count: how many they are. Where it is alone, it shares and changes nothing.
+    :param talk: PyTorch's group for what they agree on; None: the one for gradients.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1) -> None:
+    def __init__(self, rank: int = 0, count: int = 1, talk: distributed.ProcessGroup | None = None) -> None:
         self.rank = rank
         self.count = count
+        self._talk = talk
 
     @property
     def first(self) -> bool:
@@ -85,7 +87,7 @@ class Ranks:
         if self.count == 1:
             return value
         said = [value]
-        distributed.broadcast_object_list(said, src=0, device=torch.device("cpu"))
+        distributed.broadcast_object_list(said, src=0, group=self._talk, device=torch.device("cpu"))
         return said[0]
 
     def check_resumed(self, step: int) -> None:

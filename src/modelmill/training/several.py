@@ -17,6 +17,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ import cloudpickle
 import numpy as np
 import torch
 
+from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelmillError, TransientError
 from modelmill.pipeline.devices import own_devices
 from modelmill.training.checkpoints import CheckpointStore
@@ -41,6 +43,7 @@ _WORTH = 3e13
 """Weights of the layers times tokens that they read: about ten seconds of a GPU that makes 20 TFLOP/s (six
 operations each), as long as it takes to start the processes."""
 
+_PREFIX = "ranks-"
 _ENVIRONMENT = {
     # Whatever they say to each other stays on this machine.
     "GLOO_SOCKET_IFNAME": "lo",
@@ -81,13 +84,12 @@ def train_in_processes(count: int, job: Mapping[str, Any], context: StepContext)
     :raises ModelmillError: what a rank has raised.
     :raises TransientError: if a rank ends in another way; the next attempt goes on from the last checkpoint.
     """
-    newest = CheckpointStore(context.workdir / "checkpoints").newest()
-    if newest and newest.state["ended"]:
+    if _has_ended(context):
         return
-    folder = context.workdir / "ranks"
-    shutil.rmtree(folder, ignore_errors=True)
+    for left in context.workdir.glob(f"{_PREFIX}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     # Losses are closures and models have hooks, so they are pickled: only this user can write there.
-    folder.mkdir(mode=0o700)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=context.workdir))
     try:
         handed = ("pipeline", "step", "step_key", "workdir", "cache", "settings")
         with (folder / JOB).open("wb") as file:
@@ -98,16 +100,29 @@ def train_in_processes(count: int, job: Mapping[str, Any], context: StepContext)
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _has_ended(context: StepContext) -> bool:
+    newest = CheckpointStore(context.workdir / "checkpoints").newest()
+    return newest is not None and bool(newest.state["ended"])
+
+
 def _reduce_mapped(array: np.memmap[Any, Any]) -> Any:
     """Pickle a mapped array as the place of its file, so that the ranks share its pages."""
-    if not isinstance(array.base, mmap.mmap):  # a part of one, which does not know its place
+    # A part of one does not know its place, and what was changed in memory is not in the file.
+    if not isinstance(array.base, mmap.mmap) or array.mode != "r":
         return np.asarray(array).__reduce__()
     order = "C" if array.flags.c_contiguous else "F"
     return np.memmap, (array.filename, array.dtype, "r", array.offset, array.shape, order)
 
 
+def _reduce_tokens(tokens: Tokens) -> Any:
+    """Pickle the ids of the rows: the buffer has those of the whole dataset."""
+    return Tokens.packed, (tokens.flat(), np.asarray(tokens.lengths))
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    dispatch_table = ChainMap({np.memmap: _reduce_mapped}, cloudpickle.Pickler.dispatch_table)
+    dispatch_table = ChainMap(
+        {np.memmap: _reduce_mapped, Tokens: _reduce_tokens}, cloudpickle.Pickler.dispatch_table
+    )
 
 
 def _run(folder: Path, count: int, context: StepContext) -> None:
@@ -121,31 +136,37 @@ def _run(folder: Path, count: int, context: StepContext) -> None:
         errors="replace",
         env={**os.environ, **_ENVIRONMENT, "OMP_NUM_THREADS": str(threads)},
     ) as process:
+        last = ""
         try:
             for line in process.stdout or ():
-                _hand_on(line.rstrip("\n"), context)
+                last = _hand_on(line.rstrip("\n"), context) or last
             status = process.wait()
         except BaseException:
             # The launcher would wait for the ranks. They end with their input, and the output after them.
             process.kill()
             process.communicate()
             raise
-    if status:
-        raise _failure(folder, count, status)
+    # Where the launcher alone was killed, the ranks may have come to their end.
+    if status and not _has_ended(context):
+        raise _failure(folder, count, status, last)
 
 
-def _hand_on(line: str, context: StepContext) -> None:
-    if not line.startswith(REPORT):
-        context.log(line)
-        return
-    said = json.loads(line.removeprefix(REPORT))
+def _hand_on(line: str, context: StepContext) -> str:
+    """Log a line, or hand on what it reports; return what was logged."""
+    text, report, content = line.partition(REPORT)
+    if text or not report:
+        context.log(text)
+    if not report:
+        return text.strip()
+    said = json.loads(content)
     if "metrics" in said:
         context.run.log_metrics(said["metrics"], step=said["step"])
     else:
         context.progress(said["done"], said["total"], **said["figures"])
+    return text.strip()
 
 
-def _failure(folder: Path, count: int, status: int) -> ModelmillError:
+def _failure(folder: Path, count: int, status: int, last: str) -> ModelmillError:
     for rank in range(count):
         if error_path(folder, rank).exists():
             error: ModelmillError = pickle.loads(error_path(folder, rank).read_bytes())  # noqa: S301 (ours)
@@ -154,6 +175,6 @@ def _failure(folder: Path, count: int, status: int) -> ModelmillError:
     how = told.read_text() if told.exists() else f"the launcher ended with status {status}"
     return TransientError(
         f"each of the {count} processes of a training must work to its end",
-        got=how,
-        remedy="the log above says more; the next attempt goes on from the last checkpoint",
+        got=f"{how} ({last})" if last else how,
+        remedy="the next attempt goes on from the last checkpoint",
     )

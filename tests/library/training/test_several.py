@@ -112,7 +112,7 @@ def test_two_processes_learn_what_one_learns(
         assert torch.allclose(value, two.state_dict()[name], atol=1e-4), name
     metrics = step_context.run.client.get_run(step_context.run.run_id).data.metrics
     assert {"train_loss", "validation_accuracy"} <= set(metrics)
-    assert not (context.workdir / "ranks").exists()
+    assert not list(context.workdir.glob("ranks-*"))
 
 
 LEADER = """
@@ -176,6 +176,11 @@ def test_whoever_is_killed_the_training_ends_in_the_same_bits(
     def children() -> list[psutil.Process]:
         return psutil.Process().children(recursive=True)
 
+    def kill_the_launcher(done: float, _total: float, **_figures: float) -> None:
+        if done == 18:
+            (launcher,) = psutil.Process().children()
+            launcher.kill()
+
     kill_the_leader(7)
     lines: list[str] = []
     context = dataclasses.replace(interrupted, log=lines.append)
@@ -188,6 +193,10 @@ def test_whoever_is_killed_the_training_ends_in_the_same_bits(
         fit(2, tiny_base_model, dataclasses.replace(context, progress=kill_a_rank), **changes)
     assert "rank 1 ended with signal SIGKILL" in str(caught.value)
     assert children() == []
+
+    with pytest.raises(TransientError) as caught:
+        fit(2, tiny_base_model, dataclasses.replace(context, progress=kill_the_launcher), **changes)
+    assert "the launcher ended with status -9" in str(caught.value)
 
     lines.clear()
     model, resumed = fit(2, tiny_base_model, context, **changes)
@@ -277,6 +286,34 @@ def test_mapped_arrays_are_handed_over_by_name(tmp_path: Path) -> None:
     assert np.array_equal(whole, values)
     assert np.array_equal(part, values[3:5])
     assert np.array_equal(read(7), values[7])
+
+
+def test_rows_are_handed_over_without_the_rest_of_the_dataset() -> None:
+    tokens = Tokens.of(np.random.default_rng(0).integers(0, 9, (5000, 20)))
+    some = tokens.take(np.array([4711, 3]))
+    buffer = io.BytesIO()
+    several._Pickler(buffer).dump(Encoded(some, np.array([0, 1])))
+    assert len(buffer.getvalue()) < 2000
+    handed = pickle.loads(buffer.getvalue())
+    assert [list(row) for row in handed.tokens] == [list(row) for row in some]
+
+
+def test_what_is_reported_gets_through_beside_what_is_printed(step_context: StepContext) -> None:
+    lines: list[str] = []
+    steps: list[float] = []
+    context = dataclasses.replace(
+        step_context, log=lines.append, progress=lambda done, total, **figures: steps.append(done)
+    )
+    for line in (
+        '50 %\x1e{"done": 3, "total": 4, "figures": {}}',
+        "plain",
+        "",
+        '\x1e{"metrics": {"a": 1.5}, "step": 2}',
+    ):
+        several._hand_on(line, context)
+    assert lines == ["50 %", "plain", ""]
+    assert steps == [3]
+    assert step_context.run.client.get_run(step_context.run.run_id).data.metrics["a"] == 1.5
 
 
 def test_adapters_and_losses_with_hooks_are_handed_over(
