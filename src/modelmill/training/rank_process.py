@@ -35,8 +35,7 @@ REPORT = "\x1e"
 """Begins a line of JSON for the step's process (RFC 7464): metrics, or progress."""
 
 _TIMEOUT = datetime.timedelta(minutes=30)
-"""For the gradients of a step, and a checkpoint before it: then something hangs. A dead rank is noticed at once
-all the same."""
+"""For the gradients of a step, and a checkpoint before it: after that something hangs."""
 _LOOK_SECONDS = 0.5
 _PATIENCE = datetime.timedelta(days=7)
 """For the others, while the first one evaluates."""
