@@ -263,6 +263,8 @@ def _download(model: ModelRef, scratch: Path) -> Path:
             got=model.uri,
             remedy="check that it still exists and that the MLflow server answers",
         ) from error
+    # Where somebody has loaded the model from a store on a disk, Python has left bytecode beside its script.
+    shutil.rmtree(whole / "__pycache__", ignore_errors=True)
     if wanted and package_digest(whole) != wanted:
         raise ModelError(
             "the files that MLflow loads a model with must be those that were logged",

@@ -82,13 +82,19 @@ def test_a_signed_model_is_promoted_and_loaded_and_others_can_verify_it(
 ) -> None:
     model = propose("ours")
     champion = promotion.run(accepted(model), step_context)
-    assert fetch_bundle(champion, tmp_path / "elsewhere")
     assert mlflow.pyfunc.load_model("models:/topics@champion")
     folder = stored(model)
+    # As loading does, unless PYTHONDONTWRITEBYTECODE is set.
+    (folder / "__pycache__").mkdir(exist_ok=True)
+    (folder / "__pycache__" / "script.pyc").write_bytes(b"bytecode")
+    bundle = fetch_bundle(champion, tmp_path / "elsewhere")
+    assert not list((tmp_path / "elsewhere").rglob("*.pyc"))
+    assert (bundle / "modelmill.json").exists()
     for part, signature in ((folder, "model.sig"), (folder / "artifacts" / "bundle", "artifacts/bundle.sig")):
         command = [sys.executable, "-m", "model_signing", "verify", "key", str(part)]
         command += ["--signature", str(folder / signature), "--public_key", str(signed)]
-        command += ["--ignore-paths", str(folder / "model.sig")] if part == folder else []
+        apart = [str(folder / name) for name in ("model.sig", "__pycache__")]
+        command += [word for path in apart for word in ("--ignore-paths", path)] if part == folder else []
         subprocess.run(command, check=True, capture_output=True)
 
 

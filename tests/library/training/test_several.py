@@ -115,6 +115,14 @@ def test_two_processes_learn_what_one_learns(
     assert not list(context.workdir.glob("ranks-*"))
 
 
+@pytest.fixture
+def heeds_sigterm() -> Iterator[None]:
+    """Restore how this process takes SIGTERM: a step that was asked to stop listens no more."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 LEADER = """
 import sys
 from pathlib import Path
@@ -139,6 +147,7 @@ fit(2, Path({base!r}), context, epochs=6, dropout=0.1, checkpoint_seconds=1e-9)
 """
 
 
+@pytest.mark.usefixtures("heeds_sigterm")
 def test_whoever_is_killed_the_training_ends_in_the_same_bits(
     tiny_base_model: Path, step_context: StepContext
 ) -> None:
@@ -173,12 +182,16 @@ def test_whoever_is_killed_the_training_ends_in_the_same_bits(
             (rank,) = (child for child in children() if child.environ().get("RANK") == "1")
             rank.kill()
 
+    before = psutil.Process().children(recursive=True)  # such as the Spark engine of other tests
+
     def children() -> list[psutil.Process]:
-        return psutil.Process().children(recursive=True)
+        return [child for child in psutil.Process().children(recursive=True) if child not in before]
 
     def kill_the_launcher(done: float, _total: float, **_figures: float) -> None:
         if done == 18:
-            (launcher,) = psutil.Process().children()
+            (launcher,) = (
+                child for child in children() if "rank_process launch" in " ".join(child.cmdline())
+            )
             launcher.kill()
 
     kill_the_leader(7)
