@@ -211,7 +211,7 @@ def test_the_number_of_partitions_of_the_engine_does_not_matter(
 ) -> None:
     here = make_dataset(all_kinds(300, seed=3), BY_KEY, to="here", files=2)
     config = BuildDatasetConfig.model_validate(BY_KEY).model_dump_json()
-    for parallelism in ("1", "7"):
+    for parallelism in ("1", "7", "8"):
         argv = ["--table", here.build.source, "--version", "1", "--transaction", "k", "--config", config]
         argv += [
             "--to",
