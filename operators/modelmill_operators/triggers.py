@@ -52,7 +52,7 @@ class DeltaTableTrigger(BaseEventTrigger):
     """
 
     def __init__(self, *, uri: str, asset: str | None = None, poll_seconds: float | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call] # Airflow has no types here
         if poll_seconds is not None and not poll_seconds > 0:
             raise ConfigError("poll_seconds must be positive", got=poll_seconds, remedy="try 30")
         self.uri = uri
@@ -88,7 +88,7 @@ class DeltaTableTrigger(BaseEventTrigger):
         :yields: events.
         """
         async for payload in shared_stream:
-            yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+            yield TriggerEvent(payload)  # type: ignore[no-untyped-call] # Airflow has no types here
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch on its own, without memory, from the version that is there.
@@ -96,7 +96,7 @@ class DeltaTableTrigger(BaseEventTrigger):
         :yields: events.
         """
         async for payload, _ in self.watch(None).open_stream():
-            yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+            yield TriggerEvent(payload)  # type: ignore[no-untyped-call] # Airflow has no types here
 
     def watch(self, memory: Memory | None) -> TableWatch:
         """Return the loop that looks at the table.

@@ -171,7 +171,7 @@ def _reader(rows: Tokens) -> Any:
     """Return what hands rows to the calibration, one at a time: as they will be served."""
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has no types
         def __init__(self) -> None:
             self._rows = iter(rows)
 

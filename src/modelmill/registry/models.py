@@ -192,7 +192,7 @@ def publish(
     sign(folder, folder / MODEL_SIGNATURE, ignored=APART)
     # The client's log_model_artifacts would ask for the model that has just been made.
     store = get_artifact_repository(logged.artifact_location, tracking_uri=client.tracking_uri)
-    store.log_artifacts(str(folder))  # type: ignore[no-untyped-call]
+    store.log_artifacts(str(folder))  # type: ignore[no-untyped-call] # MLflow has no types here
     client.finalize_logged_model(logged.model_id, "READY")
     keep_bundle(bundle, digest, context.cache)
     return f"models:/{logged.model_id}"

@@ -202,7 +202,7 @@ class _Compilation:
         self.vague.update(needs)
 
     def _derive(self, name: str, tree: Any) -> None:
-        text = self.rule_set.signals[name].expression  # type: ignore[union-attr]
+        text = self.rule_set.signals[name].expression  # type: ignore[union-attr] # only these are derived
         result = self._compile(("signals", name, "expression"), text, tree, wanted=None)
         if result is None:
             self.vague.add(name)

@@ -54,20 +54,20 @@ def thresholds(engine: Engine, name: str, signal: ModelSignal) -> list[float]:
     band = signal.abstain
     found = {float(one) for one in domain.landmarks} | ({band.low, band.high} if band else set())
     found = {one for one in found if 0 < one < 1}
-    if not domain.exact or len(domain.company) > 1 or not found:
-        if not domain.exact or len(domain.company) > 1:
-            how = "whose value they use"
-        elif domain.landmarks:
-            how = f"compared with {', '.join(f'{one:g}' for one in sorted(domain.landmarks))} only"
-        else:
-            how = "without a threshold"
-        raise ConfigError(
-            "a cheap model stands before a signal that the rules compare with thresholds between 0 and 1, "
-            "and use for nothing else",
-            got=f"{name}, {how}",
-            remedy="leave this signal out",
-        )
-    return sorted(found)
+    if not domain.exact or len(domain.company) > 1:
+        how = "whose value they use"
+    elif found:
+        return sorted(found)
+    elif domain.landmarks:
+        how = f"compared with {', '.join(f'{one:g}' for one in sorted(domain.landmarks))} only"
+    else:
+        how = "without a threshold"
+    raise ConfigError(
+        "a cheap model stands before a signal that the rules compare with thresholds between 0 and 1, and "
+        "use for nothing else",
+        got=f"{name}, {how}",
+        remedy="leave this signal out",
+    )
 
 
 def replaced(rule_set: RuleSet, signals: Mapping[str, ModelSignal]) -> RuleSet:

@@ -113,7 +113,8 @@ def _save(bundle: Path, target: Path, rule_set: RuleSet, *, digest: str, run_id:
 
     read = [name for one, signal in rule_set.signals.items() for name in signal_columns(one, signal)]
     # Types are the table's affair: a rule set takes whatever kind of number a column has.
-    columns = Schema([ColSpec(AnyType(), name) for name in dict.fromkeys([rule_set.key, *read])])  # type: ignore[no-untyped-call]
+    kind = AnyType()  # type: ignore[no-untyped-call] # MLflow has no types here
+    columns = Schema([ColSpec(kind, name) for name in dict.fromkeys([rule_set.key, *read])])
 
     pinned = [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _REQUIRED]
     with warnings.catch_warnings():

@@ -219,8 +219,8 @@ def _load_weights(folder: Path, config: PretrainedConfig, dropout: float) -> Pre
         if hasattr(config, field):
             setattr(config, field, dropout)
     # Its report lists the pooling layer that is left out on purpose; what is missing is checked below.
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # transformers has no types here
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers has no types here
     try:
         encoder, found = AutoModel.from_pretrained(
             str(folder),

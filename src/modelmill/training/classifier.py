@@ -149,7 +149,7 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     :return: the encoder, without the pooling layer that some architectures add and this model does not use.
     """
     # AutoModel.from_config itself does not hand on the options.
-    encoder: PreTrainedModel = _encoder_class(config)._from_config(  # noqa: SLF001
+    encoder: PreTrainedModel = _encoder_class(config)._from_config(  # noqa: SLF001 (see above)
         config, **encoder_options(config)
     )
     if hasattr(config, KEPT_HEADS):

@@ -387,7 +387,7 @@ class _Training:
         loss = self.loss(logits, targets, part) * share
         value = float(loss.detach())
         if math.isfinite(value):
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call] # PyTorch has no types here
         return value
 
     def _after_step(self) -> None:

@@ -119,7 +119,7 @@ def _reduce_tokens(tokens: Tokens) -> Any:
     return Tokens.packed, (tokens.flat(), np.asarray(tokens.lengths))
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types
     dispatch_table = ChainMap(
         {np.memmap: _reduce_mapped, Tokens: _reduce_tokens}, cloudpickle.Pickler.dispatch_table
     )

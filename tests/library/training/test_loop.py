@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import subprocess
-import sys
-import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -121,50 +119,23 @@ def test_the_best_epoch_is_kept(tiny_base_model: Path, step_context: StepContext
     assert quality(model, encoded(20, 2)) == trained.quality
 
 
-KILLED = """
-import os
-import sys
-from pathlib import Path
-
-sys.path[:0] = {paths}
-import torch
-
-torch.set_num_threads(1)
-from test_loop import configured, fit
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.tracking import open_run, tracking_client
-from modelmill.settings import Settings
-
-settings = Settings.from_environment()
-run = open_run(tracking_client(settings.tracking_uri), {experiment!r}, "0" * 64, name="step", tags={{}})
-context = StepContext(
-    pipeline="tests", step="step", step_key="0" * 64, run=run,
-    workdir=Path({workdir!r}), cache=Path({workdir!r}),
-    settings=settings, progress=lambda done, total, **figures: print("step", int(done), flush=True),
-)
-base = Path({base!r})
-fit(base, configured(base, checkpoint_seconds=1e-9, precision={precision!r}), context)
-print("finished", flush=True)
-"""
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_training_killed_at_any_step_ends_in_the_same_bits(
-    precision: str, tiny_base_model: Path, step_context: StepContext
+    precision: str,
+    tiny_base_model: Path,
+    step_context: StepContext,
+    step_process: Callable[..., subprocess.Popen[str]],
 ) -> None:
     config = configured(tiny_base_model, checkpoint_seconds=1e-9, precision=precision)
     expected, course = fit(tiny_base_model, config, elsewhere(step_context, "whole"))
     interrupted = elsewhere(step_context, "killed")
-    here = Path(__file__).parent
-    script = textwrap.dedent(KILLED).format(
-        paths=[str(here), str(here.parents[1])],
-        experiment=step_context.run.experiment_id,
-        workdir=str(interrupted.workdir),
-        base=str(tiny_base_model),
-        precision=precision,
-    )
     last = random.SystemRandom().randint(2, 26)
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    process = step_process(
+        interrupted.workdir,
+        "from test_loop import configured, fit\n"
+        f"base = Path({str(tiny_base_model)!r})\n"
+        f"fit(base, configured(base, checkpoint_seconds=1e-9, precision={precision!r}), context)\n",
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if line.split() == ["step", str(last)]:

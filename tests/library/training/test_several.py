@@ -8,8 +8,6 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -123,47 +121,19 @@ def heeds_sigterm() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-LEADER = """
-import sys
-from pathlib import Path
-
-sys.path[:0] = {paths}
-import torch
-
-torch.set_num_threads(1)
-from test_several import fit
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.tracking import open_run, tracking_client
-from modelmill.settings import Settings
-
-settings = Settings.from_environment()
-run = open_run(tracking_client(settings.tracking_uri), {experiment!r}, "0" * 64, name="step", tags={{}})
-context = StepContext(
-    pipeline="tests", step="step", step_key="0" * 64, run=run,
-    workdir=Path({workdir!r}), cache=Path({workdir!r}),
-    settings=settings, progress=lambda done, total, **figures: print("step", int(done), flush=True),
-)
-fit(2, Path({base!r}), context, epochs=6, dropout=0.1, checkpoint_seconds=1e-9)
-"""
-
-
 @pytest.mark.usefixtures("heeds_sigterm")
 def test_whoever_is_killed_the_training_ends_in_the_same_bits(
-    tiny_base_model: Path, step_context: StepContext
+    tiny_base_model: Path, step_context: StepContext, step_process: Callable[..., subprocess.Popen[str]]
 ) -> None:
     changes = {"epochs": 6, "dropout": 0.1, "checkpoint_seconds": 1e-9}
     whole, course = fit(2, tiny_base_model, elsewhere(step_context, "whole"), **changes)
     interrupted = elsewhere(step_context, "killed")
 
     def kill_the_leader(step: int) -> None:
-        here = Path(__file__).parent
-        script = textwrap.dedent(LEADER).format(
-            paths=[str(here), str(here.parents[1])],
-            experiment=step_context.run.experiment_id,
-            workdir=str(interrupted.workdir),
-            base=str(tiny_base_model),
+        leader = step_process(
+            interrupted.workdir,
+            f"from test_several import fit\nfit(2, Path({str(tiny_base_model)!r}), context, **{changes})\n",
         )
-        leader = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
         assert leader.stdout is not None
         assert f"step {step}\n" in leader.stdout
         others = psutil.Process(leader.pid).children(recursive=True)
