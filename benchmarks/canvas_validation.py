@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from modelmill.documents import parse_document
+from modelmill.documents.parsing import parse_document
 from modelmill.errors import PipelineError
 from modelmill.pipeline.validation import check_document, parse_pipeline
 

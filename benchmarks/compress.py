@@ -22,21 +22,21 @@ from demo.samples import CORPORA, prepare
 
 from modelmill.artifacts import AnyReference, DatasetRef, ModelRef, ReportRef
 from modelmill.compression.budget import accuracy_drop
-from modelmill.compression.choosing import choose
-from modelmill.compression.components import CompressConfig
-from modelmill.compression.measuring import Made, Measured, Speed
+from modelmill.compression.measurement import Made, Measured, Speed
 from modelmill.compression.recipes import Recipe, Structure
 from modelmill.compression.results import CompressionReport, Point
+from modelmill.compression.selection import choose
 from modelmill.errors import ConfigError
 from modelmill.evaluation.latency import Latency, Throughput
 from modelmill.evaluation.rows import split_rows
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.scorers import load_scorer
 from modelmill.pipeline.request import StepRequest
 from modelmill.pipeline.runner import run_step
-from modelmill.registry.models import fetch_bundle
+from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.tracking import tracking_client
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import load_scorer
 from modelmill.settings import Settings
+from modelmill.steps.compress import CompressConfig
 
 BUDGETS: dict[str, dict[str, Any]] = {
     "2 points, 8 times faster and smaller": {
@@ -163,7 +163,7 @@ def on_test(report: CompressionReport, teacher: np.ndarray, right: dict[str, np.
 
 
 def logged(steps: Steps, uri: str) -> ModelRef:
-    from modelmill.registry.models import logged_model
+    from modelmill.registry.bundles import logged_model
 
     return logged_model(tracking_client(steps.settings.tracking_uri), uri)
 

@@ -34,7 +34,7 @@ import numpy.typing as npt
 from benchmarks.tokens import docstring_words, preload
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.data.dataset_config import BuildDatasetConfig
+from modelmill.datasets.options import BuildDatasetConfig
 from modelmill.settings import Settings
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def short_rows(rows: int) -> Iterator[pa.RecordBatch]:
 
 def build(table: str, version: int, to: str) -> dict[str, Any]:
     """Build a dataset."""
-    from modelmill.data.spark import run_job
+    from modelmill.spark import run_job
 
     preload(*SPARK)
 
@@ -182,8 +182,8 @@ def build(table: str, version: int, to: str) -> dict[str, Any]:
 
 def update(table: str, version: int, to: str) -> dict[str, Any]:
     """Bring a dataset up to date."""
-    from modelmill.data.dataset import build_of
-    from modelmill.data.incremental import update as bring_up_to_date
+    from modelmill.datasets.building import build_of
+    from modelmill.datasets.incremental import update as bring_up_to_date
 
     # pyarrow and deltalake import pandas.
     preload("pandas", "pyarrow.compute", "pyarrow.parquet", "deltalake.query")
@@ -224,10 +224,10 @@ def ours(table: str, model: str, out: str | None = None) -> dict[str, Any]:
     """Make batches as modelmill does; with ``out``, write what came out instead of measuring."""
     import torch
 
-    from modelmill.data.tables import read_arrow
-    from modelmill.data.token_cache import tokenised
-    from modelmill.training.classifier import collate
-    from modelmill.training.examples import read_labelled
+    from modelmill.datasets.examples import read_labelled
+    from modelmill.models.classifier import collate
+    from modelmill.tables.reading import read_arrow
+    from modelmill.tokens.cache import tokenised
     from modelmill.training.fine_tuning import encoded
     from modelmill.training.loop import batches
 

@@ -22,9 +22,9 @@ from demo.samples import prepare
 from torch.nn import functional
 
 from modelmill.settings import Settings
-from modelmill.training.components import FineTuneConfig
+from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.training.loop import train
-from modelmill.training.several import train_in_processes
+from modelmill.training.multi_device import train_in_processes
 
 
 def main() -> None:

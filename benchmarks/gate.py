@@ -73,8 +73,8 @@ def verdict(truth: list[str], champion: list[str], challenger: list[str], baseli
         part_findings,
         parts_by,
     )
-    from modelmill.registry.components import GateConfig
-    from modelmill.registry.judging import judge
+    from modelmill.registry.verdict import judge
+    from modelmill.steps.gate import GateConfig
 
     config = GateConfig(name="simulated", resamples=1000)
     how = Statistics(confidence=config.confidence, resamples=config.resamples)

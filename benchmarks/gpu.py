@@ -79,7 +79,7 @@ def clock() -> float:
 
 
 def read(place: Path) -> Any:
-    from modelmill.data.tokens import Tokens
+    from modelmill.tokens.token_ids import Tokens
     from modelmill.training.loop import Encoded
 
     rows = json.loads((place / "rows.json").read_text())
@@ -89,8 +89,8 @@ def read(place: Path) -> Any:
 def untrained(place: Path) -> Any:
     import torch
 
-    from modelmill.training.base_model import load_base_model
-    from modelmill.training.classifier import Classifier
+    from modelmill.models.base_model import load_base_model
+    from modelmill.models.classifier import Classifier
 
     torch.manual_seed(0)
     base = load_base_model(str(place / "model"), max_tokens=MAX_TOKENS, dropout=0.0)
@@ -101,7 +101,7 @@ def train_once(way: str, place: Path) -> dict[str, Any]:
     """Train twice: compiling is counted by itself, as the difference of the two."""
     from torch.nn import functional
 
-    from modelmill.training.components import FineTuneConfig
+    from modelmill.steps.fine_tune import FineTuneConfig
     from modelmill.training.loop import train
 
     data, model = read(place), untrained(place)
@@ -143,10 +143,10 @@ def score_once(way: str, place: Path) -> dict[str, Any]:
     import torch
 
     from modelmill.compression.torch_methods import quantise_encoder
-    from modelmill.serving.bundle import BundleInfo, bundle_bytes
-    from modelmill.serving.runtime import load_scorer
-    from modelmill.serving.torchao import write_quantised
-    from modelmill.training.classifier import all_logits, parameter_count, save_classifier
+    from modelmill.models.bundle import BundleInfo, bundle_bytes
+    from modelmill.models.classifier import all_logits, parameter_count, save_classifier
+    from modelmill.models.scorers import load_scorer
+    from modelmill.models.torchao import write_quantised
 
     data, model = read(place), untrained(place).eval()
     exact = all_logits(model, data.tokens)

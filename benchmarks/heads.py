@@ -71,7 +71,7 @@ def write_table(place: Path, rows: int) -> DatasetRef:
 
 
 def step(place: Path, name: str, *, cache: str) -> Any:
-    from modelmill.pipeline.component import StepContext
+    from modelmill.component import StepContext
     from modelmill.registry.tracking import experiment_id, open_run, tracking_client
 
     write_ahead(place / "mlflow.db")
@@ -96,8 +96,8 @@ def step(place: Path, name: str, *, cache: str) -> Any:
 
 
 def run_trunk(place: Path, model: Path) -> ModelRef:
+    from modelmill.steps.trunk import TrunkConfig
     from modelmill.training import trunk
-    from modelmill.training.signal_components import TrunkConfig
 
     config = TrunkConfig(base_model=str(model), max_tokens=64)
     found: ModelRef = trunk.run(config, None, step(place, "trunk", cache="all"))
@@ -120,7 +120,7 @@ def training(place: Path, dataset: DatasetRef, trunk: ModelRef) -> None:
 
 
 def models(signals: SignalsRef) -> dict[str, ModelRef]:
-    from modelmill.registry.signals import read_signals
+    from modelmill.registry.signal_models import read_signals
 
     return read_signals(signals)
 
@@ -128,9 +128,9 @@ def models(signals: SignalsRef) -> dict[str, ModelRef]:
 def timed(
     place: Path, name: str, dataset: DatasetRef, trunk: ModelRef, labels: tuple[str, ...], *, cache: str
 ) -> tuple[float, SignalsRef]:
-    from modelmill.registry.models import fetch_bundle
+    from modelmill.registry.bundles import fetch_bundle
+    from modelmill.steps.train_heads import TrainHeadsConfig
     from modelmill.training import signals
-    from modelmill.training.signal_components import TrainHeadsConfig
 
     context = step(place, name, cache=cache)
     fetch_bundle(trunk, context.cache)
@@ -142,9 +142,9 @@ def timed(
 
 
 def answering(place: Path, dataset: DatasetRef, count: int) -> None:
-    from modelmill.data.tables import read_arrow
-    from modelmill.registry.models import fetch_bundle
-    from modelmill.serving.shared import SignalScorer
+    from modelmill.models.trunk import SignalScorer
+    from modelmill.registry.bundles import fetch_bundle
+    from modelmill.tables.reading import read_arrow
 
     texts = read_arrow(dataset, columns=["text"]).column("text").to_pylist()[:count]
     signals = SignalsRef.model_validate_json((place / "signals.json").read_text())

@@ -66,9 +66,9 @@ def fit(home: Path) -> tuple[str, list[str]]:
     from torch.nn import functional
     from transformers import BertConfig, BertModel
 
-    from modelmill.data.tokens import Tokens
-    from modelmill.training.classifier import Classifier
-    from modelmill.training.components import FineTuneConfig
+    from modelmill.models.classifier import Classifier
+    from modelmill.steps.fine_tune import FineTuneConfig
+    from modelmill.tokens.token_ids import Tokens
     from modelmill.training.loop import Encoded, train
 
     torch.set_num_threads(1)

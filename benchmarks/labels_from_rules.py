@@ -22,14 +22,14 @@ from deltalake import write_deltalake
 from demo.samples import prepare
 
 from modelmill.artifacts import TableRef
-from modelmill.data.spark import session
-from modelmill.data.tables import read_arrow
 from modelmill.evaluation.baselines import TFIDF_SVM, baseline_predictions
 from modelmill.evaluation.metrics import accuracy, confidence_interval
-from modelmill.labels.components import LabelRowsConfig
 from modelmill.labels.label_errors import judged_rows, out_of_fold, suspicious
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.settings import Settings
+from modelmill.spark import session
+from modelmill.steps.label_rows import LabelRowsConfig
+from modelmill.tables.reading import read_arrow
 from modelmill_jobs import label_rows
 
 GOLD_ROWS = 100

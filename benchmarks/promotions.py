@@ -31,7 +31,7 @@ DEADLINE_SECONDS = 1500.0
 
 def make_bundle(folder: Path, mark: str) -> Path:
     """A bundle that nobody loads: three files, one of them marked."""
-    from modelmill.serving.bundle import BundleInfo
+    from modelmill.models.bundle import BundleInfo
 
     folder.mkdir(parents=True)
     (folder / "tokenizer.json").write_text(json.dumps({"mark": mark}))
@@ -45,9 +45,9 @@ def make_bundle(folder: Path, mark: str) -> Path:
 def promote_many(worker: int, count: int, scratch: Path) -> None:
     """What one process does; it goes on where an earlier one of the same number was killed."""
     from modelmill.artifacts import DatasetRef, VerdictRef
-    from modelmill.pipeline.component import StepContext
+    from modelmill.component import StepContext
     from modelmill.registry import promotion
-    from modelmill.registry.models import log_model
+    from modelmill.registry.bundles import log_model
     from modelmill.registry.tracking import experiment_id, open_run, tracking_client
     from modelmill.settings import Settings
 

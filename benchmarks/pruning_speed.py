@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from demo.samples import prepare
 
-from modelmill.compression.export import check_parity, export_onnx
-from modelmill.compression.methods import method_named
 from modelmill.compression.pruning import attention_heads, inner_units
-from modelmill.data.tokens import Tokens
-from modelmill.serving.session import RowSession
+from modelmill.compression.quantization_methods import method_named
+from modelmill.models.base_model import load_base_model
+from modelmill.models.classifier import Classifier, parameter_count
+from modelmill.models.onnx_export import check_parity, export_onnx
+from modelmill.models.onnx_session import RowSession
 from modelmill.settings import Settings
-from modelmill.training.base_model import load_base_model
-from modelmill.training.classifier import Classifier, parameter_count
+from modelmill.tokens.token_ids import Tokens
 from modelmill.training.distillation import make_student
 from modelmill.training.loop import Encoded
 

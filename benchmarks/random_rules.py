@@ -23,7 +23,7 @@ from modelmill.rules.compiled import compile_rule_set
 from modelmill.rules.rule_set import RuleSet, SqlSignal
 from modelmill.rules.staged import RuleProgram, Settlement, settle, settle_fully
 from modelmill.rules.sufficient import Search
-from modelmill.rules.values import STORED, Kind
+from modelmill.signals.values import STORED, Kind
 
 QUICK = 0.5
 """Share of the values that a quick look tells, of every second stage."""

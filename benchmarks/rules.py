@@ -28,15 +28,15 @@ from demo.samples import prepare
 from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 
+from modelmill.models.base_model import load_base_model
+from modelmill.models.bundle import BundleInfo, bundle_digest
 from modelmill.rules.engine import Engine
 from modelmill.rules.measuring import measured_plan
 from modelmill.rules.rule_set import RuleSet
 from modelmill.rules.thresholds import suggest_threshold
-from modelmill.serving.bundle import BundleInfo, bundle_digest
-from modelmill.serving.runtime import encode, load_tokenizer
 from modelmill.settings import Settings
 from modelmill.signals.models import ModelGroup
-from modelmill.training.base_model import load_base_model
+from modelmill.tokens.tokenizer import encode, load_tokenizer
 from modelmill.training.trunk import make_trunk
 
 MAX_TOKENS = 128

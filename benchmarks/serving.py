@@ -38,8 +38,8 @@ import psutil
 from demo.samples import prepare
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import log_model
+from modelmill.component import StepContext
+from modelmill.registry.bundles import log_model
 from modelmill.registry.tracking import experiment_id, open_run, tracking_client
 from modelmill.registry.versions import TAG_FORMAT
 from modelmill.settings import Settings
@@ -118,12 +118,12 @@ class Registry:
         """Log a whole model: encoder and head in one int8 file."""
         import torch
 
-        from modelmill.compression.export import export_onnx
-        from modelmill.compression.methods import int8_dynamic
-        from modelmill.data.tokens import Tokens
-        from modelmill.serving.bundle import BundleInfo
-        from modelmill.training.base_model import load_base_model
-        from modelmill.training.classifier import Classifier, parameter_count
+        from modelmill.compression.quantization_methods import int8_dynamic
+        from modelmill.models.base_model import load_base_model
+        from modelmill.models.bundle import BundleInfo
+        from modelmill.models.classifier import Classifier, parameter_count
+        from modelmill.models.onnx_export import export_onnx
+        from modelmill.tokens.token_ids import Tokens
 
         torch.manual_seed(seed)
         base = load_base_model(str(self.base), max_tokens=128, dropout=0.1)
@@ -352,8 +352,8 @@ def heads(registry: Registry, count: int) -> list[str]:
     """Register heads with random weights on one trunk, and make each the champion of its name."""
     from safetensors.numpy import save_file
 
-    from modelmill.serving.bundle import BundleInfo
-    from modelmill.training.base_model import load_base_model
+    from modelmill.models.base_model import load_base_model
+    from modelmill.models.bundle import BundleInfo
     from modelmill.training.trunk import make_trunk
 
     base = load_base_model(str(registry.base), max_tokens=128, dropout=0.0)

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from benchmarks import rules as bench
 
-from modelmill.labels.report import Share
+from modelmill.evaluation.metrics import Share
 from modelmill.rules.deciding import Deciding
 from modelmill.rules.engine import Engine
 from modelmill.rules.measuring import measured_plan

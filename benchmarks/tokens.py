@@ -151,7 +151,7 @@ def preload(*names: str) -> None:
 
 
 def read_only(dataset: DatasetRef) -> None:
-    from modelmill.data.tables import scan_arrow
+    from modelmill.tables.reading import scan_arrow
 
     for _ in scan_arrow(dataset, columns=["id", "text"], batch_rows=8192):
         pass
@@ -160,9 +160,9 @@ def read_only(dataset: DatasetRef) -> None:
 def modelmill_batches(dataset: DatasetRef, place: Path, cache: Path) -> Iterator[tuple[Any, ...]]:
     import torch
 
-    from modelmill.data.token_cache import tokenised
-    from modelmill.training.classifier import collate
-    from modelmill.training.examples import read_labelled
+    from modelmill.datasets.examples import read_labelled
+    from modelmill.models.classifier import collate
+    from modelmill.tokens.cache import tokenised
     from modelmill.training.fine_tuning import encoded
     from modelmill.training.loop import batches
 

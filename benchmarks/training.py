@@ -58,7 +58,7 @@ def main() -> None:
 
 def write_rows(place: Path, rows: int, mean: int) -> None:
     """Write token ids of rows whose lengths are log-normal, and random classes."""
-    from modelmill.serving.runtime import encode, load_tokenizer
+    from modelmill.tokens.tokenizer import encode, load_tokenizer
 
     random = np.random.default_rng(0)
     words = docstring_words(200_000)
@@ -83,8 +83,8 @@ def in_child(way: str, place: Path) -> dict[str, Any]:
 def measure(way: str, place: Path) -> dict[str, Any]:
     import torch
 
-    from modelmill.training.base_model import load_base_model
-    from modelmill.training.classifier import Classifier
+    from modelmill.models.base_model import load_base_model
+    from modelmill.models.classifier import Classifier
 
     rows = json.loads((place / "rows.json").read_text())
     torch.manual_seed(0)
@@ -101,7 +101,7 @@ def same_batches(way: str, model: Any, rows: Mapping[str, Any]) -> list[float]:
     import torch
     from torch.nn import functional
 
-    from modelmill.data.tokens import Tokens
+    from modelmill.tokens.token_ids import Tokens
     from modelmill.training.loop import Encoded, batch_logits
 
     data = Encoded(Tokens.of(rows["ids"]), np.array(rows["targets"], dtype=np.int64))
@@ -140,8 +140,8 @@ def ours(_way: str, model: Any, rows: Mapping[str, Any], place: Path) -> float:
     import torch
     from torch.nn import functional
 
-    from modelmill.data.tokens import Tokens
-    from modelmill.training.components import FineTuneConfig
+    from modelmill.steps.fine_tune import FineTuneConfig
+    from modelmill.tokens.token_ids import Tokens
     from modelmill.training.loop import Encoded, train
 
     data = Encoded(Tokens.of(rows["ids"]), np.array(rows["targets"], dtype=np.int64))

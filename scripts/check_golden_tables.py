@@ -33,8 +33,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelmill.data.tables import read_arrow, resolve_table
 from modelmill.errors import InputError
+from modelmill.tables.reading import read_arrow, resolve_table
 
 Outcome = Literal["right", "refused", "wrong", "no truth"]
 Reader = Callable[[Path], pa.Table]
@@ -141,8 +141,8 @@ def reader(engine: str) -> Iterator[Reader]:
     if engine == "arrow":
         yield lambda table: read_arrow(resolve_table(str(table)))
         return
-    from modelmill.data.spark import session
     from modelmill.settings import Settings
+    from modelmill.spark import session
     from modelmill_jobs.delta_io import read_table
 
     remote = None if engine == "sail" else engine

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modelmill.artifacts import DatasetRef
-from modelmill.data.dataset_config import LabelKind
+from modelmill.component import StepContext
+from modelmill.datasets.options import LabelKind
 from modelmill.pipeline.catalogue import catalogue
-from modelmill.pipeline.component import StepContext
 from modelmill.registry.tracking import experiment_id, open_run, tracking_client
 from modelmill.settings import Settings
 
@@ -46,7 +46,7 @@ from pathlib import Path
 
 from modelmill.artifacts import ModelRef, TableRef, VerdictRef
 from modelmill.errors import DatasetError, TransientError
-from modelmill.pipeline.component import Assets, Component, Config, Inputs, Outputs
+from modelmill.component import Assets, Component, Config, Inputs, Outputs
 
 
 class CountConfig(Config):
@@ -312,7 +312,7 @@ def make_bundle(tmp_path: Path, tiny_base_model: Path) -> Callable[..., Path]:
     import onnx
     from tokenizers import Tokenizer
 
-    from modelmill.serving.bundle import BundleInfo
+    from modelmill.models.bundle import BundleInfo
 
     def make(name: str, *, skill: float = 1.0, tweak: float = 0.0, target: LabelKind = "class") -> Path:
         folder = tmp_path / "bundles" / name

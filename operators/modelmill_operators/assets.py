@@ -6,9 +6,9 @@ from pathlib import Path
 
 from airflow.sdk import Asset, AssetAlias, AssetWatcher
 
-from modelmill.data.tables import table_location
 from modelmill.errors import ConfigError
 from modelmill.pipeline.spec import names_a_place
+from modelmill.tables.reading import table_location
 from modelmill_operators.triggers import DeltaTableTrigger
 
 

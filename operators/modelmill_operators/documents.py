@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from modelmill.documents import parse_document
+from modelmill.documents.parsing import parse_document
 from modelmill.errors import PipelineError
 from modelmill.pipeline.spec import PipelineSpec
 

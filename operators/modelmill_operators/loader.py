@@ -22,9 +22,9 @@ from airflow.sdk.configuration import conf
 from croniter import croniter
 from pydantic import ValidationError
 
+from modelmill.component import Assets, Config
 from modelmill.errors import ConfigError, InputError, Problem
 from modelmill.pipeline.catalogue import component_named
-from modelmill.pipeline.component import Assets, Config
 from modelmill.pipeline.conditions import verdict_port
 from modelmill.pipeline.expansion import Expansion, expand
 from modelmill.pipeline.files import PipelineFile, free_id, read_folder
@@ -263,7 +263,7 @@ def _maker(spec: PipelineSpec, source: str) -> str:
     """Return the step that made what an edge carries: not one that only hands it on."""
     origin = source.partition(".")[0]
     step = spec.steps[origin]
-    handed = step.inputs.get(component_named(step.component).hands_on or "")
+    handed = step.inputs.get(component_named(step.component).forwards or "")
     return _maker(spec, handed) if isinstance(handed, str) else origin
 
 

@@ -12,15 +12,15 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pydantic import TypeAdapter, ValidationError
 
 from modelmill.artifacts import VerdictRef
+from modelmill.component import Config
 from modelmill.errors import ConfigError, InputError
-from modelmill.pipeline.component import Config
 from modelmill.pipeline.conditions import unmet
 from modelmill.pipeline.process import StepProcess
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.spec import Outcome, ParamValue, ResourcesSpec, placeholders
 from modelmill.registry.approval import APPROVE, REJECT, answered, needs_answer
-from modelmill.registry.components import ApproveConfig, ApproveInputs, approve
 from modelmill.settings import Settings, environment_params
+from modelmill.steps.approve import ApproveConfig, ApproveInputs, approve
 from modelmill_operators.assets import asset
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink, RegisteredModelLink
 from modelmill_operators.storage import storage_environment

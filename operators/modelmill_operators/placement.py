@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelmill.errors import ConfigError, did_you_mean
-from modelmill.pipeline.component import Resources
+from modelmill.system.resources import Resources
 from modelmill_operators.profiles import PodProfile, Profile, Profiles
 
 BASE_CONTAINER = "base"

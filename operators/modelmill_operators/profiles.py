@@ -14,8 +14,8 @@ import yaml
 from airflow.sdk.configuration import conf
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
+from modelmill.documents.names import Name
 from modelmill.errors import ConfigError, did_you_mean
-from modelmill.pipeline.spec import Name
 
 _KUBERNETES_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 KubernetesName = Annotated[str, StringConstraints(pattern=_KUBERNETES_NAME)]

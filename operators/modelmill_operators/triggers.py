@@ -15,8 +15,8 @@ from airflow.sdk.configuration import conf
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
-from modelmill.data.watch import Commit, newest_commit
 from modelmill.errors import ConfigError
+from modelmill.tables.watch import Commit, newest_commit
 
 MEMORY_KEY = "modelmill_delta_commit"
 """Under which an asset's state store has the last commit that an event was recorded for."""

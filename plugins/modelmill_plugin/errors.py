@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 from pydantic_core import PydanticSerializationError
 from starlette.exceptions import HTTPException
 
+from modelmill.documents.versions import ConflictError, NotFoundError, difference
 from modelmill.errors import DocumentError, ModelmillError, Problem, StoreError, TransientError, shorten
-from modelmill.versions import ConflictError, NotFoundError, difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,8 +15,8 @@ from pydantic import AwareDatetime, BaseModel
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from modelmill.documents.versions import NotFoundError
 from modelmill.pipeline.expansion import Origin, expand
-from modelmill.versions import NotFoundError
 from modelmill_operators.documents import digest_in, pipeline_in
 from modelmill_operators.links import XCOM_STEP
 

@@ -3,9 +3,9 @@
 Every row of the source ends in exactly one of these states: kept, quarantined, duplicate. Rows that a shipped
 test split has are kept, all of them, as long as they can be used at all: a benchmark stays standard.
 
-What a row is by itself is said by :mod:`modelmill.data.prepare`; what becomes of rows that share something
-by :mod:`modelmill.data.decide`. Spark brings those rows together. Results between the passes are files, and
-no pass holds more than a part of the table in memory.
+What a row is by itself is said by :mod:`modelmill.datasets.preparation`; what becomes of rows that share
+something by :mod:`modelmill.datasets.deduplication`. Spark brings those rows together. Results between the
+passes are files, and no pass holds more than a part of the table in memory.
 """
 
 from __future__ import annotations
@@ -16,13 +16,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
-from modelmill.data.assemble import REASON_COLUMN, SPLIT_COLUMN, SplitRule, assemble, dataset_schema
-from modelmill.data.build import ALGORITHM, INDEX, Build, Fates, index_files, recipe
-from modelmill.data.commits import DataFile, commit_files, committed_version
-from modelmill.data.dataset import build_of, find_build, source_plan
-from modelmill.data.dataset_checks import check_balance, check_counts, lacking_classes
-from modelmill.data.dataset_config import BuildDatasetConfig
-from modelmill.data.decide import (
+from modelmill.datasets.assembly import REASON_COLUMN, SPLIT_COLUMN, SplitRule, assemble, dataset_schema
+from modelmill.datasets.build_record import ALGORITHM, INDEX, Build, Fates, index_files, recipe
+from modelmill.datasets.building import build_of, find_build, source_plan
+from modelmill.datasets.deduplication import (
     CLUSTER,
     COPY,
     QUARANTINED,
@@ -33,8 +30,9 @@ from modelmill.data.decide import (
     decisions_schema,
     final_column,
 )
-from modelmill.data.index import sweep
-from modelmill.data.prepare import (
+from modelmill.datasets.index import sweep
+from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.datasets.preparation import (
     BUCKETS,
     CONTENT,
     GROUP,
@@ -48,9 +46,11 @@ from modelmill.data.prepare import (
     label_type,
     prepare,
 )
-from modelmill.data.prepare import REASON as REFUSAL
-from modelmill.data.summary import Summary, summarise
-from modelmill.data.tables import MANIFEST, file_digests, open_table, spark_schema_to_delta, table_location
+from modelmill.datasets.preparation import REASON as REFUSAL
+from modelmill.datasets.requirements import check_balance, check_counts, lacking_classes
+from modelmill.datasets.summary import Summary, summarise
+from modelmill.tables.commits import DataFile, commit_files, committed_version
+from modelmill.tables.reading import MANIFEST, file_digests, open_table, spark_schema_to_delta, table_location
 from modelmill_jobs.delta_io import (
     checked_rows,
     make_directory,
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
     """Run the job.
 
     :param argv: arguments; None: the process's own.
-    :param spark: session to use; None: see :func:`modelmill.data.spark.session`.
+    :param spark: session to use; None: see :func:`modelmill.spark.session`.
     :return: ``dataset`` and ``quarantine``, each with its version, and what the ``build`` says of itself.
     :raises DatasetError: if the rows are not enough to learn from and to check on; nothing is written.
     """

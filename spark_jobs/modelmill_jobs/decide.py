@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from modelmill.artifacts import TableRef
-from modelmill.data.tables import open_table
 from modelmill.rules.deciding import Deciding, check_keys, commit_metadata, decide_batches, output_schema
+from modelmill.tables.reading import open_table
 from modelmill_jobs.delta_io import checked_rows, quoted, read_table, write_table
 from modelmill_jobs.sessions import as_application, job_session
 from modelmill_jobs.staging import mapped, spark_schema
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
     """Run the job.
 
     :param argv: arguments; None: the process's own.
-    :param spark: session to use; None: see :func:`modelmill.data.spark.session`.
+    :param spark: session to use; None: see :func:`modelmill.spark.session`.
     :return: ``table`` and the number of ``rows``.
     :raises TableError: if a key is missing or not unique; nothing is written.
     """

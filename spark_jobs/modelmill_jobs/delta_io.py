@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.data.commits import DataFile, commit_files, committed_version, is_committed
-from modelmill.data.spark import scratch_folder
-from modelmill.data.tables import (
+from modelmill.errors import TableError, TransientError
+from modelmill.spark import scratch_folder
+from modelmill.tables.commits import DataFile, commit_files, committed_version, is_committed
+from modelmill.tables.reading import (
     MANIFEST,
     ActiveFile,
     check_rows,
@@ -34,7 +35,6 @@ from modelmill.data.tables import (
     table_files,
     table_location,
 )
-from modelmill.errors import TableError, TransientError
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -56,14 +56,14 @@ def read_table(spark: SparkSession, ref: TableRef | DatasetRef) -> DataFrame:
     The log is delta-rs's to read, the files are Spark's. No engine's own ``delta`` format is used: Sail 0.7.2
     takes a column that statistics call constant out of them, decimals as floats, and replays compacted logs
     wrongly. A table that its files by themselves are not is staged: copied by
-    :func:`~modelmill.data.tables.read_batches` into the session's scratch folder, which an engine on another
-    machine does not see, and then refuses.
+    :func:`~modelmill.tables.reading.read_batches` into the session's scratch folder, which an engine on
+    another machine does not see, and then refuses.
 
     :param spark: the session.
     :param ref: the table.
     :return: its rows.
-    :raises TableError: see :func:`modelmill.data.tables.open_table`; or a file is missing or damaged; or the
-        table has to be staged and the engine is on another machine.
+    :raises TableError: see :func:`modelmill.tables.reading.open_table`; or a file is missing or damaged; or
+        the table has to be staged and the engine is on another machine.
     """
     from pyspark.errors import PySparkException
 
@@ -203,7 +203,7 @@ def write_table(
     :param rows: what to write.
     :param uri: the table; made if there is none.
     :param mode: whether the rows that the table has stay.
-    :param transaction: application transaction id (see :func:`modelmill.data.commits.commit_files`).
+    :param transaction: application transaction id (see :func:`modelmill.tables.commits.commit_files`).
     :param parts: further transaction ids that this commit settles.
     :param metadata: what else the commit says of itself, JSON.
     :param manifest: whether the commit names the SHA-256 of each file, which readers then check.

@@ -13,9 +13,9 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
-from modelmill.data.ingest import SourceFile, check_content, check_place, list_files
-from modelmill.data.tables import open_table, resolve_table, table_exists, table_location
 from modelmill.errors import ConfigError, TableError
+from modelmill.tables.ingest import SourceFile, check_content, check_place, list_files
+from modelmill.tables.reading import open_table, resolve_table, table_exists, table_location
 from modelmill_jobs.delta_io import json_argument, plain_path, quoted, write_table
 from modelmill_jobs.sessions import as_application, job_session, one_line
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
     """Run the job.
 
     :param argv: arguments; None: the process's own.
-    :param spark: session to use; None: see :func:`modelmill.data.spark.session`.
+    :param spark: session to use; None: see :func:`modelmill.spark.session`.
     :return: ``table``, and the numbers of ``files_found``, ``files`` loaded and ``rows`` loaded.
     :raises TableError: if there is nothing to load and no table, or files and table do not go together.
     """

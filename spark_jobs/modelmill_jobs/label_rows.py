@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import DatasetError
-from modelmill.labels.components import LabelRowsConfig
 from modelmill.labels.labelling import columns_read, labelling_of
 from modelmill.labels.models import fit_majority_vote, fit_weighted
 from modelmill.labels.report import LabelReport, choose, disagree, function_reports, model_report
 from modelmill.labels.rows import REASONS, Labelling, label_batches, review_batches, vote_batches
 from modelmill.labels.votes import VoteCounts
+from modelmill.steps.label_rows import LabelRowsConfig
 from modelmill_jobs.delta_io import checked_rows, quoted, read_table, write_table
 from modelmill_jobs.sessions import as_application, job_session
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
     """Run the job.
 
     :param argv: arguments; None: the process's own.
-    :param spark: session to use; None: see :func:`modelmill.data.spark.session`.
+    :param spark: session to use; None: see :func:`modelmill.spark.session`.
     :return: ``table``, ``disagreements`` and ``report``.
     :raises DatasetError: if no function votes on any row; nothing is written.
     """

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from modelmill.data.lookup import Lookup
-from modelmill.data.prepare import BUCKETS, CONTENT
-from modelmill.data.shingles import Banding
+from modelmill.datasets.minhash import Banding
+from modelmill.datasets.preparation import BUCKETS, CONTENT
+from modelmill.tables.lookup import Lookup
 from modelmill_jobs.delta_io import quoted
 from modelmill_jobs.staging import Stage, mapped
 
@@ -97,7 +97,7 @@ def components(stage: Stage, name: str, edges: DataFrame, member: str, component
     def join(table: pa.Table) -> pa.Table:
         import pyarrow as pa
 
-        from modelmill.data.clusters import connected
+        from modelmill.datasets.connected_components import connected
 
         nodes, labels = connected(table.column(0).to_numpy(), table.column(1).to_numpy())
         return pa.table({member: nodes, component: labels})
@@ -113,7 +113,7 @@ def _entries(batches: Iterator[Any]) -> Iterator[Any]:
     """Take buckets out of the column that holds those of a row together."""
     import pyarrow as pa
 
-    from modelmill.data.shingles import unpacked
+    from modelmill.datasets.minhash import unpacked
 
     for batch in batches:
         buckets, owners = unpacked(batch.column(1))
@@ -127,7 +127,7 @@ def _pairs(entries: pa.Table) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
-    from modelmill.data.shingles import candidate_pairs
+    from modelmill.datasets.minhash import candidate_pairs
 
     pairs, crowded = candidate_pairs(
         entries.column("bucket").to_numpy(), entries.column(CONTENT[0]).to_numpy()
@@ -157,7 +157,7 @@ def _checked_pairs(pairs: DataFrame, texts: DataFrame, lookup: Lookup | None, th
     def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         import pyarrow as pa
 
-        from modelmill.data.shingles import similarity
+        from modelmill.datasets.minhash import similarity
 
         for batch in batches:
             for start in range(0, batch.num_rows, _PAIRS_EACH):

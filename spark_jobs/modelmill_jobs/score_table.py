@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
-from modelmill.serving.batch import score_batches
+from modelmill.serving.scoring import score_batches
 from modelmill_jobs.delta_io import json_argument, quoted, read_table, write_table
 from modelmill_jobs.sessions import as_application, job_session
 
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None
     """Run the job.
 
     :param argv: arguments; None: the process's own.
-    :param spark: session to use; None: see :func:`modelmill.data.spark.session`.
+    :param spark: session to use; None: see :func:`modelmill.spark.session`.
     :return: ``table``, the numbers of ``rows`` and of ``unscored`` ones, and ``predictions`` by class.
     """
     parser = argparse.ArgumentParser(description="Score a Delta table with a model.")

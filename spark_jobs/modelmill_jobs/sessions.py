@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from modelmill.data.spark import session
 from modelmill.errors import InputError, ModelmillError, TableError
+from modelmill.spark import session
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from modelmill.data.commits import DataFile
-from modelmill.data.lookup import LOOKUP_ROWS, Lookup
-from modelmill.memory import trim
+from modelmill.system.memory import trim
+from modelmill.tables.commits import DataFile
+from modelmill.tables.lookup import LOOKUP_ROWS, Lookup
 from modelmill_jobs.delta_io import data_files, plain_path
 
 if TYPE_CHECKING:

@@ -90,7 +90,7 @@ class ModelRef(Reference):
     run_id: str
     """MLflow run that made it."""
     digest: str
-    """SHA-256 over the model's files (see :func:`modelmill.serving.bundle.bundle_digest`)."""
+    """SHA-256 over the model's files (see :func:`modelmill.models.bundle.bundle_digest`)."""
     format: ModelFormat
     role: str
     """``teacher``, ``student``, ``exported``, …: what the step that made it calls it."""

@@ -25,7 +25,7 @@ VERDICTS = '''
 """A gate that says what it is told."""
 
 from modelmill.artifacts import ModelRef, VerdictRef
-from modelmill.pipeline.component import Component, Config, Inputs, Outputs
+from modelmill.component import Component, Config, Inputs, Outputs
 
 
 class SayConfig(Config):

@@ -23,12 +23,12 @@ import pandas as pd
 import pytest
 
 from modelmill.artifacts import DatasetRef
-from modelmill.pipeline.component import StepContext
+from modelmill.component import StepContext
+from modelmill.models.bundle import bundle_digest
 from modelmill.registry import gate, promotion
-from modelmill.registry.components import GateConfig
-from modelmill.registry.models import fetch_bundle, log_model
+from modelmill.registry.bundles import fetch_bundle, log_model
 from modelmill.registry.tracking import experiment_id, open_run, tracking_client
-from modelmill.serving.bundle import bundle_digest
+from modelmill.steps.gate import GateConfig
 
 
 def free_port() -> int:

@@ -21,14 +21,14 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import ModelRef, TableRef
-from modelmill.data.build import Build
-from modelmill.data.dataset_config import BuildDatasetConfig
-from modelmill.data.spark import session
-from modelmill.data.tables import read_arrow
+from modelmill.datasets.build_record import Build
+from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.models.bundle import BundleInfo, bundle_digest
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.runner import run_step
-from modelmill.serving.bundle import BundleInfo, bundle_digest
 from modelmill.settings import Settings
+from modelmill.spark import session
+from modelmill.tables.reading import read_arrow
 from modelmill_jobs import build_dataset
 
 ROOT = Path(__file__).parents[2]

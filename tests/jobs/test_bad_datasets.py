@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from modelmill.artifacts import TableRef
-from modelmill.data.tables import read_arrow, resolve_table
 from modelmill.errors import InputError
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.runner import run_step
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
+from modelmill.tables.reading import read_arrow, resolve_table
 
 
 def _load(name: str) -> Any:
@@ -39,7 +39,7 @@ CASES = [*_load("bad_files").INGEST, *_load("bad_tables").DELTA, *_load("bad_row
 @pytest.fixture(autouse=True)
 def _one_engine(sail: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All cases share one session: starting one takes longer than most cases."""
-    monkeypatch.setattr("modelmill.data.spark.session", lambda settings: contextlib.nullcontext(sail))
+    monkeypatch.setattr("modelmill.spark.session", lambda settings: contextlib.nullcontext(sail))
 
 
 def run(case: Any, folder: Path, settings: Settings) -> StepResult:

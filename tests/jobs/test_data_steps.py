@@ -12,18 +12,18 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
-from modelmill.data.components import IngestConfig
-from modelmill.data.dataset import DatasetReport, class_balance, text_lengths
-from modelmill.data.ingest import list_files, outside_state
-from modelmill.data.spark import session
-from modelmill.data.tables import read_arrow
+from modelmill.component import StepContext
+from modelmill.datasets.building import DatasetReport, class_balance, text_lengths
 from modelmill.errors import ConfigError, InputError, TableError, TransientError
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import log_model
+from modelmill.registry.bundles import log_model
 from modelmill.registry.tracking import tracking_client
-from modelmill.serving.batch import run as score
-from modelmill.serving.components import ScoreTableConfig
+from modelmill.serving.scoring import run as score
 from modelmill.settings import Settings
+from modelmill.spark import session
+from modelmill.steps.ingest import IngestConfig
+from modelmill.steps.score_table import ScoreTableConfig
+from modelmill.tables.ingest import list_files, outside_state
+from modelmill.tables.reading import read_arrow
 
 Step = Any
 

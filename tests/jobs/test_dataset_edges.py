@@ -16,10 +16,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from modelmill.data import commits
-from modelmill.data.dataset_config import BuildDatasetConfig
-from modelmill.data.tables import table_exists
+from modelmill.datasets.options import BuildDatasetConfig
 from modelmill.errors import TableError
+from modelmill.tables import commits
+from modelmill.tables.reading import table_exists
 
 BY_HASH = {"key": "id", "text": "text", "labels": ["topic"], "split": {"validation": 0.1, "test": 0.2}}
 FEED = {"delta.enableChangeDataFeed": "true"}

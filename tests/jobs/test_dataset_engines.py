@@ -18,10 +18,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import TableRef
-from modelmill.data import lookup
-from modelmill.data.build import Build
-from modelmill.data.dataset_config import BuildDatasetConfig
-from modelmill.data.incremental import update
+from modelmill.datasets.build_record import Build
+from modelmill.datasets.incremental import update
+from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.tables import lookup
 from modelmill_jobs import build_dataset, near_duplicates, staging
 
 SCHEMA = pa.schema(

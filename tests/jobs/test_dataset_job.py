@@ -11,11 +11,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.data.build import Build
-from modelmill.data.dataset import DatasetReport
-from modelmill.data.dataset_config import BuildDatasetConfig
-from modelmill.data.tables import read_arrow
+from modelmill.datasets.build_record import Build
+from modelmill.datasets.building import DatasetReport
+from modelmill.datasets.options import BuildDatasetConfig
 from modelmill.errors import DatasetError
+from modelmill.tables.reading import read_arrow
 from modelmill_jobs import build_dataset
 
 Row = dict[str, Any]

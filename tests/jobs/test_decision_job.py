@@ -14,11 +14,11 @@ import pytest
 from deltalake import write_deltalake
 
 from modelmill.artifacts import TableRef
-from modelmill.data.tables import read_arrow, table_exists
 from modelmill.errors import TableError
 from modelmill.rules.deciding import decide_rows, one_batch, prepare
 from modelmill.rules.reading import parse_rule_set
 from modelmill.settings import Settings
+from modelmill.tables.reading import read_arrow, table_exists
 from modelmill_jobs import decide
 
 RULES = """

@@ -14,8 +14,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import TableRef
-from modelmill.data.tables import read_arrow
 from modelmill.errors import EXIT_REFUSED, ConfigError, InputError, TableError
+from modelmill.tables.reading import read_arrow
 from modelmill_jobs import ingest
 
 Row = dict[str, object]

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from modelmill.steps.data_components import BuildDatasetConfig
 
 from modelmill.artifacts import ModelRef, TableRef
-from modelmill.data.components import BuildDatasetConfig
-from modelmill.data.tables import read_arrow
 from modelmill.errors import ConfigError, DatasetError, TableError
+from modelmill.tables.reading import read_arrow
 from modelmill_jobs import build_dataset, ingest, score_table
 from modelmill_jobs.delta_io import read_table
 

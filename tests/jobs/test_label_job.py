@@ -11,9 +11,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import TableRef
-from modelmill.data.tables import read_arrow
 from modelmill.errors import DatasetError, ExpressionError
-from modelmill.labels.components import LabelRowsConfig
+from modelmill.steps.label_rows import LabelRowsConfig
+from modelmill.tables.reading import read_arrow
 from modelmill_jobs import label_rows
 
 CONFIG = LabelRowsConfig.model_validate(

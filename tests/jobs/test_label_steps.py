@@ -13,11 +13,11 @@ import pytest
 from deltalake import write_deltalake
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.data.tables import read_arrow
 from modelmill.errors import ConfigError, DatasetError, ExpressionError, InputError, TableError
 from modelmill.pipeline.request import StepResult
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
+from modelmill.tables.reading import read_arrow
 
 Step = Callable[..., StepResult]
 

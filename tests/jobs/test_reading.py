@@ -12,9 +12,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import TableRef
-from modelmill.data.spark import scratch_folder
-from modelmill.data.tables import read_arrow, resolve_table
 from modelmill.errors import TableError
+from modelmill.spark import scratch_folder
+from modelmill.tables.reading import read_arrow, resolve_table
 from modelmill_jobs import build_dataset
 from modelmill_jobs.delta_io import read_table
 

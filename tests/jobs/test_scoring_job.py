@@ -12,7 +12,7 @@ import pytest
 from deltalake import write_deltalake
 
 from modelmill.artifacts import ModelRef, TableRef
-from modelmill.data.tables import read_arrow
+from modelmill.tables.reading import read_arrow
 from modelmill_jobs import score_table
 
 TEXTS = ["grain grain", "bank", None, "  \u00a0", "grain bank bank", "else"]

@@ -12,11 +12,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import TableRef
-from modelmill.data.dataset import build_of
-from modelmill.data.dataset_config import BuildDatasetConfig
-from modelmill.data.incremental import update
-from modelmill.data.tables import read_arrow
+from modelmill.datasets.building import build_of
+from modelmill.datasets.incremental import update
+from modelmill.datasets.options import BuildDatasetConfig
 from modelmill.errors import DatasetError
+from modelmill.tables.reading import read_arrow
 
 NIGHTS = 6
 WORDS = [f"word{number}" for number in range(400)]

@@ -11,9 +11,9 @@ import pytest
 import modelmill
 from modelmill import errors
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef, parse_reference
+from modelmill.component import Port
 from modelmill.errors import EXIT_FAILED, EXIT_REFUSED, InputError, ModelmillError, TableError, TransientError
 from modelmill.pipeline.catalogue import catalogue
-from modelmill.pipeline.component import Port
 
 HEAVY = ("torch", "transformers", "pyspark", "mlflow", "deltalake", "sklearn", "matplotlib", "onnxruntime")
 

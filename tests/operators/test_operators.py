@@ -16,9 +16,9 @@ from airflow.sdk import DAG, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from modelmill.artifacts import ModelRef, TableRef, VerdictRef
-from modelmill.data.components import DeltaTableConfig
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.settings import Settings
+from modelmill.steps.delta_table import DeltaTableConfig
 from modelmill_operators import OPERATORS, DeltaTableOperator, IngestOperator, StepOperator, operators
 
 pytestmark = pytest.mark.usefixtures("toy_components", "settings")

@@ -14,8 +14,8 @@ import yaml
 from airflow.sdk import DAG
 
 from modelmill.errors import ConfigError, PipelineError
-from modelmill.pipeline.component import Resources
 from modelmill.pipeline.validation import parse_pipeline
+from modelmill.system.resources import Resources
 from modelmill_operators.placement import Placement, place
 from modelmill_operators.profiles import Profile, load_profiles
 

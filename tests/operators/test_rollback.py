@@ -10,10 +10,10 @@ import pytest
 from airflow.sdk import DAG
 
 from modelmill.artifacts import DatasetRef, VerdictRef
-from modelmill.pipeline.component import StepContext
+from modelmill.component import StepContext
 from modelmill.registry import promotion
+from modelmill.registry.bundles import log_model
 from modelmill.registry.history import history
-from modelmill.registry.models import log_model
 from modelmill.registry.tracking import open_run
 
 DAG_FILE = """

@@ -17,9 +17,9 @@ import pytest
 from airflow.sdk import DAG, Connection
 from deltalake import write_deltalake
 
-from modelmill.data.tables import read_arrow, resolve_table
 from modelmill.errors import ConfigError, PipelineError, TableError, TransientError
 from modelmill.pipeline.validation import parse_pipeline
+from modelmill.tables.reading import read_arrow, resolve_table
 from modelmill_operators.storage import storage_environment
 
 Parse = Callable[[], dict[str, DAG]]

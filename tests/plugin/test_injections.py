@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from modelmill.pipeline.spec import NAME_PATTERN
+from modelmill.documents.names import NAME_PATTERN
 
 Call = Callable[[str], Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from modelmill.component import AnyComponent, Port
 from modelmill.pipeline.catalogue import catalogue
-from modelmill.pipeline.component import AnyComponent, Port
 from modelmill.settings import environment_params
 from modelmill_plugin.errors import error_responses
 from modelmill_plugin.security import READ

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from modelmill.data.preview import rows_with, shown_value
+from modelmill.tables.preview import rows_with, shown_value
 from modelmill_plugin.errors import error_responses
 from modelmill_plugin.routes.tables import Uri, shown_place
 from modelmill_plugin.security import EDIT

@@ -14,15 +14,15 @@ from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, BaseModel, Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN
+from modelmill.documents.versions import NotFoundError
+from modelmill.registry.bundles import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_ROLE
 from modelmill.registry.history import history
 from modelmill.registry.ledger import LedgerRow, entries
 from modelmill.registry.lineage import Lineage, lineage
-from modelmill.registry.models import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_ROLE
 from modelmill.registry.rollback import rollback
 from modelmill.registry.tracking import run_url
 from modelmill.registry.versions import CHAMPION, version_by_alias
 from modelmill.settings import Settings
-from modelmill.versions import NotFoundError
 from modelmill_operators.links import XCOM_STEP, version_url
 from modelmill_plugin import runs
 from modelmill_plugin.audit import record

@@ -10,13 +10,13 @@ from airflow.api_fastapi.common.db.common import SessionDep
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
 
+from modelmill.documents.versions import difference, text_digest
 from modelmill.errors import ModelmillError, PipelineError, Problem
 from modelmill.pipeline.expansion import expand
 from modelmill.pipeline.spec import PipelineSpec
 from modelmill.pipeline.store import StoredPipeline
 from modelmill.pipeline.text import flat, write_document
 from modelmill.pipeline.validation import MAX_BYTES, check_text, parse_pipeline
-from modelmill.versions import difference, text_digest
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
 from modelmill_plugin.runs import RunSummary, newest_runs

@@ -11,10 +11,10 @@ from airflow.api_fastapi.common.db.common import SessionDep
 from fastapi import APIRouter, Header, Path, Response
 from pydantic import BaseModel, Field
 
+from modelmill.documents.versions import text_digest
 from modelmill.errors import ConfigError, ModelmillError
 from modelmill.pipeline.expansion import expand
 from modelmill.pipeline.spec import PipelineSpec, substitute
-from modelmill.versions import text_digest
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import RefusedError, error_responses
 from modelmill_plugin.routes.pipelines import StoreView
@@ -25,8 +25,8 @@ from modelmill_plugin.settings import pipeline_store, rule_set_store
 from modelmill_plugin.views import IfMatch, expected_etag, may, set_etag
 
 if TYPE_CHECKING:
+    from modelmill.documents.versions import Stored
     from modelmill.rules.files import RuleSetFile
-    from modelmill.versions import Stored
 
 router = APIRouter(tags=["rule sets"])
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from modelmill.data.preview import first_rows, shown_value
 from modelmill.errors import Problem, RuleSetError
 from modelmill.settings import Settings
+from modelmill.tables.preview import first_rows, shown_value
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
 from modelmill_plugin.mlflow_answers import mlflow_client
 from modelmill_plugin.routes.decisions import shown_decision

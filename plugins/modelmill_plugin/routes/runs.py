@@ -15,9 +15,10 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime, BaseModel, Field
 from sqlalchemy import select
 
+from modelmill.documents.names import NAME_PATTERN
+from modelmill.documents.versions import NotFoundError
 from modelmill.pipeline.expansion import Origin
-from modelmill.pipeline.spec import NAME_PATTERN, ParamValue
-from modelmill.versions import NotFoundError
+from modelmill.pipeline.spec import ParamValue
 from modelmill_operators.links import XCOM_STEP
 from modelmill_plugin import runs
 from modelmill_plugin.airflow_api import AirflowApi

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from modelmill.data.preview import check_below, preview
 from modelmill.errors import InputError
 from modelmill.pipeline.spec import substitute
 from modelmill.settings import environment_params
+from modelmill.tables.preview import check_below, preview
 from modelmill_plugin.errors import error_responses
 from modelmill_plugin.security import EDIT
 from modelmill_plugin.settings import table_roots

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field, ValidationError
 
+from modelmill.documents.names import NAME_PATTERN
 from modelmill.errors import did_you_mean
-from modelmill.pipeline.spec import NAME_PATTERN
 from modelmill.pipeline.templates import TEMPLATES, template_named
 from modelmill.pipeline.text import write_document
 from modelmill_plugin.errors import RefusedError, error_responses

@@ -8,7 +8,7 @@ from airflow.api_fastapi.common.db.common import SessionDep
 from fastapi import APIRouter, Path, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
-from modelmill.versions import NotFoundError, Version
+from modelmill.documents.versions import NotFoundError, Version
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import error_responses
 from modelmill_plugin.security import EDIT, READ, User

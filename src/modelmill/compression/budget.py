@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.compression.components import Budget
+from modelmill.compression.options import Budget
 
 Flags = npt.NDArray[np.bool_]
 

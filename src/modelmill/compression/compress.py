@@ -15,18 +15,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
+from modelmill.component import StepContext
 from modelmill.compression.budget import hard_limits
-from modelmill.compression.choosing import choose
-from modelmill.compression.components import CompressConfig
-from modelmill.compression.making import make_static, make_transformer
-from modelmill.compression.measuring import Made, measure, measure_speeds
-from modelmill.compression.publishing import publish
+from modelmill.compression.candidates import make_static, make_transformer
+from modelmill.compression.measurement import Made, measure, measure_speeds
+from modelmill.compression.problem import Task, prepare
+from modelmill.compression.publication import publish
 from modelmill.compression.recipes import Line, Recipe, Structure, recipes
+from modelmill.compression.selection import choose
 from modelmill.compression.students import Students
-from modelmill.compression.task import Task, prepare
 from modelmill.compression.vocabulary import is_prunable
 from modelmill.errors import ConfigError
-from modelmill.pipeline.component import StepContext
+from modelmill.steps.compress import CompressConfig
 
 _BENEFIT_OF_DOUBT = 1.2
 """A structure is left out untrained only if it is expected to miss a limit by more than this factor."""

@@ -21,8 +21,8 @@ from torch import nn
 from torch.nn import functional
 
 from modelmill.compression.options import ActivationImportance, ImportanceConfig, TaylorImportance
-from modelmill.data.dataset_config import LabelKind
-from modelmill.training.classifier import Classifier, collate
+from modelmill.datasets.options import LabelKind
+from modelmill.models.classifier import Classifier, collate
 from modelmill.training.loop import Encoded
 
 _ROWS = 256

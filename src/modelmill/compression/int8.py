@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.data.tokens import Tokens
+from modelmill.tokens.token_ids import Tokens
 
 Array = npt.NDArray[np.float32]
 

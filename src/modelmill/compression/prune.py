@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.compression.components import PruneConfig
+from modelmill.component import StepContext
 from modelmill.compression.pruning import pruning_named
 from modelmill.compression.vocabulary import is_prunable, kept_ids, prune_vocabulary, write_tokenizer
-from modelmill.data.token_cache import tokenised
-from modelmill.data.tokens import Tokens
-from modelmill.pipeline.component import StepContext
-from modelmill.serving.bundle import bundle_bytes
-from modelmill.serving.runtime import load_scorer
-from modelmill.training.classifier import Classifier, all_logits, load_classifier, parameter_count
+from modelmill.datasets.examples import LABEL_KINDS, read_labelled
+from modelmill.models.bundle import bundle_bytes
+from modelmill.models.classifier import Classifier, all_logits, load_classifier, parameter_count
+from modelmill.models.scorers import load_scorer
+from modelmill.steps.prune import PruneConfig
+from modelmill.tokens.cache import tokenised
+from modelmill.tokens.token_ids import Tokens
 from modelmill.training.distillation import make_student
-from modelmill.training.examples import LABEL_KINDS, read_labelled
 from modelmill.training.fine_tuning import (
     add_lexical_head,
     describe,
@@ -49,7 +49,7 @@ def run(
     :return: the logged model, role ``pruned``.
     :raises InputError: if the model or the teacher does not fit the dataset, or cannot be pruned.
     """
-    from modelmill.registry.models import fetch_bundle, log_model
+    from modelmill.registry.bundles import fetch_bundle, log_model
 
     data = read_labelled(dataset, label=config.label, kinds=LABEL_KINDS)
     source = fetch_bundle(model, context.cache)

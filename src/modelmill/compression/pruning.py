@@ -18,7 +18,7 @@ from modelmill.compression.extensions import method_of
 from modelmill.compression.importance import unit_importance
 from modelmill.compression.options import PRUNING_GROUP, ImportanceConfig, TaylorImportance
 from modelmill.errors import ModelError
-from modelmill.training.attention import (
+from modelmill.models.attention import (
     KEPT_HEADS,
     attentions,
     find_attention,
@@ -26,7 +26,7 @@ from modelmill.training.attention import (
     keep_inputs,
     keep_outputs,
 )
-from modelmill.training.classifier import Classifier, layer_list
+from modelmill.models.classifier import Classifier, layer_list
 from modelmill.training.loop import Encoded
 
 _TAYLOR = TaylorImportance()

@@ -6,17 +6,19 @@ import shutil
 from pathlib import Path
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.compression.components import TORCH_METHOD_NAMES, QuantizeConfig
-from modelmill.compression.export import check_parity, export_onnx
-from modelmill.compression.methods import CALIBRATION_ROWS, method_named
-from modelmill.data.token_cache import tokenised
-from modelmill.data.tokens import Places, Tokens
+from modelmill.component import StepContext
+from modelmill.compression.options import TORCH_METHOD_NAMES
+from modelmill.compression.quantization_methods import CALIBRATION_ROWS, method_named
+from modelmill.datasets.examples import split_places
 from modelmill.errors import DatasetError, ModelError
-from modelmill.pipeline.component import StepContext
-from modelmill.serving.bundle import BundleInfo, bundle_bytes
-from modelmill.serving.runtime import agreement, encode, load_scorer, load_tokenizer
-from modelmill.training.classifier import load_classifier, save_classifier
-from modelmill.training.examples import split_places
+from modelmill.models.bundle import BundleInfo, bundle_bytes
+from modelmill.models.classifier import load_classifier, save_classifier
+from modelmill.models.onnx_export import check_parity, export_onnx
+from modelmill.models.scorers import agreement, load_scorer
+from modelmill.steps.quantize import QuantizeConfig
+from modelmill.tokens.cache import tokenised
+from modelmill.tokens.token_ids import Places, Tokens
+from modelmill.tokens.tokenizer import encode, load_tokenizer
 
 _PARITY_ROWS = 16
 _DRIFT_ROWS = 2000
@@ -33,7 +35,7 @@ def run(config: QuantizeConfig, dataset: DatasetRef, model: ModelRef, context: S
     :raises ModelError: if it cannot be exported, or changes too many answers; then nothing is logged.
     :raises ConfigError: if the method needs a GPU that is not here.
     """
-    from modelmill.registry.models import fetch_bundle, log_model
+    from modelmill.registry.bundles import fetch_bundle, log_model
 
     source = fetch_bundle(model, context.cache)
     places, info = _places(dataset), BundleInfo.load(source)
@@ -81,7 +83,7 @@ def _in_torch(
 ) -> dict[str, float]:
     """Write a ``torchao`` bundle."""
     from modelmill.compression.torch_methods import TORCH_METHODS, quantise_encoder
-    from modelmill.serving.torchao import write_quantised
+    from modelmill.models.torchao import write_quantised
 
     classifier = quantise_encoder(load_classifier(source), method)
     device = "cuda" if TORCH_METHODS[method].capability else None

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from modelmill.compression.components import SpaceConfig
+from modelmill.compression.options import SpaceConfig
 from modelmill.errors import ConfigError
-from modelmill.training.attention import has_heads
-from modelmill.training.classifier import layer_list
+from modelmill.models.attention import has_heads
+from modelmill.models.classifier import layer_list
 
 
 @dataclass(frozen=True, order=True)

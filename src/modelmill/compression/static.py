@@ -1,7 +1,7 @@
 """Fitting a static student: a convex problem over counts of tokens, solved in seconds.
 
 The targets are the teacher's softened distribution mixed with the labels, as in distillation (Hinton et al.
-2015, arXiv 1503.02531); the features are those of :mod:`modelmill.serving.static`; the loss is cross-entropy
+2015, arXiv 1503.02531); the features are those of :mod:`modelmill.models.static`; the loss is cross-entropy
 with an L2 penalty, minimised by L-BFGS (D. C. Liu and J. Nocedal, 1989). So is model2vec's idea, a table of
 tokens instead of an encoder, without a detour over embeddings: with labelled rows the table may as well hold
 what each token says of each class.
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.data.tokens import Tokens
-from modelmill.serving.static import Table, pair_counts, token_counts, weigh
+from modelmill.models.static import Table, pair_counts, token_counts, weigh
+from modelmill.tokens.token_ids import Tokens
 
 Floats = npt.NDArray[np.float32]
 

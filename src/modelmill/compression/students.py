@@ -19,15 +19,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from modelmill.component import StepContext
+from modelmill.compression.problem import Task
 from modelmill.compression.pruning import attention_heads, inner_units
 from modelmill.compression.recipes import Structure
-from modelmill.compression.task import Task
-from modelmill.pipeline.component import StepContext
-from modelmill.training.classifier import Classifier, all_logits
-from modelmill.training.components import DistillConfig
+from modelmill.models.classifier import Classifier, all_logits
+from modelmill.models.lexical import UNFITTED_SCALES
+from modelmill.steps.distill import DistillConfig
 from modelmill.training.distillation import make_student
 from modelmill.training.fine_tuning import add_lexical_head
-from modelmill.training.lexical import UNFITTED_SCALES
 from modelmill.training.loop import train
 from modelmill.training.soft_labels import distillation_loss
 

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from modelmill.errors import ConfigError
-from modelmill.serving.torchao import torchao_library
-from modelmill.training.classifier import Classifier
+from modelmill.models.classifier import Classifier
+from modelmill.models.torchao import torchao_library
 
 _GROUP = 32
 """Weights that share one scale, of int4."""

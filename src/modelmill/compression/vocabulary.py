@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
-from modelmill.training.classifier import Classifier
-from modelmill.training.lexical import LexicalHead
+from modelmill.models.classifier import Classifier
+from modelmill.models.lexical import LexicalHead
+from modelmill.tokens.token_ids import Tokens
 
 Ids = npt.NDArray[np.int64]
 

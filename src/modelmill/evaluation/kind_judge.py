@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from modelmill.artifacts import DatasetRef
+from modelmill.datasets.examples import label_kind
 from modelmill.errors import DatasetError, ModelError
 from modelmill.evaluation.baselines import number_baselines, set_baselines
 from modelmill.evaluation.kinds import KIND_METRICS, Floats, Kind, KindMetric
 from modelmill.evaluation.rows import judged_label
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import class_scores
-from modelmill.training.examples import label_kind
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.scorers import class_scores
 
 LIKELY = 0.5
 """A class is named if it is more probable than this."""
@@ -115,7 +115,7 @@ def _read(dataset: DatasetRef, split: str, label: str) -> tuple[Any, KindRows]:
     """Return the kind of label that a column holds, and the rows of a split that have one."""
     import pyarrow.compute as pc
 
-    from modelmill.data.tables import read_arrow
+    from modelmill.tables.reading import read_arrow
 
     table = read_arrow(dataset, columns=[dataset.text_column, label, dataset.split])
     table = table.filter(pc.equal(table.column(dataset.split), split))

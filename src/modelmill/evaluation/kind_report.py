@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
-from modelmill.evaluation.components import EvaluateConfig
+from modelmill.component import StepContext
 from modelmill.evaluation.kind_judge import LIKELY, KindJudge, kind_baselines, kind_judge
 from modelmill.evaluation.kinds import Floats, kind_difference, kind_interval
 from modelmill.evaluation.latency import Throughput
 from modelmill.evaluation.results import KindBaseline, KindModel, KindReport, Score
 from modelmill.evaluation.rows import cached_logits
 from modelmill.evaluation.side_by_side import model_names, side_by_side, slug, unique_names
-from modelmill.pipeline.component import StepContext
-from modelmill.serving.bundle import BundleInfo, bundle_bytes
-from modelmill.serving.runtime import agreement
+from modelmill.models.bundle import BundleInfo, bundle_bytes
+from modelmill.models.scorers import agreement
+from modelmill.steps.evaluate import EvaluateConfig
 
 _REPORT_FILE = "report.json"
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modelmill.serving.runtime import Scorer
+from modelmill.models.scorers import Scorer
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import Progress
+    from modelmill.workspace import Progress
 
 MIN_ROUNDS = 3
 _MAX_ROUNDS = 15

@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
 
 from modelmill.errors import DatasetError
 
@@ -312,3 +313,33 @@ def holm(p_values: Iterable[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
         result[place] = highest
     return result
+
+
+_SHARE_CONFIDENCE = 0.95
+
+
+class Share(BaseModel):
+    """Rows that have something, among some rows, with a 95 % confidence interval.
+
+    The interval is that of E. B. Wilson, *Probable inference, the law of succession, and statistical
+    inference*, Journal of the American Statistical Association 22 (1927): it holds for few rows, and near 0
+    and 1.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float
+    high: float
+    rows: int
+    """How many rows it is a share of."""
+
+    @classmethod
+    def of(cls, having: int, rows: int) -> Share | None:
+        """Return the share; None of no rows."""
+        from scipy.stats import binomtest
+
+        if rows == 0:
+            return None
+        ends = binomtest(having, rows).proportion_ci(_SHARE_CONFIDENCE, method="wilson")
+        return cls(value=having / rows, low=float(ends.low), high=float(ends.high), rows=rows)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from modelmill.evaluation.results import BaselineResult, ModelResult
-    from modelmill.registry.judging import Check
+    from modelmill.registry.verdict import Check
 
 _NUMBERED_CLASSES = 20
 """With more classes the counts would overlap."""

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError, DatasetError, ModelError, shorten
 from modelmill.evaluation.baselines import dataset_baselines
-from modelmill.evaluation.components import EvaluateConfig
 from modelmill.evaluation.kind_report import other_kinds
 from modelmill.evaluation.latency import Throughput
 from modelmill.evaluation.metrics import (
@@ -29,8 +29,8 @@ from modelmill.evaluation.results import (
 from modelmill.evaluation.rows import cached_answers, judged_label, split_rows
 from modelmill.evaluation.side_by_side import model_names, side_by_side, slug, unique_names
 from modelmill.evaluation.summary import model_sentence, table_lines
-from modelmill.pipeline.component import StepContext
-from modelmill.serving.bundle import BundleInfo, bundle_bytes
+from modelmill.models.bundle import BundleInfo, bundle_bytes
+from modelmill.steps.evaluate import EvaluateConfig
 
 REPORT_FILE = "report.json"
 _SEED = 0
@@ -118,7 +118,7 @@ def run(
 
 
 def _fetch(models: Sequence[ModelRef], context: StepContext) -> list[Path]:
-    from modelmill.registry.models import fetch_bundle
+    from modelmill.registry.bundles import fetch_bundle
 
     if not models:
         raise ConfigError(

@@ -13,19 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.data.token_cache import tokenised
-from modelmill.data.tokens import Tokens
+from modelmill.datasets.examples import choose_label, split_places
 from modelmill.errors import ModelError
-from modelmill.locks import locked
-from modelmill.serving.bundle import BundleInfo, trunk_folder
-from modelmill.serving.runtime import load_scorer, score_into
-from modelmill.training.examples import choose_label, split_places
+from modelmill.models.bundle import BundleInfo, trunk_folder
+from modelmill.models.scorers import load_scorer, score_into
+from modelmill.system.locks import locked
+from modelmill.tokens.cache import tokenised
+from modelmill.tokens.token_ids import Tokens
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from modelmill.pipeline.component import StepContext
+    from modelmill.component import StepContext
 
 Logits = npt.NDArray[np.float32]
 
@@ -93,7 +93,7 @@ def cached_logits(
     :return: ``(rows, classes)``, float32.
     :raises ModelError: if the model cannot be loaded, or ``label`` is None and the dataset has not its label.
     """
-    from modelmill.registry.models import fetch_bundle
+    from modelmill.registry.bundles import fetch_bundle
 
     folder = fetch_bundle(model, context.cache)
     info = BundleInfo.load(folder)
@@ -125,7 +125,7 @@ def cached_answers(
     :param label: see :func:`cached_logits`.
     :return: the class of the highest logit of each row.
     """
-    from modelmill.registry.models import fetch_bundle
+    from modelmill.registry.bundles import fetch_bundle
 
     logits = cached_logits(model, dataset, split, context, label=label)
     classes = BundleInfo.load(fetch_bundle(model, context.cache)).classes
@@ -135,7 +135,7 @@ def cached_answers(
 def _labelled(dataset: DatasetRef, split: str, label: str) -> pa.Table:
     import pyarrow.compute as pc
 
-    from modelmill.data.tables import read_arrow
+    from modelmill.tables.reading import read_arrow
 
     table = read_arrow(dataset, columns=[dataset.text_column, label, dataset.split])
     return table.filter(pc.equal(table.column(dataset.split), split))

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from modelmill.artifacts import ModelRef
-from modelmill.evaluation.components import EvaluateConfig
+from modelmill.component import StepContext
 from modelmill.evaluation.latency import Throughput, measure_throughput
-from modelmill.pipeline.component import StepContext
-from modelmill.serving.runtime import load_scorer
+from modelmill.models.scorers import load_scorer
+from modelmill.steps.evaluate import EvaluateConfig
 
 _SEED = 0
 

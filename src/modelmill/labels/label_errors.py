@@ -17,15 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.data.commits import write_rows
-from modelmill.data.tables import read_arrow, table_location
 from modelmill.errors import ConfigError, DatasetError
-from modelmill.labels.components import RankLabelErrorsConfig
+from modelmill.steps.rank_label_errors import RankLabelErrorsConfig
+from modelmill.tables.commits import write_rows
+from modelmill.tables.reading import read_arrow, table_location
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from modelmill.pipeline.component import StepContext
+    from modelmill.component import StepContext
 
 Floats = npt.NDArray[np.float64]
 
@@ -103,7 +103,7 @@ def _check_installed() -> None:
 def _labelled(config: RankLabelErrorsConfig, dataset: DatasetRef) -> tuple[pa.Table, str]:
     import pyarrow.compute as pc
 
-    from modelmill.training.examples import choose_label
+    from modelmill.datasets.examples import choose_label
 
     label = choose_label(dataset, config.label)
     table = read_arrow(dataset, columns=[dataset.key, dataset.text_column, label, dataset.split])

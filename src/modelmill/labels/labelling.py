@@ -6,16 +6,16 @@ import json
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import TableRef
-from modelmill.data.tables import check_columns, open_table, table_location
 from modelmill.errors import ConfigError, ExpressionError, TableError
-from modelmill.labels.components import LabelRowsConfig
 from modelmill.labels.report import LabelReport, functions_figure
 from modelmill.labels.rows import Labelling
+from modelmill.steps.label_rows import LabelRowsConfig
+from modelmill.tables.reading import check_columns, open_table, table_location
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from modelmill.pipeline.component import StepContext
+    from modelmill.component import StepContext
 
 
 def run(config: LabelRowsConfig, table: TableRef, context: StepContext) -> tuple[TableRef, TableRef]:
@@ -30,7 +30,7 @@ def run(config: LabelRowsConfig, table: TableRef, context: StepContext) -> tuple
     :raises TableError: if the table cannot be read or written, or has no such column.
     :raises DatasetError: if no function votes on any row; nothing is written.
     """
-    from modelmill.data.spark import run_job
+    from modelmill.spark import run_job
 
     place = table_location(
         config.to or str(context.settings.home / "labels" / context.pipeline / context.step)
@@ -74,7 +74,7 @@ def check_config(config: LabelRowsConfig, table: TableRef, *, place: str) -> Non
     :raises ConfigError: if names collide, or the table would be written over itself.
     :raises TableError: if the gold column is missing, or is of a type that cannot be a label.
     """
-    from modelmill.rules.values import column_kind
+    from modelmill.signals.values import column_kind
 
     schema = arrow_schema(table)
     if config.gold is not None:

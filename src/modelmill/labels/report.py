@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from modelmill.evaluation.metrics import Share
 from modelmill.labels.models import LabelModel, ModelName, best
 from modelmill.labels.votes import Fired, VoteCounts
 
@@ -22,31 +23,6 @@ _MOST_FUNCTIONS_SHOWN = 40
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Share(_Frozen):
-    """Rows that have something, among some rows, with a 95 % confidence interval.
-
-    The interval is that of E. B. Wilson, *Probable inference, the law of succession, and statistical
-    inference*, Journal of the American Statistical Association 22 (1927): it holds for few rows, and near 0
-    and 1.
-    """
-
-    value: float
-    low: float
-    high: float
-    rows: int
-    """How many rows it is a share of."""
-
-    @classmethod
-    def of(cls, having: int, rows: int) -> Share | None:
-        """Return the share; None of no rows."""
-        from scipy.stats import binomtest
-
-        if rows == 0:
-            return None
-        ends = binomtest(having, rows).proportion_ci(_CONFIDENCE, method="wilson")
-        return cls(value=having / rows, low=float(ends.low), high=float(ends.high), rows=rows)
 
 
 class FunctionReport(_Frozen):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.data.prepare import BLANKS
+from modelmill.datasets.preparation import BLANKS
 from modelmill.labels.models import LabelModel, best, uncertainty
 from modelmill.labels.report import is_sure
 from modelmill.labels.votes import Fired, Floats, Functions, votes_by_class

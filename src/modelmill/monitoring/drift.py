@@ -221,3 +221,12 @@ def _bin_name(edges: Floats, place: int) -> str:
     if place == 0:
         return f"to {edges[0]:.4g}"
     return f"over {edges[-1]:.4g}" if place == len(edges) else f"to {edges[place]:.4g}"
+
+
+def drift_asset(name: str) -> str:
+    """Return the URI of the asset that an alarm updates.
+
+    :param name: of what is monitored.
+    :return: the URI.
+    """
+    return f"modelmill-drift://{name}"

@@ -11,21 +11,21 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef, TableRef
-from modelmill.data.tables import check_columns, open_table, read_arrow
-from modelmill.data.time_travel import commit_time
 from modelmill.errors import ConfigError, DatasetError, TableError
 from modelmill.evaluation.metrics import macro_f1
-from modelmill.monitoring.components import MonitorConfig, MonitorInputs
 from modelmill.monitoring.drift import Classes, Column, ColumnDrift, Numbers, compare
 from modelmill.monitoring.plots import drift_figure, quality_figure, shares_figure
 from modelmill.monitoring.quality import QualityReport, drop_at_least, proportion
 from modelmill.monitoring.rows import counts, floats, sampled, shared_columns, text_columns, without_seen
-from modelmill.serving.batch import RESULT_COLUMNS
+from modelmill.serving.scoring import RESULT_COLUMNS
+from modelmill.steps.monitor import MonitorConfig, MonitorInputs
+from modelmill.tables.reading import check_columns, open_table, read_arrow
+from modelmill.tables.time_travel import commit_time
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from modelmill.pipeline.component import StepContext
+    from modelmill.component import StepContext
 
 _MOST_ROWS = 200_000
 """Rows that are compared: more do not tell more."""
@@ -206,9 +206,9 @@ def _held_out(model: ModelRef, dataset: DatasetRef, context: StepContext) -> _He
     import pyarrow as pa
 
     from modelmill.evaluation.rows import cached_logits, judged_label, split_rows
-    from modelmill.registry.models import fetch_bundle
-    from modelmill.serving.bundle import BundleInfo
-    from modelmill.serving.runtime import answers
+    from modelmill.models.bundle import BundleInfo
+    from modelmill.models.scorers import answers
+    from modelmill.registry.bundles import fetch_bundle
 
     info = BundleInfo.load(fetch_bundle(model, context.cache))
     label = judged_label(dataset, [info])

@@ -1,47 +1,37 @@
 """The component catalogue: modelmill's own components, and those that other distributions add.
 
-Another distribution adds components with an entry point in the group ``modelmill.components`` that names a
-module; every :class:`~modelmill.pipeline.component.Component` at that module's top level joins the catalogue.
+Each module of :mod:`modelmill.steps` that is named after a component declares it. Another distribution adds
+components with an entry point in the group ``modelmill.components`` that names a module; every
+:class:`~modelmill.component.Component` at that module's top level joins the catalogue.
 """
 
 from __future__ import annotations
 
 import functools
+import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import MappingProxyType, ModuleType
 
+from modelmill import steps
+from modelmill.component import GROUPS, AnyComponent, Component
 from modelmill.errors import ConfigError, did_you_mean
-from modelmill.pipeline.component import AnyComponent, Component
 
 ENTRY_POINT_GROUP = "modelmill.components"
-
-_OWN_MODULES = (
-    "modelmill.data.components",
-    "modelmill.labels.components",
-    "modelmill.training.components",
-    "modelmill.training.signal_components",
-    "modelmill.compression.components",
-    "modelmill.evaluation.components",
-    "modelmill.registry.components",
-    "modelmill.serving.components",
-    "modelmill.monitoring.components",
-    "modelmill.rules.components",
-)
 
 
 @functools.cache
 def catalogue() -> Mapping[str, AnyComponent]:
-    """Return every known component by name, in the palette's order.
+    """Return every known component by name, in the palette's order: by group, then by name.
 
     :return: a read-only mapping.
     :raises ConfigError: if two modules declare the same name.
     """
-    modules = [import_module(name) for name in _OWN_MODULES]
-    modules += [entry.load() for entry in entry_points(group=ENTRY_POINT_GROUP)]
-    found: dict[str, AnyComponent] = {}
-    for module in modules:
+    own = [_own(name) for name in _own_names()]
+    found = {component.name: component for component in own if component}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        module = entry.load()
         for component in declared_in(module):
             if found.setdefault(component.name, component) is not component:
                 raise ConfigError(
@@ -49,7 +39,7 @@ def catalogue() -> Mapping[str, AnyComponent]:
                     got=component.name,
                     remedy=f"rename the one in {module.__name__}",
                 )
-    return MappingProxyType(found)
+    return MappingProxyType(dict(sorted(found.items(), key=_place)))
 
 
 def declared_in(module: ModuleType) -> list[AnyComponent]:
@@ -64,7 +54,27 @@ def component_named(name: str) -> AnyComponent:
     :return: the component.
     :raises ConfigError: if there is none of that name.
     """
+    # One of modelmill's own needs no look at the others: that is most of the time of a reused step.
+    own = _own(name) if name in _own_names() else None
+    if own:
+        return own
     known = catalogue()
     if name not in known:
         raise ConfigError("a step's component must be known", got=name, remedy=did_you_mean(name, known))
     return known[name]
+
+
+@functools.cache
+def _own_names() -> frozenset[str]:
+    return frozenset(module.name for module in pkgutil.iter_modules(steps.__path__))
+
+
+def _own(name: str) -> AnyComponent | None:
+    found = getattr(import_module(f"{steps.__name__}.{name}"), name, None)
+    return found if isinstance(found, Component) else None
+
+
+def _place(item: tuple[str, AnyComponent]) -> tuple[int, str, str]:
+    name, component = item
+    rank = GROUPS.index(component.group) if component.group in GROUPS else len(GROUPS)
+    return rank, component.group, name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelmill.artifacts import VerdictRef
-from modelmill.pipeline.component import AnyComponent
+from modelmill.component import AnyComponent
 from modelmill.pipeline.spec import Outcome
 
 

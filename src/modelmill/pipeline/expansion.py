@@ -9,14 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from modelmill.pipeline.spec import (
-    GroupSpec,
-    ParamValue,
-    PipelineSpec,
-    Source,
-    StepSpec,
-    fill,
-)
+from modelmill.pipeline.spec import GroupSpec, ParamValue, PipelineSpec, Source, StepSpec, fill
 
 _OTHER_CHARACTERS = re.compile(r"[^a-z0-9]+")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from modelmill.documents import wanted_name
+from modelmill.documents.folder import DocumentFile, DocumentKind, free_id, read_documents
+from modelmill.documents.names import NAME_PATTERN
+from modelmill.documents.parsing import wanted_name
 from modelmill.errors import PipelineError, Problem
-from modelmill.folders import DocumentFile, DocumentKind, free_id, read_documents
 from modelmill.pipeline.catalogue import catalogue
-from modelmill.pipeline.spec import NAME_PATTERN, PipelineSpec
+from modelmill.pipeline.spec import PipelineSpec
 from modelmill.pipeline.validation import MAX_BYTES, parse_pipeline
 from modelmill.settings import environment_params
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from modelmill.documents import Finding, Path
+from modelmill.component import AnyComponent
+from modelmill.documents.parsing import Finding, Path
 from modelmill.errors import did_you_mean, shorten
-from modelmill.pipeline.component import AnyComponent
 from modelmill.pipeline.conditions import verdict_port
 from modelmill.pipeline.expansion import copy_ids, gathers, slug
 from modelmill.pipeline.graph import cycle_in, shown

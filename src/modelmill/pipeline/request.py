@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import AnyReference
-from modelmill.pipeline.component import AnyComponent, Config, Inputs
+from modelmill.component import AnyComponent, Config, Inputs
 from modelmill.pipeline.spec import ParamValue, ResourcesSpec
 from modelmill.version import __version__
 
@@ -64,7 +64,7 @@ def step_key(component: AnyComponent, config: Config, inputs: Inputs, *, outside
     :param component: the component.
     :param config: its configuration.
     :param inputs: its inputs.
-    :param outside_state: see :attr:`~modelmill.pipeline.component.Component.outside_state`.
+    :param outside_state: see :attr:`~modelmill.component.Component.outside_state`.
     :return: 64 hexadecimal digits.
     """
     content: Mapping[str, Any] = {

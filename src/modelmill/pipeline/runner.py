@@ -16,15 +16,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from modelmill.artifacts import AnyReference, DatasetRef, TableRef
+from modelmill.component import AnyComponent, Config, Inputs, StepContext
 from modelmill.errors import ConfigError, InputError, did_you_mean
-from modelmill.locks import locked
-from modelmill.memory import memory_gb
 from modelmill.pipeline.catalogue import component_named
-from modelmill.pipeline.component import AnyComponent, Config, Inputs, Resources, StepContext
-from modelmill.pipeline.devices import leased
 from modelmill.pipeline.request import StepRequest, StepResult, step_key
 from modelmill.pipeline.spec import substitute
-from modelmill.registry.lookup import finished_run
+from modelmill.registry.finished_runs import finished_run
 from modelmill.registry.tracking import (
     experiment_id,
     find_finished,
@@ -33,6 +30,10 @@ from modelmill.registry.tracking import (
     tracking_client,
 )
 from modelmill.settings import Settings
+from modelmill.system.devices import leased
+from modelmill.system.locks import locked
+from modelmill.system.memory import memory_gb
+from modelmill.system.resources import Resources
 
 _LOCKED_PACKAGES = ("torch", "transformers", "onnxruntime", "deltalake", "pysail", "mlflow", "scikit-learn")
 
@@ -58,7 +59,7 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
     with locked(workdir / "lock", on_wait=lambda: print("another process runs this step", flush=True)):
         # Asked over HTTP first, since importing MLflow takes longer than a reused step has to.
         known = finished_run(settings.tracking_uri, request.pipeline, key)
-        if known and _still_true(component, known[2], settings):
+        if known and _still_valid(component, known[2], settings):
             return _reused(component, config, request, settings, key, *known)
         client = tracking_client(settings.tracking_uri)
         # A database without a server keeps no artifacts: they go beside it.
@@ -66,7 +67,7 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
         artifacts = None if served else settings.home / "mlartifacts"
         experiment = experiment_id(client, request.pipeline, artifact_root=artifacts)
         finished = find_finished(client, experiment, key)
-        if finished and _still_true(component, finished[1], settings):
+        if finished and _still_valid(component, finished[1], settings):
             return _reused(component, config, request, settings, key, experiment, *finished)
         run = open_run(client, experiment, key, name=request.step, tags=_tags(request))
         context = StepContext(
@@ -107,10 +108,10 @@ def _needed(component: AnyComponent, request: StepRequest) -> Resources:
     return needed
 
 
-def _still_true(component: AnyComponent, outputs: dict[str, AnyReference], settings: Settings) -> bool:
-    if component.still_true is None:
+def _still_valid(component: AnyComponent, outputs: dict[str, AnyReference], settings: Settings) -> bool:
+    if component.still_valid is None:
         return True
-    still = component.still_true(component.outputs.model_validate(outputs), settings)
+    still = component.still_valid(component.outputs.model_validate(outputs), settings)
     if not still:
         print("the result of an earlier run no longer holds, so it is made again", flush=True)
     return still

@@ -15,13 +15,12 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from modelmill.documents.names import Name
 from modelmill.errors import ConfigError, did_you_mean
-from modelmill.pipeline.component import Resources
 from modelmill.pipeline.graph import ordered
 from modelmill.settings import environment_params
+from modelmill.system.resources import Resources
 
-NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$")]
 """``STEP.PORT``: an output port of another step."""
 ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,250}$")]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from modelmill.documents.versions import Stored, VersionedFolder
 from modelmill.pipeline.files import PIPELINES, PipelineFile
-from modelmill.versions import Stored, VersionedFolder
 
 StoredPipeline = Stored[PipelineFile]
 

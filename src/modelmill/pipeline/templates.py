@@ -10,9 +10,9 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN
+from modelmill.component import Config
+from modelmill.documents.names import NAME_PATTERN
 from modelmill.errors import ConfigError, did_you_mean
-from modelmill.pipeline.component import Config
-from modelmill.pipeline.spec import NAME_PATTERN
 
 FormT = TypeVar("FormT", bound=Config)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from modelmill.documents import parse_document
+from modelmill.documents.parsing import parse_document
 from modelmill.errors import ConfigError, PipelineError, Problem
 
 Document = Mapping[str, Any]

@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from modelmill.documents import Finding, Path, fields_at, parse_document, read_text, shape_message
+from modelmill.component import AnyComponent
+from modelmill.documents.names import NAME_PATTERN
+from modelmill.documents.parsing import Finding, Path, fields_at, parse_document, read_text, shape_message
 from modelmill.errors import ConfigError, PipelineError, Problem, did_you_mean, shorten
 from modelmill.pipeline.catalogue import catalogue
-from modelmill.pipeline.component import AnyComponent
 from modelmill.pipeline.expansion import gathers
 from modelmill.pipeline.flow_checks import (
     FOR_EACH_REMEDY,
@@ -25,7 +26,6 @@ from modelmill.pipeline.flow_checks import (
 )
 from modelmill.pipeline.graph import cycle_in, shown
 from modelmill.pipeline.spec import (
-    NAME_PATTERN,
     Edge,
     ParamValue,
     PipelineSpec,

@@ -37,8 +37,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modelmill.registry import ledger
+from modelmill.registry.bundles import TAG_DIGEST
 from modelmill.registry.ledger import Entry, Head, LedgerRow
-from modelmill.registry.models import TAG_DIGEST
 from modelmill.registry.versions import CHAMPION, patiently, version_by_alias, version_numbered
 
 if TYPE_CHECKING:

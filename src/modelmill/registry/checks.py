@@ -3,7 +3,8 @@
 Another distribution adds checks with an entry point in the group ``modelmill.gate_checks`` that names a
 module; every :class:`GateCheck` at that module's top level can then be listed under ``checks``. Its ``run``
 gets the
-:class:`~modelmill.registry.case.Case` (dataset, truth, challenger, champion, parent) and returns findings.
+:class:`~modelmill.registry.contestants.Case` (dataset, truth, challenger, champion, parent) and returns
+    findings.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
+from modelmill.component import Config
 from modelmill.errors import ConfigError
-from modelmill.pipeline.component import Config
 
 if TYPE_CHECKING:
-    from modelmill.registry.case import Case
     from modelmill.registry.comparisons import Finding, NotJudged
+    from modelmill.registry.contestants import Case
     from modelmill.settings import Settings
 
 ENTRY_POINT_GROUP = "modelmill.gate_checks"

@@ -2,7 +2,7 @@
 
 Every comparison is on the same test rows. What is compared always: the metric with parent and champion, the
 recall of each class, and the baselines; what else is in the configuration's ``checks``. How a finding
-becomes a refusal is in :mod:`modelmill.registry.judging`.
+becomes a refusal is in :mod:`modelmill.registry.verdict`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from modelmill.errors import DatasetError
 from modelmill.evaluation.baselines import dataset_baselines
 from modelmill.evaluation.plots import gate_figure
 from modelmill.evaluation.rows import judged_label, split_rows
-from modelmill.registry.case import Case, Contender
+from modelmill.models.bundle import BundleInfo
+from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.checks import findings_of
 from modelmill.registry.comparisons import (
     Finding,
@@ -26,18 +27,17 @@ from modelmill.registry.comparisons import (
     part_findings,
     parts_by,
 )
+from modelmill.registry.contestants import Case, Contender
 from modelmill.registry.gate_report import Report, as_html, summary
-from modelmill.registry.judging import judge
 from modelmill.registry.kind_gate import kind_findings
 from modelmill.registry.lineage import all_missing
-from modelmill.registry.models import fetch_bundle
 from modelmill.registry.promotion import champion
+from modelmill.registry.verdict import judge
 from modelmill.registry.versions import model_at
-from modelmill.serving.bundle import BundleInfo
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import StepContext
-    from modelmill.registry.components import GateConfig
+    from modelmill.component import StepContext
+    from modelmill.steps.gate import GateConfig
 
 _MIN_CLASS_ROWS = 5
 """Of a class with fewer test rows nothing can be shown."""
@@ -129,7 +129,7 @@ def _lineage_finding(missing: list[str]) -> Finding:
         "things that the model does not say of its origin",
         len(missing),
         note=f"missing: {'; '.join(missing)}. Make it with a pipeline, or log it with "
-        "modelmill.registry.models.log_model",
+        "modelmill.registry.bundles.log_model",
     )
 
 

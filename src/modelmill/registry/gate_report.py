@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.registry.comparisons import NotJudged
-from modelmill.registry.judging import PARTS, Check, apart, shown
+from modelmill.registry.verdict import PARTS, Check, apart, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,8 +21,8 @@ from modelmill.registry.ledger import Entry, Head, LedgerRow
 from modelmill.registry.versions import checked_name, verified_version
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import StepContext
-    from modelmill.registry.components import GuardConfig
+    from modelmill.component import StepContext
+    from modelmill.steps.guard import GuardConfig
 
 OnHandMove = Literal["report", "revert"]
 

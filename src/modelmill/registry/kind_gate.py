@@ -18,8 +18,8 @@ from modelmill.registry.checks import findings_of
 from modelmill.registry.comparisons import Finding, NotJudged
 
 if TYPE_CHECKING:
-    from modelmill.registry.case import Case, Contender
-    from modelmill.registry.components import GateConfig
+    from modelmill.registry.contestants import Case, Contender
+    from modelmill.steps.gate import GateConfig
 
 _OF_FILES = ("latency", "size")
 """Further checks that do not look at answers."""

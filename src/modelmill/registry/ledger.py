@@ -1,7 +1,7 @@
 """The ledger: an append-only Delta table, and the arbiter of who is champion.
 
 Each promotion, refusal, rollback and hand-made move is a row. The rows of a model are numbered 1, 2, 3, …,
-and a row is appended by compare and append (:mod:`modelmill.data.conditional`): its commit carries the
+and a row is appended by compare and append (:mod:`modelmill.tables.conditional`): its commit carries the
 application transaction ``champion/MODEL`` with the row's number, so of two rows that follow the same one
 only one gets in, between processes and between machines. Times of a model's rows always rise, whatever the
 machines' clocks say.
@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelmill.artifacts import TableRef
-from modelmill.data.conditional import Proposal, append_if
-from modelmill.data.files import ActiveFile
-from modelmill.data.tables import open_table, read_batches, table_exists, table_location
 from modelmill.errors import TableError
+from modelmill.tables.conditional import Proposal, append_if
+from modelmill.tables.files import ActiveFile
+from modelmill.tables.reading import open_table, read_batches, table_exists, table_location
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.errors import ModelError
-from modelmill.registry.models import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_RECIPE, TAG_ROLE
+from modelmill.registry.bundles import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_RECIPE, TAG_ROLE
 from modelmill.registry.versions import missing_lineage, version_by_alias, version_numbered
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.compute as pc
 
-from modelmill.data.tables import read_arrow
 from modelmill.errors import ConfigError
-from modelmill.registry.case import Case, Contender
+from modelmill.models.bundle import bundle_bytes
+from modelmill.models.scorers import Scorer, answers, load_scorer
 from modelmill.registry.checks import CalibrationConfig, LatencyConfig, SizeConfig, SliceConfig
 from modelmill.registry.comparisons import (
     Finding,
@@ -22,8 +22,8 @@ from modelmill.registry.comparisons import (
     part_findings,
     parts_by,
 )
-from modelmill.serving.bundle import bundle_bytes
-from modelmill.serving.runtime import Scorer, answers, load_scorer
+from modelmill.registry.contestants import Case, Contender
+from modelmill.tables.reading import read_arrow
 
 _MOST_SLICES = 200
 _MOST_SMALL = 50

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from modelmill.artifacts import ModelFormat
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.signing import MODEL_SIGNATURE
+from modelmill.models.bundle import BundleInfo
+from modelmill.registry.signing import MODEL_SIGNATURE
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Packages:
             warnings.simplefilter("ignore")
             save_model(
                 path=str(target),
-                python_model=str(Path(__file__).parents[1] / "serving" / "pyfunc_script.py"),
+                python_model=str(Path(__file__).with_name("pyfunc_script.py")),
                 artifacts={"bundle": str(named)},
                 model_config={},
                 signature=_signature(info),

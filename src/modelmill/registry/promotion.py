@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.errors import GateError, ModelError
-from modelmill.locks import locked
+from modelmill.registry.bundles import TAG_DATASET_REFERENCE, TAG_DIGEST, fetch_bundle
 from modelmill.registry.champion import Registry, alias_version, move, note, reconciled_head
 from modelmill.registry.ledger import Entry, Head, find
-from modelmill.registry.models import TAG_DATASET_REFERENCE, TAG_DIGEST, fetch_bundle
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import (
     CHAMPION,
@@ -26,12 +25,13 @@ from modelmill.registry.versions import (
     verify_stored,
     version_by_alias,
 )
+from modelmill.system.locks import locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from modelmill.pipeline.component import StepContext
+    from modelmill.component import StepContext
     from modelmill.settings import Settings
 
 __all__ = ["CHAMPION", "StaleVerdictError", "champion", "champion_version", "run"]
@@ -171,7 +171,7 @@ def _published(verdict: VerdictRef, head: Head, registry: Registry, context: Ste
         raise GateError(
             f"a model that is promoted must carry its lineage; missing: {', '.join(missing)}",
             got=verdict.challenger.uri,
-            remedy="make it with a pipeline, or log it with modelmill.registry.models.log_model",
+            remedy="make it with a pipeline, or log it with modelmill.registry.bundles.log_model",
         )
     verify_stored(reference(version))
     return version

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from modelmill.artifacts import AnyReference, DatasetRef, TableRef, parse_reference
 from modelmill.errors import TransientError
-from modelmill.registry.lookup import TAG_OUTPUTS, TAG_STEP_KEY
+from modelmill.registry.finished_runs import TAG_OUTPUTS, TAG_STEP_KEY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelmill.artifacts import MODEL_NAME_PATTERN, ModelRef
 from modelmill.errors import GateError, ModelError
-from modelmill.registry.models import (
+from modelmill.registry.bundles import (
     TAG_DATASET,
     TAG_DIGEST,
     TAG_PARENT,

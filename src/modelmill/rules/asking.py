@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelmill.errors import ModelmillError, SignalError
-from modelmill.rules.groups import Answers, Evaluation, Rows, SignalGroup
 from modelmill.rules.possible import Mask
-from modelmill.rules.values import STORED, Kind, stored
+from modelmill.signals.groups import Answers, Evaluation, Rows, SignalGroup
+from modelmill.signals.values import STORED, Kind, stored
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,6 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import ReportRef, TableRef
-from modelmill.data.commits import write_rows
-from modelmill.data.tables import check_columns, table_location
 from modelmill.errors import DatasetError
 from modelmill.rules.deciding import pinned_signals, prepare, rows_of
 from modelmill.rules.program import reached
@@ -30,11 +28,15 @@ from modelmill.rules.trying import (
     right_decisions,
     try_rules,
 )
+from modelmill.tables.commits import write_rows
+from modelmill.tables.reading import check_columns, table_location
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import StepContext
-    from modelmill.rules.components import TrialConfig, TrialInputs, TryRulesConfig
+    from modelmill.component import StepContext
+    from modelmill.rules.options import TrialConfig
     from modelmill.signals.pins import Pin
+    from modelmill.steps.ports import TrialInputs
+    from modelmill.steps.try_rules import TryRulesConfig
 
 
 class ThresholdAdvice(BaseModel):

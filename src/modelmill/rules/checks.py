@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from modelmill.registry.checks import CheckConfig, GateCheck
 
 if TYPE_CHECKING:
-    from modelmill.registry.case import Case
     from modelmill.registry.comparisons import Finding, NotJudged
+    from modelmill.registry.contestants import Case
     from modelmill.settings import Settings
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from sqlglot import exp
 
-from modelmill.documents import Path
+from modelmill.documents.parsing import Path
 from modelmill.errors import Problem, RuleSetError, did_you_mean, excerpt
 from modelmill.rules import parsing
 from modelmill.rules.compiler import Names, Typed
@@ -18,7 +18,7 @@ from modelmill.rules.language import compile_tree
 from modelmill.rules.parsing import parse
 from modelmill.rules.program import Result, Step, Steps, reached
 from modelmill.rules.rule_set import ModelSignal, PhrasesSignal, RegexSignal, RuleSet, SqlSignal
-from modelmill.rules.values import STORED, Kind
+from modelmill.signals.values import STORED, Kind
 
 OPEN = -1
 """Outcome of a row that is not settled. Others: the number of the rule that fires; then :attr:`no_rule`, and

@@ -20,7 +20,7 @@ from modelmill.rules import kernels
 from modelmill.rules.functions import FUNCTIONS, POLYMORPHIC
 from modelmill.rules.parsing import Finding
 from modelmill.rules.program import Step, Steps
-from modelmill.rules.values import NUMBERS, Kind, common_kind
+from modelmill.signals.values import NUMBERS, Kind, common_kind
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,7 +14,17 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import SignalsRef, TableRef
-from modelmill.data.tables import (
+from modelmill.errors import ConfigError, TableError
+from modelmill.rules.decisions import decision_schema
+from modelmill.rules.engine import Engine
+from modelmill.rules.measuring import measured_plan
+from modelmill.rules.plan import Plan
+from modelmill.rules.rule_set import ModelSignal, RuleSet, SqlSignal
+from modelmill.settings import Settings
+from modelmill.signals.groups import Site, build_groups
+from modelmill.signals.models import models_of
+from modelmill.signals.pins import Pin, pin_models
+from modelmill.tables.reading import (
     check_columns,
     checked_files,
     open_table,
@@ -22,20 +32,10 @@ from modelmill.data.tables import (
     read_batches,
     table_location,
 )
-from modelmill.errors import ConfigError, TableError
-from modelmill.rules.decisions import decision_schema
-from modelmill.rules.engine import Engine
-from modelmill.rules.groups import Site, build_groups
-from modelmill.rules.measuring import measured_plan
-from modelmill.rules.plan import Plan
-from modelmill.rules.rule_set import ModelSignal, RuleSet, SqlSignal
-from modelmill.settings import Settings
-from modelmill.signals.models import models_of
-from modelmill.signals.pins import Pin, pin_models
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import StepContext
-    from modelmill.rules.components import DecideConfig, DecideInputs
+    from modelmill.component import StepContext
+    from modelmill.steps.decide import DecideConfig, DecideInputs
 
 _SIGNALS = "signals:"
 """What a model's name begins with that stands for a model of an earlier step."""
@@ -192,8 +192,8 @@ def pinned_signals(signals: SignalsRef, context: StepContext) -> dict[str, Pin]:
     :param context: the step's context.
     :return: by the signal's name.
     """
-    from modelmill.registry.models import fetch_bundle
-    from modelmill.registry.signals import read_signals
+    from modelmill.registry.bundles import fetch_bundle
+    from modelmill.registry.signal_models import read_signals
 
     return {
         name: Pin(model=model, folder=str(fetch_bundle(model, context.cache)), digest=model.digest)
@@ -357,7 +357,7 @@ def _in_process(
 ) -> TableRef:
     import pyarrow.compute as pc
 
-    from modelmill.data.commits import write_rows
+    from modelmill.tables.commits import write_rows
 
     rows = read_arrow(table, columns=deciding.read(engine))
     keys = rows.column(deciding.rule_set.key)
@@ -377,7 +377,7 @@ def _in_process(
 
 
 def _with_spark(deciding: Deciding, table: TableRef, place: str, context: StepContext) -> TableRef:
-    from modelmill.data.spark import run_job
+    from modelmill.spark import run_job
 
     argv = ["--table", table.uri, "--version", str(table.version), "--to", place]
     argv += ["--deciding", deciding.model_dump_json(), "--transaction", context.step_key]

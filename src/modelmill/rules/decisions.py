@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from modelmill.errors import ConfigError
-from modelmill.rules.groups import EVIDENCE, Evaluation
 from modelmill.rules.partial import Partial
 from modelmill.rules.possible import FALSE, NULL, TRUE, Uncertain
 from modelmill.rules.rule_set import Rule
 from modelmill.rules.staged import Settlement
-from modelmill.rules.values import STORED
+from modelmill.signals.groups import EVIDENCE, Evaluation
+from modelmill.signals.values import STORED
 
 if TYPE_CHECKING:
     from modelmill.rules.engine import Engine

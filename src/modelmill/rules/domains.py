@@ -19,7 +19,7 @@ from typing import Any
 
 from modelmill.rules import kernels
 from modelmill.rules.partial import Analysis
-from modelmill.rules.values import Kind
+from modelmill.signals.values import Kind
 
 
 @dataclass(frozen=True)

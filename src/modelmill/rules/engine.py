@@ -18,14 +18,14 @@ from modelmill.rules.asking import Known, ask
 from modelmill.rules.compiled import CompiledRuleSet, compile_rule_set
 from modelmill.rules.decisions import Chunk, decided, decision_schema
 from modelmill.rules.explanation import explained
-from modelmill.rules.groups import Evaluation, Rows, SignalGroup, Site, build_groups
 from modelmill.rules.measuring import Adapter
 from modelmill.rules.plan import Actual, Plan, StageActual, StagePlan, plan_by_tiers
 from modelmill.rules.rule_set import RuleSet, SqlSignal
 from modelmill.rules.staged import Outcomes, RuleProgram, Settlement, Stage, settle, settle_fully
 from modelmill.rules.sufficient import Search
-from modelmill.rules.values import STORED
 from modelmill.settings import Settings
+from modelmill.signals.groups import Evaluation, Rows, SignalGroup, Site, build_groups
+from modelmill.signals.values import STORED
 
 MAX_CHUNK_ROWS = 8192
 _MOST_STATES = 64_000_000

@@ -15,7 +15,7 @@ from modelmill.rules.compiler import Names
 from modelmill.rules.language import compile_tree
 from modelmill.rules.parsing import Finding, parse
 from modelmill.rules.program import Program, Result, Steps
-from modelmill.rules.values import Kind
+from modelmill.signals.values import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from modelmill.documents import wanted_name
+from modelmill.documents.folder import DocumentFile, DocumentKind
+from modelmill.documents.names import NAME_PATTERN
+from modelmill.documents.parsing import wanted_name
+from modelmill.documents.versions import VersionedFolder
 from modelmill.errors import Problem, RuleSetError
-from modelmill.folders import DocumentFile, DocumentKind
-from modelmill.pipeline.spec import NAME_PATTERN
 from modelmill.rules.reading import MAX_BYTES, parse_rule_set
 from modelmill.rules.rule_set import RuleSet
-from modelmill.versions import VersionedFolder
 
 
 @dataclass(frozen=True)

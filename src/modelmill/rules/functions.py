@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from modelmill.rules import kernels
-from modelmill.rules.values import Kind
+from modelmill.signals.values import Kind
 
 Operand = Literal["text", "number", "constant text", "regular expression", "constant integer"]
 """A constant is written as a literal: it is checked before anything runs."""

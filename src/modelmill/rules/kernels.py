@@ -1,6 +1,6 @@
 """What the operators and functions of expressions do, over Arrow arrays and scalars.
 
-Every operand has the Arrow type of its kind (see :mod:`modelmill.rules.values`). NULL is unknown: it goes
+Every operand has the Arrow type of its kind (see :mod:`modelmill.signals.values`). NULL is unknown: it goes
 through every operation, except those that ask for it. Patterns run on Arrow's RE2, in time linear in the
 text.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelmill.rules.values import STORED, Kind, without_nan
+from modelmill.signals.values import STORED, Kind, without_nan
 
 Values = Any
 """A :class:`pyarrow.Array` or a :class:`pyarrow.Scalar`."""

@@ -14,7 +14,7 @@ from modelmill.rules.compiler import RULES, SHOWN, Compiler, Names, Refused, Rul
 from modelmill.rules.functions import FUNCTIONS, POLYMORPHIC, Function, Operand
 from modelmill.rules.parsing import Finding
 from modelmill.rules.program import Result, Step, Steps
-from modelmill.rules.values import NUMBERS, STORED, Kind, column_kind, common_kind
+from modelmill.signals.values import NUMBERS, STORED, Kind, column_kind, common_kind
 
 _LARGEST_INTEGER = 2**63 - 1
 

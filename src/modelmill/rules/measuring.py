@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from modelmill.rules.asking import Known, ask
-from modelmill.rules.groups import Rows, SignalGroup
 from modelmill.rules.plan import Actual, GroupCost, Plan
 from modelmill.rules.planner import Simulation, Unit, make_plan
+from modelmill.signals.groups import Rows, SignalGroup
 
 if TYPE_CHECKING:
     from modelmill.rules.decisions import Chunk

@@ -17,7 +17,7 @@ import pyarrow as pa
 from modelmill.rules import kernels, possible
 from modelmill.rules.possible import ANYTHING, FALSE, TRUE, Mask, State, Uncertain
 from modelmill.rules.program import Step
-from modelmill.rules.values import STORED
+from modelmill.signals.values import STORED
 
 _EVERYTHING = TRUE | FALSE
 """Which distinctions of a condition matter: whether it is TRUE, whether it is FALSE, or both (the sum)."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 
-from modelmill.rules.groups import Tier
+from modelmill.signals.groups import Tier
 
 
 class _Part(BaseModel):

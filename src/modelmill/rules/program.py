@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from modelmill.rules.values import STORED, Kind, stored
+from modelmill.signals.values import STORED, Kind, stored
 
 
 @dataclass(frozen=True)

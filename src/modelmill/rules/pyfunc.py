@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow as pa
 from mlflow.pyfunc.model import PythonModel
 
+from modelmill.registry.pyfunc import verify_digest
 from modelmill.rules.deciding import Deciding, one_batch, prepare
 from modelmill.rules.registered import bundled_rule_set
 from modelmill.rules.rule_set import RuleSet
-from modelmill.serving.pyfunc import verify_digest
 from modelmill.settings import Settings
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
-from modelmill.documents import Document, Path, fields_at, parse_document, read_text, shape_message
+from modelmill.documents.names import NAME_PATTERN
+from modelmill.documents.parsing import Document, Path, fields_at, parse_document, read_text, shape_message
 from modelmill.errors import Problem, RuleSetError, did_you_mean, shorten
-from modelmill.pipeline.spec import NAME_PATTERN
 from modelmill.rules.compiled import rule_set_findings
 from modelmill.rules.rule_set import (
     ColumnSignal,
@@ -22,7 +22,7 @@ from modelmill.rules.rule_set import (
     SqlSignal,
     signal_columns,
 )
-from modelmill.rules.values import Kind, column_kind
+from modelmill.signals.values import Kind, column_kind
 
 MAX_BYTES = 16_000_000
 """Ten thousand rules and as many phrases fit."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from modelmill.artifacts import ModelRef, TableRef, VerdictRef
 from modelmill.errors import ConfigError
-from modelmill.registry.models import (
+from modelmill.models.bundle import bundle_digest
+from modelmill.registry.bundles import (
     LINEAGE_RUN_TAGS,
     TAG_DATASET,
     list_outputs,
@@ -24,14 +25,14 @@ from modelmill.rules.backtest import TryReport, lines, try_on
 from modelmill.rules.reading import load_rule_set, parse_rule_set
 from modelmill.rules.rule_set import RuleSet, signal_columns
 from modelmill.rules.thresholds import upper_bound
-from modelmill.serving.bundle import bundle_digest
 from modelmill.signals.pins import pin_models
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import StepContext
-    from modelmill.rules.components import GateRulesConfig, TrialInputs
+    from modelmill.component import StepContext
     from modelmill.settings import Settings
+    from modelmill.steps.gate_rules import GateRulesConfig
+    from modelmill.steps.ports import TrialInputs
 
 RULE_SET_FILE = "rule_set.json"
 """The file that a registered rule set is."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelmill.data.tables import open_table, read_arrow
 from modelmill.errors import ConfigError, ModelmillError, TableError, did_you_mean
 from modelmill.registry.comparisons import (
     Finding,
@@ -27,9 +26,10 @@ from modelmill.rules.deciding import Deciding, model_names, one_batch
 from modelmill.rules.registered import open_rule_set
 from modelmill.rules.trying import Evaluated, RuleSetDiff, compare, right_decisions
 from modelmill.signals.pins import Pin, pin_models
+from modelmill.tables.reading import open_table, read_arrow
 
 if TYPE_CHECKING:
-    from modelmill.registry.case import Case, Contender
+    from modelmill.registry.contestants import Case, Contender
     from modelmill.rules.checks import DecisionsConfig
     from modelmill.rules.rule_set import RuleSet
     from modelmill.settings import Settings

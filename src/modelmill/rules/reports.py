@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import TableRef
-from modelmill.data.tables import read_arrow
+from modelmill.tables.reading import read_arrow
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import StepContext
+    from modelmill.component import StepContext
     from modelmill.rules.deciding import Deciding
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, model_validator
 
-from modelmill.pipeline.spec import Name
+from modelmill.documents.names import Name
 
 MAX_SIGNALS = 20_000
 MAX_RULES = 20_000

@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from modelmill.rules import possible
 from modelmill.rules.asking import Known
 from modelmill.rules.compiled import OPEN, CompiledRuleSet
-from modelmill.rules.groups import Answers, Rows
 from modelmill.rules.partial import Analysis, Partial, column_state
 from modelmill.rules.possible import FALSE, NULL, TRUE, Mask
+from modelmill.signals.groups import Answers, Rows
 
 Outcomes = npt.NDArray[np.int32]
 AskStage = Callable[[Sequence[str], Rows], Mapping[str, Known]]
@@ -92,7 +92,7 @@ class RuleProgram:
         return column_state(values, step, rows, count)
 
     def settled_by(self, answers: Mapping[str, Answers]) -> Mask:
-        """See :data:`modelmill.rules.groups.SettledBy`."""
+        """See :data:`modelmill.signals.groups.SettledBy`."""
         rows = len(next(iter(answers.values())).values)
         every, partial = np.arange(rows), self.begin(rows)
         known = {name: one for name, one in answers.items() if name in self.analysis.columns}

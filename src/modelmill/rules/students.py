@@ -16,16 +16,17 @@ import pyarrow as pa
 
 from modelmill.artifacts import SignalsRef
 from modelmill.errors import ConfigError
+from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.rules.deciding import Deciding, pinned_signals, prepare, rows_of
 from modelmill.rules.first_tier import evaluated, floats, replaced, thresholds, with_probability
 from modelmill.rules.rule_set import ModelSignal
 from modelmill.rules.trying import Evaluated
-from modelmill.serving.bundle import BundleInfo, trunk_folder
 from modelmill.signals.pins import Pin
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import StepContext
-    from modelmill.rules.components import SignalStudentsConfig, TrialInputs
+    from modelmill.component import StepContext
+    from modelmill.steps.ports import TrialInputs
+    from modelmill.steps.signal_students import SignalStudentsConfig
 
 
 def run(config: SignalStudentsConfig, inputs: TrialInputs, context: StepContext) -> SignalsRef:
@@ -38,8 +39,8 @@ def run(config: SignalStudentsConfig, inputs: TrialInputs, context: StepContext)
     :raises RuleSetError: if the rule set breaks a rule; all problems are listed.
     :raises ConfigError: if a signal that was asked for cannot have a student, or none can.
     """
-    from modelmill.registry.models import Draft, log_models
-    from modelmill.registry.signals import log_signals
+    from modelmill.registry.bundles import Draft, log_models
+    from modelmill.registry.signal_models import log_signals
     from modelmill.rules.registered import open_rule_set
 
     rule_set = open_rule_set(config.rule_set, context.settings)
@@ -159,8 +160,8 @@ class _Share:
     def fit(self, rows: pa.RecordBatch, root: Path, *, penalty: float) -> dict[str, Path]:
         """Fit the students, and write a bundle of each."""
         from modelmill.compression.static import fit_static_signals
-        from modelmill.serving.runtime import encode, load_tokenizer
-        from modelmill.serving.static import write_static
+        from modelmill.models.static import write_static
+        from modelmill.tokens.tokenizer import encode, load_tokenizer
 
         first = self.first
         texts = rows.column(first.signal.column).filter(pa.array(first.known)).to_pylist()

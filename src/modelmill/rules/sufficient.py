@@ -29,7 +29,7 @@ from modelmill.rules.compiled import OPEN
 from modelmill.rules.domains import Domain, domains_of
 from modelmill.rules.possible import Uncertain
 from modelmill.rules.staged import RuleProgram
-from modelmill.rules.values import STORED
+from modelmill.signals.values import STORED
 
 _MOST_ROWS = 4096
 """Assignments that are looked at together; beyond that nothing is proved."""

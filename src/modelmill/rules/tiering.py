@@ -27,21 +27,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelmill.artifacts import ModelRef
-from modelmill.data.tables import check_columns
 from modelmill.errors import ConfigError
 from modelmill.rules.budgets import Budget, Loss
 from modelmill.rules.deciding import Deciding, pinned_signals, prepare, rows_of
 from modelmill.rules.first_tier import evaluated, floats, replaced, thresholds, with_probability
-from modelmill.rules.groups import Answers
 from modelmill.rules.rule_set import Calibration, Doubt, FirstTier, ModelSignal, RuleSet
 from modelmill.rules.staged import settle_fully
 from modelmill.rules.trying import right_decisions
+from modelmill.signals.groups import Answers
 from modelmill.signals.models import sure_values
 from modelmill.signals.pins import Pin
+from modelmill.tables.reading import check_columns
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import StepContext
-    from modelmill.rules.components import TierRulesConfig, TierRulesInputs
+    from modelmill.component import StepContext
+    from modelmill.steps.tier_rules import TierRulesConfig, TierRulesInputs
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -87,7 +87,7 @@ def run(config: TierRulesConfig, inputs: TierRulesInputs, context: StepContext) 
     :raises TableError: if the label's column is missing.
     :raises DatasetError: if the rows are too few to show that the budget is kept.
     """
-    from modelmill.registry.signals import read_signals
+    from modelmill.registry.signal_models import read_signals
     from modelmill.rules.registered import log_rule_set, open_rule_set
 
     if (config.budget_of == "accuracy") != (config.label is not None):

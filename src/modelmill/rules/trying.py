@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.labels.report import Share
+from modelmill.evaluation.metrics import Share
 from modelmill.rules.engine import Engine
 from modelmill.rules.program import Program, Result
 from modelmill.rules.staged import settle_fully

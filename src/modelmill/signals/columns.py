@@ -7,7 +7,7 @@ from collections.abc import Collection
 import pyarrow as pa
 
 from modelmill.errors import SignalError, did_you_mean
-from modelmill.rules.values import Kind, column_kind
+from modelmill.signals.values import Kind, column_kind
 
 
 def check_operand(signal: str, column: str, kinds: Collection[Kind], schema: pa.Schema) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from modelmill.errors import ExpressionError, SignalError
-from modelmill.rules.groups import (
+from modelmill.rules.rule_set import PhrasesSignal, RegexSignal
+from modelmill.signals.columns import check_operand
+from modelmill.signals.groups import (
     EVIDENCE,
     Answers,
     Evaluation,
@@ -20,10 +22,8 @@ from modelmill.rules.groups import (
     Site,
     evaluator,
 )
-from modelmill.rules.rule_set import PhrasesSignal, RegexSignal
-from modelmill.rules.values import Kind
-from modelmill.signals.columns import check_operand
 from modelmill.signals.patterns import PatternSet, Phrases, Regex
+from modelmill.signals.values import Kind
 
 PatternSignal = RegexSignal | PhrasesSignal
 

@@ -8,11 +8,11 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from modelmill.errors import ConfigError, SignalError
-from modelmill.rules.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo, Site, evaluator
 from modelmill.rules.rule_set import MeasuredSignal
-from modelmill.rules.values import NUMBERS, stored
 from modelmill.signals.columns import check_operand
+from modelmill.signals.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo, Site, evaluator
 from modelmill.signals.measures import Measure, MeasureOptions, measure_named
+from modelmill.signals.values import NUMBERS, stored
 
 
 class MeasuredGroup(SignalGroup):

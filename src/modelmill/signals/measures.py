@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.errors import ConfigError, did_you_mean
-from modelmill.rules.values import Kind
+from modelmill.signals.values import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,8 +36,8 @@ class MeasureOptions(BaseModel):
 
 
 Compute = Callable[..., "pa.Array"]
-"""Takes an array for each operand, of the Arrow type of its kind (see ``modelmill.rules.values.STORED``), and
-the options. Gives an array of the result's kind with as many values; null is unknown."""
+"""Takes an array for each operand, of the Arrow type of its kind (see ``modelmill.signals.values.STORED``),
+and the options. Gives an array of the result's kind with as many values; null is unknown."""
 
 
 @dataclass(frozen=True)

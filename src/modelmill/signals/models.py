@@ -20,9 +20,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelmill.data.prepare import BLANKS
+from modelmill.datasets.preparation import BLANKS
 from modelmill.errors import SignalError, did_you_mean
-from modelmill.rules.groups import (
+from modelmill.models.bundle import BundleInfo, trunk_folder
+from modelmill.rules.possible import Mask
+from modelmill.rules.rule_set import Band, FirstTier, ModelSignal
+from modelmill.signals.columns import check_operand
+from modelmill.signals.groups import (
     EVIDENCE,
     Answers,
     Evaluation,
@@ -32,17 +36,13 @@ from modelmill.rules.groups import (
     Site,
     evaluator,
 )
-from modelmill.rules.possible import Mask
-from modelmill.rules.rule_set import Band, FirstTier, ModelSignal
-from modelmill.rules.values import STORED, Kind, stored
-from modelmill.serving.bundle import BundleInfo, trunk_folder
-from modelmill.signals.columns import check_operand
 from modelmill.signals.pins import Pin, pin_models
+from modelmill.signals.values import STORED, Kind, stored
 
 if TYPE_CHECKING:
-    from modelmill.data.tokens import Tokens
-    from modelmill.serving.runtime import FloatArray, Scorer
-    from modelmill.serving.static import StaticStack
+    from modelmill.models.scorers import FloatArray, Scorer
+    from modelmill.models.static import StaticStack
+    from modelmill.tokens.token_ids import Tokens
 
 _TEXT: tuple[Kind, ...] = ("text",)
 _REMEMBERED = 65_536
@@ -60,10 +60,12 @@ class Reader:
     """
 
     def __init__(self, bundles: Mapping[str, Path]) -> None:
-        from modelmill.serving.heads import load_head
-        from modelmill.serving.runtime import load_scorer, load_tokenizer, usable_cores
-        from modelmill.serving.shared import Trunk, TrunkHeads
-        from modelmill.serving.static import StaticStack
+        from modelmill.models.heads import load_head
+        from modelmill.models.scorers import load_scorer
+        from modelmill.models.static import StaticStack
+        from modelmill.models.trunk import Trunk, TrunkHeads
+        from modelmill.system.cpu import usable_cores
+        from modelmill.tokens.tokenizer import load_tokenizer
 
         self.infos = {digest: BundleInfo.load(folder) for digest, folder in bundles.items()}
         first, folder = next(iter(bundles.items()))
@@ -96,7 +98,7 @@ class Reader:
         :param texts: any number of texts.
         :return: by the bundle's digest, ``(rows, outputs)`` each.
         """
-        from modelmill.serving.runtime import encode
+        from modelmill.tokens.tokenizer import encode
 
         tokens = encode(self._tokenizer, texts)
         keys = [hashlib.blake2b(ids.tobytes(), digest_size=16).digest() for ids in tokens]
@@ -338,7 +340,7 @@ class _ModelEvaluation(Evaluation):
 
 def _pass_of(pin: Pin) -> str:
     """Return what models have in common that one pass answers."""
-    from modelmill.serving.static import features_digest
+    from modelmill.models.static import features_digest
 
     info = BundleInfo.load(pin.bundle())
     if info.format == "static":
@@ -369,7 +371,7 @@ def _within(band: Band, probability: Any) -> Any:
 
 
 def _probabilities(info: BundleInfo, logits: FloatArray, *, temperature: float) -> npt.NDArray[np.float64]:
-    from modelmill.serving.runtime import class_scores
+    from modelmill.models.scorers import class_scores
 
     scaled = logits / np.float32(temperature)
     found: npt.NDArray[np.float64] = class_scores(info, scaled).astype(np.float64)

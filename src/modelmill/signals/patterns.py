@@ -351,7 +351,7 @@ def _checked(texts: pa.Array) -> pa.Array:
     """Return the texts as Arrow's large strings, known to be UTF-8: the automaton relies on it."""
     import pyarrow as pa
 
-    from modelmill.rules.values import stored
+    from modelmill.signals.values import stored
 
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()

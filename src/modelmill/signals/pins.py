@@ -50,7 +50,7 @@ class Pin(BaseModel):
         place = Path(self.folder)
         if place.is_dir() or self.model is None:
             return place
-        from modelmill.registry.models import fetch_bundle, worker_cache
+        from modelmill.registry.bundles import fetch_bundle, worker_cache
 
         return fetch_bundle(self.model, worker_cache())
 
@@ -83,12 +83,12 @@ def pin_models(names: Iterable[str], settings: Settings) -> dict[str, Pin]:
 
 
 def _pinned(name: str, client: Any, settings: Settings) -> Pin:
-    from modelmill.serving.bundle import BundleInfo, bundle_digest
+    from modelmill.models.bundle import BundleInfo, bundle_digest
 
     if not name.startswith(_MODELS):
         BundleInfo.load(Path(name))
         return Pin(folder=str(Path(name).absolute()), digest=bundle_digest(Path(name)))
-    from modelmill.registry.models import fetch_bundle
+    from modelmill.registry.bundles import fetch_bundle
 
     reference = _reference(name, client)
     folder = fetch_bundle(reference, settings.home / "cache")

@@ -19,7 +19,7 @@ from torch import nn
 from modelmill.errors import ModelError
 
 if TYPE_CHECKING:
-    from modelmill.training.components import TrainingConfig
+    from modelmill.training.options import TrainingConfig
 
 Precision = Literal["fp32", "bf16"]
 Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

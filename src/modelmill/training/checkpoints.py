@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from modelmill.disk import flush
+from modelmill.system.disk import flush
 
 _NAME = re.compile(r"step-(\d{10})-([0-9a-f]{64})")
 _MANIFEST = "manifest.json"

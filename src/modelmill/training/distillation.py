@@ -11,16 +11,16 @@ import copy
 import numpy as np
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
+from modelmill.component import StepContext
+from modelmill.datasets.examples import LABEL_KINDS, read_labelled
 from modelmill.errors import ModelError
-from modelmill.pipeline.component import StepContext
-from modelmill.serving.runtime import load_scorer
-from modelmill.training.attention import KEPT_HEADS
-from modelmill.training.classifier import Classifier, all_logits, build_encoder, layer_list, load_classifier
-from modelmill.training.components import DistillConfig
-from modelmill.training.examples import LABEL_KINDS, read_labelled
+from modelmill.models.attention import KEPT_HEADS
+from modelmill.models.classifier import Classifier, all_logits, build_encoder, layer_list, load_classifier
+from modelmill.models.scorers import load_scorer
+from modelmill.steps.distill import DistillConfig
 from modelmill.training.fine_tuning import describe, log_course, save, validation_metrics
 from modelmill.training.teaching import load_teacher, log_agreement, prepare_lesson, teach
-from modelmill.training.transfer import with_transfer
+from modelmill.training.transfer_set import with_transfer
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
     :return: the logged model, role ``student``.
     :raises InputError: if the teacher does not fit the dataset or the configuration.
     """
-    from modelmill.registry.models import log_model
+    from modelmill.registry.bundles import log_model
 
     data = read_labelled(dataset, label=config.label, kinds=LABEL_KINDS)
     master = load_teacher(teacher, data, context)

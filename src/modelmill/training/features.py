@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.data.tokens import Places, Tokens
-from modelmill.disk import flush
-from modelmill.locks import locked
-from modelmill.serving.bundle import bundle_digest
-from modelmill.serving.session import FloatArray
+from modelmill.models.bundle import bundle_digest
+from modelmill.models.onnx_session import FloatArray
+from modelmill.system.disk import flush
+from modelmill.system.locks import locked
+from modelmill.tokens.token_ids import Places, Tokens
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import StepContext
-    from modelmill.serving.shared import Trunk
+    from modelmill.component import StepContext
+    from modelmill.models.trunk import Trunk
 
 Keys = npt.NDArray[np.void]
 

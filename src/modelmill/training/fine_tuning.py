@@ -10,22 +10,22 @@ import numpy.typing as npt
 import torch
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.data.dataset_config import LabelKind
-from modelmill.data.token_cache import tokenised
-from modelmill.data.tokens import Tokens
-from modelmill.pipeline.component import StepContext
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.calibration import Calibration
-from modelmill.training.base_model import load_base_model
+from modelmill.component import StepContext
+from modelmill.datasets.examples import LABEL_KINDS, LabelledData, Rows, read_labelled
+from modelmill.datasets.options import LabelKind
+from modelmill.evaluation.quality import measure
+from modelmill.models.base_model import load_base_model
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.calibration import Calibration
+from modelmill.models.classifier import Classifier, all_logits, parameter_count, save_classifier
+from modelmill.models.lexical import UNFITTED_SCALES, LexicalHead, fit_lexical_head, fit_scales
+from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.tokens.cache import tokenised
+from modelmill.tokens.token_ids import Tokens
 from modelmill.training.calibration import fit_calibration
-from modelmill.training.classifier import Classifier, all_logits, parameter_count, save_classifier
-from modelmill.training.components import FineTuneConfig
-from modelmill.training.examples import LABEL_KINDS, LabelledData, Rows, read_labelled
-from modelmill.training.lexical import UNFITTED_SCALES, LexicalHead, fit_lexical_head, fit_scales
 from modelmill.training.loop import Encoded, Trained, train
 from modelmill.training.losses import fit_scale, in_units, supervised_loss
-from modelmill.training.modes import tuned
-from modelmill.training.quality import measure
+from modelmill.training.tuning_modes import tuned
 
 
 def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> ModelRef:
@@ -37,7 +37,7 @@ def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> Mo
     :return: the logged model, role ``teacher``.
     :raises InputError: if the base model, the label or the rows cannot be used.
     """
-    from modelmill.registry.models import log_model
+    from modelmill.registry.bundles import log_model
 
     base = load_base_model(config.base_model, max_tokens=config.max_tokens, dropout=config.dropout)
     data = read_labelled(dataset, label=config.label, kinds=LABEL_KINDS)

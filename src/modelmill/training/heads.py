@@ -19,16 +19,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from modelmill.data.tokens import Places
+from modelmill.datasets.examples import LabelledData
 from modelmill.errors import ModelError
-from modelmill.serving.heads import FloatArray, Weights
-from modelmill.training.examples import LabelledData
+from modelmill.models.heads import FloatArray, Weights
+from modelmill.tokens.token_ids import Places
 from modelmill.training.features import Features
 from modelmill.training.options import AttentionHead, LinearHead, MlpHead
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import StepContext
-    from modelmill.training.signal_components import TrainHeadsConfig
+    from modelmill.component import StepContext
+    from modelmill.steps.train_heads import TrainHeadsConfig
 
 _STATISTICS_ROWS = 20_000
 _EVALUATION_ROWS = 1024
@@ -93,7 +93,7 @@ class Stack(nn.Module, ABC):
         :param weights: the head's, by parameter name.
         :param mean: of each feature.
         :param spread: standard deviation of each feature.
-        :return: the weights that :mod:`modelmill.serving.heads` names.
+        :return: the weights that :mod:`modelmill.models.heads` names.
         """
 
 

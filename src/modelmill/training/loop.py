@@ -5,7 +5,7 @@ epoch, the best epoch kept. Everything that the next step depends on stands in t
 of the rows follows from the seed and the epoch alone: a resumed training ends in the same bits as one that
 was never interrupted (on a CPU with the same number of threads). A batch that does not fit into memory is
 computed in halves whose gradients add up to those of the whole. On several devices each computes a share of
-every batch, see :mod:`modelmill.training.several`.
+every batch, see :mod:`modelmill.training.multi_device`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from modelmill.data.dataset_config import LabelKind
-from modelmill.data.tokens import Places, Tokens
+from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
-from modelmill.memory import keep_freed_memory
+from modelmill.evaluation.quality import Measures, measure
+from modelmill.models.classifier import Classifier, all_logits, collate, layer_list
+from modelmill.system.memory import keep_freed_memory
+from modelmill.tokens.token_ids import Places, Tokens
 from modelmill.training.acceleration import Forward, ModelRunner, Precision, chosen_precision
 from modelmill.training.checkpoints import Checkpoint, CheckpointStore, Tensors
-from modelmill.training.classifier import Classifier, all_logits, collate, layer_list
-from modelmill.training.components import TrainingConfig
+from modelmill.training.multi_device import process_count, train_in_processes
 from modelmill.training.optimizer import Optimizer
-from modelmill.training.quality import Measures, measure
+from modelmill.training.options import TrainingConfig
 from modelmill.training.ranks import Ranks
-from modelmill.training.several import process_count, train_in_processes
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import StepContext
+    from modelmill.component import StepContext
 
 Loss = Callable[[torch.Tensor, torch.Tensor, Places], torch.Tensor]
 """From logits ``(batch, outputs)``, targets ``(batch, …)`` and the rows' places ``(batch,)`` to a scalar: a
@@ -57,7 +57,7 @@ class Encoded:
     tokens: Tokens
     """Ids of each row."""
     targets: npt.NDArray[Any]
-    """As in :class:`~modelmill.training.examples.LabelledData`."""
+    """As in :class:`~modelmill.datasets.examples.LabelledData`."""
     target: LabelKind = "class"
 
     def cut(self, tokens: int) -> Encoded:
@@ -70,7 +70,8 @@ class Encoded:
 
 
 Epoch = tuple[int, Measures]
-"""Step after an epoch, and what :func:`modelmill.training.quality.measure` finds on the validation split."""
+"""Step after an epoch, and what :func:`modelmill.evaluation.quality.measure` finds on the validation
+split."""
 
 
 @dataclass
@@ -205,7 +206,7 @@ def quality(model: Classifier, data: Encoded) -> Measures:
 
     :param model: the model, in evaluation mode.
     :param data: rows.
-    :return: see :func:`modelmill.training.quality.measure`.
+    :return: see :func:`modelmill.evaluation.quality.measure`.
     """
     return measure(data.target, all_logits(model, data.tokens), data.targets)
 

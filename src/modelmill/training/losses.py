@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from modelmill.data.dataset_config import LabelKind
-from modelmill.data.tokens import Places
-from modelmill.training.classifier import Classifier
-from modelmill.training.examples import LabelledData
+from modelmill.datasets.examples import LabelledData
+from modelmill.datasets.options import LabelKind
+from modelmill.models.classifier import Classifier
+from modelmill.tokens.token_ids import Places
 from modelmill.training.heads import balanced_weights
 from modelmill.training.loop import Encoded, Loss
 from modelmill.training.options import ClassWeights

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelmill.pipeline.component import Config
+from modelmill.component import Config
 
 
 class TemperatureScaling(Config):
@@ -93,3 +93,67 @@ class Relations(Config):
 
 
 ObjectiveConfig = Annotated[SoftLabels | Relations, Field(discriminator="kind")]
+
+
+class LabelConfig(Config):
+    """What a training of one label has to know."""
+
+    label: str | None = Field(None, description="Label column to learn; empty: the dataset's only one.")
+
+
+class TrainingConfig(Config):
+    """What every training has in common."""
+
+    epochs: float = Field(2, gt=0, le=1000, description="Passes over the train split.")
+    batch_size: int = Field(16, ge=1, description="Rows per optimizer step.")
+    rows_at_once: int | None = Field(
+        None,
+        ge=1,
+        description="Rows whose gradients are computed together; those of a batch add up. Empty: the batch. "
+        "Where memory runs out it is halved by itself.",
+    )
+    patience: int | None = Field(
+        None, ge=1, description="End after so many epochs without a better one; empty: after all epochs."
+    )
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
+    head_learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of the linear head.")
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the rate rises.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Dropout in training, in the encoder and before the head. On a CPU it costs a third of "
+        "the speed, and with few epochs it gains little.",
+    )
+    frozen_layers: int = Field(0, ge=0, description="Lowest layers that keep their weights.")
+    train_embeddings: bool = Field(
+        False, description="Also train the embeddings: slower, and rarely better with little data."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="Number format of the products in training. auto: bf16 on a GPU that is measured to be "
+        "faster with it, else fp32; bf16 on a CPU pays only with AMX.",
+    )
+    compiled: Literal["auto", "never", "always"] = Field(
+        "auto",
+        description="Whether PyTorch compiles the model. auto: in a long training on a GPU, where a trial of "
+        "it is faster.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of every random choice.")
+    checkpoint_seconds: float = Field(
+        30, gt=0, description="Time between two checkpoints, in seconds: what a dead attempt can lose."
+    )
+
+
+class TeachingConfig(TrainingConfig):
+    """What every training under a teacher has in common."""
+
+    learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
+    temperature: float = Field(2.0, gt=0, description="Softens the teacher's distribution.")
+    soft_weight: float = Field(
+        0.7, ge=0, le=1, description="Weight of the soft labels; the rest is for the labels."
+    )
+    objective: ObjectiveConfig = Field(
+        SoftLabels(), description="What the student learns of the teacher besides its answers."
+    )

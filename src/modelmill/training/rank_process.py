@@ -1,7 +1,7 @@
 """The processes of a training on several devices: the launcher, and what it launches.
 
 ``python -m modelmill.training.rank_process launch FOLDER COUNT`` is ``accelerate launch`` that notes which
-rank failed; ``… train FOLDER`` is one rank. See :mod:`modelmill.training.several`.
+rank failed; ``… train FOLDER`` is one rank. See :mod:`modelmill.training.multi_device`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _train(folder: Path, rank: int, count: int) -> None:
     import torch
     from torch import distributed
 
-    from modelmill.pipeline.component import StepContext
+    from modelmill.component import StepContext
     from modelmill.training import loop
     from modelmill.training.ranks import Ranks
 

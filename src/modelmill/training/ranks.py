@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import distributed, nn
 
-from modelmill.data.tokens import Places
 from modelmill.errors import TransientError
+from modelmill.tokens.token_ids import Places
 from modelmill.training.optimizer import Optimizer
 
 T = TypeVar("T")

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from modelmill.data.tokens import Places, Tokens
 from modelmill.errors import ConfigError
-from modelmill.training.attention import attentions
-from modelmill.training.classifier import Classifier, collate, layer_list
+from modelmill.models.attention import attentions
+from modelmill.models.classifier import Classifier, collate, layer_list
+from modelmill.tokens.token_ids import Places, Tokens
 from modelmill.training.loop import Loss
 from modelmill.training.options import Relations
 

@@ -15,23 +15,23 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
-from modelmill.data.token_cache import tokenised
-from modelmill.data.tokens import Tokens
+from modelmill.datasets.examples import LabelledData, Rows, read_all_labelled
 from modelmill.errors import ConfigError
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.heads import STACKS, WEIGHTS_FILE, FloatArray
-from modelmill.serving.runtime import usable_cores
-from modelmill.serving.shared import Trunk
+from modelmill.evaluation.quality import measure
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.heads import STACKS, WEIGHTS_FILE, FloatArray
+from modelmill.models.trunk import Trunk
+from modelmill.steps.train_heads import TrainHeadsConfig
+from modelmill.system.cpu import usable_cores
+from modelmill.tokens.cache import tokenised
+from modelmill.tokens.token_ids import Tokens
 from modelmill.training.calibration import fit_calibration
-from modelmill.training.examples import LabelledData, Rows, read_all_labelled
 from modelmill.training.features import Features, Keys, row_keys, trunk_features
 from modelmill.training.heads import TRAINED_STACKS, TrainedHead, train_stack
-from modelmill.training.quality import measure
-from modelmill.training.signal_components import TrainHeadsConfig
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.component import StepContext
+    from modelmill.component import StepContext
 
 TAG_HEAD_KEY = "modelmill.head_key"
 """On a head's model: digest of what it has learned."""
@@ -60,8 +60,8 @@ def run(config: TrainHeadsConfig, dataset: DatasetRef, trunk: ModelRef, context:
     :return: the signals' models, those that were trained before among them.
     :raises InputError: if the trunk, a label column or its rows cannot be used.
     """
-    from modelmill.registry.models import fetch_bundle
-    from modelmill.registry.signals import log_signals
+    from modelmill.registry.bundles import fetch_bundle
+    from modelmill.registry.signal_models import log_signals
     from modelmill.registry.versions import register_all
 
     folder = fetch_bundle(trunk, context.cache)
@@ -204,7 +204,7 @@ def _key(task: LabelledData, keys: Keys, config: TrainHeadsConfig, trunk: ModelR
 
 def _known_heads(trunk: ModelRef, context: StepContext) -> dict[str, ModelRef]:
     """Return the heads on this trunk that were logged before, by their keys."""
-    from modelmill.registry.models import TAG_TRUNK_DIGEST, model_reference
+    from modelmill.registry.bundles import TAG_TRUNK_DIGEST, model_reference
 
     client, found, page = context.run.client, {}, None
     while True:
@@ -225,7 +225,7 @@ def _known_heads(trunk: ModelRef, context: StepContext) -> dict[str, ModelRef]:
 def _log(
     signals: Sequence[_Signal], bundles: Mapping[str, _Bundle], dataset: DatasetRef, plan: _Plan
 ) -> dict[str, ModelRef]:
-    from modelmill.registry.models import Draft, log_models
+    from modelmill.registry.bundles import Draft, log_models
 
     labels = [signal.data.label for signal in signals]
     drafts = [

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from modelmill.data.dataset_config import LabelKind
-from modelmill.data.tokens import Places
+from modelmill.datasets.options import LabelKind
+from modelmill.tokens.token_ids import Places
 from modelmill.training.loop import Loss
 
 _Parts = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

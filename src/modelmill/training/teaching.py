@@ -15,20 +15,20 @@ import numpy.typing as npt
 import torch
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.data.token_cache import tokenised
-from modelmill.data.tokens import Places, Tokens
+from modelmill.component import StepContext
+from modelmill.datasets.examples import LabelledData
 from modelmill.errors import ModelError
-from modelmill.pipeline.component import StepContext
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import Scorer, agreement, load_scorer, score_into, tokenizer_digest
-from modelmill.training.classifier import Classifier, load_classifier
-from modelmill.training.components import TeachingConfig
-from modelmill.training.examples import LabelledData
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.classifier import Classifier, load_classifier
+from modelmill.models.lexical import LexicalHead
+from modelmill.models.scorers import Scorer, agreement, load_scorer, score_into
+from modelmill.tokens.cache import tokenised
+from modelmill.tokens.token_ids import Places, Tokens
+from modelmill.tokens.tokenizer import tokenizer_digest
 from modelmill.training.fine_tuning import add_lexical_head, encoded
-from modelmill.training.lexical import LexicalHead
 from modelmill.training.loop import Encoded, Loss, Trained, train
 from modelmill.training.losses import fit_scale, in_units, undo_scale
-from modelmill.training.options import Relations, SoftLabels
+from modelmill.training.options import Relations, SoftLabels, TeachingConfig
 from modelmill.training.relations import relation_loss
 from modelmill.training.soft_labels import Answers, distillation_loss
 
@@ -55,7 +55,7 @@ class Teacher:
         :param dataset: the dataset.
         :param places: of the rows, among all rows in the order of their keys.
         :param context: the step.
-        :param skip_empty: see :func:`modelmill.data.token_cache.tokenised`.
+        :param skip_empty: see :func:`modelmill.tokens.cache.tokenised`.
         :return: ``(rows, outputs)``, mapped from a file.
         """
         tokens = tokenised(
@@ -78,7 +78,7 @@ def load_teacher(reference: ModelRef, data: LabelledData, context: StepContext) 
     :return: the teacher.
     :raises ModelError: if it answers another question than the dataset asks.
     """
-    from modelmill.registry.models import fetch_bundle
+    from modelmill.registry.bundles import fetch_bundle
 
     folder = fetch_bundle(reference, context.cache)
     return Teacher(reference, folder, check_teacher(folder, data), load_scorer(folder))
@@ -258,7 +258,7 @@ def log_agreement(student: Scorer, tokens: Tokens, wanted: Logits, context: Step
     :param tokens: validation rows, as its tokenizer makes them.
     :param wanted: the teacher's logits for the same rows.
     :param context: the step.
-    :return: see :func:`modelmill.serving.runtime.agreement`.
+    :return: see :func:`modelmill.models.scorers.agreement`.
     """
     target = student.info.target
     found = agreement(student.score(tokens), wanted, target=target)

@@ -12,18 +12,18 @@ import torch
 from torch import nn
 
 from modelmill.artifacts import ModelRef
-from modelmill.compression.export import PARITY, attention_bias, export_graph
+from modelmill.component import StepContext
 from modelmill.compression.int8 import random_rows
-from modelmill.compression.methods import CALIBRATION_ROWS, method_named
-from modelmill.data.tokens import Tokens
+from modelmill.compression.quantization_methods import CALIBRATION_ROWS, method_named
 from modelmill.errors import ConfigError, ModelError
-from modelmill.pipeline.component import StepContext
-from modelmill.serving.bundle import BundleInfo, bundle_bytes
-from modelmill.serving.runtime import encode, load_tokenizer
-from modelmill.serving.session import FloatArray, RowSession
-from modelmill.training.base_model import load_base_model
-from modelmill.training.classifier import collate, load_classifier, mean_over_tokens, parameter_count
-from modelmill.training.signal_components import TrunkConfig
+from modelmill.models.base_model import load_base_model
+from modelmill.models.bundle import BundleInfo, bundle_bytes
+from modelmill.models.classifier import collate, load_classifier, mean_over_tokens, parameter_count
+from modelmill.models.onnx_export import PARITY, attention_bias, export_graph
+from modelmill.models.onnx_session import FloatArray, RowSession
+from modelmill.steps.trunk import TrunkConfig
+from modelmill.tokens.token_ids import Tokens
+from modelmill.tokens.tokenizer import encode, load_tokenizer
 
 _TOKENS = 128
 _CALIBRATION_TOKENS = 64
@@ -68,7 +68,7 @@ def run(config: TrunkConfig, model: ModelRef | None, context: StepContext) -> Mo
     :raises ConfigError: if there is no encoder, or two.
     :raises ModelError: if it cannot be read or exported.
     """
-    from modelmill.registry.models import log_model
+    from modelmill.registry.bundles import log_model
     from modelmill.registry.versions import register
 
     source = _source(config, model, context)
@@ -107,7 +107,7 @@ def make_trunk(
     :param tokenizer: ``tokenizer.json`` to copy.
     :param text: column that is read as text by default.
     :param max_tokens: tokens of a text that it reads.
-    :param method: a name in :data:`modelmill.compression.methods.METHODS`.
+    :param method: a name in :data:`modelmill.compression.quantization_methods.METHODS`.
     :param states: whether it also gives the features of each token.
     :return: largest difference of a feature between PyTorch and the fp32 export.
     :raises ModelError: if it cannot be exported, or differs by more than :data:`PARITY`.
@@ -143,7 +143,7 @@ def make_trunk(
 
 
 def _source(config: TrunkConfig, model: ModelRef | None, context: StepContext) -> _Source:
-    from modelmill.registry.models import fetch_bundle
+    from modelmill.registry.bundles import fetch_bundle
 
     if (model is None) == (config.base_model is None):
         raise ConfigError(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modelmill.compression.budget import Limit, accuracy_drop, hard_limits
-from modelmill.compression.components import Budget
+from modelmill.compression.options import Budget
 
 
 def test_the_bound_holds_on_as_many_new_rows() -> None:

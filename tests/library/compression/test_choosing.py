@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from modelmill.compression.budget import Drop, Limit
-from modelmill.compression.choosing import choose, judging_order
-from modelmill.compression.components import CompressConfig
-from modelmill.compression.measuring import Made, Measured, Speed
+from modelmill.compression.measurement import Made, Measured, Speed
 from modelmill.compression.recipes import Recipe, Structure
+from modelmill.compression.selection import choose, judging_order
 from modelmill.errors import ConfigError
 from modelmill.evaluation.latency import Latency, Throughput
-from modelmill.serving.bundle import BundleInfo
+from modelmill.models.bundle import BundleInfo
+from modelmill.steps.compress import CompressConfig
 
 INFO = BundleInfo(format="onnx", label="x", classes=("a", "b"), text="body", max_tokens=8, parameters=1)
 

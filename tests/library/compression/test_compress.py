@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.compression.components import CompressConfig
+from modelmill.component import StepContext
 from modelmill.compression.compress import run
-from modelmill.compression.publishing import table_lines
+from modelmill.compression.publication import table_lines
 from modelmill.compression.recipes import Line, Shape, Structure, recipes, structures
 from modelmill.compression.results import CompressionReport
 from modelmill.errors import ConfigError, DatasetError
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import fetch_bundle, logged_model
-from modelmill.serving.runtime import load_scorer
+from modelmill.models.scorers import load_scorer
+from modelmill.registry.bundles import fetch_bundle, logged_model
+from modelmill.steps.compress import CompressConfig
+from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.training import fine_tuning
-from modelmill.training.components import FineTuneConfig
 
 SMALL = {
     "layers": [1],

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from modelmill.compression.export import check_parity, export_onnx
-from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
-from modelmill.training.base_model import load_base_model
-from modelmill.training.classifier import Classifier
+from modelmill.models.base_model import load_base_model
+from modelmill.models.classifier import Classifier
+from modelmill.models.onnx_export import check_parity, export_onnx
+from modelmill.tokens.token_ids import Tokens
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from onnxruntime import InferenceSession
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from modelmill.compression.int8 import eight_bits, even_out, random_rows
-from modelmill.compression.methods import int8_dynamic
-from modelmill.data.tokens import Tokens
+from modelmill.compression.quantization_methods import int8_dynamic
+from modelmill.tokens.token_ids import Tokens
 
 WIDTH, WORDS = 64, 50
 IDS = np.arange(WORDS)[None, :]

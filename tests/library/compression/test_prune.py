@@ -11,17 +11,19 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.component import StepContext
 from modelmill.compression import prune, quantization
-from modelmill.compression.components import PruneConfig, QuantizeConfig
 from modelmill.errors import ModelError
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import fetch_bundle
-from modelmill.serving.bundle import BundleInfo, bundle_bytes
-from modelmill.serving.runtime import load_scorer
+from modelmill.models.attention import KEPT_HEADS
+from modelmill.models.bundle import BundleInfo, bundle_bytes
+from modelmill.models.classifier import load_classifier
+from modelmill.models.scorers import load_scorer
+from modelmill.registry.bundles import fetch_bundle
+from modelmill.steps.distill import DistillConfig
+from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.steps.prune import PruneConfig
+from modelmill.steps.quantize import QuantizeConfig
 from modelmill.training import distillation, fine_tuning
-from modelmill.training.attention import KEPT_HEADS
-from modelmill.training.classifier import load_classifier
-from modelmill.training.components import DistillConfig, FineTuneConfig
 
 FAST = {"epochs": 8, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate": 1e-2}
 

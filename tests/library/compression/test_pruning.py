@@ -13,15 +13,12 @@ import torch
 from transformers import BertConfig, DistilBertConfig, GPT2Config, GPT2Model, MPNetConfig
 
 from modelmill.compression import extensions
-from modelmill.compression.components import PruneMove
-from modelmill.compression.export import check_parity, export_onnx
-from modelmill.compression.options import PRUNING_NAMES, ActivationImportance, TaylorImportance
+from modelmill.compression.options import PRUNING_NAMES, ActivationImportance, PruneMove, TaylorImportance
 from modelmill.compression.pruning import METHODS, attention_heads, inner_units, pruning_named
-from modelmill.data.tokens import Tokens
 from modelmill.errors import ConfigError, ModelError
-from modelmill.serving.bundle import BundleInfo
-from modelmill.training.attention import KEPT_HEADS, attentions
-from modelmill.training.classifier import (
+from modelmill.models.attention import KEPT_HEADS, attentions
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.classifier import (
     Classifier,
     all_logits,
     build_encoder,
@@ -30,6 +27,8 @@ from modelmill.training.classifier import (
     parameter_count,
     save_classifier,
 )
+from modelmill.models.onnx_export import check_parity, export_onnx
+from modelmill.tokens.token_ids import Tokens
 from modelmill.training.distillation import make_student
 from modelmill.training.loop import Encoded
 

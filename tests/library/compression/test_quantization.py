@@ -11,18 +11,20 @@ import pytest
 import torch
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.component import StepContext
 from modelmill.compression import quantization
-from modelmill.compression.components import METHOD_NAMES, QuantizeConfig
-from modelmill.compression.methods import METHODS, method_named
+from modelmill.compression.options import METHOD_NAMES
 from modelmill.compression.quantization import check_drift
+from modelmill.compression.quantization_methods import METHODS, method_named
 from modelmill.errors import ConfigError, ModelError
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import fetch_bundle
-from modelmill.serving.bundle import bundle_bytes
-from modelmill.serving.runtime import encode, load_scorer, load_tokenizer
+from modelmill.models.bundle import bundle_bytes
+from modelmill.models.classifier import load_classifier, save_classifier
+from modelmill.models.scorers import load_scorer
+from modelmill.registry.bundles import fetch_bundle
+from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.steps.quantize import QuantizeConfig
+from modelmill.tokens.tokenizer import encode, load_tokenizer
 from modelmill.training import fine_tuning
-from modelmill.training.classifier import load_classifier, save_classifier
-from modelmill.training.components import FineTuneConfig
 
 
 @pytest.fixture

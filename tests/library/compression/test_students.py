@@ -12,10 +12,9 @@ from transformers import BertConfig, GPT2Config, GPT2Model
 from modelmill.compression.pruning import inner_units
 from modelmill.compression.recipes import Structure
 from modelmill.compression.students import Standing, survivors
-from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
-from modelmill.serving.bundle import BundleInfo
-from modelmill.training.classifier import (
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.classifier import (
     Classifier,
     all_logits,
     build_encoder,
@@ -23,6 +22,7 @@ from modelmill.training.classifier import (
     load_classifier,
     save_classifier,
 )
+from modelmill.tokens.token_ids import Tokens
 from modelmill.training.loop import Encoded
 
 

@@ -12,16 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.component import StepContext
 from modelmill.compression import quantization
-from modelmill.compression.components import TORCH_METHOD_NAMES, QuantizeConfig, SpaceConfig
+from modelmill.compression.options import TORCH_METHOD_NAMES, SpaceConfig
 from modelmill.compression.torch_methods import TORCH_METHODS
 from modelmill.errors import ConfigError, ModelError
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import fetch_bundle
-from modelmill.serving.bundle import BundleInfo, bundle_bytes
-from modelmill.serving.runtime import load_scorer
+from modelmill.models.bundle import BundleInfo, bundle_bytes
+from modelmill.models.scorers import load_scorer
+from modelmill.registry.bundles import fetch_bundle
+from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.steps.quantize import QuantizeConfig
 from modelmill.training import fine_tuning
-from modelmill.training.components import FineTuneConfig
 
 TEXTS = ["the goal match today", "a bank loan today", "goal", ""]
 

@@ -11,12 +11,12 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig
 
-from modelmill.compression.making import renumbered
+from modelmill.compression.candidates import renumbered
 from modelmill.compression.vocabulary import is_prunable, kept_ids, prune_vocabulary, write_tokenizer
 from modelmill.errors import ModelError
-from modelmill.serving.runtime import encode, load_tokenizer
-from modelmill.training.classifier import Classifier, all_logits, build_encoder
-from modelmill.training.lexical import fit_lexical_head
+from modelmill.models.classifier import Classifier, all_logits, build_encoder
+from modelmill.models.lexical import fit_lexical_head
+from modelmill.tokens.tokenizer import encode, load_tokenizer
 
 WORDS = ["[PAD]", "[unused]", "[UNK]", "[CLS]", "[SEP]", "market", "markets", "##s", "m", "##a", "##r", "##k"]
 WORDS += ["##e", "##t", "goal", "##ing", "team", "s", "never"]

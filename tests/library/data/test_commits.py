@@ -13,9 +13,9 @@ import pytest
 from deltalake import DeltaTable, Schema, write_deltalake
 
 from modelmill.artifacts import TableRef
-from modelmill.data.commits import DataFile, commit_files, committed_version
-from modelmill.data.tables import MANIFEST, file_digests, read_arrow, resolve_table
 from modelmill.errors import TableError, TransientError
+from modelmill.tables.commits import DataFile, commit_files, committed_version
+from modelmill.tables.reading import MANIFEST, file_digests, read_arrow, resolve_table
 
 
 def stage(table: Path, name: str, rows: pa.Table) -> DataFile:

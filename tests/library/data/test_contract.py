@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from modelmill.data.contract import broken_contract, check_types
-from modelmill.data.dataset_config import ColumnContract
+from modelmill.datasets.contract import broken_contract, check_types
+from modelmill.datasets.options import ColumnContract
 from modelmill.errors import TableError
 
 NAN, INF = float("nan"), float("inf")

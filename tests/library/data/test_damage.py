@@ -15,10 +15,10 @@ import pytest
 from deltalake import DeltaTable, Schema, write_deltalake
 
 from modelmill.artifacts import TableRef
-from modelmill.data import files
-from modelmill.data.commits import DataFile, commit_files
-from modelmill.data.tables import MANIFEST, file_digests, open_table, read_arrow, resolve_table
 from modelmill.errors import TableError
+from modelmill.tables import files
+from modelmill.tables.commits import DataFile, commit_files
+from modelmill.tables.reading import MANIFEST, file_digests, open_table, read_arrow, resolve_table
 
 FLIPS = 300
 

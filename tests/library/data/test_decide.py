@@ -10,9 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelmill.data.clusters import connected
-from modelmill.data.decide import CLUSTER, REASON, SET, STATE, decide, decisions_schema
-from modelmill.data.prepare import CONTENT, HASH, IDENTITY, ORDER, ROW, SHIPPED, TEST, TRAIN, VALIDATION
+from modelmill.datasets.connected_components import connected
+from modelmill.datasets.deduplication import CLUSTER, REASON, SET, STATE, decide, decisions_schema
+from modelmill.datasets.preparation import (
+    CONTENT,
+    HASH,
+    IDENTITY,
+    ORDER,
+    ROW,
+    SHIPPED,
+    TEST,
+    TRAIN,
+    VALIDATION,
+)
 
 LABELS = ("_mm_label_0", "_mm_label_1")
 SCHEMA = pa.schema(

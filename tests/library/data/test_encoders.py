@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from modelmill.data.encoders import FIRST_ROWS, FastEncoder, ReferenceEncoder, UnsuitableError
+from modelmill.tokens.encoders import FIRST_ROWS, FastEncoder, ReferenceEncoder, UnsuitableError
 
 TEXTS = [
     "",

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelmill.data.dataset_config import BuildDatasetConfig
-from modelmill.data.hashing import row_strings, sha256_rows
-from modelmill.data.prepare import (
+from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.datasets.preparation import (
     BUCKETS,
     CARVED,
     GROUP,
@@ -28,6 +27,7 @@ from modelmill.data.prepare import (
     Plan,
     prepare,
 )
+from modelmill.tables.row_hash import row_strings, sha256_rows
 
 NAN, INF = float("nan"), float("inf")
 DAY = datetime.date(2026, 2, 28)

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmill.artifacts import TableRef
-from modelmill.data import commits
-from modelmill.data.changes import matched
-from modelmill.data.replace import replace_rows
-from modelmill.data.tables import read_arrow
+from modelmill.datasets.changes import matched
+from modelmill.tables import commits
+from modelmill.tables.reading import read_arrow
+from modelmill.tables.replace import replace_rows
 
 SCHEMA = pa.schema(
     [

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from modelmill.data import words
-from modelmill.data.clusters import connected
-from modelmill.data.shingles import (
+from modelmill.datasets import word_hashes as words
+from modelmill.datasets.connected_components import connected
+from modelmill.datasets.minhash import (
     Banding,
     buckets,
     candidate_pairs,
@@ -25,7 +25,7 @@ from modelmill.data.shingles import (
     similarity,
     unpacked,
 )
-from modelmill.data.words import word_hashes
+from modelmill.datasets.word_hashes import word_hashes
 
 # Letters whose lower case is one code point for Python and for Arrow alike; the others are in the examples.
 ALPHABET = "abcABC059 .,;-_'\n\t\u00a0\u3000éÉßñΣжЖ東京日本ひカ\u0e01\u0e02\u0e33한국😀²½"

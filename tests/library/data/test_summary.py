@@ -11,7 +11,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelmill.data.summary import Summary, summarise
+from modelmill.datasets.summary import Summary, summarise
 
 SCHEMA = pa.schema(
     [

@@ -14,7 +14,8 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.data.tables import (
+from modelmill.errors import TableError
+from modelmill.tables.reading import (
     open_table,
     read_arrow,
     resolve_table,
@@ -22,7 +23,6 @@ from modelmill.data.tables import (
     table_exists,
     table_location,
 )
-from modelmill.errors import TableError
 
 
 def edit(table: Path, kind: str, change: Callable[[dict[str, Any]], object]) -> None:

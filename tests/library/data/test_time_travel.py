@@ -12,10 +12,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pydantic import ValidationError
 
-from modelmill.data.components import DeltaTableConfig, NoInputs, delta_table
-from modelmill.data.tables import resolve_table
 from modelmill.errors import TableError
 from modelmill.settings import Settings
+from modelmill.steps.delta_table import DeltaTableConfig, delta_table
+from modelmill.steps.ports import NoInputs
+from modelmill.tables.reading import resolve_table
 
 DAY = datetime(2024, 3, 1, tzinfo=UTC)
 

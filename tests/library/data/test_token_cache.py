@@ -17,10 +17,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef
-from modelmill.data.token_cache import tokenised
-from modelmill.data.tokens import Tokens
 from modelmill.errors import DatasetError, ModelError, TableError
-from modelmill.serving.runtime import encode, load_tokenizer
+from modelmill.tokens.cache import tokenised
+from modelmill.tokens.token_ids import Tokens
+from modelmill.tokens.tokenizer import encode, load_tokenizer
 
 WORDS = ("goal", "match", "bank", "goals", "cafe", "caf\u00e9", "\u4e2d", "unknown-word", "a.b")
 
@@ -204,7 +204,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from modelmill.artifacts import DatasetRef
-from modelmill.data.token_cache import tokenised
+from modelmill.tokens.cache import tokenised
 ref = DatasetRef.model_validate_json(sys.argv[1])
 print("begin", flush=True)
 tokens = tokenised(ref, Path(sys.argv[2]), max_length=16, cache=Path(sys.argv[3]), log=print)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelmill.data.tokens import Tokens
+from modelmill.tokens.token_ids import Tokens
 
 ROWS = [[5, 6, 7], [8], [9, 10, 11, 12], [13, 14]]
 

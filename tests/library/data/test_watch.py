@@ -20,8 +20,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from modelmill.data.watch import Commit, newest_commit
 from modelmill.errors import TableError
+from modelmill.tables.watch import Commit, newest_commit
 
 
 def commit(uri: object, *, mode: str = "append") -> None:

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.data.dataset_config import LabelKind
-from modelmill.pipeline.component import StepContext
-from modelmill.serving.bundle import BundleInfo, bundle_digest
+from modelmill.component import StepContext
+from modelmill.datasets.options import LabelKind
+from modelmill.models.bundle import BundleInfo, bundle_digest
 
 MakeModel = Callable[..., ModelRef]
 

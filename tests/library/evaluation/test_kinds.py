@@ -13,13 +13,13 @@ from deltalake import DeltaTable, write_deltalake
 from sklearn.metrics import f1_score, mean_absolute_error, r2_score, root_mean_squared_error
 
 from modelmill.artifacts import DatasetRef
+from modelmill.component import StepContext
 from modelmill.errors import DatasetError, ModelError
 from modelmill.evaluation.baselines import MAJORITY, MEAN, TFIDF_RIDGE, TFIDF_SVM
-from modelmill.evaluation.components import EvaluateConfig
 from modelmill.evaluation.kinds import KIND_METRICS, kind_difference, kind_interval
 from modelmill.evaluation.report import run
 from modelmill.evaluation.results import KindReport, Score
-from modelmill.pipeline.component import StepContext
+from modelmill.steps.evaluate import EvaluateConfig
 
 CONFIG = EvaluateConfig(resamples=200, throughput_rows=32)
 

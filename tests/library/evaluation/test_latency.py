@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
-from modelmill.data.tokens import Tokens
 from modelmill.evaluation import latency
 from modelmill.evaluation.latency import measure_throughput
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import FloatArray, Scorer
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.scorers import FloatArray, Scorer
+from modelmill.tokens.token_ids import Tokens
 
 
 @pytest.fixture(autouse=True)

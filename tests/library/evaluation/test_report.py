@@ -11,12 +11,12 @@ import pytest
 from sklearn.metrics import f1_score
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError, DatasetError, ModelError
 from modelmill.evaluation.baselines import MAJORITY, TFIDF_SVM
-from modelmill.evaluation.components import EvaluateConfig
 from modelmill.evaluation.report import run
 from modelmill.evaluation.results import EvaluationReport
-from modelmill.pipeline.component import StepContext
+from modelmill.steps.evaluate import EvaluateConfig
 
 # Every text has two of its topic's words. A model that knows all of them makes no error.
 SPORT = ("goal", "match", "team", "score", "league", "coach")

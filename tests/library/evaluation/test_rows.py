@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from modelmill.artifacts import DatasetRef
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError, ModelError, TableError
 from modelmill.evaluation.rows import cached_answers, cached_logits, judged_label, split_rows
-from modelmill.pipeline.component import StepContext
-from modelmill.serving.bundle import BundleInfo
+from modelmill.models.bundle import BundleInfo
 
 WORDS = {"goal": "sport", "team": "sport", "bank": "trade"}
 ROWS = [
@@ -84,7 +84,7 @@ def test_other_models_splits_and_versions_are_scored_again(
 ) -> None:
     from deltalake import write_deltalake
 
-    from modelmill.data.tables import read_arrow
+    from modelmill.tables.reading import read_arrow
 
     model, other = make_model(WORDS), make_model({"goal": "trade"}, role="student")
     write_deltalake(dataset.uri, read_arrow(dataset), mode="overwrite")

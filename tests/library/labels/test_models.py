@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modelmill.evaluation.metrics import Share
 from modelmill.labels.models import best, fit_majority_vote, fit_weighted, uncertainty
 from modelmill.labels.report import (
-    Share,
     choose,
     disagree,
     function_reports,

@@ -16,12 +16,12 @@ import pytest
 from deltalake import write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError, TableError
-from modelmill.monitoring.components import MonitorConfig, MonitorInputs, monitor
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import log_model
+from modelmill.models.scorers import load_scorer
+from modelmill.registry.bundles import log_model
 from modelmill.registry.tracking import open_run
-from modelmill.serving.runtime import load_scorer
+from modelmill.steps.monitor import MonitorConfig, MonitorInputs, monitor
 
 NOW = datetime.now(UTC)
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from modelmill.errors import ConfigError, TransientError
-from modelmill.pipeline.component import Resources
-from modelmill.pipeline.devices import Device, devices, leased, own_devices
+from modelmill.system.devices import Device, devices, leased, own_devices
+from modelmill.system.resources import Resources
 
 STEP = """
 import os, random, sys, time
 from pathlib import Path
-from modelmill.pipeline.component import Resources
-from modelmill.pipeline.devices import leased
+from modelmill.system.resources import Resources
+from modelmill.system.devices import leased
 
 def alive(owner):
     # A step that was killed is a zombie until the test has waited for it.

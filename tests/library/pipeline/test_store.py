@@ -11,9 +11,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from modelmill.documents.versions import OUTSIDE, ConflictError, NotFoundError, difference
 from modelmill.errors import ConfigError, PipelineError, StoreError
 from modelmill.pipeline.store import PipelineStore, StoredPipeline
-from modelmill.versions import OUTSIDE, ConflictError, NotFoundError, difference
 
 TEXT = """\
 pipeline: topics
@@ -126,7 +126,7 @@ def test_a_save_that_dies_half_way_is_not_lost(store: PipelineStore, monkeypatch
     assert store.read("topics").file.text == numbered(1)
     with pytest.raises(ConflictError, match="you has changed it"):
         save(store, numbered(3), first)
-    monkeypatch.setattr("modelmill.versions._is_young", lambda version: False)
+    monkeypatch.setattr("modelmill.documents.versions._is_young", lambda version: False)
     save(store, numbered(3), first)
     # The text that was there all along stands between: what replaced what stays an unbroken line.
     kept = [version.text for version in store.versions("topics")]

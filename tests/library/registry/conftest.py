@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
-from modelmill.pipeline.component import StepContext
+from modelmill.component import StepContext
 from modelmill.registry import gate, promotion
+from modelmill.registry.bundles import log_model
 from modelmill.registry.champion import Registry
-from modelmill.registry.components import GateConfig
-from modelmill.registry.models import log_model
 from modelmill.registry.tracking import open_run
+from modelmill.steps.gate import GateConfig
 
 
 @pytest.fixture

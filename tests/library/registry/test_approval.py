@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from modelmill.artifacts import ModelRef, VerdictRef
-from modelmill.pipeline.component import StepContext
+from modelmill.component import StepContext
 from modelmill.registry import promotion
 from modelmill.registry.approval import answered
-from modelmill.registry.components import ApproveConfig, ApproveInputs, approve
 from modelmill.registry.ledger import entries
+from modelmill.steps.approve import ApproveConfig, ApproveInputs, approve
 
 Accepted = Callable[..., VerdictRef]
 Propose = Callable[..., ModelRef]

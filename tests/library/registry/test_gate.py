@@ -10,13 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError, GateError, TableError
-from modelmill.pipeline.component import StepContext
 from modelmill.pipeline.validation import parse_pipeline
 from modelmill.registry import gate, promotion
-from modelmill.registry.components import GateConfig
+from modelmill.registry.bundles import log_model
 from modelmill.registry.gate_report import Report
-from modelmill.registry.models import log_model
+from modelmill.steps.gate import GateConfig
 
 Judged = Callable[..., VerdictRef]
 Propose = Callable[..., ModelRef]
@@ -212,7 +212,7 @@ def test_another_distribution_adds_a_check(
     (info / "entry_points.txt").write_text("[modelmill.gate_checks]\nvowels = vowel_check\n")
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r});"
-        "from modelmill.registry.components import GateConfig;"
+        "from modelmill.steps.registry_components import GateConfig;"
         "from modelmill.registry.checks import findings_of;"
         "config = GateConfig(name='x', checks=[{'check': 'vowels', 'most': 1}]);"
         "import types; case = types.SimpleNamespace(challenger=types.SimpleNamespace(answers=['ox', 'cow']));"

@@ -14,14 +14,15 @@ from deltalake import DeltaTable, write_deltalake
 from pydantic import ValidationError
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef, VerdictRef
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError, TableError
-from modelmill.pipeline.component import StepContext
 from modelmill.registry import gate, promotion
-from modelmill.registry.components import GateConfig, GateInputs
-from modelmill.registry.components import gate as gate_component
 from modelmill.registry.gate_report import Report
-from modelmill.rules.components import GateRulesConfig, TrialInputs
 from modelmill.rules.registered import gate as gate_rules
+from modelmill.steps.gate import GateConfig, GateInputs
+from modelmill.steps.gate import gate as gate_component
+from modelmill.steps.gate_rules import GateRulesConfig
+from modelmill.steps.ports import TrialInputs
 
 Propose = Callable[..., ModelRef]
 Accepted = Callable[..., VerdictRef]
@@ -217,7 +218,7 @@ def test_a_challenger_that_a_rule_set_cannot_use_is_refused(
     topic_dataset: DatasetRef,
     step_context: StepContext,
 ) -> None:
-    from modelmill.registry.models import log_model
+    from modelmill.registry.bundles import log_model
 
     folder = make_bundle("renamed", tweak=0.001)
     info = json.loads((folder / "modelmill.json").read_text())

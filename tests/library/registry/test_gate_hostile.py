@@ -14,13 +14,13 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
+from modelmill.component import StepContext
 from modelmill.errors import DatasetError, ModelError
-from modelmill.pipeline.component import StepContext
 from modelmill.registry import gate, promotion
+from modelmill.registry.bundles import log_model
 from modelmill.registry.comparisons import NotJudged
-from modelmill.registry.components import GateConfig
 from modelmill.registry.gate_report import Report
-from modelmill.registry.models import log_model
+from modelmill.steps.gate import GateConfig
 
 Judged = Callable[..., VerdictRef]
 Propose = Callable[..., ModelRef]

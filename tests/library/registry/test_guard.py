@@ -10,14 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from modelmill.artifacts import ModelRef
-from modelmill.cli import app
+from modelmill.cli.main import app
+from modelmill.component import StepContext
 from modelmill.errors import GateError
-from modelmill.pipeline.component import StepContext
 from modelmill.registry import champion, guard, ledger
 from modelmill.registry.champion import Registry, alias_version
-from modelmill.registry.components import GuardConfig
 from modelmill.registry.history import history
 from modelmill.registry.ledger import Entry
+from modelmill.steps.guard import GuardConfig
 
 Promoted = Callable[[int], ModelRef]
 

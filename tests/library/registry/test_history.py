@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from modelmill.artifacts import ModelRef
-from modelmill.cli import app
+from modelmill.cli.main import app
 from modelmill.errors import ConfigError, GateError, ModelError
 from modelmill.registry import champion, ledger
 from modelmill.registry.champion import Registry, alias_version, move, note, reconciled_head
@@ -190,7 +190,7 @@ def test_lineage_goes_down_to_the_dataset(
     make_bundle, topic_dataset, step_context, accepted, registry: Registry
 ) -> None:
     from modelmill.registry import promotion
-    from modelmill.registry.models import log_model
+    from modelmill.registry.bundles import log_model
 
     def log(name: str, role: str, **how: object) -> ModelRef:
         bundle = make_bundle(name, tweak=len(name) / 1000)

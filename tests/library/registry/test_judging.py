@@ -16,7 +16,7 @@ from modelmill.registry.comparisons import (
     part_findings,
     parts_by,
 )
-from modelmill.registry.judging import Check, judge
+from modelmill.registry.verdict import Check, judge
 
 HOW = Statistics(resamples=500)
 CLASSES = ("a", "b", "c", "d")

@@ -11,11 +11,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.pipeline.component import StepContext
+from modelmill.component import StepContext
 from modelmill.registry import gate
-from modelmill.registry.components import GateConfig
+from modelmill.registry.bundles import log_model
 from modelmill.registry.gate_report import Report
-from modelmill.registry.models import log_model
+from modelmill.steps.gate import GateConfig
 
 
 @pytest.fixture

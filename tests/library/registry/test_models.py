@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from modelmill.artifacts import DatasetRef
+from modelmill.component import StepContext
 from modelmill.errors import ModelError, TransientError
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import fetch_bundle, log_model, logged_model
-from modelmill.serving.bundle import bundle_digest
+from modelmill.models.bundle import bundle_digest
+from modelmill.registry.bundles import fetch_bundle, log_model, logged_model
 
 
 def test_a_logged_model_comes_back_the_same(

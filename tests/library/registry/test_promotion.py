@@ -16,14 +16,14 @@ import pandas as pd
 import pytest
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
+from modelmill.component import StepContext
 from modelmill.errors import GateError, ModelmillError
-from modelmill.pipeline.component import StepContext
 from modelmill.registry import champion, ledger, promotion
 from modelmill.registry.approval import answered
-from modelmill.registry.components import promote
 from modelmill.registry.ledger import entries
 from modelmill.settings import Settings
-from modelmill.training.components import ModelOutputs
+from modelmill.steps.ports import ModelOutputs
+from modelmill.steps.promote import promote
 
 Propose = Callable[..., ModelRef]
 Judged = Callable[[ModelRef], VerdictRef]
@@ -100,10 +100,10 @@ def test_a_promotion_is_reused_only_while_its_champion_is_in_use(
     promotion.run(judged(propose("good")), step_context)
     verdict = judged(propose("same", tweak=0.001))
     outputs = ModelOutputs(model=promotion.run(verdict, next_step("b" * 64)))
-    assert promote.still_true is not None
-    assert promote.still_true(outputs, settings)
+    assert promote.still_valid is not None
+    assert promote.still_valid(outputs, settings)
     client.set_registered_model_alias("topics", "champion", "1")
-    assert not promote.still_true(outputs, settings)
+    assert not promote.still_valid(outputs, settings)
 
 
 @pytest.mark.parametrize(

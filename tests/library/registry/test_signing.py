@@ -14,14 +14,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from modelmill.artifacts import ModelRef, VerdictRef
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError, ModelError
-from modelmill.pipeline.component import StepContext
+from modelmill.models.bundle import bundle_digest
 from modelmill.registry import promotion
-from modelmill.registry.models import TAG_DIGEST, TAG_PACKAGE, fetch_bundle
+from modelmill.registry.bundles import TAG_DIGEST, TAG_PACKAGE, fetch_bundle
 from modelmill.registry.packaging import package_digest
 from modelmill.registry.rollback import rollback
-from modelmill.serving.bundle import bundle_digest
-from modelmill.serving.signing import sign, signature_of
+from modelmill.registry.signing import sign, signature_of
 from modelmill.settings import Settings
 
 

@@ -11,11 +11,11 @@ import mlflow
 import pytest
 
 from modelmill.artifacts import ModelRef, VerdictRef
+from modelmill.component import StepContext
 from modelmill.errors import ModelError, ModelmillError
-from modelmill.pipeline.component import StepContext
 from modelmill.registry import promotion
-from modelmill.registry.models import fetch_bundle
-from modelmill.serving.pyfunc import verify_digest
+from modelmill.registry.bundles import fetch_bundle
+from modelmill.registry.pyfunc import verify_digest
 
 Tamper = Callable[[Path, Path], None]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
+from modelmill.component import StepContext
 from modelmill.errors import GateError, ModelError
-from modelmill.pipeline.component import StepContext
 from modelmill.registry import promotion
-from modelmill.registry.components import UseChampionConfig, UseChampionInputs, use_champion
+from modelmill.steps.use_champion import UseChampionConfig, UseChampionInputs, use_champion
 
 
 def test_the_champion_comes_with_its_dataset(

@@ -12,12 +12,12 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import TableRef
-from modelmill.data.tables import read_arrow
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError, RuleSetError, TableError
-from modelmill.pipeline.component import StepContext
-from modelmill.rules.components import DecideConfig, DecideInputs
 from modelmill.rules.deciding import outside_state, rows_of, run
 from modelmill.rules.reading import parse_rule_set
+from modelmill.steps.decide import DecideConfig, DecideInputs
+from modelmill.tables.reading import read_arrow
 
 RULES = """
 rule_set: moderation

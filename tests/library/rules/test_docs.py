@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from modelmill.labels.components import LabelRowsConfig
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.rules.engine import Engine
 from modelmill.rules.explanation import explanation_text
@@ -17,6 +16,7 @@ from modelmill.rules.expressions import compile_expressions
 from modelmill.rules.functions import FUNCTIONS, POLYMORPHIC
 from modelmill.rules.reading import parse_rule_set
 from modelmill.rules.rule_set import RuleSet
+from modelmill.steps.label_rows import LabelRowsConfig
 
 ROOT = Path(__file__).parents[3]
 

@@ -11,11 +11,11 @@ import pytest
 
 from modelmill.errors import ConfigError, ModelError, RuleSetError, SignalError, TableError
 from modelmill.rules.engine import Engine
-from modelmill.rules.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo
 from modelmill.rules.measuring import measured_plan
 from modelmill.rules.plan import Plan, StagePlan
 from modelmill.rules.rule_set import RuleSet
-from modelmill.rules.values import Kind
+from modelmill.signals.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo
+from modelmill.signals.values import Kind
 
 BATCH = pa.RecordBatch.from_pydict(
     {"id": ["a", "b", "c", "d"], "size": [5, 1, None, 1], "spam": [0.1, 0.9, 0.9, 0.2]}

@@ -12,8 +12,8 @@ import pytest
 from modelmill.rules.decisions import EXPLANATION
 from modelmill.rules.engine import Engine
 from modelmill.rules.explanation import explanation_html, explanation_text
-from modelmill.rules.groups import EVIDENCE, Answers, Evaluation, Rows, SignalGroup, SignalInfo
 from modelmill.rules.rule_set import RuleSet
+from modelmill.signals.groups import EVIDENCE, Answers, Evaluation, Rows, SignalGroup, SignalInfo
 
 ROW = {"id": "k1", "spam": 0.95, "size": 7, "topic": "<b>ads</b>", "trusted": False, "note": None}
 

@@ -14,13 +14,13 @@ import pytest
 from modelmill.rules import planner
 from modelmill.rules.compiled import compile_rule_set
 from modelmill.rules.engine import Engine
-from modelmill.rules.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo
 from modelmill.rules.measuring import measured_plan
 from modelmill.rules.plan import GroupCost, Plan
 from modelmill.rules.planner import make_plan
 from modelmill.rules.plots import plan_figure
 from modelmill.rules.rule_set import RuleSet
 from modelmill.rules.staged import RuleProgram
+from modelmill.signals.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,12 @@ from deltalake import write_deltalake
 from mlflow.exceptions import MlflowException
 
 from modelmill.artifacts import ModelRef, TableRef
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError, GateError
-from modelmill.pipeline.component import StepContext
 from modelmill.registry import promotion
-from modelmill.rules.components import GateRulesConfig, TrialInputs
 from modelmill.rules.registered import gate, open_rule_set
+from modelmill.steps.gate_rules import GateRulesConfig
+from modelmill.steps.ports import TrialInputs
 
 CONTENT: dict[str, Any] = {
     "rule_set": "r",

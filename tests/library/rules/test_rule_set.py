@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from modelmill.errors import SignalError
-from modelmill.rules.groups import Site, build_groups
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
+from modelmill.signals.groups import Site, build_groups
 
 CONTENT: dict[str, Any] = {
     "rule_set": "moderation",

@@ -13,25 +13,21 @@ import pytest
 from deltalake import write_deltalake
 
 from modelmill.artifacts import SignalsRef, TableRef
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import fetch_bundle
-from modelmill.registry.signals import read_signals
-from modelmill.rules.components import (
-    DecideConfig,
-    DecideInputs,
-    SignalStudentsConfig,
-    TierRulesConfig,
-    TierRulesInputs,
-    TrialInputs,
-)
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.scorers import class_scores, load_scorer
+from modelmill.registry.bundles import fetch_bundle
+from modelmill.registry.signal_models import read_signals
 from modelmill.rules.deciding import run as decide
 from modelmill.rules.registered import open_rule_set
 from modelmill.rules.rule_set import ModelSignal, RuleSet
 from modelmill.rules.students import run as make_students
 from modelmill.rules.tiering import run as tier
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import class_scores, load_scorer
+from modelmill.steps.decide import DecideConfig, DecideInputs
+from modelmill.steps.ports import TrialInputs
+from modelmill.steps.signal_students import SignalStudentsConfig
+from modelmill.steps.tier_rules import TierRulesConfig, TierRulesInputs
 
 SPORT = ("goal", "match", "team", "score", "league", "coach")
 TRADE = ("bank", "share", "price", "profit", "market", "loan")
@@ -115,7 +111,7 @@ def test_students_are_asked_first(
 
 
 def read_column(table: TableRef, name: str) -> list[Any]:
-    from modelmill.data.tables import read_arrow
+    from modelmill.tables.reading import read_arrow
 
     return list(read_arrow(table, columns=[name]).column(name).to_pylist())
 

@@ -15,10 +15,9 @@ import pytest
 from deltalake import write_deltalake
 
 from modelmill.artifacts import TableRef
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError, DatasetError, ModelmillError
-from modelmill.pipeline.component import StepContext
 from modelmill.rules.budgets import Budget, Loss
-from modelmill.rules.components import DecideConfig, DecideInputs, TierRulesConfig, TierRulesInputs
 from modelmill.rules.deciding import Deciding
 from modelmill.rules.deciding import run as decide
 from modelmill.rules.registered import open_rule_set
@@ -29,6 +28,8 @@ from modelmill.rules.trying import right_decisions
 from modelmill.settings import Settings
 from modelmill.signals.models import ModelGroup
 from modelmill.signals.pins import pin_models
+from modelmill.steps.decide import DecideConfig, DecideInputs
+from modelmill.steps.tier_rules import TierRulesConfig, TierRulesInputs
 
 SPORT = ("goal", "match", "team", "score", "league", "coach")
 TRADE = ("bank", "share", "price", "profit", "market", "loan")

@@ -13,15 +13,16 @@ from deltalake import write_deltalake
 from mlflow.artifacts import load_text
 
 from modelmill.artifacts import TableRef
-from modelmill.data.tables import read_arrow
+from modelmill.component import StepContext
 from modelmill.errors import DatasetError, TableError
-from modelmill.pipeline.component import StepContext
 from modelmill.rules.backtest import run, threshold_advice
-from modelmill.rules.components import TrialInputs, TryRulesConfig
 from modelmill.rules.engine import Engine
 from modelmill.rules.rule_set import RuleSet
 from modelmill.rules.thresholds import lower_bound, suggest_threshold, upper_bound
 from modelmill.rules.trying import Evaluated, compare, right_decisions, try_rules
+from modelmill.steps.ports import TrialInputs
+from modelmill.steps.try_rules import TryRulesConfig
+from modelmill.tables.reading import read_arrow
 
 ROWS = pa.RecordBatch.from_pydict(
     {

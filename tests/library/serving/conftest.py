@@ -13,12 +13,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import log_model
+from modelmill.component import StepContext
+from modelmill.registry.bundles import log_model
 from modelmill.registry.versions import register
-from modelmill.serving.service.config import ServeConfig
-from modelmill.serving.service.http import create_app
-from modelmill.serving.service.service import Service
+from modelmill.serving.config import ServeConfig
+from modelmill.serving.http import create_app
+from modelmill.serving.service import Service
 
 
 @dataclass(frozen=True)

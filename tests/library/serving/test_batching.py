@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from modelmill.serving.service.batching import QueueFullError, RowQueue
+from modelmill.serving.batching import QueueFullError, RowQueue
 
 
 class Worker:

@@ -20,13 +20,13 @@ import pytest
 from pydantic import ValidationError
 
 from modelmill.artifacts import ModelRef
-from modelmill.cli import app
+from modelmill.cli.main import app
 from modelmill.errors import ConfigError, GateError, ModelError, TransientError
 from modelmill.registry.versions import reference
-from modelmill.serving.components import DeployConfig, DeployInputs, deploy
-from modelmill.serving.service.config import serve_config
-from modelmill.serving.service.deployments import Deployment, read_deployments, write_deployment
+from modelmill.serving.config import serve_config
+from modelmill.serving.deployments import Deployment, read_deployments, write_deployment
 from modelmill.settings import Settings
+from modelmill.steps.deploy import DeployConfig, DeployInputs, deploy
 
 
 def free_port() -> int:

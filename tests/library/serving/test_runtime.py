@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from modelmill.compression.export import export_onnx
-from modelmill.compression.methods import int8_dynamic
-from modelmill.data.tokens import Tokens
+from modelmill.compression.quantization_methods import int8_dynamic
 from modelmill.errors import ModelError
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import agreement, answers, answers_of_many, load_scorer
-from modelmill.training.base_model import load_base_model
-from modelmill.training.classifier import Classifier, parameter_count, save_classifier
+from modelmill.models.base_model import load_base_model
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.classifier import Classifier, parameter_count, save_classifier
+from modelmill.models.onnx_export import export_onnx
+from modelmill.models.scorers import agreement, answers, answers_of_many, load_scorer
+from modelmill.tokens.token_ids import Tokens
 
 CLASSES = ("sport", "trade", "weather")
 
@@ -112,7 +112,7 @@ def test_the_tokenizers_own_padding_and_limit_are_not_followed(bundles: dict[str
 
 def test_an_onnx_bundle_is_scored_without_torch(bundles: dict[str, Path]) -> None:
     script = (
-        "import sys; from pathlib import Path; from modelmill.serving.runtime import load_scorer; "
+        "import sys; from pathlib import Path; from modelmill.models.scorers import load_scorer; "
         f"print(load_scorer(Path({str(bundles['int8'])!r})).predict(['goal'])); "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )

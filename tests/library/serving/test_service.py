@@ -11,9 +11,9 @@ import mlflow
 import pandas as pd
 import pytest
 
-from modelmill.data.tables import read_arrow, resolve_table
-from modelmill.serving.service.deployments import Deployment, write_deployment
-from modelmill.serving.service.service import Service
+from modelmill.serving.deployments import Deployment, write_deployment
+from modelmill.serving.service import Service
+from modelmill.tables.reading import read_arrow, resolve_table
 
 Served = Callable[..., Any]
 
@@ -167,7 +167,7 @@ def test_a_tampered_version_leaves_the_one_before_in_use(registry: Any, served: 
 
 
 def digest_of(folder: Any) -> str:
-    from modelmill.serving.bundle import bundle_digest
+    from modelmill.models.bundle import bundle_digest
 
     return bundle_digest(folder)
 

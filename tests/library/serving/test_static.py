@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from modelmill.compression.static import fit_static, soft_targets
-from modelmill.data.tokens import Tokens
 from modelmill.errors import ModelError
-from modelmill.serving.bundle import BundleInfo, bundle_bytes
-from modelmill.serving.runtime import encode, load_scorer, load_tokenizer
-from modelmill.serving.static import (
+from modelmill.models.bundle import BundleInfo, bundle_bytes
+from modelmill.models.scorers import load_scorer
+from modelmill.models.static import (
     StaticScorer,
     Table,
     pair_counts,
@@ -23,6 +22,8 @@ from modelmill.serving.static import (
     write_static,
     write_tables,
 )
+from modelmill.tokens.token_ids import Tokens
+from modelmill.tokens.tokenizer import encode, load_tokenizer
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_half_the_bytes_give_the_same_answers(fitted: tuple[Path, list[str], lis
     whole = load_scorer(folder)
     assert isinstance(whole, StaticScorer)
     size = bundle_bytes(folder)
-    from modelmill.serving.static import read_tables
+    from modelmill.models.static import read_tables
 
     tables, bias = read_tables(folder, whole.info)
     write_tables(folder, tables, bias, dtype=np.float16)
@@ -101,13 +102,13 @@ def test_half_the_bytes_give_the_same_answers(fitted: tuple[Path, list[str], lis
 def test_an_encoder_that_errs_is_left(
     fitted: tuple[Path, list[str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modelmill.data.encoders import FastEncoder
+    from modelmill.tokens.encoders import FastEncoder
 
     folder, texts, topics = fitted
     scorer = load_scorer(folder)
     scorer.logits(texts[:1])
     monkeypatch.setattr(FastEncoder, "encode_unchecked", lambda self, texts: Tokens.of([[1]] * len(texts)))
-    monkeypatch.setattr("modelmill.serving.static._CHECK_EVERY", 1)
+    monkeypatch.setattr("modelmill.models.static._CHECK_EVERY", 1)
     assert scorer.predict(texts) == topics
 
 

@@ -13,12 +13,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from modelmill.artifacts import ModelRef
-from modelmill.registry.models import log_model
+from modelmill.models import trunk as shared
+from modelmill.models.base_model import load_base_model
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.onnx_session import RowSession
+from modelmill.registry.bundles import log_model
 from modelmill.registry.versions import register
-from modelmill.serving import shared
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.session import RowSession
-from modelmill.training.base_model import load_base_model
 from modelmill.training.trunk import make_trunk
 
 SIGNALS = 7

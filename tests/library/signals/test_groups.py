@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from modelmill.errors import SignalError
-from modelmill.rules.groups import Rows, SignalGroup, Site, build_groups
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
+from modelmill.signals.groups import Rows, SignalGroup, Site, build_groups
 
 ROWS = pa.RecordBatch.from_pydict(
     {

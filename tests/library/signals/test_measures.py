@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelmill.errors import ConfigError
-from modelmill.rules.values import STORED
 from modelmill.signals.measures import MeasureOptions, measure, measure_named, measures
+from modelmill.signals.values import STORED
 
 TEXT = st.none() | st.text("aBÄß9٣.! \n\u2028x", max_size=12) | st.sampled_from(["http://a.b/c d", "WWW.x y"])
 

@@ -13,21 +13,22 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import save_file
 
+from modelmill.component import StepContext
 from modelmill.compression.static import fit_static_signals
 from modelmill.errors import ModelError, SignalError
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import fetch_bundle
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.scorers import load_scorer
+from modelmill.models.static import write_static
+from modelmill.registry.bundles import fetch_bundle
 from modelmill.rules.engine import Engine
-from modelmill.rules.groups import Rows, SignalGroup, Site, build_groups
 from modelmill.rules.rule_set import Doubt, FirstTier, RuleSet
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import encode, load_scorer, load_tokenizer
-from modelmill.serving.static import write_static
 from modelmill.settings import Settings
+from modelmill.signals.groups import Rows, SignalGroup, Site, build_groups
 from modelmill.signals.models import Reader, sure_values
 from modelmill.signals.pins import pin_models
+from modelmill.steps.trunk import TrunkConfig
+from modelmill.tokens.tokenizer import encode, load_tokenizer
 from modelmill.training import trunk
-from modelmill.training.signal_components import TrunkConfig
 
 TEXTS = ["goal match", "bank", None, "  ", "Goal  MATCH", "goal bank", "bank"]
 BATCH = pa.RecordBatch.from_pydict({"id": list(range(len(TEXTS))), "text": TEXTS})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelmill.pipeline.component import StepContext
+from modelmill.component import StepContext
 
 _STEP = """
 import sys
@@ -19,7 +19,7 @@ sys.path[:0] = {paths}
 import torch
 
 torch.set_num_threads(1)
-from modelmill.pipeline.component import StepContext
+from modelmill.component import StepContext
 from modelmill.registry.tracking import open_run, tracking_client
 from modelmill.settings import Settings
 

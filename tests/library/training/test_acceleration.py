@@ -11,11 +11,11 @@ import torch._inductor.config
 from torch import nn
 
 from modelmill.errors import ModelError
+from modelmill.models.base_model import load_base_model
+from modelmill.models.classifier import Classifier
+from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.training import acceleration
 from modelmill.training.acceleration import ModelRunner, Trial, bf16_gain, chosen_precision
-from modelmill.training.base_model import load_base_model
-from modelmill.training.classifier import Classifier
-from modelmill.training.components import FineTuneConfig
 
 
 def configured(base: Path, **changes: object) -> FineTuneConfig:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from modelmill.errors import ModelError
-from modelmill.training.base_model import load_base_model
+from modelmill.models.base_model import load_base_model
 
 DOWNLOAD = "download the model again"
 

@@ -9,8 +9,8 @@ import pytest
 from deltalake import write_deltalake
 
 from modelmill.artifacts import DatasetRef
+from modelmill.datasets.examples import choose_label, read_labelled, split_places
 from modelmill.errors import ConfigError, DatasetError
-from modelmill.training.examples import choose_label, read_labelled, split_places
 
 
 def dataset(folder: Path, rows: list[tuple[str, str | None, str]]) -> DatasetRef:

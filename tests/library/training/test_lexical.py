@@ -8,8 +8,8 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
-from modelmill.data.tokens import Tokens
-from modelmill.training.lexical import UNFITTED_SCALES, fit_lexical_head, fit_scales
+from modelmill.models.lexical import UNFITTED_SCALES, fit_lexical_head, fit_scales
+from modelmill.tokens.token_ids import Tokens
 
 VOCABULARY = 50
 

@@ -13,15 +13,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from modelmill.data.dataset_config import LabelKind
-from modelmill.data.tokens import Tokens
+from modelmill.component import StepContext
+from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
-from modelmill.pipeline.component import StepContext
-from modelmill.training.base_model import load_base_model
-from modelmill.training.classifier import Classifier
-from modelmill.training.components import FineTuneConfig
+from modelmill.evaluation.quality import measure
+from modelmill.models.base_model import load_base_model
+from modelmill.models.classifier import Classifier
+from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.tokens.token_ids import Tokens
 from modelmill.training.loop import Encoded, Trained, batches, parts, quality, rate, train
-from modelmill.training.quality import measure
 
 
 @pytest.fixture(autouse=True)

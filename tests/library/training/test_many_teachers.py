@@ -11,14 +11,15 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError, ModelError
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import fetch_bundle
-from modelmill.registry.signals import read_signals
-from modelmill.serving.shared import SignalScorer
-from modelmill.training import fine_tuning, many_teachers
-from modelmill.training.components import FineTuneConfig
-from modelmill.training.signal_components import DistillSignalsConfig
+from modelmill.models.trunk import SignalScorer
+from modelmill.registry.bundles import fetch_bundle
+from modelmill.registry.signal_models import read_signals
+from modelmill.steps.distill_signals import DistillSignalsConfig
+from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.training import fine_tuning
+from modelmill.training import multi_teacher as many_teachers
 
 FAST = {"epochs": 8, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate": 1e-2}
 LABELS = ("topic", "words", "named")

@@ -14,21 +14,21 @@ import torch
 from deltalake import write_deltalake
 
 from modelmill.artifacts import DatasetRef
+from modelmill.component import StepContext
+from modelmill.datasets.examples import LabelledData, Rows
 from modelmill.errors import ConfigError
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import fetch_bundle
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.calibration import Isotonic, Temperature
-from modelmill.serving.runtime import answers, class_scores, load_scorer
+from modelmill.models.base_model import load_base_model
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.calibration import Isotonic, Temperature
+from modelmill.models.classifier import Classifier
+from modelmill.models.scorers import answers, class_scores, load_scorer
+from modelmill.registry.bundles import fetch_bundle
+from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.training import fine_tuning
-from modelmill.training.base_model import load_base_model
 from modelmill.training.calibration import fit_calibration
-from modelmill.training.classifier import Classifier
-from modelmill.training.components import FineTuneConfig
-from modelmill.training.examples import LabelledData, Rows
 from modelmill.training.losses import supervised_loss
-from modelmill.training.modes import tuned
 from modelmill.training.options import IsotonicRegression, TemperatureScaling
+from modelmill.training.tuning_modes import tuned
 
 IDS = torch.tensor([[2, 5, 20, 3]])
 

@@ -13,14 +13,15 @@ from deltalake import DeltaTable, write_deltalake
 from transformers import BertConfig
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.component import StepContext
 from modelmill.compression import prune
-from modelmill.compression.components import PruneConfig
-from modelmill.data.tokens import Tokens
 from modelmill.errors import ConfigError, ModelError
-from modelmill.pipeline.component import StepContext
+from modelmill.models.classifier import Classifier, build_encoder, collate
+from modelmill.steps.distill import DistillConfig
+from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.steps.prune import PruneConfig
+from modelmill.tokens.token_ids import Tokens
 from modelmill.training import distillation, fine_tuning
-from modelmill.training.classifier import Classifier, build_encoder, collate
-from modelmill.training.components import DistillConfig, FineTuneConfig
 from modelmill.training.options import Relations
 from modelmill.training.relations import divergence, relation_loss
 

@@ -17,21 +17,21 @@ import pytest
 import torch
 from torch.nn import functional
 
-from modelmill.data.tokens import Tokens
+from modelmill.component import StepContext
 from modelmill.errors import ModelError, TransientError
-from modelmill.pipeline.component import StepContext
+from modelmill.models.base_model import load_base_model
+from modelmill.models.classifier import Classifier
 from modelmill.pipeline.runner import StepInterrupted, _sigterm_raises
-from modelmill.training import several
-from modelmill.training.base_model import load_base_model
-from modelmill.training.classifier import Classifier
-from modelmill.training.components import FineTuneConfig
+from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.tokens.token_ids import Tokens
+from modelmill.training import multi_device as several
 from modelmill.training.loop import Encoded, Loss, Trained, train
-from modelmill.training.modes import tuned
+from modelmill.training.multi_device import process_count, train_in_processes
 from modelmill.training.options import Relations
 from modelmill.training.ranks import Ranks
 from modelmill.training.relations import relation_loss
-from modelmill.training.several import process_count, train_in_processes
 from modelmill.training.teaching import loss_sum
+from modelmill.training.tuning_modes import tuned
 
 
 @pytest.fixture(autouse=True)

@@ -15,18 +15,19 @@ import pytest
 from deltalake import write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
-from modelmill.data.tables import read_arrow
-from modelmill.data.tokens import Tokens
+from modelmill.component import StepContext
 from modelmill.errors import ConfigError, DatasetError
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import fetch_bundle
-from modelmill.registry.signals import read_signals, signal_named
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import load_scorer
-from modelmill.serving.session import RowSession
-from modelmill.serving.shared import SignalScorer
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.onnx_session import RowSession
+from modelmill.models.scorers import load_scorer
+from modelmill.models.trunk import SignalScorer
+from modelmill.registry.bundles import fetch_bundle
+from modelmill.registry.signal_models import read_signals, signal_named
+from modelmill.steps.train_heads import TrainHeadsConfig
+from modelmill.steps.trunk import TrunkConfig
+from modelmill.tables.reading import read_arrow
+from modelmill.tokens.token_ids import Tokens
 from modelmill.training import signals, trunk
-from modelmill.training.signal_components import TrainHeadsConfig, TrunkConfig
 
 WORDS = ("goal", "match", "team", "score", "bank", "share", "price", "profit")
 

@@ -12,14 +12,16 @@ import pytest
 import torch
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.component import StepContext
 from modelmill.errors import ModelError
-from modelmill.pipeline.component import StepContext
-from modelmill.registry.models import fetch_bundle
-from modelmill.serving.bundle import BundleInfo
-from modelmill.serving.runtime import encode, load_scorer, load_tokenizer
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.classifier import load_classifier
+from modelmill.models.scorers import load_scorer
+from modelmill.registry.bundles import fetch_bundle
+from modelmill.steps.distill import DistillConfig
+from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.tokens.tokenizer import encode, load_tokenizer
 from modelmill.training import distillation, fine_tuning
-from modelmill.training.classifier import load_classifier
-from modelmill.training.components import DistillConfig, FineTuneConfig
 from modelmill.training.distillation import make_student, spread
 from modelmill.training.soft_labels import distillation_loss
 from modelmill.training.teaching import teacher_logits

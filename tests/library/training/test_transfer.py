@@ -13,10 +13,11 @@ import torch
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
+from modelmill.component import StepContext
 from modelmill.errors import DatasetError, TableError
-from modelmill.pipeline.component import StepContext
+from modelmill.steps.distill import DistillConfig
+from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.training import distillation, fine_tuning
-from modelmill.training.components import DistillConfig, FineTuneConfig
 from modelmill.training.soft_labels import Stacked, distillation_loss
 
 FAST = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate": 1e-2}

@@ -1,0 +1,202 @@
+"""The command line: ``modelmill validate``, ``run``, ``components``, ``registry``, ``serve`` and ``step``."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelmill.cli.registry import app as registry
+from modelmill.cli.rules import app as rules_app
+from modelmill.errors import EXIT_FAILED, ConfigError, ModelmillError, PipelineError
+from modelmill.pipeline.spec import ParamValue
+
+app = typer.Typer(
+    name="modelmill",
+    help="From Delta tables to small models, and from small models to explained decisions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(registry)
+
+app.add_typer(rules_app, name="rules")
+
+PipelineArgument = Annotated[str, typer.Argument(help="Path or fsspec URL of a pipeline (YAML or JSON).")]
+
+
+@app.command()
+def validate(
+    pipelines: Annotated[list[str], typer.Argument(help="Paths or fsspec URLs of pipelines.")],
+) -> None:
+    """Check pipelines and list every problem with its position."""
+    from modelmill.pipeline.expansion import expand
+    from modelmill.pipeline.validation import load_pipeline
+
+    failed = False
+    for url in pipelines:
+        try:
+            spec = load_pipeline(url)
+            run, written = len(expand(spec).spec.steps), len(spec.steps)
+            copies = f" ({run} with each copy)" if run != written else ""
+            typer.echo(f"{url}: pipeline {spec.pipeline}, {written} steps{copies}, valid")
+        except PipelineError as error:
+            failed = True
+            for problem in error.problems:
+                typer.echo(f"{url}:{problem}", err=True)
+    raise typer.Exit(ConfigError("").exit_status if failed else 0)
+
+
+@app.command()
+def run(
+    pipeline: PipelineArgument,
+    param: Annotated[list[str] | None, typer.Option(help="Value of a parameter: NAME=VALUE.")] = None,
+) -> None:
+    """Run a pipeline here, without Airflow."""
+    from modelmill.pipeline.local import run_pipeline
+    from modelmill.pipeline.validation import load_pipeline
+    from modelmill.settings import Settings
+
+    spec = load_pipeline(pipeline)
+    results = run_pipeline(spec, settings=Settings.from_environment(), params=_params(param or []))
+    for step, result in results.items():
+        for port, reference in result.outputs.items():
+            typer.echo(f"{step}.{port} = {reference.model_dump_json()}")
+
+
+@app.command()
+def components(
+    as_json: Annotated[bool, typer.Option("--json", help="Ports and JSON Schema of each, as JSON.")] = False,
+) -> None:
+    """List the components that a pipeline can use."""
+    from modelmill.pipeline.catalogue import catalogue
+
+    if as_json:
+        description = {
+            name: {
+                "title": component.title,
+                "group": component.group,
+                "help": component.help,
+                "inputs": {port.name: port.type.port_type for port in component.input_ports.values()},
+                "outputs": {port.name: port.type.port_type for port in component.output_ports.values()},
+                "config": component.config.model_json_schema(),
+            }
+            for name, component in catalogue().items()
+        }
+        typer.echo(json.dumps(description, indent=2))
+        return
+    for name, component in catalogue().items():
+        typer.echo(f"{name:15} {component.group:9} {component.help}")
+
+
+@app.command()
+def serve(
+    service: Annotated[str, typer.Option(help="Name that deploy steps know the service by.")] = "main",
+    model: Annotated[
+        list[str] | None, typer.Option(help="Registered model to serve; none: what deploy steps say.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Any other setting (see docs/serving.md): NAME=VALUE.")
+    ] = None,
+) -> None:
+    """Answer signals over HTTP with the champions, and follow their aliases."""
+    from modelmill.serving.config import serve_config
+    from modelmill.settings import Settings
+
+    config = serve_config(
+        {**_params(option or []), "service": service, "models": model or [], "host": host, "port": port}
+    )
+    try:
+        from modelmill.serving.http import serve as run_service
+    except ImportError as error:
+        raise ConfigError(
+            f"the service needs what is not installed ({error.name})",
+            remedy="pip install 'modelmill[service]'",
+        ) from error
+    run_service(config, Settings.from_environment())
+
+
+@app.command(hidden=True)
+def step(
+    request: Annotated[Path, typer.Argument(help="JSON file with a step request.")],
+    result: Annotated[Path, typer.Option(help="JSON file that gets the result.")],
+) -> None:
+    """Run one step of a pipeline: what an operator starts."""
+    _die_with_parent()
+    from modelmill.pipeline.request import StepRequest
+    from modelmill.pipeline.runner import StepInterrupted, run_step
+    from modelmill.settings import Settings
+
+    try:
+        asked = StepRequest.model_validate_json(request.read_text())
+        outcome = run_step(asked, Settings.from_environment())
+    except BaseException as error:
+        if isinstance(error, ModelmillError):
+            result.write_text(json.dumps({"error": str(error)}))
+        _end_children(signal.SIGKILL if isinstance(error, StepInterrupted) else signal.SIGTERM)
+        raise
+    result.write_text(outcome.model_dump_json())
+    # Everything is written. Native libraries' threads may abort an interpreter that takes itself apart, and a
+    # step that is done must not look like one that died.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def main() -> None:
+    """Run the command line. An error of modelmill's own is one line on standard error; others show where."""
+    # A step with a retryable error ends in 1, with any other of modelmill's errors in 2: see errors.py.
+    try:
+        app()
+    except ModelmillError as error:
+        typer.echo(f"modelmill: {type(error).__name__}: {error}", err=True)
+        sys.exit(error.exit_status)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(EXIT_FAILED)
+
+
+def _params(given: list[str]) -> dict[str, ParamValue]:
+    values: dict[str, ParamValue] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError(
+                "a parameter is given as NAME=VALUE", got=item, remedy=f"write --param {item}=VALUE"
+            )
+        values[name] = value
+    return values
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the process that started the step dies, however it dies (Linux)."""
+    parent = os.environ.pop("MODELMILL_PARENT", None)
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before we could ask
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_children(blow: signal.Signals) -> None:
+    """Send a signal to the step's process group: whoever would end it may be dying itself.
+
+    A dying parent is still our parent for a while, so it is not asked whether it is there. SIGKILL ends this
+    process too; of SIGTERM it takes no notice.
+    """
+    if os.getpgid(0) == os.getpid():  # else the group is not the step's own: somebody has started it by hand
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, blow)
+
+
+__all__ = ["app", "main"]

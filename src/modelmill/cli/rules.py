@@ -1,0 +1,114 @@
+"""The command line of rule sets: ``modelmill rules validate``, ``decide`` and ``explain``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modelmill.errors import ConfigError, RuleSetError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from modelmill.rules.engine import Engine
+
+app = typer.Typer(help="Rule sets: signals, rules over them, and decisions.", no_args_is_help=True)
+
+RuleSetArgument = Annotated[str, typer.Argument(help="Path or fsspec URL of a rule set (YAML or JSON).")]
+TableOption = Annotated[
+    str | None, typer.Option("--table", help="Delta table to decide on; empty: the rule set's input.")
+]
+
+
+@app.command()
+def validate(rule_sets: Annotated[list[str], typer.Argument(help="Paths or URLs of rule sets.")]) -> None:
+    """Check rule sets and list every problem with its position."""
+    from modelmill.rules.reading import load_rule_set
+
+    failed = False
+    for url in rule_sets:
+        try:
+            found = load_rule_set(url)
+            counts = f"{len(found.signals)} signals, {len(found.rules)} rules"
+            typer.echo(f"{url}: rule set {found.rule_set}, {counts}, {found.digest[:12]}, valid")
+        except RuleSetError as error:
+            failed = True
+            for problem in error.problems:
+                typer.echo(f"{url}:{problem}\n{problem.excerpt}".rstrip(), err=True)
+    raise typer.Exit(ConfigError("").exit_status if failed else 0)
+
+
+@app.command()
+def decide(
+    rule_set: RuleSetArgument,
+    table: TableOption = None,
+    to: Annotated[Path | None, typer.Option(help="Parquet file for the decisions.")] = None,
+    explain: Annotated[bool, typer.Option(help="Write an explanation of each decision too.")] = False,
+) -> None:
+    """Decide on every row of a table: print the plan, what it cost, and how often each rule decided."""
+    from collections import Counter
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from modelmill.rules.decisions import decision_schema
+    from modelmill.rules.measuring import SAMPLE_ROWS, measured_plan
+
+    engine, batches = _opened(rule_set, table)
+    counts: Counter[tuple[str, str]] = Counter()
+    parts: list[pa.RecordBatch] = []
+    for number, batch in enumerate(batches):
+        if number == 0:
+            engine.use(measured_plan(engine, batch.slice(0, SAMPLE_ROWS)))
+        found = engine.decide(batch, explain=explain)
+        rules = found.column("rule").to_pylist()
+        counts.update(zip(found.column("decision").to_pylist(), (rule or "" for rule in rules), strict=True))
+        parts += [found] if to else []
+    for plan, actual in [*engine.adapter.history, (engine.plan, engine.actual)]:
+        typer.echo("\n".join([*plan.lines(), *actual.lines(plan)]))
+    for (decision, rule), count in counts.most_common():
+        typer.echo(f"{count:>12,} {decision}{f' by rule {rule}' if rule else ''}")
+    if to:
+        schema = decision_schema(engine.schema.field(engine.rule_set.key), explain=explain)
+        pq.write_table(pa.Table.from_batches(parts, schema), to)
+
+
+@app.command()
+def explain(
+    rule_set: RuleSetArgument,
+    key: Annotated[str, typer.Argument(help="Key of the row.")],
+    table: TableOption = None,
+    as_html: Annotated[bool, typer.Option("--html", help="Print HTML.")] = False,
+) -> None:
+    """Explain the decision on one row of a table."""
+    from modelmill.rules.explanation import explanation_html, explanation_text
+
+    engine, batches = _opened(rule_set, table)
+    for batch in batches:
+        keys = [str(value) for value in batch.column(engine.rule_set.key).to_pylist()]
+        if key in keys:
+            (row,) = engine.decide(batch.slice(keys.index(key), 1), explain=True).to_pylist()
+            typer.echo(explanation_html(row) if as_html else explanation_text(row))
+            return
+    raise ConfigError("the key must be in the table", got=key, remedy=f"see its column {engine.rule_set.key}")
+
+
+def _opened(url: str, table: str | None) -> tuple[Engine, Iterator[pa.RecordBatch]]:
+    """Return the engine of a rule set, and the rows that it decides on."""
+    import pyarrow as pa
+
+    from modelmill.rules.engine import MAX_CHUNK_ROWS, Engine
+    from modelmill.rules.reading import load_rule_set
+    from modelmill.tables.reading import open_table, resolve_table, scan_arrow
+
+    named = table or load_rule_set(url).input
+    if named is None:
+        raise ConfigError("a rule set decides on a table", remedy="name one with --table, or under input")
+    ref = resolve_table(named)
+    schema = pa.schema(open_table(ref.uri, version=ref.version).schema().to_arrow())
+    engine = Engine(load_rule_set(url, schema=schema), schema)
+    batches = scan_arrow(ref, columns=schema.names, batch_rows=MAX_CHUNK_ROWS)
+    return engine, batches

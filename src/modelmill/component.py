@@ -1,0 +1,168 @@
+"""What a kind of step is, declared once.
+
+The operator, the canvas palette and form, the CLI, validation and the reference docs all read the same
+declaration, so a declaration must import nothing heavy: ``run`` imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from modelmill.artifacts import DatasetRef, Reference, TableRef
+from modelmill.options import Options
+from modelmill.settings import Settings
+from modelmill.system.resources import Resources
+from modelmill.workspace import Workspace
+
+if typing.TYPE_CHECKING:
+    from modelmill.registry.tracking import TrackedRun
+
+
+class Config(Options):
+    """Base of every component's configuration: unknown keys are refused, instances are frozen.
+
+    Describe each field with ``Field(description=…)``: the canvas shows it.
+    """
+
+
+class Inputs(BaseModel):
+    """Base of a component's input ports: each field is annotated with the reference type it takes.
+
+    ``X`` is a required port, ``X | None = None`` an optional one, ``tuple[X, ...]`` takes several edges.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Outputs(BaseModel):
+    """Base of a component's output ports: each field is annotated with the reference type it yields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+GROUPS = ("Data", "Train", "Compress", "Check", "Release")
+"""Headings of the palette, in its order; groups of other distributions come after them."""
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+InputsT = TypeVar("InputsT", bound=Inputs)
+OutputsT = TypeVar("OutputsT", bound=Outputs)
+
+
+@dataclass(frozen=True)
+class Assets:
+    """URIs that a step reads and writes, known before it runs: Airflow's inlets and outlets."""
+
+    inlets: tuple[str, ...] = ()
+    outlets: tuple[str, ...] = ()
+    conditional: tuple[str, ...] = ()
+    """Outlets that are updated only if the step's :attr:`Component.events` name them."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a component."""
+
+    name: str
+    type: type[Reference]
+    required: bool = True
+    many: bool = False
+    """Whether it takes several edges (inputs only)."""
+
+    def accepts(self, source: Port) -> bool:
+        """Return whether an edge may run from the output port ``source`` to this input port.
+
+        A dataset is a table, so a port for tables takes datasets too.
+
+        :param source: an output port.
+        :return: True if the types go together.
+        """
+        return issubclass(source.type, self.type) or (self.type is TableRef and source.type is DatasetRef)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepContext(Workspace):
+    """What a component's ``run`` gets besides configuration and inputs."""
+
+    pipeline: str
+    step: str
+    step_key: str
+    run: TrackedRun
+    """The step's MLflow run; it is the workspace's tracker too."""
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tracker", self.run)
+
+
+@dataclass(frozen=True)
+class Component(Generic[ConfigT, InputsT, OutputsT]):
+    """A kind of step."""
+
+    name: str
+    title: str
+    """What the palette shows."""
+    group: str
+    """Heading of the palette it stands under: one of :data:`GROUPS`, or one of its own."""
+    config: type[ConfigT]
+    inputs: type[InputsT]
+    outputs: type[OutputsT]
+    run: Callable[[ConfigT, InputsT, StepContext], OutputsT]
+    version: int = 1
+    """Raised when the same input would give another result: part of the step key."""
+    resources: Resources = field(default_factory=Resources)
+    outside_state: Callable[[ConfigT, InputsT, Settings], str] | None = None
+    """Fingerprint of what the step reads from outside its inputs (a table's version, an alias): part of the
+    step key, so that a step is reused exactly when nothing that it reads has changed. None: reads nothing."""
+    still_valid: Callable[[OutputsT, Settings], bool] | None = None
+    """Whether a finished result may still be reused, for results that others can undo (an alias, a table).
+    None: always."""
+    assets: Callable[[ConfigT, Mapping[str, Config]], Assets] | None = None
+    """From the step's configuration, and that of the step that made what each input port gets."""
+
+    events: Callable[[ConfigT, OutputsT], tuple[str, ...]] | None = None
+    """Which of its conditional outlets a finished step has updated, from what it yields. None: none."""
+
+    forwards: str | None = None
+    """Input port, of one edge, whose reference the step yields again. None: what it yields is its own."""
+
+    @property
+    def help(self) -> str:
+        """First paragraph of the configuration's docstring."""
+        return (self.config.__doc__ or "").strip().split("\n\n")[0]
+
+    @property
+    def input_ports(self) -> dict[str, Port]:
+        """Input ports by name."""
+        return _ports(self.inputs)
+
+    @property
+    def output_ports(self) -> dict[str, Port]:
+        """Output ports by name."""
+        return _ports(self.outputs)
+
+
+AnyComponent = Component[Any, Any, Any]
+
+
+@functools.cache
+def _ports(model: type[BaseModel]) -> dict[str, Port]:
+    return {
+        name: _port(name, info.annotation, required=info.is_required())
+        for name, info in model.model_fields.items()
+    }
+
+
+def _port(name: str, annotation: Any, *, required: bool) -> Port:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is tuple:
+        return Port(name, arguments[0], required=required, many=True)
+    if origin in (types.UnionType, typing.Union):
+        (annotation,) = [argument for argument in arguments if argument is not type(None)]
+    return Port(name, annotation, required=required)

@@ -1,1 +1,0 @@
-"""Delta tables in and out, and datasets made of them."""

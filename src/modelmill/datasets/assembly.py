@@ -1,0 +1,116 @@
+"""Rows of a dataset, made of prepared rows and of what was decided of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelmill.datasets.deduplication import COPY, KEPT, QUARANTINED, STATE, final_column
+from modelmill.datasets.deduplication import REASON as WHY
+from modelmill.datasets.preparation import (
+    CARVED,
+    GROUP,
+    KEY,
+    REASON,
+    SHIPPED,
+    TRAIN,
+    Plan,
+    label_column,
+    label_type,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEY_COLUMN = "example_key"
+SPLIT_COLUMN = "split"
+REASON_COLUMN = "quarantine_reason"
+SPLITS = ("train", "validation", "test")
+"""Names of the splits, in the order of their numbers."""
+
+
+def dataset_schema(plan: Plan) -> pa.Schema:
+    """Return the columns of a dataset.
+
+    :param plan: how its rows are prepared.
+    :return: key, contents, labels, split, and the columns that are carried along.
+    """
+    import pyarrow as pa
+
+    config = plan.config
+    fields = [pa.field(KEY_COLUMN, pa.string())]
+    if config.text is not None:
+        fields.append(pa.field(config.text, pa.string()))
+    if config.image is not None:
+        fields.append(pa.field(config.image, plan.schema.field(config.image).type))
+    fields += [pa.field(name, label_type(kind)) for name, kind in zip(config.labels, plan.kinds, strict=True)]
+    fields.append(pa.field(SPLIT_COLUMN, pa.string()))
+    fields += [pa.field(name, plan.schema.field(name).type) for name in config.carried]
+    return pa.schema(fields)
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """What of the whole table decides the split of its rows."""
+
+    own_validation: bool = False
+    """Whether the shipped split has validation rows, so that none are carved out of train."""
+    to_train: frozenset[int] = frozenset()
+    """Groups that stay in train, because a class would have no train rows without them."""
+
+
+def assemble(rows: pa.RecordBatch, plan: Plan, rule: SplitRule) -> pa.RecordBatch:
+    """Return the rows of the dataset among prepared rows.
+
+    :param rows: prepared rows, each with what was decided of it; nulls where nothing was.
+    :param plan: how they were prepared.
+    :param rule: how they are split.
+    :return: the rows that are kept, with the columns of :func:`dataset_schema`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    state = pc.coalesce(rows.column(STATE), pc.if_else(pc.is_null(rows.column(REASON)), KEPT, QUARANTINED))
+    rows = rows.filter(pc.equal(state, KEPT))
+    decided = pc.is_valid(rows.column(STATE))
+    copy = rows.column(COPY)
+    numbered = pc.binary_join_element_wise(rows.column(KEY), pc.add(copy, 1).cast(pa.string()), "-")
+    columns = {KEY_COLUMN: pc.if_else(pc.greater(pc.fill_null(copy, 0), 0), numbered, rows.column(KEY))}
+    for index, name in enumerate(plan.config.labels):
+        columns[name] = pc.if_else(
+            decided, rows.column(final_column(index)), rows.column(label_column(index))
+        )
+    columns[SPLIT_COLUMN] = _split(rows, plan, rule)
+    schema = dataset_schema(plan)
+    arrays = [columns.get(field.name) for field in schema]
+    arrays = [
+        (rows.column(field.name) if array is None else array).cast(field.type)
+        for field, array in zip(schema, arrays, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _split(rows: pa.RecordBatch, plan: Plan, rule: SplitRule) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    shipped, carved = rows.column(SHIPPED), rows.column(CARVED)
+    if plan.config.split.column is None:
+        number = carved
+    elif rule.own_validation:
+        number = shipped
+    else:
+        stays = pc.is_in(rows.column(GROUP), value_set=pa.array(sorted(rule.to_train), pa.int64()))
+        number = pc.if_else(pc.and_(pc.equal(shipped, TRAIN), pc.invert(stays)), carved, shipped)
+    return pa.array(SPLITS).take(number)
+
+
+def refusal(rows: pa.RecordBatch) -> pa.Array:
+    """Return the reason for which each row is quarantined.
+
+    :param rows: prepared rows, each with what was decided of it.
+    :return: strings; null for a row that is not quarantined.
+    """
+    import pyarrow.compute as pc
+
+    return pc.coalesce(rows.column(REASON), rows.column(WHY))

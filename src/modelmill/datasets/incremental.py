@@ -1,0 +1,324 @@
+"""Bringing a dataset up to date with the rows that changed, without Spark, to what a full build gives.
+
+What becomes of a row depends on its closed set alone (see :mod:`modelmill.datasets.deduplication`). So the
+rows that changed and the closed sets that they touch are decided on anew, and everything else stays as it
+is. Whatever would need more than that (a crowded bucket, a class that loses its train rows, another
+configuration) is left to a full build.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modelmill.artifacts import TableRef
+from modelmill.datasets.assembly import (
+    KEY_COLUMN,
+    REASON_COLUMN,
+    SPLIT_COLUMN,
+    SplitRule,
+    assemble,
+    dataset_schema,
+    refusal,
+)
+from modelmill.datasets.build_record import ALGORITHM, Fates, recipe
+from modelmill.datasets.changes import read_changes
+from modelmill.datasets.connected_components import connected
+from modelmill.datasets.deduplication import CLUSTER, KEPT, REASON, SET, STATE, decide, decisions_schema
+from modelmill.datasets.index import FullBuildNeededError, Index, closure
+from modelmill.datasets.minhash import candidate_pairs, similarity, unpacked
+from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.datasets.preparation import (
+    BUCKETS,
+    CONTENT,
+    HASH,
+    IDENTITY,
+    ORDER,
+    ROW,
+    SHIPPED,
+    VALIDATION,
+    label_column,
+    label_type,
+)
+from modelmill.datasets.preparation import REASON as REFUSAL
+from modelmill.datasets.requirements import check_balance, lacking_classes
+from modelmill.datasets.summary import Summary, summarise
+from modelmill.tables.commits import committed_version
+from modelmill.tables.lookup import LOOKUP_ROWS, join
+from modelmill.tables.reading import open_table, table_exists
+from modelmill.tables.replace import replace_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_CHANGED = 0.2
+"""Share of rows from which a full build is less work."""
+MOST_FILES = 64
+"""Files of an index after which a full build makes few of many."""
+
+
+def update(
+    config: BuildDatasetConfig,
+    source: TableRef,
+    place: str,
+    quarantine: str,
+    *,
+    transaction: str,
+    log: Callable[[str], None],
+) -> int | None:
+    """Bring a dataset up to date with its source, if that can be done with the rows that changed.
+
+    :param config: the step's configuration.
+    :param source: the source.
+    :param place: the dataset's table.
+    :param quarantine: the table for refused rows.
+    :param transaction: id under which the result is committed once.
+    :param log: gets a line that says why a full build is needed.
+    :return: the dataset's version; None if a full build is needed.
+    :raises DatasetError: if what is left is not enough to learn from; nothing is written.
+    """
+    if not config.incremental or not table_exists(place):
+        return None
+    before = committed_version(place, transaction)
+    if before is not None:
+        return before
+    try:
+        return _Update(config, source, place, quarantine).run(transaction, log)
+    except FullBuildNeededError as reason:
+        log(f"all rows are processed, since {reason}")
+        return None
+
+
+@dataclass(frozen=True)
+class _Fate:
+    """Rows of the source with what was decided of them: one side of a comparison."""
+
+    rows: pa.Table
+    """Prepared rows with decisions."""
+    dataset: pa.Table
+    quarantine: pa.Table
+    summary: Summary
+    reasons: Counter[str]
+    states: Counter[str]
+
+
+class _Update:
+    def __init__(self, config: BuildDatasetConfig, source: TableRef, place: str, quarantine: str) -> None:
+        import pyarrow as pa
+
+        from modelmill.datasets.building import find_build, source_plan
+
+        self.config, self.source, self.place, self.quarantine = config, source, place, quarantine
+        self.plan, has_feed = source_plan(config, source)
+        self.version = open_table(place).version()
+        build = find_build(place, self.version)
+        if build is not None and build.algorithm != ALGORITHM:
+            raise FullBuildNeededError("another version of modelmill built the dataset, by other rules")
+        if build is None or build.recipe != recipe(config, self.plan) or build.source != source.uri:
+            raise FullBuildNeededError("the dataset was not built in the same way from the same table")
+        if not has_feed:
+            raise FullBuildNeededError("the source has no change data feed (delta.enableChangeDataFeed)")
+        if not build.index or not build.settled or source.version < build.source_version:
+            raise FullBuildNeededError("the last build has nothing to continue from")
+        if len(build.index) > MOST_FILES or sum(file.rows for file in build.decisions) > LOOKUP_ROWS:
+            raise FullBuildNeededError("the last builds left many pieces")
+        self.build, self.index = build, Index(place, build)
+        self.label_types = [label_type(kind) for kind in self.plan.kinds]
+        self.schema = pa.schema([*self.plan.schema, *self.plan.added])
+        self.rule = SplitRule(own_validation=build.own_validation)
+
+    def run(self, transaction: str, log: Callable[[str], None]) -> int:
+        """Process the changes and commit; return the version."""
+        import pyarrow as pa
+
+        if self.source.version == self.build.source_version:
+            return self.version
+        came, went = self._changes()
+        self.index.verify()
+        decisions = self.index.decisions(decisions_schema(self.label_types))
+        touched, gone = self._touched(came, went, decisions)
+        old = self._fate(touched, decisions)
+        stays = ~np.isin(np.asarray(touched.column(ROW), np.int64), gone)
+        new_rows = _concat(touched.filter(pa.array(stays)), came)
+        fresh = self._decided(new_rows)
+        new = self._fate(new_rows, fresh)
+        others = decisions.filter(
+            pa.array(~np.isin(np.asarray(decisions.column(ROW)), np.asarray(touched.column(ROW))))
+        )
+        log(
+            f"{came.num_rows} rows came and {went.num_rows} went since version {self.build.source_version}; "
+            f"they touch {touched.num_rows} of {self.build.fates.rows_in} rows"
+        )
+        return self._commit(old, new, came, gone, _concat(others, fresh), transaction)
+
+    def _changes(self) -> tuple[pa.Table, pa.Table]:
+        changes = read_changes(
+            self.source.uri, self.plan, after=self.build.source_version, until=self.source.version
+        )
+        if changes is None:
+            raise FullBuildNeededError("the change data feed does not reach back to the last build")
+        came, went = changes
+        if came.num_rows + went.num_rows > MOST_CHANGED * self.build.fates.rows_in:
+            raise FullBuildNeededError("many rows have changed")
+        for rows, flips in ((came, not self.rule.own_validation), (went, self.rule.own_validation)):
+            if flips and VALIDATION in rows.column(SHIPPED).to_pylist():
+                raise FullBuildNeededError("validation rows of the source came or went")
+        if "split is unknown" in came.column(REFUSAL).to_pylist():
+            raise FullBuildNeededError("a split is unknown")
+        return came, went
+
+    def _touched(self, came: pa.Table, went: pa.Table, decisions: pa.Table) -> tuple[pa.Table, np.ndarray]:
+        """Return the rows of the last build that changes touch, and the ids of those that went."""
+        ids = self.index.touched(came, went, unique_key=self.config.key is not None)
+        touched = self.index.rows(closure(ids, decisions), self.schema)
+        hashes, rows = np.asarray(touched.column(HASH)), np.asarray(touched.column(ROW))
+        gone: list[int] = []
+        for hash_, count in Counter(went.column(HASH).to_pylist()).items():
+            same = rows[hashes == hash_][:count]
+            if len(same) < count:
+                raise FullBuildNeededError("a row went that the last build has not seen")
+            gone.extend(int(row) for row in same)
+        return touched, np.array(gone, np.int64)
+
+    def _decided(self, rows: pa.Table) -> pa.Table:
+        """Decide on closed sets of rows."""
+        usable = rows.filter(rows.column(REFUSAL).is_null())
+        labels = [label_column(index) for index in range(len(self.config.labels))]
+        if not usable.num_rows:
+            return decisions_schema(self.label_types).empty_table()
+        content = np.asarray(usable.column(CONTENT[0]), np.int64)
+        cluster = self._clusters(usable, content)
+        sets = _sets(usable, cluster) if self.config.key is not None else cluster
+        slim = usable.select([ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *labels])
+        slim = slim.append_column(CLUSTER, [cluster]).append_column(SET, [sets])
+        return decide(slim, labels, unique_key=self.config.key is not None)
+
+    def _clusters(self, rows: pa.Table, content: np.ndarray) -> np.ndarray:
+        import pyarrow as pa
+
+        if self.config.similar_texts is None or self.config.text is None:
+            return content
+        buckets, owners = unpacked(rows.column(BUCKETS).combine_chunks())
+        pairs, crowded = candidate_pairs(buckets, content[owners])
+        # There not all pairs are looked at, and which ones depends on texts that are not at hand.
+        if len(crowded) or np.isin(self.build.crowded, buckets).any():
+            raise FullBuildNeededError("very many texts are alike")
+        known, places = np.unique(content, return_index=True)
+        members, inverse = np.unique(pairs, return_inverse=True)
+        if not len(members):
+            return content
+        chosen = pa.array(places[np.searchsorted(known, members)])
+        texts = rows.column(self.config.text).cast(pa.large_string()).take(chosen).combine_chunks()
+        ends = inverse.reshape(pairs.shape)
+        near = similarity(texts, ends[:, 0], ends[:, 1]) >= self.config.similar_texts
+        return _renamed(content, *connected(pairs[near, 0], pairs[near, 1]))
+
+    def _fate(self, rows: pa.Table, decisions: pa.Table) -> _Fate:
+        """Return what rows and decisions make of the two tables."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        told = join(rows.drop_columns([BUCKETS]), decisions, ROW)
+        batch = told.combine_chunks().to_batches()
+        parts = [assemble(part, self.plan, self.rule) for part in batch]
+        dataset = pa.Table.from_batches(parts, dataset_schema(self.plan))
+        reason = pa.chunked_array([refusal(part) for part in batch], pa.string())
+        names = [name for name in self.plan.schema.names if name != REASON_COLUMN]
+        refused = told.select(names).append_column(REASON_COLUMN, reason).filter(pc.is_valid(reason))
+        labels = list(zip(self.config.labels, self.plan.kinds, strict=True))
+        summary = (
+            summarise(dataset, text=self.config.text, labels=labels, split=SPLIT_COLUMN)
+            if dataset.num_rows
+            else Summary()
+        )
+        undone = told.filter(pc.and_(pc.is_valid(told.column(STATE)), pc.is_null(told.column(REASON))))
+        states = Counter(undone.column(STATE).to_pylist())
+        del states[KEPT]
+        return _Fate(
+            told, dataset, refused, summary, Counter(refused.column(REASON_COLUMN).to_pylist()), states
+        )
+
+    def _commit(
+        self, old: _Fate, new: _Fate, came: pa.Table, gone: np.ndarray, decisions: pa.Table, transaction: str
+    ) -> int:
+        """Check the whole, and write what differs."""
+        before = self.build
+        summary = before.summary - old.summary + new.summary
+        single = [n for n, kind in zip(self.config.labels, self.plan.kinds, strict=True) if kind == "class"]
+        if lacking_classes(summary.classes, labels=single):
+            raise FullBuildNeededError("a class has lost its train rows")
+        fates = Fates(
+            rows_in=before.fates.rows_in + came.num_rows - len(gone),
+            reasons=_counted(before.fates.reasons, old.reasons, new.reasons),
+            states=_counted(before.fates.states, old.states, new.states),
+        )
+        check_balance(fates, summary, self.config, single=single)
+        about = {"operation": "build_dataset", "source": str(self.source)}
+        refused = replace_rows(
+            self.quarantine,
+            before.quarantine_version,
+            gone=old.quarantine,
+            came=new.quarantine,
+            transaction=transaction,
+            metadata=about,
+        )
+        if refused is None:
+            raise FullBuildNeededError("the quarantine table was changed by others")
+        index, told = self.index.written(came, gone, decisions)
+        build = before.model_copy(
+            update={
+                "source_version": self.source.version,
+                "mode": "incremental",
+                "fates": fates,
+                "summary": summary,
+                "quarantine_version": refused,
+                "index": index,
+                "decisions": told,
+            }
+        )
+        version = replace_rows(
+            self.place,
+            self.version,
+            gone=old.dataset,
+            came=new.dataset,
+            transaction=transaction,
+            metadata={"build": build.model_dump(mode="json")},
+            key=KEY_COLUMN,
+            always=True,
+        )
+        if version is None:
+            raise FullBuildNeededError("the dataset was changed by others")
+        return version
+
+
+def _sets(rows: pa.Table, cluster: np.ndarray) -> np.ndarray:
+    """Return the sets into which clusters fall that share a key."""
+    key = np.asarray(rows.column(IDENTITY[0]), np.int64)
+    order = np.argsort(key, kind="stable")
+    same = np.flatnonzero(key[order][1:] == key[order][:-1])
+    one, other = cluster[order][same], cluster[order][same + 1]
+    return _renamed(cluster, *connected(one[one != other], other[one != other]))
+
+
+def _renamed(values: np.ndarray, known: np.ndarray, names: np.ndarray) -> np.ndarray:
+    if not len(known):
+        return values
+    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.where(known[places] == values, names[places], values)
+
+
+def _counted(before: dict[str, int], old: Counter[str], new: Counter[str]) -> dict[str, int]:
+    counts = Counter(before)
+    counts.subtract(old)
+    counts.update(new)
+    return {name: count for name, count in sorted(counts.items()) if count}
+
+
+def _concat(*tables: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.concat_tables(tables).combine_chunks()

@@ -1,0 +1,118 @@
+"""Configuration of the component ``build_dataset``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from modelmill.component import Config
+
+LabelKind = Literal["class", "classes", "number"]
+"""One class a row, a set of classes a row, or a number a row (regression)."""
+
+
+class SplitConfig(Config):
+    """How rows are split. Either a column that says so, or shares by hash of a group key."""
+
+    column: str | None = Field(
+        None, description="Column with train, validation or test; empty: split by hash."
+    )
+    group: str | None = Field(
+        None, description="Column whose rows stay together; empty: the example's key, so identical texts do."
+    )
+    validation: float = Field(0.1, ge=0, lt=1, description="Share of train rows used for validation.")
+    test: float = Field(0.2, ge=0, lt=1, description="Share of all rows used for test (without a column).")
+
+
+class ColumnContract(Config):
+    """What every value of a column must be. A row that breaks it is quarantined; a column of another type is
+    an error.
+    """
+
+    type: Literal["string", "integer", "number", "boolean", "date", "timestamp", "binary"] | None = Field(
+        None, description="Type of the column; empty: any."
+    )
+    required: bool = Field(False, description="Whether null is refused.")
+    min: float | None = Field(None, allow_inf_nan=False, description="Smallest value, inclusive.")
+    max: float | None = Field(None, allow_inf_nan=False, description="Largest value, inclusive.")
+    allowed: tuple[str | int | float | bool, ...] | None = Field(
+        None, description="The values that are allowed; empty: all."
+    )
+    pattern: str | None = Field(
+        None, description="Regular expression (RE2) that a text must match somewhere."
+    )
+    max_length: int | None = Field(None, ge=1, description="Most characters (of binary values: bytes).")
+
+    @model_validator(mode="after")
+    def _limits_in_order(self) -> ColumnContract:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min must not be above max: {self.min} > {self.max}")
+        return self
+
+
+class BuildDatasetConfig(Config):
+    """Make a dataset of a table with Spark: checked, deduplicated, split; refused rows keep their reason."""
+
+    text: str | None = Field(None, description="Column with the text.")
+    image: str | None = Field(
+        None, description="Column with the image: its bytes, or its path or URI; with or instead of text."
+    )
+    labels: tuple[str, ...] = Field(min_length=1, description="Label columns, one per signal.")
+    label_kinds: dict[str, LabelKind] = Field(
+        default={},
+        description="What a label column holds: class, classes (a list of them) or number (regression). "
+        "Empty: by the column's type, where whole numbers are classes and others are numbers.",
+    )
+    key: str | None = Field(None, description="Column that identifies a row; empty: hash of the content.")
+    contract: dict[str, ColumnContract] = Field(
+        default={}, description="What the values of a column must be, by column."
+    )
+    near_duplicates: float | None = Field(
+        0.55,
+        ge=0.4,
+        le=1,
+        description="Jaccard similarity of their pairs of neighbouring words from which two texts count as "
+        "one: 0.55 is about one word in six changed. Empty: only identical texts do. With an image, examples "
+        "are one only if text and image are identical: many images have the same caption.",
+    )
+    split: SplitConfig = Field(default=SplitConfig(), description="How rows are split.")
+    keep: tuple[str, ...] = Field((), description="Other columns to carry along, for slices and provenance.")
+    incremental: bool = Field(
+        True,
+        description="Process only the rows that changed since the last build, where the source has a change "
+        "data feed (delta.enableChangeDataFeed); the result is that of a full build.",
+    )
+    to: str | None = Field(None, description="Table to write; empty: in modelmill's home.")
+
+    @model_validator(mode="after")
+    def _roles_differ(self) -> BuildDatasetConfig:
+        if self.text is None and self.image is None:
+            raise ValueError("an example needs a text or an image: name the column")
+        if self.text is not None and self.text == self.image:
+            raise ValueError(f"a column is text or image, not both: {self.text!r}")
+        for name in self.contents:
+            if name in self.labels:
+                raise ValueError(f"a column is content or label, not both: {name!r}")
+        for name in self.label_kinds:
+            if name not in self.labels:
+                raise ValueError(f"label_kinds speaks of label columns only; {name!r} is none")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"a label column is named once: {', '.join(map(repr, self.labels))}")
+        return self
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """The columns that an example is made of."""
+        return tuple(name for name in (self.text, self.image) if name is not None)
+
+    @property
+    def similar_texts(self) -> float | None:
+        """Similarity from which two examples count as one; None if only identical ones do."""
+        return self.near_duplicates if self.contents == (self.text,) else None
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The columns that are carried along and are not in the dataset by their role."""
+        roles = {*self.contents, *self.labels}
+        return tuple(name for name in dict.fromkeys(self.keep) if name not in roles)

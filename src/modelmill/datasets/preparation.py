@@ -1,0 +1,337 @@
+"""What is known of a row by itself: its roles, its reason to be refused, its identities.
+
+One function over record batches, used by the Spark job on whole tables and by incremental builds on rows that
+changed: so both see a row alike, on every engine.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelmill.datasets.contract import broken_contract
+from modelmill.datasets.options import BuildDatasetConfig, LabelKind
+from modelmill.tables.row_hash import Digests, hexadecimal, numbers_of, row_strings, sha256_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PREFIX = "_mm_"
+"""Columns that a preparation adds begin with it."""
+ROW, HASH, ORDER, KEY, REASON = "_mm_row", "_mm_hash", "_mm_order", "_mm_example_key", "_mm_reason"
+SHIPPED, CARVED, GROUP, BUCKETS = "_mm_shipped", "_mm_carved", "_mm_group", "_mm_buckets"
+CONTENT, IDENTITY = ("_mm_content", "_mm_content_more"), ("_mm_key", "_mm_key_more")
+"""128 bits each of the SHA-256 of a row's content, and of its key."""
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+
+BLANKS = (
+    " \t\n\r\f\v\u0085\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+"""A text of these alone is empty."""
+
+_SPLIT_NAMES = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "validation": VALIDATION,
+    "valid": VALIDATION,
+    "val": VALIDATION,
+    "dev": VALIDATION,
+    "test": TEST,
+}
+_ROWS_OF_A_PREFIX = 1 << 14
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How rows are prepared."""
+
+    config: BuildDatasetConfig
+    schema: pa.Schema
+    """The source's columns, as Arrow has them, whatever an engine makes of them."""
+
+    @cached_property
+    def kinds(self) -> tuple[LabelKind, ...]:
+        """What each label column holds."""
+        return tuple(
+            self.config.label_kinds.get(name) or _kind(self.schema.field(name).type)
+            for name in self.config.labels
+        )
+
+    @cached_property
+    def added(self) -> pa.Schema:
+        """The columns that a preparation adds."""
+        import pyarrow as pa
+
+        numbers = (HASH, ORDER, *CONTENT, *IDENTITY)
+        return pa.schema(
+            [
+                pa.field(ROW, pa.int64()),
+                *(pa.field(name, pa.int64()) for name in numbers),
+                pa.field(KEY, pa.string()),
+                pa.field(SHIPPED, pa.int8()),
+                pa.field(CARVED, pa.int8()),
+                pa.field(GROUP, pa.int64()),
+                pa.field(REASON, pa.string()),
+                *(pa.field(label_column(i), label_type(kind)) for i, kind in enumerate(self.kinds)),
+                pa.field(BUCKETS, pa.binary()),
+            ]
+        )
+
+
+def label_column(index: int) -> str:
+    """Return the name of a label's column among the prepared ones.
+
+    :param index: place among the labels.
+    :return: the name.
+    """
+    return f"_mm_label_{index}"
+
+
+def label_type(kind: LabelKind) -> pa.DataType:
+    """Return the type of a label column in a dataset.
+
+    :param kind: what it holds.
+    :return: string, list of strings, or double.
+    """
+    import pyarrow as pa
+
+    return {"class": pa.string(), "classes": pa.list_(pa.string()), "number": pa.float64()}[kind]
+
+
+def _kind(type_: pa.DataType) -> LabelKind:
+    import pyarrow.types as types
+
+    if types.is_list(type_) or types.is_large_list(type_):
+        return "classes"
+    return "number" if types.is_floating(type_) or types.is_decimal(type_) else "class"
+
+
+def prepare(rows: pa.RecordBatch, plan: Plan) -> pa.RecordBatch:
+    """Add to rows what is known of each by itself.
+
+    :param rows: rows of the source, all columns of the plan's schema.
+    :param plan: how.
+    :return: the rows with the columns of :attr:`Plan.added`; ``_mm_reason`` is null where a row can be used.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    config = plan.config
+    columns = {field.name: _as(rows.column(field.name), field.type) for field in plan.schema}
+    content, empty = _content(columns, config)
+    labels, bad_labels = _labels(columns, plan)
+    key = _identity(columns[config.key]) if config.key else hexadecimal(content)
+    shipped, bad_split = _shipped(columns, config)
+    group = pc.coalesce(_identity(columns[config.split.group]), key) if config.split.group else key
+    reasons = [(empty, _empty(config)), (pc.is_null(key), "key is null"), *bad_labels, *bad_split]
+    reason = reduce(
+        lambda later, case: pc.if_else(case[0], case[1], later),
+        reversed(reasons),
+        broken_contract(columns, config.contract),
+    )
+    key_hash = sha256_rows(key)
+    added = [
+        _row_ids(len(rows)),
+        numbers_of(sha256_rows(row_strings(_told_apart(columns, content, config))), 0),
+        _order(key),
+        *(numbers_of(content, place) for place in (0, 1)),
+        *(numbers_of(key_hash, place) for place in (0, 1)),
+        key,
+        shipped,
+        _carved(group, config),
+        numbers_of(key_hash if group is key else sha256_rows(group), 0),
+        reason,
+        *labels,
+        _buckets(columns, config, pc.is_null(reason)),
+    ]
+    arrays = [array.cast(field.type) for array, field in zip(added, plan.added, strict=True)]
+    names = [*rows.schema.names, *plan.added.names]
+    return pa.RecordBatch.from_arrays([*rows.columns, *arrays], names=names)
+
+
+def _told_apart(columns: dict[str, pa.Array], content: Digests, config: BuildDatasetConfig) -> list[pa.Array]:
+    """Return what tells rows apart: all columns, with the hash of a text, which is known, for the text."""
+    known = {}
+    if len(config.contents) == 1:
+        name = config.contents[0]
+        known[name] = hexadecimal(content, mask=columns[name])
+    return [known.get(name, columns[name]) for name in sorted(columns)]
+
+
+def _as(column: pa.Array, wanted: pa.DataType) -> pa.Array:
+    return column if column.type == wanted else column.cast(wanted)
+
+
+def _empty(config: BuildDatasetConfig) -> str:
+    if config.text is not None and config.image is not None:
+        return "text and image are empty"
+    return "image is empty" if config.text is None else "text is empty"
+
+
+def _content(columns: dict[str, pa.Array], config: BuildDatasetConfig) -> tuple[Digests, pa.Array]:
+    """Return the SHA-256 of each row's content, ``(rows, 32)``, and where there is none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts, empty = [], []
+    for name in config.contents:
+        column = columns[name]
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+            parts.append(column.cast(pa.large_binary()))
+            empty.append(pc.equal(pc.binary_length(pc.fill_null(parts[-1], b"")), 0))
+        else:
+            text = _text(column)
+            parts.append(text.cast(pa.large_binary()))
+            empty.append(_blank(text))
+    if len(parts) == 1:
+        return sha256_rows(parts[0]), empty[0]
+    digests = np.concatenate([sha256_rows(part) for part in parts], axis=1)
+    both = pa.array([row.tobytes() for row in digests], pa.large_binary())
+    return sha256_rows(both), reduce(pc.and_, empty)
+
+
+def _text(column: pa.Array) -> pa.Array:
+    import pyarrow as pa
+
+    return column.cast(pa.large_string())
+
+
+def _identity(column: pa.Array) -> pa.Array:
+    """Return keys as texts; NaN is no key."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    return _text(column)
+
+
+def _blank(texts: pa.Array) -> pa.Array:
+    import pyarrow.compute as pc
+
+    return pc.equal(pc.utf8_trim(pc.fill_null(texts, ""), characters=BLANKS), "")
+
+
+def _labels(columns: dict[str, pa.Array], plan: Plan) -> tuple[list[pa.Array], list[tuple[Any, str]]]:
+    """Return the labels, and for which reasons which rows cannot be used."""
+    import pyarrow.compute as pc
+
+    labels, bad = [], []
+    for name, kind in zip(plan.config.labels, plan.kinds, strict=True):
+        column = columns[name]
+        if kind == "classes":
+            labels.append(_classes(column))
+        elif kind == "number":
+            label, wrong = _number(column)
+            labels.append(label)
+            bad.append((wrong, f"label {name} is not a finite number"))
+        else:
+            text = _text(column)
+            labels.append(pc.if_else(_blank(text), None, text))
+    missing = reduce(pc.and_, [pc.is_null(label) for label in labels])
+    return labels, [*bad, (missing, "no label")]
+
+
+def _number(column: pa.Array) -> tuple[pa.Array, pa.Array]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        text = pc.utf8_trim(_text(column), characters=BLANKS)
+        text = pc.if_else(pc.equal(text, ""), None, text)
+        good = pc.fill_null(pc.match_substring_regex(text, _NUMBER), True)
+        number = pc.if_else(good, text, None).cast(pa.float64())
+    else:
+        good, number = True, column.cast(pa.float64(), safe=False)
+    finite = pc.fill_null(pc.is_finite(number), True)
+    return pc.if_else(finite, number, None), pc.invert(pc.and_(finite, good))
+
+
+def _classes(column: pa.Array) -> pa.Array:
+    import pyarrow as pa
+
+    # Cast by Arrow, so that a class is spelt in a list as it is alone: true, 1, 2026-02-28.
+    rows = column.cast(pa.list_(pa.string())).to_pylist()
+    found = [
+        None if row is None else sorted({item for item in row if item is not None and item.strip(BLANKS)})
+        for row in rows
+    ]
+    return pa.array(found, pa.list_(pa.string()))
+
+
+def _shipped(
+    columns: dict[str, pa.Array], config: BuildDatasetConfig
+) -> tuple[pa.Array, list[tuple[Any, str]]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if config.split.column is None:
+        return pa.nulls(len(next(iter(columns.values()))), pa.int8()), []
+    words = pc.utf8_lower(pc.utf8_trim(_text(columns[config.split.column]), characters=BLANKS))
+    words = pc.if_else(pc.equal(words, ""), None, words)
+    place = pc.index_in(words, value_set=pa.array(list(_SPLIT_NAMES), pa.large_string()))
+    known = pa.array(list(_SPLIT_NAMES.values()), pa.int8()).take(place)
+    return known, [(pc.is_null(words), "split is null"), (pc.is_null(known), "split is unknown")]
+
+
+def _carved(group: pa.Array, config: BuildDatasetConfig) -> pa.Array:
+    """Return the split that the group's hash gives; it depends on nothing else, so it never changes."""
+    import pyarrow as pa
+
+    split = np.where(_shares(group, "validation") < config.split.validation, VALIDATION, TRAIN)
+    if config.split.column is None:
+        split = np.where(_shares(group, "test") < config.split.test, TEST, split)
+    return pa.array(split.astype(np.int8))
+
+
+def _shares(group: pa.Array, salt: str) -> npt.NDArray[np.float64]:
+    """Return a number from 0 to 1 that the group decides, independent for each salt: 52 bits of a SHA-256."""
+    digests = sha256_rows(group, prefix=f"modelmill/{salt}/".encode())
+    first = digests[:, :8].copy().view(">u8").reshape(-1)
+    return (first >> np.uint64(12)).astype(np.float64) / float(1 << 52)
+
+
+def _buckets(columns: dict[str, pa.Array], config: BuildDatasetConfig, usable: pa.Array) -> pa.Array:
+    """Return the buckets of each usable text with words, else none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from modelmill.datasets.minhash import Banding, buckets, packed
+
+    if config.similar_texts is None or config.text is None:
+        return pa.array([b""] * len(usable), pa.binary())
+    texts = _text(columns[config.text])
+    if not pc.all(usable).as_py():
+        texts = pc.if_else(usable, texts, None)
+    return packed(*buckets(texts, Banding.for_threshold(config.similar_texts)))
+
+
+def _order(key: pa.Array) -> pa.Array:
+    """Return the number at the end of each key, by which copies are ordered.
+
+    Keys mostly count up: the example that was there first is then the one that stays, night after night.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = pc.extract_regex(key, r"(?P<n>\d{1,18})$").field("n") if len(key) else key
+    found = pc.if_else(pc.equal(pc.fill_null(found, ""), ""), None, found)
+    return pc.fill_null(found.cast(pa.int64()), np.iinfo(np.int64).max)
+
+
+def _row_ids(count: int) -> pa.Array:
+    """Return numbers that no other row has: 49 random bits for each 16,384 rows, and 14 bits of place."""
+    import pyarrow as pa
+
+    random = np.frombuffer(os.urandom(8 * (count // _ROWS_OF_A_PREFIX + 1)), np.uint64) >> np.uint64(15)
+    places = np.arange(count)
+    prefixes = random.astype(np.int64)[places // _ROWS_OF_A_PREFIX] * _ROWS_OF_A_PREFIX
+    return pa.array(prefixes + places % _ROWS_OF_A_PREFIX)

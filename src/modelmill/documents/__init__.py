@@ -1,0 +1,1 @@
+"""Documents that people write, in YAML or JSON, with their positions and versions."""

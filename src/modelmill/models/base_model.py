@@ -1,0 +1,249 @@
+"""Loading a pretrained encoder: weights and configuration, never code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
+from transformers.utils import logging
+
+from modelmill.errors import ModelError, did_you_mean
+from modelmill.tokens.tokenizer import load_tokenizer
+
+FILES = ("config.json", "tokenizer.json", "model.safetensors")
+"""What a base model's folder has. Weights may also be split, with ``model.safetensors.index.json``."""
+
+_CODE_KEYS = frozenset(
+    {
+        "auto_map",
+        "trust_remote_code",
+        "custom_pipelines",
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "_experts_implementation",
+        "_experts_implementation_internal",
+    }
+)
+"""Keys of config.json by which a library loads code from elsewhere."""
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A pretrained encoder."""
+
+    encoder: PreTrainedModel
+    tokenizer: Path
+    """Path of its ``tokenizer.json``."""
+
+
+def load_base_model(name: str, *, max_tokens: int, dropout: float) -> BaseModel:
+    """Load a pretrained encoder from a folder, or by its Hugging Face id.
+
+    An id is looked up in the local Hugging Face cache; it is downloaded only if ``HF_HUB_OFFLINE=0`` says so.
+
+    :param name: folder or id.
+    :param max_tokens: tokens that it has to be able to read.
+    :param dropout: dropout inside the encoder while it is trained.
+    :return: the encoder and its tokenizer.
+    :raises ModelError: if it cannot be read, holds code or pickled weights, or is no text encoder.
+    """
+    folder = _locate(name)
+    _check_files(folder)
+    config = read_config(folder)
+    _check_config(config, folder, max_tokens=max_tokens)
+    vocabulary = load_tokenizer(folder, max_tokens=max_tokens).get_vocab_size()
+    if vocabulary > config.vocab_size:
+        raise ModelError(
+            f"tokenizer.json and config.json must be of one model: {vocabulary} tokens, "
+            f"{config.vocab_size} embeddings",
+            got=str(folder),
+            remedy="download the model again",
+        )
+    return BaseModel(_load_weights(folder, config, dropout), folder / "tokenizer.json")
+
+
+def read_config(folder: Path) -> PretrainedConfig:
+    """Read ``config.json`` without running anything that it names.
+
+    :param folder: a base model or a bundle.
+    :return: the configuration of a known architecture.
+    :raises ModelError: if it cannot be read, asks for code, or names an unknown architecture.
+    """
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"config.json must be readable JSON ({type(error).__name__})",
+            got=str(path),
+            remedy="download the model again",
+        ) from error
+    if not isinstance(content, dict):
+        raise ModelError("config.json must be a mapping", got=content, remedy="download the model again")
+    asked = sorted(set(_keys(content)) & _CODE_KEYS)
+    if asked:
+        raise ModelError(
+            f"a base model must not bring or choose code: {path} has the key {asked[0]!r}",
+            remedy="take a model whose architecture transformers has itself, or remove the key if you know "
+            "that the model needs no code",
+        )
+    kind = content.pop("model_type", None)
+    if kind not in CONFIG_MAPPING:
+        raise ModelError(
+            "config.json must name a model_type that transformers has itself",
+            got=kind,
+            remedy=did_you_mean(str(kind), ("bert", "distilbert", "electra", "mpnet", "roberta")),
+        )
+    try:
+        return AutoConfig.for_model(kind, **content)
+    except Exception as error:  # each architecture validates in its own way
+        raise ModelError(
+            f"config.json must describe a {kind} model ({type(error).__name__}: {error})",
+            got=str(path),
+            remedy="download the model again",
+        ) from error
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _keys(inner)
+
+
+def _locate(name: str) -> Path:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists() or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(
+            "base_model must be a readable folder, or a Hugging Face id such as "
+            "sentence-transformers/all-MiniLM-L6-v2",
+            got=name,
+            remedy=f"give a folder with {', '.join(FILES)}",
+        )
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    offline = os.environ.get("HF_HUB_OFFLINE", "1") != "0"
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                local_files_only=offline,
+                allow_patterns=[
+                    "config.json",
+                    "tokenizer.json",
+                    "model*.safetensors",
+                    "*.safetensors.index.json",
+                ],
+            )
+        )
+    except Exception as error:  # network, hub and cache errors share no base class
+        remedy = "give a local folder, or set HF_HUB_OFFLINE=0 to download it" if offline else "check the id"
+        raise ModelError(
+            f"the base model must be in the Hugging Face cache or downloadable ({type(error).__name__})",
+            got=name,
+            remedy=remedy,
+        ) from error
+
+
+def _check_files(folder: Path) -> None:
+    try:
+        present = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise ModelError(
+            f"the base model's folder must be readable ({error.strerror})",
+            got=str(folder),
+            remedy="give this user the right to read it",
+        ) from error
+    if "model.safetensors.index.json" in present:
+        present.add("model.safetensors")
+    missing = [name for name in FILES if name not in present]
+    pickled = sorted(name for name in present if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")))
+    if "model.safetensors" in missing and pickled:
+        raise ModelError(
+            "weights must be safetensors: a pickle file can run code",
+            got=str(folder / pickled[0]),
+            remedy="convert it with transformers' save_pretrained, or take a model with model.safetensors",
+        )
+    if missing:
+        raise ModelError(
+            f"a base model's folder has {', '.join(FILES)}; missing here: {', '.join(missing)}",
+            got=str(folder),
+            remedy="download the model again",
+        )
+
+
+def _check_config(config: PretrainedConfig, folder: Path, *, max_tokens: int) -> None:
+    if type(config) not in MODEL_MAPPING or config.is_encoder_decoder or getattr(config, "is_decoder", False):
+        raise ModelError(
+            "a base model must be a text encoder such as BERT",
+            got=config.model_type,
+            remedy="take an encoder-only model",
+        )
+    for field in ("vocab_size", "hidden_size", "num_hidden_layers"):
+        if not isinstance(getattr(config, field, None), int):
+            raise ModelError(
+                f"a text encoder's config.json has a whole number {field}",
+                got=str(folder),
+                remedy="take an encoder-only text model",
+            )
+    limit = getattr(config, "max_position_embeddings", None)
+    if isinstance(limit, int) and max_tokens > limit:
+        raise ModelError(
+            f"max_tokens must not exceed what the base model can read, {limit}",
+            got=max_tokens,
+            remedy=f"lower it to at most {limit}",
+        )
+
+
+def _load_weights(folder: Path, config: PretrainedConfig, dropout: float) -> PreTrainedModel:
+    from modelmill.models.classifier import encoder_options
+
+    for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
+        if hasattr(config, field):
+            setattr(config, field, dropout)
+    # Its report lists the pooling layer that is left out on purpose; what is missing is checked below.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # transformers has no types here
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers has no types here
+    try:
+        encoder, found = AutoModel.from_pretrained(
+            str(folder),
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **encoder_options(config),
+        )
+    except Exception as error:  # safetensors, shape and architecture errors share no base class
+        raise ModelError(
+            f"model.safetensors must hold the weights that config.json describes ({type(error).__name__})",
+            got=str(folder),
+            remedy="download the model again",
+        ) from error
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"model.safetensors must hold all weights of the encoder; {len(missing)} are missing, such as "
+            f"{missing[0]}",
+            got=str(folder),
+            remedy="take a model whose weights fit its config.json",
+        )
+    result: PreTrainedModel = encoder.float()
+    return result

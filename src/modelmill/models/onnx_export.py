@@ -1,0 +1,121 @@
+"""Exporting a classifier to ONNX: graph and weights in one file."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from modelmill.errors import ModelError
+from modelmill.models.classifier import Classifier, forward_sorted
+from modelmill.tokens.token_ids import Tokens
+
+PARITY = 1e-3
+"""Largest accepted difference between the logits of the fp32 export and of PyTorch."""
+
+
+class _Exportable(nn.Module):
+    """A classifier whose mask is plain arithmetic: what transformers builds it with does not export."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        mask = attention_mask.to(torch.float32)  # (batch, tokens)
+        ids, read = input_ids[:, : self.model.encoder_tokens], mask[:, : self.model.encoder_tokens]
+        hidden = self.model.encoder(input_ids=ids, attention_mask=attention_bias(read))[0]
+        return self.model.combine(self.model.classify(hidden, read), input_ids, mask)
+
+
+def attention_bias(mask: torch.Tensor) -> torch.Tensor:
+    """Return what is added to the attention scores so that padding gets no attention.
+
+    :param mask: 1 where there is a token, ``(batch, tokens)``, float32.
+    :return: ``(batch, 1, 1, tokens)``.
+    """
+    return ((1.0 - mask) * -1e4)[:, None, None, :]
+
+
+def export_onnx(model: Classifier, path: Path) -> None:
+    """Export a model with free batch and sequence sizes.
+
+    :param model: the model, on the CPU, in evaluation mode.
+    :param path: file to write; its inputs are ``input_ids`` and ``attention_mask``, its output ``logits``.
+    :raises ModelError: if the architecture cannot be exported.
+    """
+    export_graph(_Exportable(model), path, encoder=model.encoder, outputs=["logits"])
+
+
+def export_graph(module: nn.Module, path: Path, *, encoder: Any, outputs: Sequence[str]) -> None:
+    """Export a module that runs an encoder, with free batch and sequence sizes.
+
+    :param module: takes ``input_ids`` and ``attention_mask``, both ``(batch, tokens)``; on the CPU.
+    :param path: file to write.
+    :param encoder: the transformers encoder within the module.
+    :param outputs: names of what the module returns.
+    :raises ModelError: if the architecture cannot be exported.
+    """
+    ids = torch.ones((2, 16), dtype=torch.long)
+    mask = torch.ones((2, 16), dtype=torch.long)
+    mask[1, 9:] = 0
+    free = {0: torch.export.Dim("batch", min=1, max=4096), 1: torch.export.Dim("tokens", min=1, max=8192)}
+    before = encoder.config._attn_implementation  # noqa: SLF001 (it has a setter only)
+    encoder.set_attn_implementation("eager")
+    for name in ("onnxscript", "onnx_ir", "torch.onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module.eval(),
+                (ids, mask),
+                str(path),
+                dynamo=True,
+                external_data=False,
+                input_names=["input_ids", "attention_mask"],
+                output_names=list(outputs),
+                dynamic_shapes=(free, free),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter's errors share no base class
+        raise ModelError(
+            f"the model must be exportable to ONNX ({type(error).__name__}: {str(error).splitlines()[0]})",
+            got=encoder.config.model_type,
+            remedy="take a base model of a BERT-like architecture",
+        ) from error
+    finally:
+        encoder.set_attn_implementation(before)
+
+
+def check_parity(model: Classifier, path: Path, tokens: Tokens) -> float:
+    """Check that an exported file answers as PyTorch does.
+
+    :param model: the model that was exported, in evaluation mode.
+    :param path: the fp32 export.
+    :param tokens: some rows.
+    :return: the largest difference of a logit.
+    :raises ModelError: if it exceeds :data:`PARITY`.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for rows, logits in forward_sorted(model, tokens, batch_size=8):
+        for row, expected in zip(rows, logits, strict=True):
+            ids = tokens[row][None, :]
+            (found,) = session.run(["logits"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+            worst = max(worst, float(np.abs(found[0] - expected).max()))
+    if not worst <= PARITY:
+        raise ModelError(
+            f"the exported file must answer as PyTorch does, to {PARITY} in each logit",
+            got=f"a difference of {worst:.3g}",
+            remedy="report it with the model's config.json; this architecture cannot be exported yet",
+        )
+    return worst

@@ -1,0 +1,15 @@
+"""The base of everything that a person can choose: a component's configuration, an algorithm's options."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """Base of options: unknown keys are refused, instances are frozen.
+
+    Describe each field with ``Field(description=…)``: the canvas shows it. Where a choice has options of its
+    own, each alternative is a class, and its type selects the algorithm.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

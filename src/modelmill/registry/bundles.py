@@ -1,0 +1,376 @@
+"""Model bundles in and out of MLflow."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, cast, get_args
+
+from modelmill.artifacts import DatasetRef, ModelFormat, ModelRef
+from modelmill.errors import ModelError, TransientError
+from modelmill.models.bundle import BundleInfo, bundle_digest
+from modelmill.registry.packaging import APART, BUNDLE_PATH, Packages, name_model, package_digest
+from modelmill.registry.signing import MODEL_SIGNATURE, sign, signature_of, verify
+from modelmill.system.locks import locked
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+    from modelmill.component import StepContext
+
+TAG_DIGEST = "modelmill.digest"
+TAG_ROLE = "modelmill.role"
+TAG_PARENT = "modelmill.parent"
+TAG_DATASET = "modelmill.dataset"
+TAG_DATASET_REFERENCE = "modelmill.dataset_reference"
+"""JSON of the dataset's reference: its version, and the roles of its columns."""
+TAG_RECIPE = "modelmill.recipe_hash"
+TAG_TRUNK = "modelmill.trunk"
+"""URI of the trunk's model, on heads."""
+TAG_TRUNK_DIGEST = "modelmill.trunk_digest"
+TAG_PACKAGE = "modelmill.package"
+"""Digest of what MLflow loads the model with: the files around the bundle."""
+LINEAGE_RUN_TAGS = ("modelmill.pipeline", "modelmill.pipeline_digest", "modelmill.environment")
+"""Tags of the run that its models carry too."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A bundle that is to become a logged model."""
+
+    folder: Path
+    parent: ModelRef | None = None
+    """The model it was made from."""
+    trunk: ModelRef | None = None
+    """The trunk that a head stands on; the head's model names it and does not hold it."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Figures to show on the model, by name."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Further tags."""
+
+
+def log_model(
+    folder: Path,
+    *,
+    role: str,
+    context: StepContext,
+    dataset: DatasetRef | None = None,
+    parent: ModelRef | None = None,
+    trunk: ModelRef | None = None,
+    metrics: Mapping[str, float] | None = None,
+    more_tags: Mapping[str, str] | None = None,
+) -> ModelRef:
+    """Log a bundle as an MLflow ``python_function`` model of the step's run.
+
+    :param folder: the bundle.
+    :param role: ``teacher``, ``student``, ``exported``, ….
+    :param context: the step's context.
+    :param dataset: what it was trained or checked on; None for a trunk that is exported as it is.
+    :param parent: the model it was made from.
+    :param trunk: the trunk that a head stands on.
+    :param metrics: figures to show on the model, by name.
+    :param more_tags: further tags.
+    :return: the reference to hand on.
+    :raises ModelError: if the folder is no bundle.
+    """
+    draft = Draft(folder, parent, trunk, metrics or {}, more_tags or {})
+    return log_models([draft], role=role, context=context, dataset=dataset)[0]
+
+
+def log_models(
+    drafts: Sequence[Draft], *, role: str, context: StepContext, dataset: DatasetRef | None = None
+) -> list[ModelRef]:
+    """Log bundles as MLflow ``python_function`` models of the step's run, with few requests for each.
+
+    :param drafts: the bundles.
+    :param role: ``head``, ….
+    :param context: the step's context.
+    :param dataset: what they were trained or checked on, if on anything.
+    :return: the references to hand on, in the same order.
+    :raises ModelError: if a folder is no bundle; then nothing is logged.
+    """
+    read = [(draft, BundleInfo.load(draft.folder), bundle_digest(draft.folder)) for draft in drafts]
+    run = context.run
+    run_data = run.client.get_run(run.run_id).data
+    common = {
+        **{name: run_data.tags[name] for name in LINEAGE_RUN_TAGS if name in run_data.tags},
+        **({TAG_DATASET: str(dataset), TAG_DATASET_REFERENCE: dataset.model_dump_json()} if dataset else {}),
+    }
+    params = {name: value[:250] for name, value in run_data.params.items()}
+    found = []
+    with tempfile.TemporaryDirectory(prefix="modelmill-model-") as scratch:
+        packages = Packages(Path(scratch))
+        for draft, info, digest in read:
+            parent, trunk = draft.parent, draft.trunk
+            settings = {"digest": digest, **({"trunk": trunk.model_dump(mode="json")} if trunk else {})}
+            uri = publish(
+                packages.write(draft.folder, info, settings=settings, run_id=run.run_id),
+                digest,
+                context,
+                role=role,
+                kind=info.format,
+                tags={
+                    **common,
+                    "modelmill.label": info.label,
+                    **({TAG_PARENT: parent.uri} if parent else {}),
+                    **draft.tags,
+                    **({TAG_TRUNK: trunk.uri, TAG_TRUNK_DIGEST: trunk.digest} if trunk else {}),
+                },
+                params=params,
+            )
+            found.append(
+                ModelRef(
+                    uri=uri,
+                    run_id=run.run_id,
+                    digest=digest,
+                    format=info.format,
+                    role=role,
+                    parent=parent.uri if parent else None,
+                    trunk=trunk.uri if trunk else None,
+                )
+            )
+    list_outputs([model.uri for model in found], context)
+    run.log_model_metrics(
+        {
+            model.uri.removeprefix("models:/"): draft.metrics
+            for model, draft in zip(found, drafts, strict=True)
+        }
+    )
+    return found
+
+
+def publish(
+    folder: Path,
+    digest: str,
+    context: StepContext,
+    *,
+    role: str,
+    kind: str,
+    tags: Mapping[str, str],
+    params: Mapping[str, str] | None = None,
+) -> str:
+    """Log a model, signed if the deployment has a key, and keep its bundle here.
+
+    It is ready for MLflow only after its files are stored. Two requests, beside the files.
+
+    :param folder: the model as MLflow loads it, without MLflow's id in its description: it is written there.
+    :param digest: of its bundle.
+    :param context: the step's context.
+    :param role: ``head``, ….
+    :param kind: what MLflow shows as the model's type.
+    :param tags: further tags.
+    :param params: parameters to show.
+    :return: the logged model's URI.
+    :raises ConfigError: if the signing key cannot be used.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    client, run, bundle = context.run.client, context.run, folder / BUNDLE_PATH
+    sign(bundle, signature_of(bundle))
+    logged = client.create_logged_model(
+        experiment_id=run.experiment_id,
+        name=role,
+        source_run_id=run.run_id,
+        tags={
+            TAG_DIGEST: digest,
+            TAG_PACKAGE: package_digest(folder),
+            TAG_ROLE: role,
+            TAG_RECIPE: context.step_key,
+            "modelmill.step_key": context.step_key,
+            **tags,
+        },
+        params=dict(params or {}),
+        model_type=kind,
+    )
+    name_model(folder, logged.model_id)
+    sign(folder, folder / MODEL_SIGNATURE, ignored=APART)
+    # The client's log_model_artifacts would ask for the model that has just been made.
+    store = get_artifact_repository(logged.artifact_location, tracking_uri=client.tracking_uri)
+    store.log_artifacts(str(folder))  # type: ignore[no-untyped-call] # MLflow has no types here
+    client.finalize_logged_model(logged.model_id, "READY")
+    keep_bundle(bundle, digest, context.cache)
+    return f"models:/{logged.model_id}"
+
+
+def list_outputs(uris: Sequence[str], context: StepContext) -> None:
+    """List models as outputs of the step's run.
+
+    :param uris: ``models:/m-…``.
+    :param context: the step's context.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    outputs = [LoggedModelOutput(uri.removeprefix("models:/"), 0) for uri in uris]
+    context.run.client.log_outputs(context.run.run_id, outputs)
+
+
+def fetch_bundle(model: ModelRef, cache: Path) -> Path:
+    """Return a local folder with a model's bundle, its digest and the signature that is asked for verified.
+
+    A head comes with its trunk: it lies beside the head, in a folder that is named after its digest.
+
+    :param model: the model.
+    :param cache: directory for downloads, shared by all steps of this machine.
+    :return: the folder; it must not be changed.
+    :raises ModelError: if its files are not those that were logged, or that a trusted key has signed.
+    :raises TransientError: if MLflow does not hand it out.
+    """
+    from modelmill.registry.pyfunc import verify_digest
+
+    if not re.fullmatch(r"[0-9a-f]{64}", model.digest):
+        raise ModelError(
+            "a model's digest is 64 hexadecimal digits", got=model.digest, remedy="log the model again"
+        )
+    place = cache / "models" / model.digest
+    with locked(place.with_name(f".{place.name}.lock")):
+        if not place.exists() or not _is_trusted(place):
+            with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as scratch:
+                found = _download(model, Path(scratch)) / BUNDLE_PATH
+                verify_digest(found, model.digest)
+                _place(found, place)
+    verify_digest(place, model.digest)
+    if model.trunk is not None:
+        fetch_bundle(_trunk_of(place, model), cache)
+    return place
+
+
+def _is_trusted(place: Path) -> bool:
+    """Whether a bundle here has a signature that is asked for; the stored one may be newer."""
+    try:
+        verify(place, signature_of(place))
+    except ModelError:
+        return False
+    return True
+
+
+def _download(model: ModelRef, scratch: Path) -> Path:
+    """Download what MLflow stores of a model, and check the files around the bundle."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        whole = Path(download_artifacts(artifact_uri=model.uri, dst_path=str(scratch)))
+        wanted = model_tags(model.uri).get(TAG_PACKAGE)
+    except (MlflowException, OSError) as error:
+        raise TransientError(
+            f"MLflow must hand out the model ({error})",
+            got=model.uri,
+            remedy="check that it still exists and that the MLflow server answers",
+        ) from error
+    # Where somebody has loaded the model from a store on a disk, Python has left bytecode beside its script.
+    shutil.rmtree(whole / "__pycache__", ignore_errors=True)
+    if wanted and package_digest(whole) != wanted:
+        raise ModelError(
+            "the files that MLflow loads a model with must be those that were logged",
+            got=model.uri,
+            remedy="they were changed or damaged afterwards: make the model again, or restore the files",
+        )
+    verify(whole, whole / MODEL_SIGNATURE, ignored=APART)
+    return whole
+
+
+def model_tags(uri: str) -> dict[str, str]:
+    """Return the tags of a logged model or of a registered version.
+
+    :param uri: ``models:/m-…`` or ``models:/NAME/VERSION``.
+    :return: the tags.
+    """
+    import mlflow
+
+    name, _, version = uri.removeprefix("models:/").partition("/")
+    client = mlflow.MlflowClient()
+    found = client.get_model_version(name, version) if version else client.get_logged_model(name)
+    return dict(found.tags)
+
+
+def _trunk_of(place: Path, head: ModelRef) -> ModelRef:
+    digest = BundleInfo.load(place).trunk
+    if digest is None or head.trunk is None:
+        raise ModelError("a head names its trunk", got=head.uri, remedy="train the head again")
+    return ModelRef(uri=head.trunk, run_id=head.run_id, digest=digest, format="trunk", role="trunk")
+
+
+def logged_model(client: MlflowClient, uri: str) -> ModelRef:
+    """Return the reference of a logged model, from its tags.
+
+    :param client: MLflow's client.
+    :param uri: ``models:/m-…``.
+    :return: the reference.
+    :raises ModelError: if modelmill did not log it.
+    """
+    return model_reference(client.get_logged_model(uri.removeprefix("models:/")))
+
+
+def model_reference(found: LoggedModel) -> ModelRef:
+    """Return the reference of a logged model, from its tags.
+
+    :param found: the logged model.
+    :return: the reference.
+    :raises ModelError: if modelmill did not log it.
+    """
+    uri = f"models:/{found.model_id}"
+    if TAG_DIGEST not in found.tags:
+        raise ModelError(
+            "a model must carry its lineage",
+            got=uri,
+            remedy=f"log it with modelmill: the tag {TAG_DIGEST} is missing",
+        )
+    return ModelRef(
+        uri=uri,
+        run_id=found.source_run_id or "",
+        digest=found.tags[TAG_DIGEST],
+        format=model_format(found.model_type),
+        role=found.tags.get(TAG_ROLE, ""),
+        parent=found.tags.get(TAG_PARENT),
+        trunk=found.tags.get(TAG_TRUNK),
+    )
+
+
+def model_format(name: str | None) -> ModelFormat:
+    """Return the format that a tag names.
+
+    :param name: what MLflow holds.
+    :return: the format; ``torch`` for what modelmill does not know.
+    """
+    return cast("ModelFormat", name) if name in get_args(ModelFormat) else "torch"
+
+
+def worker_cache() -> Path:
+    """Return a directory for downloads where a process is no step: a worker of the engine, a model server."""
+    return Path(tempfile.gettempdir()) / f"modelmill-workers-{os.getuid()}"
+
+
+def keep_bundle(folder: Path, digest: str, cache: Path) -> Path:
+    """Put a bundle into the cache, with its signature: the next step here need not download it.
+
+    :param folder: the bundle.
+    :param digest: its digest.
+    :param cache: directory for downloads, shared by all steps of this machine.
+    :return: its folder there.
+    """
+    place = cache / "models" / digest
+    with (
+        locked(place.with_name(f".{place.name}.lock")),
+        tempfile.TemporaryDirectory(dir=place.parent, prefix=".keep-") as scratch,
+    ):
+        made = Path(scratch) / "bundle"
+        if not place.exists():
+            shutil.copytree(folder, made)
+        if signature_of(folder).exists():
+            shutil.copy(signature_of(folder), signature_of(made))
+        _place(made, place)
+    return place
+
+
+def _place(made: Path, place: Path) -> None:
+    """Put a bundle where it is looked for, after its signature: a bundle that is there is whole."""
+    if signature_of(made).exists():
+        signature_of(made).rename(signature_of(place))
+    if not place.exists():
+        made.rename(place)

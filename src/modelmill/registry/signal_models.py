@@ -1,0 +1,76 @@
+"""Many signals' models as one reference: a JSON file in MLflow that lists them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from modelmill.artifacts import ModelRef, SignalsRef
+from modelmill.errors import ConfigError, ModelError, TransientError, did_you_mean
+
+if TYPE_CHECKING:
+    from modelmill.component import StepContext
+
+SIGNALS_FILE = "signals.json"
+
+
+def log_signals(models: Mapping[str, ModelRef], context: StepContext) -> SignalsRef:
+    """Write the list of signals into the step's run.
+
+    :param models: model of each signal, by name.
+    :param context: the step's context.
+    :return: the reference to hand on.
+    """
+    content = {name: model.model_dump(mode="json") for name, model in models.items()}
+    uri = context.run.log_json(content, SIGNALS_FILE)
+    return SignalsRef(uri=uri, run_id=context.run.run_id, digest=_digest(models), count=len(models))
+
+
+def read_signals(signals: SignalsRef) -> dict[str, ModelRef]:
+    """Return the model of each signal, by name, from the tracking server of this process.
+
+    :param signals: the reference.
+    :return: the models, in the order in which they were listed.
+    :raises ModelError: if the list is not the one that was logged.
+    :raises TransientError: if MLflow does not hand it out.
+    """
+    from mlflow.artifacts import load_text
+    from mlflow.exceptions import MlflowException
+
+    try:
+        text = load_text(signals.uri)
+    except (MlflowException, OSError) as error:
+        raise TransientError(
+            f"MLflow must hand out the list of signals ({error})",
+            got=signals.uri,
+            remedy="check that its run still exists and that the MLflow server answers",
+        ) from error
+    models = {name: ModelRef.model_validate(value) for name, value in json.loads(text).items()}
+    if _digest(models) != signals.digest:
+        raise ModelError(
+            f"the list of signals must have the digest {signals.digest[:16]}… that was logged",
+            got=signals.uri,
+            remedy="it was changed afterwards: train the heads again",
+        )
+    return models
+
+
+def signal_named(signals: SignalsRef, name: str) -> ModelRef:
+    """Return one signal's model.
+
+    :param signals: the reference.
+    :param name: the signal.
+    :return: the model.
+    :raises ConfigError: if there is no such signal.
+    """
+    models = read_signals(signals)
+    if name not in models:
+        raise ConfigError("a signal must be one of the list", got=name, remedy=did_you_mean(name, models))
+    return models[name]
+
+
+def _digest(models: Mapping[str, ModelRef]) -> str:
+    parts = json.dumps({name: model.digest for name, model in models.items()}, sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()

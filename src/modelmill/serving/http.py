@@ -1,0 +1,214 @@
+"""The service over HTTP: the one module of the library that knows a web framework."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, HTTPException, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import ValidationError
+
+from modelmill.errors import ConfigError
+from modelmill.serving.batching import QueueFullError
+from modelmill.serving.config import ServeConfig
+from modelmill.serving.messages import PredictRequest, PredictResponse, Problem, ServiceState
+from modelmill.serving.service import Pending, Service
+from modelmill.settings import Settings
+from modelmill.version import __version__
+
+_MOST_PROBLEMS = 10
+
+
+def serve(config: ServeConfig, settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; requests in flight are answered first.
+
+    :param config: what to serve, and the limits.
+    :param settings: where MLflow, the cache and the deployments are.
+    """
+    service = Service(config, settings)
+    server = uvicorn.Config(
+        create_app(service),
+        host=config.host,
+        port=config.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=config.finish_seconds,
+    )
+    _Server(server, service).run()
+
+
+class _Server(uvicorn.Server):
+    """Says that it leaves before it does: a port that is closed at once resets connections on their way."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig != signal.SIGTERM or self._service.leaving:
+            super().handle_exit(sig, frame)
+            return
+        self._service.leaving = True
+        timer = threading.Timer(self._service.config.leave_seconds, super().handle_exit, (sig, frame))
+        timer.daemon = True
+        timer.start()
+
+
+def create_app(service: Service) -> FastAPI:
+    """Return the application.
+
+    :param service: started and closed with the application.
+    :return: the application.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await asyncio.to_thread(service.close)
+
+    # The pages that FastAPI makes of the OpenAPI document load scripts from elsewhere.
+    app = FastAPI(title="modelmill", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    _add_predict(app, service)
+    _add_states(app, service)
+    return app
+
+
+def _add_predict(app: FastAPI, service: Service) -> None:
+    problems = {
+        400: "The body is no JSON object.",
+        404: "A signal is not served.",
+        413: "The body, or its number of rows, is over the limit.",
+        422: "The JSON is no request for predictions.",
+        503: "The queue is full; Retry-After says when to try again.",
+    }
+
+    @app.post(
+        "/v1/predict",
+        summary="Answer signals for rows",
+        response_model=PredictResponse,
+        responses={status: {"description": text, "model": Problem} for status, text in problems.items()},
+        # The body is read here and not by the framework, which has no limit for its size.
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": _inlined(PredictRequest.model_json_schema())}},
+            }
+        },
+    )
+    async def predict(request: Request) -> Response:
+        began = time.perf_counter()
+        status = 500
+        try:
+            response = await _predict(service, request)
+            status = response.status_code
+            return response
+        except HTTPException as error:
+            status = error.status_code
+            raise
+        finally:
+            service.metrics.requests.labels(status).inc()
+            service.metrics.request_seconds.observe(time.perf_counter() - began)
+
+
+async def _predict(service: Service, request: Request) -> Response:
+    asked = _parsed(await _body(request, service.config.body_bytes))
+    most = min(service.config.request_rows, service.config.queue_rows)  # more would never be taken
+    if len(asked.rows) > most:
+        raise HTTPException(413, f"a request has at most {most} rows; got {len(asked.rows)}; send several")
+    if not service.follower.lineup.champions.models:
+        raise HTTPException(503, "no model is in use yet; see /readyz", {"Retry-After": "1"})
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def finished() -> None:
+        loop.call_soon_threadsafe(done.set)
+
+    try:
+        pending = service.submit(asked, finished)
+    except ConfigError as error:
+        raise HTTPException(404, str(error)) from error
+    except QueueFullError as error:
+        raise HTTPException(503, str(error), {"Retry-After": str(error.retry_after)}) from error
+    await done.wait()
+    return _response(pending)
+
+
+def _response(pending: Pending) -> Response:
+    if pending.failed:
+        raise HTTPException(500, "a row could not be scored; the service's log says why")
+    content = json.dumps(pending.content(), separators=(",", ":"), ensure_ascii=False)
+    return Response(content, media_type="application/json")
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Read the body, and stop where it grows too long."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise HTTPException(413, f"a body has at most {limit} bytes; send several requests")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _parsed(body: bytes) -> PredictRequest:
+    try:
+        return PredictRequest.model_validate_json(body)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        lines = [
+            f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in found[:_MOST_PROBLEMS]
+        ]
+        if len(found) > len(lines):
+            lines.append(f"and {len(found) - len(lines)} more")
+        status = 400 if found[0]["type"] == "json_invalid" else 422
+        raise HTTPException(status, "; ".join(lines)) from error
+
+
+def _add_states(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", summary="Whether the process is alive")
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get(
+        "/readyz",
+        summary="Whether the service can answer",
+        responses={503: {"description": "It cannot yet.", "model": ServiceState}},
+    )
+    async def readyz(response: Response) -> ServiceState:
+        state = service.state()
+        response.status_code = 200 if state.ready else 503
+        return state
+
+    @app.get("/v1/models", summary="What is in use, and what should be")
+    async def models() -> ServiceState:
+        return service.state()
+
+    @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON Schema without references: in an OpenAPI document they would point elsewhere."""
+    parts = schema.pop("$defs", {})
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                return resolved(parts[value["$ref"].rpartition("/")[2]])
+            return {name: resolved(item) for name, item in value.items()}
+        return [resolved(item) for item in value] if isinstance(value, list) else value
+
+    inlined: dict[str, Any] = resolved(schema)
+    return inlined

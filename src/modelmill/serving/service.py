@@ -1,0 +1,210 @@
+"""The service without its web framework: from validated requests to answers."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from modelmill.errors import ConfigError, did_you_mean
+from modelmill.serving.batching import RowQueue
+from modelmill.serving.config import ServeConfig
+from modelmill.serving.deployments import Deployment, read_deployments
+from modelmill.serving.following import Follower
+from modelmill.serving.live_models import Lineup
+from modelmill.serving.messages import PredictRequest, ServiceState
+from modelmill.serving.metrics import Metrics
+from modelmill.serving.shadow import Answered, Shadow
+from modelmill.settings import Settings
+from modelmill.system.cpu import usable_cores
+
+_log = logging.getLogger(__name__)
+
+
+class Pending:
+    """A request that waits for its rows.
+
+    :param lineup: the versions that answer it, all of it.
+    :param names: the signals that it asks for.
+    :param texts: its rows; None for one without a text.
+    :param finished: called once, in any thread, when the last row is answered or one has failed.
+    """
+
+    def __init__(
+        self,
+        lineup: Lineup,
+        names: Collection[str],
+        texts: Sequence[str | None],
+        finished: Callable[[], None],
+    ) -> None:
+        self.lineup = lineup
+        self.names = names
+        self.texts = texts
+        self.failed = False
+        nothing: dict[str, str | float | None] = {"prediction": None, "score": None}
+        self._answers = [dict.fromkeys(names, nothing) for _ in texts]
+        self._finished = finished
+        self._left = sum(text is not None for text in texts)
+        self._lock = threading.Lock()
+
+    def answer(self, row: int, answers: Mapping[str, tuple[str, float]]) -> None:
+        """Take the answers to one row.
+
+        :param row: its place.
+        :param answers: class and probability by signal.
+        """
+        self._answers[row] = {
+            # JSON has no word for a number that is none.
+            name: {"prediction": prediction, "score": score if math.isfinite(score) else None}
+            for name, (prediction, score) in answers.items()
+        }
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            self._finished()
+
+    def fail(self) -> None:
+        """Give the request up: one of its rows could not be scored."""
+        with self._lock:
+            first, self.failed = not self.failed, True
+        if first:
+            self._finished()
+
+    def content(self) -> dict[str, Any]:
+        """Return the answer as a :class:`~modelmill.serving.messages.PredictResponse`'s content."""
+        known = self.lineup.champions.models
+        models = {name: {"version": known[name].version, "digest": known[name].digest} for name in self.names}
+        return {"rows": self._answers, "models": models}
+
+
+PendingRow = tuple[Pending, int]
+
+
+class Service:
+    """Champions that are kept up to date, and the threads that answer with them.
+
+    :param config: what to serve, and the limits.
+    :param settings: where MLflow, the cache and the deployments are.
+    """
+
+    def __init__(self, config: ServeConfig, settings: Settings) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.leaving = False
+        """Whether it is about to end: it answers, and says that it is not ready."""
+        self._settings = settings
+        self._fixed = {name: Deployment(model=name) for name in config.models}
+        self.follower = Follower(
+            self._deployments, settings=settings, metrics=self.metrics, poll_seconds=config.poll_seconds
+        )
+        self._queue: RowQueue[PendingRow] = RowQueue(
+            self._answer,
+            threads=config.threads or usable_cores(),
+            limit=config.queue_rows,
+            batch_rows=config.batch_rows,
+        )
+        self.metrics.queue_rows.set_function(self._queue.__len__)
+        self._shadow = Shadow(
+            config.shadow_table or str(settings.home / "shadow" / config.service),
+            service=config.service,
+            metrics=self.metrics,
+        )
+
+    def start(self) -> None:
+        """Begin to follow the registry."""
+        self.follower.start()
+
+    def close(self) -> None:
+        """Answer what waits, write comparisons down, and end all threads."""
+        self.follower.close()
+        self._queue.close()
+        self._shadow.close()
+
+    def state(self) -> ServiceState:
+        """Return what is in use and what should be."""
+        state = self.follower.state()
+        return state.model_copy(update={"ready": False, "error": "it is ending"}) if self.leaving else state
+
+    def submit(self, asked: PredictRequest, finished: Callable[[], None]) -> Pending:
+        """Take a request.
+
+        :param asked: the request.
+        :param finished: see :class:`Pending`; may be called before this returns.
+        :return: the request as it waits.
+        :raises ConfigError: if it asks for a signal that is not served.
+        :raises QueueFullError: if there is no room for its rows.
+        """
+        lineup = self.follower.lineup
+        known = lineup.champions.models
+        # A dictionary keeps the order, and finds a name without a search.
+        names = dict.fromkeys(known if asked.signals is None else asked.signals)
+        for name in names:
+            if name not in known:
+                raise ConfigError("a signal must be served here", got=name, remedy=did_you_mean(name, known))
+        texts = [row.text if row.text and row.text.strip() else None for row in asked.rows]
+        pending = Pending(lineup, names, texts, finished)
+        rows = [(pending, place) for place, text in enumerate(texts) if text is not None]
+        if rows:
+            self._queue.put(rows)
+        else:
+            finished()
+        return pending
+
+    def _deployments(self) -> Mapping[str, Deployment]:
+        return self._fixed or read_deployments(self.config.service, self._settings)
+
+    def _answer(self, batch: Sequence[PendingRow]) -> None:
+        self.metrics.batch_rows.observe(len(batch))
+        by_lineup: dict[int, list[PendingRow]] = {}
+        for row in batch:
+            by_lineup.setdefault(id(row[0].lineup), []).append(row)
+        for rows in by_lineup.values():
+            try:
+                self._answer_with(rows[0][0].lineup, rows)
+            except Exception:  # whatever it is, nobody must wait for ever, and the thread must go on
+                _log.exception("%d rows could not be scored", len(rows))
+                for pending, _ in rows:
+                    pending.fail()
+
+    def _answer_with(self, lineup: Lineup, rows: Sequence[PendingRow]) -> None:
+        champions = lineup.champions
+        texts = [pending.texts[row] or "" for pending, row in rows]
+        answers: list[dict[str, tuple[str, float]]] = [{} for _ in rows]
+        for together in champions.passes:
+            asked = [[name for name in together if name in pending.names] for pending, _ in rows]
+            places = [place for place, names in enumerate(asked) if names]
+            names = list(dict.fromkeys(name for names in asked for name in names))
+            if not places:
+                continue
+            found = champions.answer([texts[place] for place in places], names)
+            for position, place in enumerate(places):
+                answers[place] |= {name: found[name][position] for name in asked[place]}
+        for name, count in Counter(name for found in answers for name in found).items():
+            self.metrics.rows.labels(name, champions.models[name].version).inc(count)
+        for (pending, row), given in zip(rows, answers, strict=True):
+            pending.answer(row, given)
+        self._offer(lineup, texts, answers)
+
+    def _offer(
+        self, lineup: Lineup, texts: Sequence[str], answers: Sequence[Mapping[str, tuple[str, float]]]
+    ) -> None:
+        deployments = self.follower.deployments  # the one that polls may replace them meanwhile
+        rows = [
+            Answered(
+                team=lineup.challengers,
+                champion=lineup.champions.models[name],
+                share=deployments[name].shadow_share,
+                text=text,
+                prediction=found[name][0],
+                score=found[name][1],
+            )
+            for name in lineup.challengers.models
+            for text, found in zip(texts, answers, strict=True)
+            if name in found and name in deployments
+        ]
+        if rows:
+            self._shadow.offer(rows)

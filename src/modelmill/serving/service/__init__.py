@@ -1,1 +1,0 @@
-"""The service that answers signals over HTTP with the champions; only :mod:`.http` knows a web framework."""

@@ -1,0 +1,154 @@
+"""The Spark engine: a connection, not code.
+
+Jobs use DataFrames and SQL through Spark Connect only, so one job runs on the embedded engine (Sail: in this
+process, no Java), on a Spark Connect server, and as an application that ``spark-submit`` starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from modelmill.errors import ConfigError, TransientError
+from modelmill.settings import Settings
+from modelmill.system.memory import give_back_freed_memory
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+JOBS_PACKAGE = "modelmill_jobs"
+
+_POOL_BYTES_EACH = 96 << 20
+"""Memory of the embedded engine's sorts and groupings, by core."""
+_ROW_GROUP = 16_384
+"""Rows that the embedded engine holds until it writes them. Its default, a million, is gigabytes of texts."""
+
+
+@contextlib.contextmanager
+def session(settings: Settings | None = None) -> Iterator[SparkSession]:
+    """Open a Spark session, and end it.
+
+    :param settings: ``spark_remote`` names a Spark Connect server; without one, the session that
+        ``spark-submit`` prepared is used if there is one, else the embedded engine; None: from the
+        environment.
+    :yields: the session; its time zone is UTC.
+    :raises ConfigError: if pyspark or the engine is not installed.
+    :raises TransientError: if the server does not answer.
+    """
+    settings = settings or Settings.from_environment()
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise _missing(error) from error
+    with contextlib.ExitStack() as stack:
+        if settings.spark_remote:
+            spark = _connect(settings.spark_remote)
+        elif os.environ.get("PYSPARK_GATEWAY_PORT") or os.environ.get("SPARK_REMOTE"):
+            spark = SparkSession.builder.getOrCreate()
+        else:
+            spark = _connect(stack.enter_context(_embedded()))
+        # The embedded server's stop waits for ever for a session that is still open: sessions end first.
+        stack.callback(spark.stop)
+        stack.callback(_remove_scratch, spark)
+        spark.conf.set("spark.sql.session.timeZone", "UTC")
+        yield spark
+
+
+_scratch: dict[int, Path] = {}
+"""Scratch folder of each open session, by its ``id``."""
+
+
+def scratch_folder(spark: SparkSession) -> Path:
+    """Return a folder of this machine that lives as long as a session.
+
+    :param spark: a session that :func:`session` opened.
+    :return: the folder; only this user may read it.
+    """
+    if id(spark) not in _scratch:
+        _scratch[id(spark)] = Path(tempfile.mkdtemp(prefix="modelmill-spark-"))
+    return _scratch[id(spark)]
+
+
+def _remove_scratch(spark: SparkSession) -> None:
+    folder = _scratch.pop(id(spark), None)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _embedded() -> Iterator[str]:
+    os.environ.setdefault("RUST_LOG", "error")  # the engine's log would drown the task's
+    give_back_freed_memory()
+    # The engine has an allocator of its own, mimalloc, which by default keeps freed pages: by the end of a
+    # build they are most of its memory. It reads this once, when the engine is loaded.
+    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
+    # The engine takes all memory there is by default. In bounds it sorts and groups on disk.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("SAIL_RUNTIME__MEMORY_POOL__TYPE", "fair")
+    os.environ.setdefault("SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE", str(cores * _POOL_BYTES_EACH))
+    os.environ.setdefault("SAIL_OPTIMIZER__PREFER_HASH_JOIN", "false")  # a hash join cannot use the disk
+    os.environ.setdefault("SAIL_PARQUET__MAX_ROW_GROUP_SIZE", str(_ROW_GROUP))
+    os.environ.setdefault("SAIL_PARQUET__MAXIMUM_PARALLEL_ROW_GROUP_WRITERS", "1")
+    os.environ.setdefault("SAIL_PARQUET__MAXIMUM_BUFFERED_RECORD_BATCHES_PER_STREAM", "2")
+    try:
+        from pysail.spark import SparkConnectServer
+    except ImportError as error:
+        raise _missing(error) from error
+    server = SparkConnectServer("127.0.0.1", 0)
+    server.start(background=True)
+    address = server.listening_address
+    if address is None:
+        raise TransientError("the embedded Spark engine must start", remedy="see its log above")
+    try:
+        yield f"sc://127.0.0.1:{address[1]}"
+    finally:
+        server.stop()
+
+
+def _connect(url: str) -> SparkSession:
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    if not url.startswith("sc://"):
+        raise ConfigError(
+            "MODELMILL_SPARK_REMOTE must be a Spark Connect URL", got=url, remedy="write sc://HOST:PORT"
+        )
+    try:
+        # The client by itself retries for ten minutes before it says that nobody is there.
+        address = urlsplit(url)
+        socket.create_connection((address.hostname or "", address.port or 15002), timeout=10).close()
+        return SparkSession.builder.remote(url).create()
+    except (PySparkException, OSError) as error:
+        raise TransientError(
+            f"the Spark Connect server must answer ({' '.join(str(error).split())[:200]})",
+            got=url,
+            remedy="start it, or unset MODELMILL_SPARK_REMOTE for the embedded engine",
+        ) from error
+
+
+def _missing(error: ImportError) -> ConfigError:
+    return ConfigError(f"Spark steps need an extra ({error})", remedy="pip install 'modelmill[data]'")
+
+
+def run_job(name: str, argv: Sequence[str], *, settings: Settings | None = None) -> dict[str, Any]:
+    """Run one of the Spark jobs in this process.
+
+    :param name: module of the job in ``modelmill_jobs``.
+    :param argv: its arguments.
+    :param settings: which engine; None: from the environment.
+    :return: what the job says of its work, JSON.
+    :raises InputError: if the job refuses its input.
+    """
+    # By name: the library does not depend on the jobs that are built on it.
+    job = import_module(f"{JOBS_PACKAGE}.{name}")
+    with session(settings) as spark:
+        result: dict[str, Any] = job.main(list(argv), spark=spark)
+    return result

@@ -1,0 +1,57 @@
+"""The step ``promote``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modelmill.artifacts import VerdictRef
+from modelmill.component import Assets, Component, Config, Inputs, StepContext
+from modelmill.settings import Settings
+from modelmill.steps.gate import GateConfig
+from modelmill.steps.ports import ModelOutputs
+
+
+class PromoteConfig(Config):
+    """Register a challenger that passed the gate and make it the champion; a refused one changes nothing.
+
+    Either way the champion is handed on, and the ledger gets a row.
+    """
+
+
+class PromoteInputs(Inputs):
+    """The gate's verdict."""
+
+    verdict: VerdictRef
+
+
+def _run_promote(_config: PromoteConfig, inputs: PromoteInputs, context: StepContext) -> ModelOutputs:
+    from modelmill.registry.promotion import run
+
+    return ModelOutputs(model=run(inputs.verdict, context))
+
+
+def _still_champion(outputs: ModelOutputs, settings: Settings) -> bool:
+    from modelmill.registry.promotion import champion_version
+
+    _, name, version = outputs.model.uri.rsplit("/", 2)
+    return champion_version(name, settings) == int(version)
+
+
+def _promote_assets(_config: PromoteConfig, upstream: Mapping[str, Config]) -> Assets:
+    verdict = upstream.get("verdict")
+    return (
+        Assets(outlets=(f"mlflow-model://{verdict.name}",)) if isinstance(verdict, GateConfig) else Assets()
+    )
+
+
+promote = Component(
+    name="promote",
+    title="Promote",
+    group="Release",
+    config=PromoteConfig,
+    inputs=PromoteInputs,
+    outputs=ModelOutputs,
+    run=_run_promote,
+    still_valid=_still_champion,
+    assets=_promote_assets,
+)

@@ -1,0 +1,1 @@
+"""What is asked of the machine: files on the disk, locks, memory, devices."""

@@ -1,0 +1,149 @@
+"""Appending to a Delta table what depends on what the table says: compare and append.
+
+A writer reads the newest version, decides what to add, and commits it with application transactions (Delta's
+``txn`` action). Of two commits upon the same version that share an application id, one fails: the protocol's
+own optimistic concurrency, decided by whose commit file is put first. It holds between processes and between
+machines, on a local disk as on an object store with conditional puts. Commits without a common id do not
+stand in each other's way.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelmill.errors import TableError, TransientError
+from modelmill.tables.commits import (
+    MAX_COMMIT_RETRIES,
+    commit_errors,
+    is_conflict,
+    settle_on_disk,
+    stage_rows,
+    sync_log,
+)
+from modelmill.tables.reading import open_table, table_exists, table_location, transient, write_check
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+_ATTEMPTS = 200
+_LONGEST_PAUSE = 0.05
+"""Seconds to wait at most before a commit that lost is tried again."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a writer adds, given what the table says."""
+
+    rows: pa.Table | None
+    """None: nothing but the transactions."""
+    transactions: Mapping[str, int]
+    """Version of each application transaction that the commit settles, by application id."""
+    bounds: tuple[str, ...] = ()
+    """Columns whose smallest and largest value the log shall give, so that readers find files by them."""
+
+
+def append_if(
+    uri: str,
+    propose: Callable[[DeltaTable | None], Proposal | None],
+    *,
+    schema: pa.Schema,
+    properties: Mapping[str, str] | None = None,
+) -> bool:
+    """Append what ``propose`` makes of the newest version, if no commit after that version contradicts it.
+
+    :param uri: the table; made if there is none.
+    :param propose: gets the table at its newest version, None where there is none yet; returns what to add,
+        or None for nothing. Called again whenever a commit with a common application id was faster.
+    :param schema: columns of the table.
+    :param properties: properties of a table that is made, such as ``delta.appendOnly``.
+    :return: whether anything was added.
+    :raises TableError: if the table cannot be read or written, or has other columns.
+    :raises TransientError: if other writers were always faster, or the store does not answer.
+    """
+    place = table_location(uri)
+    last: Exception | None = None
+    for attempt in range(_ATTEMPTS):
+        table = open_table(place) if table_exists(place) else None
+        if table is not None:
+            _check_columns(table, schema, place)
+        proposal = propose(table)
+        if proposal is None:
+            return False
+        try:
+            _commit(table, proposal, schema, properties or {}, place)
+        except commit_errors() as error:
+            if not is_conflict(error):
+                raise transient(error, place) from error
+            last = error
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.002 * 2**attempt)))  # noqa: S311 (no secret)
+            continue
+        sync_log(place)
+        return True
+    raise TransientError(f"another writer was faster {_ATTEMPTS} times ({last})", got=place)
+
+
+def _commit(
+    table: DeltaTable | None,
+    proposal: Proposal,
+    schema: pa.Schema,
+    properties: Mapping[str, str],
+    place: str,
+) -> None:
+    from deltalake import CommitProperties, Schema, Transaction
+    from deltalake.transaction import AddAction, create_table_with_add_actions
+
+    actions: list[AddAction] = []
+    if proposal.rows is not None:
+        file = stage_rows(proposal.rows, place)
+        settle_on_disk(place, [file])
+        actions = [
+            AddAction(
+                path=file.path,
+                size=file.size,
+                partition_values={},
+                modification_time=file.modified,
+                data_change=True,
+                stats=json.dumps(_statistics(proposal.rows, proposal.bounds)),
+            )
+        ]
+    commit = CommitProperties(
+        app_transactions=[Transaction(name, version) for name, version in proposal.transactions.items()],
+        # A beginning that is tried again would become another table's second commit.
+        max_commit_retries=0 if table is None else MAX_COMMIT_RETRIES,
+    )
+    columns = Schema.from_arrow(schema)
+    if table is None:
+        create_table_with_add_actions(
+            place, columns, actions, mode="error", configuration=dict(properties), commit_properties=commit
+        )
+        return
+    write_check(table, place)
+    table.create_write_transaction(list(actions), "append", columns, commit_properties=commit)
+
+
+def _statistics(rows: pa.Table, bounds: tuple[str, ...]) -> dict[str, Any]:
+    import pyarrow.compute as pc
+
+    ranges = {name: pc.min_max(rows.column(name)).as_py() for name in bounds}
+    return {
+        "numRecords": rows.num_rows,
+        "minValues": {name: found["min"] for name, found in ranges.items()},
+        "maxValues": {name: found["max"] for name, found in ranges.items()},
+        "nullCount": {name: rows.column(name).null_count for name in bounds},
+    }
+
+
+def _check_columns(table: DeltaTable, schema: pa.Schema, place: str) -> None:
+    found = [field.name for field in table.schema().fields]
+    if found != schema.names:
+        raise TableError(
+            f"the table must have the columns {', '.join(schema.names)} ({place})",
+            got=", ".join(found),
+            remedy="it is another table, or one of another version of modelmill: name another place",
+        )

@@ -1,0 +1,226 @@
+"""The files that a table's version consists of, and whether they are as they were written.
+
+Every active file must be there with the size that the log gives: an engine may read a file that is gone as
+no rows. A commit of ours also names the SHA-256 of each file that it adds, since a single flipped bit in a
+Parquet file decodes to other values in almost half of all cases. Which files are active is the log's word,
+and each digest is in the commit that added its file, so commits are asked from the newest backwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from modelmill.errors import TableError
+from modelmill.tables.storage import is_local, table_files
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+    from pyarrow.fs import FileInfo
+
+COMMIT_KEY = "modelmill"
+"""Under which a commit of ours says what it is, in its ``commitInfo``."""
+MANIFEST = "sha256"
+"""Under which it names the SHA-256 of each file that it adds."""
+REMOVED = "removed"
+"""Under which it may list the files that it removes: a removal that is lost brings their rows back."""
+
+_FOREIGN_COMMITS = 50
+"""Commits of others, one after another, after which no digests of ours are looked for behind them."""
+
+_CHUNK = 1 << 22
+
+_verified: set[tuple[str, str, str, int, int]] = set()
+"""Place, path, digest, size and time of change of files hashed in this process: once is enough."""
+
+
+@dataclass(frozen=True)
+class ActiveFile:
+    """One data file of a table's version."""
+
+    path: str
+    """Relative to the table's directory, as it is on disk."""
+    size: int
+    """In bytes, as the log says."""
+    rows: int | None
+    """As the log says, deleted ones included; None where it does not say."""
+    partition: Mapping[str, Any]
+    """Value of each partition column, typed; None for null."""
+
+
+def active_files(table: DeltaTable, place: str) -> list[ActiveFile]:
+    """List the data files of a version, and make sure that they are there, whole.
+
+    :param table: the table, at its version.
+    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
+    :return: the files in the order of their names, numbers in them by value.
+    :raises TableError: if a file is gone or has another size than the log says, or lies outside the table.
+    """
+    import pyarrow as pa
+
+    partitions = table.metadata().partition_columns
+    names = ["path", "size_bytes", "num_records", *(f"partition.{name}" for name in partitions)]
+    files = []
+    for row in pa.table(table.get_add_actions(flatten=True)).select(names).to_pylist():
+        if urlsplit(row["path"]).scheme or row["path"].startswith("/"):
+            raise TableError(
+                f"a table's files must lie in its directory, not elsewhere as a shallow clone's do ({place})",
+                got=row["path"],
+                remedy="hand in a deep copy of the table",
+            )
+        values = {name: row[f"partition.{name}"] for name in partitions}
+        files.append(ActiveFile(unquote(row["path"]), row["size_bytes"], row["num_records"], values))
+    _check_present(files, place)
+    return sorted(files, key=lambda file: _natural(file.path))
+
+
+def _natural(path: str) -> list[tuple[int, int | str]]:
+    """Sort ``_10`` after ``_9``: engines number their files without leading zeros."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path)]
+
+
+def _check_present(files: Sequence[ActiveFile], place: str) -> None:
+    infos = _file_infos(place, [file.path for file in files])
+    for file in files:
+        size = infos[file.path].size if file.path in infos else None
+        if size != file.size:
+            found = "missing" if size is None else f"{size:,} bytes instead of {file.size:,}"
+            raise TableError(
+                f"a file of the table must be there, with the size that the log says ({place})",
+                got=f"{file.path}: {found}",
+                remedy="restore it from a copy, or read a newer version: vacuum removes old files",
+            )
+
+
+def _file_infos(place: str, paths: Iterable[str]) -> dict[str, FileInfo]:
+    """Return what the store says of each file that is there."""
+    from pyarrow.fs import FileSelector, FileType
+
+    files = table_files(place)
+    # A store is asked for whole listings, a thousand names at a time, a disk for each file.
+    wanted = list(paths) if is_local(place) else FileSelector("", recursive=True)
+    return {info.path: info for info in files.get_file_info(wanted) if info.type == FileType.File}
+
+
+def check_digests(table: DeltaTable, place: str, files: Sequence[ActiveFile], *, shown: str) -> int:
+    """Compare files with the digests that the commits which added them name.
+
+    :param table: the table, at its version.
+    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
+    :param files: the version's files.
+    :param shown: the table and version, for the message.
+    :return: number of files whose content is as written. The rest have no digest in the log, since others
+        added them or their commit was cleaned up: of those, name and size are as the log says.
+    :raises TableError: if a file differs, or a commit of ours has lost or gained a file.
+    """
+    digests = _digests(table, place, {file.path for file in files}, shown)
+    if not digests:
+        return 0
+    infos = _file_infos(place, digests)
+    for path, digest in digests.items():
+        info = infos[path]
+        seen = (place, path, digest, info.size or 0, info.mtime_ns or 0)
+        if seen in _verified:
+            continue
+        if file_digests(place, [path])[path] != digest:
+            raise TableError(
+                f"a file of the table must be as it was written ({shown})",
+                got=path,
+                remedy="restore it from a copy, or build the dataset again",
+            )
+        _verified.add(seen)
+    return len(digests)
+
+
+def _digests(table: DeltaTable, place: str, active: set[str], shown: str) -> dict[str, str]:
+    """Return the digests of active files, from the newest commit backwards."""
+    missing, digests, foreign = set(active), dict[str, str](), 0
+    version = table.version()
+    # A commit that lost a file leaves nothing missing: those behind the last digest are checked too.
+    while (missing or digests) and version >= 0 and foreign < _FOREIGN_COMMITS:
+        actions = commit_actions(place, version)
+        if actions is None:
+            break  # cleaned up
+        added, removed = _paths(actions, "add"), _paths(actions, "remove")
+        info: dict[str, Any] = next(
+            (action["commitInfo"] for action in actions if "commitInfo" in action), {}
+        )
+        about = info.get(COMMIT_KEY) or {}
+        foreign = 0 if about else foreign + 1
+        named = about.get(MANIFEST)
+        if named is not None:
+            _check_commit(set(named), added, version, shown)
+            _check_commit(set(about.get(REMOVED, removed)), removed, version, shown)
+            digests |= {path: named[path] for path in added & missing}
+        missing -= added
+        if named is not None and _replaces_everything(info):
+            _check_commit(set(), missing, version, shown)
+            break
+        version -= 1
+    return digests
+
+
+def _paths(actions: Iterable[Mapping[str, Any]], kind: str) -> set[str]:
+    return {unquote(action[kind]["path"]) for action in actions if kind in action}
+
+
+def _replaces_everything(info: Mapping[str, Any]) -> bool:
+    parameters = info.get("operationParameters") or {}
+    return parameters.get("mode") == "Overwrite" and not parameters.get("predicate")
+
+
+def _check_commit(named: set[str], found: set[str], version: int, shown: str) -> None:
+    if named != found:
+        raise TableError(
+            f"a commit must have the files that it says it has ({shown})",
+            got=f"version {version}: {', '.join(sorted(named ^ found))}",
+            remedy="restore the commit file from a copy, or build the dataset again",
+        )
+
+
+def commit_actions(place: str, version: int) -> list[dict[str, Any]] | None:
+    """Read the actions of one commit.
+
+    delta-rs's ``history`` counts down from the version that was opened: wrong where there are later ones.
+
+    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
+    :param version: the commit.
+    :return: the actions; None if the log no longer has the file.
+    :raises TableError: if the file is damaged.
+    """
+    name = f"_delta_log/{version:020d}.json"
+    try:
+        with table_files(place).open_input_stream(name) as stream:
+            actions = [json.loads(line) for line in stream.read().splitlines() if line.strip()]
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise TableError(
+            f"a commit file must be lines of JSON ({error})",
+            got=f"{place}/{name}",
+            remedy="restore it from a copy, or read a version before it",
+        ) from error
+    return actions
+
+
+def file_digests(place: str, paths: Sequence[str]) -> dict[str, str]:
+    """Return the SHA-256 of files of a table.
+
+    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
+    :param paths: relative to the table's directory.
+    :return: 64 hexadecimal digits by path.
+    """
+    files = table_files(place)
+    found = {}
+    for path in paths:
+        digest = hashlib.sha256()
+        with files.open_input_stream(path) as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+        found[path] = digest.hexdigest()
+    return found

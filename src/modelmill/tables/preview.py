@@ -1,0 +1,222 @@
+"""A look at a Delta table before it is used: schema, some rows, the balance of its classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from modelmill.artifacts import TableRef
+from modelmill.errors import TableError
+from modelmill.tables.files import active_files
+from modelmill.tables.reading import check_columns, open_table, read_batches
+from modelmill.tables.storage import is_local, table_location
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BALANCE_ROWS = 100_000
+"""Rows, from the beginning, in which classes are counted: a preview answers within seconds."""
+
+MOST_CLASSES = 50
+_CELL_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class PreviewColumn:
+    """A column."""
+
+    name: str
+    type: str
+    """As Arrow calls it, such as ``string`` or ``list<double>``."""
+    nullable: bool
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """Rows of one class."""
+
+    value: str | None
+    """None: rows without a label."""
+    rows: int
+
+
+@dataclass(frozen=True)
+class TablePreview:
+    """What a preview shows."""
+
+    uri: str
+    version: int
+    rows: int | None
+    """Rows in all; None where the log does not say."""
+    columns: tuple[PreviewColumn, ...]
+    sample: tuple[dict[str, Any], ...]
+    """First rows; long values are cut, binary ones are described."""
+    balance: dict[str, tuple[ClassCount, ...]]
+    """By column: its classes, the most frequent first."""
+    counted: int
+    """Rows in which classes were counted."""
+
+
+def check_below(uri: str, roots: Sequence[str]) -> str:
+    """Make sure that a table lies below one of the places that may be shown.
+
+    :param uri: path or URI.
+    :param roots: paths and URIs.
+    :return: the table's place, links followed.
+    :raises TableError: if it lies elsewhere.
+    """
+    place = table_location(uri)
+    # Stores decode a URI's path, perhaps more than once.
+    if "\0" in uri or any(unquote(unquote(part)) == ".." for part in uri.split("/")):
+        raise _elsewhere(uri, roots)
+    if is_local(place):
+        real = Path(place).resolve()
+        local = [Path(table_location(root)).resolve() for root in roots if is_local(table_location(root))]
+        if any(real.is_relative_to(root) for root in local):
+            return str(real)
+    elif any(f"{place}/".startswith(f"{table_location(root)}/") for root in roots):
+        return place
+    raise _elsewhere(uri, roots)
+
+
+def _elsewhere(uri: str, roots: Sequence[str]) -> TableError:
+    shown = ", ".join(roots) or "none is configured"
+    return TableError(
+        f"a table that is shown lies below a place that is meant for it ({shown})",
+        got=uri,
+        remedy="move it, or add its place to MODELMILL_TABLES",
+    )
+
+
+def preview(
+    uri: str, *, version: int | None = None, labels: Iterable[str] = (), rows: int = 20
+) -> TablePreview:
+    """Look at a table.
+
+    :param uri: path or URI.
+    :param version: version; None: the newest.
+    :param labels: columns whose classes are counted.
+    :param rows: rows to show.
+    :return: what there is to see.
+    :raises TableError: if it cannot be read, or has no such column.
+    """
+    table = open_table(uri, version=version)
+    ref = TableRef(uri=table_location(uri), version=table.version())
+    files = active_files(table, ref.uri)
+    names = [field.name for field in table.schema().fields]
+    wanted = list(dict.fromkeys(labels))
+    check_columns(names, wanted, place=ref.uri)
+    with read_batches(table, ref, files) as batches:
+        sample = _head(batches, rows)
+        schema = batches.schema
+    counted, balance = 0, {}
+    if wanted:
+        with read_batches(table, ref, files, columns=wanted) as batches:
+            head = _head(batches, BALANCE_ROWS)
+        counted, balance = head.num_rows, {name: _classes(head.column(name)) for name in wanted}
+    known = [file.rows for file in files if file.rows is not None]
+    return TablePreview(
+        uri=ref.uri,
+        version=ref.version,
+        rows=sum(known) if len(known) == len(files) else None,
+        columns=tuple(PreviewColumn(field.name, str(field.type), field.nullable) for field in schema),
+        sample=tuple({name: shown_value(value) for name, value in row.items()} for row in sample.to_pylist()),
+        balance=balance,
+        counted=counted,
+    )
+
+
+def first_rows(uri: str, *, version: int | None = None, rows: int) -> tuple[str, int, pa.RecordBatch]:
+    """Read the first rows of a table.
+
+    :param uri: path or URI.
+    :param version: version; None: the newest.
+    :param rows: rows at most.
+    :return: the table's place, its version, and the rows.
+    :raises TableError: if it cannot be read, or has none.
+    """
+    table = open_table(uri, version=version)
+    ref = TableRef(uri=table_location(uri), version=table.version())
+    with read_batches(table, ref, active_files(table, ref.uri)) as batches:
+        found = _head(batches, rows).combine_chunks().to_batches()
+    if not found:
+        raise TableError("the table must have rows", got=str(ref), remedy="name another table or version")
+    return ref.uri, ref.version, found[0]
+
+
+def rows_with(
+    uri: str, *, column: str, key: str, version: int | None = None, most: int = 100
+) -> tuple[str, int, list[dict[str, Any]]]:
+    """Read the rows of a table that have a key.
+
+    :param uri: path or URI.
+    :param column: column with the key.
+    :param key: the key, as text.
+    :param version: version; None: the newest.
+    :param most: rows at most.
+    :return: the table's place, its version, and the rows.
+    :raises TableError: if it cannot be read, or has no such column or row.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = open_table(uri, version=version)
+    ref = TableRef(uri=table_location(uri), version=table.version())
+    check_columns([field.name for field in table.schema().fields], [column], place=ref.uri)
+    found: list[dict[str, Any]] = []
+    with read_batches(table, ref, active_files(table, ref.uri)) as batches:
+        if pa.types.is_nested(batches.schema.field(column).type):
+            raise TableError("a key is one value", got=f"column {column}", remedy="name another column")
+        for batch in batches:
+            same = pc.equal(pc.cast(batch.column(column), pa.string()), key)
+            found += batch.filter(same).slice(0, most - len(found)).to_pylist()
+            if len(found) == most:
+                break
+    if not found:
+        raise TableError(f"the table must have a row with this key ({ref}, column {column})", got=key)
+    return ref.uri, ref.version, found
+
+
+def _head(batches: pa.RecordBatchReader, rows: int) -> pa.Table:
+    import pyarrow as pa
+
+    taken: list[pa.RecordBatch] = []
+    left = rows
+    for batch in batches:
+        taken.append(batch.slice(0, left))
+        left -= taken[-1].num_rows
+        if left <= 0:
+            break
+    return pa.Table.from_batches(taken, schema=batches.schema)
+
+
+def _classes(column: pa.ChunkedArray) -> tuple[ClassCount, ...]:
+    counts: dict[str | None, int] = {}
+    for value in column.to_pylist():
+        for label in value if isinstance(value, list) else [value]:
+            shown = None if label is None else str(label)
+            counts[shown] = counts.get(shown, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    return tuple(ClassCount(value, rows) for value, rows in ordered[:MOST_CLASSES])
+
+
+def shown_value(value: Any) -> Any:
+    """Return a value as a page can show it.
+
+    :param value: as Arrow gives it.
+    :return: text, a number, a truth value or None; other values as text, cut where they are long.
+    """
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else str(value)
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    if isinstance(value, str | dict | list | tuple):
+        return text if len(text) <= _CELL_CHARACTERS else f"{text[:_CELL_CHARACTERS]}…"
+    return str(value)

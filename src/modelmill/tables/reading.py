@@ -1,0 +1,411 @@
+"""Opening and reading Delta tables without Spark.
+
+What is read is what was written, or an error. delta-rs refuses most of what it cannot read, but not all: an
+empty commit file (what a power loss leaves) counts as a commit without rows. So every table passes
+:func:`open_table`, which lets only those reader features pass that were seen to be read right, and every read
+checks the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.errors import TableError, TransientError, did_you_mean
+from modelmill.tables.files import (
+    COMMIT_KEY,
+    MANIFEST,
+    ActiveFile,
+    active_files,
+    check_digests,
+    commit_actions,
+    file_digests,
+)
+from modelmill.tables.protocol import (
+    READER_FEATURES,
+    check_features,
+    check_log,
+    needs_scan,
+    reader_features,
+    refused_by_reader,
+)
+from modelmill.tables.storage import check_place, is_local, table_exists, table_files, table_location
+from modelmill.tables.time_travel import version_at
+from modelmill.tables.writing import not_writable, spark_schema_to_delta, transient, write_check
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    from deltalake import DeltaTable
+
+__all__ = [
+    "COMMIT_KEY",
+    "MANIFEST",
+    "READER_FEATURES",
+    "ActiveFile",
+    "check_columns",
+    "check_rows",
+    "checked_files",
+    "commit_actions",
+    "file_digests",
+    "is_local",
+    "needs_scan",
+    "not_writable",
+    "open_table",
+    "read_arrow",
+    "read_batches",
+    "reader_features",
+    "resolve_table",
+    "scan_arrow",
+    "spark_schema_to_delta",
+    "table_exists",
+    "table_files",
+    "table_fingerprint",
+    "table_location",
+    "transient",
+    "write_check",
+]
+
+_NO_ANSWER = ("error sending request", "retry_timeout", "timed out", "Server error")
+"""What delta-rs says of a store that did not answer although it was asked again."""
+
+_READ_BYTES = 1 << 20
+"""Read from a column of a file at a time, where it is read batch by batch."""
+
+
+def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
+    """Open a Delta table, and make sure that what is read is what was written.
+
+    :param uri: path or URI.
+    :param version: version to read; None: the newest.
+    :return: the table at that version.
+    :raises TableError: if it is missing, no Delta table, has no such version, needs a reader feature that we
+        do not read, or its log is damaged.
+    :raises TransientError: if its store does not answer.
+    """
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    place = table_location(uri)
+    check_place(place)
+    _check_exists(place)
+    try:
+        table = DeltaTable(place, version=version)
+    except (DeltaError, OSError, ValueError) as error:
+        raise _open_error(place, version, error) from error
+    if table.version() < 0:  # a log without a commit
+        raise _no_table(place)
+    check_features(table, place)
+    check_log(table, place)
+    return table
+
+
+def _check_exists(place: str) -> None:
+    if not is_local(place):
+        return
+    if not Path(place).is_dir():
+        raise TableError("the table must exist", got=place, remedy="check the path, or write the table first")
+    if not (Path(place) / "_delta_log").is_dir():
+        raise TableError(
+            "the directory must be a Delta table (it has no _delta_log)",
+            got=place,
+            remedy="name a Delta table's directory, or load plain files with the component ingest",
+        )
+
+
+def _no_table(place: str) -> TableError:
+    return TableError("the table must be a readable Delta table", got=place, remedy="check the path")
+
+
+def _unreachable(place: str, error: Exception) -> TransientError | None:
+    """Return the error for a store that does not answer; None if the error says something else."""
+    text = _one_line(error)
+    if is_local(place) or not any(sign in text for sign in _NO_ANSWER):
+        return None
+    return TransientError(
+        f"the table's store must answer ({text})",
+        got=place,
+        remedy="try again, or check AWS_ENDPOINT_URL and the network",
+    )
+
+
+def _open_error(place: str, version: int | None, error: Exception) -> TableError | TransientError:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    known = refused_by_reader(error, place) or _unreachable(place, error)
+    if known:
+        return known
+    if version is not None:
+        with contextlib.suppress(DeltaError, OSError, ValueError):
+            newest = DeltaTable(place).version()
+            return TableError(
+                f"the table must have the version that is asked for ({place})",
+                got=version,
+                remedy=f"its newest version is {newest}; old ones may have been cleaned up",
+            )
+    if isinstance(error, TableNotFoundError):
+        return _no_table(place)
+    return TableError(
+        f"the table's log must be readable ({_one_line(error)})",
+        got=place,
+        remedy="restore its _delta_log, or read a version before the damage",
+    )
+
+
+def _one_line(error: Exception) -> str:
+    # delta-rs may colour what it says, and may add a stack trace, which begins at "0:".
+    plain = re.sub(r"\x1b\[\d+m", "", str(error).partition("\n   0:")[0])
+    return " ".join(plain.split())[:300]
+
+
+def resolve_table(uri: str, *, version: int | None = None, timestamp: datetime | None = None) -> TableRef:
+    """Return a reference to a table as it stands now, or stood then.
+
+    :param uri: path or URI.
+    :param version: version; None: the newest.
+    :param timestamp: instead of a version: the newest version that was there at that time, with its zone.
+    :return: the reference, absolute.
+    :raises TableError: see :func:`open_table`; or the table had no version at that time.
+    """
+    if timestamp is not None:
+        version = version_at(open_table(uri), table_location(uri), timestamp)
+    return TableRef(uri=table_location(uri), version=open_table(uri, version=version).version())
+
+
+def check_columns(known: Sequence[str], wanted: Sequence[str], *, place: str) -> None:
+    """Make sure that a table has columns.
+
+    :param known: the table's columns.
+    :param wanted: the columns that are needed.
+    :param place: the table, for the message.
+    :raises TableError: naming the first one that is missing, and the nearest one that exists.
+    """
+    for name in wanted:
+        if name not in known:
+            raise TableError(
+                f"the table must have the column ({place})", got=name, remedy=did_you_mean(name, known)
+            )
+
+
+def read_arrow(ref: TableRef | DatasetRef, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table at its version into memory.
+
+    The rows of a dataset come in the order of their keys, those of any other table file by file: the same
+    version always gives the same order. (With column mapping or deletion vectors the files come in the order
+    of the log, which a checkpoint may change.)
+
+    :param ref: the table.
+    :param columns: columns to read, in this order; None: all.
+    :return: the rows.
+    :raises TableError: see :func:`open_table`; or a column is missing; or a file is missing or damaged.
+    """
+    table = open_table(ref.uri, version=ref.version)
+    names = [field.name for field in table.schema().fields]
+    wanted = list(columns) if columns is not None else names
+    check_columns(names, wanted, place=ref.uri)
+    key = ref.key if isinstance(ref, DatasetRef) else None
+    read = wanted if key is None or key in wanted else [*wanted, key]
+    files = checked_files(table, ref)
+    with read_batches(table, ref, files, columns=read) as batches:
+        rows = batches.read_all()
+    check_rows(rows.num_rows, table, files, shown=str(ref))
+    return rows.sort_by(key).select(wanted) if key else rows
+
+
+def scan_arrow(
+    ref: TableRef | DatasetRef, *, columns: Sequence[str], batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Read a table at its version batch by batch, in bounded memory.
+
+    The rows come file by file, those of a dataset too: the same version always gives the same order.
+
+    :param ref: the table.
+    :param columns: columns to read, in this order.
+    :param batch_rows: rows of a batch at most.
+    :yield: the batches.
+    :raises TableError: see :func:`read_arrow`.
+    """
+    table = open_table(ref.uri, version=ref.version)
+    check_columns([field.name for field in table.schema().fields], columns, place=ref.uri)
+    files = checked_files(table, ref)
+    rows = 0
+    for batch in _pieces(table, ref, files, columns, batch_rows):
+        rows += len(batch)
+        yield from (batch.slice(start, batch_rows) for start in range(0, len(batch), batch_rows))
+    check_rows(rows, table, files, shown=str(ref))
+
+
+def _pieces(
+    table: DeltaTable,
+    ref: TableRef | DatasetRef,
+    files: Sequence[ActiveFile],
+    columns: Sequence[str],
+    batch_rows: int,
+) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    if needs_scan(table) or table.metadata().partition_columns:
+        with read_batches(table, ref, files, columns=columns) as batches:
+            yield from batches
+    else:
+        fields = pa.schema(table.schema().to_arrow())
+        with _readable(ref):
+            schema = pa.schema([fields.field(name) for name in columns])
+            yield from _plain_batches(ref, files, schema, batch_rows)
+
+
+def _plain_batches(
+    ref: TableRef | DatasetRef, files: Sequence[ActiveFile], schema: pa.Schema, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Stream rows file by file: Arrow's datasets decode a row group, maybe a whole file, at a time."""
+    import pyarrow.parquet as pq
+
+    store = table_files(table_location(ref.uri))
+    for file in files:
+        with store.open_input_file(file.path) as source:
+            parquet = pq.ParquetFile(
+                source, pre_buffer=False, buffer_size=_READ_BYTES, coerce_int96_timestamp_unit="us"
+            )
+            check_columns(parquet.schema_arrow.names, schema.names, place=f"{ref.uri}/{file.path}")
+            for batch in parquet.iter_batches(batch_rows, columns=schema.names, use_threads=False):
+                yield batch.select(schema.names).cast(schema)
+
+
+def table_fingerprint(ref: TableRef | DatasetRef) -> str:
+    """Return a digest of what the log says of the files of a version, without reading them.
+
+    A table that was deleted and written again has other files, though its place and version are the same.
+
+    :param ref: the table.
+    :return: 64 hexadecimal digits.
+    :raises TableError: see :func:`open_table`.
+    """
+    import pyarrow as pa
+
+    table = open_table(ref.uri, version=ref.version)
+    actions = pa.table(table.get_add_actions(flatten=True))
+    files = actions.select(["path", "size_bytes", "modification_time"]).sort_by("path").to_pylist()
+    return hashlib.sha256(json.dumps(files, default=str).encode()).hexdigest()
+
+
+def checked_files(table: DeltaTable, ref: TableRef | DatasetRef) -> list[ActiveFile]:
+    """List the data files of a table's version, and make sure that they are as they were written.
+
+    :param table: the table, at its version.
+    :param ref: its reference.
+    :return: the files.
+    :raises TableError: if one is missing or damaged.
+    """
+    place = table_location(ref.uri)
+    with _readable(ref):
+        files = active_files(table, place)
+        check_digests(table, place, files, shown=str(ref))
+    return files
+
+
+@contextlib.contextmanager
+def read_batches(
+    table: DeltaTable,
+    ref: TableRef | DatasetRef,
+    files: Sequence[ActiveFile],
+    *,
+    columns: Sequence[str] | None = None,
+) -> Iterator[pa.RecordBatchReader]:
+    """Stream a table's rows, batch by batch.
+
+    :param table: the table, at its version.
+    :param ref: its reference.
+    :param files: its files, see :func:`checked_files`.
+    :param columns: columns to read, in this order; None: all.
+    :yields: batches with the types of the table's schema.
+    :raises TableError: if a file cannot be read.
+    """
+    names = list(columns) if columns is not None else [field.name for field in table.schema().fields]
+    with _readable(ref):
+        if needs_scan(table):
+            yield _scan(table, names)
+        else:
+            dataset = _file_dataset(table, table_location(ref.uri), files)
+            yield dataset.scanner(columns=names).to_reader()
+
+
+@contextlib.contextmanager
+def _readable(ref: TableRef | DatasetRef) -> Iterator[None]:
+    import pyarrow as pa
+    from deltalake.exceptions import DeltaError
+
+    try:
+        yield
+    except (OSError, pa.ArrowException, DeltaError) as error:
+        raise _unreachable(table_location(ref.uri), error) or TableError(
+            f"the table's files must be readable ({_one_line(error)})",
+            got=str(ref),
+            remedy="restore the file, or use another version of the table",
+        ) from error
+
+
+def check_rows(found: int, table: DeltaTable, files: Sequence[ActiveFile], *, shown: str) -> None:
+    """Make sure that as many rows were read as the log says there are.
+
+    :param found: rows read.
+    :param table: the table, at its version.
+    :param files: its files.
+    :param shown: the table and version, for the message.
+    :raises TableError: if the files by themselves are the table, the log gives the rows of each, and the sum
+        is another.
+    """
+    counts = [file.rows for file in files if file.rows is not None]
+    if len(counts) == len(files) and sum(counts) != found and not needs_scan(table):
+        raise TableError(
+            f"the table must have the rows that its log says ({shown})",
+            got=f"{found:,} instead of {sum(counts):,}",
+            remedy="restore the table's files from a copy",
+        )
+
+
+def _file_dataset(table: DeltaTable, place: str, files: Sequence[ActiveFile]) -> ds.Dataset:
+    """Return the files as one dataset, in their order: what the log says of them is not used to skip any."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    # Old engines write times as INT96, whose nanoseconds in 64 bits end in 2262: Arrow would wrap round.
+    form = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit="us"))
+    schema = pa.schema(table.schema().to_arrow())
+    store = table_files(place)
+    fragments = []
+    for file in files:
+        condition = ds.scalar(True)
+        for name, value in file.partition.items():
+            field = ds.field(name)
+            same = field.is_null() if value is None else field == pa.scalar(value, schema.field(name).type)
+            condition = condition & same
+        fragments.append(form.make_fragment(file.path, filesystem=store, partition_expression=condition))
+    return ds.FileSystemDataset(fragments, schema, form, store)
+
+
+_SCAN_SETTINGS = {
+    "datafusion.execution.target_partitions": "1",  # else the order of rows differs from run to run
+    "datafusion.execution.parquet.coerce_int96": "us",  # see _file_dataset
+}
+
+
+def _scan(table: DeltaTable, columns: Sequence[str]) -> pa.RecordBatchReader:
+    """Stream rows through delta-rs's own scan, which applies column mapping and deletion vectors."""
+    import pyarrow as pa
+    from deltalake import QueryBuilder
+
+    fields = pa.schema(table.schema().to_arrow())
+    schema = pa.schema([fields.field(name) for name in columns])
+    quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+    query = QueryBuilder(_SCAN_SETTINGS).register("t", table)
+    stream = pa.RecordBatchReader.from_stream(query.execute(f"SELECT {quoted} FROM t"))  # noqa: S608 (quoted)
+    # The scan gives views of strings, which not every kernel of Arrow takes.
+    return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in stream))

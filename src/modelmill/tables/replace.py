@@ -1,0 +1,147 @@
+"""Taking rows out of a Delta table and putting others in, in one commit."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelmill.artifacts import TableRef
+from modelmill.datasets.changes import matched
+from modelmill.tables.commits import DataFile, commit_files, committed_version, is_committed
+from modelmill.tables.reading import MANIFEST, file_digests, is_local, open_table, scan_arrow, table_files
+from modelmill.tables.row_hash import numbers_of, row_strings, sha256_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BATCH = 65_536
+
+
+def replace_rows(
+    place: str,
+    version: int,
+    *,
+    gone: pa.Table,
+    came: pa.Table,
+    transaction: str,
+    metadata: Mapping[str, Any],
+    key: str | None = None,
+    always: bool = False,
+) -> int | None:
+    """Take rows out of a table and put others in.
+
+    Rows that are on both sides stay where they are. If none is taken out, files are only added; else the
+    table is written anew, batch by batch.
+
+    :param place: the table.
+    :param version: its newest version, as far as the caller knows.
+    :param gone: rows to take out; each is in the table.
+    :param came: rows to put in.
+    :param transaction: id under which that is committed once.
+    :param metadata: what else the commit says of itself, JSON.
+    :param key: column in which each row that is taken out differs from others; None: there is none.
+    :param always: whether there is a commit even if nothing changes.
+    :return: the new version, or the old one if nothing changes; None if the table has another version or
+        lacks rows that should be taken out.
+    :raises TransientError: if another writer was faster.
+    """
+    import pyarrow as pa
+
+    before = committed_version(place, transaction)
+    if before is not None:
+        return before
+    table = open_table(place)
+    if table.version() != version:
+        return None
+    out, into = _digests(gone), _digests(came)
+    gone = gone.filter(pa.array(~matched(out, into)))
+    came = came.filter(pa.array(~matched(into, out)))
+    if not gone.num_rows and not came.num_rows and not always:
+        return version
+    rows = iter(came.to_batches(max_chunksize=_BATCH))
+    left = [_digests(gone)]
+    if gone.num_rows:
+        some = gone.column(key).unique() if key is not None else None
+        rows = _without(TableRef(uri=place, version=version), came.schema, left, rows, key, some)
+    folder = f"part-{uuid.uuid4().hex}"
+    try:
+        files = _written(rows, came.schema, place, folder)
+        if not len(left[0]):
+            return commit_files(
+                place,
+                files,
+                schema=table.schema(),
+                mode="overwrite" if gone.num_rows else "append",
+                transaction=transaction,
+                metadata={**metadata, MANIFEST: file_digests(place, [file.path for file in files])},
+            )
+    except BaseException:
+        if not is_committed(place, folder):
+            _remove(place, folder)
+        raise
+    _remove(place, folder)
+    return None
+
+
+def _without(
+    ref: TableRef,
+    schema: pa.Schema,
+    left: list[np.ndarray],
+    then: Iterator[pa.RecordBatch],
+    key: str | None,
+    some: pa.Array | None,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a table but some, then others; ``left[0]`` gets what was not found."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for batch in scan_arrow(ref, columns=schema.names, batch_rows=_BATCH):
+        rows = batch.cast(schema)
+        asked = np.ones(len(rows), bool)
+        if key is not None:
+            asked = np.asarray(pc.is_in(rows.column(key), value_set=some))
+        digests = _digests(rows.filter(pa.array(asked)))
+        found = matched(digests, left[0])
+        left[0] = left[0][~matched(left[0], digests[found])]
+        taken = np.zeros(len(rows), bool)
+        taken[np.flatnonzero(asked)[found]] = True
+        yield rows.filter(pa.array(~taken))
+    yield from then
+
+
+def _written(rows: Iterator[pa.RecordBatch], schema: pa.Schema, place: str, folder: str) -> list[DataFile]:
+    """Write rows to a file in a new folder of the table; none where there are no rows."""
+    import pyarrow.parquet as pq
+
+    path, count = f"{folder}/part-0.parquet", 0
+    if is_local(place):
+        Path(place, folder).mkdir()
+    files = table_files(place)
+    with pq.ParquetWriter(path, schema, filesystem=files, compression="snappy") as writer:
+        for batch in rows:
+            count += batch.num_rows
+            writer.write_batch(batch)
+    if not count:
+        _remove(place, folder)
+        return []
+    info = files.get_file_info(path)
+    modified = int(info.mtime.timestamp() * 1000) if info.mtime else 0
+    return [DataFile(path=path, size=info.size, rows=count, modified=modified)]
+
+
+def _remove(place: str, folder: str) -> None:
+    with contextlib.suppress(OSError):
+        table_files(place).delete_dir(folder)
+
+
+def _digests(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
+    if not rows.num_rows:
+        return np.empty(0, np.int64)
+    columns = [rows.column(name) for name in sorted(rows.schema.names)]
+    whole = [column.combine_chunks() if hasattr(column, "combine_chunks") else column for column in columns]
+    return np.asarray(numbers_of(sha256_rows(row_strings(whole)), 0))

@@ -1,0 +1,114 @@
+"""Which version of a table was the newest at a time.
+
+A commit's time is its in-commit timestamp where the table has them, else the time of its file, corrected so
+that a later version never has an earlier time (as Delta's own reader does).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.errors import TableError
+from modelmill.tables.files import commit_actions
+from modelmill.tables.protocol import commit_files_of
+from modelmill.tables.storage import table_location
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+_ENABLED = "delta.enableInCommitTimestamps"
+_SINCE_VERSION = "delta.inCommitTimestampEnablementVersion"
+
+
+def version_at(table: DeltaTable, place: str, moment: datetime) -> int:
+    """Return the newest version that a table had at a time.
+
+    :param table: the table, at its newest version.
+    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
+    :param moment: with its zone.
+    :return: the version.
+    :raises TableError: if the time is still to come, or lies before the first commit that the log still has.
+    """
+    if moment > datetime.now(UTC):
+        raise TableError(
+            f"a table is read as it stood at a time that has passed ({place})",
+            got=moment.isoformat(),
+            remedy="name an earlier time, or none for the newest version",
+        )
+    asked = round(moment.timestamp() * 1000)
+    commits = [version for version in commit_files_of(place) if version <= table.version()]
+    if not commits:
+        raise TableError(
+            f"the log must still have commits, to tell what stood at a time ({place})",
+            got=moment.isoformat(),
+            remedy=f"name a version; the newest is {table.version()}",
+        )
+    times = _Times(table, place)
+    low, high = 0, len(commits)  # bisection: in-commit timestamps cost a read each
+    while low < high:
+        middle = (low + high) // 2
+        if times.of(commits[middle]) <= asked:
+            low = middle + 1
+        else:
+            high = middle
+    if low == 0:
+        first = commits[0]
+        since = datetime.fromtimestamp(times.of(first) / 1000, UTC).isoformat(timespec="milliseconds")
+        raise TableError(
+            f"a table is read as it stood at a time that its log reaches back to ({place})",
+            got=moment.isoformat(),
+            remedy=f"its oldest commit is version {first}, of {since}"
+            + ("; older ones have been cleaned up" if first else ""),
+        )
+    return commits[low - 1]
+
+
+def commit_time(ref: TableRef | DatasetRef) -> datetime:
+    """Return when a version of a table was committed.
+
+    :param ref: the table, at the version.
+    :return: the time, in UTC.
+    :raises TableError: if the log no longer has that commit.
+    """
+    from modelmill.tables.reading import open_table
+
+    place, times = table_location(ref.uri), None
+    with contextlib.suppress(KeyError):
+        times = _Times(open_table(ref.uri), place).of(ref.version)
+    if times is None:
+        raise TableError(
+            f"the log must still have the commit, to tell when it was made ({place})",
+            got=f"version {ref.version}",
+            remedy="use a newer version of the table",
+        )
+    return datetime.fromtimestamp(times / 1000, UTC)
+
+
+class _Times:
+    """Time of each commit, in milliseconds since 1970; never falls from one version to the next."""
+
+    def __init__(self, table: DeltaTable, place: str) -> None:
+        settings = table.metadata().configuration
+        enabled = settings.get(_ENABLED, "false").lower() == "true"
+        self._place = place
+        self._inside_since = int(settings.get(_SINCE_VERSION) or 0) if enabled else None
+        self._files: dict[int, int] = {}
+        last = -1
+        for version, (_, _, modified) in commit_files_of(place).items():
+            last = max(modified, last + 1)
+            self._files[version] = last
+
+    def of(self, version: int) -> int:
+        if self._inside_since is None or version < self._inside_since:
+            return self._files[version]
+        for action in commit_actions(self._place, version) or ():
+            if "inCommitTimestamp" in action.get("commitInfo", {}):
+                return int(action["commitInfo"]["inCommitTimestamp"])
+        raise TableError(
+            f"each commit of this table must name its time ({self._place})",
+            got=f"version {version} without inCommitTimestamp",
+            remedy="name a version instead of a time",
+        )

@@ -1,0 +1,213 @@
+"""A dataset's texts as token ids: made once for each tokenizer and length, then mapped from a file.
+
+The file is Arrow IPC, not compressed, of one record batch. Its column ``ids`` is a list view: the rows stand
+in the order of the dataset's keys, whatever the order of the ids in the buffer. The file is made in bounded
+memory, and its name holds its own SHA-256: a torn or damaged one is not read but made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modelmill.artifacts import DatasetRef
+from modelmill.errors import DatasetError
+from modelmill.system.disk import flush
+from modelmill.system.locks import locked
+from modelmill.tables.reading import scan_arrow, table_fingerprint
+from modelmill.tokens.encoders import Encoder, FastEncoder, ReferenceEncoder, UnsuitableError
+from modelmill.tokens.token_ids import Tokens
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_LAYOUT = 1
+"""Raised when the file or the ids in it would be others for the same input."""
+_CHUNK_ROWS = 8192
+"""Rows that are read and tokenised at a time."""
+
+
+def tokenised(
+    dataset: DatasetRef,
+    folder: Path,
+    *,
+    max_length: int,
+    cache: Path,
+    log: Callable[[str], None] = print,
+    skip_empty: bool = False,
+) -> Tokens:
+    """Return the token ids of all rows of a dataset, in the order of their keys.
+
+    They are made at the first call for this version of the dataset, tokenizer and length, and mapped from a
+    file ever after. The second of two processes that ask at the same time waits for the first.
+
+    :param dataset: the dataset.
+    :param folder: where ``tokenizer.json`` lies: a base model or a bundle.
+    :param max_length: longer texts are cut, special tokens included.
+    :param cache: directory for things that can be made again.
+    :param log: gets a line about what is made, and why it is slow if it is.
+    :param skip_empty: leave out rows without a text, for tables that are no datasets.
+    :return: the ids.
+    :raises ModelError: if ``tokenizer.json`` cannot be read.
+    :raises InputError: if the dataset cannot be read, or a text is null.
+    """
+    place = cache / "tokens"
+    key = _key(dataset, folder, max_length, skip_empty=skip_empty)
+    waits = "waiting for another step that tokenises the same texts"
+    with locked(place / f".{key}.lock", on_wait=lambda: log(waits)):
+        path = _kept(place, key, log) or _make(
+            place, key, dataset, folder, max_length, log, skip_empty=skip_empty
+        )
+    return _mapped(path)
+
+
+def _key(dataset: DatasetRef, folder: Path, max_length: int, *, skip_empty: bool) -> str:
+    """Return a digest of everything that the ids depend on."""
+    parts = {
+        "layout": _LAYOUT,
+        "dataset": str(dataset),
+        "files": table_fingerprint(dataset),
+        "columns": [dataset.key, dataset.text_column],
+        "tokenizer": _digest(folder / "tokenizer.json"),
+        "max_length": max_length,
+        "libraries": {name: _version(name) for name in ("tokenizers", "nanotoken")},
+        **({"skip_empty": True} if skip_empty else {}),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _kept(place: Path, key: str, log: Callable[[str], None]) -> Path | None:
+    for path in sorted(place.glob(f"{key}-*.arrow")):
+        if path.name == f"{key}-{_digest(path)}.arrow":
+            return path
+        log(f"{path.name} is damaged: the texts are tokenised again")
+        path.unlink()
+    return None
+
+
+def _make(
+    place: Path,
+    key: str,
+    dataset: DatasetRef,
+    folder: Path,
+    max_length: int,
+    log: Callable[[str], None],
+    *,
+    skip_empty: bool,
+) -> Path:
+    # Only the holder of the lock writes these two: what a dead process left is written over.
+    values, draft = place / f".{key}.values", place / f".{key}.arrow"
+    encoder: Encoder
+    try:
+        try:
+            encoder = FastEncoder(folder, max_length=max_length)
+            rows = _encode(dataset, encoder, values, skip_empty=skip_empty)
+        except UnsuitableError as error:
+            log(f"texts are tokenised by tokenizers, the slower one; nanotoken cannot be used: {error}")
+            encoder = ReferenceEncoder(folder, max_length=max_length)
+            rows = _encode(dataset, encoder, values, skip_empty=skip_empty)
+        _write(rows, draft)
+    finally:
+        values.unlink(missing_ok=True)
+    target = place / f"{key}-{_digest(draft)}.arrow"
+    draft.rename(target)
+    flush(place)
+    log(f"tokenised {len(rows):,} texts: {int(rows.lengths.sum()):,} tokens, by {encoder.name}")
+    return target
+
+
+def _encode(dataset: DatasetRef, encoder: Encoder, path: Path, *, skip_empty: bool) -> Tokens:
+    """Tokenise file by file into a file, and return its rows in the order of their keys."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    keys, lengths = [], [np.zeros(0, dtype=np.int64)]
+    with path.open("wb") as file:
+        columns = list(dict.fromkeys([dataset.key, dataset.text_column]))
+        for read in scan_arrow(dataset, columns=columns, batch_rows=_CHUNK_ROWS):
+            batch = _with_texts(read, dataset) if skip_empty else read
+            found = encoder.encode(_texts(batch, dataset))
+            file.write(found.values.astype(encoder.dtype).data)
+            keys.append(batch.column(dataset.key))
+            lengths.append(found.lengths)
+    # A file of no bytes cannot be mapped.
+    values = np.memmap(path, dtype=encoder.dtype, mode="r") if path.stat().st_size else np.zeros(0, np.uint16)
+    # As modelmill.tables.reading.read_arrow sorts them.
+    order = pc.sort_indices(pa.chunked_array(keys)).to_numpy() if keys else np.zeros(0, dtype=np.int64)
+    return Tokens.packed(values, np.concatenate(lengths)).take(order)
+
+
+def _with_texts(batch: pa.RecordBatch, dataset: DatasetRef) -> pa.RecordBatch:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = batch.column(dataset.text_column)
+    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+        return batch  # refused below
+    return batch.filter(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0))
+
+
+def _texts(batch: pa.RecordBatch, dataset: DatasetRef) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = batch.column(dataset.text_column)
+    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+        raise DatasetError(
+            f"the text column must hold strings ({dataset})",
+            got=f"{dataset.text_column}: {texts.type}",
+            remedy="name another column, or cast it when the dataset is built",
+        )
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DatasetError(
+            f"texts must be valid UTF-8 ({dataset})",
+            got=str(error),
+            remedy="build the dataset with build_dataset, which sets such rows aside",
+        ) from error
+    if texts.null_count:
+        key = batch.column(dataset.key)[pc.index(texts.is_null(), True).as_py()]
+        raise DatasetError(
+            f"a row of a dataset must have a text ({dataset})",
+            got=f"null in the row with the key {key}",
+            remedy="build the dataset with build_dataset, which sets such rows aside",
+        )
+    return texts
+
+
+def _write(rows: Tokens, path: Path) -> None:
+    import pyarrow as pa
+
+    ids = pa.LargeListViewArray.from_arrays(
+        pa.array(rows.starts), pa.array(rows.lengths), pa.array(rows.values)
+    )
+    batch = pa.record_batch([ids], names=["ids"])
+    with path.open("wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
+    flush(path)
+
+
+def _mapped(path: Path) -> Tokens:
+    import pyarrow as pa
+
+    ids = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0).column("ids")
+    return Tokens(ids.values.to_numpy(), ids.offsets.to_numpy(), ids.sizes.to_numpy())
