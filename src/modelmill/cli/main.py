@@ -116,7 +116,7 @@ def serve(
         {**_params(option or []), "service": service, "models": model or [], "host": host, "port": port}
     )
     try:
-        from modelmill.serving.http import serve as run_service
+        from modelmill.http_service import serve as run_service
     except ImportError as error:
         raise ConfigError(
             f"the service needs what is not installed ({error.name})",

@@ -17,7 +17,7 @@ from modelmill.component import StepContext
 from modelmill.registry.bundles import log_model
 from modelmill.registry.versions import register
 from modelmill.serving.config import ServeConfig
-from modelmill.serving.http import create_app
+from modelmill.http_service import create_app
 from modelmill.serving.service import Service
 
 
