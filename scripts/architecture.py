@@ -188,7 +188,7 @@ def problems() -> list[str]:
     found += [f"{module} is on no floor: add it to the layers in pyproject.toml" for module in outside(graph)]
     files = modules()
     found += [
-        f"the first line of {room}'s docstring does not fit into the picture: {_MOST_CHARACTERS} characters at most"
+        f"the first line of {room}'s docstring must have at most {_MOST_CHARACTERS} characters (the picture)"
         for floor in floors()
         for room in floor
         if len(purpose(files[room])) > _MOST_CHARACTERS

@@ -14,10 +14,10 @@ from fastapi.testclient import TestClient
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
+from modelmill.http_service import create_app
 from modelmill.registry.bundles import log_model
 from modelmill.registry.versions import register
 from modelmill.serving.config import ServeConfig
-from modelmill.http_service import create_app
 from modelmill.serving.service import Service
 
 
