@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from modelmill.rules.asking import Known
-from modelmill.rules.compiled import compile_rule_set
-from modelmill.rules.plan import GroupCost
-from modelmill.rules.planner import Simulation, Unit, make_plan
+from modelmill.rules.evaluation.compiled_rule_set import compile_rule_set
+from modelmill.rules.evaluation.group_calls import Known
+from modelmill.rules.evaluation.staged_evaluation import RuleProgram, settle
+from modelmill.rules.planning.plan import GroupCost
+from modelmill.rules.planning.planner import Simulation, Unit, make_plan
 from modelmill.rules.rule_set import RuleSet
-from modelmill.rules.staged import RuleProgram, settle
 
 ROWS = 400
 

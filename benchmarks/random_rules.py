@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from modelmill.rules.asking import Known
-from modelmill.rules.compiled import compile_rule_set
+from modelmill.rules.evaluation.compiled_rule_set import compile_rule_set
+from modelmill.rules.evaluation.group_calls import Known
+from modelmill.rules.evaluation.staged_evaluation import RuleProgram, Settlement, settle, settle_fully
+from modelmill.rules.explanation.sufficient_sets import Search
 from modelmill.rules.rule_set import RuleSet, SqlSignal
-from modelmill.rules.staged import RuleProgram, Settlement, settle, settle_fully
-from modelmill.rules.sufficient import Search
 from modelmill.signals.values import STORED, Kind
 
 QUICK = 0.5

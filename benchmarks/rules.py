@@ -30,10 +30,10 @@ from sklearn.linear_model import LogisticRegression
 
 from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo, bundle_digest
+from modelmill.rules.confidence_bounds import suggest_threshold
 from modelmill.rules.engine import Engine
-from modelmill.rules.measuring import measured_plan
+from modelmill.rules.planning.cost_measurement import measured_plan
 from modelmill.rules.rule_set import RuleSet
-from modelmill.rules.thresholds import suggest_threshold
 from modelmill.settings import Settings
 from modelmill.signals.models import ModelGroup
 from modelmill.tokens.tokenizer import encode, load_tokenizer

@@ -23,14 +23,14 @@ import pyarrow as pa
 from benchmarks import rules as bench
 
 from modelmill.evaluation.metrics import Share
-from modelmill.rules.deciding import Deciding
+from modelmill.rules.cascade.static_students import fit_students
+from modelmill.rules.cascade.tier_search import learn_tiers
+from modelmill.rules.confidence_bounds import drop_bound, upper_bound
 from modelmill.rules.engine import Engine
-from modelmill.rules.measuring import measured_plan
+from modelmill.rules.lifecycle.table_decisions import Deciding
+from modelmill.rules.lifecycle.trial import right_decisions
+from modelmill.rules.planning.cost_measurement import measured_plan
 from modelmill.rules.rule_set import RuleSet
-from modelmill.rules.students import fit_students
-from modelmill.rules.thresholds import drop_bound, upper_bound
-from modelmill.rules.tiering import learn_tiers
-from modelmill.rules.trying import right_decisions
 from modelmill.settings import Settings
 from modelmill.signals.models import ModelGroup
 from modelmill.signals.pins import pin_models

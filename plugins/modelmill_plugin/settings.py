@@ -11,7 +11,7 @@ from modelmill.pipeline.store import PipelineStore
 from modelmill.settings import environment_params
 
 if TYPE_CHECKING:
-    from modelmill.rules.files import RuleSetStore
+    from modelmill.rules.lifecycle.rule_set_store import RuleSetStore
 
 
 def pipeline_store() -> PipelineStore:
@@ -61,6 +61,6 @@ def _store(folder: str) -> PipelineStore:
 
 @functools.cache
 def _rule_set_store(folder: str) -> RuleSetStore:
-    from modelmill.rules.files import RuleSetStore
+    from modelmill.rules.lifecycle.rule_set_store import RuleSetStore
 
     return RuleSetStore(folder)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from modelmill.artifacts import TableRef
-from modelmill.rules.deciding import Deciding, check_keys, commit_metadata, decide_batches, output_schema
+from modelmill.rules.lifecycle.table_decisions import (
+    Deciding,
+    check_keys,
+    commit_metadata,
+    decide_batches,
+    output_schema,
+)
 from modelmill.tables.reading import open_table
 from modelmill_jobs.delta_io import checked_rows, quoted, read_table, write_table
 from modelmill_jobs.sessions import as_application, job_session

@@ -15,7 +15,7 @@ from deltalake import write_deltalake
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
-from modelmill.rules.deciding import decide_rows, one_batch, prepare
+from modelmill.rules.lifecycle.table_decisions import decide_rows, one_batch, prepare
 from modelmill.rules.reading import parse_rule_set
 from modelmill.settings import Settings
 from modelmill.tables.reading import read_arrow, table_exists

@@ -26,7 +26,7 @@ from modelmill_plugin.views import IfMatch, expected_etag, may, set_etag
 
 if TYPE_CHECKING:
     from modelmill.documents.versions import Stored
-    from modelmill.rules.files import RuleSetFile
+    from modelmill.rules.lifecycle.rule_set_store import RuleSetFile
 
 router = APIRouter(tags=["rule sets"])
 
@@ -225,7 +225,7 @@ def _judged(spec: PipelineSpec) -> set[str]:
 
 
 def _language() -> RuleLanguage:
-    from modelmill.rules.functions import FUNCTIONS, POLYMORPHIC
+    from modelmill.rules.language.functions import FUNCTIONS, POLYMORPHIC
     from modelmill.rules.reading import SIGNALS
     from modelmill.signals.measures import measures
 

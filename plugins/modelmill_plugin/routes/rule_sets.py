@@ -111,7 +111,7 @@ def check_rule_set(request: RuleSetCheck) -> CheckedRuleSet:
 @router.post("/rule-sets/try", dependencies=[EDIT], responses=error_responses())
 def try_rule_set(request: RuleSetTrial) -> TriedRuleSet:
     """Decide on the first rows of a table, each decision explained, and compare with another rule set."""
-    from modelmill.rules.explanation import explanation_text
+    from modelmill.rules.explanation.explanations import explanation_text
 
     place, version, batch = first_rows(shown_place(request.table), version=request.version, rows=request.rows)
     rule_set, decided = _decided(request.text, batch, explain=True)
@@ -143,8 +143,8 @@ def try_rule_set(request: RuleSetTrial) -> TriedRuleSet:
 
 def _decided(text: str, batch: pa.RecordBatch, *, explain: bool) -> tuple[RuleSet, list[dict[str, Any]]]:
     from modelmill.rules.engine import Engine
+    from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
     from modelmill.rules.reading import parse_rule_set
-    from modelmill.rules.registered import open_rule_set
     from modelmill.rules.rule_set import ModelSignal
 
     if text.startswith(_REGISTERED):

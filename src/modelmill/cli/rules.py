@@ -54,8 +54,8 @@ def decide(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from modelmill.rules.decisions import decision_schema
-    from modelmill.rules.measuring import SAMPLE_ROWS, measured_plan
+    from modelmill.rules.evaluation.decisions import decision_schema
+    from modelmill.rules.planning.cost_measurement import SAMPLE_ROWS, measured_plan
 
     engine, batches = _opened(rule_set, table)
     counts: Counter[tuple[str, str]] = Counter()
@@ -84,7 +84,7 @@ def explain(
     as_html: Annotated[bool, typer.Option("--html", help="Print HTML.")] = False,
 ) -> None:
     """Explain the decision on one row of a table."""
-    from modelmill.rules.explanation import explanation_html, explanation_text
+    from modelmill.rules.explanation.explanations import explanation_html, explanation_text
 
     engine, batches = _opened(rule_set, table)
     for batch in batches:

@@ -121,7 +121,7 @@ def columns_read(config: LabelRowsConfig, table: TableRef) -> tuple[str, ...]:
     :return: names.
     :raises ExpressionError: if a condition breaks a rule of the language; all problems are listed.
     """
-    from modelmill.rules.expressions import compile_expressions
+    from modelmill.rules.language.expressions import compile_expressions
 
     conditions = {name: function.when for name, function in config.functions.items()}
     program = compile_expressions(conditions, arrow_schema(table), kind="boolean", what="labelling functions")

@@ -16,7 +16,7 @@ from modelmill.labels.votes import Fired, Floats, Functions, votes_by_class
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from modelmill.rules.expressions import Program
+    from modelmill.rules.language.expressions import Program
 
 REASONS = ("gold differs", "unsure", "conflict")
 """Why a row is to be reviewed, the strongest reason first."""
@@ -182,7 +182,7 @@ class _Voters:
         """Return which functions vote, ``(rows, functions)``: those whose condition is true, not unknown."""
         import pyarrow.compute as pc
 
-        from modelmill.rules.expressions import compile_expressions
+        from modelmill.rules.language.expressions import compile_expressions
 
         if self._program is None:
             self._program = compile_expressions(self._conditions, batch.schema, kind="boolean")

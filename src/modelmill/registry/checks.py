@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "modelmill.gate_checks"
 
-_OWN_MODULES = ("modelmill.registry.checks", "modelmill.rules.checks")
+_OWN_MODULES = ("modelmill.registry.checks", "modelmill.rules.lifecycle.decisions_check")
 
 
 class CheckConfig(Config):

@@ -14,15 +14,22 @@ import numpy as np
 import pyarrow as pa
 
 from modelmill.errors import ConfigError, SignalError, TableError, did_you_mean
-from modelmill.rules.asking import Known, ask
-from modelmill.rules.compiled import CompiledRuleSet, compile_rule_set
-from modelmill.rules.decisions import Chunk, decided, decision_schema
-from modelmill.rules.explanation import explained
-from modelmill.rules.measuring import Adapter
-from modelmill.rules.plan import Actual, Plan, StageActual, StagePlan, plan_by_tiers
+from modelmill.rules.evaluation.compiled_rule_set import CompiledRuleSet, compile_rule_set
+from modelmill.rules.evaluation.decisions import Chunk, decided, decision_schema
+from modelmill.rules.evaluation.group_calls import Known, ask
+from modelmill.rules.evaluation.staged_evaluation import (
+    Outcomes,
+    RuleProgram,
+    Settlement,
+    Stage,
+    settle,
+    settle_fully,
+)
+from modelmill.rules.explanation.explanations import explained
+from modelmill.rules.explanation.sufficient_sets import Search
+from modelmill.rules.planning.cost_measurement import Adapter
+from modelmill.rules.planning.plan import Actual, Plan, StageActual, StagePlan, plan_by_tiers
 from modelmill.rules.rule_set import RuleSet, SqlSignal
-from modelmill.rules.staged import Outcomes, RuleProgram, Settlement, Stage, settle, settle_fully
-from modelmill.rules.sufficient import Search
 from modelmill.settings import Settings
 from modelmill.signals.groups import Evaluation, Rows, SignalGroup, Site, build_groups
 from modelmill.signals.values import STORED
@@ -147,7 +154,7 @@ class Engine:
         """Settle rows.
 
         :param batch: rows with the columns that the engine was made for.
-        :return: outcome of each row (see :mod:`modelmill.rules.compiled`).
+        :return: outcome of each row (see :mod:`modelmill.rules.evaluation.compiled_rule_set`).
         """
         found = [chunk.settlement.outcomes for chunk in self.chunks(batch)]
         return np.concatenate(found) if found else np.empty(0, np.int32)
@@ -197,7 +204,7 @@ class Engine:
         *,
         quick: bool = False,
     ) -> dict[str, Known]:
-        """Compute signals; see :func:`modelmill.rules.asking.ask`.
+        """Compute signals; see :func:`modelmill.rules.evaluation.group_calls.ask`.
 
         :param group: the group.
         :param evaluation: its work on a chunk.

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from modelmill.documents.names import NAME_PATTERN
 from modelmill.documents.parsing import Document, Path, fields_at, parse_document, read_text, shape_message
 from modelmill.errors import Problem, RuleSetError, did_you_mean, shorten
-from modelmill.rules.compiled import rule_set_findings
+from modelmill.rules.evaluation.compiled_rule_set import rule_set_findings
 from modelmill.rules.rule_set import (
     ColumnSignal,
     MeasuredSignal,

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from modelmill.datasets.preparation import BLANKS
 from modelmill.errors import SignalError, did_you_mean
 from modelmill.models.bundle import BundleInfo, trunk_folder
-from modelmill.rules.possible import Mask
+from modelmill.rules.evaluation.possible_values import Mask
 from modelmill.rules.rule_set import Band, FirstTier, ModelSignal
 from modelmill.signals.columns import check_operand
 from modelmill.signals.groups import (

@@ -39,13 +39,13 @@ class DecideInputs(TrialInputs):
 
 
 def _rule_set_state(config: DecideConfig, inputs: DecideInputs, settings: Settings) -> str:
-    from modelmill.rules.deciding import outside_state, source_of
+    from modelmill.rules.lifecycle.table_decisions import outside_state, source_of
 
     return outside_state(source_of(config, inputs), settings)
 
 
 def _run_decide(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> TableOutputs:
-    from modelmill.rules.deciding import run
+    from modelmill.rules.lifecycle.table_decisions import run
 
     return TableOutputs(table=run(config, inputs, context))
 

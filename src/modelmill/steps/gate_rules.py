@@ -6,7 +6,7 @@ from pydantic import Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN
 from modelmill.component import Component, StepContext
-from modelmill.rules.options import TrialConfig
+from modelmill.rules.lifecycle.options import TrialConfig
 from modelmill.settings import Settings
 from modelmill.steps.ports import GateOutputs, TrialInputs
 from modelmill.system.resources import Resources
@@ -28,13 +28,13 @@ class GateRulesConfig(TrialConfig):
 
 def _gate_rules_state(config: GateRulesConfig, _inputs: TrialInputs, settings: Settings) -> str:
     from modelmill.registry.promotion import champion_version
-    from modelmill.rules.deciding import outside_state
+    from modelmill.rules.lifecycle.table_decisions import outside_state
 
     return f"{outside_state(config.rule_set, settings)} champion={champion_version(config.name, settings)}"
 
 
 def _run_gate_rules(config: GateRulesConfig, inputs: TrialInputs, context: StepContext) -> GateOutputs:
-    from modelmill.rules.registered import gate
+    from modelmill.rules.lifecycle.registered_rule_sets import gate
 
     return GateOutputs(verdict=gate(config, inputs, context))
 

@@ -31,7 +31,7 @@ class SignalStudentsOutputs(Outputs):
 
 
 def _rules_state(config: SignalStudentsConfig, _inputs: TrialInputs, settings: Settings) -> str:
-    from modelmill.rules.deciding import outside_state
+    from modelmill.rules.lifecycle.table_decisions import outside_state
 
     return outside_state(config.rule_set, settings)
 
@@ -39,7 +39,7 @@ def _rules_state(config: SignalStudentsConfig, _inputs: TrialInputs, settings: S
 def _run_signal_students(
     config: SignalStudentsConfig, inputs: TrialInputs, context: StepContext
 ) -> SignalStudentsOutputs:
-    from modelmill.rules.students import run
+    from modelmill.rules.cascade.static_students import run
 
     return SignalStudentsOutputs(signals=run(config, inputs, context))
 

@@ -50,7 +50,7 @@ class TierRulesOutputs(Outputs):
 
 
 def _tier_rules_state(config: TierRulesConfig, _inputs: TierRulesInputs, settings: Settings) -> str:
-    from modelmill.rules.deciding import outside_state
+    from modelmill.rules.lifecycle.table_decisions import outside_state
     from modelmill.signals.pins import pin_models
 
     named = sorted(name for name in config.first.values() if not name.startswith("signals:"))
@@ -61,7 +61,7 @@ def _tier_rules_state(config: TierRulesConfig, _inputs: TierRulesInputs, setting
 def _run_tier_rules(
     config: TierRulesConfig, inputs: TierRulesInputs, context: StepContext
 ) -> TierRulesOutputs:
-    from modelmill.rules.tiering import run
+    from modelmill.rules.cascade.tier_search import run
 
     return TierRulesOutputs(rule_set=run(config, inputs, context))
 

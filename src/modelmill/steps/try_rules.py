@@ -8,7 +8,7 @@ from pydantic import Field
 
 from modelmill.artifacts import ReportRef, TableRef
 from modelmill.component import Assets, Component, Config, Outputs, StepContext
-from modelmill.rules.options import TrialConfig
+from modelmill.rules.lifecycle.options import TrialConfig
 from modelmill.settings import Settings
 from modelmill.steps.ports import TrialInputs
 from modelmill.system.resources import Resources
@@ -30,14 +30,14 @@ class TryRulesOutputs(Outputs):
 
 
 def _both_states(config: TryRulesConfig, _inputs: TrialInputs, settings: Settings) -> str:
-    from modelmill.rules.deciding import outside_state
+    from modelmill.rules.lifecycle.table_decisions import outside_state
 
     sources = [config.rule_set, *([config.against] if config.against else [])]
     return " ".join(outside_state(source, settings) for source in sources)
 
 
 def _run_try_rules(config: TryRulesConfig, inputs: TrialInputs, context: StepContext) -> TryRulesOutputs:
-    from modelmill.rules.backtest import run
+    from modelmill.rules.lifecycle.backtest import run
 
     report, changes = run(config, inputs, context)
     return TryRulesOutputs(report=report, changes=changes)

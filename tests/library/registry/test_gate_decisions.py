@@ -18,7 +18,7 @@ from modelmill.component import StepContext
 from modelmill.errors import ConfigError, TableError
 from modelmill.registry import gate, promotion
 from modelmill.registry.gate_report import Report
-from modelmill.rules.registered import gate as gate_rules
+from modelmill.rules.lifecycle.registered_rule_sets import gate as gate_rules
 from modelmill.steps.gate import GateConfig, GateInputs
 from modelmill.steps.gate import gate as gate_component
 from modelmill.steps.gate_rules import GateRulesConfig

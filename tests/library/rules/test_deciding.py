@@ -14,7 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 from modelmill.artifacts import TableRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, RuleSetError, TableError
-from modelmill.rules.deciding import outside_state, rows_of, run
+from modelmill.rules.lifecycle.table_decisions import outside_state, rows_of, run
 from modelmill.rules.reading import parse_rule_set
 from modelmill.steps.decide import DecideConfig, DecideInputs
 from modelmill.tables.reading import read_arrow

@@ -11,9 +11,9 @@ import yaml
 
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.rules.engine import Engine
-from modelmill.rules.explanation import explanation_text
-from modelmill.rules.expressions import compile_expressions
-from modelmill.rules.functions import FUNCTIONS, POLYMORPHIC
+from modelmill.rules.explanation.explanations import explanation_text
+from modelmill.rules.language.expressions import compile_expressions
+from modelmill.rules.language.functions import FUNCTIONS, POLYMORPHIC
 from modelmill.rules.reading import parse_rule_set
 from modelmill.rules.rule_set import RuleSet
 from modelmill.steps.label_rows import LabelRowsConfig

@@ -11,8 +11,8 @@ import pytest
 
 from modelmill.errors import ConfigError, ModelError, RuleSetError, SignalError, TableError
 from modelmill.rules.engine import Engine
-from modelmill.rules.measuring import measured_plan
-from modelmill.rules.plan import Plan, StagePlan
+from modelmill.rules.planning.cost_measurement import measured_plan
+from modelmill.rules.planning.plan import Plan, StagePlan
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo
 from modelmill.signals.values import Kind

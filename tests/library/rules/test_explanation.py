@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from modelmill.rules.decisions import EXPLANATION
 from modelmill.rules.engine import Engine
-from modelmill.rules.explanation import explanation_html, explanation_text
+from modelmill.rules.evaluation.decisions import EXPLANATION
+from modelmill.rules.explanation.explanations import explanation_html, explanation_text
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.groups import EVIDENCE, Answers, Evaluation, Rows, SignalGroup, SignalInfo
 

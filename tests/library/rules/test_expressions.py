@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from modelmill.errors import ExpressionError
-from modelmill.rules.expressions import compile_expressions
+from modelmill.rules.language.expressions import compile_expressions
 
 GOLDEN = Path(__file__).with_name("problems.golden")
 

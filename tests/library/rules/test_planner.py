@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from modelmill.rules import planner
-from modelmill.rules.compiled import compile_rule_set
 from modelmill.rules.engine import Engine
-from modelmill.rules.measuring import measured_plan
-from modelmill.rules.plan import GroupCost, Plan
-from modelmill.rules.planner import make_plan
-from modelmill.rules.plots import plan_figure
+from modelmill.rules.evaluation.compiled_rule_set import compile_rule_set
+from modelmill.rules.evaluation.staged_evaluation import RuleProgram
+from modelmill.rules.planning import planner
+from modelmill.rules.planning.cost_measurement import measured_plan
+from modelmill.rules.planning.plan import GroupCost, Plan
+from modelmill.rules.planning.plan_plot import plan_figure
+from modelmill.rules.planning.planner import make_plan
 from modelmill.rules.rule_set import RuleSet
-from modelmill.rules.staged import RuleProgram
 from modelmill.signals.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo
 
 

@@ -18,7 +18,7 @@ from modelmill.artifacts import ModelRef, TableRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, GateError
 from modelmill.registry import promotion
-from modelmill.rules.registered import gate, open_rule_set
+from modelmill.rules.lifecycle.registered_rule_sets import gate, open_rule_set
 from modelmill.steps.gate_rules import GateRulesConfig
 from modelmill.steps.ports import TrialInputs
 

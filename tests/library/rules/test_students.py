@@ -19,11 +19,11 @@ from modelmill.models.bundle import BundleInfo
 from modelmill.models.scorers import class_scores, load_scorer
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.signal_models import read_signals
-from modelmill.rules.deciding import run as decide
-from modelmill.rules.registered import open_rule_set
+from modelmill.rules.cascade.static_students import run as make_students
+from modelmill.rules.cascade.tier_search import run as tier
+from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
+from modelmill.rules.lifecycle.table_decisions import run as decide
 from modelmill.rules.rule_set import ModelSignal, RuleSet
-from modelmill.rules.students import run as make_students
-from modelmill.rules.tiering import run as tier
 from modelmill.steps.decide import DecideConfig, DecideInputs
 from modelmill.steps.ports import TrialInputs
 from modelmill.steps.signal_students import SignalStudentsConfig

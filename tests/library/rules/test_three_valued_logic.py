@@ -17,7 +17,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelmill.rules.expressions import compile_expressions
+from modelmill.rules.language.expressions import compile_expressions
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from deltalake import write_deltalake
 from modelmill.artifacts import TableRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, DatasetError, ModelmillError
-from modelmill.rules.budgets import Budget, Loss
-from modelmill.rules.deciding import Deciding
-from modelmill.rules.deciding import run as decide
-from modelmill.rules.registered import open_rule_set
+from modelmill.rules.cascade.loss_budget import Budget, Loss
+from modelmill.rules.cascade.tier_search import learn_tiers, run
+from modelmill.rules.confidence_bounds import drop_bound
+from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
+from modelmill.rules.lifecycle.table_decisions import Deciding
+from modelmill.rules.lifecycle.table_decisions import run as decide
+from modelmill.rules.lifecycle.trial import right_decisions
 from modelmill.rules.rule_set import ModelSignal, RuleSet
-from modelmill.rules.thresholds import drop_bound
-from modelmill.rules.tiering import learn_tiers, run
-from modelmill.rules.trying import right_decisions
 from modelmill.settings import Settings
 from modelmill.signals.models import ModelGroup
 from modelmill.signals.pins import pin_models

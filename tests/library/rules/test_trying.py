@@ -15,11 +15,11 @@ from mlflow.artifacts import load_text
 from modelmill.artifacts import TableRef
 from modelmill.component import StepContext
 from modelmill.errors import DatasetError, TableError
-from modelmill.rules.backtest import run, threshold_advice
+from modelmill.rules.confidence_bounds import lower_bound, suggest_threshold, upper_bound
 from modelmill.rules.engine import Engine
+from modelmill.rules.lifecycle.backtest import run, threshold_advice
+from modelmill.rules.lifecycle.trial import Evaluated, compare, right_decisions, try_rules
 from modelmill.rules.rule_set import RuleSet
-from modelmill.rules.thresholds import lower_bound, suggest_threshold, upper_bound
-from modelmill.rules.trying import Evaluated, compare, right_decisions, try_rules
 from modelmill.steps.ports import TrialInputs
 from modelmill.steps.try_rules import TryRulesConfig
 from modelmill.tables.reading import read_arrow

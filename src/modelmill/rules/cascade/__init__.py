@@ -1,0 +1,1 @@
+"""Cheap models that are asked before the models of a rule set."""

@@ -1,0 +1,96 @@
+"""Signals that a cheap model can stand before: which they are, and what the rules compare them with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from modelmill.errors import ConfigError, did_you_mean
+from modelmill.rules.engine import Engine
+from modelmill.rules.explanation.domains import domains_of
+from modelmill.rules.lifecycle.table_decisions import Deciding
+from modelmill.rules.lifecycle.trial import Evaluated
+from modelmill.rules.rule_set import ModelSignal, RuleSet
+from modelmill.signals.pins import Pin
+
+
+def with_probability(rule_set: RuleSet, first: Iterable[str]) -> dict[str, ModelSignal]:
+    """Return the signals that a cheap model can stand before.
+
+    :param rule_set: the rule set.
+    :param first: signals.
+    :return: all such signals by name, without a cheap model.
+    :raises ConfigError: if one of ``first`` is not among them.
+    """
+    known = {
+        name: one.model_copy(update={"first": None})
+        for name, one in rule_set.signals.items()
+        if isinstance(one, ModelSignal) and one.output == "probability"
+    }
+    for name in first:
+        if name not in known:
+            raise ConfigError(
+                "a cheap model stands before a model signal that answers with a probability",
+                got=name,
+                remedy=did_you_mean(name, known),
+            )
+    return known
+
+
+def thresholds(engine: Engine, name: str, signal: ModelSignal) -> list[float]:
+    """Return what a signal is compared with, and where it begins and ceases to abstain.
+
+    :param engine: the rule set's.
+    :param name: one of the signals that rules read.
+    :param signal: see :func:`with_probability`.
+    :return: probabilities in ascending order, at least one.
+    :raises ConfigError: if the rules do not compare it with thresholds alone.
+    """
+    kinds = {one: engine.signals[one].kind for one in engine.compiled.base}
+    domain = domains_of(engine.program.analysis, kinds)[name]
+    band = signal.abstain
+    found = {float(one) for one in domain.landmarks} | ({band.low, band.high} if band else set())
+    found = {one for one in found if 0 < one < 1}
+    if not domain.exact or len(domain.company) > 1:
+        how = "whose value they use"
+    elif found:
+        return sorted(found)
+    elif domain.landmarks:
+        how = f"compared with {', '.join(f'{one:g}' for one in sorted(domain.landmarks))} only"
+    else:
+        how = "without a threshold"
+    raise ConfigError(
+        "a cheap model stands before a signal that the rules compare with thresholds between 0 and 1, and "
+        "use for nothing else",
+        got=f"{name}, {how}",
+        remedy="leave this signal out",
+    )
+
+
+def replaced(rule_set: RuleSet, signals: Mapping[str, ModelSignal]) -> RuleSet:
+    """Return a rule set with other signals of some names."""
+    return rule_set.model_copy(update={"signals": {**rule_set.signals, **signals}})
+
+
+def evaluated(
+    deciding: Deciding, rule_set: RuleSet, pins: Mapping[str, Pin], rows: pa.RecordBatch
+) -> Evaluated:
+    """Evaluate a rule set on rows.
+
+    :param deciding: what has models pinned.
+    :param rule_set: what is evaluated, in the place of its rule set.
+    :param pins: further models.
+    :param rows: the rows.
+    :return: every signal on every row.
+    """
+    made = deciding.model_copy(update={"rule_set": rule_set, "pins": {**pins, **deciding.pins}, "plan": None})
+    return Evaluated(made.engine(rows.schema), rows)
+
+
+def floats(values: pa.Array) -> npt.NDArray[np.float64]:
+    """Return numbers; NaN where one is null."""
+    found: npt.NDArray[np.float64] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return found

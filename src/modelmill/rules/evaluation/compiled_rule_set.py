@@ -1,0 +1,252 @@
+"""A rule set whose conditions have been checked against its signals and compiled to one program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from sqlglot import exp
+
+from modelmill.documents.parsing import Path
+from modelmill.errors import Problem, RuleSetError, did_you_mean, excerpt
+from modelmill.rules.language import parsing
+from modelmill.rules.language.compiler import Names, Typed
+from modelmill.rules.language.expressions import place
+from modelmill.rules.language.nodes import compile_tree
+from modelmill.rules.language.parsing import parse
+from modelmill.rules.language.program import Result, Step, Steps, reached
+from modelmill.rules.rule_set import ModelSignal, PhrasesSignal, RegexSignal, RuleSet, SqlSignal
+from modelmill.signals.values import STORED, Kind
+
+OPEN = -1
+"""Outcome of a row that is not settled. Others: the number of the rule that fires; then :attr:`no_rule`, and
+from there the rules whose condition is NULL, where that decides."""
+
+
+@dataclass(frozen=True)
+class CompiledRuleSet:
+    """Rules as a program over base signals: those that are not expressions over others."""
+
+    rule_set: RuleSet
+    kinds: Mapping[str, Kind]
+    """Kind of every signal, ``sql`` included."""
+    steps: tuple[Step, ...]
+    roots: tuple[int, ...]
+    """Step with the condition of each rule."""
+    derived: Mapping[str, int]
+    """Step with the value of each ``sql`` signal."""
+    base: tuple[str, ...]
+    """The base signals that a rule reads, in the order of the text. No other is ever computed."""
+
+    @property
+    def no_rule(self) -> int:
+        """The outcome of a row on which no rule fires."""
+        return len(self.roots)
+
+    def decision(self, outcome: int) -> str:
+        """Return what an outcome decides.
+
+        :param outcome: of a settled row.
+        :return: the decision.
+        """
+        if outcome < self.no_rule:
+            return self.rule_set.rules[outcome].then
+        if outcome == self.no_rule or self.rule_set.on_unknown is None:
+            return self.rule_set.default
+        return self.rule_set.on_unknown
+
+    def rule_of(self, outcome: int) -> int | None:
+        """Return the rule that decided an outcome.
+
+        :param outcome: of a settled row.
+        :return: its number; None where no rule fired.
+        """
+        if outcome == self.no_rule:
+            return None
+        return outcome if outcome < self.no_rule else outcome - self.no_rule - 1
+
+
+def compile_rule_set(rule_set: RuleSet, kinds: Mapping[str, Kind]) -> CompiledRuleSet:
+    """Check a rule set's conditions, and make one program of them.
+
+    :param rule_set: the rule set.
+    :param kinds: kind of every signal that is no expression over others.
+    :return: the program.
+    :raises RuleSetError: if one of them breaks a rule; all problems are listed.
+    """
+    compilation = _Compilation(rule_set, kinds)
+    compilation.run()
+    if compilation.findings:
+        problems = [
+            Problem(0, 0, ".".join(map(str, path)), message, shown)
+            for path, message, shown in compilation.findings
+        ]
+        raise RuleSetError(problems, source=f"rule set {rule_set.rule_set}")
+    steps = tuple(compilation.steps.steps)
+    live = {steps[number].column for number in reached(steps, compilation.roots)}
+    return CompiledRuleSet(
+        rule_set=rule_set,
+        kinds=compilation.kinds,
+        steps=steps,
+        roots=tuple(compilation.roots),
+        derived={name: typed.step for name, typed in compilation.computed.items()},
+        base=tuple(name for name in rule_set.signals if name in live),
+    )
+
+
+def rule_set_findings(
+    rule_set: RuleSet, kinds: Mapping[str, Kind] | None = None
+) -> list[tuple[Path, str, str]]:
+    """Return everything that is wrong with a rule set's expressions and reasons.
+
+    :param rule_set: the rule set.
+    :param kinds: kinds of the signals whose configuration does not say them: columns and measured signals.
+        What reads a signal of unknown kind is checked for names and syntax alone.
+    :return: places, messages, and lines with a caret.
+    """
+    known = {name: kind for name, signal in rule_set.signals.items() if (kind := declared_kind(signal))}
+    compilation = _Compilation(rule_set, {**known, **(kinds or {})})
+    compilation.run()
+    return compilation.findings
+
+
+def declared_kind(signal: Any) -> Kind | None:
+    """Return the kind of a signal's values as far as its configuration says it.
+
+    :param signal: the configuration.
+    :return: the kind; None if it takes the table, the measured function or the expression to say it.
+    """
+    if isinstance(signal, RegexSignal | PhrasesSignal):
+        return "boolean" if signal.output == "found" else "integer"
+    if isinstance(signal, ModelSignal):
+        return "float" if signal.output == "probability" else "text"
+    return None
+
+
+class _Compilation:
+    def __init__(self, rule_set: RuleSet, kinds: Mapping[str, Kind]) -> None:
+        self.rule_set = rule_set
+        self.kinds = dict(kinds)
+        self.steps = Steps()
+        self.findings: list[tuple[Path, str, str]] = []
+        self.roots: list[int] = []
+        self.vague = {
+            name
+            for name, signal in rule_set.signals.items()
+            if not isinstance(signal, SqlSignal) and name not in kinds
+        }
+        """Signals whose kind is not known, and those that are made of them."""
+        nothing = Typed("null", self.steps.constant(None, "null"))
+        self.computed: dict[str, Typed] = {
+            name: nothing for name, signal in rule_set.signals.items() if isinstance(signal, SqlSignal)
+        }
+        base = [name for name, signal in rule_set.signals.items() if not isinstance(signal, SqlSignal)]
+        schema = pa.schema([(name, STORED[self.kinds.get(name, "null")]) for name in base])
+        self.names = Names(schema, noun="signal", computed=self.computed)
+
+    def run(self) -> None:
+        trees: dict[str, Any] = {}
+        for name, signal in self.rule_set.signals.items():
+            if isinstance(signal, SqlSignal):
+                trees[name] = self._parse(("signals", name, "expression"), signal.expression)
+        for name in self._ordered(trees):
+            self._derive(name, trees[name])
+        for number, rule in enumerate(self.rule_set.rules):
+            path = ("rules", number, "when")
+            tree = self._parse(path, rule.when)
+            result = self._compile(path, rule.when, tree, wanted="boolean")
+            self.roots.append(result.step if result else 0)
+        self._check_names()
+        self._check_reasons()
+
+    def _parse(self, path: Path, text: str) -> Any:
+        tree = parse(text)
+        if isinstance(tree, parsing.Finding):
+            self._find(path, text, tree)
+            return None
+        return tree
+
+    def _find(self, path: Path, text: str, finding: parsing.Finding) -> None:
+        line, column = place(text, finding)
+        self.findings.append((path, f"{line}:{column}: {finding.message}", excerpt(text, line, column)))
+
+    def _compile(self, path: Path, text: str, tree: Any, *, wanted: Kind | None) -> Result | None:
+        if tree is None:
+            return None
+        vague = any(name in self.vague for name in _names_in(tree))
+        # Of a signal of unknown kind nothing but its name can be checked.
+        compiled = compile_tree(tree, self.names, self.steps, wanted=None if vague else wanted)
+        if isinstance(compiled, Result):
+            return None if vague else compiled
+        for finding in compiled:
+            if not vague or " must exist; got " in finding.message:
+                self._find(path, text, finding)
+        return None
+
+    def _ordered(self, trees: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the signals that are expressions, each after those it reads (Kahn, 1962)."""
+        needs = {name: set(_names_in(tree)) & set(trees) for name, tree in trees.items()}
+        while ready := [name for name, below in needs.items() if not below]:
+            yield from ready
+            for name in ready:
+                del needs[name]
+            for below in needs.values():
+                below.difference_update(ready)
+        if needs:
+            shown = ", ".join(sorted(needs))
+            first = min(needs)
+            message = f"signals must not be made of each other in a circle; got {shown}; remove one reference"
+            self.findings.append((("signals", first, "expression"), message, ""))
+        self.vague.update(needs)
+
+    def _derive(self, name: str, tree: Any) -> None:
+        text = self.rule_set.signals[name].expression  # type: ignore[union-attr] # only these are derived
+        result = self._compile(("signals", name, "expression"), text, tree, wanted=None)
+        if result is None:
+            self.vague.add(name)
+        else:
+            self.computed[name] = Typed(result.kind, result.step)
+            self.kinds[name] = result.kind
+
+    def _check_names(self) -> None:
+        seen: set[str] = set()
+        for number, rule in enumerate(self.rule_set.rules):
+            if rule.name in seen:
+                message = f"a rule's name stands once; got {rule.name!r}; rename one of them"
+                self.findings.append((("rules", number, "name"), message, ""))
+            seen.add(rule.name)
+
+    def _check_reasons(self) -> None:
+        for number, rule in enumerate(self.rule_set.rules):
+            for message in _reason_problems(rule.reason_parts, self.kinds, self.rule_set):
+                self.findings.append((("rules", number, "reason"), message, ""))
+
+
+def _reason_problems(parts: Any, kinds: Mapping[str, Kind], rule_set: RuleSet) -> Iterator[str]:
+    try:
+        found = parts()
+    except ValueError as error:
+        yield f"a reason must be text with signals in curly brackets; {error}; write {{{{ for a bracket"
+        return
+    for _, name, form in found:
+        if name is None:
+            continue
+        if name not in rule_set.signals:
+            yield f"a reason names signals; got {name!r}; {did_you_mean(name, rule_set.signals)}"
+            continue
+        try:
+            for example in _EXAMPLES.get(kinds.get(name, "null"), ()):
+                format(example, form)
+        except ValueError as error:
+            yield f"a value's format must fit the signal {name!r}; got {form!r} ({error})"
+
+
+_EXAMPLES: Mapping[Kind, tuple[Any, ...]] = {"integer": (1,), "float": (0.5,), "text": ("x",)}
+
+
+def _names_in(tree: Any) -> Iterator[str]:
+    return (
+        (str(column.name).lower() for column in tree.find_all(exp.Column)) if tree is not None else iter(())
+    )

@@ -1,0 +1,1 @@
+"""Why a row has its decision, and what would have changed it."""

@@ -1,0 +1,1 @@
+"""The language of rules: SQL expressions over the values of one row, compiled for Arrow."""

@@ -1,0 +1,200 @@
+"""What becomes of the decisions of rule sets if a challenger takes the champion's place.
+
+Both sides decide on the test rows that the gate judges on, with the same rules and the same other models; the
+name ``models:/NAME@champion`` alone stands once for the champion and once for the challenger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modelmill.errors import ConfigError, ModelmillError, TableError, did_you_mean
+from modelmill.registry.comparisons import (
+    Finding,
+    NotJudged,
+    against_limit,
+    metric_finding,
+    must_be_none,
+)
+from modelmill.registry.tracking import tracking_client
+from modelmill.registry.versions import CHAMPION, TAG_FORMAT, champions_tagged
+from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
+from modelmill.rules.lifecycle.table_decisions import Deciding, model_names, one_batch
+from modelmill.rules.lifecycle.trial import Evaluated, RuleSetDiff, compare, right_decisions
+from modelmill.signals.pins import Pin, pin_models
+from modelmill.tables.reading import open_table, read_arrow
+
+if TYPE_CHECKING:
+    from modelmill.registry.contestants import Case, Contender
+    from modelmill.rules.lifecycle.decisions_check import DecisionsConfig
+    from modelmill.rules.rule_set import RuleSet
+    from modelmill.settings import Settings
+
+_MOST_CHANGES = 5
+"""Kinds of changes that are told of."""
+
+
+def decision_findings(config: DecisionsConfig, case: Case) -> Iterator[Finding | NotJudged]:
+    """Compare the decisions with the champion (without one: with the parent) and with the challenger.
+
+    :param config: the rule sets, and the limits.
+    :param case: what is checked.
+    :yields: findings for each rule set, or that there is nothing to compare.
+    :raises ConfigError: if a rule set that is named does not read the model, or reads heads of a step.
+    :raises TableError: if the test rows lack columns that a rule set reads.
+    :raises RuleSetError: if a rule set breaks a rule.
+    """
+    settings = case.context.settings
+    sources = rule_sets_of(config, case.name, settings)
+    if case.reference is None:
+        yield _nothing(case, "there is neither a champion nor a parent to compare with")
+        return
+    if not sources:
+        yield _nothing(case, f"no registered rule set's champion reads {_champion(case.name)}")
+    for source in sources:
+        yield from _compared(config, case, case.reference, open_rule_set(source, settings), source)
+
+
+def _nothing(case: Case, reason: str) -> NotJudged:
+    return NotJudged(check="decisions", name="decisions", rows=len(case.truth), reason=reason)
+
+
+def rule_sets_of(config: DecisionsConfig, name: str, settings: Settings) -> tuple[str, ...]:
+    """Return the rule sets that are looked at.
+
+    :param config: names them, or does not.
+    :param name: the registered model.
+    :param settings: where MLflow is.
+    :return: paths, URLs, or names of registered rule sets.
+    """
+    if config.rule_sets:
+        return config.rule_sets
+    client = tracking_client(settings.tracking_uri)
+    registered = [f"models:/{one}@{CHAMPION}" for one in champions_tagged(client, TAG_FORMAT, "rules")]
+    return tuple(one for one in registered if _champion(name) in model_names(open_rule_set(one, settings)))
+
+
+def _champion(name: str) -> str:
+    return f"models:/{name}@{CHAMPION}"
+
+
+def _compared(
+    config: DecisionsConfig, case: Case, reference: Contender, rule_set: RuleSet, source: str
+) -> Iterator[Finding]:
+    read, own = model_names(rule_set), _champion(case.name)
+    if own not in read:
+        raise ConfigError(
+            f"a rule set of the gate's check of decisions must read the model as {own}",
+            got=f"{source}, which reads {', '.join(dict.fromkeys(read)) or 'no model'}",
+            remedy="name it so in the rule set, or leave the rule set out of the check",
+        )
+    heads = [name for name in read if name.startswith("signals:")]
+    if heads:
+        raise ConfigError(
+            "a rule set of the gate's check of decisions reads registered models, and no heads of a step",
+            got=f"{source}, which reads {', '.join(dict.fromkeys(heads))}",
+            remedy="register them, and name them models:/NAME@champion",
+        )
+    rows = _rows(config, case, rule_set)
+    pins = pin_models([name for name in read if name != own], case.context.settings)
+    before = _evaluated(rule_set, rows, {**pins, own: _pin(reference)}, case)
+    name = f"{rule_set.rule_set}, {reference.name}"
+    try:
+        after = _evaluated(rule_set, rows, {**pins, own: _pin(case.challenger)}, case)
+    except ModelmillError as error:
+        if error.retryable:
+            raise
+        what = "rule sets that cannot use the challenger"
+        yield must_be_none("decisions", name, what, 1, rows=len(rows), note=str(error))
+        return
+    failed = sum(after.failures.values()) - sum(before.failures.values())
+    if failed > 0:
+        note = f"signals that fail with the challenger: {', '.join(sorted(after.failures))}"
+        what = "more signals that cannot be computed"
+        yield must_be_none("decisions", name, what, failed, rows=len(rows), note=note)
+    truth = right_decisions(rows.column(config.label), config.decision_of) if config.label else None
+    difference = compare(before, after, examples=config.examples, truth=truth)
+    if config.max_changed is not None:
+        yield against_limit(
+            "decisions",
+            name,
+            f"share of rows with another decision of {rule_set.rule_set}",
+            difference.changed / difference.rows,
+            limit=config.max_changed,
+            rows=difference.rows,
+            note=_changes(difference),
+        )
+    if truth is not None:
+        yield from _rightness(config, case, name, truth, before, after)
+
+
+def _rightness(
+    config: DecisionsConfig, case: Case, name: str, truth: pa.Array, before: Evaluated, after: Evaluated
+) -> Iterator[Finding]:
+    known = truth.is_valid()
+    columns = [one.filter(known).to_pylist() for one in (truth, before.decisions(), after.decisions())]
+    if not columns[0]:
+        raise TableError(
+            f"the test rows must have labels that say the right decision ({case.dataset})",
+            got=f"null in every row of {config.label}",
+            remedy="name another column under label, or none",
+        )
+    yield metric_finding(
+        name,
+        *columns,
+        check="decisions",
+        metric="accuracy",
+        shown="share of right decisions",
+        limit=config.max_drop,
+        how=case.how,
+    )
+
+
+def _rows(config: DecisionsConfig, case: Case, rule_set: RuleSet) -> pa.RecordBatch:
+    """Read the test rows that the gate judges on, with all that the rule set reads."""
+    dataset = case.dataset
+    known = [field.name for field in open_table(dataset.uri, version=dataset.version).schema().fields]
+    wanted = rule_set.columns()
+    if config.label:
+        wanted.setdefault(config.label, [])
+    missing = {name: readers for name, readers in wanted.items() if name not in known}
+    if missing:
+        told = [f"{name} ({_what(name, readers, rule_set)})" for name, readers in missing.items()]
+        near = did_you_mean(next(iter(missing)), known)
+        raise TableError(
+            f"the dataset must have every column that rule set {rule_set.rule_set} reads ({dataset})",
+            got=f"no column {', '.join(told)}",
+            remedy=f"carry {', '.join(missing)} along with keep of build_dataset; {near}",
+        )
+    table = read_arrow(dataset, columns=list(dict.fromkeys([*wanted, case.label, dataset.split])))
+    table = table.filter(pc.equal(table.column(dataset.split), "test"))
+    return one_batch(table.filter(table.column(case.label).is_valid()))
+
+
+def _what(name: str, readers: list[str], rule_set: RuleSet) -> str:
+    if readers:
+        return f"read by {', '.join(readers[:5])}"
+    return "its key" if name == rule_set.key else "the label"
+
+
+def _pin(one: Contender) -> Pin:
+    return Pin(model=one.model, folder=str(one.folder), digest=one.model.digest)
+
+
+def _evaluated(rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, Pin], case: Case) -> Evaluated:
+    deciding = Deciding(rule_set=rule_set, pins=pins)
+    return Evaluated(deciding.engine(rows.schema, case.context.settings), rows)
+
+
+def _changes(difference: RuleSetDiff) -> str:
+    told = [
+        f"{one.rows:,} from {one.before} to {one.after}"
+        + (f" (such as {', '.join(one.examples)})" if one.examples else "")
+        for one in difference.changes[:_MOST_CHANGES]
+    ]
+    more = len(difference.changes) - len(told)
+    return "; ".join([*told, *([f"{more} more kinds of changes"] if more else [])])
