@@ -1,4 +1,4 @@
-"""Thin Airflow operators over modelmill, and the loader that turns pipeline files into DAGs.
+"""Airflow operators over modelmill, and the loader that turns pipeline files into DAGs.
 
 ::
 
@@ -16,98 +16,34 @@
         config=FineTuneConfig(base_model="/models/minilm"),
     )
 
-Nothing here imports a library that trains, scores or tracks: that happens in the step's own process.
+Every component has an operator: see :mod:`modelmill_operators.operators`. Nothing here imports a library that
+trains, scores or tracks: that happens in the step's own process.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from modelmill_operators.assets import conditional_asset, watched_table
-    from modelmill_operators.operators import (
-        OPERATORS,
-        ApproveOperator,
-        BuildDatasetOperator,
-        CompressOperator,
-        DecideOperator,
-        DeltaTableOperator,
-        DeployOperator,
-        DistillOperator,
-        DistillSignalsOperator,
-        EvaluateOperator,
-        FineTuneOperator,
-        GateOperator,
-        GateRulesOperator,
-        GuardOperator,
-        IngestOperator,
-        LabelRowsOperator,
-        MonitorOperator,
-        PickSignalOperator,
-        PromoteOperator,
-        PruneOperator,
-        QuantizeOperator,
-        RankLabelErrorsOperator,
-        ScoreTableOperator,
-        SignalStudentsOperator,
-        StepOperator,
-        TierRulesOperator,
-        TrainHeadsOperator,
-        TrunkOperator,
-        TryRulesOperator,
-        UseChampionOperator,
-    )
-    from modelmill_operators.rollback import RollbackOperator
-    from modelmill_operators.triggers import DeltaTableTrigger
-
-__all__ = [
-    "OPERATORS",
-    "ApproveOperator",
-    "BuildDatasetOperator",
-    "CompressOperator",
-    "DecideOperator",
-    "DeltaTableOperator",
-    "DeltaTableTrigger",
-    "DeployOperator",
-    "DistillOperator",
-    "DistillSignalsOperator",
-    "EvaluateOperator",
-    "FineTuneOperator",
-    "GateOperator",
-    "GateRulesOperator",
-    "GuardOperator",
-    "IngestOperator",
-    "LabelRowsOperator",
-    "MonitorOperator",
-    "PickSignalOperator",
-    "PromoteOperator",
-    "PruneOperator",
-    "QuantizeOperator",
-    "RankLabelErrorsOperator",
-    "RollbackOperator",
-    "ScoreTableOperator",
-    "SignalStudentsOperator",
-    "StepOperator",
-    "TierRulesOperator",
-    "TrainHeadsOperator",
-    "TrunkOperator",
-    "TryRulesOperator",
-    "UseChampionOperator",
-    "conditional_asset",
-    "watched_table",
-]
-
-_ELSEWHERE = {
-    "RollbackOperator": "modelmill_operators.rollback",
-    "DeltaTableTrigger": "modelmill_operators.triggers",
-    "conditional_asset": "modelmill_operators.assets",
-    "watched_table": "modelmill_operators.assets",
+# What editors and type checkers read is __init__.pyi: scripts/operators_stub.py writes it.
+_MODULES = {
+    "DeltaTableTrigger": "triggers",
+    "RollbackOperator": "rollback",
+    "StepOperator": "step",
+    "conditional_asset": "assets",
+    "operator_for": "operators",
+    "watched_table": "assets",
 }
 
 
 def __getattr__(name: str) -> Any:
     # Provider discovery imports this package before Airflow is configured: the operators wait.
-    if name in __all__:
-        return getattr(import_module(_ELSEWHERE.get(name, "modelmill_operators.operators")), name)
+    if name in _MODULES or name.endswith("Operator"):
+        return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'operators')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    from modelmill_operators import operators
+
+    return sorted([*globals(), *_MODULES, *dir(operators)])

@@ -39,9 +39,11 @@ from modelmill.pipeline.spec import (
 )
 from modelmill_operators.assets import asset, conditional_asset, watched_table
 from modelmill_operators.documents import dag_document, fenced
-from modelmill_operators.operators import OPERATORS, InvalidPipelineOperator, StepOperator
+from modelmill_operators.invalid_pipeline import InvalidPipelineOperator
+from modelmill_operators.operators import operator_for
 from modelmill_operators.placement import check_executor, place, pod_override
 from modelmill_operators.profiles import Profiles, configured_profiles
+from modelmill_operators.step import StepOperator
 
 INVALID_TAG = "invalid"
 
@@ -129,7 +131,7 @@ def _task(
         return XComArg(tasks[origin], key=port)
 
     assets = _assets(spec, name, configs)
-    return OPERATORS.get(step.component, StepOperator)(
+    return operator_for(step.component)(
         task_id=name,
         component=step.component,
         inputs={

@@ -14,7 +14,11 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": "modelmill",
-                "python-modules": ["modelmill_operators.operators", "modelmill_operators.rollback"],
+                "python-modules": [
+                    "modelmill_operators.operators",
+                    "modelmill_operators.rollback",
+                    "modelmill_operators.step",
+                ],
             },
         ],
         "triggers": [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -15,11 +17,13 @@ import pytest
 from airflow.sdk import DAG, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+import modelmill_operators
 from modelmill.artifacts import ModelRef, TableRef, VerdictRef
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.settings import Settings
 from modelmill.steps.delta_table import DeltaTableConfig
-from modelmill_operators import OPERATORS, DeltaTableOperator, IngestOperator, StepOperator, operators
+from modelmill_operators import DeltaTableOperator, IngestOperator, StepOperator, operator_for, operators
+from modelmill_operators.step import _params
 
 pytestmark = pytest.mark.usefixtures("toy_components", "settings")
 
@@ -57,14 +61,50 @@ def xcom(run: object, task: str, key: str) -> object:
         return None if entry is None else XComModel.deserialize_value(entry)
 
 
-def test_every_component_has_an_operator() -> None:
-    own = [
-        name for name, component in catalogue().items() if component.run.__module__.startswith("modelmill.")
-    ]
-    assert sorted(OPERATORS) == sorted(own)
-    for name, operator in OPERATORS.items():
+def test_every_component_has_an_operator_that_can_be_imported() -> None:
+    for name, component in catalogue().items():
+        operator = operator_for(name)
+        assert operator.component == name
         assert operator.__name__ == "".join(part.title() for part in name.split("_")) + "Operator"
+        assert (operator.__doc__ or "").split()
+        # As Airflow keeps a task's class, and as a DAG file writes it.
+        module = importlib.import_module(operator.__module__)
+        assert getattr(module, operator.__qualname__) is operator
         assert getattr(operators, operator.__name__) is operator
+        assert getattr(modelmill_operators, operator.__name__) is operator
+        assert {operator.__name__} <= {*dir(operators)} & {*dir(modelmill_operators)}
+        assert issubclass(operator, StepOperator)
+        assert operator.__module__ == operators.__name__ or name in operators.WRITTEN, component
+
+
+def test_an_operator_says_what_goes_in_and_out() -> None:
+    assert operator_for("prune").__doc__ == (
+        "Take the units that matter least out of a model, and let what stays learn from a teacher again.\n\n"
+        "    Configuration: :class:`modelmill.steps.prune.PruneConfig`.\n"
+        "    Inputs: ``dataset`` (dataset), ``model`` (model), ``teacher`` (model, optional). "
+        "Outputs: ``model`` (model).\n"
+    )
+
+
+def test_a_component_of_another_distribution_has_an_operator() -> None:
+    from modelmill_operators import GatherOperator
+
+    assert GatherOperator.component == "gather"
+    with DAG("foreign"):
+        task = GatherOperator(task_id="only", inputs={"tables": []})
+    assert (task.component, task.task_type) == ("gather", "GatherOperator")
+
+
+@pytest.mark.parametrize("name", ["FineTuningOperator", "fine_tune", "__path_of_nothing__"])
+def test_other_names_are_none(name: str) -> None:
+    for module in (operators, modelmill_operators):
+        with pytest.raises(AttributeError, match=name):
+            getattr(module, name)
+
+
+def test_the_stub_declares_the_operators_as_they_are() -> None:
+    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "operators_stub.py"))
+    assert script["STUB"].read_text() == script["stub"](), "run scripts/operators_stub.py"
 
 
 def test_outputs_flow_by_xcom(pipelines: Path, parsed: Parse, capfd: pytest.CaptureFixture[str]) -> None:
@@ -292,7 +332,7 @@ def test_parameters_without_a_value_come_from_the_worker(monkeypatch: pytest.Mon
     monkeypatch.setenv("MODELMILL_PARAM_NUMBER", "7")
     given = {"number": None, "journal": "/journal", "unused": [1, 2]}
     config = {"journal": "${journal}/x", "number": "${number}"}
-    assert operators._params(config, given) == {"journal": "/journal", "number": "7"}
+    assert _params(config, given) == {"journal": "/journal", "number": "7"}
 
 
 def test_the_registered_version_has_a_page(settings: Settings) -> None:

@@ -1,0 +1,186 @@
+"""The operator that runs one step of a pipeline: a request, a process, and the step's outputs as XComs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import AssetAlias, BaseHook, BaseOperator, BaseOperatorLink
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from pydantic import TypeAdapter, ValidationError
+
+from modelmill.artifacts import VerdictRef
+from modelmill.component import Config
+from modelmill.errors import ConfigError, InputError
+from modelmill.pipeline.conditions import unmet
+from modelmill.pipeline.process import StepProcess
+from modelmill.pipeline.request import StepRequest, StepResult
+from modelmill.pipeline.spec import Outcome, ParamValue, ResourcesSpec, placeholders
+from modelmill.settings import Settings, environment_params
+from modelmill_operators.assets import asset
+from modelmill_operators.links import XCOM_STEP, MlflowRunLink
+from modelmill_operators.storage import storage_environment
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+_REMEDIES: Mapping[str, str] = {
+    "inputs": "an input is a reference: other_task.output['port']",
+    "resources": "needs are gpus, gpu_memory_gb, share_gpu, cpus and memory_gb",
+}
+
+
+_CONDITIONS = TypeAdapter(dict[Outcome, VerdictRef | tuple[VerdictRef, ...]])
+
+
+class StepOperator(BaseOperator):
+    """Run one step of a pipeline in a process group of its own.
+
+    The outputs are XComs: one for each output port (``task.output["model"]``), all of them together as the
+    return value (port to reference), and ``modelmill_step`` with the step key and the MLflow run. An error
+    that a retry cannot fix fails the task without retries.
+
+    :param inputs: references by input port: ``other_task.output["port"]``, a reference, or a list of either.
+    :param config: the component's configuration. Never rendered by Jinja; ``${name}`` stands for the value of
+        the DAG parameter ``name``.
+    :param component: name of the component; the operator of one component, ``FineTuneOperator``, has it.
+    :param pipeline: name under which runs are tracked; None: the DAG's id.
+    :param pipeline_digest: digest of the pipeline document, for lineage; empty if there is no document.
+    :param storage_connection: id of the Airflow connection to the store of the tables. Only the step's
+        process gets its secrets, as environment variables. None: the worker's own environment.
+    :param needs: what the step needs of its machine, if it is not what the component declares, such as
+        ``{"gpus": 2}``: the step leases that many devices. ``queue``, ``pool``, … say where it runs.
+    :param when: verdicts on which the step runs, else it is skipped: the output of a gate, or a list of them,
+        by ``accepted`` or ``refused``, such as ``{"refused": verdict.output["verdict"]}``.
+    :param python: interpreter that runs the step; None: ``MODELMILL_PYTHON``, else the worker's own.
+    :param **kwargs: as :class:`airflow.sdk.BaseOperator` takes them.
+    """
+
+    template_fields = ("inputs", "when")
+    operator_extra_links: Collection[BaseOperatorLink] = (MlflowRunLink(),)
+
+    component: str = ""
+    _process: StepProcess | None = None
+
+    def __init__(
+        self,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        config: Config | Mapping[str, Any] | None = None,
+        component: str | None = None,
+        pipeline: str | None = None,
+        pipeline_digest: str = "",
+        storage_connection: str | None = None,
+        needs: ResourcesSpec | Mapping[str, Any] | None = None,
+        when: Mapping[Outcome, Any] | None = None,
+        python: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.inputs = inputs
+        self.config = config
+        self.component = component or self.component
+        self.pipeline = pipeline
+        self.pipeline_digest = pipeline_digest
+        self.storage_connection = storage_connection
+        self.needs = needs
+        self.when = when
+        self.python = python
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the step to its end.
+
+        :param context: Airflow's.
+        :return: references, as JSON objects, by output port.
+        :raises AirflowFailException: if a retry cannot help.
+        :raises AirflowSkipException: if a verdict is not what ``when`` requires.
+        """
+        self._check_conditions()
+        try:
+            request = self._request(context)
+            python = self.python or Settings.from_environment().python
+            self._process = StepProcess(request, python=python, environment=self._storage())
+            result = self._process.run(self.log.info)
+        except InputError as error:
+            raise AirflowFailException(str(error)) from error
+        context["ti"].xcom_push(key=XCOM_STEP, value=result.model_dump(mode="json", exclude={"outputs"}))
+        self._emit(result, context)
+        return _outputs(result)
+
+    def on_kill(self) -> None:
+        """End the step's whole process group."""
+        if self._process:
+            self._process.stop()
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return a value with its XComs resolved. Its texts stay as they are: they are data, never Jinja."""
+        return content if isinstance(content, str) else super().render_template(content, *args, **kwargs)
+
+    def _check_conditions(self) -> None:
+        try:
+            conditions = _CONDITIONS.validate_python(self.when or {})
+        except ValidationError as error:
+            raise AirflowFailException(
+                f"when of task {self.task_id!r} has verdicts by 'accepted' and 'refused'; {error}"
+            ) from error
+        for wanted, verdicts in conditions.items():
+            for verdict in (verdicts,) if isinstance(verdicts, VerdictRef) else verdicts:
+                reason = unmet(wanted, verdict)
+                if reason:
+                    self.log.info("skipped: %s", reason)
+                    raise AirflowSkipException(reason)
+
+    def _emit(self, result: StepResult, context: Context) -> None:
+        """Update the conditional outlets that the step names: each is an alias of the asset's name."""
+        aliases = {outlet.name: outlet for outlet in self.outlets if isinstance(outlet, AssetAlias)}
+        for uri in result.events:
+            updated = asset(uri)
+            if updated.name in aliases:
+                self.log.info("updating the asset %s", updated.name)
+                context["outlet_events"][aliases[updated.name]].add(updated)
+
+    def _storage(self) -> dict[str, str | None]:
+        if self.storage_connection is None:
+            return {}
+        return storage_environment(BaseHook.get_connection(self.storage_connection))
+
+    def _request(self, context: Context) -> StepRequest:
+        instance = context["ti"]
+        config = self.config.model_dump(mode="json") if isinstance(self.config, Config) else self.config
+        try:
+            return StepRequest(
+                pipeline=self.pipeline or instance.dag_id,
+                pipeline_digest=self.pipeline_digest,
+                step=instance.task_id,
+                component=self.component,
+                config=dict(config or {}),
+                params=_params(config, context["params"]),
+                inputs={name: value for name, value in (self.inputs or {}).items() if value is not None},
+                resources=self.needs or {},
+                origin={
+                    name: str(getattr(instance, name))
+                    for name in ("dag_id", "run_id", "task_id", "try_number")
+                },
+            )
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            raise ConfigError(
+                f"{'.'.join(map(str, detail['loc']))} of task {instance.task_id!r}: {detail['msg']}",
+                got=detail["input"],
+                remedy=_REMEDIES.get(str(detail["loc"][0]), ""),
+            ) from error
+
+
+def _params(config: Mapping[str, Any] | None, given: Mapping[str, Any]) -> dict[str, ParamValue]:
+    """Return the values of the parameters that a configuration names; the worker's environment fills gaps."""
+    environment = environment_params()
+    values: dict[str, ParamValue] = {}
+    for name in sorted(placeholders(config) & set(given)):
+        value = given[name]
+        values[name] = environment.get(name) if value is None else value
+    return values
+
+
+def _outputs(result: StepResult) -> dict[str, Any]:
+    return {port: reference.model_dump(mode="json") for port, reference in result.outputs.items()}
