@@ -142,7 +142,7 @@ def timed(
 
 
 def answering(place: Path, dataset: DatasetRef, count: int) -> None:
-    from modelmill.models.trunk import SignalScorer
+    from modelmill.models.signal_scorer import SignalScorer
     from modelmill.registry.bundles import fetch_bundle
     from modelmill.tables.reading import read_arrow
 

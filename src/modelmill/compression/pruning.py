@@ -26,7 +26,8 @@ from modelmill.models.attention import (
     keep_inputs,
     keep_outputs,
 )
-from modelmill.models.classifier import Classifier, layer_list
+from modelmill.models.classifier import Classifier
+from modelmill.models.encoder import layer_list
 from modelmill.training.loop import Encoded
 
 _TAYLOR = TaylorImportance()

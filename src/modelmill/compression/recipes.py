@@ -10,7 +10,7 @@ from typing import Any, Literal
 from modelmill.compression.options import SpaceConfig
 from modelmill.errors import ConfigError
 from modelmill.models.attention import has_heads
-from modelmill.models.classifier import layer_list
+from modelmill.models.encoder import layer_list
 
 
 @dataclass(frozen=True, order=True)

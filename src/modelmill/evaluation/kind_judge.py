@@ -15,7 +15,7 @@ from modelmill.evaluation.baselines import number_baselines, set_baselines
 from modelmill.evaluation.kinds import KIND_METRICS, Floats, Kind, KindMetric
 from modelmill.evaluation.rows import judged_label
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.scorers import class_scores
+from modelmill.models.predictions import class_scores
 
 LIKELY = 0.5
 """A class is named if it is more probable than this."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modelmill.models.scorers import Scorer
+from modelmill.models.scorer import Scorer
 
 if TYPE_CHECKING:
     from modelmill.workspace import Progress

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
-from modelmill.errors import ModelError, did_you_mean
+from modelmill.errors import ModelError
+from modelmill.models.encoder import encoder_options, read_config
 from modelmill.tokens.tokenizer import load_tokenizer
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 """What a base model's folder has. Weights may also be split, with ``model.safetensors.index.json``."""
-
-_CODE_KEYS = frozenset(
-    {
-        "auto_map",
-        "trust_remote_code",
-        "custom_pipelines",
-        "attn_implementation",
-        "_attn_implementation",
-        "_attn_implementation_internal",
-        "_experts_implementation",
-        "_experts_implementation_internal",
-    }
-)
-"""Keys of config.json by which a library loads code from elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -68,58 +51,6 @@ def load_base_model(name: str, *, max_tokens: int, dropout: float) -> BaseModel:
             remedy="download the model again",
         )
     return BaseModel(_load_weights(folder, config, dropout), folder / "tokenizer.json")
-
-
-def read_config(folder: Path) -> PretrainedConfig:
-    """Read ``config.json`` without running anything that it names.
-
-    :param folder: a base model or a bundle.
-    :return: the configuration of a known architecture.
-    :raises ModelError: if it cannot be read, asks for code, or names an unknown architecture.
-    """
-    path = folder / "config.json"
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"config.json must be readable JSON ({type(error).__name__})",
-            got=str(path),
-            remedy="download the model again",
-        ) from error
-    if not isinstance(content, dict):
-        raise ModelError("config.json must be a mapping", got=content, remedy="download the model again")
-    asked = sorted(set(_keys(content)) & _CODE_KEYS)
-    if asked:
-        raise ModelError(
-            f"a base model must not bring or choose code: {path} has the key {asked[0]!r}",
-            remedy="take a model whose architecture transformers has itself, or remove the key if you know "
-            "that the model needs no code",
-        )
-    kind = content.pop("model_type", None)
-    if kind not in CONFIG_MAPPING:
-        raise ModelError(
-            "config.json must name a model_type that transformers has itself",
-            got=kind,
-            remedy=did_you_mean(str(kind), ("bert", "distilbert", "electra", "mpnet", "roberta")),
-        )
-    try:
-        return AutoConfig.for_model(kind, **content)
-    except Exception as error:  # each architecture validates in its own way
-        raise ModelError(
-            f"config.json must describe a {kind} model ({type(error).__name__}: {error})",
-            got=str(path),
-            remedy="download the model again",
-        ) from error
-
-
-def _keys(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield str(key)
-            yield from _keys(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _keys(inner)
 
 
 def _locate(name: str) -> Path:
@@ -213,8 +144,6 @@ def _check_config(config: PretrainedConfig, folder: Path, *, max_tokens: int) ->
 
 
 def _load_weights(folder: Path, config: PretrainedConfig, dropout: float) -> PreTrainedModel:
-    from modelmill.models.classifier import encoder_options
-
     for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
         if hasattr(config, field):
             setattr(config, field, dropout)

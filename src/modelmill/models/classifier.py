@@ -7,7 +7,6 @@ A lexical head may stand beside it, see :mod:`modelmill.models.lexical`. Its bun
 
 from __future__ import annotations
 
-import inspect
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,12 +20,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_MAPPING
+from transformers import PretrainedConfig
 
 from modelmill.errors import ModelError
-from modelmill.models.attention import KEPT_HEADS, fit_heads
 from modelmill.models.bundle import BundleInfo
+from modelmill.models.encoder import build_encoder, read_config
 from modelmill.models.lexical import UNFITTED_SCALES, LexicalHead
 from modelmill.tokens.token_ids import Places, Tokens
 
@@ -119,56 +117,9 @@ def mean_over_tokens(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torc
     return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1.0)
 
 
-def layer_list(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Find the encoder's transformer layers.
-
-    :param encoder: a transformers encoder.
-    :return: name of the list within the encoder, and the list.
-    :raises ModelError: if the architecture has no such list.
-    """
-    config: Any = encoder.config
-    for name, module in encoder.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers:
-            return name, module
-    raise ModelError(
-        "an encoder must have one list of transformer layers",
-        got=config.model_type,
-        remedy="take a base model of a BERT-like architecture",
-    )
-
-
 def parameter_count(model: nn.Module) -> int:
     """Return the number of a model's weights, fitted tables included."""
     return sum(weight.numel() for weight in [*model.parameters(), *model.buffers()])
-
-
-def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
-    """Return an encoder with random weights.
-
-    :param config: its configuration.
-    :return: the encoder, without the pooling layer that some architectures add and this model does not use.
-    """
-    # AutoModel.from_config itself does not hand on the options.
-    encoder: PreTrainedModel = _encoder_class(config)._from_config(  # noqa: SLF001 (see above)
-        config, **encoder_options(config)
-    )
-    if hasattr(config, KEPT_HEADS):
-        fit_heads(encoder, layer_list(encoder)[1])
-    return encoder
-
-
-def encoder_options(config: PretrainedConfig) -> dict[str, Any]:
-    """Return the arguments that leave out the pooling layer, for architectures that have one.
-
-    :param config: the encoder's configuration.
-    :return: keyword arguments of the encoder's class.
-    """
-    accepted = inspect.signature(_encoder_class(config)).parameters
-    return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
-
-
-def _encoder_class(config: PretrainedConfig) -> Any:
-    return MODEL_MAPPING[type(config)]
 
 
 def write_weights(model: Classifier, path: Path) -> None:
@@ -247,8 +198,6 @@ def empty_classifier(folder: Path, info: BundleInfo) -> Classifier:
     :return: a model with random weights, on the CPU.
     :raises ModelError: if its ``config.json`` describes no encoder.
     """
-    from modelmill.models.base_model import read_config
-
     model = Classifier(build_encoder(read_config(folder)), classes=info.outputs)
     if info.lexical:
         lexical = LexicalHead(model.config.vocab_size, len(info.classes))

@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo, HeadKind
+from modelmill.models.calibration import FloatArray
 
-FloatArray = npt.NDArray[np.float32]
 Weights = Mapping[str, FloatArray]
 
 WEIGHTS_FILE = "head.safetensors"

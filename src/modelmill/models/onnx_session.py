@@ -12,12 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from modelmill.errors import ModelError
+from modelmill.models.calibration import FloatArray
 from modelmill.tokens.token_ids import Tokens
-
-FloatArray = npt.NDArray[np.float32]
 
 _WITHOUT = ("SkipLayerNormFusion",)
 """Optimisations that are left out: ONNX Runtime's fused layer norm takes ten times as long as the plain one

@@ -1,86 +1,35 @@
 """Scoring texts with a model bundle, whatever its format: what gates, services and Spark workers run.
 
 An ONNX bundle runs one row at a time, see :mod:`modelmill.models.onnx_session`. A head runs on its trunk;
-where there are many, :mod:`modelmill.models.trunk` runs the trunk once for all of them.
+where there are many, :mod:`modelmill.models.signal_scorer` runs the trunk once for all of them.
 """
 
 from __future__ import annotations
 
-import json
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.calibration import Temperature, plain_probabilities
 from modelmill.models.onnx_session import RowSession
+from modelmill.models.scorer import FloatArray, Scorer
 from modelmill.system.cpu import usable_cores
 from modelmill.tokens.token_ids import Tokens
-from modelmill.tokens.tokenizer import encode, load_tokenizer
+from modelmill.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from tokenizers import Tokenizer
 
     from modelmill.models.classifier import Classifier
 
-FloatArray = npt.NDArray[np.float32]
 
 _BATCH_ROWS = 32
 _CHUNK_ROWS = 512
 """Rows between two reports of progress: whole batches."""
-_LIKELY = 0.5
-
-
-class Scorer(ABC):
-    """A loaded model bundle.
-
-    :param info: what the bundle says of itself.
-    :param tokenizer: see :func:`load_tokenizer`.
-    """
-
-    def __init__(self, info: BundleInfo, tokenizer: Tokenizer) -> None:
-        self.info = info
-        self._tokenizer = tokenizer
-
-    @abstractmethod
-    def score(self, tokens: Tokens) -> FloatArray:
-        """Return the score of each class before the softmax.
-
-        :param tokens: any number of rows, as the bundle's tokenizer makes them of texts.
-        :return: ``(rows, classes)``, in the order of the rows.
-        """
-
-    def logits(self, texts: Sequence[str]) -> FloatArray:
-        """Return the score of each class before the softmax.
-
-        :param texts: any number of texts, an empty list included.
-        :return: ``(rows, classes)``, in the order of the texts.
-        """
-        return self.score(encode(self._tokenizer, texts))
-
-    def probabilities(self, texts: Sequence[str]) -> FloatArray:
-        """Return a probability for each class, calibrated where the bundle says how.
-
-        :param texts: any number of texts.
-        :return: ``(rows, classes)``; each row sums to 1 where it has one class. Numbers come as they are,
-            ``(rows, 1)``.
-        """
-        return class_scores(self.info, self.logits(texts))
-
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """Return the class of the highest logit; the first of equals.
-
-        :param texts: any number of texts.
-        :return: one class per text.
-        """
-        return [self.info.classes[index] for index in self.logits(texts).argmax(axis=1)]
 
 
 class OnnxScorer(Scorer):
@@ -249,72 +198,3 @@ _AGREEMENTS: Mapping[LabelKind, Callable[[FloatArray, FloatArray], float]] = {
     "classes": _same_set,
     "number": _same_number,
 }
-
-
-def class_scores(info: BundleInfo, logits: FloatArray) -> FloatArray:
-    """Return what a bundle's logits say: a probability for each class, or the number itself.
-
-    :param info: what the bundle says of itself.
-    :param logits: ``(rows, outputs)``.
-    :return: ``(rows, outputs)``.
-    """
-    if info.target == "number":
-        return logits
-    exclusive, wide = info.target == "class", logits.astype(np.float64)
-    if info.calibration is None:
-        return plain_probabilities(wide, exclusive=exclusive).astype(np.float32)
-    return info.calibration.apply(wide, exclusive=exclusive).astype(np.float32)
-
-
-def answers(info: BundleInfo, logits: FloatArray) -> tuple[list[str], list[float]]:
-    """Return what a bundle answers, as a table holds it.
-
-    :param info: what the bundle says of itself.
-    :param logits: ``(rows, outputs)``.
-    :return: for each row the class and its probability; where a row has a set of classes, those that are
-        more probable than not as a JSON array, and the probability of the likeliest; where it has a number,
-        the number twice, as text and as it is.
-    """
-    found = class_scores(info, logits)
-    if info.target == "number":
-        return [str(value) for value in found[:, 0]], found[:, 0].tolist()
-    if info.target == "classes":
-        sets = [[name for name, p in zip(info.classes, row, strict=True) if p > _LIKELY] for row in found]
-        return [json.dumps(names) for names in sets], found.max(axis=1, initial=0.0).tolist()
-    # The class of the highest logit: a calibration may make two probabilities equal.
-    best = logits.argmax(axis=1)
-    return [info.classes[index] for index in best], found[np.arange(len(best)), best].tolist()
-
-
-def answers_of_many(
-    infos: Mapping[str, BundleInfo], logits: Mapping[str, FloatArray]
-) -> dict[str, tuple[list[str], list[float]]]:
-    """Return what many bundles answer to the same rows: what :func:`answers` returns for each of them.
-
-    Those with as many classes are computed together: for one row and fifty signals, fifty small computations
-    take a tenth of the trunk's time.
-
-    :param infos: what the bundles say of themselves, by name.
-    :param logits: ``(rows, outputs)`` each.
-    :return: classes and probabilities, by name.
-    """
-    found: dict[str, tuple[list[str], list[float]]] = {}
-    alike: dict[int, list[str]] = {}
-    for name, values in logits.items():
-        info = infos[name]
-        if info.target == "class" and (info.calibration is None or isinstance(info.calibration, Temperature)):
-            alike.setdefault(values.shape[1], []).append(name)
-        else:
-            found[name] = answers(info, values)
-    for names in alike.values():
-        known = [infos[name].calibration for name in names]
-        temperatures = [one.temperature if isinstance(one, Temperature) else 1.0 for one in known]
-        every = np.stack([logits[name] for name in names])  # (names, rows, classes)
-        scaled = every.astype(np.float64) / np.array(temperatures)[:, None, None]
-        flat = plain_probabilities(scaled.reshape(-1, every.shape[2]), exclusive=True).astype(np.float32)
-        best = every.argmax(axis=2)  # (names, rows)
-        chosen = flat[np.arange(len(flat)), best.ravel()].reshape(best.shape).tolist()
-        for name, places, scores in zip(names, best.tolist(), chosen, strict=True):
-            classes = infos[name].classes
-            found[name] = ([classes[place] for place in places], scores)
-    return found

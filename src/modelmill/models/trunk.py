@@ -1,8 +1,7 @@
-"""Many signals at once: texts are tokenised once and each trunk runs once, whatever the number of heads.
+"""A trunk and the heads on it: one pass of the trunk answers for all of them.
 
-Heads are grouped by the digest of their trunk. A trunk runs row by row (see
-:mod:`modelmill.models.onnx_session`), and all heads of one kind on it are evaluated as one stack. Bundles
-that share nothing go through the same interface, so that a rule set can mix both.
+The trunk runs row by row (see :mod:`modelmill.models.onnx_session`), and all heads of one kind are evaluated
+as one stack (see :mod:`modelmill.models.heads`).
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.errors import ConfigError, ModelError, did_you_mean
-from modelmill.models.bundle import BundleInfo, bundle_digest, trunk_folder
+from modelmill.errors import ModelError
+from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.models.heads import STACKS, FloatArray, HeadStack, Weights, load_head
 from modelmill.models.onnx_session import RowSession
-from modelmill.models.scorers import Scorer, class_scores, load_scorer
-from modelmill.system.cpu import usable_cores
+from modelmill.models.scorer import Scorer
 from modelmill.tokens.token_ids import Tokens
-from modelmill.tokens.tokenizer import encode, load_tokenizer, tokenizer_digest
+from modelmill.tokens.tokenizer import load_tokenizer
 
 
 class Trunk:
@@ -144,121 +142,3 @@ class HeadScorer(Scorer):
         :return: ``(rows, outputs)``.
         """
         return self._heads.score(tokens)[self.info.label]
-
-
-class SignalScorer:
-    """The models of many signals, loaded together.
-
-    :param bundles: the bundle of each signal, by a name of the caller's choice. A head's trunk lies beside
-        it, as :func:`modelmill.registry.bundles.fetch_bundle` puts it.
-    :param threads: rows that are scored at the same time; None: one per core that this process may use.
-    :param reuse: another one, with the same number of threads; what both have need not be loaded again.
-    :raises ModelError: if a bundle cannot be loaded.
-    """
-
-    def __init__(
-        self,
-        bundles: Mapping[str, Path],
-        *,
-        threads: int | None = None,
-        reuse: SignalScorer | None = None,
-    ) -> None:
-        count = threads or usable_cores()
-        self._bundles = dict(bundles)
-        self.infos: dict[str, BundleInfo] = {name: BundleInfo.load(path) for name, path in bundles.items()}
-        """What each signal's bundle says of itself, by name."""
-        self._trunks: dict[str, TrunkHeads] = {}
-        self._alone: dict[str, Scorer] = {}
-        by_trunk: dict[str, list[str]] = {}
-        for name, info in self.infos.items():
-            if info.trunk is None:
-                known = reuse._scorer_of(bundles[name]) if reuse else None  # noqa: SLF001 (its own class)
-                self._alone[name] = known or load_scorer(bundles[name], threads=count)
-            else:
-                by_trunk.setdefault(info.trunk, []).append(name)
-        for digest, names in by_trunk.items():
-            before = reuse._trunks.get(digest) if reuse else None  # noqa: SLF001 (its own class)
-            place = trunk_folder(bundles[names[0]], self.infos[names[0]])
-            trunk = before.trunk if before else Trunk(place, threads=count)
-            heads = {name: (self.infos[name], load_head(bundles[name], self.infos[name])) for name in names}
-            self._trunks[digest] = TrunkHeads(trunk, heads)
-        places = {name: trunk_folder(path, self.infos[name]) for name, path in bundles.items()}
-        # What decides how texts become tokens: signals with the same share them.
-        self._readers = {
-            name: (tokenizer_digest(place), BundleInfo.load(place).max_tokens)
-            for name, place in places.items()
-        }
-        self._tokenizers = {
-            key: load_tokenizer(places[name], max_tokens=key[1]) for name, key in self._readers.items()
-        }
-
-    def _scorer_of(self, folder: Path) -> Scorer | None:
-        return next((self._alone[name] for name in self._alone if self._bundles[name] == folder), None)
-
-    @property
-    def passes(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the signals that one pass of a model answers together."""
-        shared = [tuple(heads.infos) for heads in self._trunks.values()]
-        return (*shared, *((name,) for name in self._alone))
-
-    def logits(
-        self, texts: Sequence[str], signals: Collection[str] | None = None
-    ) -> Mapping[str, FloatArray]:
-        """Return what each signal says before calibration.
-
-        :param texts: any number of texts.
-        :param signals: the signals that are wanted; None: all. Trunks that none of them needs do not run.
-        :return: by name, in the order of the bundles, ``(rows, outputs)`` each.
-        :raises ConfigError: if a signal is unknown.
-        """
-        wanted = list(self.infos if signals is None else signals)
-        for name in wanted:
-            if name not in self.infos:
-                raise ConfigError(
-                    "a signal must be one that is loaded", got=name, remedy=did_you_mean(name, self.infos)
-                )
-        readers = {self._readers[name] for name in wanted}
-        tokens = {key: encode(self._tokenizers[key], texts) for key in readers}
-        found: dict[str, FloatArray] = {}
-        for heads in self._trunks.values():
-            names = [name for name in heads.infos if name in wanted]
-            if names:
-                found |= heads.score(tokens[self._readers[names[0]]], names)
-        for name, scorer in self._alone.items():
-            if name in wanted:
-                found[name] = scorer.score(tokens[self._readers[name]])
-        return {name: found[name] for name in self.infos if name in found}
-
-    def scores(
-        self, texts: Sequence[str], signals: Collection[str] | None = None
-    ) -> Mapping[str, FloatArray]:
-        """Return what each signal says: calibrated probabilities, or numbers.
-
-        :param texts: any number of texts.
-        :param signals: the signals that are wanted; None: all.
-        :return: by name ``(rows, classes)``, a probability for each class; ``(rows, 1)`` for numbers.
-        :raises ConfigError: if a signal is unknown.
-        """
-        found = self.logits(texts, signals)
-        return {name: class_scores(self.infos[name], logits) for name, logits in found.items()}
-
-
-def load_signals(bundles: Sequence[Path], *, threads: int | None = None) -> SignalScorer:
-    """Load the models of many signals, each under the name of its label.
-
-    :param bundles: their folders.
-    :param threads: see :class:`SignalScorer`.
-    :return: the scorer.
-    :raises ModelError: if a bundle cannot be loaded, or two answer the same label.
-    """
-    named: dict[str, Path] = {}
-    for folder in bundles:
-        label = BundleInfo.load(folder).label
-        if label in named and bundle_digest(named[label]) != bundle_digest(folder):
-            raise ModelError(
-                "each signal is answered by one model",
-                got=f"{label!r} in {named[label]} and in {folder}",
-                remedy="leave one out, or name them yourself with SignalScorer",
-            )
-        named[label] = folder
-    return SignalScorer(named, threads=threads)

@@ -207,7 +207,7 @@ def _held_out(model: ModelRef, dataset: DatasetRef, context: StepContext) -> _He
 
     from modelmill.evaluation.rows import cached_logits, judged_label, split_rows
     from modelmill.models.bundle import BundleInfo
-    from modelmill.models.scorers import answers
+    from modelmill.models.predictions import answers
     from modelmill.registry.bundles import fetch_bundle
 
     info = BundleInfo.load(fetch_bundle(model, context.cache))

@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 
 from modelmill.errors import ConfigError
 from modelmill.models.bundle import bundle_bytes
-from modelmill.models.scorers import Scorer, answers, load_scorer
+from modelmill.models.predictions import answers
+from modelmill.models.scorer import Scorer
+from modelmill.models.scorers import load_scorer
 from modelmill.registry.checks import CalibrationConfig, LatencyConfig, SizeConfig, SliceConfig
 from modelmill.registry.comparisons import (
     Finding,

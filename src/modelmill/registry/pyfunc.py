@@ -12,11 +12,12 @@ from mlflow.pyfunc.model import PythonModel
 from modelmill.artifacts import ModelRef
 from modelmill.errors import ModelError
 from modelmill.models.bundle import bundle_digest
-from modelmill.models.scorers import answers, load_scorer
+from modelmill.models.predictions import answers
+from modelmill.models.scorers import load_scorer
 from modelmill.registry.signing import signature_of, verify
 
 if TYPE_CHECKING:
-    from modelmill.models.scorers import Scorer
+    from modelmill.models.scorer import Scorer
 
 BUNDLE = "bundle"
 """Name of the artifact that holds the bundle."""
@@ -44,7 +45,7 @@ class SignalModel(PythonModel):
         :param context: MLflow's; not used.
         :param model_input: rows with the text column that the model was trained on, or with one column.
         :param params: none are known.
-        :return: ``prediction`` and ``score``, see :func:`modelmill.models.scorers.answers`; None and NaN
+        :return: ``prediction`` and ``score``, see :func:`modelmill.models.predictions.answers`; None and NaN
             without a text.
         """
         texts = self._texts(model_input)

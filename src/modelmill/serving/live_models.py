@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelmill.models.scorers import answers_of_many
-from modelmill.models.trunk import SignalScorer
+from modelmill.models.predictions import answers_of_many
+from modelmill.models.signal_scorer import SignalScorer
 
 Answers = list[tuple[str, float]]
 """Prediction and score of each text."""

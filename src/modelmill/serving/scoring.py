@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from modelmill.component import StepContext
-    from modelmill.models.scorers import Scorer
+    from modelmill.models.scorer import Scorer
     from modelmill.steps.score_table import ScoreTableConfig
 
 RESULT_COLUMNS = ("prediction", "score", "model")
-"""Answer, its probability (see :func:`modelmill.models.scorers.answers`), and the URI of the model."""
+"""Answer, its probability (see :func:`modelmill.models.predictions.answers`), and the URI of the model."""
 
 _loading = threading.Lock()
 
@@ -109,7 +109,7 @@ def score_batches(
     """
     import pyarrow as pa
 
-    from modelmill.models.scorers import answers
+    from modelmill.models.predictions import answers
 
     scorer: Scorer | None = None
     uri = ModelRef.model_validate_json(model).uri

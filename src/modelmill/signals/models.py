@@ -40,7 +40,7 @@ from modelmill.signals.pins import Pin, pin_models
 from modelmill.signals.values import STORED, Kind, stored
 
 if TYPE_CHECKING:
-    from modelmill.models.scorers import FloatArray, Scorer
+    from modelmill.models.scorer import FloatArray, Scorer
     from modelmill.models.static import StaticStack
     from modelmill.tokens.token_ids import Tokens
 
@@ -371,7 +371,7 @@ def _within(band: Band, probability: Any) -> Any:
 
 
 def _probabilities(info: BundleInfo, logits: FloatArray, *, temperature: float) -> npt.NDArray[np.float64]:
-    from modelmill.models.scorers import class_scores
+    from modelmill.models.predictions import class_scores
 
     scaled = logits / np.float32(temperature)
     found: npt.NDArray[np.float64] = class_scores(info, scaled).astype(np.float64)

@@ -15,7 +15,8 @@ from modelmill.component import StepContext
 from modelmill.datasets.examples import LABEL_KINDS, read_labelled
 from modelmill.errors import ModelError
 from modelmill.models.attention import KEPT_HEADS
-from modelmill.models.classifier import Classifier, all_logits, build_encoder, layer_list, load_classifier
+from modelmill.models.classifier import Classifier, all_logits, load_classifier
+from modelmill.models.encoder import build_encoder, layer_list
 from modelmill.models.scorers import load_scorer
 from modelmill.steps.distill import DistillConfig
 from modelmill.training.fine_tuning import describe, log_course, save, validation_metrics

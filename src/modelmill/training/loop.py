@@ -24,7 +24,8 @@ from torch import nn
 from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
 from modelmill.evaluation.quality import Measures, measure
-from modelmill.models.classifier import Classifier, all_logits, collate, layer_list
+from modelmill.models.classifier import Classifier, all_logits, collate
+from modelmill.models.encoder import layer_list
 from modelmill.system.memory import keep_freed_memory
 from modelmill.tokens.token_ids import Places, Tokens
 from modelmill.training.acceleration import Forward, ModelRunner, Precision, chosen_precision

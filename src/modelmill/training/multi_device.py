@@ -28,7 +28,8 @@ import numpy as np
 import torch
 
 from modelmill.errors import ModelmillError, TransientError
-from modelmill.models.classifier import Classifier, layer_list
+from modelmill.models.classifier import Classifier
+from modelmill.models.encoder import layer_list
 from modelmill.system.devices import own_devices
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training.checkpoints import CheckpointStore

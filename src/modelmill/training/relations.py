@@ -21,7 +21,8 @@ from torch import nn
 
 from modelmill.errors import ConfigError
 from modelmill.models.attention import attentions
-from modelmill.models.classifier import Classifier, collate, layer_list
+from modelmill.models.classifier import Classifier, collate
+from modelmill.models.encoder import layer_list
 from modelmill.tokens.token_ids import Places, Tokens
 from modelmill.training.loop import Loss
 from modelmill.training.options import Relations

@@ -21,7 +21,8 @@ from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, load_classifier
 from modelmill.models.lexical import LexicalHead
-from modelmill.models.scorers import Scorer, agreement, load_scorer, score_into
+from modelmill.models.scorer import Scorer
+from modelmill.models.scorers import agreement, load_scorer, score_into
 from modelmill.tokens.cache import tokenised
 from modelmill.tokens.token_ids import Places, Tokens
 from modelmill.tokens.tokenizer import tokenizer_digest

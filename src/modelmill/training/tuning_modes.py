@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from modelmill.errors import ConfigError
-from modelmill.models.classifier import Classifier, layer_list
+from modelmill.models.classifier import Classifier
+from modelmill.models.encoder import layer_list
 from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.training.options import FullTuning, LastLayers, LoraTuning
 

@@ -21,12 +21,11 @@ from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import (
     Classifier,
     all_logits,
-    build_encoder,
-    layer_list,
     load_classifier,
     parameter_count,
     save_classifier,
 )
+from modelmill.models.encoder import build_encoder, layer_list
 from modelmill.models.onnx_export import check_parity, export_onnx
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training.distillation import make_student

@@ -14,14 +14,8 @@ from modelmill.compression.recipes import Structure
 from modelmill.compression.students import Standing, survivors
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.classifier import (
-    Classifier,
-    all_logits,
-    build_encoder,
-    layer_list,
-    load_classifier,
-    save_classifier,
-)
+from modelmill.models.classifier import Classifier, all_logits, load_classifier, save_classifier
+from modelmill.models.encoder import build_encoder, layer_list
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training.loop import Encoded
 

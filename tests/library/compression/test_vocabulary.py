@@ -14,7 +14,8 @@ from transformers import BertConfig
 from modelmill.compression.candidates import renumbered
 from modelmill.compression.vocabulary import is_prunable, kept_ids, prune_vocabulary, write_tokenizer
 from modelmill.errors import ModelError
-from modelmill.models.classifier import Classifier, all_logits, build_encoder
+from modelmill.models.classifier import Classifier, all_logits
+from modelmill.models.encoder import build_encoder
 from modelmill.models.lexical import fit_lexical_head
 from modelmill.tokens.tokenizer import encode, load_tokenizer
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models
 from modelmill.evaluation import latency
 from modelmill.evaluation.latency import measure_throughput
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.scorers import FloatArray, Scorer
+from modelmill.models.scorer import FloatArray, Scorer
 from modelmill.tokens.token_ids import Tokens
 
 

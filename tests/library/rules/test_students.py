@@ -16,7 +16,8 @@ from modelmill.artifacts import SignalsRef, TableRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.scorers import class_scores, load_scorer
+from modelmill.models.predictions import class_scores
+from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.signal_models import read_signals
 from modelmill.rules.cascade.static_students import run as make_students

@@ -18,7 +18,8 @@ from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, parameter_count, save_classifier
 from modelmill.models.onnx_export import export_onnx
-from modelmill.models.scorers import agreement, answers, answers_of_many, load_scorer
+from modelmill.models.predictions import answers, answers_of_many
+from modelmill.models.scorers import agreement, load_scorer
 from modelmill.tokens.token_ids import Tokens
 
 CLASSES = ("sport", "trade", "weather")

@@ -13,7 +13,7 @@ from deltalake import DeltaTable, write_deltalake
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, ModelError
-from modelmill.models.trunk import SignalScorer
+from modelmill.models.signal_scorer import SignalScorer
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.signal_models import read_signals
 from modelmill.steps.distill_signals import DistillSignalsConfig

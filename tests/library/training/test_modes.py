@@ -21,7 +21,8 @@ from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.calibration import Isotonic, Temperature
 from modelmill.models.classifier import Classifier
-from modelmill.models.scorers import answers, class_scores, load_scorer
+from modelmill.models.predictions import answers, class_scores
+from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.training import fine_tuning

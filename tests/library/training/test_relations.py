@@ -16,7 +16,8 @@ from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
 from modelmill.compression import prune
 from modelmill.errors import ConfigError, ModelError
-from modelmill.models.classifier import Classifier, build_encoder, collate
+from modelmill.models.classifier import Classifier, collate
+from modelmill.models.encoder import build_encoder
 from modelmill.steps.distill import DistillConfig
 from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.steps.prune import PruneConfig

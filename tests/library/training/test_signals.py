@@ -20,7 +20,7 @@ from modelmill.errors import ConfigError, DatasetError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.onnx_session import RowSession
 from modelmill.models.scorers import load_scorer
-from modelmill.models.trunk import SignalScorer
+from modelmill.models.signal_scorer import SignalScorer
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.signal_models import read_signals, signal_named
 from modelmill.steps.train_heads import TrainHeadsConfig
