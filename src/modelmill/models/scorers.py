@@ -15,8 +15,9 @@ import numpy as np
 from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
+from modelmill.models.calibration import FloatArray
 from modelmill.models.onnx_session import RowSession
-from modelmill.models.scorer import FloatArray, Scorer
+from modelmill.models.scorer import Scorer
 from modelmill.system.cpu import usable_cores
 from modelmill.tokens.token_ids import Tokens
 from modelmill.tokens.tokenizer import load_tokenizer

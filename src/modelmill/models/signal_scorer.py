@@ -10,7 +10,8 @@ from pathlib import Path
 
 from modelmill.errors import ConfigError, ModelError, did_you_mean
 from modelmill.models.bundle import BundleInfo, bundle_digest, trunk_folder
-from modelmill.models.heads import FloatArray, load_head
+from modelmill.models.calibration import FloatArray
+from modelmill.models.heads import load_head
 from modelmill.models.predictions import class_scores
 from modelmill.models.scorer import Scorer
 from modelmill.models.scorers import load_scorer

@@ -40,7 +40,8 @@ from modelmill.signals.pins import Pin, pin_models
 from modelmill.signals.values import STORED, Kind, stored
 
 if TYPE_CHECKING:
-    from modelmill.models.scorer import FloatArray, Scorer
+    from modelmill.models.calibration import FloatArray
+    from modelmill.models.scorer import Scorer
     from modelmill.models.static import StaticStack
     from modelmill.tokens.token_ids import Tokens
 

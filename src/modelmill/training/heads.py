@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from modelmill.datasets.examples import LabelledData
 from modelmill.errors import ModelError
-from modelmill.models.heads import FloatArray, Weights
+from modelmill.models.calibration import FloatArray
+from modelmill.models.heads import Weights
 from modelmill.tokens.token_ids import Places
 from modelmill.training.features import Features
 from modelmill.training.options import AttentionHead, LinearHead, MlpHead

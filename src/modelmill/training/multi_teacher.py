@@ -22,8 +22,9 @@ from modelmill.datasets.examples import LABEL_KINDS, LabelledData, read_labelled
 from modelmill.errors import ConfigError, DatasetError, did_you_mean
 from modelmill.evaluation.quality import measure
 from modelmill.models.bundle import BundleInfo, bundle_bytes
+from modelmill.models.calibration import FloatArray
 from modelmill.models.classifier import Classifier, load_classifier, parameter_count
-from modelmill.models.heads import STACKS, WEIGHTS_FILE, FloatArray
+from modelmill.models.heads import STACKS, WEIGHTS_FILE
 from modelmill.models.scorers import agreement, load_scorer
 from modelmill.models.trunk import Trunk
 from modelmill.steps.distill_signals import DistillSignalsConfig

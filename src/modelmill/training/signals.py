@@ -19,7 +19,8 @@ from modelmill.datasets.examples import LabelledData, Rows, read_all_labelled
 from modelmill.errors import ConfigError
 from modelmill.evaluation.quality import measure
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.heads import STACKS, WEIGHTS_FILE, FloatArray
+from modelmill.models.calibration import FloatArray
+from modelmill.models.heads import STACKS, WEIGHTS_FILE
 from modelmill.models.trunk import Trunk
 from modelmill.steps.train_heads import TrainHeadsConfig
 from modelmill.system.cpu import usable_cores

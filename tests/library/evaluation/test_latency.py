@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, models
 from modelmill.evaluation import latency
 from modelmill.evaluation.latency import measure_throughput
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.scorer import FloatArray, Scorer
+from modelmill.models.calibration import FloatArray
+from modelmill.models.scorer import Scorer
 from modelmill.tokens.token_ids import Tokens
 
 
