@@ -1,6 +1,6 @@
 """A pipeline of 500 steps on the canvas, in chromium and a real Airflow; as it is, and in 100 groups.
 
-    python benchmarks/canvas_browser.py
+    ./run python -m benchmarks.canvas_browser
 
 First paint: from the navigation, with a warm cache, to the frame with the first step; the share that the
 page of Airflow takes before the canvas's bundle is there is told beside it. Dragging: frames per second while
@@ -18,9 +18,8 @@ from pathlib import Path
 
 import yaml
 from canvas_validation import GROUP, STEPS, pipeline_of
+from demo.servers import LocalAirflow
 from playwright.sync_api import Browser, sync_playwright
-
-from modelmill_operators.local import LocalAirflow
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 7

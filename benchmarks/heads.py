@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from benchmarks.tokens import docstring_words
 from demo.samples import prepare
+from demo.servers.mlflow_server import write_ahead
 
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
 from modelmill.settings import Settings
-from modelmill_operators.local.mlflow_server import write_ahead
 
 HEADS = 100
 

@@ -1,8 +1,8 @@
 """Processes that promote models under one name at the same time, and one that watches the alias.
 
-    python benchmarks/promotions.py                      8 processes, 25 promotions each, as on 8 machines
-    python benchmarks/promotions.py --one-machine        they share a work directory, and so its lock
-    python benchmarks/promotions.py --kill 20            and are killed 20 times on the way
+    python -m benchmarks.promotions                      8 processes, 25 promotions each, as on 8 machines
+    python -m benchmarks.promotions --one-machine        they share a work directory, and so its lock
+    python -m benchmarks.promotions --kill 20            and are killed 20 times on the way
 
 Each promotion is made as a pipeline makes it: a model of its own, a verdict on the champion of that moment,
 the promotion; where another process was faster, the verdict is made again. Counted are moves of the alias
@@ -216,7 +216,7 @@ def main() -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if not os.environ.get("MLFLOW_TRACKING_URI"):
-            from modelmill_operators.local import LocalMlflow
+            from demo.servers import LocalMlflow
 
             server = stack.enter_context(LocalMlflow(scratch / "mlflow"))
             os.environ["MLFLOW_TRACKING_URI"] = server.url

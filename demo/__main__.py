@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from demo import samples
+from demo.servers import AirflowClient, LocalAirflow, LocalMlflow
 from modelmill.evaluation.results import EvaluationReport, Quality
-from modelmill_operators.local import AirflowClient, LocalAirflow, LocalMlflow
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = "reuters_nightly"

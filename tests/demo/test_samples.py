@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from demo import samples
+
 HEADER = "Category\tText\nd\tstring\nclass\t\n\n"
-
-
-@pytest.fixture(scope="module")
-def samples() -> Any:
-    """The demo's module, which is in no installed package."""
-    path = Path(__file__).parents[2] / "demo" / "samples.py"
-    spec = importlib.util.spec_from_file_location("demo_samples", path)
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules["demo_samples"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -38,7 +25,7 @@ def samples() -> Any:
         (HEADER, []),
     ],
 )
-def test_a_table_of_orange_is_read(samples: Any, text: str, rows: list[tuple[str, str]]) -> None:
+def test_a_table_of_orange_is_read(text: str, rows: list[tuple[str, str]]) -> None:
     assert list(samples.orange_rows(text.encode())) == rows
 
 
@@ -51,12 +38,12 @@ def test_a_table_of_orange_is_read(samples: Any, text: str, rows: list[tuple[str
         (HEADER + "x\n", "line 5 must have 2 cells; got 1"),
     ],
 )
-def test_a_table_of_another_shape_is_refused(samples: Any, text: str, said: str) -> None:
+def test_a_table_of_another_shape_is_refused(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         list(samples.orange_rows(text.encode()))
 
 
-def test_a_corpus_is_written_only_if_it_is_what_it_was(samples: Any, tmp_path: Path) -> None:
+def test_a_corpus_is_written_only_if_it_is_what_it_was(tmp_path: Path) -> None:
     content = (HEADER + "x\tone\ny\ttwo\n").encode()
     digest, target = hashlib.sha256(content).hexdigest(), tmp_path / "train.jsonl"
     samples.write_landing(content, samples.Table(digest, 2), "train", target)

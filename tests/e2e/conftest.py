@@ -11,9 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from demo.servers import LocalAirflow
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-
-from modelmill_operators.local import LocalAirflow
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "plugins" / "modelmill_plugin" / "static" / "canvas.js"

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from demo.servers import LocalAirflow
 from playwright.sync_api import Locator, Page, expect
 
 from modelmill.registry.tracking import tracking_client
-from modelmill_operators.local import LocalAirflow
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow]
 

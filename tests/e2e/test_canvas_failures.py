@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from demo.servers import LocalAirflow
+from demo.servers.processes import free_port
 from playwright.sync_api import Page, expect
-
-from modelmill_operators.local import LocalAirflow
-from modelmill_operators.local.servers import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow]
 

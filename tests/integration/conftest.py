@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from modelmill_operators.local.servers import LOOPBACK, LocalServer, Servers
+from demo.servers.processes import LOOPBACK, LocalServer, Servers
 
 
 class LocalRedis(LocalServer):

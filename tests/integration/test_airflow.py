@@ -14,9 +14,9 @@ import psutil
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from demo.servers import AirflowClient, LocalAirflow, LocalMlflow
+from demo.servers.guard import family
 
-from modelmill_operators.local import AirflowClient, LocalAirflow, LocalMlflow
-from modelmill_operators.local.guard import family
 from modelmill_operators.triggers import MEMORY_KEY
 
 pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("toy_components")]

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from modelmill_operators.local import AirflowClient, LocalAirflow
+from demo.servers import AirflowClient, LocalAirflow
 
 pytestmark = pytest.mark.airflow
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-
-from modelmill_operators.local import AirflowClient, LocalAirflow, LocalMlflow
+from demo.servers import AirflowClient, LocalAirflow, LocalMlflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("toy_components")]
 

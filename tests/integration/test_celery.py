@@ -18,12 +18,12 @@ import pyarrow as pa
 import pytest
 import yaml
 from deltalake import write_deltalake
+from demo.servers import LocalAirflow, LocalMlflow
 
 from modelmill.pipeline.local import run_pipeline
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
-from modelmill_operators.local import LocalAirflow, LocalMlflow
 
 pytestmark = pytest.mark.airflow
 

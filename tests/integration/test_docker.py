@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from demo.servers import LocalMlflow
+from demo.servers.airflow_server import SERVERS, command
 
-from modelmill_operators.local import LocalMlflow
-from modelmill_operators.local.airflow_server import SERVERS, command
 from modelmill_operators.profiles import load_profiles
 
 DOCKER = Path(__file__).parents[2] / "docker"

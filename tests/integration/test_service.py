@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from modelmill_operators.local import AirflowClient, LocalAirflow, LocalMlflow
-from modelmill_operators.local.servers import free_port
+from demo.servers import AirflowClient, LocalAirflow, LocalMlflow
+from demo.servers.processes import free_port
 
 # Two trainings and two nights: more than a busy machine does in the time that a test usually has.
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(3000)]

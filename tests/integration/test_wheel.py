@@ -93,6 +93,9 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     for package, source in (("modelmill", "src"), ("modelmill_operators", "operators")):
         sources = {str(file.relative_to(ROOT / source)) for file in (ROOT / source / package).rglob("*.py")}
         assert sources <= set(names)
+    # The servers of the demo and the tests are no part of it.
+    assert not [name for name in names if name.endswith(("_server.py", "_client.py", "processes.py"))]
+    assert (ROOT / "demo" / "servers" / "airflow_server.py").exists()
 
 
 def test_the_built_canvas_is_in_the_wheel(wheel: Path) -> None:

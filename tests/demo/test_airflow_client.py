@@ -10,9 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-
-from modelmill_operators.local import AirflowClient
-from modelmill_operators.local.servers import LOOPBACK, ServerError
+from demo.servers import AirflowClient
+from demo.servers.processes import LOOPBACK, ServerError
 
 LOCKED = (500, {"detail": {"reason": "Database error"}})
 

@@ -2,7 +2,7 @@
 
 ::
 
-    from modelmill_operators.local import LocalAirflow, LocalMlflow
+    from demo.servers import LocalAirflow, LocalMlflow
 
     with LocalMlflow(home / "mlflow") as mlflow:
         with LocalAirflow(home / "airflow", dags, environment={"MLFLOW_TRACKING_URI": mlflow.url}) as airflow:
@@ -18,9 +18,9 @@
 that those started; so does the death of this process, whatever kills it.
 """
 
-from modelmill_operators.local.airflow_server import LocalAirflow
-from modelmill_operators.local.client import AirflowClient
-from modelmill_operators.local.mlflow_server import LocalMlflow
-from modelmill_operators.local.servers import ServerError
+from demo.servers.airflow_client import AirflowClient
+from demo.servers.airflow_server import LocalAirflow
+from demo.servers.mlflow_server import LocalMlflow
+from demo.servers.processes import ServerError
 
 __all__ = ["AirflowClient", "LocalAirflow", "LocalMlflow", "ServerError"]

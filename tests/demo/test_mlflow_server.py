@@ -7,8 +7,9 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+from demo.servers.mlflow_server import write_ahead
+
 from modelmill.registry.tracking import tracking_client
-from modelmill_operators.local.mlflow_server import write_ahead
 
 
 def test_a_database_keeps_a_write_ahead_log_whether_it_is_new_or_not(

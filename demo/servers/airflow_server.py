@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from modelmill_operators.local.client import AirflowClient
-from modelmill_operators.local.servers import LOOPBACK, LocalServer, Servers
+from demo.servers.airflow_client import AirflowClient
+from demo.servers.processes import LOOPBACK, LocalServer, Servers
 
 SERVERS = ("api-server", "scheduler", "dag-processor", "triggerer")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from modelmill_operators.local.servers import ServerError, Servers
+from demo.servers.processes import ServerError, Servers
 
 TaskStates = dict[str, str | None]
 FINISHED = ("success", "failed")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from modelmill_operators.local.servers import LOOPBACK, LocalServer, Servers
+from demo.servers.processes import LOOPBACK, LocalServer, Servers
 
 _DATABASE = "mlflow.db"
 

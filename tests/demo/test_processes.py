@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from demo.servers.processes import ServerError, Servers, free_port
 
-from modelmill_operators.local.servers import ServerError, Servers, free_port
-
+ROOT = Path(__file__).parents[2]
 SERVER = """
 import os, socket, subprocess, sys, time
 port, folder, name = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -30,7 +30,7 @@ STARTER = """
 import os, signal, sys, time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background may ignore it
-from modelmill_operators.local.servers import Servers, free_port
+from demo.servers.processes import Servers, free_port
 folder = Path(sys.argv[1])
 servers = Servers(folder / "logs", dict(os.environ))
 pid = servers.start("one", [sys.executable, "-c", sys.argv[2], str(free_port()), str(folder), "one"])
@@ -98,7 +98,7 @@ def test_stopping_ends_orphans_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_the_starters_death_ends_them(tmp_path: Path, blow: signal.Signals) -> None:
     starter = subprocess.Popen(
-        [sys.executable, "-c", STARTER, str(tmp_path), SERVER], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", STARTER, str(tmp_path), SERVER], stderr=subprocess.DEVNULL, cwd=ROOT
     )
     try:
         wait_for(tmp_path / "one.ready")

@@ -18,8 +18,8 @@ from typing import Self
 import httpx
 import psutil
 
+from demo.servers import guard
 from modelmill.errors import ModelmillError
-from modelmill_operators.local import guard
 
 LOOPBACK = "127.0.0.1"
 _LOG_TAIL = 4000
