@@ -224,9 +224,9 @@ def ours(table: str, model: str, out: str | None = None) -> dict[str, Any]:
     """Make batches as modelmill does; with ``out``, write what came out instead of measuring."""
     import torch
 
-    from modelmill.datasets.examples import read_labelled
     from modelmill.models.classifier import collate
     from modelmill.tables.reading import read_arrow
+    from modelmill.tasks.examples import read_labelled
     from modelmill.tokens.cache import tokenised
     from modelmill.training.fine_tuning import encoded
     from modelmill.training.loop import batches

@@ -160,8 +160,8 @@ def read_only(dataset: DatasetRef) -> None:
 def modelmill_batches(dataset: DatasetRef, place: Path, cache: Path) -> Iterator[tuple[Any, ...]]:
     import torch
 
-    from modelmill.datasets.examples import read_labelled
     from modelmill.models.classifier import collate
+    from modelmill.tasks.examples import read_labelled
     from modelmill.tokens.cache import tokenised
     from modelmill.training.fine_tuning import encoded
     from modelmill.training.loop import batches

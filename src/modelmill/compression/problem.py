@@ -15,13 +15,13 @@ import numpy.typing as npt
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
 from modelmill.compression.recipes import Shape
-from modelmill.datasets.examples import read_labelled
 from modelmill.errors import DatasetError, ModelError
 from modelmill.evaluation.rows import split_rows
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, load_classifier
 from modelmill.models.scorers import load_scorer
 from modelmill.steps.compress import CompressConfig
+from modelmill.tasks.examples import read_labelled
 from modelmill.tokens.cache import tokenised
 from modelmill.training.fine_tuning import encoded
 from modelmill.training.loop import Encoded

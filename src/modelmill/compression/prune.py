@@ -8,11 +8,11 @@ from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
 from modelmill.compression.pruning import pruning_named
 from modelmill.compression.vocabulary import is_prunable, kept_ids, prune_vocabulary, write_tokenizer
-from modelmill.datasets.examples import LABEL_KINDS, read_labelled
 from modelmill.models.bundle import bundle_bytes
 from modelmill.models.classifier import Classifier, all_logits, load_classifier, parameter_count
 from modelmill.models.scorers import load_scorer
 from modelmill.steps.prune import PruneConfig
+from modelmill.tasks.examples import read_labelled
 from modelmill.tokens.cache import tokenised
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training.distillation import make_student
@@ -51,7 +51,7 @@ def run(
     """
     from modelmill.registry.bundles import fetch_bundle, log_model
 
-    data = read_labelled(dataset, label=config.label, kinds=LABEL_KINDS)
+    data = read_labelled(dataset, label=config.label)
     source = fetch_bundle(model, context.cache)
     info = check_teacher(source, data)
     large = load_classifier(source)

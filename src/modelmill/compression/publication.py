@@ -13,7 +13,7 @@ from modelmill.compression.results import CompressionReport, Point
 from modelmill.compression.selection import broken_limits
 from modelmill.evaluation.metrics import confidence_interval
 from modelmill.models.bundle import bundle_bytes
-from modelmill.models.scorers import agreement
+from modelmill.tasks.kinds import task_of
 
 REPORT_FILE = "compression.json"
 TAG_RECIPE = "modelmill.recipe"
@@ -133,7 +133,7 @@ def _point(item: Measured, measured: Sequence[Measured], chosen: Measured, task:
         accuracy_high=accuracy.high,
         drop=item.drop.value,
         drop_bound=item.drop.bound,
-        agreement=agreement(item.logits, rows.teacher),
+        agreement=task_of("class").agreement(item.logits, rows.teacher),
         latency_p50_ms=speed.latency.p50_ms,
         latency_p95_ms=speed.latency.p95_ms,
         documents_per_second=speed.throughput.documents_per_second,

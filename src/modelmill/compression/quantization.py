@@ -14,7 +14,7 @@ from modelmill.errors import DatasetError, ModelError
 from modelmill.models.bundle import BundleInfo, bundle_bytes
 from modelmill.models.classifier import load_classifier, save_classifier
 from modelmill.models.onnx_export import check_parity, export_onnx
-from modelmill.models.scorers import agreement, load_scorer
+from modelmill.models.scorers import load_scorer
 from modelmill.steps.quantize import QuantizeConfig
 from modelmill.tokens.cache import tokenised
 from modelmill.tokens.token_ids import Places, Tokens
@@ -116,7 +116,7 @@ def check_drift(bundle: Path, source: Path, tokens: Tokens, *, limit: float) -> 
     :raises ModelError: if it is larger.
     """
     small, large = load_scorer(bundle), load_scorer(source)
-    share = 1 - agreement(small.score(tokens), large.score(tokens), target=large.info.target)
+    share = 1 - large.info.task.agreement(small.score(tokens), large.score(tokens))
     if share > limit:
         raise ModelError(
             f"quantisation may change at most {limit:.2%} of the answers (max_drift), on {len(tokens)} rows",

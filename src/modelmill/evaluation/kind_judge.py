@@ -15,7 +15,6 @@ from modelmill.evaluation.baselines import number_baselines, set_baselines
 from modelmill.evaluation.kinds import KIND_METRICS, Floats, Kind, KindMetric
 from modelmill.evaluation.rows import judged_label
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.predictions import class_scores
 
 LIKELY = 0.5
 """A class is named if it is more probable than this."""
@@ -71,7 +70,7 @@ class KindJudge:
         :param logits: of all rows of the split that have a label, ``(all rows, outputs)``.
         :return: 1 for each class, or the number, ``(rows, outputs)``.
         """
-        found = class_scores(info, logits[self.rows.places])
+        found = info.probabilities(logits[self.rows.places])
         if self.kind == "number":
             return found.astype(np.float64)
         table = np.zeros((len(found), len(self.classes)))

@@ -17,8 +17,8 @@ from modelmill.evaluation.results import KindBaseline, KindModel, KindReport, Sc
 from modelmill.evaluation.rows import cached_logits
 from modelmill.evaluation.side_by_side import model_names, side_by_side, slug, unique_names
 from modelmill.models.bundle import BundleInfo, bundle_bytes
-from modelmill.models.scorers import agreement
 from modelmill.steps.evaluate import EvaluateConfig
+from modelmill.tasks.kinds import task_of
 
 _REPORT_FILE = "report.json"
 
@@ -124,7 +124,7 @@ def _model(
     # Their classes may differ: what is compared are answers, positive where a class was named.
     shift = LIKELY if judge.kind == "classes" else 0.0
     own, others = ((one.answers - shift).astype(np.float32) for one in (item, first))
-    same = agreement(own, others, target=judge.kind)
+    same = task_of(judge.kind).agreement(own, others)
     sentence = f"{item.name}: {_words(scores, judge)}"
     if item is not first:
         sentence += (

@@ -50,7 +50,7 @@ class SideBySide(_Record):
     speed_ratio: float
     """Documents per second over those of the first model: above 1 it is faster."""
     agreement: float
-    """With the first model, see :func:`modelmill.models.scorers.agreement`."""
+    """With the first model, see :meth:`modelmill.tasks.base.Task.agreement`."""
     beats_baseline: bool | None
     """Whether its first metric is better than that of the best baseline; None without baselines."""
     unknown_classes: tuple[str, ...]

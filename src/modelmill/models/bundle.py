@@ -27,7 +27,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from modelmill.artifacts import ModelFormat
 from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
-from modelmill.models.calibration import Calibration
+from modelmill.tasks.base import Task
+from modelmill.tasks.calibration import Calibration, FloatArray
+from modelmill.tasks.kinds import task_of
 
 INFO_FILE = "modelmill.json"
 _FILES: dict[str, tuple[str, ...]] = {
@@ -80,9 +82,30 @@ class BundleInfo(BaseModel):
     """Digest of the trunk that a head stands on; None for other formats."""
 
     @property
+    def task(self) -> Task:
+        """The task of its label."""
+        return task_of(self.target)
+
+    @property
     def outputs(self) -> int:
         """Number of logits."""
-        return 1 if self.target == "number" else len(self.classes)
+        return self.task.outputs(self.classes)
+
+    def probabilities(self, logits: FloatArray) -> FloatArray:
+        """Return what logits say: a probability for each class, or the number itself.
+
+        :param logits: ``(rows, outputs)``.
+        :return: ``(rows, outputs)``.
+        """
+        return self.task.probabilities(logits, self.calibration)
+
+    def answers(self, logits: FloatArray) -> tuple[list[str], list[float]]:
+        """Return answers and scores as a table holds them, see :meth:`modelmill.tasks.base.Task.answers`.
+
+        :param logits: ``(rows, outputs)``.
+        :return: of each row.
+        """
+        return self.task.answers(logits, classes=self.classes, calibration=self.calibration)
 
     def save(self, folder: Path) -> None:
         """Write ``modelmill.json``.

@@ -25,7 +25,7 @@ import numpy as np
 
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo, HeadKind
-from modelmill.models.calibration import FloatArray
+from modelmill.tasks.calibration import FloatArray
 
 Weights = Mapping[str, FloatArray]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from modelmill.errors import ModelError
-from modelmill.models.calibration import FloatArray
+from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.token_ids import Tokens
 
 _WITHOUT = ("SkipLayerNormFusion",)

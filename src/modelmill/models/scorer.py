@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.calibration import FloatArray
-from modelmill.models.predictions import class_scores
+from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.token_ids import Tokens
 from modelmill.tokens.tokenizer import encode
 
@@ -50,7 +49,7 @@ class Scorer(ABC):
         :return: ``(rows, classes)``; each row sums to 1 where it has one class. Numbers come as they are,
             ``(rows, 1)``.
         """
-        return class_scores(self.info, self.logits(texts))
+        return self.info.probabilities(self.logits(texts))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Return the class of the highest logit; the first of equals.

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.calibration import FloatArray
 from modelmill.models.onnx_session import RowSession
 from modelmill.models.scorer import Scorer
 from modelmill.system.cpu import usable_cores
+from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.token_ids import Tokens
 from modelmill.tokens.tokenizer import load_tokenizer
 
@@ -166,36 +165,3 @@ def score_into(
         rows = order[start : start + _CHUNK_ROWS]
         target[rows] = scorer.score(tokens.take(rows))
         progress(start + len(rows), len(order))
-
-
-def agreement(student: FloatArray, teacher: FloatArray, *, target: LabelKind = "class") -> float:
-    """Return the share of rows to which two models of the same label give the same answer.
-
-    :param student: logits of one model, ``(rows, outputs)``; at least one row.
-    :param teacher: logits of the other for the same rows, ``(rows, outputs)``.
-    :param target: kind of label. Sets of classes are the same if all of them are; of numbers it is the share
-        of the teacher's variance that the student has, as numbers are never quite the same.
-    :return: from 0 to 1.
-    """
-    return _AGREEMENTS[target](student, teacher)
-
-
-def _same_class(student: FloatArray, teacher: FloatArray) -> float:
-    return float((student.argmax(axis=1) == teacher.argmax(axis=1)).mean())
-
-
-def _same_set(student: FloatArray, teacher: FloatArray) -> float:
-    return float(((student > 0) == (teacher > 0)).all(axis=1).mean())
-
-
-def _same_number(student: FloatArray, teacher: FloatArray) -> float:
-    spread = float(np.square(teacher - teacher.mean(dtype=np.float64)).sum())
-    error = float(np.square(student.astype(np.float64) - teacher).sum())
-    return max(0.0, 1 - error / spread) if spread else float(error == 0)
-
-
-_AGREEMENTS: Mapping[LabelKind, Callable[[FloatArray, FloatArray], float]] = {
-    "class": _same_class,
-    "classes": _same_set,
-    "number": _same_number,
-}

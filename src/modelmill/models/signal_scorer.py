@@ -10,13 +10,12 @@ from pathlib import Path
 
 from modelmill.errors import ConfigError, ModelError, did_you_mean
 from modelmill.models.bundle import BundleInfo, bundle_digest, trunk_folder
-from modelmill.models.calibration import FloatArray
 from modelmill.models.heads import load_head
-from modelmill.models.predictions import class_scores
 from modelmill.models.scorer import Scorer
 from modelmill.models.scorers import load_scorer
 from modelmill.models.trunk import Trunk, TrunkHeads
 from modelmill.system.cpu import usable_cores
+from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.tokenizer import encode, load_tokenizer, tokenizer_digest
 
 
@@ -114,7 +113,7 @@ class SignalScorer:
         :raises ConfigError: if a signal is unknown.
         """
         found = self.logits(texts, signals)
-        return {name: class_scores(self.infos[name], logits) for name, logits in found.items()}
+        return {name: self.infos[name].probabilities(logits) for name, logits in found.items()}
 
 
 def load_signals(bundles: Sequence[Path], *, threads: int | None = None) -> SignalScorer:

@@ -21,8 +21,8 @@ import numpy as np
 
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.calibration import FloatArray
 from modelmill.models.scorer import Scorer
+from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.token_ids import Tokens
 from modelmill.tokens.tokenizer import encode, load_tokenizer, tokenizer_digest
 

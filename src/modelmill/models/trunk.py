@@ -14,10 +14,10 @@ import numpy as np
 
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo, trunk_folder
-from modelmill.models.calibration import FloatArray
 from modelmill.models.heads import STACKS, HeadStack, Weights, load_head
 from modelmill.models.onnx_session import RowSession
 from modelmill.models.scorer import Scorer
+from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.token_ids import Tokens
 from modelmill.tokens.tokenizer import load_tokenizer
 

@@ -207,7 +207,6 @@ def _held_out(model: ModelRef, dataset: DatasetRef, context: StepContext) -> _He
 
     from modelmill.evaluation.rows import cached_logits, judged_label, split_rows
     from modelmill.models.bundle import BundleInfo
-    from modelmill.models.predictions import answers
     from modelmill.registry.bundles import fetch_bundle
 
     info = BundleInfo.load(fetch_bundle(model, context.cache))
@@ -215,7 +214,7 @@ def _held_out(model: ModelRef, dataset: DatasetRef, context: StepContext) -> _He
     for split in ("test", "validation"):
         texts, truth = split_rows(dataset, split, label)
         if texts:
-            found = answers(info, cached_logits(model, dataset, split, context))
+            found = info.answers(cached_logits(model, dataset, split, context))
             return _HeldOut(pa.chunked_array([texts], pa.string()), *found, truth)
     raise DatasetError(
         "a dataset must have test or validation rows to compare scores with",

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from modelmill.errors import ConfigError
 from modelmill.models.bundle import bundle_bytes
-from modelmill.models.predictions import answers
 from modelmill.models.scorer import Scorer
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.checks import CalibrationConfig, LatencyConfig, SizeConfig, SliceConfig
@@ -167,5 +166,5 @@ def calibration(config: CalibrationConfig, case: Case) -> list[Finding]:
 def _confidence(one: Contender) -> np.ndarray:
     """Return the probability of the answer that is given, ``(rows,)``."""
     with np.errstate(invalid="ignore"):  # scores that are no numbers: as wrong as one can be
-        found = np.asarray(answers(one.info, one.logits)[1], dtype=np.float64)
+        found = np.asarray(one.info.answers(one.logits)[1], dtype=np.float64)
     return np.where(one.scored, found, 1.0)

@@ -12,7 +12,6 @@ from mlflow.pyfunc.model import PythonModel
 from modelmill.artifacts import ModelRef
 from modelmill.errors import ModelError
 from modelmill.models.bundle import bundle_digest
-from modelmill.models.predictions import answers
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.signing import signature_of, verify
 
@@ -53,7 +52,7 @@ class SignalModel(PythonModel):
         predictions: list[str | None] = [None] * len(texts)
         scores = [float("nan")] * len(texts)
         logits = self.scorer.logits([texts[index] for index in present])  # (rows, outputs)
-        for index, answer, score in zip(present, *answers(self.scorer.info, logits), strict=True):
+        for index, answer, score in zip(present, *self.scorer.info.answers(logits), strict=True):
             predictions[index], scores[index] = answer, score
         return pd.DataFrame({"prediction": pd.Series(predictions, dtype=object), "score": scores})
 

@@ -109,8 +109,6 @@ def score_batches(
     """
     import pyarrow as pa
 
-    from modelmill.models.predictions import answers
-
     scorer: Scorer | None = None
     uri = ModelRef.model_validate_json(model).uri
     for batch in batches:
@@ -121,7 +119,7 @@ def score_batches(
         scores: list[float | None] = [None] * len(texts)
         if present:
             logits = scorer.logits([texts[index] or "" for index in present])  # (rows, outputs)
-            for index, answer, score in zip(present, *answers(scorer.info, logits), strict=True):
+            for index, answer, score in zip(present, *scorer.info.answers(logits), strict=True):
                 predictions[index], scores[index] = answer, score
         arrays = [
             *batch.columns[:-1],

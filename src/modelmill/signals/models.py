@@ -40,9 +40,9 @@ from modelmill.signals.pins import Pin, pin_models
 from modelmill.signals.values import STORED, Kind, stored
 
 if TYPE_CHECKING:
-    from modelmill.models.calibration import FloatArray
     from modelmill.models.scorer import Scorer
     from modelmill.models.static import StaticStack
+    from modelmill.tasks.calibration import FloatArray
     from modelmill.tokens.token_ids import Tokens
 
 _TEXT: tuple[Kind, ...] = ("text",)
@@ -372,10 +372,8 @@ def _within(band: Band, probability: Any) -> Any:
 
 
 def _probabilities(info: BundleInfo, logits: FloatArray, *, temperature: float) -> npt.NDArray[np.float64]:
-    from modelmill.models.predictions import class_scores
-
     scaled = logits / np.float32(temperature)
-    found: npt.NDArray[np.float64] = class_scores(info, scaled).astype(np.float64)
+    found: npt.NDArray[np.float64] = info.probabilities(scaled).astype(np.float64)
     return found
 
 

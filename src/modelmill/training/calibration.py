@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.datasets.options import LabelKind
-from modelmill.models.calibration import Calibration, Isotonic, Temperature, plain_probabilities
+from modelmill.tasks.calibration import Calibration, Isotonic, Temperature, plain_probabilities
 from modelmill.training.options import CalibrationConfig, IsotonicRegression, TemperatureScaling
 
 Logits = npt.NDArray[np.float32]
@@ -26,7 +26,7 @@ def fit_calibration(
 
     :param config: which; None: none.
     :param logits: of validation rows, ``(rows, classes)``.
-    :param targets: as in :class:`~modelmill.datasets.examples.LabelledData`.
+    :param targets: as in :class:`~modelmill.tasks.examples.LabelledData`.
     :param target: kind of label.
     :return: the calibration; None for numbers, or with fewer than 20 rows.
     """

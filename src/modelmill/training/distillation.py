@@ -12,13 +12,13 @@ import numpy as np
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.component import StepContext
-from modelmill.datasets.examples import LABEL_KINDS, read_labelled
 from modelmill.errors import ModelError
 from modelmill.models.attention import KEPT_HEADS
 from modelmill.models.classifier import Classifier, all_logits, load_classifier
 from modelmill.models.encoder import build_encoder, layer_list
 from modelmill.models.scorers import load_scorer
 from modelmill.steps.distill import DistillConfig
+from modelmill.tasks.examples import read_labelled
 from modelmill.training.fine_tuning import describe, log_course, save, validation_metrics
 from modelmill.training.teaching import load_teacher, log_agreement, prepare_lesson, teach
 from modelmill.training.transfer_set import with_transfer
@@ -43,7 +43,7 @@ def run(
     """
     from modelmill.registry.bundles import log_model
 
-    data = read_labelled(dataset, label=config.label, kinds=LABEL_KINDS)
+    data = read_labelled(dataset, label=config.label)
     master = load_teacher(teacher, data, context)
     folder, info = master.folder, master.info
     encoder_tokens = config.max_tokens or info.encoder_tokens or info.max_tokens

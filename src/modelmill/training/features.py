@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.models.bundle import bundle_digest
-from modelmill.models.calibration import FloatArray
 from modelmill.system.disk import flush
 from modelmill.system.locks import locked
+from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.token_ids import Places, Tokens
 
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ import torch
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
-from modelmill.datasets.examples import LABEL_KINDS, LabelledData, Rows, read_labelled
 from modelmill.datasets.options import LabelKind
-from modelmill.evaluation.quality import measure
 from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.calibration import Calibration
 from modelmill.models.classifier import Classifier, all_logits, parameter_count, save_classifier
 from modelmill.models.lexical import UNFITTED_SCALES, LexicalHead, fit_lexical_head, fit_scales
 from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.tasks.calibration import Calibration
+from modelmill.tasks.examples import LabelledData, Rows, read_labelled
+from modelmill.tasks.kinds import task_of
 from modelmill.tokens.cache import tokenised
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training.calibration import fit_calibration
@@ -40,7 +40,7 @@ def run(config: FineTuneConfig, dataset: DatasetRef, context: StepContext) -> Mo
     from modelmill.registry.bundles import log_model
 
     base = load_base_model(config.base_model, max_tokens=config.max_tokens, dropout=config.dropout)
-    data = read_labelled(dataset, label=config.label, kinds=LABEL_KINDS)
+    data = read_labelled(dataset, label=config.label)
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
     torch.manual_seed(config.seed)
     model = Classifier(base.encoder, classes=data.outputs, dropout=config.dropout)
@@ -197,7 +197,7 @@ def validation_metrics(rows: Encoded, logits: npt.NDArray[np.float32]) -> dict[s
     :param logits: what the model says of them, ``(rows, outputs)``.
     :return: values by name.
     """
-    found = measure(rows.target, logits, rows.targets)
+    found = task_of(rows.target).quality(logits, rows.targets)
     return {f"validation_{name}": value for name, value in found.items()}
 
 

@@ -19,10 +19,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from modelmill.datasets.examples import LabelledData
 from modelmill.errors import ModelError
-from modelmill.models.calibration import FloatArray
 from modelmill.models.heads import Weights
+from modelmill.tasks.calibration import FloatArray
+from modelmill.tasks.examples import LabelledData
 from modelmill.tokens.token_ids import Places
 from modelmill.training.features import Features
 from modelmill.training.options import AttentionHead, LinearHead, MlpHead

@@ -23,10 +23,11 @@ from torch import nn
 
 from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
-from modelmill.evaluation.quality import Measures, measure
 from modelmill.models.classifier import Classifier, all_logits, collate
 from modelmill.models.encoder import layer_list
 from modelmill.system.memory import keep_freed_memory
+from modelmill.tasks.base import Measures
+from modelmill.tasks.kinds import task_of
 from modelmill.tokens.token_ids import Places, Tokens
 from modelmill.training.acceleration import Forward, ModelRunner, Precision, chosen_precision
 from modelmill.training.checkpoints import Checkpoint, CheckpointStore, Tensors
@@ -58,7 +59,7 @@ class Encoded:
     tokens: Tokens
     """Ids of each row."""
     targets: npt.NDArray[Any]
-    """As in :class:`~modelmill.datasets.examples.LabelledData`."""
+    """As in :class:`~modelmill.tasks.examples.LabelledData`."""
     target: LabelKind = "class"
 
     def cut(self, tokens: int) -> Encoded:
@@ -71,7 +72,7 @@ class Encoded:
 
 
 Epoch = tuple[int, Measures]
-"""Step after an epoch, and what :func:`modelmill.evaluation.quality.measure` finds on the validation
+"""Step after an epoch, and what :meth:`modelmill.tasks.base.Task.quality` finds on the validation
 split."""
 
 
@@ -207,9 +208,9 @@ def quality(model: Classifier, data: Encoded) -> Measures:
 
     :param model: the model, in evaluation mode.
     :param data: rows.
-    :return: see :func:`modelmill.evaluation.quality.measure`.
+    :return: see :meth:`modelmill.tasks.base.Task.quality`.
     """
-    return measure(data.target, all_logits(model, data.tokens), data.targets)
+    return task_of(data.target).quality(all_logits(model, data.tokens), data.targets)
 
 
 def make_optimizer(model: Classifier, config: TrainingConfig) -> Optimizer:

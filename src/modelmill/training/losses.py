@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from modelmill.datasets.examples import LabelledData
 from modelmill.datasets.options import LabelKind
 from modelmill.models.classifier import Classifier
+from modelmill.tasks.examples import LabelledData
 from modelmill.tokens.token_ids import Places
 from modelmill.training.heads import balanced_weights
 from modelmill.training.loop import Encoded, Loss

@@ -18,17 +18,17 @@ from safetensors.numpy import save_file
 
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
 from modelmill.component import StepContext
-from modelmill.datasets.examples import LABEL_KINDS, LabelledData, read_labelled, split_places
+from modelmill.datasets.examples import split_places
 from modelmill.errors import ConfigError, DatasetError, did_you_mean
-from modelmill.evaluation.quality import measure
 from modelmill.models.bundle import BundleInfo, bundle_bytes
-from modelmill.models.calibration import FloatArray
 from modelmill.models.classifier import Classifier, load_classifier, parameter_count
 from modelmill.models.heads import STACKS, WEIGHTS_FILE
-from modelmill.models.scorers import agreement, load_scorer
+from modelmill.models.scorers import load_scorer
 from modelmill.models.trunk import Trunk
 from modelmill.steps.distill_signals import DistillSignalsConfig
 from modelmill.system.cpu import usable_cores
+from modelmill.tasks.calibration import FloatArray
+from modelmill.tasks.examples import LabelledData, read_labelled
 from modelmill.tokens.cache import tokenised
 from modelmill.tokens.token_ids import Places
 from modelmill.training.calibration import fit_calibration
@@ -171,7 +171,7 @@ def _subjects(
     for teacher in teachers:
         data = None
         if teacher.info.label in dataset.labels:
-            data = read_labelled(dataset, label=teacher.info.label, kinds=LABEL_KINDS)
+            data = read_labelled(dataset, label=teacher.info.label)
             check_teacher(teacher.folder, data)
         else:
             context.log(f"{teacher.info.label}: no column of the dataset; the teacher alone says what it is")
@@ -259,11 +259,11 @@ class _Heads:
         metrics, calibration = {}, None
         if len(logits):
             wanted = teacher.answers(self.dataset, self.places, self.context)
-            metrics["teacher_agreement"] = agreement(logits, wanted, target=teacher.info.target)
+            metrics["teacher_agreement"] = teacher.info.task.agreement(logits, wanted)
         if subject.data is not None and len(subject.data.validation):
             rows = subject.data.validation
             own = logits[np.searchsorted(self.places, rows.places)]
-            found = measure(teacher.info.target, own, rows.targets)
+            found = teacher.info.task.quality(own, rows.targets)
             metrics |= {f"validation_{name}": value for name, value in found.items()}
             calibration = fit_calibration(
                 self.config.calibration, own, rows.targets, target=teacher.info.target

@@ -15,15 +15,14 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
-from modelmill.datasets.examples import LabelledData, Rows, read_all_labelled
 from modelmill.errors import ConfigError
-from modelmill.evaluation.quality import measure
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.calibration import FloatArray
 from modelmill.models.heads import STACKS, WEIGHTS_FILE
 from modelmill.models.trunk import Trunk
 from modelmill.steps.train_heads import TrainHeadsConfig
 from modelmill.system.cpu import usable_cores
+from modelmill.tasks.calibration import FloatArray
+from modelmill.tasks.examples import LabelledData, Rows, read_all_labelled
 from modelmill.tokens.cache import tokenised
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training.calibration import fit_calibration
@@ -68,9 +67,7 @@ def run(config: TrainHeadsConfig, dataset: DatasetRef, trunk: ModelRef, context:
     folder = fetch_bundle(trunk, context.cache)
     loaded = Trunk(folder, threads=usable_cores())
     _check_names(config, dataset)
-    tasks = read_all_labelled(
-        dataset, labels=config.labels or dataset.labels, kinds=("class", "classes", "number")
-    )
+    tasks = read_all_labelled(dataset, labels=config.labels or dataset.labels)
     tokens = tokenised(
         dataset, folder, max_length=loaded.info.max_tokens, cache=context.cache, log=context.log
     )
@@ -188,7 +185,7 @@ def _write(folder: Path, task: LabelledData, head: TrainedHead, logits: FloatArr
     info.save(folder)
     metrics = {"epochs": float(head.epochs), "train_rows": float(len(task.train))}
     if len(targets):
-        found = measure(task.target, logits, targets)
+        found = task.task.quality(logits, targets)
         metrics |= {f"validation_{name}": value for name, value in found.items()}
     return _Bundle(folder, metrics)
 

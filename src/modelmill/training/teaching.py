@@ -16,13 +16,13 @@ import torch
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
-from modelmill.datasets.examples import LabelledData
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, load_classifier
 from modelmill.models.lexical import LexicalHead
 from modelmill.models.scorer import Scorer
-from modelmill.models.scorers import agreement, load_scorer, score_into
+from modelmill.models.scorers import load_scorer, score_into
+from modelmill.tasks.examples import LabelledData
 from modelmill.tokens.cache import tokenised
 from modelmill.tokens.token_ids import Places, Tokens
 from modelmill.tokens.tokenizer import tokenizer_digest
@@ -259,10 +259,10 @@ def log_agreement(student: Scorer, tokens: Tokens, wanted: Logits, context: Step
     :param tokens: validation rows, as its tokenizer makes them.
     :param wanted: the teacher's logits for the same rows.
     :param context: the step.
-    :return: see :func:`modelmill.models.scorers.agreement`.
+    :return: see :meth:`modelmill.tasks.base.Task.agreement`.
     """
     target = student.info.target
-    found = agreement(student.score(tokens), wanted, target=target)
+    found = student.info.task.agreement(student.score(tokens), wanted)
     context.run.log_metrics({"teacher_agreement": found})
     context.log(
         f"of the teacher's variance on the validation rows it has {found:.2%}"

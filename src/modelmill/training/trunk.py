@@ -18,11 +18,11 @@ from modelmill.compression.quantization_methods import CALIBRATION_ROWS, method_
 from modelmill.errors import ConfigError, ModelError
 from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo, bundle_bytes
-from modelmill.models.calibration import FloatArray
 from modelmill.models.classifier import collate, load_classifier, mean_over_tokens, parameter_count
 from modelmill.models.onnx_export import PARITY, attention_bias, export_graph
 from modelmill.models.onnx_session import RowSession
 from modelmill.steps.trunk import TrunkConfig
+from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.token_ids import Tokens
 from modelmill.tokens.tokenizer import encode, load_tokenizer
 

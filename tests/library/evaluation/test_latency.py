@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, models
 from modelmill.evaluation import latency
 from modelmill.evaluation.latency import measure_throughput
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.calibration import FloatArray
 from modelmill.models.scorer import Scorer
+from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.token_ids import Tokens
 
 

@@ -16,7 +16,6 @@ from modelmill.artifacts import SignalsRef, TableRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.predictions import class_scores
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.signal_models import read_signals
@@ -128,7 +127,7 @@ def test_a_student_learns_the_side_of_the_thresholds(
     scorer = load_scorer(folder)
     assert scorer.info.classes == ("not trade", "trade")
     assert (scorer.info.text, scorer.info.label) == ("text", "trade")
-    sure = class_scores(scorer.info, scorer.logits(["bank loan share", "goal match team"]))[:, 1]
+    sure = scorer.info.probabilities(scorer.logits(["bank loan share", "goal match team"]))[:, 1]
     assert sure[0] > 0.9
     assert sure[1] < 0.1
 

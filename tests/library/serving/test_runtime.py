@@ -18,8 +18,8 @@ from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, parameter_count, save_classifier
 from modelmill.models.onnx_export import export_onnx
-from modelmill.models.predictions import answers, answers_of_many
-from modelmill.models.scorers import agreement, load_scorer
+from modelmill.models.predictions import answers_of_many
+from modelmill.models.scorers import load_scorer
 from modelmill.tokens.token_ids import Tokens
 
 CLASSES = ("sport", "trade", "weather")
@@ -83,7 +83,7 @@ def test_no_texts_give_no_answers(bundles: dict[str, Path], name: str) -> None:
 def test_the_export_agrees_with_torch(bundles: dict[str, Path], texts: list[str]) -> None:
     plain, exported = load_scorer(bundles["torch"]), load_scorer(bundles["fp32"])
     assert np.abs(plain.logits(texts) - exported.logits(texts)).max() < 1e-4
-    assert agreement(plain.logits(texts), exported.logits(texts)) == 1.0
+    assert plain.info.task.agreement(plain.logits(texts), exported.logits(texts)) == 1.0
 
 
 @pytest.mark.parametrize("name", ["fp32", "int8"])
@@ -171,5 +171,5 @@ def test_many_signals_are_answered_as_each_is_alone() -> None:
         found = answers_of_many(infos, logits)
         assert found.keys() == infos.keys()
         for name, info in infos.items():
-            assert found[name] == answers(info, logits[name]), name
+            assert found[name] == info.answers(logits[name]), name
     assert answers_of_many(infos, {}) == {}

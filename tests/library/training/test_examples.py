@@ -9,8 +9,9 @@ import pytest
 from deltalake import write_deltalake
 
 from modelmill.artifacts import DatasetRef
-from modelmill.datasets.examples import choose_label, read_labelled, split_places
+from modelmill.datasets.examples import choose_label, split_places
 from modelmill.errors import ConfigError, DatasetError
+from modelmill.tasks.examples import read_labelled
 
 
 def dataset(folder: Path, rows: list[tuple[str, str | None, str]]) -> DatasetRef:
@@ -75,13 +76,21 @@ def test_labels_of_any_type_of_class_are_classes_by_their_python_names(
     ]
 
 
-@pytest.mark.parametrize("labels", [pa.array([1.0, 0.5, None]), pa.array([["x"], ["y"], None])])
-def test_numbers_and_lists_are_no_classes(tmp_path: Path, labels: pa.Array) -> None:
+@pytest.mark.parametrize(
+    ("labels", "target", "classes", "targets"),
+    [
+        (pa.array([1.0, 0.5, None]), "number", (), [1.0, 0.5]),
+        (pa.array([["x"], ["y", "x"], None]), "classes", ("x", "y"), [[1, 0], [1, 1]]),
+    ],
+)
+def test_numbers_and_lists_have_tasks_of_their_own(
+    tmp_path: Path, labels: pa.Array, target: str, classes: tuple[str, ...], targets: list[object]
+) -> None:
     keys = ["a", "b", "c"]
     write_deltalake(str(tmp_path), pa.table({"id": keys, "text": keys, "n": labels, "split": ["train"] * 3}))
     data = DatasetRef(uri=str(tmp_path), version=0, key="id", text="text", labels=("n",), split="split")
-    with pytest.raises(ConfigError, match="one class a row; got 'n: "):
-        read_labelled(data, label="n")
+    found = read_labelled(data, label="n")
+    assert (found.target, found.classes, found.train.targets.tolist()) == (target, classes, targets)
 
 
 def test_a_dataset_of_images_has_no_texts() -> None:

@@ -16,10 +16,10 @@ from torch.nn import functional
 from modelmill.component import StepContext
 from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
-from modelmill.evaluation.quality import measure
 from modelmill.models.base_model import load_base_model
 from modelmill.models.classifier import Classifier
 from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.tasks.kinds import task_of
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training.loop import Encoded, Trained, batches, parts, quality, rate, train
 
@@ -325,5 +325,5 @@ def test_a_training_without_progress_ends_early(tiny_base_model: Path, step_cont
 def test_measures_of_sets_and_numbers(
     target: LabelKind, logits: list[list[float]], targets: list[object], expected: dict[str, float]
 ) -> None:
-    found = measure(target, np.array(logits, np.float32), np.array(targets, np.float32))
+    found = task_of(target).quality(np.array(logits, np.float32), np.array(targets, np.float32))
     assert dict(found) == pytest.approx(expected)

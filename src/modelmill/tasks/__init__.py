@@ -1,0 +1,1 @@
+"""Kinds of labels: what models of each learn, answer and are judged by."""

@@ -1,0 +1,206 @@
+"""What every kind of label defines: its targets, its loss, its answers and how good they are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from modelmill.datasets.examples import Places
+from modelmill.datasets.options import LabelKind
+from modelmill.tasks.calibration import Calibration, FloatArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
+
+Targets = npt.NDArray[Any]
+"""What the labels of some rows say, as a training reads them: see the tasks."""
+Measures = Mapping[str, float]
+"""Values by name of the metric. The first one is what epochs and candidates are chosen by: more is better."""
+TargetsBySplit = tuple[tuple[str, ...], dict[str, Targets]]
+"""The classes of a label column (empty for numbers), and the targets of each split."""
+
+
+class Task(ABC):
+    """A kind of label. Tasks have no state: :func:`modelmill.tasks.kinds.task_of` returns the only instance.
+
+    A model has one logit for each class, or a single one for a number.
+    """
+
+    kind: ClassVar[LabelKind]
+    """How datasets and bundles name it."""
+    has_classes: ClassVar[bool] = True
+    """Whether logits stand for classes and become probabilities; False: the logit is the number itself."""
+    exclusive: ClassVar[bool] = False
+    """Whether a row has exactly one class."""
+    unknown: ClassVar[float] = np.nan
+    """What stands for a missing label among the targets."""
+
+    # Labels
+
+    @abstractmethod
+    def outputs(self, classes: Sequence[str]) -> int:
+        """Return the number of logits.
+
+        :param classes: the classes; empty for numbers.
+        :return: at least 1.
+        """
+
+    @abstractmethod
+    def describe(self, classes: Sequence[str]) -> str:
+        """Return what a label says, in words.
+
+        :param classes: the classes; empty for numbers.
+        :return: for instance ``sets of 3 classes``.
+        """
+
+    @abstractmethod
+    def read_targets(self, column: pa.Array, name: str, places: Mapping[str, Places]) -> TargetsBySplit:
+        """Read the labels of some rows.
+
+        :param column: the label column.
+        :param name: of the column, for errors.
+        :param places: rows of each split that have a label, see :meth:`labelled`; ``train`` and
+            ``validation``.
+        :return: the classes of the train split, sorted, and the targets of each split.
+        :raises DatasetError: if there is only one class or number to learn, or if the validation split has a
+            class that the train split lacks.
+        """
+
+    def labelled(self, column: pa.Array) -> npt.NDArray[np.bool_]:
+        """Return which rows have a label.
+
+        :param column: the label column.
+        :return: ``(rows,)``.
+        """
+        found: npt.NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+        return found
+
+    def units(self, targets: Targets) -> tuple[float, float]:  # noqa: ARG002 (classes have no units)
+        """Return mean and standard deviation of numbers, the units in which they are learned.
+
+        :param targets: of the train rows.
+        :return: 0 and 1 for classes.
+        """
+        return 0.0, 1.0
+
+    # Learning
+
+    @abstractmethod
+    def loss(
+        self,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        *,
+        weights: torch.Tensor | None = None,
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> torch.Tensor:
+        """Return the training loss of labelled rows.
+
+        :param logits: ``(rows, outputs)``.
+        :param targets: of the same rows.
+        :param weights: of the classes, ``(classes,)``; numbers have none.
+        :param reduction: whether it is a mean over the rows or a sum. Weights do not change what the sum is
+            divided by, so the losses of parts of a batch add up to that of the whole.
+        :return: a scalar.
+        """
+
+    @abstractmethod
+    def row_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each row; of a row without a label any finite number.
+
+        :param logits: ``(rows, outputs)``.
+        :param targets: of the same rows; :attr:`unknown` without a label.
+        :return: ``(rows,)``.
+        """
+
+    @abstractmethod
+    def known(self, targets: torch.Tensor) -> torch.Tensor:
+        """Return which rows have a label.
+
+        :param targets: :attr:`unknown` without a label.
+        :return: ``(rows,)``.
+        """
+
+    @abstractmethod
+    def distances(self, logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Return how far each row's answer is from the teacher's.
+
+        For classes it is the loss of G. Hinton, O. Vinyals and J. Dean, *Distilling the Knowledge in a Neural
+        Network* (2015, arXiv 1503.02531): the Kullback-Leibler divergence of the softened distributions,
+        times the temperature squared, so that its gradients keep their size.
+
+        :param logits: the student's, ``(rows, outputs)``.
+        :param teacher: the teacher's, ``(rows, outputs)``.
+        :param temperature: softens both; numbers have none.
+        :return: ``(rows,)``; 0 where both answer the same.
+        """
+
+    @abstractmethod
+    def balanced_weights(self, targets: Targets, outputs: int) -> FloatArray:
+        """Return weights with which rare classes count as much as common ones.
+
+        :param targets: of the train rows.
+        :param outputs: number of logits.
+        :return: ``(outputs,)``; 1 for numbers.
+        """
+
+    @abstractmethod
+    def indicators(self, targets: Targets, outputs: int) -> npt.NDArray[np.float64]:
+        """Return the labels as the probabilities that a perfect model gives.
+
+        :param targets: of any rows.
+        :param outputs: number of logits.
+        :return: ``(rows, outputs)``, 0 or 1; numbers as they are.
+        """
+
+    # Answers
+
+    @abstractmethod
+    def probabilities(self, logits: FloatArray, calibration: Calibration | None) -> FloatArray:
+        """Return a probability for each class, or the numbers.
+
+        :param logits: ``(rows, outputs)``.
+        :param calibration: what makes probabilities of them; None: softmax, or the sigmoid for sets of
+            classes.
+        :return: ``(rows, outputs)``.
+        """
+
+    @abstractmethod
+    def answers(
+        self, logits: FloatArray, *, classes: Sequence[str], calibration: Calibration | None
+    ) -> tuple[list[str], list[float]]:
+        """Return answers as a table holds them.
+
+        :param logits: ``(rows, outputs)``.
+        :param classes: class of each logit.
+        :param calibration: see :meth:`probabilities`.
+        :return: for each row an answer and a score. One class: the class and its probability. Sets of
+            classes: those more probable than not as a JSON array, and the probability of the likeliest. A
+            number: the number as text, and as it is.
+        """
+
+    @abstractmethod
+    def agreement(self, student: FloatArray, teacher: FloatArray) -> float:
+        """Return how alike two models answer.
+
+        :param student: logits, ``(rows, outputs)``; at least one row.
+        :param teacher: logits for the same rows.
+        :return: from 0 to 1: the share of rows with the same answer. Sets of classes are the same if all of
+            them are. Numbers are never quite the same: it is the share of the teacher's variance that the
+            student explains.
+        """
+
+    @abstractmethod
+    def quality(self, logits: FloatArray, targets: Targets) -> Measures:
+        """Return how good a model is on labelled rows.
+
+        :param logits: ``(rows, outputs)``; at least one row.
+        :param targets: of the same rows.
+        :return: ``accuracy`` and ``macro_f1`` for one class, ``micro_f1`` and ``macro_f1`` for sets of
+            classes, ``r2`` and ``rmse`` for numbers.
+        """

@@ -1,0 +1,127 @@
+"""Labelled rows of a dataset, as a training reads them: where they stand, and their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modelmill.artifacts import DatasetRef
+from modelmill.datasets.examples import Places, choose_label, in_split, label_kind
+from modelmill.datasets.options import LabelKind
+from modelmill.errors import DatasetError, InputError
+from modelmill.tasks.base import Targets, Task
+from modelmill.tasks.kinds import task_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SHOWN = 5
+"""Labels that an error shows in full."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled rows of one split, in the order of their keys."""
+
+    places: Places
+    """Where each row stands among all rows of the dataset in the order of their keys, ``(rows,)``."""
+    targets: Targets
+    """What each row's label says, see the label's task."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """The train and validation rows of one label."""
+
+    label: str
+    classes: tuple[str, ...]
+    """The classes of the train split, sorted; empty for numbers."""
+    train: Rows
+    validation: Rows
+    """Empty if the dataset has no validation split."""
+    target: LabelKind = "class"
+    """Kind of label."""
+
+    @property
+    def task(self) -> Task:
+        """The task of the label."""
+        return task_of(self.target)
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits that answer it."""
+        return self.task.outputs(self.classes)
+
+    @property
+    def units(self) -> tuple[float, float]:
+        """Mean and standard deviation of the train rows' numbers; 0 and 1 for classes."""
+        return self.task.units(self.train.targets)
+
+
+def read_labelled(dataset: DatasetRef, *, label: str | None) -> LabelledData:
+    """Read the train and validation splits of a dataset; rows without a label are left out.
+
+    :param dataset: the dataset.
+    :param label: label column; None: the dataset's only one.
+    :return: the rows.
+    :raises ConfigError: if the label column is unknown.
+    :raises DatasetError: if the train split has no rows or one class, or validation has an unknown class.
+    """
+    (found,) = read_all_labelled(dataset, labels=[choose_label(dataset, label)])
+    return found
+
+
+def read_all_labelled(dataset: DatasetRef, *, labels: Sequence[str]) -> list[LabelledData]:
+    """Read several label columns at once.
+
+    :param dataset: the dataset.
+    :param labels: label columns.
+    :return: the rows of each.
+    :raises InputError: if one of them cannot be learned; of several, all that cannot are named.
+    """
+    from modelmill.tables.reading import read_arrow
+
+    names = [choose_label(dataset, label) for label in labels]
+    table = read_arrow(dataset, columns=[*names, dataset.split])
+    found: list[LabelledData] = []
+    refused: list[InputError] = []
+    for name in names:
+        try:
+            found.append(_read_label(table, dataset, name))
+        except InputError as error:
+            refused.append(error)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        raise DatasetError(
+            f"every signal must have labels to learn; {len(refused)} of {len(names)} have not: "
+            + " | ".join(map(str, refused[:_SHOWN])),
+            remedy="choose the others under labels, or fix these",
+        )
+    return found
+
+
+def _read_label(table: pa.Table, dataset: DatasetRef, name: str) -> LabelledData:
+    column = table.column(name).combine_chunks()
+    task = task_of(label_kind(column.type))
+    labelled = task.labelled(column)
+    places = {
+        split: np.flatnonzero(in_split(table, dataset, split) & labelled) for split in ("train", "validation")
+    }
+    if not len(places["train"]):
+        raise DatasetError(
+            "the train split must have labelled rows"
+            if len(dataset.labels) == 1
+            else f"the train split must have rows with a value in {name!r}",
+            got=str(dataset),
+            remedy="see the dataset's quarantine table, or change the split",
+        )
+    classes, targets = task.read_targets(column, name, places)
+    train, validation = (Rows(places[split], targets[split]) for split in ("train", "validation"))
+    return LabelledData(label=name, classes=classes, train=train, validation=validation, target=task.kind)

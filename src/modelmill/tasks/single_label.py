@@ -1,0 +1,121 @@
+"""One class a row. Targets: the number of each row's class, ``(rows,)`` int64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from modelmill.datasets.examples import Places
+from modelmill.tasks.base import Measures, Targets, TargetsBySplit, Task
+from modelmill.tasks.calibration import Calibration, FloatArray, plain_probabilities
+from modelmill.tasks.classes import check_classes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
+
+
+class SingleLabel(Task):
+    """One class a row: softmax, cross-entropy."""
+
+    kind = "class"
+    exclusive = True
+    unknown = -1
+
+    def outputs(self, classes: Sequence[str]) -> int:
+        """See :meth:`Task.outputs`."""
+        return len(classes)
+
+    def describe(self, classes: Sequence[str]) -> str:
+        """See :meth:`Task.describe`."""
+        return f"{len(classes)} classes"
+
+    def read_targets(self, column: pa.Array, name: str, places: Mapping[str, Places]) -> TargetsBySplit:
+        """See :meth:`Task.read_targets`."""
+        encoded = column.dictionary_encode()
+        names = [str(value) for value in encoded.dictionary.to_pylist()]
+        # Of each row the number of its label among all names; -1 without a label.
+        codes = encoded.indices.fill_null(-1).to_numpy()
+        seen = {split: {names[code] for code in np.unique(codes[rows])} for split, rows in places.items()}
+        classes = tuple(sorted(seen["train"]))
+        check_classes(name, classes, seen["validation"])
+        numbers = {found: number for number, found in enumerate(classes)}
+        targets = np.array([numbers.get(found, -1) for found in names], dtype=np.int64)
+        return classes, {split: targets[codes[rows]] for split, rows in places.items()}
+
+    def loss(
+        self,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        *,
+        weights: torch.Tensor | None = None,
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> torch.Tensor:
+        """See :meth:`Task.loss`."""
+        from torch.nn import functional
+
+        total = functional.cross_entropy(logits, targets, weight=weights, reduction="sum")
+        return total / len(targets) if reduction == "mean" else total
+
+    def row_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """See :meth:`Task.row_losses`."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(logits, targets, reduction="none", ignore_index=-1)
+
+    def known(self, targets: torch.Tensor) -> torch.Tensor:
+        """See :meth:`Task.known`."""
+        return targets >= 0
+
+    def distances(self, logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+        """See :meth:`Task.distances`."""
+        from torch.nn import functional
+
+        divergence = functional.kl_div(
+            functional.log_softmax(logits / temperature, dim=1),
+            functional.log_softmax(teacher / temperature, dim=1),
+            log_target=True,
+            reduction="none",
+        ).sum(1)
+        return temperature**2 * divergence
+
+    def balanced_weights(self, targets: Targets, outputs: int) -> FloatArray:
+        """Return rows / (classes * rows of the class), as scikit-learn's ``class_weight="balanced"``."""
+        counts = np.bincount(targets.astype(np.int64), minlength=outputs)
+        return np.asarray(len(targets) / (outputs * counts), dtype=np.float32)
+
+    def indicators(self, targets: Targets, outputs: int) -> npt.NDArray[np.float64]:
+        """See :meth:`Task.indicators`."""
+        return np.eye(outputs)[targets]
+
+    def probabilities(self, logits: FloatArray, calibration: Calibration | None) -> FloatArray:
+        """See :meth:`Task.probabilities`; each row sums to 1."""
+        wide = logits.astype(np.float64)
+        if calibration is None:
+            return plain_probabilities(wide, exclusive=True).astype(np.float32)
+        return calibration.apply(wide, exclusive=True).astype(np.float32)
+
+    def answers(
+        self, logits: FloatArray, *, classes: Sequence[str], calibration: Calibration | None
+    ) -> tuple[list[str], list[float]]:
+        """See :meth:`Task.answers`."""
+        found = self.probabilities(logits, calibration)
+        # The class of the highest logit: a calibration may make two probabilities equal.
+        best = logits.argmax(axis=1)
+        return [classes[index] for index in best], found[np.arange(len(best)), best].tolist()
+
+    def agreement(self, student: FloatArray, teacher: FloatArray) -> float:
+        """See :meth:`Task.agreement`."""
+        return float((student.argmax(axis=1) == teacher.argmax(axis=1)).mean())
+
+    def quality(self, logits: FloatArray, targets: Targets) -> Measures:
+        """See :meth:`Task.quality`."""
+        answers = logits.argmax(axis=1)
+        scores = []
+        for number in np.union1d(answers, targets):
+            hit = int(((answers == number) & (targets == number)).sum())
+            scores.append(2 * hit / int((answers == number).sum() + (targets == number).sum()))
+        return {"accuracy": float((answers == targets).mean()), "macro_f1": float(np.mean(scores))}
