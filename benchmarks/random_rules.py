@@ -22,7 +22,7 @@ from modelmill.rules.evaluation.compiled_rule_set import compile_rule_set
 from modelmill.rules.evaluation.group_calls import Known
 from modelmill.rules.evaluation.staged_evaluation import RuleProgram, Settlement, settle, settle_fully
 from modelmill.rules.explanation.sufficient_sets import Search
-from modelmill.rules.rule_set import RuleSet, SqlSignal
+from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.values import STORED, Kind
 
 QUICK = 0.5
@@ -182,8 +182,8 @@ def duck_outcomes(connection: Any, case: Case) -> list[int]:
         branches.append(f"WHEN {rule.when} THEN {number}")
         if case.rule_set.on_unknown is not None:
             branches.append(f"WHEN ({rule.when}) IS NULL THEN {len(rules) + 1 + number}")
-    derived = case.rule_set.signals.get("derived")
-    extra = f", {derived.expression} AS derived" if isinstance(derived, SqlSignal) else ""
+    derived = case.rule_set.expressions.get("derived")
+    extra = f", {derived} AS derived" if derived else ""
     connection.register("given", pa.table({"row": list(range(case.rows)), **case.columns}))
     outcome = f"CASE {' '.join(branches)} ELSE {len(rules)} END"
     found = connection.execute(f"SELECT {outcome} FROM (SELECT *{extra} FROM given) ORDER BY row").fetchall()

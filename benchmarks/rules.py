@@ -35,7 +35,8 @@ from modelmill.rules.engine import Engine
 from modelmill.rules.planning.cost_measurement import measured_plan
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
-from modelmill.signals.models import ModelGroup
+from modelmill.signals.model_cascade import ModelCascade
+from modelmill.signals.model_groups import ModelGroup
 from modelmill.tokens.tokenizer import encode, load_tokenizer
 from modelmill.training.trunk import make_trunk
 
@@ -148,8 +149,10 @@ def forget(engine: Engine) -> None:
     """Let the models forget what they have read: a repeated measurement is no repeated input."""
     for group in engine.groups.values():
         if isinstance(group, ModelGroup):
-            for reader in (group.reader, *(reader for reader, _ in group.first_tier)):
-                reader.forget()
+            group.models.forget()
+        if isinstance(group, ModelCascade):
+            for models, _ in group.first_tier:
+                models.forget()
 
 
 def read(data: Path, name: str) -> list[dict[str, str]]:

@@ -32,7 +32,7 @@ from modelmill.rules.lifecycle.trial import right_decisions
 from modelmill.rules.planning.cost_measurement import measured_plan
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
-from modelmill.signals.models import ModelGroup
+from modelmill.signals.model_groups import ModelGroup
 from modelmill.signals.pins import pin_models
 
 PARTS = (0.125, 0.30, 0.42)
@@ -172,7 +172,7 @@ def found_head(outcomes: np.ndarray) -> np.ndarray:
 
 def rows_read(engine: Engine) -> int:
     """Return how many rows the trunk has read."""
-    return sum(group.reader.rows_read for group in engine.groups.values() if isinstance(group, ModelGroup))
+    return sum(group.models.rows_read for group in engine.groups.values() if isinstance(group, ModelGroup))
 
 
 def batch_of(rows: list[tuple[str, str]]) -> pa.RecordBatch:

@@ -226,8 +226,8 @@ def _judged(spec: PipelineSpec) -> set[str]:
 
 def _language() -> RuleLanguage:
     from modelmill.rules.language.functions import FUNCTIONS, POLYMORPHIC
-    from modelmill.rules.reading import SIGNALS
     from modelmill.signals.measures import measures
+    from modelmill.signals.registry import signal_kinds
 
     functions = [FunctionView(name=name, usage=function.usage) for name, function in FUNCTIONS.items()]
     functions += [FunctionView(name=name, usage=f"{name}(a, b)") for name in POLYMORPHIC]
@@ -235,7 +235,7 @@ def _language() -> RuleLanguage:
         functions=functions,
         measures=sorted(measures()),
         kinds={
-            kind: [field for field in model.model_fields if field != "kind"]
-            for kind, model in SIGNALS.items()
+            name: [field for field in kind.config.model_fields if field != "kind"]
+            for name, kind in signal_kinds().items()
         },
     )

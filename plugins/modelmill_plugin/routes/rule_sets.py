@@ -145,20 +145,16 @@ def _decided(text: str, batch: pa.RecordBatch, *, explain: bool) -> tuple[RuleSe
     from modelmill.rules.engine import Engine
     from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
     from modelmill.rules.reading import parse_rule_set
-    from modelmill.rules.rule_set import ModelSignal
 
     if text.startswith(_REGISTERED):
         with mlflow_client():  # its errors become one line
             text = open_rule_set(text.strip(), Settings.from_environment()).model_dump_json()
     rule_set = parse_rule_set(text, schema=batch.schema)
-    for name, signal in rule_set.signals.items():
+    for model in rule_set.models:
         # A folder would be one of the API server's own.
-        if isinstance(signal, ModelSignal) and not signal.model.startswith(_REGISTERED):
+        if not model.startswith(_REGISTERED):
             raise RefusedError(
-                422,
-                f"signal {name!r} is tried with a registered model",
-                got=signal.model,
-                remedy="register it",
+                422, "a rule set is tried with registered models", got=model, remedy="register it"
             )
     engine = Engine(rule_set, batch.schema, settings=Settings.from_environment())
     decided: list[dict[str, Any]] = engine.decide(batch, explain=explain).to_pylist()

@@ -16,7 +16,7 @@ import pyarrow as pa
 from modelmill.errors import ConfigError, SignalError, TableError, did_you_mean
 from modelmill.rules.evaluation.compiled_rule_set import CompiledRuleSet, compile_rule_set
 from modelmill.rules.evaluation.decisions import Chunk, decided, decision_schema
-from modelmill.rules.evaluation.group_calls import Known, ask
+from modelmill.rules.evaluation.group_calls import Compute, Known, ask
 from modelmill.rules.evaluation.staged_evaluation import (
     Outcomes,
     RuleProgram,
@@ -29,9 +29,11 @@ from modelmill.rules.explanation.explanations import explained
 from modelmill.rules.explanation.sufficient_sets import Search
 from modelmill.rules.planning.cost_measurement import Adapter
 from modelmill.rules.planning.plan import Actual, Plan, StageActual, StagePlan, plan_by_tiers
-from modelmill.rules.rule_set import RuleSet, SqlSignal
+from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
-from modelmill.signals.groups import Evaluation, Rows, SignalGroup, Site, build_groups
+from modelmill.signals.cascade import CascadeEvaluation, CascadeGroup
+from modelmill.signals.groups import Evaluation, Rows, SignalContext, SignalGroup
+from modelmill.signals.registry import build_groups
 from modelmill.signals.values import STORED
 
 MAX_CHUNK_ROWS = 8192
@@ -67,23 +69,24 @@ class Engine:
                 got=rule_set.key,
                 remedy=did_you_mean(rule_set.key, schema.names),
             )
-        site = Site(schema, settings or Settings.from_environment(), rule_set)
-        base = {name: one for name, one in rule_set.signals.items() if not isinstance(one, SqlSignal)}
-        made = build_groups(base, site) if groups is None else groups
+        if groups is None:
+            context = SignalContext(schema, settings or Settings.from_environment())
+            groups = build_groups(rule_set.signals, context)
         self.schema = schema
-        self.groups = {group.name: group for group in made}
-        if len(self.groups) < len(made):
-            names = ", ".join(sorted(group.name for group in made))
-            raise SignalError("a group's name stands once", got=names, remedy="mend its evaluator")
-        self.signals = {name: info for group in made for name, info in group.signals.items()}
+        self.groups = {group.name: group for group in groups}
+        if len(self.groups) < len(groups):
+            names = ", ".join(sorted(group.name for group in groups))
+            raise SignalError("a group's name stands once", got=names, remedy="fix its evaluator")
+        self.signals = {name: info for group in groups for name, info in group.signals.items()}
         self.compiled: CompiledRuleSet = compile_rule_set(
             rule_set, {name: info.kind for name, info in self.signals.items()}
         )
         self.rule_set = rule_set
         self.digest = rule_set.digest
         self.program = RuleProgram(self.compiled)
-        for group in made:
-            group.settled_by = self.program.settled_by
+        for group in groups:
+            if isinstance(group, CascadeGroup):
+                group.settled_by = self.program.settled_by
         self.plan = plan or self._plan_by_tiers()
         self._check_plan()
         self.actual = Actual(stages=tuple(StageActual() for _ in self.plan.stages))
@@ -173,7 +176,7 @@ class Engine:
         for group in self.groups.values():
             names = [name for name in self.compiled.base if name in group.signals]
             if names:
-                found |= self.ask(group, group.begin(batch), names, np.arange(batch.num_rows))
+                found |= self.ask(group, group.begin(batch).compute, names, np.arange(batch.num_rows))
         return found
 
     def full_outcomes(self, batch: pa.RecordBatch) -> Outcomes:
@@ -198,29 +201,25 @@ class Engine:
     def ask(
         self,
         group: SignalGroup,
-        evaluation: Evaluation,
+        compute: Compute,
         names: Sequence[str],
         rows: Rows,
-        *,
-        quick: bool = False,
     ) -> dict[str, Known]:
         """Compute signals; see :func:`modelmill.rules.evaluation.group_calls.ask`.
 
         :param group: the group.
-        :param evaluation: its work on a chunk.
+        :param compute: of its work on a chunk.
         :param names: signals of the group.
         :param rows: at least one row of the chunk.
-        :param quick: whether what costs little is enough; the rest is left open.
         :return: values by name, for these rows.
         """
-        stop = self.rule_set.on_failure == "stop"
-        return ask(group, evaluation, names, rows, stop=stop, quick=quick)
+        return ask(group, compute, names, rows, stop=self.rule_set.on_failure == "stop")
 
     def _stage(self, stage: StagePlan, group: SignalGroup, evaluation: Evaluation) -> Stage:
-        computes = functools.partial(self.ask, group, evaluation)
-        if not group.has_quick:
+        computes = functools.partial(self.ask, group, evaluation.compute)
+        if not isinstance(evaluation, CascadeEvaluation):
             return stage.signals, computes
-        return stage.signals, functools.partial(computes, quick=True), computes
+        return stage.signals, functools.partial(self.ask, group, evaluation.quick), computes
 
     def _plan_by_tiers(self) -> Plan:
         groups: dict[str, Any] = {

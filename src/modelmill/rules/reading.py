@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from modelmill.documents.names import NAME_PATTERN
 from modelmill.documents.parsing import Document, Path, fields_at, parse_document, read_text, shape_message
-from modelmill.errors import Problem, RuleSetError, did_you_mean, shorten
+from modelmill.errors import Problem, RuleSetError, SignalError, did_you_mean, shorten
 from modelmill.rules.evaluation.compiled_rule_set import rule_set_findings
-from modelmill.rules.rule_set import (
-    ColumnSignal,
-    MeasuredSignal,
-    ModelSignal,
-    PhrasesSignal,
-    RegexSignal,
-    RuleSet,
-    SqlSignal,
-    signal_columns,
-)
-from modelmill.signals.values import Kind, column_kind
+from modelmill.rules.rule_set import RuleSet
+from modelmill.signals.registry import kind_of, signal_kinds
+from modelmill.signals.values import Kind
 
 MAX_BYTES = 16_000_000
 """Ten thousand rules and as many phrases fit."""
-
-SIGNALS: Mapping[str, type[BaseModel]] = {
-    "column": ColumnSignal,
-    "regex": RegexSignal,
-    "phrases": PhrasesSignal,
-    "sql": SqlSignal,
-    "measured": MeasuredSignal,
-    "model": ModelSignal,
-}
 
 _ANY_COLUMN = "\0"
 """Stands in for what a signal of the wrong shape reads."""
@@ -92,21 +75,26 @@ def _semantic(rule_set: RuleSet, document: Document, schema: pa.Schema | None) -
             findings.append(
                 (("key",), f"the key must be a column of the input; got {rule_set.key!r}; {remedy}", "")
             )
-        for name, signal in rule_set.signals.items():
-            for column in signal_columns(name, signal):
-                if column not in schema.names and column != _ANY_COLUMN:
-                    message = f"a signal's column must be in the input; got {column!r}"
-                    place = ("signals", name)
-                    findings.append((place, f"{message}; {did_you_mean(column, schema.names)}", ""))
-                elif isinstance(signal, ColumnSignal):
-                    kind = column_kind(schema.field(column).type)
-                    kinds |= {name: kind} if kind else {}
+        findings += _column_findings(rule_set, schema)
+    for name, signal in rule_set.signals.items():
+        kind = kind_of(signal).result(name, signal, schema)
+        kinds |= {name: kind} if kind else {}
     findings += rule_set_findings(rule_set, kinds)
     found: set[Problem] = set()
     for path, message, excerpt in findings:
         (problem,) = Document(None, document.positions, ()).problems([(path, message)])
         found.add(Problem(problem.line, problem.column, problem.path, problem.message, excerpt))
     return found
+
+
+def _column_findings(rule_set: RuleSet, schema: pa.Schema) -> Iterator[tuple[Path, str, str]]:
+    for name, signal in rule_set.signals.items():
+        for operand in kind_of(signal).operands(name, signal):
+            if operand.column != _ANY_COLUMN:
+                try:
+                    operand.check(name, schema)
+                except SignalError as error:
+                    yield ("signals", name), str(error), ""
 
 
 def _salvaged(content: Mapping[Any, Any], error: ValidationError) -> RuleSet | None:
@@ -122,7 +110,7 @@ def _salvaged(content: Mapping[Any, Any], error: ValidationError) -> RuleSet | N
     for detail in error.errors(include_url=False, include_context=False):
         place = detail["loc"]
         if place[0] == "signals" and len(place) > 1 and place[1] in left["signals"]:
-            left["signals"][place[1]] = {"kind": "measured", "function": "unknown", "columns": [_ANY_COLUMN]}
+            left["signals"][place[1]] = {"kind": "column", "column": _ANY_COLUMN}
         elif place[0] == "rules" and len(place) > 1:
             wrong_rules.add(place[1])
         elif place[0] not in ("signals", "rules"):
@@ -138,7 +126,7 @@ def _salvaged(content: Mapping[Any, Any], error: ValidationError) -> RuleSet | N
 def _path(detail: Any) -> Path:
     """Drop what pydantic adds to a place: the kind of a signal, ``[key]``."""
     place: Path = detail["loc"]
-    if len(place) > 2 and place[0] == "signals" and place[2] in (*SIGNALS, "[key]"):
+    if len(place) > 2 and place[0] == "signals" and place[2] in (*signal_kinds(), "[key]"):
         place = (*place[:2], *place[3:])
     return tuple(part for part in place if part != "[key]")
 
@@ -148,11 +136,11 @@ def _message(detail: Any) -> str:
     if detail["type"] in ("union_tag_not_found", "union_tag_invalid"):
         given = detail["input"].get("kind") if isinstance(detail["input"], Mapping) else detail["input"]
         if given is None:
-            return f"a signal has a kind; add one of {', '.join(SIGNALS)}"
-        return f"a signal's kind must be known; got {given!r}; {did_you_mean(str(given), SIGNALS)}"
+            return f"a signal has a kind; add one of {', '.join(signal_kinds())}"
+        return f"a signal's kind must be known; got {given!r}; {did_you_mean(str(given), signal_kinds())}"
     if NAME_PATTERN in detail["msg"]:
         rule = "a name has at most 63 of a-z, 0-9 and _, and begins with a letter"
         return f"{rule}; got {shorten(detail['input'])}"
-    if len(place) > 2 and place[0] == "signals" and place[2] in SIGNALS:
-        return shape_message(detail, fields_at(SIGNALS[str(place[2])], place[3:-1]))
+    if len(place) > 2 and place[0] == "signals" and place[2] in signal_kinds():
+        return shape_message(detail, fields_at(signal_kinds()[str(place[2])].config, place[3:-1]))
     return shape_message(detail, fields_at(RuleSet, place[:-1]))

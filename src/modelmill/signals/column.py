@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import pyarrow as pa
+from pydantic import Field
 
-from modelmill.errors import SignalError, did_you_mean
-from modelmill.rules.rule_set import ColumnSignal
-from modelmill.signals.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo, Site, evaluator
-from modelmill.signals.values import column_kind
+from modelmill.signals.groups import Evaluation, Rows, SignalContext, SignalGroup, SignalInfo, SignalValues
+from modelmill.signals.kinds import Operand, Signal, SignalKind
+from modelmill.signals.values import Kind, column_kind
+
+
+class ColumnSignal(Signal):
+    """A column of the input table."""
+
+    kind: Literal["column"] = "column"
+    column: str | None = Field(
+        None,
+        description="Column; empty: the one that has the signal's name.",
+        json_schema_extra={"format": "column"},
+    )
 
 
 class ColumnGroup(SignalGroup):
@@ -24,11 +36,7 @@ class ColumnGroup(SignalGroup):
         self._column = dict(columns)
 
     def begin(self, chunk: pa.RecordBatch) -> Evaluation:
-        """See :meth:`SignalGroup.begin`.
-
-        :param chunk: the rows.
-        :return: the evaluation.
-        """
+        """See :meth:`SignalGroup.begin`."""
         return _ColumnEvaluation(chunk, self._column)
 
 
@@ -37,41 +45,32 @@ class _ColumnEvaluation(Evaluation):
         self._chunk = chunk
         self._column = column
 
-    def compute(self, names: Sequence[str], rows: Rows) -> dict[str, Answers]:
+    def compute(self, names: Sequence[str], rows: Rows) -> dict[str, SignalValues]:
         everything = len(rows) == self._chunk.num_rows
-        found: dict[str, Answers] = {}
+        found: dict[str, SignalValues] = {}
         for name in names:
             values = self._chunk.column(self._column[name])
-            found[name] = Answers(values if everything else values.take(pa.array(rows)))
+            found[name] = SignalValues(values if everything else values.take(pa.array(rows)))
         return found
 
 
-@evaluator(ColumnSignal)
-def column_groups(signals: Mapping[str, ColumnSignal], site: Site) -> list[SignalGroup]:
-    """Make the group of all columns.
+def _operands(name: str, signal: ColumnSignal) -> tuple[Operand, ...]:
+    return (Operand(signal.column or name),)
 
-    :param signals: the signals.
-    :param site: the input's columns.
-    :return: one group.
-    :raises SignalError: if a column does not exist, or is of a type that expressions do not read.
-    """
-    infos: dict[str, SignalInfo] = {}
-    columns: dict[str, str] = {}
-    for name, signal in signals.items():
-        column = signal.column or name
-        if column not in site.schema.names:
-            raise SignalError(
-                f"the column of signal {name!r} must be in the input",
-                got=column,
-                remedy=did_you_mean(column, site.schema.names),
-            )
-        arrow = site.schema.field(column).type
-        kind = column_kind(arrow)
-        if kind is None:
-            raise SignalError(
-                f"the column of signal {name!r} must have a simple type",
-                got=f"{column}: {arrow}",
-                remedy="rules read booleans, numbers, texts and times; cast it when the table is made",
-            )
-        infos[name], columns[name] = SignalInfo(kind), column
+
+def _result(name: str, signal: ColumnSignal, schema: pa.Schema | None) -> Kind | None:
+    column = signal.column or name
+    if schema is None or schema.names.count(column) != 1:
+        return None
+    return column_kind(schema.field(column).type)
+
+
+def _groups(signals: Mapping[str, ColumnSignal], context: SignalContext) -> list[SignalGroup]:
+    """Make the group of all columns."""
+    columns = {name: signal.column or name for name, signal in signals.items()}
+    kinds = {name: column_kind(context.schema.field(column).type) for name, column in columns.items()}
+    infos = {name: SignalInfo(kind) for name, kind in kinds.items() if kind}
     return [ColumnGroup(infos, columns)]
+
+
+column = SignalKind(title="Column", config=ColumnSignal, operands=_operands, result=_result, groups=_groups)

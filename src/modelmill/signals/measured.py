@@ -1,18 +1,101 @@
-"""Measures as signals."""
+"""Signals that a measure computes: deterministic code over columns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import ValidationError
+from pydantic import Field, JsonValue, ValidationError, ValidationInfo, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from modelmill.errors import ConfigError, SignalError
-from modelmill.rules.rule_set import MeasuredSignal
-from modelmill.signals.columns import check_operand
-from modelmill.signals.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo, Site, evaluator
-from modelmill.signals.measures import Measure, MeasureOptions, measure_named
-from modelmill.signals.values import NUMBERS, stored
+from modelmill.errors import ConfigError, SignalError, did_you_mean
+from modelmill.signals.groups import Evaluation, Rows, SignalContext, SignalGroup, SignalInfo, SignalValues
+from modelmill.signals.kinds import ColumnName, Operand, Signal, SignalKind
+from modelmill.signals.measures import Measure, MeasureOptions, measure_named, measures
+from modelmill.signals.values import NUMBERS, Kind, stored
+
+
+class MeasuredSignal(Signal):
+    """What deterministic code measures of columns, such as the sharpness of an image."""
+
+    kind: Literal["measured"] = "measured"
+    function: str = Field(min_length=1, description="Name of a registered function.")
+    columns: tuple[ColumnName, ...] = Field(min_length=1)
+    options: dict[str, JsonValue] = Field({}, validate_default=True)
+
+    @field_validator("function")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            measure_named(name)
+        except ConfigError as error:
+            raise PydanticCustomError("measure", "{rule}; {remedy}", vars(error)) from error
+        return name
+
+    @field_validator("columns")
+    @classmethod
+    def _as_many_as_it_reads(cls, columns: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "function" in info.data:
+            measure = measure_named(info.data["function"])
+            if len(columns) != len(measure.operands):
+                raise PydanticCustomError(
+                    "measure_columns",
+                    "{name} reads {count} columns, of kind {kinds}",
+                    {
+                        "name": measure.name,
+                        "count": len(measure.operands),
+                        "kinds": ", ".join(measure.operands),
+                    },
+                )
+        return columns
+
+    @field_validator("options")
+    @classmethod
+    def _valid(cls, options: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
+        if "function" not in info.data:
+            return options
+        known = measure_named(info.data["function"]).options
+        unknown = [
+            InitErrorDetails(type=_unknown_option(name, known), loc=(name,), input=name)
+            for name in options
+            if name not in known.model_fields
+        ]
+        if unknown:
+            raise ValidationError.from_exception_data("options", unknown)
+        known.model_validate(options)
+        return options
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        """Add the names of the measures, and the options of each: what a form offers."""
+        schema: dict[str, Any] = handler.resolve_ref_schema(handler(core_schema))
+        known = measures()
+        schema["properties"]["function"]["enum"] = list(known)
+        schema["dependencies"] = {
+            "function": {
+                "oneOf": [
+                    {
+                        "properties": {
+                            "function": {"const": name, "description": measure.help},
+                            "options": measure.options.model_json_schema(),
+                        }
+                    }
+                    for name, measure in known.items()
+                ]
+            }
+        }
+        return schema
+
+    @property
+    def measure(self) -> Measure:
+        """The function that measures."""
+        return measure_named(self.function)
+
+
+def _unknown_option(name: str, known: type[MeasureOptions]) -> PydanticCustomError:
+    remedy = did_you_mean(name, known.model_fields)
+    return PydanticCustomError("measure_option", "an option must be known; {remedy}", {"remedy": remedy})
 
 
 class MeasuredGroup(SignalGroup):
@@ -20,22 +103,16 @@ class MeasuredGroup(SignalGroup):
 
     :param name: its name.
     :param signal: its configuration.
-    :param measure: what it names.
-    :param options: what the measure is told.
     """
 
-    def __init__(self, name: str, signal: MeasuredSignal, measure: Measure, options: MeasureOptions) -> None:
-        info = SignalInfo(measure.result, f"{measure.name} {measure.version}")
+    def __init__(self, name: str, signal: MeasuredSignal) -> None:
+        self.measure = signal.measure
+        self.options: MeasureOptions = self.measure.options.model_validate(signal.options)
+        info = SignalInfo(self.measure.result, f"{self.measure.name} {self.measure.version}")
         super().__init__(f"measure {name}", tier="measured", signals={name: info}, columns=signal.columns)
-        self.measure = measure
-        self.options = options
 
     def begin(self, chunk: pa.RecordBatch) -> Evaluation:
-        """See :meth:`SignalGroup.begin`.
-
-        :param chunk: the rows.
-        :return: the evaluation.
-        """
+        """See :meth:`SignalGroup.begin`."""
         return _MeasuredEvaluation(self, chunk)
 
 
@@ -44,7 +121,7 @@ class _MeasuredEvaluation(Evaluation):
         self._group = group
         self._chunk = chunk
 
-    def compute(self, names: Sequence[str], rows: Rows) -> dict[str, Answers]:
+    def compute(self, names: Sequence[str], rows: Rows) -> dict[str, SignalValues]:
         measure, operands = self._group.measure, []
         for column, kind in zip(self._group.columns, measure.operands, strict=True):
             values = self._chunk.column(column)
@@ -56,42 +133,27 @@ class _MeasuredEvaluation(Evaluation):
             raise SignalError(
                 f"a measure gives a value for each row: {len(rows)}",
                 got=f"{len(found)} of {measure.name}",
-                remedy="mend the measure",
+                remedy="fix the measure",
             )
-        return dict.fromkeys(names, Answers(found))
+        return dict.fromkeys(names, SignalValues(found))
 
 
-@evaluator(MeasuredSignal)
-def measured_groups(signals: Mapping[str, MeasuredSignal], site: Site) -> list[SignalGroup]:
-    """Make a group of each measured signal: nothing is shared between them.
-
-    :param signals: the signals.
-    :param site: the input's columns.
-    :return: the groups.
-    :raises SignalError: if a measure, an option or a column does not exist or does not fit.
-    """
-    return [_group(name, signal, site.schema) for name, signal in signals.items()]
+def _operands(_name: str, signal: MeasuredSignal) -> tuple[Operand, ...]:
+    return tuple(
+        Operand(column, tuple(sorted(NUMBERS)) if kind == "float" else (kind,))
+        for column, kind in zip(signal.columns, signal.measure.operands, strict=True)
+    )
 
 
-def _group(name: str, signal: MeasuredSignal, schema: pa.Schema) -> MeasuredGroup:
-    try:
-        measure = measure_named(signal.function)
-        options = measure.options.model_validate(signal.options)
-    except (ConfigError, ValidationError) as error:
-        said = (
-            "; ".join(f"{one['loc']}: {one['msg']}" for one in error.errors())
-            if isinstance(error, ValidationError)
-            else str(error)
-        )
-        raise SignalError(
-            f"signal {name!r}: {said}", remedy="see docs/decisions.md for the measures"
-        ) from error
-    if len(signal.columns) != len(measure.operands):
-        raise SignalError(
-            f"signal {name!r}: {measure.name} reads {len(measure.operands)} columns",
-            got=", ".join(signal.columns),
-            remedy=f"name columns of kind {', '.join(measure.operands)}",
-        )
-    for column, kind in zip(signal.columns, measure.operands, strict=True):
-        check_operand(name, column, sorted(NUMBERS) if kind == "float" else (kind,), schema)
-    return MeasuredGroup(name, signal, measure, options)
+def _result(_name: str, signal: MeasuredSignal, _schema: pa.Schema | None) -> Kind:
+    return signal.measure.result
+
+
+def _groups(signals: Mapping[str, MeasuredSignal], _context: SignalContext) -> list[SignalGroup]:
+    """Make a group of each measured signal: nothing is shared between them."""
+    return [MeasuredGroup(name, signal) for name, signal in signals.items()]
+
+
+measured = SignalKind(
+    title="Measure", config=MeasuredSignal, operands=_operands, result=_result, groups=_groups
+)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ENTRY_POINT_GROUP = "modelmill.measures"
-_OWN_MODULES = ("modelmill.signals.text",)
+_OWN_MODULES = ("modelmill.signals.text_measures",)
 
 
 class MeasureOptions(BaseModel):

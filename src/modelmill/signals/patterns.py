@@ -367,7 +367,7 @@ def _checked(texts: pa.Array) -> pa.Array:
 
 def _slices(texts: pa.Array) -> Iterator[memoryview]:
     """Return the bytes of each text, where they are."""
-    from modelmill.signals.text import text_bytes
+    from modelmill.signals.text_measures import text_bytes
 
     bounds, data = text_bytes(texts)
     view, places = data.data, bounds.tolist()

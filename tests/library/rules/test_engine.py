@@ -14,7 +14,7 @@ from modelmill.rules.engine import Engine
 from modelmill.rules.planning.cost_measurement import measured_plan
 from modelmill.rules.planning.plan import Plan, StagePlan
 from modelmill.rules.rule_set import RuleSet
-from modelmill.signals.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo
+from modelmill.signals.groups import Evaluation, Rows, SignalGroup, SignalInfo, SignalValues
 from modelmill.signals.values import Kind
 
 BATCH = pa.RecordBatch.from_pydict(
@@ -72,13 +72,14 @@ class _LookedUp(Evaluation):
         self.group = group
         self.keys = chunk.column("id").to_pylist()
 
-    def compute(self, names: Sequence[str], rows: Rows) -> dict[str, Answers]:
+    def compute(self, names: Sequence[str], rows: Rows) -> dict[str, SignalValues]:
         keys = [self.keys[row] for row in rows]
         self.group.asked.append((list(names), keys))
         places = np.array([BATCH.column("id").to_pylist().index(key) for key in keys])
         self.group.fails(places)
         return {
-            name: Answers(pa.array([self.group.lists[name][place] for place in places])) for name in names
+            name: SignalValues(pa.array([self.group.lists[name][place] for place in places]))
+            for name in names
         }
 
 
@@ -141,7 +142,7 @@ LISTS = {"cheap": [0.0, 1.0, 0.0, None], "dear": [9.0, 9.0, 1.0, 9.0]}
 
 
 def two_groups(**options: Any) -> tuple[RuleSet, Lookup, Lookup]:
-    signals = {name: {"kind": "measured", "function": "lookup", "columns": ["id"]} for name in LISTS}
+    signals = {name: {"kind": "measured", "function": "length", "columns": ["id"]} for name in LISTS}
     rules = [{"name": "both", "when": "cheap > 0 AND dear > 5", "then": "remove"}]
     cheap, dear = (
         Lookup("cheap", {"cheap": LISTS["cheap"]}),
@@ -225,18 +226,18 @@ def test_nan_is_a_failure_and_no_value() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [{}, {"dear": Answers(pa.array([1.0]))}, {"dear": Answers(pa.array([[1], [2]]))}]
+    "answer", [{}, {"dear": SignalValues(pa.array([1.0]))}, {"dear": SignalValues(pa.array([[1], [2]]))}]
 )
-def test_a_group_that_breaks_its_contract_is_named(answer: dict[str, Answers]) -> None:
+def test_a_group_that_breaks_its_contract_is_named(answer: dict[str, SignalValues]) -> None:
     class Broken(Evaluation):
-        def compute(self, names: Sequence[str], rows: Rows) -> Mapping[str, Answers]:
+        def compute(self, names: Sequence[str], rows: Rows) -> Mapping[str, SignalValues]:
             return answer
 
     rules, cheap, dear = two_groups()
     cheap.lists = {"cheap": [1.0, 1.0, 0.0, 0.0]}
     dear.begin = lambda chunk: Broken()  # type: ignore[method-assign]
     stopping = rules.model_copy(update={"on_failure": "stop"})
-    with pytest.raises(SignalError, match=r"dear.*mend its evaluator"):
+    with pytest.raises(SignalError, match=r"dear.*fix its evaluator"):
         Engine(stopping, BATCH.schema, groups=[cheap, dear]).decide(BATCH)
 
 

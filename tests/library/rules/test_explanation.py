@@ -13,7 +13,7 @@ from modelmill.rules.engine import Engine
 from modelmill.rules.evaluation.decisions import EXPLANATION
 from modelmill.rules.explanation.explanations import explanation_html, explanation_text
 from modelmill.rules.rule_set import RuleSet
-from modelmill.signals.groups import EVIDENCE, Answers, Evaluation, Rows, SignalGroup, SignalInfo
+from modelmill.signals.groups import EVIDENCE, Evaluation, Rows, SignalGroup, SignalInfo, SignalValues
 
 ROW = {"id": "k1", "spam": 0.95, "size": 7, "topic": "<b>ads</b>", "trusted": False, "note": None}
 
@@ -130,8 +130,8 @@ class Spans(SignalGroup):
 
 
 class _Seen(Evaluation):
-    def compute(self, names: Sequence[str], rows: Rows) -> dict[str, Answers]:
-        return {"offer": Answers(pa.array([True] * len(rows)))}
+    def compute(self, names: Sequence[str], rows: Rows) -> dict[str, SignalValues]:
+        return {"offer": SignalValues(pa.array([True] * len(rows)))}
 
     def evidence(self, names: Sequence[str], rows: Rows) -> dict[str, pa.Array]:
         spans = [{"column": "topic", "start": 3, "end": 6, "text": "ads", "time": 1.5, "box": [0, 1, 2, 3]}]
@@ -143,8 +143,8 @@ def shown() -> dict[str, Any]:
         "rule_set": "moderation",
         "key": "id",
         "signals": {
-            "offer": {"kind": "measured", "function": "spans", "columns": ["topic"]},
-            "spam": {"kind": "measured", "function": "spans", "columns": ["topic"]},
+            "offer": {"kind": "measured", "function": "length", "columns": ["topic"]},
+            "spam": {"kind": "measured", "function": "length", "columns": ["topic"]},
         },
         "rules": [
             {"name": "r", "when": "offer OR spam > 0.9", "then": "remove", "reason": "<offer> {offer}"}

@@ -20,7 +20,7 @@ from modelmill.rules.planning.plan import GroupCost, Plan
 from modelmill.rules.planning.plan_plot import plan_figure
 from modelmill.rules.planning.planner import make_plan
 from modelmill.rules.rule_set import RuleSet
-from modelmill.signals.groups import Answers, Evaluation, Rows, SignalGroup, SignalInfo
+from modelmill.signals.groups import Evaluation, Rows, SignalGroup, SignalInfo, SignalValues
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +63,12 @@ class _Burning(Evaluation):
     def __init__(self, group: Burner, chunk: pa.RecordBatch) -> None:
         self.group, self.chunk = group, chunk
 
-    def compute(self, names: Sequence[str], rows: Rows) -> Mapping[str, Answers]:
+    def compute(self, names: Sequence[str], rows: Rows) -> Mapping[str, SignalValues]:
         self.group.rows += len(rows)
         until = time.process_time() + self.group.seconds * len(rows)
         while time.process_time() < until:
             pass
-        return {names[0]: Answers(self.chunk.column(names[0]).take(pa.array(rows)))}
+        return {names[0]: SignalValues(self.chunk.column(names[0]).take(pa.array(rows)))}
 
 
 RULES = RuleSet.model_validate(
@@ -76,7 +76,7 @@ RULES = RuleSet.model_validate(
         "rule_set": "both",
         "key": "id",
         "signals": {
-            name: {"kind": "measured", "function": "burn", "columns": [name]} for name in ("one", "two")
+            name: {"kind": "measured", "function": "length", "columns": [name]} for name in ("one", "two")
         },
         "rules": [{"name": "both", "when": "one > 0.5 AND two > 0.5", "then": "remove"}],
         "default": "allow",

@@ -77,10 +77,45 @@ def test_a_table_says_what_is_wrong_with_columns() -> None:
     found = problems(GOOD, schema)
     assert [one.split(";")[0] for one in found] == [
         "3:1: key: the key must be a column of the input",
-        "6:3: signals.offer: a signal's column must be in the input",
-        "7:3: signals.spam: a signal's column must be in the input",
+        "6:3: signals.offer: the column of signal 'offer' must be in the input",
+        "7:3: signals.spam: the column of signal 'spam' must be in the input",
         "10:17: rules.0.when: 1:1: > takes values of one kind",
     ]
+
+
+@pytest.mark.parametrize(
+    ("signal", "message"),
+    [
+        (
+            "function: wrds, columns: [text]",
+            "5:26: signals.size.function: a measure must be known; did you mean",
+        ),
+        (
+            "function: words, columns: [text, id]",
+            "5:43: signals.size.columns: words reads 1 columns, of kind",
+        ),
+        (
+            "function: characters, columns: [text], options: {chars: 1}",
+            "5:75: signals.size.options.chars: an option must be known; did you mean 'characters'?",
+        ),
+        (
+            "function: characters, columns: [text], options: {characters: 1}",
+            "5:75: signals.size.options.characters: input should be a valid string; got 1",
+        ),
+    ],
+)
+def test_a_measured_signal_is_checked_by_its_measure(signal: str, message: str) -> None:
+    found = problems(GOOD.replace("{kind: column}", f"{{kind: measured, {signal}}}"))
+    assert [one for one in found if one.startswith(message)], found
+
+
+def test_the_kind_of_a_measured_signal_is_known_without_a_table() -> None:
+    found = problems(
+        GOOD.replace("{kind: column}", "{kind: measured, function: words, columns: [text]}").replace(
+            "size > 3", "size LIKE '3'"
+        )
+    )
+    assert "LIKE takes text; got a number" in found[0]
 
 
 def test_problems_of_shape_and_of_sql_are_listed_together() -> None:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from modelmill.errors import SignalError
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
-from modelmill.signals.groups import Site, build_groups
+from modelmill.signals.groups import SignalContext
+from modelmill.signals.registry import build_groups
 
 CONTENT: dict[str, Any] = {
     "rule_set": "moderation",
@@ -74,8 +75,8 @@ def test_a_signal_that_says_too_little_or_too_much_is_refused(signal: dict[str, 
         rule_set(signals={"one": signal})
 
 
-def site(schema: pa.Schema) -> Site:
-    return Site(schema=schema, settings=Settings.from_environment(), rule_set=rule_set())
+def site(schema: pa.Schema) -> SignalContext:
+    return SignalContext(schema=schema, settings=Settings.from_environment())
 
 
 def test_columns_are_read_as_they_are() -> None:

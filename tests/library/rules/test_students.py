@@ -23,7 +23,8 @@ from modelmill.rules.cascade.static_students import run as make_students
 from modelmill.rules.cascade.tier_search import run as tier
 from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
 from modelmill.rules.lifecycle.table_decisions import run as decide
-from modelmill.rules.rule_set import ModelSignal, RuleSet
+from modelmill.rules.rule_set import RuleSet
+from modelmill.signals.model_config import ModelSignal
 from modelmill.steps.decide import DecideConfig, DecideInputs
 from modelmill.steps.ports import TrialInputs
 from modelmill.steps.signal_students import SignalStudentsConfig

@@ -24,9 +24,10 @@ from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
 from modelmill.rules.lifecycle.table_decisions import Deciding
 from modelmill.rules.lifecycle.table_decisions import run as decide
 from modelmill.rules.lifecycle.trial import right_decisions
-from modelmill.rules.rule_set import ModelSignal, RuleSet
+from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
-from modelmill.signals.models import ModelGroup
+from modelmill.signals.model_config import ModelSignal
+from modelmill.signals.model_groups import ModelGroup
 from modelmill.signals.pins import pin_models
 from modelmill.steps.decide import DecideConfig, DecideInputs
 from modelmill.steps.tier_rules import TierRulesConfig, TierRulesInputs

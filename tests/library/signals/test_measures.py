@@ -88,7 +88,7 @@ def test_unknown_names_and_options() -> None:
 
 
 def test_a_name_belongs_to_one_function() -> None:
-    with pytest.raises(ConfigError, match=r"modelmill\.signals\.text has it"):
+    with pytest.raises(ConfigError, match=r"modelmill\.signals\.text_measures has it"):
 
         @measure("length", result="integer")
         def other(texts: pa.Array, _options: MeasureOptions) -> pa.Array:

@@ -21,11 +21,14 @@ from modelmill.models.scorers import load_scorer
 from modelmill.models.static import write_static
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.rules.engine import Engine
-from modelmill.rules.rule_set import Doubt, FirstTier, RuleSet
+from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
-from modelmill.signals.groups import Rows, SignalGroup, Site, build_groups
-from modelmill.signals.models import Reader, sure_values
+from modelmill.signals.groups import Rows, SignalContext, SignalGroup
+from modelmill.signals.loaded_models import LoadedModels
+from modelmill.signals.model_cascade import sure_values
+from modelmill.signals.model_config import Doubt, FirstTier
 from modelmill.signals.pins import pin_models
+from modelmill.signals.registry import build_groups
 from modelmill.steps.trunk import TrunkConfig
 from modelmill.tokens.tokenizer import encode, load_tokenizer
 from modelmill.training import trunk
@@ -49,7 +52,7 @@ def model(folder: Path | str, **changes: Any) -> dict[str, Any]:
 def groups(signals: Mapping[str, Any], tmp_path: Path) -> list[SignalGroup]:
     made = rule_set(signals)
     settings = replace(Settings.from_environment(), home=tmp_path)
-    return build_groups(made.signals, Site(BATCH.schema, settings, made))
+    return build_groups(made.signals, SignalContext(BATCH.schema, settings))
 
 
 def values(group: SignalGroup, name: str, rows: Rows = ALL) -> list[Any]:
@@ -71,7 +74,7 @@ def test_two_signals_of_a_model_are_one_pass(make_bundle: Callable[..., Path], t
         expected[1],
     ]
     assert values(group, "topic") == ["sport", "trade", None, None, "sport", "sport", "trade"]
-    assert group.reader.rows_read == 3  # type: ignore[attr-defined]
+    assert group.models.rows_read == 3  # type: ignore[attr-defined]
     assert {info.kind for info in group.signals.values()} == {"float", "text"}
 
 
@@ -79,7 +82,7 @@ def test_equal_inputs_are_read_once_and_remembered(make_bundle: Callable[..., Pa
     (group,) = groups({"trade": model(make_bundle("b"))}, tmp_path)
     values(group, "trade", np.array([0, 1]))
     values(group, "trade")
-    assert group.reader.rows_read == 3  # type: ignore[attr-defined]
+    assert group.models.rows_read == 3  # type: ignore[attr-defined]
 
 
 def test_a_row_gives_the_same_alone_and_in_any_batch(
@@ -142,7 +145,7 @@ def test_heads_share_a_pass_of_their_trunk(
     evaluation = group.begin(BATCH)
     found = evaluation.compute(["s1"], ALL)
     later = evaluation.compute(["s0", "s2"], ALL)
-    assert group.reader.rows_read == 3  # type: ignore[attr-defined]
+    assert group.models.rows_read == 3  # type: ignore[attr-defined]
     for name, answers in {**found, **later}.items():
         alone = load_scorer(Path(signals[name]["model"])).probabilities(["goal bank"])[0, 1]
         assert answers.values[5].as_py() == pytest.approx(alone, abs=1e-7)
@@ -168,21 +171,21 @@ def test_what_a_rule_set_says_wrongly(make_bundle: Callable[..., Path], tmp_path
         groups({"bad": model(bundle, column="id")}, tmp_path)
 
 
-def test_a_reader_forgets_the_oldest(
+def test_loaded_models_forget_the_oldest(
     make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelmill.signals.models._REMEMBERED", 1)
-    reader = Reader({"x": make_bundle("g")})
+    monkeypatch.setattr("modelmill.signals.loaded_models._REMEMBERED", 1)
+    models = LoadedModels({"x": make_bundle("g")})
     for text in ("goal", "bank", "bank", "goal"):
-        reader.logits([text])
-    assert reader.rows_read == 3
+        models.logits([text])
+    assert models.rows_read == 3
 
 
 def test_the_cheap_model_answers_where_it_is_sure(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
     full, cheap = make_bundle("full"), make_bundle("cheap", skill=0.5)
     first = {"model": str(cheap), "doubts": [{"threshold": 0.5, "low": 0.2, "high": 0.8}]}
     (group,) = groups({"trade": model(full, first=first)}, tmp_path)
-    ((reader, _),) = group.first_tier  # type: ignore[attr-defined]
+    ((cheap_models, _),) = group.first_tier  # type: ignore[attr-defined]
     found = values(group, "trade")
     own, asked = (
         load_scorer(one).probabilities([text or "" for text in TEXTS])[:, 1] for one in (full, cheap)
@@ -191,8 +194,8 @@ def test_the_cheap_model_answers_where_it_is_sure(make_bundle: Callable[..., Pat
     wanted = np.where(sure, asked, own)
     assert found == [None if row in (2, 3) else wanted[row] for row in ALL]
     texts = {text for row, text in enumerate(TEXTS) if row not in (2, 3) and not sure[row]}
-    assert group.reader.rows_read == len({text.lower().replace("  ", " ") for text in texts if text})  # type: ignore[attr-defined]
-    assert reader.rows_read == 3
+    assert group.models.rows_read == len({text.lower().replace("  ", " ") for text in texts if text})  # type: ignore[attr-defined]
+    assert cheap_models.rows_read == 3
     assert found == [values(group, "trade", np.array([row]))[0] for row in ALL]
 
 
@@ -230,15 +233,15 @@ def test_a_row_is_settled_by_cheap_models_or_answered_by_the_models(
     batch = pa.RecordBatch.from_pydict({"id": list(range(len(texts))), "text": texts})
     engine = Engine(made, batch.schema, settings=settings)
     (group,) = engine.groups.values()
-    group.reader.forget()  # type: ignore[attr-defined]
-    before = group.reader.rows_read  # type: ignore[attr-defined]
+    group.models.forget()  # type: ignore[attr-defined]
+    before = group.models.rows_read  # type: ignore[attr-defined]
     staged = engine.outcomes(batch)
     asked = load_scorer(cheap).probabilities([text or "" for text in texts])[:-1, 1]
     # Only a sure "one" settles a row: where it is surely not so, "two" is still needed, and no cheap model
     # stands before that.
     taken = asked >= 0.8
     assert taken.any()
-    assert group.reader.rows_read - before == (~taken).sum()  # type: ignore[attr-defined]
+    assert group.models.rows_read - before == (~taken).sum()  # type: ignore[attr-defined]
     assert (staged[:-1][taken] == 0).all()
     own = Engine(rule_set({"one": model(full), "two": model(full, label="sport")}, rules=rules), batch.schema)
     assert np.array_equal(staged[:-1][~taken], own.outcomes(batch)[:-1][~taken])
@@ -272,9 +275,9 @@ def test_static_models_with_the_same_features_count_a_text_once(
             max_tokens=32,
         )
         pins |= pin_models([str(folder)], settings)
-    both = Reader({pin.digest: pin.bundle() for pin in pins.values()})
+    both = LoadedModels({pin.digest: pin.bundle() for pin in pins.values()})
     together = both.logits(texts)
     for number, pin in enumerate(pins.values()):
-        alone = Reader({pin.digest: pin.bundle()}).logits(texts)[pin.digest]
+        alone = LoadedModels({pin.digest: pin.bundle()}).logits(texts)[pin.digest]
         assert np.array_equal(alone, together[pin.digest])
         assert (alone.argmax(axis=1) == targets[:, number]).all()

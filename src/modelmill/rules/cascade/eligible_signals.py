@@ -13,7 +13,8 @@ from modelmill.rules.engine import Engine
 from modelmill.rules.explanation.domains import domains_of
 from modelmill.rules.lifecycle.table_decisions import Deciding
 from modelmill.rules.lifecycle.trial import Evaluated
-from modelmill.rules.rule_set import ModelSignal, RuleSet
+from modelmill.rules.rule_set import RuleSet
+from modelmill.signals.model_config import ModelSignal
 from modelmill.signals.pins import Pin
 
 

@@ -20,7 +20,7 @@ from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.rules.cascade.eligible_signals import evaluated, floats, replaced, thresholds, with_probability
 from modelmill.rules.lifecycle.table_decisions import Deciding, pinned_signals, prepare, rows_of
 from modelmill.rules.lifecycle.trial import Evaluated
-from modelmill.rules.rule_set import ModelSignal
+from modelmill.signals.model_config import ModelSignal
 from modelmill.signals.pins import Pin
 
 if TYPE_CHECKING:

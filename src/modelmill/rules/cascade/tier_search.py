@@ -33,9 +33,10 @@ from modelmill.rules.cascade.loss_budget import Budget, Loss
 from modelmill.rules.evaluation.staged_evaluation import settle_fully
 from modelmill.rules.lifecycle.table_decisions import Deciding, pinned_signals, prepare, rows_of
 from modelmill.rules.lifecycle.trial import right_decisions
-from modelmill.rules.rule_set import Calibration, Doubt, FirstTier, ModelSignal, RuleSet
-from modelmill.signals.groups import Answers
-from modelmill.signals.models import sure_values
+from modelmill.rules.rule_set import RuleSet
+from modelmill.signals.cascade import QuickValues
+from modelmill.signals.model_cascade import sure_values
+from modelmill.signals.model_config import Doubt, FirstTier, ModelSignal, SignalCalibration
 from modelmill.signals.pins import Pin
 from modelmill.tables.reading import check_columns
 
@@ -246,7 +247,7 @@ class _Held:
         read = {name: one for name, one in signals.items() if name in full.signals}
         self.thresholds = {name: thresholds(full.engine, name, one) for name, one in read.items()}
         # The signal's temperature is its own model's, and it abstains only once somebody has answered.
-        bare = {"calibration": Calibration(), "abstain": None}
+        bare = {"calibration": SignalCalibration(), "abstain": None}
         cheap = {name: one.model_copy(update={"model": first[name], **bare}) for name, one in signals.items()}
         asked = evaluated(deciding, replaced(self.plain, cheap), pins, rows).signals
         self.cheap = {name: floats(asked[name]) for name in self.thresholds}
@@ -284,8 +285,7 @@ class _Held:
             settled = self._engine.program.settled_by(told)
             saved &= settled
             for name, one in told.items():
-                told_here = settled if one.open is None else settled & ~one.open
-                values[name] = pc.if_else(pa.array(told_here), one.values, values[name])
+                values[name] = pc.if_else(pa.array(settled & ~one.open), one.values, values[name])
         after = settle_fully(self._engine.program, values, len(read))
         old, new = self._decisions(self._outcomes[read]), self._decisions(after)
         truth, known = self._truth[read], self._labelled[read]
@@ -309,20 +309,21 @@ class _Held:
         found = np.zeros(rows, np.bool_)
         for names in self._groups:
             known = {
-                name: Answers(one, open=np.full(rows, name in names)) for name, one in self._values.items()
+                name: QuickValues(one, open=np.full(rows, name in names))
+                for name, one in self._values.items()
             }
             found |= ~self._engine.program.settled_by(known)
         return found
 
-    def _told(self, name: str, tiers: Mapping[str, FirstTier], full: pa.Array, rows: Rows) -> Answers:
+    def _told(self, name: str, tiers: Mapping[str, FirstTier], full: pa.Array, rows: Rows) -> QuickValues:
         if name not in tiers:
-            return Answers(full, open=np.ones(len(rows), np.bool_))
+            return QuickValues(full, open=np.ones(len(rows), np.bool_))
         cheap, band = self.cheap[name][rows], self.signals[name].abstain
         value = sure_values(tiers[name], cheap)
         unclear = np.isnan(value) & ~np.isnan(cheap)
         if band is not None:
             value = np.where((value >= band.low) & (value < band.high), np.nan, value)
-        return Answers(pa.array(value, from_pandas=True), open=unclear)
+        return QuickValues(pa.array(value, from_pandas=True), open=unclear)
 
     def _decisions(self, outcomes: npt.NDArray[np.int32]) -> npt.NDArray[np.object_]:
         kinds, which = np.unique(outcomes, return_inverse=True)

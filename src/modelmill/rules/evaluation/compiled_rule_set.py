@@ -17,7 +17,7 @@ from modelmill.rules.language.expressions import place
 from modelmill.rules.language.nodes import compile_tree
 from modelmill.rules.language.parsing import parse
 from modelmill.rules.language.program import Result, Step, Steps, reached
-from modelmill.rules.rule_set import ModelSignal, PhrasesSignal, RegexSignal, RuleSet, SqlSignal
+from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.values import STORED, Kind
 
 OPEN = -1
@@ -96,61 +96,39 @@ def compile_rule_set(rule_set: RuleSet, kinds: Mapping[str, Kind]) -> CompiledRu
     )
 
 
-def rule_set_findings(
-    rule_set: RuleSet, kinds: Mapping[str, Kind] | None = None
-) -> list[tuple[Path, str, str]]:
+def rule_set_findings(rule_set: RuleSet, kinds: Mapping[str, Kind]) -> list[tuple[Path, str, str]]:
     """Return everything that is wrong with a rule set's expressions and reasons.
 
     :param rule_set: the rule set.
-    :param kinds: kinds of the signals whose configuration does not say them: columns and measured signals.
-        What reads a signal of unknown kind is checked for names and syntax alone.
+    :param kinds: kinds of the signals, as far as they are known. What reads a signal of unknown kind is
+        checked for names and syntax alone.
     :return: places, messages, and lines with a caret.
     """
-    known = {name: kind for name, signal in rule_set.signals.items() if (kind := declared_kind(signal))}
-    compilation = _Compilation(rule_set, {**known, **(kinds or {})})
+    compilation = _Compilation(rule_set, kinds)
     compilation.run()
     return compilation.findings
-
-
-def declared_kind(signal: Any) -> Kind | None:
-    """Return the kind of a signal's values as far as its configuration says it.
-
-    :param signal: the configuration.
-    :return: the kind; None if it takes the table, the measured function or the expression to say it.
-    """
-    if isinstance(signal, RegexSignal | PhrasesSignal):
-        return "boolean" if signal.output == "found" else "integer"
-    if isinstance(signal, ModelSignal):
-        return "float" if signal.output == "probability" else "text"
-    return None
 
 
 class _Compilation:
     def __init__(self, rule_set: RuleSet, kinds: Mapping[str, Kind]) -> None:
         self.rule_set = rule_set
+        self.expressions = rule_set.expressions
         self.kinds = dict(kinds)
         self.steps = Steps()
         self.findings: list[tuple[Path, str, str]] = []
         self.roots: list[int] = []
-        self.vague = {
-            name
-            for name, signal in rule_set.signals.items()
-            if not isinstance(signal, SqlSignal) and name not in kinds
-        }
+        base = [name for name in rule_set.signals if name not in self.expressions]
+        self.vague = {name for name in base if name not in kinds}
         """Signals whose kind is not known, and those that are made of them."""
         nothing = Typed("null", self.steps.constant(None, "null"))
-        self.computed: dict[str, Typed] = {
-            name: nothing for name, signal in rule_set.signals.items() if isinstance(signal, SqlSignal)
-        }
-        base = [name for name, signal in rule_set.signals.items() if not isinstance(signal, SqlSignal)]
+        self.computed: dict[str, Typed] = dict.fromkeys(self.expressions, nothing)
         schema = pa.schema([(name, STORED[self.kinds.get(name, "null")]) for name in base])
         self.names = Names(schema, noun="signal", computed=self.computed)
 
     def run(self) -> None:
         trees: dict[str, Any] = {}
-        for name, signal in self.rule_set.signals.items():
-            if isinstance(signal, SqlSignal):
-                trees[name] = self._parse(("signals", name, "expression"), signal.expression)
+        for name, expression in self.expressions.items():
+            trees[name] = self._parse(("signals", name, "expression"), expression)
         for name in self._ordered(trees):
             self._derive(name, trees[name])
         for number, rule in enumerate(self.rule_set.rules):
@@ -202,7 +180,7 @@ class _Compilation:
         self.vague.update(needs)
 
     def _derive(self, name: str, tree: Any) -> None:
-        text = self.rule_set.signals[name].expression  # type: ignore[union-attr] # only these are derived
+        text = self.expressions[name]
         result = self._compile(("signals", name, "expression"), text, tree, wanted=None)
         if result is None:
             self.vague.add(name)

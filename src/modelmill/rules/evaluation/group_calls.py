@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelmill.errors import ModelmillError, SignalError
-from modelmill.rules.evaluation.possible_values import Mask
-from modelmill.signals.groups import Answers, Evaluation, Rows, SignalGroup
+from modelmill.signals.cascade import QuickValues
+from modelmill.signals.groups import Mask, Rows, SignalGroup, SignalValues
 from modelmill.signals.values import STORED, Kind, stored
+
+Compute = Callable[[Sequence[str], Rows], Mapping[str, SignalValues]]
+"""``Evaluation.compute``, or ``CascadeEvaluation.quick``, which may leave values open."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,11 @@ class Known:
 
 def ask(
     group: SignalGroup,
-    evaluation: Evaluation,
+    compute: Compute,
     names: Sequence[str],
     rows: Rows,
     *,
     stop: bool,
-    quick: bool = False,
 ) -> dict[str, Known]:
     """Ask a group for signals.
 
@@ -43,16 +45,15 @@ def ask(
     fails everywhere.
 
     :param group: the group.
-    :param evaluation: its work on the chunk.
+    :param compute: of its work on the chunk.
     :param names: signals of the group.
     :param rows: at least one row.
     :param stop: whether a failure is raised instead of noted.
-    :param quick: whether what costs little is enough; the rest is left open.
     :return: values by name, for these rows.
     :raises ModelmillError: if ``stop`` and a signal fails.
     """
     try:
-        answers = (evaluation.quick if quick else evaluation.compute)(names, rows)
+        answers = compute(names, rows)
         found = {name: _checked(group, name, answers.get(name), rows) for name in names}
     except ModelmillError as error:
         if stop or error.retryable:  # another attempt may have the values
@@ -63,9 +64,9 @@ def ask(
             raise SignalError(
                 f"signals must be computable ({', '.join(names[:5])} of {group.name})",
                 got=_reason(error),
-                remedy="mend the signal, or set on_failure: unknown",
+                remedy="fix the signal, or set on_failure: unknown",
             ) from error
-        return _isolated(group, evaluation, names, rows, _reason(error), quick=quick)
+        return _isolated(group, compute, names, rows, reason=_reason(error))
     if stop:
         _refuse_failures(group, found)
     return found
@@ -73,21 +74,20 @@ def ask(
 
 def _isolated(
     group: SignalGroup,
-    evaluation: Evaluation,
+    compute: Compute,
     names: Sequence[str],
     rows: Rows,
-    reason: str,
     *,
-    quick: bool,
+    reason: str,
 ) -> dict[str, Known]:
     if len(rows) == 1 and len(names) == 1:
         return {names[0]: _failed(group.signals[names[0]].kind, rows, reason)}
     if len(rows) == 1:
-        each = [ask(group, evaluation, [name], rows, stop=False, quick=quick) for name in names]
+        each = [ask(group, compute, [name], rows, stop=False) for name in names]
         return {name: known for one in each for name, known in one.items()}
     middle = len(rows) // 2
     parts = (rows[:middle], rows[middle:])
-    halves = [ask(group, evaluation, names, part, stop=False, quick=quick) for part in parts]
+    halves = [ask(group, compute, names, part, stop=False) for part in parts]
     return {
         name: Known(
             pa.concat_arrays([half[name].values for half in halves]),
@@ -103,12 +103,12 @@ def _isolated(
     }
 
 
-def _checked(group: SignalGroup, name: str, answers: Answers | None, rows: Rows) -> Known:
+def _checked(group: SignalGroup, name: str, answers: SignalValues | None, rows: Rows) -> Known:
     if answers is None or len(answers.values) != len(rows):
         raise SignalError(
             f"a group answers for every signal and row ({group.name})",
             got=f"{name}: {'nothing' if answers is None else f'{len(answers.values)} of {len(rows)} rows'}",
-            remedy="mend its evaluator",
+            remedy="fix its evaluator",
         )
     kind = group.signals[name].kind
     values = answers.values
@@ -121,10 +121,11 @@ def _checked(group: SignalGroup, name: str, answers: Answers | None, rows: Rows)
         nan = np.flatnonzero(pc.is_nan(values).fill_null(False).to_numpy(zero_copy_only=False))
         failures |= {int(row): "the value is NaN" for row in rows[nan]}
     try:
-        return Known(stored(values, kind), failures, False if answers.open is None else answers.open)
+        unclear = answers.open if isinstance(answers, QuickValues) else False
+        return Known(stored(values, kind), failures, unclear)
     except pa.ArrowException as error:
         raise SignalError(
-            f"signal {name!r} has values of kind {kind}", got=values.type, remedy="mend its evaluator"
+            f"signal {name!r} has values of kind {kind}", got=values.type, remedy="fix its evaluator"
         ) from error
 
 
@@ -138,7 +139,7 @@ def _refuse_failures(group: SignalGroup, found: Mapping[str, Known]) -> None:
             raise SignalError(
                 f"signals must be computable ({name} of {group.name})",
                 got=f"row {row}: {reason}",
-                remedy="mend the signal, or set on_failure: unknown",
+                remedy="fix the signal, or set on_failure: unknown",
             )
 
 

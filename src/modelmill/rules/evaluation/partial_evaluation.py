@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from modelmill.rules.evaluation import possible_values as possible
-from modelmill.rules.evaluation.possible_values import ANYTHING, FALSE, TRUE, Mask, State, Uncertain
+from modelmill.rules.evaluation.possible_values import ANYTHING, FALSE, TRUE, State, Uncertain
 from modelmill.rules.language import kernels
 from modelmill.rules.language.program import Step
+from modelmill.signals.groups import Mask
 from modelmill.signals.values import STORED
 
 _EVERYTHING = TRUE | FALSE

@@ -19,10 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelmill.signals.groups import Mask
+
 TRUE, FALSE, NULL = 1, 2, 4
 ANYTHING = TRUE | FALSE | NULL
 
-Mask = npt.NDArray[np.bool_]
 Sets = npt.NDArray[np.uint8] | int
 """Sets of truth values, each a sum of the three above; a number: the same for all rows."""
 

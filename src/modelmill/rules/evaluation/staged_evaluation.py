@@ -20,8 +20,9 @@ from modelmill.rules.evaluation import possible_values as possible
 from modelmill.rules.evaluation.compiled_rule_set import OPEN, CompiledRuleSet
 from modelmill.rules.evaluation.group_calls import Known
 from modelmill.rules.evaluation.partial_evaluation import Analysis, Partial, column_state
-from modelmill.rules.evaluation.possible_values import FALSE, NULL, TRUE, Mask
-from modelmill.signals.groups import Answers, Rows
+from modelmill.rules.evaluation.possible_values import FALSE, NULL, TRUE
+from modelmill.signals.cascade import QuickValues
+from modelmill.signals.groups import Mask, Rows
 
 Outcomes = npt.NDArray[np.int32]
 AskStage = Callable[[Sequence[str], Rows], Mapping[str, Known]]
@@ -91,16 +92,14 @@ class RuleProgram:
             rows, values = np.asarray(rows)[told], values.filter(pa.array(told))
         return column_state(values, step, rows, count)
 
-    def settled_by(self, answers: Mapping[str, Answers]) -> Mask:
-        """See :data:`modelmill.signals.groups.SettledBy`."""
-        rows = len(next(iter(answers.values())).values)
+    def settled_by(self, told: Mapping[str, QuickValues]) -> Mask:
+        """See :data:`modelmill.signals.cascade.SettledBy`."""
+        rows = len(next(iter(told.values())).values)
         every, partial = np.arange(rows), self.begin(rows)
-        known = {name: one for name, one in answers.items() if name in self.analysis.columns}
+        known = {name: one for name, one in told.items() if name in self.analysis.columns}
         partial.set(
             {
-                name: self.state_of(
-                    name, one.values, every, rows, unclear=False if one.open is None else one.open
-                )
+                name: self.state_of(name, one.values, every, rows, unclear=one.open)
                 for name, one in known.items()
             }
         )
@@ -108,7 +107,7 @@ class RuleProgram:
         demand = partial.demand(asked) if asked else {}
         more = np.zeros(rows, np.bool_)
         for name, one in known.items():
-            if name in demand and one.open is not None:
+            if name in demand:
                 more |= demand[name] & one.open
         return ~more
 

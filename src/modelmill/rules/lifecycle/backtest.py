@@ -27,7 +27,6 @@ from modelmill.rules.lifecycle.trial import (
     right_decisions,
     try_rules,
 )
-from modelmill.rules.rule_set import ModelSignal
 from modelmill.tables.commits import write_rows
 from modelmill.tables.reading import check_columns, table_location
 
@@ -160,9 +159,14 @@ def threshold_advice(
     reads = [
         {compiled.steps[step].column for step in reached(compiled.steps, [root])} for root in compiled.roots
     ]
+    scores = {
+        name
+        for group in evaluated.engine.groups.values()
+        for name, info in group.signals.items()
+        if group.tier == "model" and info.kind == "float"
+    }
     for name, values in evaluated.signals.items():
-        signal = rule_set.signals[name]
-        if not isinstance(signal, ModelSignal) or signal.output != "probability" or not labelled.any():
+        if name not in scores or not labelled.any():
             continue
         found = values.cast(pa.float64()).fill_null(float("nan")).to_numpy()[labelled]
         if np.isnan(found).all():

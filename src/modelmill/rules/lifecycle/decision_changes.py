@@ -23,7 +23,7 @@ from modelmill.registry.comparisons import (
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION, TAG_FORMAT, champions_tagged
 from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
-from modelmill.rules.lifecycle.table_decisions import Deciding, model_names, one_batch
+from modelmill.rules.lifecycle.table_decisions import Deciding, one_batch
 from modelmill.rules.lifecycle.trial import Evaluated, RuleSetDiff, compare, right_decisions
 from modelmill.signals.pins import Pin, pin_models
 from modelmill.tables.reading import open_table, read_arrow
@@ -75,7 +75,7 @@ def rule_sets_of(config: DecisionsConfig, name: str, settings: Settings) -> tupl
         return config.rule_sets
     client = tracking_client(settings.tracking_uri)
     registered = [f"models:/{one}@{CHAMPION}" for one in champions_tagged(client, TAG_FORMAT, "rules")]
-    return tuple(one for one in registered if _champion(name) in model_names(open_rule_set(one, settings)))
+    return tuple(one for one in registered if _champion(name) in open_rule_set(one, settings).models)
 
 
 def _champion(name: str) -> str:
@@ -85,7 +85,7 @@ def _champion(name: str) -> str:
 def _compared(
     config: DecisionsConfig, case: Case, reference: Contender, rule_set: RuleSet, source: str
 ) -> Iterator[Finding]:
-    read, own = model_names(rule_set), _champion(case.name)
+    read, own = rule_set.models, _champion(case.name)
     if own not in read:
         raise ConfigError(
             f"a rule set of the gate's check of decisions must read the model as {own}",

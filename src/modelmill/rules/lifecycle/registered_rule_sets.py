@@ -24,7 +24,7 @@ from modelmill.registry.bundles import (
 from modelmill.rules.confidence_bounds import upper_bound
 from modelmill.rules.lifecycle.backtest import TryReport, lines, try_on
 from modelmill.rules.reading import load_rule_set, parse_rule_set
-from modelmill.rules.rule_set import RuleSet, signal_columns
+from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.pins import pin_models
 from modelmill.version import __version__
 
@@ -112,10 +112,9 @@ def _save(bundle: Path, target: Path, rule_set: RuleSet, *, digest: str, run_id:
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType
 
-    read = [name for one, signal in rule_set.signals.items() for name in signal_columns(one, signal)]
     # Types are the table's affair: a rule set takes whatever kind of number a column has.
     kind = AnyType()  # type: ignore[no-untyped-call] # MLflow has no types here
-    columns = Schema([ColSpec(kind, name) for name in dict.fromkeys([rule_set.key, *read])])
+    columns = Schema([ColSpec(kind, name) for name in rule_set.columns()])
 
     pinned = [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _REQUIRED]
     with warnings.catch_warnings():

@@ -19,11 +19,11 @@ from modelmill.rules.engine import Engine
 from modelmill.rules.evaluation.decisions import decision_schema
 from modelmill.rules.planning.cost_measurement import measured_plan
 from modelmill.rules.planning.plan import Plan
-from modelmill.rules.rule_set import ModelSignal, RuleSet, SqlSignal
+from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
-from modelmill.signals.groups import Site, build_groups
-from modelmill.signals.models import models_of
+from modelmill.signals.groups import SignalContext
 from modelmill.signals.pins import Pin, pin_models
+from modelmill.signals.registry import build_groups
 from modelmill.tables.reading import (
     check_columns,
     checked_files,
@@ -65,11 +65,9 @@ class Deciding(BaseModel):
         :return: the engine, with the pinned models and the plan.
         :raises ModelmillError: see :class:`~modelmill.rules.engine.Engine`.
         """
-        site = Site(schema, settings or Settings.from_environment(), self.rule_set, self.pins)
-        base = {name: one for name, one in self.rule_set.signals.items() if not isinstance(one, SqlSignal)}
-        return Engine(
-            self.rule_set, schema, settings=site.settings, plan=self.plan, groups=build_groups(base, site)
-        )
+        context = SignalContext(schema, settings or Settings.from_environment(), self.pins)
+        groups = build_groups(self.rule_set.signals, context)
+        return Engine(self.rule_set, schema, plan=self.plan, groups=groups)
 
     def read(self, engine: Engine) -> tuple[str, ...]:
         """Return the columns that are read: those of every signal, and those that are carried along.
@@ -102,7 +100,7 @@ def prepare(
     :raises TransientError: if MLflow does not answer.
     """
     check_columns(schema.names, [rule_set.key, *keep], place="the input")
-    names = model_names(rule_set)
+    names = rule_set.models
     earlier = {f"{_SIGNALS}{name}": pin for name, pin in (models or {}).items()}
     unknown = [name for name in names if name.startswith(_SIGNALS) and name not in earlier]
     if unknown:
@@ -114,16 +112,6 @@ def prepare(
     looked_up = pin_models([name for name in names if name not in earlier], settings)
     pins = {name: (earlier | looked_up)[name] for name in names}
     return Deciding(rule_set=rule_set, pins=pins, keep=tuple(keep))
-
-
-def model_names(rule_set: RuleSet) -> list[str]:
-    """Return what a rule set calls its models.
-
-    :param rule_set: the rule set.
-    :return: names; one may stand several times.
-    """
-    signals = [one for one in rule_set.signals.values() if isinstance(one, ModelSignal)]
-    return [name for signal in signals for name in models_of(signal)]
 
 
 def run(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> TableRef:
@@ -211,7 +199,7 @@ def outside_state(source: str, settings: Settings) -> str:
     from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
 
     rule_set = open_rule_set(source, settings)
-    pins = pin_models([name for name in model_names(rule_set) if not name.startswith(_SIGNALS)], settings)
+    pins = pin_models([name for name in rule_set.models if not name.startswith(_SIGNALS)], settings)
     versions = "".join(f"{name}={pin.version}\n" for name, pin in sorted(pins.items()))
     return hashlib.sha256(f"{rule_set.digest}\n{versions}".encode()).hexdigest()
 

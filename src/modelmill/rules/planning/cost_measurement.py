@@ -64,7 +64,7 @@ def _measured(
         if len(rows) == 0:
             return {}, 0.0
         began = time.process_time()
-        found = ask(group, evaluation, asked, rows, stop=False)
+        found = ask(group, evaluation.compute, asked, rows, stop=False)
         return found, time.process_time() - began
 
     parts = [timed(names, first)[0]]  # what is loaded at first use is no cost of a row
@@ -138,7 +138,7 @@ class Adapter:
         parts = [] if known is None else [settlement.values[name].take(pa.array(rows[known[rows]]))]
         if len(missing):
             evaluation = chunk.evaluations[group.name]
-            parts.append(ask(group, evaluation, [name], missing, stop=False)[name].values)
+            parts.append(ask(group, evaluation.compute, [name], missing, stop=False)[name].values)
         order = np.concatenate([rows[known[rows]], missing]) if known is not None else missing
         return pa.concat_arrays(parts).take(pa.array(np.argsort(order, kind="stable")))
 

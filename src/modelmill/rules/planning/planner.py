@@ -21,9 +21,10 @@ import pyarrow as pa
 
 from modelmill.rules.evaluation.compiled_rule_set import OPEN
 from modelmill.rules.evaluation.partial_evaluation import Partial
-from modelmill.rules.evaluation.possible_values import Mask, State
+from modelmill.rules.evaluation.possible_values import State
 from modelmill.rules.evaluation.staged_evaluation import RuleProgram
 from modelmill.rules.planning.plan import GroupCost, Plan, StagePlan
+from modelmill.signals.groups import Mask
 
 MAX_EXACT = 8
 """Units whose orders are all searched: 256 subsets."""

@@ -1,33 +1,53 @@
-"""Regular expressions and phrases as signals: all that read one text column are one group."""
+"""Groups of patterns: all regular expressions and phrases that read one text column are one group."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from modelmill.errors import ExpressionError, SignalError
-from modelmill.rules.rule_set import PhrasesSignal, RegexSignal
-from modelmill.signals.columns import check_operand
 from modelmill.signals.groups import (
     EVIDENCE,
-    Answers,
     Evaluation,
     Rows,
+    SignalContext,
     SignalGroup,
     SignalInfo,
-    Site,
-    evaluator,
+    SignalValues,
 )
+from modelmill.signals.kinds import ColumnName, Operand, Signal
 from modelmill.signals.patterns import PatternSet, Phrases, Regex
 from modelmill.signals.values import Kind
 
-PatternSignal = RegexSignal | PhrasesSignal
 
-_TEXT: tuple[Kind, ...] = ("text",)
+class PatternSignal(Signal):
+    """Base of the signals that look for something in a text column."""
+
+    column: ColumnName
+
+    @property
+    @abstractmethod
+    def is_counted(self) -> bool:
+        """Whether the signal is a number of hits."""
+
+    @abstractmethod
+    def sought(self) -> Regex | Phrases:
+        """Return what is looked for."""
+
+
+def pattern_operands(_name: str, signal: PatternSignal) -> tuple[Operand, ...]:
+    """Return the column that a pattern reads."""
+    return (Operand(signal.column, ("text",)),)
+
+
+def pattern_result(_name: str, signal: PatternSignal, _schema: pa.Schema | None) -> Kind:
+    """Return the kind of a pattern's values."""
+    return "integer" if signal.is_counted else "boolean"
 
 
 @functools.lru_cache(maxsize=16)
@@ -36,42 +56,32 @@ def _pattern_set(patterns: tuple[tuple[str, Regex | Phrases], ...]) -> PatternSe
     return PatternSet(dict(patterns))
 
 
-def _pattern(signal: PatternSignal) -> Regex | Phrases:
-    if isinstance(signal, RegexSignal):
-        return Regex(signal.pattern)
-    return Phrases(signal.phrases, ignore_case=signal.ignore_case, whole_words=signal.whole_words)
-
-
 class PatternGroup(SignalGroup):
     """All patterns on one text column.
 
     :param column: the column.
     :param signals: the signals.
-    :raises SignalError: if a pattern is none; all problems are listed.
+    :raises SignalError: if a pattern is not valid; all problems are listed.
     """
 
     def __init__(self, column: str, signals: Mapping[str, PatternSignal]) -> None:
         infos = {
             name: SignalInfo(
-                "integer" if signal.output == "count" else "boolean",
+                pattern_result(name, signal, None),
                 hashlib.sha256(signal.model_dump_json(exclude={"description"}).encode()).hexdigest()[:16],
             )
             for name, signal in signals.items()
         }
         super().__init__(f"patterns on {column}", tier="explicit", signals=infos, columns=(column,))
         self.column = column
-        self.counted = frozenset(name for name, signal in signals.items() if signal.output == "count")
+        self.counted = frozenset(name for name, signal in signals.items() if signal.is_counted)
         try:
-            self.patterns = _pattern_set(tuple((name, _pattern(signal)) for name, signal in signals.items()))
+            self.patterns = _pattern_set(tuple((name, signal.sought()) for name, signal in signals.items()))
         except ExpressionError as error:
-            raise SignalError(str(error), remedy="mend the patterns") from error
+            raise SignalError(str(error), remedy="fix the patterns") from error
 
     def begin(self, chunk: pa.RecordBatch) -> Evaluation:
-        """See :meth:`SignalGroup.begin`.
-
-        :param chunk: the rows.
-        :return: the evaluation.
-        """
+        """See :meth:`SignalGroup.begin`."""
         return _PatternEvaluation(self, chunk.column(self.column))
 
 
@@ -85,7 +95,7 @@ class _PatternEvaluation(Evaluation):
         self._number = {name: number for number, name in enumerate(group.patterns.patterns)}
         self._hits = np.zeros((len(self._number), len(texts)), bool)  # (patterns, rows)
 
-    def compute(self, names: Sequence[str], rows: Rows) -> dict[str, Answers]:
+    def compute(self, names: Sequence[str], rows: Rows) -> dict[str, SignalValues]:
         fresh = rows[~self._seen[rows]]
         if len(fresh):
             self._hits[:, fresh] = self._group.patterns.matrix(self._at(fresh))
@@ -97,7 +107,7 @@ class _PatternEvaluation(Evaluation):
             found = pa.array(self._hits[self._number[name], rows], mask=missing)
             if name in self._group.counted:
                 found = self._group.patterns.counts(name, texts, found)
-            answers[name] = Answers(found)
+            answers[name] = SignalValues(found)
         return answers
 
     def evidence(self, names: Sequence[str], rows: Rows) -> dict[str, pa.Array]:
@@ -120,17 +130,15 @@ class _PatternEvaluation(Evaluation):
         return self._texts if len(rows) == len(self._texts) else self._texts.take(pa.array(rows))
 
 
-@evaluator(RegexSignal, PhrasesSignal)
-def pattern_groups(signals: Mapping[str, PatternSignal], site: Site) -> list[SignalGroup]:
+def pattern_groups(signals: Mapping[str, PatternSignal], context: SignalContext) -> list[SignalGroup]:
     """Make a group of the patterns on each column.
 
     :param signals: the signals.
-    :param site: the input's columns.
+    :param context: not needed.
     :return: the groups, in the order of the columns' first use.
-    :raises SignalError: if a column does not exist or holds no text, or a pattern is none.
+    :raises SignalError: if a pattern is not valid.
     """
-    for name, signal in signals.items():
-        check_operand(name, signal.column, _TEXT, site.schema)
+    del context
     columns: Iterable[str] = dict.fromkeys(signal.column for signal in signals.values())
     return [
         PatternGroup(column, {name: one for name, one in signals.items() if one.column == column})

@@ -1,0 +1,178 @@
+"""Groups of models: all signals of a text column that one pass of a trunk answers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modelmill.datasets.preparation import BLANKS
+from modelmill.errors import SignalError, did_you_mean
+from modelmill.models.bundle import BundleInfo
+from modelmill.signals.groups import EVIDENCE, Evaluation, Mask, Rows, SignalGroup, SignalInfo, SignalValues
+from modelmill.signals.loaded_models import LoadedModels, load_models
+from modelmill.signals.model_config import Band, ModelSignal
+from modelmill.signals.pins import Pin
+from modelmill.signals.values import STORED, stored
+
+if TYPE_CHECKING:
+    from modelmill.tasks.calibration import FloatArray
+
+
+class ModelGroup(SignalGroup):
+    """Signals of one column that one pass answers.
+
+    :param name: of the group.
+    :param column: the text column.
+    :param signals: the signals.
+    :param pins: what each model is, by the name that the rule set has for it.
+    """
+
+    def __init__(
+        self, name: str, column: str, signals: Mapping[str, ModelSignal], pins: Mapping[str, Pin]
+    ) -> None:
+        infos = {
+            one: SignalInfo(
+                "text" if signal.output == "label" else "float",
+                " after ".join(pins[model].version for model in signal.models()),
+            )
+            for one, signal in signals.items()
+        }
+        super().__init__(name, tier="model", signals=infos, columns=(column,))
+        self.column = column
+        self.configs = dict(signals)
+        self.pins = {one: pins[signal.model] for one, signal in signals.items()}
+
+    @functools.cached_property
+    def models(self) -> LoadedModels:
+        """The models, loaded when the first row needs them."""
+        return load_models(self.pins.values())
+
+    def info(self, name: str) -> BundleInfo:
+        """Return the facts of a signal's bundle."""
+        return self.models.infos[self.pins[name].digest]
+
+    def begin(self, chunk: pa.RecordBatch) -> Evaluation:
+        """See :meth:`SignalGroup.begin`."""
+        return ModelEvaluation(self, stored(chunk.column(self.column), "text"))
+
+
+class ModelEvaluation(Evaluation):
+    """One pass answers all signals of the group: those that were not asked for are kept until they are.
+
+    :param group: the group.
+    :param texts: the chunk's texts.
+    """
+
+    def __init__(self, group: ModelGroup, texts: pa.Array) -> None:
+        self._group = group
+        self._texts = texts
+        blank = pc.equal(pc.utf8_trim(texts, characters=BLANKS), "")
+        self._has_text = ~pc.fill_null(blank, True).to_numpy(zero_copy_only=False)
+        self._seen = np.zeros(len(texts), bool)
+        self._probabilities: dict[str, npt.NDArray[np.float64]] = {}
+
+    def compute(self, names: Sequence[str], rows: Rows) -> dict[str, SignalValues]:
+        """See :meth:`Evaluation.compute`."""
+        self._read(rows)
+        return {name: self._values(name, rows) for name in names}
+
+    def evidence(self, names: Sequence[str], rows: Rows) -> dict[str, pa.Array]:
+        """Say where a model abstains, and why: its value is unknown there."""
+        found = {}
+        for name in names:
+            band = self._group.configs[name].abstain
+            chosen, _ = self._chosen(name, rows)
+            places = []
+            for row, p in zip(rows, chosen, strict=True):
+                said = []
+                if band is not None and self._has_text[row] and _within(band, p):
+                    text = f"abstains: probability {p:.4f} is in the band from {band.low:g} to {band.high:g}"
+                    said = [{"column": self._group.column, "text": text}]
+                places.append(said)
+            found[name] = pa.array(places, EVIDENCE)
+        return found
+
+    def _read(self, rows: Rows) -> None:
+        """Ask the models about the rows that have a text and have not been read."""
+        rows = rows[self._has_text[rows] & ~self._seen[rows]]
+        if not len(rows):
+            return
+        encoded = self._texts.take(pa.array(rows)).dictionary_encode()
+        each = encoded.indices.to_numpy()
+        logits = self._group.models.logits(encoded.dictionary.to_pylist())
+        for name, signal in self._group.configs.items():
+            found = class_probabilities(
+                self._group.info(name),
+                logits[self._group.pins[name].digest],
+                temperature=signal.calibration.temperature,
+            )
+            shape = (len(self._texts), found.shape[1])
+            table = self._probabilities.setdefault(name, np.full(shape, np.nan))  # (rows, classes)
+            table[rows] = found[each]
+        self._seen[rows] = True
+
+    def _chosen(self, name: str, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Return the probability that the signal is about, and the number of its class, for each row."""
+        signal = self._group.configs[name]
+        table = self._probabilities.get(name)
+        if table is None:  # no row has had a text
+            return np.full(len(rows), np.nan), np.zeros(len(rows), np.int64)
+        found = table[rows]
+        if signal.label is None:
+            best = np.argmax(np.where(np.isnan(found), -1, found), axis=1)
+        else:
+            best = np.full(len(rows), class_number(name, signal.label, self._group.info(name)), np.int64)
+        return found[np.arange(len(rows)), best], best
+
+    def _unknown(self, signal: ModelSignal, chosen: npt.NDArray[np.float64], rows: Rows) -> Mask:
+        """Return where there is no text, or the signal abstains."""
+        unknown: Mask = ~self._has_text[rows]
+        return unknown if signal.abstain is None else unknown | _within(signal.abstain, chosen)
+
+    def _values(self, name: str, rows: Rows) -> SignalValues:
+        signal = self._group.configs[name]
+        chosen, best = self._chosen(name, rows)
+        unknown = self._unknown(signal, chosen, rows)
+        if signal.output == "probability":
+            return SignalValues(pa.array(chosen, mask=unknown))
+        if unknown.all():
+            return SignalValues(pa.nulls(len(rows), STORED["text"]))
+        classes = pa.array(self._group.info(name).classes, STORED["text"])
+        return SignalValues(classes.take(pa.array(best, mask=unknown)))
+
+
+def class_probabilities(
+    info: BundleInfo, logits: FloatArray, *, temperature: float
+) -> npt.NDArray[np.float64]:
+    """Return what a model says of each class, ``(rows, classes)``."""
+    scaled = logits / np.float32(temperature)
+    found: npt.NDArray[np.float64] = info.probabilities(scaled).astype(np.float64)
+    return found
+
+
+def class_number(signal: str, label: str, info: BundleInfo) -> int:
+    """Return the number of a class.
+
+    :param signal: the name of the signal that is about the class, for the message.
+    :param label: the class.
+    :param info: facts of the signal's bundle.
+    :return: its place among the bundle's classes.
+    :raises SignalError: if the model has no such class.
+    """
+    if label not in info.classes:
+        raise SignalError(
+            f"the label of signal {signal!r} must be a class of its model",
+            got=label,
+            remedy=did_you_mean(label, info.classes),
+        )
+    return info.classes.index(label)
+
+
+def _within(band: Band, probability: Any) -> Any:
+    return (probability >= band.low) & (probability < band.high)
