@@ -21,9 +21,9 @@ from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.signals.pins import Pin
 
 if TYPE_CHECKING:
-    from modelmill.tasks.calibration import FloatArray
     from modelmill.models.scorer import Scorer
     from modelmill.models.static import StaticStack
+    from modelmill.tasks.calibration import FloatArray
     from modelmill.tokens.token_ids import Tokens
 
 _REMEMBERED = 65_536
