@@ -1,10 +1,10 @@
-"""Text and document of a pipeline are the same thing: 1,000 generated pipelines there and back.
+"""An edit of a pipeline on the canvas, written back into its text: 1,000 generated pipelines there and back.
 
-    python benchmarks/round_trip.py [--pipelines 1000]
+    ./run python -m benchmarks.round_trip [--pipelines 1000]
 
 Each text is read into a document and written back: it must come back to the byte. Then one value is changed:
-the text must say the new document, with as few lines changed as can be. ruamel.yaml, where it is installed,
-does the same beside it.
+the text must stand for the new document, as the loader reads it, with as few lines changed as possible.
+The canvas writes in Node. ruamel.yaml, if it is installed, does the same beside it.
 """
 
 from __future__ import annotations
@@ -15,36 +15,29 @@ import difflib
 import importlib.util
 import io
 import random
+import resource
+import runpy
 import sys
-import time
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modelmill.pipeline.text import read_document, write_document
+import yaml
 
-Writer = Callable[[str, Any], str]
+TESTS = Path(__file__).parents[1] / "tests" / "canvas" / "test_text.py"
 
-
-def generator() -> Callable[[random.Random], str]:
-    """Return the generator that the tests use."""
-    path = Path(__file__).parents[1] / "tests" / "library" / "pipeline" / "test_text.py"
-    spec = importlib.util.spec_from_file_location("test_text", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.generated
+Pairs = list[tuple[str, Any]]
+Write = Callable[[Pairs], list[str]]
 
 
-def by_ruamel(text: str, document: Any) -> str:
-    """Write a document into a text as ruamel.yaml's users do: load, set what differs, dump."""
+def by_ruamel(pairs: Pairs) -> list[str]:
+    """Write documents into texts as users of ruamel.yaml do: load, set what differs, dump."""
     from ruamel.yaml import YAML
 
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 10_000
-    loaded = yaml.load(text)
+    reader = YAML()
+    reader.preserve_quotes = True
+    reader.width = 10_000
 
     def put(old: Any, new: Any) -> None:
         for key, value in new.items():
@@ -53,29 +46,40 @@ def by_ruamel(text: str, document: Any) -> str:
             elif old.get(key) != value:
                 old[key] = value
 
-    put(loaded, document)
-    out = io.StringIO()
-    yaml.dump(loaded, out)
-    return out.getvalue()
+    written = []
+    for text, document in pairs:
+        loaded = reader.load(text)
+        put(loaded, document)
+        out = io.StringIO()
+        reader.dump(loaded, out)
+        written.append(out.getvalue())
+    return written
 
 
-def measure(name: str, write: Writer, texts: list[str]) -> None:
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of the children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def measure(name: str, write: Write, texts: list[str]) -> None:
     """Print one line of the table."""
-    same = right = lines = 0
-    began = time.process_time()
-    for number, text in enumerate(texts):
-        document = read_document(text)
-        same += write(text, document) == text
-        other = copy.deepcopy(document)
+    documents = [yaml.safe_load(text) for text in texts]
+    others = copy.deepcopy(documents)
+    for number, other in enumerate(others):
         step = random.Random(number).choice(list(other["steps"]))
         other["steps"][step]["config"]["batch_size"] = number
-        result = write(text, other)
-        right += read_document(result) == other
+    began = cpu_seconds()
+    same = write(list(zip(texts, documents, strict=True)))
+    changed = write(list(zip(texts, others, strict=True)))
+    seconds = cpu_seconds() - began
+    count, lines = len(texts), 0
+    for text, result in zip(texts, changed, strict=True):
         difference = difflib.ndiff(text.splitlines(), result.splitlines())
         lines += sum(line[0] in "+-" for line in difference)
-    seconds = time.process_time() - began
-    count = len(texts)
-    print(f"{name:14} {same:>9} {right:>9} {lines / count:>14.2f} {1000 * seconds / count:>10.1f}")
+    identical = sum(text == found for text, found in zip(texts, same, strict=True))
+    right = sum(yaml.safe_load(found) == other for found, other in zip(changed, others, strict=True))
+    print(f"{name:14} {identical:>9} {right:>9} {lines / count:>14.2f} {1000 * seconds / count:>10.1f}")
 
 
 def main() -> None:
@@ -83,11 +87,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pipelines", type=int, default=1000)
     count = parser.parse_args().pipelines
-    make = generator()
-    texts = [make(random.Random(seed)) for seed in range(count)]
+    tests = runpy.run_path(str(TESTS))
+    texts = [tests["generated"](random.Random(seed)) for seed in range(count)]
     print(f"{count} pipelines, one value changed in each")
     print(f"{'':14} {'identical':>9} {'right':>9} {'lines changed':>14} {'CPU ms':>10}")
-    measure("modelmill", write_document, texts)
+    with tempfile.TemporaryDirectory() as folder:
+        measure("canvas", tests["writer"](Path(folder)), texts)
     if importlib.util.find_spec("ruamel"):
         measure("ruamel.yaml", by_ruamel, texts)
     else:

@@ -60,12 +60,37 @@ def test_a_pipeline_is_read_with_its_text_and_what_it_says(read: dict[str, Any],
     assert read["problems"] == []
 
 
+def test_dates_and_numbers_that_json_lacks_are_text_and_null(call: Call) -> None:
+    checked = call("user")("POST", "/check", {"text": "day: 2024-01-01\nlimit: .inf\nname: x\n"}).json()
+    assert checked["document"] == {"day": "2024-01-01", "limit": None, "name": "x"}
+
+
+ALIASES = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+ALIASES += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "the text must be YAML"),
+        ("\n".join(ALIASES), "aliases written out"),
+        ("[" * 5000, ""),
+        ("[" * 900 + "]" * 900, ""),
+    ],
+)
+def test_a_text_that_is_not_yaml_or_too_large_a_document_is_said(text: str, message: str, call: Call) -> None:
+    answer = call("user")("POST", "/check", {"text": text})
+    assert answer.status_code == 200, answer.text
+    checked = answer.json()
+    assert checked["document"] is None
+    assert message in checked["problems"][0]["message"]
+
+
 def test_saving_keeps_comments_and_makes_versions(call: Call, read: dict[str, Any], folder: Path) -> None:
     user = call("user")
-    document = read["document"]
-    document["steps"]["raw"]["config"]["uri"] = "/data/others"
-    checked = user("POST", "/check", {"text": read["text"], "document": document}).json()
-    assert checked["text"] == read["text"].replace("/data/topics", "/data/others")
+    text = read["text"].replace("/data/topics", "/data/others")
+    checked = user("POST", "/check", {"text": text}).json()
+    assert checked["text"] == text
     body = {"text": checked["text"], "message": "other data"}
     saved = user("PUT", "/pipelines/topics", body, if_match=quoted(read["etag"]))
     assert saved.status_code == 200, saved.text

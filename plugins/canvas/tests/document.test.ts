@@ -57,6 +57,11 @@ describe("the text of a pipeline", () => {
     expect(after).toContain("      near_duplicates: 0.7  # the published split as it is, so that figures compare\n");
   });
 
+  it("keeps the comment behind a value that becomes a text of several lines", () => {
+    const after = reconcile("a:\n  b: 1 # why\n", { a: { b: "one\ntwo\n" } });
+    expect(after).toBe('a:\n  b: "one\\ntwo\\n" # why\n');
+  });
+
   it("keeps the quotes of a text", () => {
     const after = edited(reuters, (value) => {
       value.schedule = "0 3 * * *";

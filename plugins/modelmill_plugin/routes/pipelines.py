@@ -15,7 +15,6 @@ from modelmill.errors import ModelmillError, PipelineError, Problem
 from modelmill.pipeline.expansion import expand
 from modelmill.pipeline.spec import PipelineSpec
 from modelmill.pipeline.store import StoredPipeline
-from modelmill.pipeline.text import flat, write_document
 from modelmill.pipeline.validation import MAX_BYTES, check_text, parse_pipeline
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
@@ -26,6 +25,7 @@ from modelmill_plugin.views import (
     DagId,
     IfMatch,
     PipelineDocument,
+    as_json,
     document_of,
     expected_etag,
     may,
@@ -71,16 +71,9 @@ class PipelineList(BaseModel):
 
 
 class CheckRequest(BaseModel):
-    """A pipeline to check: its text, or a document to be written into the text."""
+    """A pipeline to check."""
 
-    text: str = Field(
-        "",
-        max_length=MAX_BYTES,
-        description="YAML or JSON; with a document, the text that the document was made of.",
-    )
-    document: dict[str, Any] | None = Field(
-        None, description="The changed document. What has not changed stays in the text as it is."
-    )
+    text: str = Field(max_length=MAX_BYTES, description="YAML or JSON.")
 
 
 class Checked(BaseModel):
@@ -155,11 +148,23 @@ def read_pipeline(dag_id: DagId, response: Response) -> PipelineDocument:
 
 @router.post("/check", dependencies=[READ], responses=error_responses())
 def check_pipeline(request: CheckRequest) -> Checked:
-    """Check a pipeline, saved or not. A document is written into its text first, comments and order kept."""
-    text = request.text
-    if request.document is not None:
-        text = write_document(text, request.document)
-    return checked(text)
+    """Return the content of a pipeline's text, saved or not, and everything that is wrong with it."""
+    document: Any = None
+    spec: PipelineSpec | None = None
+    problems: Iterable[Problem] = ()
+    try:
+        content, spec, problems = check_text(request.text)
+        document = as_json(content)
+    except PipelineError as error:
+        problems = error.problems
+    return Checked(
+        text=request.text,
+        etag=text_digest(request.text),
+        document=document,
+        spec=spec,
+        digest=spec.digest if spec else None,
+        problems=problem_views(sorted(problems)),
+    )
 
 
 @router.post("/diff", dependencies=[READ], responses=error_responses())
@@ -205,30 +210,6 @@ def delete_pipeline(
     expected = expected_etag(if_match)
     record(session, user, "delete_pipeline", dag_id=dag_id, etag=expected)
     pipeline_store().delete(dag_id, expected=expected, author=user.get_name(), message=request.message)
-
-
-def checked(text: str) -> Checked:
-    """Return a text with everything that is wrong with it.
-
-    :param text: YAML or JSON.
-    :return: the text, what it says, and its problems.
-    """
-    document: Any = None
-    spec: PipelineSpec | None = None
-    problems: Iterable[Problem] = ()
-    try:
-        content, spec, problems = check_text(text)
-        document = flat(content)
-    except PipelineError as error:
-        problems = error.problems
-    return Checked(
-        text=text,
-        etag=text_digest(text),
-        document=document,
-        spec=spec,
-        digest=spec.digest if spec else None,
-        problems=problem_views(sorted(problems)),
-    )
 
 
 def _summary(stored: StoredPipeline, user: User, last_run: RunSummary | None) -> PipelineSummary:

@@ -10,9 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from modelmill.documents.names import NAME_PATTERN
 from modelmill.errors import did_you_mean
 from modelmill.pipeline.templates import TEMPLATES, template_named
-from modelmill.pipeline.text import write_document
 from modelmill_plugin.errors import RefusedError, error_responses
-from modelmill_plugin.routes.pipelines import Checked, checked
 from modelmill_plugin.security import READ
 
 router = APIRouter(tags=["templates"])
@@ -24,13 +22,19 @@ class TemplateView(BaseModel):
     name: str
     title: str
     help: str
-    form_schema: dict[str, Any] = Field(description="JSON Schema of what a user has to say.")
+    form_schema: dict[str, Any] = Field(description="JSON Schema of its form.")
 
 
 class FillRequest(BaseModel):
-    """What a user says."""
+    """The values of a template's form."""
 
     values: dict[str, Any]
+
+
+class FilledTemplate(BaseModel):
+    """The pipeline that a filled form stands for."""
+
+    document: dict[str, Any] = Field(description="The pipeline as data: as YAML or JSON it can be saved.")
 
 
 @router.get("/templates", dependencies=[READ], responses=error_responses())
@@ -48,7 +52,7 @@ def list_templates() -> list[TemplateView]:
 
 
 @router.post("/templates/{name}", dependencies=[READ], responses=error_responses())
-def fill_template(name: Annotated[str, Path(pattern=NAME_PATTERN)], request: FillRequest) -> Checked:
+def fill_template(name: Annotated[str, Path(pattern=NAME_PATTERN)], request: FillRequest) -> FilledTemplate:
     """Return the pipeline that a filled form stands for; nothing is saved."""
     template = template_named(name)
     try:
@@ -63,4 +67,4 @@ def fill_template(name: Annotated[str, Path(pattern=NAME_PATTERN)], request: Fil
             got=detail["input"],
             remedy=did_you_mean(field, template.form.model_fields) if unknown else "",
         ) from error
-    return checked(write_document("", template.build(form)))
+    return FilledTemplate(document=template.build(form))

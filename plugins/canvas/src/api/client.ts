@@ -111,7 +111,7 @@ export const api = {
     call<Schemas["VersionDocument"] | PipelineDocument>("GET", `${at(dagId)}/digests/${encodeURIComponent(digest)}`),
   templates: () => call<Template[]>("GET", "/templates"),
   fill: (template: string, values: Record<string, unknown>) =>
-    call<Checked>("POST", `/templates/${encodeURIComponent(template)}`, { body: { values } }),
+    call<Schemas["FilledTemplate"]>("POST", `/templates/${encodeURIComponent(template)}`, { body: { values } }),
   preview: (uri: string, label: string, signal: AbortSignal) =>
     call<TableView>("GET", "/tables/preview", { query: { uri, label: label === "" ? undefined : label, rows: 8 }, signal }),
   dagState: (dagId: string) => call<Schemas["DagState"]>("GET", `${at(dagId)}/dag`),

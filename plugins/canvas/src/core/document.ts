@@ -71,6 +71,11 @@ export function readText(text: string): Parsed {
   }
 }
 
+/** Return a new text for a value. */
+export function newText(value: JsonObject): string {
+  return render(value, 0, 0);
+}
+
 /** Return the text with the smallest edit that makes it stand for `next`.
  *
  * @throws EditError where the text uses something (anchors, merge keys, tags) that such an edit would break.
@@ -81,7 +86,7 @@ export function reconcile(text: string, next: JsonObject): string {
   if (sameValue(current.value, next)) return text;
   const document = parse(text);
   const splices: Splice[] = [];
-  if (document.contents === null) splices.push({ start: text.length, end: text.length, text: render(next, 0, 0) });
+  if (document.contents === null) splices.push({ start: text.length, end: text.length, text: newText(next) });
   else new Editor(text, splices).change(document.contents, next, 0, { depth: 0, inFlow: false });
   const edited = splice(text, splices);
   const result = readText(edited);
@@ -189,7 +194,9 @@ class Editor {
     const [start, end] = rangeOf(node);
     const type = isScalar(node) ? node.type : undefined;
     const block = type === Scalar.BLOCK_LITERAL || type === Scalar.BLOCK_FOLDED;
-    let text = inline(next, type, context)
+    // A text of several lines has no place for the comment behind it: it goes on one line, in quotes.
+    const isFollowed = typeof next === "string" && /^[ \t]+#/.test(this.text.slice(end));
+    let text = isFollowed || inline(next, type, context)
       ? flowText(next, block ? undefined : type, context.inFlow)
       : `\n${render(next, indent, context.depth)}`.replace(/\n$/, "");
     // An empty value stands right behind its colon or dash.

@@ -8,6 +8,7 @@ import { useNavigate } from "react-router-dom";
 import { ApiError, type TableView, type Template, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { ConfigForm } from "../form/ConfigForm";
+import { newText } from "../core/document";
 import type { JsonObject } from "../core/value";
 import { BASE, canvasPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
@@ -48,7 +49,8 @@ function Wizard({ one, each }: { one: Template; each: Template }) {
     setBusy(true);
     setError("");
     try {
-      const { text } = await api.fill(template.name, filled(values, template));
+      const { document } = await api.fill(template.name, filled(values, template));
+      const text = newText(document as JsonObject);
       if (!isRun) {
         void navigate(`${BASE}/new`, { state: { text } });
         return;

@@ -7,6 +7,8 @@ import { useNavigate } from "react-router-dom";
 
 import { ApiError, type RuleSetDocument, api } from "../api/client";
 import { Frame } from "../canvas/dialogs";
+import { newText } from "../core/document";
+import type { JsonObject } from "../core/value";
 import { canvasPath } from "../pages/base";
 
 interface Props {
@@ -27,7 +29,7 @@ export function GateDialog({ ruleSet, table, onClose }: Props) {
     setProblem("");
     const { max_changed, label, ...others } = values;
     try {
-      const { text } = await api.fill("rule_gate", {
+      const { document } = await api.fill("rule_gate", {
         ...others,
         rule_set: ruleSet.place,
         model: ruleSet.name,
@@ -35,7 +37,7 @@ export function GateDialog({ ruleSet, table, onClose }: Props) {
         ...(label === "" ? {} : { label }),
         ...(max_changed === "" ? {} : { max_changed: Number.isNaN(Number(max_changed)) ? max_changed : Number(max_changed) }),
       });
-      await api.save(values.name, text, `Made to judge ${ruleSet.name}`, null);
+      await api.save(values.name, newText(document as JsonObject), `Made to judge ${ruleSet.name}`, null);
       run(values.name);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
