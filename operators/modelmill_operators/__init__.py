@@ -1,4 +1,4 @@
-"""Airflow operators over modelmill, and the loader that turns pipeline files into DAGs.
+"""Airflow operators over modelmill's steps, and the loader of pipeline files.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The base of everything that a person can choose: a component's configuration, an algorithm's options."""
+"""The base of configurations of components and of options of algorithms."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Where a deployment keeps things. Read from environment variables, because every process of a pipeline
-(Airflow task, step, Spark driver, service) can be given those.
+"""Where a deployment keeps things, read from environment variables.
+
+Every process of a pipeline (Airflow task, step, Spark driver, service) can be given those.
 
 ===========================  =========================================================================
 ``MODELMILL_HOME``           work directory: caches, checkpoints, the ledger. Default ``./.modelmill``

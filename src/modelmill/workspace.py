@@ -1,6 +1,6 @@
-"""What an algorithm needs of its surroundings: folders, and somebody to tell how far it is.
+"""What an algorithm needs of its surroundings: folders, a log, progress, a tracker.
 
-A step hands its own context in. In a notebook, :meth:`Workspace.temporary` makes one.
+A step passes its own context. In a notebook, :meth:`Workspace.temporary` makes one.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Quantisation and export to the serving runtime."""
+"""Pruning, quantisation, and the search for a model within a budget."""

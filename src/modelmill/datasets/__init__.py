@@ -1,1 +1,1 @@
-"""Datasets made of Delta tables: checked, deduplicated, split; and their rows as examples."""
+"""Datasets made of Delta tables: checked, deduplicated, split."""

@@ -1,1 +1,1 @@
-"""Metrics with confidence, baselines, latency and plots."""
+"""Metrics with confidence intervals, baselines, latency, reports."""

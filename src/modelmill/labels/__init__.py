@@ -1,1 +1,1 @@
-"""Labels from rules: labelling functions that vote, and models of how far each of them is to be believed."""
+"""Labels from rules: labelling functions vote, label models weigh the votes."""

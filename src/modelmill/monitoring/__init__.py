@@ -1,1 +1,1 @@
-"""Whether scored rows are still like those that a model learned from, and its answers still right."""
+"""Drift of scored rows, and quality on labels that arrive later."""

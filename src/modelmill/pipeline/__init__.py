@@ -1,1 +1,1 @@
-"""Pipelines as data: specification, validation, the component catalogue and the step runner."""
+"""Pipelines as data: specification, validation, the catalogue, the step runner."""

@@ -1,1 +1,1 @@
-"""MLflow tracking and lineage, the gate, promotion and the ledger."""
+"""MLflow: runs, bundles in and out, the gate, promotion, the ledger."""

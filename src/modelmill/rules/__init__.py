@@ -1,1 +1,1 @@
-"""Rules: SQL expressions over columns, checked before they run and evaluated over Arrow batches."""
+"""Rule sets: their language, evaluation, explanation and life cycle."""

@@ -1,1 +1,1 @@
-"""Model bundles, and what scores rows with them."""
+"""Scoring tables, and the service that follows the champions."""

@@ -1,1 +1,1 @@
-"""Signals: what a rule set knows of a row, and what computes it."""
+"""Signals: the named values of a row that rules read, and what computes them."""

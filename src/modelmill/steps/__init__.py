@@ -1,1 +1,1 @@
-"""The components: one file for each kind of step, with its configuration, ports, resources and run."""
+"""The components: one file for each kind of step."""

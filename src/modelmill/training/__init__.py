@@ -1,1 +1,1 @@
-"""Fine-tuning and distillation. Needs the extra ``train``."""
+"""Fine-tuning, distillation, and heads on a trunk."""
