@@ -73,11 +73,15 @@ def run(
 
 @app.command()
 def components(
-    as_json: Annotated[bool, typer.Option("--json", help="Ports and JSON Schema of each, as JSON.")] = False,
+    name: Annotated[str | None, typer.Argument(help="Component to describe; empty: list all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Ports and JSON Schema, as JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="As the page docs/components.md.")] = False,
 ) -> None:
-    """List the components that a pipeline can use."""
-    from modelmill.pipeline.catalogue import catalogue
+    """List the components that a pipeline can use, or describe one: its ports, resources and fields."""
+    from modelmill.cli.components import component_text, components_page
+    from modelmill.pipeline.catalogue import catalogue, component_named
 
+    shown = {name: component_named(name)} if name else catalogue()
     if as_json:
         description = {
             name: {
@@ -88,12 +92,16 @@ def components(
                 "outputs": {port.name: port.type.port_type for port in component.output_ports.values()},
                 "config": component.config.model_json_schema(),
             }
-            for name, component in catalogue().items()
+            for name, component in shown.items()
         }
         typer.echo(json.dumps(description, indent=2))
-        return
-    for name, component in catalogue().items():
-        typer.echo(f"{name:15} {component.group:9} {component.help}")
+    elif as_markdown:
+        typer.echo(components_page(shown.values()), nl=False)
+    elif name:
+        typer.echo(component_text(shown[name]))
+    else:
+        for component in shown.values():
+            typer.echo(f"{component.name:18} {component.group:9} {component.help}")
 
 
 @app.command()
