@@ -74,13 +74,13 @@ def check_config(config: LabelRowsConfig, table: TableRef, *, place: str) -> Non
     :raises ConfigError: if names collide, or the table would be written over itself.
     :raises TableError: if the gold column is missing, or is of a type that cannot be a label.
     """
-    from modelmill.signals.values import column_kind
+    from modelmill.signals.values import OPAQUE, column_kind
 
     schema = arrow_schema(table)
     if config.gold is not None:
         check_columns(schema.names, [config.gold], place=str(table))
         kind = schema.field(config.gold).type
-        if column_kind(kind) is None:
+        if column_kind(kind) in (None, *OPAQUE):
             raise TableError(
                 f"the gold column has simple values ({table})",
                 got=f"{config.gold}: {kind}",

@@ -39,6 +39,8 @@ from modelmill.signals.values import STORED
 MAX_CHUNK_ROWS = 8192
 _MOST_STATES = 64_000_000
 """States of steps that are held at once: chunks of a rule set of ten thousand rules are shorter."""
+_MOST_BYTES = 256_000_000
+"""Bytes of a chunk: rows with images are settled in shorter ones."""
 
 
 class Engine:
@@ -139,8 +141,9 @@ class Engine:
         :yield: the chunks, in the order of the rows.
         :raises ModelmillError: if a signal fails and the rule set says that this stops the run.
         """
-        for start in range(0, batch.num_rows, self.chunk_rows):
-            rows = batch.slice(start, self.chunk_rows)
+        size = min(self.chunk_rows, max(_MOST_BYTES * batch.num_rows // max(batch.nbytes, 1), 1))
+        for start in range(0, batch.num_rows, size):
+            rows = batch.slice(start, size)
             evaluations = {name: group.begin(rows) for name, group in self.groups.items()}
             stages = [
                 self._stage(stage, self.groups[stage.group], evaluations[stage.group])

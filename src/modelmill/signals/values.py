@@ -1,18 +1,21 @@
-"""The kinds of value that an expression has, and how Arrow holds each of them.
+"""The kinds of value that a signal has, and how Arrow holds each of them.
 
-Arrow has some forty types; an expression knows five kinds and the literal NULL. Every column is brought to
-the one Arrow type of its kind before anything is computed, so that each operation exists once.
+Arrow has some forty types; a signal knows five kinds that expressions compute with, the literal NULL, and
+three that only evaluators look into: bytes (an image), lists of texts and lists of numbers (an embedding).
+Every column is brought to the one Arrow type of its kind before anything is computed, so that each operation
+exists once.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Kind = Literal["boolean", "integer", "float", "text", "time", "null"]
+Kind = Literal["boolean", "integer", "float", "text", "time", "bytes", "texts", "numbers", "null"]
 
 STORED: dict[Kind, pa.DataType] = {
     "boolean": pa.bool_(),
@@ -20,8 +23,14 @@ STORED: dict[Kind, pa.DataType] = {
     "float": pa.float64(),
     "text": pa.large_string(),
     "time": pa.timestamp("us", tz="UTC"),
+    "bytes": pa.large_binary(),
+    "texts": pa.large_list(pa.large_string()),
+    "numbers": pa.large_list(pa.float64()),
     "null": pa.null(),
 }
+"""The Arrow type of each kind."""
+OPAQUE: frozenset[Kind] = frozenset({"bytes", "texts", "numbers"})
+"""Kinds of which an expression can say no more than whether a value is NULL."""
 NUMBERS: frozenset[Kind] = frozenset({"integer", "float"})
 
 
@@ -29,14 +38,26 @@ def column_kind(column: pa.DataType) -> Kind | None:
     """Return the kind of a column.
 
     :param column: its Arrow type.
-    :return: the kind; None for a type that expressions do not read (binary, lists, structs, …).
+    :return: the kind; None for a type that signals do not read (structs, maps, lists of lists, …).
     """
     if pa.types.is_dictionary(column):
         column = column.value_type
+    if any(test(column) for test in _LISTS):
+        item = column_kind(column.value_type)
+        return "texts" if item == "text" else "numbers" if item in NUMBERS else None
     for kind, tests in _TESTS.items():
         if any(test(column) for test in tests):
             return kind
     return None
+
+
+_LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
 
 
 _TESTS: dict[Kind, tuple[Any, ...]] = {
@@ -46,6 +67,12 @@ _TESTS: dict[Kind, tuple[Any, ...]] = {
     "integer": (pa.types.is_integer,),
     "text": (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
     "time": (pa.types.is_date, pa.types.is_timestamp),
+    "bytes": (
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_fixed_size_binary,
+        pa.types.is_binary_view,
+    ),
     "null": (pa.types.is_null,),
 }
 
@@ -64,6 +91,13 @@ def stored(column: pa.Array, kind: Kind) -> pa.Array:
     if column.type != STORED[kind]:
         column = column.cast(STORED[kind], safe=False)
     return without_nan(column) if kind == "float" else column
+
+
+def summary(value: bytes | list[Any]) -> str:
+    """Return what stands for bytes or a list where people read: its size and a digest of its content."""
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes, SHA-256 {hashlib.sha256(value).hexdigest()[:12]}"
+    return f"list of {len(value):,}, SHA-256 {hashlib.sha256(repr(value).encode()).hexdigest()[:12]}"
 
 
 def without_nan(values: Any) -> Any:

@@ -53,6 +53,7 @@ def problems(text: str, **options: Any) -> str:
         ("text = 'Goal!'", [True, None, False, False]),
         ("n > 1 OR x > 1", [True, None, True, True]),
         ("x IS NULL", [False, True, False, False]),  # NaN is no value
+        ("raw IS NULL OR (list) IS NOT NULL", [True, True, True, True]),  # nobody looks into them
         ("x IN (0, 1.5)", [True, None, True, False]),
         ("x - x", [0, None, 0, None]),  # infinity minus infinity
         ("n / 2", [0.5, None, 1.5, -3.5]),

@@ -18,7 +18,7 @@ from modelmill.rules.language.nodes import compile_tree
 from modelmill.rules.language.parsing import parse
 from modelmill.rules.language.program import Result, Step, Steps, reached
 from modelmill.rules.rule_set import RuleSet
-from modelmill.signals.values import STORED, Kind
+from modelmill.signals.values import OPAQUE, STORED, Kind
 
 OPEN = -1
 """Outcome of a row that is not settled. Others: the number of the rule that fires; then :attr:`no_rule`, and
@@ -221,7 +221,12 @@ def _reason_problems(parts: Any, kinds: Mapping[str, Kind], rule_set: RuleSet) -
             yield f"a value's format must fit the signal {name!r}; got {form!r} ({error})"
 
 
-_EXAMPLES: Mapping[Kind, tuple[Any, ...]] = {"integer": (1,), "float": (0.5,), "text": ("x",)}
+_EXAMPLES: Mapping[Kind, tuple[Any, ...]] = {
+    "integer": (1,),
+    "float": (0.5,),
+    "text": ("x",),
+    **dict.fromkeys(OPAQUE, ("x",)),
+}
 
 
 def _names_in(tree: Any) -> Iterator[str]:

@@ -15,7 +15,7 @@ from modelmill.rules.evaluation.possible_values import FALSE, NULL, TRUE, Uncert
 from modelmill.rules.evaluation.staged_evaluation import Settlement
 from modelmill.rules.rule_set import Rule
 from modelmill.signals.groups import EVIDENCE, Evaluation
-from modelmill.signals.values import STORED
+from modelmill.signals.values import STORED, summary
 
 if TYPE_CHECKING:
     from modelmill.rules.engine import Engine
@@ -152,6 +152,8 @@ def shown(value: Any, form: str = "") -> str:
         return "true" if value else "false"
     if isinstance(value, float) and not form:
         return f"{value:.6g}"
+    if isinstance(value, bytes | list):
+        return format(summary(value), form)
     return format(value, form) if isinstance(value, int | float | str) else str(value)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from modelmill.rules.evaluation.partial_evaluation import Analysis
 from modelmill.rules.language import kernels
-from modelmill.signals.values import Kind
+from modelmill.signals.values import OPAQUE, Kind
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Domain:
         """Return the region of a value for people, such as ``above 0.9``."""
         from modelmill.rules.evaluation.decisions import shown
 
+        if value is not None and self.kind in OPAQUE:
+            return "not NULL"
         if value is None or self.kind == "boolean" or not self.exact or not self.landmarks:
             return shown(value)
         place = bisect_left(self.landmarks, value)
@@ -178,6 +180,9 @@ _INNER: Mapping[Kind, Callable[..., list[Any]]] = {
     "integer": _integers,
     "text": _texts,
     "time": _times,
+    "bytes": lambda *_: [b""],
+    "texts": lambda *_: [()],
+    "numbers": lambda *_: [()],
 }
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from modelmill.rules.evaluation.decisions import EXPLANATION, Chunk, shown
 from modelmill.rules.explanation.sufficient_sets import Change, Findings
+from modelmill.signals.values import OPAQUE, Kind
 
 if TYPE_CHECKING:
     from modelmill.rules.engine import Engine
@@ -58,7 +59,7 @@ def _item(
         signals.append(
             {
                 "signal": name,
-                **({_COLUMN_OF[info.kind]: value} if info.kind in _COLUMN_OF else {}),
+                **_typed(info.kind, value),
                 "region": engine.search.domains[name].described(value),
                 "unknown": failures.get(name, {}).get(row, "NULL") if value is None else None,
                 "version": info.version or None,
@@ -77,13 +78,20 @@ def _item(
     }
 
 
+def _typed(kind: Kind, value: Any) -> dict[str, Any]:
+    """Return a value in the column of its kind."""
+    if kind in OPAQUE:
+        return {"text": None if value is None else shown(value)}
+    return {_COLUMN_OF[kind]: value} if kind in _COLUMN_OF else {}
+
+
 def _old(change: Change, values: Mapping[str, Any]) -> str:
     return shown(change.old) if change.signal in values else "not needed"
 
 
 def _new(change: Change) -> str:
     """Name the region where the value itself says less: the next number above 0.9 is shown as 0.9 too."""
-    return change.region if isinstance(change.new, float | str) else shown(change.new)
+    return change.region if isinstance(change.new, float | str | bytes | tuple) else shown(change.new)
 
 
 def _evidence(

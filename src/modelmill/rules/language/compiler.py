@@ -20,7 +20,7 @@ from modelmill.rules.language import kernels
 from modelmill.rules.language.functions import FUNCTIONS, POLYMORPHIC
 from modelmill.rules.language.parsing import Finding
 from modelmill.rules.language.program import Step, Steps
-from modelmill.signals.values import NUMBERS, Kind, common_kind
+from modelmill.signals.values import NUMBERS, OPAQUE, Kind, common_kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +34,9 @@ SHOWN: dict[Kind, str] = {
     "float": "a number",
     "text": "text",
     "time": "a time",
+    "bytes": "bytes",
+    "texts": "a list of texts",
+    "numbers": "a list of numbers",
     "null": "NULL",
 }
 
@@ -112,6 +115,12 @@ class Names:
         self, schema: pa.Schema, *, noun: str = "column", computed: Mapping[str, Typed] | None = None
     ) -> None:
         self.noun = noun
+        self.opaque = "an expression can only test whether it is NULL; " + (
+            "read its column with a signal of another kind, such as a measure"
+            if noun == "signal"
+            else "compute what you need of it into a column when the table is made"
+        )
+        """What is said of a value that expressions cannot look into."""
         self.fields = {field.name: field.type for field in schema}
         self.computed = computed or {}
         self.all = [*self.fields, *self.computed]
@@ -190,6 +199,11 @@ class Compiler:
         return found.children(node)
 
     def _build(self, node: Any, operands: list[Typed]) -> Typed | None:
+        if not isinstance(node, exp.Paren | exp.Is):
+            for child, operand in zip(RULES[type(node)].children(node), operands, strict=True):
+                if operand.kind in OPAQUE:
+                    self.find(child, f"{child.sql()[:60]} is {SHOWN[operand.kind]}: {self.names.opaque}")
+                    return None
         try:
             return RULES[type(node)].build(self, node, operands)
         except Refused as refusal:

@@ -14,7 +14,7 @@ from modelmill.rules.language.compiler import RULES, SHOWN, Compiler, Names, Ref
 from modelmill.rules.language.functions import FUNCTIONS, POLYMORPHIC, Function, Operand
 from modelmill.rules.language.parsing import Finding
 from modelmill.rules.language.program import Result, Step, Steps
-from modelmill.signals.values import NUMBERS, STORED, Kind, column_kind, common_kind
+from modelmill.signals.values import NUMBERS, OPAQUE, STORED, Kind, column_kind, common_kind
 
 _LARGEST_INTEGER = 2**63 - 1
 
@@ -37,6 +37,7 @@ def compile_tree(
             typed = compiler.converted(typed, wanted)
         else:
             remedy = "; compare it with something, such as n > 0" if wanted == "boolean" else ""
+            remedy = f"; {compiler.names.opaque}" if typed.kind in OPAQUE else remedy
             compiler.find(tree, f"the expression must be {SHOWN[wanted]}; got {SHOWN[typed.kind]}{remedy}")
     if compiler.findings or typed is None:
         return compiler.findings
