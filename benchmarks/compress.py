@@ -21,11 +21,11 @@ import numpy as np
 from demo.samples import CORPORA, prepare
 
 from modelmill.artifacts import AnyReference, DatasetRef, ModelRef, ReportRef
-from modelmill.compression.budget import accuracy_drop
-from modelmill.compression.measurement import Made, Measured, Speed
-from modelmill.compression.recipes import Recipe, Structure
-from modelmill.compression.results import CompressionReport, Point
-from modelmill.compression.selection import choose
+from modelmill.compression.search.budget import accuracy_drop
+from modelmill.compression.search.measurement import Made, Measured, Speed
+from modelmill.compression.search.recipes import Recipe, Structure
+from modelmill.compression.search.results import CompressionReport, Point
+from modelmill.compression.search.selection import choose
 from modelmill.errors import ConfigError
 from modelmill.evaluation.latency import Latency, Throughput
 from modelmill.evaluation.rows import split_rows

@@ -142,7 +142,7 @@ def train_once(way: str, place: Path) -> dict[str, Any]:
 def score_once(way: str, place: Path) -> dict[str, Any]:
     import torch
 
-    from modelmill.compression.torch_methods import quantise_encoder
+    from modelmill.compression.quantization.torchao import quantize_encoder
     from modelmill.models.bundle import BundleInfo, bundle_bytes
     from modelmill.models.classifier import all_logits, parameter_count, save_classifier
     from modelmill.models.scorers import load_scorer
@@ -161,7 +161,7 @@ def score_once(way: str, place: Path) -> dict[str, Any]:
     bundle = place / f"bundle-{os.getpid()}"
     options: dict[str, Any] = {"tokenizer": place / "model" / "tokenizer.json"}
     if way != "fp32":
-        model = quantise_encoder(model, way)
+        model = quantize_encoder(model, way)
         info = info.model_copy(update={"format": "torchao"})
         options["write"] = write_quantised
     save_classifier(model, bundle, info=info, **options)

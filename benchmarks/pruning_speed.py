@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from demo.samples import prepare
 
-from modelmill.compression.pruning import attention_heads, inner_units
-from modelmill.compression.quantization_methods import method_named
+from modelmill.compression.pruning.heads import attention_heads
+from modelmill.compression.pruning.inner_units import inner_units
+from modelmill.compression.quantization.int8 import int8_dynamic
 from modelmill.models.base_model import load_base_model
 from modelmill.models.classifier import Classifier, parameter_count
 from modelmill.models.onnx_export import check_parity, export_onnx
@@ -53,7 +54,7 @@ def main() -> None:
         plain, target = folder / "plain.onnx", folder / f"{name}.onnx"
         export_onnx(model, plain)
         check_parity(model, plain, rows.tokens.take(slice(4)))
-        method_named("int8_dynamic")(plain, target, rows.tokens)
+        int8_dynamic(plain, target, rows.tokens)
         sessions[name] = RowSession(target, threads=1)
         sizes[name] = parameter_count(model), target.stat().st_size / 1e6
     found: dict[str, list[float]] = {name: [] for name in sessions}

@@ -118,7 +118,7 @@ class Registry:
         """Log a whole model: encoder and head in one int8 file."""
         import torch
 
-        from modelmill.compression.quantization_methods import int8_dynamic
+        from modelmill.compression.quantization.int8 import int8_dynamic
         from modelmill.models.base_model import load_base_model
         from modelmill.models.bundle import BundleInfo
         from modelmill.models.classifier import Classifier, parameter_count

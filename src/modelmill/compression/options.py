@@ -1,61 +1,89 @@
-"""Choices that pruning has, each a small configuration whose type selects the algorithm."""
+"""Options of compression, and the methods that they can name.
+
+Where a choice has options of its own, each alternative is a class, and its type selects the algorithm.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from modelmill.component import Config
-from modelmill.compression.extensions import known_in, with_others
+from modelmill.extensions import Extensions, NameOf
+from modelmill.options import Options
+from modelmill.training.options import TeachingConfig
 
-PRUNING_GROUP = "modelmill.pruning"
-"""Entry points by which other distributions add methods of pruning."""
+GRAPH_METHODS = Extensions(
+    "modelmill.quantization",
+    noun="method of quantisation",
+    own={
+        "int8_dynamic": "modelmill.compression.quantization.int8:int8_dynamic",
+        "int8_static": "modelmill.compression.quantization.int8:int8_static",
+        "int8_weights": "modelmill.compression.quantization.weights:int8_weights",
+        "int4_weights": "modelmill.compression.quantization.weights:int4_weights",
+        "none": "modelmill.compression.quantization.weights:fp32",
+    },
+)
+"""Methods of quantisation whose files ONNX Runtime runs: see :mod:`modelmill.compression.quantization`."""
+
+TORCH_METHODS = Extensions(
+    "modelmill.torch_quantization",
+    noun="method of quantisation",
+    own={
+        "int8_torch": "modelmill.compression.quantization.torchao:int8_torch",
+        "int4_torch": "modelmill.compression.quantization.torchao:int4_torch",
+        "fp8_torch": "modelmill.compression.quantization.torchao:fp8_torch",
+    },
+)
+"""Methods of quantisation whose files PyTorch runs: see :mod:`modelmill.compression.quantization.torchao`."""
+
+PRUNING_METHODS = Extensions(
+    "modelmill.pruning",
+    noun="method of pruning",
+    own={
+        "heads": "modelmill.compression.pruning.heads:attention_heads",
+        "inner_units": "modelmill.compression.pruning.inner_units:inner_units",
+    },
+)
+"""What can be taken out of a model: see :mod:`modelmill.compression.pruning`."""
+
+TrunkMethod = Annotated[str, NameOf(GRAPH_METHODS, without=("int8_static",))]
+"""A method for trunks. They are calibrated with random tokens, which fixed scales must not come from."""
 
 
-PRUNING_NAMES = with_others(("heads", "inner_units"), PRUNING_GROUP)
-PruningName = Annotated[
-    str, AfterValidator(known_in(PRUNING_NAMES)), Field(json_schema_extra={"enum": [*PRUNING_NAMES]})
-]
+class QuantizationOptions(Options):
+    """How a model is quantised."""
+
+    method: Annotated[str, NameOf(GRAPH_METHODS, TORCH_METHODS)] = Field(
+        "int8_dynamic",
+        description="int8_dynamic: int8 weights, activations quantised as they come; int8_static: by scales "
+        "that some rows give; int8_weights, int4_weights: activations stay fp32; none: fp32. For GPUs, in "
+        "PyTorch: int8_torch, int4_torch: weights alone; fp8_torch: activations as well.",
+    )
+    max_drift: float = Field(
+        0.05, gt=0, le=1, description="Largest accepted share of validation rows whose answer changes."
+    )
 
 
-class TaylorImportance(Config):
+class TaylorImportance(Options):
     """How much the loss would change without it: activation times gradient, on labelled rows."""
 
     kind: Literal["taylor"] = "taylor"
 
 
-class ActivationImportance(Config):
+class ActivationImportance(Options):
     """How much it adds to what follows: size of its activation times that of the weights that read it."""
 
     kind: Literal["activation"] = "activation"
 
 
-ImportanceConfig = Annotated[TaylorImportance | ActivationImportance, Field(discriminator="kind")]
-
-METHOD_GROUP = "modelmill.quantization"
-"""Entry points by which other distributions add methods of quantisation."""
-
-METHOD_NAMES = with_others(
-    ("int8_dynamic", "int8_static", "int8_weights", "int4_weights", "none"), METHOD_GROUP
-)
-
-TORCH_METHOD_NAMES = ("int8_torch", "int4_torch", "fp8_torch")
-"""Methods whose files PyTorch runs."""
-
-MethodName = Annotated[
-    str, AfterValidator(known_in(METHOD_NAMES)), Field(json_schema_extra={"enum": [*METHOD_NAMES]})
-]
-
-_ALL = (*METHOD_NAMES, *TORCH_METHOD_NAMES)
-
-AnyMethodName = Annotated[str, AfterValidator(known_in(_ALL)), Field(json_schema_extra={"enum": [*_ALL]})]
+Importance = Annotated[TaylorImportance | ActivationImportance, Field(discriminator="kind")]
 
 
-class PruneMove(Config):
+class PruneMove(Options):
     """Take units of one kind out of a model."""
 
-    method: PruningName = Field(
+    method: Annotated[str, NameOf(PRUNING_METHODS)] = Field(
         "inner_units",
         description="heads: attention heads, of all layers those that matter least; inner_units: inner units "
         "of each layer's feed-forward part.",
@@ -63,7 +91,27 @@ class PruneMove(Config):
     keep: float = Field(0.5, gt=0, le=1, description="Share of the units that stays.")
 
 
-class Budget(Config):
+class PruningOptions(TeachingConfig):
+    """What is taken out of a model, and how what stays learns again."""
+
+    moves: tuple[PruneMove, ...] = Field(
+        (PruneMove(method="inner_units", keep=0.5), PruneMove(method="heads", keep=0.75)),
+        description="What is taken out, one after another.",
+    )
+    importance: Importance = Field(
+        TaylorImportance(), description="How it is estimated, on train rows, which units matter."
+    )
+    vocabulary: Literal["seen", "all"] = Field(
+        "seen",
+        description="seen: keep the tokens of the train split, single characters and special tokens, where "
+        "the tokenizer allows it; all: keep every token.",
+    )
+    epochs: float = Field(
+        1, ge=0, le=1000, description="Passes over the train split in which it recovers; 0: none."
+    )
+
+
+class Budget(Options):
     """What the compressed model may cost, and how much worse than its teacher it may be."""
 
     max_metric_drop: float = Field(
@@ -83,7 +131,7 @@ class Budget(Config):
     )
 
 
-class SpaceConfig(Config):
+class SearchSpace(Options):
     """The choices that are combined. Each combination is a candidate."""
 
     families: tuple[Literal["static", "transformer"], ...] = Field(
@@ -111,7 +159,7 @@ class SpaceConfig(Config):
         min_length=1,
         description="seen: the tokens of the train split; all: the teacher's vocabulary.",
     )
-    quantization: tuple[MethodName, ...] = Field(
+    quantization: tuple[Annotated[str, NameOf(GRAPH_METHODS)], ...] = Field(
         ("int8_dynamic", "none"), min_length=1, description="Methods of the component quantize."
     )
     pairs: tuple[int, ...] = Field(
@@ -121,7 +169,7 @@ class SpaceConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> SpaceConfig:
+    def _check(self) -> SearchSpace:
         wrong = [count for count in self.pairs if count < 0 or count == 1 or count & (count - 1)]
         if wrong:
             raise ValueError(f"pairs must be 0 or powers of two from 2 on; got {wrong[0]}")
@@ -131,3 +179,26 @@ class SpaceConfig(Config):
         if any(count < 1 for count in self.layers or ()) or any(count < 4 for count in self.tokens or ()):
             raise ValueError("layers must be at least 1, and tokens at least 4")
         return self
+
+
+class CompressionOptions(Options):
+    """What is searched for, and how."""
+
+    budget: Budget = Field(default_factory=Budget, description="Limits that the model has to keep.")
+    prefer: Literal["speed", "size", "quality"] = Field(
+        "speed", description="Which of the models that keep the budget is taken."
+    )
+    space: SearchSpace = Field(default_factory=SearchSpace, description="What is tried.")
+    epochs: float = Field(3, gt=0, le=1000, description="Passes over the train split: the best students.")
+    batch_size: int = Field(16, ge=1, description="Rows per optimizer step.")
+    learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of the encoders.")
+    temperature: float = Field(2.0, gt=0, description="Softens the teacher's distribution.")
+    soft_weight: float = Field(0.7, ge=0, le=1, description="Weight of soft labels; the rest is for labels.")
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="Confidence that new rows keep max_metric_drop."
+    )
+    exhaustive: bool = Field(
+        False,
+        description="Train and measure every candidate to the end: for comparison; much more work.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of every random choice.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
 from modelmill.component import Component, Inputs, Outputs, StepContext
+from modelmill.compression.options import TrunkMethod
 from modelmill.system.resources import Resources
 from modelmill.training.options import (
     CalibrationConfig,
@@ -26,7 +25,7 @@ class DistillSignalsConfig(TeachingConfig):
     max_tokens: int | None = Field(
         None, ge=8, le=8192, description="Tokens of a text that are read; empty: as that teacher."
     )
-    method: Literal["int8_dynamic", "int8_weights", "int4_weights", "none"] = Field(
+    method: TrunkMethod = Field(
         "int8_dynamic", description="How the trunk is quantised, as in quantize; none: fp32."
     )
     calibration: CalibrationConfig | None = Field(

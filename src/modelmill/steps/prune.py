@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
-
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.component import Component, Inputs, StepContext
-from modelmill.compression.options import ImportanceConfig, PruneMove, TaylorImportance
+from modelmill.component import Component, Config, Inputs, StepContext
+from modelmill.compression.options import PruningOptions
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
-from modelmill.training.options import LabelConfig, TeachingConfig
+from modelmill.training.options import LabelConfig
 
 
-class PruneConfig(TeachingConfig, LabelConfig):
+class PruneConfig(PruningOptions, LabelConfig, Config):
     """Take the units that matter least out of a model, and let what stays learn from a teacher again."""
-
-    moves: tuple[PruneMove, ...] = Field(
-        (PruneMove(method="inner_units", keep=0.5), PruneMove(method="heads", keep=0.75)),
-        description="What is taken out, one after another.",
-    )
-    importance: ImportanceConfig = Field(
-        TaylorImportance(), description="How it is estimated, on train rows, which units matter."
-    )
-    vocabulary: Literal["seen", "all"] = Field(
-        "seen",
-        description="seen: keep the tokens of the train split, single characters and special tokens, where "
-        "the tokenizer allows it; all: keep every token.",
-    )
-    epochs: float = Field(
-        1, ge=0, le=1000, description="Passes over the train split in which it recovers; 0: none."
-    )
 
 
 class PruneInputs(Inputs):
@@ -43,7 +23,7 @@ class PruneInputs(Inputs):
 
 
 def _run_prune(config: PruneConfig, inputs: PruneInputs, context: StepContext) -> ModelOutputs:
-    from modelmill.compression.prune import run
+    from modelmill.compression.pruning.prune import run
 
     return ModelOutputs(model=run(config, inputs.dataset, inputs.model, inputs.teacher, context))
 

@@ -1,28 +1,24 @@
-"""The step ``quantize``."""
+"""Makes the file that serves: a trained model is exported and quantised, and its answers are compared."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import Component, Config, Inputs, StepContext
-from modelmill.compression.options import AnyMethodName
+from modelmill.compression.options import QuantizationOptions
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
 
+if TYPE_CHECKING:
+    from modelmill.tokens.token_ids import Places
 
-class QuantizeConfig(Config):
+_ROWS = 2000
+"""Rows on which answers are compared."""
+
+
+class QuantizeConfig(QuantizationOptions, Config):
     """Quantise a model: the file that serves, in ONNX Runtime, or on a GPU in PyTorch."""
-
-    method: AnyMethodName = Field(
-        "int8_dynamic",
-        description="int8_dynamic: int8 weights, activations quantised as they come; int8_static: by scales "
-        "that some rows give; int8_weights, int4_weights: activations stay fp32; none: fp32. For GPUs, in "
-        "PyTorch: int8_torch, int4_torch: weights alone; fp8_torch: activations as well.",
-    )
-    max_drift: float = Field(
-        0.05, gt=0, le=1, description="Largest accepted share of validation rows whose answer changes."
-    )
 
 
 class QuantizeInputs(Inputs):
@@ -32,10 +28,48 @@ class QuantizeInputs(Inputs):
     model: ModelRef
 
 
-def _run_quantize(config: QuantizeConfig, inputs: QuantizeInputs, context: StepContext) -> ModelOutputs:
-    from modelmill.compression.quantization import run
+def run(config: QuantizeConfig, inputs: QuantizeInputs, context: StepContext) -> ModelOutputs:
+    """Quantise the model, and log it with the role ``exported``.
 
-    return ModelOutputs(model=run(config, inputs.dataset, inputs.model, context))
+    :raises ModelError: if it cannot be exported, or changes too many answers; then nothing is logged.
+    :raises ConfigError: if the method needs a GPU that this machine does not have.
+    """
+    from modelmill.compression.quantization.quantize import quantize
+    from modelmill.models.bundle import BundleInfo
+    from modelmill.registry.bundles import fetch_bundle, log_model
+    from modelmill.tokens.cache import tokenised
+
+    dataset, bundle = inputs.dataset, context.workdir / "bundle"
+    source = fetch_bundle(inputs.model, context.cache)
+    places, info = _places(dataset), BundleInfo.load(source)
+    tokens = tokenised(dataset, source, max_length=info.max_tokens, cache=context.cache, log=context.log)
+    tokens = tokens.take(places)
+    metrics = quantize(source, bundle, tokens, options=config, workspace=context)
+    context.run.log_metrics(metrics)
+    context.run.log_dataset(dataset, context="validation", rows=len(tokens))
+    context.log(
+        f"{config.method}: {metrics['bytes'] / 1e6:.1f} MB, {metrics['size_ratio']:.2f} times smaller; "
+        f"{metrics['drift']:.2%} of {len(tokens)} answers changed"
+    )
+    model = log_model(
+        bundle, role="exported", dataset=dataset, context=context, parent=inputs.model, metrics=metrics
+    )
+    return ModelOutputs(model=model)
+
+
+def _places(dataset: DatasetRef) -> Places:
+    from modelmill.datasets.examples import split_places
+    from modelmill.errors import DatasetError
+
+    places = split_places(dataset, "validation")[:_ROWS]
+    places = places if len(places) else split_places(dataset, "train")[:_ROWS]
+    if not len(places):
+        raise DatasetError(
+            "a dataset must have validation or train rows to compare answers on",
+            got=str(dataset),
+            remedy="change the split",
+        )
+    return places
 
 
 quantize = Component(
@@ -45,6 +79,6 @@ quantize = Component(
     config=QuantizeConfig,
     inputs=QuantizeInputs,
     outputs=ModelOutputs,
-    run=_run_quantize,
+    run=run,
     resources=Resources(cpus=2, memory_gb=4),
 )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN, ModelRef
 from modelmill.component import Component, Config, Inputs, Outputs, StepContext
+from modelmill.compression.options import TrunkMethod
 from modelmill.system.resources import Resources
 
 
@@ -21,7 +20,7 @@ class TrunkConfig(Config):
     max_tokens: int | None = Field(
         None, ge=8, le=8192, description="Tokens of a text that it reads; empty: as the input model, or 128."
     )
-    method: Literal["int8_dynamic", "int8_weights", "int4_weights", "none"] = Field(
+    method: TrunkMethod = Field(
         "int8_dynamic", description="How it is quantised, as in quantize; none: fp32."
     )
     states: bool = Field(

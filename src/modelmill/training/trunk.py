@@ -13,8 +13,9 @@ from torch import nn
 
 from modelmill.artifacts import ModelRef
 from modelmill.component import StepContext
-from modelmill.compression.int8 import random_rows
-from modelmill.compression.quantization_methods import CALIBRATION_ROWS, method_named
+from modelmill.compression.options import GRAPH_METHODS
+from modelmill.compression.quantization import CALIBRATION_ROWS, GraphMethod
+from modelmill.compression.quantization.balancing import random_rows
 from modelmill.errors import ConfigError, ModelError
 from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo, bundle_bytes
@@ -108,7 +109,7 @@ def make_trunk(
     :param tokenizer: ``tokenizer.json`` to copy.
     :param text: column that is read as text by default.
     :param max_tokens: tokens of a text that it reads.
-    :param method: a name in :data:`modelmill.compression.quantization_methods.METHODS`.
+    :param method: a name in :data:`modelmill.compression.options.GRAPH_METHODS`.
     :param states: whether it also gives the features of each token.
     :return: largest difference of a feature between PyTorch and the fp32 export.
     :raises ModelError: if it cannot be exported, or differs by more than :data:`PARITY`.
@@ -129,7 +130,8 @@ def make_trunk(
         rows=CALIBRATION_ROWS,
         tokens=min(max_tokens, _CALIBRATION_TOKENS),
     )
-    method_named(method)(plain, bundle / "model.onnx", rows)
+    quantize_graph: GraphMethod = GRAPH_METHODS.load(method)
+    quantize_graph(plain, bundle / "model.onnx", rows)
     plain.unlink()
     info = BundleInfo(
         format="trunk",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelmill.compression.budget import Limit, accuracy_drop, hard_limits
 from modelmill.compression.options import Budget
+from modelmill.compression.search.budget import Limit, accuracy_drop, hard_limits
 
 
 def test_the_bound_holds_on_as_many_new_rows() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelmill.compression.budget import Drop, Limit
-from modelmill.compression.measurement import Made, Measured, Speed
-from modelmill.compression.recipes import Recipe, Structure
-from modelmill.compression.selection import choose, judging_order
+from modelmill.compression.search.budget import Drop, Limit
+from modelmill.compression.search.measurement import Made, Measured, Speed
+from modelmill.compression.search.recipes import Recipe, Structure
+from modelmill.compression.search.selection import choose, judging_order
 from modelmill.errors import ConfigError
 from modelmill.evaluation.latency import Latency, Throughput
 from modelmill.models.bundle import BundleInfo

@@ -11,10 +11,10 @@ import pytest
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
-from modelmill.compression.compress import run
-from modelmill.compression.publication import table_lines
-from modelmill.compression.recipes import Line, Shape, Structure, recipes, structures
-from modelmill.compression.results import CompressionReport
+from modelmill.compression.search.compress import run
+from modelmill.compression.search.recipes import Line, Shape, Structure, recipes, structures
+from modelmill.compression.search.report import table_lines
+from modelmill.compression.search.results import CompressionReport
 from modelmill.errors import ConfigError, DatasetError
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle, logged_model

@@ -12,8 +12,8 @@ from onnx import helper, numpy_helper
 from onnxruntime import InferenceSession
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from modelmill.compression.int8 import eight_bits, even_out, random_rows
-from modelmill.compression.quantization_methods import int8_dynamic
+from modelmill.compression.quantization.balancing import balance, eight_bits, random_rows
+from modelmill.compression.quantization.int8 import int8_dynamic
 from modelmill.tokens.token_ids import Tokens
 
 WIDTH, WORDS = 64, 50
@@ -75,7 +75,7 @@ def test_a_layer_computes_the_same_in_fp32_and_nearly_so_in_int8(
         helper.make_node("Mul", ["difference", "q2"], ["y"]),
     ]
     plain = saved(tmp_path / "plain.onnx", nodes, weights)
-    even_out(plain, tmp_path / "even.onnx", Tokens.of(IDS))
+    balance(plain, tmp_path / "even.onnx", Tokens.of(IDS))
     assert relative_error(answers(tmp_path / "even.onnx"), answers(plain)) < 0.01  # the table is in int8
     int8_dynamic(plain, tmp_path / "int8.onnx", Tokens.of(IDS))
     kinds = [node.op_type for node in onnx.load(str(tmp_path / "int8.onnx")).graph.node]

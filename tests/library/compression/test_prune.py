@@ -12,13 +12,14 @@ from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
-from modelmill.compression import prune, quantization
+from modelmill.compression.pruning import prune
 from modelmill.errors import ModelError
 from modelmill.models.attention import KEPT_HEADS
 from modelmill.models.bundle import BundleInfo, bundle_bytes
 from modelmill.models.classifier import load_classifier
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
+from modelmill.steps import quantize
 from modelmill.steps.distill import DistillConfig
 from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.steps.prune import PruneConfig
@@ -31,6 +32,10 @@ FAST = {"epochs": 8, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate
 def pruning(**changes: Any) -> PruneConfig:
     moves = [{"method": "inner_units", "keep": 0.25}, {"method": "heads", "keep": 0.5}]
     return PruneConfig.model_validate({"moves": moves, **FAST, **changes})
+
+
+def quantized(config: QuantizeConfig, dataset: DatasetRef, model: ModelRef, context: StepContext) -> ModelRef:
+    return quantize.run(config, quantize.QuantizeInputs(dataset=dataset, model=model), context).model
 
 
 def in_folder(context: StepContext, name: str, log: Any = None) -> StepContext:
@@ -70,14 +75,12 @@ def test_a_pruned_model_is_smaller_and_goes_on_to_quantisation(
     assert {"teacher_agreement", "unrecovered_accuracy"} <= set(metrics)
     assert any("tokens" in line and "stay" in line for line in lines)
 
-    exported = quantization.run(
+    exported = quantized(
         QuantizeConfig(max_drift=0.2), topic_dataset, pruned, in_folder(step_context, "quantise")
     )
     assert exported.parent == pruned.uri
     small = bundle_bytes(fetch_bundle(exported, context.cache))
-    plain = quantization.run(
-        QuantizeConfig(max_drift=0.2), topic_dataset, student, in_folder(step_context, "whole")
-    )
+    plain = quantized(QuantizeConfig(max_drift=0.2), topic_dataset, student, in_folder(step_context, "whole"))
     assert small < bundle_bytes(fetch_bundle(plain, context.cache))
 
     # The same seed gives the same bits; without a teacher it learns from what it was.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,14 @@ import pytest
 import torch
 from transformers import BertConfig, DistilBertConfig, GPT2Config, GPT2Model, MPNetConfig
 
-from modelmill.compression import extensions
-from modelmill.compression.options import PRUNING_NAMES, ActivationImportance, PruneMove, TaylorImportance
-from modelmill.compression.pruning import METHODS, attention_heads, inner_units, pruning_named
+from modelmill.compression.options import (
+    PRUNING_METHODS,
+    ActivationImportance,
+    PruneMove,
+    TaylorImportance,
+)
+from modelmill.compression.pruning.heads import attention_heads
+from modelmill.compression.pruning.inner_units import inner_units
 from modelmill.errors import ConfigError, ModelError
 from modelmill.models.attention import KEPT_HEADS, attentions
 from modelmill.models.bundle import BundleInfo
@@ -134,14 +138,10 @@ def test_a_configuration_with_impossible_heads_is_refused(counts: Any) -> None:
         build_encoder(config)
 
 
-def test_methods_are_known_by_name_and_others_add_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(METHODS) == set(PRUNING_NAMES)
-    assert pruning_named("heads") is attention_heads
+def test_methods_are_known_by_name() -> None:
+    assert PRUNING_METHODS.names == ("heads", "inner_units")
+    assert PRUNING_METHODS.load("heads") is attention_heads
     with pytest.raises(ValueError, match="did you mean 'heads'"):
         PruneMove(method="head")
-    entry = EntryPoint("halve", f"{__name__}:METHODS", "modelmill.pruning")
-    monkeypatch.setattr(extensions, "entry_points", lambda group: [entry] * (group == "modelmill.pruning"))
-    monkeypatch.setattr(EntryPoint, "load", lambda self: self.value)
-    assert pruning_named("halve") == f"{__name__}:METHODS"
     with pytest.raises(ConfigError, match="a method of pruning must be known; got 'halv'"):
-        pruning_named("halv")
+        PRUNING_METHODS.load("halv")

@@ -12,15 +12,14 @@ import torch
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
-from modelmill.compression import quantization
-from modelmill.compression.options import METHOD_NAMES
-from modelmill.compression.quantization import check_drift
-from modelmill.compression.quantization_methods import METHODS, method_named
+from modelmill.compression.options import GRAPH_METHODS
+from modelmill.compression.quantization.quantize import check_drift
 from modelmill.errors import ConfigError, ModelError
 from modelmill.models.bundle import bundle_bytes
 from modelmill.models.classifier import load_classifier, save_classifier
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
+from modelmill.steps import quantize
 from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.steps.quantize import QuantizeConfig
 from modelmill.tokens.tokenizer import encode, load_tokenizer
@@ -47,21 +46,21 @@ def encoder_only(tiny_base_model: Path) -> FineTuneConfig:
     )
 
 
+def quantized(config: QuantizeConfig, dataset: DatasetRef, model: ModelRef, context: StepContext) -> ModelRef:
+    return quantize.run(config, quantize.QuantizeInputs(dataset=dataset, model=model), context).model
+
+
 def later(context: StepContext) -> StepContext:
     folder = context.workdir / "later"
     folder.mkdir()
     return dataclasses.replace(context, workdir=folder)
 
 
-def test_every_method_has_a_function() -> None:
-    assert set(METHODS) == set(METHOD_NAMES)
-
-
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(ValueError, match="did you mean 'int8_static'"):
         QuantizeConfig(method="int8_statik")
     with pytest.raises(ConfigError) as caught:
-        method_named("int3")
+        GRAPH_METHODS.load("int3")
     assert str(caught.value).startswith("a method of quantisation must be known; got 'int3'; allowed: ")
 
 
@@ -69,7 +68,7 @@ def test_an_unknown_method_is_refused() -> None:
 def test_other_methods_answer_alike_alone_and_in_company(
     method: str, trained: ModelRef, topic_dataset: DatasetRef, step_context: StepContext
 ) -> None:
-    exported = quantization.run(QuantizeConfig(method=method), topic_dataset, trained, later(step_context))
+    exported = quantized(QuantizeConfig(method=method), topic_dataset, trained, later(step_context))
     scorer = load_scorer(fetch_bundle(exported, step_context.cache))
     whole = load_scorer(fetch_bundle(trained, step_context.cache))
     texts = ["the goal match today", "a bank loan today", "goal", ""]
@@ -84,7 +83,7 @@ def test_other_methods_answer_alike_alone_and_in_company(
 def test_int8_is_smaller_and_answers_alike(
     trained: ModelRef, topic_dataset: DatasetRef, step_context: StepContext
 ) -> None:
-    exported = quantization.run(QuantizeConfig(), topic_dataset, trained, later(step_context))
+    exported = quantized(QuantizeConfig(), topic_dataset, trained, later(step_context))
     assert (exported.role, exported.format, exported.parent) == ("exported", "onnx", trained.uri)
     bundle = fetch_bundle(exported, step_context.cache)
     graph = onnx.load(bundle / "model.onnx").graph
@@ -106,7 +105,7 @@ def test_the_words_are_exported_with_the_encoder(
 ) -> None:
     config = encoder_only.model_copy(update={"lexical_tokens": 24, "max_tokens": 8})
     trained = fine_tuning.run(config, topic_dataset, step_context)
-    exported = quantization.run(QuantizeConfig(), topic_dataset, trained, later(step_context))
+    exported = quantized(QuantizeConfig(), topic_dataset, trained, later(step_context))
     whole = load_scorer(fetch_bundle(trained, step_context.cache))
     small = load_scorer(fetch_bundle(exported, step_context.cache))
     # Beyond the encoder's 8 tokens, which say nothing, the words decide.
@@ -142,9 +141,9 @@ def test_a_model_that_is_exported_already_is_refused(
     trained: ModelRef, topic_dataset: DatasetRef, step_context: StepContext
 ) -> None:
     context = later(step_context)
-    exported = quantization.run(QuantizeConfig(method="none"), topic_dataset, trained, context)
+    exported = quantized(QuantizeConfig(method="none"), topic_dataset, trained, context)
     with pytest.raises(ModelError) as caught:
-        quantization.run(QuantizeConfig(), topic_dataset, exported, context)
+        quantized(QuantizeConfig(), topic_dataset, exported, context)
     assert str(caught.value) == (
         "only a model of format torch can be trained, distilled or exported; got 'onnx'; "
         "take the output of fine_tune or distill"

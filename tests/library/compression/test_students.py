@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import BertConfig, GPT2Config, GPT2Model
 
-from modelmill.compression.pruning import inner_units
-from modelmill.compression.recipes import Structure
-from modelmill.compression.students import Standing, survivors
+from modelmill.compression.pruning.inner_units import inner_units
+from modelmill.compression.search.recipes import Structure
+from modelmill.compression.search.students import Standing, survivors
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, all_logits, load_classifier, save_classifier

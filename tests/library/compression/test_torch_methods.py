@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
-from modelmill.compression import quantization
-from modelmill.compression.options import TORCH_METHOD_NAMES, SpaceConfig
-from modelmill.compression.torch_methods import TORCH_METHODS
+from modelmill.compression.options import TORCH_METHODS, SearchSpace
+from modelmill.compression.quantization.torchao import TorchMethod
 from modelmill.errors import ConfigError, ModelError
 from modelmill.models.bundle import BundleInfo, bundle_bytes
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
+from modelmill.steps import quantize
 from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.steps.quantize import QuantizeConfig
 from modelmill.training import fine_tuning
@@ -46,14 +46,15 @@ def trained(tiny_base_model: Path, topic_dataset: DatasetRef, step_context: Step
 def quantised(trained: ModelRef, topic_dataset: DatasetRef, step_context: StepContext) -> ModelRef:
     context = dataclasses.replace(step_context, workdir=step_context.workdir / "later")
     context.workdir.mkdir()
-    return quantization.run(QuantizeConfig(method="int8_torch"), topic_dataset, trained, context)
+    inputs = quantize.QuantizeInputs(dataset=topic_dataset, model=trained)
+    return quantize.run(QuantizeConfig(method="int8_torch"), inputs, context).model
 
 
-def test_every_method_has_a_configuration_and_none_is_for_onnx_files() -> None:
-    assert tuple(TORCH_METHODS) == TORCH_METHOD_NAMES
-    for name in TORCH_METHOD_NAMES:
-        with pytest.raises(ValueError, match="must be known"):
-            SpaceConfig(quantization=(name,))
+@pytest.mark.parametrize("name", TORCH_METHODS.names)
+def test_no_method_is_for_onnx_files(name: str) -> None:
+    assert isinstance(TORCH_METHODS.load(name), TorchMethod)
+    with pytest.raises(ValueError, match="must be known"):
+        SearchSpace(quantization=(name,))
 
 
 def test_int8_is_smaller_and_answers_alike(
@@ -90,8 +91,9 @@ def test_it_is_an_mlflow_model(quantised: ModelRef, step_context: StepContext) -
 def test_what_needs_a_gpu_says_so(
     method: str, least: str, trained: ModelRef, topic_dataset: DatasetRef, step_context: StepContext
 ) -> None:
+    inputs = quantize.QuantizeInputs(dataset=topic_dataset, model=trained)
     with pytest.raises(ConfigError) as caught:
-        quantization.run(QuantizeConfig(method=method), topic_dataset, trained, step_context)
+        quantize.run(QuantizeConfig(method=method), inputs, step_context)
     assert str(caught.value) == (
         f"{method} needs a GPU of compute capability {least} or more; got 'no GPU'; "
         "give the step a GPU (resources: {gpus: 1}), or take int8_torch or int8_dynamic"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from modelmill.compression.quantization_methods import int8_dynamic
+from modelmill.compression.quantization.int8 import int8_dynamic
 from modelmill.errors import ModelError
 from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo

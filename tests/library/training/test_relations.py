@@ -14,7 +14,7 @@ from transformers import BertConfig
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
-from modelmill.compression import prune
+from modelmill.compression.pruning import prune
 from modelmill.errors import ConfigError, ModelError
 from modelmill.models.classifier import Classifier, collate
 from modelmill.models.encoder import build_encoder

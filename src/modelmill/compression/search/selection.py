@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from modelmill.compression.budget import Limit
-from modelmill.compression.measurement import Measured
+from modelmill.compression.options import CompressionOptions
+from modelmill.compression.search.budget import Limit
+from modelmill.compression.search.measurement import Measured
 from modelmill.errors import ConfigError
-from modelmill.steps.compress import CompressConfig
 
 _KEYS: Mapping[str, Callable[[Measured], float]] = {
     "speed": lambda item: item.speed.ratio,
@@ -20,12 +20,12 @@ _DOUBT = 0.25
 a point is what some hundred rows cannot tell, and a model that is judged first is one to fall back on."""
 
 
-def choose(measured: Sequence[Measured], config: CompressConfig) -> Measured:
+def choose(measured: Sequence[Measured], config: CompressionOptions) -> Measured:
     """Choose among the candidates that keep the budget.
 
     Those that nothing clearly beats on the rows for ranking are judged in a fixed order, from the slowest,
     which is most like the teacher, to the fastest. The first that fails ends it, see
-    :mod:`modelmill.compression.budget`.
+    :mod:`modelmill.compression.search.budget`.
 
     :param measured: the candidates.
     :param config: the budget, and what is preferred.
@@ -42,7 +42,7 @@ def choose(measured: Sequence[Measured], config: CompressConfig) -> Measured:
     return max(passed, key=_KEYS[config.prefer])
 
 
-def judging_order(measured: Sequence[Measured], config: CompressConfig) -> list[Measured]:
+def judging_order(measured: Sequence[Measured], config: CompressionOptions) -> list[Measured]:
     """Return the candidates that are worth judging, the slowest first.
 
     :param measured: the candidates.
@@ -82,7 +82,7 @@ def is_teacher_itself(item: Measured) -> bool:
     return recipe.family == "teacher" and recipe.quantization == "none" and recipe.vocabulary == "all"
 
 
-def metric_limit(item: Measured, config: CompressConfig) -> Limit:
+def metric_limit(item: Measured, config: CompressionOptions) -> Limit:
     """Return the limit of the metric, with the bound of the candidate's drop.
 
     :param item: the candidate.
@@ -93,7 +93,7 @@ def metric_limit(item: Measured, config: CompressConfig) -> Limit:
     return Limit("max_metric_drop", 100 * bound, 100 * config.budget.max_metric_drop, "points")
 
 
-def broken_limits(item: Measured, config: CompressConfig) -> list[Limit]:
+def broken_limits(item: Measured, config: CompressionOptions) -> list[Limit]:
     """Return the limits that a candidate breaks.
 
     :param item: the candidate.
@@ -103,7 +103,7 @@ def broken_limits(item: Measured, config: CompressConfig) -> list[Limit]:
     return [limit for limit in (metric_limit(item, config), *item.limits) if not limit.kept]
 
 
-def _nothing(measured: Sequence[Measured], config: CompressConfig) -> ConfigError:
+def _nothing(measured: Sequence[Measured], config: CompressionOptions) -> ConfigError:
     def distance(item: Measured) -> float:
         return sum(limit.excess for limit in broken_limits(item, config))
 

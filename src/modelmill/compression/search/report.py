@@ -6,11 +6,11 @@ import html
 from collections.abc import Mapping, Sequence
 
 from modelmill.artifacts import ModelRef, ReportRef
-from modelmill.compression.measurement import Measured, Speed
-from modelmill.compression.plots import pareto_figure
-from modelmill.compression.problem import Task
-from modelmill.compression.results import CompressionReport, Point
-from modelmill.compression.selection import broken_limits
+from modelmill.compression.search.measurement import Measured, Speed
+from modelmill.compression.search.plots import pareto_figure
+from modelmill.compression.search.problem import Task
+from modelmill.compression.search.results import CompressionReport, Point
+from modelmill.compression.search.selection import broken_limits
 from modelmill.evaluation.metrics import confidence_interval
 from modelmill.models.bundle import bundle_bytes
 from modelmill.tasks.kinds import task_of

@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
-from modelmill.compression.recipes import Shape
+from modelmill.compression.options import CompressionOptions
+from modelmill.compression.search.recipes import Shape
 from modelmill.errors import DatasetError, ModelError
 from modelmill.evaluation.rows import split_rows
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, load_classifier
 from modelmill.models.scorers import load_scorer
-from modelmill.steps.compress import CompressConfig
 from modelmill.tasks.examples import read_labelled
 from modelmill.tokens.cache import tokenised
 from modelmill.training.fine_tuning import encoded
@@ -66,7 +66,7 @@ class HeldRows:
 class Task:
     """A compression."""
 
-    config: CompressConfig
+    config: CompressionOptions
     context: StepContext
     dataset: DatasetRef
     parent: ModelRef
@@ -84,7 +84,7 @@ class Task:
     judging: HeldRows
 
 
-def prepare(config: CompressConfig, dataset: DatasetRef, teacher: ModelRef, context: StepContext) -> Task:
+def prepare(config: CompressionOptions, dataset: DatasetRef, teacher: ModelRef, context: StepContext) -> Task:
     """Load the teacher, and part the rows.
 
     :param config: how to compress.

@@ -18,17 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from modelmill.compression.options import ActivationImportance, ImportanceConfig, TaylorImportance
-from modelmill.datasets.options import LabelKind
+from modelmill.compression.options import ActivationImportance, Importance, TaylorImportance
 from modelmill.models.classifier import Classifier, collate
+from modelmill.tasks.kinds import task_of
 from modelmill.training.loop import Encoded
 
 _ROWS = 256
 _BATCH = 16
-
-_Losses = Mapping[LabelKind, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]
 
 
 def unit_importance(
@@ -37,7 +34,7 @@ def unit_importance(
     *,
     size: int = 1,
     rows: Encoded,
-    importance: ImportanceConfig,
+    importance: Importance,
 ) -> list[torch.Tensor]:
     """Estimate how much units matter.
 
@@ -73,10 +70,12 @@ def _taylor(
 ) -> list[torch.Tensor]:
     """Return activation times gradient of each row, ``(rows, inputs)`` for each reader."""
     found: list[list[torch.Tensor]] = [[] for _ in readers]
+    task = task_of(rows.target)
     for batch in _some_batches(rows):
         ids, mask = collate(rows.tokens, batch)
         with torch.enable_grad():
-            loss = _LOSSES[rows.target](model(ids, mask), torch.from_numpy(rows.targets[batch]))
+            # A sum over the rows, so that a short last batch counts for what it is.
+            loss = task.loss(model(ids, mask), torch.from_numpy(rows.targets[batch]), reduction="sum")
             values = [taken[place] for place in range(len(readers))]
             gradients = torch.autograd.grad(loss, values)
         for scores, value, gradient in zip(found, values, gradients, strict=True):
@@ -124,12 +123,4 @@ _KINDS: Mapping[type[Any], Callable[..., list[torch.Tensor]]] = {
 _KINDS_OF_SUM: Mapping[type[Any], Callable[[torch.Tensor], torch.Tensor]] = {
     TaylorImportance: _of_each_row,
     ActivationImportance: _of_squares,
-}
-# Sums over the rows, so that a short last batch counts for what it is.
-_LOSSES: _Losses = {
-    "class": lambda logits, targets: functional.cross_entropy(logits, targets, reduction="sum"),
-    "classes": lambda logits, targets: functional.binary_cross_entropy_with_logits(
-        logits, targets, reduction="sum"
-    ),
-    "number": lambda logits, targets: functional.mse_loss(logits[:, 0], targets, reduction="sum"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelmill.compression.results import CompressionReport
+from modelmill.compression.search.results import CompressionReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from modelmill.compression.options import SpaceConfig
+from modelmill.compression.options import SearchSpace
 from modelmill.errors import ConfigError
 from modelmill.models.attention import has_heads
 from modelmill.models.encoder import layer_list
@@ -129,7 +129,7 @@ class Line:
         return self.base + self.slope * place
 
 
-def structures(space: SpaceConfig, shape: Shape) -> list[Structure]:
+def structures(space: SearchSpace, shape: Shape) -> list[Structure]:
     """Return the students that a space asks for, the cheapest first.
 
     :param space: the choices.
@@ -155,7 +155,7 @@ def structures(space: SpaceConfig, shape: Shape) -> list[Structure]:
     return sorted(found, key=lambda structure: (shape.work(structure), structure))
 
 
-def recipes(space: SpaceConfig, shape: Shape, *, prunable: bool) -> list[Recipe]:
+def recipes(space: SearchSpace, shape: Shape, *, prunable: bool) -> list[Recipe]:
     """Return every candidate.
 
     :param space: the choices.

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from modelmill.compression.problem import Task
-from modelmill.compression.quantization_methods import CALIBRATION_ROWS, method_named
-from modelmill.compression.recipes import Recipe
+from modelmill.compression.options import GRAPH_METHODS
+from modelmill.compression.pruning.vocabulary import kept_ids, prune_vocabulary, write_tokenizer
+from modelmill.compression.quantization import CALIBRATION_ROWS, GraphMethod
+from modelmill.compression.search.problem import Task
+from modelmill.compression.search.recipes import Recipe
 from modelmill.compression.static import fit_static, soft_targets
-from modelmill.compression.vocabulary import kept_ids, prune_vocabulary, write_tokenizer
 from modelmill.models.classifier import Classifier
 from modelmill.models.onnx_export import check_parity, export_onnx
 from modelmill.models.static import write_static
@@ -43,7 +44,8 @@ def make_transformer(recipe: Recipe, model: Classifier, task: Task, target: Path
     plain = target.with_suffix(".plain.onnx")
     export_onnx(model, plain)
     check_parity(model, plain, tokens.take(slice(_PARITY_ROWS)))
-    method_named(recipe.quantization)(plain, target / "model.onnx", tokens.take(slice(CALIBRATION_ROWS)))
+    quantize_graph: GraphMethod = GRAPH_METHODS.load(recipe.quantization)
+    quantize_graph(plain, target / "model.onnx", tokens.take(slice(CALIBRATION_ROWS)))
     plain.unlink()
     encoder_tokens = recipe.structure.tokens if recipe.structure else task.info.max_tokens
     task.info.model_copy(

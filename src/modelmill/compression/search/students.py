@@ -20,15 +20,16 @@ import numpy as np
 import torch
 
 from modelmill.component import StepContext
-from modelmill.compression.problem import Task
-from modelmill.compression.pruning import attention_heads, inner_units
-from modelmill.compression.recipes import Structure
+from modelmill.compression.pruning.heads import attention_heads
+from modelmill.compression.pruning.inner_units import inner_units
+from modelmill.compression.search.problem import Task
+from modelmill.compression.search.recipes import Structure
 from modelmill.models.classifier import Classifier, all_logits
 from modelmill.models.lexical import UNFITTED_SCALES
-from modelmill.steps.distill import DistillConfig
 from modelmill.training.distillation import make_student
 from modelmill.training.fine_tuning import add_lexical_head
 from modelmill.training.loop import train
+from modelmill.training.options import TeachingConfig
 from modelmill.training.soft_labels import distillation_loss
 
 _ROUNDS = (0.1, 0.25, 0.65)
@@ -186,9 +187,9 @@ def survivors(
     return [entry.structure for entry in standings if entry.structure in chosen]
 
 
-def _training(task: Task, epochs: float, round_: int) -> DistillConfig:
+def _training(task: Task, epochs: float, round_: int) -> TeachingConfig:
     config = task.config
-    return DistillConfig(
+    return TeachingConfig(
         epochs=epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,

@@ -1,4 +1,4 @@
-"""Quantisation of a PyTorch model by ``torchao``: for GPUs, where ONNX files of int8 gain nothing.
+"""Quantisation of a PyTorch model by ``torchao``: for GPUs, where int8 ONNX files gain nothing.
 
 =============  ==================================================================  =========================
 ``int8_torch``  int8 weights, one scale per output channel; activations fp32        runs anywhere
@@ -7,34 +7,35 @@
 =============  ==================================================================  =========================
 
 The encoder's linear layers are quantised, and its embeddings to int8 with a scale for each token. Scales of
-single rows make an answer independent of the rows beside it, up to the order in which a GPU adds up.
+single rows make an answer independent of the other rows of its batch, up to the order in which a GPU adds up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from modelmill.compression.options import TORCH_METHODS
 from modelmill.errors import ConfigError
 from modelmill.models.classifier import Classifier
 from modelmill.models.torchao import torchao_library
 
 _GROUP = 32
-"""Weights that share one scale, of int4."""
+"""int4 weights that share one scale."""
 
 
 @dataclass(frozen=True)
 class TorchMethod:
-    """What ``torchao`` is told."""
+    """How ``torchao`` quantises the encoder's linear layers."""
 
     config: Callable[[Any], Any]
-    """From the library to its configuration."""
+    """From the package ``torchao.quantization`` to the configuration that its ``quantize_`` takes."""
     capability: tuple[int, int] | None = None
-    """Least compute capability of a GPU that runs it; None: it runs anywhere."""
+    """Least compute capability of a GPU that runs the model; None: it runs anywhere."""
 
 
 def _int4(library: Any) -> Any:
@@ -49,22 +50,21 @@ def _fp8(library: Any) -> Any:
     return library.Float8DynamicActivationFloat8WeightConfig(granularity=library.PerRow())
 
 
-TORCH_METHODS: Mapping[str, TorchMethod] = {
-    "int8_torch": TorchMethod(lambda library: library.Int8WeightOnlyConfig()),
-    "int4_torch": TorchMethod(_int4, capability=(8, 0)),
-    "fp8_torch": TorchMethod(_fp8, capability=(8, 9)),
-}
+int8_torch = TorchMethod(lambda library: library.Int8WeightOnlyConfig())
+int4_torch = TorchMethod(_int4, capability=(8, 0))
+fp8_torch = TorchMethod(_fp8, capability=(8, 9))
 
 
-def quantise_encoder(model: Classifier, name: str) -> Classifier:
-    """Quantise the encoder's linear layers in place.
+def quantize_encoder(model: Classifier, name: str) -> Classifier:
+    """Quantise the encoder of a model in place.
 
     :param model: the model, on the CPU, in evaluation mode.
-    :param name: one of :data:`TORCH_METHODS`.
-    :return: the model, on the GPU if the method needs one.
-    :raises ConfigError: if the method needs a GPU that is not here.
+    :param name: a method in :data:`modelmill.compression.options.TORCH_METHODS`.
+    :return: the same model, on the GPU if the method needs one.
+    :raises ConfigError: if the method needs a GPU that this machine does not have.
     """
-    library, method = torchao_library(), TORCH_METHODS[name]
+    library = torchao_library()
+    method: TorchMethod = TORCH_METHODS.load(name)
     if method.capability is not None:
         _check_device(name, method.capability)
         model.cuda()

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
-from modelmill.compression.pruning import pruning_named
-from modelmill.compression.vocabulary import is_prunable, kept_ids, prune_vocabulary, write_tokenizer
+from modelmill.compression.options import PRUNING_METHODS
+from modelmill.compression.pruning import PruningMethod
+from modelmill.compression.pruning.vocabulary import is_prunable, kept_ids, prune_vocabulary, write_tokenizer
 from modelmill.models.bundle import bundle_bytes
 from modelmill.models.classifier import Classifier, all_logits, load_classifier, parameter_count
 from modelmill.models.scorers import load_scorer
@@ -103,7 +104,7 @@ def _without_units(model: Classifier, lesson: Lesson, config: PruneConfig) -> Cl
     small = make_student(model, layers=layers, dropout=config.dropout)
     rows = lesson.rows.cut(lesson.encoder_tokens)
     for move in config.moves:
-        method = pruning_named(move.method)
+        method: PruningMethod = PRUNING_METHODS.load(move.method)
         small = method(small, keep=move.keep, rows=rows, importance=config.importance)
     return small
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.compression.budget import Drop, Limit, accuracy_drop, hard_limits
-from modelmill.compression.problem import Task
-from modelmill.compression.recipes import Recipe
+from modelmill.compression.search.budget import Drop, Limit, accuracy_drop, hard_limits
+from modelmill.compression.search.problem import Task
+from modelmill.compression.search.recipes import Recipe
 from modelmill.evaluation.latency import Latency, Throughput, measure_latency, measure_throughput
 from modelmill.models.bundle import BundleInfo, bundle_bytes
 from modelmill.models.scorers import load_scorer

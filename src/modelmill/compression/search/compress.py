@@ -16,17 +16,17 @@ from pathlib import Path
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
 from modelmill.component import StepContext
-from modelmill.compression.budget import hard_limits
-from modelmill.compression.candidates import make_static, make_transformer
-from modelmill.compression.measurement import Made, measure, measure_speeds
-from modelmill.compression.problem import Task, prepare
-from modelmill.compression.publication import publish
-from modelmill.compression.recipes import Line, Recipe, Structure, recipes
-from modelmill.compression.selection import choose
-from modelmill.compression.students import Students
-from modelmill.compression.vocabulary import is_prunable
+from modelmill.compression.options import CompressionOptions
+from modelmill.compression.pruning.vocabulary import is_prunable
+from modelmill.compression.search.budget import hard_limits
+from modelmill.compression.search.candidates import make_static, make_transformer
+from modelmill.compression.search.measurement import Made, measure, measure_speeds
+from modelmill.compression.search.problem import Task, prepare
+from modelmill.compression.search.recipes import Line, Recipe, Structure, recipes
+from modelmill.compression.search.report import publish
+from modelmill.compression.search.selection import choose
+from modelmill.compression.search.students import Students
 from modelmill.errors import ConfigError
-from modelmill.steps.compress import CompressConfig
 
 _BENEFIT_OF_DOUBT = 1.2
 """A structure is left out untrained only if it is expected to miss a limit by more than this factor."""
@@ -34,7 +34,7 @@ _SIZE_DOUBT = 1.03
 
 
 def run(
-    config: CompressConfig, dataset: DatasetRef, teacher: ModelRef, context: StepContext
+    config: CompressionOptions, dataset: DatasetRef, teacher: ModelRef, context: StepContext
 ) -> tuple[ModelRef, ReportRef]:
     """Compress a teacher.
 
@@ -43,7 +43,7 @@ def run(
     :param teacher: a ``torch`` model.
     :param context: the step.
     :return: the chosen model, role ``compressed``, and the report: a
-        :class:`~modelmill.compression.results.CompressionReport` as JSON.
+        :class:`~modelmill.compression.search.results.CompressionReport` as JSON.
     :raises InputError: if the teacher does not fit the dataset, or there are too few validation rows.
     :raises ConfigError: if no candidate keeps the budget; then nothing is logged.
     """

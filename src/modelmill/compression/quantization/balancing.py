@@ -1,25 +1,25 @@
-"""How an fp32 graph is made ready for int8: where it matters, numbers are brought to like sizes first.
+"""Balancing: a graph is rewritten so that int8 loses less, and computes the same in fp32.
 
-What int8 loses is decided by the largest number that shares a scale. In BERT's kin these are
+What int8 loses is decided by the largest number that shares a scale. In BERT and models like it these are
 
 - a few features that are ten times as large as the others in every text. Behind a layer norm they are divided
-  by how large they are, and the weights that read them multiplied (SmoothQuant; Xiao et al. 2023);
+  by their sizes, and the weights that read them multiplied (SmoothQuant; Xiao et al. 2023, arXiv 2211.10438);
 - a few tokens, the first and the last, inside the feed-forward part: there each token has a scale of its own;
 - rare words among the embeddings: each row has a scale of its own.
 
-Queries, keys and values are one product instead of three, which pays for the rest.
+Queries, keys and values are computed by one product instead of three, which pays for the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from modelmill.compression.quantization.onnx_graph import Graph
 from modelmill.tokens.token_ids import Tokens
 
 Array = npt.NDArray[np.float32]
@@ -27,107 +27,58 @@ Array = npt.NDArray[np.float32]
 _MIGRATION = 0.8
 """How much of an activation's size goes to the weights; SmoothQuant's alpha."""
 _SMALLEST_FEATURE = 0.1
-"""Features are taken to be at least this large, relative to the median one: calibration sees few rows."""
+"""Smallest size of a feature, relative to the median one: calibration sees few rows."""
 _SMALLEST_ROW = 0.2
-"""Tokens are divided by this at least. GELU's negative part is smaller."""
+"""Smallest divisor of a token. GELU's negative part is smaller."""
 _BOUNDED_BELOW = {"Gelu", "Relu"}
 _NEVER_LARGE = {"Reshape", "LayerNormalization"}
-"""Where row scales gain nothing: means over values, and what has been smoothed."""
+"""Operators behind which scales of single tokens gain nothing: means over values, and what is smoothed."""
 _LEVELS = 127
 _MINIMUM_TABLE = 2
 """Dimensions of an embedding table."""
 
 
-@dataclass
-class _Graph:
-    """A graph in the making: nodes to leave out, and nodes to put in place of others."""
-
-    model: Any
-    replaced: dict[str, list[Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        from onnx import numpy_helper
-
-        graph = self.model.graph
-        self.weights = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
-        self.made_by = {output: node for node in graph.node for output in node.output}
-        self.readers: dict[str, list[Any]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-
-    def products(self) -> dict[str, list[Any]]:
-        """Return the products with weights, by what they read."""
-        found: dict[str, list[Any]] = {}
-        for node in self.model.graph.node:
-            if node.op_type == "MatMul" and node.input[1] in self.weights:
-                found.setdefault(node.input[0], []).append(node)
-        return found
-
-    def constant(self, name: str, value: np.ndarray) -> str:
-        from onnx import numpy_helper
-
-        if name not in self.weights:
-            self.weights[name] = value
-            self.model.graph.initializer.append(numpy_helper.from_array(value, name))
-        return name
-
-    def finish(self) -> None:
-        """Apply the replacements; drop weights that nothing reads any more."""
-        graph = self.model.graph
-        nodes = [new for node in graph.node for new in self.replaced.pop(node.name, [node])]
-        del graph.node[:]
-        graph.node.extend(nodes)
-        read = {name for node in nodes for name in node.input}
-        kept = [one for one in graph.initializer if one.name in read]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
-
-
-def even_out(source: Path, target: Path, rows: Tokens) -> None:
+def balance(source: Path, target: Path, rows: Tokens) -> None:
     """Write a model that computes the same in fp32 and loses less in int8.
 
     :param source: fp32 model with its shapes inferred.
     :param target: file to write.
-    :param rows: some rows, or rows like them; with none nothing is smoothed.
+    :param rows: rows that show which features are large, of texts or random; without any, features are left
+        as they are.
     """
     import onnx
     from onnxruntime.quantization.onnx_model import ONNXModel
 
     wrapped = ONNXModel(onnx.load(str(source)))
     wrapped.replace_gemm_with_matmul()
-    _join_products(_Graph(wrapped.model))
-    graph = _Graph(wrapped.model)
-    normed = [name for name in graph.products() if _maker(graph, name) == "LayerNormalization"]
+    _merge_products(Graph(wrapped.model))
+    graph = Graph(wrapped.model)
+    normed = [name for name in graph.products() if graph.operator_of(name) == "LayerNormalization"]
     sizes = _feature_sizes(graph.model, normed, rows)
     for value, nodes in graph.products().items():
         if value in sizes:
             _smooth(graph, value, nodes, sizes[value])
-        elif _maker(graph, value) not in _NEVER_LARGE:
+        elif graph.operator_of(value) not in _NEVER_LARGE:
             _scale_rows(graph, value, nodes)
-    graph.finish()
-    _scale_tables(_Graph(wrapped.model))
+    graph.apply()
+    _scale_tables(Graph(wrapped.model))
     onnx.save(wrapped.model, str(target))
 
 
 def scale_embeddings(source: Path, target: Path) -> None:
-    """Write a model whose embeddings are int8, one scale for each row.
-
-    :param source: fp32 model.
-    :param target: file to write.
-    """
+    """Write an fp32 model again with int8 embeddings, one scale for each row."""
     import onnx
 
     model = onnx.load(str(source))
-    _scale_tables(_Graph(model))
+    _scale_tables(Graph(model))
     onnx.save(model, str(target))
 
 
 def use_eight_bits(target: Path, source: Path) -> None:
-    """Write the weights of a quantised model anew, with 8 bits where that is safe.
+    """Write the weights of a quantised model again, with 8 bits where that is safe.
 
     Without VNNI a CPU adds two neighbouring products in 16 bits, which saturate: 255 (a + b) must stay below
-    32,768. So a scale is as fine as the largest sum of two neighbours allows, not half as fine as 8 bits.
+    32,768. So a scale is as fine as the largest sum of two neighbours allows, not always half as fine.
 
     :param target: quantised model with one scale for each output; replaced.
     :param source: the fp32 model that it was made from.
@@ -163,10 +114,10 @@ def eight_bits(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
 def random_rows(empty: npt.NDArray[np.integer], vocabulary: int, *, rows: int, tokens: int) -> Tokens:
     """Make rows of random tokens: which features are large hardly depends on the text.
 
-    :param empty: tokens of an empty text; the last one ends each row, those before begin it.
-    :param vocabulary: tokens that there are.
-    :param rows: how many.
-    :param tokens: tokens of the longest row, more than an empty text has.
+    :param empty: tokens of an empty text; each row ends with the last one and begins with those before.
+    :param vocabulary: number of token ids.
+    :param rows: number of rows.
+    :param tokens: most tokens of a row, more than an empty text has.
     :return: the rows, the same for the same arguments.
     """
     random = np.random.default_rng(0)
@@ -175,13 +126,8 @@ def random_rows(empty: npt.NDArray[np.integer], vocabulary: int, *, rows: int, t
     return Tokens.of([np.concatenate([empty[:-1], ids, empty[-1:]]) for ids in inner])
 
 
-def _maker(graph: _Graph, value: str) -> str:
-    node = graph.made_by.get(value)
-    return node.op_type if node else ""
-
-
-def _join_products(graph: _Graph) -> None:
-    """Make one product of those that read the same value and are followed by a bias."""
+def _merge_products(graph: Graph) -> None:
+    """Merge products that read the same value and are followed by a bias."""
     from onnx import helper
 
     for value, nodes in graph.products().items():
@@ -211,11 +157,11 @@ def _join_products(graph: _Graph) -> None:
             node.name = f"{first}_{name}"
         graph.replaced |= {node.name: [] for node in (*nodes, *adds)}
         graph.replaced[first] = joined
-    graph.finish()
+    graph.apply()
 
 
-def _bias(graph: _Graph, product: Any) -> tuple[Any, str] | None:
-    """Return the addition that alone reads a product, and the name of its bias."""
+def _bias(graph: Graph, product: Any) -> tuple[Any, str] | None:
+    """Return the addition that is the only reader of a product, and the name of its bias."""
     readers = graph.readers.get(product.output[0], [])
     if len(readers) != 1 or readers[0].op_type != "Add":
         return None
@@ -224,7 +170,7 @@ def _bias(graph: _Graph, product: Any) -> tuple[Any, str] | None:
 
 
 def _feature_sizes(model: Any, values: list[str], rows: Tokens) -> dict[str, Array]:
-    """Return the largest size of each feature of some values, over rows."""
+    """Return the largest size of each feature over the rows, by value, ``(features,)``."""
     import onnx
     from onnxruntime import InferenceSession, SessionOptions
 
@@ -252,7 +198,7 @@ def _outputs(session: Any, rows: Tokens) -> Iterator[list[np.ndarray]]:
         yield session.run(None, {"input_ids": ids[None, :], "attention_mask": np.ones_like(ids)[None, :]})
 
 
-def _smooth(graph: _Graph, value: str, nodes: list[Any], sizes: Array) -> None:
+def _smooth(graph: Graph, value: str, nodes: list[Any], sizes: Array) -> None:
     """Divide features by their sizes, and multiply the weights that read them."""
     from onnx import helper
 
@@ -273,14 +219,14 @@ def _smooth(graph: _Graph, value: str, nodes: list[Any], sizes: Array) -> None:
         graph.replaced[node.name] = [product] if place else [divide, product]
 
 
-def _scale_rows(graph: _Graph, value: str, nodes: list[Any]) -> None:
-    """Divide each token by its largest activation, and multiply the products again."""
+def _scale_rows(graph: Graph, value: str, nodes: list[Any]) -> None:
+    """Divide each token by its largest activation, and multiply its products by that again."""
     from onnx import helper
 
     smallest = graph.constant("row_smallest", np.array(_SMALLEST_ROW, np.float32))
     axis = graph.constant("row_axis", np.array([-1]))
     sizes, steps = value, []
-    if _maker(graph, value) not in _BOUNDED_BELOW:
+    if graph.operator_of(value) not in _BOUNDED_BELOW:
         sizes = f"{value}_sizes"
         steps = [helper.make_node("Abs", [value], [sizes])]
     steps += [
@@ -297,8 +243,8 @@ def _scale_rows(graph: _Graph, value: str, nodes: list[Any]) -> None:
         graph.replaced[node.name], steps = steps, []
 
 
-def _scale_tables(graph: _Graph) -> None:
-    """Keep embeddings in int8, one scale for each row; not the lexical head's, whose rows are short."""
+def _scale_tables(graph: Graph) -> None:
+    """Store embeddings in int8, one scale for each row; a lexical head's stay fp32: their rows are short."""
     from onnx import helper
 
     last = graph.constant("last_axis", np.array([-1]))
@@ -323,4 +269,4 @@ def _scale_tables(graph: _Graph) -> None:
             helper.make_node("Cast", [f"{output}_int8"], [f"{output}_levels"], to=1),
             helper.make_node("Mul", [f"{output}_levels", f"{output}_scale"], [output]),
         ]
-    graph.finish()
+    graph.apply()
