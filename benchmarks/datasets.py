@@ -34,14 +34,15 @@ import numpy.typing as npt
 from benchmarks.tokens import docstring_words, preload
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.datasets.options import BuildOptions
+from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SPARK = ("pysail.spark", "pyspark.sql.connect.session", "modelmill_jobs.build_dataset")
-CONFIG = BuildDatasetConfig(text="text", labels=("topic",), key="id")
+OPTIONS = BuildOptions(text="text", labels=("topic",), key="id")
 THRESHOLD = 0.55
 MAX_TOKENS = 256
 BATCH = 32
@@ -160,21 +161,26 @@ def short_rows(rows: int) -> Iterator[pa.RecordBatch]:
 # What is measured, each in a process of its own
 
 
+def night(table: str, version: int, to: str) -> BuildDatasetRequest:
+    """Ask for the dataset of a version."""
+    return BuildDatasetRequest(
+        table=TableRef(uri=table, version=version), options=OPTIONS, to=to, transaction=f"night {version}"
+    )
+
+
 def build(table: str, version: int, to: str) -> dict[str, Any]:
     """Build a dataset."""
-    from modelmill.spark import run_job
+    from modelmill.jobs import run_job
 
     preload(*SPARK)
 
     begin = cpu_seconds()
-    argv = ["--table", table, "--version", str(version), "--config", CONFIG.model_dump_json()]
-    argv += ["--to", to, "--quarantine", f"{to}_quarantine", "--transaction", f"night {version}"]
-    result = run_job("build_dataset", argv)
+    result = run_job(night(table, version, to))
     status = Path("/proc/self/status").read_text()
     return {
-        "version": result["dataset"]["version"],
-        "hash": result["build"]["summary"]["hash"],
-        "fates": result["build"]["fates"],
+        "version": result.dataset.version,
+        "hash": result.build.summary.hash,
+        "fates": result.build.fates.model_dump(),
         "peak": int(status.partition("VmHWM:")[2].split()[0]) * 1024,
         "work": cpu_seconds() - begin,
     }
@@ -182,17 +188,16 @@ def build(table: str, version: int, to: str) -> dict[str, Any]:
 
 def update(table: str, version: int, to: str) -> dict[str, Any]:
     """Bring a dataset up to date."""
-    from modelmill.datasets.building import build_of
     from modelmill.datasets.incremental import update as bring_up_to_date
 
     # pyarrow and deltalake import pandas.
     preload("pandas", "pyarrow.compute", "pyarrow.parquet", "deltalake.query")
     begin = cpu_seconds()
-    source = TableRef(uri=table, version=version)
-    made = bring_up_to_date(CONFIG, source, to, f"{to}_quarantine", transaction=f"night {version}", log=_say)
+    request = night(table, version, to)
+    made = bring_up_to_date(request, log=_say)
     if made is None:
         raise SystemExit("the dataset must be brought up to date, not built anew")
-    return {"hash": build_of(to, made).summary.hash, "work": cpu_seconds() - begin}
+    return {"hash": request.result(made).build.summary.hash, "work": cpu_seconds() - begin}
 
 
 def steps(table: str, home: str) -> dict[str, Any]:
@@ -210,7 +215,7 @@ def steps(table: str, home: str) -> dict[str, Any]:
             pipeline=pipeline,
             step="dataset",
             component="build_dataset",
-            config=CONFIG.model_dump(exclude_defaults=True),
+            config=OPTIONS.model_dump(exclude_defaults=True),
             inputs={"table": TableRef(uri=table, version=version)},
         )
         run_step(request, settings)

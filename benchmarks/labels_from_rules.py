@@ -25,6 +25,7 @@ from modelmill.artifacts import TableRef
 from modelmill.evaluation.baselines import TFIDF_SVM, baseline_predictions
 from modelmill.evaluation.metrics import accuracy, confidence_interval
 from modelmill.labels.label_errors import judged_rows, out_of_fold, suspicious
+from modelmill.labels.labelling import LabelRowsRequest
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.settings import Settings
 from modelmill.spark import session
@@ -90,12 +91,13 @@ def labelled(
         "topic": [topic if row in gold else None for row, (topic, _) in enumerate(train)],
     }
     write_deltalake(str(folder / "in"), pa.table(columns))
-    argv = ["--table", str(folder / "in"), "--version", "0", "--to", str(folder / "out")]
-    argv += ["--config", config.model_copy(update={"model": name}).model_dump_json()]
-    argv += ["--disagreements", str(folder / "review"), "--transaction", "benchmark"]
-    result = label_rows.main(argv, spark=spark)
-    table = read_arrow(TableRef.model_validate(result["table"])).sort_by("id")
-    return result["report"], table.to_pylist()
+    request = LabelRowsRequest(
+        table=TableRef(uri=str(folder / "in"), version=0),
+        options=config.model_copy(update={"model": name}),
+        to=str(folder / "out"),
+    )
+    result = label_rows.main(request, spark)
+    return result.report.model_dump(), read_arrow(result.table).sort_by("id").to_pylist()
 
 
 def show_labels(report: dict[str, Any], rows: list[dict[str, Any]], train: Rows) -> None:

@@ -3,8 +3,8 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from modelmill.component import Config
-from modelmill.datasets.options import BuildDatasetConfig
 from modelmill.steps.approve import ApproveConfig
+from modelmill.steps.build_dataset import BuildDatasetConfig
 from modelmill.steps.compress import CompressConfig
 from modelmill.steps.decide import DecideConfig
 from modelmill.steps.delta_table import DeltaTableConfig

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from modelmill.artifacts import TableRef
+from modelmill.jobs import run_as_application
 from modelmill.rules.lifecycle.table_decisions import (
-    Deciding,
+    DecideRequest,
+    DecideResult,
     check_keys,
     commit_metadata,
     decide_batches,
@@ -20,7 +20,6 @@ from modelmill.rules.lifecycle.table_decisions import (
 )
 from modelmill.tables.reading import open_table
 from modelmill_jobs.delta_io import checked_rows, quoted, read_table, write_table
-from modelmill_jobs.sessions import as_application, job_session
 from modelmill_jobs.staging import mapped, spark_schema
 
 if TYPE_CHECKING:
@@ -29,39 +28,29 @@ if TYPE_CHECKING:
 _SHOWN_KEYS = 5
 
 
-def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None) -> dict[str, Any]:
-    """Run the job.
+def main(request: DecideRequest, spark: SparkSession) -> DecideResult:
+    """Decide on a table.
 
-    :param argv: arguments; None: the process's own.
-    :param spark: session to use; None: see :func:`modelmill.spark.session`.
-    :return: ``table`` and the number of ``rows``.
+    :param request: the table, what decides, and the place.
+    :param spark: session to use.
+    :return: the decisions, and how many rows they are.
     :raises TableError: if a key is missing or not unique; nothing is written.
     """
-    parser = argparse.ArgumentParser(description="Decide on the rows of a Delta table by a rule set.")
-    parser.add_argument("--table", required=True, help="what to decide on")
-    parser.add_argument("--version", type=int, required=True, help="its version")
-    parser.add_argument("--deciding", required=True, help="rule set, pinned models and plan, JSON")
-    parser.add_argument("--tracking-uri", default="", help="MLflow server, for workers without the models")
-    parser.add_argument("--to", required=True, help="the decisions")
-    parser.add_argument("--transaction", required=True, help="id under which the result is committed once")
-    job = parser.parse_args(argv)
-    deciding = Deciding.model_validate_json(job.deciding)
-    source = TableRef(uri=job.table, version=job.version)
+    deciding, source = request.deciding, request.table
     engine = deciding.engine(pa.schema(open_table(source.uri, version=source.version).schema().to_arrow()))
     schema = output_schema(engine, deciding)
-    with job_session(spark) as session:
-        rows = read_table(session, source).select(*(quoted(name) for name in deciding.read(engine)))
-        total = _checked_keys(rows, deciding.rule_set.key, source)
-        work = functools.partial(_decide, deciding=job.deciding, tracking_uri=job.tracking_uri)
-        table, written = write_table(
-            mapped(rows, work, spark_schema(schema)),
-            job.to,
-            mode="overwrite",
-            transaction=job.transaction,
-            metadata=commit_metadata(deciding, source),
-        )
-    checked_rows(total, written, what=job.to)
-    return {"table": table.model_dump(mode="json"), "rows": total}
+    rows = read_table(spark, source).select(*(quoted(name) for name in deciding.read(engine)))
+    total = _checked_keys(rows, deciding.rule_set.key, source)
+    work = functools.partial(_decide, deciding=deciding.model_dump_json(), tracking_uri=request.tracking_uri)
+    table, written = write_table(
+        mapped(rows, work, spark_schema(schema)),
+        request.to,
+        mode="overwrite",
+        transaction=request.transaction,
+        metadata=commit_metadata(deciding, source),
+    )
+    checked_rows(total, written, what=request.to)
+    return DecideResult(table=table, rows=total)
 
 
 def _checked_keys(rows: DataFrame, key: str, source: TableRef) -> int:
@@ -87,4 +76,4 @@ def _decide(batches: Any, *, deciding: str, tracking_uri: str) -> Any:
 
 
 if __name__ == "__main__":
-    as_application(main)
+    run_as_application(DecideRequest, main)

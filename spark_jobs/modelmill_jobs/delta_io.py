@@ -324,15 +324,6 @@ def quoted(name: str) -> Column:
     return sql.col(f"`{name.replace('`', '``')}`")
 
 
-def json_argument(text: str) -> Any:
-    """Parse an argument that is JSON (for ``argparse``).
-
-    :param text: the argument.
-    :return: its value.
-    """
-    return json.loads(text)
-
-
 def checked_rows(expected: int, written: int | None, *, what: str) -> None:
     """Make sure that a pass wrote what another pass counted.
 

@@ -5,19 +5,21 @@ As an application: ``python -m modelmill_jobs.ingest --source '/landing/*.jsonl'
 
 from __future__ import annotations
 
-import argparse
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from modelmill.artifacts import TableRef
 from modelmill.errors import ConfigError, TableError
-from modelmill.tables.ingest import SourceFile, check_content, check_place, list_files
-from modelmill.tables.reading import open_table, resolve_table, table_exists, table_location
-from modelmill_jobs.delta_io import json_argument, plain_path, quoted, write_table
-from modelmill_jobs.sessions import as_application, job_session, one_line
+from modelmill.jobs import run_as_application
+from modelmill.tables.ingest import IngestRequest, IngestResult
+from modelmill.tables.reading import open_table, resolve_table
+from modelmill.tables.source_files import SourceFile, check_content, check_place, list_files
+from modelmill.tables.storage import table_exists, table_location
+from modelmill_jobs.delta_io import plain_path, quoted, write_table
+from modelmill_jobs.engine_errors import one_line
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -45,62 +47,44 @@ _SAFE_CASTS = {
 _INTERVAL = re.compile(r"(^|[:<])interval (year|month|day|hour|minute|second)")
 
 
-def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None) -> dict[str, Any]:
-    """Run the job.
+def main(request: IngestRequest, spark: SparkSession) -> IngestResult:
+    """Load the files that have not been loaded yet.
 
-    :param argv: arguments; None: the process's own.
-    :param spark: session to use; None: see :func:`modelmill.spark.session`.
-    :return: ``table``, and the numbers of ``files_found``, ``files`` loaded and ``rows`` loaded.
+    :param request: which files, and which table.
+    :param spark: session to use.
+    :return: the table, and how much was loaded.
     :raises TableError: if there is nothing to load and no table, or files and table do not go together.
     """
-    parser = argparse.ArgumentParser(description="Load files into a Delta table, each exactly once.")
-    parser.add_argument("--source", required=True, help="path or glob of the files")
-    parser.add_argument("--to", required=True, help="the Delta table")
-    parser.add_argument("--format", choices=sorted(_DEFAULTS), default="json")
-    parser.add_argument("--options", type=json_argument, default={}, help="options of Spark's reader, JSON")
-    parser.add_argument(
-        "--select", type=json_argument, default={}, help="column name to SQL expression, JSON"
-    )
-    parser.add_argument("--where", help="SQL condition that a row must meet")
-    job = parser.parse_args(argv)
-    place = table_location(job.to)
-    found = list_files(job.source)
+    place = table_location(request.to)
+    found = list_files(request.source)
     check_place(found, place)
     new = _not_loaded(found, place)
     if not new:
         if not found and not table_exists(place):
             raise TableError(
                 "there must be files to load, or a table already",
-                got=job.source,
+                got=request.source,
                 remedy="check the path and the glob",
             )
-        table = resolve_table(place)
-        return {"table": table.model_dump(mode="json"), "files_found": len(found), "files": 0, "rows": 0}
-    check_content(new, job.format, {**_DEFAULTS[job.format], **job.options})
-    with job_session(spark) as session:
-        rows = _columns(_read(session, new, job), job)
-        if job.format == "json" and not job.select:
-            rows = rows.select(*map(quoted, sorted(rows.columns)))  # engines differ in their order
-        rows = _fitted(rows, place, fill_missing=job.format == "json")
-        transactions = [file.transaction for file in new]
-        whole = hashlib.sha256("\n".join(transactions).encode()).hexdigest()
-        with one_line("the files must be readable as what they are said to be", got=job.source):
-            _, count = write_table(
-                rows,
-                place,
-                mode="append",
-                transaction=f"modelmill-load-{whole}",
-                parts=transactions,
-                metadata={"operation": "ingest", "source": job.source, "files": len(new)},
-                properties={"delta.enableChangeDataFeed": "true"},  # datasets then follow it in small steps
-            )
-    newest: TableRef = resolve_table(place)
-    return {
-        "table": newest.model_dump(mode="json"),
-        "files_found": len(found),
-        "files": len(new),
-        "rows": count or 0,
-    }
+        return IngestResult(table=resolve_table(place), files_found=len(found), files=0, rows=0)
+    check_content(new, request.format, {**_DEFAULTS[request.format], **request.options})
+    rows = _columns(_read(spark, new, request), request)
+    if request.format == "json" and not request.select:
+        rows = rows.select(*map(quoted, sorted(rows.columns)))  # engines differ in their order
+    rows = _fitted(rows, place, fill_missing=request.format == "json")
+    transactions = [file.transaction for file in new]
+    whole = hashlib.sha256("\n".join(transactions).encode()).hexdigest()
+    with one_line("the files must be readable as what they are said to be", got=request.source):
+        _, count = write_table(
+            rows,
+            place,
+            mode="append",
+            transaction=f"modelmill-load-{whole}",
+            parts=transactions,
+            metadata={"operation": "ingest", "source": request.source, "files": len(new)},
+            properties={"delta.enableChangeDataFeed": "true"},  # datasets then follow it in small steps
+        )
+    return IngestResult(table=resolve_table(place), files_found=len(found), files=len(new), rows=count or 0)
 
 
 def _not_loaded(found: Sequence[SourceFile], place: str) -> list[SourceFile]:
@@ -110,19 +94,19 @@ def _not_loaded(found: Sequence[SourceFile], place: str) -> list[SourceFile]:
     return [file for file in found if table.transaction_version(file.transaction) is None]
 
 
-def _read(spark: SparkSession, files: Sequence[SourceFile], job: argparse.Namespace) -> DataFrame:
-    options = {**_DEFAULTS[job.format], **job.options}
-    paths = [[plain_path(file.path) for file in group] for group in _alike(files, job.format, options)]
-    with one_line("the files must be readable as what they are said to be", got=job.source):
-        parts = [spark.read.format(job.format).options(**options).load(group) for group in paths]
+def _read(spark: SparkSession, files: Sequence[SourceFile], request: IngestRequest) -> DataFrame:
+    options = {**_DEFAULTS[request.format], **request.options}
+    paths = [[plain_path(file.path) for file in group] for group in _alike(files, request.format, options)]
+    with one_line("the files must be readable as what they are said to be", got=request.source):
+        parts = [spark.read.format(request.format).options(**options).load(group) for group in paths]
         names = [sorted(part.columns) for part in parts]
     for part in parts:
-        _check_names(part.columns, job.source)
+        _check_names(part.columns, request.source)
     if not names[0]:
-        raise TableError("the files must have rows", got=job.source, remedy="check the format")
+        raise TableError("the files must have rows", got=request.source, remedy="check the format")
     if any(other != names[0] for other in names):
         raise TableError(
-            f"files that are loaded together must have the same columns ({job.source})",
+            f"files that are loaded together must have the same columns ({request.source})",
             got=" and ".join(sorted({", ".join(group) for group in names})[:2]),
             remedy="load them by separate globs",
         )
@@ -154,19 +138,19 @@ def _alike(files: Sequence[SourceFile], format_: str, options: Mapping[str, str]
     return list(groups.values())
 
 
-def _columns(rows: DataFrame, job: argparse.Namespace) -> DataFrame:
+def _columns(rows: DataFrame, request: IngestRequest) -> DataFrame:
     from pyspark.sql import functions as sql
 
     known = ", ".join(rows.columns)
     with one_line(f"select and where must be SQL over the files' columns ({known})", kind=ConfigError):
-        if job.where:
-            kind = rows.select(sql.expr(job.where).alias("x")).schema["x"].dataType.simpleString()
+        if request.where:
+            kind = rows.select(sql.expr(request.where).alias("x")).schema["x"].dataType.simpleString()
             if kind != "boolean":
-                raise ConfigError("where must be a condition", got=job.where, remedy=f"it yields {kind}")
-            rows = rows.where(job.where)
-        if job.select:
-            _check_names(list(job.select), "select")
-            rows = rows.select(*(sql.expr(text).alias(name) for name, text in job.select.items()))
+                raise ConfigError("where must be a condition", got=request.where, remedy=f"it yields {kind}")
+            rows = rows.where(request.where)
+        if request.select:
+            _check_names(list(request.select), "select")
+            rows = rows.select(*(sql.expr(text).alias(name) for name, text in request.select.items()))
         rows.schema  # noqa: B018 (makes the engine check the expressions)
     return rows
 
@@ -210,9 +194,9 @@ def _spark_type(type_: Any) -> str:
     from pyspark.sql.types import StructType
 
     field = f'{{"name":"x","type":{type_.to_json()},"nullable":true,"metadata":{{}}}}'
-    schema = StructType.fromJson(json_argument(f'{{"type":"struct","fields":[{field}]}}'))
+    schema = StructType.fromJson(json.loads(f'{{"type":"struct","fields":[{field}]}}'))
     return str(schema.fields[0].dataType.simpleString())
 
 
 if __name__ == "__main__":
-    as_application(main)
+    run_as_application(IngestRequest, main)

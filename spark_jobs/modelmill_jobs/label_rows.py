@@ -7,7 +7,6 @@ functions are evaluated anew each time, which costs less than keeping their vote
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import DatasetError
-from modelmill.labels.labelling import columns_read, labelling_of
+from modelmill.jobs import run_as_application
+from modelmill.labels.labelling import LabelRowsRequest, LabelRowsResult, columns_read, labelling_of
 from modelmill.labels.models import fit_majority_vote, fit_weighted
+from modelmill.labels.options import LabellingOptions
 from modelmill.labels.report import LabelReport, choose, disagree, function_reports, model_report
 from modelmill.labels.rows import REASONS, Labelling, label_batches, review_batches, vote_batches
 from modelmill.labels.votes import VoteCounts
-from modelmill.steps.label_rows import LabelRowsConfig
 from modelmill_jobs.delta_io import checked_rows, quoted, read_table, write_table
-from modelmill_jobs.sessions import as_application, job_session
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -34,69 +33,57 @@ MOST_PATTERNS = 200_000
 _GOLD = "_mm_gold"
 
 
-def main(argv: Sequence[str] | None = None, *, spark: SparkSession | None = None) -> dict[str, Any]:
-    """Run the job.
+def main(request: LabelRowsRequest, spark: SparkSession) -> LabelRowsResult:
+    """Label a table.
 
-    :param argv: arguments; None: the process's own.
-    :param spark: session to use; None: see :func:`modelmill.spark.session`.
-    :return: ``table``, ``disagreements`` and ``report``.
+    :param request: the table, the functions and the place.
+    :param spark: session to use.
+    :return: both tables, and how the functions did.
     :raises DatasetError: if no function votes on any row; nothing is written.
     """
-    parser = argparse.ArgumentParser(description="Label the rows of a Delta table by rules.")
-    parser.add_argument("--table", required=True, help="what to label")
-    parser.add_argument("--version", type=int, required=True, help="its version")
-    parser.add_argument("--config", required=True, help="configuration of the component label_rows, JSON")
-    parser.add_argument("--to", required=True, help="the labelled table")
-    parser.add_argument("--disagreements", required=True, help="the table for rows to review")
-    parser.add_argument("--transaction", required=True, help="id under which the result is committed once")
-    job = parser.parse_args(argv)
-    config = LabelRowsConfig.model_validate_json(job.config)
-    source = TableRef(uri=job.table, version=job.version)
+    options, source = request.options, request.table
     about = {"operation": "label_rows", "source": str(source)}
-    with job_session(spark) as session:
-        raw = read_table(session, source)
-        total = raw.count()
-        plan = labelling_of(config)
-        counts = _count_votes(_with_gold(raw, columns_read(config, source), config), plan)
-        _check_votes(counts, total, source)
-        report, plan = _fitted(counts, config, plan)
-        rows = _with_gold(raw, raw.columns, config)
-        table, written = write_table(
-            rows.mapInArrow(*_step(label_batches, plan, _labelled_schema(raw, plan))),
-            job.to,
-            mode="overwrite",
-            transaction=job.transaction,
-            metadata=about,
-        )
-        checked_rows(total, written, what=job.to)
-        disagreements, _ = write_table(
-            _review(rows, raw.columns, plan, most=config.review_rows),
-            job.disagreements,
-            mode="overwrite",
-            transaction=job.transaction,
-            metadata=about,
-        )
-        report |= _outcome(read_table(session, table), read_table(session, disagreements), plan)
-    checked_rows(total, report["rows"], what=job.to)
-    return {
-        "table": table.model_dump(mode="json"),
-        "disagreements": disagreements.model_dump(mode="json"),
-        "report": LabelReport(source=str(source), **report).model_dump(mode="json"),
-    }
+    raw = read_table(spark, source)
+    total = raw.count()
+    plan = labelling_of(options)
+    counts = _count_votes(_with_gold(raw, columns_read(options, source), options), plan)
+    _check_votes(counts, total, source)
+    report, plan = _fitted(counts, options, plan)
+    rows = _with_gold(raw, raw.columns, options)
+    table, written = write_table(
+        rows.mapInArrow(*_step(label_batches, plan, _labelled_schema(raw, plan))),
+        request.to,
+        mode="overwrite",
+        transaction=request.transaction,
+        metadata=about,
+    )
+    checked_rows(total, written, what=request.to)
+    disagreements, _ = write_table(
+        _review(rows, raw.columns, plan, most=options.review_rows),
+        request.disagreements,
+        mode="overwrite",
+        transaction=request.transaction,
+        metadata=about,
+    )
+    report |= _outcome(read_table(spark, table), read_table(spark, disagreements), plan)
+    checked_rows(total, report["rows"], what=request.to)
+    return LabelRowsResult(
+        table=table, disagreements=disagreements, report=LabelReport(source=str(source), **report)
+    )
 
 
-def _with_gold(raw: DataFrame, names: Sequence[str], config: LabelRowsConfig) -> DataFrame:
+def _with_gold(raw: DataFrame, names: Sequence[str], options: LabellingOptions) -> DataFrame:
     """Select columns, and the gold label as text after them."""
     from pyspark.sql import functions as sql
 
-    gold = quoted(config.gold) if config.gold else sql.lit(None)
+    gold = quoted(options.gold) if options.gold else sql.lit(None)
     return raw.select(*(quoted(name) for name in names), gold.cast("string").alias(_GOLD))
 
 
 def _step(
     function: Callable[..., Any], plan: Labelling, schema: StructType
 ) -> tuple[Callable[..., Any], StructType]:
-    return functools.partial(function, labelling=plan.model_dump_json()), schema
+    return functools.partial(function, labelling=plan), schema
 
 
 def _count_votes(rows: DataFrame, plan: Labelling) -> VoteCounts:
@@ -122,11 +109,13 @@ def _check_votes(counts: VoteCounts, total: int, source: TableRef) -> None:
         )
 
 
-def _fitted(counts: VoteCounts, config: LabelRowsConfig, plan: Labelling) -> tuple[dict[str, Any], Labelling]:
+def _fitted(
+    counts: VoteCounts, options: LabellingOptions, plan: Labelling
+) -> tuple[dict[str, Any], Labelling]:
     """Fit both models and choose one; return that part of the report, and the plan with the model."""
     majority = fit_majority_vote(counts)
-    weighted = fit_weighted(counts, balance=config.class_balance)
-    model, reason, difference = choose(counts, majority, weighted, wanted=config.model)
+    weighted = fit_weighted(counts, balance=options.class_balance)
+    model, reason, difference = choose(counts, majority, weighted, wanted=options.model)
     known = int(counts.rows.sum())
     several, differing = counts.fired.sum(axis=1) > 1, disagree(counts)
     gold = sorted({label for _, label in counts.gold})
@@ -137,7 +126,7 @@ def _fitted(counts: VoteCounts, config: LabelRowsConfig, plan: Labelling) -> tup
         "rows_counted": known,
         "functions": function_reports(counts, weighted),
         "models": tuple(
-            model_report(counts, one, threshold=config.threshold) for one in (majority, weighted)
+            model_report(counts, one, threshold=options.threshold) for one in (majority, weighted)
         ),
         "difference": difference,
         "model": model.name,
@@ -200,4 +189,4 @@ def _outcome(labelled: DataFrame, review: DataFrame, plan: Labelling) -> dict[st
 
 
 if __name__ == "__main__":
-    as_application(main)
+    run_as_application(LabelRowsRequest, main)

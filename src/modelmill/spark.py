@@ -11,10 +11,9 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
-from importlib import import_module
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from modelmill.errors import ConfigError, TransientError
@@ -23,8 +22,6 @@ from modelmill.system.memory import give_back_freed_memory
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-JOBS_PACKAGE = "modelmill_jobs"
 
 _POOL_BYTES_EACH = 96 << 20
 """Memory of the embedded engine's sorts and groupings, by core."""
@@ -136,19 +133,3 @@ def _connect(url: str) -> SparkSession:
 
 def _missing(error: ImportError) -> ConfigError:
     return ConfigError(f"Spark steps need an extra ({error})", remedy="pip install 'modelmill[data]'")
-
-
-def run_job(name: str, argv: Sequence[str], *, settings: Settings | None = None) -> dict[str, Any]:
-    """Run one of the Spark jobs in this process.
-
-    :param name: module of the job in ``modelmill_jobs``.
-    :param argv: its arguments.
-    :param settings: which engine; None: from the environment.
-    :return: what the job says of its work, JSON.
-    :raises InputError: if the job refuses its input.
-    """
-    # By name: the library does not depend on the jobs that are built on it.
-    job = import_module(f"{JOBS_PACKAGE}.{name}")
-    with session(settings) as spark:
-        result: dict[str, Any] = job.main(list(argv), spark=spark)
-    return result

@@ -22,7 +22,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import ModelRef, TableRef
 from modelmill.datasets.build_record import Build
-from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.datasets.options import BuildOptions
+from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.models.bundle import BundleInfo, bundle_digest
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.runner import run_step
@@ -166,18 +167,20 @@ def make_dataset(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[...
             for start in range(0, max(rows.num_rows, 1), max(each, 1)):
                 write_deltalake(source, rows.slice(start, each), mode="append" if start else "overwrite")
         version = DeltaTable(source).version()
-        checked = BuildDatasetConfig.model_validate(config)
-        argv = ["--table", source, "--version", str(version), "--config", checked.model_dump_json()]
-        argv += ["--to", str(tmp_path / to), "--quarantine", str(tmp_path / f"{to}_quarantine")]
-        argv += ["--transaction", transaction or f"{to}-{version}"]
-        made = build_dataset.main(argv, spark=spark or request.getfixturevalue("sail"))
-        refused = read_arrow(TableRef.model_validate(made["quarantine"]))
+        asked = BuildDatasetRequest(
+            table=TableRef(uri=source, version=version),
+            options=BuildOptions.model_validate(config),
+            to=str(tmp_path / to),
+            transaction=transaction or f"{to}-{version}",
+        )
+        made = build_dataset.main(asked, spark or request.getfixturevalue("sail"))
+        refused = read_arrow(made.quarantine)
         order = sorted(range(refused.num_rows), key=lambda row: str(refused.slice(row, 1).to_pylist()))
         return Made(
-            build=Build.model_validate(made["build"]),
-            place=made["dataset"]["uri"],
-            version=made["dataset"]["version"],
-            dataset=read_arrow(TableRef(**made["dataset"])).sort_by("example_key"),
+            build=made.build,
+            place=made.dataset.uri,
+            version=made.dataset.version,
+            dataset=read_arrow(made.dataset),
             quarantine=refused.take(pa.array(order, pa.int64())),
         )
 

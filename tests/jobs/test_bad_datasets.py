@@ -39,7 +39,7 @@ CASES = [*_load("bad_files").INGEST, *_load("bad_tables").DELTA, *_load("bad_row
 @pytest.fixture(autouse=True)
 def _one_engine(sail: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All cases share one session: starting one takes longer than most cases."""
-    monkeypatch.setattr("modelmill.spark.session", lambda settings: contextlib.nullcontext(sail))
+    monkeypatch.setattr("modelmill.jobs.session", lambda settings: contextlib.nullcontext(sail))
 
 
 def run(case: Any, folder: Path, settings: Settings) -> StepResult:

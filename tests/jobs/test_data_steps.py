@@ -13,17 +13,18 @@ from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.component import StepContext
-from modelmill.datasets.building import DatasetReport, class_balance, text_lengths
+from modelmill.datasets.report import DatasetReport, class_balance, text_lengths
 from modelmill.errors import ConfigError, InputError, TableError, TransientError
 from modelmill.registry.bundles import log_model
 from modelmill.registry.tracking import tracking_client
-from modelmill.serving.scoring import run as score
 from modelmill.settings import Settings
 from modelmill.spark import session
 from modelmill.steps.ingest import IngestConfig
-from modelmill.steps.score_table import ScoreTableConfig
-from modelmill.tables.ingest import list_files, outside_state
+from modelmill.steps.score_table import ScoreTableConfig, ScoreTableInputs
+from modelmill.steps.score_table import run as score
+from modelmill.tables.ingest import source_fingerprint
 from modelmill.tables.reading import read_arrow
+from modelmill.tables.source_files import list_files
 
 Step = Any
 
@@ -124,14 +125,14 @@ def test_ingest_runs_again_only_when_files_or_table_change(step: Step, tmp_path:
     assert step("ingest", config).outputs["table"].version == 0
     step("ingest", config)  # the table that the first run made is a change too
     assert step("ingest", config).reused
-    before = outside_state(IngestConfig.model_validate(config))
+    before = source_fingerprint(IngestConfig.model_validate(config))
     shutil.copy(landing / "a.jsonl", landing / "b.jsonl")
-    after_file = outside_state(IngestConfig.model_validate(config))
+    after_file = source_fingerprint(IngestConfig.model_validate(config))
     assert after_file != before
     again = step("ingest", config)
     assert (again.reused, again.outputs["table"].version) == (False, 1)
     write_deltalake(str(tmp_path / "table"), pa.table({"id": [5]}), mode="append")
-    assert outside_state(IngestConfig.model_validate(config)) not in (before, after_file)
+    assert source_fingerprint(IngestConfig.model_validate(config)) not in (before, after_file)
     assert step("ingest", config).outputs["table"].version == 2
 
 
@@ -152,7 +153,8 @@ def test_a_scoring_step_scores_with_a_logged_model(
     dataset = DatasetRef(uri="/d", version=0, key="k", text="body", labels=("topic",), split="s")
     model = log_model(bundle[0], role="exported", dataset=dataset, context=step_context)
     config = ScoreTableConfig(to=str(tmp_path / "scored"), text="body", keep=("id",))
-    scored = score(config, raw, model, step_context)
+    inputs = ScoreTableInputs(table=raw, model=model)
+    scored = score(config, inputs, step_context).table
     rows = read_arrow(scored).sort_by("id").to_pylist()
     assert [row["prediction"] for row in rows[:3]] == ["money", "grain", "money"]
     assert rows[-1] == {"id": 99, "prediction": None, "score": None, "model": model.uri}
@@ -160,9 +162,10 @@ def test_a_scoring_step_scores_with_a_logged_model(
     metrics = step_context.run.client.get_run(step_context.run.run_id).data.metrics
     assert (metrics["rows"], metrics["rows_unscored"]) == (61, 1)
     with pytest.raises(TableError, match="got 'text'"):
-        score(ScoreTableConfig(to=str(tmp_path / "other")), raw, model, step_context)
+        score(ScoreTableConfig(to=str(tmp_path / "other")), inputs, step_context)
+    inputs = ScoreTableInputs(table=scored, model=model)
     with pytest.raises(ConfigError, match="own columns are"):
-        score(ScoreTableConfig(to=str(tmp_path / "x"), text="prediction"), scored, model, step_context)
+        score(ScoreTableConfig(to=str(tmp_path / "x"), text="prediction"), inputs, step_context)
     assert not (tmp_path / "other").exists()
 
 

@@ -16,7 +16,9 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.artifacts import TableRef
+from modelmill.datasets.options import BuildOptions
+from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.errors import TableError
 from modelmill.tables import commits
 from modelmill.tables.reading import table_exists
@@ -145,6 +147,8 @@ def test_a_build_that_is_interrupted_after_its_commit_leaves_it_whole(
 # A process that kills itself where a build has just finished one of its pieces.
 KILLED = """
 import os, signal, sys
+from modelmill.datasets.request import BuildDatasetRequest
+from modelmill.jobs import run_as_application
 from modelmill_jobs import build_dataset, staging
 
 after = sys.argv.pop(1)
@@ -164,23 +168,26 @@ def die_or_commit(*args, **more):
 
 staging.Stage.write = write_and_die
 build_dataset.commit_files = die_or_commit
-build_dataset.main(sys.argv[1:])
+run_as_application(BuildDatasetRequest, build_dataset.main)
 """
+
+
+def arguments(source: str, folder: Path, *, transaction: str) -> list[str]:
+    request = BuildDatasetRequest(
+        table=TableRef(uri=source, version=DeltaTable(source).version()),
+        options=BuildOptions.model_validate(BY_HASH),
+        to=str(folder / "dataset"),
+        transaction=transaction,
+    )
+    return ["--request", request.model_dump_json()]
 
 
 def killed(source: str, folder: Path, after: str, *, transaction: str) -> None:
     """Build, and die by SIGKILL at some point."""
     script = folder / "killed.py"
     script.write_text(KILLED)
-    config = BuildDatasetConfig.model_validate(BY_HASH).model_dump_json()
-    argv = [after, "--table", source, "--version", str(DeltaTable(source).version()), "--config", config]
-    argv += ["--to", str(folder / "dataset"), "--quarantine", str(folder / "dataset_quarantine")]
-    done = subprocess.run(
-        [sys.executable, str(script), *argv, "--transaction", transaction],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    argv = [sys.executable, str(script), after, *arguments(source, folder, transaction=transaction)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
 
 
@@ -237,10 +244,8 @@ def test_two_builds_at_once_do_not_disturb_each_other(
     make_dataset: Callable[..., Any], tmp_path: Path
 ) -> None:
     source = with_feed(tmp_path / "source", some_rows(150))
-    config = BuildDatasetConfig.model_validate(BY_HASH).model_dump_json()
-    argv = [sys.executable, "-m", "modelmill_jobs.build_dataset", "--table", source, "--version", "0"]
-    argv += ["--config", config, "--to", str(tmp_path / "dataset")]
-    argv += ["--quarantine", str(tmp_path / "dataset_quarantine"), "--transaction", "same"]
+    argv = [sys.executable, "-m", "modelmill_jobs.build_dataset"]
+    argv += arguments(source, tmp_path, transaction="same")
     both = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     answers = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], answers

@@ -20,9 +20,10 @@ from deltalake import DeltaTable, write_deltalake
 from modelmill.artifacts import TableRef
 from modelmill.datasets.build_record import Build
 from modelmill.datasets.incremental import update
-from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.datasets.options import BuildOptions
+from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.tables import lookup
-from modelmill_jobs import build_dataset, near_duplicates, staging
+from modelmill_jobs import near_duplicates, row_decisions, staging
 
 SCHEMA = pa.schema(
     [
@@ -147,7 +148,7 @@ def test_many_small_parts_give_what_one_part_gives(
     rows = all_kinds(250, seed=2)
     one = make_dataset(rows, config, to="one")
     monkeypatch.setattr(near_duplicates, "ENTRIES_EACH", 1500)
-    monkeypatch.setattr(build_dataset, "ROWS_EACH", 60)
+    monkeypatch.setattr(row_decisions, "ROWS_EACH", 60)
     # Nothing fits into a worker's memory: the engine joins.
     monkeypatch.setattr(staging, "LOOKUP_ROWS", 0)
     monkeypatch.setattr(lookup, "LOOKUP_ROWS", 0)
@@ -192,14 +193,13 @@ def test_an_incremental_night_gives_what_a_full_build_gives(
     DeltaTable(source).delete(f"\"{key}\" in ('r7', 'r100', 'r250', 'r400', 'r401')")
     DeltaTable(source).update(predicate=f"\"{key}\" = 'r50'", updates={"small": "NULL"})
     lines: list[str] = []
-    version = update(
-        BuildDatasetConfig.model_validate(config),
-        TableRef(uri=source, version=DeltaTable(source).version()),
-        str(tmp_path / "night"),
-        str(tmp_path / "night_quarantine"),
+    request = BuildDatasetRequest(
+        table=TableRef(uri=source, version=DeltaTable(source).version()),
+        options=BuildOptions.model_validate(config),
+        to=str(tmp_path / "night"),
         transaction="night",
-        log=lines.append,
     )
+    version = update(request, log=lines.append)
     assert version == 1, lines
     night = make_dataset(source, config, to="night", transaction="night")
     assert night.build.mode == "incremental"
@@ -210,17 +210,14 @@ def test_the_number_of_partitions_of_the_engine_does_not_matter(
     make_dataset: Callable[..., Any], tmp_path: Path
 ) -> None:
     here = make_dataset(all_kinds(300, seed=3), BY_KEY, to="here", files=2)
-    config = BuildDatasetConfig.model_validate(BY_KEY).model_dump_json()
     for parallelism in ("1", "7", "8"):
-        argv = ["--table", here.build.source, "--version", "1", "--transaction", "k", "--config", config]
-        argv += [
-            "--to",
-            str(tmp_path / parallelism),
-            "--quarantine",
-            str(tmp_path / f"{parallelism}_refused"),
-        ]
+        request = BuildDatasetRequest(
+            table=TableRef(uri=here.build.source, version=1),
+            options=BuildOptions.model_validate(BY_KEY),
+            to=str(tmp_path / parallelism),
+        )
         done = subprocess.run(
-            [sys.executable, "-m", "modelmill_jobs.build_dataset", *argv],
+            [sys.executable, "-m", "modelmill_jobs.build_dataset", "--request", request.model_dump_json()],
             env={**os.environ, "SAIL_EXECUTION__DEFAULT_PARALLELISM": parallelism},
             capture_output=True,
             text=True,
@@ -249,7 +246,7 @@ def test_a_jvm_spark_joins_many_small_parts_alike(
     rows = all_kinds(120, seed=5)
     one = make_dataset(rows, BY_KEY, to="embedded")
     monkeypatch.setattr(near_duplicates, "ENTRIES_EACH", 2000)
-    monkeypatch.setattr(build_dataset, "ROWS_EACH", 60)
+    monkeypatch.setattr(row_decisions, "ROWS_EACH", 60)
     monkeypatch.setattr(staging, "LOOKUP_ROWS", 0)
     monkeypatch.setattr(lookup, "LOOKUP_ROWS", 0)
     assert_same(one, make_dataset(rows, BY_KEY, to="jvm", spark=jvm))

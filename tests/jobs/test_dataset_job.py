@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.datasets.build_record import Build
-from modelmill.datasets.building import DatasetReport
-from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.artifacts import TableRef
+from modelmill.datasets.options import BuildOptions
+from modelmill.datasets.report import DatasetReport
+from modelmill.datasets.request import BuildDatasetRequest, BuildDatasetResult
 from modelmill.errors import DatasetError
 from modelmill.tables.reading import read_arrow
 from modelmill_jobs import build_dataset
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 SCHEMA = pa.schema(
     [("id", pa.string()), ("text", pa.string()), ("topic", pa.string()), ("part", pa.string())]
 )
-BY_COLUMN = BuildDatasetConfig.model_validate(
+BY_COLUMN = BuildOptions.model_validate(
     {"key": "id", "text": "text", "labels": ["topic"], "split": {"column": "part", "validation": 0}}
 )
 BASE: list[Row] = [
@@ -36,14 +36,12 @@ BASE: list[Row] = [
 class Built:
     """The result of the job, read back."""
 
-    def __init__(self, result: Any, config: BuildDatasetConfig) -> None:
-        self.report = DatasetReport.of(Build.model_validate(result["build"])).model_dump()
-        self.ref = DatasetRef(
-            **result["dataset"], key="example_key", text=config.text, labels=config.labels, split="split"
-        )
+    def __init__(self, result: BuildDatasetResult) -> None:
+        self.report = DatasetReport.of(result.build).model_dump()
+        self.ref = result.dataset
         self.table = read_arrow(self.ref)
         self.rows = {row["example_key"]: row for row in self.table.to_pylist()}
-        refused = read_arrow(TableRef.model_validate(result["quarantine"])).to_pylist()
+        refused = read_arrow(result.quarantine).to_pylist()
         self.reasons = sorted((row["id"], row["quarantine_reason"]) for row in refused)
         self.refused = refused
 
@@ -57,7 +55,7 @@ class Builder:
     def __call__(
         self,
         rows: list[Row],
-        config: BuildDatasetConfig = BY_COLUMN,
+        options: BuildOptions = BY_COLUMN,
         *,
         schema: pa.Schema = SCHEMA,
         to: str = "dataset",
@@ -66,9 +64,13 @@ class Builder:
         source = self.folder / "source"
         write_deltalake(str(source), pa.Table.from_pylist(rows, schema=schema), mode="overwrite")
         version = DeltaTable(str(source)).version()
-        argv = ["--table", str(source), "--version", str(version), "--config", config.model_dump_json()]
-        argv += ["--to", str(self.folder / to), "--quarantine", str(self.folder / f"{to}_quarantine")]
-        return Built(build_dataset.main([*argv, "--transaction", key], spark=self.spark), config)
+        request = BuildDatasetRequest(
+            table=TableRef(uri=str(source), version=version),
+            options=options,
+            to=str(self.folder / to),
+            transaction=key,
+        )
+        return Built(build_dataset.main(request, self.spark))
 
 
 @pytest.fixture
@@ -164,7 +166,7 @@ def test_the_shipped_test_split_is_kept_whole_and_its_texts_leave_train(build: B
 
 def test_labels_of_copies_complete_each_other(build: Builder) -> None:
     schema = pa.schema([*SCHEMA, ("tone", pa.int64())])
-    config = BuildDatasetConfig.model_validate(
+    options = BuildOptions.model_validate(
         {**BY_COLUMN.model_dump(), "labels": ["topic", "tone"], "keep": ["part", "text"]}
     )
     rows = [{**row, "tone": number % 2} for number, row in enumerate(BASE)]
@@ -173,7 +175,7 @@ def test_labels_of_copies_complete_each_other(build: Builder) -> None:
         {"id": "d2", "text": "twice", "topic": None, "tone": 1, "part": "train"},
         {"id": "d3", "text": "half", "topic": None, "tone": 0, "part": "train"},
     ]
-    built = build(rows, config, schema=schema)
+    built = build(rows, options, schema=schema)
     assert built.table.column_names == ["example_key", "text", "topic", "tone", "split", "part"]
     assert (built.rows["d1"]["topic"], built.rows["d1"]["tone"]) == ("x", "1")
     assert (built.rows["d3"]["topic"], built.rows["d3"]["tone"]) == (None, "0")
@@ -181,21 +183,21 @@ def test_labels_of_copies_complete_each_other(build: Builder) -> None:
 
 
 def test_without_a_key_the_text_is_the_key(build: Builder) -> None:
-    config = BuildDatasetConfig.model_validate({**BY_COLUMN.model_dump(), "key": None})
+    options = BuildOptions.model_validate({**BY_COLUMN.model_dump(), "key": None})
     rows = [
         *BASE,
         {"id": "e1", "text": "alpha", "topic": "x", "part": "train"},
         {"id": "e2", "text": "gamma", "topic": "x", "part": "test"},
     ]
-    built = build(rows, config)
+    built = build(rows, options)
     digest = hashlib.sha256(b"gamma").hexdigest()
     tests = sorted(key for key, row in built.rows.items() if row["text"] == "gamma")
     assert tests == [digest, f"{digest}-2"]
     assert len(built.rows) == 5
 
 
-def by_hash(**split: Any) -> BuildDatasetConfig:
-    return BuildDatasetConfig.model_validate(
+def by_hash(**split: Any) -> BuildOptions:
+    return BuildOptions.model_validate(
         {"key": "id", "text": "text", "labels": ["topic"], "split": split, "keep": ["part"]}
     )
 
@@ -219,14 +221,14 @@ def test_groups_stay_together(build: Builder) -> None:
 
 
 def test_validation_is_carved_from_train_only_where_none_is_shipped(build: Builder) -> None:
-    config = BuildDatasetConfig.model_validate(
+    options = BuildOptions.model_validate(
         {**BY_COLUMN.model_dump(), "split": {"column": "part", "validation": 0.2}}
     )
-    built = build([*BASE[2:], *many(500, part="train")], config)
+    built = build([*BASE[2:], *many(500, part="train")], options)
     assert built.report["splits"]["validation"] == pytest.approx(100, abs=30)
     assert built.report["splits"]["test"] == 2
     shipped = [{**BASE[0], "id": "v", "text": "shipped", "part": "val"}]
-    built = build([*BASE[2:], *many(500, part="train"), *shipped], config, key="shipped")
+    built = build([*BASE[2:], *many(500, part="train"), *shipped], options, key="shipped")
     assert built.report["splits"] == {"train": 500, "validation": 1, "test": 2}
 
 
@@ -245,12 +247,12 @@ def test_a_class_that_the_hash_takes_out_of_train_is_quarantined(build: Builder)
 
 def test_a_class_whose_train_rows_would_all_validate_stays_in_train(build: Builder) -> None:
     split = {"column": "part", "validation": 0.3}
-    config = BuildDatasetConfig.model_validate({**BY_COLUMN.model_dump(), "split": split})
+    options = BuildOptions.model_validate({**BY_COLUMN.model_dump(), "split": split})
     rows = [{**row, "part": "test" if number < 20 else "train"} for number, row in enumerate(many(200))]
-    built = build(rows, config)
+    built = build(rows, options)
     away = next(key for key, row in built.rows.items() if row["split"] == "validation")
     rows = [{**row, "topic": "rare"} if row["id"] == away else row for row in rows]
-    again = build(rows, config, key="again")
+    again = build(rows, options, key="again")
     moved = [key for key, row in again.rows.items() if row["split"] != built.rows[key]["split"]]
     assert (moved, again.rows[away]["split"]) == ([away], "train")
 

@@ -11,10 +11,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.datasets.build_record import Build
-from modelmill.datasets.building import build_of
+from modelmill.datasets.build_record import Build, build_of
 from modelmill.datasets.incremental import update
-from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.datasets.options import BuildOptions
+from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.tables.reading import read_arrow
 from modelmill_jobs import build_dataset
 
@@ -37,7 +37,7 @@ class Nights:
 
     def __init__(self, spark: Any, folder: Path, config: dict[str, Any]) -> None:
         self.spark, self.folder = spark, folder
-        self.config = BuildDatasetConfig.model_validate(config)
+        self.options = BuildOptions.model_validate(config)
         self.source, self.place = str(folder / "source"), str(folder / "dataset")
         self.lines: list[str] = []
 
@@ -54,22 +54,19 @@ class Nights:
         )
 
     def follow(self) -> int | None:
-        source = TableRef(uri=self.source, version=self.table.version())
-        return update(
-            self.config,
-            source,
-            self.place,
-            f"{self.place}_quarantine",
-            transaction=f"night-{source.version}",
-            log=self.lines.append,
+        return update(self.request("dataset", "night"), log=self.lines.append)
+
+    def request(self, place: str, name: str) -> BuildDatasetRequest:
+        version = self.table.version()
+        return BuildDatasetRequest(
+            table=TableRef(uri=self.source, version=version),
+            options=self.options,
+            to=str(self.folder / place),
+            transaction=f"{name}-{version}",
         )
 
     def build(self, place: str = "dataset") -> Build:
-        argv = ["--table", self.source, "--version", str(self.table.version())]
-        argv += ["--config", self.config.model_dump_json(), "--to", str(self.folder / place)]
-        argv += ["--quarantine", str(self.folder / f"{place}_quarantine")]
-        argv += ["--transaction", f"{place}-{self.table.version()}"]
-        return Build.model_validate(build_dataset.main(argv, spark=self.spark)["build"])
+        return build_dataset.main(self.request(place, place), self.spark).build
 
     def rows(self, place: str) -> tuple[pa.Table, list[dict[str, Any]]]:
         place = str(self.folder / place)
@@ -199,7 +196,7 @@ def test_what_cannot_be_processed_alone_is_left_to_a_full_build(
     build = nights.build()
     more = some_rows(random.Random(1), 5, start=900)
     if break_it == "config":
-        nights.config = nights.config.model_copy(update={"near_duplicates": 0.8})
+        nights.options = nights.options.model_copy(update={"near_duplicates": 0.8})
     elif break_it == "feed":
         nights.table.alter.set_table_properties({"delta.enableChangeDataFeed": "false"})
     elif break_it == "many":

@@ -15,6 +15,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import EXIT_REFUSED, ConfigError, InputError, TableError
+from modelmill.tables.ingest import IngestRequest, IngestResult
 from modelmill.tables.reading import read_arrow
 from modelmill_jobs import ingest
 
@@ -33,9 +34,9 @@ class Landing:
         self.spark, self.folder, self.table = spark, folder / "landing zone", folder / "table"
         self.folder.mkdir()
 
-    def load(self, pattern: str = "*.jsonl", *more: str) -> Any:
-        argv = ["--source", str(self.folder / pattern), "--to", str(self.table), *more]
-        return ingest.main(argv, spark=self.spark)
+    def load(self, pattern: str = "*.jsonl", **more: Any) -> IngestResult:
+        request = IngestRequest(source=str(self.folder / pattern), to=str(self.table), **more)
+        return ingest.main(request, self.spark)
 
     def rows(self) -> list[Row]:
         version = DeltaTable(str(self.table)).version()
@@ -51,14 +52,14 @@ def landing(sail: Any, tmp_path: Path) -> Landing:
 def test_each_file_is_loaded_once_and_the_newest_version_is_handed_on(landing: Landing) -> None:
     lines(landing.folder / "monday.jsonl", {"id": 1, "text": "a"}, {"id": 2, "text": "b"})
     first = landing.load()
-    assert (first["files"], first["rows"], first["table"]["version"]) == (1, 2, 0)
-    assert landing.load()["table"]["version"] == 0
+    assert (first.files, first.rows, first.table.version) == (1, 2, 0)
+    assert landing.load().table.version == 0
     lines(landing.folder / "tuesday.jsonl", {"id": 3, "text": "c"})
     second = landing.load()
-    assert (second["files_found"], second["files"], second["table"]["version"]) == (2, 1, 1)
+    assert (second.files_found, second.files, second.table.version) == (2, 1, 1)
     write_deltalake(str(landing.table), pa.table({"id": [4], "text": ["d"]}), mode="append")
     third = landing.load()
-    assert (third["files"], third["table"]["version"]) == (0, 2)
+    assert (third.files, third.table.version) == (0, 2)
     assert [row["id"] for row in landing.rows()] == [1, 2, 3, 4]
 
 
@@ -66,7 +67,7 @@ def test_a_file_with_other_content_under_the_same_name_is_loaded(landing: Landin
     lines(landing.folder / "day.jsonl", {"id": 1})
     landing.load()
     lines(landing.folder / "day.jsonl", {"id": 2})
-    assert landing.load()["rows"] == 1
+    assert landing.load().rows == 1
     assert landing.rows() == [{"id": 1}, {"id": 2}]
 
 
@@ -82,8 +83,7 @@ def test_columns_and_digits_that_come_late_in_a_file_are_kept(landing: Landing) 
 
 def test_columns_can_be_computed_and_rows_chosen(landing: Landing) -> None:
     lines(landing.folder / "a.jsonl", {"n": 1, "t": "x"}, {"n": 2, "t": "y"})
-    select = json.dumps({"number": "n * 10", "upper": "upper(t)"})
-    landing.load("*.jsonl", "--select", select, "--where", "n > 1")
+    landing.load(select={"number": "n * 10", "upper": "upper(t)"}, where="n > 1")
     assert landing.rows() == [{"number": 20, "upper": "Y"}]
 
 
@@ -99,7 +99,7 @@ def test_a_column_that_is_null_everywhere_is_text(landing: Landing) -> None:
 def test_csv_files_go_by_their_headers(landing: Landing) -> None:
     (landing.folder / "a.csv").write_text('id,text\n1,"x, y"\n')
     (landing.folder / "b.csv").write_text("text,id\nz,2\n")
-    landing.load("*.csv", "--format", "csv")
+    landing.load("*.csv", format="csv")
     assert landing.rows() == [{"id": "1", "text": "x, y"}, {"id": "2", "text": "z"}]
 
 
@@ -107,14 +107,14 @@ def test_csv_files_with_other_columns_are_refused(landing: Landing) -> None:
     (landing.folder / "a.csv").write_text("id,text\n1,x\n")
     (landing.folder / "b.csv").write_text("id,body\n2,y\n")
     with pytest.raises(TableError, match="the same columns"):
-        landing.load("*.csv", "--format", "csv")
+        landing.load("*.csv", format="csv")
     assert not landing.table.exists()
 
 
 def test_parquet_files_bring_the_columns_of_all(landing: Landing) -> None:
     pq.write_table(pa.table({"id": [1]}), landing.folder / "a.parquet")
     pq.write_table(pa.table({"id": [2], "x": ["q"]}), landing.folder / "b.parquet")
-    landing.load("*.parquet", "--format", "parquet")
+    landing.load("*.parquet", format="parquet")
     assert landing.rows() == [{"id": 1, "x": None}, {"id": 2, "x": "q"}]
 
 
@@ -147,16 +147,18 @@ def test_numbers_fit_a_text_column(landing: Landing) -> None:
 @pytest.mark.parametrize(
     ("more", "kind", "said"),
     [
-        (["--select", '{"a": "nonsense(id)"}'], ConfigError, "SQL over the files' columns"),
-        (["--select", '{"a": "idd"}'], ConfigError, "idd"),
-        (["--where", "id >"], ConfigError, "SQL over the files' columns"),
-        (["--where", "id + 1"], ConfigError, "must be a condition"),
+        ({"select": {"a": "nonsense(id)"}}, ConfigError, "SQL over the files' columns"),
+        ({"select": {"a": "idd"}}, ConfigError, "idd"),
+        ({"where": "id >"}, ConfigError, "SQL over the files' columns"),
+        ({"where": "id + 1"}, ConfigError, "must be a condition"),
     ],
 )
-def test_wrong_sql_is_refused(landing: Landing, more: list[str], kind: type[InputError], said: str) -> None:
+def test_wrong_sql_is_refused(
+    landing: Landing, more: dict[str, Any], kind: type[InputError], said: str
+) -> None:
     lines(landing.folder / "a.jsonl", {"id": 1})
     with pytest.raises(kind, match=said) as caught:
-        landing.load("*.jsonl", *more)
+        landing.load(**more)
     assert "\n" not in str(caught.value)
     assert not landing.table.exists()
 
@@ -186,7 +188,7 @@ def test_a_name_that_a_reader_would_take_for_a_pattern_is_refused(landing: Landi
 def test_hidden_files_are_skipped(landing: Landing) -> None:
     lines(landing.folder / "_part.jsonl", {"id": 1})
     lines(landing.folder / "a.jsonl", {"id": 2})
-    assert landing.load()["files_found"] == 1
+    assert landing.load().files_found == 1
 
 
 def test_a_place_that_cannot_be_written_is_refused(landing: Landing) -> None:
@@ -205,3 +207,10 @@ def test_a_job_is_an_application_of_its_own(landing: Landing) -> None:
     lines(landing.folder / "a.jsonl", {"id": 1})
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["rows"] == 1
+    request = landing.folder / "request.json"
+    request.write_text(
+        IngestRequest(source=str(landing.folder / "*.jsonl"), to="/elsewhere").model_dump_json()
+    )
+    command = [sys.executable, "-m", "modelmill_jobs.ingest", "--request", str(request)]
+    done = subprocess.run([*command, "--to", str(landing.table)], capture_output=True, text=True, check=True)
+    assert IngestResult.model_validate_json(done.stdout).files == 0

@@ -9,17 +9,20 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from modelmill.steps.data_components import BuildDatasetConfig
 
 from modelmill.artifacts import ModelRef, TableRef
+from modelmill.datasets.options import BuildOptions
+from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.errors import ConfigError, DatasetError, TableError
+from modelmill.serving.scoring import ScoreTableRequest
+from modelmill.tables.ingest import IngestRequest
 from modelmill.tables.reading import read_arrow
 from modelmill_jobs import build_dataset, ingest, score_table
 from modelmill_jobs.delta_io import read_table
 
 pytestmark = pytest.mark.jvm
 
-CONFIG = BuildDatasetConfig.model_validate(
+OPTIONS = BuildOptions.model_validate(
     {
         "key": "id",
         "text": "text",
@@ -47,25 +50,33 @@ def articles(count: int = 400) -> list[dict[str, Any]]:
 def run_all(spark: Any, source: Path, folder: Path, bundle: tuple[Path, ModelRef]) -> dict[str, Any]:
     """Run the three jobs one after the other, and return what they made and said."""
     files = str(source / "*.jsonl")
-    loaded = ingest.main(["--source", files, "--to", str(folder / "raw")], spark=spark)
-    raw = TableRef.model_validate(loaded["table"])
-    argv = ["--table", raw.uri, "--version", str(raw.version), "--config", CONFIG.model_dump_json()]
-    argv += ["--to", str(folder / "dataset"), "--quarantine", str(folder / "refused"), "--transaction", "k"]
-    built = build_dataset.main(argv, spark=spark)
-    again = build_dataset.main(argv, spark=spark)
-    argv = ["--table", raw.uri, "--version", str(raw.version), "--text", "text", "--keep", '["id"]']
-    argv += ["--bundle", str(bundle[0]), "--model", bundle[1].model_dump_json()]
-    scored = score_table.main([*argv, "--to", str(folder / "scored"), "--transaction", "k"], spark=spark)
+    loaded = ingest.main(IngestRequest(source=files, to=str(folder / "raw")), spark)
+    raw = loaded.table
+    request = BuildDatasetRequest(table=raw, options=OPTIONS, to=str(folder / "dataset"), transaction="k")
+    built = build_dataset.main(request, spark)
+    again = build_dataset.main(request, spark)
+    scoring = ScoreTableRequest(
+        table=raw,
+        model=bundle[1],
+        bundle=str(bundle[0]),
+        text="text",
+        keep=("id",),
+        to=str(folder / "scored"),
+        transaction="k",
+    )
+    scored = score_table.main(scoring, spark)
     return {
-        "loaded": [loaded[name] for name in ("files", "files_found", "rows")],
+        "loaded": [loaded.files, loaded.files_found, loaded.rows],
         "raw": read_arrow(raw).sort_by("id"),
-        "build": {name: built["build"][name] for name in ("fates", "summary", "recipe")},
-        "versions": [built["dataset"]["version"], again["dataset"]["version"], scored["table"]["version"]],
-        "dataset": read_arrow(TableRef(**built["dataset"])).sort_by("example_key"),
-        "refused": read_arrow(TableRef.model_validate(built["quarantine"])).sort_by("id"),
-        "scored": read_arrow(TableRef.model_validate(scored["table"])).sort_by("id"),
-        "predictions": scored["predictions"],
-        "unscored": scored["unscored"],
+        "fates": built.build.fates,
+        "summary": built.build.summary,
+        "recipe": built.build.recipe,
+        "versions": [built.dataset.version, again.dataset.version, scored.table.version],
+        "dataset": read_arrow(built.dataset),
+        "refused": read_arrow(built.quarantine).sort_by("id"),
+        "scored": read_arrow(scored.table).sort_by("id"),
+        "predictions": scored.predictions,
+        "unscored": scored.unscored,
     }
 
 
@@ -79,20 +90,20 @@ def test_both_engines_make_the_same_tables(
     (source / "b.jsonl").write_text("".join(rows[300:]))
     embedded = run_all(sail, source, tmp_path / "embedded", bundle)
     on_jvm = run_all(jvm, source, tmp_path / "jvm", bundle)
-    assert sum(embedded["build"]["fates"]["reasons"].values()) == 4
-    assert embedded["build"]["fates"]["states"] == {"duplicate": 50}
+    assert sum(embedded["fates"].reasons.values()) == 4
+    assert embedded["fates"].states == {"duplicate": 50}
     assert embedded["unscored"] == 2
     for name, value in embedded.items():
         assert value == on_jvm[name], name
 
 
 def test_a_table_that_one_engine_wrote_grows_on_the_other(sail: Any, jvm: Any, tmp_path: Path) -> None:
-    argv = ["--source", str(tmp_path / "*.jsonl"), "--to", str(tmp_path / "table")]
+    request = IngestRequest(source=str(tmp_path / "*.jsonl"), to=str(tmp_path / "table"))
     (tmp_path / "a.jsonl").write_text('{"id": 1, "when": null, "x": 1.5}\n')
-    assert ingest.main(argv, spark=sail)["table"]["version"] == 0
+    assert ingest.main(request, sail).table.version == 0
     (tmp_path / "b.jsonl").write_text('{"id": 2, "when": "now", "x": 2}\n')
-    assert ingest.main(argv, spark=jvm)["table"]["version"] == 1
-    assert ingest.main(argv, spark=sail)["files"] == 0
+    assert ingest.main(request, jvm).table.version == 1
+    assert ingest.main(request, sail).files == 0
     rows = read_arrow(TableRef(uri=str(tmp_path / "table"), version=1)).sort_by("id").to_pylist()
     assert rows == [{"id": 1, "when": None, "x": 1.5}, {"id": 2, "when": "now", "x": 2.0}]
 
@@ -116,21 +127,22 @@ def test_partitions_and_old_schemas_are_read_alike(
 
 def test_refusals_are_the_same(jvm: Any, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": 1,\n')
-    argv = ["--source", str(tmp_path / "*.jsonl"), "--to", str(tmp_path / "table")]
+    request = IngestRequest(source=str(tmp_path / "*.jsonl"), to=str(tmp_path / "table"))
     with pytest.raises(TableError, match="must be readable") as caught:
-        ingest.main(argv, spark=jvm)
+        ingest.main(request, jvm)
     assert "\n" not in str(caught.value)
     (tmp_path / "a.jsonl").write_text('{"id": 1}\n')
     with pytest.raises(ConfigError, match="SQL over the files' columns"):
-        ingest.main([*argv, "--where", "nonsense(id)"], spark=jvm)
+        ingest.main(request.model_copy(update={"where": "nonsense(id)"}), jvm)
     assert not (tmp_path / "table").exists()
     write_deltalake(
         str(tmp_path / "raw"), pa.table({"id": ["1", "2"], "text": ["", " "], "topic": ["x", "y"]})
     )
-    config = CONFIG.model_copy(update={"keep": ()}).model_dump_json()
-    argv = ["--table", str(tmp_path / "raw"), "--version", "0", "--config", config, "--transaction", "k"]
+    building = BuildDatasetRequest(
+        table=TableRef(uri=str(tmp_path / "raw"), version=0),
+        options=OPTIONS.model_copy(update={"keep": ()}),
+        to=str(tmp_path / "d"),
+    )
     with pytest.raises(DatasetError, match="must have texts"):
-        build_dataset.main(
-            [*argv, "--to", str(tmp_path / "d"), "--quarantine", str(tmp_path / "q")], spark=jvm
-        )
+        build_dataset.main(building, jvm)
     assert not (tmp_path / "d").exists()

@@ -12,11 +12,12 @@ from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import DatasetError, ExpressionError
-from modelmill.steps.label_rows import LabelRowsConfig
+from modelmill.labels.labelling import LabelRowsRequest, LabelRowsResult
+from modelmill.labels.options import LabellingOptions
 from modelmill.tables.reading import read_arrow
 from modelmill_jobs import label_rows
 
-CONFIG = LabelRowsConfig.model_validate(
+OPTIONS = LabellingOptions.model_validate(
     {
         "label": "topic",
         "gold": "hand",
@@ -49,10 +50,16 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def label(spark: Any, folder: Path, config: LabelRowsConfig = CONFIG, *, key: str = "k") -> dict[str, Any]:
-    argv = ["--table", str(folder / "in"), "--version", "0", "--config", config.model_dump_json()]
-    argv += ["--to", str(folder / "out"), "--disagreements", str(folder / "review"), "--transaction", key]
-    return label_rows.main(argv, spark=spark)
+def label(
+    spark: Any, folder: Path, options: LabellingOptions = OPTIONS, *, key: str = "k", version: int = 0
+) -> LabelRowsResult:
+    request = LabelRowsRequest(
+        table=TableRef(uri=str(folder / "in"), version=version),
+        options=options,
+        to=str(folder / "out"),
+        transaction=key,
+    )
+    return label_rows.main(request, spark)
 
 
 def write(folder: Path, rows: list[dict[str, Any]], *, files: int = 1) -> None:
@@ -62,9 +69,9 @@ def write(folder: Path, rows: list[dict[str, Any]], *, files: int = 1) -> None:
         write_deltalake(str(folder / "in"), table.slice(start, step), mode="append")
 
 
-def tables(result: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    labelled = read_arrow(TableRef.model_validate(result["table"])).sort_by("id").to_pylist()
-    review = read_arrow(TableRef.model_validate(result["disagreements"])).to_pylist()
+def tables(result: LabelRowsResult) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    labelled = read_arrow(result.table).sort_by("id").to_pylist()
+    review = read_arrow(result.disagreements).to_pylist()
     return labelled, review
 
 
@@ -87,7 +94,7 @@ def test_rules_vote_gold_wins_and_silence_stays_silence(sail: Any, tmp_path: Pat
         (12, "weather", "gold", 1.0),
     ]
     assert list(labelled[0]) == ["id", "text", "n", "hand", "topic", "topic_source", "topic_probability"]
-    report = result["report"]
+    report = result.report.model_dump(mode="json")
     assert report["rows"] == 12
     assert (report["rows_gold"], report["rows_by_rule"], report["rows_unlabelled"]) == (5, 3, 4)
     assert report["labels"] == {"sport": 2, "trade": 4, "weather": 2}
@@ -112,17 +119,17 @@ def test_what_a_person_should_see_comes_ranked_with_the_votes(sail: Any, tmp_pat
     assert dict(review[2]["topic_votes"]) == {"goal": "sport", "match": "sport", "bank": "trade"}
     assert [row["topic_suggested"] for row in review] == ["sport"] * 3
     assert [row["topic_uncertainty"] for row in review] == pytest.approx([0, 1, 0.918296], abs=1e-6)
-    assert result["report"]["review"] == {"conflict": 1, "gold differs": 1, "unsure": 1}
-    few = label(sail, tmp_path, CONFIG.model_copy(update={"review_rows": 2}), key="few")
+    assert result.report.review == {"conflict": 1, "gold differs": 1, "unsure": 1}
+    few = label(sail, tmp_path, OPTIONS.model_copy(update={"review_rows": 2}), key="few")
     assert [row["id"] for row in tables(few)[1]] == [8, 3]
-    none = label(sail, tmp_path, CONFIG.model_copy(update={"review_rows": 0}), key="none")
+    none = label(sail, tmp_path, OPTIONS.model_copy(update={"review_rows": 0}), key="none")
     assert tables(none)[1] == []
 
 
 def test_the_label_column_may_be_the_gold_column(sail: Any, tmp_path: Path) -> None:
     write(tmp_path, ROWS)
-    config = CONFIG.model_copy(update={"label": "hand", "threshold": 0.7})
-    labelled, review = tables(label(sail, tmp_path, config))
+    options = OPTIONS.model_copy(update={"label": "hand", "threshold": 0.7})
+    labelled, review = tables(label(sail, tmp_path, options))
     assert list(labelled[0]) == ["id", "text", "n", "hand", "hand_source", "hand_probability"]
     assert [row["hand"] for row in labelled] == [
         *["sport", "trade", None, None, None, None],
@@ -146,7 +153,7 @@ def planted(count: int) -> list[dict[str, Any]]:
 
 
 RATES = [(0.7, 0.05), (0.7, 0.05), (0.7, 0.05), *[(0.45, 0.25)] * 6]
-PLANTED = LabelRowsConfig.model_validate(
+PLANTED = LabellingOptions.model_validate(
     {
         "gold": "hand",
         "functions": {f"f{place}": {"when": f"f{place}", "label": "abc"[place % 3]} for place in range(9)},
@@ -161,11 +168,9 @@ def test_the_same_labels_whatever_the_partitions_and_the_order(sail: Any, tmp_pa
     for name, content, files in (("one", rows, 1), ("eight", rows, 8), ("shuffled", shuffled, 3)):
         write(tmp_path / name, content, files=files)
         version = DeltaTable(str(tmp_path / name / "in")).version()
-        argv = ["--table", str(tmp_path / name / "in"), "--version", str(version)]
-        argv += ["--config", PLANTED.model_copy(update={"review_rows": 500}).model_dump_json()]
-        argv += ["--to", str(tmp_path / name / "out"), "--disagreements", str(tmp_path / name / "review")]
-        result = label_rows.main([*argv, "--transaction", "k"], spark=sail)
-        found.append((*tables(result), {**result["report"], "source": ""}))
+        options = PLANTED.model_copy(update={"review_rows": 500})
+        result = label(sail, tmp_path / name, options, version=version)
+        found.append((*tables(result), {**result.report.model_dump(mode="json"), "source": ""}))
     assert found[0] == found[1]
     assert found[0] == found[2]
     report = found[0][2]
@@ -182,7 +187,7 @@ def test_a_retry_writes_nothing_anew(sail: Any, tmp_path: Path) -> None:
     write(tmp_path, ROWS)
     first = label(sail, tmp_path)
     assert label(sail, tmp_path) == first
-    assert label(sail, tmp_path, key="other")["table"]["version"] == 1
+    assert label(sail, tmp_path, key="other").table.version == 1
 
 
 def test_wrong_input_is_refused_and_nothing_is_written(sail: Any, tmp_path: Path) -> None:
@@ -191,12 +196,12 @@ def test_wrong_input_is_refused_and_nothing_is_written(sail: Any, tmp_path: Path
         "a": {"when": "text = 'never'", "label": "x"},
         "b": {"when": "n IS NULL AND n > 0", "label": "y"},
     }
-    config = LabelRowsConfig.model_validate({"functions": silent})
+    options = LabellingOptions.model_validate({"functions": silent})
     with pytest.raises(DatasetError, match="a labelling function must vote on a row"):
-        label(sail, tmp_path, config)
+        label(sail, tmp_path, options)
     broken = {**silent, "b": {"when": "txt = 1", "label": "y"}}
     with pytest.raises(ExpressionError, match="b: a column must exist; got 'txt'; did you mean 'text'"):
-        label(sail, tmp_path, LabelRowsConfig.model_validate({"functions": broken}))
+        label(sail, tmp_path, LabellingOptions.model_validate({"functions": broken}))
     empty = pa.Table.from_pylist(ROWS).slice(0, 0)
     write_deltalake(str(tmp_path / "empty" / "in"), empty)
     with pytest.raises(DatasetError, match="must have rows"):
@@ -209,8 +214,10 @@ def test_a_jvm_spark_makes_the_same_tables(sail: Any, jvm: Any, tmp_path: Path) 
     for name in ("sail", "jvm"):
         write(tmp_path / name, ROWS)
         write(tmp_path / name / "planted", planted(500))
-    for folder, config in (("", CONFIG), ("planted", PLANTED)):
-        embedded = label(sail, tmp_path / "sail" / folder, config)
-        on_jvm = label(jvm, tmp_path / "jvm" / folder, config)
+    for folder, options in (("", OPTIONS), ("planted", PLANTED)):
+        embedded = label(sail, tmp_path / "sail" / folder, options)
+        on_jvm = label(jvm, tmp_path / "jvm" / folder, options)
         assert tables(embedded) == tables(on_jvm)
-        assert {**embedded["report"], "source": ""} == {**on_jvm["report"], "source": ""}
+        assert embedded.report.model_copy(update={"source": ""}) == on_jvm.report.model_copy(
+            update={"source": ""}
+        )

@@ -12,6 +12,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import TableRef
+from modelmill.datasets.options import BuildOptions
+from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.errors import TableError
 from modelmill.spark import scratch_folder
 from modelmill.tables.reading import read_arrow, resolve_table
@@ -122,10 +124,12 @@ def test_a_file_that_is_gone_is_an_error_and_no_missing_rows(spark: Any, tmp_pat
 def test_a_flipped_bit_in_a_dataset_is_found_before_spark_reads_it(sail: Any, tmp_path: Path) -> None:
     rows = [{"id": str(n), "text": f"text number {n}", "topic": "ab"[n % 2]} for n in range(60)]
     write_deltalake(str(tmp_path / "raw"), pa.Table.from_pylist(rows))
-    config = {"key": "id", "text": "text", "labels": ["topic"]}
-    argv = ["--table", str(tmp_path / "raw"), "--version", "0", "--config", json.dumps(config)]
-    argv += ["--to", str(tmp_path / "d"), "--quarantine", str(tmp_path / "q"), "--transaction", "k"]
-    ref = TableRef.model_validate(build_dataset.main(argv, spark=sail)["dataset"])
+    request = BuildDatasetRequest(
+        table=TableRef(uri=str(tmp_path / "raw"), version=0),
+        options=BuildOptions(key="id", text="text", labels=("topic",)),
+        to=str(tmp_path / "d"),
+    )
+    ref = build_dataset.main(request, sail).dataset
     assert read_table(sail, ref).count() == 60
     file = next((tmp_path / "d").rglob("*.parquet"))
     content = bytearray(file.read_bytes())

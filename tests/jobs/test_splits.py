@@ -12,9 +12,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import TableRef
-from modelmill.datasets.building import build_of
+from modelmill.datasets.build_record import build_of
 from modelmill.datasets.incremental import update
-from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.datasets.options import BuildOptions
+from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.errors import DatasetError
 from modelmill.tables.reading import read_arrow
 
@@ -57,7 +58,7 @@ def test_an_example_never_changes_its_split(
     make_dataset: Callable[..., Any], tmp_path: Path, by: str, *, incremental: bool
 ) -> None:
     config = {**CONFIGS[by], "text": "text", "labels": ["topic"], "keep": ["team", "id"]}
-    checked = BuildDatasetConfig.model_validate(config)
+    checked = BuildOptions.model_validate(config)
     source, random_ = str(tmp_path / "source"), random.Random(11)
     known: list[dict[str, Any]] = []
     of_example: dict[str, str] = {}
@@ -67,14 +68,13 @@ def test_an_example_never_changes_its_split(
         write_deltalake(source, rows, mode="append", configuration={"delta.enableChangeDataFeed": "true"})
         place = tmp_path / "dataset"
         if incremental and night:
-            version = update(
-                checked,
-                TableRef(uri=source, version=DeltaTable(source).version()),
-                str(place),
-                f"{place}_quarantine",
+            request = BuildDatasetRequest(
+                table=TableRef(uri=source, version=DeltaTable(source).version()),
+                options=checked,
+                to=str(place),
                 transaction=f"night-{night}",
-                log=print,
             )
+            version = update(request, log=print)
             assert version is not None
             assert build_of(str(place), version).mode == "incremental"
             table = read_arrow(TableRef(uri=str(place), version=version))

@@ -14,7 +14,7 @@ from modelmill.datasets.preparation import (
     REASON,
     SHIPPED,
     TRAIN,
-    Plan,
+    Preparation,
     label_column,
     label_type,
 )
@@ -29,7 +29,7 @@ SPLITS = ("train", "validation", "test")
 """Names of the splits, in the order of their numbers."""
 
 
-def dataset_schema(plan: Plan) -> pa.Schema:
+def dataset_schema(plan: Preparation) -> pa.Schema:
     """Return the columns of a dataset.
 
     :param plan: how its rows are prepared.
@@ -37,15 +37,17 @@ def dataset_schema(plan: Plan) -> pa.Schema:
     """
     import pyarrow as pa
 
-    config = plan.config
+    options = plan.options
     fields = [pa.field(KEY_COLUMN, pa.string())]
-    if config.text is not None:
-        fields.append(pa.field(config.text, pa.string()))
-    if config.image is not None:
-        fields.append(pa.field(config.image, plan.schema.field(config.image).type))
-    fields += [pa.field(name, label_type(kind)) for name, kind in zip(config.labels, plan.kinds, strict=True)]
+    if options.text is not None:
+        fields.append(pa.field(options.text, pa.string()))
+    if options.image is not None:
+        fields.append(pa.field(options.image, plan.schema.field(options.image).type))
+    fields += [
+        pa.field(name, label_type(kind)) for name, kind in zip(options.labels, plan.kinds, strict=True)
+    ]
     fields.append(pa.field(SPLIT_COLUMN, pa.string()))
-    fields += [pa.field(name, plan.schema.field(name).type) for name in config.carried]
+    fields += [pa.field(name, plan.schema.field(name).type) for name in options.carried]
     return pa.schema(fields)
 
 
@@ -59,7 +61,7 @@ class SplitRule:
     """Groups that stay in train, because a class would have no train rows without them."""
 
 
-def assemble(rows: pa.RecordBatch, plan: Plan, rule: SplitRule) -> pa.RecordBatch:
+def assemble(rows: pa.RecordBatch, plan: Preparation, rule: SplitRule) -> pa.RecordBatch:
     """Return the rows of the dataset among prepared rows.
 
     :param rows: prepared rows, each with what was decided of it; nulls where nothing was.
@@ -76,7 +78,7 @@ def assemble(rows: pa.RecordBatch, plan: Plan, rule: SplitRule) -> pa.RecordBatc
     copy = rows.column(COPY)
     numbered = pc.binary_join_element_wise(rows.column(KEY), pc.add(copy, 1).cast(pa.string()), "-")
     columns = {KEY_COLUMN: pc.if_else(pc.greater(pc.fill_null(copy, 0), 0), numbered, rows.column(KEY))}
-    for index, name in enumerate(plan.config.labels):
+    for index, name in enumerate(plan.options.labels):
         columns[name] = pc.if_else(
             decided, rows.column(final_column(index)), rows.column(label_column(index))
         )
@@ -90,12 +92,12 @@ def assemble(rows: pa.RecordBatch, plan: Plan, rule: SplitRule) -> pa.RecordBatc
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _split(rows: pa.RecordBatch, plan: Plan, rule: SplitRule) -> pa.Array:
+def _split(rows: pa.RecordBatch, plan: Preparation, rule: SplitRule) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     shipped, carved = rows.column(SHIPPED), rows.column(CARVED)
-    if plan.config.split.column is None:
+    if plan.options.split.column is None:
         number = carved
     elif rule.own_validation:
         number = shipped

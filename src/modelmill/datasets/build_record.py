@@ -6,11 +6,13 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from modelmill.datasets.options import BuildDatasetConfig
-from modelmill.datasets.preparation import Plan
+from modelmill.datasets.options import BuildOptions
+from modelmill.datasets.preparation import Preparation
 from modelmill.datasets.summary import Summary
+from modelmill.errors import TableError
+from modelmill.tables.files import COMMIT_KEY, commit_actions, file_digests
 
 if TYPE_CHECKING:
     from modelmill.tables.commits import DataFile
@@ -75,14 +77,15 @@ class Build(BaseModel):
     """What was decided of those that are not simply kept."""
 
 
-def recipe(config: BuildDatasetConfig, plan: Plan) -> str:
+def recipe(options: BuildOptions, plan: Preparation) -> str:
     """Return what a build depends on besides the rows.
 
-    :param config: the step's configuration.
+    :param options: what was chosen.
     :param plan: how rows are prepared.
-    :return: SHA-256 over the configuration, the source's columns and the version of the algorithm.
+    :return: SHA-256 over the options, the source's columns and the version of the algorithm.
     """
-    content: list[Any] = [ALGORITHM, config.model_dump(mode="json", exclude={"to", "incremental"})]
+    chosen = set(BuildOptions.model_fields) - {"incremental"}
+    content: list[Any] = [ALGORITHM, options.model_dump(mode="json", include=chosen)]
     content.append([[field.name, str(field.type)] for field in plan.schema])
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -94,7 +97,40 @@ def index_files(place: str, files: list[DataFile]) -> tuple[IndexFile, ...]:
     :param files: the files.
     :return: with their digests.
     """
-    from modelmill.tables.reading import file_digests
-
     digests = file_digests(place, [file.path for file in files])
     return tuple(IndexFile(path=file.path, rows=file.rows, sha256=digests[file.path]) for file in files)
+
+
+def build_of(place: str, version: int) -> Build:
+    """Return what the build says of itself that made a version of a dataset.
+
+    :param place: the dataset's table.
+    :param version: its version.
+    :return: the build.
+    :raises TableError: if that commit was not made by a build, or its log is gone.
+    """
+    found = find_build(place, version)
+    if found is None:
+        raise TableError(
+            "a dataset's version must be made by build_dataset",
+            got=f"{place}@{version}",
+            remedy="build it again",
+        )
+    return found
+
+
+def find_build(place: str, version: int) -> Build | None:
+    """Return what the build says of itself, if that version was made by one of this release.
+
+    :param place: the dataset's table.
+    :param version: its version.
+    :return: the build, or None.
+    """
+    for action in commit_actions(place, version) or ():
+        content = action.get("commitInfo", {}).get(COMMIT_KEY, {}).get("build")
+        if content is not None:
+            try:
+                return Build.model_validate(content)
+            except ValidationError:  # another release
+                return None
+    return None

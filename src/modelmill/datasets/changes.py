@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modelmill.datasets.preparation import HASH, Plan, prepare
+from modelmill.datasets.preparation import HASH, Preparation, prepare
 from modelmill.tables.reading import open_table
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ _TYPE = "_change_type"
 _GONE = ("delete", "update_preimage")
 
 
-def read_changes(uri: str, plan: Plan, *, after: int, until: int) -> tuple[pa.Table, pa.Table] | None:
+def read_changes(uri: str, plan: Preparation, *, after: int, until: int) -> tuple[pa.Table, pa.Table] | None:
     """Return the rows that came and the rows that went, prepared.
 
     A row that came and went again, or went and came again unchanged, is in neither.
@@ -44,7 +44,7 @@ def read_changes(uri: str, plan: Plan, *, after: int, until: int) -> tuple[pa.Ta
     return came.filter(pa.array(~both[0])), went.filter(pa.array(~both[1]))
 
 
-def _prepared(rows: pa.Table, plan: Plan) -> pa.Table:
+def _prepared(rows: pa.Table, plan: Preparation) -> pa.Table:
     import pyarrow as pa
 
     batches = [prepare(batch, plan) for batch in rows.to_batches(max_chunksize=8192) if batch.num_rows]

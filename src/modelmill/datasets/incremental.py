@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modelmill.artifacts import TableRef
 from modelmill.datasets.assembly import (
     KEY_COLUMN,
     REASON_COLUMN,
@@ -25,13 +24,12 @@ from modelmill.datasets.assembly import (
     dataset_schema,
     refusal,
 )
-from modelmill.datasets.build_record import ALGORITHM, Fates, recipe
+from modelmill.datasets.build_record import ALGORITHM, Fates, find_build, recipe
 from modelmill.datasets.changes import read_changes
 from modelmill.datasets.connected_components import connected
 from modelmill.datasets.deduplication import CLUSTER, KEPT, REASON, SET, STATE, decide, decisions_schema
 from modelmill.datasets.index import FullBuildNeededError, Index, closure
 from modelmill.datasets.minhash import candidate_pairs, similarity, unpacked
-from modelmill.datasets.options import BuildDatasetConfig
 from modelmill.datasets.preparation import (
     BUCKETS,
     CONTENT,
@@ -45,7 +43,9 @@ from modelmill.datasets.preparation import (
     label_type,
 )
 from modelmill.datasets.preparation import REASON as REFUSAL
+from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.datasets.requirements import check_balance, lacking_classes
+from modelmill.datasets.source import source_plan
 from modelmill.datasets.summary import Summary, summarise
 from modelmill.tables.commits import committed_version
 from modelmill.tables.lookup import LOOKUP_ROWS, join
@@ -61,33 +61,21 @@ MOST_FILES = 64
 """Files of an index after which a full build makes few of many."""
 
 
-def update(
-    config: BuildDatasetConfig,
-    source: TableRef,
-    place: str,
-    quarantine: str,
-    *,
-    transaction: str,
-    log: Callable[[str], None],
-) -> int | None:
+def update(request: BuildDatasetRequest, *, log: Callable[[str], None]) -> int | None:
     """Bring a dataset up to date with its source, if that can be done with the rows that changed.
 
-    :param config: the step's configuration.
-    :param source: the source.
-    :param place: the dataset's table.
-    :param quarantine: the table for refused rows.
-    :param transaction: id under which the result is committed once.
+    :param request: the source, the options and the dataset's place.
     :param log: gets a line that says why a full build is needed.
     :return: the dataset's version; None if a full build is needed.
     :raises DatasetError: if what is left is not enough to learn from; nothing is written.
     """
-    if not config.incremental or not table_exists(place):
+    if not request.options.incremental or not table_exists(request.to):
         return None
-    before = committed_version(place, transaction)
+    before = committed_version(request.to, request.transaction)
     if before is not None:
         return before
     try:
-        return _Update(config, source, place, quarantine).run(transaction, log)
+        return _Update(request).run(log)
     except FullBuildNeededError as reason:
         log(f"all rows are processed, since {reason}")
         return None
@@ -107,31 +95,34 @@ class _Fate:
 
 
 class _Update:
-    def __init__(self, config: BuildDatasetConfig, source: TableRef, place: str, quarantine: str) -> None:
+    def __init__(self, request: BuildDatasetRequest) -> None:
         import pyarrow as pa
 
-        from modelmill.datasets.building import find_build, source_plan
-
-        self.config, self.source, self.place, self.quarantine = config, source, place, quarantine
-        self.plan, has_feed = source_plan(config, source)
-        self.version = open_table(place).version()
-        build = find_build(place, self.version)
+        self.request = request
+        self.options, self.source, self.place = request.options, request.table, request.to
+        self.plan, has_feed = source_plan(self.options, self.source)
+        self.version = open_table(self.place).version()
+        build = find_build(self.place, self.version)
         if build is not None and build.algorithm != ALGORITHM:
             raise FullBuildNeededError("another version of modelmill built the dataset, by other rules")
-        if build is None or build.recipe != recipe(config, self.plan) or build.source != source.uri:
+        if (
+            build is None
+            or build.recipe != recipe(self.options, self.plan)
+            or build.source != self.source.uri
+        ):
             raise FullBuildNeededError("the dataset was not built in the same way from the same table")
         if not has_feed:
             raise FullBuildNeededError("the source has no change data feed (delta.enableChangeDataFeed)")
-        if not build.index or not build.settled or source.version < build.source_version:
+        if not build.index or not build.settled or self.source.version < build.source_version:
             raise FullBuildNeededError("the last build has nothing to continue from")
         if len(build.index) > MOST_FILES or sum(file.rows for file in build.decisions) > LOOKUP_ROWS:
             raise FullBuildNeededError("the last builds left many pieces")
-        self.build, self.index = build, Index(place, build)
+        self.build, self.index = build, Index(self.place, build)
         self.label_types = [label_type(kind) for kind in self.plan.kinds]
         self.schema = pa.schema([*self.plan.schema, *self.plan.added])
         self.rule = SplitRule(own_validation=build.own_validation)
 
-    def run(self, transaction: str, log: Callable[[str], None]) -> int:
+    def run(self, log: Callable[[str], None]) -> int:
         """Process the changes and commit; return the version."""
         import pyarrow as pa
 
@@ -153,7 +144,7 @@ class _Update:
             f"{came.num_rows} rows came and {went.num_rows} went since version {self.build.source_version}; "
             f"they touch {touched.num_rows} of {self.build.fates.rows_in} rows"
         )
-        return self._commit(old, new, came, gone, _concat(others, fresh), transaction)
+        return self._commit(old, new, (came, gone, _concat(others, fresh)))
 
     def _changes(self) -> tuple[pa.Table, pa.Table]:
         changes = read_changes(
@@ -173,7 +164,7 @@ class _Update:
 
     def _touched(self, came: pa.Table, went: pa.Table, decisions: pa.Table) -> tuple[pa.Table, np.ndarray]:
         """Return the rows of the last build that changes touch, and the ids of those that went."""
-        ids = self.index.touched(came, went, unique_key=self.config.key is not None)
+        ids = self.index.touched(came, went, unique_key=self.options.key is not None)
         touched = self.index.rows(closure(ids, decisions), self.schema)
         hashes, rows = np.asarray(touched.column(HASH)), np.asarray(touched.column(ROW))
         gone: list[int] = []
@@ -187,20 +178,20 @@ class _Update:
     def _decided(self, rows: pa.Table) -> pa.Table:
         """Decide on closed sets of rows."""
         usable = rows.filter(rows.column(REFUSAL).is_null())
-        labels = [label_column(index) for index in range(len(self.config.labels))]
+        labels = [label_column(index) for index in range(len(self.options.labels))]
         if not usable.num_rows:
             return decisions_schema(self.label_types).empty_table()
         content = np.asarray(usable.column(CONTENT[0]), np.int64)
         cluster = self._clusters(usable, content)
-        sets = _sets(usable, cluster) if self.config.key is not None else cluster
+        sets = _sets(usable, cluster) if self.options.key is not None else cluster
         slim = usable.select([ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *labels])
         slim = slim.append_column(CLUSTER, [cluster]).append_column(SET, [sets])
-        return decide(slim, labels, unique_key=self.config.key is not None)
+        return decide(slim, labels, unique_key=self.options.key is not None)
 
     def _clusters(self, rows: pa.Table, content: np.ndarray) -> np.ndarray:
         import pyarrow as pa
 
-        if self.config.similar_texts is None or self.config.text is None:
+        if self.options.similar_texts is None or self.options.text is None:
             return content
         buckets, owners = unpacked(rows.column(BUCKETS).combine_chunks())
         pairs, crowded = candidate_pairs(buckets, content[owners])
@@ -212,9 +203,9 @@ class _Update:
         if not len(members):
             return content
         chosen = pa.array(places[np.searchsorted(known, members)])
-        texts = rows.column(self.config.text).cast(pa.large_string()).take(chosen).combine_chunks()
+        texts = rows.column(self.options.text).cast(pa.large_string()).take(chosen).combine_chunks()
         ends = inverse.reshape(pairs.shape)
-        near = similarity(texts, ends[:, 0], ends[:, 1]) >= self.config.similar_texts
+        near = similarity(texts, ends[:, 0], ends[:, 1]) >= self.options.similar_texts
         return _renamed(content, *connected(pairs[near, 0], pairs[near, 1]))
 
     def _fate(self, rows: pa.Table, decisions: pa.Table) -> _Fate:
@@ -229,9 +220,9 @@ class _Update:
         reason = pa.chunked_array([refusal(part) for part in batch], pa.string())
         names = [name for name in self.plan.schema.names if name != REASON_COLUMN]
         refused = told.select(names).append_column(REASON_COLUMN, reason).filter(pc.is_valid(reason))
-        labels = list(zip(self.config.labels, self.plan.kinds, strict=True))
+        labels = list(zip(self.options.labels, self.plan.kinds, strict=True))
         summary = (
-            summarise(dataset, text=self.config.text, labels=labels, split=SPLIT_COLUMN)
+            summarise(dataset, text=self.options.text, labels=labels, split=SPLIT_COLUMN)
             if dataset.num_rows
             else Summary()
         )
@@ -242,13 +233,15 @@ class _Update:
             told, dataset, refused, summary, Counter(refused.column(REASON_COLUMN).to_pylist()), states
         )
 
-    def _commit(
-        self, old: _Fate, new: _Fate, came: pa.Table, gone: np.ndarray, decisions: pa.Table, transaction: str
-    ) -> int:
-        """Check the whole, and write what differs."""
-        before = self.build
+    def _commit(self, old: _Fate, new: _Fate, changes: tuple[pa.Table, np.ndarray, pa.Table]) -> int:
+        """Check the whole, and write what differs.
+
+        ``changes`` are the rows that came, the ids of those that went, and all decisions.
+        """
+        before, transaction = self.build, self.request.transaction
+        came, gone, _ = changes
         summary = before.summary - old.summary + new.summary
-        single = [n for n, kind in zip(self.config.labels, self.plan.kinds, strict=True) if kind == "class"]
+        single = [n for n, kind in zip(self.options.labels, self.plan.kinds, strict=True) if kind == "class"]
         if lacking_classes(summary.classes, labels=single):
             raise FullBuildNeededError("a class has lost its train rows")
         fates = Fates(
@@ -256,10 +249,10 @@ class _Update:
             reasons=_counted(before.fates.reasons, old.reasons, new.reasons),
             states=_counted(before.fates.states, old.states, new.states),
         )
-        check_balance(fates, summary, self.config, single=single)
+        check_balance(fates, summary, self.options, single=single)
         about = {"operation": "build_dataset", "source": str(self.source)}
         refused = replace_rows(
-            self.quarantine,
+            self.request.quarantine,
             before.quarantine_version,
             gone=old.quarantine,
             came=new.quarantine,
@@ -268,7 +261,7 @@ class _Update:
         )
         if refused is None:
             raise FullBuildNeededError("the quarantine table was changed by others")
-        index, told = self.index.written(came, gone, decisions)
+        index, told = self.index.written(*changes)
         build = before.model_copy(
             update={
                 "source_version": self.source.version,

@@ -1,4 +1,4 @@
-"""Configuration of the component ``build_dataset``."""
+"""What can be chosen when a dataset is built."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from modelmill.component import Config
+from modelmill.options import Options
 
 LabelKind = Literal["class", "classes", "number"]
 """One class a row, a set of classes a row, or a number a row (regression)."""
 
 
-class SplitConfig(Config):
-    """How rows are split. Either a column that says so, or shares by hash of a group key."""
+class SplitOptions(Options):
+    """How rows are split: by a column that says so, or by the hash of a group key."""
 
     column: str | None = Field(
         None, description="Column with train, validation or test; empty: split by hash."
@@ -25,7 +25,7 @@ class SplitConfig(Config):
     test: float = Field(0.2, ge=0, lt=1, description="Share of all rows used for test (without a column).")
 
 
-class ColumnContract(Config):
+class ColumnContract(Options):
     """What every value of a column must be. A row that breaks it is quarantined; a column of another type is
     an error.
     """
@@ -51,8 +51,8 @@ class ColumnContract(Config):
         return self
 
 
-class BuildDatasetConfig(Config):
-    """Make a dataset of a table with Spark: checked, deduplicated, split; refused rows keep their reason."""
+class BuildOptions(Options):
+    """What the columns of a table mean, and how a dataset is made of them."""
 
     text: str | None = Field(None, description="Column with the text.")
     image: str | None = Field(
@@ -76,17 +76,16 @@ class BuildDatasetConfig(Config):
         "one: 0.55 is about one word in six changed. Empty: only identical texts do. With an image, examples "
         "are one only if text and image are identical: many images have the same caption.",
     )
-    split: SplitConfig = Field(default=SplitConfig(), description="How rows are split.")
+    split: SplitOptions = Field(default=SplitOptions(), description="How rows are split.")
     keep: tuple[str, ...] = Field((), description="Other columns to carry along, for slices and provenance.")
     incremental: bool = Field(
         True,
         description="Process only the rows that changed since the last build, where the source has a change "
         "data feed (delta.enableChangeDataFeed); the result is that of a full build.",
     )
-    to: str | None = Field(None, description="Table to write; empty: in modelmill's home.")
 
     @model_validator(mode="after")
-    def _roles_differ(self) -> BuildDatasetConfig:
+    def _roles_differ(self) -> BuildOptions:
         if self.text is None and self.image is None:
             raise ValueError("an example needs a text or an image: name the column")
         if self.text is not None and self.text == self.image:

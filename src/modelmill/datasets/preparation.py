@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.datasets.contract import broken_contract
-from modelmill.datasets.options import BuildDatasetConfig, LabelKind
+from modelmill.datasets.options import BuildOptions, LabelKind
 from modelmill.tables.row_hash import Digests, hexadecimal, numbers_of, row_strings, sha256_rows
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 
 
 @dataclass(frozen=True)
-class Plan:
+class Preparation:
     """How rows are prepared."""
 
-    config: BuildDatasetConfig
+    options: BuildOptions
     schema: pa.Schema
     """The source's columns, as Arrow has them, whatever an engine makes of them."""
 
@@ -61,8 +61,8 @@ class Plan:
     def kinds(self) -> tuple[LabelKind, ...]:
         """What each label column holds."""
         return tuple(
-            self.config.label_kinds.get(name) or _kind(self.schema.field(name).type)
-            for name in self.config.labels
+            self.options.label_kinds.get(name) or _kind(self.schema.field(name).type)
+            for name in self.options.labels
         )
 
     @cached_property
@@ -114,54 +114,54 @@ def _kind(type_: pa.DataType) -> LabelKind:
     return "number" if types.is_floating(type_) or types.is_decimal(type_) else "class"
 
 
-def prepare(rows: pa.RecordBatch, plan: Plan) -> pa.RecordBatch:
+def prepare(rows: pa.RecordBatch, plan: Preparation) -> pa.RecordBatch:
     """Add to rows what is known of each by itself.
 
     :param rows: rows of the source, all columns of the plan's schema.
     :param plan: how.
-    :return: the rows with the columns of :attr:`Plan.added`; ``_mm_reason`` is null where a row can be used.
+    :return: the rows with the columns of :attr:`Preparation.added`; ``_mm_reason`` is null for usable rows.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    config = plan.config
+    options = plan.options
     columns = {field.name: _as(rows.column(field.name), field.type) for field in plan.schema}
-    content, empty = _content(columns, config)
+    content, empty = _content(columns, options)
     labels, bad_labels = _labels(columns, plan)
-    key = _identity(columns[config.key]) if config.key else hexadecimal(content)
-    shipped, bad_split = _shipped(columns, config)
-    group = pc.coalesce(_identity(columns[config.split.group]), key) if config.split.group else key
-    reasons = [(empty, _empty(config)), (pc.is_null(key), "key is null"), *bad_labels, *bad_split]
+    key = _identity(columns[options.key]) if options.key else hexadecimal(content)
+    shipped, bad_split = _shipped(columns, options)
+    group = pc.coalesce(_identity(columns[options.split.group]), key) if options.split.group else key
+    reasons = [(empty, _empty(options)), (pc.is_null(key), "key is null"), *bad_labels, *bad_split]
     reason = reduce(
         lambda later, case: pc.if_else(case[0], case[1], later),
         reversed(reasons),
-        broken_contract(columns, config.contract),
+        broken_contract(columns, options.contract),
     )
     key_hash = sha256_rows(key)
     added = [
         _row_ids(len(rows)),
-        numbers_of(sha256_rows(row_strings(_told_apart(columns, content, config))), 0),
+        numbers_of(sha256_rows(row_strings(_told_apart(columns, content, options))), 0),
         _order(key),
         *(numbers_of(content, place) for place in (0, 1)),
         *(numbers_of(key_hash, place) for place in (0, 1)),
         key,
         shipped,
-        _carved(group, config),
+        _carved(group, options),
         numbers_of(key_hash if group is key else sha256_rows(group), 0),
         reason,
         *labels,
-        _buckets(columns, config, pc.is_null(reason)),
+        _buckets(columns, options, pc.is_null(reason)),
     ]
     arrays = [array.cast(field.type) for array, field in zip(added, plan.added, strict=True)]
     names = [*rows.schema.names, *plan.added.names]
     return pa.RecordBatch.from_arrays([*rows.columns, *arrays], names=names)
 
 
-def _told_apart(columns: dict[str, pa.Array], content: Digests, config: BuildDatasetConfig) -> list[pa.Array]:
+def _told_apart(columns: dict[str, pa.Array], content: Digests, options: BuildOptions) -> list[pa.Array]:
     """Return what tells rows apart: all columns, with the hash of a text, which is known, for the text."""
     known = {}
-    if len(config.contents) == 1:
-        name = config.contents[0]
+    if len(options.contents) == 1:
+        name = options.contents[0]
         known[name] = hexadecimal(content, mask=columns[name])
     return [known.get(name, columns[name]) for name in sorted(columns)]
 
@@ -170,19 +170,19 @@ def _as(column: pa.Array, wanted: pa.DataType) -> pa.Array:
     return column if column.type == wanted else column.cast(wanted)
 
 
-def _empty(config: BuildDatasetConfig) -> str:
-    if config.text is not None and config.image is not None:
+def _empty(options: BuildOptions) -> str:
+    if options.text is not None and options.image is not None:
         return "text and image are empty"
-    return "image is empty" if config.text is None else "text is empty"
+    return "image is empty" if options.text is None else "text is empty"
 
 
-def _content(columns: dict[str, pa.Array], config: BuildDatasetConfig) -> tuple[Digests, pa.Array]:
+def _content(columns: dict[str, pa.Array], options: BuildOptions) -> tuple[Digests, pa.Array]:
     """Return the SHA-256 of each row's content, ``(rows, 32)``, and where there is none."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     parts, empty = [], []
-    for name in config.contents:
+    for name in options.contents:
         column = columns[name]
         if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
             parts.append(column.cast(pa.large_binary()))
@@ -220,12 +220,12 @@ def _blank(texts: pa.Array) -> pa.Array:
     return pc.equal(pc.utf8_trim(pc.fill_null(texts, ""), characters=BLANKS), "")
 
 
-def _labels(columns: dict[str, pa.Array], plan: Plan) -> tuple[list[pa.Array], list[tuple[Any, str]]]:
+def _labels(columns: dict[str, pa.Array], plan: Preparation) -> tuple[list[pa.Array], list[tuple[Any, str]]]:
     """Return the labels, and for which reasons which rows cannot be used."""
     import pyarrow.compute as pc
 
     labels, bad = [], []
-    for name, kind in zip(plan.config.labels, plan.kinds, strict=True):
+    for name, kind in zip(plan.options.labels, plan.kinds, strict=True):
         column = columns[name]
         if kind == "classes":
             labels.append(_classes(column))
@@ -267,28 +267,26 @@ def _classes(column: pa.Array) -> pa.Array:
     return pa.array(found, pa.list_(pa.string()))
 
 
-def _shipped(
-    columns: dict[str, pa.Array], config: BuildDatasetConfig
-) -> tuple[pa.Array, list[tuple[Any, str]]]:
+def _shipped(columns: dict[str, pa.Array], options: BuildOptions) -> tuple[pa.Array, list[tuple[Any, str]]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if config.split.column is None:
+    if options.split.column is None:
         return pa.nulls(len(next(iter(columns.values()))), pa.int8()), []
-    words = pc.utf8_lower(pc.utf8_trim(_text(columns[config.split.column]), characters=BLANKS))
+    words = pc.utf8_lower(pc.utf8_trim(_text(columns[options.split.column]), characters=BLANKS))
     words = pc.if_else(pc.equal(words, ""), None, words)
     place = pc.index_in(words, value_set=pa.array(list(_SPLIT_NAMES), pa.large_string()))
     known = pa.array(list(_SPLIT_NAMES.values()), pa.int8()).take(place)
     return known, [(pc.is_null(words), "split is null"), (pc.is_null(known), "split is unknown")]
 
 
-def _carved(group: pa.Array, config: BuildDatasetConfig) -> pa.Array:
+def _carved(group: pa.Array, options: BuildOptions) -> pa.Array:
     """Return the split that the group's hash gives; it depends on nothing else, so it never changes."""
     import pyarrow as pa
 
-    split = np.where(_shares(group, "validation") < config.split.validation, VALIDATION, TRAIN)
-    if config.split.column is None:
-        split = np.where(_shares(group, "test") < config.split.test, TEST, split)
+    split = np.where(_shares(group, "validation") < options.split.validation, VALIDATION, TRAIN)
+    if options.split.column is None:
+        split = np.where(_shares(group, "test") < options.split.test, TEST, split)
     return pa.array(split.astype(np.int8))
 
 
@@ -299,19 +297,19 @@ def _shares(group: pa.Array, salt: str) -> npt.NDArray[np.float64]:
     return (first >> np.uint64(12)).astype(np.float64) / float(1 << 52)
 
 
-def _buckets(columns: dict[str, pa.Array], config: BuildDatasetConfig, usable: pa.Array) -> pa.Array:
+def _buckets(columns: dict[str, pa.Array], options: BuildOptions, usable: pa.Array) -> pa.Array:
     """Return the buckets of each usable text with words, else none."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from modelmill.datasets.minhash import Banding, buckets, packed
 
-    if config.similar_texts is None or config.text is None:
+    if options.similar_texts is None or options.text is None:
         return pa.array([b""] * len(usable), pa.binary())
-    texts = _text(columns[config.text])
+    texts = _text(columns[options.text])
     if not pc.all(usable).as_py():
         texts = pc.if_else(usable, texts, None)
-    return packed(*buckets(texts, Banding.for_threshold(config.similar_texts)))
+    return packed(*buckets(texts, Banding.for_threshold(options.similar_texts)))
 
 
 def _order(key: pa.Array) -> pa.Array:

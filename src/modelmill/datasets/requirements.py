@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from modelmill.artifacts import TableRef
 from modelmill.datasets.assembly import SPLITS
 from modelmill.datasets.build_record import Fates
-from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.datasets.options import BuildOptions
 from modelmill.datasets.summary import Summary
 from modelmill.errors import DatasetError, TransientError, shorten
 
@@ -20,12 +20,12 @@ Classes = Mapping[str, Mapping[str, Mapping[str, int]]]
 
 
 def check_counts(
-    counts: Counts, config: BuildDatasetConfig, source: TableRef, *, splits: Callable[[], Sequence[str]]
+    counts: Counts, options: BuildOptions, source: TableRef, *, splits: Callable[[], Sequence[str]]
 ) -> None:
     """Refuse a table without rows, without contents, or with splits of other names.
 
     :param counts: what each row is by itself.
-    :param config: the step's configuration.
+    :param options: how the dataset is built.
     :param source: the table.
     :param splits: gives some of the unknown names of splits.
     :raises DatasetError: if one of these holds.
@@ -42,15 +42,15 @@ def check_counts(
         count for reason, count in by_reason.items() if str(reason).endswith(("is empty", "are empty"))
     )
     if empty == total:
-        columns = " and ".join(repr(name) for name in config.contents)
+        columns = " and ".join(repr(name) for name in options.contents)
         raise DatasetError(
-            f"the column {columns} must have {'texts' if config.image is None else 'contents'}",
+            f"the column {columns} must have {'texts' if options.image is None else 'contents'}",
             got=f"{total} of {total} rows without one in {source}",
             remedy="name another column",
         )
     if "split is unknown" in by_reason:
         raise DatasetError(
-            f"the column {config.split.column!r} must say train, validation (val, valid, dev) or test",
+            f"the column {options.split.column!r} must say train, validation (val, valid, dev) or test",
             got=", ".join(sorted(shorten(name, limit=40) for name in splits())),
             remedy="map the values when the table is loaded",
         )
@@ -74,14 +74,12 @@ def lacking_classes(classes: Classes, *, labels: Sequence[str]) -> dict[str, lis
     return {label: names for label, names in found.items() if names}
 
 
-def check_balance(
-    fates: Fates, summary: Summary, config: BuildDatasetConfig, *, single: Sequence[str]
-) -> None:
+def check_balance(fates: Fates, summary: Summary, options: BuildOptions, *, single: Sequence[str]) -> None:
     """Refuse a dataset that nothing can be learnt from or checked on.
 
     :param fates: what became of the rows.
     :param summary: the rows that are kept.
-    :param config: the step's configuration.
+    :param options: how the dataset is built.
     :param single: label columns that hold one class a row.
     :raises DatasetError: if a split or a label's classes are missing.
     :raises TransientError: if rows went missing on the way.
@@ -95,8 +93,8 @@ def check_balance(
             got=", ".join(f"{count} {reason}" for reason, count in fates.reasons.items()),
             remedy="mend the rows",
         )
-    _check_splits(summary, config)
-    for label in config.labels:
+    _check_splits(summary, options)
+    for label in options.labels:
         if label not in summary.numbers:
             _check_classes(label, summary.classes.get(label, {}))
         elif "train" not in summary.numbers[label]:
@@ -128,8 +126,8 @@ def _check_classes(label: str, classes: Mapping[str, Mapping[str, int]]) -> None
         )
 
 
-def _check_splits(summary: Summary, config: BuildDatasetConfig) -> None:
-    column = config.split.column
+def _check_splits(summary: Summary, options: BuildOptions) -> None:
+    column = options.split.column
     for split in ("train", "test"):
         if summary.splits.get(split):
             continue

@@ -11,56 +11,71 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.datasets.examples import choose_label
 from modelmill.errors import ConfigError, DatasetError
-from modelmill.steps.rank_label_errors import RankLabelErrorsConfig
+from modelmill.labels.options import LabelErrorOptions
 from modelmill.tables.commits import write_rows
 from modelmill.tables.reading import read_arrow, table_location
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from modelmill.component import StepContext
-
 Floats = npt.NDArray[np.float64]
 
 
-def run(config: RankLabelErrorsConfig, dataset: DatasetRef, context: StepContext) -> TableRef:
+@dataclass(frozen=True)
+class RankedLabelErrors:
+    """The rows whose label is probably wrong."""
+
+    table: TableRef
+    """Keys, texts, labels and what they should probably be, the most suspicious row first."""
+    rows: int
+    """Labelled rows of the split."""
+    judged: int
+    """Of these: rows that could be judged by the others."""
+    suspicious: int
+    """Of these: rows whose label is probably wrong; the table may have fewer."""
+
+
+def rank_label_errors(
+    dataset: DatasetRef, options: LabelErrorOptions, *, to: str, transaction: str
+) -> RankedLabelErrors:
     """List the rows of a split whose label is probably wrong.
 
-    :param config: the step's configuration.
     :param dataset: the dataset.
-    :param context: the step's context.
-    :return: a table of keys, texts, labels and what they should probably be, the most suspicious row first.
+    :param options: which labels are checked, and how.
+    :param to: table to write.
+    :param transaction: id under which the result is committed once.
+    :return: the table, and how many rows were judged.
     :raises ConfigError: if cleanlab is not installed, or the label column is unknown.
     :raises DatasetError: if there are not enough rows to judge one by the others.
     """
     _check_installed()
-    place = table_location(
-        config.to or str(context.settings.home / "label_errors" / context.pipeline / context.step)
-    )
+    place = table_location(to)
     if place == dataset.uri:
         raise ConfigError("a table is not written over its source", got=place, remedy="name another table")
-    rows, label = _labelled(config, dataset)
+    rows, label = _labelled(options, dataset)
     labels = [str(value) for value in rows.column(label).to_pylist()]
-    judged = np.array(judged_rows(labels, folds=config.folds))
+    judged = np.array(judged_rows(labels, folds=options.folds))
     if len({labels[index] for index in judged}) < 2:
         raise DatasetError(
-            f"two labels must have {config.folds} rows or more each in split {config.split} of {dataset}",
+            f"two labels must have {options.folds} rows or more each in split {options.split} of {dataset}",
             got=f"{len(judged)} rows of such labels",
             remedy="set fewer folds, or check another split",
         )
     texts = rows.column(dataset.text_column).to_pylist()
     known = [labels[index] for index in judged]
     classes = tuple(sorted(set(known)))
-    probabilities = out_of_fold([texts[index] for index in judged], known, folds=config.folds)
+    probabilities = out_of_fold([texts[index] for index in judged], known, folds=options.folds)
     found = suspicious(known, probabilities, classes)
-    shown = found[: config.rows]
+    shown = found[: options.rows]
     table = _table(
         rows.select(list(dict.fromkeys([dataset.key, dataset.text_column, label]))).take(judged[shown]),
         [known[index] for index in shown],
@@ -68,9 +83,13 @@ def run(config: RankLabelErrorsConfig, dataset: DatasetRef, context: StepContext
         classes,
     )
     about = {"operation": "rank_label_errors", "source": str(dataset), "rows": table.num_rows}
-    version = write_rows(place, table, mode="overwrite", transaction=context.step_key, metadata=about)
-    _log(config, dataset, context, total=len(labels), judged=len(judged), found=len(found))
-    return TableRef(uri=place, version=version)
+    version = write_rows(place, table, mode="overwrite", transaction=transaction, metadata=about)
+    return RankedLabelErrors(
+        table=TableRef(uri=place, version=version),
+        rows=len(labels),
+        judged=len(judged),
+        suspicious=len(found),
+    )
 
 
 def _table(rows: pa.Table, labels: Sequence[str], probabilities: Floats, classes: Sequence[str]) -> pa.Table:
@@ -100,19 +119,17 @@ def _check_installed() -> None:
         ) from error
 
 
-def _labelled(config: RankLabelErrorsConfig, dataset: DatasetRef) -> tuple[pa.Table, str]:
+def _labelled(options: LabelErrorOptions, dataset: DatasetRef) -> tuple[pa.Table, str]:
     import pyarrow.compute as pc
 
-    from modelmill.datasets.examples import choose_label
-
-    label = choose_label(dataset, config.label)
+    label = choose_label(dataset, options.label)
     table = read_arrow(dataset, columns=[dataset.key, dataset.text_column, label, dataset.split])
-    wanted = pc.and_(pc.equal(table.column(dataset.split), config.split), pc.is_valid(table.column(label)))
+    wanted = pc.and_(pc.equal(table.column(dataset.split), options.split), pc.is_valid(table.column(label)))
     return table.filter(wanted), label
 
 
 def judged_rows(labels: Sequence[str], *, folds: int) -> list[int]:
-    """Return the rows of labels that every fold has: the others cannot be judged by the rest.
+    """Return the rows whose label has a row in every fold: the others cannot be judged by the rest.
 
     :param labels: label of each row.
     :param folds: number of folds.
@@ -171,20 +188,3 @@ def suspicious(labels: Sequence[str], probabilities: Floats, classes: Sequence[s
         given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1, verbose=False
     )
     return np.asarray(issues, dtype=np.int64)
-
-
-def _log(
-    config: RankLabelErrorsConfig,
-    dataset: DatasetRef,
-    context: StepContext,
-    *,
-    total: int,
-    judged: int,
-    found: int,
-) -> None:
-    context.run.log_dataset(dataset, context="label errors", rows=total)
-    context.run.log_metrics({"rows": total, "rows_judged": judged, "rows_suspicious": found})
-    context.log(
-        f"{context.step}: {total:,} labelled rows in {config.split}, {judged:,} judged "
-        f"(the others have labels with fewer rows than folds), {found:,} probably have the wrong label"
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -212,6 +213,35 @@ def choose(
     if difference.high < 0:
         return majority, "it gets more gold rows right than the weighted model", difference
     return majority, "the gold rows show no difference between the models, and it is simpler", difference
+
+
+def metrics(report: LabelReport) -> dict[str, float]:
+    """Return the numbers of a report that are worth a metric."""
+    names = ("rows", "rows_gold", "rows_by_rule", "rows_unlabelled", "coverage", "overlaps", "conflicts")
+    found = {name: float(getattr(report, name)) for name in names}
+    for model in report.models:
+        if model.accuracy:
+            found[f"gold_accuracy.{model.name}"] = model.accuracy.value
+    return {**found, "rows_for_review": sum(report.review.values())}
+
+
+def summary(report: LabelReport) -> list[str]:
+    """Return the report in a few lines for a log."""
+    lines = [
+        (
+            f"{report.rows:,} rows: {report.rows_gold:,} gold, {report.rows_by_rule:,} labelled by rules, "
+            f"{report.rows_unlabelled:,} without a label; {sum(report.review.values()):,} for review "
+            f"{json.dumps(report.review)}"
+        ),
+        f"functions vote on {report.coverage:.1%} of the rows, and differ on {report.conflicts:.1%}",
+    ]
+    shown = ", ".join(f"{one.name} {one.accuracy.value:.1%}" for one in report.models if one.accuracy)
+    lines.append(f"{report.model} is used: {report.reason}" + (f" ({shown})" if shown else ""))
+    silent = [one.name for one in report.functions if one.coverage == 0]
+    lines += [f"functions that never vote: {', '.join(silent)}"] if silent else []
+    if report.gold_without_functions:
+        lines.append(f"no function votes for: {', '.join(report.gold_without_functions)}")
+    return lines
 
 
 def functions_figure(functions: Sequence[FunctionReport]) -> Figure:

@@ -23,7 +23,7 @@ REASONS = ("gold differs", "unsure", "conflict")
 
 
 class Labelling(BaseModel):
-    """How a table is labelled. Small and JSON: it travels to the workers."""
+    """How a table is labelled. It is small: it travels to the workers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,16 +58,16 @@ class Labelling(BaseModel):
         return f"{self.label}_rank"
 
 
-def vote_batches(batches: Iterable[pa.RecordBatch], *, labelling: str) -> Iterator[pa.RecordBatch]:
+def vote_batches(batches: Iterable[pa.RecordBatch], *, labelling: Labelling) -> Iterator[pa.RecordBatch]:
     """Let the functions vote.
 
     :param batches: the columns that they read; the last column is the gold label, as text.
-    :param labelling: a :class:`Labelling`, JSON.
+    :param labelling: how the table is labelled.
     :yields: ``pattern``, a text of ``0`` and ``1``, and ``gold``.
     """
     import pyarrow as pa
 
-    voters = _Voters(Labelling.model_validate_json(labelling))
+    voters = _Voters(labelling)
     for batch in batches:
         fired = voters.fired(batch)  # (rows, functions)
         digits = np.ascontiguousarray(fired + np.uint8(ord("0")), dtype=np.uint8)
@@ -77,18 +77,17 @@ def vote_batches(batches: Iterable[pa.RecordBatch], *, labelling: str) -> Iterat
         )
 
 
-def label_batches(batches: Iterable[pa.RecordBatch], *, labelling: str) -> Iterator[pa.RecordBatch]:
+def label_batches(batches: Iterable[pa.RecordBatch], *, labelling: Labelling) -> Iterator[pa.RecordBatch]:
     """Label rows. A gold label wins over every function.
 
     :param batches: the table's columns; the last column is the gold label, as text.
-    :param labelling: a :class:`Labelling` with a model, JSON.
+    :param labelling: how the table is labelled; with a model.
     :yields: the table's columns without one of the label's name, then :meth:`Labelling.label_columns`.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    voters = _Voters(Labelling.model_validate_json(labelling))
-    plan = voters.plan
+    voters, plan = _Voters(labelling), labelling
     for batch in batches:
         answer = voters.answer(batch)
         gold = gold_labels(batch)
@@ -106,18 +105,17 @@ def label_batches(batches: Iterable[pa.RecordBatch], *, labelling: str) -> Itera
         )
 
 
-def review_batches(batches: Iterable[pa.RecordBatch], *, labelling: str) -> Iterator[pa.RecordBatch]:
+def review_batches(batches: Iterable[pa.RecordBatch], *, labelling: Labelling) -> Iterator[pa.RecordBatch]:
     """Keep the rows that a person should see, each with the votes on it.
 
     :param batches: the table's columns; the last column is the gold label, as text.
-    :param labelling: a :class:`Labelling` with a model, JSON.
+    :param labelling: how the table is labelled; with a model.
     :yields: the table's columns, then :meth:`Labelling.review_columns`.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    voters = _Voters(Labelling.model_validate_json(labelling))
-    plan = voters.plan
+    voters, plan = _Voters(labelling), labelling
     for batch in batches:
         answer = voters.answer(batch)
         gold = gold_labels(batch)

@@ -1,14 +1,26 @@
-"""The step ``build_dataset``."""
+"""Make a dataset of a table: checked, deduplicated, split; refused rows keep their reason."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import Field
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.component import Assets, Component, Config, Inputs, Outputs, StepContext
-from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.datasets.options import BuildOptions
 from modelmill.steps.ports import tables_exist
 from modelmill.system.resources import Resources
+
+if TYPE_CHECKING:
+    from modelmill.datasets.report import DatasetReport
+
+
+class BuildDatasetConfig(BuildOptions, Config):
+    """Make a dataset of a table with Spark: checked, deduplicated, split; refused rows keep their reason."""
+
+    to: str | None = Field(None, description="Table to write; empty: in modelmill's home.")
 
 
 class BuildDatasetInputs(Inputs):
@@ -24,16 +36,37 @@ class DatasetOutputs(Outputs):
     quarantine: TableRef
 
 
-def _run_build_dataset(
-    config: BuildDatasetConfig, inputs: BuildDatasetInputs, context: StepContext
-) -> DatasetOutputs:
-    from modelmill.datasets.building import run
+def run(config: BuildDatasetConfig, inputs: BuildDatasetInputs, context: StepContext) -> DatasetOutputs:
+    """Build the dataset, and log what became of the rows."""
+    from modelmill.datasets.building import build_dataset
+    from modelmill.datasets.report import DatasetReport
+    from modelmill.datasets.request import BuildDatasetRequest
 
-    dataset, quarantine = run(config, inputs.table, context)
-    return DatasetOutputs(dataset=dataset, quarantine=quarantine)
+    request = BuildDatasetRequest(
+        table=inputs.table,
+        options=config,
+        to=config.to or str(context.settings.home / "datasets" / context.pipeline / context.step),
+        transaction=context.step_key,
+    )
+    made = build_dataset(request, settings=context.settings, log=context.log)
+    _log(DatasetReport.of(made.build), inputs.table, made.dataset, context)
+    return DatasetOutputs(dataset=made.dataset, quarantine=made.quarantine)
 
 
-def _build_dataset_assets(config: BuildDatasetConfig, _upstream: Mapping[str, Config]) -> Assets:
+def _log(report: DatasetReport, table: TableRef, dataset: DatasetRef, context: StepContext) -> None:
+    from modelmill.datasets.report import class_balance, text_lengths
+
+    context.run.log_dataset(table, context="source", rows=report.rows_in)
+    context.run.log_json(report.model_dump(mode="json") | {"dataset": str(dataset)}, "dataset.json")
+    context.run.log_metrics(report.counts())
+    for label in report.classes:
+        context.run.log_figure(class_balance(report, label), f"class_balance_{label}.png")
+    if report.lengths:
+        context.run.log_figure(text_lengths(report), "text_lengths.png")
+    context.log(f"{context.step}: {report}")
+
+
+def _assets(config: BuildDatasetConfig, _upstream: Mapping[str, Config]) -> Assets:
     return Assets(outlets=(config.to,)) if config.to else Assets()
 
 
@@ -44,8 +77,8 @@ build_dataset = Component(
     config=BuildDatasetConfig,
     inputs=BuildDatasetInputs,
     outputs=DatasetOutputs,
-    run=_run_build_dataset,
+    run=run,
     still_valid=tables_exist,
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_build_dataset_assets,
+    assets=_assets,
 )

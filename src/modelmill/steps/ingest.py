@@ -1,47 +1,47 @@
-"""The step ``ingest``."""
+"""Load files into a Delta table with Spark, each file exactly once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
-
-from pydantic import Field
 
 from modelmill.component import Assets, Component, Config, StepContext
 from modelmill.settings import Settings
 from modelmill.steps.ports import NoInputs, TableOutputs
 from modelmill.system.resources import Resources
+from modelmill.tables.ingest import IngestOptions
 
 
-class IngestConfig(Config):
+class IngestConfig(IngestOptions, Config):
     """Load files into a Delta table with Spark, each file exactly once (as COPY INTO does).
 
     The table's newest version is handed on, whoever wrote it.
     """
 
-    source: str = Field(description="Path or glob of the files, such as /landing/news/*.jsonl.")
-    to: str = Field(description="Path or URI of the Delta table; made if it does not exist.")
-    format: Literal["json", "csv", "parquet"] = Field("json", description="Format of the files.")
-    options: dict[str, str] = Field(default={}, description="Options of Spark's reader, such as {sep: ';'}.")
-    select: dict[str, str] = Field(
-        default={}, description="Columns of the table: name to Spark SQL expression. Empty: as in the files."
+
+def run(config: IngestConfig, _inputs: NoInputs, context: StepContext) -> TableOutputs:
+    """Load the files that are new, and log how many there are."""
+    from modelmill.jobs import run_job
+    from modelmill.tables.ingest import IngestRequest
+
+    loaded = run_job(IngestRequest(**dict(config)), settings=context.settings)
+    context.log(
+        f"{context.step}: {loaded.files} new files of {loaded.files_found}, "
+        f"{loaded.rows} rows; {loaded.table}"
     )
-    where: str | None = Field(None, description="Spark SQL condition that a row must meet; empty: all rows.")
+    context.run.log_dataset(loaded.table, context="source")
+    context.run.log_metrics(
+        {"files": loaded.files, "files_found": loaded.files_found, "rows": loaded.rows},
+    )
+    return TableOutputs(table=loaded.table)
 
 
-def _ingest_state(config: IngestConfig, _inputs: NoInputs, _settings: Settings) -> str:
-    from modelmill.tables.ingest import outside_state
+def _source_state(config: IngestConfig, _inputs: NoInputs, _settings: Settings) -> str:
+    from modelmill.tables.ingest import source_fingerprint
 
-    return outside_state(config)
-
-
-def _run_ingest(config: IngestConfig, _inputs: NoInputs, context: StepContext) -> TableOutputs:
-    from modelmill.tables.ingest import run
-
-    return TableOutputs(table=run(config, context))
+    return source_fingerprint(config)
 
 
-def _ingest_assets(config: IngestConfig, _upstream: Mapping[str, Config]) -> Assets:
+def _assets(config: IngestConfig, _upstream: Mapping[str, Config]) -> Assets:
     return Assets(outlets=(config.to,))
 
 
@@ -52,8 +52,8 @@ ingest = Component(
     config=IngestConfig,
     inputs=NoInputs,
     outputs=TableOutputs,
-    run=_run_ingest,
+    run=run,
     resources=Resources(cpus=2, memory_gb=4),
-    outside_state=_ingest_state,
-    assets=_ingest_assets,
+    outside_state=_source_state,
+    assets=_assets,
 )

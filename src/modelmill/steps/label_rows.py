@@ -1,67 +1,23 @@
-"""The step ``label_rows``."""
+"""Label the rows of a table by rules: functions vote, a model weighs the votes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from modelmill.artifacts import TableRef
 from modelmill.component import Assets, Component, Config, Inputs, Outputs, StepContext
+from modelmill.errors import ExpressionError
+from modelmill.labels.options import LabellingOptions
 from modelmill.steps.ports import tables_exist
 from modelmill.system.resources import Resources
 
 
-class LabellingFunction(Config):
-    """A rule that votes for a label where its condition is true, and abstains everywhere else."""
-
-    when: str = Field(description="SQL condition over the table's columns, such as contains(text, 'goal').")
-    label: str = Field(min_length=1, description="Label that it votes for.")
-
-
-class LabelRowsConfig(Config):
+class LabelRowsConfig(LabellingOptions, Config):
     """Label rows by rules with Spark: functions vote, a model weighs the votes, gold labels check and win."""
 
-    functions: dict[str, LabellingFunction] = Field(
-        min_length=1,
-        max_length=1000,
-        description="Labelling functions by name, for two labels or more.",
-    )
-    label: str = Field(
-        "label", min_length=1, description="Label column to write; others begin with its name and _."
-    )
-    gold: str | None = Field(
-        None, description="Column with labels by hand, null where there is none; may be the label column."
-    )
-    model: Literal["best", "majority_vote", "weighted"] = Field(
-        "best",
-        description="What weighs the votes; best: weighted where gold rows prove it better.",
-    )
-    class_balance: dict[str, float] | None = Field(
-        None, description="Share of each label, for the weighted model; empty: its share of the votes."
-    )
-    threshold: float = Field(
-        0.5, ge=0, lt=1, description="A label that is not more probable than this is not given."
-    )
-    review_rows: int = Field(
-        10_000, ge=0, description="Rows at most in the table for review, the most useful ones first."
-    )
     to: str | None = Field(None, description="Table to write; empty: in modelmill's home.")
-
-    @model_validator(mode="after")
-    def _labels_differ(self) -> LabelRowsConfig:
-        labels = {function.label for function in self.functions.values()}
-        if len(labels) < 2:
-            raise ValueError(
-                f"functions vote for two labels or more, or there is nothing to decide: {labels.pop()!r}"
-            )
-        balance = self.class_balance
-        if balance is not None and (set(balance) != labels or min(balance.values()) <= 0):
-            raise ValueError(f"class_balance gives each label a share above 0: {', '.join(sorted(labels))}")
-        if balance is not None and abs(sum(balance.values()) - 1) > 0.01:
-            raise ValueError(f"the shares of class_balance add up to 1, not {sum(balance.values()):g}")
-        return self
 
 
 class LabelRowsInputs(Inputs):
@@ -77,16 +33,33 @@ class LabelRowsOutputs(Outputs):
     disagreements: TableRef
 
 
-def _run_label_rows(
-    config: LabelRowsConfig, inputs: LabelRowsInputs, context: StepContext
-) -> LabelRowsOutputs:
-    from modelmill.labels.labelling import run
+def run(config: LabelRowsConfig, inputs: LabelRowsInputs, context: StepContext) -> LabelRowsOutputs:
+    """Label the rows, and log how the functions did."""
+    from modelmill.labels.labelling import LabelRowsRequest, label_rows
+    from modelmill.labels.report import functions_figure, metrics, summary
 
-    table, disagreements = run(config, inputs.table, context)
-    return LabelRowsOutputs(table=table, disagreements=disagreements)
+    request = LabelRowsRequest(
+        table=inputs.table,
+        options=config,
+        to=config.to or str(context.settings.home / "labels" / context.pipeline / context.step),
+        transaction=context.step_key,
+    )
+    try:
+        labelled = label_rows(request, settings=context.settings)
+    except ExpressionError as error:
+        context.log(error.report)
+        raise
+    report = labelled.report
+    context.run.log_dataset(inputs.table, context="source", rows=report.rows)
+    context.run.log_json(report.model_dump(mode="json") | {"table": str(labelled.table)}, "labels.json")
+    context.run.log_metrics(metrics(report))
+    context.run.log_figure(functions_figure(report.functions), "labelling_functions.png")
+    for line in summary(report):
+        context.log(f"{context.step}: {line}")
+    return LabelRowsOutputs(table=labelled.table, disagreements=labelled.disagreements)
 
 
-def _label_rows_assets(config: LabelRowsConfig, _upstream: Mapping[str, Config]) -> Assets:
+def _assets(config: LabelRowsConfig, _upstream: Mapping[str, Config]) -> Assets:
     return Assets(outlets=(config.to,)) if config.to else Assets()
 
 
@@ -97,8 +70,8 @@ label_rows = Component(
     config=LabelRowsConfig,
     inputs=LabelRowsInputs,
     outputs=LabelRowsOutputs,
-    run=_run_label_rows,
+    run=run,
     still_valid=tables_exist,
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_label_rows_assets,
+    assets=_assets,
 )

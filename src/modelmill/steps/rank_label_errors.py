@@ -1,27 +1,21 @@
-"""The step ``rank_label_errors``."""
+"""List the rows of a dataset whose label is probably wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from pydantic import Field
 
 from modelmill.artifacts import DatasetRef
 from modelmill.component import Assets, Component, Config, Inputs, StepContext
+from modelmill.labels.options import LabelErrorOptions
 from modelmill.steps.ports import TableOutputs, tables_exist
 from modelmill.system.resources import Resources
 
 
-class RankLabelErrorsConfig(Config):
+class RankLabelErrorsConfig(LabelErrorOptions, Config):
     """List the rows whose label is probably wrong, the most suspicious first (confident learning)."""
 
-    label: str | None = Field(None, description="Label column to check; empty: the dataset's only one.")
-    split: Literal["train", "validation", "test"] = Field("train", description="Split to check.")
-    folds: int = Field(
-        5, ge=2, le=20, description="Each row is judged by a model that was fitted on the other folds."
-    )
-    rows: int = Field(1000, ge=1, description="Rows at most in the table.")
     to: str | None = Field(None, description="Table to write; empty: in modelmill's home.")
 
 
@@ -31,15 +25,29 @@ class RankLabelErrorsInputs(Inputs):
     dataset: DatasetRef
 
 
-def _run_rank_label_errors(
-    config: RankLabelErrorsConfig, inputs: RankLabelErrorsInputs, context: StepContext
-) -> TableOutputs:
-    from modelmill.labels.label_errors import run
+def run(config: RankLabelErrorsConfig, inputs: RankLabelErrorsInputs, context: StepContext) -> TableOutputs:
+    """Rank the rows, and log how many are suspicious."""
+    from modelmill.labels.label_errors import rank_label_errors
 
-    return TableOutputs(table=run(config, inputs.dataset, context))
+    ranked = rank_label_errors(
+        inputs.dataset,
+        config,
+        to=config.to or str(context.settings.home / "label_errors" / context.pipeline / context.step),
+        transaction=context.step_key,
+    )
+    context.run.log_dataset(inputs.dataset, context="label errors", rows=ranked.rows)
+    context.run.log_metrics(
+        {"rows": ranked.rows, "rows_judged": ranked.judged, "rows_suspicious": ranked.suspicious}
+    )
+    context.log(
+        f"{context.step}: {ranked.rows:,} labelled rows in {config.split}, {ranked.judged:,} judged "
+        f"(the others have labels with fewer rows than folds), "
+        f"{ranked.suspicious:,} probably have the wrong label"
+    )
+    return TableOutputs(table=ranked.table)
 
 
-def _rank_label_errors_assets(config: RankLabelErrorsConfig, _upstream: Mapping[str, Config]) -> Assets:
+def _assets(config: RankLabelErrorsConfig, _upstream: Mapping[str, Config]) -> Assets:
     return Assets(outlets=(config.to,)) if config.to else Assets()
 
 
@@ -50,8 +58,8 @@ rank_label_errors = Component(
     config=RankLabelErrorsConfig,
     inputs=RankLabelErrorsInputs,
     outputs=TableOutputs,
-    run=_run_rank_label_errors,
+    run=run,
     still_valid=tables_exist,
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_rank_label_errors_assets,
+    assets=_assets,
 )

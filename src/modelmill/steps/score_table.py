@@ -1,7 +1,8 @@
-"""The step ``score_table``."""
+"""Score every row of a table with a model, with Spark."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from pydantic import Field
@@ -27,15 +28,36 @@ class ScoreTableInputs(Inputs):
     model: ModelRef
 
 
-def _run_score_table(
-    config: ScoreTableConfig, inputs: ScoreTableInputs, context: StepContext
-) -> TableOutputs:
-    from modelmill.serving.scoring import run
+def run(config: ScoreTableConfig, inputs: ScoreTableInputs, context: StepContext) -> TableOutputs:
+    """Fetch the model, score the table, and log the predictions."""
+    from modelmill.models.bundle import BundleInfo
+    from modelmill.registry.bundles import fetch_bundle
+    from modelmill.serving.scoring import ScoreTableRequest, score_table
 
-    return TableOutputs(table=run(config, inputs.table, inputs.model, context))
+    folder = fetch_bundle(inputs.model, context.cache)
+    request = ScoreTableRequest(
+        table=inputs.table,
+        model=inputs.model,
+        bundle=str(folder),
+        text=config.text or BundleInfo.load(folder).text,
+        keep=config.keep,
+        to=config.to,
+        tracking_uri=context.settings.tracking_uri,
+        transaction=context.step_key,
+    )
+    began = time.monotonic()
+    scored = score_table(request, settings=context.settings)
+    seconds = time.monotonic() - began
+    context.run.log_dataset(inputs.table, context="scoring", rows=scored.rows)
+    context.run.log_json(scored.model_dump(mode="json") | {"source": str(inputs.table)}, "scores.json")
+    context.run.log_metrics({"rows": scored.rows, "rows_unscored": scored.unscored, "seconds": seconds})
+    context.log(
+        f"{context.step}: {scored.rows} rows scored, {scored.unscored} of them without a text; {scored.table}"
+    )
+    return TableOutputs(table=scored.table)
 
 
-def _score_table_assets(config: ScoreTableConfig, _upstream: Mapping[str, Config]) -> Assets:
+def _assets(config: ScoreTableConfig, _upstream: Mapping[str, Config]) -> Assets:
     return Assets(outlets=(config.to,))
 
 
@@ -46,8 +68,8 @@ score_table = Component(
     config=ScoreTableConfig,
     inputs=ScoreTableInputs,
     outputs=TableOutputs,
-    run=_run_score_table,
+    run=run,
     still_valid=tables_exist,
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_score_table_assets,
+    assets=_assets,
 )

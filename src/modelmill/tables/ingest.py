@@ -1,207 +1,59 @@
-"""Loading files into a Delta table, each exactly once: what is known before Spark starts, and the step."""
+"""Loading files into a Delta table, each exactly once."""
 
 from __future__ import annotations
 
-import codecs
-import contextlib
-import csv
 import hashlib
 import json
-import lzma
-import re
-import sys
-import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
+
+from pydantic import Field
 
 from modelmill.artifacts import TableRef
-from modelmill.errors import TableError
-from modelmill.tables.reading import is_local, open_table, table_exists, table_location
-
-if TYPE_CHECKING:
-    from modelmill.component import StepContext
-    from modelmill.steps.ingest import IngestConfig
-
-_CHUNK = 1 << 20
-_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?\d{19}")
+from modelmill.jobs import JobRequest, JobResult
+from modelmill.options import Options
+from modelmill.tables.reading import open_table
+from modelmill.tables.source_files import list_files
+from modelmill.tables.storage import table_exists
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """One file to load."""
+class IngestOptions(Options):
+    """Which files to load into which table, and how to read them."""
 
-    path: str
-    """Absolute path or URI."""
-    size: int
-    """In bytes."""
-    digest: str
-    """SHA-256 of the content; for a remote file, of what its store gives as its identity."""
-
-    @property
-    def transaction(self) -> str:
-        """Application transaction id: the same name with the same content is loaded once."""
-        content = f"{self.path}\0{self.digest}"
-        return "modelmill-file-" + hashlib.sha256(content.encode()).hexdigest()
-
-
-def list_files(source: str) -> list[SourceFile]:
-    """Find the files that a path or glob names.
-
-    :param source: path, glob or fsspec URL. Names that begin with ``.`` or ``_`` are skipped, as Spark does.
-    :return: the files in the order of their paths.
-    :raises TableError: if the place cannot be read.
-    """
-    import fsspec
-    from fsspec.implementations.local import LocalFileSystem
-
-    try:
-        store, pattern = fsspec.core.url_to_fs(table_location(source))
-        found = {pattern: store.info(pattern)} if store.isfile(pattern) else store.glob(pattern, detail=True)
-        local = isinstance(store, LocalFileSystem)
-        files = []
-        for path, info in sorted(found.items()):
-            if info["type"] == "file" and not path.rsplit("/", 1)[-1].startswith((".", "_")):
-                digest = _digest(path) if local else str(store.ukey(path))
-                name = path if local else store.unstrip_protocol(path)
-                files.append(SourceFile(path=name, size=int(info["size"]), digest=digest))
-    except (OSError, ValueError, ImportError) as error:
-        raise TableError(
-            f"the files to load must be readable ({error})",
-            got=source,
-            remedy="check the path and its rights",
-        ) from error
-    return files
-
-
-def _digest(path: str) -> str:
-    with open(path, "rb") as file:  # noqa: PTH123 (a path of the file system's own making)
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_place(files: Sequence[SourceFile], table: str) -> None:
-    """Refuse to load a table from its own files: it would double with every run.
-
-    :param files: the files.
-    :param table: the table, as :func:`~modelmill.tables.reading.table_location` gives it.
-    :raises TableError: if one of the files lies in the table's directory.
-    """
-    for file in files:
-        if file.path.startswith(f"{table}/"):
-            raise TableError(
-                "a table is not loaded from its own files",
-                got=file.path,
-                remedy="name another source or table",
-            )
-
-
-def check_content(files: Sequence[SourceFile], format_: str, options: Mapping[str, str]) -> None:
-    """Refuse what the engines' readers take without a word, and get wrong.
-
-    A Parquet file of no bytes has no rows for them; in a CSV file, bytes that are no UTF-8 become another
-    character, and a quote that is never closed swallows the rows behind it; in a JSON file, a whole number
-    beyond 64 bits loses its last digits. Files elsewhere than on this machine are not read for this.
-
-    :param files: the files.
-    :param format_: ``json``, ``csv`` or ``parquet``.
-    :param options: the reader's options.
-    :raises TableError: naming the file.
-    """
-    given = set(map(str.lower, options))
-    # Options may give these characters, bytes and lines another meaning.
-    check = {
-        "csv": None if {"encoding", "charset", "quote", "escape"} & given else _check_csv,
-        "json": None if {"encoding", "charset", "multiline"} & given else _check_json,
-    }.get(format_)
-    for file in files:
-        if format_ == "parquet" and file.size == 0:
-            raise _unreadable(file, "a Parquet file has a footer, and this one has 0 bytes")
-        if check and is_local(file.path):
-            try:
-                check(file)
-            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-                raise _unreadable(file, str(error)) from error
-
-
-def _check_json(file: SourceFile) -> None:
-    import fsspec
-
-    long: list[str] = []
-
-    def whole(digits: str) -> None:
-        if not -(2**63) <= int(digits) < 2**63:
-            long.append(digits)
-
-    with fsspec.open(file.path, "rb", compression="infer") as lines:
-        for line in lines:
-            if _LONG_NUMBER.search(line):
-                with contextlib.suppress(
-                    json.JSONDecodeError, UnicodeDecodeError
-                ):  # the engine says it better
-                    json.loads(line, parse_int=whole)
-                if long:
-                    raise ValueError(f"a whole number has at most 64 bits: write {long[0][:40]} as text")
-
-
-def _check_csv(file: SourceFile) -> None:
-    import fsspec
-
-    decode, quotes = codecs.getincrementaldecoder("utf-8")(), 0
-    with fsspec.open(file.path, "rb", compression="infer") as content:
-        while chunk := content.read(_CHUNK):
-            decode.decode(chunk)
-            quotes += chunk.count(b'"')
-        decode.decode(b"", final=True)
-    if quotes % 2:  # else every quote that opens is closed, as good as always
-        with fsspec.open(file.path, "rt", encoding="utf-8", newline="", compression="infer") as text:
-            try:
-                csv.field_size_limit(sys.maxsize)
-                for _ in csv.reader(text, strict=True):
-                    pass
-            except csv.Error as error:
-                if "unexpected end" in str(error):
-                    raise ValueError("a quote is opened and never closed") from error
-
-
-def _unreadable(file: SourceFile, reason: str) -> TableError:
-    return TableError(
-        f"the files must be readable as what they are said to be ({reason})",
-        got=file.path,
-        remedy="restore the file, or take it away",
+    source: str = Field(description="Path or glob of the files, such as /landing/news/*.jsonl.")
+    to: str = Field(description="Path or URI of the Delta table; made if it does not exist.")
+    format: Literal["json", "csv", "parquet"] = Field("json", description="Format of the files.")
+    options: dict[str, str] = Field(default={}, description="Options of Spark's reader, such as {sep: ';'}.")
+    select: dict[str, str] = Field(
+        default={}, description="Columns of the table: name to Spark SQL expression. Empty: as in the files."
     )
+    where: str | None = Field(None, description="Spark SQL condition that a row must meet; empty: all rows.")
 
 
-def outside_state(config: IngestConfig) -> str:
-    """Return the fingerprint of the files and of the table: the step runs again if either has changed.
+class IngestResult(JobResult):
+    """What was loaded."""
 
-    :param config: the step's configuration.
-    :return: SHA-256 over the file list and the table's newest version.
-    :raises TableError: if files or table cannot be read.
+    table: TableRef
+    """The table at its newest version, whoever wrote it."""
+    files_found: int
+    files: int
+    """Files that had not been loaded before."""
+    rows: int
+    """Rows in those files that meet the condition."""
+
+
+class IngestRequest(IngestOptions, JobRequest[IngestResult]):
+    """Load files into a Delta table, each exactly once."""
+
+    job = "ingest"
+
+
+def source_fingerprint(options: IngestOptions) -> str:
+    """Return a digest of the files and of the table's version: loading is due again when it has changed.
+
+    :param options: which files and which table.
+    :return: SHA-256 over the names, sizes and contents of the files, and the table's newest version.
+    :raises TableError: if the files or the table cannot be read.
     """
-    version = open_table(config.to).version() if table_exists(config.to) else None
-    content = [[file.path, file.size, file.digest] for file in list_files(config.source)]
+    version = open_table(options.to).version() if table_exists(options.to) else None
+    content = [[file.path, file.size, file.digest] for file in list_files(options.source)]
     return hashlib.sha256(json.dumps([content, version]).encode()).hexdigest()
-
-
-def run(config: IngestConfig, context: StepContext) -> TableRef:
-    """Load the files that have not been loaded yet.
-
-    :param config: the step's configuration.
-    :param context: the step's context.
-    :return: the table at its newest version, whoever wrote it.
-    :raises TableError: if there are neither files nor a table, or they do not go together.
-    """
-    from modelmill.spark import run_job
-
-    argv = ["--source", config.source, "--to", config.to, "--format", config.format]
-    argv += ["--options", json.dumps(config.options), "--select", json.dumps(config.select)]
-    argv += ["--where", config.where] if config.where else []
-    result = run_job("ingest", argv, settings=context.settings)
-    table = TableRef.model_validate(result["table"])
-    context.log(
-        f"{context.step}: {result['files']} new files of {result['files_found']}, "
-        f"{result['rows']} rows; {table}"
-    )
-    context.run.log_dataset(table, context="source")
-    context.run.log_metrics({name: result[name] for name in ("files", "files_found", "rows")})
-    return table

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator
 
 from modelmill.errors import TableError
 
@@ -33,6 +35,10 @@ def table_location(uri: str) -> str:
     if uri.startswith("file://"):
         uri = unquote(urlsplit(uri).path)
     return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)  # noqa: PTH100 (keeps links as they are)
+
+
+TableLocation = Annotated[str, AfterValidator(table_location)]
+"""A table's place in a request, in the spelling of :func:`table_location`."""
 
 
 def is_local(uri: str) -> bool:

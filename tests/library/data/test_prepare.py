@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelmill.datasets.options import BuildDatasetConfig
+from modelmill.datasets.options import BuildOptions
 from modelmill.datasets.preparation import (
     BUCKETS,
     CARVED,
@@ -24,7 +24,7 @@ from modelmill.datasets.preparation import (
     REASON,
     ROW,
     SHIPPED,
-    Plan,
+    Preparation,
     prepare,
 )
 from modelmill.tables.row_hash import row_strings, sha256_rows
@@ -43,7 +43,7 @@ def prepared(columns: dict[str, Any], **config: Any) -> dict[str, list[Any]]:
     columns.setdefault("text", pa.array([f"text {n}" for n in range(count)]))
     columns.setdefault("topic", pa.array(["x"] * count))
     batch = pa.record_batch(columns)
-    plan = Plan(BuildDatasetConfig.model_validate(config), batch.schema)
+    plan = Preparation(BuildOptions.model_validate(config), batch.schema)
     found = prepare(batch, plan)
     assert found.schema.names == [*batch.schema.names, *plan.added.names]
     assert found.select(plan.added.names).schema == plan.added
@@ -245,8 +245,8 @@ VARIANTS: list[dict[str, pa.DataType]] = [
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_a_row_is_the_same_whatever_arrow_types_an_engine_hands_over(variant: dict[str, pa.DataType]) -> None:
-    plan = Plan(
-        BuildDatasetConfig.model_validate(
+    plan = Preparation(
+        BuildOptions.model_validate(
             {"text": "text", "labels": ["topic", "tags"], "keep": ["when", "blob", "about"]}
         ),
         pa.schema(PLAIN),

@@ -8,13 +8,15 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from modelmill.artifacts import SignalsRef, TableRef
 from modelmill.errors import ConfigError, TableError
+from modelmill.jobs import JobRequest, JobResult, run_job
 from modelmill.rules.engine import Engine
 from modelmill.rules.evaluation.decisions import decision_schema
 from modelmill.rules.planning.cost_measurement import measured_plan
@@ -32,6 +34,7 @@ from modelmill.tables.reading import (
     read_batches,
     table_location,
 )
+from modelmill.tables.storage import TableLocation
 
 if TYPE_CHECKING:
     from modelmill.component import StepContext
@@ -364,10 +367,34 @@ def _in_process(
     return TableRef(uri=place, version=version)
 
 
-def _with_spark(deciding: Deciding, table: TableRef, place: str, context: StepContext) -> TableRef:
-    from modelmill.spark import run_job
+class DecideResult(JobResult):
+    """What was decided on."""
 
-    argv = ["--table", table.uri, "--version", str(table.version), "--to", place]
-    argv += ["--deciding", deciding.model_dump_json(), "--transaction", context.step_key]
-    argv += ["--tracking-uri", context.settings.tracking_uri]
-    return TableRef.model_validate(run_job("decide", argv, settings=context.settings)["table"])
+    table: TableRef
+    rows: int
+
+
+class DecideRequest(JobRequest[DecideResult]):
+    """Decide on the rows of a Delta table by a rule set."""
+
+    job = "decide"
+
+    table: TableRef = Field(description="Table to decide on, at a version.")
+    deciding: Deciding = Field(description="Rule set, pinned models and plan.")
+    to: TableLocation = Field(description="Table with the decisions; each request makes a new version.")
+    tracking_uri: str = Field("", description="MLflow server, for workers without the models.")
+    transaction: str = Field(
+        default_factory=lambda: uuid4().hex,
+        description="Id under which the result is committed once: a retry has the same. Empty: a new one.",
+    )
+
+
+def _with_spark(deciding: Deciding, table: TableRef, place: str, context: StepContext) -> TableRef:
+    request = DecideRequest(
+        table=table,
+        deciding=deciding,
+        to=place,
+        tracking_uri=context.settings.tracking_uri,
+        transaction=context.step_key,
+    )
+    return run_job(request, settings=context.settings).table

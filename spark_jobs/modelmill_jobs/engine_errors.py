@@ -1,33 +1,12 @@
-"""What every job does at its borders: its session, its errors, its answer."""
+"""What an engine says of wrong input, as an error of one line."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
 
-from modelmill.errors import InputError, ModelmillError, TableError
-from modelmill.spark import session
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-
-@contextlib.contextmanager
-def job_session(spark: SparkSession | None) -> Iterator[SparkSession]:
-    """Use the caller's session, or open one and end it.
-
-    :param spark: the caller's, or None.
-    :yields: the session.
-    """
-    if spark is not None:
-        yield spark
-        return
-    with session() as own:
-        yield own
+from modelmill.errors import InputError, TableError
 
 
 @contextlib.contextmanager
@@ -76,16 +55,3 @@ def _speaks_of_input(error: Exception, text: str) -> bool:
         return False
     named = {kind.__name__ for kind in type(error).__mro__} & _INPUT_ERRORS
     return bool(named) or any(phrase in text for phrase in _INPUT_PHRASES)
-
-
-def as_application(main: Callable[[], dict[str, Any]]) -> None:
-    """Run a job as a process of its own: its answer goes to standard output, as one line of JSON.
-
-    :param main: the job.
-    """
-    try:
-        answer = main()
-    except ModelmillError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        sys.exit(error.exit_status)
-    sys.stdout.write(json.dumps(answer) + "\n")

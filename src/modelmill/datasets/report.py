@@ -1,0 +1,156 @@
+"""What became of the rows of a table that a dataset was built of: numbers and plots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from modelmill.datasets.assembly import SPLITS
+from modelmill.datasets.build_record import Build
+from modelmill.datasets.deduplication import DUPLICATE, LEAK, NEAR_DUPLICATE, NEAR_LEAK
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_CLASSES_SHOWN = 30
+
+
+class DatasetReport(BaseModel):
+    """What became of the rows. ``rows_in = rows_out + quarantined + duplicates``, always."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    """The table, ``URI@VERSION``."""
+    mode: str
+    """``full``, or ``incremental`` if only rows that changed were processed."""
+    rows_in: int
+    rows_out: int
+    quarantined: int
+    duplicates: int
+    """Rows that another row stands for, all kinds."""
+    near_duplicates: int
+    """Of these: rows whose text is nearly that of another row."""
+    leaks: int
+    """Of these: train and validation rows whose content, or nearly so, stands in the shipped test split."""
+    reasons: dict[str, int]
+    """Quarantined rows by reason."""
+    splits: dict[str, int]
+    """Kept rows by split."""
+    classes: dict[str, dict[str, dict[str, int]]]
+    """Kept rows by label column, class and split."""
+    numbers: dict[str, dict[str, tuple[float, float, float]]]
+    """Count, sum and sum of squares by label column and split, for labels that are numbers."""
+    lengths: dict[str, dict[int, int]]
+    """Kept rows by split and length of the text: characters, rounded down to a power of 2."""
+    content_hash: str
+    """Hash of all rows, whatever their order and files (see :class:`modelmill.datasets.summary.Summary`)."""
+
+    @classmethod
+    def of(cls, build: Build) -> DatasetReport:
+        """Return the report of a build.
+
+        :param build: what the build says of itself.
+        :return: the report.
+        """
+        states, summary = build.fates.states, build.summary
+        return cls(
+            source=f"{build.source}@{build.source_version}",
+            mode=build.mode,
+            rows_in=build.fates.rows_in,
+            rows_out=summary.rows,
+            quarantined=sum(build.fates.reasons.values()),
+            duplicates=sum(states.get(state, 0) for state in (DUPLICATE, NEAR_DUPLICATE, LEAK, NEAR_LEAK)),
+            near_duplicates=states.get(NEAR_DUPLICATE, 0) + states.get(NEAR_LEAK, 0),
+            leaks=states.get(LEAK, 0) + states.get(NEAR_LEAK, 0),
+            reasons=build.fates.reasons,
+            splits={split: summary.splits.get(split, 0) for split in SPLITS},
+            classes=summary.classes,
+            numbers={
+                label: {
+                    split: (float(n), float(total), float(squares))
+                    for split, (n, total, squares) in by.items()
+                }
+                for label, by in summary.numbers.items()
+            },
+            lengths=summary.lengths,
+            content_hash=summary.hash,
+        )
+
+    def counts(self) -> dict[str, float]:
+        """Return the numbers to log as metrics."""
+        return {
+            "rows_in": self.rows_in,
+            "rows_out": self.rows_out,
+            "rows_quarantined": self.quarantined,
+            "rows_duplicate": self.duplicates,
+            "rows_near_duplicate": self.near_duplicates,
+            "rows_leaked": self.leaks,
+            **{f"rows_{split}": self.splits.get(split, 0) for split in SPLITS},
+            **{f"classes.{label}": len(classes) for label, classes in self.classes.items()},
+        }
+
+    def __str__(self) -> str:
+        reasons = "".join(f"; {count} {reason}" for reason, count in sorted(self.reasons.items()))
+        splits = ", ".join(f"{self.splits.get(split, 0)} {split}" for split in SPLITS)
+        return (
+            f"{self.rows_in} rows in = {self.rows_out} out ({splits}) + {self.quarantined} quarantined + "
+            f"{self.duplicates} duplicates ({self.near_duplicates} near, {self.leaks} leaks){reasons}"
+        )
+
+
+def text_lengths(report: DatasetReport) -> Figure:
+    """Plot how long the texts of each split are.
+
+    :param report: the report.
+    :return: the figure: share of the split's rows by length.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes: Any = figure.subplots()
+    lengths = sorted({length for by_length in report.lengths.values() for length in by_length})
+    for split in SPLITS:
+        counts = report.lengths.get(split, {})
+        total = sum(counts.values())
+        if total:
+            axes.plot(
+                [str(length) for length in lengths],
+                [counts.get(n, 0) / total for n in lengths],
+                "o-",
+                label=split,
+            )
+    axes.set_xlabel("characters, at least")
+    axes.set_ylabel("share of the split's rows")
+    axes.set_title("Length of the texts")
+    axes.legend()
+    return figure
+
+
+def class_balance(report: DatasetReport, label: str) -> Figure:
+    """Plot how many rows of each class each split has.
+
+    :param report: the report.
+    :param label: label column.
+    :return: the figure; the rarest classes are left out where there are many.
+    """
+    from matplotlib.figure import Figure
+
+    classes: list[tuple[str, dict[str, int]]] = sorted(
+        report.classes[label].items(), key=lambda item: (-sum(item[1].values()), item[0])
+    )
+    shown = classes[:_MOST_CLASSES_SHOWN]
+    figure = Figure(figsize=(8, 1.5 + 0.3 * len(shown)), layout="constrained")
+    axes: Any = figure.subplots()
+    left = [0] * len(shown)
+    for split in SPLITS:
+        widths = [counts.get(split, 0) for _, counts in shown]
+        axes.barh([name[:40] for name, _ in shown], widths, left=left, label=split)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlabel("rows")
+    hidden = f" ({len(shown)} of {len(classes)} classes)" if len(shown) < len(classes) else ""
+    axes.set_title(f"{label}{hidden}")
+    axes.legend()
+    return figure

@@ -1,0 +1,61 @@
+"""What the Spark job ``build_dataset`` is asked to do, and what it returns."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from pydantic import Field
+
+from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.datasets.assembly import KEY_COLUMN, SPLIT_COLUMN
+from modelmill.datasets.build_record import Build, build_of
+from modelmill.datasets.options import BuildOptions
+from modelmill.jobs import JobRequest, JobResult
+from modelmill.tables.storage import TableLocation
+
+
+class BuildDatasetResult(JobResult):
+    """A dataset, and the rows that did not make it, each with its reason."""
+
+    dataset: DatasetRef
+    quarantine: TableRef
+    build: Build
+
+
+class BuildDatasetRequest(JobRequest[BuildDatasetResult]):
+    """Make a dataset of a Delta table."""
+
+    job = "build_dataset"
+
+    table: TableRef = Field(description="Table to make the dataset of, at a version.")
+    options: BuildOptions = Field(description="What the columns mean, and how the dataset is made.")
+    to: TableLocation = Field(description="The dataset's table; made if it does not exist.")
+    transaction: str = Field(
+        default_factory=lambda: uuid4().hex,
+        description="Id under which the result is committed once: a retry has the same. Empty: a new one.",
+    )
+
+    @property
+    def quarantine(self) -> str:
+        """The table for refused rows."""
+        return f"{self.to}_quarantine"
+
+    def result(self, version: int) -> BuildDatasetResult:
+        """Return what a build has made.
+
+        :param version: the version of the dataset's table that it committed.
+        :return: the dataset and the quarantined rows.
+        :raises TableError: if that version was not made by a build.
+        """
+        build = build_of(self.to, version)
+        dataset = DatasetRef(
+            uri=self.to,
+            version=version,
+            key=KEY_COLUMN,
+            text=self.options.text,
+            image=self.options.image,
+            labels=self.options.labels,
+            split=SPLIT_COLUMN,
+        )
+        quarantine = TableRef(uri=self.quarantine, version=build.quarantine_version)
+        return BuildDatasetResult(dataset=dataset, quarantine=quarantine, build=build)

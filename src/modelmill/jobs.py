@@ -1,0 +1,168 @@
+"""Spark jobs: what a job is asked to do, where it is found, how it is started.
+
+A job is a module with a function ``main(request, spark)``. Its request is one pydantic class, defined in the
+library beside the code that starts the job, so both sides read the same fields::
+
+    class CountRequest(JobRequest[CountResult]):      # their_library/count.py
+        job = "count"
+        table: TableRef
+
+    def main(request: CountRequest, spark: SparkSession) -> CountResult: ...      # their_jobs/count.py
+
+    if __name__ == "__main__":
+        run_as_application(CountRequest, main)
+
+``run_job(CountRequest(table=table))`` runs the job in this process, on the engine that the settings name.
+``python -m their_jobs.count`` and ``spark-submit their_jobs/count.py`` run it as a process of its own; the
+options come from the fields of the request (see :func:`run_as_application`).
+
+modelmill's own jobs are the modules of ``modelmill_jobs`` that are named after a job. Another distribution
+adds jobs with entry points in the group ``modelmill.jobs``, each of which names a module::
+
+    [project.entry-points."modelmill.jobs"]
+    count = "their_jobs.count"
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from modelmill.errors import ConfigError, ModelmillError, did_you_mean
+from modelmill.options import Options
+from modelmill.settings import Settings
+from modelmill.spark import session
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ENTRY_POINT_GROUP = "modelmill.jobs"
+OWN_JOBS = "modelmill_jobs"
+"""The package with modelmill's own jobs. It is found by name: the library does not depend on it."""
+
+
+class JobResult(BaseModel):
+    """Base of what a job returns; as an application, a job prints it as one line of JSON."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ResultT = TypeVar("ResultT", bound=JobResult)
+
+
+class JobRequest(Options, Generic[ResultT]):
+    """Base of what a job is asked to do."""
+
+    job: ClassVar[str]
+    """Name of the job."""
+
+
+def run_job(request: JobRequest[ResultT], *, settings: Settings | None = None) -> ResultT:
+    """Run a Spark job in this process.
+
+    :param request: what to do; its class names the job.
+    :param settings: which engine to use; None: from the environment.
+    :return: what the job returns.
+    :raises ConfigError: if there is no such job, or the engine is not installed.
+    :raises InputError: if the job refuses its input.
+    """
+    main = job_named(request.job)
+    with session(settings) as spark:
+        result: ResultT = main(request, spark)
+    return result
+
+
+def job_named(name: str) -> Callable[[Any, SparkSession], Any]:
+    """Return the ``main`` function of a job.
+
+    :param name: the job's name.
+    :return: the function.
+    :raises ConfigError: if there is no such job.
+    """
+    if name.isidentifier() and find_spec(f"{OWN_JOBS}.{name}"):
+        module = import_module(f"{OWN_JOBS}.{name}")
+    else:
+        others = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+        if name not in others:
+            raise ConfigError("a Spark job must be known", got=name, remedy=did_you_mean(name, others))
+        module = others[name].load()
+    main: Callable[[Any, SparkSession], Any] = module.main
+    return main
+
+
+def run_as_application(
+    request_type: type[JobRequest[ResultT]],
+    main: Callable[[Any, SparkSession], ResultT],
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Run a job as the process's own work, and end the process.
+
+    The request is given as JSON (``--request TEXT_OR_FILE``), field by field (``--to /tables/news``, where a
+    field that is not a plain value takes JSON), or both: a single field wins. The result goes to standard
+    output as one line of JSON, an error to standard error; the exit status is 2 if a retry cannot help.
+
+    :param request_type: class of the request.
+    :param main: the job.
+    :param argv: arguments; None: the process's own.
+    """
+    try:
+        request = _request(request_type, argv)
+        with session() as spark:
+            result = main(request, spark)
+    except ModelmillError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(error.exit_status)
+    sys.stdout.write(result.model_dump_json() + "\n")
+
+
+def _request(request_type: type[JobRequest[ResultT]], argv: Sequence[str] | None) -> JobRequest[ResultT]:
+    parser = argparse.ArgumentParser(description=request_type.__doc__, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--request", help="the whole request: JSON, or a file with it", metavar="JSON")
+    for name, field in request_type.model_fields.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", help=(field.description or "").replace("%", "%%"), metavar="VALUE"
+        )
+    given = vars(parser.parse_args(argv))
+    whole = given.pop("request", None)
+    values: dict[str, Any] = {} if whole is None else _json(whole)
+    for name, text in given.items():
+        values[name] = _value(request_type.model_fields[name].annotation, text)
+    try:
+        return request_type.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ConfigError(
+            f"the request of the job {request_type.job!r} must be valid: {place}: {first['msg']}",
+            got=first["input"] if place and first["type"] != "missing" else None,
+            remedy="see --help",
+        ) from error
+
+
+def _json(whole: str) -> dict[str, Any]:
+    try:
+        text = whole if whole.lstrip().startswith("{") else Path(whole).read_text(encoding="utf-8")
+        found: dict[str, Any] = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"a request is JSON, or a file with it ({error})", got=whole) from error
+    return found
+
+
+def _value(annotation: Any, text: str) -> Any:
+    """Return what an option says: the text where the field takes one, else the JSON in it."""
+    with contextlib.suppress(ValidationError):
+        TypeAdapter(annotation).validate_python(text)
+        return text
+    with contextlib.suppress(ValueError):
+        return json.loads(text)
+    return text

@@ -1,0 +1,165 @@
+"""Files to load into a Delta table: found, identified by content, checked before Spark reads them."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import hashlib
+import json
+import lzma
+import re
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from modelmill.errors import TableError
+from modelmill.tables.storage import is_local, table_location
+
+_CHUNK = 1 << 20
+_LONG_NUMBER = re.compile(rb"[:\[,]\s*-?\d{19}")
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file to load."""
+
+    path: str
+    """Absolute path or URI."""
+    size: int
+    """In bytes."""
+    digest: str
+    """SHA-256 of the content; for a remote file, of what its store gives as its identity."""
+
+    @property
+    def transaction(self) -> str:
+        """Application transaction id: the same name with the same content is loaded once."""
+        content = f"{self.path}\0{self.digest}"
+        return "modelmill-file-" + hashlib.sha256(content.encode()).hexdigest()
+
+
+def list_files(source: str) -> list[SourceFile]:
+    """Find the files that a path or glob names.
+
+    :param source: path, glob or fsspec URL. Names that begin with ``.`` or ``_`` are skipped, as Spark does.
+    :return: the files in the order of their paths.
+    :raises TableError: if the place cannot be read.
+    """
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
+    try:
+        store, pattern = fsspec.core.url_to_fs(table_location(source))
+        found = {pattern: store.info(pattern)} if store.isfile(pattern) else store.glob(pattern, detail=True)
+        local = isinstance(store, LocalFileSystem)
+        files = []
+        for path, info in sorted(found.items()):
+            if info["type"] == "file" and not path.rsplit("/", 1)[-1].startswith((".", "_")):
+                digest = _digest(path) if local else str(store.ukey(path))
+                name = path if local else store.unstrip_protocol(path)
+                files.append(SourceFile(path=name, size=int(info["size"]), digest=digest))
+    except (OSError, ValueError, ImportError) as error:
+        raise TableError(
+            f"the files to load must be readable ({error})",
+            got=source,
+            remedy="check the path and its rights",
+        ) from error
+    return files
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:  # noqa: PTH123 (a path of the file system's own making)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_place(files: Sequence[SourceFile], table: str) -> None:
+    """Refuse to load a table from its own files: it would double with every run.
+
+    :param files: the files.
+    :param table: the table, as :func:`~modelmill.tables.reading.table_location` gives it.
+    :raises TableError: if one of the files lies in the table's directory.
+    """
+    for file in files:
+        if file.path.startswith(f"{table}/"):
+            raise TableError(
+                "a table is not loaded from its own files",
+                got=file.path,
+                remedy="name another source or table",
+            )
+
+
+def check_content(files: Sequence[SourceFile], format_: str, options: Mapping[str, str]) -> None:
+    """Refuse files that the engines' readers would misread without an error.
+
+    They take an empty Parquet file for one without rows. In a CSV file, bytes that are not UTF-8 become
+    another character, and a quote that is never closed swallows the rows behind it. In a JSON file, a whole
+    number beyond 64 bits loses its last digits. Only files on this machine are read for these checks.
+
+    :param files: the files.
+    :param format_: ``json``, ``csv`` or ``parquet``.
+    :param options: the reader's options.
+    :raises TableError: naming the file.
+    """
+    given = set(map(str.lower, options))
+    # These options change what the characters, bytes and lines mean.
+    check = {
+        "csv": None if {"encoding", "charset", "quote", "escape"} & given else _check_csv,
+        "json": None if {"encoding", "charset", "multiline"} & given else _check_json,
+    }.get(format_)
+    for file in files:
+        if format_ == "parquet" and file.size == 0:
+            raise _unreadable(file, "a Parquet file has a footer, and this one has 0 bytes")
+        if check and is_local(file.path):
+            try:
+                check(file)
+            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+                raise _unreadable(file, str(error)) from error
+
+
+def _check_json(file: SourceFile) -> None:
+    import fsspec
+
+    long: list[str] = []
+
+    def whole(digits: str) -> None:
+        if not -(2**63) <= int(digits) < 2**63:
+            long.append(digits)
+
+    with fsspec.open(file.path, "rb", compression="infer") as lines:
+        for line in lines:
+            if _LONG_NUMBER.search(line):
+                with contextlib.suppress(
+                    json.JSONDecodeError, UnicodeDecodeError
+                ):  # the engine says it better
+                    json.loads(line, parse_int=whole)
+                if long:
+                    raise ValueError(f"a whole number has at most 64 bits: write {long[0][:40]} as text")
+
+
+def _check_csv(file: SourceFile) -> None:
+    import fsspec
+
+    decode, quotes = codecs.getincrementaldecoder("utf-8")(), 0
+    with fsspec.open(file.path, "rb", compression="infer") as content:
+        while chunk := content.read(_CHUNK):
+            decode.decode(chunk)
+            quotes += chunk.count(b'"')
+        decode.decode(b"", final=True)
+    if quotes % 2:  # an even number of quotes: all are closed, with next to no exceptions
+        with fsspec.open(file.path, "rt", encoding="utf-8", newline="", compression="infer") as text:
+            try:
+                csv.field_size_limit(sys.maxsize)
+                for _ in csv.reader(text, strict=True):
+                    pass
+            except csv.Error as error:
+                if "unexpected end" in str(error):
+                    raise ValueError("a quote is opened and never closed") from error
+
+
+def _unreadable(file: SourceFile, reason: str) -> TableError:
+    return TableError(
+        f"the files must be readable as what they are said to be ({reason})",
+        got=file.path,
+        remedy="restore the file, or remove it",
+    )

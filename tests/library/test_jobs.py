@@ -1,0 +1,129 @@
+"""Jobs: how a request is read, and how a job is found and started. Spark is not started here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import Field
+
+from modelmill import jobs
+from modelmill.artifacts import TableRef
+from modelmill.errors import EXIT_REFUSED, ConfigError, TableError
+from modelmill.jobs import JobRequest, JobResult, job_named, run_as_application, run_job
+from modelmill.options import Options
+
+
+class Counting(Options):
+    column: str = "x"
+    limit: int | None = None
+
+
+class CountResult(JobResult):
+    seen: dict[str, Any]
+
+
+class CountRequest(JobRequest[CountResult]):
+    """Count rows."""
+
+    job = "count"
+
+    table: TableRef = Field(description="100 % of the rows.")
+    name: str
+    where: str | None = None
+    most: int = 10
+    mode: Literal["fast", "slow"] = "fast"
+    names: tuple[str, ...] = ()
+    only_valid: bool = False
+    counting: Counting = Counting()
+
+
+TABLE = {"kind": "table", "uri": "/t", "version": 3}
+
+
+def main(request: CountRequest, spark: object) -> CountResult:
+    assert spark == "session"
+    if request.name == "refuse":
+        raise TableError("a table must be countable")
+    return CountResult(seen=request.model_dump(mode="json"))
+
+
+@pytest.fixture(autouse=True)
+def engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "session", lambda settings=None: contextlib.nullcontext("session"))
+
+
+def seen(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
+    run_as_application(CountRequest, main, argv)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)["seen"]
+    return found
+
+
+def test_options_are_the_fields_of_the_request(capsys: pytest.CaptureFixture[str]) -> None:
+    found = seen(
+        capsys,
+        *("--table", '{"uri": "/t", "version": 3}', "--name", "null", "--where", "[1]", "--most", "7"),
+        *("--mode", "slow", "--names", '["a", "b"]', "--only-valid", "true", "--counting", '{"limit": 2}'),
+    )
+    assert found == {
+        "table": TABLE,
+        "name": "null",
+        "where": "[1]",
+        "most": 7,
+        "mode": "slow",
+        "names": ["a", "b"],
+        "only_valid": True,
+        "counting": {"column": "x", "limit": 2},
+    }
+
+
+def test_a_request_is_json_or_a_file_and_single_fields_win(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    whole = json.dumps({"table": TABLE, "name": "n", "most": 1})
+    assert seen(capsys, "--request", whole)["most"] == 1
+    path = tmp_path / "request.json"
+    path.write_text(whole)
+    assert seen(capsys, "--request", str(path), "--most", "2")["most"] == 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--name", "n"], "'count' must be valid: table: Field required; see --help"),
+        (["--name", "n", "--table", "x"], "must be valid: table: Input should be"),
+        (["--name", "n", "--table", json.dumps(TABLE), "--mode", "odd"], "mode: Input should be 'fast' or"),
+        (["--request", "/nowhere/request.json"], "a request is JSON, or a file with it"),
+        (["--request", json.dumps({"table": TABLE, "name": "n", "nme": 1})], "nme: Extra inputs"),
+        (["--table", json.dumps(TABLE), "--name", "refuse"], "TableError: a table must be countable"),
+    ],
+)
+def test_what_is_refused_is_one_line_and_no_result(
+    capsys: pytest.CaptureFixture[str], argv: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_as_application(CountRequest, main, argv)
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out, err.count("\n")) == (EXIT_REFUSED, "", 1)
+    assert said in err
+
+
+def test_help_shows_the_descriptions(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_as_application(CountRequest, main, ["--help"])
+    shown = capsys.readouterr().out
+    assert "100 % of the rows" in shown
+    assert "--only-valid" in shown
+
+
+@pytest.mark.parametrize("name", ["ingest", "build_dataset", "label_rows", "score_table", "decide"])
+def test_own_jobs_are_found_by_name(name: str) -> None:
+    assert job_named(name).__module__ == f"modelmill_jobs.{name}"
+
+
+def test_an_unknown_job_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a Spark job must be known; got 'count'"):
+        run_job(CountRequest(table=TableRef(uri="/t", version=0), name="n"))
