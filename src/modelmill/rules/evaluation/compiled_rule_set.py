@@ -11,11 +11,9 @@ from sqlglot import exp
 
 from modelmill.documents.parsing import Path
 from modelmill.errors import Problem, RuleSetError, did_you_mean, excerpt
-from modelmill.rules.language import parsing
 from modelmill.rules.language.compiler import Names, Typed
-from modelmill.rules.language.expressions import place
-from modelmill.rules.language.nodes import compile_tree
-from modelmill.rules.language.parsing import parse
+from modelmill.rules.language.expressions import compile_tree, position
+from modelmill.rules.language.parsing import Mistake, parse
 from modelmill.rules.language.program import Result, Step, Steps, reached
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.values import OPAQUE, STORED, Kind
@@ -141,13 +139,13 @@ class _Compilation:
 
     def _parse(self, path: Path, text: str) -> Any:
         tree = parse(text)
-        if isinstance(tree, parsing.Finding):
+        if isinstance(tree, Mistake):
             self._find(path, text, tree)
             return None
         return tree
 
-    def _find(self, path: Path, text: str, finding: parsing.Finding) -> None:
-        line, column = place(text, finding)
+    def _find(self, path: Path, text: str, finding: Mistake) -> None:
+        line, column = position(text, finding)
         self.findings.append((path, f"{line}:{column}: {finding.message}", excerpt(text, line, column)))
 
     def _compile(self, path: Path, text: str, tree: Any, *, wanted: Kind | None) -> Result | None:
@@ -159,7 +157,7 @@ class _Compilation:
         if isinstance(compiled, Result):
             return None if vague else compiled
         for finding in compiled:
-            if not vague or " must exist; got " in finding.message:
+            if not vague or finding.unknown_name:
                 self._find(path, text, finding)
         return None
 

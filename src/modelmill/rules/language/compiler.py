@@ -1,8 +1,8 @@
-"""From the tree of an expression to steps: names are looked up, kinds are checked, every problem is noted.
+"""Compiles the tree of an expression to the steps of a program, and collects every mistake on the way.
 
-The tree is walked without recursion, children first. A node whose children are wrong is not judged: one
-mistake gives one problem. A node, or an option of one, that is not in the table below is not part of the
-language: what sqlglot understands beyond it is refused, never guessed.
+The tree is walked without recursion, children first. A node with a mistake below it is not checked itself,
+so that one mistake is reported once. A kind of node, or an option of one, that is not registered in
+:data:`NODES` is not part of the language and is refused, whatever sqlglot understands by it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from sqlglot import exp
 from modelmill.errors import did_you_mean
 from modelmill.rules.language import kernels
 from modelmill.rules.language.functions import FUNCTIONS, POLYMORPHIC
-from modelmill.rules.language.parsing import Finding
+from modelmill.rules.language.parsing import Mistake
 from modelmill.rules.language.program import Step, Steps
 from modelmill.signals.values import NUMBERS, OPAQUE, Kind, common_kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_FINDINGS = 20
-"""Problems of one expression that are listed."""
+MAX_MISTAKES = 20
+"""Mistakes of one expression that are listed."""
 
 SHOWN: dict[Kind, str] = {
     "boolean": "a condition",
@@ -41,13 +41,17 @@ SHOWN: dict[Kind, str] = {
 }
 
 
-class Refused(Exception):  # noqa: N818 (never leaves this module)
-    """What a rule says of a node."""
+class Refused(Exception):  # noqa: N818 (never leaves this package)
+    """A node is not valid; the message says why."""
+
+
+class UnknownName(Refused):
+    """A node is a name that does not exist."""
 
 
 @dataclass(frozen=True)
 class Typed:
-    """A node that has been compiled."""
+    """A compiled node: the step with its value, and the kind of that value."""
 
     kind: Kind
     step: int
@@ -60,36 +64,36 @@ Build = Callable[["Compiler", Any, list[Typed]], Typed]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """What one kind of node means."""
+class NodeSpec:
+    """How one kind of node is compiled."""
 
     build: Build
-    """Makes the node, given its children."""
+    """Compiles the node, given its compiled children."""
     children: Callable[[Any], list[Any]]
-    """Gives the nodes below that are values."""
+    """Returns the nodes below that are values."""
     options: frozenset[str]
     """Arguments of the sqlglot node that may be set."""
 
 
-RULES: dict[type[exp.Expr], Rule] = {}
-"""The language, filled in by :mod:`modelmill.rules.language.nodes`."""
+NODES: dict[type[exp.Expr], NodeSpec] = {}
+"""Every kind of node of the language, registered by :mod:`.operators` and :mod:`.calls`."""
 
 
-def rule(
+def node(
     *nodes: type[exp.Expr], children: Sequence[str] = (), options: Sequence[str] = ()
 ) -> Callable[[Build], Build]:
-    """Register the function below as what some kinds of node mean.
+    """Register the decorated function as the compiler of some kinds of node.
 
-    :param *nodes: the kinds.
-    :param children: arguments of the node that are values.
+    :param *nodes: the kinds, types of sqlglot.
+    :param children: arguments of the sqlglot node that hold the values it is made of.
     :param options: other arguments that may be set.
     :return: a decorator.
     """
 
     def register(build: Build) -> Build:
         allowed = frozenset({*children, *options})
-        for node in nodes:
-            RULES[node] = Rule(build, functools.partial(_named_children, names=children), allowed)
+        for kind in nodes:
+            NODES[kind] = NodeSpec(build, functools.partial(_named_children, names=children), allowed)
         return build
 
     return register
@@ -104,11 +108,11 @@ def _named_children(node: exp.Expr, names: Sequence[str]) -> list[Any]:
 
 
 class Names:
-    """What the names in an expression stand for: columns of a schema, or values that are computed before.
+    """The names that an expression may use: columns of a schema, and values that are computed before.
 
     :param schema: the columns.
-    :param noun: what they are, for messages.
-    :param computed: values by name; a name is not also that of a column.
+    :param noun: what to call them in messages.
+    :param computed: compiled values by name; no column has the same name.
     """
 
     def __init__(
@@ -120,7 +124,7 @@ class Names:
             if noun == "signal"
             else "compute what you need of it into a column when the table is made"
         )
-        """What is said of a value that expressions cannot look into."""
+        """Remark for messages about a value that expressions cannot look into."""
         self.fields = {field.name: field.type for field in schema}
         self.computed = computed or {}
         self.all = [*self.fields, *self.computed]
@@ -130,17 +134,17 @@ class Names:
             self._alike.setdefault(name.lower(), []).append(name)
 
     def find(self, name: str, *, exactly: bool) -> str:
-        """Return the name that is meant.
+        """Return the column or value that a name in an expression refers to.
 
-        :param name: what is written.
-        :param exactly: whether the case counts.
-        :return: the name.
-        :raises Refused: if there is none.
+        :param name: the name as written.
+        :param exactly: whether upper and lower case must match.
+        :return: the name as defined.
+        :raises Refused: if it does not exist, or is ambiguous.
         """
         if name not in self.fields and name not in self.computed:
             alike = self._alike.get(name.lower(), [])
             if len(alike) != 1 or exactly:
-                raise Refused(f"a {self.noun} must exist; got {name!r}; {did_you_mean(name, self.all)}")
+                raise UnknownName(f"a {self.noun} must exist; got {name!r}; {did_you_mean(name, self.all)}")
             name = alike[0]
         if name in self.twice:
             raise Refused(f"a {self.noun}'s name must stand once in the table; got {name!r}")
@@ -150,24 +154,24 @@ class Names:
 class Compiler:
     """Compiles one tree.
 
-    :param names: what names stand for.
-    :param steps: where the steps go.
+    :param names: the names that it may use.
+    :param steps: the steps of the program, to which those of the tree are added.
     """
 
     def __init__(self, names: Names, steps: Steps) -> None:
         self.names = names
         self.steps = steps
-        self.findings: list[Finding] = []
+        self.mistakes: list[Mistake] = []
 
     def compile(self, tree: exp.Expr) -> Typed | None:
         """Compile a tree, children first.
 
         :param tree: the tree.
-        :return: the root, or None if anything is wrong.
+        :return: the root; None if there is a mistake.
         """
         done: dict[int, Typed | None] = {}
         stack: list[tuple[Any, list[Any] | None]] = [(tree, None)]
-        while stack and len(self.findings) < MOST_FINDINGS:
+        while stack and len(self.mistakes) < MAX_MISTAKES:
             node, children = stack.pop()
             if children is None:
                 children = self._children(node)
@@ -183,53 +187,48 @@ class Compiler:
         return done.get(id(tree))
 
     def _children(self, node: Any) -> list[Any] | None:
-        """Return the nodes to compile before this one, or None if it is no part of the language."""
-        found = RULES.get(type(node))
+        """Return the nodes to compile before this one; None if the node is not part of the language."""
+        found = NODES.get(type(node))
         if found is None:
-            self.find(node, _foreign(node))
+            self.report(node, _foreign(node))
             return None
         options = [name for name, value in node.args.items() if value and name not in found.options]
         if options:
-            self.find(node, _foreign(node, options[0]))
+            self.report(node, _foreign(node, options[0]))
             return None
         if isinstance(node, exp.Anonymous) and node.name.lower() not in (*FUNCTIONS, *POLYMORPHIC):
             choices = did_you_mean(node.name.lower(), [*FUNCTIONS, *POLYMORPHIC])
-            self.find(node, f"a function must be on the list; got {node.name!r}; {choices}")
+            self.report(node, f"a function must be on the list; got {node.name!r}; {choices}")
             return None
         return found.children(node)
 
     def _build(self, node: Any, operands: list[Typed]) -> Typed | None:
         if not isinstance(node, exp.Paren | exp.Is):
-            for child, operand in zip(RULES[type(node)].children(node), operands, strict=True):
+            for child, operand in zip(NODES[type(node)].children(node), operands, strict=True):
                 if operand.kind in OPAQUE:
-                    self.find(child, f"{child.sql()[:60]} is {SHOWN[operand.kind]}: {self.names.opaque}")
+                    self.report(child, f"{child.sql()[:60]} is {SHOWN[operand.kind]}: {self.names.opaque}")
                     return None
         try:
-            return RULES[type(node)].build(self, node, operands)
+            return NODES[type(node)].build(self, node, operands)
         except Refused as refusal:
-            self.find(node, str(refusal))
+            self.report(node, str(refusal), unknown_name=isinstance(refusal, UnknownName))
             return None
 
-    def find(self, node: Any, message: str) -> None:
-        """Note a problem.
-
-        :param node: where it is.
-        :param message: what it is.
-        """
+    def report(self, node: Any, message: str, *, unknown_name: bool = False) -> None:
+        """Add a mistake to the list, with the position of the node."""
         starts = (part.meta.get("start") for part in node.walk() if part.meta)
-        self.findings.append(
-            Finding(min((start for start in starts if start is not None), default=0), message)
-        )
+        offset = min((start for start in starts if start is not None), default=0)
+        self.mistakes.append(Mistake(offset, message, unknown_name))
 
     def call(
         self, result: Kind, compute: Callable[..., Any], operands: Sequence[Typed], **options: Any
     ) -> Typed:
-        """Add the step that computes something.
+        """Add a step that calls a kernel.
 
         :param result: kind of the result.
-        :param compute: what computes it.
+        :param compute: the kernel.
         :param operands: its operands.
-        :param **options: what else it takes; hashable.
+        :param **options: its keyword arguments; hashable.
         :return: the result.
         """
         made = functools.partial(compute, **options) if options else compute
@@ -238,20 +237,15 @@ class Compiler:
         return Typed(result, self.steps.add(key, Step(made, numbers, result, kernel=compute)))
 
     def literal(self, value: Any, kind: Kind) -> Typed:
-        """Add a constant.
-
-        :param value: its value.
-        :param kind: its kind.
-        :return: the constant.
-        """
+        """Add a constant."""
         return Typed(kind, self.steps.constant(value, kind), constant=value, literal=True)
 
     def converted(self, value: Typed, kind: Kind) -> Typed:
-        """Bring a value to another kind.
+        """Convert a value to another kind.
 
         :param value: the value.
-        :param kind: its own kind, or one that it fits into.
-        :return: the value in that kind.
+        :param kind: its own kind, or one that holds all its values.
+        :return: the converted value.
         """
         if value.kind == kind:
             return value
@@ -262,12 +256,12 @@ class Compiler:
         return self.call(kind, kernels.convert, [value], kind=kind)
 
     def unified(self, values: Sequence[Typed], what: str) -> tuple[Kind, list[Typed]]:
-        """Bring values to the one kind that they can be compared in.
+        """Convert values to their common kind.
 
         :param values: the values.
-        :param what: what wants that, for the message.
-        :return: the kind, and the values in it.
-        :raises Refused: if they have none in common.
+        :param what: the operator, for the message.
+        :return: the kind, and the converted values.
+        :raises Refused: if they have no common kind.
         """
         kind = common_kind([value.kind for value in values])
         if kind is None:
@@ -276,23 +270,23 @@ class Compiler:
         return kind, [self.converted(value, kind) for value in values]
 
     def comparable(self, values: Sequence[Typed], what: str) -> tuple[Kind, list[Typed]]:
-        """Bring values to a kind that can be compared: several NULL are taken for numbers.
+        """Convert values to a common kind that can be compared; if all are NULL, to numbers.
 
         :param values: the values.
-        :param what: what compares them, for the message.
-        :return: the kind, and the values in it.
+        :param what: the operator, for the message.
+        :return: the kind, and the converted values.
         """
         kind, unified = self.unified(values, what)
         return (kind, unified) if kind != "null" else ("float", self.all_of(values, "float", what))
 
     def all_of(self, values: Sequence[Typed], kind: Kind, what: str) -> list[Typed]:
-        """Bring values to a kind that an operator asks for.
+        """Convert values to the kind that an operator takes.
 
         :param values: the values.
         :param kind: the kind.
         :param what: the operator, for the message.
-        :return: the values in that kind.
-        :raises Refused: if one of them does not fit.
+        :return: the converted values.
+        :raises Refused: if one of them is of another kind.
         """
         for value in values:
             fits = NUMBERS if kind == "float" else {kind}

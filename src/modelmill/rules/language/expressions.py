@@ -1,8 +1,8 @@
 """SQL expressions over the columns of one row: parsed, checked against a schema, compiled for Arrow.
 
-The language is the subset of SQL that ``docs/rules.md`` describes. It has SQL's three-valued logic, no
-subqueries, no aggregates, no clock and no randomness: the same row gives the same value, alone and in any
-batch. Everything that is wrong is reported at once, with its position.
+``docs/rules.md`` describes the language. It is a subset of SQL with SQL's three-valued logic and without
+subqueries, aggregates, clock and randomness: the value of a row depends on nothing but the row. All mistakes
+of an expression are reported at once, with their positions.
 """
 
 from __future__ import annotations
@@ -11,52 +11,70 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from modelmill.errors import ExpressionError, Problem
-from modelmill.rules.language.compiler import Names
-from modelmill.rules.language.nodes import compile_tree
-from modelmill.rules.language.parsing import Finding, parse
+from modelmill.rules.language import calls, operators  # noqa: F401 (importing them registers the nodes)
+from modelmill.rules.language.compiler import SHOWN, Compiler, Names
+from modelmill.rules.language.parsing import Mistake, parse
 from modelmill.rules.language.program import Program, Result, Steps
-from modelmill.signals.values import Kind
+from modelmill.signals.values import OPAQUE, Kind, common_kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-__all__ = ["Kind", "Program", "compile_expressions"]
+    from sqlglot import exp
 
 
 def compile_expressions(
     texts: Mapping[str, str], schema: pa.Schema, *, kind: Kind | None = None, what: str = "expressions"
 ) -> Program:
-    """Check expressions against a schema, and make one program of them.
+    """Check expressions against a schema, and compile them to one program.
 
     :param texts: the expressions by name.
     :param schema: the columns that they may read.
-    :param kind: kind that each of them must have, such as ``boolean``; None: any.
-    :param what: what they are, for the message, such as ``labelling functions``.
+    :param kind: kind that each of them must have, such as ``boolean``; None for any.
+    :param what: what to call them in messages, such as ``labelling functions``.
     :return: the program.
-    :raises ExpressionError: if one of them breaks a rule; all problems of all of them are listed.
+    :raises ExpressionError: if there are mistakes; all mistakes of all expressions are listed.
     """
     names, steps = Names(schema), Steps()
     results: dict[str, Result] = {}
     problems: list[Problem] = []
     for name, text in texts.items():
         tree = parse(text)
-        compiled = tree if isinstance(tree, Finding) else compile_tree(tree, names, steps, wanted=kind)
+        compiled = [tree] if isinstance(tree, Mistake) else compile_tree(tree, names, steps, wanted=kind)
         if isinstance(compiled, Result):
             results[name] = Result(text, compiled.kind, compiled.columns, compiled.step)
-            continue
-        findings = [compiled] if isinstance(compiled, Finding) else compiled
-        problems += [Problem(*place(text, finding), name, finding.message) for finding in findings]
+        else:
+            problems += [Problem(*position(text, one), name, one.message) for one in compiled]
     if problems:
         raise ExpressionError(problems, texts=texts, what=what)
     return Program(tuple(steps.steps), results, tuple(steps.columns))
 
 
-def place(text: str, finding: Finding) -> tuple[int, int]:
-    """Return where a finding is.
+def compile_tree(
+    tree: exp.Expr, names: Names, steps: Steps, *, wanted: Kind | None
+) -> Result | list[Mistake]:
+    """Check a parsed expression, and add its steps to those of a program.
 
-    :param text: the expression.
-    :param finding: what is wrong in it.
-    :return: line and column, from 1.
+    :param tree: the tree that :func:`~modelmill.rules.language.parsing.parse` returned.
+    :param names: the names that it may use.
+    :param steps: the steps of the program.
+    :param wanted: kind that the expression must have; None for any.
+    :return: the result (without its text), or all mistakes.
     """
-    before = text[: finding.offset]
+    compiler = Compiler(names, steps)
+    typed = compiler.compile(tree)
+    if typed is not None and wanted is not None:
+        if common_kind([typed.kind, wanted]) in (wanted, "null"):
+            typed = compiler.converted(typed, wanted)
+        else:
+            remedy = "; compare it with something, such as n > 0" if wanted == "boolean" else ""
+            remedy = f"; {compiler.names.opaque}" if typed.kind in OPAQUE else remedy
+            compiler.report(tree, f"the expression must be {SHOWN[wanted]}; got {SHOWN[typed.kind]}{remedy}")
+    if compiler.mistakes or typed is None:
+        return compiler.mistakes
+    return Result("", typed.kind, steps.columns_of(typed.step), typed.step)
+
+
+def position(text: str, mistake: Mistake) -> tuple[int, int]:
+    """Return the line and the column of a mistake in an expression, both from 1."""
+    before = text[: mistake.offset]
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1

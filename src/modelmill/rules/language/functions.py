@@ -1,4 +1,4 @@
-"""The functions that an expression may call: name, operands, result, and what computes it."""
+"""The functions that an expression may call: their names, operands, results and kernels."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from modelmill.rules.language import kernels
 from modelmill.signals.values import Kind
 
 Operand = Literal["text", "number", "constant text", "regular expression", "constant integer"]
-"""A constant is written as a literal: it is checked before anything runs."""
+"""A constant must be written as a literal, so that it can be checked before anything runs."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function of values, all of whose operands have a kind of their own."""
+    """A function whose operands and result have fixed kinds."""
 
     name: str
     operands: tuple[Operand, ...]
     result: Kind
     compute: Callable[..., Any]
     optional: int = 0
-    """How many of the last operands may be left out."""
+    """How many operands at the end may be left out."""
 
     @property
     def usage(self) -> str:
-        """How it is called, such as ``contains(text, constant text)``."""
+        """Its signature, such as ``contains(text, constant text)``."""
         needed = self.operands[: len(self.operands) - self.optional]
         extra = "".join(f"[, {operand}]" for operand in self.operands[len(needed) :])
         return f"{self.name}({', '.join(needed)}{extra})"
@@ -53,6 +53,7 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         )
     }
 )
-"""By name, in lower case. ``coalesce`` and ``nullif``, whose result has the operands' kind, come on top."""
+"""By name, in lower case."""
 
 POLYMORPHIC = ("coalesce", "nullif")
+"""Further functions, whose result has the kind of their operands."""

@@ -1,8 +1,8 @@
-"""What the operators and functions of expressions do, over Arrow arrays and scalars.
+"""The operators and functions of expressions, over Arrow arrays and scalars.
 
-Every operand has the Arrow type of its kind (see :mod:`modelmill.signals.values`). NULL is unknown: it goes
-through every operation, except those that ask for it. Patterns run on Arrow's RE2, in time linear in the
-text.
+Every operand has the Arrow type of its kind (see :mod:`modelmill.signals.values`). A NULL operand makes the
+result NULL, except for operators about NULL such as ``IS NULL``. Regular expressions run on Arrow's RE2, in
+time linear in the text.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ FALSE = pa.scalar(False)
 
 
 def convert(values: Values, kind: Kind) -> Values:
-    """Bring values to another kind: an integer becomes a double, NULL becomes a NULL of that kind."""
+    """Convert values to another kind: integers to doubles, NULL to a NULL of that kind."""
     return values.cast(STORED[kind], safe=False)
 
 
 def arithmetic(left: Values, right: Values, operator: str) -> Values:
-    """Compute with doubles; what has no result (division by zero, infinity minus infinity) is NULL."""
+    """Compute with doubles. Undefined results (division by zero, infinity minus infinity) are NULL."""
     if operator == "%":
         return _remainder(left, right)
     if operator == "/":
@@ -40,7 +40,7 @@ _ARITHMETIC = {"+": pc.add, "-": pc.subtract, "*": pc.multiply, "/": pc.divide}
 
 
 def _remainder(left: Values, right: Values) -> Values:
-    """Return the remainder with the dividend's sign, as C and SQL have it. Arrow has no such kernel."""
+    """Return the remainder with the sign of the dividend, as in C and SQL; Arrow has no such kernel."""
     with np.errstate(invalid="ignore"):
         found = np.fmod(_doubles(left), _doubles(right))
     if found.ndim == 0:
@@ -81,17 +81,17 @@ def same(left: Values, right: Values) -> Values:
 
 
 def conjunction(left: Values, right: Values) -> Values:
-    """Return AND of three-valued logic (Kleene's): false AND NULL is false."""
+    """Return AND of Kleene's three-valued logic: false AND NULL is false."""
     return pc.and_kleene(left, right)
 
 
 def disjunction(left: Values, right: Values) -> Values:
-    """Return OR of three-valued logic (Kleene's): true OR NULL is true."""
+    """Return OR of Kleene's three-valued logic: true OR NULL is true."""
     return pc.or_kleene(left, right)
 
 
 def negation(values: Values) -> Values:
-    """Return NOT: of NULL it is NULL."""
+    """Return NOT; NOT NULL is NULL."""
     return pc.invert(values)
 
 
@@ -101,20 +101,20 @@ def is_null(values: Values) -> Values:
 
 
 def is_true(values: Values) -> Values:
-    """Return whether each value is true, and neither false nor NULL."""
+    """Return whether each value is true; NULL counts as false."""
     return pc.fill_null(values, FALSE)
 
 
 def member(values: Values, members: pa.Array, *, or_null: bool) -> Values:
     """Return whether each value is one of a list of constants.
 
-    :param values: what to look up.
-    :param members: the list without its nulls.
-    :param or_null: whether the list also has a NULL: what is not found is then NULL, not false.
+    :param values: the values.
+    :param members: the constants, without NULL.
+    :param or_null: whether the list also has a NULL: a value that is not found gives NULL then, not false.
     :return: booleans.
     """
     if pa.types.is_floating(members.type):
-        values = pc.add(values, 0.0)  # Arrow looks up by bits: -0.0 becomes 0.0
+        values = pc.add(values, 0.0)  # Arrow compares bits: turn -0.0 into 0.0
     unknown = pa.scalar(None, pa.bool_())
     found = pc.is_in(values, value_set=members)
     if or_null:
@@ -123,9 +123,9 @@ def member(values: Values, members: pa.Array, *, or_null: bool) -> Values:
 
 
 def choose(*operands: Values) -> Values:
-    """Return what ``CASE`` returns.
+    """Return the value of ``CASE``.
 
-    :param *operands: condition, value, condition, value, …, and the value where no condition is true.
+    :param *operands: condition, value, condition, value, …, and the value if no condition is true.
     :return: the values.
     """
     *pairs, result = operands
@@ -135,7 +135,7 @@ def choose(*operands: Values) -> Values:
 
 
 def null_if(left: Values, right: Values) -> Values:
-    """Return the first value, or NULL where it equals the second."""
+    """Return the first value; NULL if it equals the second."""
     equal = pc.fill_null(pc.equal(left, right), FALSE)
     return pc.if_else(equal, pa.scalar(None, left.type), left)
 
@@ -146,37 +146,37 @@ def coalesce(*operands: Values) -> Values:
 
 
 def concatenate(left: Values, right: Values) -> Values:
-    """Join two texts; NULL if one of them is."""
+    """Join two texts; NULL if either is NULL."""
     return pc.binary_join_element_wise(left, right, pa.scalar("", pa.large_string()))
 
 
 def like(values: Values, pattern: str, *, ignore_case: bool) -> Values:
-    """Match a whole text with ``%`` and ``_``; a backslash takes the next character as it stands."""
+    """Match a whole text against a pattern with ``%`` and ``_``; a backslash escapes the next character."""
     return pc.match_like(values, pattern, ignore_case=ignore_case)
 
 
 def regexp_like(values: Values, pattern: str) -> Values:
-    """Return whether a regular expression is found anywhere in a text."""
+    """Return whether a regular expression matches anywhere in a text."""
     return pc.match_substring_regex(values, pattern)
 
 
 def regexp_count(values: Values, pattern: str) -> Values:
-    """Return how often a regular expression is found in a text."""
+    """Return how often a regular expression matches in a text."""
     return pc.cast(pc.count_substring_regex(values, pattern), pa.int64())
 
 
 def contains(values: Values, part: str) -> Values:
-    """Return whether a text has a part."""
+    """Return whether a text contains another."""
     return pc.match_substring(values, part)
 
 
 def starts_with(values: Values, part: str) -> Values:
-    """Return whether a text begins with a part."""
+    """Return whether a text starts with another."""
     return pc.starts_with(values, part)
 
 
 def ends_with(values: Values, part: str) -> Values:
-    """Return whether a text ends with a part."""
+    """Return whether a text ends with another."""
     return pc.ends_with(values, part)
 
 
@@ -201,20 +201,20 @@ def length(values: Values) -> Values:
 
 
 def absolute(values: Values) -> Values:
-    """Return a number without its sign."""
+    """Return the absolute value."""
     return pc.abs(values)
 
 
 def floor(values: Values) -> Values:
-    """Return the largest whole number that is not larger."""
+    """Round down to a whole number."""
     return pc.floor(values)
 
 
 def ceil(values: Values) -> Values:
-    """Return the smallest whole number that is not smaller."""
+    """Round up to a whole number."""
     return pc.ceil(values)
 
 
 def rounded(values: Values, digits: int = 0) -> Values:
-    """Round to decimal digits, halves away from zero."""
+    """Round to a number of decimal digits, halves away from zero."""
     return pc.round(values, ndigits=digits, round_mode="half_towards_infinity")

@@ -1,4 +1,4 @@
-"""From the text of an expression to its tree, by sqlglot, within bounds that keep hostile text harmless."""
+"""Parses the text of an expression with sqlglot, within limits that make hostile text harmless."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from sqlglot.tokenizer_core import Token, TokenType
 from modelmill.errors import shorten
 
 MAX_CHARACTERS = 1_000_000
-"""Ten thousand phrases fit; parsing that takes seconds."""
+"""Room for ten thousand phrases; parsing so much takes seconds."""
 MAX_NESTING = 32
-"""Brackets, CASE and NOT within each other. sqlglot's parser recurses about 20 times for each."""
+"""Levels of brackets, CASE and NOT. sqlglot's parser recurses about 20 times for each level."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong in an expression."""
+class Mistake:
+    """A mistake in an expression."""
 
     offset: int
-    """Number of the character where it is wrong, from 0."""
+    """Index of the character where it is, from 0."""
     message: str
+    unknown_name: bool = False
+    """Whether it is a name that does not exist."""
 
 
-class RuleLanguage(Dialect):
-    """SQL in which a function is what it is called: sqlglot rewrites none, and each is looked up by us."""
+class ExpressionDialect(Dialect):
+    """SQL without sqlglot's built-in functions: calls stay as written and are looked up in our own table."""
 
     class Parser(BaseParser):
         """The standard parser without built-in functions."""
@@ -39,38 +41,38 @@ class RuleLanguage(Dialect):
         NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {}
 
 
-def parse(text: str) -> exp.Expr | Finding:
+def parse(text: str) -> exp.Expr | Mistake:
     """Parse an expression.
 
     :param text: the expression.
-    :return: its tree, or the first thing that is wrong with it.
+    :return: its tree, or the first mistake.
     """
     if not text.strip():
-        return Finding(0, "an expression must not be empty; write a condition such as price > 10")
+        return Mistake(0, "an expression must not be empty; write a condition such as price > 10")
     if len(text) > MAX_CHARACTERS:
-        return Finding(
+        return Mistake(
             0, f"an expression has at most {MAX_CHARACTERS:,} characters; got {len(text):,}; split it"
         )
-    dialect = RuleLanguage()
+    dialect = ExpressionDialect()
     try:
         tokens = dialect.tokenize(text)
-        refused = _too_deep(tokens) or _chained(tokens)
-        if refused is not None:
-            return refused
+        mistake = _too_deep(tokens) or _chained(tokens)
+        if mistake is not None:
+            return mistake
         parser = dialect.parser(error_level=ErrorLevel.IMMEDIATE)
         trees = [tree for tree in parser.parse_into(exp.Condition, tokens, text) if tree is not None]
     except TokenError as error:
-        return Finding(_unclosed(text), f"a text or a quoted name must be closed; {_plain(error)}")
+        return Mistake(_unclosed(text), f"a text or a quoted name must be closed; {_plain(error)}")
     except ParseError as error:
-        return _syntax_finding(error, text)
+        return _syntax_mistake(error, text)
     except RecursionError:
-        return Finding(0, f"an expression is nested at most {MAX_NESTING} deep; split it")
+        return Mistake(0, f"an expression is nested at most {MAX_NESTING} deep; split it")
     if len(trees) != 1:
-        return Finding(0, f"one expression is wanted; got {len(trees)}; join conditions with AND or OR")
+        return Mistake(0, f"one expression is wanted; got {len(trees)}; join conditions with AND or OR")
     return trees[0]
 
 
-def _too_deep(tokens: list[Token]) -> Finding | None:
+def _too_deep(tokens: list[Token]) -> Mistake | None:
     depth = nots = 0
     for token in tokens:
         nots = nots + 1 if token.token_type in (TokenType.NOT, TokenType.DASH) else 0
@@ -79,12 +81,12 @@ def _too_deep(tokens: list[Token]) -> Finding | None:
         elif token.token_type in _CLOSING:
             depth -= 1
         if depth + nots > MAX_NESTING:
-            return Finding(token.start, f"an expression is nested at most {MAX_NESTING} deep; split it")
+            return Mistake(token.start, f"an expression is nested at most {MAX_NESTING} deep; split it")
     return None
 
 
-def _chained(tokens: list[Token]) -> Finding | None:
-    """Refuse ``a = b IS NULL`` and the like: engines differ in which of the two comparisons comes first."""
+def _chained(tokens: list[Token]) -> Mistake | None:
+    """Refuse ``a = b IS NULL`` and the like: databases differ in which comparison they take first."""
     counts, between = [0], [False]
     for token in tokens:
         kind = token.token_type
@@ -102,7 +104,7 @@ def _chained(tokens: list[Token]) -> Finding | None:
             counts[-1] += 1
             between[-1] = kind is TokenType.BETWEEN
             if counts[-1] > 1:
-                return Finding(
+                return Mistake(
                     token.start, f"comparisons are not chained; got {token.text!r}; put brackets around one"
                 )
     return None
@@ -126,7 +128,7 @@ _CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE,
 
 
 def _unclosed(text: str) -> int:
-    """Return where the quote that is never closed stands: quotes come in pairs of their own sort."""
+    """Return the offset of the quote that is never closed."""
     start, quote = 0, ""
     for offset, character in enumerate(text):
         if quote:
@@ -136,9 +138,9 @@ def _unclosed(text: str) -> int:
     return start if quote else 0
 
 
-def _syntax_finding(error: ParseError, text: str) -> Finding:
+def _syntax_mistake(error: ParseError, text: str) -> Mistake:
     if not error.errors:
-        return Finding(0, f"the expression must be SQL; {_plain(error)}")
+        return Mistake(0, f"the expression must be SQL; {_plain(error)}")
     found = error.errors[0]
     lines = text.split("\n")
     line, last = found.get("line") or 1, found.get("col") or 1
@@ -148,7 +150,7 @@ def _syntax_finding(error: ParseError, text: str) -> Finding:
     reason = str(found.get("description") or "syntax error")
     if "Required keyword" in reason:
         reason = "an operand is missing"
-    return Finding(
+    return Mistake(
         min(offset, max(len(text) - 1, 0)), f"the expression must be SQL ({reason}); got {shorten(highlight)}"
     )
 

@@ -1,8 +1,7 @@
-"""What a set of expressions compiles to: a flat list of steps over Arrow batches.
+"""Programs: the flat list of steps over Arrow batches that expressions compile to.
 
-Expressions that are compiled together share their parts: a column is brought to its kind once, and what
-stands in several expressions is computed once. A flat list has no depth, so no expression is too deep to
-evaluate.
+Expressions that are compiled together share their steps: each column is read once, and a part that several
+expressions have in common is computed once. The list is flat, so evaluating it never recurses.
 """
 
 from __future__ import annotations
@@ -18,25 +17,25 @@ from modelmill.signals.values import STORED, Kind, stored
 
 @dataclass(frozen=True)
 class Step:
-    """One operation. Its result is known by the step's number."""
+    """One operation. Other steps refer to its result by the step's number."""
 
     compute: Callable[..., Any]
-    """Takes the operands, or the batch where there are none."""
+    """Takes the operands; the batch if there are none."""
     operands: tuple[int, ...]
     """Numbers of earlier steps."""
     kind: Kind
     """Kind of the result."""
     kernel: Callable[..., Any] | None = None
-    """The function of :mod:`.kernels` that ``compute`` calls; None: a column or a constant."""
+    """The function of :mod:`.kernels` that ``compute`` calls; None for a column or a constant."""
     column: str | None = None
-    """Column that it reads, if it reads one."""
+    """The column, if the step reads one."""
     members: pa.Array | None = None
-    """Constants of a list that is looked up in."""
+    """The constants of an IN list, without NULL."""
 
 
 @dataclass
 class Steps:
-    """A list of steps that grows; what is in it already is not added again."""
+    """A growing list of steps; equal steps are added once."""
 
     steps: list[Step] = field(default_factory=list)
     columns: dict[str, None] = field(default_factory=dict)
@@ -44,9 +43,9 @@ class Steps:
     _known: dict[Hashable, int] = field(default_factory=dict)
 
     def add(self, key: Hashable, step: Step) -> int:
-        """Add a step.
+        """Add a step, or find the equal one that is in the list already.
 
-        :param key: says what the step computes, apart from its operands.
+        :param key: identifies what the step computes, operands apart.
         :param step: the step.
         :return: the step's number.
         """
@@ -56,44 +55,30 @@ class Steps:
         return known
 
     def column(self, name: str, kind: Kind) -> int:
-        """Add the step that reads a column.
-
-        :param name: the column.
-        :param kind: its kind.
-        :return: the step's number.
-        """
+        """Add the step that reads a column, and return its number."""
         self.columns[name] = None
         return self.add(
             ("column", name), Step(lambda batch: stored(batch.column(name), kind), (), kind, column=name)
         )
 
     def constant(self, value: Any, kind: Kind) -> int:
-        """Add the step that gives a constant.
-
-        :param value: a Python value, or None for NULL.
-        :param kind: its kind.
-        :return: the step's number.
-        """
+        """Add a constant (None for NULL), and return the number of its step."""
         scalar = pa.scalar(value, STORED[kind])
-        # 0 and -0, 1 and 1.0 and true are the same to a dictionary.
+        # A dictionary takes 0 and -0 for the same key, and 1, 1.0 and True too: hence repr.
         return self.add(("constant", kind, repr(value)), Step(lambda _batch: scalar, (), kind))
 
     def columns_of(self, root: int) -> tuple[str, ...]:
-        """Return the columns that a step is made of.
-
-        :param root: the step.
-        :return: names in alphabetical order.
-        """
+        """Return the columns that a step depends on, in alphabetical order."""
         return tuple(
             sorted(name for number in reached(self.steps, [root]) if (name := self.steps[number].column))
         )
 
 
 def reached(steps: Sequence[Step], roots: Iterable[int]) -> list[int]:
-    """Return the steps that some steps are made of, and those themselves.
+    """Return some steps and all steps that they depend on.
 
     :param steps: all steps.
-    :param roots: numbers of the ones that are wanted.
+    :param roots: numbers of the steps to start from.
     :return: numbers, ascending.
     """
     found = set(roots)
@@ -119,19 +104,19 @@ class Result:
 
 @dataclass(frozen=True)
 class Program:
-    """Expressions that have been checked against a schema, ready to be evaluated."""
+    """Expressions that were checked against a schema, ready to be evaluated."""
 
     steps: tuple[Step, ...]
     results: dict[str, Result]
     """By the expression's name."""
     columns: tuple[str, ...]
-    """The columns that any of them reads."""
+    """Columns that any of them reads."""
 
     def evaluate(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         """Evaluate every expression on every row.
 
         :param batch: rows with the columns of the schema that the expressions were checked against.
-        :return: an array for each expression, by its name; null where its value is unknown.
+        :return: an array for each expression, by name; null where the value is NULL.
         """
         values: list[Any] = []
         for step in self.steps:

@@ -1,55 +1,29 @@
-"""The language: what each node of an expression's tree means. A node that is not here is not part of it."""
+"""How literals, names, operators and ``CASE`` are compiled."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 from sqlglot import exp
 
 from modelmill.rules.language import kernels
-from modelmill.rules.language.compiler import RULES, SHOWN, Compiler, Names, Refused, Rule, Typed, rule
-from modelmill.rules.language.functions import FUNCTIONS, POLYMORPHIC, Function, Operand
-from modelmill.rules.language.parsing import Finding
-from modelmill.rules.language.program import Result, Step, Steps
-from modelmill.signals.values import NUMBERS, OPAQUE, STORED, Kind, column_kind, common_kind
+from modelmill.rules.language.compiler import NODES, Compiler, NodeSpec, Refused, Typed, node
+from modelmill.rules.language.program import Step
+from modelmill.signals.values import NUMBERS, STORED, column_kind
 
 _LARGEST_INTEGER = 2**63 - 1
 
 
-def compile_tree(
-    tree: exp.Expr, names: Names, steps: Steps, *, wanted: Kind | None
-) -> Result | list[Finding]:
-    """Check a tree, and add its steps.
-
-    :param tree: what :func:`modelmill.rules.language.parsing.parse` gave.
-    :param names: what it may read.
-    :param steps: where the steps go.
-    :param wanted: kind that the expression must have; None: any.
-    :return: the result (without the text), or everything that is wrong.
-    """
-    compiler = Compiler(names, steps)
-    typed = compiler.compile(tree)
-    if typed is not None and wanted is not None:
-        if common_kind([typed.kind, wanted]) in (wanted, "null"):
-            typed = compiler.converted(typed, wanted)
-        else:
-            remedy = "; compare it with something, such as n > 0" if wanted == "boolean" else ""
-            remedy = f"; {compiler.names.opaque}" if typed.kind in OPAQUE else remedy
-            compiler.find(tree, f"the expression must be {SHOWN[wanted]}; got {SHOWN[typed.kind]}{remedy}")
-    if compiler.findings or typed is None:
-        return compiler.findings
-    return Result("", typed.kind, steps.columns_of(typed.step), typed.step)
-
-
-@rule(exp.Paren, children=("this",))
+@node(exp.Paren, children=("this",))
 def _paren(_compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     return operands[0]
 
 
-@rule(exp.Literal, options=("this", "is_string"))
+@node(exp.Literal, options=("this", "is_string"))
 def _literal(compiler: Compiler, node: exp.Literal, _operands: list[Typed]) -> Typed:
     text = str(node.this)
     if node.is_string:
@@ -62,17 +36,17 @@ def _literal(compiler: Compiler, node: exp.Literal, _operands: list[Typed]) -> T
     return compiler.literal(number, "float")
 
 
-@rule(exp.Boolean, options=("this",))
+@node(exp.Boolean, options=("this",))
 def _boolean(compiler: Compiler, node: exp.Boolean, _operands: list[Typed]) -> Typed:
     return compiler.literal(bool(node.this), "boolean")
 
 
-@rule(exp.Null)
+@node(exp.Null)
 def _null(compiler: Compiler, _node: exp.Null, _operands: list[Typed]) -> Typed:
     return compiler.literal(None, "null")
 
 
-@rule(exp.Cast, options=("this", "to", "_type"))
+@node(exp.Cast, options=("this", "to", "_type"))
 def _time_literal(compiler: Compiler, node: exp.Cast, _operands: list[Typed]) -> Typed:
     text, target = node.this, node.to.this
     known = (exp.DataType.Type.DATE, exp.DataType.Type.TIMESTAMP)
@@ -86,7 +60,7 @@ def _time_literal(compiler: Compiler, node: exp.Cast, _operands: list[Typed]) ->
     return compiler.literal(moment, "time")
 
 
-@rule(exp.Column, options=("this",))
+@node(exp.Column, options=("this",))
 def _column(compiler: Compiler, node: exp.Column, _operands: list[Typed]) -> Typed:
     names = compiler.names
     name = names.find(str(node.name), exactly=bool(node.this.quoted))
@@ -99,17 +73,17 @@ def _column(compiler: Compiler, node: exp.Column, _operands: list[Typed]) -> Typ
     return Typed(kind, compiler.steps.column(name, kind))
 
 
-@rule(exp.And, children=("this", "expression"))
+@node(exp.And, children=("this", "expression"))
 def _and(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     return compiler.call("boolean", kernels.conjunction, compiler.all_of(operands, "boolean", "AND"))
 
 
-@rule(exp.Or, children=("this", "expression"))
+@node(exp.Or, children=("this", "expression"))
 def _or(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     return compiler.call("boolean", kernels.disjunction, compiler.all_of(operands, "boolean", "OR"))
 
 
-@rule(exp.Not, children=("this",))
+@node(exp.Not, children=("this",))
 def _not(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     return compiler.call("boolean", kernels.negation, compiler.all_of(operands, "boolean", "NOT"))
 
@@ -131,29 +105,27 @@ def _compared(compiler: Compiler, operands: Sequence[Typed], operator: str) -> T
     return compiler.call("boolean", kernels.compare, values, operator=operator)
 
 
-@rule(*_COMPARISONS, children=("this", "expression"))
+@node(*_COMPARISONS, children=("this", "expression"))
 def _comparison(compiler: Compiler, node: Any, operands: list[Typed]) -> Typed:
     return _compared(compiler, operands, _COMPARISONS[type(node)])
 
 
-@rule(exp.NullSafeEQ, exp.NullSafeNEQ, children=("this", "expression"))
+@node(exp.NullSafeEQ, exp.NullSafeNEQ, children=("this", "expression"))
 def _distinct(compiler: Compiler, node: Any, operands: list[Typed]) -> Typed:
     _, values = compiler.comparable(operands, "IS DISTINCT FROM")
     same = compiler.call("boolean", kernels.same, values)
     return same if isinstance(node, exp.NullSafeEQ) else compiler.call("boolean", kernels.negation, [same])
 
 
-@rule(exp.Between, children=("this", "low", "high"))
+@node(exp.Between, children=("this", "low", "high"))
 def _between(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     value, low, high = operands
     bounds = [_compared(compiler, [value, low], ">="), _compared(compiler, [value, high], "<=")]
     return compiler.call("boolean", kernels.conjunction, bounds)
 
 
-@rule(exp.In, children=("this", "expressions"))
+@node(exp.In, children=("this", "expressions"))
 def _in(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
-    import pyarrow as pa
-
     kind, (value, *members) = compiler.comparable(operands, "IN")
     if not all(member.literal for member in members):
         found = [_compared(compiler, [value, member], "=") for member in members]
@@ -168,7 +140,7 @@ def _in(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     return Typed("boolean", compiler.steps.add(key, step))
 
 
-@rule(exp.Is, children=("this",), options=("expression",))
+@node(exp.Is, children=("this",), options=("expression",))
 def _is(compiler: Compiler, node: exp.Is, operands: list[Typed]) -> Typed:
     wanted = node.expression
     if isinstance(wanted, exp.Null):
@@ -181,21 +153,6 @@ def _is(compiler: Compiler, node: exp.Is, operands: list[Typed]) -> Typed:
     return compiler.call("boolean", kernels.is_true, [value])
 
 
-@rule(exp.Like, exp.ILike, children=("this", "expression"), options=("negate",))
-def _like(compiler: Compiler, node: Any, operands: list[Typed]) -> Typed:
-    value, pattern = compiler.all_of(operands, "text", node.key.upper())
-    text = _constant_text(pattern, node.key.upper())
-    ignore_case = isinstance(node, exp.ILike)
-    found = compiler.call("boolean", kernels.like, [value], pattern=text, ignore_case=ignore_case)
-    return compiler.call("boolean", kernels.negation, [found]) if node.args.get("negate") else found
-
-
-@rule(exp.RegexpLike, children=("this", "expression"), options=("negate",))
-def _rlike(compiler: Compiler, node: Any, operands: list[Typed]) -> Typed:
-    found = _called(compiler, FUNCTIONS["regexp_like"], operands)
-    return compiler.call("boolean", kernels.negation, [found]) if node.args.get("negate") else found
-
-
 _ARITHMETIC: dict[type[exp.Expr], str] = {
     exp.Add: "+",
     exp.Sub: "-",
@@ -205,14 +162,14 @@ _ARITHMETIC: dict[type[exp.Expr], str] = {
 }
 
 
-@rule(*_ARITHMETIC, children=("this", "expression"), options=("typed", "safe"))
+@node(*_ARITHMETIC, children=("this", "expression"), options=("typed", "safe"))
 def _arithmetic(compiler: Compiler, node: Any, operands: list[Typed]) -> Typed:
     operator = _ARITHMETIC[type(node)]
     values = compiler.all_of(operands, "float", operator)
     return compiler.call("float", kernels.arithmetic, values, operator=operator)
 
 
-@rule(exp.Neg, children=("this",))
+@node(exp.Neg, children=("this",))
 def _neg(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     (value,) = operands
     if value.literal and value.kind in NUMBERS:
@@ -220,7 +177,7 @@ def _neg(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     return compiler.call("float", kernels.negate, compiler.all_of(operands, "float", "-"))
 
 
-@rule(exp.DPipe, children=("this", "expression"), options=("safe",))
+@node(exp.DPipe, children=("this", "expression"), options=("safe",))
 def _pipe(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     return compiler.call("text", kernels.concatenate, compiler.all_of(operands, "text", "||"))
 
@@ -248,73 +205,4 @@ def _case_children(node: exp.Case) -> list[Any]:
     return found + ([node.args["default"]] if node.args.get("default") is not None else [])
 
 
-RULES[exp.Case] = Rule(_case, _case_children, frozenset({"this", "ifs", "default"}))
-
-
-@rule(exp.Anonymous, children=("expressions",), options=("this",))
-def _function(compiler: Compiler, node: exp.Anonymous, operands: list[Typed]) -> Typed:
-    name = node.name.lower()
-    if name in POLYMORPHIC:
-        if len(operands) < 1 or (name == "nullif" and len(operands) != 2):
-            raise Refused(f"{name} takes {'two values' if name == 'nullif' else 'one value or more'}")
-        kind, values = compiler.unified(operands, name)
-        if kind == "null":
-            return operands[0]
-        return compiler.call(kind, kernels.null_if if name == "nullif" else kernels.coalesce, values)
-    return _called(compiler, FUNCTIONS[name], operands)
-
-
-def _called(compiler: Compiler, function: Function, operands: list[Typed]) -> Typed:
-    most = len(function.operands)
-    if not most - function.optional <= len(operands) <= most:
-        raise Refused(f"call it as {function.usage}; got {len(operands)} operands")
-    values: list[Typed] = []
-    constants: list[Any] = []
-    for operand, wanted in zip(operands, function.operands, strict=False):
-        if wanted in ("text", "number"):
-            kind: Kind = "text" if wanted == "text" else "float"
-            values += compiler.all_of([operand], kind, function.name)
-        else:
-            constants.append(_constant(operand, wanted, function.name))
-    compute = (
-        functools.partial(_with_constants, compute=function.compute, constants=tuple(constants))
-        if constants
-        else function.compute
-    )
-    key = (function.name, tuple(constants))
-    numbers = tuple(value.step for value in values)
-    step = Step(compute, numbers, function.result, kernel=function.compute)
-    return Typed(function.result, compiler.steps.add(key, step))
-
-
-def _with_constants(*values: Any, compute: Callable[..., Any], constants: tuple[Any, ...]) -> Any:
-    return compute(*values, *constants)
-
-
-def _constant(operand: Typed, wanted: Operand, what: str) -> Any:
-    if wanted == "constant integer":
-        if not operand.literal or operand.kind != "integer" or abs(operand.constant) > 15:
-            raise Refused(f"{what} takes a number of digits from -15 to 15, written as a number")
-        return operand.constant
-    text = _constant_text(operand, what)
-    if wanted == "regular expression":
-        _check_pattern(text)
-    return text
-
-
-def _constant_text(operand: Typed, what: str) -> str:
-    if not operand.literal or not isinstance(operand.constant, str):
-        raise Refused(f"the pattern of {what} must be a text in quotes")
-    return operand.constant
-
-
-def _check_pattern(pattern: str) -> None:
-    import pyarrow as pa
-
-    try:
-        kernels.regexp_like(pa.array([""], pa.large_string()), pattern)
-    except pa.ArrowInvalid as error:
-        reason = str(error).removeprefix("Invalid regular expression: ")
-        raise Refused(
-            f"a pattern must be a regular expression of RE2 ({reason[:100]}); got {pattern[:60]!r}"
-        ) from error
+NODES[exp.Case] = NodeSpec(_case, _case_children, frozenset({"this", "ifs", "default"}))
