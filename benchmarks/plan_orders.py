@@ -17,10 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from modelmill.rules.evaluation.compiled_rule_set import compile_rule_set
-from modelmill.rules.evaluation.group_calls import Known
-from modelmill.rules.evaluation.staged_evaluation import RuleProgram, settle
+from modelmill.rules.evaluation.group_calls import CheckedValues
+from modelmill.rules.evaluation.rule_program import RuleProgram
+from modelmill.rules.evaluation.staged_evaluation import settle
 from modelmill.rules.planning.plan import GroupCost
-from modelmill.rules.planning.planner import Simulation, Unit, make_plan
+from modelmill.rules.planning.planner import make_plan
+from modelmill.rules.planning.simulation import Simulation, Unit
 from modelmill.rules.rule_set import RuleSet
 
 ROWS = 400
@@ -128,8 +130,8 @@ def best_of_all(problem: Problem) -> tuple[float, float]:
 def engine_agrees(problem: Problem, order: list[Unit]) -> bool:
     """Return whether the engine computes each signal on the rows that the simulation says."""
 
-    def ask(names: Any, rows: Any) -> dict[str, Known]:
-        return {name: Known(problem.values[name].take(pa.array(rows)), {}) for name in names}
+    def ask(names: Any, rows: Any) -> dict[str, CheckedValues]:
+        return {name: CheckedValues(problem.values[name].take(pa.array(rows)), {}) for name in names}
 
     settlement = settle(problem.program, [(unit.signals, ask) for unit in order], ROWS)
     shares = [one.rows for one in problem.simulation().run(order)]

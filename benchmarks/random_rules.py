@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from modelmill.rules.evaluation.compiled_rule_set import compile_rule_set
-from modelmill.rules.evaluation.group_calls import Known
-from modelmill.rules.evaluation.staged_evaluation import RuleProgram, Settlement, settle, settle_fully
-from modelmill.rules.explanation.sufficient_sets import Search
+from modelmill.rules.evaluation.group_calls import CheckedValues
+from modelmill.rules.evaluation.rule_program import RuleProgram
+from modelmill.rules.evaluation.staged_evaluation import Settlement, settle, settle_fully
+from modelmill.rules.explanation.search import ExplanationSearch
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.values import STORED, Kind
 
@@ -207,12 +208,12 @@ def staged(case: Case, order: list[list[str]], columns: Mapping[str, pa.Array] |
     told = np.random.default_rng(case.rows).random((len(values), case.rows)) < QUICK
     place = {name: number for number, name in enumerate(values)}
 
-    def ask(names: Any, rows: Any) -> dict[str, Known]:
-        return {name: Known(values[name].take(pa.array(rows)), {}) for name in names}
+    def ask(names: Any, rows: Any) -> dict[str, CheckedValues]:
+        return {name: CheckedValues(values[name].take(pa.array(rows)), {}) for name in names}
 
-    def look(names: Any, rows: Any) -> dict[str, Known]:
+    def look(names: Any, rows: Any) -> dict[str, CheckedValues]:
         return {
-            name: Known(known.values, {}, ~told[place[name]][rows])
+            name: CheckedValues(known.values, {}, ~told[place[name]][rows])
             for name, known in ask(names, rows).items()
         }
 
@@ -348,7 +349,7 @@ def check_explanations(seed: int, *, rule_sets: int, rows: int, log: Any = print
         if not brute.feasible:
             found["skipped"] += 1
             continue
-        search = Search(case.program)
+        search = ExplanationSearch(case.program)
         settlement = staged(case, stage_order(generator, case))
         for row in range(rows):
             values = {name: case.columns[name][row].as_py() for name in brute.names}

@@ -32,7 +32,6 @@ from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo, bundle_digest
 from modelmill.rules.confidence_bounds import suggest_threshold
 from modelmill.rules.engine import Engine
-from modelmill.rules.planning.cost_measurement import measured_plan
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.signals.model_cascade import ModelCascade
@@ -100,11 +99,11 @@ def measure(texts: list[str], fp32: Any, heads: list[Head], place: Path, *, samp
     rule_set = some_rules(texts, heads, place)
     batch = pa.RecordBatch.from_pydict({"id": list(range(len(texts))), "text": texts})
     engine = Engine(rule_set, batch.schema)
-    engine.use(measured_plan(engine, batch.slice(0, 500)))
+    engine.use(engine.measure_plan(batch.slice(0, 500)))
     forget(engine)
     seconds, staged = timed(lambda: engine.outcomes(batch))
     # What the stages have read is remembered: a row has the same answer alone and in any batch.
-    if not np.array_equal(staged[:full], engine.full_outcomes(batch.slice(0, full))):
+    if not np.array_equal(staged[:full], engine.evaluate_fully(batch.slice(0, full)).outcomes):
         raise SystemExit("the staged decisions differ from those of full evaluation")
     print(f"{seconds:.0f} CPU s stage by stage; equal to full evaluation", flush=True)
     explicit = float((staged < EXPLICIT).mean())
@@ -139,7 +138,7 @@ def measure(texts: list[str], fp32: Any, heads: list[Head], place: Path, *, samp
         f"decisions equal to fp32's: {equal.mean():.2%} of {len(few):,}; of the {modelled.sum():,} that the "
         f"explicit rules leave open {equal[modelled].mean():.2%}"
     )
-    for stage in engine.actual.stages:
+    for stage in engine.statistics.stages:
         print(f"    {stage.rows:,} rows, {stage.seconds:.2f} s, settled {stage.settled:,}")
     for line in engine.plan.lines()[:8]:
         print("   ", line[:150])

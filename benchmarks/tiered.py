@@ -29,7 +29,6 @@ from modelmill.rules.confidence_bounds import drop_bound, upper_bound
 from modelmill.rules.engine import Engine
 from modelmill.rules.lifecycle.table_decisions import Deciding
 from modelmill.rules.lifecycle.trial import right_decisions
-from modelmill.rules.planning.cost_measurement import measured_plan
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.signals.model_groups import ModelGroup
@@ -99,7 +98,7 @@ def measure(
     engines: dict[str, Engine] = {}
     for name, rule_set in rule_sets.items():
         engines[name] = deciding.model_copy(update={"rule_set": rule_set}).engine(batch.schema)
-        engines[name].use(measured_plan(engines[name], sample))
+        engines[name].use(engines[name].measure_plan(sample))
     seconds, read = dict.fromkeys(engines, 0.0), dict.fromkeys(engines, 0)
     parts: dict[str, list[Any]] = {name: [] for name in engines}
     for start in range(0, batch.num_rows, SLICE):
@@ -114,7 +113,7 @@ def measure(
     plain = outcomes["without"]
     print(f"without: {seconds['without'] / len(plain) * 1e3:.3f} CPU ms a row, {read['without']:,} rows read")
     for name in list(engines)[1:]:
-        full = engines[name].full_outcomes(batch.slice(0, 2 * SLICE))
+        full = engines[name].evaluate_fully(batch.slice(0, 2 * SLICE)).outcomes
         if not np.array_equal(outcomes[name][: 2 * SLICE], full):
             raise SystemExit("the staged decisions with tiers differ from those of full evaluation")
         changed = int((plain != outcomes[name]).sum())

@@ -56,7 +56,7 @@ def shown_decision(decision: dict[str, Any]) -> dict[str, Any]:
 def _found(row: dict[str, Any]) -> FoundDecision:
     text = ""
     if isinstance(row.get("explanation"), dict) and "because" in row:
-        from modelmill.rules.explanation.explanations import explanation_text
+        from modelmill.rules.explanation.rendering import explanation_text
 
         text = explanation_text(row)
     return FoundDecision(decision=shown_decision(row), text=text)

@@ -111,7 +111,7 @@ def check_rule_set(request: RuleSetCheck) -> CheckedRuleSet:
 @router.post("/rule-sets/try", dependencies=[EDIT], responses=error_responses())
 def try_rule_set(request: RuleSetTrial) -> TriedRuleSet:
     """Decide on the first rows of a table, each decision explained, and compare with another rule set."""
-    from modelmill.rules.explanation.explanations import explanation_text
+    from modelmill.rules.explanation.rendering import explanation_text
 
     place, version, batch = first_rows(shown_place(request.table), version=request.version, rows=request.rows)
     rule_set, decided = _decided(request.text, batch, explain=True)

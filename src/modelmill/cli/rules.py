@@ -54,26 +54,24 @@ def decide(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from modelmill.rules.evaluation.decisions import decision_schema
-    from modelmill.rules.planning.cost_measurement import SAMPLE_ROWS, measured_plan
+    from modelmill.rules.planning.cost_measurement import SAMPLE_ROWS
 
     engine, batches = _opened(rule_set, table)
     counts: Counter[tuple[str, str]] = Counter()
     parts: list[pa.RecordBatch] = []
     for number, batch in enumerate(batches):
         if number == 0:
-            engine.use(measured_plan(engine, batch.slice(0, SAMPLE_ROWS)))
+            engine.use(engine.measure_plan(batch.slice(0, SAMPLE_ROWS)))
         found = engine.decide(batch, explain=explain)
         rules = found.column("rule").to_pylist()
         counts.update(zip(found.column("decision").to_pylist(), (rule or "" for rule in rules), strict=True))
         parts += [found] if to else []
-    for plan, actual in [*engine.adapter.history, (engine.plan, engine.actual)]:
-        typer.echo("\n".join([*plan.lines(), *actual.lines(plan)]))
+    for plan, statistics in [*engine.planning.history, (engine.plan, engine.statistics)]:
+        typer.echo("\n".join([*plan.lines(), *statistics.lines(plan)]))
     for (decision, rule), count in counts.most_common():
         typer.echo(f"{count:>12,} {decision}{f' by rule {rule}' if rule else ''}")
     if to:
-        schema = decision_schema(engine.schema.field(engine.rule_set.key), explain=explain)
-        pq.write_table(pa.Table.from_batches(parts, schema), to)
+        pq.write_table(pa.Table.from_batches(parts, engine.decision_schema(explain=explain)), to)
 
 
 @app.command()
@@ -84,7 +82,7 @@ def explain(
     as_html: Annotated[bool, typer.Option("--html", help="Print HTML.")] = False,
 ) -> None:
     """Explain the decision on one row of a table."""
-    from modelmill.rules.explanation.explanations import explanation_html, explanation_text
+    from modelmill.rules.explanation.rendering import explanation_html, explanation_text
 
     engine, batches = _opened(rule_set, table)
     for batch in batches:

@@ -16,7 +16,7 @@ from modelmill.labels.votes import Fired, Floats, Functions, votes_by_class
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from modelmill.rules.language.expressions import Program
+    from modelmill.rules.language.program import Program
 
 REASONS = ("gold differs", "unsure", "conflict")
 """Why a row is to be reviewed, the strongest reason first."""

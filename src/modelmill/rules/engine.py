@@ -1,4 +1,4 @@
-"""The engine: a rule set, the groups of its signals and a plan, deciding on batches of rows.
+"""The engine decides on batches of rows by a rule set.
 
 engine = Engine(rule_set, batch.schema)
 engine.decide(batch)            # a decision for every row, in the order of the rows
@@ -7,40 +7,34 @@ engine.decide(batch)            # a decision for every row, in the order of the 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from modelmill.errors import ConfigError, SignalError, TableError, did_you_mean
-from modelmill.rules.evaluation.compiled_rule_set import CompiledRuleSet, compile_rule_set
-from modelmill.rules.evaluation.decisions import Chunk, decided, decision_schema
-from modelmill.rules.evaluation.group_calls import Compute, Known, ask
-from modelmill.rules.evaluation.staged_evaluation import (
-    Outcomes,
-    RuleProgram,
-    Settlement,
-    Stage,
-    settle,
-    settle_fully,
-)
-from modelmill.rules.explanation.explanations import explained
-from modelmill.rules.explanation.sufficient_sets import Search
-from modelmill.rules.planning.cost_measurement import Adapter
-from modelmill.rules.planning.plan import Actual, Plan, StageActual, StagePlan, plan_by_tiers
+from modelmill.errors import SignalError, TableError, did_you_mean
+from modelmill.rules.evaluation.compiled_rule_set import compile_rule_set
+from modelmill.rules.evaluation.decisions import EXPLANATION_COLUMN, decision_rows, decision_schema
+from modelmill.rules.evaluation.full_evaluation import FullEvaluation
+from modelmill.rules.evaluation.group_calls import CheckedValues, call_group
+from modelmill.rules.evaluation.rule_program import Outcomes, RuleProgram
+from modelmill.rules.evaluation.staged_evaluation import SettledChunk, Stage, settle
+from modelmill.rules.explanation.explainer import EXPLANATION, Explainer
+from modelmill.rules.planning.adaptive_plan import AdaptivePlan
+from modelmill.rules.planning.plan import EvaluationPlan, PlanStatistics, StagePlan
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.signals.cascade import CascadeEvaluation, CascadeGroup
-from modelmill.signals.groups import Evaluation, Rows, SignalContext, SignalGroup
+from modelmill.signals.groups import Evaluation, SignalContext, SignalGroup
+from modelmill.signals.pins import Pin
 from modelmill.signals.registry import build_groups
 from modelmill.signals.values import STORED
 
 MAX_CHUNK_ROWS = 8192
-_MOST_STATES = 64_000_000
-"""States of steps that are held at once: chunks of a rule set of ten thousand rules are shorter."""
-_MOST_BYTES = 256_000_000
-"""Bytes of a chunk: rows with images are settled in shorter ones."""
+_MAX_STATES = 64_000_000
+"""States of steps that are held at once: a rule set of ten thousand rules is evaluated on shorter chunks."""
+_MAX_BYTES = 256_000_000
+"""Bytes of a chunk: chunks of rows with images are shorter."""
 
 
 class Engine:
@@ -48,10 +42,12 @@ class Engine:
 
     :param rule_set: the rule set.
     :param schema: columns of the rows.
-    :param settings: where MLflow and the caches are; None: the environment's.
-    :param plan: order of the signals; None: explicit before measured before model.
-    :param groups: the groups of signals; None: those that the evaluators make.
-    :raises RuleSetError: if the rule set breaks a rule; all problems are listed.
+    :param settings: where MLflow and the caches are; None for the environment's.
+    :param pins: models that have been looked up, by the name that the rule set has for them; others are
+        looked up now.
+    :param plan: the order of the signals; None for explicit before measured before model.
+    :param groups: the groups of signals; None for those that the evaluators make.
+    :raises RuleSetError: if the rule set is not valid; all mistakes are listed.
     :raises SignalError: if a signal cannot be made of the columns.
     :raises TableError: if the key is not among the columns.
     """
@@ -62,7 +58,8 @@ class Engine:
         schema: pa.Schema,
         *,
         settings: Settings | None = None,
-        plan: Plan | None = None,
+        pins: Mapping[str, Pin] | None = None,
+        plan: EvaluationPlan | None = None,
         groups: Sequence[SignalGroup] | None = None,
     ) -> None:
         if rule_set.key not in schema.names:
@@ -72,195 +69,145 @@ class Engine:
                 remedy=did_you_mean(rule_set.key, schema.names),
             )
         if groups is None:
-            context = SignalContext(schema, settings or Settings.from_environment())
+            context = SignalContext(schema, settings or Settings.from_environment(), pins or {})
             groups = build_groups(rule_set.signals, context)
+        self.rule_set = rule_set
         self.schema = schema
         self.groups = {group.name: group for group in groups}
         if len(self.groups) < len(groups):
             names = ", ".join(sorted(group.name for group in groups))
-            raise SignalError("a group's name stands once", got=names, remedy="fix its evaluator")
-        self.signals = {name: info for group in groups for name, info in group.signals.items()}
-        self.compiled: CompiledRuleSet = compile_rule_set(
-            rule_set, {name: info.kind for name, info in self.signals.items()}
-        )
-        self.rule_set = rule_set
-        self.digest = rule_set.digest
+            raise SignalError("a group's name must be unique", got=names, remedy="fix its evaluator")
+        kinds = {name: info.kind for group in groups for name, info in group.signals.items()}
+        self.compiled = compile_rule_set(rule_set, kinds)
         self.program = RuleProgram(self.compiled)
         for group in groups:
             if isinstance(group, CascadeGroup):
                 group.settled_by = self.program.settled_by
-        self.plan = plan or self._plan_by_tiers()
-        self._check_plan()
-        self.actual = Actual(stages=tuple(StageActual() for _ in self.plan.stages))
-        """What has happened since the plan was set."""
-        self.adapter = Adapter(self)
+        self.planning = AdaptivePlan(self.program, self.groups, batch_rows=self.chunk_rows, plan=plan)
+        self._explainer = Explainer(self.program, groups)
 
-    @functools.cached_property
-    def search(self) -> Search:
-        """What explains rows."""
-        return Search(self.program)
+    @property
+    def plan(self) -> EvaluationPlan:
+        """The plan in use."""
+        return self.planning.plan
+
+    @property
+    def statistics(self) -> PlanStatistics:
+        """Measured work since the plan is in use."""
+        return self.planning.statistics
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are read: the key, and those of the groups that a rule needs."""
-        needed = [
-            group for group in self.groups.values() if not set(self.compiled.base).isdisjoint(group.signals)
-        ]
+        base = set(self.compiled.base)
+        needed = [group for group in self.groups.values() if not base.isdisjoint(group.signals)]
         return tuple(
             dict.fromkeys([self.rule_set.key, *(name for group in needed for name in group.columns)])
         )
 
     @property
     def chunk_rows(self) -> int:
-        """Rows that are settled together."""
-        return max(256, min(MAX_CHUNK_ROWS, _MOST_STATES // max(len(self.program.analysis.live), 1)))
+        """Number of rows that are settled together."""
+        return max(256, min(MAX_CHUNK_ROWS, _MAX_STATES // max(len(self.program.analysis.live), 1)))
+
+    def decision_schema(self, *, explain: bool = False) -> pa.Schema:
+        """Return the columns of decisions.
+
+        :param explain: whether there is a column ``explanation`` of type ``EXPLANATION``.
+        :return: see :func:`~modelmill.rules.evaluation.decisions.decision_schema`.
+        :raises ConfigError: if the key has the name of another column.
+        """
+        schema = decision_schema(self.schema.field(self.rule_set.key))
+        return schema.append(pa.field(EXPLANATION_COLUMN, EXPLANATION)) if explain else schema
 
     def decide(self, batch: pa.RecordBatch, *, explain: bool = False) -> pa.RecordBatch:
         """Decide on rows.
 
         :param batch: rows with the columns that the engine was made for.
-        :param explain: whether each decision has its explanation: some milliseconds for each new combination
-            of signals, next to nothing for rows like one that came before.
-        :return: one decision for each row, in their order; see :func:`decision_schema`.
-        :raises ModelmillError: if a signal fails and the rule set says that this stops the run.
+        :param explain: whether to explain each decision: some milliseconds for each new combination of
+            signals, next to nothing for rows like an earlier one.
+        :return: one decision for each row, in their order; see :meth:`decision_schema`.
+        :raises ModelmillError: if a signal fails and ``on_failure`` of the rule set is ``stop``.
         """
-        schema = decision_schema(self.schema.field(self.rule_set.key), explain=explain)
+        plain, schema = self.decision_schema(), self.decision_schema(explain=explain)
         parts = []
         for chunk in self.chunks(batch):
-            rows = decided(self, chunk)
+            rows = decision_rows(self.program, chunk, plain)
             if explain:
-                column = explained(self, chunk)
+                column = self._explainer.explain(chunk)
                 rows = pa.RecordBatch.from_arrays([*rows.columns, column], schema=schema)
             parts.append(rows)
         return pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], schema)
-
-    def chunks(self, batch: pa.RecordBatch) -> Iterator[Chunk]:
-        """Settle rows, chunk by chunk. A plan with measured costs is made again where the data drifts.
-
-        :param batch: rows with the columns that the engine was made for.
-        :yield: the chunks, in the order of the rows.
-        :raises ModelmillError: if a signal fails and the rule set says that this stops the run.
-        """
-        size = min(self.chunk_rows, max(_MOST_BYTES * batch.num_rows // max(batch.nbytes, 1), 1))
-        for start in range(0, batch.num_rows, size):
-            rows = batch.slice(start, size)
-            evaluations = {name: group.begin(rows) for name, group in self.groups.items()}
-            stages = [
-                self._stage(stage, self.groups[stage.group], evaluations[stage.group])
-                for stage in self.plan.stages
-            ]
-            settlement = settle(self.program, stages, rows.num_rows)
-            self._count(settlement)
-            chunk = Chunk(rows, settlement, evaluations)
-            yield chunk
-            if self.plan.costs:
-                self.adapter.watch(chunk)
 
     def outcomes(self, batch: pa.RecordBatch) -> Outcomes:
         """Settle rows.
 
         :param batch: rows with the columns that the engine was made for.
-        :return: outcome of each row (see :mod:`modelmill.rules.evaluation.compiled_rule_set`).
+        :return: outcome of each row, see :data:`~modelmill.rules.evaluation.compiled_rule_set.OPEN`.
         """
         found = [chunk.settlement.outcomes for chunk in self.chunks(batch)]
         return np.concatenate(found) if found else np.empty(0, np.int32)
 
-    def everything(self, batch: pa.RecordBatch) -> dict[str, Known]:
-        """Compute every signal that a rule reads on every row.
+    def chunks(self, batch: pa.RecordBatch) -> Iterator[SettledChunk]:
+        """Settle rows, chunk by chunk. A plan with measured costs is replaced if the data drifts.
 
         :param batch: rows with the columns that the engine was made for.
-        :return: values by name.
+        :yield: the chunks, in the order of the rows.
+        :raises ModelmillError: if a signal fails and ``on_failure`` of the rule set is ``stop``.
         """
-        found: dict[str, Known] = {}
-        if batch.num_rows == 0:
-            return {
-                name: Known(pa.nulls(0, STORED[self.signals[name].kind]), {}) for name in self.compiled.base
-            }
+        size = min(self.chunk_rows, max(_MAX_BYTES * batch.num_rows // max(batch.nbytes, 1), 1))
+        for start in range(0, batch.num_rows, size):
+            rows = batch.slice(start, size)
+            evaluations = {name: group.begin(rows) for name, group in self.groups.items()}
+            stages = [self._stage(stage, evaluations[stage.group]) for stage in self.plan.stages]
+            settlement = settle(self.program, stages, rows.num_rows)
+            self.planning.record(settlement)
+            chunk = SettledChunk(rows, settlement, evaluations)
+            yield chunk
+            self.planning.adapt(chunk)
+
+    def evaluate_fully(self, batch: pa.RecordBatch) -> FullEvaluation:
+        """Compute every signal that a rule reads on every row. Staged evaluation has the same outcomes.
+
+        :param batch: rows with the columns that the engine was made for.
+        :return: the rule set on the rows.
+        :raises ModelmillError: if a signal fails and ``on_failure`` of the rule set is ``stop``.
+        """
+        found: dict[str, CheckedValues] = {}
         for group in self.groups.values():
             names = [name for name in self.compiled.base if name in group.signals]
-            if names:
-                found |= self.ask(group, group.begin(batch).compute, names, np.arange(batch.num_rows))
-        return found
+            if batch.num_rows == 0:
+                kinds = {name: group.signals[name].kind for name in names}
+                found |= {name: CheckedValues(pa.nulls(0, STORED[kind]), {}) for name, kind in kinds.items()}
+            elif names:
+                rows = np.arange(batch.num_rows)
+                found |= call_group(group, group.begin(batch).compute, names, rows, stop=self._stops)
+        return FullEvaluation(self.program, list(self.groups.values()), batch, found)
 
-    def full_outcomes(self, batch: pa.RecordBatch) -> Outcomes:
-        """Settle rows with every signal on every row: what staged evaluation must give.
+    def measure_plan(self, sample: pa.RecordBatch) -> EvaluationPlan:
+        """Measure signals on a sample, and return the best plan; see :meth:`use`.
 
-        :param batch: rows with the columns that the engine was made for.
-        :return: outcome of each row.
+        :param sample: rows like those that will be decided on, at best 1,000 of them in random order.
+        :return: the plan; the one in use if the sample is empty.
         """
-        values = {name: known.values for name, known in self.everything(batch).items()}
-        return settle_fully(self.program, values, batch.num_rows)
+        return self.planning.measure(sample)
 
-    def use(self, plan: Plan) -> None:
+    def use(self, plan: EvaluationPlan) -> None:
         """Go on with another plan. The decisions stay the same.
 
         :param plan: the plan.
         :raises ConfigError: if it is one for another rule set.
         """
-        self.plan = plan
-        self._check_plan()
-        self.actual = Actual(stages=tuple(StageActual() for _ in plan.stages))
+        self.planning.use(plan)
 
-    def ask(
-        self,
-        group: SignalGroup,
-        compute: Compute,
-        names: Sequence[str],
-        rows: Rows,
-    ) -> dict[str, Known]:
-        """Compute signals; see :func:`modelmill.rules.evaluation.group_calls.ask`.
+    @property
+    def _stops(self) -> bool:
+        return self.rule_set.on_failure == "stop"
 
-        :param group: the group.
-        :param compute: of its work on a chunk.
-        :param names: signals of the group.
-        :param rows: at least one row of the chunk.
-        :return: values by name, for these rows.
-        """
-        return ask(group, compute, names, rows, stop=self.rule_set.on_failure == "stop")
-
-    def _stage(self, stage: StagePlan, group: SignalGroup, evaluation: Evaluation) -> Stage:
-        computes = functools.partial(self.ask, group, evaluation.compute)
+    def _stage(self, stage: StagePlan, evaluation: Evaluation) -> Stage:
+        group = self.groups[stage.group]
+        compute = functools.partial(call_group, group, evaluation.compute, stop=self._stops)
         if not isinstance(evaluation, CascadeEvaluation):
-            return stage.signals, computes
-        return stage.signals, functools.partial(self.ask, group, evaluation.quick), computes
-
-    def _plan_by_tiers(self) -> Plan:
-        groups: dict[str, Any] = {
-            name: (group.tier, tuple(one for one in self.compiled.base if one in group.signals))
-            for name, group in self.groups.items()
-        }
-        return plan_by_tiers(self.digest, groups)
-
-    def _check_plan(self) -> None:
-        planned = [(stage.group, name) for stage in self.plan.stages for name in stage.signals]
-        wanted = [
-            (group.name, name)
-            for group in self.groups.values()
-            for name in group.signals
-            if name in self.compiled.base
-        ]
-        if sorted(planned) != sorted(wanted) or self.plan.rule_set != self.digest:
-            raise ConfigError(
-                f"a plan must be one for this rule set ({self.digest[:12]}), with each of its signals once",
-                got=self.plan.rule_set[:12],
-                remedy="plan again, or leave the plan out",
-            )
-
-    def _count(self, settlement: Settlement) -> None:
-        stages = list(self.actual.stages)
-        for work in settlement.work:
-            old = stages[work.stage]
-            stages[work.stage] = old.model_copy(
-                update={
-                    "rows": old.rows + work.rows,
-                    "calls": old.calls + 1,
-                    "seconds": old.seconds + work.seconds,
-                    "settled": old.settled + int((settlement.stages == work.stage).sum()),
-                }
-            )
-        self.actual = Actual(
-            rows=self.actual.rows + len(settlement.outcomes),
-            overhead=self.actual.overhead + settlement.overhead,
-            settled_before=self.actual.settled_before + int((settlement.stages == -1).sum()),
-            stages=tuple(stages),
-        )
+            return stage.signals, compute
+        quick = functools.partial(call_group, group, evaluation.quick, stop=self._stops)
+        return stage.signals, quick, compute

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from modelmill.documents.names import NAME_PATTERN
 from modelmill.documents.parsing import Document, Path, fields_at, parse_document, read_text, shape_message
 from modelmill.errors import Problem, RuleSetError, SignalError, did_you_mean, shorten
-from modelmill.rules.evaluation.compiled_rule_set import rule_set_findings
+from modelmill.rules.evaluation.compiled_rule_set import rule_set_mistakes
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.registry import kind_of, signal_kinds
 from modelmill.signals.values import Kind
@@ -79,7 +79,7 @@ def _semantic(rule_set: RuleSet, document: Document, schema: pa.Schema | None) -
     for name, signal in rule_set.signals.items():
         kind = kind_of(signal).result(name, signal, schema)
         kinds |= {name: kind} if kind else {}
-    findings += rule_set_findings(rule_set, kinds)
+    findings += rule_set_mistakes(rule_set, kinds)
     found: set[Problem] = set()
     for path, message, excerpt in findings:
         (problem,) = Document(None, document.positions, ()).problems([(path, message)])

@@ -11,7 +11,7 @@ import yaml
 
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.rules.engine import Engine
-from modelmill.rules.explanation.explanations import explanation_text
+from modelmill.rules.explanation.rendering import explanation_text
 from modelmill.rules.language.expressions import compile_expressions
 from modelmill.rules.language.functions import FUNCTIONS, POLYMORPHIC
 from modelmill.rules.reading import parse_rule_set

@@ -11,8 +11,7 @@ import pytest
 
 from modelmill.errors import ConfigError, ModelError, RuleSetError, SignalError, TableError
 from modelmill.rules.engine import Engine
-from modelmill.rules.planning.cost_measurement import measured_plan
-from modelmill.rules.planning.plan import Plan, StagePlan
+from modelmill.rules.planning.plan import EvaluationPlan, StagePlan
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.groups import Evaluation, Rows, SignalGroup, SignalInfo, SignalValues
 from modelmill.signals.values import Kind
@@ -158,8 +157,8 @@ def test_a_signal_is_computed_only_on_rows_that_need_it() -> None:
     assert cheap.asked == [(["cheap"], ["a", "b", "c", "d"])]
     # false AND anything is false; NULL AND anything is not true
     assert dear.asked == [(["dear"], ["b"])]
-    assert [stage.rows for stage in engine.actual.stages] == [4, 1]
-    other = Plan(
+    assert [stage.rows for stage in engine.statistics.stages] == [4, 1]
+    other = EvaluationPlan(
         rule_set=rules.digest,
         stages=(StagePlan(group="dear", signals=("dear",)), StagePlan(group="cheap", signals=("cheap",))),
     )
@@ -284,14 +283,14 @@ def test_a_row_that_is_settled_before_any_signal_needs_none() -> None:
     rules = [{"name": "always", "when": "TRUE OR size > 3", "then": "remove"}]
     engine = Engine(rule_set(rules=rules), BATCH.schema)
     assert set(engine.decide(BATCH).column("decision").to_pylist()) == {"remove"}
-    assert engine.actual.settled_before == 4
-    assert engine.actual.seconds == 0
+    assert engine.statistics.settled_before == 4
+    assert engine.statistics.seconds == 0
 
 
 def test_groups_of_one_name_are_refused() -> None:
     rules, cheap, dear = two_groups()
     dear.name = "cheap"
-    with pytest.raises(SignalError, match="a group's name stands once"):
+    with pytest.raises(SignalError, match="a group's name must be unique"):
         Engine(rules, BATCH.schema, groups=[cheap, dear])
 
 
@@ -303,7 +302,7 @@ def test_planning_and_probing_do_not_stop_a_run_that_no_row_stops() -> None:
     cheap.lists = {"cheap": [0.0] * 4}
     stopping = rules.model_copy(update={"on_failure": "stop"})
     engine = Engine(stopping, BATCH.schema, groups=[cheap, dear])
-    engine.use(measured_plan(engine, BATCH))
+    engine.use(engine.measure_plan(BATCH))
     engine.use(
         engine.plan.model_copy(update={"stages": sorted(engine.plan.stages, key=lambda one: one.group)})
     )

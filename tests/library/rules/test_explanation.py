@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from modelmill.rules.engine import Engine
-from modelmill.rules.evaluation.decisions import EXPLANATION
-from modelmill.rules.explanation.explanations import explanation_html, explanation_text
+from modelmill.rules.explanation.explainer import EXPLANATION
+from modelmill.rules.explanation.rendering import explanation_html, explanation_text
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.groups import EVIDENCE, Evaluation, Rows, SignalGroup, SignalInfo, SignalValues
 

@@ -13,10 +13,9 @@ import pytest
 
 from modelmill.rules.engine import Engine
 from modelmill.rules.evaluation.compiled_rule_set import compile_rule_set
-from modelmill.rules.evaluation.staged_evaluation import RuleProgram
+from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.planning import planner
-from modelmill.rules.planning.cost_measurement import measured_plan
-from modelmill.rules.planning.plan import GroupCost, Plan
+from modelmill.rules.planning.plan import EvaluationPlan, GroupCost
 from modelmill.rules.planning.plan_plot import plan_figure
 from modelmill.rules.planning.planner import make_plan
 from modelmill.rules.rule_set import RuleSet
@@ -97,7 +96,7 @@ def test_a_plan_is_measured_and_then_compared_with_what_happened() -> None:
     batch = rows(1000, one=0.9, two=0.1)
     cheap, dear = Burner("one", seconds=2e-6), Burner("two", seconds=2e-4)
     engine = Engine(RULES, batch.schema, groups=[dear, cheap])
-    plan = measured_plan(engine, batch)
+    plan = engine.measure_plan(batch)
     # "two" leaves a tenth of the rows open, but costs a hundred times as much.
     assert [stage.group for stage in plan.stages] == ["one", "two"]
     assert plan.method == "subsets"
@@ -105,12 +104,12 @@ def test_a_plan_is_measured_and_then_compared_with_what_happened() -> None:
     assert plan.seconds is not None
     assert plan.seconds_of_everything is not None
     assert plan.seconds < plan.seconds_of_everything
-    engine.use(Plan.model_validate_json(plan.model_dump_json()))
+    engine.use(EvaluationPlan.model_validate_json(plan.model_dump_json()))
     before = dear.rows
     engine.decide(batch)
     needed = np.count_nonzero(batch.column("one").to_numpy() > 0.5)
     assert needed <= dear.rows - before <= needed + 4  # and rows that are probed
-    shown = engine.actual.lines(engine.plan)
+    shown = engine.statistics.lines(engine.plan)
     assert "90." in shown[2] or "89." in shown[2] or "91." in shown[2]
     assert len(plan.lines()) == 3
 
@@ -119,12 +118,12 @@ def test_a_plan_follows_the_data_and_the_decisions_do_not_change() -> None:
     before, after = rows(2000, one=0.1, two=0.9), rows(40_000, one=0.95, two=0.05)
     groups = [Burner("one", seconds=2e-5), Burner("two", seconds=4e-5)]
     engine = Engine(RULES, before.schema, groups=groups)
-    engine.use(measured_plan(engine, before))
+    engine.use(engine.measure_plan(before))
     assert [stage.group for stage in engine.plan.stages] == ["one", "two"]
     found = engine.outcomes(after)
     assert [stage.group for stage in engine.plan.stages] == ["two", "one"]
-    assert engine.adapter.history
-    assert (found == engine.full_outcomes(after)).all()
+    assert engine.planning.history
+    assert (found == engine.evaluate_fully(after).outcomes).all()
 
 
 def test_a_free_signal_that_settles_half_the_rows_comes_first() -> None:
@@ -156,19 +155,19 @@ def test_a_free_signal_that_settles_half_the_rows_comes_first() -> None:
 def test_an_empty_sample_leaves_the_plan_as_it_is() -> None:
     batch = rows(0, one=0.5, two=0.5)
     engine = Engine(RULES, batch.schema, groups=[Burner("one", seconds=0), Burner("two", seconds=0)])
-    assert measured_plan(engine, batch) == engine.plan
+    assert engine.measure_plan(batch) == engine.plan
     for count in (1, 2, 3, 10):
         few: Any = rows(count, one=0.5, two=0.5)
-        engine.use(measured_plan(engine, few))
-        assert (engine.outcomes(few) == engine.full_outcomes(few)).all()
+        engine.use(engine.measure_plan(few))
+        assert (engine.outcomes(few) == engine.evaluate_fully(few).outcomes).all()
 
 
 def test_a_plan_is_drawn() -> None:
     batch = rows(100, one=0.9, two=0.1)
     engine = Engine(RULES, batch.schema, groups=[Burner("one", seconds=0), Burner("two", seconds=0)])
-    engine.use(measured_plan(engine, batch))
+    engine.use(engine.measure_plan(batch))
     engine.decide(batch)
-    figure = plan_figure(engine.plan, engine.actual)
+    figure = plan_figure(engine.plan, engine.statistics)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
         f"{number + 1}. {stage.group}: {stage.group}" for number, stage in enumerate(engine.plan.stages)
     ]

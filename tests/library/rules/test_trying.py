@@ -17,8 +17,9 @@ from modelmill.component import StepContext
 from modelmill.errors import DatasetError, TableError
 from modelmill.rules.confidence_bounds import lower_bound, suggest_threshold, upper_bound
 from modelmill.rules.engine import Engine
+from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 from modelmill.rules.lifecycle.backtest import run, threshold_advice
-from modelmill.rules.lifecycle.trial import Evaluated, compare, right_decisions, try_rules
+from modelmill.rules.lifecycle.trial import compare, right_decisions, try_rules
 from modelmill.rules.rule_set import RuleSet
 from modelmill.steps.ports import TrialInputs
 from modelmill.steps.try_rules import TryRulesConfig
@@ -48,8 +49,8 @@ CONTENT: dict[str, Any] = {
 }
 
 
-def evaluated(**changes: Any) -> Evaluated:
-    return Evaluated(Engine(RuleSet.model_validate(CONTENT | changes), ROWS.schema), ROWS)
+def evaluated(**changes: Any) -> FullEvaluation:
+    return Engine(RuleSet.model_validate(CONTENT | changes), ROWS.schema).evaluate_fully(ROWS)
 
 
 def test_what_each_rule_does() -> None:

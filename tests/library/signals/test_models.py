@@ -245,7 +245,7 @@ def test_a_row_is_settled_by_cheap_models_or_answered_by_the_models(
     assert (staged[:-1][taken] == 0).all()
     own = Engine(rule_set({"one": model(full), "two": model(full, label="sport")}, rules=rules), batch.schema)
     assert np.array_equal(staged[:-1][~taken], own.outcomes(batch)[:-1][~taken])
-    assert np.array_equal(staged, engine.full_outcomes(batch))
+    assert np.array_equal(staged, engine.evaluate_fully(batch).outcomes)
     for row in range(len(texts)):
         alone = Engine(made, batch.schema, settings=settings)
         assert alone.outcomes(batch.slice(row, 1))[0] == staged[row]

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelmill.errors import ConfigError, did_you_mean
-from modelmill.rules.engine import Engine
+from modelmill.rules.evaluation.full_evaluation import FullEvaluation
+from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.explanation.domains import domains_of
 from modelmill.rules.lifecycle.table_decisions import Deciding
-from modelmill.rules.lifecycle.trial import Evaluated
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.model_config import ModelSignal
 from modelmill.signals.pins import Pin
@@ -41,17 +41,16 @@ def with_probability(rule_set: RuleSet, first: Iterable[str]) -> dict[str, Model
     return known
 
 
-def thresholds(engine: Engine, name: str, signal: ModelSignal) -> list[float]:
+def thresholds(program: RuleProgram, name: str, signal: ModelSignal) -> list[float]:
     """Return what a signal is compared with, and where it begins and ceases to abstain.
 
-    :param engine: the rule set's.
+    :param program: the rules.
     :param name: one of the signals that rules read.
     :param signal: see :func:`with_probability`.
     :return: probabilities in ascending order, at least one.
     :raises ConfigError: if the rules do not compare it with thresholds alone.
     """
-    kinds = {one: engine.signals[one].kind for one in engine.compiled.base}
-    domain = domains_of(engine.program.analysis, kinds)[name]
+    domain = domains_of(program.analysis, program.compiled.kinds)[name]
     band = signal.abstain
     found = {float(one) for one in domain.landmarks} | ({band.low, band.high} if band else set())
     found = {one for one in found if 0 < one < 1}
@@ -78,7 +77,7 @@ def replaced(rule_set: RuleSet, signals: Mapping[str, ModelSignal]) -> RuleSet:
 
 def evaluated(
     deciding: Deciding, rule_set: RuleSet, pins: Mapping[str, Pin], rows: pa.RecordBatch
-) -> Evaluated:
+) -> FullEvaluation:
     """Evaluate a rule set on rows.
 
     :param deciding: what has models pinned.
@@ -88,7 +87,7 @@ def evaluated(
     :return: every signal on every row.
     """
     made = deciding.model_copy(update={"rule_set": rule_set, "pins": {**pins, **deciding.pins}, "plan": None})
-    return Evaluated(made.engine(rows.schema), rows)
+    return made.engine(rows.schema).evaluate_fully(rows)
 
 
 def floats(values: pa.Array) -> npt.NDArray[np.float64]:

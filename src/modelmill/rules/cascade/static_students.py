@@ -18,8 +18,8 @@ from modelmill.artifacts import SignalsRef
 from modelmill.errors import ConfigError
 from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.rules.cascade.eligible_signals import evaluated, floats, replaced, thresholds, with_probability
+from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 from modelmill.rules.lifecycle.table_decisions import Deciding, pinned_signals, prepare, rows_of
-from modelmill.rules.lifecycle.trial import Evaluated
 from modelmill.signals.model_config import ModelSignal
 from modelmill.signals.pins import Pin
 
@@ -128,14 +128,14 @@ class _Lesson:
         return self.signal.column, tokenizer, self.max_tokens, np.packbits(self.known).tobytes()
 
 
-def _lesson(name: str, signal: ModelSignal, said: Evaluated, pins: Mapping[str, Pin]) -> _Lesson:
+def _lesson(name: str, signal: ModelSignal, said: FullEvaluation, pins: Mapping[str, Pin]) -> _Lesson:
     if name not in said.signals:
         raise ConfigError("a student is of a signal that a rule reads", got=name, remedy="leave it out")
     if pins[signal.model].missing:
         raise ConfigError(
             "the model of a signal must exist", got=pins[signal.model].missing, remedy="promote one"
         )
-    limits = thresholds(said.engine, name, signal)
+    limits = thresholds(said.program, name, signal)
     values = floats(said.signals[name])
     known = np.isfinite(values)
     if not known.any():

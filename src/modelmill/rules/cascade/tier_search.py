@@ -242,10 +242,14 @@ class _Held:
     ) -> None:
         self.plain = replaced(deciding.rule_set, with_probability(deciding.rule_set, first))
         self.signals = signals
-        full = evaluated(deciding, self.plain, pins, rows)
-        self._engine, self._values, self._outcomes = full.engine, full.signals, full.outcomes
+        made = deciding.model_copy(
+            update={"rule_set": self.plain, "pins": {**pins, **deciding.pins}, "plan": None}
+        )
+        self._engine = made.engine(rows.schema)
+        full = self._engine.evaluate_fully(rows)
+        self._values, self._outcomes = full.signals, full.outcomes
         read = {name: one for name, one in signals.items() if name in full.signals}
-        self.thresholds = {name: thresholds(full.engine, name, one) for name, one in read.items()}
+        self.thresholds = {name: thresholds(full.program, name, one) for name, one in read.items()}
         # The signal's temperature is its own model's, and it abstains only once somebody has answered.
         bare = {"calibration": SignalCalibration(), "abstain": None}
         cheap = {name: one.model_copy(update={"model": first[name], **bare}) for name, one in signals.items()}

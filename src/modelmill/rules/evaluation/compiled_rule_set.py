@@ -1,7 +1,8 @@
-"""A rule set whose conditions have been checked against its signals and compiled to one program."""
+"""Compiles the conditions of a rule set, checked against its signals, to one program."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,24 +20,32 @@ from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.values import OPAQUE, STORED, Kind
 
 OPEN = -1
-"""Outcome of a row that is not settled. Others: the number of the rule that fires; then :attr:`no_rule`, and
-from there the rules whose condition is NULL, where that decides."""
+"""Outcome of a row that is not settled.
+
+The other outcomes of a rule set with n rules are: i < n, rule i fires; n, no rule fires
+(:attr:`CompiledRuleSet.no_rule`); n + 1 + i, the condition of rule i is NULL and ``on_unknown`` decides.
+"""
 
 
 @dataclass(frozen=True)
 class CompiledRuleSet:
-    """Rules as a program over base signals: those that are not expressions over others."""
+    """A rule set as a program over its base signals: those that are not expressions over other signals."""
 
     rule_set: RuleSet
     kinds: Mapping[str, Kind]
-    """Kind of every signal, ``sql`` included."""
+    """Kind of every signal, including those of kind ``sql``."""
     steps: tuple[Step, ...]
     roots: tuple[int, ...]
     """Step with the condition of each rule."""
     derived: Mapping[str, int]
     """Step with the value of each ``sql`` signal."""
     base: tuple[str, ...]
-    """The base signals that a rule reads, in the order of the text. No other is ever computed."""
+    """The base signals that a rule reads, in the order of the rule set. No others are ever computed."""
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The rule set's digest."""
+        return self.rule_set.digest
 
     @property
     def no_rule(self) -> int:
@@ -44,11 +53,7 @@ class CompiledRuleSet:
         return len(self.roots)
 
     def decision(self, outcome: int) -> str:
-        """Return what an outcome decides.
-
-        :param outcome: of a settled row.
-        :return: the decision.
-        """
+        """Return the decision of an outcome."""
         if outcome < self.no_rule:
             return self.rule_set.rules[outcome].then
         if outcome == self.no_rule or self.rule_set.on_unknown is None:
@@ -56,30 +61,26 @@ class CompiledRuleSet:
         return self.rule_set.on_unknown
 
     def rule_of(self, outcome: int) -> int | None:
-        """Return the rule that decided an outcome.
-
-        :param outcome: of a settled row.
-        :return: its number; None where no rule fired.
-        """
+        """Return the number of the rule that led to an outcome; None if no rule fired."""
         if outcome == self.no_rule:
             return None
         return outcome if outcome < self.no_rule else outcome - self.no_rule - 1
 
 
 def compile_rule_set(rule_set: RuleSet, kinds: Mapping[str, Kind]) -> CompiledRuleSet:
-    """Check a rule set's conditions, and make one program of them.
+    """Check a rule set's conditions, and compile them to one program.
 
     :param rule_set: the rule set.
-    :param kinds: kind of every signal that is no expression over others.
+    :param kinds: kind of every base signal.
     :return: the program.
-    :raises RuleSetError: if one of them breaks a rule; all problems are listed.
+    :raises RuleSetError: if there are mistakes; all of them are listed.
     """
     compilation = _Compilation(rule_set, kinds)
     compilation.run()
-    if compilation.findings:
+    if compilation.mistakes:
         problems = [
             Problem(0, 0, ".".join(map(str, path)), message, shown)
-            for path, message, shown in compilation.findings
+            for path, message, shown in compilation.mistakes
         ]
         raise RuleSetError(problems, source=f"rule set {rule_set.rule_set}")
     steps = tuple(compilation.steps.steps)
@@ -94,17 +95,17 @@ def compile_rule_set(rule_set: RuleSet, kinds: Mapping[str, Kind]) -> CompiledRu
     )
 
 
-def rule_set_findings(rule_set: RuleSet, kinds: Mapping[str, Kind]) -> list[tuple[Path, str, str]]:
-    """Return everything that is wrong with a rule set's expressions and reasons.
+def rule_set_mistakes(rule_set: RuleSet, kinds: Mapping[str, Kind]) -> list[tuple[Path, str, str]]:
+    """Return all mistakes in a rule set's expressions and reasons.
 
     :param rule_set: the rule set.
-    :param kinds: kinds of the signals, as far as they are known. What reads a signal of unknown kind is
-        checked for names and syntax alone.
-    :return: places, messages, and lines with a caret.
+    :param kinds: kinds of the base signals, as far as they are known. In an expression that reads a signal of
+        unknown kind, only names and syntax are checked.
+    :return: for each mistake its path in the rule set, a message, and the line with a caret.
     """
     compilation = _Compilation(rule_set, kinds)
     compilation.run()
-    return compilation.findings
+    return compilation.mistakes
 
 
 class _Compilation:
@@ -113,11 +114,11 @@ class _Compilation:
         self.expressions = rule_set.expressions
         self.kinds = dict(kinds)
         self.steps = Steps()
-        self.findings: list[tuple[Path, str, str]] = []
+        self.mistakes: list[tuple[Path, str, str]] = []
         self.roots: list[int] = []
         base = [name for name in rule_set.signals if name not in self.expressions]
         self.vague = {name for name in base if name not in kinds}
-        """Signals whose kind is not known, and those that are made of them."""
+        """Signals of unknown kind, and the expressions over them."""
         nothing = Typed("null", self.steps.constant(None, "null"))
         self.computed: dict[str, Typed] = dict.fromkeys(self.expressions, nothing)
         schema = pa.schema([(name, STORED[self.kinds.get(name, "null")]) for name in base])
@@ -140,29 +141,29 @@ class _Compilation:
     def _parse(self, path: Path, text: str) -> Any:
         tree = parse(text)
         if isinstance(tree, Mistake):
-            self._find(path, text, tree)
+            self._add(path, text, tree)
             return None
         return tree
 
-    def _find(self, path: Path, text: str, finding: Mistake) -> None:
-        line, column = position(text, finding)
-        self.findings.append((path, f"{line}:{column}: {finding.message}", excerpt(text, line, column)))
+    def _add(self, path: Path, text: str, mistake: Mistake) -> None:
+        line, column = position(text, mistake)
+        self.mistakes.append((path, f"{line}:{column}: {mistake.message}", excerpt(text, line, column)))
 
     def _compile(self, path: Path, text: str, tree: Any, *, wanted: Kind | None) -> Result | None:
         if tree is None:
             return None
         vague = any(name in self.vague for name in _names_in(tree))
-        # Of a signal of unknown kind nothing but its name can be checked.
+        # Without the kind of a signal only its name can be checked.
         compiled = compile_tree(tree, self.names, self.steps, wanted=None if vague else wanted)
         if isinstance(compiled, Result):
             return None if vague else compiled
-        for finding in compiled:
-            if not vague or finding.unknown_name:
-                self._find(path, text, finding)
+        for mistake in compiled:
+            if not vague or mistake.unknown_name:
+                self._add(path, text, mistake)
         return None
 
     def _ordered(self, trees: Mapping[str, Any]) -> Iterator[str]:
-        """Yield the signals that are expressions, each after those it reads (Kahn, 1962)."""
+        """Yield the expressions in topological order (A. Kahn, 1962): each after those that it reads."""
         needs = {name: set(_names_in(tree)) & set(trees) for name, tree in trees.items()}
         while ready := [name for name, below in needs.items() if not below]:
             yield from ready
@@ -174,7 +175,7 @@ class _Compilation:
             shown = ", ".join(sorted(needs))
             first = min(needs)
             message = f"signals must not be made of each other in a circle; got {shown}; remove one reference"
-            self.findings.append((("signals", first, "expression"), message, ""))
+            self.mistakes.append((("signals", first, "expression"), message, ""))
         self.vague.update(needs)
 
     def _derive(self, name: str, tree: Any) -> None:
@@ -191,13 +192,13 @@ class _Compilation:
         for number, rule in enumerate(self.rule_set.rules):
             if rule.name in seen:
                 message = f"a rule's name stands once; got {rule.name!r}; rename one of them"
-                self.findings.append((("rules", number, "name"), message, ""))
+                self.mistakes.append((("rules", number, "name"), message, ""))
             seen.add(rule.name)
 
     def _check_reasons(self) -> None:
         for number, rule in enumerate(self.rule_set.rules):
             for message in _reason_problems(rule.reason_parts, self.kinds, self.rule_set):
-                self.findings.append((("rules", number, "reason"), message, ""))
+                self.mistakes.append((("rules", number, "reason"), message, ""))
 
 
 def _reason_problems(parts: Any, kinds: Mapping[str, Kind], rule_set: RuleSet) -> Iterator[str]:

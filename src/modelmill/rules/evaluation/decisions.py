@@ -1,10 +1,9 @@
-"""Decisions as rows: what an outcome is called, and the columns that a decision has."""
+"""Decisions as rows: the columns that a decision has, and the reasons of rules filled with values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,104 +11,42 @@ import pyarrow as pa
 from modelmill.errors import ConfigError
 from modelmill.rules.evaluation.partial_evaluation import Partial
 from modelmill.rules.evaluation.possible_values import FALSE, NULL, TRUE, Uncertain
-from modelmill.rules.evaluation.staged_evaluation import Settlement
+from modelmill.rules.evaluation.rule_program import RuleProgram
+from modelmill.rules.evaluation.staged_evaluation import SettledChunk, Settlement
 from modelmill.rules.rule_set import Rule
-from modelmill.signals.groups import EVIDENCE, Evaluation
-from modelmill.signals.values import STORED, summary
+from modelmill.signals.values import summary
 
-if TYPE_CHECKING:
-    from modelmill.rules.engine import Engine
+EXPLANATION_COLUMN = "explanation"
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Rows that have been settled."""
-
-    rows: pa.RecordBatch
-    settlement: Settlement
-    evaluations: dict[str, Evaluation]
-    """The work of each group on these rows, by the group's name: it can show evidence."""
-
-
-EXPLANATION = pa.struct(
-    [
-        pa.field(
-            "signals",  # those that were needed, in the order of the rule set
-            pa.list_(
-                pa.struct(
-                    [
-                        pa.field("signal", pa.string()),
-                        pa.field("truth", pa.bool_()),  # the value is in the column of its kind
-                        pa.field("integer", pa.int64()),
-                        pa.field("number", pa.float64()),
-                        pa.field("text", pa.string()),
-                        pa.field("time", STORED["time"]),
-                        pa.field("region", pa.string()),  # between which thresholds of the rules it is
-                        pa.field("unknown", pa.string()),  # why it is NULL
-                        pa.field("version", pa.string()),  # what computed it
-                        pa.field("sufficient", pa.bool_()),  # whether it is in the smallest sufficient set
-                    ]
-                )
-            ),
-        ),
-        pa.field("not_needed", pa.list_(pa.string())),
-        pa.field("minimal", pa.bool_()),  # whether it is proved that no smaller set is sufficient
-        pa.field("other_decision", pa.string()),  # the nearest counterfactual; null where none was found
-        pa.field(
-            "changes",
-            pa.list_(
-                pa.struct(
-                    [
-                        pa.field("signal", pa.string()),
-                        pa.field("old", pa.string()),
-                        pa.field("new", pa.string()),
-                    ]
-                )
-            ),
-        ),
-        pa.field(
-            "evidence",
-            pa.list_(pa.struct([pa.field("signal", pa.string()), *EVIDENCE.value_type])),
-        ),
-    ]
-)
-"""Arrow type of an explanation."""
-
-
-def decision_schema(key: pa.Field, *, explain: bool = False) -> pa.Schema:
+def decision_schema(key: pa.Field) -> pa.Schema:
     """Return the columns of decisions.
 
     :param key: the input's key.
-    :param explain: whether there is a column ``explanation`` of type :data:`EXPLANATION`.
-    :return: the key; ``decision``; ``rule`` and ``severity``, null where no rule fires; ``reason``, null
-        where the rule gives none; ``because``: ``rule``, ``default``, or ``unknown`` where the condition of
-        ``rule`` is NULL; ``rule_set``: name and the first 12 characters of its digest.
+    :return: the key; ``decision``; ``rule`` and ``severity``, null if no rule fires; ``reason``, null if the
+        rule gives none; ``because``: ``rule``, ``default``, or ``unknown`` if the condition of ``rule`` is
+        NULL; ``rule_set``: its name and the first 12 characters of its digest.
     :raises ConfigError: if the key has the name of another column.
     """
     names = ("decision", "rule", "severity", "reason", "because", "rule_set")
-    if key.name in (*names, "explanation"):
+    if key.name in (*names, EXPLANATION_COLUMN):
         raise ConfigError(
             "the key must not have the name of a column of decisions",
             got=key.name,
             remedy="rename the column when the table is made",
         )
-    more = [pa.field("explanation", EXPLANATION)] if explain else []
-    return pa.schema([key, *(pa.field(name, pa.string()) for name in names), *more])
+    return pa.schema([key, *(pa.field(name, pa.string()) for name in names)])
 
 
-def decided(engine: Engine, chunk: Chunk) -> pa.RecordBatch:
-    """Return the decisions of a chunk.
-
-    :param engine: what settled it.
-    :param chunk: the rows.
-    :return: see :func:`decision_schema`.
-    """
-    compiled, outcomes = engine.compiled, chunk.settlement.outcomes
+def decision_rows(program: RuleProgram, chunk: SettledChunk, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the decisions of settled rows, with the columns of :func:`decision_schema`."""
+    compiled, outcomes = program.compiled, chunk.settlement.outcomes
+    rule_set = compiled.rule_set
     kinds, which = np.unique(outcomes, return_inverse=True)
     columns: list[list[str | None]] = [[], [], [], []]
     for outcome in kinds.tolist():
         number = compiled.rule_of(outcome)
-        rule = None if number is None else engine.rule_set.rules[number]
+        rule = None if number is None else rule_set.rules[number]
         fires = outcome < compiled.no_rule
         columns[0].append(compiled.decision(outcome))
         columns[1].append(rule.name if rule else None)
@@ -118,34 +55,16 @@ def decided(engine: Engine, chunk: Chunk) -> pa.RecordBatch:
     decision, rule_name, severity, because = (
         pa.array(column, pa.string()).take(pa.array(which)) for column in columns
     )
-    reason = pa.array(_reasons(engine, chunk), pa.string())
-    origin = pa.repeat(f"{engine.rule_set.rule_set}@{engine.digest[:12]}", len(outcomes))
-    key = chunk.rows.column(engine.rule_set.key)
-    schema = decision_schema(engine.schema.field(engine.rule_set.key))
+    reason = pa.array(_reasons(program, chunk.settlement), pa.string())
+    origin = pa.repeat(f"{rule_set.rule_set}@{compiled.digest[:12]}", len(outcomes)).cast(pa.string())
+    key = chunk.rows.column(rule_set.key)
     return pa.RecordBatch.from_arrays(
-        [key, decision, rule_name, severity, reason, because, origin.cast(pa.string())], schema=schema
+        [key, decision, rule_name, severity, reason, because, origin], schema=schema
     )
 
 
-def known_state(engine: Engine, settlement: Settlement) -> Partial:
-    """Return what is known of rows that have been settled.
-
-    :param engine: what settled them.
-    :param settlement: their outcomes.
-    :return: the state with every signal that was needed, on the rows where it was.
-    """
-    count = len(settlement.outcomes)
-    partial = engine.program.begin(count)
-    states = {}
-    for name, values in settlement.values.items():
-        rows = np.flatnonzero(settlement.computed[name])
-        states[name] = engine.program.state_of(name, values.take(pa.array(rows)), rows, count)
-    partial.set(states)
-    return partial
-
-
 def shown(value: Any, form: str = "") -> str:
-    """Return a value for people."""
+    """Return a value as text for people, ``form`` being a format specification of Python."""
     if value is None:
         return "unknown"
     if isinstance(value, bool):
@@ -157,63 +76,59 @@ def shown(value: Any, form: str = "") -> str:
     return format(value, form) if isinstance(value, int | float | str) else str(value)
 
 
-def _reasons(engine: Engine, chunk: Chunk) -> list[str | None]:
-    settlement = chunk.settlement
+def _reasons(program: RuleProgram, settlement: Settlement) -> list[str | None]:
+    compiled = program.compiled
     found: list[str | None] = [None] * len(settlement.outcomes)
-    partial: Partial | None = None
+    values: _ReasonValues | None = None
     for outcome in np.unique(settlement.outcomes).tolist():
-        if outcome >= engine.compiled.no_rule or not engine.rule_set.rules[outcome].reason:
+        if outcome >= compiled.no_rule or not compiled.rule_set.rules[outcome].reason:
             continue
-        rule = engine.rule_set.rules[outcome]
+        rule = compiled.rule_set.rules[outcome]
         rows = np.flatnonzero(settlement.outcomes == outcome)
         columns: dict[str, list[Any]] = {}
         for _, name, _ in rule.reason_parts():
             if name is not None and name not in columns:
-                partial = partial or known_state(engine, settlement)
-                columns[name] = signal_values(engine, settlement, partial, name, rows)
+                values = values or _ReasonValues(program, settlement)
+                columns[name] = values.of(name, rows)
         for place, row in enumerate(rows.tolist()):
-            found[row] = _filled(rule, {name: values[place] for name, values in columns.items()})
+            found[row] = _filled(rule, {name: column[place] for name, column in columns.items()})
     return found
 
 
-class NotNeeded:
-    """Stands for the value of a signal that was not needed."""
+class _NotNeeded:
+    """Stands for the value of a signal that the row did not need."""
 
 
-def signal_values(
-    engine: Engine, settlement: Settlement, partial: Partial, name: str, rows: Any
-) -> list[Any]:
-    """Return a signal's values, expressions over others included.
+class _ReasonValues:
+    """Values of signals on settled rows, those that are expressions over others included."""
 
-    :param engine: what settled the rows.
-    :param settlement: their outcomes.
-    :param partial: see :func:`known_state`.
-    :param name: the signal.
-    :param rows: numbers of rows.
-    :return: Python values; None is unknown, and :class:`NotNeeded` stands for what was not needed.
-    """
-    taken = pa.array(rows)
-    if name not in engine.compiled.derived:
-        if name not in settlement.values:
-            return [NotNeeded] * len(rows)
-        values = settlement.values[name].take(taken).to_pylist()
-        return [
-            value if there else NotNeeded
-            for value, there in zip(values, settlement.computed[name][rows], strict=True)
-        ]
-    state = partial.states[engine.compiled.derived[name]]
-    if state is None:
-        return [NotNeeded] * len(rows)
-    if not isinstance(state, Uncertain):
-        sets = np.broadcast_to(state, partial.rows)[rows].tolist()
-        return [{TRUE: True, FALSE: False, NULL: None}.get(one, NotNeeded) for one in sets]
-    unknown = np.broadcast_to(state.open, partial.rows)[rows]
-    values = (
-        [state.values.as_py()] * len(rows)
-        if isinstance(state.values, pa.Scalar)
-        else state.values.take(taken).to_pylist()
-    )
-    return [NotNeeded if one else value for one, value in zip(unknown, values, strict=True)]
+    def __init__(self, program: RuleProgram, settlement: Settlement) -> None:
+        self._derived = program.compiled.derived
+        self._settlement = settlement
+        self._state: Partial = settlement.state(program)
+
+    def of(self, name: str, rows: Any) -> list[Any]:
+        """Return a signal's values: Python values, None if unknown, ``_NotNeeded`` if not computed."""
+        taken, settlement = pa.array(rows), self._settlement
+        if name not in self._derived:
+            if name not in settlement.values:
+                return [_NotNeeded] * len(rows)
+            values = settlement.values[name].take(taken).to_pylist()
+            computed = settlement.computed[name][rows]
+            return [value if there else _NotNeeded for value, there in zip(values, computed, strict=True)]
+        state = self._state.states[self._derived[name]]
+        if state is None:
+            return [_NotNeeded] * len(rows)
+        if not isinstance(state, Uncertain):
+            sets = np.broadcast_to(state, self._state.rows)[rows].tolist()
+            return [{TRUE: True, FALSE: False, NULL: None}.get(one, _NotNeeded) for one in sets]
+        unknown = np.broadcast_to(state.open, self._state.rows)[rows]
+        values = (
+            [state.values.as_py()] * len(rows)
+            if isinstance(state.values, pa.Scalar)
+            else state.values.take(taken).to_pylist()
+        )
+        return [_NotNeeded if one else value for one, value in zip(unknown, values, strict=True)]
 
 
 def _filled(rule: Rule, values: Mapping[str, Any]) -> str:
@@ -222,5 +137,5 @@ def _filled(rule: Rule, values: Mapping[str, Any]) -> str:
         parts.append(text)
         if name is not None:
             value = values[name]
-            parts.append("not needed" if value is NotNeeded else shown(value, form))
+            parts.append("not needed" if value is _NotNeeded else shown(value, form))
     return "".join(parts)

@@ -1,4 +1,4 @@
-"""Asking groups for signals, so that a signal that fails costs its own value and nothing else."""
+"""Calls groups of signals, so that a signal that fails on a row costs that value and no other."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ Compute = Callable[[Sequence[str], Rows], Mapping[str, SignalValues]]
 
 
 @dataclass(frozen=True)
-class Known:
-    """The values of one signal for some rows."""
+class CheckedValues:
+    """The values of one signal on some rows, after they were checked."""
 
     values: pa.Array
-    """Of the Arrow type of the signal's kind; null is unknown."""
+    """Of the Arrow type of the signal's kind; null if unknown."""
     failures: Mapping[int, str]
     """Why a value could not be computed, by the row's number in the chunk."""
     open: Mask | bool = False
-    """Where a quick look has not told the value."""
+    """Where a quick look has left the value open."""
 
 
-def ask(
+def call_group(
     group: SignalGroup,
     compute: Compute,
     names: Sequence[str],
     rows: Rows,
     *,
     stop: bool,
-) -> dict[str, Known]:
-    """Ask a group for signals.
+) -> dict[str, CheckedValues]:
+    """Compute signals of a group on rows.
 
-    Rows that cannot be computed together are halved until the ones that fail are found, so that what a row
-    gets does not depend on the rows beside it: twice as many calls as rows, at most, for a signal that
-    fails everywhere.
+    If the rows cannot be computed together, they are halved until those that fail are found, so that the
+    value of a row does not depend on the rows beside it. A signal that fails everywhere takes at most twice
+    as many calls as rows.
 
     :param group: the group.
-    :param compute: of its work on the chunk.
+    :param compute: method of its work on a chunk.
     :param names: signals of the group.
-    :param rows: at least one row.
+    :param rows: at least one row of the chunk.
     :param stop: whether a failure is raised instead of noted.
-    :return: values by name, for these rows.
+    :return: values on these rows, by the signal's name.
     :raises ModelmillError: if ``stop`` and a signal fails.
     """
     try:
         answers = compute(names, rows)
         found = {name: _checked(group, name, answers.get(name), rows) for name in names}
     except ModelmillError as error:
-        if stop or error.retryable:  # another attempt may have the values
+        if stop or error.retryable:  # a later attempt may succeed
             raise
         return {name: _failed(group.signals[name].kind, rows, str(error)) for name in names}
     except Exception as error:  # an evaluator may raise anything
@@ -79,17 +79,17 @@ def _isolated(
     rows: Rows,
     *,
     reason: str,
-) -> dict[str, Known]:
+) -> dict[str, CheckedValues]:
     if len(rows) == 1 and len(names) == 1:
         return {names[0]: _failed(group.signals[names[0]].kind, rows, reason)}
     if len(rows) == 1:
-        each = [ask(group, compute, [name], rows, stop=False) for name in names]
+        each = [call_group(group, compute, [name], rows, stop=False) for name in names]
         return {name: known for one in each for name, known in one.items()}
     middle = len(rows) // 2
     parts = (rows[:middle], rows[middle:])
-    halves = [ask(group, compute, names, part, stop=False) for part in parts]
+    halves = [call_group(group, compute, names, part, stop=False) for part in parts]
     return {
-        name: Known(
+        name: CheckedValues(
             pa.concat_arrays([half[name].values for half in halves]),
             {**halves[0][name].failures, **halves[1][name].failures},
             np.concatenate(
@@ -103,10 +103,10 @@ def _isolated(
     }
 
 
-def _checked(group: SignalGroup, name: str, answers: SignalValues | None, rows: Rows) -> Known:
+def _checked(group: SignalGroup, name: str, answers: SignalValues | None, rows: Rows) -> CheckedValues:
     if answers is None or len(answers.values) != len(rows):
         raise SignalError(
-            f"a group answers for every signal and row ({group.name})",
+            f"a group must return a value for every signal and row ({group.name})",
             got=f"{name}: {'nothing' if answers is None else f'{len(answers.values)} of {len(rows)} rows'}",
             remedy="fix its evaluator",
         )
@@ -122,18 +122,20 @@ def _checked(group: SignalGroup, name: str, answers: SignalValues | None, rows: 
         failures |= {int(row): "the value is NaN" for row in rows[nan]}
     try:
         unclear = answers.open if isinstance(answers, QuickValues) else False
-        return Known(stored(values, kind), failures, unclear)
+        return CheckedValues(stored(values, kind), failures, unclear)
     except pa.ArrowException as error:
         raise SignalError(
-            f"signal {name!r} has values of kind {kind}", got=values.type, remedy="fix its evaluator"
+            f"the values of signal {name!r} must be of kind {kind}",
+            got=values.type,
+            remedy="fix its evaluator",
         ) from error
 
 
-def _failed(kind: Kind, rows: Rows, reason: str) -> Known:
-    return Known(pa.nulls(len(rows), STORED[kind]), {int(row): reason for row in rows})
+def _failed(kind: Kind, rows: Rows, reason: str) -> CheckedValues:
+    return CheckedValues(pa.nulls(len(rows), STORED[kind]), {int(row): reason for row in rows})
 
 
-def _refuse_failures(group: SignalGroup, found: Mapping[str, Known]) -> None:
+def _refuse_failures(group: SignalGroup, found: Mapping[str, CheckedValues]) -> None:
     for name, known in found.items():
         for row, reason in known.failures.items():
             raise SignalError(

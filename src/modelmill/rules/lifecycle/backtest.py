@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict
 from modelmill.artifacts import ReportRef, TableRef
 from modelmill.errors import DatasetError
 from modelmill.rules.confidence_bounds import suggest_threshold
+from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 from modelmill.rules.language.program import reached
 from modelmill.rules.lifecycle.table_decisions import pinned_signals, prepare, rows_of
 from modelmill.rules.lifecycle.trial import (
-    Evaluated,
     RuleSetDiff,
     Trial,
     compare,
@@ -97,7 +97,7 @@ def try_on(
     *,
     against: str | None,
     more: Sequence[str] = (),
-) -> tuple[TryReport, tuple[Evaluated | None, Evaluated]]:
+) -> tuple[TryReport, tuple[FullEvaluation | None, FullEvaluation]]:
     """Evaluate a rule set, and the one in use, on the rows of a table.
 
     :param config: what is tried, and what is looked at.
@@ -134,16 +134,18 @@ def try_on(
     return report, (used, proposed)
 
 
-def _evaluated(source: str, rows: pa.RecordBatch, models: dict[str, Pin], context: StepContext) -> Evaluated:
+def _evaluated(
+    source: str, rows: pa.RecordBatch, models: dict[str, Pin], context: StepContext
+) -> FullEvaluation:
     from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
 
     rule_set = open_rule_set(source, context.settings)
     deciding = prepare(rule_set, rows.schema, context.settings, models=models)
-    return Evaluated(deciding.engine(rows.schema, context.settings), rows)
+    return deciding.engine(rows.schema, context.settings).evaluate_fully(rows)
 
 
 def threshold_advice(
-    evaluated: Evaluated, truth: pa.Array, *, precision: float
+    evaluated: FullEvaluation, truth: pa.Array, *, precision: float
 ) -> tuple[ThresholdAdvice, ...]:
     """Suggest a threshold for each model signal that a rule reads, and each decision of such a rule.
 
@@ -154,14 +156,14 @@ def threshold_advice(
     """
     labelled = truth.is_valid().to_numpy(zero_copy_only=False)
     advice = []
-    compiled = evaluated.engine.compiled
+    compiled = evaluated.compiled
     rule_set = compiled.rule_set
     reads = [
         {compiled.steps[step].column for step in reached(compiled.steps, [root])} for root in compiled.roots
     ]
     scores = {
         name
-        for group in evaluated.engine.groups.values()
+        for group in evaluated.groups
         for name, info in group.signals.items()
         if group.tier == "model" and info.kind == "float"
     }
@@ -181,15 +183,15 @@ def threshold_advice(
 
 
 def _write_changes(
-    before: Evaluated | None,
-    after: Evaluated,
+    before: FullEvaluation | None,
+    after: FullEvaluation,
     config: TryRulesConfig,
     context: StepContext,
     *,
     place: str,
 ) -> TableRef:
     """Write the rows that are decided otherwise; without a rule set in use, none is."""
-    key = after.engine.rule_set.key
+    key = after.compiled.rule_set.key
     kept = list(dict.fromkeys([key, *config.keep]))
     columns = {name: after.rows.column(name) for name in kept}
     sides = {"before": before or after, "after": after}
@@ -200,7 +202,7 @@ def _write_changes(
     changed = pc.not_equal(rows["decision_before"], rows["decision_after"])
     about = {
         "operation": "try_rules",
-        "rule_set": f"{after.engine.rule_set.rule_set}@{after.engine.digest[:12]}",
+        "rule_set": f"{after.compiled.rule_set.rule_set}@{after.compiled.digest[:12]}",
     }
     found = rows.filter(changed)
     version = write_rows(

@@ -22,9 +22,10 @@ from modelmill.registry.comparisons import (
 )
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION, TAG_FORMAT, champions_tagged
+from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
 from modelmill.rules.lifecycle.table_decisions import Deciding, one_batch
-from modelmill.rules.lifecycle.trial import Evaluated, RuleSetDiff, compare, right_decisions
+from modelmill.rules.lifecycle.trial import RuleSetDiff, compare, right_decisions
 from modelmill.signals.pins import Pin, pin_models
 from modelmill.tables.reading import open_table, read_arrow
 
@@ -133,7 +134,12 @@ def _compared(
 
 
 def _rightness(
-    config: DecisionsConfig, case: Case, name: str, truth: pa.Array, before: Evaluated, after: Evaluated
+    config: DecisionsConfig,
+    case: Case,
+    name: str,
+    truth: pa.Array,
+    before: FullEvaluation,
+    after: FullEvaluation,
 ) -> Iterator[Finding]:
     known = truth.is_valid()
     columns = [one.filter(known).to_pylist() for one in (truth, before.decisions(), after.decisions())]
@@ -185,9 +191,9 @@ def _pin(one: Contender) -> Pin:
     return Pin(model=one.model, folder=str(one.folder), digest=one.model.digest)
 
 
-def _evaluated(rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, Pin], case: Case) -> Evaluated:
+def _evaluated(rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, Pin], case: Case) -> FullEvaluation:
     deciding = Deciding(rule_set=rule_set, pins=pins)
-    return Evaluated(deciding.engine(rows.schema, case.context.settings), rows)
+    return deciding.engine(rows.schema, case.context.settings).evaluate_fully(rows)
 
 
 def _changes(difference: RuleSetDiff) -> str:

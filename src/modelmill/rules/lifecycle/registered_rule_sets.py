@@ -144,7 +144,7 @@ def gate(config: GateRulesConfig, inputs: TrialInputs, context: StepContext) -> 
 
     current = champion(config.name, context.run.client)
     report, (_, tried) = try_on(config, inputs, context, against=current.uri if current else None)
-    challenger = log_rule_set(tried.engine.rule_set, inputs.table, context)
+    challenger = log_rule_set(tried.compiled.rule_set, inputs.table, context)
     same = current is not None and current.digest == challenger.digest
     reasons = () if same else decision_regression(report, config)
     uri = context.run.log_json({**report.model_dump(mode="json"), "reasons": reasons}, "gate/rules.json")

@@ -18,14 +18,10 @@ from modelmill.artifacts import SignalsRef, TableRef
 from modelmill.errors import ConfigError, TableError
 from modelmill.jobs import JobRequest, JobResult, run_job
 from modelmill.rules.engine import Engine
-from modelmill.rules.evaluation.decisions import decision_schema
-from modelmill.rules.planning.cost_measurement import measured_plan
-from modelmill.rules.planning.plan import Plan
+from modelmill.rules.planning.plan import EvaluationPlan
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
-from modelmill.signals.groups import SignalContext
 from modelmill.signals.pins import Pin, pin_models
-from modelmill.signals.registry import build_groups
 from modelmill.tables.reading import (
     check_columns,
     checked_files,
@@ -54,7 +50,7 @@ class Deciding(BaseModel):
     rule_set: RuleSet
     pins: dict[str, Pin]
     """What each model's name stands for in this run."""
-    plan: Plan | None = None
+    plan: EvaluationPlan | None = None
     keep: tuple[str, ...] = ()
     """Columns to carry along beside the key."""
     explain: bool = False
@@ -68,9 +64,7 @@ class Deciding(BaseModel):
         :return: the engine, with the pinned models and the plan.
         :raises ModelmillError: see :class:`~modelmill.rules.engine.Engine`.
         """
-        context = SignalContext(schema, settings or Settings.from_environment(), self.pins)
-        groups = build_groups(self.rule_set.signals, context)
-        return Engine(self.rule_set, schema, plan=self.plan, groups=groups)
+        return Engine(self.rule_set, schema, settings=settings, pins=self.pins, plan=self.plan)
 
     def read(self, engine: Engine) -> tuple[str, ...]:
         """Return the columns that are read: those of every signal, and those that are carried along.
@@ -145,7 +139,7 @@ def run(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> Tab
     output_schema(engine, deciding)
     if config.plan_rows:
         sample = rows_of(table, most=config.plan_rows, columns=deciding.read(engine))
-        engine.use(measured_plan(engine, sample))
+        engine.use(engine.measure_plan(sample))
         deciding = deciding.model_copy(update={"plan": engine.plan})
     rows = source.count()
     began = time.monotonic()
@@ -253,7 +247,7 @@ def output_schema(engine: Engine, deciding: Deciding) -> pa.Schema:
     :return: key, decision and explanation, and what is carried along.
     :raises ConfigError: if columns collide.
     """
-    schema = decision_schema(engine.schema.field(engine.rule_set.key), explain=deciding.explain)
+    schema = engine.decision_schema(explain=deciding.explain)
     taken = [name for name in deciding.keep if name.lower() in {one.lower() for one in schema.names}]
     if taken:
         raise ConfigError(

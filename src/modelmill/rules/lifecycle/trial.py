@@ -17,9 +17,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.evaluation.metrics import Share
-from modelmill.rules.engine import Engine
-from modelmill.rules.evaluation.staged_evaluation import settle_fully
-from modelmill.rules.language.program import Program, Result
+from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -79,50 +77,6 @@ class Trial(_Frozen):
     """Right decisions among those."""
 
 
-class Evaluated:
-    """A rule set on rows, with every signal on every row.
-
-    :param engine: what decides.
-    :param rows: the rows.
-    """
-
-    def __init__(self, engine: Engine, rows: pa.RecordBatch) -> None:
-        known = engine.everything(rows)
-        self.engine = engine
-        self.rows = rows
-        self.signals = {name: one.values for name, one in known.items()}
-        self.failures = {name: len(one.failures) for name, one in known.items() if one.failures}
-        """Rows on which a signal could not be computed, by its name."""
-        self.outcomes = settle_fully(engine.program, self.signals, rows.num_rows)
-
-    def decisions(self) -> pa.Array:
-        """Return the decision of each row."""
-        kinds, which = np.unique(self.outcomes, return_inverse=True)
-        named = [self.engine.compiled.decision(int(one)) for one in kinds]
-        return pa.array(named, pa.string()).take(pa.array(which))
-
-    def deciding_rules(self) -> pa.Array:
-        """Return the name of the rule that decides each row; null where none fires."""
-        kinds, which = np.unique(self.outcomes, return_inverse=True)
-        numbers = [self.engine.compiled.rule_of(int(one)) for one in kinds]
-        names = [None if one is None else self.engine.rule_set.rules[one].name for one in numbers]
-        return pa.array(names, pa.string()).take(pa.array(which))
-
-    def conditions(self) -> dict[str, pa.Array]:
-        """Return the value of every rule's condition on every row, by the rule's name."""
-        compiled = self.engine.compiled
-        results = {
-            rule.name: Result(rule.when, "boolean", (), root)
-            for rule, root in zip(compiled.rule_set.rules, compiled.roots, strict=True)
-        }
-        names = list(self.signals)
-        arrays = [self.signals[name] for name in names]
-        if not names:  # conditions without signals still have as many values as there are rows
-            names, arrays = ["_mm_none"], [pa.nulls(self.rows.num_rows)]
-        batch = pa.RecordBatch.from_arrays(arrays, names=names)
-        return Program(compiled.steps, results, tuple(self.signals)).evaluate(batch)
-
-
 def right_decisions(labels: pa.Array, decision_of: Mapping[str, str]) -> pa.Array:
     """Return the decision that each row should have.
 
@@ -134,21 +88,21 @@ def right_decisions(labels: pa.Array, decision_of: Mapping[str, str]) -> pa.Arra
     return pa.array([None if one is None else decision_of.get(one, one) for one in values], pa.string())
 
 
-def try_rules(evaluated: Evaluated, truth: pa.Array | None = None) -> Trial:
+def try_rules(evaluated: FullEvaluation, truth: pa.Array | None = None) -> Trial:
     """Say what a rule set does on rows.
 
     :param evaluated: the rule set on the rows.
     :param truth: the decision that each row should have, null where nobody knows; None: not known at all.
     :return: the trial.
     """
-    compiled, outcomes = evaluated.engine.compiled, evaluated.outcomes
+    compiled, outcomes = evaluated.compiled, evaluated.outcomes
     decisions = evaluated.decisions()
     right = _right(decisions, truth)
     labelled = None if truth is None else truth.is_valid().to_numpy(zero_copy_only=False)
     rules = _rule_trials(evaluated, truth, labelled)
     counts = Counter(decisions.to_pylist())
     return Trial(
-        rule_set=f"{compiled.rule_set.rule_set}@{evaluated.engine.digest[:12]}",
+        rule_set=f"{compiled.rule_set.rule_set}@{evaluated.compiled.digest[:12]}",
         rows=len(outcomes),
         decisions=dict(sorted(counts.items())),
         default=int((outcomes == compiled.no_rule).sum()),
@@ -169,13 +123,13 @@ def _right(decisions: pa.Array, truth: pa.Array | None) -> Bools | None:
 
 
 def _rule_trials(
-    evaluated: Evaluated, truth: pa.Array | None, labelled: Bools | None
+    evaluated: FullEvaluation, truth: pa.Array | None, labelled: Bools | None
 ) -> tuple[RuleTrial, ...]:
     conditions = evaluated.conditions()
-    fires = np.where(evaluated.outcomes < evaluated.engine.compiled.no_rule, evaluated.outcomes, -1)
-    names = [rule.name for rule in evaluated.engine.rule_set.rules]
+    fires = np.where(evaluated.outcomes < evaluated.compiled.no_rule, evaluated.outcomes, -1)
+    names = [rule.name for rule in evaluated.compiled.rule_set.rules]
     trials = []
-    for number, rule in enumerate(evaluated.engine.rule_set.rules):
+    for number, rule in enumerate(evaluated.compiled.rule_set.rules):
         values = conditions[rule.name]
         true: Bools = values.fill_null(False).to_numpy(zero_copy_only=False)
         decided = fires == number
@@ -243,8 +197,8 @@ class RuleSetDiff(_Frozen):
 
 
 def compare(
-    before: Evaluated,
-    after: Evaluated,
+    before: FullEvaluation,
+    after: FullEvaluation,
     *,
     slices: Sequence[str] = (),
     examples: int = 5,
@@ -263,7 +217,7 @@ def compare(
     (old, old_rule), (new, new_rule) = sides
     changed = _differs(old, new)
     right = [_right(one, truth) for one in (old, new)]
-    keys = after.rows.column(after.engine.rule_set.key)
+    keys = after.rows.column(after.compiled.rule_set.key)
     groups: dict[tuple[Any, ...], list[int]] = {}
     for row in np.flatnonzero(changed).tolist():
         named = tuple(one[row].as_py() for one in (old, new, old_rule, new_rule))
@@ -288,8 +242,8 @@ def compare(
         ]
     )
     return RuleSetDiff(
-        before=f"{before.engine.rule_set.rule_set}@{before.engine.digest[:12]}",
-        after=f"{after.engine.rule_set.rule_set}@{after.engine.digest[:12]}",
+        before=f"{before.compiled.rule_set.rule_set}@{before.compiled.digest[:12]}",
+        after=f"{after.compiled.rule_set.rule_set}@{after.compiled.digest[:12]}",
         rows=len(changed),
         changed=int(changed.sum()),
         other_rule=int((~changed & _differs(old_rule, new_rule)).sum()),

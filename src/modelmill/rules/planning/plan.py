@@ -1,4 +1,4 @@
-"""A plan as an artifact: which signals are computed in which stage, what that should cost, what it did."""
+"""Plans as data: which signals each stage computes, what it should cost, and what it did cost."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class _Part(BaseModel):
 
 
 class GroupCost(_Part):
-    """What a group costs, in CPU seconds of all threads."""
+    """Cost of a group of signals, in CPU seconds of all threads."""
 
     tier: Tier = "explicit"
-    batch: NonNegativeFloat = Field(0.0, description="Seconds of each call, whatever the rows.")
+    batch: NonNegativeFloat = Field(0.0, description="Seconds for each call, whatever the number of rows.")
     row: NonNegativeFloat = Field(
-        0.0, description="Seconds of each row, paid once for all signals of the group (the trunk)."
+        0.0, description="Seconds for each row, paid once for all signals of the group (the trunk)."
     )
-    signals: dict[str, NonNegativeFloat] = Field(description="Seconds of each row for each signal on top.")
+    signals: dict[str, NonNegativeFloat] = Field(description="Further seconds for each row, by signal.")
 
 
 class StagePlan(_Part):
@@ -30,35 +30,35 @@ class StagePlan(_Part):
 
     group: str
     signals: tuple[str, ...] = Field(min_length=1)
-    rows: float | None = Field(None, ge=0, le=1, description="Share of all rows that should need it.")
-    settled: float | None = Field(None, ge=0, le=1, description="Share of all rows settled after it.")
-    seconds: float | None = Field(None, ge=0, description="CPU seconds of it for each row of the input.")
+    rows: float | None = Field(None, ge=0, le=1, description="Expected share of all rows that need it.")
+    settled: float | None = Field(
+        None, ge=0, le=1, description="Expected share of all rows that are settled after it."
+    )
+    seconds: float | None = Field(None, ge=0, description="Expected CPU seconds for each row of the input.")
 
 
-class Plan(_Part):
-    """The order in which signals are computed. Any plan leads to the same decisions."""
+class EvaluationPlan(_Part):
+    """The order in which signals are computed. Every plan leads to the same decisions."""
 
     rule_set: str
     """Digest of the rule set."""
     stages: tuple[StagePlan, ...]
     costs: dict[str, GroupCost] = {}
-    """Measured cost of each group; empty where nothing was measured."""
+    """Measured cost of each group; empty if nothing was measured."""
     method: Literal["tiers", "subsets", "beam", "ratios"] = "tiers"
-    """How the order was found: explicit before measured before model; the best of all orders (dynamic
-    programming over subsets); a beam of the best orders so far; a ratio of gain and cost for each signal."""
+    """How the order was found. ``tiers``: explicit before measured before model; ``subsets``: the best of all
+    orders, by dynamic programming over subsets; ``beam``: a beam search over subsets; ``ratios``: by the
+    ratio of cost and gain of each signal."""
     sample_rows: int = 0
     batch_rows: int = 8192
-    """Rows of a chunk that the cost of a call is spread over."""
+    """Rows of a chunk, over which the cost of a call is spread."""
     seconds: float | None = None
-    """Expected CPU seconds of the signals for each row."""
+    """Expected CPU seconds of the signals for each row of the input."""
     seconds_of_everything: float | None = None
-    """The same where every signal is computed on every row."""
+    """The same if every signal were computed on every row."""
 
     def lines(self) -> list[str]:
-        """Return the plan as text.
-
-        :return: one line for each stage, after one about all.
-        """
+        """Return the plan as text: a line about all of it, and one for each stage."""
         head = f"plan for {self.rule_set[:12]}, {len(self.stages)} stages ({self.method})"
         if self.seconds is not None and self.seconds_of_everything:
             share = self.seconds / self.seconds_of_everything
@@ -76,39 +76,35 @@ class Plan(_Part):
         return lines
 
 
-class StageActual(_Part):
-    """What a stage did."""
+class StageStatistics(_Part):
+    """Measured work of one stage."""
 
     rows: int = 0
-    """Rows that it was computed on."""
+    """Rows on which its signals were computed."""
     calls: int = 0
     seconds: float = 0.0
     """CPU seconds of all threads."""
     settled: int = 0
-    """Rows that were settled by it."""
+    """Rows that it settled."""
 
 
-class Actual(_Part):
-    """What a plan did."""
+class PlanStatistics(_Part):
+    """Measured work of a plan."""
 
     rows: int = 0
     overhead: float = 0.0
-    """CPU seconds of the engine itself."""
+    """CPU seconds of the engine, without those of the signals."""
     settled_before: int = 0
-    """Rows that needed no signal."""
-    stages: tuple[StageActual, ...] = ()
+    """Rows that needed no signal at all."""
+    stages: tuple[StageStatistics, ...] = ()
 
     @property
     def seconds(self) -> float:
         """CPU seconds of the signals."""
         return sum(stage.seconds for stage in self.stages)
 
-    def lines(self, plan: Plan) -> list[str]:
-        """Return what happened beside what was expected.
-
-        :param plan: the plan.
-        :return: one line for each stage, after one about all.
-        """
+    def lines(self, plan: EvaluationPlan) -> list[str]:
+        """Return what was measured beside what the plan expected, in the same lines as the plan."""
         rows = max(self.rows, 1)
         expected = "" if plan.seconds is None else f", {1e6 * plan.seconds:,.1f} expected"
         head = f"{self.rows:,} rows: {1e6 * self.seconds / rows:,.1f} µs of CPU a row for signals{expected}"
@@ -123,13 +119,13 @@ class Actual(_Part):
 
 
 def named(names: Sequence[str], *, most: int = 6) -> str:
-    """Return the first names of a list, and how many more there are."""
+    """Return the first names of a list, and the number of further ones."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-def plan_by_tiers(rule_set: str, groups: Mapping[str, tuple[Tier, tuple[str, ...]]]) -> Plan:
-    """Return the plan where nothing was measured: explicit before measured before model.
+def plan_by_tiers(rule_set: str, groups: Mapping[str, tuple[Tier, tuple[str, ...]]]) -> EvaluationPlan:
+    """Return the plan to use if nothing was measured: explicit before measured before model.
 
     :param rule_set: digest of the rule set.
     :param groups: tier and signals of each group.
@@ -138,4 +134,4 @@ def plan_by_tiers(rule_set: str, groups: Mapping[str, tuple[Tier, tuple[str, ...
     order: dict[Tier, int] = {"explicit": 0, "measured": 1, "model": 2}
     ranked = sorted(groups.items(), key=lambda item: order[item[1][0]])
     stages = [StagePlan(group=name, signals=signals) for name, (_, signals) in ranked if signals]
-    return Plan(rule_set=rule_set, stages=tuple(stages))
+    return EvaluationPlan(rule_set=rule_set, stages=tuple(stages))

@@ -1,20 +1,20 @@
-"""Plots of plans. Figures are made without a display, and without Matplotlib's global state."""
+"""The plot of a plan. It needs no display, and does not touch Matplotlib's global state."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelmill.rules.planning.plan import Actual, Plan, named
+from modelmill.rules.planning.plan import EvaluationPlan, PlanStatistics, named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def plan_figure(plan: Plan, actual: Actual | None = None) -> Figure:
-    """Draw how many rows each stage works on and what it costs, expected and as it happened.
+def plan_figure(plan: EvaluationPlan, statistics: PlanStatistics | None = None) -> Figure:
+    """Draw the rows and the cost of each stage, as expected and as measured.
 
     :param plan: a plan with measured costs.
-    :param actual: what it did; None: only what is expected is drawn.
+    :param statistics: the measured work of the plan; None to draw only what is expected.
     :return: the figure.
     """
     from matplotlib.figure import Figure
@@ -23,14 +23,14 @@ def plan_figure(plan: Plan, actual: Actual | None = None) -> Figure:
     figure = Figure(figsize=(10, 1.6 + height), layout="constrained")
     rows_axes, cost_axes = figure.subplots(1, 2, sharey=True)
     places = range(len(plan.stages))
-    total = max(actual.rows, 1) if actual else 1
+    total = max(statistics.rows, 1) if statistics else 1
     rows = [100 * (stage.rows or 0) for stage in plan.stages]
     cost = [1e6 * (stage.seconds or 0) for stage in plan.stages]
     rows_axes.barh(places, rows, color="tab:blue", alpha=0.6, label="expected")
     cost_axes.barh(places, cost, color="tab:blue", alpha=0.6, label="expected")
-    if actual:
-        done = [100 * stage.rows / total for stage in actual.stages]
-        spent = [1e6 * stage.seconds / total for stage in actual.stages]
+    if statistics:
+        done = [100 * stage.rows / total for stage in statistics.stages]
+        spent = [1e6 * stage.seconds / total for stage in statistics.stages]
         rows_axes.plot(done, places, "|", color="black", markersize=16, label="happened")
         cost_axes.plot(spent, places, "|", color="black", markersize=16, label="happened")
     settled = [100 * (stage.settled or 0) for stage in plan.stages]
