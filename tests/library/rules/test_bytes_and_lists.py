@@ -11,7 +11,7 @@ import pytest
 
 from modelmill.errors import ExpressionError, RuleSetError
 from modelmill.rules.engine import Engine
-from modelmill.rules.explanation.explanations import explanation_text
+from modelmill.rules.explanation.rendering import explanation_text
 from modelmill.rules.language.expressions import compile_expressions
 from modelmill.rules.reading import parse_rule_set
 from modelmill.rules.rule_set import RuleSet
