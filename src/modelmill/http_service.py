@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from modelmill.errors import ConfigError
 from modelmill.serving.batching import QueueFullError
 from modelmill.serving.config import ServeConfig
-from modelmill.serving.messages import PredictRequest, PredictResponse, Problem, ServiceState
-from modelmill.serving.service import Pending, Service
+from modelmill.serving.messages import ErrorMessage, PredictRequest, PredictResponse, ServiceState
+from modelmill.serving.service import PendingRequest, Service
 from modelmill.settings import Settings
 from modelmill.version import __version__
 
@@ -97,7 +97,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         "/v1/predict",
         summary="Answer signals for rows",
         response_model=PredictResponse,
-        responses={status: {"description": text, "model": Problem} for status, text in problems.items()},
+        responses={status: {"description": text, "model": ErrorMessage} for status, text in problems.items()},
         # The body is read here and not by the framework, which has no limit for its size.
         openapi_extra={
             "requestBody": {
@@ -126,7 +126,7 @@ async def _predict(service: Service, request: Request) -> Response:
     most = min(service.config.request_rows, service.config.queue_rows)  # more would never be taken
     if len(asked.rows) > most:
         raise HTTPException(413, f"a request has at most {most} rows; got {len(asked.rows)}; send several")
-    if not service.follower.lineup.champions.models:
+    if not service.follower.active.champions.models:
         raise HTTPException(503, "no model is in use yet; see /readyz", {"Retry-After": "1"})
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
@@ -143,7 +143,7 @@ async def _predict(service: Service, request: Request) -> Response:
     return _response(pending)
 
 
-def _response(pending: Pending) -> Response:
+def _response(pending: PendingRequest) -> Response:
     if pending.failed:
         raise HTTPException(500, "a row could not be scored; the service's log says why")
     content = json.dumps(pending.content(), separators=(",", ":"), ensure_ascii=False)

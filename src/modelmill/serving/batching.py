@@ -1,8 +1,8 @@
-"""Rows of many requests, answered in batches by a few threads; what does not fit into the queue is refused.
+"""A queue of rows of many requests, which a few threads answer in batches; when it is full it refuses.
 
-A thread that is free takes what waits, up to a share and a limit: nobody waits for a batch to fill, and
-batches grow by themselves where requests come faster than they are answered. The unit is the row, so one
-large request is shared by all threads and does not hold up small ones behind it for long.
+A free thread takes its share of the waiting rows, up to a limit: no row waits for a batch to fill, and
+batches grow by themselves if requests come faster than they are answered. The unit is the row, so all threads
+share a large request, and it does not delay the small ones behind it for long.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 RowT = TypeVar("RowT")
 
 _MEMORY = 0.1
-"""Weight of the newest batch in the average time of a row."""
+"""Weight of the newest batch in the moving average of the time for a row."""
 
 
 class QueueFullError(Exception):

@@ -1,8 +1,8 @@
-"""What a service should serve: one small JSON file for each registered model, written by its deploy step.
+"""Deployments: what a service should serve, one small JSON file for each registered model.
 
 The files of a service lie in one folder, ``MODELMILL_DEPLOYMENTS/SERVICE/MODEL.json``. Every pipeline writes
-its own model's file and no other, so pipelines that deploy to one service have nothing to merge and nothing
-to lock. A file is put in place whole.
+its own model's file and no other, so pipelines that deploy to one service have nothing to merge or to lock. A
+file is replaced atomically.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Deployment(BaseModel):
     shadow_share: float = 1.0
     """Share of the rows that the challenger scores, from 0 to 1."""
     pipeline: str = ""
-    """Pipeline that says so; empty where nobody but the command line does."""
+    """Pipeline that deployed it; empty if the command line named the model."""
     step_key: str = ""
 
 
 def write_deployment(deployment: Deployment, service: str, settings: Settings) -> None:
-    """Say what a service should do with a model.
+    """Write what a service should do with a model.
 
-    :param deployment: what.
+    :param deployment: the model, and how it is served.
     :param service: name of the service.
     :param settings: where the files are.
     :raises TransientError: if the folder cannot be written.
@@ -62,19 +62,19 @@ def write_deployment(deployment: Deployment, service: str, settings: Settings) -
                 file.write(content)
     except OSError as error:
         raise TransientError(
-            f"what a service should serve must be writable ({error.strerror or error})",
+            f"the deployments of a service must be writable ({error.strerror or error})",
             got=f"{place}/{name}",
             remedy="see MODELMILL_DEPLOYMENTS",
         ) from error
 
 
 def read_deployments(service: str, settings: Settings) -> dict[str, Deployment]:
-    """Return what a service should serve.
+    """Return the deployments of a service.
 
     :param service: name of the service.
     :param settings: where the files are.
-    :return: by registered model; empty as long as nothing was deployed.
-    :raises ConfigError: if a file is no deployment.
+    :return: by registered model; empty if nothing has been deployed.
+    :raises ConfigError: if a file is not a deployment.
     :raises TransientError: if the files cannot be read.
     """
     from pyarrow.fs import FileSelector
@@ -91,7 +91,7 @@ def read_deployments(service: str, settings: Settings) -> dict[str, Deployment]:
                 found[name.removesuffix(_SUFFIX)] = _parsed(content, name, place)
     except OSError as error:
         raise TransientError(
-            f"what a service should serve must be readable ({error.strerror or error})",
+            f"the deployments of a service must be readable ({error.strerror or error})",
             got=place,
             remedy="see MODELMILL_DEPLOYMENTS",
         ) from error

@@ -1,4 +1,4 @@
-"""What a client sends to the service, and what it gets back."""
+"""The service's requests and responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class _Message(BaseModel):
 
 
 class Row(_Message):
-    """One thing to be judged."""
+    """One row to be answered."""
 
     text: str | None = Field(description="The text; without one (null, or blanks alone) the answer is null.")
 
@@ -27,7 +27,7 @@ class PredictRequest(_Message):
 
 
 class Answer(_Message):
-    """What one signal is for one row: the columns that MLflow's ``python_function`` gives."""
+    """The answer of one signal for one row: the columns of MLflow's ``python_function``."""
 
     prediction: str | None = Field(description="The class; null without a text.")
     score: float | None = Field(description="Probability of that class, from 0 to 1; null without a text.")
@@ -41,14 +41,14 @@ class AnsweredBy(_Message):
 
 
 class PredictResponse(_Message):
-    """The answers, and who gave them."""
+    """The answers, and the versions that gave them."""
 
     rows: list[dict[str, Answer]] = Field(description="For each row the answers by signal.")
     models: dict[str, AnsweredBy] = Field(description="For each signal the version that answered.")
 
 
 class ModelState(_Message):
-    """What the service has of one registered model, and what it should have."""
+    """The version of a registered model that a service has, and the one that it should have."""
 
     name: str
     state: Literal["ready", "stale", "missing"] = Field(
@@ -59,21 +59,23 @@ class ModelState(_Message):
     digest: str | None = Field(description="SHA-256 over its files; null if none answers.")
     champion: int | None = Field(description="Version that the alias points at; null if there is none.")
     challenger: int | None = Field(description="Version that is scored beside it; null if none is.")
-    error: str | None = Field(description="Why the service has not what it should have; null if it has.")
+    error: str | None = Field(
+        description="Why it does not have the version that it should have; null if it has."
+    )
     refused: bool = Field(description="Whether the same version would be refused again: a retry cannot help.")
 
 
 class ServiceState(_Message):
-    """Whether the service can answer, and with what."""
+    """Whether the service can answer, and with which models."""
 
     ready: bool = Field(
         description="Whether every model that should be served answered, once since the start."
     )
-    error: str | None = Field(description="Why what should be served is not known; null if it is.")
+    error: str | None = Field(description="Why the service does not know what to serve; null if it does.")
     models: list[ModelState]
 
 
-class Problem(_Message):
+class ErrorMessage(_Message):
     """Why a request was not answered."""
 
     detail: str = Field(description="The rule, the value that breaks it, and the remedy.")

@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""The service's metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """The service's figures, in a registry of their own: two services in one process do not mix theirs."""
+    """Metrics in a registry of their own: two services in one process do not share any."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -41,5 +41,5 @@ class Metrics:
         )
 
     def render(self) -> bytes:
-        """Return the figures in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         return generate_latest(self.registry)

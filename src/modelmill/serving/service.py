@@ -13,21 +13,21 @@ from modelmill.errors import ConfigError, did_you_mean
 from modelmill.serving.batching import RowQueue
 from modelmill.serving.config import ServeConfig
 from modelmill.serving.deployments import Deployment, read_deployments
-from modelmill.serving.following import Follower
-from modelmill.serving.live_models import Lineup
+from modelmill.serving.follower import Follower
+from modelmill.serving.loaded_models import ActiveModels
 from modelmill.serving.messages import PredictRequest, ServiceState
 from modelmill.serving.metrics import Metrics
-from modelmill.serving.shadow import Answered, Shadow
+from modelmill.serving.shadow_scoring import AnsweredRow, ShadowScorer
 from modelmill.settings import Settings
 from modelmill.system.cpu import usable_cores
 
 _log = logging.getLogger(__name__)
 
 
-class Pending:
+class PendingRequest:
     """A request that waits for its rows.
 
-    :param lineup: the versions that answer it, all of it.
+    :param active: the models that answer all of its rows.
     :param names: the signals that it asks for.
     :param texts: its rows; None for one without a text.
     :param finished: called once, in any thread, when the last row is answered or one has failed.
@@ -35,12 +35,12 @@ class Pending:
 
     def __init__(
         self,
-        lineup: Lineup,
+        active: ActiveModels,
         names: Collection[str],
         texts: Sequence[str | None],
         finished: Callable[[], None],
     ) -> None:
-        self.lineup = lineup
+        self.active = active
         self.names = names
         self.texts = texts
         self.failed = False
@@ -51,13 +51,13 @@ class Pending:
         self._lock = threading.Lock()
 
     def answer(self, row: int, answers: Mapping[str, tuple[str, float]]) -> None:
-        """Take the answers to one row.
+        """Store the answers to one row.
 
-        :param row: its place.
+        :param row: position of the row.
         :param answers: class and probability by signal.
         """
         self._answers[row] = {
-            # JSON has no word for a number that is none.
+            # JSON has no NaN and no infinity.
             name: {"prediction": prediction, "score": score if math.isfinite(score) else None}
             for name, (prediction, score) in answers.items()
         }
@@ -68,7 +68,7 @@ class Pending:
             self._finished()
 
     def fail(self) -> None:
-        """Give the request up: one of its rows could not be scored."""
+        """Mark the request as failed: one of its rows could not be scored."""
         with self._lock:
             first, self.failed = not self.failed, True
         if first:
@@ -76,12 +76,12 @@ class Pending:
 
     def content(self) -> dict[str, Any]:
         """Return the answer as a :class:`~modelmill.serving.messages.PredictResponse`'s content."""
-        known = self.lineup.champions.models
+        known = self.active.champions.models
         models = {name: {"version": known[name].version, "digest": known[name].digest} for name in self.names}
         return {"rows": self._answers, "models": models}
 
 
-PendingRow = tuple[Pending, int]
+PendingRow = tuple[PendingRequest, int]
 
 
 class Service:
@@ -95,7 +95,7 @@ class Service:
         self.config = config
         self.metrics = Metrics()
         self.leaving = False
-        """Whether it is about to end: it answers, and says that it is not ready."""
+        """Whether it is about to end: it still answers, and says that it is not ready."""
         self._settings = settings
         self._fixed = {name: Deployment(model=name) for name in config.models}
         self.follower = Follower(
@@ -108,7 +108,7 @@ class Service:
             batch_rows=config.batch_rows,
         )
         self.metrics.queue_rows.set_function(self._queue.__len__)
-        self._shadow = Shadow(
+        self._shadow = ShadowScorer(
             config.shadow_table or str(settings.home / "shadow" / config.service),
             service=config.service,
             metrics=self.metrics,
@@ -119,34 +119,34 @@ class Service:
         self.follower.start()
 
     def close(self) -> None:
-        """Answer what waits, write comparisons down, and end all threads."""
+        """Answer the waiting requests, write comparisons down, and end all threads."""
         self.follower.close()
         self._queue.close()
         self._shadow.close()
 
     def state(self) -> ServiceState:
-        """Return what is in use and what should be."""
+        """Return which versions are in use, and which should be."""
         state = self.follower.state()
         return state.model_copy(update={"ready": False, "error": "it is ending"}) if self.leaving else state
 
-    def submit(self, asked: PredictRequest, finished: Callable[[], None]) -> Pending:
+    def submit(self, asked: PredictRequest, finished: Callable[[], None]) -> PendingRequest:
         """Take a request.
 
         :param asked: the request.
-        :param finished: see :class:`Pending`; may be called before this returns.
+        :param finished: see :class:`PendingRequest`; may be called before this returns.
         :return: the request as it waits.
         :raises ConfigError: if it asks for a signal that is not served.
         :raises QueueFullError: if there is no room for its rows.
         """
-        lineup = self.follower.lineup
-        known = lineup.champions.models
-        # A dictionary keeps the order, and finds a name without a search.
+        active = self.follower.active
+        known = active.champions.models
+        # A dictionary keeps the order, and looks a name up in constant time.
         names = dict.fromkeys(known if asked.signals is None else asked.signals)
         for name in names:
             if name not in known:
                 raise ConfigError("a signal must be served here", got=name, remedy=did_you_mean(name, known))
         texts = [row.text if row.text and row.text.strip() else None for row in asked.rows]
-        pending = Pending(lineup, names, texts, finished)
+        pending = PendingRequest(active, names, texts, finished)
         rows = [(pending, place) for place, text in enumerate(texts) if text is not None]
         if rows:
             self._queue.put(rows)
@@ -159,19 +159,19 @@ class Service:
 
     def _answer(self, batch: Sequence[PendingRow]) -> None:
         self.metrics.batch_rows.observe(len(batch))
-        by_lineup: dict[int, list[PendingRow]] = {}
+        by_active: dict[int, list[PendingRow]] = {}
         for row in batch:
-            by_lineup.setdefault(id(row[0].lineup), []).append(row)
-        for rows in by_lineup.values():
+            by_active.setdefault(id(row[0].active), []).append(row)
+        for rows in by_active.values():
             try:
-                self._answer_with(rows[0][0].lineup, rows)
-            except Exception:  # whatever it is, nobody must wait for ever, and the thread must go on
+                self._answer_with(rows[0][0].active, rows)
+            except Exception:  # whatever it is, no request must wait for ever, and the thread must go on
                 _log.exception("%d rows could not be scored", len(rows))
                 for pending, _ in rows:
                     pending.fail()
 
-    def _answer_with(self, lineup: Lineup, rows: Sequence[PendingRow]) -> None:
-        champions = lineup.champions
+    def _answer_with(self, active: ActiveModels, rows: Sequence[PendingRow]) -> None:
+        champions = active.champions
         texts = [pending.texts[row] or "" for pending, row in rows]
         answers: list[dict[str, tuple[str, float]]] = [{} for _ in rows]
         for together in champions.passes:
@@ -187,22 +187,22 @@ class Service:
             self.metrics.rows.labels(name, champions.models[name].version).inc(count)
         for (pending, row), given in zip(rows, answers, strict=True):
             pending.answer(row, given)
-        self._offer(lineup, texts, answers)
+        self._offer(active, texts, answers)
 
     def _offer(
-        self, lineup: Lineup, texts: Sequence[str], answers: Sequence[Mapping[str, tuple[str, float]]]
+        self, active: ActiveModels, texts: Sequence[str], answers: Sequence[Mapping[str, tuple[str, float]]]
     ) -> None:
-        deployments = self.follower.deployments  # the one that polls may replace them meanwhile
+        deployments = self.follower.deployments  # the follower may replace them meanwhile
         rows = [
-            Answered(
-                team=lineup.challengers,
-                champion=lineup.champions.models[name],
+            AnsweredRow(
+                loaded=active.challengers,
+                champion=active.champions.models[name],
                 share=deployments[name].shadow_share,
                 text=text,
                 prediction=found[name][0],
                 score=found[name][1],
             )
-            for name in lineup.challengers.models
+            for name in active.challengers.models
             for text, found in zip(texts, answers, strict=True)
             if name in found and name in deployments
         ]

@@ -1,15 +1,20 @@
-"""The step ``deploy``."""
+"""Tell a running service which model to serve, and wait until every instance of it answers with it."""
 
 from __future__ import annotations
 
+import re
+import time
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
 from modelmill.artifacts import ModelRef
 from modelmill.component import Component, Config, Inputs, StepContext
+from modelmill.errors import ConfigError
 from modelmill.settings import Settings
 from modelmill.steps.ports import ModelOutputs
+
+_REGISTERED = re.compile(r"models:/([^/]+)/(\d+)")
 
 
 class DeployConfig(Config):
@@ -35,10 +40,63 @@ class DeployInputs(Inputs):
     challenger: ModelRef | None = None
 
 
-def _run_deploy(config: DeployConfig, inputs: DeployInputs, context: StepContext) -> ModelOutputs:
-    from modelmill.serving.deploying import run
+def run(config: DeployConfig, inputs: DeployInputs, context: StepContext) -> ModelOutputs:
+    """Have a service serve a champion.
 
-    return ModelOutputs(model=run(config, inputs, context))
+    :param config: which service, and how.
+    :param inputs: the champion, as ``promote`` yields it, and maybe a challenger.
+    :param context: the step's context.
+    :return: the same model: every instance answers with it.
+    :raises ConfigError: if it is not a registered version.
+    :raises GateError: if it is not the champion, so that a service that follows the alias never serves it.
+    :raises ModelError: if an instance refuses the version.
+    :raises TransientError: if an instance does not serve it in time.
+    """
+    from modelmill.serving.deployments import Deployment, write_deployment
+    from modelmill.serving.rollout import Target, check_champion, wait_for_instance
+
+    model, settings = inputs.model, context.settings
+    match = _REGISTERED.fullmatch(model.uri)
+    if match is None:
+        raise ConfigError(
+            "a service serves registered versions", got=model.uri, remedy="connect the output of promote"
+        )
+    name, version = match[1], int(match[2])
+    check_champion(name, version, settings)
+    challenger = _propose(name, inputs, context)
+    deployment = Deployment(
+        model=name,
+        shadow=config.shadow or challenger is not None,
+        shadow_share=config.shadow_share,
+        pipeline=context.pipeline,
+        step_key=context.step_key,
+    )
+    write_deployment(deployment, config.service, settings)
+    context.run.log_json(deployment.model_dump(mode="json"), "deployment.json")
+    began = time.monotonic()
+    target = Target(name, version, model.digest, challenger)
+    for place, url in enumerate(config.urls):
+        wait_for_instance(url, target, deadline=began + config.timeout_seconds, settings=settings)
+        context.progress(place + 1, len(config.urls))
+        context.log(f"{context.step}: {url} answers {name} with version {version}")
+    context.run.log_metrics({"seconds": time.monotonic() - began, "instances": len(config.urls)})
+    return ModelOutputs(model=model)
+
+
+def _propose(name: str, inputs: DeployInputs, context: StepContext) -> int | None:
+    """Register the challenger under the alias that services look for; return its version."""
+    from modelmill.registry.versions import patiently, register
+    from modelmill.serving.deployments import CHALLENGER
+
+    model = inputs.challenger
+    if model is None:
+        return None
+    if model.digest == inputs.model.digest:
+        context.log(f"{context.step}: the challenger is the champion, so there is nothing to compare")
+        return None
+    version = int(register(context.run.client, name, model).version)
+    patiently(lambda: context.run.client.set_registered_model_alias(name, CHALLENGER, str(version)))
+    return version
 
 
 def _never(_outputs: ModelOutputs, _settings: Settings) -> bool:
@@ -53,6 +111,6 @@ deploy = Component(
     config=DeployConfig,
     inputs=DeployInputs,
     outputs=ModelOutputs,
-    run=_run_deploy,
+    run=run,
     still_valid=_never,
 )

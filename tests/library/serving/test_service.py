@@ -101,7 +101,7 @@ def test_a_full_queue_says_when_to_come_again(
         assert len(service.predict(*["goal"] * 4)["rows"]) == 4
 
 
-def test_a_swap_keeps_the_lineup_of_a_request_that_waits(
+def test_a_swap_keeps_the_models_of_a_request_that_waits(
     registry: Any, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.move("topics", registry.add("topics", "good"))
@@ -188,7 +188,7 @@ def test_an_unreachable_registry_changes_nothing(
         assert service.metric("poll_failures_total") == 1
         monkeypatch.undo()
         registry.move("topics", registry.add("topics", "bad", skill=-1.0))
-        monkeypatch.setattr(type(service.service.follower), "_team", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr(type(service.service.follower), "_updated", lambda *_, **__: 1 / 0)
         service.service.follower.poll()
         assert service.predict("goal")["models"]["topics"]["version"] == 1
         assert service.metric("poll_failures_total") == 2
@@ -279,7 +279,7 @@ def test_a_failing_row_is_an_error_and_not_a_hanging_request(
 ) -> None:
     registry.move("topics", registry.add("topics", "good"))
     with served(models=("topics",)) as service:
-        champions = service.service.follower.lineup.champions
+        champions = service.service.follower.active.champions
         monkeypatch.setattr(champions, "answer", lambda texts, names: 1 / 0)
         response = service.client.post("/v1/predict", json={"rows": [{"text": "goal"}] * 9})
         assert response.status_code == 500

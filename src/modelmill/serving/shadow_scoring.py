@@ -1,6 +1,6 @@
-"""Challengers scored beside the champions, off the way of the answers, and what comes of it in a Delta table.
+"""Challengers scored beside the champions, and the comparisons as rows of a Delta table.
 
-A thread of its own scores rows that have been answered already. What it cannot keep up with is left out, and
+A thread of its own scores rows that have been answered already. Rows that it has no time for are left out and
 counted: the answers never wait for it. Comparisons are appended in batches, each batch once.
 """
 
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modelmill.errors import ModelmillError
-from modelmill.serving.live_models import Served, Team
+from modelmill.serving.loaded_models import LoadedModels, ServedVersion
 from modelmill.serving.metrics import Metrics
 from modelmill.tables.commits import write_rows
 
@@ -36,12 +36,12 @@ _BATCH_ROWS = 5_000
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A row that has been answered, and who could have answered it too."""
+class AnsweredRow:
+    """A row that a champion has answered, with the challengers that can be compared on it."""
 
-    team: Team
+    loaded: LoadedModels
     """The challengers."""
-    champion: Served
+    champion: ServedVersion
     share: float
     """Share of the rows that are compared."""
     text: str
@@ -49,12 +49,12 @@ class Answered:
     score: float
 
 
-class Shadow:
-    """Compares challengers with champions.
+class ShadowScorer:
+    """Compares challengers with champions in the background.
 
     :param table: Delta table that gets a row for each comparison.
     :param service: name of the service, a column of that table.
-    :param metrics: what Prometheus is told.
+    :param metrics: the service's metrics.
     :param write_seconds: seconds between two batches, if there are not rows enough before.
     """
 
@@ -63,7 +63,7 @@ class Shadow:
         self._service = service
         self._metrics = metrics
         self._write_seconds = write_seconds
-        self._waiting: deque[Answered] = deque()
+        self._waiting: deque[AnsweredRow] = deque()
         self._rows: list[dict[str, object]] = []
         self._batch: tuple[str, int] | None = None
         self._written = time.monotonic()
@@ -72,8 +72,8 @@ class Shadow:
         self._thread = threading.Thread(target=self._run, name="modelmill-shadow", daemon=True)
         self._thread.start()
 
-    def offer(self, rows: Sequence[Answered]) -> None:
-        """Compare rows when there is time; what there is no room for is left out, and counted.
+    def offer(self, rows: Sequence[AnsweredRow]) -> None:
+        """Queue rows for comparison; those that the queue has no room for are left out and counted.
 
         :param rows: any number.
         """
@@ -85,7 +85,7 @@ class Shadow:
             self._metrics.shadow_dropped.labels("busy").inc(len(rows) - room)
 
     def close(self) -> None:
-        """Compare what waits, write everything down, and end the thread."""
+        """Compare the waiting rows, write everything down, and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -101,7 +101,7 @@ class Shadow:
             for row in rows:
                 self._compare(row)
             due = time.monotonic() - self._written >= self._write_seconds
-            full = len(self._rows) >= _BATCH_ROWS and self._batch is None  # one that failed waits its time
+            full = len(self._rows) >= _BATCH_ROWS and self._batch is None  # a failed one waits
             if self._rows and (due or full):
                 self._write()
             if last:
@@ -112,16 +112,16 @@ class Shadow:
                     _log.error("%d comparisons could not be written before the end", len(self._rows))
                 return
 
-    def _compare(self, row: Answered) -> None:
+    def _compare(self, row: AnsweredRow) -> None:
         digest = hashlib.sha256(row.text.encode()).hexdigest()
-        # By the text and not by chance: the same rows are compared for as long as the share is the same.
+        # Chosen by the text's hash: the same rows are compared as long as the share is the same.
         if int(digest[:8], 16) >= row.share * 2**32:
             return
         name = row.champion.name
-        challenger = row.team.models[name]
+        challenger = row.loaded.models[name]
         try:
-            ((prediction, score),) = row.team.answer([row.text], [name])[name]
-        except Exception:  # a challenger that fails is what a shadow is there to find
+            ((prediction, score),) = row.loaded.answer([row.text], [name])[name]
+        except Exception:  # to find challengers that fail is a purpose of shadow scoring
             _log.exception("%s version %d failed", name, challenger.version)
             self._metrics.shadow_dropped.labels("failed").inc()
             return
@@ -144,7 +144,7 @@ class Shadow:
         )
 
     def _write(self) -> bool:
-        """Write what waits, or first the batch that failed; return whether it is written."""
+        """Write the batch that failed before, else the waiting rows; return whether they are written."""
         import pyarrow as pa
 
         # A batch that failed keeps its rows and its transaction, so that it cannot be written twice.

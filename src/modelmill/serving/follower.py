@@ -1,8 +1,8 @@
-"""Following the registry: what the aliases point at is fetched, verified, loaded, warmed up, and put in use.
+"""Following the registry: the versions that aliases point at are fetched, verified, loaded and put in use.
 
-All of it happens in one thread that answers nothing. A swap is the assignment of a new
-:class:`~modelmill.serving.live_models.Lineup`: a request keeps the lineup it began with, so it is answered
-by one version, whole. A version that cannot be used leaves the one before it in use, and the state says why.
+All of it happens in one thread that answers no requests. A swap is the assignment of a new
+:class:`~modelmill.serving.loaded_models.ActiveModels`: a request keeps the models that it began with, so one
+version answers all of it. If a version cannot be used, the one before stays in use, and the state says why.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION, reference
 from modelmill.serving.deployments import CHALLENGER, Deployment
-from modelmill.serving.live_models import Lineup, Served, Team
+from modelmill.serving.loaded_models import ActiveModels, LoadedModels, ServedVersion
 from modelmill.serving.messages import ModelState, ServiceState
 from modelmill.serving.metrics import Metrics
 from modelmill.settings import Settings
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _CLOSE_SECONDS = 5.0
-"""A download that takes longer is not waited for at the end."""
+"""Time that a download may still take when the service ends."""
 _MOST_SECONDS = 60.0
-"""Between two tries to load a version that could not be loaded."""
+"""Longest time between two tries to load a version that could not be loaded."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class _Failure:
 
 
 class Follower:
-    """Keeps a lineup up to date.
+    """Keeps the active models up to date.
 
-    :param wanted: returns what should be served, by registered model.
+    :param wanted: returns the deployments that should be served, by registered model.
     :param settings: where MLflow and the cache are.
-    :param metrics: what Prometheus is told.
-    :param poll_seconds: seconds between two looks at the registry.
+    :param metrics: the service's metrics.
+    :param poll_seconds: seconds between two polls of the registry.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Follower:
         metrics: Metrics,
         poll_seconds: float,
     ) -> None:
-        self.lineup = Lineup()
+        self.active = ActiveModels()
         self.deployments: Mapping[str, Deployment] = {}
         self._wanted = wanted
         self._settings = settings
@@ -72,7 +72,7 @@ class Follower:
         self._aliases: Mapping[str, Mapping[str, int]] = {}
         self._failures: dict[tuple[str, str], _Failure] = {}
         self._error: str | None = "the registry has not been asked yet"
-        self._retired: Lineup | None = None
+        self._retired: ActiveModels | None = None
         self._was_ready = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="modelmill-follower", daemon=True)
@@ -87,29 +87,29 @@ class Follower:
         self._thread.join(_CLOSE_SECONDS)
 
     def poll(self) -> None:
-        """Look once, and put in use what is new. Errors become part of the state."""
-        # Dropped here and not where the last request lets go of it: taking a model apart takes time.
+        """Ask the registry once, and put new versions in use. Errors become part of the state."""
+        # Freed here and not when the last request drops them: freeing a model takes time.
         self._retired = None
         try:
             deployments = self._wanted()
             self._aliases = _aliases(tracking_client(self._settings.tracking_uri), deployments)
             self.deployments = deployments
-            before = self.lineup
+            before = self.active
             shadowed = [name for name, asked in deployments.items() if asked.shadow]
             wanted = {(name, CHAMPION) for name in deployments} | {(name, CHALLENGER) for name in shadowed}
             self._failures = {key: failure for key, failure in self._failures.items() if key in wanted}
-            champions = self._team(CHAMPION, list(deployments), before.champions)
-            challengers = self._team(CHALLENGER, shadowed, before.challengers, besides=champions.models)
-            self._use(Lineup(champions, challengers))
+            champions = self._updated(CHAMPION, list(deployments), before.champions)
+            challengers = self._updated(CHALLENGER, shadowed, before.challengers, besides=champions.models)
+            self._use(ActiveModels(champions, challengers))
             self._error = None
-        except Exception as error:  # whatever it is, what is in use stays in use, and the thread goes on
+        except Exception as error:  # whatever happens, the active models stay, and the thread goes on
             self._metrics.poll_failures.inc()
             self._error = _one_line(error)
 
     def state(self) -> ServiceState:
-        """Return what is in use and what should be."""
-        lineup, deployments = self.lineup, self.deployments
-        models = [self._model_state(name, lineup) for name in sorted(deployments)]
+        """Return which versions are in use, and which should be."""
+        active, deployments = self.active, self.deployments
+        models = [self._model_state(name, active) for name in sorted(deployments)]
         error = self._error
         if error is None and not models:
             error = "nothing has been deployed to this service yet"
@@ -120,10 +120,10 @@ class Follower:
             self.poll()
             self._stopped.wait(self._poll_seconds)
 
-    def _use(self, lineup: Lineup) -> None:
-        before, self.lineup = self.lineup, lineup
-        old, new = before.champions.models, lineup.champions.models
-        # Once only: a model that is deployed later must not take those out of use that answer already.
+    def _use(self, active: ActiveModels) -> None:
+        before, self.active = self.active, active
+        old, new = before.champions.models, active.champions.models
+        # Stays true: a model that is deployed later must not make a service unready that answers already.
         self._was_ready = self._was_ready or new.keys() == self.deployments.keys() != set()
         for name in old.keys() - new.keys():
             self._metrics.version.remove(name)
@@ -135,16 +135,21 @@ class Follower:
                 self._metrics.swaps.labels(name).inc()
         self._retired = before
 
-    def _team(
-        self, alias: str, names: Sequence[str], before: Team, *, besides: Mapping[str, Served] | None = None
-    ) -> Team:
-        """Return the versions that an alias points at, loaded; those in use where one cannot be.
+    def _updated(
+        self,
+        alias: str,
+        names: Sequence[str],
+        before: LoadedModels,
+        *,
+        besides: Mapping[str, ServedVersion] | None = None,
+    ) -> LoadedModels:
+        """Load the versions that an alias points at; one that cannot be loaded leaves the one in use.
 
         :param alias: the alias.
         :param names: registered models.
         :param before: the versions in use.
-        :param besides: versions that are in use already under another alias, and not wanted twice.
-        :return: the team; ``before`` itself if nothing is new.
+        :param besides: versions that are in use under another alias, which are not loaded twice.
+        :return: the loaded versions; ``before`` itself if nothing is new.
         """
         fetched = {name: self._fetched(name, alias, before.models.get(name)) for name in names}
         wanted = {
@@ -154,31 +159,33 @@ class Follower:
         if not new and wanted.keys() == before.models.keys():
             return before
         if len(new) > 1:
-            # All at once is quicker; where one of them cannot be loaded, the others must not suffer.
+            # All at once is faster; if that fails, each is loaded alone: one bad version harms no other.
             with contextlib.suppress(Exception):
-                team = self._loaded(wanted, new, before)
+                loaded = self._loaded(wanted, new, before)
                 for name in new:
                     self._failures.pop((name, alias), None)
-                return team
+                return loaded
         kept = {name: served for name, served in before.models.items() if name in wanted}
-        team = before if kept == before.models else Team(kept, reuse=before)
+        loaded = before if kept == before.models else LoadedModels(kept, reuse=before)
         for name in new:
             try:
-                team = self._loaded({**team.models, name: wanted[name]}, [name], team)
+                loaded = self._loaded({**loaded.models, name: wanted[name]}, [name], loaded)
                 self._failures.pop((name, alias), None)
-            except Exception as error:  # whatever is wrong with one version, the others go on answering
+            except Exception as error:  # whatever is wrong with one version, the others stay in use
                 self._failed(name, alias, wanted[name].version, error)
-        return team
+        return loaded
 
-    def _loaded(self, models: Mapping[str, Served], new: Sequence[str], before: Team) -> Team:
+    def _loaded(
+        self, models: Mapping[str, ServedVersion], new: Sequence[str], before: LoadedModels
+    ) -> LoadedModels:
         began = time.monotonic()
-        team = Team(models, reuse=before)
-        team.warm_up(new)
+        loaded = LoadedModels(models, reuse=before)
+        loaded.warm_up(new)
         self._metrics.load_seconds.observe(time.monotonic() - began)
-        return team
+        return loaded
 
-    def _fetched(self, name: str, alias: str, in_use: Served | None) -> Served | None:
-        """Return the version that an alias points at, or the one in use where it cannot be fetched."""
+    def _fetched(self, name: str, alias: str, in_use: ServedVersion | None) -> ServedVersion | None:
+        """Return the version that an alias points at; if it cannot be fetched, the one in use."""
         version, key = self._aliases.get(name, {}).get(alias), (name, alias)
         if version is None:
             self._failures.pop(key, None)
@@ -196,7 +203,7 @@ class Follower:
         except Exception as error:  # MLflow's stores raise what their drivers raise
             self._failed(name, alias, version, error)
             return in_use
-        return Served(name, version, model.digest, folder)
+        return ServedVersion(name, version, model.digest, folder)
 
     def _failed(self, name: str, alias: str, version: int, error: Exception) -> None:
         self._metrics.load_failures.labels(name).inc()
@@ -207,11 +214,11 @@ class Follower:
             version, _one_line(error), isinstance(error, InputError), tries, time.monotonic() + wait
         )
 
-    def _model_state(self, name: str, lineup: Lineup) -> ModelState:
-        served, failure = lineup.champions.models.get(name), self._failures.get((name, CHAMPION))
+    def _model_state(self, name: str, active: ActiveModels) -> ModelState:
+        served, failure = active.champions.models.get(name), self._failures.get((name, CHAMPION))
         champion = self._aliases.get(name, {}).get(CHAMPION)
         if failure and failure.version != champion:
-            failure = None  # of the version before, and this one has not been tried yet
+            failure = None  # of an earlier version; this one has not been tried yet
         error = failure.error if failure else None
         if champion is None:
             error = f"the registered model {name} has no version with the alias {CHAMPION}"
@@ -220,7 +227,7 @@ class Follower:
         beside = self._failures.get((name, CHALLENGER))
         if error is None and beside:
             error = f"challenger: {beside.error}"
-        challenger = lineup.challengers.models.get(name)
+        challenger = active.challengers.models.get(name)
         in_step = served is not None and served.version == champion
         return ModelState(
             name=name,
@@ -235,7 +242,7 @@ class Follower:
 
 
 def _aliases(client: MlflowClient, names: Mapping[str, Deployment]) -> dict[str, dict[str, int]]:
-    """Return version by alias of each registered model: one request for a thousand of them."""
+    """Return version by alias of each registered model; one request covers a thousand of them."""
     found: dict[str, dict[str, int]] = {}
     token: str | None = None
     while names:

@@ -1,4 +1,4 @@
-"""The versions that answer at one moment. A lineup never changes: a swap puts another one in its place."""
+"""The models that answer at one moment. They never change: a swap puts other ones in their place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Answers = list[tuple[str, float]]
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedVersion:
     """One version of a registered model, fetched and verified."""
 
     name: str
@@ -25,23 +25,23 @@ class Served:
     """Its bundle."""
 
 
-class Team:
-    """Versions that are loaded together, one for each signal.
+class LoadedModels:
+    """Versions of models that are loaded together, one for each signal.
 
     :param models: by registered model.
-    :param reuse: what has been loaded already and need not be loaded again.
+    :param reuse: models that are loaded already; those of them that stay the same are not loaded again.
     :raises ModelError: if one cannot be loaded.
     """
 
-    def __init__(self, models: Mapping[str, Served], *, reuse: Team | None = None) -> None:
+    def __init__(self, models: Mapping[str, ServedVersion], *, reuse: LoadedModels | None = None) -> None:
         self.models = dict(models)
         bundles = {name: served.folder for name, served in models.items()}
-        # One thread: the rows of a batch are what runs side by side.
+        # One thread: batches run side by side, not the parts of one.
         self.scorer: SignalScorer = SignalScorer(bundles, threads=1, reuse=reuse.scorer if reuse else None)
         self.passes = self.scorer.passes
 
     def warm_up(self, names: Collection[str]) -> None:
-        """Answer a few texts: the first ones of a model are slow, and memory is laid out for the longest.
+        """Score a few texts: a model's first texts are slow, and its memory is allocated for the longest one.
 
         :param names: the signals that are new.
         """
@@ -49,9 +49,9 @@ class Team:
         self.scorer.logits(["", "warm", "warm " * longest], names)
 
     def answer(self, texts: Sequence[str], names: Collection[str]) -> dict[str, Answers]:
-        """Return what some signals say; each trunk runs once.
+        """Return the answers of some signals; each trunk runs once.
 
-        :param texts: any number of texts; one that comes twice is scored once.
+        :param texts: any number of texts; equal ones are scored once.
         :param names: the signals.
         :return: by signal, in the order of the texts.
         """
@@ -63,9 +63,9 @@ class Team:
 
 
 @dataclass(frozen=True)
-class Lineup:
-    """Who answers which signal."""
+class ActiveModels:
+    """The loaded models of a service, by role."""
 
-    champions: Team = field(default_factory=lambda: Team({}))
-    challengers: Team = field(default_factory=lambda: Team({}))
-    """Versions that are scored beside the champions, off the way of the answers."""
+    champions: LoadedModels = field(default_factory=lambda: LoadedModels({}))
+    challengers: LoadedModels = field(default_factory=lambda: LoadedModels({}))
+    """Versions that are scored beside the champions, without delaying the answers."""
