@@ -50,7 +50,7 @@ def test_conditions_ask_whether_they_are_null() -> None:
         bare="photo IS NULL AND embedding IS NULL", untagged="tags IS NULL", shown="photo IS NOT NULL"
     )
     engine = Engine(rules, ROWS.schema)
-    assert {name: info.kind for name, info in engine.signals.items()} == {
+    assert engine.compiled.kinds == {
         "photo": "bytes",
         "tags": "texts",
         "embedding": "numbers",
@@ -119,6 +119,6 @@ def test_a_column_that_nothing_reads_is_refused_with_its_place() -> None:
 def test_rows_with_much_in_them_are_settled_in_shorter_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(rule_set(bare="photo IS NULL"), ROWS.schema)
     assert len(list(engine.chunks(ROWS))) == 1
-    monkeypatch.setattr("modelmill.rules.engine._MOST_BYTES", 1000)
+    monkeypatch.setattr("modelmill.rules.engine._MAX_BYTES", 1000)
     assert len(list(engine.chunks(ROWS))) == 3
     assert engine.decide(ROWS).column("decision").to_pylist() == ["keep", "bare", "keep"]
