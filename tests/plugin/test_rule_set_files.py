@@ -46,7 +46,14 @@ def test_the_list_says_what_is_valid_and_what_a_rule_set_can_be_made_of(call: Ca
     assert listed["store"] == {"writable": True, "reason": "", "may_create": False}
     language = listed["language"]
     assert {"name": "contains", "usage": "contains(text, constant text)"} in language["functions"]
-    assert "pattern" in language["kinds"]["regex"]
+    kinds = {kind["name"]: kind for kind in language["kinds"]}
+    assert kinds["regex"]["config_schema"]["properties"]["column"]["format"] == "column"
+    assert kinds["column"]["title"] == "Column"
+    assert [measure["name"] for measure in language["measures"]] == kinds["measured"]["config_schema"][
+        "properties"
+    ]["function"]["enum"]
+    characters = next(one for one in language["measures"] if one["name"] == "characters")
+    assert "characters" in characters["options_schema"]["properties"]
     assert call("user")("GET", "/rule-sets").json()["store"]["may_create"]
 
 

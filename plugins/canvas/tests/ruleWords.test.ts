@@ -2,13 +2,24 @@ import { describe, expect, it } from "vitest";
 
 import { type Vocabulary, complete, signalNames } from "../src/core/ruleWords";
 
+function kind(name: string, properties: Record<string, unknown>): Vocabulary["kinds"][number] {
+  return { name, config_schema: { properties: { kind: { const: name }, ...properties } } };
+}
+
 const WORDS: Vocabulary = {
   functions: [
     { name: "contains", usage: "contains(text, constant text)" },
     { name: "lower", usage: "lower(text)" },
   ],
-  measures: ["sharpness"],
-  kinds: { column: ["column", "description"], regex: ["column", "pattern"] },
+  measures: [{ name: "sharpness", help: "How sharp an image is." }],
+  kinds: [
+    kind("column", { description: {}, column: { format: "column" } }),
+    kind("regex", { column: { format: "column" }, pattern: {} }),
+    kind("model", { column: { format: "column" }, model: { format: "model" } }),
+    kind("sql", { expression: { format: "sql" } }),
+    // A kind of another distribution: its schema says what its keys take.
+    kind("collage", { pictures: { type: "array", items: { format: "column" } } }),
+  ],
   columns: [
     { name: "message", type: "string" },
     { name: "amount", type: "double" },
@@ -42,6 +53,9 @@ describe("completion", () => {
     ["  x: {kind: re", ["regex"]],
     ["  x: {kind: regex, column: ", ["message", "amount"]],
     ["  x: {kind: regex, column: mes", ["message"]],
+    ["  x: {kind: col", ["column", "collage"]],
+    ["  x: {kind: collage, pic", ["pictures: "]],
+    ["  x: {kind: collage, pictures: mes", ["message"]],
     ["  x: {kind: measured, function: ", ["sharpness"]],
     ["  x: {kind: model, model: ", ["models:/spam@champion"]],
     ["  x: {kind: regex, pat", ["pattern: "]],

@@ -52,12 +52,34 @@ class FunctionView(BaseModel):
     usage: str = Field(description="How it is called, such as contains(text, constant text).")
 
 
+class MeasureView(BaseModel):
+    """A function of measured signals."""
+
+    name: str
+    help: str
+    operands: list[str] = Field(description="Kinds of the columns that it reads.")
+    result: str = Field(description="Kind of its values.")
+    options_schema: dict[str, Any] = Field(description="JSON Schema of its options.")
+
+
+class SignalKindView(BaseModel):
+    """A kind of signal."""
+
+    name: str
+    title: str
+    help: str
+    config_schema: dict[str, Any] = Field(
+        description="JSON Schema of its configuration. The format of a text is column, model or sql if it "
+        "names a column or a model, or is an expression."
+    )
+
+
 class RuleLanguage(BaseModel):
-    """What a rule set can be made of: for completion while it is written."""
+    """What a rule set can be made of: for forms, and for completion while it is written."""
 
     functions: list[FunctionView]
-    measures: list[str] = Field(description="Functions of measured signals.")
-    kinds: dict[str, list[str]] = Field(description="Kinds of signals, each with its keys.")
+    measures: list[MeasureView]
+    kinds: list[SignalKindView]
 
 
 class RuleSetList(BaseModel):
@@ -233,9 +255,23 @@ def _language() -> RuleLanguage:
     functions += [FunctionView(name=name, usage=f"{name}(a, b)") for name in POLYMORPHIC]
     return RuleLanguage(
         functions=functions,
-        measures=sorted(measures()),
-        kinds={
-            name: [field for field in kind.config.model_fields if field != "kind"]
-            for name, kind in signal_kinds().items()
-        },
+        measures=[
+            MeasureView(
+                name=measure.name,
+                help=measure.help,
+                operands=list(measure.operands),
+                result=measure.result,
+                options_schema=measure.options.model_json_schema(),
+            )
+            for measure in measures().values()
+        ],
+        kinds=[
+            SignalKindView(
+                name=kind.name,
+                title=kind.title,
+                help=kind.help,
+                config_schema=kind.config.model_json_schema(),
+            )
+            for kind in signal_kinds().values()
+        ],
     )

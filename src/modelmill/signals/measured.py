@@ -77,8 +77,8 @@ class MeasuredSignal(Signal):
                 "oneOf": [
                     {
                         "properties": {
-                            "function": {"const": name, "description": measure.help},
-                            "options": measure.options.model_json_schema(),
+                            "function": {"const": name},
+                            "options": _options_schema(measure, handler),
                         }
                     }
                     for name, measure in known.items()
@@ -91,6 +91,11 @@ class MeasuredSignal(Signal):
     def measure(self) -> Measure:
         """The function that measures."""
         return measure_named(self.function)
+
+
+def _options_schema(measure: Measure, handler: Any) -> dict[str, Any]:
+    schema: dict[str, Any] = handler.resolve_ref_schema(handler(measure.options.__pydantic_core_schema__))
+    return {**schema, "title": "Options"}
 
 
 def _unknown_option(name: str, known: type[MeasureOptions]) -> PydanticCustomError:

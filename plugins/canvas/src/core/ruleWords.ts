@@ -2,6 +2,7 @@
 
 import { parseDocument } from "yaml";
 
+import type { Schema } from "./schema";
 import { isObject } from "./value";
 
 export interface Suggestion {
@@ -19,8 +20,9 @@ export interface Completion {
 /** What a rule set can be made of, beside its own signals. */
 export interface Vocabulary {
   functions: readonly { name: string; usage: string }[];
-  measures: readonly string[];
-  kinds: Readonly<Record<string, readonly string[]>>;
+  measures: readonly { name: string; help: string }[];
+  /** Kinds of signal: a field's format says whether it names columns or models, or is an expression. */
+  kinds: readonly { name: string; config_schema: Schema }[];
   /** Columns of the table that it is tried on. */
   columns: readonly { name: string; type: string }[];
   /** Names of registered models. */
@@ -30,8 +32,8 @@ export interface Vocabulary {
 const MOST = 12;
 const KEYWORDS = ["AND", "OR", "NOT", "IS NULL", "IS NOT NULL", "IN (", "BETWEEN", "LIKE", "ILIKE", "RLIKE", "CASE WHEN", "THEN", "ELSE", "END", "TRUE", "FALSE", "NULL"];
 const RULE_KEYS = ["name", "when", "then", "severity", "reason", "description"];
-const EXPRESSIONS = new Set(["when", "expression"]);
-const COLUMNS = new Set(["column", "columns", "key"]);
+/** What the keys of a rule set and of its rules take; those of signals are in the schemas of their kinds. */
+const FORMATS: ReadonlyMap<string, string> = new Map([["when", "sql"], ["key", "column"]]);
 
 /** Return the names of a rule set's signals, of a text that is not finished as well. */
 export function signalNames(text: string): string[] {
@@ -58,23 +60,48 @@ export function complete(
     const open = /\{(\w*)$/.exec(value);
     return open ? fitting(caret, open[1]!, named(signals, "signal"), true) : null;
   }
-  if (key === "model") {
+  const format = key === null ? undefined : (FORMATS.get(key) ?? formatOf(words, key));
+  if (format === "model") {
     const known = words.models.map((name) => ({ text: `models:/${name}@champion`, detail: "registered model" }));
     return fitting(caret, /[^\s"']*$/.exec(value)![0], known, true);
   }
   if (key === null) {
     const kind = /\bkind:\s*(\w+)/.exec(line)?.[1];
-    const keys = kind === undefined ? (/^\s*- /.test(line) ? RULE_KEYS : []) : (words.kinds[kind] ?? []);
+    const keys = kind === undefined ? (/^\s*- /.test(line) ? RULE_KEYS : []) : keysOf(words, kind);
     return isFlow ? fitting(caret, prefix, named(keys.filter((name) => !line.includes(`${name}:`)), "", ": "), isAsked) : null;
   }
-  if (key === "kind") return fitting(caret, prefix, named(Object.keys(words.kinds), "kind of signal"), true);
-  if (key === "function") return fitting(caret, prefix, named(words.measures, "measured"), true);
-  if (COLUMNS.has(key)) {
+  if (key === "kind") return fitting(caret, prefix, named(words.kinds.map((kind) => kind.name), "kind of signal"), true);
+  if (key === "function") return fitting(caret, prefix, words.measures.map(({ name, help }) => ({ text: name, detail: help })), true);
+  if (format === "column") {
     return fitting(caret, prefix, words.columns.map(({ name, type }) => ({ text: name, detail: type })), true);
   }
-  if (!EXPRESSIONS.has(key) || isQuoted(value)) return null;
+  if (format !== "sql" || isQuoted(value)) return null;
   const functions = words.functions.map(({ name, usage }) => ({ text: `${name}(`, detail: usage }));
   return fitting(caret, prefix, [...named(signals, "signal"), ...functions, ...named(KEYWORDS, "")], isAsked);
+}
+
+function propertiesOf(schema: Schema): Record<string, unknown> {
+  return isObject(schema.properties) ? schema.properties : {};
+}
+
+/** Return the keys of a kind of signal. */
+function keysOf(words: Vocabulary, kind: string): string[] {
+  const found = words.kinds.find(({ name }) => name === kind);
+  return found === undefined ? [] : Object.keys(propertiesOf(found.config_schema)).filter((name) => name !== "kind");
+}
+
+/** Return what a key of a signal takes: the format of its text, or of the texts in its list. */
+function formatOf(words: Vocabulary, key: string): string | undefined {
+  for (const { config_schema } of words.kinds) {
+    const format = textFormat(propertiesOf(config_schema)[key]);
+    if (format !== undefined) return format;
+  }
+  return undefined;
+}
+
+function textFormat(schema: unknown): string | undefined {
+  if (!isObject(schema)) return undefined;
+  return typeof schema.format === "string" ? schema.format : textFormat(schema.items);
 }
 
 /** Return the key whose value the end of a line is in, and that value so far. */

@@ -68,10 +68,22 @@ function hintsAt(schema: Schema, root: Schema, depth: number): Schema {
   if (depth > 0 && isFree(resolved, root)) return { "ui:field": "YamlField" };
   const hints: Schema = {};
   if (!isObject(resolved.properties) || depth > 4) return hints;
+  const dependent = dependentNames(resolved);
   for (const [name, property] of Object.entries(resolved.properties)) {
-    if (isObject(property)) hints[name] = hintsAt(property, root, depth + 1);
+    if (isObject(property) && !dependent.has(name)) hints[name] = hintsAt(property, root, depth + 1);
   }
   return hints;
+}
+
+/** Return the fields whose form depends on the value of another field. */
+function dependentNames(schema: Schema): ReadonlySet<string> {
+  const found = Object.entries(isObject(schema.dependencies) ? schema.dependencies : {}).flatMap(([name, dependency]) => {
+    const branches = isObject(dependency) && Array.isArray(dependency.oneOf) ? dependency.oneOf : [];
+    return branches
+      .flatMap((branch) => (isObject(branch) && isObject(branch.properties) ? Object.keys(branch.properties) : []))
+      .filter((field) => field !== name);
+  });
+  return new Set(found);
 }
 
 function isFree(schema: Schema, root: Schema): boolean {

@@ -1,7 +1,7 @@
 /** One rule set: its text with completion and problems, saving with the difference first, and the gate. */
 
 import { Badge, Button, HStack, IconButton, Text } from "@chakra-ui/react";
-import { Gavel, History, Save } from "lucide-react";
+import { Activity, Gavel, History, Save } from "lucide-react";
 import { useCallback, useEffect, useMemo, useState } from "react";
 import { useNavigate } from "react-router-dom";
 
@@ -13,6 +13,7 @@ import { complete, signalNames } from "../core/ruleWords";
 import { CodeArea } from "../form/CodeArea";
 import { BASE } from "../pages/base";
 import { GateDialog } from "./GateDialog";
+import { SignalDialog } from "./SignalDialog";
 import { TryPanel } from "./TryPanel";
 import { useColumns, useModelNames } from "./words";
 
@@ -27,7 +28,7 @@ rules:
 default: keep
 `;
 
-type Stage = "none" | "save" | "versions" | "gate" | NonNullable<ErrorBody["conflict"]>;
+type Stage = "none" | "save" | "signal" | "versions" | "gate" | NonNullable<ErrorBody["conflict"]>;
 
 interface Props {
   /** As it is kept; null: a new one. */
@@ -92,6 +93,9 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
               <History size={16} />
             </IconButton>
           )}
+          <Button size="xs" variant="outline" title="Add or change a signal in a form" onClick={() => setStage("signal")}>
+            <Activity size={14} /> Signal
+          </Button>
           <Button size="xs" variant="outline" disabled={!isDirty || !known.store.may_create} onClick={() => { setRefusal(""); setStage("save"); }}>
             <Save size={14} /> Save
           </Button>
@@ -150,6 +154,9 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
           }}
           onClose={() => setStage("none")}
         />
+      ) : null}
+      {stage === "signal" ? (
+        <SignalDialog text={text} language={known.language} onChange={change} onClose={() => setStage("none")} />
       ) : null}
       {stage === "versions" && base !== null ? (
         <Versions name={base.name} present={text} onTake={change} onClose={() => setStage("none")} />
