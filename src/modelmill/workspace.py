@@ -1,4 +1,4 @@
-"""What an algorithm needs of its surroundings: folders, a log, progress, a tracker.
+"""What an algorithm needs of its surroundings: folders, log, progress.
 
 A step passes its own context. In a notebook, :meth:`Workspace.temporary` makes one.
 """
