@@ -1,4 +1,4 @@
-"""Implementations by name: modelmill's own, and those that other distributions add with entry points.
+"""Implementations by name: modelmill's own, and those of other distributions.
 
 The names are known before any implementation is imported, so a form can offer them and a declaration stays
 light. modelmill's own are registered in the same way as foreign ones, only that their list stands in the
