@@ -34,7 +34,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelmill.errors import InputError
-from modelmill.tables.reading import read_arrow, resolve_table
+from modelmill.tables.reading import read_arrow
+from modelmill.tables.versions import resolve_table
 
 Outcome = Literal["right", "refused", "wrong", "no truth"]
 Reader = Callable[[Path], pa.Table]

@@ -8,7 +8,7 @@ from airflow.sdk import Asset, AssetAlias, AssetWatcher
 
 from modelmill.errors import ConfigError
 from modelmill.pipeline.spec import names_a_place
-from modelmill.tables.reading import table_location
+from modelmill.tables.storage import table_location
 from modelmill_operators.triggers import DeltaTableTrigger
 
 

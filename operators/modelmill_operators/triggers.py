@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
 from modelmill.errors import ConfigError
-from modelmill.tables.watch import Commit, newest_commit
+from modelmill.tables.newest_commit import Commit, newest_commit
 
 MEMORY_KEY = "modelmill_delta_commit"
 """Under which an asset's state store has the last commit that an event was recorded for."""

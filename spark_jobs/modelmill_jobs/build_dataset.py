@@ -14,8 +14,8 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelmill.datasets.assembly import SPLIT_COLUMN, SplitRule, assemble, dataset_schema
 from modelmill.datasets.build_record import ALGORITHM, INDEX, Build, find_build, index_files, recipe
+from modelmill.datasets.dataset_rows import SPLIT_COLUMN, SplitRule, assemble, dataset_schema
 from modelmill.datasets.index import sweep
 from modelmill.datasets.preparation import GROUP, SHIPPED, VALIDATION, prepare
 from modelmill.datasets.preparation import REASON as REFUSAL
@@ -26,7 +26,8 @@ from modelmill.datasets.summary import Summary, summarise
 from modelmill.jobs import run_as_application
 from modelmill.tables.commits import DataFile, commit_files, committed_version
 from modelmill.tables.files import MANIFEST, file_digests
-from modelmill.tables.reading import open_table, spark_schema_to_delta
+from modelmill.tables.opening import open_table
+from modelmill.tables.write_checks import spark_schema_to_delta
 from modelmill_jobs.delta_io import (
     checked_rows,
     make_directory,

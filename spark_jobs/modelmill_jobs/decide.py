@@ -18,7 +18,7 @@ from modelmill.rules.lifecycle.table_decisions import (
     decide_batches,
     output_schema,
 )
-from modelmill.tables.reading import open_table
+from modelmill.tables.opening import open_table
 from modelmill_jobs.delta_io import checked_rows, quoted, read_table, write_table
 from modelmill_jobs.staging import mapped, spark_schema
 

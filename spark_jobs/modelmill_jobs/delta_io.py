@@ -19,22 +19,12 @@ from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import TableError, TransientError
 from modelmill.spark import scratch_folder
 from modelmill.tables.commits import DataFile, commit_files, committed_version, is_committed
-from modelmill.tables.reading import (
-    MANIFEST,
-    ActiveFile,
-    check_rows,
-    checked_files,
-    file_digests,
-    is_local,
-    needs_scan,
-    not_writable,
-    open_table,
-    read_batches,
-    reader_features,
-    spark_schema_to_delta,
-    table_files,
-    table_location,
-)
+from modelmill.tables.files import MANIFEST, ActiveFile, file_digests
+from modelmill.tables.opening import open_table
+from modelmill.tables.protocol import needs_scan, reader_features
+from modelmill.tables.reading import check_rows, checked_files, read_batches
+from modelmill.tables.storage import is_local, table_files, table_location
+from modelmill.tables.write_checks import not_writable, spark_schema_to_delta
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -62,7 +52,7 @@ def read_table(spark: SparkSession, ref: TableRef | DatasetRef) -> DataFrame:
     :param spark: the session.
     :param ref: the table.
     :return: its rows.
-    :raises TableError: see :func:`modelmill.tables.reading.open_table`; or a file is missing or damaged; or
+    :raises TableError: see :func:`modelmill.tables.opening.open_table`; or a file is missing or damaged; or
         the table has to be staged and the engine is on another machine.
     """
     from pyspark.errors import PySparkException

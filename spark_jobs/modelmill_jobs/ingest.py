@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from modelmill.errors import ConfigError, TableError
 from modelmill.jobs import run_as_application
 from modelmill.tables.ingest import IngestRequest, IngestResult
-from modelmill.tables.reading import open_table, resolve_table
-from modelmill.tables.source_files import SourceFile, check_content, check_place, list_files
+from modelmill.tables.opening import open_table
+from modelmill.tables.source_files import SourceFile, check_content, check_not_own_files, list_files
 from modelmill.tables.storage import table_exists, table_location
+from modelmill.tables.versions import resolve_table
 from modelmill_jobs.delta_io import plain_path, quoted, write_table
 from modelmill_jobs.engine_errors import one_line
 
@@ -57,7 +58,7 @@ def main(request: IngestRequest, spark: SparkSession) -> IngestResult:
     """
     place = table_location(request.to)
     found = list_files(request.source)
-    check_place(found, place)
+    check_not_own_files(found, place)
     new = _not_loaded(found, place)
     if not new:
         if not found and not table_exists(place):

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from modelmill.datasets.assembly import REASON_COLUMN
 from modelmill.datasets.build_record import Fates
+from modelmill.datasets.dataset_rows import REASON_COLUMN
 from modelmill.datasets.deduplication import (
     CLUSTER,
     COPY,

@@ -16,11 +16,10 @@ library beside the code that starts the job, so both sides read the same fields:
 ``python -m their_jobs.count`` and ``spark-submit their_jobs/count.py`` run it as a process of its own; the
 options come from the fields of the request (see :func:`run_as_application`).
 
-modelmill's own jobs are the modules of ``modelmill_jobs`` that are named after a job. Another distribution
-adds jobs with entry points in the group ``modelmill.jobs``, each of which names a module::
+Another distribution adds a job with an entry point in the group ``modelmill.jobs``::
 
     [project.entry-points."modelmill.jobs"]
-    count = "their_jobs.count"
+    count = "their_jobs.count:main"
 """
 
 from __future__ import annotations
@@ -30,15 +29,13 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from modelmill.errors import ConfigError, ModelmillError, did_you_mean
+from modelmill.errors import ConfigError, ModelmillError
+from modelmill.extensions import Extensions
 from modelmill.options import Options
 from modelmill.settings import Settings
 from modelmill.spark import session
@@ -46,9 +43,12 @@ from modelmill.spark import session
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-ENTRY_POINT_GROUP = "modelmill.jobs"
-OWN_JOBS = "modelmill_jobs"
-"""The package with modelmill's own jobs. It is found by name: the library does not depend on it."""
+_OWN_JOBS = ("build_dataset", "decide", "ingest", "label_rows", "score_table")
+# By name: the library does not depend on the jobs that are built on it.
+JOBS = Extensions(
+    "modelmill.jobs", noun="Spark job", own={name: f"modelmill_jobs.{name}:main" for name in _OWN_JOBS}
+)
+"""The ``main`` function of each job, by the job's name."""
 
 
 class JobResult(BaseModel):
@@ -76,28 +76,10 @@ def run_job(request: JobRequest[ResultT], *, settings: Settings | None = None) -
     :raises ConfigError: if there is no such job, or the engine is not installed.
     :raises InputError: if the job refuses its input.
     """
-    main = job_named(request.job)
+    main = JOBS.load(request.job)
     with session(settings) as spark:
         result: ResultT = main(request, spark)
     return result
-
-
-def job_named(name: str) -> Callable[[Any, SparkSession], Any]:
-    """Return the ``main`` function of a job.
-
-    :param name: the job's name.
-    :return: the function.
-    :raises ConfigError: if there is no such job.
-    """
-    if name.isidentifier() and find_spec(f"{OWN_JOBS}.{name}"):
-        module = import_module(f"{OWN_JOBS}.{name}")
-    else:
-        others = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
-        if name not in others:
-            raise ConfigError("a Spark job must be known", got=name, remedy=did_you_mean(name, others))
-        module = others[name].load()
-    main: Callable[[Any, SparkSession], Any] = module.main
-    return main
 
 
 def run_as_application(

@@ -19,7 +19,8 @@ from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.runner import run_step
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
-from modelmill.tables.reading import read_arrow, resolve_table
+from modelmill.tables.reading import read_arrow
+from modelmill.tables.versions import resolve_table
 
 
 def _load(name: str) -> Any:

@@ -21,7 +21,7 @@ from modelmill.datasets.options import BuildOptions
 from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.errors import TableError
 from modelmill.tables import commits
-from modelmill.tables.reading import table_exists
+from modelmill.tables.storage import table_exists
 
 BY_HASH = {"key": "id", "text": "text", "labels": ["topic"], "split": {"validation": 0.1, "test": 0.2}}
 FEED = {"delta.enableChangeDataFeed": "true"}

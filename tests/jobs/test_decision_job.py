@@ -24,7 +24,8 @@ from modelmill.rules.lifecycle.table_decisions import (
 )
 from modelmill.rules.reading import parse_rule_set
 from modelmill.settings import Settings
-from modelmill.tables.reading import read_arrow, table_exists
+from modelmill.tables.reading import read_arrow
+from modelmill.tables.storage import table_exists
 from modelmill_jobs import decide
 
 RULES = """

@@ -16,7 +16,8 @@ from modelmill.datasets.options import BuildOptions
 from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.errors import TableError
 from modelmill.spark import scratch_folder
-from modelmill.tables.reading import read_arrow, resolve_table
+from modelmill.tables.reading import read_arrow
+from modelmill.tables.versions import resolve_table
 from modelmill_jobs import build_dataset
 from modelmill_jobs.delta_io import read_table
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from modelmill import jobs
 from modelmill.artifacts import TableRef
 from modelmill.errors import EXIT_REFUSED, ConfigError, TableError
-from modelmill.jobs import JobRequest, JobResult, job_named, run_as_application, run_job
+from modelmill.jobs import JOBS, JobRequest, JobResult, run_as_application, run_job
 from modelmill.options import Options
 
 
@@ -121,7 +121,7 @@ def test_help_shows_the_descriptions(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize("name", ["ingest", "build_dataset", "label_rows", "score_table", "decide"])
 def test_own_jobs_are_found_by_name(name: str) -> None:
-    assert job_named(name).__module__ == f"modelmill_jobs.{name}"
+    assert JOBS.load(name).__module__ == f"modelmill_jobs.{name}"
 
 
 def test_an_unknown_job_is_refused() -> None:

@@ -19,7 +19,8 @@ from deltalake import write_deltalake
 
 from modelmill.errors import ConfigError, PipelineError, TableError, TransientError
 from modelmill.pipeline.validation import parse_pipeline
-from modelmill.tables.reading import read_arrow, resolve_table
+from modelmill.tables.reading import read_arrow
+from modelmill.tables.versions import resolve_table
 from modelmill_operators.storage import storage_environment
 
 Parse = Callable[[], dict[str, DAG]]

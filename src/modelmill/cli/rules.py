@@ -100,7 +100,9 @@ def _opened(url: str, table: str | None) -> tuple[Engine, Iterator[pa.RecordBatc
 
     from modelmill.rules.engine import MAX_CHUNK_ROWS, Engine
     from modelmill.rules.reading import load_rule_set
-    from modelmill.tables.reading import open_table, resolve_table, scan_arrow
+    from modelmill.tables.opening import open_table
+    from modelmill.tables.reading import scan_arrow
+    from modelmill.tables.versions import resolve_table
 
     named = table or load_rule_set(url).input
     if named is None:

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modelmill.datasets.assembly import (
+from modelmill.datasets.build_record import ALGORITHM, Fates, find_build, recipe
+from modelmill.datasets.change_feed import read_changes
+from modelmill.datasets.connected_components import connected
+from modelmill.datasets.dataset_rows import (
     KEY_COLUMN,
     REASON_COLUMN,
     SPLIT_COLUMN,
@@ -24,9 +27,6 @@ from modelmill.datasets.assembly import (
     dataset_schema,
     refusal,
 )
-from modelmill.datasets.build_record import ALGORITHM, Fates, find_build, recipe
-from modelmill.datasets.changes import read_changes
-from modelmill.datasets.connected_components import connected
 from modelmill.datasets.deduplication import CLUSTER, KEPT, REASON, SET, STATE, decide, decisions_schema
 from modelmill.datasets.index import FullBuildNeededError, Index, closure
 from modelmill.datasets.minhash import candidate_pairs, similarity, unpacked
@@ -49,8 +49,9 @@ from modelmill.datasets.source import source_plan
 from modelmill.datasets.summary import Summary, summarise
 from modelmill.tables.commits import committed_version
 from modelmill.tables.lookup import LOOKUP_ROWS, join
-from modelmill.tables.reading import open_table, table_exists
-from modelmill.tables.replace import replace_rows
+from modelmill.tables.opening import open_table
+from modelmill.tables.row_replacement import replace_rows
+from modelmill.tables.storage import table_exists
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,7 +15,8 @@ from modelmill.datasets.build_record import INDEX, Build, IndexFile
 from modelmill.datasets.deduplication import SET
 from modelmill.datasets.minhash import CROWDED, unpacked
 from modelmill.datasets.preparation import BUCKETS, CONTENT, IDENTITY, ROW
-from modelmill.tables.reading import file_digests, is_local, table_files
+from modelmill.tables.files import file_digests
+from modelmill.tables.storage import is_local, table_files
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.datasets.assembly import SPLITS
 from modelmill.datasets.build_record import Build
+from modelmill.datasets.dataset_rows import SPLITS
 from modelmill.datasets.deduplication import DUPLICATE, LEAK, NEAR_DUPLICATE, NEAR_LEAK
 
 if TYPE_CHECKING:

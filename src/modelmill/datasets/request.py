@@ -7,8 +7,8 @@ from uuid import uuid4
 from pydantic import Field
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.datasets.assembly import KEY_COLUMN, SPLIT_COLUMN
 from modelmill.datasets.build_record import Build, build_of
+from modelmill.datasets.dataset_rows import KEY_COLUMN, SPLIT_COLUMN
 from modelmill.datasets.options import BuildOptions
 from modelmill.jobs import JobRequest, JobResult
 from modelmill.tables.storage import TableLocation

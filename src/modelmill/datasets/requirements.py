@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from modelmill.artifacts import TableRef
-from modelmill.datasets.assembly import SPLITS
 from modelmill.datasets.build_record import Fates
+from modelmill.datasets.dataset_rows import SPLITS
 from modelmill.datasets.options import BuildOptions
 from modelmill.datasets.summary import Summary
 from modelmill.errors import DatasetError, TransientError, shorten

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from modelmill.artifacts import TableRef
-from modelmill.datasets.assembly import KEY_COLUMN, SPLIT_COLUMN
 from modelmill.datasets.contract import check_types
+from modelmill.datasets.dataset_rows import KEY_COLUMN, SPLIT_COLUMN
 from modelmill.datasets.options import BuildOptions
 from modelmill.datasets.preparation import PREFIX, Preparation
 from modelmill.errors import ConfigError, TableError
-from modelmill.tables.reading import check_columns, open_table
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import check_columns
 
 
 def source_plan(options: BuildOptions, source: TableRef) -> tuple[Preparation, bool]:
@@ -17,7 +18,7 @@ def source_plan(options: BuildOptions, source: TableRef) -> tuple[Preparation, b
     :param options: how the dataset is built.
     :param source: the source.
     :return: the plan; whether the source has a change data feed.
-    :raises TableError: see :func:`~modelmill.tables.reading.open_table`.
+    :raises TableError: see :func:`~modelmill.tables.opening.open_table`.
     """
     import pyarrow as pa
 

@@ -22,7 +22,8 @@ from modelmill.datasets.examples import choose_label
 from modelmill.errors import ConfigError, DatasetError
 from modelmill.labels.options import LabelErrorOptions
 from modelmill.tables.commits import write_rows
-from modelmill.tables.reading import read_arrow, table_location
+from modelmill.tables.reading import read_arrow
+from modelmill.tables.storage import table_location
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,7 +14,8 @@ from modelmill.labels.options import LabellingOptions
 from modelmill.labels.report import LabelReport
 from modelmill.labels.rows import Labelling
 from modelmill.settings import Settings
-from modelmill.tables.reading import check_columns, open_table
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import check_columns
 from modelmill.tables.storage import TableLocation
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from modelmill.monitoring.quality import QualityReport, drop_at_least, proportio
 from modelmill.monitoring.rows import counts, floats, sampled, shared_columns, text_columns, without_seen
 from modelmill.serving.scoring import RESULT_COLUMNS
 from modelmill.steps.monitor import MonitorConfig, MonitorInputs
-from modelmill.tables.reading import check_columns, open_table, read_arrow
-from modelmill.tables.time_travel import commit_time
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import check_columns, read_arrow
+from modelmill.tables.versions import commit_time
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,8 +1,8 @@
 """The ledger: an append-only Delta table, and the arbiter of who is champion.
 
 Each promotion, refusal, rollback and hand-made move is a row. The rows of a model are numbered 1, 2, 3, …,
-and a row is appended by compare and append (:mod:`modelmill.tables.conditional`): its commit carries the
-application transaction ``champion/MODEL`` with the row's number, so of two rows that follow the same one
+and a row is appended by compare and append (:mod:`modelmill.tables.conditional_append`): its commit carries
+the application transaction ``champion/MODEL`` with the row's number, so of two rows that follow the same one
 only one gets in, between processes and between machines. Times of a model's rows always rise, whatever the
 machines' clocks say.
 
@@ -26,9 +26,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
-from modelmill.tables.conditional import Proposal, append_if
+from modelmill.tables.conditional_append import Proposal, append_if
 from modelmill.tables.files import ActiveFile
-from modelmill.tables.reading import open_table, read_batches, table_exists, table_location
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import read_batches
+from modelmill.tables.storage import table_exists, table_location
 
 if TYPE_CHECKING:
     import pyarrow as pa

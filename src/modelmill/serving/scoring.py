@@ -17,7 +17,8 @@ from modelmill.datasets.preparation import BLANKS
 from modelmill.errors import ConfigError
 from modelmill.jobs import JobRequest, JobResult, run_job
 from modelmill.settings import Settings
-from modelmill.tables.reading import check_columns, open_table
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import check_columns
 from modelmill.tables.storage import TableLocation
 
 if TYPE_CHECKING:

@@ -31,13 +31,13 @@ class DeltaTableConfig(Config):
 
 
 def _delta_table_state(config: DeltaTableConfig, _inputs: NoInputs, _settings: Settings) -> str:
-    from modelmill.tables.reading import resolve_table
+    from modelmill.tables.versions import resolve_table
 
     return str(resolve_table(config.uri, version=config.version, timestamp=config.timestamp).version)
 
 
 def _run_delta_table(config: DeltaTableConfig, _inputs: NoInputs, context: StepContext) -> TableOutputs:
-    from modelmill.tables.reading import resolve_table
+    from modelmill.tables.versions import resolve_table
 
     table = resolve_table(config.uri, version=config.version, timestamp=config.timestamp)
     context.run.log_dataset(table, context="source")

@@ -32,7 +32,7 @@ def tables_exist(outputs: Outputs, _settings: Settings) -> bool:
     :param _settings: not needed: a reference names its table.
     :return: False if one is gone.
     """
-    from modelmill.tables.reading import open_table
+    from modelmill.tables.opening import open_table
 
     for name in type(outputs).model_fields:
         reference = getattr(outputs, name)

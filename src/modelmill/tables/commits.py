@@ -16,18 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from modelmill.errors import TransientError
 from modelmill.system.disk import flush
-from modelmill.tables.reading import (
-    COMMIT_KEY,
-    commit_actions,
-    is_local,
-    not_writable,
-    open_table,
-    table_exists,
-    table_files,
-    table_location,
-    transient,
-    write_check,
-)
+from modelmill.tables.files import COMMIT_KEY, commit_actions
+from modelmill.tables.opening import open_table
+from modelmill.tables.storage import is_local, table_exists, table_files, table_location
+from modelmill.tables.write_checks import not_writable, transient, write_check
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +50,7 @@ def committed_version(uri: str, transaction: str) -> int | None:
     :param uri: the table.
     :param transaction: application transaction id.
     :return: the version; the newest one if the log no longer says; None if it was never committed.
-    :raises TableError: see :func:`~modelmill.tables.reading.open_table`.
+    :raises TableError: see :func:`~modelmill.tables.opening.open_table`.
     """
     if not table_exists(uri):
         return None

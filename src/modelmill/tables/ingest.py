@@ -11,7 +11,7 @@ from pydantic import Field
 from modelmill.artifacts import TableRef
 from modelmill.jobs import JobRequest, JobResult
 from modelmill.options import Options
-from modelmill.tables.reading import open_table
+from modelmill.tables.opening import open_table
 from modelmill.tables.source_files import list_files
 from modelmill.tables.storage import table_exists
 

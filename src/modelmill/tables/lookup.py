@@ -105,7 +105,7 @@ def _loaded(lookup: Lookup) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from modelmill.tables.reading import table_files
+    from modelmill.tables.storage import table_files
 
     files = table_files(lookup.place)
     tables = [pq.read_table(path, filesystem=files) for path in lookup.paths]

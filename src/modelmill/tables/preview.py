@@ -12,7 +12,8 @@ from urllib.parse import unquote
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.tables.files import active_files
-from modelmill.tables.reading import check_columns, open_table, read_batches
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import check_columns, read_batches
 from modelmill.tables.storage import is_local, table_location
 
 if TYPE_CHECKING:

@@ -1,183 +1,36 @@
-"""Opening and reading Delta tables without Spark.
+"""Reading Delta tables without Spark.
 
-What is read is what was written, or an error. delta-rs refuses most of what it cannot read, but not all: an
-empty commit file (what a power loss leaves) counts as a commit without rows. So every table passes
-:func:`open_table`, which lets only those reader features pass that were seen to be read right, and every read
-checks the files.
+The log is read by delta-rs and the files, once they are checked, by Arrow. Where a file by itself does not
+show the table's rows (column mapping, deletion vectors), delta-rs's own scan reads them. It does not read all
+tables: a checkpoint may change the order of its rows.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.errors import TableError, TransientError, did_you_mean
+from modelmill.errors import TableError, did_you_mean
 from modelmill.tables.files import (
-    COMMIT_KEY,
-    MANIFEST,
     ActiveFile,
     active_files,
     check_digests,
-    commit_actions,
-    file_digests,
 )
+from modelmill.tables.opening import one_line, open_table, unreachable
 from modelmill.tables.protocol import (
-    READER_FEATURES,
-    check_features,
-    check_log,
     needs_scan,
-    reader_features,
-    refused_by_reader,
 )
-from modelmill.tables.storage import check_place, is_local, table_exists, table_files, table_location
-from modelmill.tables.time_travel import version_at
-from modelmill.tables.writing import not_writable, spark_schema_to_delta, transient, write_check
+from modelmill.tables.storage import table_files, table_location
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
     from deltalake import DeltaTable
 
-__all__ = [
-    "COMMIT_KEY",
-    "MANIFEST",
-    "READER_FEATURES",
-    "ActiveFile",
-    "check_columns",
-    "check_rows",
-    "checked_files",
-    "commit_actions",
-    "file_digests",
-    "is_local",
-    "needs_scan",
-    "not_writable",
-    "open_table",
-    "read_arrow",
-    "read_batches",
-    "reader_features",
-    "resolve_table",
-    "scan_arrow",
-    "spark_schema_to_delta",
-    "table_exists",
-    "table_files",
-    "table_fingerprint",
-    "table_location",
-    "transient",
-    "write_check",
-]
-
-_NO_ANSWER = ("error sending request", "retry_timeout", "timed out", "Server error")
-"""What delta-rs says of a store that did not answer although it was asked again."""
-
 _READ_BYTES = 1 << 20
 """Read from a column of a file at a time, where it is read batch by batch."""
-
-
-def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
-    """Open a Delta table, and make sure that what is read is what was written.
-
-    :param uri: path or URI.
-    :param version: version to read; None: the newest.
-    :return: the table at that version.
-    :raises TableError: if it is missing, no Delta table, has no such version, needs a reader feature that we
-        do not read, or its log is damaged.
-    :raises TransientError: if its store does not answer.
-    """
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError
-
-    place = table_location(uri)
-    check_place(place)
-    _check_exists(place)
-    try:
-        table = DeltaTable(place, version=version)
-    except (DeltaError, OSError, ValueError) as error:
-        raise _open_error(place, version, error) from error
-    if table.version() < 0:  # a log without a commit
-        raise _no_table(place)
-    check_features(table, place)
-    check_log(table, place)
-    return table
-
-
-def _check_exists(place: str) -> None:
-    if not is_local(place):
-        return
-    if not Path(place).is_dir():
-        raise TableError("the table must exist", got=place, remedy="check the path, or write the table first")
-    if not (Path(place) / "_delta_log").is_dir():
-        raise TableError(
-            "the directory must be a Delta table (it has no _delta_log)",
-            got=place,
-            remedy="name a Delta table's directory, or load plain files with the component ingest",
-        )
-
-
-def _no_table(place: str) -> TableError:
-    return TableError("the table must be a readable Delta table", got=place, remedy="check the path")
-
-
-def _unreachable(place: str, error: Exception) -> TransientError | None:
-    """Return the error for a store that does not answer; None if the error says something else."""
-    text = _one_line(error)
-    if is_local(place) or not any(sign in text for sign in _NO_ANSWER):
-        return None
-    return TransientError(
-        f"the table's store must answer ({text})",
-        got=place,
-        remedy="try again, or check AWS_ENDPOINT_URL and the network",
-    )
-
-
-def _open_error(place: str, version: int | None, error: Exception) -> TableError | TransientError:
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError, TableNotFoundError
-
-    known = refused_by_reader(error, place) or _unreachable(place, error)
-    if known:
-        return known
-    if version is not None:
-        with contextlib.suppress(DeltaError, OSError, ValueError):
-            newest = DeltaTable(place).version()
-            return TableError(
-                f"the table must have the version that is asked for ({place})",
-                got=version,
-                remedy=f"its newest version is {newest}; old ones may have been cleaned up",
-            )
-    if isinstance(error, TableNotFoundError):
-        return _no_table(place)
-    return TableError(
-        f"the table's log must be readable ({_one_line(error)})",
-        got=place,
-        remedy="restore its _delta_log, or read a version before the damage",
-    )
-
-
-def _one_line(error: Exception) -> str:
-    # delta-rs may colour what it says, and may add a stack trace, which begins at "0:".
-    plain = re.sub(r"\x1b\[\d+m", "", str(error).partition("\n   0:")[0])
-    return " ".join(plain.split())[:300]
-
-
-def resolve_table(uri: str, *, version: int | None = None, timestamp: datetime | None = None) -> TableRef:
-    """Return a reference to a table as it stands now, or stood then.
-
-    :param uri: path or URI.
-    :param version: version; None: the newest.
-    :param timestamp: instead of a version: the newest version that was there at that time, with its zone.
-    :return: the reference, absolute.
-    :raises TableError: see :func:`open_table`; or the table had no version at that time.
-    """
-    if timestamp is not None:
-        version = version_at(open_table(uri), table_location(uri), timestamp)
-    return TableRef(uri=table_location(uri), version=open_table(uri, version=version).version())
 
 
 def check_columns(known: Sequence[str], wanted: Sequence[str], *, place: str) -> None:
@@ -279,23 +132,6 @@ def _plain_batches(
                 yield batch.select(schema.names).cast(schema)
 
 
-def table_fingerprint(ref: TableRef | DatasetRef) -> str:
-    """Return a digest of what the log says of the files of a version, without reading them.
-
-    A table that was deleted and written again has other files, though its place and version are the same.
-
-    :param ref: the table.
-    :return: 64 hexadecimal digits.
-    :raises TableError: see :func:`open_table`.
-    """
-    import pyarrow as pa
-
-    table = open_table(ref.uri, version=ref.version)
-    actions = pa.table(table.get_add_actions(flatten=True))
-    files = actions.select(["path", "size_bytes", "modification_time"]).sort_by("path").to_pylist()
-    return hashlib.sha256(json.dumps(files, default=str).encode()).hexdigest()
-
-
 def checked_files(table: DeltaTable, ref: TableRef | DatasetRef) -> list[ActiveFile]:
     """List the data files of a table's version, and make sure that they are as they were written.
 
@@ -345,8 +181,8 @@ def _readable(ref: TableRef | DatasetRef) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, DeltaError) as error:
-        raise _unreachable(table_location(ref.uri), error) or TableError(
-            f"the table's files must be readable ({_one_line(error)})",
+        raise unreachable(table_location(ref.uri), error) or TableError(
+            f"the table's files must be readable ({one_line(error)})",
             got=str(ref),
             remedy="restore the file, or use another version of the table",
         ) from error

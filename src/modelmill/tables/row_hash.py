@@ -14,6 +14,9 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import pyarrow as pa
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Digests = npt.NDArray[np.uint8]
 """``(rows, 32)``."""
 
@@ -99,3 +102,23 @@ def numbers_of(digests: Digests, place: int) -> pa.Array:
     import pyarrow as pa
 
     return pa.array(digests[:, 8 * place : 8 * place + 8].copy().view("<i8").reshape(-1))
+
+
+def matched(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Match values of one side with equal ones of the other, one by one.
+
+    :param one: values.
+    :param other: values.
+    :return: for each value of the first side whether it is matched; of copies, the first ones are.
+    """
+    order = np.argsort(one, kind="stable")
+    ordered = one[order]
+    place = np.arange(len(one)) - np.searchsorted(ordered, ordered)
+    values, counts = np.unique(other, return_counts=True)
+    if not len(values):
+        return np.zeros(len(one), bool)
+    at = np.minimum(np.searchsorted(values, ordered), len(values) - 1)
+    there = np.where(values[at] == ordered, counts[at], 0)
+    matched = np.empty(len(one), bool)
+    matched[order] = place < there
+    return matched

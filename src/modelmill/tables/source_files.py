@@ -73,11 +73,11 @@ def _digest(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_place(files: Sequence[SourceFile], table: str) -> None:
+def check_not_own_files(files: Sequence[SourceFile], table: str) -> None:
     """Refuse to load a table from its own files: it would double with every run.
 
     :param files: the files.
-    :param table: the table, as :func:`~modelmill.tables.reading.table_location` gives it.
+    :param table: the table, as :func:`~modelmill.tables.storage.table_location` gives it.
     :raises TableError: if one of the files lies in the table's directory.
     """
     for file in files:

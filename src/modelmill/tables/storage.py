@@ -50,7 +50,7 @@ def is_local(uri: str) -> bool:
     return "://" not in uri
 
 
-def check_place(place: str) -> None:
+def check_local_path(place: str) -> None:
     """Refuse a local path that delta-rs would take for another one.
 
     :param place: as :func:`table_location` gives it.
@@ -67,7 +67,7 @@ def table_exists(uri: str) -> bool:
     :return: True if a Delta table was begun there, readable or not.
     """
     place = table_location(uri)
-    check_place(place)
+    check_local_path(place)
     if is_local(place):
         # A writer that is just beginning a table has made the folder, and no commit yet.
         return any(_LOG_FILE.match(path.name) for path in Path(place, "_delta_log").glob("*"))

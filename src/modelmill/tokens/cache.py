@@ -20,7 +20,8 @@ from modelmill.artifacts import DatasetRef
 from modelmill.errors import DatasetError
 from modelmill.system.disk import flush
 from modelmill.system.locks import locked
-from modelmill.tables.reading import scan_arrow, table_fingerprint
+from modelmill.tables.reading import scan_arrow
+from modelmill.tables.versions import table_fingerprint
 from modelmill.tokens.encoders import Encoder, FastEncoder, ReferenceEncoder, UnsuitableError
 from modelmill.tokens.token_ids import Tokens
 

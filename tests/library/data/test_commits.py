@@ -15,7 +15,9 @@ from deltalake import DeltaTable, Schema, write_deltalake
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError, TransientError
 from modelmill.tables.commits import DataFile, commit_files, committed_version
-from modelmill.tables.reading import MANIFEST, file_digests, read_arrow, resolve_table
+from modelmill.tables.files import MANIFEST, file_digests
+from modelmill.tables.reading import read_arrow
+from modelmill.tables.versions import resolve_table
 
 
 def stage(table: Path, name: str, rows: pa.Table) -> DataFile:

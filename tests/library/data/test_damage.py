@@ -18,7 +18,10 @@ from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.tables import files
 from modelmill.tables.commits import DataFile, commit_files
-from modelmill.tables.reading import MANIFEST, file_digests, open_table, read_arrow, resolve_table
+from modelmill.tables.files import MANIFEST, file_digests
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import read_arrow
+from modelmill.tables.versions import resolve_table
 
 FLIPS = 300
 

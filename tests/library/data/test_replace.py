@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmill.artifacts import TableRef
-from modelmill.datasets.changes import matched
 from modelmill.tables import commits
 from modelmill.tables.reading import read_arrow
-from modelmill.tables.replace import replace_rows
+from modelmill.tables.row_hash import matched
+from modelmill.tables.row_replacement import replace_rows
 
 SCHEMA = pa.schema(
     [

@@ -15,14 +15,10 @@ from deltalake.exceptions import DeltaError
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import TableError
-from modelmill.tables.reading import (
-    open_table,
-    read_arrow,
-    resolve_table,
-    scan_arrow,
-    table_exists,
-    table_location,
-)
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import read_arrow, scan_arrow
+from modelmill.tables.storage import table_exists, table_location
+from modelmill.tables.versions import resolve_table
 
 
 def edit(table: Path, kind: str, change: Callable[[dict[str, Any]], object]) -> None:

@@ -16,7 +16,7 @@ from modelmill.errors import TableError
 from modelmill.settings import Settings
 from modelmill.steps.delta_table import DeltaTableConfig, delta_table
 from modelmill.steps.ports import NoInputs
-from modelmill.tables.reading import resolve_table
+from modelmill.tables.versions import resolve_table
 
 DAY = datetime(2024, 3, 1, tzinfo=UTC)
 

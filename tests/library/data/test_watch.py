@@ -21,7 +21,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from modelmill.errors import TableError
-from modelmill.tables.watch import Commit, newest_commit
+from modelmill.tables.newest_commit import Commit, newest_commit
 
 
 def commit(uri: object, *, mode: str = "append") -> None:

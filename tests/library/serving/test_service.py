@@ -13,7 +13,8 @@ import pytest
 
 from modelmill.serving.deployments import Deployment, write_deployment
 from modelmill.serving.service import Service
-from modelmill.tables.reading import read_arrow, resolve_table
+from modelmill.tables.reading import read_arrow
+from modelmill.tables.versions import resolve_table
 
 Served = Callable[..., Any]
 

@@ -28,7 +28,8 @@ from modelmill.rules.lifecycle.trial import (
     try_rules,
 )
 from modelmill.tables.commits import write_rows
-from modelmill.tables.reading import check_columns, table_location
+from modelmill.tables.reading import check_columns
+from modelmill.tables.storage import table_location
 
 if TYPE_CHECKING:
     from modelmill.component import StepContext

@@ -27,7 +27,8 @@ from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
 from modelmill.rules.lifecycle.table_decisions import Deciding, one_batch
 from modelmill.rules.lifecycle.trial import RuleSetDiff, compare, right_decisions
 from modelmill.signals.pins import Pin, pin_models
-from modelmill.tables.reading import open_table, read_arrow
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import read_arrow
 
 if TYPE_CHECKING:
     from modelmill.registry.contestants import Case, Contender

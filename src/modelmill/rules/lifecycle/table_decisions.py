@@ -22,15 +22,9 @@ from modelmill.rules.planning.plan import EvaluationPlan
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.signals.pins import Pin, pin_models
-from modelmill.tables.reading import (
-    check_columns,
-    checked_files,
-    open_table,
-    read_arrow,
-    read_batches,
-    table_location,
-)
-from modelmill.tables.storage import TableLocation
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import check_columns, checked_files, read_arrow, read_batches
+from modelmill.tables.storage import TableLocation, table_location
 
 if TYPE_CHECKING:
     from modelmill.component import StepContext

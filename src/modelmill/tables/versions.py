@@ -1,4 +1,4 @@
-"""Which version of a table was the newest at a time.
+"""Versions of a table: the newest one, the one at a time, when each was committed, whether it is the same.
 
 A commit's time is its in-commit timestamp where the table has them, else the time of its file, corrected so
 that a later version never has an earlier time (as Delta's own reader does).
@@ -7,12 +7,15 @@ that a later version never has an earlier time (as Delta's own reader does).
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import TableError
 from modelmill.tables.files import commit_actions
+from modelmill.tables.opening import open_table
 from modelmill.tables.protocol import commit_files_of
 from modelmill.tables.storage import table_location
 
@@ -73,7 +76,7 @@ def commit_time(ref: TableRef | DatasetRef) -> datetime:
     :return: the time, in UTC.
     :raises TableError: if the log no longer has that commit.
     """
-    from modelmill.tables.reading import open_table
+    from modelmill.tables.opening import open_table
 
     place, times = table_location(ref.uri), None
     with contextlib.suppress(KeyError):
@@ -112,3 +115,34 @@ class _Times:
             got=f"version {version} without inCommitTimestamp",
             remedy="name a version instead of a time",
         )
+
+
+def resolve_table(uri: str, *, version: int | None = None, timestamp: datetime | None = None) -> TableRef:
+    """Return a reference to a table as it stands now, or stood then.
+
+    :param uri: path or URI.
+    :param version: version; None: the newest.
+    :param timestamp: instead of a version: the newest version that was there at that time, with its zone.
+    :return: the reference, absolute.
+    :raises TableError: see :func:`open_table`; or the table had no version at that time.
+    """
+    if timestamp is not None:
+        version = version_at(open_table(uri), table_location(uri), timestamp)
+    return TableRef(uri=table_location(uri), version=open_table(uri, version=version).version())
+
+
+def table_fingerprint(ref: TableRef | DatasetRef) -> str:
+    """Return a digest of what the log says of the files of a version, without reading them.
+
+    A table that was deleted and written again has other files, though its place and version are the same.
+
+    :param ref: the table.
+    :return: 64 hexadecimal digits.
+    :raises TableError: see :func:`open_table`.
+    """
+    import pyarrow as pa
+
+    table = open_table(ref.uri, version=ref.version)
+    actions = pa.table(table.get_add_actions(flatten=True))
+    files = actions.select(["path", "size_bytes", "modification_time"]).sort_by("path").to_pylist()
+    return hashlib.sha256(json.dumps(files, default=str).encode()).hexdigest()

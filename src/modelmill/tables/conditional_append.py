@@ -25,7 +25,9 @@ from modelmill.tables.commits import (
     stage_rows,
     sync_log,
 )
-from modelmill.tables.reading import open_table, table_exists, table_location, transient, write_check
+from modelmill.tables.opening import open_table
+from modelmill.tables.storage import table_exists, table_location
+from modelmill.tables.write_checks import transient, write_check
 
 if TYPE_CHECKING:
     import pyarrow as pa

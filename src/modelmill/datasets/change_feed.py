@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelmill.datasets.preparation import HASH, Preparation, prepare
-from modelmill.tables.reading import open_table
+from modelmill.tables.opening import open_table
+from modelmill.tables.row_hash import matched
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +27,7 @@ def read_changes(uri: str, plan: Preparation, *, after: int, until: int) -> tupl
     :param after: version after which changes count.
     :param until: version until which they count, inclusive.
     :return: both, with the columns of the table and of the plan; None if the feed does not reach back.
-    :raises TableError: see :func:`~modelmill.tables.reading.open_table`.
+    :raises TableError: see :func:`~modelmill.tables.opening.open_table`.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -56,23 +57,3 @@ def _in_both(one: pa.Table, other: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """Return which rows cancel each other out: copies are counted."""
     first, second = (np.asarray(table.column(HASH), np.int64) for table in (one, other))
     return matched(first, second), matched(second, first)
-
-
-def matched(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Match values of one side with equal ones of the other, one by one.
-
-    :param one: values.
-    :param other: values.
-    :return: for each value of the first side whether it is matched; of copies, the first ones are.
-    """
-    order = np.argsort(one, kind="stable")
-    ordered = one[order]
-    place = np.arange(len(one)) - np.searchsorted(ordered, ordered)
-    values, counts = np.unique(other, return_counts=True)
-    if not len(values):
-        return np.zeros(len(one), bool)
-    at = np.minimum(np.searchsorted(values, ordered), len(values) - 1)
-    there = np.where(values[at] == ordered, counts[at], 0)
-    matched = np.empty(len(one), bool)
-    matched[order] = place < there
-    return matched

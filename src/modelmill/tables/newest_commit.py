@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelmill.tables.reading import is_local, table_files, table_location
+from modelmill.tables.storage import is_local, table_files, table_location
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem

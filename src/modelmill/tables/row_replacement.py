@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelmill.artifacts import TableRef
-from modelmill.datasets.changes import matched
 from modelmill.tables.commits import DataFile, commit_files, committed_version, is_committed
-from modelmill.tables.reading import MANIFEST, file_digests, is_local, open_table, scan_arrow, table_files
-from modelmill.tables.row_hash import numbers_of, row_strings, sha256_rows
+from modelmill.tables.files import MANIFEST, file_digests
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import scan_arrow
+from modelmill.tables.row_hash import matched, numbers_of, row_strings, sha256_rows
+from modelmill.tables.storage import is_local, table_files
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,0 +1,114 @@
+"""Opening Delta tables.
+
+What is read must be what was written, or an error. delta-rs refuses most of what it cannot read, but not all:
+it takes an empty commit file (what a power loss leaves) for a commit without rows. So every table passes
+:func:`open_table`, which refuses such logs and every reader feature that was not seen to be read right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelmill.errors import TableError, TransientError
+from modelmill.tables.protocol import (
+    check_features,
+    check_log,
+    refused_by_reader,
+)
+from modelmill.tables.storage import check_local_path, is_local, table_location
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+_NO_ANSWER = ("error sending request", "retry_timeout", "timed out", "Server error")
+"""What delta-rs says of a store that did not answer although it was asked again."""
+
+
+def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
+    """Open a Delta table, and make sure that what is read is what was written.
+
+    :param uri: path or URI.
+    :param version: version to read; None: the newest.
+    :return: the table at that version.
+    :raises TableError: if it is missing, no Delta table, has no such version, needs a reader feature that we
+        do not read, or its log is damaged.
+    :raises TransientError: if its store does not answer.
+    """
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    place = table_location(uri)
+    check_local_path(place)
+    _check_exists(place)
+    try:
+        table = DeltaTable(place, version=version)
+    except (DeltaError, OSError, ValueError) as error:
+        raise _open_error(place, version, error) from error
+    if table.version() < 0:  # a log without a commit
+        raise _no_table(place)
+    check_features(table, place)
+    check_log(table, place)
+    return table
+
+
+def _check_exists(place: str) -> None:
+    if not is_local(place):
+        return
+    if not Path(place).is_dir():
+        raise TableError("the table must exist", got=place, remedy="check the path, or write the table first")
+    if not (Path(place) / "_delta_log").is_dir():
+        raise TableError(
+            "the directory must be a Delta table (it has no _delta_log)",
+            got=place,
+            remedy="name a Delta table's directory, or load plain files with the component ingest",
+        )
+
+
+def _no_table(place: str) -> TableError:
+    return TableError("the table must be a readable Delta table", got=place, remedy="check the path")
+
+
+def unreachable(place: str, error: Exception) -> TransientError | None:
+    """Return the error for a store that does not answer; None if the error says something else."""
+    text = one_line(error)
+    if is_local(place) or not any(sign in text for sign in _NO_ANSWER):
+        return None
+    return TransientError(
+        f"the table's store must answer ({text})",
+        got=place,
+        remedy="try again, or check AWS_ENDPOINT_URL and the network",
+    )
+
+
+def _open_error(place: str, version: int | None, error: Exception) -> TableError | TransientError:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    known = refused_by_reader(error, place) or unreachable(place, error)
+    if known:
+        return known
+    if version is not None:
+        with contextlib.suppress(DeltaError, OSError, ValueError):
+            newest = DeltaTable(place).version()
+            return TableError(
+                f"the table must have the version that is asked for ({place})",
+                got=version,
+                remedy=f"its newest version is {newest}; old ones may have been cleaned up",
+            )
+    if isinstance(error, TableNotFoundError):
+        return _no_table(place)
+    return TableError(
+        f"the table's log must be readable ({one_line(error)})",
+        got=place,
+        remedy="restore its _delta_log, or read a version before the damage",
+    )
+
+
+def one_line(error: Exception) -> str:
+    """Return what delta-rs says, in one line."""
+    # delta-rs may colour what it says, and may add a stack trace, which begins at "0:".
+    plain = re.sub(r"\x1b\[\d+m", "", str(error).partition("\n   0:")[0])
+    return " ".join(plain.split())[:300]
