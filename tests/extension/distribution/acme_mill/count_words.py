@@ -1,0 +1,68 @@
+"""Count the words of a table's texts, with Spark: a component and what its job is asked to do."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from modelmill.artifacts import TableRef
+from modelmill.component import Component, Config, Inputs, Outputs, StepContext
+from modelmill.jobs import JobRequest, JobResult, run_job
+from modelmill.tables.storage import TableLocation
+
+
+class CountWordsResult(JobResult):
+    """The counts."""
+
+    table: TableRef
+    words: int
+
+
+class CountWordsRequest(JobRequest[CountWordsResult]):
+    """Count the words of a table's texts."""
+
+    job = "count_words"
+
+    table: TableRef = Field(description="Table to read, at a version.")
+    text: str = Field("text", description="Column with the text.")
+    to: TableLocation = Field(description="Table to write.")
+    transaction: str = Field(description="Id under which the counts are committed once.")
+
+
+class CountWordsConfig(Config):
+    """Count the words of a table's texts."""
+
+    text: str = Field("text", description="Column with the text.")
+    to: str = Field(description="Table to write.")
+
+
+class CountWordsInputs(Inputs):
+    """The table to read."""
+
+    table: TableRef
+
+
+class CountWordsOutputs(Outputs):
+    """The counts."""
+
+    table: TableRef
+
+
+def run(config: CountWordsConfig, inputs: CountWordsInputs, context: StepContext) -> CountWordsOutputs:
+    """Run the job, and log how many words there are."""
+    request = CountWordsRequest(
+        table=inputs.table, text=config.text, to=config.to, transaction=context.step_key
+    )
+    counted = run_job(request, settings=context.settings)
+    context.run.log_metrics({"words": counted.words})
+    return CountWordsOutputs(table=counted.table)
+
+
+count_words = Component(
+    name="count_words",
+    title="Count words",
+    group="Acme",
+    config=CountWordsConfig,
+    inputs=CountWordsInputs,
+    outputs=CountWordsOutputs,
+    run=run,
+)
