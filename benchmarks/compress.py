@@ -28,7 +28,7 @@ from modelmill.compression.search.results import CompressionReport, Point
 from modelmill.compression.search.selection import choose
 from modelmill.errors import ConfigError
 from modelmill.evaluation.latency import Latency, Throughput
-from modelmill.evaluation.rows import split_rows
+from modelmill.evaluation.rows import labelled_rows
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.scorers import load_scorer
 from modelmill.pipeline.request import StepRequest
@@ -134,15 +134,15 @@ def compare(steps: Steps, config: dict[str, Any], dataset: DatasetRef, teacher: 
 def resplits(steps: Steps, report: CompressionReport, dataset: DatasetRef, teacher: ModelRef) -> None:
     """Choose a hundred times from other rows, and look at new ones."""
     cache = steps.settings.home / "cache"
-    parts = [split_rows(dataset, split, report.label) for split in ("validation", "test")]
-    texts = [text for part, _ in parts for text in part]
-    truth = np.array([label for _, part in parts for label in part])
+    parts = [labelled_rows(dataset, split, report.label) for split in ("validation", "test")]
+    texts = [text for part in parts for text in part.texts]
+    truth = np.array([label for part in parts for label in part.values])
     base = right_answers(fetch_bundle(teacher, cache), texts, truth)
     right = {
         point.uri: right_answers(fetch_bundle(logged(steps, point.uri), cache), texts, truth)
         for point in report.points
     }
-    first = len(parts[0][0])  # the validation rows stand before those of the test split
+    first = len(parts[0].texts)  # the validation rows stand before those of the test split
     on_test(report, base[first:], {uri: found[first:] for uri, found in right.items()})
     rows = report.judging_rows + report.choosing_rows
     for drop in (0.01, 0.02):

@@ -65,22 +65,24 @@ class Said:
 
 def verdict(truth: list[str], champion: list[str], challenger: list[str], baseline: list[str]) -> Said:
     """Ask the gate."""
-    from modelmill.registry.comparisons import (
-        Finding,
-        NotJudged,
+    from modelmill.registry.comparison import Comparison, NotJudged
+    from modelmill.registry.gate_options import GateOptions
+    from modelmill.registry.metric_comparisons import (
+        Answered,
         Statistics,
-        metric_finding,
-        part_findings,
+        compare_metric,
+        compare_parts,
         parts_by,
     )
     from modelmill.registry.verdict import judge
-    from modelmill.steps.gate import GateConfig
+    from modelmill.tasks.kinds import task_of
 
-    config = GateConfig(name="simulated", resamples=1000)
+    config = GateOptions(name="simulated", resamples=1000)
     how = Statistics(confidence=config.confidence, resamples=config.resamples)
+    metric = task_of("class").metric(config.metric)
     found = [
-        metric_finding(
-            name, truth, other, challenger, check="metric", metric=config.metric, limit=limit, how=how
+        compare_metric(
+            name, Answered.of(truth, other, challenger), check="metric", metric=metric, limit=limit, how=how
         )
         for name, other, limit in (
             ("champion", champion, config.max_drop),
@@ -89,12 +91,10 @@ def verdict(truth: list[str], champion: list[str], challenger: list[str], baseli
         )
     ]
     assert config.max_class_drop is not None
-    parts = part_findings(
+    parts = compare_parts(
         parts_by(truth),
         "champion",
-        truth,
-        champion,
-        challenger,
+        Answered.of(truth, champion, challenger),
         check="class",
         shown="recall",
         limit=config.max_class_drop,
@@ -103,7 +103,7 @@ def verdict(truth: list[str], champion: list[str], challenger: list[str], baseli
     )
     small = []
     for part in parts:
-        if isinstance(part, Finding):
+        if isinstance(part, Comparison):
             found.append(part)
         elif isinstance(part, NotJudged):
             small.append(part.name)

@@ -22,8 +22,6 @@ from deltalake import write_deltalake
 from demo.samples import prepare
 
 from modelmill.artifacts import TableRef
-from modelmill.evaluation.baselines import TFIDF_SVM, baseline_predictions
-from modelmill.evaluation.metrics import accuracy, confidence_interval
 from modelmill.labels.label_errors import judged_rows, out_of_fold, suspicious
 from modelmill.labels.labelling import LabelRowsRequest
 from modelmill.pipeline.validation import load_pipeline
@@ -31,6 +29,9 @@ from modelmill.settings import Settings
 from modelmill.spark import session
 from modelmill.steps.label_rows import LabelRowsConfig
 from modelmill.tables.reading import read_arrow
+from modelmill.tasks.baselines import TFIDF_SVM
+from modelmill.tasks.class_metrics import ACCURACY, MACRO_F1
+from modelmill.tasks.kinds import task_of
 from modelmill_jobs import label_rows
 
 GOLD_ROWS = 100
@@ -102,7 +103,7 @@ def labelled(
 
 def show_labels(report: dict[str, Any], rows: list[dict[str, Any]], train: Rows) -> None:
     by_rule = [row for row in rows if row["topic_source"] == "rule"]
-    right = accuracy([train[row["id"]][0] for row in by_rule], [row["topic"] for row in by_rule])
+    right = ACCURACY.of([train[row["id"]][0] for row in by_rule], [row["topic"] for row in by_rule])
     print(f"  coverage {report['coverage']:.1%}, conflicts {report['conflicts']:.1%}")
     print(f"  labels for {len(by_rule) / len(rows):.1%} of the rows, {right:.2%} of them right")
     for model in report["models"]:
@@ -122,10 +123,10 @@ def show_functions(report: dict[str, Any]) -> None:
 
 def trained(name: str, rows: Rows, test: Rows) -> None:
     texts, labels = [text for _, text in rows], [topic for topic, _ in rows]
-    answers = baseline_predictions(texts, labels, [text for _, text in test])[TFIDF_SVM]
+    answers = task_of("class").baselines(texts, labels, [text for _, text in test])[TFIDF_SVM]
     truth = [topic for topic, _ in test]
-    found = confidence_interval(truth, answers, metric="accuracy")
-    macro = confidence_interval(truth, answers, metric="macro_f1")
+    found = ACCURACY.interval(truth, answers)
+    macro = MACRO_F1.interval(truth, answers)
     print(
         f"  {TFIDF_SVM} on {name} ({len(rows):,} rows): test accuracy {found.value:.2%} "
         f"({found.low:.2%} to {found.high:.2%}), macro-F1 {macro.value:.2%}"

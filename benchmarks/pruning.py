@@ -8,6 +8,7 @@ each model, and measures the exported files side by side on the test split, in C
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,13 @@ def main() -> None:
     ]
     client = tracking_client(settings.tracking_uri)
     path = Path(client.download_artifacts(report.run_id, "report.json"))
-    found = EvaluationReport.model_validate_json(path.read_text())
+    found = EvaluationReport.from_json(json.loads(path.read_text()))
     print("| model | test accuracy | MB | smaller | documents per CPU second | faster |")
     print("| --- | --- | --- | --- | --- | --- |")
     first = found.models[0].documents_per_cpu_second
     for name, model in zip(shown, found.models, strict=True):
         print(
-            f"| {name} | {model.accuracy:.2%} | {model.size_mb:.1f} | {model.size_ratio:.1f} | "
+            f"| {name} | {model['accuracy'].value:.2%} | {model.size_mb:.1f} | {model.size_ratio:.1f} | "
             f"{model.documents_per_cpu_second:,.0f} | {model.documents_per_cpu_second / first:.1f} |"
         )
 

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from benchmarks import rules as bench
 
-from modelmill.evaluation.metrics import Share
+from modelmill.evaluation.statistics import Proportion
 from modelmill.rules.cascade.static_students import fit_students
 from modelmill.rules.cascade.tier_search import learn_tiers
 from modelmill.rules.confidence_bounds import drop_bound, upper_bound
@@ -156,7 +156,7 @@ def compare_accuracy(
     for name, found in (("without", plain), ("with", tiered)):
         decided = by_model(found)
         hits = int((decided & groups[number, found_head(found)]).sum())
-        print(f"precision of the model rules {name} tiers: {Share.of(hits, int(decided.sum()))}")
+        print(f"precision of the model rules {name} tiers: {Proportion.of(hits, int(decided.sum()))}")
 
 
 def by_model(outcomes: np.ndarray) -> np.ndarray:

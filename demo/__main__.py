@@ -19,7 +19,7 @@ from rich.table import Table
 
 from demo import samples
 from demo.servers import AirflowClient, LocalAirflow, LocalMlflow
-from modelmill.evaluation.results import EvaluationReport, Quality
+from modelmill.evaluation.results import BaselineResult, EvaluationReport
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = "reuters_nightly"
@@ -169,7 +169,7 @@ def _load_report(uri: str) -> EvaluationReport:
     tracking_client(os.environ["MLFLOW_TRACKING_URI"])
     import mlflow
 
-    return EvaluationReport.model_validate(mlflow.artifacts.load_dict(uri))
+    return EvaluationReport.from_json(mlflow.artifacts.load_dict(uri))
 
 
 def _show(report: EvaluationReport) -> None:
@@ -193,11 +193,8 @@ def _show(report: EvaluationReport) -> None:
         console.print(model.sentence)
 
 
-def _quality(result: Quality) -> tuple[str, str]:
-    return (
-        f"{result.accuracy:.2%} ({result.accuracy_low:.1%} to {result.accuracy_high:.1%})",
-        f"{result.macro_f1:.2%} ({result.macro_f1_low:.1%} to {result.macro_f1_high:.1%})",
-    )
+def _quality(result: BaselineResult) -> list[str]:
+    return [f"{score.value:.2%} ({score.low:.1%} to {score.high:.1%})" for score in result.scores]
 
 
 if __name__ == "__main__":

@@ -12,12 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from modelmill.evaluation.results import BaselineResult, ModelResult
-    from modelmill.registry.verdict import Check
 
 _NUMBERED_CLASSES = 20
 """With more classes the counts would overlap."""
 _NAMED_CLASSES = 60
-_DRAWN_CHECKS = 30
 
 
 def confusion_figure(matrix: npt.NDArray[np.int64], *, classes: Sequence[str], title: str) -> Figure:
@@ -67,10 +65,11 @@ def quality_figure(
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for index, model in enumerate(models):
-        below, above = model.accuracy - model.accuracy_low, model.accuracy_high - model.accuracy
+        score = model["accuracy"]
+        below, above = score.value - score.low, score.high - score.value
         axes.errorbar(
             model.documents_per_second,
-            model.accuracy,
+            score.value,
             yerr=[[max(below, 0.0)], [max(above, 0.0)]],
             fmt="o",
             capsize=4,
@@ -79,8 +78,9 @@ def quality_figure(
         )
     for index, baseline in enumerate(baselines):
         style = (":", "--", "-.")[index % 3]
-        label = f"{plain(baseline.name)}, {baseline.accuracy:.2%}"
-        axes.axhline(baseline.accuracy, linestyle=style, color="grey", label=label)
+        value = baseline["accuracy"].value
+        label = f"{plain(baseline.name)}, {value:.2%}"
+        axes.axhline(value, linestyle=style, color="grey", label=label)
     axes.set_ylim(*_span(models, baselines))
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,g}")
@@ -97,9 +97,10 @@ def _span(
     models: Sequence[ModelResult], baselines: Sequence[BaselineResult], *, near: float = 0.05
 ) -> tuple[float, float]:
     """Return the range of accuracies that holds the models and the baselines near them."""
-    low = min(model.accuracy_low for model in models)
-    values = [low, *(model.accuracy_high for model in models)]
-    values += [baseline.accuracy for baseline in baselines if baseline.accuracy >= low - near]
+    low = min(model["accuracy"].low for model in models)
+    values = [low, *(model["accuracy"].high for model in models)]
+    known = [baseline["accuracy"].value for baseline in baselines]
+    values += [value for value in known if value >= low - near]
     margin = max(0.1 * (max(values) - min(values)), 0.002)
     return min(values) - margin, max(values) + margin
 
@@ -107,36 +108,6 @@ def _span(
 def _decades(models: Sequence[ModelResult]) -> float:
     speeds = [model.documents_per_second for model in models]
     return float(np.log10(max(speeds) / min(speeds)))
-
-
-def gate_figure(checks: Sequence[Check], *, title: str) -> Figure | None:
-    """Draw how far a challenger is below each model that it is compared with, and how far it may be.
-
-    :param checks: any number; those without an interval of shares are left out, and of very many the
-        harmless.
-    :param title: of the plot.
-    :return: the figure; None if there is nothing to draw.
-    """
-    from matplotlib.figure import Figure
-
-    drawn = [check for check in checks if check.unit == "share" and None not in (check.low, check.high)]
-    drawn = sorted(drawn, key=lambda check: (check.passed, not check.warning))[:_DRAWN_CHECKS]
-    if not drawn:
-        return None
-    figure = Figure(figsize=(8, 1.8 + 0.4 * len(drawn)), layout="constrained")
-    axes = figure.subplots()
-    for place, check in enumerate(drawn):
-        colour = "tab:red" if not check.passed else "tab:orange" if check.warning else "tab:green"
-        ends = [100 * (check.low or 0.0), 100 * (check.high or 0.0)]
-        axes.plot(ends, [place, place], color=colour, linewidth=3)
-        axes.plot(100 * check.drop, place, "o", color=colour)
-        axes.plot(100 * check.limit, place, "|", color="black", markersize=18)
-    names = [plain(f"{check.metric}: {check.name}") for check in drawn]
-    axes.set_yticks(range(len(drawn)), names)
-    axes.set_ylim(len(drawn) - 0.5, -0.5)
-    axes.axvline(0, color="grey", linewidth=1)
-    axes.set(xlabel="points worse (black: accepted)", title=plain(title, limit=80))
-    return figure
 
 
 def plain(name: str, *, limit: int = 40) -> str:

@@ -1,270 +1,315 @@
-"""The evaluation step: models side by side on the test split, and what they have to beat."""
+"""Models side by side on the test split, and what they have to beat."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
-from modelmill.component import StepContext
-from modelmill.errors import ConfigError, DatasetError, ModelError, shorten
-from modelmill.evaluation.baselines import dataset_baselines
-from modelmill.evaluation.kind_report import other_kinds
-from modelmill.evaluation.latency import Throughput
-from modelmill.evaluation.metrics import (
-    class_quality,
-    confidence_interval,
-    confusion_matrix,
-    paired_difference,
-)
+import numpy as np
+
+from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.errors import ConfigError, ModelError, shorten
+from modelmill.evaluation.latency import Throughput, measure_throughput
+from modelmill.evaluation.logits import cached_logits
+from modelmill.evaluation.options import EvaluationOptions
 from modelmill.evaluation.plots import confusion_figure, quality_figure
 from modelmill.evaluation.results import (
     BaselineResult,
     ClassResult,
     EvaluationReport,
     ModelResult,
-    Quality,
+    Score,
 )
-from modelmill.evaluation.rows import cached_answers, judged_label, split_rows
-from modelmill.evaluation.side_by_side import model_names, side_by_side, slug, unique_names
-from modelmill.evaluation.summary import model_sentence, table_lines
+from modelmill.evaluation.rows import JudgedRows, judged_label, judged_rows
+from modelmill.evaluation.summary import model_sentence, scores_text, table_lines
 from modelmill.models.bundle import BundleInfo, bundle_bytes
-from modelmill.steps.evaluate import EvaluateConfig
+from modelmill.models.scorers import load_scorer
+from modelmill.tasks.base import Answers
+from modelmill.tasks.class_metrics import class_quality, confusion_matrix
+from modelmill.tasks.metrics import Interval
+from modelmill.workspace import Workspace
 
-REPORT_FILE = "report.json"
 _SEED = 0
+_FIGURES = ("size_mb", "parameters", "documents_per_second", "size_ratio", "speed_ratio", "agreement")
 
 
 @dataclass(frozen=True)
-class _Judge:
-    """What all models are judged by."""
+class FetchedModel:
+    """A model and its bundle on this machine."""
 
-    label: str
-    texts: list[str]
-    truth: list[str]
-    confidence: float
-    resamples: int
-
-    def quality(self, answers: Sequence[str]) -> Quality:
-        found = {
-            metric: confidence_interval(
-                self.truth,
-                answers,
-                metric=metric,
-                confidence=self.confidence,
-                resamples=self.resamples,
-                seed=_SEED,
-            )
-            for metric in ("accuracy", "macro_f1")
-        }
-        first, second = found["accuracy"], found["macro_f1"]
-        return Quality(
-            accuracy=first.value,
-            accuracy_low=first.low,
-            accuracy_high=first.high,
-            macro_f1=second.value,
-            macro_f1_low=second.low,
-            macro_f1_high=second.high,
-        )
+    model: ModelRef
+    folder: Path
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """A model that has been measured."""
+class MeasuredModel:
+    """A model, its answers to the test rows, its size and its speed."""
 
     name: str
     model: ModelRef
     info: BundleInfo
-    answers: list[str]
+    answers: Answers
     size_mb: float
-    throughput: Throughput
+    speed: Throughput
 
 
-def run(
-    config: EvaluateConfig, dataset: DatasetRef, models: Sequence[ModelRef], context: StepContext
-) -> ReportRef:
-    """Measure models side by side on the test split.
+def evaluate_models(
+    models: Sequence[FetchedModel], dataset: DatasetRef, options: EvaluationOptions, workspace: Workspace
+) -> EvaluationReport:
+    """Measure models side by side on the test split; log metrics, plots and the report in words.
 
-    :param config: what to measure.
-    :param dataset: its test split is what the models are judged on.
-    :param models: at least one; ratios are taken to the first.
-    :param context: the step.
-    :return: the report: an :class:`~modelmill.evaluation.results.EvaluationReport` as JSON.
-    :raises ConfigError: if there is no model, or the label is no label column.
+    :param models: at least one; ratios are relative to the first.
+    :param dataset: the models are judged on its test split.
+    :param options: what to measure.
+    :param workspace: keeps logits, and takes metrics and plots.
+    :return: the report.
+    :raises ConfigError: if there is no model, or the label is not a label column.
     :raises DatasetError: if there are no labelled test rows.
     :raises ModelError: if a model cannot be loaded, or the models do not answer one label of the dataset.
     """
-    folders = _fetch(models, context)
-    infos = [BundleInfo.load(folder) for folder in folders]
-    if any(info.target != "class" for info in infos):
-        return other_kinds(config, dataset, models, folders, context)
-    judge = _judge(config, dataset, infos)
-    _check_classes(models, infos, judge, context)
-    context.run.log_dataset(dataset, context="evaluation", rows=len(judge.texts))
-    answers = [cached_answers(model, dataset, "test", context, label=judge.label) for model in models]
-    speeds = side_by_side(folders, judge.texts, config, context)
-    measured = [
-        _Measured(name, model, info, given, bundle_bytes(folder) / 1e6, speed)
-        for name, model, info, given, folder, speed in zip(
-            model_names(models), models, infos, answers, folders, speeds, strict=True
-        )
-    ]
-    baselines = dataset_baselines(dataset, label=judge.label, texts=judge.texts) if config.baselines else {}
-    report = _report(dataset, judge, measured, baselines)
-    _log(report, judge, measured, context)
-    uri = context.run.log_json(report.model_dump(mode="json"), REPORT_FILE)
-    return ReportRef(uri=uri, run_id=context.run.run_id)
-
-
-def _fetch(models: Sequence[ModelRef], context: StepContext) -> list[Path]:
-    from modelmill.registry.bundles import fetch_bundle
-
     if not models:
         raise ConfigError(
             "an evaluation needs at least one model", got=0, remedy="add inputs: {models: [STEP.model]}"
         )
-    return [fetch_bundle(model, context.cache) for model in models]
-
-
-def _judge(config: EvaluateConfig, dataset: DatasetRef, infos: Sequence[BundleInfo]) -> _Judge:
-    label = judged_label(dataset, infos, config.label)
-    texts, truth = split_rows(dataset, "test", label)
-    if not texts:
-        raise DatasetError(
-            f"the test split must have rows with a value in {label!r}",
-            got=str(dataset),
-            remedy="change the dataset's split, or label test rows",
+    infos = [BundleInfo.load(one.folder) for one in models]
+    rows = judged_rows(dataset, judged_label(dataset, infos, options.label), infos)
+    _check_classes(models, infos, rows, workspace)
+    answers = [
+        rows.answers(info, cached_logits(one.model, one.folder, dataset, "test", workspace))
+        for one, info in zip(models, infos, strict=True)
+    ]
+    speeds = _speeds([one.folder for one in models], rows.texts, options, workspace)
+    measured = [
+        MeasuredModel(name, one.model, info, given, bundle_bytes(one.folder) / 1e6, speed)
+        for name, one, info, given, speed in zip(
+            _names([one.model for one in models]), models, infos, answers, speeds, strict=True
         )
-    return _Judge(label, texts, truth, config.confidence, config.resamples)
+    ]
+    baselines = rows.baselines(dataset) if options.baselines else {}
+    report = compare_models(measured, rows, baselines, options, dataset=str(dataset))
+    workspace.tracker.log_metrics(_metrics(report))
+    if rows.task.exclusive:
+        _log_plots(report, rows, measured[-1], workspace)
+    for line in _lines(report, rows):
+        workspace.log(line)
+    return report
 
 
-def _check_classes(
-    models: Sequence[ModelRef], infos: Sequence[BundleInfo], judge: _Judge, context: StepContext
-) -> None:
-    for model, info in zip(models, infos, strict=True):
-        unknown = _unknown(info, judge)
-        if set(unknown) == set(judge.truth):
-            raise ModelError(
-                f"a model must know a class of the test rows: {shorten(', '.join(unknown))} ({model.uri})",
-                got=", ".join(info.classes),
-                remedy=f"choose another label column than {judge.label!r}, or another model",
-            )
-        if unknown:
-            rows = sum(name in unknown for name in judge.truth)
-            context.log(
-                f"{model.role}: {rows} test rows count as wrong, because the model does not know their "
-                f"classes: {shorten(', '.join(unknown))}"
-            )
-
-
-def _unknown(info: BundleInfo, judge: _Judge) -> tuple[str, ...]:
-    return tuple(sorted(set(judge.truth) - set(info.classes)))
-
-
-def _report(
-    dataset: DatasetRef,
-    judge: _Judge,
-    measured: Sequence[_Measured],
-    baselines: Mapping[str, Sequence[str]],
+def compare_models(
+    measured: Sequence[MeasuredModel],
+    rows: JudgedRows,
+    baselines: Mapping[str, Answers],
+    options: EvaluationOptions,
+    *,
+    dataset: str,
 ) -> EvaluationReport:
+    """Return the report on models that have been measured.
+
+    :param measured: at least one; ratios are relative to the first.
+    :param rows: what they are judged on.
+    :param baselines: answers to these rows by name of the baseline.
+    :param options: confidence and resamples.
+    :param dataset: name of the dataset.
+    :return: the report.
+    """
+    metric = rows.task.metrics[0]
     results = [
-        BaselineResult(name=name, **judge.quality(answers).model_dump())
+        BaselineResult(name=name, scores=_scores(answers, rows, options))
         for name, answers in baselines.items()
     ]
-    best = max(results, key=lambda result: result.accuracy).name if results else None
-    rival = None if best is None else (best, baselines[best])
+    order = 1 if metric.more_is_better else -1
+    best = max(results, key=lambda result: order * result[metric.name].value).name if results else None
     return EvaluationReport(
-        dataset=str(dataset),
-        label=judge.label,
-        rows=len(judge.texts),
-        throughput_rows=measured[0].throughput.rows,
-        confidence=judge.confidence,
-        models=tuple(_model_result(item, measured[0], rival, judge) for item in measured),
+        dataset=dataset,
+        label=rows.label,
+        target=rows.task.kind,
+        rows=len(rows),
+        throughput_rows=measured[0].speed.rows,
+        confidence=options.confidence,
+        models=tuple(
+            _model_result(item, measured[0], (best, baselines[best]) if best else None, rows, options)
+            for item in measured
+        ),
         baselines=tuple(results),
         per_class=tuple(
             ClassResult(model=item.name, **asdict(quality))
             for item in measured
-            for quality in class_quality(judge.truth, item.answers)
+            if rows.task.exclusive
+            for quality in class_quality(rows.truth, item.answers)
         ),
     )
 
 
-def _model_result(
-    item: _Measured, first: _Measured, rival: tuple[str, Sequence[str]] | None, judge: _Judge
-) -> ModelResult:
-    quality = judge.quality(item.answers)
-    over = rival and paired_difference(
-        judge.truth,
-        item.answers,
-        rival[1],
-        metric="accuracy",
-        confidence=judge.confidence,
-        resamples=judge.resamples,
-        seed=_SEED,
+def _check_classes(
+    models: Sequence[FetchedModel], infos: Sequence[BundleInfo], rows: JudgedRows, workspace: Workspace
+) -> None:
+    if not rows.task.exclusive:
+        return
+    for one, info in zip(models, infos, strict=True):
+        unknown = _unknown_classes(info, rows)
+        if set(unknown) == set(rows.truth):
+            raise ModelError(
+                f"a model must know a class of the test rows: {shorten(', '.join(unknown))} "
+                f"({one.model.uri})",
+                got=", ".join(info.classes),
+                remedy=f"choose another label column than {rows.label!r}, or another model",
+            )
+        if unknown:
+            wrong = sum(name in unknown for name in rows.truth)
+            workspace.log(
+                f"{one.model.role}: {wrong} test rows count as wrong, because the model does not know their "
+                f"classes: {shorten(', '.join(unknown))}"
+            )
+
+
+def _unknown_classes(info: BundleInfo, rows: JudgedRows) -> tuple[str, ...]:
+    return tuple(sorted(rows.task.used_classes(rows.truth, rows.classes) - set(info.classes)))
+
+
+def _speeds(
+    folders: Sequence[Path], texts: Sequence[str], options: EvaluationOptions, workspace: Workspace
+) -> list[Throughput]:
+    """Measure documents per second of models, taking turns on the same texts."""
+    count = min(options.throughput_rows, len(texts))
+    chosen = np.random.default_rng(_SEED).choice(len(texts), size=count, replace=False)
+    workspace.log(f"measuring documents per second of {len(folders)} models side by side on {count:,} rows")
+    scorers = {str(index): load_scorer(folder) for index, folder in enumerate(folders)}
+    found = measure_throughput(
+        scorers, [texts[index] for index in chosen], seed=_SEED, progress=workspace.progress
     )
-    size_ratio = first.size_mb / item.size_mb
-    speed_ratio = item.throughput.documents_per_second / first.throughput.documents_per_second
-    same = sum(one == other for one, other in zip(item.answers, first.answers, strict=True))
-    agreement = same / len(item.answers)
-    return ModelResult(
-        **quality.model_dump(),
+    return [found[str(index)] for index in range(len(folders))]
+
+
+def _scores(answers: Answers, rows: JudgedRows, options: EvaluationOptions) -> tuple[Score, ...]:
+    return tuple(
+        _score(
+            metric.name,
+            metric.interval(
+                rows.truth,
+                answers,
+                confidence=options.confidence,
+                resamples=options.resamples,
+                seed=_SEED,
+            ),
+        )
+        for metric in rows.task.metrics
+    )
+
+
+def _score(metric: str, interval: Interval) -> Score:
+    return Score(metric=metric, value=interval.value, low=interval.low, high=interval.high)
+
+
+def _model_result(
+    item: MeasuredModel,
+    first: MeasuredModel,
+    rival: tuple[str, Answers] | None,
+    rows: JudgedRows,
+    options: EvaluationOptions,
+) -> ModelResult:
+    metric = rows.task.metrics[0]
+    over = None
+    if rival is not None:
+        found = metric.difference(
+            rows.truth,
+            item.answers,
+            rival[1],
+            confidence=options.confidence,
+            resamples=options.resamples,
+            seed=_SEED,
+        )
+        over = _score(metric.name, found)
+    result = ModelResult(
         name=item.name,
+        scores=_scores(item.answers, rows, options),
         role=item.model.role,
         uri=item.model.uri,
         format=item.model.format,
         size_mb=item.size_mb,
         parameters=item.info.parameters,
-        documents_per_second=item.throughput.documents_per_second,
-        documents_per_cpu_second=item.throughput.documents_per_cpu_second,
-        size_ratio=size_ratio,
-        speed_ratio=speed_ratio,
-        agreement=agreement,
-        beats_baseline=over.difference > 0 if over else None,
-        unknown_classes=_unknown(item.info, judge),
-        sentence=model_sentence(
-            name=item.name,
-            quality=quality,
-            reference=None if item is first else first.name,
-            size_ratio=size_ratio,
-            speed_ratio=speed_ratio,
-            agreement=agreement,
-            baseline=rival[0] if rival else None,
-            over_baseline=over,
-        ),
+        documents_per_second=item.speed.documents_per_second,
+        documents_per_cpu_second=item.speed.documents_per_cpu_second,
+        size_ratio=first.size_mb / item.size_mb,
+        speed_ratio=item.speed.documents_per_second / first.speed.documents_per_second,
+        agreement=rows.task.same_answers(item.answers, first.answers),
+        over_baseline=over,
+        beats_baseline=over.value > 0 if over else None,
+        unknown_classes=_unknown_classes(item.info, rows),
+        sentence="",
     )
+    sentence = model_sentence(
+        result,
+        rows.task,
+        reference=None if item is first else first.name,
+        baseline=rival[0] if rival else None,
+    )
+    return result.model_copy(update={"sentence": sentence})
 
 
-def _log(
-    report: EvaluationReport, judge: _Judge, measured: Sequence[_Measured], context: StepContext
-) -> None:
-    context.run.log_metrics(_metrics(report))
-    last = measured[-1]
-    classes = sorted({*judge.truth, *last.answers})
-    matrix = confusion_matrix(judge.truth, last.answers, classes=classes)
+def _log_plots(report: EvaluationReport, rows: JudgedRows, last: MeasuredModel, workspace: Workspace) -> None:
+    classes = sorted({*rows.truth, *last.answers})
+    matrix = confusion_matrix(rows.truth, last.answers, classes=classes)
     confusion = confusion_figure(matrix, classes=classes, title=f"{report.label}: {last.name}")
-    context.run.log_figure(confusion, "plots/confusion.png")
+    workspace.tracker.log_figure(confusion, "plots/confusion.png")
     quality = quality_figure(
         report.models,
         report.baselines,
         confidence=report.confidence,
         title=f"{report.label}: quality and speed on {report.rows:,} test rows",
     )
-    context.run.log_figure(quality, "plots/quality.png")
-    for line in table_lines(report):
-        context.log(line)
-    for model in report.models:
-        context.log(model.sentence)
+    workspace.tracker.log_figure(quality, "plots/quality.png")
+
+
+def _lines(report: EvaluationReport, rows: JudgedRows) -> list[str]:
+    """Return the report in words, for the log."""
+    lines = [f"{report.label}: {report.rows:,} test rows of {report.dataset}"]
+    if rows.task.exclusive:
+        lines += table_lines(report)
+    else:
+        lines += [f"{one.name}: {scores_text(one.scores, rows.task)}" for one in report.baselines]
+    return [*lines, *(model.sentence for model in report.models)]
 
 
 def _metrics(report: EvaluationReport) -> dict[str, float]:
     """Return what MLflow can compare between runs: by role, since ids change with each run."""
-    shown = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "macro_f1_low", "macro_f1_high")
-    figures = ("size_mb", "parameters", "documents_per_second", "size_ratio", "speed_ratio", "agreement")
     metrics: dict[str, float] = {}
-    roles = unique_names([model.role for model in report.models])
+    roles = _unique([model.role for model in report.models])
     for model, role in zip(report.models, roles, strict=True):
-        metrics |= {f"{name}/{slug(role)}": float(getattr(model, name)) for name in (*shown, *figures)}
+        metrics |= {f"{name}/{_slug(role)}": float(getattr(model, name)) for name in _FIGURES}
+        metrics |= _score_metrics(model.scores, role)
     for baseline in report.baselines:
-        metrics |= {f"{name}/{slug(baseline.name)}": getattr(baseline, name) for name in shown}
+        metrics |= _score_metrics(baseline.scores, baseline.name)
     return metrics
+
+
+def _score_metrics(scores: Sequence[Score], name: str) -> dict[str, float]:
+    return {
+        f"{score.metric}{end}/{_slug(name)}": value
+        for score in scores
+        for end, value in (("", score.value), ("_low", score.low), ("_high", score.high))
+    }
+
+
+def _names(models: Sequence[ModelRef]) -> list[str]:
+    """Return a name for each model: role and short id, unique."""
+    ids = [model.uri.removeprefix("models:/") for model in models]
+    shown = [name[:10] if name.startswith("m-") and "/" not in name else name for name in ids]
+    return _unique([f"{model.role} ({name})" for model, name in zip(models, shown, strict=True)])
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Return names with a number appended to those that have come before."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return found
+
+
+def _slug(name: str) -> str:
+    """Return a name in the characters that MLflow takes: a to z, digits and underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "model"

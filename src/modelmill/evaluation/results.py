@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import ModelFormat
+from modelmill.datasets.options import LabelKind
+from modelmill.tasks.kinds import task_of
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Quality(_Record):
-    """Metrics with the ends of their confidence intervals; all from 0 to 1."""
+class Score(_Record):
+    """A metric with the ends of its confidence interval."""
 
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    macro_f1: float
-    macro_f1_low: float
-    macro_f1_high: float
+    metric: str
+    """``accuracy``, ``macro_f1``; ``micro_f1``, ``macro_f1``, ``exact``; ``r2``, ``rmse``, ``mae``."""
+    value: float
+    low: float
+    high: float
 
 
-class BaselineResult(Quality):
+class BaselineResult(_Record):
     """A baseline."""
 
     name: str
+    scores: tuple[Score, ...]
+    """In the order of the task's metrics."""
+
+    def __getitem__(self, metric: str) -> Score:
+        """Return the score of a metric."""
+        return next(score for score in self.scores if score.metric == metric)
 
 
-class SideBySide(_Record):
-    """What a report says of a model, whatever it answers."""
+class ModelResult(BaselineResult):
+    """A model."""
 
     name: str
     """Role and short id, unique in the report."""
@@ -51,16 +59,14 @@ class SideBySide(_Record):
     """Documents per second over those of the first model: above 1 it is faster."""
     agreement: float
     """With the first model, see :meth:`modelmill.tasks.base.Task.agreement`."""
+    over_baseline: Score | None = None
+    """By how much its first metric is better than the best baseline's; None without baselines."""
     beats_baseline: bool | None
-    """Whether its first metric is better than that of the best baseline; None without baselines."""
+    """Whether it is better at all; None without baselines."""
     unknown_classes: tuple[str, ...]
     """Classes of the test rows that the model does not know; it misses them all."""
     sentence: str
     """All that in words."""
-
-
-class ModelResult(SideBySide, Quality):
-    """A model."""
 
 
 class ClassResult(_Record):
@@ -83,53 +89,54 @@ class EvaluationReport(_Record):
     dataset: str
     """``uri@version``."""
     label: str
+    target: LabelKind = "class"
     rows: int
     """Test rows."""
     throughput_rows: int
     """Test rows that documents per second were measured on."""
     confidence: float
     models: tuple[ModelResult, ...]
-    """In the order of the step's inputs: ratios are taken to the first."""
+    """In the order of the step's inputs: ratios are relative to the first."""
     baselines: tuple[BaselineResult, ...]
-    per_class: tuple[ClassResult, ...]
+    per_class: tuple[ClassResult, ...] = ()
+    """For one class a row only."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of the JSON report.
+
+        For one class a row it has the layout of the first release: fields ``accuracy``, ``accuracy_low`` and
+        ``accuracy_high`` in place of a list of scores.
+        """
+        found = self.model_dump(mode="json")
+        if not task_of(self.target).exclusive:
+            del found["per_class"]
+            return found
+        del found["target"]
+        for result in (*found["models"], *found["baselines"]):
+            result.pop("over_baseline", None)
+            for score in result.pop("scores"):
+                name = score["metric"]
+                result |= {name: score["value"], f"{name}_low": score["low"], f"{name}_high": score["high"]}
+        return found
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what :meth:`as_json` returns.
+
+        :param content: a report.
+        :return: the report.
+        """
+        if "target" in content:
+            return cls.model_validate(content)
+        results = {name: [_with_scores(one) for one in content[name]] for name in ("models", "baselines")}
+        return cls.model_validate({**content, **results})
 
 
-class Score(_Record):
-    """A metric with the ends of its confidence interval."""
-
-    metric: str
-    """``micro_f1``, ``macro_f1``, ``exact``; ``r2``, ``rmse``, ``mae``."""
-    value: float
-    low: float
-    high: float
-
-
-class KindBaseline(_Record):
-    """A baseline."""
-
-    name: str
-    scores: tuple[Score, ...]
-
-
-class KindModel(SideBySide):
-    """A model of sets of classes, or of numbers."""
-
-    scores: tuple[Score, ...]
-    over_baseline: Score | None
-    """By how much its first metric is better than the best baseline's; None without baselines."""
-
-
-class KindReport(_Record):
-    """An evaluation of models of sets of classes, or of numbers."""
-
-    dataset: str
-    """``uri@version``."""
-    label: str
-    target: Literal["classes", "number"]
-    rows: int
-    """Test rows."""
-    throughput_rows: int
-    confidence: float
-    models: tuple[KindModel, ...]
-    """In the order of the step's inputs: ratios are taken to the first."""
-    baselines: tuple[KindBaseline, ...]
+def _with_scores(result: Mapping[str, Any]) -> dict[str, Any]:
+    names = [name for name in result if f"{name}_low" in result]
+    ends = {f"{name}{end}" for name in names for end in ("", "_low", "_high")}
+    scores = [
+        {"metric": name, "value": result[name], "low": result[f"{name}_low"], "high": result[f"{name}_high"]}
+        for name in names
+    ]
+    return {**{name: value for name, value in result.items() if name not in ends}, "scores": scores}

@@ -1,62 +1,67 @@
-"""The rows that models are judged on, and what models answer to them: scored once, whoever asks again."""
+"""The rows that models are judged on, and their labels in the form in which answers are compared."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.datasets.examples import choose_label, split_places
-from modelmill.errors import ModelError
-from modelmill.models.bundle import BundleInfo, trunk_folder
-from modelmill.models.scorers import load_scorer, score_into
-from modelmill.system.locks import locked
-from modelmill.tokens.cache import tokenised
-from modelmill.tokens.token_ids import Tokens
-from modelmill.version import __version__
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from modelmill.component import StepContext
-
-Logits = npt.NDArray[np.float32]
-
-_RUNTIMES = {"torch": "torch", "torchao": "torch", "static": "scipy"}
-"""What computes the logits, by format; ONNX Runtime unless another one is named."""
+from modelmill.artifacts import DatasetRef
+from modelmill.datasets.examples import choose_label, label_kind
+from modelmill.errors import DatasetError, ModelError
+from modelmill.evaluation.logits import Logits
+from modelmill.models.bundle import BundleInfo
+from modelmill.tasks.base import Answers, Task
+from modelmill.tasks.kinds import task_of
 
 
-def split_rows(dataset: DatasetRef, split: str, label: str) -> tuple[list[str], list[str]]:
-    """Read the labelled rows of a split, in the order of their keys.
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows of a split that have a label, in the order of their keys."""
+
+    task: Task
+    """That of the label column."""
+    texts: list[str]
+    values: list[Any]
+    """Labels, see :meth:`modelmill.tasks.base.Task.values`."""
+    labelled: npt.NDArray[np.bool_]
+    """Which rows of the whole split these are, ``(rows of the split,)``."""
+
+
+def labelled_rows(dataset: DatasetRef, split: str, label: str) -> LabelledRows:
+    """Read the rows of a split that have a label.
 
     :param dataset: the dataset.
     :param split: ``train``, ``validation`` or ``test``.
-    :param label: label column; rows without a value in it are left out.
-    :return: texts and labels, one of each for a row.
+    :param label: label column.
+    :return: the rows.
     :raises TableError: if the table cannot be read.
     """
-    table = _labelled(dataset, split, label)
-    table = table.filter(table.column(label).is_valid())
-    return table.column(dataset.text_column).to_pylist(), [
-        str(value) for value in table.column(label).to_pylist()
-    ]
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from modelmill.tables.reading import read_arrow
+
+    table = read_arrow(dataset, columns=[dataset.text_column, label, dataset.split])
+    table = table.filter(pc.equal(table.column(dataset.split), split))
+    column = table.column(label).combine_chunks()
+    task = task_of(label_kind(column.type))
+    labelled = task.labelled(column)
+    texts, labels = (one.filter(pa.array(labelled)) for one in (table.column(dataset.text_column), column))
+    return LabelledRows(task, texts.to_pylist(), task.values(labels), labelled)
 
 
 def judged_label(dataset: DatasetRef, infos: Sequence[BundleInfo], label: str | None = None) -> str:
     """Return the label column that models are judged by.
 
     :param dataset: the dataset.
-    :param infos: what the models' bundles say; at least one.
+    :param infos: of the models' bundles; at least one.
     :param label: what the configuration says; None: the column that the models learned.
     :return: name of the column.
-    :raises ConfigError: if the label is no label column of the dataset.
+    :raises ConfigError: if the label is not a label column of the dataset.
     :raises ModelError: if the models answer different labels, or another one than the dataset has.
     """
     learned = sorted({info.label for info in infos})
@@ -77,102 +82,84 @@ def judged_label(dataset: DatasetRef, infos: Sequence[BundleInfo], label: str | 
     return chosen
 
 
-def cached_logits(
-    model: ModelRef, dataset: DatasetRef, split: str, context: StepContext, *, label: str | None = None
-) -> Logits:
-    """Return a model's logits for the rows that :func:`split_rows` gives.
+@dataclass(frozen=True)
+class JudgedRows:
+    """The labelled test rows, with the classes of the labels and of the models that are judged on them."""
 
-    They are kept in the cache directory by the model's digest, the dataset's version and the split. The
-    second of two steps that ask at the same time waits for the first.
+    label: str
+    rows: LabelledRows
+    classes: tuple[str, ...]
+    """Sorted; empty for numbers."""
+    truth: Answers
 
-    :param model: the model.
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @property
+    def task(self) -> Task:
+        """The task of the label."""
+        return self.rows.task
+
+    @property
+    def texts(self) -> list[str]:
+        """Text of each row."""
+        return self.rows.texts
+
+    def answers(self, info: BundleInfo, logits: Logits) -> Answers:
+        """Return a model's answers to these rows.
+
+        :param info: of its bundle.
+        :param logits: for all rows of the test split, ``(rows of the split, outputs)``.
+        :return: in the form of :attr:`truth`.
+        """
+        return self.task.decide(
+            logits[self.rows.labelled], known=info.classes, classes=self.classes, calibration=info.calibration
+        )
+
+    def baselines(self, dataset: DatasetRef) -> dict[str, Answers]:
+        """Fit the baselines on the train and validation rows, and answer these rows.
+
+        :param dataset: the dataset.
+        :return: answers by name of the baseline.
+        :raises DatasetError: if there are no labelled train or validation rows.
+        """
+        parts = [labelled_rows(dataset, split, self.label) for split in ("train", "validation")]
+        texts = [text for part in parts for text in part.texts]
+        if not texts:
+            raise DatasetError(
+                "baselines need labelled train or validation rows",
+                got=str(dataset),
+                remedy="change the dataset's split, or set baselines: false",
+            )
+        values = [value for part in parts for value in part.values]
+        return self.task.baselines(texts, self.task.truth(values, self.classes), self.texts)
+
+
+def judged_rows(dataset: DatasetRef, label: str, infos: Sequence[BundleInfo]) -> JudgedRows:
+    """Read the labelled test rows.
+
     :param dataset: the dataset.
-    :param split: ``train``, ``validation`` or ``test``.
-    :param context: the step.
-    :param label: label column; rows without a value in it are left out. None: what the model learned.
-    :return: ``(rows, classes)``, float32.
-    :raises ModelError: if the model cannot be loaded, or ``label`` is None and the dataset has not its label.
+    :param label: label column, see :func:`judged_label`.
+    :param infos: of the bundles of the models that are judged; at least one.
+    :return: the rows.
+    :raises DatasetError: if there are none.
+    :raises ModelError: if a model answers with another kind of label than the column has.
     """
-    from modelmill.registry.bundles import fetch_bundle
-
-    folder = fetch_bundle(model, context.cache)
-    info = BundleInfo.load(folder)
-    column = label or judged_label(dataset, [info])
-    labelled = _labelled(dataset, split, column).column(column).is_valid()
-    mask = np.asarray(labelled.to_pylist(), dtype=np.bool_)
-    place = context.cache / "logits" / f"{model.digest[:32]}-{_rows_digest(dataset, split, info)}.npy"
-    with locked(place.with_name(f".{place.stem}.lock")):
-        logits = _kept(place, shape=(len(mask), info.outputs))
-        if logits is None:
-            reader = trunk_folder(folder, info)
-            tokens = tokenised(
-                dataset, reader, max_length=info.max_tokens, cache=context.cache, log=context.log
-            ).take(split_places(dataset, split))
-            logits = _score(folder, tokens, name=model.role or model.uri, context=context)
-            _keep(logits, place)
-    return logits[mask]
-
-
-def cached_answers(
-    model: ModelRef, dataset: DatasetRef, split: str, context: StepContext, *, label: str | None = None
-) -> list[str]:
-    """Return a model's answers to the rows that :func:`split_rows` gives.
-
-    :param model: the model.
-    :param dataset: the dataset.
-    :param split: ``train``, ``validation`` or ``test``.
-    :param context: the step.
-    :param label: see :func:`cached_logits`.
-    :return: the class of the highest logit of each row.
-    """
-    from modelmill.registry.bundles import fetch_bundle
-
-    logits = cached_logits(model, dataset, split, context, label=label)
-    classes = BundleInfo.load(fetch_bundle(model, context.cache)).classes
-    return [classes[index] for index in logits.argmax(axis=1)]
-
-
-def _labelled(dataset: DatasetRef, split: str, label: str) -> pa.Table:
-    import pyarrow.compute as pc
-
-    from modelmill.tables.reading import read_arrow
-
-    table = read_arrow(dataset, columns=[dataset.text_column, label, dataset.split])
-    return table.filter(pc.equal(table.column(dataset.split), split))
-
-
-def _rows_digest(dataset: DatasetRef, split: str, info: BundleInfo) -> str:
-    """Return a digest of everything but the model's files that the logits depend on."""
-    runtime = _RUNTIMES.get(info.format, "onnxruntime")
-    parts = (
-        str(dataset),
-        dataset.key,
-        dataset.text_column,
-        dataset.split,
-        split,
-        __version__,
-        f"{runtime} {metadata.version(runtime)}",
-    )
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-def _score(folder: Path, tokens: Tokens, *, name: str, context: StepContext) -> Logits:
-    scorer = load_scorer(folder)
-    context.log(f"{name}: scoring {len(tokens):,} rows")
-    result: Logits = np.zeros((len(tokens), scorer.info.outputs), dtype=np.float32)
-    score_into(result, scorer, tokens, progress=context.progress)
-    return result
-
-
-def _kept(place: Path, *, shape: tuple[int, int]) -> Logits | None:
-    try:
-        found = np.load(place, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None  # not there, or damaged: it can be made again
-    return found if found.shape == shape and found.dtype == np.float32 else None
-
-
-def _keep(logits: Logits, place: Path) -> None:
-    scratch = place.with_name(f".{place.stem}-{os.getpid()}.npy")
-    np.save(scratch, logits, allow_pickle=False)
-    scratch.replace(place)
+    rows = labelled_rows(dataset, "test", label)
+    kinds = sorted({info.target for info in infos})
+    if kinds != [rows.task.kind]:
+        raise ModelError(
+            f"models are judged by a label of the kind that they answer with; {label!r} holds "
+            f"{rows.task.kind}",
+            got=", ".join(kinds),
+            remedy="choose the label column that they learned, or evaluate models of each kind by themselves",
+        )
+    if not rows.texts:
+        raise DatasetError(
+            f"the test split must have rows with a value in {label!r}",
+            got=str(dataset),
+            remedy="change the dataset's split, or label test rows",
+        )
+    names = rows.task.classes_in(rows.values).union(*(info.classes for info in infos))
+    classes = tuple(sorted(names))
+    return JudgedRows(label, rows, classes, rows.task.truth(rows.values, classes))

@@ -1,46 +1,58 @@
-"""An evaluation in words: the sentence of a model, and the table at the end of the log."""
+"""An evaluation in words: a sentence for each model, and the table at the end of the log."""
 
 from __future__ import annotations
 
-from modelmill.evaluation.metrics import Difference
-from modelmill.evaluation.results import EvaluationReport, Quality
+from collections.abc import Sequence
 
-_HEADER = ("", "accuracy", "macro-F1", "MB", "parameters", "docs/s", "smaller", "faster", "agreement")
+from modelmill.evaluation.results import BaselineResult, EvaluationReport, ModelResult, Score
+from modelmill.tasks.base import Task
+from modelmill.tasks.kinds import task_of
+from modelmill.tasks.metrics import Metric
+
+_TITLES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "r2": "R²"}
+_FIGURES = ("MB", "parameters", "docs/s", "smaller", "faster", "agreement")
 
 
-def model_sentence(
-    *,
-    name: str,
-    quality: Quality,
-    reference: str | None,
-    size_ratio: float,
-    speed_ratio: float,
-    agreement: float,
-    baseline: str | None,
-    over_baseline: Difference | None,
-) -> str:
+def model_sentence(result: ModelResult, task: Task, *, reference: str | None, baseline: str | None) -> str:
     """Say in one sentence what a model is worth.
 
-    :param name: the model.
-    :param quality: its metrics.
+    :param result: the model, its sentence aside.
+    :param task: that of the label.
     :param reference: name of the first model; None for the first model itself.
-    :param size_ratio: size of the first model over its own.
-    :param speed_ratio: its documents per second over those of the first model.
-    :param agreement: share of rows with the first model's answer.
     :param baseline: name of the best baseline; None without baselines.
-    :param over_baseline: the model's accuracy minus the baseline's, on the same rows.
     :return: the sentence.
     """
-    low, high = f"{quality.accuracy_low:.2%}", f"{quality.accuracy_high:.2%}"
-    text = f"{name}: accuracy {quality.accuracy:.2%} ({low} to {high})"
-    if reference is not None:
+    # A class a row has one metric that says most.
+    text = f"{result.name}: {scores_text(result.scores[:1] if task.exclusive else result.scores, task)}"
+    if reference is not None and task.exclusive:
         text += (
-            f", {_ratio(size_ratio, 'smaller', 'larger')} and {_ratio(speed_ratio, 'faster', 'slower')} than "
-            f"{reference}, whose answer it gives to {agreement:.2%} of the rows"
+            f", {_ratio(result.size_ratio, 'smaller', 'larger')} and "
+            f"{_ratio(result.speed_ratio, 'faster', 'slower')} than {reference}, whose answer it gives to "
+            f"{result.agreement:.2%} of the rows"
         )
-    if baseline is not None and over_baseline is not None:
-        text += f"; {_against(over_baseline, baseline)}"
+    elif reference is not None:
+        text += (
+            f"; {result.size_ratio:.2f} times smaller and {result.speed_ratio:.2f} times faster than "
+            f"{reference}, with which it agrees by {result.agreement:.2%}"
+        )
+    if baseline is not None and result.over_baseline is not None:
+        against = _points_from if task.exclusive else _metric_from
+        text += f"; {against(result.over_baseline, baseline, task.metrics[0])}"
     return f"{text}."
+
+
+def scores_text(scores: Sequence[Score], task: Task) -> str:
+    """Return scores in words.
+
+    :param scores: of the first metrics of the task.
+    :param task: that of the label.
+    :return: for instance ``accuracy 93.00% (91.20% to 94.80%)``.
+    """
+    parts = []
+    for score, metric in zip(scores, task.metrics, strict=False):
+        style = ".2%" if metric.is_share else ".4g"
+        parts.append(f"{score.metric} {score.value:{style}} ({score.low:{style}} to {score.high:{style}})")
+    return ", ".join(parts)
 
 
 def table_lines(report: EvaluationReport) -> list[str]:
@@ -49,13 +61,13 @@ def table_lines(report: EvaluationReport) -> list[str]:
     :param report: the report.
     :return: lines of plain text, columns aligned.
     """
-    rows = [_HEADER]
+    metrics = task_of(report.target).metrics
+    rows = [("", *(_TITLES.get(metric.name, metric.name) for metric in metrics), *_FIGURES)]
     for model in report.models:
         rows.append(
             (
                 model.name,
-                _interval(model.accuracy, model.accuracy_low, model.accuracy_high),
-                _interval(model.macro_f1, model.macro_f1_low, model.macro_f1_high),
+                *_cells(model, metrics),
                 f"{model.size_mb:.1f}",
                 f"{model.parameters:,}",
                 f"{model.documents_per_second:,.0f}",
@@ -65,33 +77,46 @@ def table_lines(report: EvaluationReport) -> list[str]:
             )
         )
     for baseline in report.baselines:
-        quality = (
-            _interval(baseline.accuracy, baseline.accuracy_low, baseline.accuracy_high),
-            _interval(baseline.macro_f1, baseline.macro_f1_low, baseline.macro_f1_high),
-        )
-        rows.append((baseline.name, *quality, "", "", "", "", "", ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-    lines = [f"{report.label}: {report.rows:,} test rows of {report.dataset}"]
+        rows.append((baseline.name, *_cells(baseline, metrics), *([""] * len(_FIGURES))))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
     for row in rows:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(widths[at]) for at, cell in enumerate(row) if at)]
         lines.append("  ".join(cells).rstrip())
     return lines
 
 
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.2%} ({100 * low:.1f} to {100 * high:.1f})"
+def _cells(result: BaselineResult, metrics: Sequence[Metric]) -> list[str]:
+    cells = []
+    for score, metric in zip(result.scores, metrics, strict=True):
+        if metric.is_share:
+            cells.append(f"{score.value:.2%} ({100 * score.low:.1f} to {100 * score.high:.1f})")
+        else:
+            cells.append(f"{score.value:.4g} ({score.low:.4g} to {score.high:.4g})")
+    return cells
 
 
 def _ratio(ratio: float, more: str, less: str) -> str:
     return f"{ratio:.2f} times {more}" if ratio >= 1 else f"{1 / ratio:.2f} times {less}"
 
 
-def _against(difference: Difference, baseline: str) -> str:
-    points = 100 * difference.difference
-    span = f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
+def _points_from(over: Score, baseline: str, _metric: Metric) -> str:
+    points = 100 * over.value
+    span = f"{100 * over.low:+.2f} to {100 * over.high:+.2f}"
     if not points:
         return f"as good as {baseline} ({span} points)"
-    settled = difference.low > 0 or difference.high < 0
-    doubt = "" if settled else ", which these rows do not settle"
     where = "above" if points > 0 else "below"
-    return f"{abs(points):.2f} points {where} {baseline} ({span}){doubt}"
+    return f"{abs(points):.2f} points {where} {baseline} ({span}){_doubt(over)}"
+
+
+def _metric_from(over: Score, baseline: str, metric: Metric) -> str:
+    where = "above" if over.value > 0 else "below"
+    scale, unit = (100, " points") if metric.is_share else (1, "")
+    return (
+        f"{metric.name} {abs(scale * over.value):.3g}{unit} {where} {baseline} "
+        f"({scale * over.low:+.3g} to {scale * over.high:+.3g}){_doubt(over)}"
+    )
+
+
+def _doubt(over: Score) -> str:
+    return "" if over.low > 0 or over.high < 0 else ", which these rows do not settle"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.evaluation.metrics import Share
+from modelmill.evaluation.statistics import Proportion
 from modelmill.labels.models import LabelModel, ModelName, best
 from modelmill.labels.votes import Fired, VoteCounts
 
@@ -37,7 +37,7 @@ class FunctionReport(_Frozen):
     """Rows on which it and another function vote."""
     conflicts: float
     """Rows on which it and a function of another label vote."""
-    gold_accuracy: Share | None
+    gold_accuracy: Proportion | None
     """Right votes among its votes on gold rows; None if it votes on none of them."""
     learnt_accuracy: float | None
     """What the weighted model makes of its agreements with the others; None if it was not fitted."""
@@ -47,11 +47,11 @@ class ModelReport(_Frozen):
     """How a label model does on the gold rows that a function votes on."""
 
     name: ModelName
-    accuracy: Share | None
+    accuracy: Proportion | None
     """Rows whose most probable label is the gold one; None without gold rows."""
-    labelled: Share | None
+    labelled: Proportion | None
     """Rows whose label is more probable than the threshold."""
-    accuracy_labelled: Share | None
+    accuracy_labelled: Proportion | None
     """Right labels among those."""
 
 
@@ -124,7 +124,7 @@ def function_reports(counts: VoteCounts, weighted: LabelModel | None) -> tuple[F
                 coverage=float(counts.rows[fired].sum() / total),
                 overlaps=float(counts.rows[fired & several].sum() / total),
                 conflicts=float(counts.rows[fired & differing].sum() / total),
-                gold_accuracy=Share.of(right, sum(gold.values())),
+                gold_accuracy=Proportion.of(right, sum(gold.values())),
                 learnt_accuracy=weighted.accuracy[number] if weighted else None,
             )
         )
@@ -171,9 +171,9 @@ def model_report(counts: VoteCounts, model: LabelModel, *, threshold: float) -> 
     both = sum(one and other for one, other in zip(right, labelled, strict=True))
     return ModelReport(
         name=model.name,
-        accuracy=Share.of(sum(right), len(right)),
-        labelled=Share.of(sum(labelled), len(right)),
-        accuracy_labelled=Share.of(both, sum(labelled)),
+        accuracy=Proportion.of(sum(right), len(right)),
+        labelled=Proportion.of(sum(labelled), len(right)),
+        accuracy_labelled=Proportion.of(both, sum(labelled)),
     )
 
 
@@ -196,14 +196,14 @@ def choose(
     :param wanted: what the configuration says.
     :return: the model, why, and how far they are apart.
     """
-    from modelmill.evaluation.metrics import paired_difference
+    from modelmill.tasks.class_metrics import ACCURACY
 
     truth, first, _ = gold_answers(counts, weighted)
     difference = None
     if truth:
         second = gold_answers(counts, majority)[1]
-        found = paired_difference(truth, first, second, metric="accuracy", confidence=_CONFIDENCE)
-        difference = GoldDifference(value=found.difference, low=found.low, high=found.high)
+        found = ACCURACY.difference(truth, first, second, confidence=_CONFIDENCE)
+        difference = GoldDifference(value=found.value, low=found.low, high=found.high)
     if wanted != "best":
         return (weighted if wanted == "weighted" else majority), "the configuration names it", difference
     if difference is None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.evaluation.metrics import holm
+from modelmill.evaluation.statistics import holm
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["number", "class"]

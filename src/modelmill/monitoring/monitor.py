@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef, TableRef
 from modelmill.errors import ConfigError, DatasetError, TableError
-from modelmill.evaluation.metrics import macro_f1
 from modelmill.monitoring.drift import Classes, Column, ColumnDrift, Numbers, compare
 from modelmill.monitoring.plots import drift_figure, quality_figure, shares_figure
 from modelmill.monitoring.quality import QualityReport, drop_at_least, proportion
@@ -22,6 +21,7 @@ from modelmill.steps.monitor import MonitorConfig, MonitorInputs
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import check_columns, read_arrow
 from modelmill.tables.versions import commit_time
+from modelmill.tasks.class_metrics import MACRO_F1
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -206,17 +206,20 @@ def _train(config: MonitorConfig, dataset: DatasetRef, scored: pa.Table) -> pa.T
 def _held_out(model: ModelRef, dataset: DatasetRef, context: StepContext) -> _HeldOut:
     import pyarrow as pa
 
-    from modelmill.evaluation.rows import cached_logits, judged_label, split_rows
+    from modelmill.evaluation.logits import cached_logits
+    from modelmill.evaluation.rows import judged_label, labelled_rows
     from modelmill.models.bundle import BundleInfo
     from modelmill.registry.bundles import fetch_bundle
 
-    info = BundleInfo.load(fetch_bundle(model, context.cache))
+    folder = fetch_bundle(model, context.cache)
+    info = BundleInfo.load(folder)
     label = judged_label(dataset, [info])
     for split in ("test", "validation"):
-        texts, truth = split_rows(dataset, split, label)
-        if texts:
-            found = info.answers(cached_logits(model, dataset, split, context))
-            return _HeldOut(pa.chunked_array([texts], pa.string()), *found, truth)
+        rows = labelled_rows(dataset, split, label)
+        if rows.texts:
+            found = info.answers(cached_logits(model, folder, dataset, split, context)[rows.labelled])
+            truth = [str(value) for value in rows.values]
+            return _HeldOut(pa.chunked_array([rows.texts], pa.string()), *found, truth)
     raise DatasetError(
         "a dataset must have test or validation rows to compare scores with",
         got=str(dataset),
@@ -297,8 +300,8 @@ def _quality(
         reference_rows=before.rows,
         drop=None if reason else before.share - now.share,
         drop_at_least=None if reason else drop_at_least(before, now, confidence=config.confidence),
-        macro_f1=None if reason else macro_f1(truth, answers),
-        reference_macro_f1=macro_f1(held_out.truth, held_out.predictions),
+        macro_f1=None if reason else MACRO_F1.of(truth, answers),
+        reference_macro_f1=MACRO_F1.of(held_out.truth, held_out.predictions),
     )
 
 

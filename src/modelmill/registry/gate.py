@@ -1,129 +1,163 @@
 """The gate: the exported file, in its serving runtime, against its parent, the champion and the baselines.
 
-Every comparison is on the same test rows. What is compared always: the metric with parent and champion, the
-recall of each class, and the baselines; what else is in the configuration's ``checks``. How a finding
+Every comparison is on the same test rows. What is always compared: the metric with parent, champion and
+baselines, and the recall of each class; further checks are configured. For sets of classes and numbers the
+metric is the first one of their task unless the configured one is among them, and checks that ask whether a
+single answer is right (recall of classes, slices, calibration) are listed as not judged. How a comparison
 becomes a refusal is in :mod:`modelmill.registry.verdict`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
-from modelmill.errors import DatasetError
-from modelmill.evaluation.baselines import dataset_baselines
-from modelmill.evaluation.plots import gate_figure
-from modelmill.evaluation.rows import judged_label, split_rows
+from modelmill.errors import ModelError, TransientError
+from modelmill.evaluation.logits import cached_logits
+from modelmill.evaluation.rows import judged_label, judged_rows
 from modelmill.models.bundle import BundleInfo
 from modelmill.registry.bundles import fetch_bundle
-from modelmill.registry.checks import findings_of
-from modelmill.registry.comparisons import (
-    Finding,
-    NotJudged,
+from modelmill.registry.comparison import Comparison, NotJudged, must_be_zero
+from modelmill.registry.contest import Contest, Contestant
+from modelmill.registry.gate_check import GateCheck
+from modelmill.registry.gate_options import GateOptions
+from modelmill.registry.gate_plot import gate_figure
+from modelmill.registry.gate_report import GateReport, as_html, summary
+from modelmill.registry.lineage import all_missing
+from modelmill.registry.metric_comparisons import (
+    Answered,
     Statistics,
-    metric_finding,
-    must_be_none,
-    part_findings,
+    compare_metric,
+    compare_parts,
     parts_by,
 )
-from modelmill.registry.contestants import Case, Contender
-from modelmill.registry.gate_report import Report, as_html, summary
-from modelmill.registry.kind_gate import kind_findings
-from modelmill.registry.lineage import all_missing
 from modelmill.registry.promotion import champion
+from modelmill.registry.tracking import TrackedRun
 from modelmill.registry.verdict import judge
 from modelmill.registry.versions import model_at
-
-if TYPE_CHECKING:
-    from modelmill.component import StepContext
-    from modelmill.steps.gate import GateConfig
+from modelmill.settings import Settings
+from modelmill.workspace import Workspace
 
 _MIN_CLASS_ROWS = 5
 """Of a class with fewer test rows nothing can be shown."""
 
+Compared = Comparison | NotJudged
 
-def run(config: GateConfig, dataset: DatasetRef, challenger: ModelRef, context: StepContext) -> VerdictRef:
+
+def judge_challenger(
+    challenger: ModelRef,
+    dataset: DatasetRef,
+    options: GateOptions,
+    checks: Sequence[GateCheck],
+    *,
+    run: TrackedRun,
+    settings: Settings,
+    workspace: Workspace,
+) -> VerdictRef:
     """Judge a challenger. A refusal is a verdict, not an error.
 
-    :param config: names, metric, limits and further checks.
-    :param dataset: judged on its test split.
     :param challenger: the exported model.
-    :param context: the step's context.
+    :param dataset: judged on its test split.
+    :param options: name, metric and limits.
+    :param checks: further checks.
+    :param run: takes the report.
+    :param settings: where MLflow is, for checks that look into it.
+    :param workspace: keeps bundles and logits.
     :return: the verdict, with its report in MLflow.
     :raises DatasetError: if there are no test rows.
     :raises ModelError: if the challenger's files have changed, or its label is not the dataset's.
     """
-    client = context.run.client
-    current = champion(config.name, client)
-    missing = all_missing(challenger.uri, client)
-    case: Case | None = None
-    found: list[Finding | NotJudged]
-    label, note = "", ""
+    current = champion(options.name, run.client)
+    missing = all_missing(challenger.uri, run.client)
+    contest: Contest | None = None
+    found: list[Compared] = []
+    note = ""
     if missing:
-        found = [_lineage_finding(missing)]
+        found = [_without_lineage(missing)]
     elif current is not None and current.digest == challenger.digest:
-        fetch_bundle(challenger, context.cache)
+        fetch_bundle(challenger, workspace.cache)
         note = f"{challenger.uri} is the champion already: there is nothing to compare"
-        found = []
     else:
-        case = _case(config, dataset, challenger, current, context)
-        label = case.label
-        judged = _findings if case.challenger.info.target == "class" else kind_findings
-        found = [*_unfit(config, case), *judged(config, case)]
-    findings = [one for one in found if isinstance(one, Finding)]
-    checks = judge(findings, confidence=config.confidence)
-    report = Report(
-        name=config.name,
-        passed=all(check.passed for check in checks),
+        models = {"challenger": challenger}
+        if current is not None:
+            models["champion"] = current
+        if challenger.parent:
+            models["parent"] = model_at(run.client, challenger.parent)
+        contest = _contest(models, dataset, options, settings=settings, workspace=workspace)
+        found = [*_unfit(options, contest), *_compared(options, checks, contest)]
+    results = judge([one for one in found if isinstance(one, Comparison)], confidence=options.confidence)
+    report = GateReport(
+        name=options.name,
+        passed=all(result.passed for result in results),
         challenger=challenger.uri,
         champion=current.uri if current else None,
         dataset=str(dataset),
-        label=label,
-        rows=len(case.truth) if case else 0,
-        confidence=config.confidence,
+        label=contest.label if contest else "",
+        rows=len(contest.rows) if contest else 0,
+        confidence=options.confidence,
         note=note,
-        checks=checks,
+        checks=results,
         not_judged=tuple(one for one in found if isinstance(one, NotJudged)),
     )
-    return _publish(report, challenger, current, dataset, context)
-
-
-def _case(
-    config: GateConfig,
-    dataset: DatasetRef,
-    challenger: ModelRef,
-    current: ModelRef | None,
-    context: StepContext,
-) -> Case:
-    info = BundleInfo.load(fetch_bundle(challenger, context.cache))
-    label = judged_label(dataset, [info])
-    texts, truth = split_rows(dataset, "test", label)
-    if not truth:
-        raise DatasetError(
-            "the gate judges on labelled test rows", got=str(dataset), remedy="change the dataset's split"
-        )
-    parent = model_at(context.run.client, challenger.parent) if challenger.parent else None
-
-    def contender(name: str, model: ModelRef) -> Contender:
-        return Contender(name=name, model=model, dataset=dataset, label=label, context=context)
-
-    return Case(
-        name=config.name,
-        dataset=dataset,
-        label=label,
-        texts=texts,
-        truth=truth,
-        challenger=contender("challenger", challenger),
-        champion=contender("champion", current) if current else None,
-        parent=contender("parent", parent) if parent else None,
-        how=Statistics(confidence=config.confidence, resamples=config.resamples),
-        context=context,
+    uri = _publish(report, dataset, run, workspace)
+    return VerdictRef(
+        passed=report.passed,
+        name=report.name,
+        challenger=challenger,
+        champion_version=int(current.uri.rsplit("/", 1)[1]) if current else None,
+        reasons=tuple(result.sentence for result in results if not result.passed),
+        uri=uri,
+        run_id=run.run_id,
+        summary=summary(report, url=run.url),
+        unchanged=report.passed and not results,
     )
 
 
-def _lineage_finding(missing: list[str]) -> Finding:
-    return must_be_none(
+def _contest(
+    models: dict[str, ModelRef],
+    dataset: DatasetRef,
+    options: GateOptions,
+    *,
+    settings: Settings,
+    workspace: Workspace,
+) -> Contest:
+    folders = {name: _fetch(name, model, workspace.cache) for name, model in models.items()}
+    infos = {name: BundleInfo.load(folder) for name, folder in folders.items()}
+    rows = judged_rows(dataset, judged_label(dataset, [infos["challenger"]]), [*infos.values()])
+    contestants = {}
+    for name, folder in folders.items():
+        logits = cached_logits(models[name], folder, dataset, "test", workspace)[rows.rows.labelled]
+        contestants[name] = Contestant(name, models[name], folder, infos[name], logits, rows)
+    return Contest(
+        name=options.name,
+        dataset=dataset,
+        rows=rows,
+        challenger=contestants["challenger"],
+        champion=contestants.get("champion"),
+        parent=contestants.get("parent"),
+        how=Statistics(confidence=options.confidence, resamples=options.resamples),
+        settings=settings,
+        log=workspace.log,
+    )
+
+
+def _fetch(name: str, model: ModelRef, cache: Path) -> Path:
+    try:
+        return fetch_bundle(model, cache)
+    except (ModelError, TransientError) as error:
+        if name != "champion":
+            raise
+        registered = model.uri.split("/")[1]
+        raise type(error)(
+            f"the champion of {registered} must be there to compare with ({error.rule})",
+            got=model.uri,
+            remedy=f"restore its files, or go back with modelmill registry rollback {registered}",
+        ) from error
+
+
+def _without_lineage(missing: list[str]) -> Comparison:
+    return must_be_zero(
         "lineage",
         "lineage",
         "things that the model does not say of its origin",
@@ -133,62 +167,19 @@ def _lineage_finding(missing: list[str]) -> Finding:
     )
 
 
-def _findings(config: GateConfig, case: Case) -> Iterator[Finding | NotJudged]:
-    answers = case.challenger.answers
-    for other in (case.parent, case.champion):
-        if other:
-            yield metric_finding(
-                other.name,
-                case.truth,
-                other.answers,
-                answers,
-                check="metric",
-                metric=config.metric,
-                limit=config.max_drop,
-                how=case.how,
-                proof=config.proof,
-            )
-    for name, given in dataset_baselines(case.dataset, label=case.label, texts=case.texts).items():
-        yield metric_finding(
-            name,
-            case.truth,
-            given,
-            answers,
-            check="baseline",
-            metric=config.metric,
-            limit=config.max_below_baseline,
-            how=case.how,
-        )
-    if case.reference and config.max_class_drop is not None:
-        known = dict.fromkeys(sorted({*case.reference.info.classes, *case.challenger.info.classes}), ())
-        yield from part_findings(
-            {**known, **parts_by(case.truth)},
-            case.reference.name,
-            case.truth,
-            case.reference.answers,
-            answers,
-            check="class",
-            shown="recall",
-            limit=config.max_class_drop,
-            how=case.how,
-            min_rows=_MIN_CLASS_ROWS,
-        )
-    for check in config.checks:
-        yield from findings_of(check, case)
-
-
-def _unfit(config: GateConfig, case: Case) -> Iterator[Finding]:
-    """Yield what no metric shows as what it is; nothing where all is well."""
-    broken = int((~case.challenger.scored).sum())
+def _unfit(options: GateOptions, contest: Contest) -> Iterator[Comparison]:
+    """Yield faults that no metric shows as what they are."""
+    broken = int((~contest.challenger.scored).sum())
     if broken:
-        yield must_be_none(
+        yield must_be_zero(
             "scores", "scores", "rows whose scores are no numbers", broken, note="such a row has no answer"
         )
-    if case.reference and not config.may_lose_classes:
-        lost = [name for name in case.reference.info.classes if name not in case.challenger.info.classes]
+    reference = contest.reference
+    if reference and not options.may_lose_classes:
+        lost = [name for name in reference.info.classes if name not in contest.challenger.info.classes]
         if lost:
-            note = f"{case.reference.name} answers {', '.join(lost[:20])}, and the challenger cannot"
-            yield must_be_none(
+            note = f"{reference.name} answers {', '.join(lost[:20])}, and the challenger cannot"
+            yield must_be_zero(
                 "classes",
                 "classes",
                 "classes that are lost",
@@ -197,15 +188,69 @@ def _unfit(config: GateConfig, case: Case) -> Iterator[Finding]:
             )
 
 
-def _publish(
-    report: Report, challenger: ModelRef, current: ModelRef | None, dataset: DatasetRef, context: StepContext
-) -> VerdictRef:
-    run = context.run
-    for check in report.checks:
-        if not check.passed or check.warning or check.too_small or check.check != "class":
-            context.log(check.sentence)
+def _compared(options: GateOptions, checks: Sequence[GateCheck], contest: Contest) -> Iterator[Compared]:
+    task, own = contest.rows.task, contest.challenger.answers
+    metric = task.metric(options.metric)
+    for other in (contest.parent, contest.champion):
+        if other:
+            yield compare_metric(
+                other.name,
+                contest.against(other),
+                check="metric",
+                metric=metric,
+                limit=options.max_drop,
+                how=contest.how,
+                proof=options.proof,
+            )
+    for name, answers in contest.rows.baselines(contest.dataset).items():
+        yield compare_metric(
+            name,
+            Answered(contest.truth, answers, own),
+            check="baseline",
+            metric=metric,
+            limit=options.max_below_baseline,
+            how=contest.how,
+        )
+    if contest.reference and options.max_class_drop is not None:
+        if task.exclusive:
+            yield from _compared_classes(contest, contest.reference, limit=options.max_class_drop)
+        else:
+            yield _not_judged("class", f"classes, {contest.reference.name}", contest)
+    for check in checks:
+        if task.exclusive or check.any_task:
+            yield from check.compare(contest)
+        else:
+            yield _not_judged(check.check, check.check, contest)
+
+
+def _compared_classes(contest: Contest, reference: Contestant, *, limit: float) -> Iterator[Compared]:
+    known = dict.fromkeys(sorted({*reference.info.classes, *contest.challenger.info.classes}), ())
+    yield from compare_parts(
+        {**known, **parts_by(list(contest.truth))},
+        reference.name,
+        contest.against(reference),
+        check="class",
+        shown="recall",
+        limit=limit,
+        how=contest.how,
+        min_rows=_MIN_CLASS_ROWS,
+    )
+
+
+def _not_judged(check: str, name: str, contest: Contest) -> NotJudged:
+    reason = (
+        f"it asks whether each row's one class is right, and {contest.label} holds {contest.rows.task.kind}"
+    )
+    return NotJudged(check=check, name=name, rows=len(contest.rows), reason=reason)
+
+
+def _publish(report: GateReport, dataset: DatasetRef, run: TrackedRun, workspace: Workspace) -> str:
+    """Log the report, and return the URI of its JSON."""
+    for result in report.checks:
+        if not result.passed or result.warning or result.too_small or result.check != "class":
+            workspace.log(result.sentence)
     for one in report.not_judged:
-        context.log(one.sentence)
+        workspace.log(one.sentence)
     uri = run.log_json(report.model_dump(mode="json"), "gate/verdict.json")
     outcome = "passed" if report.passed else "refused"
     figure = gate_figure(report.checks, title=f"{report.name}: {outcome}")
@@ -214,24 +259,14 @@ def _publish(
         run.log_dataset(dataset, context="gate", rows=report.rows)
     run.client.log_text(run.run_id, as_html(report, figure), "gate/verdict.html")
     figures = {"gate/passed": float(report.passed)}
-    for check in report.checks:
-        figures[f"gate/drop/{check.check}/{_metric_name(check.name)}"] = check.drop
+    for result in report.checks:
+        figures[f"gate/drop/{result.check}/{_metric_name(result.name)}"] = result.drop
     run.log_metrics(figures)
-    context.log(f"{report.name}: the challenger {challenger.uri} is {outcome}. {report.note}".rstrip())
-    return VerdictRef(
-        passed=report.passed,
-        name=report.name,
-        challenger=challenger,
-        champion_version=int(current.uri.rsplit("/", 1)[1]) if current else None,
-        reasons=tuple(check.sentence for check in report.checks if not check.passed),
-        uri=uri,
-        run_id=run.run_id,
-        summary=summary(report, url=run.url),
-        unchanged=report.passed and not report.checks,
-    )
+    workspace.log(f"{report.name}: the challenger {report.challenger} is {outcome}. {report.note}".rstrip())
+    return uri
 
 
 def _metric_name(text: str) -> str:
-    """MLflow's metric names take no plus signs."""
+    """Return a name without the characters that MLflow's metric names do not take."""
     kept = "".join(letter if letter.isalnum() or letter in " _-" else "" for letter in text)
     return kept.strip()[:200]

@@ -1,4 +1,4 @@
-"""The gate's report: JSON for machines, a page for people, a few lines for who has to approve."""
+"""The gate's report: JSON for machines, a page for people, a few lines for whoever has to approve."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.registry.comparisons import NotJudged
-from modelmill.registry.verdict import PARTS, Check, apart, shown
+from modelmill.registry.comparison import NotJudged
+from modelmill.registry.verdict import PARTS, CheckResult, apart, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ _MOST_REASONS = 8
 _MOST_NAMED = 5
 
 
-class Report(BaseModel):
+class GateReport(BaseModel):
     """Everything that the gate looked at."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,16 +47,16 @@ class Report(BaseModel):
     champion: str | None
     dataset: str
     label: str
-    """Empty where nothing was compared."""
+    """Empty if nothing was compared."""
     rows: int
     confidence: float
     note: str
-    checks: tuple[Check, ...]
+    checks: tuple[CheckResult, ...]
     not_judged: tuple[NotJudged, ...] = ()
-    """What a check would have looked at, and could not say anything of."""
+    """What a check would have looked at, but could not judge."""
 
 
-def summary(report: Report, *, url: str) -> str:
+def summary(report: GateReport, *, url: str) -> str:
     """Return the report in a few lines of Markdown.
 
     :param report: the report.
@@ -80,7 +80,7 @@ def summary(report: Report, *, url: str) -> str:
     return "\n\n".join(line for line in lines if line)
 
 
-def _unknown(report: Report) -> str:
+def _unknown(report: GateReport) -> str:
     """Return what nobody knows after the gate, in one line; empty if there is nothing."""
     names = [one.sentence for one in report.not_judged]
     names += [f"{check.name}: {check.rows} rows" for check in report.checks if check.too_small]
@@ -88,7 +88,7 @@ def _unknown(report: Report) -> str:
     return f"Not judged: {'; '.join(names[:_MOST_NAMED])}{more}." if names else ""
 
 
-def as_html(report: Report, figure: Figure | None) -> str:
+def as_html(report: GateReport, figure: Figure | None) -> str:
     """Return the report as a page that a person can read, in one file.
 
     :param report: the report.
@@ -121,7 +121,7 @@ def as_html(report: Report, figure: Figure | None) -> str:
     )
 
 
-def _unknown_list(report: Report) -> str:
+def _unknown_list(report: GateReport) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(one.check)}</td><td>{html.escape(one.name)}</td>"
         f"<td>{html.escape(one.reason)}</td></tr>"
@@ -131,12 +131,12 @@ def _unknown_list(report: Report) -> str:
     return f"<h2>Not judged</h2><table>{head}{rows}</table>" if rows else ""
 
 
-def _table(checks: Sequence[Check]) -> str:
+def _table(checks: Sequence[CheckResult]) -> str:
     head = "".join(f"<th>{name}</th>" for name in _HEADS)
     return f"<table><tr>{head}</tr>{''.join(map(_row, checks))}</table>" if checks else ""
 
 
-def _row(check: Check) -> str:
+def _row(check: CheckResult) -> str:
     verdict = "refused" if not check.passed else "warning" if check.warning else "passed"
     shown_verdict = "too small to judge" if check.too_small else verdict
     unit, interval = check.unit, ""

@@ -1,6 +1,6 @@
-"""Findings to verdicts.
+"""Comparisons to verdicts.
 
-A challenger is refused by a finding that lies beyond its limit. Where chance plays a part it must also be
+A challenger is refused by a comparison that lies beyond its limit. Where chance plays a part it must also be
 worse beyond chance: a metric of a few thousand rows is uncertain by tenths of a point. Many comparisons are
 made at a time, and each of them errs now and then, so their p-values are adjusted (S. Holm, *Scandinavian
 Journal of Statistics* 6, 1979): the chance that an equal challenger is refused by any of them is at most
@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.evaluation.metrics import holm
-from modelmill.registry.comparisons import Finding, Unit
+from modelmill.evaluation.statistics import holm
+from modelmill.registry.comparison import Comparison, Unit
 
 PARTS = ("class", "slice")
 """Kinds of checks that look at parts of the rows."""
@@ -24,7 +24,7 @@ _EPSILON = 1e-12
 """Sums of floats: a drop that equals the limit must not land on either side by chance."""
 
 
-class Check(BaseModel):
+class CheckResult(BaseModel):
     """One thing that a challenger must not do worse than."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,11 +41,11 @@ class Check(BaseModel):
     """``share``: from 0 to 1."""
     challenger: float
     other: float | None
-    """None where only a limit counts."""
+    """None if only a limit counts."""
     drop: float
-    """How much worse the challenger is: positive where it is worse. Where only a limit counts, its number."""
+    """How much worse the challenger is: positive where it is worse. If only a limit counts, its number."""
     low: float | None
-    """Lower end of the drop's confidence interval; None where it has none."""
+    """Lower end of the drop's confidence interval; None if it has none."""
     high: float | None
     limit: float
     """Largest accepted drop."""
@@ -60,13 +60,12 @@ class Check(BaseModel):
     sentence: str
 
 
-def judge(findings: Sequence[Finding], *, confidence: float) -> tuple[Check, ...]:
-    """Decide each finding, all of them together being wrong about an equal challenger at most as often as
-    said.
+def judge(comparisons: Sequence[Comparison], *, confidence: float) -> tuple[CheckResult, ...]:
+    """Decide each comparison, so that all of them together keep the confidence.
 
-    :param findings: what was found.
+    :param comparisons: of one challenger.
     :param confidence: one minus the accepted chance that any of them refuses an equal challenger.
-    :return: a check for each finding, in their order.
+    :return: a result for each comparison, in their order.
     """
     alpha = (1 - confidence) / 2
     adjusted: dict[int, float] = {}
@@ -74,43 +73,43 @@ def judge(findings: Sequence[Finding], *, confidence: float) -> tuple[Check, ...
     for parts in (False, True):
         places = [
             place
-            for place, finding in enumerate(findings)
-            if finding.p_value is not None and (finding.check in PARTS) == parts
+            for place, found in enumerate(comparisons)
+            if found.p_value is not None and (found.check in PARTS) == parts
         ]
-        values = [findings[place].p_value or 0.0 for place in places]
+        values = [comparisons[place].p_value or 0.0 for place in places]
         adjusted |= dict(zip(places, holm(values), strict=True))
-        too_small |= {place for place in places if findings[place].least_p * len(places) > alpha}
+        too_small |= {place for place in places if comparisons[place].least_p * len(places) > alpha}
     return tuple(
-        _check(finding, adjusted.get(place), alpha=alpha, too_small=place in too_small)
-        for place, finding in enumerate(findings)
+        _result(found, adjusted.get(place), alpha=alpha, too_small=place in too_small)
+        for place, found in enumerate(comparisons)
     )
 
 
-def _check(finding: Finding, adjusted: float | None, *, alpha: float, too_small: bool) -> Check:
-    beyond = finding.worse > finding.limit + _EPSILON
+def _result(found: Comparison, adjusted: float | None, *, alpha: float, too_small: bool) -> CheckResult:
+    beyond = found.worse > found.limit + _EPSILON
     by_chance = adjusted is not None and adjusted > alpha
-    unproven = finding.proof and finding.high is not None and finding.high > finding.limit + _EPSILON
+    unproven = found.proof and found.high is not None and found.high > found.limit + _EPSILON
     passed = not (beyond and not by_chance) and not unproven
     warning = passed and beyond
-    return Check(
-        check=finding.check,
-        name=finding.name,
+    return CheckResult(
+        check=found.check,
+        name=found.name,
         passed=passed,
         warning=warning,
-        metric=finding.metric,
-        unit=finding.unit,
-        challenger=finding.challenger,
-        other=finding.other,
-        drop=finding.worse,
-        low=finding.low,
-        high=finding.high,
-        limit=finding.limit,
-        p_value=finding.p_value,
+        metric=found.metric,
+        unit=found.unit,
+        challenger=found.challenger,
+        other=found.other,
+        drop=found.worse,
+        low=found.low,
+        high=found.high,
+        limit=found.limit,
+        p_value=found.p_value,
         adjusted=adjusted,
-        rows=finding.rows,
+        rows=found.rows,
         too_small=passed and too_small,
-        sentence=f"{_facts(finding, adjusted)}: {_outcome(finding, passed, warning, unproven)}"
-        + (f"; too small to judge: {_right(finding)}" if passed and too_small else ""),
+        sentence=f"{_facts(found, adjusted)}: {_outcome(found, passed, warning, unproven)}"
+        + (f"; too small to judge: {_right(found)}" if passed and too_small else ""),
     )
 
 
@@ -136,38 +135,38 @@ def apart(value: float, unit: Unit) -> str:
     return f"{100 * value:.2f} points" if unit == "share" else shown(value, unit)
 
 
-def _facts(finding: Finding, adjusted: float | None) -> str:
-    unit = finding.unit
-    more = f"; {finding.note}" if finding.note else ""
-    if finding.other is None:
-        return f"{finding.metric} is {shown(finding.challenger, unit)}{more}"
-    distance = apart(abs(finding.worse), unit)
-    relation = f"{distance} {'worse than' if finding.worse > 0 else 'better than'}"
-    if finding.worse == 0:
+def _facts(found: Comparison, adjusted: float | None) -> str:
+    unit = found.unit
+    more = f"; {found.note}" if found.note else ""
+    if found.other is None:
+        return f"{found.metric} is {shown(found.challenger, unit)}{more}"
+    distance = apart(abs(found.worse), unit)
+    relation = f"{distance} {'worse than' if found.worse > 0 else 'better than'}"
+    if found.worse == 0:
         relation = "level with"
-    part, _, other = finding.name.rpartition(", ")
-    of = f" of {part}" if part and finding.check in PARTS else ""
-    name = other if of else finding.name
-    text = f"{finding.metric}{of}, {shown(finding.challenger, unit)}, is {relation} {name}"
-    text += f" ({shown(finding.other, unit)}"
-    if finding.low is not None and finding.high is not None:
-        text += f"; between {apart(finding.low, unit)} and {apart(finding.high, unit)} worse"
+    part, _, other = found.name.rpartition(", ")
+    of = f" of {part}" if part and found.check in PARTS else ""
+    name = other if of else found.name
+    text = f"{found.metric}{of}, {shown(found.challenger, unit)}, is {relation} {name}"
+    text += f" ({shown(found.other, unit)}"
+    if found.low is not None and found.high is not None:
+        text += f"; between {apart(found.low, unit)} and {apart(found.high, unit)} worse"
     if adjusted is not None:
         text += f"; p {adjusted:.2g}"
     return f"{text}){more}"
 
 
-def _right(finding: Finding) -> str:
-    rows = finding.rows or 0
-    other = finding.name.rpartition(", ")[2]
-    return f"{other} is right on {round((finding.other or 0) * rows)} of {rows} rows"
+def _right(found: Comparison) -> str:
+    rows = found.rows or 0
+    other = found.name.rpartition(", ")[2]
+    return f"{other} is right on {round((found.other or 0) * rows)} of {rows} rows"
 
 
-def _outcome(finding: Finding, passed: bool, warning: bool, unproven: bool) -> str:
-    write = shown if finding.other is None else apart
-    relative = f"accepted {write(finding.limit, finding.unit)}"
+def _outcome(found: Comparison, passed: bool, warning: bool, unproven: bool) -> str:
+    write = shown if found.other is None else apart
+    relative = f"accepted {write(found.limit, found.unit)}"
     if passed:
         return f"passed with a warning: more than the {relative}, but within chance" if warning else "passed"
-    if unproven and finding.worse <= finding.limit:
+    if unproven and found.worse <= found.limit:
         return f"refused: the rows are too few to show that it is within the {relative}"
-    return f"refused: more than the {relative}" + (", beyond chance" if finding.p_value is not None else "")
+    return f"refused: more than the {relative}" + (", beyond chance" if found.p_value is not None else "")

@@ -1,23 +1,16 @@
-"""The step ``evaluate``."""
+"""Measure models side by side on a dataset's test split."""
 
 from __future__ import annotations
 
-from pydantic import Field
-
-from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
 from modelmill.component import Component, Config, Inputs, StepContext
+from modelmill.evaluation.options import EvaluationOptions
 from modelmill.steps.ports import ReportOutputs
 from modelmill.system.resources import Resources
 
 
-class EvaluateConfig(Config):
+class EvaluateConfig(EvaluationOptions, Config):
     """Measure models side by side on the test split: quality with confidence intervals, size, throughput."""
-
-    label: str | None = Field(None, description="Label column to judge by; empty: the dataset's only one.")
-    baselines: bool = Field(True, description="Also measure the majority class and TF-IDF + linear SVM.")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the intervals.")
-    resamples: int = Field(2000, ge=100, description="Bootstrap resamples.")
-    throughput_rows: int = Field(512, ge=32, description="Test rows used to measure documents per second.")
 
 
 class EvaluateInputs(Inputs):
@@ -27,10 +20,16 @@ class EvaluateInputs(Inputs):
     models: tuple[ModelRef, ...]
 
 
-def _run_evaluate(config: EvaluateConfig, inputs: EvaluateInputs, context: StepContext) -> ReportOutputs:
-    from modelmill.evaluation.report import run
+def run(config: EvaluateConfig, inputs: EvaluateInputs, context: StepContext) -> ReportOutputs:
+    """Measure the models, and log the report as JSON."""
+    from modelmill.evaluation.report import FetchedModel, evaluate_models
+    from modelmill.registry.bundles import fetch_bundle
 
-    return ReportOutputs(report=run(config, inputs.dataset, inputs.models, context))
+    models = [FetchedModel(model, fetch_bundle(model, context.cache)) for model in inputs.models]
+    report = evaluate_models(models, inputs.dataset, config, context)
+    context.run.log_dataset(inputs.dataset, context="evaluation", rows=report.rows)
+    uri = context.run.log_json(report.as_json(), "report.json")
+    return ReportOutputs(report=ReportRef(uri=uri, run_id=context.run.run_id))
 
 
 evaluate = Component(
@@ -40,6 +39,6 @@ evaluate = Component(
     config=EvaluateConfig,
     inputs=EvaluateInputs,
     outputs=ReportOutputs,
-    run=_run_evaluate,
+    run=run,
     resources=Resources(cpus=2, memory_gb=4),
 )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from modelmill.datasets.examples import Places
 from modelmill.datasets.options import LabelKind
 from modelmill.tasks.calibration import Calibration, FloatArray
+from modelmill.tasks.metrics import Metric
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +22,9 @@ Targets = npt.NDArray[Any]
 """What the labels of some rows say, as a training reads them: see the tasks."""
 Measures = Mapping[str, float]
 """Values by name of the metric. The first one is what epochs and candidates are chosen by: more is better."""
+Answers = npt.NDArray[Any]
+"""Labels, or a model's answers in the same form: the class of each row, ``(rows,)``; 1 for each class of a
+row's set, ``(rows, classes)``; or its number, ``(rows, 1)``."""
 TargetsBySplit = tuple[tuple[str, ...], dict[str, Targets]]
 """The classes of a label column (empty for numbers), and the targets of each split."""
 
@@ -39,6 +43,8 @@ class Task(ABC):
     """Whether a row has exactly one class."""
     unknown: ClassVar[float] = np.nan
     """What stands for a missing label among the targets."""
+    metrics: ClassVar[tuple[Metric, ...]]
+    """What models are judged by. Models are compared by the first one unless another one is asked for."""
 
     # Labels
 
@@ -203,4 +209,89 @@ class Task(ABC):
         :param targets: of the same rows.
         :return: ``accuracy`` and ``macro_f1`` for one class, ``micro_f1`` and ``macro_f1`` for sets of
             classes, ``r2`` and ``rmse`` for numbers.
+        """
+
+    # Evaluation
+
+    def metric(self, name: str) -> Metric:
+        """Return the metric that models are compared by.
+
+        :param name: of a metric.
+        :return: that metric; the first one if the task has none of that name.
+        """
+        return next((metric for metric in self.metrics if metric.name == name), self.metrics[0])
+
+    @abstractmethod
+    def values(self, column: pa.Array) -> list[Any]:
+        """Return labels as Python values.
+
+        :param column: the label column, rows without a label left out (see :meth:`labelled`).
+        :return: of each row its class, its list of classes, or its number.
+        """
+
+    @abstractmethod
+    def classes_in(self, values: Sequence[Any]) -> set[str]:
+        """Return the classes that occur among labels.
+
+        :param values: see :meth:`values`.
+        :return: empty for numbers.
+        """
+
+    @abstractmethod
+    def truth(self, values: Sequence[Any], classes: Sequence[str]) -> Answers:
+        """Return labels in the form in which they are compared with answers.
+
+        :param values: see :meth:`values`.
+        :param classes: all classes that labels or models have; others are left out of sets.
+        :return: see :data:`Answers`.
+        """
+
+    @abstractmethod
+    def decide(
+        self,
+        logits: FloatArray,
+        *,
+        known: Sequence[str],
+        classes: Sequence[str],
+        calibration: Calibration | None,
+        scored: npt.NDArray[np.bool_] | None = None,
+    ) -> Answers:
+        """Return a model's answers in the form in which they are compared with labels.
+
+        :param logits: ``(rows, outputs)``.
+        :param known: class of each logit.
+        :param classes: all classes that labels or models have.
+        :param calibration: see :meth:`probabilities`.
+        :param scored: rows whose logits are numbers, ``(rows,)``; the others count as rows without an answer:
+            an empty class, an empty set, or zero. None: all rows.
+        :return: see :data:`Answers`.
+        """
+
+    @abstractmethod
+    def same_answers(self, answers: Answers, others: Answers) -> float:
+        """Return how alike two models answer, as :meth:`agreement` does.
+
+        :param answers: of one model; at least one row.
+        :param others: of the model that it is compared with.
+        :return: from 0 to 1.
+        """
+
+    @abstractmethod
+    def used_classes(self, truth: Answers, classes: Sequence[str]) -> set[str]:
+        """Return the classes that occur among labels.
+
+        :param truth: the labels.
+        :param classes: all classes that labels or models have.
+        :return: empty for numbers.
+        """
+
+    @abstractmethod
+    def baselines(self, texts: Sequence[str], truth: Answers, new_texts: Sequence[str]) -> dict[str, Answers]:
+        """Fit the baselines, and answer other texts.
+
+        :param texts: texts to fit on; at least one.
+        :param truth: their labels.
+        :param new_texts: texts to answer.
+        :return: answers by name of the baseline: the most frequent class (the mean), and a linear model of
+            TF-IDF features, unless the texts or the labels do not let it be fitted.
         """

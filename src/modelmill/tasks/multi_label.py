@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from modelmill.datasets.examples import Places
-from modelmill.tasks.base import Measures, Targets, TargetsBySplit, Task
+from modelmill.tasks.base import Answers, Measures, Targets, TargetsBySplit, Task
+from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM, tfidf
 from modelmill.tasks.calibration import Calibration, FloatArray, plain_probabilities
 from modelmill.tasks.classes import check_classes
+from modelmill.tasks.metrics import Floats, mean_of_rows, summed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,10 +27,39 @@ LIKELY = 0.5
 _MAX_WEIGHT = 100
 
 
+def _hits(truth: Floats, answers: Floats) -> Floats:
+    """Return twice the right answers of each class, and its labels and answers, ``(rows, 2 * classes)``."""
+    return np.hstack([2 * answers * truth, answers + truth])
+
+
+def _micro_f1(sums: Floats) -> Floats:
+    half = sums.shape[1] // 2
+    found: Floats = sums[:, :half].sum(1) / np.maximum(sums[:, half:].sum(1), 1)
+    return found
+
+
+def _macro_f1(sums: Floats) -> Floats:
+    half = sums.shape[1] // 2
+    named = sums[:, half:]
+    found: Floats = (sums[:, :half] / np.maximum(named, 1)).sum(1) / np.maximum((named > 0).sum(1), 1)
+    return found
+
+
+def _same(truth: Floats, answers: Floats) -> Floats:
+    same = (answers == truth).all(axis=1)
+    return np.column_stack([same, np.ones(len(truth))]).astype(np.float64)
+
+
 class MultiLabel(Task):
     """A set of classes a row: as many yes-no questions, sigmoid, binary cross-entropy."""
 
     kind = "classes"
+    metrics = (
+        summed("micro_f1", _hits, _micro_f1),
+        summed("macro_f1", _hits, _macro_f1),
+        summed("exact", _same, mean_of_rows),
+    )
+    """``exact``: the share of rows whose whole set is right."""
 
     def outputs(self, classes: Sequence[str]) -> int:
         """See :meth:`Task.outputs`."""
@@ -102,12 +133,12 @@ class MultiLabel(Task):
         found = functional.binary_cross_entropy_with_logits(logits / temperature, wanted, reduction="none")
         return temperature**2 * (found - own).mean(1)
 
-    def balanced_weights(self, targets: Targets, outputs: int) -> FloatArray:  # noqa: ARG002
+    def balanced_weights(self, targets: Targets, outputs: int) -> FloatArray:
         """Return rows without the class per row with it, from 1 to 100."""
         counts = targets.sum(0).clip(min=1)
         return np.asarray(((len(targets) - counts) / counts).clip(1, _MAX_WEIGHT), dtype=np.float32)
 
-    def indicators(self, targets: Targets, outputs: int) -> npt.NDArray[np.float64]:  # noqa: ARG002
+    def indicators(self, targets: Targets, outputs: int) -> npt.NDArray[np.float64]:
         """See :meth:`Task.indicators`."""
         return targets.astype(np.float64)
 
@@ -140,3 +171,60 @@ class MultiLabel(Task):
             "micro_f1": float(2 * hits.sum() / max(named.sum(), 1)),
             "macro_f1": float(each[named > 0].mean()) if (named > 0).any() else 0.0,
         }
+
+    def values(self, column: pa.Array) -> list[Any]:
+        """See :meth:`Task.values`."""
+        return [[str(name) for name in value if name is not None] for value in column.to_pylist()]
+
+    def classes_in(self, values: Sequence[Any]) -> set[str]:
+        """See :meth:`Task.classes_in`."""
+        return {name for value in values for name in value}
+
+    def truth(self, values: Sequence[Any], classes: Sequence[str]) -> Answers:
+        """See :meth:`Task.truth`."""
+        numbers = {name: number for number, name in enumerate(classes)}
+        table = np.zeros((len(values), len(classes)))
+        for row, names in enumerate(values):
+            table[row, [numbers[name] for name in names if name in numbers]] = 1
+        return table
+
+    def decide(
+        self,
+        logits: FloatArray,
+        *,
+        known: Sequence[str],
+        classes: Sequence[str],
+        calibration: Calibration | None,
+        scored: npt.NDArray[np.bool_] | None = None,
+    ) -> Answers:
+        """See :meth:`Task.decide`."""
+        plain = logits if scored is None else np.where(scored[:, None], logits, 0)
+        named = self.probabilities(plain, calibration) > LIKELY
+        places = {name: number for number, name in enumerate(classes)}
+        table = np.zeros((len(named), len(classes)))
+        table[:, [places[name] for name in known]] = named if scored is None else named & scored[:, None]
+        return table
+
+    def same_answers(self, answers: Answers, others: Answers) -> float:
+        """See :meth:`Task.same_answers`."""
+        return float((answers == others).all(axis=1).mean())
+
+    def used_classes(self, truth: Answers, classes: Sequence[str]) -> set[str]:
+        """See :meth:`Task.used_classes`."""
+        return {name for name, column in zip(classes, truth.T, strict=True) if column.any()}
+
+    def baselines(self, texts: Sequence[str], truth: Answers, new_texts: Sequence[str]) -> dict[str, Answers]:
+        """See :meth:`Task.baselines`; each class by itself."""
+        from sklearn.svm import LinearSVC
+
+        majority = np.tile((truth.mean(0) > LIKELY).astype(np.float64), (len(new_texts), 1))
+        found = {MAJORITY: majority}
+        features = tfidf(texts, new_texts)
+        if features is not None:
+            answers = majority.copy()
+            for number, column in enumerate(truth.T):
+                if 0 < column.sum() < len(column):
+                    model = LinearSVC(random_state=0).fit(features[0], column)
+                    answers[:, number] = model.predict(features[1])
+            found[TFIDF_SVM] = answers
+        return found

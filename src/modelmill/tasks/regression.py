@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from modelmill.datasets.examples import Places
 from modelmill.errors import DatasetError
-from modelmill.tasks.base import Measures, Targets, TargetsBySplit, Task
+from modelmill.tasks.base import Answers, Measures, Targets, TargetsBySplit, Task
+from modelmill.tasks.baselines import MEAN, TFIDF_RIDGE, tfidf
 from modelmill.tasks.calibration import Calibration, FloatArray
+from modelmill.tasks.metrics import Floats, mean_of_rows, summed
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import torch
+
+
+def _squares(truth: Floats, answers: Floats) -> Floats:
+    """Return squared error, one, the label less the mean label, and its square, ``(rows, 4)``."""
+    shifted = truth[:, 0] - truth.mean()
+    errors = np.square(answers - truth)[:, 0]
+    return np.column_stack([errors, np.ones(len(truth)), shifted, np.square(shifted)])
+
+
+def _r2(sums: Floats) -> Floats:
+    spread = sums[:, 3] - np.square(sums[:, 2]) / sums[:, 1]
+    found: Floats = np.where(spread > 0, 1 - sums[:, 0] / np.where(spread > 0, spread, 1), 0.0)
+    return found
+
+
+def _rmse(sums: Floats) -> Floats:
+    return np.sqrt(mean_of_rows(sums))
+
+
+def _absolute(truth: Floats, answers: Floats) -> Floats:
+    return np.column_stack([np.abs(answers - truth)[:, 0], np.ones(len(truth))])
 
 
 class Regression(Task):
@@ -23,12 +46,18 @@ class Regression(Task):
 
     kind = "number"
     has_classes = False
+    metrics = (
+        summed("r2", _squares, _r2, is_share=False),
+        summed("rmse", _squares, _rmse, more_is_better=False, is_share=False),
+        summed("mae", _absolute, mean_of_rows, more_is_better=False, is_share=False),
+    )
+    """``rmse`` and ``mae``, the mean absolute error, are in the units of the label."""
 
-    def outputs(self, classes: Sequence[str]) -> int:  # noqa: ARG002 (there are none)
+    def outputs(self, classes: Sequence[str]) -> int:
         """See :meth:`Task.outputs`."""
         return 1
 
-    def describe(self, classes: Sequence[str]) -> str:  # noqa: ARG002 (there are none)
+    def describe(self, classes: Sequence[str]) -> str:
         """See :meth:`Task.describe`."""
         return "a number"
 
@@ -58,7 +87,7 @@ class Regression(Task):
         logits: torch.Tensor,
         targets: torch.Tensor,
         *,
-        weights: torch.Tensor | None = None,  # noqa: ARG002 (there are no classes)
+        weights: torch.Tensor | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> torch.Tensor:
         """See :meth:`Task.loss`."""
@@ -74,11 +103,11 @@ class Regression(Task):
         """See :meth:`Task.known`."""
         return ~targets.isnan()
 
-    def distances(self, logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:  # noqa: ARG002
+    def distances(self, logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
         """See :meth:`Task.distances`; the squared error."""
         return (logits[:, 0] - teacher[:, 0]).square()
 
-    def balanced_weights(self, targets: Targets, outputs: int) -> FloatArray:  # noqa: ARG002
+    def balanced_weights(self, targets: Targets, outputs: int) -> FloatArray:
         """See :meth:`Task.balanced_weights`."""
         return np.ones(outputs, dtype=np.float32)
 
@@ -86,7 +115,7 @@ class Regression(Task):
         """See :meth:`Task.indicators`."""
         return targets.astype(np.float64).reshape(-1, outputs)
 
-    def probabilities(self, logits: FloatArray, calibration: Calibration | None) -> FloatArray:  # noqa: ARG002
+    def probabilities(self, logits: FloatArray, calibration: Calibration | None) -> FloatArray:
         """Return the numbers as they are."""
         return logits
 
@@ -94,8 +123,8 @@ class Regression(Task):
         self,
         logits: FloatArray,
         *,
-        classes: Sequence[str],  # noqa: ARG002
-        calibration: Calibration | None,  # noqa: ARG002
+        classes: Sequence[str],
+        calibration: Calibration | None,
     ) -> tuple[list[str], list[float]]:
         """See :meth:`Task.answers`."""
         return [str(value) for value in logits[:, 0]], logits[:, 0].tolist()
@@ -114,3 +143,48 @@ class Regression(Task):
             "r2": float(1 - squared.sum() / spread) if spread else 0.0,
             "rmse": float(np.sqrt(squared.mean())),
         }
+
+    def values(self, column: pa.Array) -> list[Any]:
+        """See :meth:`Task.values`."""
+        values: list[Any] = column.to_pylist()
+        return values
+
+    def classes_in(self, values: Sequence[Any]) -> set[str]:
+        """See :meth:`Task.classes_in`."""
+        return set()
+
+    def truth(self, values: Sequence[Any], classes: Sequence[str]) -> Answers:
+        """See :meth:`Task.truth`."""
+        return np.array(values, dtype=np.float64).reshape(-1, 1)
+
+    def decide(
+        self,
+        logits: FloatArray,
+        *,
+        known: Sequence[str],
+        classes: Sequence[str],
+        calibration: Calibration | None,
+        scored: npt.NDArray[np.bool_] | None = None,
+    ) -> Answers:
+        """See :meth:`Task.decide`."""
+        numbers = logits.astype(np.float64)
+        return numbers if scored is None else np.where(scored[:, None], numbers, 0)
+
+    def same_answers(self, answers: Answers, others: Answers) -> float:
+        """See :meth:`Task.same_answers`."""
+        return self.agreement(answers.astype(np.float32), others.astype(np.float32))
+
+    def used_classes(self, truth: Answers, classes: Sequence[str]) -> set[str]:
+        """See :meth:`Task.used_classes`."""
+        return set()
+
+    def baselines(self, texts: Sequence[str], truth: Answers, new_texts: Sequence[str]) -> dict[str, Answers]:
+        """See :meth:`Task.baselines`."""
+        from sklearn.linear_model import Ridge
+
+        found = {MEAN: np.full((len(new_texts), 1), truth.mean())}
+        features = tfidf(texts, new_texts)
+        if features is not None:
+            model = Ridge(random_state=0).fit(features[0], truth[:, 0])
+            found[TFIDF_RIDGE] = model.predict(features[1])[:, None]
+        return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from modelmill.datasets.examples import Places
-from modelmill.tasks.base import Measures, Targets, TargetsBySplit, Task
+from modelmill.tasks.base import Answers, Measures, Targets, TargetsBySplit, Task
+from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM, tfidf
 from modelmill.tasks.calibration import Calibration, FloatArray, plain_probabilities
+from modelmill.tasks.class_metrics import ACCURACY, MACRO_F1
 from modelmill.tasks.classes import check_classes
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ class SingleLabel(Task):
     kind = "class"
     exclusive = True
     unknown = -1
+    metrics = (ACCURACY, MACRO_F1)
 
     def outputs(self, classes: Sequence[str]) -> int:
         """See :meth:`Task.outputs`."""
@@ -119,3 +123,49 @@ class SingleLabel(Task):
             hit = int(((answers == number) & (targets == number)).sum())
             scores.append(2 * hit / int((answers == number).sum() + (targets == number).sum()))
         return {"accuracy": float((answers == targets).mean()), "macro_f1": float(np.mean(scores))}
+
+    def values(self, column: pa.Array) -> list[Any]:
+        """See :meth:`Task.values`."""
+        return [str(value) for value in column.to_pylist()]
+
+    def classes_in(self, values: Sequence[Any]) -> set[str]:
+        """See :meth:`Task.classes_in`."""
+        return set(values)
+
+    def truth(self, values: Sequence[Any], classes: Sequence[str]) -> Answers:
+        """See :meth:`Task.truth`."""
+        return np.array(values, dtype=object)
+
+    def decide(
+        self,
+        logits: FloatArray,
+        *,
+        known: Sequence[str],
+        classes: Sequence[str],
+        calibration: Calibration | None,
+        scored: npt.NDArray[np.bool_] | None = None,
+    ) -> Answers:
+        """Return the class of the highest logit, see :meth:`Task.decide`."""
+        found = np.array([*known, ""], dtype=object)[logits.argmax(axis=1)]
+        return found if scored is None else np.where(scored, found, "")
+
+    def same_answers(self, answers: Answers, others: Answers) -> float:
+        """See :meth:`Task.same_answers`."""
+        return float((answers == others).mean())
+
+    def used_classes(self, truth: Answers, classes: Sequence[str]) -> set[str]:
+        """See :meth:`Task.used_classes`."""
+        return set(truth)
+
+    def baselines(self, texts: Sequence[str], truth: Answers, new_texts: Sequence[str]) -> dict[str, Answers]:
+        """See :meth:`Task.baselines`; the first of equally frequent classes, by name."""
+        from sklearn.svm import LinearSVC
+
+        counts = Counter(truth)
+        majority = min(counts, key=lambda name: (-counts[name], name))
+        found: dict[str, Answers] = {MAJORITY: np.full(len(new_texts), majority, dtype=object)}
+        features = tfidf(texts, new_texts) if len(counts) > 1 and new_texts else None
+        if features is not None:
+            model = LinearSVC(random_state=0).fit(features[0], list(truth))
+            found[TFIDF_SVM] = np.array([str(name) for name in model.predict(features[1])], dtype=object)
+        return found

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelmill.evaluation.metrics import Share
+from modelmill.evaluation.statistics import Proportion
 from modelmill.labels.models import best, fit_majority_vote, fit_weighted, uncertainty
 from modelmill.labels.report import (
     choose,
@@ -131,12 +131,12 @@ def test_functions_are_described_by_votes_and_gold() -> None:
     one, two, _ = function_reports(counts, None)
     assert (one.coverage, one.overlaps, one.conflicts) == (0.15, 0.05, 0.05)
     assert (two.coverage, two.overlaps, two.conflicts) == (0.1, 0.1, 0.05)
-    assert one.gold_accuracy == Share.of(8, 11)
-    assert two.gold_accuracy == Share.of(5, 6)
+    assert one.gold_accuracy == Proportion.of(8, 11)
+    assert two.gold_accuracy == Proportion.of(5, 6)
     assert one.learnt_accuracy is None
     assert disagree(counts).tolist() == [False, False, False, True]
-    assert Share.of(0, 0) is None
-    share = Share.of(5, 5)  # Wilson's interval knows that five rows prove little
+    assert Proportion.of(0, 0) is None
+    share = Proportion.of(5, 5)  # Wilson's interval knows that five rows prove little
     assert share is not None
     assert (share.value, share.high) == (1, 1)
     assert share.low == pytest.approx(0.5655, abs=1e-4)
@@ -149,9 +149,9 @@ def test_gold_rows_without_a_vote_judge_nobody() -> None:
     assert truth == ["y"] * 5 + ["x"] * 8 + ["y"] * 2 + ["z"]
     assert answers == ["y"] * 5 + ["x"] * 10 + ["x"]
     report = model_report(counts, majority, threshold=0.5)
-    assert report.accuracy == Share.of(13, 16)
-    assert report.labelled == Share.of(15, 16)
-    assert report.accuracy_labelled == Share.of(13, 15)
+    assert report.accuracy == Proportion.of(13, 16)
+    assert report.labelled == Proportion.of(15, 16)
+    assert report.accuracy_labelled == Proportion.of(13, 15)
     assert sure[-1] == 0.5
 
 

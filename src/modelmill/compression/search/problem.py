@@ -17,7 +17,7 @@ from modelmill.component import StepContext
 from modelmill.compression.options import CompressionOptions
 from modelmill.compression.search.recipes import Shape
 from modelmill.errors import DatasetError, ModelError
-from modelmill.evaluation.rows import split_rows
+from modelmill.evaluation.rows import labelled_rows
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, load_classifier
 from modelmill.models.scorers import load_scorer
@@ -118,7 +118,7 @@ def prepare(config: CompressionOptions, dataset: DatasetRef, teacher: ModelRef, 
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
     tokens = tokenised(dataset, folder, max_length=info.max_tokens, cache=context.cache, log=context.log)
     train, validation = encoded(tokens, data.train), encoded(tokens, data.validation)
-    texts, _ = split_rows(dataset, "validation", info.label)
+    texts = labelled_rows(dataset, "validation", info.label).texts
     scorer = load_scorer(folder)
     context.log(f"the teacher answers {len(train.targets):,} train and {len(texts):,} validation rows")
     soft = teacher_logits(scorer, train.tokens, digest=teacher.digest, context=context)

@@ -11,8 +11,8 @@ from modelmill.compression.search.plots import pareto_figure
 from modelmill.compression.search.problem import Task
 from modelmill.compression.search.results import CompressionReport, Point
 from modelmill.compression.search.selection import broken_limits
-from modelmill.evaluation.metrics import confidence_interval
 from modelmill.models.bundle import bundle_bytes
+from modelmill.tasks.class_metrics import ACCURACY
 from modelmill.tasks.kinds import task_of
 
 REPORT_FILE = "compression.json"
@@ -108,10 +108,9 @@ def _figures(point: Point) -> dict[str, float]:
 def _point(item: Measured, measured: Sequence[Measured], chosen: Measured, task: Task) -> Point:
     recipe, rows, info = item.made.recipe, task.judging, item.made.info
     truth = [info.classes[number] for number in rows.data.targets]
-    accuracy = confidence_interval(
+    accuracy = ACCURACY.interval(
         truth,
         [info.classes[number] for number in item.logits.argmax(axis=1)],
-        metric="accuracy",
         confidence=task.config.confidence,
     )
     speed = item.speed

@@ -13,13 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelmill.errors import ConfigError, ModelmillError, TableError, did_you_mean
-from modelmill.registry.comparisons import (
-    Finding,
-    NotJudged,
-    against_limit,
-    metric_finding,
-    must_be_none,
-)
+from modelmill.registry.comparison import Comparison, NotJudged, against_limit, must_be_zero
+from modelmill.registry.metric_comparisons import Answered, compare_metric
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION, TAG_FORMAT, champions_tagged
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
@@ -29,10 +24,11 @@ from modelmill.rules.lifecycle.trial import RuleSetDiff, compare, right_decision
 from modelmill.signals.pins import Pin, pin_models
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import read_arrow
+from modelmill.tasks.class_metrics import ACCURACY
 
 if TYPE_CHECKING:
-    from modelmill.registry.contestants import Case, Contender
-    from modelmill.rules.lifecycle.decisions_check import DecisionsConfig
+    from modelmill.registry.contest import Contest, Contestant
+    from modelmill.rules.lifecycle.decisions_check import DecisionsCheck
     from modelmill.rules.rule_set import RuleSet
     from modelmill.settings import Settings
 
@@ -40,32 +36,32 @@ _MOST_CHANGES = 5
 """Kinds of changes that are told of."""
 
 
-def decision_findings(config: DecisionsConfig, case: Case) -> Iterator[Finding | NotJudged]:
+def compare_decisions(config: DecisionsCheck, contest: Contest) -> Iterator[Comparison | NotJudged]:
     """Compare the decisions with the champion (without one: with the parent) and with the challenger.
 
     :param config: the rule sets, and the limits.
-    :param case: what is checked.
-    :yields: findings for each rule set, or that there is nothing to compare.
+    :param contest: what is judged.
+    :yields: comparisons for each rule set, or that there is nothing to compare.
     :raises ConfigError: if a rule set that is named does not read the model, or reads heads of a step.
     :raises TableError: if the test rows lack columns that a rule set reads.
     :raises RuleSetError: if a rule set breaks a rule.
     """
-    settings = case.context.settings
-    sources = rule_sets_of(config, case.name, settings)
-    if case.reference is None:
-        yield _nothing(case, "there is neither a champion nor a parent to compare with")
+    settings = contest.settings
+    sources = rule_sets_of(config, contest.name, settings)
+    if contest.reference is None:
+        yield _nothing(contest, "there is neither a champion nor a parent to compare with")
         return
     if not sources:
-        yield _nothing(case, f"no registered rule set's champion reads {_champion(case.name)}")
+        yield _nothing(contest, f"no registered rule set's champion reads {_champion(contest.name)}")
     for source in sources:
-        yield from _compared(config, case, case.reference, open_rule_set(source, settings), source)
+        yield from _compared(config, contest, contest.reference, open_rule_set(source, settings), source)
 
 
-def _nothing(case: Case, reason: str) -> NotJudged:
-    return NotJudged(check="decisions", name="decisions", rows=len(case.truth), reason=reason)
+def _nothing(contest: Contest, reason: str) -> NotJudged:
+    return NotJudged(check="decisions", name="decisions", rows=len(contest.truth), reason=reason)
 
 
-def rule_sets_of(config: DecisionsConfig, name: str, settings: Settings) -> tuple[str, ...]:
+def rule_sets_of(config: DecisionsCheck, name: str, settings: Settings) -> tuple[str, ...]:
     """Return the rule sets that are looked at.
 
     :param config: names them, or does not.
@@ -85,9 +81,9 @@ def _champion(name: str) -> str:
 
 
 def _compared(
-    config: DecisionsConfig, case: Case, reference: Contender, rule_set: RuleSet, source: str
-) -> Iterator[Finding]:
-    read, own = rule_set.models, _champion(case.name)
+    config: DecisionsCheck, contest: Contest, reference: Contestant, rule_set: RuleSet, source: str
+) -> Iterator[Comparison]:
+    read, own = rule_set.models, _champion(contest.name)
     if own not in read:
         raise ConfigError(
             f"a rule set of the gate's check of decisions must read the model as {own}",
@@ -101,23 +97,23 @@ def _compared(
             got=f"{source}, which reads {', '.join(dict.fromkeys(heads))}",
             remedy="register them, and name them models:/NAME@champion",
         )
-    rows = _rows(config, case, rule_set)
-    pins = pin_models([name for name in read if name != own], case.context.settings)
-    before = _evaluated(rule_set, rows, {**pins, own: _pin(reference)}, case)
+    rows = _rows(config, contest, rule_set)
+    pins = pin_models([name for name in read if name != own], contest.settings)
+    before = _evaluated(rule_set, rows, {**pins, own: _pin(reference)}, contest)
     name = f"{rule_set.rule_set}, {reference.name}"
     try:
-        after = _evaluated(rule_set, rows, {**pins, own: _pin(case.challenger)}, case)
+        after = _evaluated(rule_set, rows, {**pins, own: _pin(contest.challenger)}, contest)
     except ModelmillError as error:
         if error.retryable:
             raise
         what = "rule sets that cannot use the challenger"
-        yield must_be_none("decisions", name, what, 1, rows=len(rows), note=str(error))
+        yield must_be_zero("decisions", name, what, 1, rows=len(rows), note=str(error))
         return
     failed = sum(after.failures.values()) - sum(before.failures.values())
     if failed > 0:
         note = f"signals that fail with the challenger: {', '.join(sorted(after.failures))}"
         what = "more signals that cannot be computed"
-        yield must_be_none("decisions", name, what, failed, rows=len(rows), note=note)
+        yield must_be_zero("decisions", name, what, failed, rows=len(rows), note=note)
     truth = right_decisions(rows.column(config.label), config.decision_of) if config.label else None
     difference = compare(before, after, examples=config.examples, truth=truth)
     if config.max_changed is not None:
@@ -131,39 +127,39 @@ def _compared(
             note=_changes(difference),
         )
     if truth is not None:
-        yield from _rightness(config, case, name, truth, before, after)
+        yield from _rightness(config, contest, name, truth, before, after)
 
 
 def _rightness(
-    config: DecisionsConfig,
-    case: Case,
+    config: DecisionsCheck,
+    contest: Contest,
     name: str,
     truth: pa.Array,
     before: FullEvaluation,
     after: FullEvaluation,
-) -> Iterator[Finding]:
+) -> Iterator[Comparison]:
     known = truth.is_valid()
     columns = [one.filter(known).to_pylist() for one in (truth, before.decisions(), after.decisions())]
     if not columns[0]:
         raise TableError(
-            f"the test rows must have labels that say the right decision ({case.dataset})",
+            f"the test rows must have labels that say the right decision ({contest.dataset})",
             got=f"null in every row of {config.label}",
             remedy="name another column under label, or none",
         )
-    yield metric_finding(
+    yield compare_metric(
         name,
-        *columns,
+        Answered.of(*columns),
         check="decisions",
-        metric="accuracy",
+        metric=ACCURACY,
         shown="share of right decisions",
         limit=config.max_drop,
-        how=case.how,
+        how=contest.how,
     )
 
 
-def _rows(config: DecisionsConfig, case: Case, rule_set: RuleSet) -> pa.RecordBatch:
+def _rows(config: DecisionsCheck, contest: Contest, rule_set: RuleSet) -> pa.RecordBatch:
     """Read the test rows that the gate judges on, with all that the rule set reads."""
-    dataset = case.dataset
+    dataset = contest.dataset
     known = [field.name for field in open_table(dataset.uri, version=dataset.version).schema().fields]
     wanted = rule_set.columns()
     if config.label:
@@ -177,9 +173,9 @@ def _rows(config: DecisionsConfig, case: Case, rule_set: RuleSet) -> pa.RecordBa
             got=f"no column {', '.join(told)}",
             remedy=f"carry {', '.join(missing)} along with keep of build_dataset; {near}",
         )
-    table = read_arrow(dataset, columns=list(dict.fromkeys([*wanted, case.label, dataset.split])))
+    table = read_arrow(dataset, columns=list(dict.fromkeys([*wanted, contest.label, dataset.split])))
     table = table.filter(pc.equal(table.column(dataset.split), "test"))
-    return one_batch(table.filter(table.column(case.label).is_valid()))
+    return one_batch(table.filter(table.column(contest.label).is_valid()))
 
 
 def _what(name: str, readers: list[str], rule_set: RuleSet) -> str:
@@ -188,13 +184,13 @@ def _what(name: str, readers: list[str], rule_set: RuleSet) -> str:
     return "its key" if name == rule_set.key else "the label"
 
 
-def _pin(one: Contender) -> Pin:
+def _pin(one: Contestant) -> Pin:
     return Pin(model=one.model, folder=str(one.folder), digest=one.model.digest)
 
 
-def _evaluated(rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, Pin], case: Case) -> FullEvaluation:
+def _evaluated(rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, Pin], contest: Contest) -> FullEvaluation:
     deciding = Deciding(rule_set=rule_set, pins=pins)
-    return deciding.engine(rows.schema, case.context.settings).evaluate_fully(rows)
+    return deciding.engine(rows.schema, contest.settings).evaluate_fully(rows)
 
 
 def _changes(difference: RuleSetDiff) -> str:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from modelmill.registry.checks import CheckConfig, GateCheck
+from modelmill.registry.gate_check import GateCheck
 
 if TYPE_CHECKING:
-    from modelmill.registry.comparisons import Finding, NotJudged
-    from modelmill.registry.contestants import Case
+    from modelmill.registry.comparison import Comparison, NotJudged
+    from modelmill.registry.contest import Contest
     from modelmill.settings import Settings
 
 
-class DecisionsConfig(CheckConfig):
+class DecisionsCheck(GateCheck):
     """Rule sets that read the model decide no worse with the challenger, all else in them being the same."""
 
     check: Literal["decisions"] = "decisions"
@@ -48,18 +48,15 @@ class DecisionsConfig(CheckConfig):
             raise ValueError("at least one of max_changed and label is needed")
         return self
 
+    def compare(self, contest: Contest) -> Iterable[Comparison | NotJudged]:
+        """See :meth:`GateCheck.compare`."""
+        from modelmill.rules.lifecycle.decision_changes import compare_decisions
 
-def _run(config: DecisionsConfig, case: Case) -> Iterable[Finding | NotJudged]:
-    from modelmill.rules.lifecycle.decision_changes import decision_findings
+        return compare_decisions(self, contest)
 
-    return decision_findings(config, case)
+    def outside_state(self, name: str, settings: Settings) -> str:
+        """See :meth:`GateCheck.outside_state`."""
+        from modelmill.rules.lifecycle.decision_changes import rule_sets_of
+        from modelmill.rules.lifecycle.table_decisions import outside_state
 
-
-def _outside_state(config: DecisionsConfig, name: str, settings: Settings) -> str:
-    from modelmill.rules.lifecycle.decision_changes import rule_sets_of
-    from modelmill.rules.lifecycle.table_decisions import outside_state
-
-    return " ".join(outside_state(source, settings) for source in rule_sets_of(config, name, settings))
-
-
-decisions_check = GateCheck(config=DecisionsConfig, run=_run, outside_state=_outside_state)
+        return " ".join(outside_state(source, settings) for source in rule_sets_of(self, name, settings))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.evaluation.metrics import Share
+from modelmill.evaluation.statistics import Proportion
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 
 Bools = npt.NDArray[np.bool_]
@@ -43,9 +43,9 @@ class RuleTrial(_Frozen):
     """Rows on which its condition is NULL."""
     shadowed_by: tuple[str, ...] = ()
     """Where it is true somewhere and decides nothing: the rules that do, the most frequent first."""
-    precision: Share | None = None
+    precision: Proportion | None = None
     """Rows whose right decision is the rule's, among the labelled rows that it decides."""
-    recall: Share | None = None
+    recall: Proportion | None = None
     """Rows that it decides, among the labelled rows whose right decision is the rule's."""
 
     @property
@@ -73,7 +73,7 @@ class Trial(_Frozen):
     rules: tuple[RuleTrial, ...]
     labelled: int = 0
     """Rows whose right decision is known."""
-    accuracy: Share | None = None
+    accuracy: Proportion | None = None
     """Right decisions among those."""
 
 
@@ -111,7 +111,7 @@ def try_rules(evaluated: FullEvaluation, truth: pa.Array | None = None) -> Trial
         labelled=0 if labelled is None else int(labelled.sum()),
         accuracy=None
         if right is None or labelled is None
-        else Share.of(int(right.sum()), int(labelled.sum())),
+        else Proportion.of(int(right.sum()), int(labelled.sum())),
     )
 
 
@@ -137,8 +137,8 @@ def _rule_trials(
         precision = recall = None
         if truth is not None and labelled is not None:
             wanted: Bools = pc.fill_null(pc.equal(truth, rule.then), False).to_numpy(zero_copy_only=False)
-            precision = Share.of(int((decided & wanted).sum()), int((decided & labelled).sum()))
-            recall = Share.of(int((decided & wanted).sum()), int(wanted.sum()))
+            precision = Proportion.of(int((decided & wanted).sum()), int((decided & labelled).sum()))
+            recall = Proportion.of(int((decided & wanted).sum()), int(wanted.sum()))
         trials.append(
             RuleTrial(
                 name=rule.name,

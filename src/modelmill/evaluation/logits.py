@@ -1,0 +1,94 @@
+"""Logits of a model for a split of a dataset: computed once, whoever asks again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.datasets.examples import split_places
+from modelmill.models.bundle import BundleInfo, trunk_folder
+from modelmill.models.scorers import load_scorer, score_into
+from modelmill.system.locks import locked
+from modelmill.tasks.calibration import FloatArray
+from modelmill.tokens.cache import tokenised
+from modelmill.tokens.token_ids import Tokens
+from modelmill.version import __version__
+from modelmill.workspace import Workspace
+
+Logits = FloatArray
+
+_RUNTIMES = {"torch": "torch", "torchao": "torch", "static": "scipy"}
+"""What computes the logits, by format; ONNX Runtime if a format is not listed."""
+
+
+def cached_logits(
+    model: ModelRef, folder: Path, dataset: DatasetRef, split: str, workspace: Workspace
+) -> Logits:
+    """Return a model's logits for all rows of a split.
+
+    They are kept in the cache directory by the model's digest, the dataset's version and the split. The
+    second of two steps that ask at the same time waits for the first.
+
+    :param model: the model.
+    :param folder: its bundle.
+    :param dataset: the dataset.
+    :param split: ``train``, ``validation`` or ``test``.
+    :param workspace: where they are kept.
+    :return: ``(rows of the split, outputs)``, in the order of the rows' keys.
+    :raises ModelError: if the model cannot be loaded.
+    """
+    info = BundleInfo.load(folder)
+    rows = split_places(dataset, split)
+    place = workspace.cache / "logits" / f"{model.digest[:32]}-{_rows_digest(dataset, split, info)}.npy"
+    with locked(place.with_name(f".{place.stem}.lock")):
+        logits = _kept(place, shape=(len(rows), info.outputs))
+        if logits is None:
+            reader = trunk_folder(folder, info)
+            tokens = tokenised(
+                dataset, reader, max_length=info.max_tokens, cache=workspace.cache, log=workspace.log
+            ).take(rows)
+            logits = _score(folder, tokens, name=model.role or model.uri, workspace=workspace)
+            _keep(logits, place)
+    return logits
+
+
+def _rows_digest(dataset: DatasetRef, split: str, info: BundleInfo) -> str:
+    """Return a digest of everything that the logits depend on, except the model's files."""
+    runtime = _RUNTIMES.get(info.format, "onnxruntime")
+    parts = (
+        str(dataset),
+        dataset.key,
+        dataset.text_column,
+        dataset.split,
+        split,
+        __version__,
+        f"{runtime} {metadata.version(runtime)}",
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _score(folder: Path, tokens: Tokens, *, name: str, workspace: Workspace) -> Logits:
+    scorer = load_scorer(folder)
+    workspace.log(f"{name}: scoring {len(tokens):,} rows")
+    result: Logits = np.zeros((len(tokens), scorer.info.outputs), dtype=np.float32)
+    score_into(result, scorer, tokens, progress=workspace.progress)
+    return result
+
+
+def _kept(place: Path, *, shape: tuple[int, int]) -> Logits | None:
+    try:
+        found = np.load(place, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None  # not there, or damaged: it can be made again
+    return found if found.shape == shape and found.dtype == np.float32 else None
+
+
+def _keep(logits: Logits, place: Path) -> None:
+    scratch = place.with_name(f".{place.stem}-{os.getpid()}.npy")
+    np.save(scratch, logits, allow_pickle=False)
+    scratch.replace(place)

@@ -1,0 +1,117 @@
+"""One number of a challenger beside what it is compared with; :mod:`modelmill.registry.verdict` decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Unit = Literal["share", "ms", "MB", "count"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number of a challenger, and what it is compared with."""
+
+    check: str
+    """What kind of check it belongs to: ``metric``, ``class``, ``baseline``, ``latency``, …."""
+    name: str
+    """What it is compared with, and where: ``champion``, ``class earn, champion``, ``accepted size``, …."""
+    metric: str
+    """What is measured: ``accuracy``, ``recall``, ``p95 of one text``, …."""
+    unit: Unit
+    challenger: float
+    other: float | None
+    """The other's number; None if only a limit counts."""
+    worse: float
+    """How much worse the challenger is, in the unit, or its number itself if only a limit counts."""
+    limit: float
+    """Largest accepted ``worse``."""
+    low: float | None = None
+    """Lower end of the confidence interval of ``worse``; None without an interval."""
+    high: float | None = None
+    p_value: float | None = None
+    """Chance of such a drop if the challenger were no worse; None: the limit alone decides."""
+    rows: int | None = None
+    """Rows that it was measured on."""
+    proof: bool = False
+    """Whether the challenger is also refused if the interval reaches beyond the limit."""
+    least_p: float = 0.0
+    """Smallest p-value that a challenger could have on these rows: with every one of them wrong."""
+    note: str = ""
+    """More to say, in words."""
+
+
+class NotJudged(BaseModel):
+    """What a check would have looked at, but cannot judge."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    check: str
+    name: str
+    """As in a comparison: ``class grain, champion``."""
+    rows: int
+    """Rows that there are."""
+    reason: str
+    """Why: ``too small to judge: 3 rows, and 20 are needed``."""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words."""
+        return f"{self.name}: {self.reason}"
+
+
+def against_limit(
+    check: str,
+    name: str,
+    metric: str,
+    value: float,
+    *,
+    limit: float,
+    unit: Unit = "share",
+    rows: int | None = None,
+    note: str = "",
+) -> Comparison:
+    """Return a number of a challenger that a limit alone decides.
+
+    :param check: see :class:`Comparison`.
+    :param name: see :class:`Comparison`.
+    :param metric: see :class:`Comparison`.
+    :param value: the number.
+    :param limit: largest accepted number.
+    :param unit: of both.
+    :param rows: that it was measured on.
+    :param note: more to say.
+    :return: the comparison.
+    """
+    return Comparison(
+        check=check,
+        name=name,
+        metric=metric,
+        unit=unit,
+        challenger=value,
+        other=None,
+        worse=value,
+        limit=limit,
+        rows=rows,
+        note=note,
+    )
+
+
+def must_be_zero(
+    check: str, name: str, what: str, number: int, *, rows: int | None = None, note: str = ""
+) -> Comparison:
+    """Return a count that must be zero.
+
+    :param check: see :class:`Comparison`.
+    :param name: see :class:`Comparison`.
+    :param what: what is counted.
+    :param number: the count.
+    :param rows: that were looked at.
+    :param note: more to say.
+    :return: the comparison.
+    """
+    return against_limit(
+        check, name, f"number of {what}", number, limit=0, unit="count", rows=rows, note=note
+    )

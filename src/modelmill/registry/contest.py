@@ -1,0 +1,93 @@
+"""What a gate judges: a challenger and the models that it is compared with, on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.evaluation.logits import Logits
+from modelmill.evaluation.rows import JudgedRows
+from modelmill.models.bundle import BundleInfo
+from modelmill.registry.metric_comparisons import Answered, Statistics
+from modelmill.settings import Settings
+from modelmill.tasks.base import Answers
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model, and its answers to the test rows."""
+
+    name: str
+    """``challenger``, ``champion`` or ``parent``."""
+    model: ModelRef
+    folder: Path
+    """Its bundle."""
+    info: BundleInfo
+    logits: Logits
+    """For the labelled test rows, ``(rows, outputs)``, classes as in ``info``."""
+    rows: JudgedRows
+
+    @cached_property
+    def scored(self) -> npt.NDArray[np.bool_]:
+        """Whether the logits of a row are numbers, neither NaN nor infinite, ``(rows,)``."""
+        return np.asarray(np.isfinite(self.logits).all(axis=1))
+
+    @cached_property
+    def answers(self) -> Answers:
+        """Answer to each test row; a row whose logits are not numbers has no answer, and is never right."""
+        return self.rows.task.decide(
+            self.logits,
+            known=self.info.classes,
+            classes=self.rows.classes,
+            calibration=self.info.calibration,
+            scored=self.scored,
+        )
+
+
+@dataclass(frozen=True)
+class Contest:
+    """All that a check can look at."""
+
+    name: str
+    """The registered model that the challenger is proposed for."""
+    dataset: DatasetRef
+    rows: JudgedRows
+    """The labelled test rows."""
+    challenger: Contestant
+    champion: Contestant | None
+    """None if there is none yet."""
+    parent: Contestant | None
+    """The model that the challenger was made from; None if it was made from none."""
+    how: Statistics
+    settings: Settings
+    log: Callable[[str], None]
+
+    @property
+    def label(self) -> str:
+        """The label column."""
+        return self.rows.label
+
+    @property
+    def texts(self) -> list[str]:
+        """Text of each row."""
+        return self.rows.texts
+
+    @property
+    def truth(self) -> Answers:
+        """Label of each row, in the form of the answers."""
+        return self.rows.truth
+
+    @property
+    def reference(self) -> Contestant | None:
+        """The champion; the parent if there is no champion yet."""
+        return self.champion or self.parent
+
+    def against(self, other: Contestant) -> Answered:
+        """Return the rows with the answers of the challenger and of another model."""
+        return Answered(self.truth, other.answers, self.challenger.answers)

@@ -1,0 +1,45 @@
+"""What a gate compares, and how far a challenger may be below."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from modelmill.artifacts import MODEL_NAME_PATTERN
+from modelmill.options import Options
+
+
+class GateOptions(Options):
+    """The gate's limits."""
+
+    name: str = Field(
+        pattern=MODEL_NAME_PATTERN,
+        description="Name of the registered model it is proposed for.",
+    )
+    metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="Metric that is compared.")
+    max_drop: float = Field(
+        0.005, ge=0, lt=1, description="Largest accepted drop of the metric (0.005: half a point)."
+    )
+    max_below_baseline: float = Field(
+        0.0, ge=0, lt=1, description="How far the metric may lie below the best baseline."
+    )
+    max_class_drop: float | None = Field(
+        0.1, ge=0, lt=1, description="Largest accepted drop of the recall of a class; empty: any."
+    )
+    proof: bool = Field(
+        False,
+        description="Also refuse where the rows are too few to show that the metric drops by no more than "
+        "max_drop: the whole confidence interval has to lie within it.",
+    )
+    confidence: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="Confidence of all comparisons together: an equal challenger is refused less often than "
+        "in one minus this.",
+    )
+    may_lose_classes: bool = Field(
+        False, description="Whether a class that the champion answers may be one that the challenger cannot."
+    )
+    resamples: int = Field(2000, ge=200, description="Bootstrap resamples.")

@@ -1,0 +1,170 @@
+"""Metrics of a challenger and of another model on the same rows, with the chance of a drop like that.
+
+The chance (p-value) of a drop like the one found, if the challenger were no worse, comes from the paired
+bootstrap (see :mod:`modelmill.tasks.metrics`). For a share of right answers it also comes from McNemar's test
+as mid-p (M. W. Fagerland et al., *BMC Medical Research Methodology* 13:91, 2013: of the rows that only one of
+the two got right, each is as likely to be the other's). The larger of the two counts: the bootstrap is too
+sure of itself where few rows differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from modelmill.registry.comparison import Comparison, NotJudged
+from modelmill.tasks.base import Answers
+from modelmill.tasks.class_metrics import ACCURACY
+from modelmill.tasks.metrics import Metric
+
+Right = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How comparisons are made."""
+
+    confidence: float = 0.95
+    resamples: int = 2000
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Labelled rows with the answers of a challenger, and of the model that it is compared with."""
+
+    truth: Answers
+    other: Answers
+    challenger: Answers
+
+    @classmethod
+    def of(cls, truth: Sequence[str], other: Sequence[str], challenger: Sequence[str]) -> Answered:
+        """Return rows of one class each."""
+        return cls(*(np.array(names, dtype=object) for names in (truth, other, challenger)))
+
+    def take(self, places: Sequence[int]) -> Answered:
+        """Return some of the rows."""
+        rows = np.asarray(places, dtype=np.int64)
+        return Answered(self.truth[rows], self.other[rows], self.challenger[rows])
+
+
+def compare_metric(
+    name: str,
+    rows: Answered,
+    *,
+    check: str,
+    metric: Metric,
+    limit: float,
+    how: Statistics,
+    shown: str | None = None,
+    proof: bool = False,
+) -> Comparison:
+    """Compare a metric of two models on the same rows.
+
+    :param name: what the challenger is compared with.
+    :param rows: at least one.
+    :param check: what kind of check it belongs to.
+    :param metric: which.
+    :param limit: largest accepted drop.
+    :param how: confidence and resamples.
+    :param shown: what the metric is called here; None: by its name.
+    :param proof: see :attr:`Comparison.proof`.
+    :return: the comparison.
+    """
+    found = metric.difference(
+        rows.truth, rows.other, rows.challenger, confidence=how.confidence, resamples=how.resamples
+    )
+    not_worse = round((1 - found.beyond) * how.resamples)  # resamples
+    if metric.right is None:
+        p_value = (not_worse + 1) / (how.resamples + 1)  # never zero: no test is that sure
+        least_p = 0.0
+    else:
+        other, challenger = (metric.right(rows.truth, one) for one in (rows.other, rows.challenger))
+        # McNemar's is never zero, so the bootstrap needs no floor, which after the adjustment for a hundred
+        # slices would let every one of them pass.
+        p_value = max(not_worse / how.resamples, mcnemar(other, challenger))
+        least_p = _half_of_no_wins(int(other.sum())) if other.any() else 1.0
+    return Comparison(
+        check=check,
+        name=name,
+        metric=shown or metric.name,
+        unit="share",
+        challenger=found.second,
+        other=found.first,
+        worse=found.value,
+        limit=limit,
+        low=found.low,
+        high=found.high,
+        p_value=p_value,
+        rows=len(rows.truth),
+        proof=proof,
+        least_p=least_p,
+    )
+
+
+def mcnemar(other: Right, challenger: Right) -> float:
+    """Return the one-sided p-value of the McNemar test, as mid-p: whether the challenger is worse.
+
+    :param other: whether the other model is right, ``(rows,)``.
+    :param challenger: whether the challenger is.
+    :return: chance of more rows that only the other got right among those that one got right, and half the
+        chance of as many.
+    """
+    from scipy.stats import binom
+
+    lost, won = int((other & ~challenger).sum()), int((challenger & ~other).sum())
+    both = lost + won
+    return float(binom.sf(lost, both, 0.5) + binom.pmf(lost, both, 0.5) / 2) if lost else 1.0
+
+
+def _half_of_no_wins(lost: int) -> float:
+    """Return the mid-p of McNemar's test if all rows with another outcome are lost."""
+    return float(0.5 ** (lost + 1))
+
+
+def compare_parts(
+    parts: Mapping[str, Sequence[int]],
+    reference: str,
+    rows: Answered,
+    *,
+    check: str,
+    shown: str,
+    limit: float,
+    how: Statistics,
+    min_rows: int = 1,
+) -> Iterator[Comparison | NotJudged]:
+    """Compare the share of right answers in parts of the rows: classes, or slices by a column.
+
+    :param parts: places of the rows of each part.
+    :param reference: what the challenger is compared with.
+    :param rows: rows of one class each.
+    :param check: what kind of check it is: comes before the part's name.
+    :param shown: what the share is called: ``recall`` of a class, ``accuracy`` of a slice.
+    :param limit: largest accepted drop.
+    :param how: confidence and resamples.
+    :param min_rows: a part with fewer rows is not judged; at least 1.
+    :yields: a comparison for each part, or that it is too small for one.
+    """
+    for name, places in parts.items():
+        full = f"{check} {name}, {reference}"
+        if len(places) < min_rows:
+            reason = f"too small to judge: {len(places)} test rows, and {min_rows} are needed"
+            yield NotJudged(check=check, name=full, rows=len(places), reason=reason)
+            continue
+        yield compare_metric(
+            full, rows.take(places), check=check, metric=ACCURACY, shown=shown, limit=limit, how=how
+        )
+
+
+def parts_by(values: Sequence[object]) -> dict[str, list[int]]:
+    """Return the places of the rows of each value.
+
+    :param values: a value for each row.
+    :return: places by value, sorted by value; rows without a value are ``(none)``.
+    """
+    parts: dict[str, list[int]] = {}
+    for place, value in enumerate(values):
+        parts.setdefault("(none)" if value is None else str(value), []).append(place)
+    return dict(sorted(parts.items()))
