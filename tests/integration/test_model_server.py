@@ -22,13 +22,18 @@ import mlflow
 import pandas as pd
 import pytest
 
-from modelmill.artifacts import DatasetRef
+from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.component import StepContext
 from modelmill.models.bundle import bundle_digest
-from modelmill.registry import gate, promotion
+from modelmill.registry import promotion
 from modelmill.registry.bundles import fetch_bundle, log_model
 from modelmill.registry.tracking import experiment_id, open_run, tracking_client
-from modelmill.steps.gate import GateConfig
+from modelmill.steps.gate import GateConfig, GateInputs
+from modelmill.steps.gate import run as run_gate
+
+
+def judge(config: GateConfig, dataset: DatasetRef, challenger: ModelRef, context: StepContext) -> VerdictRef:
+    return run_gate(config, GateInputs(dataset=dataset, challenger=challenger), context).verdict
 
 
 def free_port() -> int:
@@ -113,7 +118,7 @@ def test_a_champion_answers_over_http(
     model = log_model(folder, role="exported", dataset=topic_dataset, context=served_context)
     shutil.rmtree(served_context.cache / "models")
     assert bundle_digest(fetch_bundle(model, served_context.cache)) == model.digest
-    verdict = gate.run(GateConfig(name="topics", resamples=200), topic_dataset, model, served_context)
+    verdict = judge(GateConfig(name="topics", resamples=200), topic_dataset, model, served_context)
     champion = promotion.run(verdict, served_context)
     assert champion.uri == "models:/topics/1"
     assert promotion.run(verdict, served_context) == champion

@@ -9,16 +9,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from modelmill.evaluation.plots import confusion_figure, quality_figure
-from modelmill.evaluation.results import BaselineResult, ModelResult
+from modelmill.evaluation.results import BaselineResult, ModelResult, Score
 
-QUALITY = {
-    "accuracy": 0.9,
-    "accuracy_low": 0.85,
-    "accuracy_high": 0.93,
-    "macro_f1": 0.8,
-    "macro_f1_low": 0.7,
-    "macro_f1_high": 0.9,
-}
+SCORES = (
+    Score(metric="accuracy", value=0.9, low=0.85, high=0.93),
+    Score(metric="macro_f1", value=0.8, low=0.7, high=0.9),
+)
+LOW = Score(metric="accuracy", value=0.4, low=0.3, high=0.5)
 
 
 def drawn(figure: Figure) -> bytes:
@@ -40,7 +37,7 @@ def test_confusion(classes: int) -> None:
 def test_quality() -> None:
     models = [
         ModelResult(
-            **QUALITY,
+            scores=SCORES,
             name=f"model {number}",
             role="student",
             uri="models:/m-1",
@@ -61,8 +58,8 @@ def test_quality() -> None:
     figure = quality_figure(
         models,
         [
-            BaselineResult(name="words", **QUALITY),
-            BaselineResult(name="majority", **{**QUALITY, "accuracy": 0.4}),
+            BaselineResult(name="words", scores=SCORES),
+            BaselineResult(name="majority", scores=(LOW,)),
         ],
         confidence=0.95,
         title="quality",

@@ -10,13 +10,12 @@ import mlflow
 import pytest
 from sklearn.metrics import f1_score
 
-from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, DatasetError, ModelError
-from modelmill.evaluation.baselines import MAJORITY, TFIDF_SVM
-from modelmill.evaluation.report import run
 from modelmill.evaluation.results import EvaluationReport
-from modelmill.steps.evaluate import EvaluateConfig
+from modelmill.steps.evaluate import EvaluateConfig, EvaluateInputs, evaluate
+from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM
 
 # Every text has two of its topic's words. A model that knows all of them makes no error.
 SPORT = ("goal", "match", "team", "score", "league", "coach")
@@ -26,8 +25,14 @@ SPORT_ONLY = dict.fromkeys(PERFECT, "sport")
 CONFIG = EvaluateConfig(resamples=200, throughput_rows=32)
 
 
+def run(
+    config: EvaluateConfig, dataset: DatasetRef, models: tuple[ModelRef, ...], context: StepContext
+) -> ReportRef:
+    return evaluate.run(config, EvaluateInputs(dataset=dataset, models=models), context).report
+
+
 def content(uri: str) -> EvaluationReport:
-    return EvaluationReport.model_validate(json.loads(mlflow.artifacts.load_text(uri)))
+    return EvaluationReport.from_json(json.loads(mlflow.artifacts.load_text(uri)))
 
 
 def test_the_report_says_what_the_models_are_worth(
@@ -42,14 +47,14 @@ def test_the_report_says_what_the_models_are_worth(
     assert report.dataset == f"{topic_dataset.uri}@0"
 
     first, second = report.models
-    assert (first.accuracy, first.macro_f1, first.agreement) == (1, 1, 1)
+    assert (first["accuracy"].value, first["macro_f1"].value, first.agreement) == (1, 1, 1)
     assert (first.size_ratio, first.speed_ratio) == (1, 1)
-    assert (second.accuracy, second.agreement) == (0.5, 0.5)
-    assert second.macro_f1 == pytest.approx(
+    assert (second["accuracy"].value, second.agreement) == (0.5, 0.5)
+    assert second["macro_f1"].value == pytest.approx(
         f1_score(["sport", "trade"] * 10, ["sport"] * 20, average="macro")
     )
-    assert second.accuracy_low < 0.5 < second.accuracy_high
-    assert second.macro_f1_low < second.macro_f1 < second.macro_f1_high
+    assert second["accuracy"].low < 0.5 < second["accuracy"].high
+    assert second["macro_f1"].low < second["macro_f1"].value < second["macro_f1"].high
     assert second.size_ratio == pytest.approx(first.size_mb / second.size_mb)
     assert second.size_ratio > 1
     assert second.speed_ratio == pytest.approx(second.documents_per_second / first.documents_per_second)
@@ -58,9 +63,9 @@ def test_the_report_says_what_the_models_are_worth(
     assert (second.uri, second.role, second.format) == (student.uri, "student", "onnx")
 
     by_name = {baseline.name: baseline for baseline in report.baselines}
-    assert by_name[MAJORITY].accuracy == 0.5
-    assert by_name[TFIDF_SVM].accuracy > 0.9
-    assert first.beats_baseline is (by_name[TFIDF_SVM].accuracy < 1)
+    assert by_name[MAJORITY]["accuracy"].value == 0.5
+    assert by_name[TFIDF_SVM]["accuracy"].value > 0.9
+    assert first.beats_baseline is (by_name[TFIDF_SVM]["accuracy"].value < 1)
     assert second.beats_baseline is False
     assert "below TF-IDF + linear SVM" in second.sentence
     assert "whose answer it gives to 50.00% of the rows" in second.sentence
@@ -106,7 +111,7 @@ def test_a_class_that_the_model_does_not_know_counts_as_wrong(
     rows = [("goal", "sport", "train"), ("bank", "trade", "train"), ("rain $5", "weather", "train")]
     rows += [(text, label, "test") for text, label, _ in rows]
     report = content(run(CONFIG, make_dataset(rows), (make_model(PERFECT),), spoken).uri)
-    assert report.models[0].accuracy == pytest.approx(2 / 3)
+    assert report.models[0]["accuracy"].value == pytest.approx(2 / 3)
     assert report.models[0].unknown_classes == ("weather",)
     assert any("1 test rows count as wrong" in line and "weather" in line for line in log_lines)
 

@@ -10,11 +10,12 @@ import pytest
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.component import StepContext
-from modelmill.registry import gate, promotion
+from modelmill.registry import promotion
 from modelmill.registry.bundles import log_model
 from modelmill.registry.champion import Registry
 from modelmill.registry.tracking import open_run
-from modelmill.steps.gate import GateConfig
+from modelmill.steps.gate import GateConfig, GateInputs
+from modelmill.steps.gate import run as run_gate
 
 
 @pytest.fixture
@@ -47,7 +48,11 @@ def judged(topic_dataset: DatasetRef, step_context: StepContext) -> Callable[[Mo
     """Return a function that asks the gate about a challenger."""
 
     def judge(challenger: ModelRef) -> VerdictRef:
-        return gate.run(GateConfig(name="topics", resamples=500), topic_dataset, challenger, step_context)
+        config, inputs = (
+            GateConfig(name="topics", resamples=500),
+            GateInputs(dataset=topic_dataset, challenger=challenger),
+        )
+        return run_gate(config, inputs, step_context).verdict
 
     return judge
 

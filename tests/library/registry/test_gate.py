@@ -13,18 +13,23 @@ from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, GateError, TableError
 from modelmill.pipeline.validation import parse_pipeline
-from modelmill.registry import gate, promotion
+from modelmill.registry import promotion
 from modelmill.registry.bundles import log_model
-from modelmill.registry.gate_report import Report
-from modelmill.steps.gate import GateConfig
+from modelmill.registry.gate_report import GateReport
+from modelmill.steps.gate import GateConfig, GateInputs
+from modelmill.steps.gate import run as run_gate
 
 Judged = Callable[..., VerdictRef]
 Propose = Callable[..., ModelRef]
 
 
-def report_of(verdict: VerdictRef, context: StepContext) -> Report:
+def judge(config: GateConfig, dataset: DatasetRef, challenger: ModelRef, context: StepContext) -> VerdictRef:
+    return run_gate(config, GateInputs(dataset=dataset, challenger=challenger), context).verdict
+
+
+def report_of(verdict: VerdictRef, context: StepContext) -> GateReport:
     path = context.run.client.download_artifacts(verdict.run_id, "gate/verdict.json")
-    return Report.model_validate_json(Path(path).read_text())
+    return GateReport.model_validate_json(Path(path).read_text())
 
 
 def test_an_exported_file_is_compared_with_the_model_it_was_made_from(
@@ -130,7 +135,7 @@ def test_further_checks(
 ) -> None:
     promotion.run(accepted(propose("good")), step_context)
     config = GateConfig.model_validate({"name": "topics", "resamples": 500, "checks": [check]})
-    verdict = gate.run(config, topic_dataset, propose("bad", skill=-1.0), step_context)
+    verdict = judge(config, topic_dataset, propose("bad", skill=-1.0), step_context)
     found = [item for item in report_of(verdict, step_context).checks if item.check == kind]
     assert found
     assert any(outcome in item.sentence for item in found), [item.sentence for item in found]
@@ -142,7 +147,7 @@ def test_a_slice_needs_its_column(
     promotion.run(accepted(propose("good")), step_context)
     config = GateConfig.model_validate({"name": "topics", "checks": [{"check": "slice", "column": "topik"}]})
     with pytest.raises(TableError, match="did you mean 'topic'"):
-        gate.run(config, topic_dataset, propose("other", tweak=0.1), step_context)
+        judge(config, topic_dataset, propose("other", tweak=0.1), step_context)
 
 
 @pytest.mark.parametrize(
@@ -175,32 +180,26 @@ def test_a_check_that_cannot_be_is_refused_with_its_place(check: dict[str, objec
 CHECKS_OF_OTHERS = '''
 from typing import Literal
 
-from modelmill.registry.checks import CheckConfig, GateCheck
-from modelmill.registry.comparisons import Finding
+from modelmill.registry.comparison import Comparison
+from modelmill.registry.gate_check import GateCheck
 
 
-class VowelConfig(CheckConfig):
+class VowelCheck(GateCheck):
     """Answers begin with few vowels."""
 
     check: Literal["vowels"] = "vowels"
     most: int = 0
 
-
-def _run(config, case):
-    count = sum(answer[0] in "aeiou" for answer in case.challenger.answers)
-    yield Finding(
-        check="vowels", name="accepted vowels", metric="vowels", unit="count",
-        challenger=count, other=None, worse=count, limit=config.most,
-    )
-
-
-vowels = GateCheck(config=VowelConfig, run=_run)
+    def compare(self, contest):
+        count = sum(answer[0] in "aeiou" for answer in contest.challenger.answers)
+        yield Comparison(
+            check="vowels", name="accepted vowels", metric="vowels", unit="count",
+            challenger=count, other=None, worse=count, limit=self.most,
+        )
 '''
 
 
-def test_another_distribution_adds_a_check(
-    tmp_path: Path, topic_dataset: DatasetRef, propose: Propose, step_context: StepContext
-) -> None:
+def test_another_distribution_adds_a_check(tmp_path: Path) -> None:
     import subprocess
     import sys
 
@@ -212,27 +211,28 @@ def test_another_distribution_adds_a_check(
     (info / "entry_points.txt").write_text("[modelmill.gate_checks]\nvowels = vowel_check\n")
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r});"
-        "from modelmill.steps.registry_components import GateConfig;"
-        "from modelmill.registry.checks import findings_of;"
+        "from modelmill.steps.gate import GateConfig;"
         "config = GateConfig(name='x', checks=[{'check': 'vowels', 'most': 1}]);"
-        "import types; case = types.SimpleNamespace(challenger=types.SimpleNamespace(answers=['ox', 'cow']));"
-        "print(type(config.checks[0]).__name__, [f.worse for f in findings_of(config.checks[0], case)],"
+        "import types;"
+        "contest = types.SimpleNamespace(challenger=types.SimpleNamespace(answers=['ox', 'cow']));"
+        "(check,) = config.checks;"
+        "print(type(check).__name__, [one.worse for one in check.compare(contest)],"
         "config.model_dump(mode='json')['checks'])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown == "VowelConfig [1] [{'check': 'vowels', 'most': 1}]\n"
+    assert shown == "VowelCheck [1] [{'check': 'vowels', 'most': 1}]\n"
 
 
-def test_two_checks_of_a_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_checks_of_a_name_are_refused() -> None:
     from types import ModuleType
 
     from modelmill.registry import checks
+    from modelmill.registry.gate_check import known_checks
+
+    class OtherSize(checks.SizeCheck):
+        """Another check of the name."""
 
     other = ModuleType("other")
-    other.size = checks.GateCheck(config=checks.SizeConfig, run=checks._run_latency)
-    monkeypatch.setattr(checks, "import_module", lambda name: other if name == "other" else checks)
-    monkeypatch.setattr(checks, "_OWN_MODULES", (*checks._OWN_MODULES, "other"))
-    checks.gate_checks.cache_clear()
+    other.OtherSize = OtherSize
     with pytest.raises(ConfigError, match="a check's name belongs to one module; got 'size'"):
-        checks.gate_checks()
-    checks.gate_checks.cache_clear()
+        known_checks([checks, other])

@@ -16,11 +16,12 @@ from pydantic import ValidationError
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef, VerdictRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, TableError
-from modelmill.registry import gate, promotion
-from modelmill.registry.gate_report import Report
+from modelmill.registry import promotion
+from modelmill.registry.gate_report import GateReport
 from modelmill.rules.lifecycle.registered_rule_sets import gate as gate_rules
 from modelmill.steps.gate import GateConfig, GateInputs
 from modelmill.steps.gate import gate as gate_component
+from modelmill.steps.gate import run as run_gate
 from modelmill.steps.gate_rules import GateRulesConfig
 from modelmill.steps.ports import TrialInputs
 
@@ -43,6 +44,10 @@ DESK: dict[str, Any] = {
 }
 
 
+def judge(config: GateConfig, dataset: DatasetRef, challenger: ModelRef, context: StepContext) -> VerdictRef:
+    return run_gate(config, GateInputs(dataset=dataset, challenger=challenger), context).verdict
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Callable[..., str]:
     """Write a rule set, with changes, and return its path."""
@@ -58,11 +63,11 @@ def place(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def look(
     propose: Propose, accepted: Accepted, topic_dataset: DatasetRef, step_context: StepContext
-) -> Callable[..., Report]:
+) -> Callable[..., GateReport]:
     """Promote a champion that is always right, and return what the gate's check says of a challenger."""
     promotion.run(accepted(propose("good")), step_context)
 
-    def ask(challenger: ModelRef, dataset: DatasetRef = topic_dataset, **check: Any) -> Report:
+    def ask(challenger: ModelRef, dataset: DatasetRef = topic_dataset, **check: Any) -> GateReport:
         config = GateConfig.model_validate(
             {
                 "name": "topics",
@@ -73,19 +78,19 @@ def look(
                 "checks": [{"check": "decisions", **check}],
             }
         )
-        verdict = gate.run(config, dataset, challenger, step_context)
+        verdict = judge(config, dataset, challenger, step_context)
         path = step_context.run.client.download_artifacts(verdict.run_id, "gate/verdict.json")
-        return Report.model_validate_json(Path(path).read_text())
+        return GateReport.model_validate_json(Path(path).read_text())
 
     return ask
 
 
-def sentences(report: Report) -> list[str]:
+def sentences(report: GateReport) -> list[str]:
     return [check.sentence for check in report.checks if check.check == "decisions"]
 
 
 def test_a_challenger_that_turns_decisions_round_is_refused_and_an_equal_one_is_not(
-    propose: Propose, look: Callable[..., Report], place: Callable[..., str]
+    propose: Propose, look: Callable[..., GateReport], place: Callable[..., str]
 ) -> None:
     report = look(propose("bad", skill=-1.0), rule_sets=[place()])
     assert not report.passed
@@ -99,7 +104,7 @@ def test_a_challenger_that_turns_decisions_round_is_refused_and_an_equal_one_is_
 
 
 def test_labels_say_which_decisions_are_worse(
-    propose: Propose, look: Callable[..., Report], place: Callable[..., str]
+    propose: Propose, look: Callable[..., GateReport], place: Callable[..., str]
 ) -> None:
     how = {"label": "topic", "decision_of": {"sport": "sports desk", "trade": "trade desk"}}
     report = look(propose("bad", skill=-1.0), rule_sets=[place()], max_changed=None, **how)
@@ -112,7 +117,7 @@ def test_labels_say_which_decisions_are_worse(
 
 def test_registered_rule_sets_that_read_the_model_are_found(
     propose: Propose,
-    look: Callable[..., Report],
+    look: Callable[..., GateReport],
     place: Callable[..., str],
     topic_dataset: DatasetRef,
     next_step: NextStep,
@@ -151,7 +156,7 @@ def test_without_a_champion_and_a_parent_there_is_nothing_to_compare(
     config = GateConfig.model_validate(
         {"name": "topics", "checks": [{"check": "decisions", "rule_sets": [place()]}]}
     )
-    verdict = gate.run(config, topic_dataset, propose("good"), step_context)
+    verdict = judge(config, topic_dataset, propose("good"), step_context)
     assert verdict.passed
     assert "Not judged: decisions: there is neither a champion nor a parent" in verdict.summary
 
@@ -188,7 +193,7 @@ WRONG = [
 @pytest.mark.parametrize(("changes", "error", "message"), WRONG)
 def test_a_rule_set_that_cannot_be_tried_on_the_rows_is_told(
     propose: Propose,
-    look: Callable[..., Report],
+    look: Callable[..., GateReport],
     place: Callable[..., str],
     changes: dict[str, Any],
     error: type[Exception],
@@ -199,7 +204,7 @@ def test_a_rule_set_that_cannot_be_tried_on_the_rows_is_told(
 
 
 def test_labels_that_nobody_gave_are_told(
-    propose: Propose, look: Callable[..., Report], place: Callable[..., str], topic_dataset: DatasetRef
+    propose: Propose, look: Callable[..., GateReport], place: Callable[..., str], topic_dataset: DatasetRef
 ) -> None:
     with pytest.raises(TableError, match=r"no column desk \(the label\)"):
         look(propose("other", tweak=0.001), rule_sets=[place()], label="desk")
@@ -213,7 +218,7 @@ def test_labels_that_nobody_gave_are_told(
 
 def test_a_challenger_that_a_rule_set_cannot_use_is_refused(
     make_bundle: Callable[..., Path],
-    look: Callable[..., Report],
+    look: Callable[..., GateReport],
     place: Callable[..., str],
     topic_dataset: DatasetRef,
     step_context: StepContext,

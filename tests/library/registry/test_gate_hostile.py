@@ -16,15 +16,20 @@ from deltalake import DeltaTable, write_deltalake
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.component import StepContext
 from modelmill.errors import DatasetError, ModelError
-from modelmill.registry import gate, promotion
+from modelmill.registry import promotion
 from modelmill.registry.bundles import log_model
-from modelmill.registry.comparisons import NotJudged
-from modelmill.registry.gate_report import Report
-from modelmill.steps.gate import GateConfig
+from modelmill.registry.comparison import NotJudged
+from modelmill.registry.gate_report import GateReport
+from modelmill.steps.gate import GateConfig, GateInputs
+from modelmill.steps.gate import run as run_gate
 
 Judged = Callable[..., VerdictRef]
 Propose = Callable[..., ModelRef]
 Bundle = Callable[..., Path]
+
+
+def judge(config: GateConfig, dataset: DatasetRef, challenger: ModelRef, context: StepContext) -> VerdictRef:
+    return run_gate(config, GateInputs(dataset=dataset, challenger=challenger), context).verdict
 
 
 def report_of(verdict: VerdictRef, context: StepContext, name: str = "verdict.json") -> str:
@@ -51,7 +56,7 @@ def test_scores_that_are_no_numbers_are_no_answers(
     config = GateConfig.model_validate(
         {"name": "topics", "resamples": 500, "checks": [{"check": "calibration", "max_error": 0.5}]}
     )
-    verdict = gate.run(config, topic_dataset, broken, step_context)
+    verdict = judge(config, topic_dataset, broken, step_context)
     assert not verdict.passed
     assert verdict.reasons[0] == (
         "number of rows whose scores are no numbers is 20; such a row has no answer: refused: more than the "
@@ -62,7 +67,7 @@ def test_scores_that_are_no_numbers_are_no_answers(
         for reason in verdict.reasons
     )
     assert any(reason.startswith("calibration error is 100.00%") for reason in verdict.reasons)
-    report = Report.model_validate_json(report_of(verdict, step_context))
+    report = GateReport.model_validate_json(report_of(verdict, step_context))
     assert all(np.isfinite([check.drop, check.challenger]).all() for check in report.checks)
 
 
@@ -84,18 +89,18 @@ def test_a_challenger_that_lacks_a_class_of_the_champion_is_refused(
     write_deltalake(topic_dataset.uri, kept, mode="overwrite")
     dataset = topic_dataset.model_copy(update={"version": 1})
     config = GateConfig(name="topics", resamples=500)
-    verdict = gate.run(config, dataset, other, step_context)
+    verdict = judge(config, dataset, other, step_context)
     (reason,) = verdict.reasons
     assert reason.startswith(
         "number of classes that are lost is 1; champion answers trade, and the challenger"
     )
-    report = Report.model_validate_json(report_of(verdict, step_context))
+    report = GateReport.model_validate_json(report_of(verdict, step_context))
     assert {one.name: one.rows for one in report.not_judged} == {
         "class business, champion": 0,
         "class trade, champion": 0,
     }
     allowed = config.model_copy(update={"may_lose_classes": True})
-    assert gate.run(allowed, dataset, other, step_context).passed
+    assert judge(allowed, dataset, other, step_context).passed
 
 
 def test_one_class_everywhere_is_judged(
@@ -113,8 +118,8 @@ def test_one_class_everywhere_is_judged(
             "checks": [{"check": "calibration"}, {"check": "slice", "column": "topic"}],
         }
     )
-    assert gate.run(config, dataset, propose("same", tweak=0.001), step_context).passed
-    worse = gate.run(config, dataset, propose("bad", skill=-1.0), step_context)
+    assert judge(config, dataset, propose("same", tweak=0.001), step_context).passed
+    worse = judge(config, dataset, propose("bad", skill=-1.0), step_context)
     assert any("worse than majority class" in reason for reason in worse.reasons)
 
 
@@ -124,8 +129,8 @@ def test_no_test_rows_are_told(
     rows = DeltaTable(topic_dataset.uri).to_pyarrow_table()
     write_deltalake(topic_dataset.uri, rows.filter(pc.not_equal(rows["split"], "test")), mode="overwrite")
     dataset = topic_dataset.model_copy(update={"version": 1})
-    with pytest.raises(DatasetError, match="the gate judges on labelled test rows"):
-        gate.run(GateConfig(name="topics"), dataset, propose("good"), step_context)
+    with pytest.raises(DatasetError, match="the test split must have rows with a value in 'topic'"):
+        judge(GateConfig(name="topics"), dataset, propose("good"), step_context)
 
 
 def test_slices_that_are_too_small_are_said_to_be(
@@ -145,9 +150,9 @@ def test_slices_that_are_too_small_are_said_to_be(
             "checks": [{"check": "slice", "column": "language", "min_rows": 4}],
         }
     )
-    verdict = gate.run(config, dataset, propose("same", tweak=0.001), step_context)
+    verdict = judge(config, dataset, propose("same", tweak=0.001), step_context)
     assert verdict.passed
-    report = Report.model_validate_json(report_of(verdict, step_context))
+    report = GateReport.model_validate_json(report_of(verdict, step_context))
     assert report.not_judged == (
         small("language (none), champion", 1),
         small("language <fi>, champion", 3),

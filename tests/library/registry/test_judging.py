@@ -7,16 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from modelmill.registry.comparisons import (
-    Finding,
+from modelmill.registry.checks import CalibrationCheck
+from modelmill.registry.comparison import Comparison
+from modelmill.registry.metric_comparisons import (
+    Answered,
     Statistics,
-    calibration_findings,
+    compare_metric,
+    compare_parts,
     mcnemar,
-    metric_finding,
-    part_findings,
     parts_by,
 )
-from modelmill.registry.verdict import Check, judge
+from modelmill.registry.verdict import CheckResult, judge
+from modelmill.tasks.class_metrics import ACCURACY
 
 HOW = Statistics(resamples=500)
 CLASSES = ("a", "b", "c", "d")
@@ -24,27 +26,23 @@ CLASSES = ("a", "b", "c", "d")
 
 def checks_of(
     truth: Sequence[str], champion: Sequence[str], challenger: Sequence[str], *, proof: bool = False
-) -> list[Check]:
+) -> list[CheckResult]:
     found = [
-        metric_finding(
+        compare_metric(
             name,
-            truth,
-            champion,
-            challenger,
+            Answered.of(truth, champion, challenger),
             check="metric",
-            metric="accuracy",
+            metric=ACCURACY,
             limit=0.005,
             how=HOW,
             proof=proof,
         )
         for name in ("champion", "parent")
     ]
-    found += part_findings(
+    found += compare_parts(
         parts_by(truth),
         "champion",
-        truth,
-        champion,
-        challenger,
+        Answered.of(truth, champion, challenger),
         check="class",
         shown="recall",
         limit=0.05,
@@ -114,9 +112,9 @@ def test_proof_is_what_few_rows_cannot_give() -> None:
 
 
 def test_many_slices_do_not_blind_the_gate_to_the_whole() -> None:
-    def finding(check: str, p_value: float) -> Finding:
+    def finding(check: str, p_value: float) -> Comparison:
         numbers = {"challenger": 0.8, "other": 0.9, "worse": 0.1, "limit": 0.0}
-        return Finding(
+        return Comparison(
             check=check, name="champion", metric="accuracy", unit="share", p_value=p_value, **numbers
         )
 
@@ -128,26 +126,22 @@ def test_many_slices_do_not_blind_the_gate_to_the_whole() -> None:
 
 
 def test_mcnemar_counts_the_rows_that_one_of_two_got_right() -> None:
-    truth = ["a"] * 10
-    assert mcnemar(truth, truth, truth) == 1.0
-    assert mcnemar(truth, ["a"] * 10, ["b"] * 7 + ["a"] * 3) == pytest.approx(0.5**8)
-    assert mcnemar(truth, ["b"] * 7 + ["a"] * 3, ["a"] * 10) == 1.0
-    lost_two_won_one = mcnemar(truth, ["a", "a", "b"] + ["a"] * 7, ["b", "b", "a"] + ["a"] * 7)
+    def right(*places: int) -> np.ndarray:
+        return np.isin(np.arange(10), places)
+
+    every = np.ones(10, dtype=np.bool_)
+    assert mcnemar(every, every) == 1.0
+    assert mcnemar(every, right(7, 8, 9)) == pytest.approx(0.5**8)
+    assert mcnemar(right(7, 8, 9), every) == 1.0
+    lost_two_won_one = mcnemar(~right(2), ~right(0, 1))
     assert lost_two_won_one == pytest.approx(1 / 8 + 3 / 16)
 
 
 def test_calibration_error_is_the_distance_of_confidence_and_rightness() -> None:
-    right = np.array([1.0] * 80 + [0.0] * 20)
+    right = np.tile([1.0, 1.0, 1.0, 1.0, 0.0], 20)
     honest, sure = np.full(100, 0.8), np.full(100, 1.0)
-    np.random.default_rng(0).shuffle(right)
-    limit, compared = calibration_findings(
-        [sure, honest],
-        [right, right],
-        reference="champion",
-        max_error=0.1,
-        max_increase=0.02,
-        bins=1,
-        how=HOW,
+    limit, compared = CalibrationCheck(max_error=0.1, max_increase=0.02, bins=2).compare_errors(
+        [sure, honest], [right, right], reference="champion", how=HOW
     )
     assert limit.challenger == pytest.approx(0.2)
     assert compared.other == pytest.approx(0.0, abs=1e-9)

@@ -188,7 +188,9 @@ def _pin(one: Contestant) -> Pin:
     return Pin(model=one.model, folder=str(one.folder), digest=one.model.digest)
 
 
-def _evaluated(rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, Pin], contest: Contest) -> FullEvaluation:
+def _evaluated(
+    rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, Pin], contest: Contest
+) -> FullEvaluation:
     deciding = Deciding(rule_set=rule_set, pins=pins)
     return deciding.engine(rows.schema, contest.settings).evaluate_fully(rows)
 

@@ -10,12 +10,16 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.component import StepContext
-from modelmill.registry import gate
 from modelmill.registry.bundles import log_model
-from modelmill.registry.gate_report import Report
-from modelmill.steps.gate import GateConfig
+from modelmill.registry.gate_report import GateReport
+from modelmill.steps.gate import GateConfig, GateInputs
+from modelmill.steps.gate import run as run_gate
+
+
+def judge(config: GateConfig, dataset: DatasetRef, challenger: ModelRef, context: StepContext) -> VerdictRef:
+    return run_gate(config, GateInputs(dataset=dataset, challenger=challenger), context).verdict
 
 
 @pytest.fixture
@@ -58,10 +62,10 @@ def test_a_worse_model_is_refused_and_an_equal_one_is_not(
             "checks": [{"check": "size", "max_ratio": 2}, {"check": "slice", "column": "id"}],
         }
     )
-    equal = gate.run(config, dataset, logged("equal", parent, tweak=-1e-6), step_context)
+    equal = judge(config, dataset, logged("equal", parent, tweak=-1e-6), step_context)
     assert equal.passed, equal.reasons
     path = step_context.run.client.download_artifacts(equal.run_id, "gate/verdict.json")
-    report = Report.model_validate_json(Path(path).read_text())
+    report = GateReport.model_validate_json(Path(path).read_text())
     compared = {check.name: check for check in report.checks if check.check in ("metric", "baseline")}
     assert {check.metric for check in compared.values()} == {metric}
     assert compared["parent"].drop == pytest.approx(0, abs=1e-4)
@@ -71,6 +75,6 @@ def test_a_worse_model_is_refused_and_an_equal_one_is_not(
     assert {one.check for one in report.not_judged} == {"class", "slice"}
     assert f"topic holds {target}" in report.not_judged[0].sentence
 
-    worse = gate.run(config, dataset, logged("worse", parent, skill=-1.0), step_context)
+    worse = judge(config, dataset, logged("worse", parent, skill=-1.0), step_context)
     assert not worse.passed
     assert any(reason.startswith(metric) and "worse than parent" in reason for reason in worse.reasons)

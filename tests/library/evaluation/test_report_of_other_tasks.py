@@ -1,4 +1,4 @@
-"""Evaluation of models of sets of classes and of numbers: metrics, intervals, baselines, the report."""
+"""The report on models of sets of classes and of numbers."""
 
 from __future__ import annotations
 
@@ -6,66 +6,24 @@ import json
 from typing import Any
 
 import mlflow
-import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from sklearn.metrics import f1_score, mean_absolute_error, r2_score, root_mean_squared_error
 
-from modelmill.artifacts import DatasetRef
+from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
 from modelmill.component import StepContext
 from modelmill.errors import DatasetError, ModelError
-from modelmill.evaluation.baselines import MAJORITY, MEAN, TFIDF_RIDGE, TFIDF_SVM
-from modelmill.evaluation.kinds import KIND_METRICS, kind_difference, kind_interval
-from modelmill.evaluation.report import run
-from modelmill.evaluation.results import KindReport, Score
-from modelmill.steps.evaluate import EvaluateConfig
+from modelmill.evaluation.results import EvaluationReport, Score
+from modelmill.steps.evaluate import EvaluateConfig, EvaluateInputs, evaluate
+from modelmill.tasks.baselines import MAJORITY, MEAN, TFIDF_RIDGE, TFIDF_SVM
 
 CONFIG = EvaluateConfig(resamples=200, throughput_rows=32)
 
 
-def metric(kind: Any, name: str) -> Any:
-    return next(found for found in KIND_METRICS[kind] if found.name == name)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_metrics_are_those_of_scikit_learn(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    truth, answers = ((random.random((40, 5)) < 0.3).astype(np.float64) for _ in range(2))
-    for average in ("micro", "macro"):
-        expected = f1_score(truth, answers, average=average)
-        assert metric("classes", f"{average}_f1").of(answers, truth) == pytest.approx(expected)
-    exact = (truth == answers).all(axis=1).mean()
-    assert metric("classes", "exact").of(answers, truth) == pytest.approx(exact)
-    truth, answers = random.normal(5000, 1, (40, 1)), random.normal(5000, 1, (40, 1))
-    for name, function in (
-        ("r2", r2_score),
-        ("rmse", root_mean_squared_error),
-        ("mae", mean_absolute_error),
-    ):
-        assert metric("number", name).of(answers, truth) == pytest.approx(function(truth, answers))
-
-
-def test_intervals_come_from_drawn_rows_and_differences_are_paired() -> None:
-    random = np.random.default_rng(0)
-    truth = random.normal(size=(60, 1))
-    near, far = truth + random.normal(0, 0.1, (60, 1)), truth + random.normal(0, 0.5, (60, 1))
-    rmse = metric("number", "rmse")
-    how = {"confidence": 0.9, "resamples": 2000}
-    found = kind_interval(rmse, far, truth, **how)
-    drawn = [rmse.of(far[rows], truth[rows]) for rows in (random.integers(0, 60, 60) for _ in range(2000))]
-    assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.05, 0.95]), abs=0.02)
-    assert found.low < found.value < found.high
-    # Less error is better, so the nearer model is the better one: positive.
-    better = kind_difference(rmse, near, far, truth, **how)
-    assert 0 < better.low < better.value < better.high
-    worse = kind_difference(rmse, far, near, truth, **how)
-    assert (worse.value, worse.low) == pytest.approx((-better.value, -better.high))
-    assert (better.beyond, worse.beyond) == (1, 0)
-    level = kind_difference(rmse, far, far, truth, **how)
-    assert (level.value, level.low, level.high, level.beyond) == (0, 0, 0, 0)
-    with pytest.raises(DatasetError, match="at least one row"):
-        kind_interval(rmse, truth[:0], truth[:0], **how)
+def run(
+    config: EvaluateConfig, dataset: DatasetRef, models: tuple[ModelRef, ...], context: StepContext
+) -> ReportRef:
+    return evaluate.run(config, EvaluateInputs(dataset=dataset, models=models), context).report
 
 
 @pytest.fixture
@@ -83,8 +41,8 @@ def dataset(topic_dataset: DatasetRef) -> DatasetRef:
     return topic_dataset.model_copy(update={"uri": uri, "labels": ("topic", "named", "words")})
 
 
-def content(uri: str) -> KindReport:
-    return KindReport.model_validate(json.loads(mlflow.artifacts.load_text(uri)))
+def content(uri: str) -> EvaluationReport:
+    return EvaluationReport.from_json(json.loads(mlflow.artifacts.load_text(uri)))
 
 
 def values(scores: tuple[Score, ...]) -> dict[str, float]:
