@@ -13,6 +13,9 @@ import pytest
 
 from modelmill.pipeline.catalogue import catalogue
 
+# What is in ``installed`` runs in a process of its own: see ``test_installed.py``.
+collect_ignore = [] if "MODELMILL_EXTENSION" in os.environ else ["installed", "distribution"]
+
 DISTRIBUTION = Path(__file__).parent / "distribution"
 
 

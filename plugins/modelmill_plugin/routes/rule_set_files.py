@@ -130,7 +130,7 @@ def list_rule_sets(user: User) -> RuleSetList:
     return RuleSetList(
         rule_sets=summaries,
         store=StoreView(writable=not reason, reason=reason, may_create=may("PUT", None, user)),
-        language=_language(),
+        language=rule_language(),
     )
 
 
@@ -246,7 +246,8 @@ def _judged(spec: PipelineSpec) -> set[str]:
     return places
 
 
-def _language() -> RuleLanguage:
+def rule_language() -> RuleLanguage:
+    """Return what a rule set can be made of."""
     from modelmill.rules.language.functions import FUNCTIONS, POLYMORPHIC
     from modelmill.signals.measures import measures
     from modelmill.signals.registry import signal_kinds

@@ -93,7 +93,7 @@ class Evaluation(ABC):
     def evidence(self, names: Sequence[str], rows: Rows) -> Mapping[str, pa.Array]:
         """Return where the signals were seen, for rows that are explained. By default nothing can be shown.
 
-        :param names: signals of the group that were computed on these rows.
+        :param names: signals of the group that were computed on these rows, without a failure.
         :param rows: at least one row of the chunk.
         :return: arrays of type ``EVIDENCE`` by name, one element for each row; a name may be left out.
         """

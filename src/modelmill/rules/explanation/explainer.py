@@ -137,7 +137,9 @@ class Explainer:
             for name in self._program.compiled.base:
                 if name not in group.signals:
                     continue
-                rows = np.array([row for row, one in enumerate(found) if name in one.sufficient], np.int64)
+                failed = chunk.settlement.failures.get(name, {})  # nothing was seen there
+                explained = (row for row, one in enumerate(found) if name in one.sufficient)
+                rows = np.array([row for row in explained if row not in failed], np.int64)
                 if len(rows) == 0:
                     continue
                 spans = chunk.evaluations[group.name].evidence([name], rows).get(name)
