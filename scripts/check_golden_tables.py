@@ -144,7 +144,7 @@ def reader(engine: str) -> Iterator[Reader]:
         return
     from modelmill.settings import Settings
     from modelmill.spark import session
-    from modelmill_jobs.delta_io import read_table
+    from modelmill_jobs.reading import read_table
 
     remote = None if engine == "sail" else engine
     settings = Settings(home=Path(), ledger="", spark_remote=remote, python=sys.executable, tracking_uri="")

@@ -24,24 +24,19 @@ from modelmill.datasets.requirements import check_balance, check_counts, lacking
 from modelmill.datasets.source import source_plan
 from modelmill.datasets.summary import Summary, summarise
 from modelmill.jobs import run_as_application
-from modelmill.tables.commits import DataFile, commit_files, committed_version
+from modelmill.tables.commits import commit_files, committed_version
 from modelmill.tables.files import MANIFEST, file_digests
 from modelmill.tables.opening import open_table
+from modelmill.tables.staged_files import DataFile
 from modelmill.tables.write_checks import spark_schema_to_delta
-from modelmill_jobs.delta_io import (
-    checked_rows,
-    make_directory,
-    plain_path,
-    quoted,
-    read_table,
-    remove_folder,
-    staged,
-    write_table,
-)
+from modelmill_jobs.columns import quoted
 from modelmill_jobs.engine_errors import one_line
 from modelmill_jobs.near_duplicates import MOST_CROWDED
+from modelmill_jobs.paths import plain_path
+from modelmill_jobs.reading import read_table
 from modelmill_jobs.row_decisions import DecidedRows, decided_rows
 from modelmill_jobs.staging import Stage, mapped, spark_schema
+from modelmill_jobs.writing import checked_rows, make_directory, remove_folder, staged, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

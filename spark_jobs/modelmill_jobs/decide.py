@@ -19,8 +19,10 @@ from modelmill.rules.lifecycle.table_decisions import (
     output_schema,
 )
 from modelmill.tables.opening import open_table
-from modelmill_jobs.delta_io import checked_rows, quoted, read_table, write_table
+from modelmill_jobs.columns import quoted
+from modelmill_jobs.reading import read_table
 from modelmill_jobs.staging import mapped, spark_schema
+from modelmill_jobs.writing import checked_rows, write_table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -19,8 +19,10 @@ from modelmill.tables.opening import open_table
 from modelmill.tables.source_files import SourceFile, check_content, check_not_own_files, list_files
 from modelmill.tables.storage import table_exists, table_location
 from modelmill.tables.versions import resolve_table
-from modelmill_jobs.delta_io import plain_path, quoted, write_table
+from modelmill_jobs.columns import quoted
 from modelmill_jobs.engine_errors import one_line
+from modelmill_jobs.paths import plain_path
+from modelmill_jobs.writing import write_table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

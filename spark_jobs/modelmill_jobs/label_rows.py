@@ -21,7 +21,9 @@ from modelmill.labels.options import LabellingOptions
 from modelmill.labels.report import LabelReport, choose, disagree, function_reports, model_report
 from modelmill.labels.rows import REASONS, Labelling, label_batches, review_batches, vote_batches
 from modelmill.labels.votes import VoteCounts
-from modelmill_jobs.delta_io import checked_rows, quoted, read_table, write_table
+from modelmill_jobs.columns import quoted
+from modelmill_jobs.reading import read_table
+from modelmill_jobs.writing import checked_rows, write_table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modelmill.datasets.minhash import Banding
 from modelmill.datasets.preparation import BUCKETS, CONTENT
 from modelmill.tables.lookup import Lookup
-from modelmill_jobs.delta_io import quoted
+from modelmill_jobs.columns import quoted
 from modelmill_jobs.staging import Stage, mapped
 
 if TYPE_CHECKING:

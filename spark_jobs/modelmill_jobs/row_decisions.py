@@ -36,7 +36,7 @@ from modelmill.datasets.preparation import (
     label_type,
 )
 from modelmill.datasets.preparation import REASON as REFUSAL
-from modelmill_jobs.delta_io import quoted
+from modelmill_jobs.columns import quoted
 from modelmill_jobs.near_duplicates import components, text_clusters
 from modelmill_jobs.staging import Stage, Then, joined, spark_schema
 

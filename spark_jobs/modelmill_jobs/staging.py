@@ -12,9 +12,10 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from modelmill.system.memory import trim
-from modelmill.tables.commits import DataFile
 from modelmill.tables.lookup import LOOKUP_ROWS, Lookup
-from modelmill_jobs.delta_io import data_files, plain_path
+from modelmill.tables.staged_files import DataFile
+from modelmill_jobs.paths import plain_path
+from modelmill_jobs.writing import data_files
 
 if TYPE_CHECKING:
     import pyarrow as pa

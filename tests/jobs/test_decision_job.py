@@ -96,10 +96,10 @@ KILLED = """
 import os, signal, sys
 from modelmill.jobs import run_as_application
 from modelmill.rules.lifecycle.table_decisions import DecideRequest
-from modelmill_jobs import decide, delta_io
+from modelmill_jobs import decide, writing
 
 when = sys.argv.pop(1)
-commit = delta_io.commit_files
+commit = writing.commit_files
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -117,7 +117,7 @@ def die_or_commit(*args, **more):
 
 if when == "in a worker":
     decide.decide_batches = decide_and_die
-delta_io.commit_files = die_or_commit
+writing.commit_files = die_or_commit
 run_as_application(DecideRequest, decide.main)
 """
 

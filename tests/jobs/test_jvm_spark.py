@@ -18,7 +18,7 @@ from modelmill.serving.scoring import ScoreTableRequest
 from modelmill.tables.ingest import IngestRequest
 from modelmill.tables.reading import read_arrow
 from modelmill_jobs import build_dataset, ingest, score_table
-from modelmill_jobs.delta_io import read_table
+from modelmill_jobs.reading import read_table
 
 pytestmark = pytest.mark.jvm
 

@@ -19,7 +19,7 @@ from modelmill.spark import scratch_folder
 from modelmill.tables.reading import read_arrow
 from modelmill.tables.versions import resolve_table
 from modelmill_jobs import build_dataset
-from modelmill_jobs.delta_io import read_table
+from modelmill_jobs.reading import read_table
 
 SPECIAL = ["a b", "100%", "%41", "a/b", "a:b", "é", "a+b", "a=b", "", None]
 GLOBS = ["[x]*?", "{}", "a\\b"]

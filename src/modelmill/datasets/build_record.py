@@ -15,7 +15,7 @@ from modelmill.errors import TableError
 from modelmill.tables.files import COMMIT_KEY, commit_actions, file_digests
 
 if TYPE_CHECKING:
-    from modelmill.tables.commits import DataFile
+    from modelmill.tables.staged_files import DataFile
 
 INDEX = "_index"
 """Folder of a dataset's table for the prepared rows of its source, which incremental builds compare with.

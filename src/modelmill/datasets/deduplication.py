@@ -7,7 +7,7 @@ what a change touches: a row's fate depends on its own set alone, not on order, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -72,98 +72,98 @@ def decide(rows: pa.Table, labels: Sequence[str], *, unique_key: bool) -> pa.Tab
     """
     import pyarrow as pa
 
-    count = rows.num_rows
-    column = {name: _int(rows, name) for name in (HASH, ORDER, *CONTENT, *IDENTITY, CLUSTER, SET, SHIPPED)}
-    is_test = column[SHIPPED] == TEST
-    content = _codes(column[CONTENT[0]], column[CONTENT[1]])
-    label_codes = [_label_codes(rows.column(name)) for name in labels]
-    # Position in the order in which rows come first.
-    first = np.empty(count, np.int64)
-    first[np.lexsort((column[HASH], column[ORDER], column[SHIPPED] != VALIDATION))] = np.arange(count)
-
-    state = np.full(count, KEPT, object)
-    reason = np.full(count, None, object)
+    found = _Decisions(rows, labels)
     if unique_key:
-        _by_key(
-            _codes(*(column[name] for name in IDENTITY)),
-            content,
-            column[SHIPPED],
-            label_codes,
-            first,
-            state,
-            reason,
-        )
-    source = _by_content(content, is_test, label_codes, first, state, reason)
-    copy = np.zeros(count, np.int32)
+        found.settle_keys()
+    sources = found.settle_contents()
+    copy = np.zeros(rows.num_rows, np.int32)
     if not unique_key:
         # Equal contents of a shipped test split stay, so their keys, which are hashes of it, are numbered.
-        stay = np.flatnonzero((state == KEPT) & is_test)
-        copy[stay] = _ranks(content[stay], first[stay])
-    _by_cluster(column[CLUSTER], is_test, first, state)
-
-    finals: list[Any] = []
-    for name, origin in zip(labels, source, strict=True):
-        finals.append(rows.column(name).combine_chunks().take(pa.array(origin)))
-    sets = column[SET]
-    told = np.flatnonzero((_largest(sets, first) != _smallest(sets, first)) | (state != KEPT))
+        stay = np.flatnonzero((found.state == KEPT) & found.is_test)
+        copy[stay] = _ranks(found.content[stay], found.first[stay])
+    found.settle_clusters()
+    schema = decisions_schema([rows.schema.field(name).type for name in labels])
+    finals = [
+        rows.column(name).combine_chunks().take(pa.array(source))
+        for name, source in zip(labels, sources, strict=True)
+    ]
     arrays = [
         rows.column(ROW).combine_chunks(),
-        pa.array(sets),
-        pa.array(state, pa.string()),
-        pa.array(reason, pa.string()),
+        pa.array(found.column[SET]),
+        pa.array(found.state, pa.string()),
+        pa.array(found.reason, pa.string()),
         pa.array(copy),
     ]
-    schema = decisions_schema([rows.schema.field(name).type for name in labels])
     table = pa.Table.from_arrays([*arrays, *finals], names=schema.names)
-    return table.take(pa.array(told)).cast(schema)
+    return table.take(pa.array(found.worth_telling())).cast(schema)
 
 
-def _by_key(
-    key: Ints, content: Ints, shipped: Ints, labels: Sequence[Ints], first: Ints, state: Any, reason: Any
-) -> None:
-    same = _codes(content, shipped, *labels)
-    differs = _largest(key, same) != _smallest(key, same)
-    state[differs] = QUARANTINED
-    reason[differs] = KEY_NOT_UNIQUE
-    state[~differs & (first > _smallest(key, first))] = DUPLICATE
+class _Decisions:
+    """What is decided of rows: first by key, then by content, then by cluster."""
 
+    def __init__(self, rows: pa.Table, labels: Sequence[str]) -> None:
+        names = (HASH, ORDER, *CONTENT, *IDENTITY, CLUSTER, SET, SHIPPED)
+        self.column = {name: _int(rows, name) for name in names}
+        shipped = self.column[SHIPPED]
+        self.is_test = shipped == TEST
+        self.content = _codes(self.column[CONTENT[0]], self.column[CONTENT[1]])
+        self.labels = [_label_codes(rows.column(name)) for name in labels]
+        self.first = np.empty(rows.num_rows, np.int64)
+        """Position of each row in the order in which rows come first."""
+        order = np.lexsort((self.column[HASH], self.column[ORDER], shipped != VALIDATION))
+        self.first[order] = np.arange(rows.num_rows)
+        self.state = np.full(rows.num_rows, KEPT, object)
+        self.reason = np.full(rows.num_rows, None, object)
 
-def _by_content(
-    content: Ints, is_test: Bools, labels: Sequence[Ints], first: Ints, state: Any, reason: Any
-) -> list[Ints]:
-    """Settle equal contents; return the row from which each row takes each label."""
-    sources = [np.arange(len(content)) for _ in labels]
-    left = np.flatnonzero(state == KEPT)
-    content, is_test, first = content[left], is_test[left], first[left]
-    side = content * 2 + is_test
-    conflict = np.zeros(len(left), bool)
-    for source, label in zip(sources, labels, strict=True):
-        known = label[left]
-        largest = _largest(side, known)
-        smallest = _smallest(side, np.where(known < 0, np.iinfo(np.int64).max, known))
-        conflict |= (largest >= 0) & (largest != smallest)
-        # Labels of copies complete each other; a test row keeps its own.
-        giver = np.full(len(left), -1)
-        np.maximum.at(giver, _dense(side), np.where(known >= 0, np.arange(len(left)), -1))
-        given = giver[_dense(side)]
-        lacks = (known < 0) & (given >= 0) & ~is_test
-        source[left[lacks]] = left[given[lacks]]
-    leaks = ~is_test & (_largest(content, is_test.astype(np.int64)) == 1)
-    quarantined = ~is_test & ~leaks & conflict
-    later = ~is_test & ~leaks & ~conflict & (first > _smallest(side, first))
-    for where, name in ((leaks, LEAK), (quarantined, QUARANTINED), (later, DUPLICATE)):
-        state[left[where]] = name
-    reason[left[quarantined]] = CONFLICT
-    return sources
+    def settle_keys(self) -> None:
+        """Settle rows with one key."""
+        key = _codes(*(self.column[name] for name in IDENTITY))
+        same = _codes(self.content, self.column[SHIPPED], *self.labels)
+        differs = _largest(key, same) != _smallest(key, same)
+        self.state[differs] = QUARANTINED
+        self.reason[differs] = KEY_NOT_UNIQUE
+        self.state[~differs & (self.first > _smallest(key, self.first))] = DUPLICATE
 
+    def settle_contents(self) -> list[Ints]:
+        """Settle rows with one content; return the row from which each row takes each label."""
+        sources = [np.arange(len(self.content)) for _ in self.labels]
+        left = np.flatnonzero(self.state == KEPT)
+        content, is_test, first = self.content[left], self.is_test[left], self.first[left]
+        side = content * 2 + is_test
+        conflict = np.zeros(len(left), bool)
+        for source, label in zip(sources, self.labels, strict=True):
+            known = label[left]
+            largest = _largest(side, known)
+            smallest = _smallest(side, np.where(known < 0, np.iinfo(np.int64).max, known))
+            conflict |= (largest >= 0) & (largest != smallest)
+            # Labels of copies complete each other; a test row keeps its own.
+            giver = np.full(len(left), -1)
+            np.maximum.at(giver, _dense(side), np.where(known >= 0, np.arange(len(left)), -1))
+            given = giver[_dense(side)]
+            lacks = (known < 0) & (given >= 0) & ~is_test
+            source[left[lacks]] = left[given[lacks]]
+        leaks = ~is_test & (_largest(content, is_test.astype(np.int64)) == 1)
+        quarantined = ~is_test & ~leaks & conflict
+        later = ~is_test & ~leaks & ~conflict & (first > _smallest(side, first))
+        for where, name in ((leaks, LEAK), (quarantined, QUARANTINED), (later, DUPLICATE)):
+            self.state[left[where]] = name
+        self.reason[left[quarantined]] = CONFLICT
+        return sources
 
-def _by_cluster(cluster: Ints, is_test: Bools, first: Ints, state: Any) -> None:
-    left = np.flatnonzero(state == KEPT)
-    cluster, is_test, first = cluster[left], is_test[left], first[left]
-    leaks = ~is_test & (_largest(cluster, is_test.astype(np.int64)) == 1)
-    later = ~is_test & ~leaks & (first > _smallest(cluster, first))
-    state[left[leaks]] = NEAR_LEAK
-    state[left[later]] = NEAR_DUPLICATE
+    def settle_clusters(self) -> None:
+        """Settle rows whose texts are nearly the same."""
+        left = np.flatnonzero(self.state == KEPT)
+        cluster, is_test, first = self.column[CLUSTER][left], self.is_test[left], self.first[left]
+        leaks = ~is_test & (_largest(cluster, is_test.astype(np.int64)) == 1)
+        later = ~is_test & ~leaks & (first > _smallest(cluster, first))
+        self.state[left[leaks]] = NEAR_LEAK
+        self.state[left[later]] = NEAR_DUPLICATE
+
+    def worth_telling(self) -> Ints:
+        """Return the places of rows that are not kept, or stand in a set with others."""
+        sets = self.column[SET]
+        alone = _largest(sets, self.first) == _smallest(sets, self.first)
+        return np.flatnonzero(~alone | (self.state != KEPT))
 
 
 def _int(rows: pa.Table, name: str) -> Ints:

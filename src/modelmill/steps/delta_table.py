@@ -1,4 +1,4 @@
-"""The step ``delta_table``."""
+"""Name a Delta table and the version of it that later steps read."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ class DeltaTableConfig(Config):
         return self
 
 
-def _delta_table_state(config: DeltaTableConfig, _inputs: NoInputs, _settings: Settings) -> str:
+def _newest_version(config: DeltaTableConfig, _inputs: NoInputs, _settings: Settings) -> str:
     from modelmill.tables.versions import resolve_table
 
     return str(resolve_table(config.uri, version=config.version, timestamp=config.timestamp).version)
 
 
-def _run_delta_table(config: DeltaTableConfig, _inputs: NoInputs, context: StepContext) -> TableOutputs:
+def run(config: DeltaTableConfig, _inputs: NoInputs, context: StepContext) -> TableOutputs:
+    """Look the version up, and log the table."""
     from modelmill.tables.versions import resolve_table
 
     table = resolve_table(config.uri, version=config.version, timestamp=config.timestamp)
@@ -44,7 +45,7 @@ def _run_delta_table(config: DeltaTableConfig, _inputs: NoInputs, context: StepC
     return TableOutputs(table=table)
 
 
-def _delta_table_assets(config: DeltaTableConfig, _upstream: Mapping[str, Config]) -> Assets:
+def _assets(config: DeltaTableConfig, _upstream: Mapping[str, Config]) -> Assets:
     return Assets(inlets=(config.uri,))
 
 
@@ -55,7 +56,7 @@ delta_table = Component(
     config=DeltaTableConfig,
     inputs=NoInputs,
     outputs=TableOutputs,
-    run=_run_delta_table,
-    outside_state=_delta_table_state,
-    assets=_delta_table_assets,
+    run=run,
+    outside_state=_newest_version,
+    assets=_assets,
 )

@@ -7,41 +7,25 @@ processes with the same transaction conflict, and the loser finds the winner's c
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelmill.errors import TransientError
-from modelmill.system.disk import flush
 from modelmill.tables.files import COMMIT_KEY, commit_actions
 from modelmill.tables.opening import open_table
-from modelmill.tables.storage import is_local, table_exists, table_files, table_location
-from modelmill.tables.write_checks import not_writable, transient, write_check
+from modelmill.tables.staged_files import DataFile, settle_on_disk, stage_rows, sync_log
+from modelmill.tables.storage import table_exists, table_location
+from modelmill.tables.write_checks import transient, write_check
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import DeltaTable, Schema
+    from deltalake import CommitProperties, DeltaTable, Schema
 
 MAX_COMMIT_RETRIES = 200
 """delta-rs gives up after 15 by default, which 16 concurrent writers exhaust."""
 
 _ATTEMPTS = 20
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """One Parquet file in a table's directory that no commit knows yet."""
-
-    path: str
-    """Relative to the table's directory."""
-    size: int
-    """In bytes."""
-    rows: int
-    modified: int
-    """Time of the last change, in milliseconds since 1970."""
 
 
 def committed_version(uri: str, transaction: str) -> int | None:
@@ -123,29 +107,17 @@ def write_rows(
     )
 
 
-def stage_rows(rows: pa.Table, place: str) -> DataFile:
-    """Write a Parquet file into a table's directory; a commit makes it part of the table.
+@dataclass(frozen=True)
+class _Change:
+    """See :func:`commit_files`."""
 
-    :param rows: what to write.
-    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
-    :return: the file.
-    :raises TableError: if the directory cannot be written.
-    :raises TransientError: if its store does not take the file.
-    """
-    import pyarrow.parquet as pq
-
-    name = f"part-{uuid.uuid4()}.parquet"
-    try:
-        if is_local(place):
-            Path(place).mkdir(parents=True, exist_ok=True)
-        files = table_files(place)
-        pq.write_table(rows, name, filesystem=files)
-        info = files.get_file_info(name)
-    except OSError as error:
-        if is_local(place):
-            raise not_writable(place, error.strerror or error) from error
-        raise transient(error, place) from error
-    return DataFile(path=name, size=info.size, rows=rows.num_rows, modified=int(time.time() * 1000))
+    files: Sequence[DataFile]
+    schema: Schema
+    mode: Literal["append", "overwrite"]
+    transaction: str
+    parts: tuple[str, ...]
+    metadata: Mapping[str, Any]
+    properties: Mapping[str, str]
 
 
 def commit_files(
@@ -174,13 +146,12 @@ def commit_files(
     :raises TransientError: if another writer was always faster, or settled some of the parts: plan again.
     """
     place = table_location(uri)
+    change = _Change(files, schema, mode, transaction, tuple(parts), metadata or {}, properties or {})
     settle_on_disk(place, files)
     last: Exception | None = None
     for _ in range(_ATTEMPTS):
         try:
-            before = _commit_once(
-                place, files, schema, mode, transaction, parts, metadata or {}, properties or {}
-            )
+            before = _commit_once(place, change)
         except commit_errors() as error:
             last = error
             if not is_conflict(error):
@@ -212,97 +183,89 @@ def is_conflict(error: Exception) -> bool:
     return isinstance(error, CommitFailedError) or "already exists" in str(error)
 
 
-def _commit_once(
-    place: str,
-    files: Sequence[DataFile],
-    schema: Schema,
-    mode: Literal["append", "overwrite"],
-    transaction: str,
-    parts: Sequence[str],
-    metadata: Mapping[str, Any],
-    properties: Mapping[str, str],
-) -> int | None:
+def _commit_once(place: str, change: _Change) -> int | None:
     """Commit, or return the version that the transaction was committed as."""
     from deltalake import CommitProperties, Transaction
-    from deltalake.transaction import AddAction, create_table_with_add_actions
 
-    new = not table_exists(place)
+    table = open_table(place) if table_exists(place) else None
+    if table is not None:
+        # Asked of the very snapshot that is written upon: delta-rs sees conflicts with later commits only.
+        before = _version_of(table, place, change.transaction)
+        if before is not None:
+            return before
+        write_check(table, place)
+        _check_change(table, change, place)
     commit = CommitProperties(
-        app_transactions=[Transaction(name, 1) for name in (transaction, *parts)],
-        # A beginning that is tried again would become another table's second commit.
-        max_commit_retries=0 if new else MAX_COMMIT_RETRIES,
-        custom_metadata={COMMIT_KEY: {"transaction": transaction, **metadata}},
+        app_transactions=[Transaction(name, 1) for name in (change.transaction, *change.parts)],
+        max_commit_retries=max_commit_retries(table),
+        custom_metadata={COMMIT_KEY: {"transaction": change.transaction, **change.metadata}},
     )
-    actions = [
-        AddAction(
-            path=file.path,
-            size=file.size,
-            partition_values={},
-            modification_time=file.modified,
-            data_change=True,
-            stats=f'{{"numRecords": {file.rows}}}',
-        )
-        for file in files
-    ]
-    if new:
-        create_table_with_add_actions(
-            place, schema, actions, mode="error", configuration=dict(properties), commit_properties=commit
-        )
-        return None
-    table = open_table(place)
-    # Asked of the very snapshot that is written upon: delta-rs sees conflicts with later commits only.
-    before = _version_of(table, place, transaction)
-    if before is not None:
-        return before
-    write_check(table, place)
-    if mode == "append" and _columns(table.schema()) != _columns(schema):
+    add_files(
+        table,
+        place,
+        change.files,
+        schema=change.schema,
+        mode=change.mode,
+        commit=commit,
+        properties=change.properties,
+    )
+    return None
+
+
+def _check_change(table: DeltaTable, change: _Change, place: str) -> None:
+    if change.mode == "append" and _columns(table.schema()) != _columns(change.schema):
         raise TransientError("the table's columns must not change while rows are added", got=place)
-    settled = [name for name in parts if table.transaction_version(name) is not None]
+    settled = [name for name in change.parts if table.transaction_version(name) is not None]
     if settled:
         raise TransientError(
             "a file is loaded once; another writer has just loaded some of these",
-            got=f"{len(settled)} of {len(parts)}",
+            got=f"{len(settled)} of {len(change.parts)}",
             remedy="try again",
         )
-    table.create_write_transaction(list(actions), mode, schema, commit_properties=commit)
-    return None
+
+
+def max_commit_retries(table: DeltaTable | None) -> int:
+    """Return how often delta-rs may try a commit again.
+
+    :param table: the table that is written upon; None if the commit is its first one.
+    :return: 0 for a first commit: tried again, it would become another table's second one.
+    """
+    return 0 if table is None else MAX_COMMIT_RETRIES
+
+
+def add_files(
+    table: DeltaTable | None,
+    place: str,
+    files: Sequence[DataFile],
+    *,
+    schema: Schema,
+    mode: Literal["append", "overwrite"],
+    commit: CommitProperties,
+    properties: Mapping[str, str],
+) -> None:
+    """Commit staged files.
+
+    delta-rs's ``write_deltalake`` would stage and commit in one call. It is not used: it does not flush what
+    it writes, and its commit cannot name the files' digests.
+
+    :param table: the table, at the version that is written upon; None: it is made.
+    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
+    :param files: the files.
+    :param schema: their columns.
+    :param mode: whether the rows that the table has stay.
+    :param commit: transactions, metadata and retries.
+    :param properties: properties of a table that is made.
+    """
+    from deltalake.transaction import create_table_with_add_actions
+
+    actions = [file.add_action() for file in files]
+    if table is not None:
+        table.create_write_transaction(list(actions), mode, schema, commit_properties=commit)
+        return
+    create_table_with_add_actions(
+        place, schema, actions, mode="error", configuration=dict(properties), commit_properties=commit
+    )
 
 
 def _columns(schema: Schema) -> list[tuple[str, str]]:
     return [(field.name, field.type.to_json()) for field in schema.fields]
-
-
-def settle_on_disk(place: str, files: Sequence[DataFile]) -> None:
-    """Flush staged files: neither Spark nor delta-rs does, and a commit must not outlive its data.
-
-    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
-    :param files: the staged files.
-    """
-    if is_local(place):
-        folders = {(Path(place) / file.path).parent for file in files}
-        for path in [*(Path(place) / file.path for file in files), *folders, *_existing(place)]:
-            _fsync(path, place)
-
-
-def sync_log(place: str) -> None:
-    """Flush the newest commit of a table on a local disk.
-
-    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
-    """
-    if is_local(place):
-        log = Path(place) / "_delta_log"
-        newest = max(log.glob("*.json"), default=None)
-        for path in (newest, log):
-            if path is not None:
-                _fsync(path, place)
-
-
-def _existing(place: str) -> list[Path]:
-    return [path for path in (Path(place), Path(place).parent) if path.is_dir()]
-
-
-def _fsync(path: Path, place: str) -> None:
-    try:
-        flush(path)
-    except OSError as error:
-        raise not_writable(place, error.strerror) from error

@@ -9,23 +9,16 @@ stand in each other's way.
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelmill.errors import TableError, TransientError
-from modelmill.tables.commits import (
-    MAX_COMMIT_RETRIES,
-    commit_errors,
-    is_conflict,
-    settle_on_disk,
-    stage_rows,
-    sync_log,
-)
+from modelmill.tables.commits import add_files, commit_errors, is_conflict, max_commit_retries
 from modelmill.tables.opening import open_table
+from modelmill.tables.staged_files import DataFile, settle_on_disk, stage_rows, sync_log
 from modelmill.tables.storage import table_exists, table_location
 from modelmill.tables.write_checks import transient, write_check
 
@@ -98,47 +91,19 @@ def _commit(
     place: str,
 ) -> None:
     from deltalake import CommitProperties, Schema, Transaction
-    from deltalake.transaction import AddAction, create_table_with_add_actions
 
-    actions: list[AddAction] = []
+    files: list[DataFile] = []
     if proposal.rows is not None:
-        file = stage_rows(proposal.rows, place)
-        settle_on_disk(place, [file])
-        actions = [
-            AddAction(
-                path=file.path,
-                size=file.size,
-                partition_values={},
-                modification_time=file.modified,
-                data_change=True,
-                stats=json.dumps(_statistics(proposal.rows, proposal.bounds)),
-            )
-        ]
+        files = [stage_rows(proposal.rows, place, bounds=proposal.bounds)]
+        settle_on_disk(place, files)
+    if table is not None:
+        write_check(table, place)
     commit = CommitProperties(
         app_transactions=[Transaction(name, version) for name, version in proposal.transactions.items()],
-        # A beginning that is tried again would become another table's second commit.
-        max_commit_retries=0 if table is None else MAX_COMMIT_RETRIES,
+        max_commit_retries=max_commit_retries(table),
     )
     columns = Schema.from_arrow(schema)
-    if table is None:
-        create_table_with_add_actions(
-            place, columns, actions, mode="error", configuration=dict(properties), commit_properties=commit
-        )
-        return
-    write_check(table, place)
-    table.create_write_transaction(list(actions), "append", columns, commit_properties=commit)
-
-
-def _statistics(rows: pa.Table, bounds: tuple[str, ...]) -> dict[str, Any]:
-    import pyarrow.compute as pc
-
-    ranges = {name: pc.min_max(rows.column(name)).as_py() for name in bounds}
-    return {
-        "numRecords": rows.num_rows,
-        "minValues": {name: found["min"] for name, found in ranges.items()},
-        "maxValues": {name: found["max"] for name, found in ranges.items()},
-        "nullCount": {name: rows.column(name).null_count for name in bounds},
-    }
+    add_files(table, place, files, schema=columns, mode="append", commit=commit, properties=properties)
 
 
 def _check_columns(table: DeltaTable, schema: pa.Schema, place: str) -> None:

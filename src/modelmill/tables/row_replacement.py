@@ -1,8 +1,13 @@
-"""Taking rows out of a Delta table and putting others in, in one commit."""
+"""Taking rows out of a Delta table and putting others in, in one commit.
+
+delta-rs's ``merge`` is not used: it matches rows by a condition, so of equal rows it takes out all or none,
+and its commit cannot name the files' digests.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelmill.artifacts import TableRef
-from modelmill.tables.commits import DataFile, commit_files, committed_version, is_committed
+from modelmill.tables.commits import commit_files, committed_version, is_committed
 from modelmill.tables.files import MANIFEST, file_digests
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import scan_arrow
 from modelmill.tables.row_hash import matched, numbers_of, row_strings, sha256_rows
+from modelmill.tables.staged_files import DataFile
 from modelmill.tables.storage import is_local, table_files
 
 if TYPE_CHECKING:
@@ -65,15 +71,14 @@ def replace_rows(
     came = came.filter(pa.array(~matched(into, out)))
     if not gone.num_rows and not came.num_rows and not always:
         return version
+    removal = _Removal(gone, key)
     rows = iter(came.to_batches(max_chunksize=_BATCH))
-    left = [_digests(gone)]
     if gone.num_rows:
-        some = gone.column(key).unique() if key is not None else None
-        rows = _without(TableRef(uri=place, version=version), came.schema, left, rows, key, some)
+        rows = itertools.chain(removal.rest(TableRef(uri=place, version=version), came.schema), rows)
     folder = f"part-{uuid.uuid4().hex}"
     try:
         files = _written(rows, came.schema, place, folder)
-        if not len(left[0]):
+        if removal.done:
             return commit_files(
                 place,
                 files,
@@ -90,30 +95,39 @@ def replace_rows(
     return None
 
 
-def _without(
-    ref: TableRef,
-    schema: pa.Schema,
-    left: list[np.ndarray],
-    then: Iterator[pa.RecordBatch],
-    key: str | None,
-    some: pa.Array | None,
-) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a table but some, then others; ``left[0]`` gets what was not found."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+class _Removal:
+    """Rows to take out of a table.
 
-    for batch in scan_arrow(ref, columns=schema.names, batch_rows=_BATCH):
-        rows = batch.cast(schema)
-        asked = np.ones(len(rows), bool)
-        if key is not None:
-            asked = np.asarray(pc.is_in(rows.column(key), value_set=some))
-        digests = _digests(rows.filter(pa.array(asked)))
-        found = matched(digests, left[0])
-        left[0] = left[0][~matched(left[0], digests[found])]
-        taken = np.zeros(len(rows), bool)
-        taken[np.flatnonzero(asked)[found]] = True
-        yield rows.filter(pa.array(~taken))
-    yield from then
+    :param gone: the rows.
+    :param key: column in which each of them differs from others; None: there is none.
+    """
+
+    def __init__(self, gone: pa.Table, key: str | None) -> None:
+        self._key = key
+        self._keys = gone.column(key).unique() if key is not None else None
+        self._left = _digests(gone)
+
+    @property
+    def done(self) -> bool:
+        """Whether all of them have been found."""
+        return not len(self._left)
+
+    def rest(self, ref: TableRef, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a table without them, with the columns of ``schema``."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        for batch in scan_arrow(ref, columns=schema.names, batch_rows=_BATCH):
+            rows = batch.cast(schema)
+            asked = np.ones(len(rows), bool)
+            if self._key is not None:
+                asked = np.asarray(pc.is_in(rows.column(self._key), value_set=self._keys))
+            digests = _digests(rows.filter(pa.array(asked)))
+            found = matched(digests, self._left)
+            self._left = self._left[~matched(self._left, digests[found])]
+            taken = np.zeros(len(rows), bool)
+            taken[np.flatnonzero(asked)[found]] = True
+            yield rows.filter(pa.array(~taken))
 
 
 def _written(rows: Iterator[pa.RecordBatch], schema: pa.Schema, place: str, folder: str) -> list[DataFile]:

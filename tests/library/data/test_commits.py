@@ -14,9 +14,10 @@ from deltalake import DeltaTable, Schema, write_deltalake
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError, TransientError
-from modelmill.tables.commits import DataFile, commit_files, committed_version
+from modelmill.tables.commits import commit_files, committed_version
 from modelmill.tables.files import MANIFEST, file_digests
 from modelmill.tables.reading import read_arrow
+from modelmill.tables.staged_files import DataFile
 from modelmill.tables.versions import resolve_table
 
 

@@ -17,10 +17,11 @@ from deltalake import DeltaTable, Schema, write_deltalake
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.tables import files
-from modelmill.tables.commits import DataFile, commit_files
+from modelmill.tables.commits import commit_files
 from modelmill.tables.files import MANIFEST, file_digests
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import read_arrow
+from modelmill.tables.staged_files import DataFile
 from modelmill.tables.versions import resolve_table
 
 FLIPS = 300

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from acme_mill.count_words import CountWordsRequest, CountWordsResult
 from modelmill.jobs import run_as_application
-from modelmill_jobs.delta_io import quoted, read_table, write_table
+from modelmill_jobs.columns import quoted
+from modelmill_jobs.reading import read_table
+from modelmill_jobs.writing import write_table
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
