@@ -84,7 +84,7 @@ class ApproveOperator(StepOperator):
         return {"verdict": found.model_dump(mode="json")}
 
     def _asked(self, context: Context) -> tuple[ApproveConfig, VerdictRef]:
-        from modelmill.pipeline.runner import checked_config, checked_inputs
+        from modelmill.pipeline.checked_request import checked_config, checked_inputs
 
         try:
             request = self._request(context)

@@ -27,16 +27,9 @@ from modelmill.errors import ConfigError, InputError, Problem
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.conditions import verdict_port
 from modelmill.pipeline.expansion import Expansion, expand
-from modelmill.pipeline.files import PipelineFile, free_id, read_folder
-from modelmill.pipeline.spec import (
-    Outcome,
-    ParamValue,
-    PipelineSpec,
-    StepSpec,
-    TableSchedule,
-    names_a_place,
-    substitute,
-)
+from modelmill.pipeline.pipeline_files import PipelineFile, free_id, read_folder
+from modelmill.pipeline.placeholders import substitute
+from modelmill.pipeline.spec import Outcome, ParamValue, PipelineSpec, StepSpec, TableSchedule, names_a_place
 from modelmill_operators.assets import asset, conditional_asset, watched_table
 from modelmill_operators.documents import dag_document, fenced
 from modelmill_operators.invalid_pipeline import InvalidPipelineOperator
@@ -88,6 +81,7 @@ def build_dag(spec: PipelineSpec, *, watched: Iterable[str] = ()) -> DAG:
     def asset_of(uri: str) -> Asset:
         return watched_table(uri) if asset(uri).uri in known else asset(uri)
 
+    expansion = expand(spec)
     with DAG(
         dag_id=spec.pipeline,
         description=_summary(spec.description),
@@ -100,74 +94,75 @@ def build_dag(spec: PipelineSpec, *, watched: Iterable[str] = ()) -> DAG:
         doc_md=dag_document(spec),
         auto_register=False,  # one that turns out to be impossible must not stand beside its invalid twin
     ) as dag:
-        expansion = expand(spec)
-        configs = {name: _config(expansion.spec, name, defaults) for name in expansion.spec.steps}
-        profiles = configured_profiles()
-        groups = {
-            name: TaskGroup(name, prefix_group_id=False, tooltip=group.description)
-            for name, group in expansion.spec.groups.items()
-        }
-        tasks: dict[str, StepOperator] = {}
+        tasks = _Tasks(expansion, defaults, asset_of)
         for name in expansion.spec.order():
-            group = groups.get(expansion.spec.group_of.get(name, ""))
-            tasks[name] = _task(expansion, name, tasks, configs, profiles, asset_of, group)
+            tasks.add(name)
     return dag
 
 
-def _task(
-    expansion: Expansion,
-    name: str,
-    tasks: Mapping[str, StepOperator],
-    configs: Mapping[str, Config | None],
-    profiles: Profiles,
-    asset_of: Callable[[str], Asset],
-    group: TaskGroup | None,
-) -> StepOperator:
-    spec = expansion.spec
-    step = spec.steps[name]
+class _Tasks:
+    """The tasks of a DAG, made one after the other in the order of the edges.
 
-    def follow(source: str) -> Any:
+    :param expansion: the pipeline, its copies written out.
+    :param params: defaults of its parameters.
+    :param asset_of: returns the asset of a URI.
+    """
+
+    def __init__(
+        self, expansion: Expansion, params: Mapping[str, ParamValue], asset_of: Callable[[str], Asset]
+    ) -> None:
+        self._expansion = expansion
+        self._spec = spec = expansion.spec
+        self._asset_of = asset_of
+        self._configs = {name: _config(spec, name, params) for name in spec.steps}
+        self._profiles = configured_profiles()
+        self._groups = {
+            name: TaskGroup(name, prefix_group_id=False, tooltip=group.description)
+            for name, group in spec.groups.items()
+        }
+        self._tasks: dict[str, StepOperator] = {}
+
+    def add(self, name: str) -> None:
+        """Make the task of a step whose inputs have their tasks already."""
+        spec, step = self._spec, self._spec.steps[name]
+        assets = _assets(spec, name, self._configs)
+        self._tasks[name] = operator_for(step.component)(
+            task_id=name,
+            component=step.component,
+            inputs={
+                port: self._follow(sources) if isinstance(sources, str) else [*map(self._follow, sources)]
+                for port, sources in step.inputs.items()
+            },
+            config=step.config,
+            pipeline=spec.pipeline,
+            pipeline_digest=self._expansion.digest,
+            storage_connection=spec.storage_connection,
+            inlets=[self._asset_of(uri) for uri in assets.inlets if names_a_place(uri)],
+            outlets=[
+                *(self._asset_of(uri) for uri in assets.outlets if names_a_place(uri)),
+                *(conditional_asset(uri) for uri in assets.conditional),
+            ],
+            doc_md=f"{component_named(step.component).help}\n\n{fenced(step.config)}",
+            needs=step.resources,
+            when=self._conditions(step),
+            task_group=self._groups.get(spec.group_of.get(name, "")),
+            **_placed(self._expansion.origins[name].of, step, self._profiles),
+        )
+
+    def _follow(self, source: str) -> Any:
         origin, _, port = source.partition(".")
-        return XComArg(tasks[origin], key=port)
+        return XComArg(self._tasks[origin], key=port)
 
-    assets = _assets(spec, name, configs)
-    return operator_for(step.component)(
-        task_id=name,
-        component=step.component,
-        inputs={
-            port: follow(sources) if isinstance(sources, str) else [follow(source) for source in sources]
-            for port, sources in step.inputs.items()
-        },
-        config=step.config,
-        pipeline=spec.pipeline,
-        pipeline_digest=expansion.digest,
-        storage_connection=spec.storage_connection,
-        inlets=[asset_of(uri) for uri in assets.inlets if names_a_place(uri)],
-        outlets=[
-            *(asset_of(uri) for uri in assets.outlets if names_a_place(uri)),
-            *(conditional_asset(uri) for uri in assets.conditional),
-        ],
-        doc_md=f"{component_named(step.component).help}\n\n{fenced(step.config)}",
-        needs=step.resources,
-        when=_conditions(spec, name, tasks),
-        task_group=group,
-        **{
-            **_placed(expansion.origins[name].of, step, profiles),
-            **({} if step.retries is None else {"retries": step.retries}),
-        },
-    )
-
-
-def _conditions(spec: PipelineSpec, name: str, tasks: Mapping[str, StepOperator]) -> dict[Outcome, Any]:
-    conditions: dict[Outcome, list[Any]] = {}
-    for gate, wanted in spec.steps[name].when.items():
-        port = verdict_port(component_named(spec.steps[gate].component))
-        conditions.setdefault(wanted, []).append(XComArg(tasks[gate], key=port))
-    return dict(conditions)
+    def _conditions(self, step: StepSpec) -> dict[Outcome, Any]:
+        conditions: dict[Outcome, list[Any]] = {}
+        for gate, wanted in step.when.items():
+            port = verdict_port(component_named(self._spec.steps[gate].component))
+            conditions.setdefault(wanted, []).append(XComArg(self._tasks[gate], key=port))
+        return dict(conditions)
 
 
 def _placed(name: str, step: StepSpec, profiles: Profiles) -> dict[str, Any]:
-    """Return the operator's arguments that say where a step runs."""
+    """Return the operator's arguments that say where a step runs, and how often it is tried."""
     needed = step.resources.over(component_named(step.component).resources)
     try:
         placement = place(needed, profiles, profile=step.resources.profile)
@@ -181,6 +176,8 @@ def _placed(name: str, step: StepSpec, profiles: Profiles) -> dict[str, Any]:
         check_executor(placement.executor)
     if placement.pod is not None:
         arguments["executor_config"] = {"pod_override": pod_override(placement.pod)}
+    if step.retries is not None:
+        arguments["retries"] = step.retries
     return {**arguments, "pool_slots": placement.pool_slots}
 
 

@@ -13,9 +13,10 @@ from modelmill.artifacts import VerdictRef
 from modelmill.component import Config
 from modelmill.errors import ConfigError, InputError
 from modelmill.pipeline.conditions import unmet
-from modelmill.pipeline.process import StepProcess
+from modelmill.pipeline.placeholders import placeholders
 from modelmill.pipeline.request import StepRequest, StepResult
-from modelmill.pipeline.spec import Outcome, ParamValue, ResourcesSpec, placeholders
+from modelmill.pipeline.spec import Outcome, ParamValue, ResourcesSpec
+from modelmill.pipeline.step_process import StepProcess
 from modelmill.settings import Settings, environment_params
 from modelmill_operators.assets import asset
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from modelmill.errors import ConfigError
-from modelmill.pipeline.store import PipelineStore
+from modelmill.pipeline.pipeline_store import PipelineStore
 from modelmill.settings import environment_params
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 
 from modelmill.documents.parsing import parse_document
 from modelmill.errors import PipelineError, Problem
+from modelmill.pipeline.pipeline_store import StoredPipeline
 from modelmill.pipeline.spec import PipelineSpec
-from modelmill.pipeline.store import StoredPipeline
 from modelmill_plugin.errors import ProblemView, RefusedError, problem_views
 from modelmill_plugin.security import User
 

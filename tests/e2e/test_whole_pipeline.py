@@ -19,7 +19,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
-from modelmill.pipeline.local import run_pipeline
+from modelmill.pipeline.local_run import run_pipeline
 from modelmill.pipeline.request import StepResult
 from modelmill.pipeline.spec import PipelineSpec
 from modelmill.pipeline.validation import parse_pipeline

@@ -20,7 +20,7 @@ import yaml
 from deltalake import write_deltalake
 from demo.servers import LocalAirflow, LocalMlflow
 
-from modelmill.pipeline.local import run_pipeline
+from modelmill.pipeline.local_run import run_pipeline
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings

@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field
 from modelmill.documents.versions import difference, text_digest
 from modelmill.errors import ModelmillError, PipelineError, Problem
 from modelmill.pipeline.expansion import expand
+from modelmill.pipeline.pipeline_store import StoredPipeline
 from modelmill.pipeline.spec import PipelineSpec
-from modelmill.pipeline.store import StoredPipeline
 from modelmill.pipeline.validation import MAX_BYTES, check_text, parse_pipeline
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
@@ -181,6 +181,7 @@ def compare_texts(request: DiffRequest) -> Diff:
 
 @router.put("/pipelines/{dag_id}", dependencies=[EDIT], responses=error_responses(404, 409, 428))
 def save_pipeline(
+    *,
     dag_id: DagId,
     request: SaveRequest,
     response: Response,

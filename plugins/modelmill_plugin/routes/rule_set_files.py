@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field
 from modelmill.documents.versions import text_digest
 from modelmill.errors import ConfigError, ModelmillError
 from modelmill.pipeline.expansion import expand
-from modelmill.pipeline.spec import PipelineSpec, substitute
+from modelmill.pipeline.placeholders import substitute
+from modelmill.pipeline.spec import PipelineSpec
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import RefusedError, error_responses
 from modelmill_plugin.routes.pipelines import StoreView
@@ -74,7 +75,7 @@ class SignalKindView(BaseModel):
     )
 
 
-class RuleLanguage(BaseModel):
+class LanguageView(BaseModel):
     """What a rule set can be made of: for forms, and for completion while it is written."""
 
     functions: list[FunctionView]
@@ -87,7 +88,7 @@ class RuleSetList(BaseModel):
 
     rule_sets: list[RuleSetSummary]
     store: StoreView
-    language: RuleLanguage
+    language: LanguageView
 
 
 class RuleSetDocument(BaseModel):
@@ -144,6 +145,7 @@ def read_rule_set(name: Name, response: Response, user: User) -> RuleSetDocument
 
 @router.put("/rule-sets/{name}", dependencies=[EDIT], responses=error_responses(404, 409, 428))
 def save_rule_set(
+    *,
     name: Name,
     request: RuleSetSave,
     response: Response,
@@ -246,7 +248,7 @@ def _judged(spec: PipelineSpec) -> set[str]:
     return places
 
 
-def rule_language() -> RuleLanguage:
+def rule_language() -> LanguageView:
     """Return what a rule set can be made of."""
     from modelmill.rules.language.functions import FUNCTIONS, POLYMORPHIC
     from modelmill.signals.measures import measures
@@ -254,7 +256,7 @@ def rule_language() -> RuleLanguage:
 
     functions = [FunctionView(name=name, usage=function.usage) for name, function in FUNCTIONS.items()]
     functions += [FunctionView(name=name, usage=f"{name}(a, b)") for name in POLYMORPHIC]
-    return RuleLanguage(
+    return LanguageView(
         functions=functions,
         measures=[
             MeasureView(

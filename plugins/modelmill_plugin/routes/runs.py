@@ -115,7 +115,7 @@ class LogLine(BaseModel):
     text: str
 
 
-class Progress(BaseModel):
+class LogProgress(BaseModel):
     """How far a step says that it is."""
 
     share: float = Field(ge=0, le=1)
@@ -127,7 +127,7 @@ class LogTail(BaseModel):
 
     lines: list[LogLine]
     cut: bool = Field(description="Whether there are earlier lines.")
-    progress: Progress | None = Field(description="From the last line that tells it; null: none has.")
+    progress: LogProgress | None = Field(description="From the last line that tells it; null: none has.")
 
 
 @router.get("/pipelines/{dag_id}/dag", dependencies=[SEE_RUNS], responses=error_responses())
@@ -241,6 +241,7 @@ def read_run(dag_id: DagId, run_id: RunId, session: SessionDep) -> RunView:
     responses=error_responses(404),
 )
 async def read_log(
+    *,
     dag_id: DagId,
     run_id: RunId,
     step: Step,
@@ -362,11 +363,11 @@ def _line(item: Any) -> LogLine:
     return LogLine(time=item.get("timestamp"), level=item.get("level"), text=text)
 
 
-def _progress(step: str, lines: list[LogLine]) -> Progress | None:
+def _progress(step: str, lines: list[LogLine]) -> LogProgress | None:
     """Find the last line that a step's progress printer has written."""
     pattern = re.compile(rf"^{re.escape(step)}: +(\d+)% (.*)$")
     for line in reversed(lines):
         found = pattern.match(line.text)
         if found:
-            return Progress(share=min(int(found[1]) / 100, 1.0), text=found[2])
+            return LogProgress(share=min(int(found[1]) / 100, 1.0), text=found[2])
     return None

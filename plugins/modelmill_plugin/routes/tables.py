@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from modelmill.errors import InputError
-from modelmill.pipeline.spec import substitute
+from modelmill.pipeline.placeholders import substitute
 from modelmill.settings import environment_params
 from modelmill.tables.preview import check_below, preview
 from modelmill_plugin.errors import error_responses

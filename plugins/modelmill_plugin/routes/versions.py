@@ -91,6 +91,7 @@ def find_digest(
     responses=error_responses(404, 409, 428),
 )
 def revert_pipeline(
+    *,
     dag_id: DagId,
     number: Number,
     request: RevertRequest,

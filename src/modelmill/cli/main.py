@@ -60,7 +60,7 @@ def run(
     param: Annotated[list[str] | None, typer.Option(help="Value of a parameter: NAME=VALUE.")] = None,
 ) -> None:
     """Run a pipeline here, without Airflow."""
-    from modelmill.pipeline.local import run_pipeline
+    from modelmill.pipeline.local_run import run_pipeline
     from modelmill.pipeline.validation import load_pipeline
     from modelmill.settings import Settings
 

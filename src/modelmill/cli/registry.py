@@ -86,6 +86,7 @@ def lineage(
 
 @app.command()
 def rollback(
+    *,
     name: NameArgument,
     why: Annotated[str, typer.Option(help="Reason; it goes into the ledger.")],
     to: Annotated[int | None, typer.Option(help="Version to go back to. Empty: the champion before.")] = None,

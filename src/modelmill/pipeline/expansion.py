@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from modelmill.pipeline.spec import GroupSpec, ParamValue, PipelineSpec, Source, StepSpec, fill
+from modelmill.pipeline.placeholders import fill
+from modelmill.pipeline.spec import GroupSpec, ParamValue, PipelineSpec, Source, StepSpec
 
 _OTHER_CHARACTERS = re.compile(r"[^a-z0-9]+")
 

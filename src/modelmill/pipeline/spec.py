@@ -6,8 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,8 +28,6 @@ ParamValue = str | int | float | bool | None
 Value = str | int | float | bool
 Outcome = Literal["accepted", "refused"]
 """What a gate says of a challenger."""
-
-_PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 
 
 class _Part(BaseModel):
@@ -209,62 +206,3 @@ def names_a_place(uri: str) -> bool:
     :return: False for a relative path.
     """
     return Path(uri).is_absolute() or bool(urlsplit(uri).scheme)
-
-
-def placeholders(value: Any) -> set[str]:
-    """Return the parameter names that a configuration value refers to, at any depth."""
-    if isinstance(value, str):
-        return set(_PLACEHOLDER.findall(value))
-    if isinstance(value, Mapping):
-        return set().union(*(placeholders(item) for item in value.values()), set())
-    if isinstance(value, list | tuple):
-        return set().union(*(placeholders(item) for item in value), set())
-    return set()
-
-
-def substitute(value: Any, params: Mapping[str, ParamValue]) -> Any:
-    """Return a configuration value with every ``${name}`` replaced, at any depth.
-
-    A string that is one placeholder and nothing else takes the parameter's value with its type.
-
-    :param value: what the pipeline says.
-    :param params: value by name.
-    :return: the value to use.
-    :raises ConfigError: if a parameter is unknown or has no value.
-    """
-    return _replaced(value, lambda name: _param(name, params))
-
-
-def fill(value: Any, variables: Mapping[str, ParamValue]) -> Any:
-    """Return a configuration value with the placeholders of some names replaced, and all others kept.
-
-    :param value: what the pipeline says.
-    :param variables: value by name.
-    :return: the value, with its type where a string is one placeholder and nothing else.
-    """
-    return _replaced(value, lambda name: variables.get(name, f"${{{name}}}"))
-
-
-def _replaced(value: Any, by: Callable[[str], ParamValue]) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _replaced(item, by) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_replaced(item, by) for item in value]
-    if not isinstance(value, str):
-        return value
-    whole = _PLACEHOLDER.fullmatch(value)
-    return by(whole[1]) if whole else _PLACEHOLDER.sub(lambda match: str(by(match[1])), value)
-
-
-def _param(name: str, params: Mapping[str, ParamValue]) -> ParamValue:
-    if name not in params:
-        raise ConfigError(
-            "${...} must name a declared parameter", got=name, remedy=did_you_mean(name, params)
-        )
-    if params[name] is None:
-        raise ConfigError(
-            f"parameter {name!r} needs a value",
-            remedy=f"give it one: --param {name}=VALUE, the trigger form in Airflow, a default in the "
-            f"pipeline, or the environment variable MODELMILL_PARAM_{name.upper()}",
-        )
-    return params[name]

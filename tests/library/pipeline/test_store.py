@@ -13,7 +13,7 @@ import pytest
 
 from modelmill.documents.versions import OUTSIDE, ConflictError, NotFoundError, difference
 from modelmill.errors import ConfigError, PipelineError, StoreError
-from modelmill.pipeline.store import PipelineStore, StoredPipeline
+from modelmill.pipeline.pipeline_store import PipelineStore, StoredPipeline
 
 TEXT = """\
 pipeline: topics
@@ -60,7 +60,7 @@ def test_what_is_saved_is_what_is_read(store: PipelineStore) -> None:
 
 
 def test_the_loader_sees_pipelines_and_no_versions(tmp_path: Path) -> None:
-    from modelmill.pipeline.files import read_folder
+    from modelmill.pipeline.pipeline_files import read_folder
 
     save(PipelineStore(str(tmp_path)), TEXT, None)
     valid, invalid = read_folder(str(tmp_path))

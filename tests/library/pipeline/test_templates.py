@@ -12,7 +12,7 @@ import pytest
 from deltalake import write_deltalake
 
 from modelmill.pipeline.expansion import expand
-from modelmill.pipeline.local import request_for
+from modelmill.pipeline.local_run import request_for
 from modelmill.pipeline.runner import run_step
 from modelmill.pipeline.templates import TEMPLATES, template_named
 from modelmill.pipeline.validation import parse_pipeline

@@ -26,7 +26,7 @@ export type RuleProblem = Schemas["RuleProblem"];
 export type TriedRuleSet = Schemas["TriedRuleSet"];
 export type RuleSetList = Schemas["RuleSetList"];
 export type RuleSetDocument = Schemas["RuleSetDocument"];
-export type RuleLanguage = Schemas["RuleLanguage"];
+export type LanguageView = Schemas["LanguageView"];
 export type ErrorBody = Schemas["ErrorBody"];
 
 /** A request that was refused, or that nobody answered. */

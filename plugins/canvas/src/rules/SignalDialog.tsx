@@ -3,7 +3,7 @@
 import { Button, Input, NativeSelect, Text } from "@chakra-ui/react";
 import { useMemo, useState } from "react";
 
-import type { RuleLanguage } from "../api/client";
+import type { LanguageView } from "../api/client";
 import { EditError } from "../core/document";
 import { nameProblem, signalForm, signalsOf, withSignal } from "../core/signals";
 import type { JsonObject } from "../core/value";
@@ -12,7 +12,7 @@ import { ConfigForm } from "../form/ConfigForm";
 
 interface Props {
   text: string;
-  language: RuleLanguage;
+  language: LanguageView;
   onChange: (text: string) => void;
   onClose: () => void;
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelmill.documents.versions import Stored, VersionedFolder
-from modelmill.pipeline.files import PIPELINES, PipelineFile
+from modelmill.pipeline.pipeline_files import PIPELINES, PipelineFile
 
 StoredPipeline = Stored[PipelineFile]
 

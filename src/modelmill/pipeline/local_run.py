@@ -9,9 +9,9 @@ from modelmill.artifacts import AnyReference, VerdictRef
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.conditions import unmet, verdict_port
 from modelmill.pipeline.expansion import Expansion, expand
-from modelmill.pipeline.process import StepProcess
 from modelmill.pipeline.request import InputValue, StepRequest, StepResult
 from modelmill.pipeline.spec import ParamValue, PipelineSpec
+from modelmill.pipeline.step_process import StepProcess
 from modelmill.settings import Settings
 
 

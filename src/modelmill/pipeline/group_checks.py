@@ -10,7 +10,8 @@ from modelmill.errors import did_you_mean, shorten
 from modelmill.pipeline.conditions import verdict_port
 from modelmill.pipeline.expansion import copy_ids, gathers, slug
 from modelmill.pipeline.graph import cycle_in, shown
-from modelmill.pipeline.spec import GroupSpec, PipelineSpec, Value, placeholders
+from modelmill.pipeline.placeholders import placeholders
+from modelmill.pipeline.spec import GroupSpec, PipelineSpec, Value
 
 MOST_COPIES = 5_000
 """Copies of steps in a pipeline: a few lines of YAML can stand for millions."""

@@ -1,0 +1,175 @@
+"""Problems with the steps of a pipeline: components, configurations, edges, cycles and the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelmill.component import AnyComponent
+from modelmill.documents.parsing import Finding, Path
+from modelmill.errors import ConfigError, did_you_mean
+from modelmill.pipeline.catalogue import catalogue
+from modelmill.pipeline.expansion import gathers
+from modelmill.pipeline.graph import cycle_in, shown
+from modelmill.pipeline.group_checks import (
+    gathering_problem,
+    tangle_findings,
+    undeclared,
+)
+from modelmill.pipeline.placeholders import placeholders, substitute
+from modelmill.pipeline.shape_checks import SCHEDULE_REMEDY, SCHEDULE_RULE, shape_findings
+from modelmill.pipeline.spec import Edge, ParamValue, PipelineSpec, StepSpec, TableSchedule, names_a_place
+
+
+def step_findings(spec: PipelineSpec) -> Iterator[Finding]:
+    """Yield everything that is wrong with a pipeline's steps and its schedule."""
+    yield from _component_findings(spec)
+    yield from _edge_findings(spec)
+    yield from _cycle_findings(spec)
+    yield from _schedule_findings(spec)
+
+
+def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
+    known, values = catalogue(), spec.param_values()
+    for name, step in spec.steps.items():
+        at: Path = ("steps", name)
+        group = spec.groups.get(spec.group_of.get(name, ""))
+        variable = group.variable if group else None
+        for param in sorted(placeholders(step.config) - {*spec.params, variable}):
+            yield (*at, "config"), undeclared(spec, param)
+        if step.component not in known:
+            remedy = did_you_mean(step.component, known)
+            yield (*at, "component"), f"a step's component must be known; got {step.component!r}; {remedy}"
+            continue
+        component = known[step.component]
+        each = [{variable: value} for value in group.values] if group and variable else [{}]
+        yield from _config_findings(values, each, step, component, (*at, "config"))
+        for port in component.input_ports.values():
+            if port.required and port.name not in step.inputs:
+                yield (
+                    at,
+                    (
+                        f"component {component.name} needs an input {port.name!r} ({port.type.port_type}); "
+                        f"add inputs: {{{port.name}: STEP.PORT}}"
+                    ),
+                )
+
+
+def _config_findings(
+    params: Mapping[str, ParamValue],
+    each: Sequence[Mapping[str, ParamValue]],
+    step: StepSpec,
+    component: AnyComponent,
+    at: Path,
+) -> Iterator[Finding]:
+    """Yield what is wrong with a configuration; of several copies (``each``), what one of them shows."""
+    used, seen = placeholders(step.config), set[Path]()
+    open_names = {name for name, value in params.items() if value is None}
+    config = {key: value for key, value in step.config.items() if not placeholders(value) & open_names}
+    deferred = set(step.config) - set(config)
+    for variables in each if used & each[0].keys() else each[:1]:
+        found = _refused(component, config, {**params, **variables})
+        # A field whose parameter has no value yet is checked when the run starts.
+        new = [(path, message) for path, message in found if path not in seen and not {*path[:1]} & deferred]
+        seen |= {path for path, _ in new}
+        yield from (((*at, *path), message) for path, message in new)
+
+
+def _refused(
+    component: AnyComponent, config: Mapping[str, Any], values: Mapping[str, ParamValue]
+) -> list[Finding]:
+    try:
+        component.config.model_validate(substitute(config, values))
+    except ConfigError:
+        pass  # an undeclared parameter, which is reported by itself
+    except ValidationError as error:
+        return shape_findings(error, component.config)
+    return []
+
+
+def _edge_findings(spec: PipelineSpec) -> Iterator[Finding]:
+    known = catalogue()
+    for edge in spec.edges():
+        at: Path = ("steps", edge.target, "inputs", edge.target_port)
+        target = known.get(spec.steps[edge.target].component)
+        if target and edge.target_port not in target.input_ports:
+            remedy = did_you_mean(edge.target_port, target.input_ports)
+            yield at, f"component {target.name} has no input {edge.target_port!r}; {remedy}"
+            continue
+        if edge.origin not in spec.steps:
+            remedy = did_you_mean(edge.origin, spec.steps)
+            yield at, f"an input names a step of this pipeline; got {edge.origin!r}; {remedy}"
+            continue
+        origin = known.get(spec.steps[edge.origin].component)
+        if origin and edge.origin_port not in origin.output_ports:
+            remedy = did_you_mean(edge.origin_port, origin.output_ports)
+            yield at, f"step {edge.origin!r} ({origin.name}) has no output {edge.origin_port!r}; {remedy}"
+            continue
+        if origin and target:
+            yield from _type_findings(spec, edge, origin, target, at)
+
+
+def _type_findings(
+    spec: PipelineSpec, edge: Edge, origin: AnyComponent, target: AnyComponent, at: Path
+) -> Iterator[Finding]:
+    source, sink = origin.output_ports[edge.origin_port], target.input_ports[edge.target_port]
+    if not sink.accepts(source):
+        fitting = [
+            f"{name}.{port.name}"
+            for name, step in spec.steps.items()
+            if name != edge.target and step.component in catalogue()
+            for port in catalogue()[step.component].output_ports.values()
+            if sink.accepts(port)
+        ]
+        yield (
+            at,
+            (
+                f"input {sink.name!r} of {target.name} takes a {sink.type.port_type}; "
+                f"got {edge.origin}.{source.name}, a {source.type.port_type}; "
+                f"fitting outputs here: {', '.join(fitting) or 'none'}"
+            ),
+        )
+    if not sink.many and gathers(spec, edge.origin, edge.target):
+        yield at, gathering_problem(spec, edge.origin, edge.target, sink.name)
+    elif not sink.many and not isinstance(spec.steps[edge.target].inputs[edge.target_port], str):
+        yield at, f"input {sink.name!r} of {target.name} takes one edge; write STEP.PORT instead of a list"
+
+
+def _cycle_findings(spec: PipelineSpec) -> Iterator[Finding]:
+    cycle = cycle_in(spec.needs())
+    if not cycle:
+        yield from tangle_findings(spec)
+        return
+    step, before = cycle[0], cycle[1 % len(cycle)]
+    at: Path = ("steps", step, "when" if before in spec.steps[step].when else "inputs")
+    yield at, f"a pipeline has no cycles; got {shown(cycle)}; remove one of these edges"
+
+
+def _schedule_findings(spec: PipelineSpec) -> Iterator[Finding]:
+    schedule = spec.schedule
+    if isinstance(schedule, str) and not schedule.startswith("@") and len(schedule.split()) != 5:
+        yield ("schedule",), f"{SCHEDULE_RULE}; got {schedule!r}; {SCHEDULE_REMEDY}"
+    if isinstance(schedule, TableSchedule):
+        for index, table in enumerate(schedule.tables):
+            at: Path = ("schedule", "table")
+            yield from _table_findings(spec, table, at if isinstance(schedule.table, str) else (*at, index))
+
+
+def _table_findings(spec: PipelineSpec, table: str, at: Path) -> Iterator[Finding]:
+    values = spec.param_values()
+    unknown = sorted(placeholders(table) - set(values))
+    for param in unknown:
+        yield at, undeclared(spec, param)
+    if unknown or any(values[name] is None for name in placeholders(table)):
+        return  # a parameter without a value yet: the loader asks for it
+    place = str(substitute(table, values))
+    if not names_a_place(place):
+        yield (
+            at,
+            (
+                "a table that starts a pipeline is named by an absolute path or a URI; "
+                f"got {place!r}; a relative path means another place in each process"
+            ),
+        )
