@@ -5,7 +5,11 @@ word. (Single words would make all texts of a language a little alike, and a lit
 pairs.) Two texts are near-duplicates if the Jaccard similarity of their sets reaches a threshold. Candidates
 are found by MinHash (Broder, "On the resemblance and containment of documents", 1997) with locality-sensitive
 hashing in bands (Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4), and each is then
-checked exactly: chance can hide a pair of near-duplicates, and can never make one.
+checked exactly: chance can hide a pair of near-duplicates, but never make one.
+
+Measured against datasketch, used as its documentation shows: a build deduplicates 17,065 rows per CPU second
+instead of 830 (benchmarks/README.md). rensa's signatures alone are 63 times as fast as datasketch's; it takes
+texts one by one as lists of words, and was not measured in a build.
 """
 
 from __future__ import annotations

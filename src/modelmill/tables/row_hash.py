@@ -1,4 +1,7 @@
-"""Hashes of rows, made of Arrow values: the same on every engine and for every partitioning."""
+"""Hashes of rows, made of Arrow values: the same on every engine and for every partitioning.
+
+Arrow has no SHA-256, and an engine's own ``sha2`` needs the row as text, which each engine spells otherwise.
+"""
 
 from __future__ import annotations
 
