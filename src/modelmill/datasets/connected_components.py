@@ -1,7 +1,7 @@
 """Connected components of graphs whose nodes are 64-bit identities.
 
-SciPy's ``connected_components`` takes half the time (0.4 instead of 0.8 s for a million edges), but its import
-takes 0.14 s of every worker and of every incremental build, which takes 0.5 s and has a few edges.
+SciPy's ``connected_components`` takes half the time (0.4 instead of 0.8 s for a million edges), but its
+import takes 0.14 s of every worker and of every incremental build, which takes 0.5 s and has few edges.
 """
 
 from __future__ import annotations
