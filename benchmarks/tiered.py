@@ -23,12 +23,13 @@ import pyarrow as pa
 from benchmarks import rules as bench
 
 from modelmill.evaluation.statistics import Proportion
+from modelmill.rules.cascade.loss_budget import LossBudget
 from modelmill.rules.cascade.static_students import fit_students
 from modelmill.rules.cascade.tier_search import learn_tiers
 from modelmill.rules.confidence_bounds import drop_bound, upper_bound
 from modelmill.rules.engine import Engine
-from modelmill.rules.lifecycle.table_decisions import Deciding
 from modelmill.rules.lifecycle.trial import right_decisions
+from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.signals.model_groups import ModelGroup
@@ -60,12 +61,12 @@ def compare_tiers(posts: list[dict[str, str]], base: Path, most: int, train: int
         }
         settings = Settings.from_environment()
         pins = pin_models((str(place / f"head{number}") for number in range(len(heads))), settings)
-        deciding = Deciding(rule_set=rule_set, pins=pins)
+        pinned = PinnedRuleSet(rule_set=rule_set, pins=pins)
         began = time.process_time()
         unread = batch_of([("", text) for text in texts])
-        students = fit_students(deciding, unread, place / "students", signals=(), penalty=PENALTY, log=print)
+        students = fit_students(pinned, unread, place / "students", signals=(), penalty=PENALTY, log=print)
         first = {name: str(folder) for name, folder in students.items()}
-        pins |= pin_models(first.values(), settings)
+        pinned = PinnedRuleSet(rule_set=rule_set, pins=pins | pin_models(first.values(), settings))
         print(f"{len(first)} students in {time.process_time() - began:.0f} CPU s")
         held = batch_of(bands)
         truth = right_decisions(pa.array([topic for topic, _ in bands]), right)
@@ -73,9 +74,9 @@ def compare_tiers(posts: list[dict[str, str]], base: Path, most: int, train: int
         rule_sets = {"without": rule_set}
         for about in ("decisions", "accuracy"):
             began = time.process_time()
-            tiers = learn_tiers(
-                deciding, held, first, pins, budget=BUDGET, truth=truth if about == "accuracy" else None
-            )
+            by_labels = about == "accuracy"
+            budget = LossBudget(BUDGET, accuracy=by_labels)
+            tiers = learn_tiers(pinned, held, first, budget, truth=truth if by_labels else None)
             rule_sets[about] = tiers.rule_set
             print(
                 f"budget of {BUDGET:.1%} of {about}: below {tiers.below}, above {tiers.above}; "
@@ -83,11 +84,11 @@ def compare_tiers(posts: list[dict[str, str]], base: Path, most: int, train: int
                 f"learnt in {time.process_time() - began:.0f} CPU s",
                 flush=True,
             )
-        measure(deciding, rule_sets, held.slice(0, 500), rows, heads, right)
+        measure(pinned, rule_sets, held.slice(0, 500), rows, heads, right)
 
 
 def measure(
-    deciding: Deciding,
+    pinned: PinnedRuleSet,
     rule_sets: dict[str, RuleSet],
     sample: pa.RecordBatch,
     rows: list[tuple[str, str]],
@@ -97,7 +98,7 @@ def measure(
     batch = batch_of(rows)
     engines: dict[str, Engine] = {}
     for name, rule_set in rule_sets.items():
-        engines[name] = deciding.model_copy(update={"rule_set": rule_set}).engine(batch.schema)
+        engines[name] = pinned.with_rule_set(rule_set).engine(batch.schema)
         engines[name].use(engines[name].measure_plan(sample))
     seconds, read = dict.fromkeys(engines, 0.0), dict.fromkeys(engines, 0)
     parts: dict[str, list[Any]] = {name: [] for name in engines}

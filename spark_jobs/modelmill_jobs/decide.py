@@ -10,14 +10,8 @@ import pyarrow as pa
 
 from modelmill.artifacts import TableRef
 from modelmill.jobs import run_as_application
-from modelmill.rules.lifecycle.table_decisions import (
-    DecideRequest,
-    DecideResult,
-    check_keys,
-    commit_metadata,
-    decide_batches,
-    output_schema,
-)
+from modelmill.rules.lifecycle.table_decider import decide_partition
+from modelmill.rules.lifecycle.table_decisions import DecideRequest, DecideResult, check_keys
 from modelmill.tables.opening import open_table
 from modelmill_jobs.columns import quoted
 from modelmill_jobs.reading import read_table
@@ -38,18 +32,18 @@ def main(request: DecideRequest, spark: SparkSession) -> DecideResult:
     :return: the decisions, and how many rows they are.
     :raises TableError: if a key is missing or not unique; nothing is written.
     """
-    deciding, source = request.deciding, request.table
-    engine = deciding.engine(pa.schema(open_table(source.uri, version=source.version).schema().to_arrow()))
-    schema = output_schema(engine, deciding)
-    rows = read_table(spark, source).select(*(quoted(name) for name in deciding.read(engine)))
-    total = _checked_keys(rows, deciding.rule_set.key, source)
-    work = functools.partial(_decide, deciding=deciding.model_dump_json(), tracking_uri=request.tracking_uri)
+    decider, source = request.decider, request.table
+    engine = decider.engine(pa.schema(open_table(source.uri, version=source.version).schema().to_arrow()))
+    schema = decider.output_schema(engine)
+    rows = read_table(spark, source).select(*(quoted(name) for name in decider.columns(engine)))
+    total = _checked_keys(rows, decider.rule_set.key, source)
+    work = functools.partial(_decide, decider=decider.model_dump_json(), tracking_uri=request.tracking_uri)
     table, written = write_table(
         mapped(rows, work, spark_schema(schema)),
         request.to,
         mode="overwrite",
         transaction=request.transaction,
-        metadata=commit_metadata(deciding, source),
+        metadata=decider.commit_metadata(source),
     )
     checked_rows(total, written, what=request.to)
     return DecideResult(table=table, rows=total)
@@ -71,10 +65,10 @@ def _checked_keys(rows: DataFrame, key: str, source: TableRef) -> int:
     return int(total)
 
 
-def _decide(batches: Any, *, deciding: str, tracking_uri: str) -> Any:
+def _decide(batches: Any, *, decider: str, tracking_uri: str) -> Any:
     if tracking_uri:
         os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri)
-    return decide_batches(batches, deciding=deciding)
+    return decide_partition(batches, decider=decider)
 
 
 if __name__ == "__main__":

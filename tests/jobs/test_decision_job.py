@@ -15,13 +15,10 @@ from deltalake import write_deltalake
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
-from modelmill.rules.lifecycle.table_decisions import (
-    DecideRequest,
-    Deciding,
-    decide_rows,
-    one_batch,
-    prepare,
-)
+from modelmill.rules.lifecycle.table_decider import TableDecider
+from modelmill.rules.lifecycle.table_decisions import DecideRequest, table_decider
+from modelmill.rules.lifecycle.table_sample import one_batch
+from modelmill.rules.pinned_rule_set import pin_rule_set
 from modelmill.rules.reading import parse_rule_set
 from modelmill.settings import Settings
 from modelmill.tables.reading import read_arrow
@@ -56,38 +53,38 @@ def source(tmp_path: Path) -> TableRef:
 
 
 @pytest.fixture
-def deciding(source: TableRef, make_bundle: Callable[..., Path]) -> Deciding:
+def decider(source: TableRef, make_bundle: Callable[..., Path]) -> TableDecider:
     rule_set = parse_rule_set(RULES.replace("MODEL", str(make_bundle("a"))))
-    schema = read_arrow(source).schema
-    return prepare(rule_set, schema, Settings.from_environment(), keep=["day"])
+    settings = Settings.from_environment()
+    return table_decider(pin_rule_set(rule_set, settings), source, settings, keep=["day"])
 
 
-def request_for(source: TableRef, deciding: Deciding, tmp_path: Path, key: str = "k") -> DecideRequest:
-    return DecideRequest(table=source, deciding=deciding, to=str(tmp_path / "out"), transaction=key)
+def request_for(source: TableRef, decider: TableDecider, tmp_path: Path, key: str = "k") -> DecideRequest:
+    return DecideRequest(table=source, decider=decider, to=str(tmp_path / "out"), transaction=key)
 
 
 @pytest.mark.parametrize("engine", ["sail", pytest.param("jvm", marks=pytest.mark.jvm)])
 def test_the_job_decides_as_the_engine_does(
-    engine: str, request: pytest.FixtureRequest, source: TableRef, deciding: Deciding, tmp_path: Path
+    engine: str, request: pytest.FixtureRequest, source: TableRef, decider: TableDecider, tmp_path: Path
 ) -> None:
     spark = request.getfixturevalue(engine)
-    result = decide.main(request_for(source, deciding, tmp_path), spark)
+    result = decide.main(request_for(source, decider, tmp_path), spark)
     assert result.rows == ROWS
     found = read_arrow(result.table).sort_by("id")
     rows = one_batch(read_arrow(source))
-    expected = decide_rows(deciding.engine(rows.schema), rows, deciding)
+    expected = decider.decide(decider.engine(rows.schema), rows)
     assert found.to_pylist() == sorted(expected.to_pylist(), key=lambda row: row["id"])
     assert set(found["decision"].to_pylist()) == {"remove", "review", "allow", "look"}
-    assert decide.main(request_for(source, deciding, tmp_path), spark) == result
+    assert decide.main(request_for(source, decider, tmp_path), spark) == result
 
 
 def test_keys_that_are_not_unique_are_refused(
-    sail: Any, source: TableRef, deciding: Deciding, tmp_path: Path
+    sail: Any, source: TableRef, decider: TableDecider, tmp_path: Path
 ) -> None:
     write_deltalake(source.uri, read_arrow(source).slice(0, 2), mode="append", partition_by=["day"])
     twice = TableRef(uri=source.uri, version=1)
     with pytest.raises(TableError, match="belongs to one row"):
-        decide.main(request_for(twice, deciding, tmp_path), sail)
+        decide.main(request_for(twice, decider, tmp_path), sail)
     assert not table_exists(str(tmp_path / "out"))
 
 
@@ -116,7 +113,7 @@ def die_or_commit(*args, **more):
     die()
 
 if when == "in a worker":
-    decide.decide_batches = decide_and_die
+    decide.decide_partition = decide_and_die
 writing.commit_files = die_or_commit
 run_as_application(DecideRequest, decide.main)
 """
@@ -124,16 +121,16 @@ run_as_application(DecideRequest, decide.main)
 
 @pytest.mark.parametrize("when", ["in a worker", "before the commit", "after the commit"])
 def test_a_killed_job_is_simply_done_again(
-    sail: Any, source: TableRef, deciding: Deciding, tmp_path: Path, when: str
+    sail: Any, source: TableRef, decider: TableDecider, tmp_path: Path, when: str
 ) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    request = request_for(source, deciding, tmp_path).model_dump_json()
+    request = request_for(source, decider, tmp_path).model_dump_json()
     argv = [sys.executable, str(script), when, "--request", request]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     assert table_exists(str(tmp_path / "out")) == (when == "after the commit")
-    result = decide.main(request_for(source, deciding, tmp_path), sail)
+    result = decide.main(request_for(source, decider, tmp_path), sail)
     assert result.table.version == 0
     keys = read_arrow(result.table)["id"].to_pylist()
     assert sorted(keys) == list(range(ROWS))

@@ -1,13 +1,15 @@
-"""The step ``decide``."""
+"""Decide on every row of a table by a rule set."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from pydantic import Field
 
 from modelmill.artifacts import ModelRef
 from modelmill.component import Assets, Component, Config, StepContext
+from modelmill.errors import ConfigError
 from modelmill.settings import Settings
 from modelmill.steps.ports import TableOutputs, TrialInputs, tables_exist
 from modelmill.system.resources import Resources
@@ -38,19 +40,62 @@ class DecideInputs(TrialInputs):
     rule_set: ModelRef | None = None
 
 
-def _rule_set_state(config: DecideConfig, inputs: DecideInputs, settings: Settings) -> str:
-    from modelmill.rules.lifecycle.table_decisions import outside_state, source_of
+def run(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> TableOutputs:
+    """Decide on the table, and report how often each rule decided."""
+    from modelmill.rules.lifecycle.decision_report import count_decisions, decision_report, report_lines
+    from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
+    from modelmill.rules.lifecycle.table_decisions import DecideRequest, decide_table, table_decider
+    from modelmill.rules.pinned_rule_set import pin_rule_set, pin_step_models
+    from modelmill.tables.storage import table_location
 
-    return outside_state(source_of(config, inputs), settings)
+    source, settings, place = inputs.table, context.settings, table_location(config.to)
+    rule_set = open_rule_set(_source(config, inputs), settings)
+    if place == source.uri:
+        raise ConfigError("a table is not written over its source", got=place, remedy="name another table")
+    pinned = pin_rule_set(rule_set, settings, models=pin_step_models(inputs.signals, context.cache))
+    decider = table_decider(
+        pinned, source, settings, keep=config.keep, explain=config.explain, plan_rows=config.plan_rows
+    )
+    request = DecideRequest(
+        table=source,
+        decider=decider,
+        to=place,
+        tracking_uri=settings.tracking_uri,
+        transaction=context.step_key,
+    )
+    began = time.monotonic()
+    decisions = decide_table(request, settings, in_process_rows=config.in_process_rows)
+    counts = count_decisions(decisions)
+    figures = {"rows": counts.rows, "rows_default": counts.default, "rows_unknown": counts.unknown}
+    context.run.log_dataset(source, context="deciding", rows=counts.rows)
+    report = decision_report(counts, decider, source=source, decisions=decisions)
+    context.run.log_json(report, "decisions.json")
+    context.run.log_metrics({**figures, "seconds": time.monotonic() - began})
+    context.run.set_tags({"modelmill.rule_set": f"{rule_set.rule_set}@{rule_set.digest[:12]}"})
+    for line in report_lines(counts, decider, decisions):
+        context.log(f"{context.step}: {line}")
+    return TableOutputs(table=decisions)
 
 
-def _run_decide(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> TableOutputs:
-    from modelmill.rules.lifecycle.table_decisions import run
+def _source(config: DecideConfig, inputs: DecideInputs) -> str:
+    """Return where the rule set is: a path, a URL, or the name of a registered rule set."""
+    named = [one for one in (config.rule_set, inputs.rule_set and inputs.rule_set.uri) if one]
+    if len(named) != 1:
+        raise ConfigError(
+            "a step decides by one rule set: the one under rule_set, or that of the input port",
+            got=" and ".join(named) or "none",
+            remedy="name one of them",
+        )
+    return named[0]
 
-    return TableOutputs(table=run(config, inputs, context))
+
+def _outside_state(config: DecideConfig, inputs: DecideInputs, settings: Settings) -> str:
+    from modelmill.rules.lifecycle.registered_rule_sets import rule_set_state
+
+    return rule_set_state(_source(config, inputs), settings)
 
 
-def _decide_assets(config: DecideConfig, _upstream: Mapping[str, Config]) -> Assets:
+def _assets(config: DecideConfig, _upstream: Mapping[str, Config]) -> Assets:
     return Assets(outlets=(config.to,))
 
 
@@ -61,9 +106,9 @@ decide = Component(
     config=DecideConfig,
     inputs=DecideInputs,
     outputs=TableOutputs,
-    run=_run_decide,
-    outside_state=_rule_set_state,
+    run=run,
+    outside_state=_outside_state,
     still_valid=tables_exist,
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_decide_assets,
+    assets=_assets,
 )

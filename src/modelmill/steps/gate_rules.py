@@ -1,18 +1,18 @@
-"""The step ``gate_rules``."""
+"""Judge whether a rule set may replace the registered one in use."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from modelmill.artifacts import MODEL_NAME_PATTERN
-from modelmill.component import Component, StepContext
-from modelmill.rules.lifecycle.options import TrialConfig
+from modelmill.artifacts import MODEL_NAME_PATTERN, VerdictRef
+from modelmill.component import Component, Config, StepContext
+from modelmill.rules.lifecycle.options import TrialOptions
 from modelmill.settings import Settings
 from modelmill.steps.ports import GateOutputs, TrialInputs
 from modelmill.system.resources import Resources
 
 
-class GateRulesConfig(TrialConfig):
+class GateRulesConfig(TrialOptions, Config):
     """Compare a rule set with the champion on a table: it is refused where decisions change too much."""
 
     name: str = Field(
@@ -26,17 +26,56 @@ class GateRulesConfig(TrialConfig):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence that labelled rows get worse.")
 
 
-def _gate_rules_state(config: GateRulesConfig, _inputs: TrialInputs, settings: Settings) -> str:
+def run(config: GateRulesConfig, inputs: TrialInputs, context: StepContext) -> GateOutputs:
+    """Judge the rule set by what it would decide otherwise than the one in use. A refusal is a verdict."""
+    from modelmill.registry.promotion import champion
+    from modelmill.rules.lifecycle.backtest import backtest, report_lines
+    from modelmill.rules.lifecycle.gate import reasons_against
+    from modelmill.rules.lifecycle.registered_rule_sets import log_rule_set
+    from modelmill.rules.pinned_rule_set import pin_step_models
+
+    run, settings = context.run, context.settings
+    current = champion(config.name, run.client)
+    found = backtest(
+        inputs.table,
+        config,
+        settings,
+        against=current.uri if current else None,
+        models=pin_step_models(inputs.signals, context.cache),
+    )
+    challenger = log_rule_set(found.after.compiled.rule_set, inputs.table, context)
+    reasons = reasons_against(
+        found.report,
+        max_changed=config.max_changed,
+        allow_dead=config.allow_dead,
+        confidence=config.confidence,
+    )
+    if current is not None and current.digest == challenger.digest:
+        reasons = ()
+    lines = report_lines(found.report)
+    uri = run.log_json({**found.report.model_dump(mode="json"), "reasons": reasons}, "gate/rules.json")
+    for line in (*lines, *reasons):
+        context.log(f"{config.name}: {line}")
+    run.log_metrics({"gate/passed": float(not reasons)})
+    verdict = VerdictRef(
+        passed=not reasons,
+        name=config.name,
+        challenger=challenger,
+        champion_version=int(current.uri.rsplit("/", 1)[1]) if current else None,
+        reasons=reasons,
+        uri=uri,
+        run_id=run.run_id,
+        summary="\n".join(f"- {line}" for line in lines),
+    )
+    return GateOutputs(verdict=verdict)
+
+
+def _outside_state(config: GateRulesConfig, _inputs: TrialInputs, settings: Settings) -> str:
     from modelmill.registry.promotion import champion_version
-    from modelmill.rules.lifecycle.table_decisions import outside_state
+    from modelmill.rules.lifecycle.registered_rule_sets import rule_set_state
 
-    return f"{outside_state(config.rule_set, settings)} champion={champion_version(config.name, settings)}"
-
-
-def _run_gate_rules(config: GateRulesConfig, inputs: TrialInputs, context: StepContext) -> GateOutputs:
-    from modelmill.rules.lifecycle.registered_rule_sets import gate
-
-    return GateOutputs(verdict=gate(config, inputs, context))
+    state = rule_set_state(config.rule_set, settings)
+    return f"{state} champion={champion_version(config.name, settings)}"
 
 
 gate_rules = Component(
@@ -46,7 +85,7 @@ gate_rules = Component(
     config=GateRulesConfig,
     inputs=TrialInputs,
     outputs=GateOutputs,
-    run=_run_gate_rules,
-    outside_state=_gate_rules_state,
+    run=run,
+    outside_state=_outside_state,
     resources=Resources(cpus=2, memory_gb=4),
 )

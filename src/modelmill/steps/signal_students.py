@@ -1,4 +1,4 @@
-"""The step ``signal_students``."""
+"""Make cheap static students of the models of a rule set."""
 
 from __future__ import annotations
 
@@ -30,18 +30,40 @@ class SignalStudentsOutputs(Outputs):
     signals: SignalsRef
 
 
-def _rules_state(config: SignalStudentsConfig, _inputs: TrialInputs, settings: Settings) -> str:
-    from modelmill.rules.lifecycle.table_decisions import outside_state
+def run(config: SignalStudentsConfig, inputs: TrialInputs, context: StepContext) -> SignalStudentsOutputs:
+    """Fit a static student of each model signal, and log them."""
+    import shutil
 
-    return outside_state(config.rule_set, settings)
+    from modelmill.registry.bundles import Draft, log_models
+    from modelmill.registry.signal_models import log_signals
+    from modelmill.rules.cascade.static_students import fit_students
+    from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
+    from modelmill.rules.lifecycle.table_sample import sample_table
+    from modelmill.rules.pinned_rule_set import pin_rule_set, pin_step_models
+    from modelmill.tables.reading import check_columns
+
+    rule_set = open_rule_set(config.rule_set, context.settings)
+    rows = sample_table(inputs.table, rows=config.rows)
+    check_columns(rows.schema.names, [rule_set.key], place="the input")
+    models = pin_step_models(inputs.signals, context.cache)
+    pinned = pin_rule_set(rule_set, context.settings, models=models)
+    root = context.workdir / "students"
+    shutil.rmtree(root, ignore_errors=True)
+    context.log(f"the models read {rows.num_rows:,} rows")
+    folders = fit_students(
+        pinned, rows, root, signals=config.signals, penalty=config.penalty, log=context.log
+    )
+    context.log(f"{len(folders)} students: {', '.join(folders)}")
+    context.run.log_dataset(inputs.table, context="training", rows=rows.num_rows)
+    found = log_models([Draft(folder) for folder in folders.values()], role="student", context=context)
+    signals = log_signals(dict(zip(folders, found, strict=True)), context)
+    return SignalStudentsOutputs(signals=signals)
 
 
-def _run_signal_students(
-    config: SignalStudentsConfig, inputs: TrialInputs, context: StepContext
-) -> SignalStudentsOutputs:
-    from modelmill.rules.cascade.static_students import run
+def _outside_state(config: SignalStudentsConfig, _inputs: TrialInputs, settings: Settings) -> str:
+    from modelmill.rules.lifecycle.registered_rule_sets import rule_set_state
 
-    return SignalStudentsOutputs(signals=run(config, inputs, context))
+    return rule_set_state(config.rule_set, settings)
 
 
 signal_students = Component(
@@ -51,7 +73,7 @@ signal_students = Component(
     config=SignalStudentsConfig,
     inputs=TrialInputs,
     outputs=SignalStudentsOutputs,
-    run=_run_signal_students,
-    outside_state=_rules_state,
+    run=run,
+    outside_state=_outside_state,
     resources=Resources(cpus=2, memory_gb=8),
 )

@@ -1,4 +1,4 @@
-"""The step ``tier_rules``."""
+"""Ask cheap models before the models of a rule set, as far as a budget allows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field
 
 from modelmill.artifacts import ModelRef, SignalsRef
 from modelmill.component import Component, Config, Outputs, StepContext
+from modelmill.errors import ConfigError
 from modelmill.settings import Settings
 from modelmill.steps.ports import TrialInputs
 from modelmill.system.resources import Resources
@@ -49,21 +50,59 @@ class TierRulesOutputs(Outputs):
     rule_set: ModelRef
 
 
-def _tier_rules_state(config: TierRulesConfig, _inputs: TierRulesInputs, settings: Settings) -> str:
-    from modelmill.rules.lifecycle.table_decisions import outside_state
+def run(config: TierRulesConfig, inputs: TierRulesInputs, context: StepContext) -> TierRulesOutputs:
+    """Learn where the cheap models are sure enough, and log the rule set that asks them first."""
+    from dataclasses import asdict
+
+    from modelmill.registry.signal_models import read_signals
+    from modelmill.rules.cascade.loss_budget import LossBudget
+    from modelmill.rules.cascade.tier_search import learn_tiers, pin_first, tier_sentence
+    from modelmill.rules.lifecycle.registered_rule_sets import log_rule_set, open_rule_set
+    from modelmill.rules.lifecycle.table_sample import sample_table
+    from modelmill.rules.lifecycle.trial import right_decisions
+    from modelmill.rules.pinned_rule_set import pin_step_models
+    from modelmill.tables.reading import check_columns
+
+    if (config.budget_of == "accuracy") != (config.label is not None):
+        raise ConfigError(
+            "a budget of accuracy is measured by labels, one of decisions without",
+            got=f"budget_of: {config.budget_of}, label: {config.label or 'none'}",
+            remedy="name the column under label and set budget_of: accuracy, or leave both out",
+        )
+    students = read_signals(inputs.first) if inputs.first else {}
+    first = {**{name: model.uri for name, model in students.items()}, **config.first}
+    if not first:
+        raise ConfigError(
+            "a rule set gets cheap models by the input port first, or under first in the configuration",
+            got="none",
+            remedy="connect a step signal_students, or name a model for a signal",
+        )
+    rule_set = open_rule_set(config.rule_set, context.settings)
+    models = pin_step_models(inputs.signals, context.cache)
+    pinned = pin_first(rule_set, first, context.settings, models=models)
+    rows = sample_table(inputs.table, rows=config.rows)
+    check_columns(rows.schema.names, [rule_set.key], place="the input")
+    truth = None
+    if config.label is not None:
+        check_columns(rows.schema.names, [config.label], place=str(inputs.table))
+        truth = right_decisions(rows.column(config.label), config.decision_of)
+    budget = LossBudget(config.budget, config.confidence, accuracy=truth is not None)
+    found = learn_tiers(pinned, rows, first, budget, truth=truth)
+    figures = {name: value for name, value in asdict(found).items() if name != "rule_set"}
+    context.run.log_dataset(inputs.table, context="tiering", rows=rows.num_rows)
+    context.run.log_json({**figures, "rule_set": found.rule_set.canonical()}, "tiers.json")
+    context.run.log_metrics({name: value for name, value in figures.items() if value is not None})
+    context.log(f"{context.step}: {tier_sentence(found, budget)}")
+    return TierRulesOutputs(rule_set=log_rule_set(found.rule_set, inputs.table, context))
+
+
+def _outside_state(config: TierRulesConfig, _inputs: TierRulesInputs, settings: Settings) -> str:
+    from modelmill.rules.lifecycle.registered_rule_sets import rule_set_state
     from modelmill.signals.pins import pin_models
 
     named = sorted(name for name in config.first.values() if not name.startswith("signals:"))
     cheap = [pin.version for pin in pin_models(named, settings).values()]
-    return " ".join([outside_state(config.rule_set, settings), *cheap])
-
-
-def _run_tier_rules(
-    config: TierRulesConfig, inputs: TierRulesInputs, context: StepContext
-) -> TierRulesOutputs:
-    from modelmill.rules.cascade.tier_search import run
-
-    return TierRulesOutputs(rule_set=run(config, inputs, context))
+    return " ".join([rule_set_state(config.rule_set, settings), *cheap])
 
 
 tier_rules = Component(
@@ -73,7 +112,7 @@ tier_rules = Component(
     config=TierRulesConfig,
     inputs=TierRulesInputs,
     outputs=TierRulesOutputs,
-    run=_run_tier_rules,
-    outside_state=_tier_rules_state,
+    run=run,
+    outside_state=_outside_state,
     resources=Resources(cpus=2, memory_gb=4),
 )

@@ -1,4 +1,4 @@
-"""The step ``try_rules``."""
+"""Try a rule set on a table before it is used."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic import Field
 
 from modelmill.artifacts import ReportRef, TableRef
 from modelmill.component import Assets, Component, Config, Outputs, StepContext
-from modelmill.rules.lifecycle.options import TrialConfig
+from modelmill.rules.lifecycle.options import TrialOptions
 from modelmill.settings import Settings
 from modelmill.steps.ports import TrialInputs
 from modelmill.system.resources import Resources
 
 
-class TryRulesConfig(TrialConfig):
+class TryRulesConfig(TrialOptions, Config):
     """Try a rule set on a table: what each rule does, and what changes. Nothing is acted on."""
 
     against: str | None = Field(None, description="The rule set in use; empty: there is none.")
@@ -29,21 +29,40 @@ class TryRulesOutputs(Outputs):
     changes: TableRef
 
 
-def _both_states(config: TryRulesConfig, _inputs: TrialInputs, settings: Settings) -> str:
-    from modelmill.rules.lifecycle.table_decisions import outside_state
+def run(config: TryRulesConfig, inputs: TrialInputs, context: StepContext) -> TryRulesOutputs:
+    """Backtest the rule set, and write the rows that would be decided otherwise."""
+    from modelmill.rules.lifecycle.backtest import backtest, figures, report_lines, write_changes
+    from modelmill.rules.pinned_rule_set import pin_step_models
+    from modelmill.tables.storage import table_location
+
+    found = backtest(
+        inputs.table,
+        config,
+        context.settings,
+        against=config.against,
+        models=pin_step_models(inputs.signals, context.cache),
+        keep=config.keep,
+    )
+    home = context.settings.home / "rules" / context.pipeline / context.step
+    place = table_location(config.to or str(home))
+    changes = write_changes(found, place, keep=config.keep, transaction=context.step_key)
+    report = found.report
+    context.run.log_dataset(inputs.table, context="trying", rows=report.trial.rows)
+    uri = context.run.log_json({**report.model_dump(mode="json"), "changes": str(changes)}, "rules.json")
+    context.run.log_metrics(figures(report))
+    for line in report_lines(report):
+        context.log(f"{context.step}: {line}")
+    return TryRulesOutputs(report=ReportRef(uri=uri, run_id=context.run.run_id), changes=changes)
+
+
+def _outside_state(config: TryRulesConfig, _inputs: TrialInputs, settings: Settings) -> str:
+    from modelmill.rules.lifecycle.registered_rule_sets import rule_set_state
 
     sources = [config.rule_set, *([config.against] if config.against else [])]
-    return " ".join(outside_state(source, settings) for source in sources)
+    return " ".join(rule_set_state(source, settings) for source in sources)
 
 
-def _run_try_rules(config: TryRulesConfig, inputs: TrialInputs, context: StepContext) -> TryRulesOutputs:
-    from modelmill.rules.lifecycle.backtest import run
-
-    report, changes = run(config, inputs, context)
-    return TryRulesOutputs(report=report, changes=changes)
-
-
-def _try_rules_assets(config: TryRulesConfig, _upstream: Mapping[str, Config]) -> Assets:
+def _assets(config: TryRulesConfig, _upstream: Mapping[str, Config]) -> Assets:
     return Assets(outlets=(config.to,)) if config.to else Assets()
 
 
@@ -54,8 +73,8 @@ try_rules = Component(
     config=TryRulesConfig,
     inputs=TrialInputs,
     outputs=TryRulesOutputs,
-    run=_run_try_rules,
-    outside_state=_both_states,
+    run=run,
+    outside_state=_outside_state,
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_try_rules_assets,
+    assets=_assets,
 )

@@ -18,11 +18,11 @@ from modelmill.component import StepContext
 from modelmill.errors import ConfigError, TableError
 from modelmill.registry import promotion
 from modelmill.registry.gate_report import GateReport
-from modelmill.rules.lifecycle.registered_rule_sets import gate as gate_rules
 from modelmill.steps.gate import GateConfig, GateInputs
 from modelmill.steps.gate import gate as gate_component
 from modelmill.steps.gate import run as run_gate
 from modelmill.steps.gate_rules import GateRulesConfig
+from modelmill.steps.gate_rules import run as gate_rules
 from modelmill.steps.ports import TrialInputs
 
 Propose = Callable[..., ModelRef]
@@ -140,7 +140,7 @@ def test_registered_rule_sets_that_read_the_model_are_found(
         context = next_step(name)
         verdict = gate_rules(
             GateRulesConfig(rule_set=place(**content), name=name), TrialInputs(table=table), context
-        )
+        ).verdict
         promotion.run(verdict, dataclasses.replace(context, step_key=f"promote-{name}"))
     states.append(state())
     assert len(set(states)) == 2, "a verdict is not used again where a rule set has come to read the model"

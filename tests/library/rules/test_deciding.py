@@ -14,9 +14,10 @@ from deltalake import DeltaTable, write_deltalake
 from modelmill.artifacts import TableRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, RuleSetError, TableError
-from modelmill.rules.lifecycle.table_decisions import outside_state, rows_of, run
+from modelmill.rules.lifecycle.registered_rule_sets import rule_set_state
+from modelmill.rules.lifecycle.table_sample import sample_table
 from modelmill.rules.reading import parse_rule_set
-from modelmill.steps.decide import DecideConfig, DecideInputs
+from modelmill.steps.decide import DecideConfig, DecideInputs, run
 from modelmill.tables.reading import read_arrow
 
 RULES = """
@@ -52,7 +53,7 @@ def table(tmp_path: Path) -> TableRef:
 
 def decided(rules: Path, table: TableRef, context: StepContext, **config: Any) -> TableRef:
     made = DecideConfig(rule_set=str(rules), to=str(Path(table.uri).parent / "out"), **config)
-    return run(made, DecideInputs(table=table), context)
+    return run(made, DecideInputs(table=table), context).table
 
 
 def test_every_row_is_decided_and_says_why(rules: Path, table: TableRef, step_context: StepContext) -> None:
@@ -129,11 +130,11 @@ def test_models_of_earlier_steps_need_the_port(
 
 
 def test_the_state_outside_follows_the_rules(rules: Path, step_context: StepContext) -> None:
-    before = outside_state(str(rules), step_context.settings)
+    before = rule_set_state(str(rules), step_context.settings)
     rules.write_text("# a comment\n" + rules.read_text())
-    assert outside_state(str(rules), step_context.settings) == before
+    assert rule_set_state(str(rules), step_context.settings) == before
     rules.write_text(rules.read_text().replace("0.6", "0.8"))
-    assert outside_state(str(rules), step_context.settings) != before
+    assert rule_set_state(str(rules), step_context.settings) != before
 
 
 def test_problems_of_a_text_have_their_places() -> None:
@@ -158,7 +159,7 @@ def test_rows_to_try_are_from_all_over_the_table(tmp_path: Path, most: int) -> N
     for start in range(0, 300, 100):
         numbers = pa.table({"id": list(range(start, start + 100))})
         write_deltalake(str(tmp_path / "t"), numbers, mode="append")
-    found = rows_of(TableRef(uri=str(tmp_path / "t"), version=2), most=most).column("id").to_pylist()
+    found = sample_table(TableRef(uri=str(tmp_path / "t"), version=2), rows=most).column("id").to_pylist()
     assert len(found) == min(most, 300)
     # Files come in the order of their names, which is none of ours: the rows of each are evenly spread.
     shares = [sum(start <= number < start + 100 for number in found) for start in (0, 100, 200)]

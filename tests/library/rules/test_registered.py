@@ -18,8 +18,8 @@ from modelmill.artifacts import ModelRef, TableRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, GateError
 from modelmill.registry import promotion
-from modelmill.rules.lifecycle.registered_rule_sets import gate, open_rule_set
-from modelmill.steps.gate_rules import GateRulesConfig
+from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
+from modelmill.steps.gate_rules import GateRulesConfig, run
 from modelmill.steps.ports import TrialInputs
 
 CONTENT: dict[str, Any] = {
@@ -46,7 +46,7 @@ def judged(
     place.write_text(json.dumps(content))
     context = dataclasses.replace(context, step_key=step.ljust(64, "0"))
     made = GateRulesConfig(rule_set=str(place), name="moderation", **config)
-    return context, gate(made, inputs, context)
+    return context, run(made, inputs, context).verdict
 
 
 def promoted(*args: Any, **config: Any) -> ModelRef:

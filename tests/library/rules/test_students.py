@@ -19,16 +19,16 @@ from modelmill.models.bundle import BundleInfo
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.signal_models import read_signals
-from modelmill.rules.cascade.static_students import run as make_students
-from modelmill.rules.cascade.tier_search import run as tier
 from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
-from modelmill.rules.lifecycle.table_decisions import run as decide
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.model_config import ModelSignal
 from modelmill.steps.decide import DecideConfig, DecideInputs
+from modelmill.steps.decide import run as decide
 from modelmill.steps.ports import TrialInputs
 from modelmill.steps.signal_students import SignalStudentsConfig
+from modelmill.steps.signal_students import run as make_students
 from modelmill.steps.tier_rules import TierRulesConfig, TierRulesInputs
+from modelmill.steps.tier_rules import run as tier
 
 SPORT = ("goal", "match", "team", "score", "league", "coach")
 TRADE = ("bank", "share", "price", "profit", "market", "loan")
@@ -83,7 +83,7 @@ def test_students_are_asked_first(
     source = rules("trade > 0.6 OR there > 0.6", "sport > 0.6")
     texts, held = some_table(tmp_path / "texts", seed=0), some_table(tmp_path / "held", seed=1)
     config = SignalStudentsConfig(rule_set=source, penalty=0.01)
-    students = make_students(config, TrialInputs(table=texts), step_context)
+    students = make_students(config, TrialInputs(table=texts), step_context).signals
     assert isinstance(students, SignalsRef)
     models = read_signals(students)
     assert sorted(models) == ["sport", "there", "trade"], "a label has no threshold"
@@ -91,7 +91,7 @@ def test_students_are_asked_first(
 
     context = another_step(step_context, "b")
     inputs = TierRulesInputs(table=held, first=students)
-    tiered = tier(TierRulesConfig(rule_set=source), inputs, context)
+    tiered = tier(TierRulesConfig(rule_set=source), inputs, context).rule_set
     signals = open_rule_set(tiered.uri, context.settings).signals
     firsts = {
         name: one.first.model for name, one in signals.items() if isinstance(one, ModelSignal) and one.first
@@ -105,7 +105,7 @@ def test_students_are_asked_first(
         ("c", DecideConfig(rule_set=source, to=str(tmp_path / "plain")), DecideInputs(table=new)),
         ("d", DecideConfig(to=str(tmp_path / "tiered")), DecideInputs(table=new, rule_set=tiered)),
     ):
-        table = decide(config, inputs, another_step(step_context, letter))
+        table = decide(config, inputs, another_step(step_context, letter)).table
         decided[letter] = dict(zip(*(read_column(table, name) for name in ("id", "decision")), strict=True))
     assert set(decided["c"]) == set(range(ROWS))
     assert np.mean([decided["c"][row] != decided["d"][row] for row in range(ROWS)]) <= 0.005
@@ -123,7 +123,7 @@ def test_a_student_learns_the_side_of_the_thresholds(
     texts = some_table(tmp_path / "texts", seed=0)
     source = rules("trade > 0.9", "trade < 0.2", trade={"abstain": {"low": 0.45, "high": 0.55}})
     config = SignalStudentsConfig(rule_set=source, signals=("trade",), penalty=0.001)
-    (model,) = read_signals(make_students(config, TrialInputs(table=texts), step_context)).values()
+    (model,) = read_signals(make_students(config, TrialInputs(table=texts), step_context).signals).values()
     folder = fetch_bundle(model, step_context.cache)
     scorer = load_scorer(folder)
     assert scorer.info.classes == ("not trade", "trade")
@@ -146,7 +146,7 @@ def test_what_cannot_have_a_student_is_left_out_and_said(
     source = rules(
         "trade > 0.9 OR there > 0.9 OR named = 'x'", "sport > 0.5", sport={"model": str(tmp_path / "gone")}
     )
-    found = make_students(SignalStudentsConfig(rule_set=source), inputs, context)
+    found = make_students(SignalStudentsConfig(rule_set=source), inputs, context).signals
     assert list(read_signals(found)) == ["trade"]
     assert [line.split(": ")[0] for line in lines if line.startswith("no student")] == [
         "no student of sport",

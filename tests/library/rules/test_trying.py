@@ -18,11 +18,11 @@ from modelmill.errors import DatasetError, TableError
 from modelmill.rules.confidence_bounds import lower_bound, suggest_threshold, upper_bound
 from modelmill.rules.engine import Engine
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
-from modelmill.rules.lifecycle.backtest import run, threshold_advice
+from modelmill.rules.lifecycle.backtest import threshold_advice
 from modelmill.rules.lifecycle.trial import compare, right_decisions, try_rules
 from modelmill.rules.rule_set import RuleSet
 from modelmill.steps.ports import TrialInputs
-from modelmill.steps.try_rules import TryRulesConfig
+from modelmill.steps.try_rules import TryRulesConfig, run
 from modelmill.tables.reading import read_arrow
 
 ROWS = pa.RecordBatch.from_pydict(
@@ -146,7 +146,8 @@ def test_the_step_reports_and_writes_what_changes(tmp_path: Path, step_context: 
         decision_of={"low": "drop", "high": "take"},
         keep=("day",),
     )
-    report, changes = run(config, TrialInputs(table=table), step_context)
+    found = run(config, TrialInputs(table=table), step_context)
+    report, changes = found.report, found.changes
     (row,) = read_arrow(changes).to_pylist()
     assert row == {
         "id": 2,
@@ -160,6 +161,6 @@ def test_the_step_reports_and_writes_what_changes(tmp_path: Path, step_context: 
     assert said["difference"]["changed"] == 1
     assert said["dead"] == ["huge"]
     assert said["shadowed"] == ["tiny"]
-    assert run(config, TrialInputs(table=table), step_context)[1] == changes
+    assert run(config, TrialInputs(table=table), step_context).changes == changes
     with pytest.raises(TableError, match="did you mean 'day'"):
         run(config.model_copy(update={"slices": ("dya",)}), TrialInputs(table=table), step_context)

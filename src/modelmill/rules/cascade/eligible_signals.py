@@ -12,10 +12,9 @@ from modelmill.errors import ConfigError, did_you_mean
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.explanation.domains import domains_of
-from modelmill.rules.lifecycle.table_decisions import Deciding
+from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.model_config import ModelSignal
-from modelmill.signals.pins import Pin
 
 
 def with_probability(rule_set: RuleSet, first: Iterable[str]) -> dict[str, ModelSignal]:
@@ -76,17 +75,16 @@ def replaced(rule_set: RuleSet, signals: Mapping[str, ModelSignal]) -> RuleSet:
 
 
 def evaluated(
-    deciding: Deciding, rule_set: RuleSet, pins: Mapping[str, Pin], rows: pa.RecordBatch
+    pinned: PinnedRuleSet, signals: Mapping[str, ModelSignal], rows: pa.RecordBatch
 ) -> FullEvaluation:
-    """Evaluate a rule set on rows.
+    """Evaluate a rule set on rows, with other signals of some names.
 
-    :param deciding: what has models pinned.
-    :param rule_set: what is evaluated, in the place of its rule set.
-    :param pins: further models.
+    :param pinned: the rule set, and the models of these signals.
+    :param signals: what takes the place of signals, by name.
     :param rows: the rows.
     :return: every signal on every row.
     """
-    made = deciding.model_copy(update={"rule_set": rule_set, "pins": {**pins, **deciding.pins}, "plan": None})
+    made = pinned.with_rule_set(replaced(pinned.rule_set, signals))
     return made.engine(rows.schema).evaluate_fully(rows)
 
 

@@ -36,12 +36,12 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Budget:
+class LossBudget:
     """What may be lost, and how sure one must be."""
 
-    most: float
-    confidence: float
-    accuracy: bool
+    most: float = 0.005
+    confidence: float = 0.95
+    accuracy: bool = False
     """Whether it is about right decisions, and wrong ones by a rule; else about the same decisions."""
 
     def bound(self, loss: Loss) -> float:

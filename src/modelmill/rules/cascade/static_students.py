@@ -8,59 +8,22 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from modelmill.artifacts import SignalsRef
 from modelmill.errors import ConfigError
 from modelmill.models.bundle import BundleInfo, trunk_folder
-from modelmill.rules.cascade.eligible_signals import evaluated, floats, replaced, thresholds, with_probability
+from modelmill.rules.cascade.eligible_signals import evaluated, floats, thresholds, with_probability
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
-from modelmill.rules.lifecycle.table_decisions import Deciding, pinned_signals, prepare, rows_of
+from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.signals.model_config import ModelSignal
 from modelmill.signals.pins import Pin
 
-if TYPE_CHECKING:
-    from modelmill.component import StepContext
-    from modelmill.steps.ports import TrialInputs
-    from modelmill.steps.signal_students import SignalStudentsConfig
-
-
-def run(config: SignalStudentsConfig, inputs: TrialInputs, context: StepContext) -> SignalsRef:
-    """Fit a static student of each model signal, and log them.
-
-    :param config: the step's configuration.
-    :param inputs: rows with texts, and models of earlier steps.
-    :param context: the step's context.
-    :return: the students, by the signal's name.
-    :raises RuleSetError: if the rule set breaks a rule; all problems are listed.
-    :raises ConfigError: if a signal that was asked for cannot have a student, or none can.
-    """
-    from modelmill.registry.bundles import Draft, log_models
-    from modelmill.registry.signal_models import log_signals
-    from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
-
-    rule_set = open_rule_set(config.rule_set, context.settings)
-    rows = rows_of(inputs.table, most=config.rows)
-    models = pinned_signals(inputs.signals, context) if inputs.signals else {}
-    deciding = prepare(rule_set, rows.schema, context.settings, models=models)
-    root = context.workdir / "students"
-    shutil.rmtree(root, ignore_errors=True)
-    context.log(f"the models read {rows.num_rows:,} rows")
-    folders = fit_students(
-        deciding, rows, root, signals=config.signals, penalty=config.penalty, log=context.log
-    )
-    context.log(f"{len(folders)} students: {', '.join(folders)}")
-    context.run.log_dataset(inputs.table, context="training", rows=rows.num_rows)
-    found = log_models([Draft(folder) for folder in folders.values()], role="student", context=context)
-    return log_signals(dict(zip(folders, found, strict=True)), context)
-
 
 def fit_students(
-    deciding: Deciding,
+    pinned: PinnedRuleSet,
     rows: pa.RecordBatch,
     root: Path,
     *,
@@ -70,7 +33,7 @@ def fit_students(
 ) -> dict[str, Path]:
     """Fit a static student of each model signal.
 
-    :param deciding: the rule set, with its models pinned.
+    :param pinned: the rule set and its models.
     :param rows: rows with texts; labels are not needed.
     :param root: folder for the bundles; made.
     :param signals: names; empty: all that can have one.
@@ -79,15 +42,15 @@ def fit_students(
     :return: the student's bundle by the signal's name.
     :raises ConfigError: if a signal that was asked for cannot have a student, or none can.
     """
-    known = with_probability(deciding.rule_set, signals)
+    known = with_probability(pinned.rule_set, signals)
     # What a model says is learnt, before it abstains.
     speaking = {name: one.model_copy(update={"abstain": None}) for name, one in known.items()}
-    said = evaluated(deciding, replaced(deciding.rule_set, speaking), {}, rows)
+    said = evaluated(pinned, speaking, rows)
     shares: dict[tuple[str, bytes, int, bytes], _Share] = {}
     reasons = []
     for name in signals or [name for name in known if name in said.signals]:
         try:
-            lesson = _lesson(name, known[name], said, deciding.pins)
+            lesson = _lesson(name, known[name], said, pinned.pins)
         except ConfigError as reason:
             if signals:
                 raise

@@ -1,148 +1,132 @@
-"""Trying a rule set on a version of a table: a backtest, and beside the rule set in use a shadow run.
+"""Backtests a rule set on a version of a table, perhaps beside the rule set in use (a shadow run).
 
-Every row of both rule sets is decided and nothing is acted on: the result is a report and the table of rows
-that would be decided otherwise, for people to look at.
+Both rule sets decide on every row, and nothing is acted on. The result is a report, and the rows that would
+be decided otherwise, for people to look at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.artifacts import ReportRef, TableRef
+from modelmill.artifacts import TableRef
 from modelmill.errors import DatasetError
 from modelmill.rules.confidence_bounds import suggest_threshold
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 from modelmill.rules.language.program import reached
-from modelmill.rules.lifecycle.table_decisions import pinned_signals, prepare, rows_of
-from modelmill.rules.lifecycle.trial import (
-    RuleSetDiff,
-    Trial,
-    compare,
-    right_decisions,
-    try_rules,
-)
+from modelmill.rules.lifecycle.options import TrialOptions
+from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
+from modelmill.rules.lifecycle.table_sample import sample_table
+from modelmill.rules.lifecycle.trial import RuleSetDiff, RuleSetTrial, compare, right_decisions, try_rules
+from modelmill.rules.pinned_rule_set import pin_rule_set
+from modelmill.settings import Settings
+from modelmill.signals.pins import Pin
 from modelmill.tables.commits import write_rows
 from modelmill.tables.reading import check_columns
-from modelmill.tables.storage import table_location
-
-if TYPE_CHECKING:
-    from modelmill.component import StepContext
-    from modelmill.rules.lifecycle.options import TrialConfig
-    from modelmill.signals.pins import Pin
-    from modelmill.steps.ports import TrialInputs
-    from modelmill.steps.try_rules import TryRulesConfig
 
 
 class ThresholdAdvice(BaseModel):
-    """From which probability on a model signal has the wanted precision for a decision, with confidence."""
+    """The threshold from which a model signal has the wanted precision for a decision, with confidence."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     signal: str
     decision: str
-    """The right decision of the rows that the signal should be true of."""
+    """Decision of the rows on which the signal should be true."""
     threshold: float
     rows: int
-    """Rows that it takes."""
+    """Rows that reach it."""
     precision: float
     low: float
     """Lower bound of the precision on new rows."""
     recall: float
 
 
-class TryReport(BaseModel):
-    """Everything that was found."""
+class BacktestReport(BaseModel):
+    """The report of a backtest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
-    trial: Trial
+    trial: RuleSetTrial
     failures: dict[str, int]
-    """Rows on which a signal could not be computed, by its name."""
+    """Number of rows on which a signal could not be computed, by its name."""
     dead: tuple[str, ...]
     """Rules whose condition is true on no row."""
     shadowed: tuple[str, ...]
-    """Rules that are true somewhere and decide nothing."""
-    against: Trial | None = None
+    """Rules whose condition is true on some rows, all of which earlier rules decide."""
+    against: RuleSetTrial | None = None
     difference: RuleSetDiff | None = None
     thresholds: tuple[ThresholdAdvice, ...] = ()
 
 
-def run(config: TryRulesConfig, inputs: TrialInputs, context: StepContext) -> tuple[ReportRef, TableRef]:
-    """Try a rule set.
+@dataclass(frozen=True)
+class Backtest:
+    """Rule sets on the rows of a table."""
 
-    :param config: the step's configuration.
-    :param inputs: the table, and models of earlier steps.
-    :param context: the step's context.
-    :return: the report, and the rows that are decided otherwise.
-    :raises RuleSetError: if a rule set breaks a rule; all problems are listed.
-    :raises TableError: if a column is missing.
-    :raises DatasetError: if the table has no rows.
-    """
-    report, sides = try_on(config, inputs, context, against=config.against, more=config.keep)
-    home = context.settings.home / "rules" / context.pipeline / context.step
-    changes = _write_changes(*sides, config, context, place=table_location(config.to or str(home)))
-    return _log(report, inputs.table, changes, context), changes
+    report: BacktestReport
+    after: FullEvaluation
+    """The rule set that is tried."""
+    before: FullEvaluation | None = None
+    """The rule set in use, if there is one."""
 
 
-def try_on(
-    config: TrialConfig,
-    inputs: TrialInputs,
-    context: StepContext,
+def backtest(
+    table: TableRef,
+    options: TrialOptions,
+    settings: Settings,
     *,
-    against: str | None,
-    more: Sequence[str] = (),
-) -> tuple[TryReport, tuple[FullEvaluation | None, FullEvaluation]]:
+    against: str | None = None,
+    models: Mapping[str, Pin] | None = None,
+    keep: Sequence[str] = (),
+) -> Backtest:
     """Evaluate a rule set, and the one in use, on the rows of a table.
 
-    :param config: what is tried, and what is looked at.
-    :param inputs: the table, and models of earlier steps.
-    :param context: the step's context.
-    :param against: the rule set in use; None: there is none.
-    :param more: further columns that the table must have.
+    :param table: the table.
+    :param options: the rule set, and what is looked at.
+    :param settings: where MLflow and the caches are.
+    :param against: source of the rule set in use; None if there is none.
+    :param models: models of an earlier step, see :func:`~modelmill.rules.pinned_rule_set.pin_rule_set`.
+    :param keep: further columns that the table must have.
     :return: the report, and both rule sets on the rows.
-    :raises RuleSetError: if a rule set breaks a rule; all problems are listed.
+    :raises RuleSetError: if a rule set is not valid; all mistakes are listed.
     :raises TableError: if a column is missing.
     :raises DatasetError: if the table has no rows.
     """
-    models = pinned_signals(inputs.signals, context) if inputs.signals else {}
-    rows = rows_of(inputs.table, most=config.rows)
-    wanted = [*config.slices, *more, *([config.label] if config.label else [])]
-    check_columns(rows.schema.names, wanted, place=str(inputs.table))
+    rows = sample_table(table, rows=options.rows)
+    wanted = [*options.slices, *keep, *([options.label] if options.label else [])]
+    check_columns(rows.schema.names, wanted, place=str(table))
     if not rows.num_rows:
-        raise DatasetError("rules are tried on rows", got=str(inputs.table), remedy="see what fills it")
-    proposed = _evaluated(config.rule_set, rows, models, context)
-    used = _evaluated(against, rows, models, context) if against else None
-    truth = right_decisions(rows.column(config.label), config.decision_of) if config.label else None
+        raise DatasetError("rules are tried on rows", got=str(table), remedy="see what fills it")
+
+    def evaluated(source: str) -> FullEvaluation:
+        rule_set = open_rule_set(source, settings)
+        check_columns(rows.schema.names, [rule_set.key], place="the input")
+        pinned = pin_rule_set(rule_set, settings, models=models)
+        return pinned.engine(rows.schema, settings).evaluate_fully(rows)
+
+    proposed = evaluated(options.rule_set)
+    used = evaluated(against) if against else None
+    truth = right_decisions(rows.column(options.label), options.decision_of) if options.label else None
     trial = try_rules(proposed, truth)
-    report = TryReport(
-        source=str(inputs.table),
+    report = BacktestReport(
+        source=str(table),
         trial=trial,
         failures=proposed.failures,
         dead=tuple(rule.name for rule in trial.rules if rule.dead),
         shadowed=tuple(rule.name for rule in trial.rules if rule.shadowed),
         against=try_rules(used, truth) if used else None,
         difference=used
-        and compare(used, proposed, slices=config.slices, examples=config.examples, truth=truth),
-        thresholds=threshold_advice(proposed, truth, precision=config.precision) if truth else (),
+        and compare(used, proposed, slices=options.slices, examples=options.examples, truth=truth),
+        thresholds=threshold_advice(proposed, truth, precision=options.precision) if truth else (),
     )
-    return report, (used, proposed)
-
-
-def _evaluated(
-    source: str, rows: pa.RecordBatch, models: dict[str, Pin], context: StepContext
-) -> FullEvaluation:
-    from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
-
-    rule_set = open_rule_set(source, context.settings)
-    deciding = prepare(rule_set, rows.schema, context.settings, models=models)
-    return deciding.engine(rows.schema, context.settings).evaluate_fully(rows)
+    return Backtest(report, proposed, used)
 
 
 def threshold_advice(
@@ -151,9 +135,9 @@ def threshold_advice(
     """Suggest a threshold for each model signal that a rule reads, and each decision of such a rule.
 
     :param evaluated: the rule set on labelled rows.
-    :param truth: the decision that each row should have; null where nobody knows.
-    :param precision: wanted on new rows.
-    :return: what can be shown to keep it.
+    :param truth: the right decision of each row; null if not known.
+    :param precision: the wanted precision on new rows.
+    :return: the thresholds that are shown to have it.
     """
     labelled = truth.is_valid().to_numpy(zero_copy_only=False)
     advice = []
@@ -183,64 +167,53 @@ def threshold_advice(
     return tuple(advice)
 
 
-def _write_changes(
-    before: FullEvaluation | None,
-    after: FullEvaluation,
-    config: TryRulesConfig,
-    context: StepContext,
-    *,
-    place: str,
-) -> TableRef:
-    """Write the rows that are decided otherwise; without a rule set in use, none is."""
-    key = after.compiled.rule_set.key
-    kept = list(dict.fromkeys([key, *config.keep]))
-    columns = {name: after.rows.column(name) for name in kept}
-    sides = {"before": before or after, "after": after}
-    for side, evaluated in sides.items():
+def write_changes(found: Backtest, place: str, *, keep: Sequence[str], transaction: str) -> TableRef:
+    """Write the rows that the two rule sets decide otherwise; none without a rule set in use.
+
+    :param found: the backtest.
+    :param place: table to write.
+    :param keep: columns to carry along beside the key.
+    :param transaction: id under which the rows are committed once.
+    :return: the table.
+    """
+    after = found.after
+    rule_set = after.compiled.rule_set
+    columns: dict[str, Any] = {name: after.rows.column(name) for name in dict.fromkeys([rule_set.key, *keep])}
+    for side, evaluated in {"before": found.before or after, "after": after}.items():
         columns[f"decision_{side}"] = evaluated.decisions()
         columns[f"rule_{side}"] = evaluated.deciding_rules()
     rows = pa.table(columns)
-    changed = pc.not_equal(rows["decision_before"], rows["decision_after"])
-    about = {
-        "operation": "try_rules",
-        "rule_set": f"{after.compiled.rule_set.rule_set}@{after.compiled.digest[:12]}",
-    }
-    found = rows.filter(changed)
+    changed = rows.filter(pc.not_equal(rows["decision_before"], rows["decision_after"]))
     version = write_rows(
         place,
-        found,
+        changed,
         mode="overwrite",
-        transaction=context.step_key,
-        metadata={"rows": found.num_rows, **about},
+        transaction=transaction,
+        metadata={
+            "rows": changed.num_rows,
+            "operation": "try_rules",
+            "rule_set": f"{rule_set.rule_set}@{after.compiled.digest[:12]}",
+        },
     )
     return TableRef(uri=place, version=version)
 
 
-def _log(report: TryReport, source: TableRef, changes: TableRef, context: StepContext) -> ReportRef:
-    run, trial = context.run, report.trial
-    run.log_dataset(source, context="trying", rows=trial.rows)
-    uri = run.log_json({**report.model_dump(mode="json"), "changes": str(changes)}, "rules.json")
-    figures: dict[str, float] = {
-        "rows": trial.rows,
+def figures(report: BacktestReport) -> dict[str, float]:
+    """Return the figures of a report, for MLflow."""
+    found: dict[str, float] = {
+        "rows": report.trial.rows,
         "dead_rules": len(report.dead),
         "shadowed_rules": len(report.shadowed),
     }
     if report.difference is not None:
-        figures["rows_changed"] = report.difference.changed
-    if trial.accuracy is not None:
-        figures["accuracy"] = trial.accuracy.value
-    run.log_metrics(figures)
-    for line in lines(report):
-        context.log(f"{context.step}: {line}")
-    return ReportRef(uri=uri, run_id=run.run_id)
+        found["rows_changed"] = report.difference.changed
+    if report.trial.accuracy is not None:
+        found["accuracy"] = report.trial.accuracy.value
+    return found
 
 
-def lines(report: TryReport) -> list[str]:
-    """Return the report in a few lines.
-
-    :param report: the report.
-    :return: the lines.
-    """
+def report_lines(report: BacktestReport) -> list[str]:
+    """Return a report in a few lines of text."""
     trial, difference = report.trial, report.difference
     shown = ", ".join(f"{name} {count:,}" for name, count in trial.decisions.items())
     found = [f"{trial.rule_set} on {trial.rows:,} rows: {shown}"]

@@ -18,9 +18,11 @@ from modelmill.registry.metric_comparisons import Answered, compare_metric
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION, TAG_FORMAT, champions_tagged
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
+from modelmill.rules.lifecycle.options import DecisionLimits
 from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
-from modelmill.rules.lifecycle.table_decisions import Deciding, one_batch
+from modelmill.rules.lifecycle.table_sample import one_batch
 from modelmill.rules.lifecycle.trial import RuleSetDiff, compare, right_decisions
+from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.signals.pins import Pin, pin_models
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import read_arrow
@@ -28,7 +30,6 @@ from modelmill.tasks.class_metrics import ACCURACY
 
 if TYPE_CHECKING:
     from modelmill.registry.contest import Contest, Contestant
-    from modelmill.rules.lifecycle.decisions_check import DecisionsCheck
     from modelmill.rules.rule_set import RuleSet
     from modelmill.settings import Settings
 
@@ -36,7 +37,7 @@ _MOST_CHANGES = 5
 """Kinds of changes that are told of."""
 
 
-def compare_decisions(config: DecisionsCheck, contest: Contest) -> Iterator[Comparison | NotJudged]:
+def compare_decisions(config: DecisionLimits, contest: Contest) -> Iterator[Comparison | NotJudged]:
     """Compare the decisions with the champion (without one: with the parent) and with the challenger.
 
     :param config: the rule sets, and the limits.
@@ -61,7 +62,7 @@ def _nothing(contest: Contest, reason: str) -> NotJudged:
     return NotJudged(check="decisions", name="decisions", rows=len(contest.truth), reason=reason)
 
 
-def rule_sets_of(config: DecisionsCheck, name: str, settings: Settings) -> tuple[str, ...]:
+def rule_sets_of(config: DecisionLimits, name: str, settings: Settings) -> tuple[str, ...]:
     """Return the rule sets that are looked at.
 
     :param config: names them, or does not.
@@ -81,7 +82,7 @@ def _champion(name: str) -> str:
 
 
 def _compared(
-    config: DecisionsCheck, contest: Contest, reference: Contestant, rule_set: RuleSet, source: str
+    config: DecisionLimits, contest: Contest, reference: Contestant, rule_set: RuleSet, source: str
 ) -> Iterator[Comparison]:
     read, own = rule_set.models, _champion(contest.name)
     if own not in read:
@@ -127,13 +128,14 @@ def _compared(
             note=_changes(difference),
         )
     if truth is not None:
-        yield from _rightness(config, contest, name, truth, before, after)
+        yield from _rightness(config, contest, name, truth=truth, before=before, after=after)
 
 
 def _rightness(
-    config: DecisionsCheck,
+    config: DecisionLimits,
     contest: Contest,
     name: str,
+    *,
     truth: pa.Array,
     before: FullEvaluation,
     after: FullEvaluation,
@@ -157,7 +159,7 @@ def _rightness(
     )
 
 
-def _rows(config: DecisionsCheck, contest: Contest, rule_set: RuleSet) -> pa.RecordBatch:
+def _rows(config: DecisionLimits, contest: Contest, rule_set: RuleSet) -> pa.RecordBatch:
     """Read the test rows that the gate judges on, with all that the rule set reads."""
     dataset = contest.dataset
     known = [field.name for field in open_table(dataset.uri, version=dataset.version).schema().fields]
@@ -191,8 +193,8 @@ def _pin(one: Contestant) -> Pin:
 def _evaluated(
     rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, Pin], contest: Contest
 ) -> FullEvaluation:
-    deciding = Deciding(rule_set=rule_set, pins=pins)
-    return deciding.engine(rows.schema, contest.settings).evaluate_fully(rows)
+    pinned = PinnedRuleSet(rule_set=rule_set, pins=pins)
+    return pinned.engine(rows.schema, contest.settings).evaluate_fully(rows)
 
 
 def _changes(difference: RuleSetDiff) -> str:

@@ -1,22 +1,19 @@
-"""What a run of a rule set says of itself."""
+"""The report of a run of a rule set: how often each decision was made, and by which rules."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import TableRef
+from modelmill.rules.lifecycle.table_decider import TableDecider
 from modelmill.tables.reading import read_arrow
-
-if TYPE_CHECKING:
-    from modelmill.component import StepContext
-    from modelmill.rules.lifecycle.table_decisions import Deciding
 
 
 class DecisionCounts(BaseModel):
-    """What a decisions table holds."""
+    """The number of rows of a decisions table by decision, rule and cause."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,7 +21,7 @@ class DecisionCounts(BaseModel):
     decisions: dict[str, int]
     """Rows by decision."""
     rules: dict[str, int]
-    """Rows by the rule that decides them."""
+    """Rows by the rule that decided them."""
     default: int
     """Rows on which no rule fires."""
     unknown: int
@@ -32,11 +29,7 @@ class DecisionCounts(BaseModel):
 
 
 def count_decisions(decisions: TableRef) -> DecisionCounts:
-    """Count what was decided.
-
-    :param decisions: the decisions table.
-    :return: the counts.
-    """
+    """Count the rows of a decisions table."""
     rows = read_arrow(decisions, columns=["decision", "rule", "because"])
     grouped = rows.group_by(["decision", "rule", "because"]).aggregate([([], "count_all")]).to_pylist()
     by_decision: Counter[str] = Counter()
@@ -56,45 +49,38 @@ def count_decisions(decisions: TableRef) -> DecisionCounts:
     )
 
 
-def log_decisions(
-    counts: DecisionCounts,
-    deciding: Deciding,
-    source: TableRef,
-    decisions: TableRef,
-    *,
-    seconds: float,
-    context: StepContext,
-) -> None:
-    """Log a run into MLflow, and print it.
+def decision_report(
+    counts: DecisionCounts, decider: TableDecider, *, source: TableRef, decisions: TableRef
+) -> dict[str, Any]:
+    """Return the report of a run, as JSON.
 
-    :param counts: what was decided.
-    :param deciding: what decided.
+    :param counts: the counts of its decisions.
+    :param decider: what decided.
     :param source: the input.
     :param decisions: the decisions table.
-    :param seconds: how long it took.
-    :param context: the step's context.
+    :return: a mapping.
     """
-    run, rule_set = context.run, deciding.rule_set
-    run.log_dataset(source, context="deciding", rows=counts.rows)
-    run.log_json(
-        {
-            **counts.model_dump(mode="json"),
-            "rule_set": rule_set.canonical(),
-            "rule_set_digest": rule_set.digest,
-            "models": {name: pin.version for name, pin in sorted(deciding.pins.items())},
-            "plan": None if deciding.plan is None else deciding.plan.model_dump(mode="json"),
-            "source": str(source),
-            "table": str(decisions),
-        },
-        "decisions.json",
-    )
-    figures = {"rows": counts.rows, "rows_default": counts.default, "rows_unknown": counts.unknown}
-    run.log_metrics({**{name: float(value) for name, value in figures.items()}, "seconds": seconds})
-    run.set_tags({"modelmill.rule_set": f"{rule_set.rule_set}@{rule_set.digest[:12]}"})
+    rule_set = decider.rule_set
+    return {
+        **counts.model_dump(mode="json"),
+        "rule_set": rule_set.canonical(),
+        "rule_set_digest": rule_set.digest,
+        "models": {name: pin.version for name, pin in sorted(decider.pins.items())},
+        "plan": None if decider.plan is None else decider.plan.model_dump(mode="json"),
+        "source": str(source),
+        "table": str(decisions),
+    }
+
+
+def report_lines(counts: DecisionCounts, decider: TableDecider, decisions: TableRef) -> list[str]:
+    """Return the report of a run in a few lines of text."""
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.decisions.items())
-    context.log(f"{context.step}: {counts.rows:,} rows decided ({shown}); {decisions}")
-    for name, pin in deciding.pins.items():
-        if pin.missing:
-            context.log(f"{context.step}: {name} does not exist: signals that need it are unknown")
-    for line in deciding.plan.lines() if deciding.plan else ():
-        context.log(f"{context.step}: {line}")
+    return [
+        f"{counts.rows:,} rows decided ({shown}); {decisions}",
+        *(
+            f"{name} does not exist: signals that need it are unknown"
+            for name, pin in decider.pins.items()
+            if pin.missing
+        ),
+        *(decider.plan.lines() if decider.plan else ()),
+    ]

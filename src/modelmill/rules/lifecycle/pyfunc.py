@@ -11,7 +11,8 @@ from mlflow.pyfunc.model import PythonModel
 
 from modelmill.registry.pyfunc import verify_digest
 from modelmill.rules.lifecycle.registered_rule_sets import bundled_rule_set
-from modelmill.rules.lifecycle.table_decisions import Deciding, one_batch, prepare
+from modelmill.rules.lifecycle.table_sample import one_batch
+from modelmill.rules.pinned_rule_set import PinnedRuleSet, pin_rule_set
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 
@@ -20,7 +21,7 @@ class DecisionModel(PythonModel):
     """Decides on rows."""
 
     rule_set: RuleSet
-    deciding: Deciding | None = None
+    pinned: PinnedRuleSet | None = None
 
     def load_context(self, context: Any) -> None:
         """Load the rule set, after its digest has been found unchanged.
@@ -41,8 +42,8 @@ class DecisionModel(PythonModel):
         :return: one decision for each row, in their order.
         """
         batch = one_batch(pa.Table.from_pandas(model_input, preserve_index=False))
-        if self.deciding is None:  # what aliases stand for is looked up once
-            self.deciding = prepare(self.rule_set, batch.schema, Settings.from_environment())
-        engine = self.deciding.engine(batch.schema)
+        if self.pinned is None:  # what aliases stand for is looked up once
+            self.pinned = pin_rule_set(self.rule_set, Settings.from_environment())
+        engine = self.pinned.engine(batch.schema)
         found: pd.DataFrame = engine.decide(batch).to_pandas()
         return found

@@ -1,4 +1,4 @@
-"""Rule sets in MLflow: logged as ``python_function`` models, judged, and found again by name.
+"""Rule sets in MLflow: logged as ``python_function`` models, and found again by name.
 
 A rule set's bundle is one file, its JSON. It is promoted by the step ``promote`` like any model: what
 proposes it is the verdict of a gate whose checks are about decisions.
@@ -6,13 +6,14 @@ proposes it is the verdict of a gate whose checks are about decisions.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelmill.artifacts import ModelRef, TableRef, VerdictRef
+from modelmill.artifacts import ModelRef, TableRef
 from modelmill.errors import ConfigError
 from modelmill.models.bundle import bundle_digest
 from modelmill.registry.bundles import (
@@ -21,8 +22,7 @@ from modelmill.registry.bundles import (
     list_outputs,
     publish,
 )
-from modelmill.rules.confidence_bounds import upper_bound
-from modelmill.rules.lifecycle.backtest import TryReport, lines, try_on
+from modelmill.rules.pinned_rule_set import STEP_MODEL
 from modelmill.rules.reading import load_rule_set, parse_rule_set
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.pins import pin_models
@@ -31,8 +31,6 @@ from modelmill.version import __version__
 if TYPE_CHECKING:
     from modelmill.component import StepContext
     from modelmill.settings import Settings
-    from modelmill.steps.gate_rules import GateRulesConfig
-    from modelmill.steps.ports import TrialInputs
 
 RULE_SET_FILE = "rule_set.json"
 """The file that a registered rule set is."""
@@ -131,62 +129,14 @@ def _save(bundle: Path, target: Path, rule_set: RuleSet, *, digest: str, run_id:
         )
 
 
-def gate(config: GateRulesConfig, inputs: TrialInputs, context: StepContext) -> VerdictRef:
-    """Judge a rule set by what it would decide otherwise than the one in use. A refusal is a verdict.
+def rule_set_state(source: str, settings: Settings) -> str:
+    """Return a fingerprint of a rule set and of the present versions of its models.
 
-    :param config: the step's configuration.
-    :param inputs: the table, and models of earlier steps.
-    :param context: the step's context.
-    :return: the verdict, for the step ``promote``.
-    :raises RuleSetError: if the rule set breaks a rule; all problems are listed.
+    :param source: see :func:`open_rule_set`.
+    :param settings: where MLflow is.
+    :return: a text that changes whenever a run might decide otherwise.
     """
-    from modelmill.registry.promotion import champion
-
-    current = champion(config.name, context.run.client)
-    report, (_, tried) = try_on(config, inputs, context, against=current.uri if current else None)
-    challenger = log_rule_set(tried.compiled.rule_set, inputs.table, context)
-    same = current is not None and current.digest == challenger.digest
-    reasons = () if same else decision_regression(report, config)
-    uri = context.run.log_json({**report.model_dump(mode="json"), "reasons": reasons}, "gate/rules.json")
-    for line in (*lines(report), *reasons):
-        context.log(f"{config.name}: {line}")
-    context.run.log_metrics({"gate/passed": float(not reasons)})
-    return VerdictRef(
-        passed=not reasons,
-        name=config.name,
-        challenger=challenger,
-        champion_version=int(current.uri.rsplit("/", 1)[1]) if current else None,
-        reasons=reasons,
-        uri=uri,
-        run_id=context.run.run_id,
-        summary="\n".join(f"- {line}" for line in lines(report)),
-    )
-
-
-def decision_regression(report: TryReport, config: GateRulesConfig) -> tuple[str, ...]:
-    """Return why a rule set may not take the place of the one in use.
-
-    :param report: what it does on the table.
-    :param config: the limits.
-    :return: one line for each check that failed.
-    """
-    found = []
-    if report.dead and not config.allow_dead:
-        found.append(f"rules are true on no row: {', '.join(report.dead)}")
-    if report.failures:
-        found.append(f"signals cannot be computed: {', '.join(sorted(report.failures))}")
-    difference = report.difference
-    if difference is None:
-        return tuple(found)
-    share = difference.changed / difference.rows
-    if share > config.max_changed:
-        found.append(f"{share:.2%} of the rows change their decision; accepted are {config.max_changed:.2%}")
-    decided = difference.better + difference.worse
-    if difference.worse > difference.better:
-        # An exact sign test (McNemar's): of the labelled rows that differ, at least half are for the better.
-        high = upper_bound(difference.better, decided, doubt=1 - config.confidence)
-        if high < 1 / 2:
-            found.append(
-                f"of {decided:,} labelled rows with another outcome {difference.worse:,} are for the worse"
-            )
-    return tuple(found)
+    rule_set = open_rule_set(source, settings)
+    pins = pin_models([name for name in rule_set.models if not name.startswith(STEP_MODEL)], settings)
+    versions = "".join(f"{name}={pin.version}\n" for name, pin in sorted(pins.items()))
+    return hashlib.sha256(f"{rule_set.digest}\n{versions}".encode()).hexdigest()

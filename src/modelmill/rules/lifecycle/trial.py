@@ -59,7 +59,7 @@ class RuleTrial(_Frozen):
         return self.true > 0 and self.decides == 0
 
 
-class Trial(_Frozen):
+class RuleSetTrial(_Frozen):
     """What a rule set does on some rows."""
 
     rule_set: str
@@ -88,7 +88,7 @@ def right_decisions(labels: pa.Array, decision_of: Mapping[str, str]) -> pa.Arra
     return pa.array([None if one is None else decision_of.get(one, one) for one in values], pa.string())
 
 
-def try_rules(evaluated: FullEvaluation, truth: pa.Array | None = None) -> Trial:
+def try_rules(evaluated: FullEvaluation, truth: pa.Array | None = None) -> RuleSetTrial:
     """Say what a rule set does on rows.
 
     :param evaluated: the rule set on the rows.
@@ -101,7 +101,7 @@ def try_rules(evaluated: FullEvaluation, truth: pa.Array | None = None) -> Trial
     labelled = None if truth is None else truth.is_valid().to_numpy(zero_copy_only=False)
     rules = _rule_trials(evaluated, truth, labelled)
     counts = Counter(decisions.to_pylist())
-    return Trial(
+    return RuleSetTrial(
         rule_set=f"{compiled.rule_set.rule_set}@{evaluated.compiled.digest[:12]}",
         rows=len(outcomes),
         decisions=dict(sorted(counts.items())),
@@ -154,7 +154,7 @@ def _rule_trials(
     return tuple(trials)
 
 
-class Change(_Frozen):
+class DecisionChange(_Frozen):
     """Rows on which two rule sets decide otherwise, in the same way."""
 
     before: str
@@ -186,7 +186,7 @@ class RuleSetDiff(_Frozen):
     """Rows with another decision."""
     other_rule: int
     """Rows with the same decision by another rule."""
-    changes: tuple[Change, ...]
+    changes: tuple[DecisionChange, ...]
     """The most frequent first."""
     slices: tuple[SliceChange, ...]
     """The largest share of changed rows first."""
@@ -223,7 +223,7 @@ def compare(
         named = tuple(one[row].as_py() for one in (old, new, old_rule, new_rule))
         groups.setdefault(named, []).append(row)
     changes = [
-        Change(
+        DecisionChange(
             before=one[0],
             after=one[1],
             rule_before=one[2],
