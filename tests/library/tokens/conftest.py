@@ -6,14 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
-from hypothesis import HealthCheck, settings
-
-# How long an example takes says more about what else the machine does.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
 
 MakeTokenizer = Callable[..., Path]
 
@@ -53,12 +46,3 @@ def make_tokenizer(tmp_path: Path) -> MakeTokenizer:
         return folder
 
     return make
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    """Three versions of one row each, by another writer than ours."""
-    path = tmp_path / "table"
-    for number in range(3):
-        write_deltalake(str(path), pa.table({"n": [number], "t": [f"t{number}"]}), mode="append")
-    return path
