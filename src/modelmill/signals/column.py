@@ -60,9 +60,10 @@ def _operands(name: str, signal: ColumnSignal) -> tuple[Operand, ...]:
 
 def _result(name: str, signal: ColumnSignal, schema: pa.Schema | None) -> Kind | None:
     column = signal.column or name
-    if schema is None or schema.names.count(column) != 1:
-        return None
-    return column_kind(schema.field(column).type)
+    place = (
+        -1 if schema is None else schema.get_field_index(column)
+    )  # -1: there is none, or there are several
+    return None if schema is None or place < 0 else column_kind(schema.field(place).type)
 
 
 def _groups(signals: Mapping[str, ColumnSignal], context: SignalContext) -> list[SignalGroup]:

@@ -49,7 +49,7 @@ class Operand:
         :param schema: columns of the input.
         :raises SignalError: if it has no such column, or one of another kind.
         """
-        count = schema.names.count(self.column)
+        count = len(schema.get_all_field_indices(self.column))
         if count != 1:
             raise SignalError(
                 f"the column of signal {signal!r} must be in the input{', once' if count else ''}",
