@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 from benchmarks.tokens import docstring_words
 
-from modelmill.signals.patterns import PatternSet, Phrases, Regex
+from modelmill.signals.patterns import PatternSet, Regex
+from modelmill.signals.phrase_search import Phrases
 
 MEAN_WORDS = 60
 

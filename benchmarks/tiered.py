@@ -33,7 +33,7 @@ from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.signals.model_groups import ModelGroup
-from modelmill.signals.pins import pin_models
+from modelmill.signals.pinned_models import pin_models
 
 PARTS = (0.125, 0.30, 0.42)
 """Where the posts of heads, of students and of bands end."""

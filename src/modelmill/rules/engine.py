@@ -26,7 +26,7 @@ from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.signals.cascade import CascadeEvaluation, CascadeGroup
 from modelmill.signals.groups import Evaluation, SignalContext, SignalGroup
-from modelmill.signals.pins import Pin
+from modelmill.signals.pinned_models import PinnedModel
 from modelmill.signals.registry import build_groups
 from modelmill.signals.values import STORED
 
@@ -58,7 +58,7 @@ class Engine:
         schema: pa.Schema,
         *,
         settings: Settings | None = None,
-        pins: Mapping[str, Pin] | None = None,
+        pins: Mapping[str, PinnedModel] | None = None,
         plan: EvaluationPlan | None = None,
         groups: Sequence[SignalGroup] | None = None,
     ) -> None:

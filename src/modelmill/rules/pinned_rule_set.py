@@ -15,7 +15,7 @@ from modelmill.rules.engine import Engine
 from modelmill.rules.planning.plan import EvaluationPlan
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
-from modelmill.signals.pins import Pin, pin_models
+from modelmill.signals.pinned_models import PinnedModel, pin_models
 
 STEP_MODEL = "signals:"
 """Prefix of the name of a model that an earlier step made, such as ``signals:spam``."""
@@ -25,7 +25,7 @@ class PinnedRuleSet(Options):
     """A rule set whose models have been looked up: workers that get it look up nothing themselves."""
 
     rule_set: RuleSet
-    pins: dict[str, Pin]
+    pins: dict[str, PinnedModel]
     """The models, by the name that the rule set has for them; further ones do no harm."""
     plan: EvaluationPlan | None = None
 
@@ -45,7 +45,7 @@ class PinnedRuleSet(Options):
 
 
 def pin_rule_set(
-    rule_set: RuleSet, settings: Settings, *, models: Mapping[str, Pin] | None = None
+    rule_set: RuleSet, settings: Settings, *, models: Mapping[str, PinnedModel] | None = None
 ) -> PinnedRuleSet:
     """Look up the models of a rule set.
 
@@ -69,7 +69,7 @@ def pin_rule_set(
     return PinnedRuleSet(rule_set=rule_set, pins={name: (earlier | looked_up)[name] for name in names})
 
 
-def pin_step_models(signals: SignalsRef | None, cache: Path) -> dict[str, Pin]:
+def pin_step_models(signals: SignalsRef | None, cache: Path) -> dict[str, PinnedModel]:
     """Bring the models that an earlier step made to this machine.
 
     :param signals: the models; None for none.
@@ -80,6 +80,6 @@ def pin_step_models(signals: SignalsRef | None, cache: Path) -> dict[str, Pin]:
     from modelmill.registry.signal_models import read_signals
 
     return {
-        name: Pin(model=model, folder=str(fetch_bundle(model, cache)), digest=model.digest)
+        name: PinnedModel(model=model, folder=str(fetch_bundle(model, cache)), digest=model.digest)
         for name, model in (read_signals(signals) if signals else {}).items()
     }

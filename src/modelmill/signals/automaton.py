@@ -1,8 +1,8 @@
 """Compiling many expressions into one automaton of Vectorscan, once for all processes of a machine.
 
 Ten thousand phrases take half a minute to compile and a millisecond to load, so what took long is kept in
-modelmill's cache. A file's name says what it was compiled of and what is in it, and Vectorscan refuses what
-another version or another kind of CPU has made: then it is compiled anew.
+modelmill's cache. A file's name is made of digests of the expressions and of the content. Vectorscan refuses
+a file of another version or another kind of CPU: then it is compiled again.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Expression:
 def compiled(expressions: Sequence[Expression]) -> Any:
     """Compile an automaton, or load it where the same one was kept.
 
-    It is kept below :class:`modelmill.settings.Settings`'s home, where that folder is; a model that is scored
-    elsewhere leaves nothing behind.
+    It is kept below the home of :class:`modelmill.settings.Settings` if that folder exists; otherwise nothing
+    is written.
 
     :param expressions: at least one.
     :return: the ``hyperscan.Database``, for whole texts.
-    :raises ExpressionError: if it takes one of them not; all of them are listed.
+    :raises ExpressionError: if an expression is refused; all refused ones are listed.
     """
     import hyperscan
 
@@ -85,12 +85,12 @@ def _loaded(folder: Path, name: str) -> Any | None:
 
 
 def _named(name: str, content: bytes) -> str:
-    """Return a file's name, which says what should be in it: one that is damaged or mixed up is not read."""
+    """Return a file's name, with a digest of its content: a damaged file is not read."""
     return f"{name}-{hashlib.sha256(content).hexdigest()[:32]}"
 
 
 def _is_own(path: Path) -> bool:
-    """Return whether only this user writes there: what is loaded is no data, but runs as it stands."""
+    """Return whether only this user can write there: a loaded automaton is executed, not only read."""
     about = path.stat()
     return about.st_uid == os.getuid() and not about.st_mode & 0o022
 
@@ -99,7 +99,7 @@ def _keep(database: Any, folder: Path, name: str) -> None:
     import hyperscan
 
     home = folder.parents[1]
-    with contextlib.suppress(OSError):  # the automaton is there, whether the next process finds it or not
+    with contextlib.suppress(OSError):  # the next process compiles it again
         if not home.is_dir():
             return
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -125,9 +125,9 @@ def _database(expressions: Sequence[Expression]) -> Any:
 
 
 def _explained(expressions: Sequence[Expression], error: Exception) -> ExpressionError:
-    """Say which expressions are at fault: the library names none, so each is tried by itself.
+    """Return an error that names the refused expressions: the library names none, so each is tried alone.
 
-    One that is too large only beside others is blamed on all of them.
+    If each alone is accepted, together they are too large.
     """
     import hyperscan
 

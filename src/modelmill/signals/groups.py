@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelmill.settings import Settings
-from modelmill.signals.pins import Pin
+from modelmill.signals.pinned_models import PinnedModel
 from modelmill.signals.values import Kind
 
 Rows = npt.NDArray[np.int64]
@@ -140,5 +140,5 @@ class SignalContext:
     """Columns of the input."""
     settings: Settings
     """Where MLflow and the caches are."""
-    pins: Mapping[str, Pin] = field(default_factory=dict)
+    pins: Mapping[str, PinnedModel] = field(default_factory=dict)
     """Models that have been looked up for the run, by the name that the rule set has for them."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelmill.models.bundle import BundleInfo, trunk_folder
-from modelmill.signals.pins import Pin
+from modelmill.signals.pinned_models import PinnedModel
 
 if TYPE_CHECKING:
     from modelmill.models.scorer import Scorer
@@ -120,7 +120,7 @@ def _cached(bundles: tuple[tuple[str, Path], ...]) -> LoadedModels:
     return LoadedModels(dict(bundles))
 
 
-def load_models(pins: Iterable[Pin]) -> LoadedModels:
+def load_models(pins: Iterable[PinnedModel]) -> LoadedModels:
     """Load models that one pass answers, or return them if this process has done so before."""
     bundles = {pin.digest: pin.bundle() for pin in pins}
     with _loading:

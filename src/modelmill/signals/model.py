@@ -10,7 +10,7 @@ from modelmill.errors import SignalError
 from modelmill.signals.groups import SignalContext, SignalGroup
 from modelmill.signals.kinds import Operand, SignalKind
 from modelmill.signals.model_config import ModelSignal
-from modelmill.signals.pins import Pin, pin_models
+from modelmill.signals.pinned_models import PinnedModel, pin_models
 from modelmill.signals.values import Kind
 
 
@@ -41,7 +41,7 @@ def _groups(signals: Mapping[str, ModelSignal], context: SignalContext) -> list[
     return groups
 
 
-def _shared_pass(name: str, signal: ModelSignal, pins: Mapping[str, Pin]) -> str:
+def _shared_pass(name: str, signal: ModelSignal, pins: Mapping[str, PinnedModel]) -> str:
     """Return the name of what answers a signal: signals with the same name share a pass."""
     from modelmill.models.bundle import BundleInfo
     from modelmill.signals.model_groups import class_number

@@ -16,7 +16,7 @@ from modelmill.signals.groups import Rows, SignalValues
 from modelmill.signals.loaded_models import LoadedModels, load_models
 from modelmill.signals.model_config import FirstTier, ModelSignal
 from modelmill.signals.model_groups import ModelEvaluation, ModelGroup, class_number, class_probabilities
-from modelmill.signals.pins import Pin
+from modelmill.signals.pinned_models import PinnedModel
 from modelmill.signals.values import STORED, stored
 
 
@@ -30,7 +30,7 @@ class ModelCascade(ModelGroup, CascadeGroup):
     """
 
     def __init__(
-        self, name: str, column: str, signals: Mapping[str, ModelSignal], pins: Mapping[str, Pin]
+        self, name: str, column: str, signals: Mapping[str, ModelSignal], pins: Mapping[str, PinnedModel]
     ) -> None:
         super().__init__(name, column, signals, pins)
         self._first = {one: pins[signal.first.model] for one, signal in signals.items() if signal.first}
@@ -38,7 +38,7 @@ class ModelCascade(ModelGroup, CascadeGroup):
     @functools.cached_property
     def first_tier(self) -> list[tuple[LoadedModels, dict[str, str]]]:
         """The cheap models, and the digest of each signal's bundle among them."""
-        shares: dict[str, dict[str, Pin]] = {}
+        shares: dict[str, dict[str, PinnedModel]] = {}
         for name, pin in self._first.items():
             shares.setdefault(_pass_of(pin), {})[name] = pin
         return [
@@ -118,7 +118,7 @@ class _ModelCascadeEvaluation(ModelEvaluation, CascadeEvaluation):
         return np.where(np.isnan(sure), own, sure), np.full(len(rows), column, np.int64)
 
 
-def _pass_of(pin: Pin) -> str:
+def _pass_of(pin: PinnedModel) -> str:
     """Return what models have in common that one pass answers."""
     from modelmill.models.static import features_digest
 

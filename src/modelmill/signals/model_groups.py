@@ -17,7 +17,7 @@ from modelmill.models.bundle import BundleInfo
 from modelmill.signals.groups import EVIDENCE, Evaluation, Mask, Rows, SignalGroup, SignalInfo, SignalValues
 from modelmill.signals.loaded_models import LoadedModels, load_models
 from modelmill.signals.model_config import Band, ModelSignal
-from modelmill.signals.pins import Pin
+from modelmill.signals.pinned_models import PinnedModel
 from modelmill.signals.values import STORED, stored
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class ModelGroup(SignalGroup):
     """
 
     def __init__(
-        self, name: str, column: str, signals: Mapping[str, ModelSignal], pins: Mapping[str, Pin]
+        self, name: str, column: str, signals: Mapping[str, ModelSignal], pins: Mapping[str, PinnedModel]
     ) -> None:
         infos = {
             one: SignalInfo(

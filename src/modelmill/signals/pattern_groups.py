@@ -21,7 +21,8 @@ from modelmill.signals.groups import (
     SignalValues,
 )
 from modelmill.signals.kinds import ColumnName, Operand, Signal
-from modelmill.signals.patterns import PatternSet, Phrases, Regex
+from modelmill.signals.patterns import PatternSet, Regex
+from modelmill.signals.phrase_search import Phrases
 from modelmill.signals.values import Kind
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 import threading
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,18 +18,11 @@ import numpy.typing as npt
 
 from modelmill.errors import ExpressionError, Problem, TableError
 from modelmill.signals.automaton import Expression, compiled
+from modelmill.signals.phrase_search import AS_IT_IS, Phrases, Span, folded, phrase_pattern, phrase_spans
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_WORD_BYTE = r"0-9A-Za-z_\x80-\xff"
-_BLANK = r"[ \t\n\r\f\v]+"
-_OTHER = re.compile(r"[^\w\x00-\x7f]")
-"""Characters beyond ASCII that stand in no word, and marks."""
-_TOKEN = re.compile(r"[\w\u0300-\u036f]+|\S")
-_LETTER = re.compile(r"\S[\u0300-\u036f]*|\s+")
-_AS_IT_IS, _COMPOSED, _FOLDED = range(3)
-"""Forms of a text: regular expressions read it as it is, phrases in NFKC, or case-folded as well."""
 _MOST_ENDS = 10_000
 """Ends of a match that are looked at for the longest one."""
 
@@ -47,40 +38,11 @@ class Regex:
     pattern: str
 
 
-@dataclass(frozen=True)
-class Phrases:
-    """Phrases, any of which is found.
-
-    Text and phrase are compared as Unicode's NFKC makes them, so that both spellings of *é* are one; accents
-    count: *é* and *e* differ. White space in a phrase stands for any white space.
-    """
-
-    phrases: tuple[str, ...]
-    ignore_case: bool = True
-    """Whether both are case-folded: *Straße* is *STRASSE*."""
-    whole_words: bool = True
-    """Whether, where a phrase begins or ends with a letter, a digit or ``_``, the text has none beside it."""
-
-    @property
-    def form(self) -> int:
-        """Form of the texts in which they are looked for, see :func:`_folded`."""
-        return _FOLDED if self.ignore_case else _COMPOSED
-
-
-@dataclass(frozen=True)
-class Span:
-    """Where a text shows a hit, in characters."""
-
-    start: int
-    end: int
-    """The character after the last one."""
-
-
 class PatternSet:
     """Patterns of one text column, compiled into one automaton. Several threads may use it.
 
     :param patterns: by name; at least one.
-    :raises ExpressionError: if a pattern is none; all problems of all of them are listed.
+    :raises ExpressionError: if a pattern is not valid; all problems of all patterns are listed.
     """
 
     def __init__(self, patterns: Mapping[str, Regex | Phrases]) -> None:
@@ -88,7 +50,7 @@ class PatternSet:
         self._expressions = list(_expressions(self.patterns))
         self._database = compiled(self._expressions)
         self._form = np.array(
-            [one.form if isinstance(one, Phrases) else _AS_IT_IS for one in self.patterns.values()]
+            [one.form if isinstance(one, Phrases) else AS_IT_IS for one in self.patterns.values()]
         )
         self._local = threading.local()
         self._tracers: dict[str, Any] = {}
@@ -135,27 +97,27 @@ class PatternSet:
         if ascii_only.all():  # to ASCII, all forms are one
             return rows, numbers
         other = np.flatnonzero(~ascii_only)
-        kept = ascii_only[rows] | (self._form[numbers] == _AS_IT_IS)
+        kept = ascii_only[rows] | (self._form[numbers] == AS_IT_IS)
         parts = [(rows[kept], numbers[kept])]
-        for form in np.unique(self._form[self._form != _AS_IT_IS]):
+        for form in np.unique(self._form[self._form != AS_IT_IS]):
             values = texts.take(pa.array(other)).to_pylist()
-            more, found = self._scan(_folded(text, form) for text in values)
+            more, found = self._scan(folded(text, form) for text in values)
             kept = self._form[found] == form
             parts.append((other[more[kept]], found[kept]))
         rows, numbers = (np.concatenate(part) for part in zip(*parts, strict=True))
         return rows, numbers
 
     def evidence(self, name: str, text: str) -> Span | None:
-        """Say where a text shows a hit. Costs more than :meth:`hits`: for the rows that are explained.
+        """Return where a pattern is found in a text. Slower than :meth:`hits`: for rows that are explained.
 
         :param name: the pattern.
         :param text: a text.
-        :return: the first phrase; or the match of the regular expression that ends first, as long as it gets
-            from where it begins. None if there is no hit.
+        :return: the first phrase; or, for a regular expression, the longest match from the place where the
+            match that ends first begins. None if there is no hit.
         """
         pattern = self.patterns[name]
         if isinstance(pattern, Phrases):
-            return next(_phrase_spans(pattern, text), None)
+            return next(phrase_spans(pattern, text), None)
         raw = text.encode()
         found: list[tuple[int, int]] = []
 
@@ -188,23 +150,21 @@ class PatternSet:
         if isinstance(pattern, Regex):
             each = pc.count_substring_regex(hit, pattern.pattern).to_numpy()
         else:
-            each = np.array(
-                [sum(1 for _ in _phrase_spans(pattern, one)) for one in hit.to_pylist()], np.int64
-            )
+            each = np.array([sum(1 for _ in phrase_spans(pattern, one)) for one in hit.to_pylist()], np.int64)
         result = np.zeros(len(found), np.int64)
-        # What counts reads a text otherwise in rare places, such as a last line break: a hit is one at least.
+        # RE2, which counts, differs in rare places, such as a last line break: a hit counts at least once.
         result[rows.to_numpy()] = np.maximum(each, 1)
         return pa.array(result, mask=found.is_null().to_numpy(zero_copy_only=False))
 
     def _tracer(self, name: str, pattern: Regex) -> Any:
-        """Return an automaton that knows where a match begins: slower, so made where it is needed."""
+        """Return an automaton that knows where a match begins: slower, so made when it is needed."""
         import hyperscan
 
         if name not in self._tracers:
             traced = [Expression(0, name, pattern.pattern.encode(), _regex_flags(single=False))]
             try:
                 self._tracers[name] = compiled(traced)
-            except ExpressionError:  # too large for that: the match is shown from the text's beginning
+            except ExpressionError:  # too large: the match is shown from the beginning of the text
                 plain = hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_ALLOWEMPTY
                 self._tracers[name] = compiled([Expression(0, name, traced[0].pattern, plain)])
         return self._tracers[name]
@@ -240,7 +200,7 @@ def _regex_flags(*, single: bool = True) -> int:
 
 
 def _expressions(patterns: Mapping[str, Regex | Phrases]) -> Iterable[Expression]:
-    """Return what the automaton is made of: phrases of one name share its number."""
+    """Yield the expressions of the automaton: the phrases of one pattern share its number."""
     import hyperscan
 
     problems: list[Problem] = []
@@ -254,7 +214,7 @@ def _expressions(patterns: Mapping[str, Regex | Phrases]) -> Iterable[Expression
         for place, phrase in enumerate(dict.fromkeys(pattern.phrases)):
             path = f"{name}[{place}]"
             texts[path] = phrase
-            body = _phrase_pattern(phrase, pattern)
+            body = phrase_pattern(phrase, pattern)
             if body is None:
                 message = f"a phrase has letters, digits or signs; got {phrase!r}; write at least one"
                 problems.append(Problem(1, 1, path, message))
@@ -266,7 +226,7 @@ def _expressions(patterns: Mapping[str, Regex | Phrases]) -> Iterable[Expression
 
 
 def _problems(name: str, pattern: str) -> list[Problem]:
-    """Return what RE2 says of a pattern: what it does not read either has another meaning elsewhere."""
+    """Return what RE2 refuses in a pattern: such syntax may mean something else in Vectorscan."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -276,68 +236,6 @@ def _problems(name: str, pattern: str) -> list[Problem]:
         reason = str(error).removeprefix("Invalid regular expression: ")[:100]
         return [Problem(1, 1, name, f"a pattern must be a regular expression of RE2 ({reason})")]
     return []
-
-
-def _phrase_pattern(phrase: str, how: Phrases) -> bytes | None:
-    """Return the regular expression over the bytes of folded texts that stands for a phrase."""
-    words = _folded(phrase, how.form).strip(b"\1").split()
-    words = [word for word in words if word.strip(b"\1")]
-    if not words:
-        return None
-    first, last = words[0][:1], words[-1][-1:]
-    before = rf"(?:^|[^{_WORD_BYTE}])" if how.whole_words and _is_word(first) else ""
-    after = rf"(?:[^{_WORD_BYTE}]|\z)" if how.whole_words and _is_word(last) else ""
-    return (before + _BLANK.join("".join(map(_literal, word)) for word in words) + after).encode()
-
-
-def _is_word(byte: bytes) -> bool:
-    return byte.isalnum() or byte == b"_" or byte >= b"\x80"
-
-
-def _literal(byte: int) -> str:
-    letter = chr(byte)
-    return letter if letter.isascii() and letter.isalnum() else f"\\x{byte:02x}"
-
-
-def _folded(text: str, form: int) -> bytes:
-    """Return a text in a form in which phrases are looked for.
-
-    What stands in no word gets a byte of no word beside it, so that a byte beyond ASCII is one of a word.
-    """
-    normal = unicodedata.normalize("NFKC", text)
-    if form == _FOLDED:
-        normal = unicodedata.normalize("NFKC", normal.casefold())
-    return _OTHER.sub(_marked, normal).encode(errors="replace")
-
-
-def _marked(found: re.Match[str]) -> str:
-    letter = found[0]
-    kind = unicodedata.category(letter)
-    if letter.isspace():
-        return " "
-    if kind == "Cf":  # soft hyphens and joiners are not seen
-        return ""
-    return letter if kind.startswith("M") else f"\1{letter}\1"
-
-
-def _phrase_spans(pattern: Phrases, text: str) -> Iterator[Span]:
-    """Return the places where a phrase begins, the longest phrase at each: words are compared one by one."""
-    split = _TOKEN if pattern.whole_words else _LETTER
-    wanted: dict[bytes, list[list[bytes]]] = {}
-    for phrase in pattern.phrases:
-        words = _tokens(split, phrase, pattern.form)[0]
-        wanted.setdefault(words[0], []).append(words)
-    tokens, places = _tokens(split, text, pattern.form)
-    for place, token in enumerate(tokens):
-        sizes = [len(one) for one in wanted.get(token, ()) if tokens[place : place + len(one)] == one]
-        if sizes:
-            yield Span(places[place][0], places[place + max(sizes) - 1][1])
-
-
-def _tokens(split: re.Pattern[str], text: str, form: int) -> tuple[list[bytes], list[tuple[int, int]]]:
-    places = [(found.start(), found.end()) for found in split.finditer(text)]
-    parts = (text[start:end] for start, end in places)
-    return [b" " if part.isspace() else _folded(part, form).strip(b"\1") for part in parts], places
 
 
 def _trace(database: Any, raw: bytes, hit: Any) -> None:
@@ -366,7 +264,7 @@ def _checked(texts: pa.Array) -> pa.Array:
 
 
 def _slices(texts: pa.Array) -> Iterator[memoryview]:
-    """Return the bytes of each text, where they are."""
+    """Yield the bytes of each text, without copying them."""
     from modelmill.signals.text_measures import text_bytes
 
     bounds, data = text_bytes(texts)

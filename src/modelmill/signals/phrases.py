@@ -8,7 +8,7 @@ from pydantic import Field
 
 from modelmill.signals.kinds import SignalKind
 from modelmill.signals.pattern_groups import PatternSignal, pattern_groups, pattern_operands, pattern_result
-from modelmill.signals.patterns import Phrases
+from modelmill.signals.phrase_search import Phrases
 
 MAX_PHRASES = 100_000
 

@@ -98,7 +98,7 @@ def run(config: TierRulesConfig, inputs: TierRulesInputs, context: StepContext) 
 
 def _outside_state(config: TierRulesConfig, _inputs: TierRulesInputs, settings: Settings) -> str:
     from modelmill.rules.lifecycle.registered_rule_sets import rule_set_state
-    from modelmill.signals.pins import pin_models
+    from modelmill.signals.pinned_models import pin_models
 
     named = sorted(name for name in config.first.values() if not name.startswith("signals:"))
     cheap = [pin.version for pin in pin_models(named, settings).values()]

@@ -27,7 +27,7 @@ from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.signals.model_config import ModelSignal
 from modelmill.signals.model_groups import ModelGroup
-from modelmill.signals.pins import pin_models
+from modelmill.signals.pinned_models import pin_models
 from modelmill.steps.decide import DecideConfig, DecideInputs
 from modelmill.steps.decide import run as decide
 from modelmill.steps.tier_rules import TierRulesConfig, TierRulesInputs, run

@@ -27,7 +27,7 @@ from modelmill.signals.groups import Rows, SignalContext, SignalGroup
 from modelmill.signals.loaded_models import LoadedModels
 from modelmill.signals.model_cascade import sure_values
 from modelmill.signals.model_config import Doubt, FirstTier
-from modelmill.signals.pins import pin_models
+from modelmill.signals.pinned_models import pin_models
 from modelmill.signals.registry import build_groups
 from modelmill.steps.trunk import TrunkConfig
 from modelmill.tokens.tokenizer import encode, load_tokenizer

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from modelmill.errors import ExpressionError, TableError
 from modelmill.signals import automaton
-from modelmill.signals.patterns import PatternSet, Phrases, Regex
+from modelmill.signals.patterns import PatternSet, Regex
+from modelmill.signals.phrase_search import Phrases
 
 REGEXES = (
     r"\bspam\b",

@@ -19,7 +19,7 @@ from modelmill.rules.cascade.eligible_signals import evaluated, floats, threshol
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.signals.model_config import ModelSignal
-from modelmill.signals.pins import Pin
+from modelmill.signals.pinned_models import PinnedModel
 
 
 def fit_students(
@@ -91,7 +91,7 @@ class _Lesson:
         return self.signal.column, tokenizer, self.max_tokens, np.packbits(self.known).tobytes()
 
 
-def _lesson(name: str, signal: ModelSignal, said: FullEvaluation, pins: Mapping[str, Pin]) -> _Lesson:
+def _lesson(name: str, signal: ModelSignal, said: FullEvaluation, pins: Mapping[str, PinnedModel]) -> _Lesson:
     if name not in said.signals:
         raise ConfigError("a student is of a signal that a rule reads", got=name, remedy="leave it out")
     if pins[signal.model].missing:

@@ -33,7 +33,7 @@ from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.signals.groups import Rows
 from modelmill.signals.model_config import Doubt, FirstTier
-from modelmill.signals.pins import Pin
+from modelmill.signals.pinned_models import PinnedModel
 
 BELOW = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2)
 """Chances of being above a threshold below which a signal is taken to be below it."""
@@ -68,7 +68,7 @@ def pin_first(
     first: Mapping[str, str],
     settings: Settings,
     *,
-    models: Mapping[str, Pin] | None = None,
+    models: Mapping[str, PinnedModel] | None = None,
 ) -> PinnedRuleSet:
     """Look up the models of a rule set and the cheap ones.
 

@@ -26,7 +26,7 @@ from modelmill.rules.lifecycle.table_sample import sample_table
 from modelmill.rules.lifecycle.trial import RuleSetDiff, RuleSetTrial, compare, right_decisions, try_rules
 from modelmill.rules.pinned_rule_set import pin_rule_set
 from modelmill.settings import Settings
-from modelmill.signals.pins import Pin
+from modelmill.signals.pinned_models import PinnedModel
 from modelmill.tables.commits import write_rows
 from modelmill.tables.reading import check_columns
 
@@ -83,7 +83,7 @@ def backtest(
     settings: Settings,
     *,
     against: str | None = None,
-    models: Mapping[str, Pin] | None = None,
+    models: Mapping[str, PinnedModel] | None = None,
     keep: Sequence[str] = (),
 ) -> Backtest:
     """Evaluate a rule set, and the one in use, on the rows of a table.

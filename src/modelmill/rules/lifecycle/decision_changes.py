@@ -23,7 +23,7 @@ from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
 from modelmill.rules.lifecycle.table_sample import one_batch
 from modelmill.rules.lifecycle.trial import RuleSetDiff, compare, right_decisions
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
-from modelmill.signals.pins import Pin, pin_models
+from modelmill.signals.pinned_models import PinnedModel, pin_models
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import read_arrow
 from modelmill.tasks.class_metrics import ACCURACY
@@ -186,12 +186,12 @@ def _what(name: str, readers: list[str], rule_set: RuleSet) -> str:
     return "its key" if name == rule_set.key else "the label"
 
 
-def _pin(one: Contestant) -> Pin:
-    return Pin(model=one.model, folder=str(one.folder), digest=one.model.digest)
+def _pin(one: Contestant) -> PinnedModel:
+    return PinnedModel(model=one.model, folder=str(one.folder), digest=one.model.digest)
 
 
 def _evaluated(
-    rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, Pin], contest: Contest
+    rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, PinnedModel], contest: Contest
 ) -> FullEvaluation:
     pinned = PinnedRuleSet(rule_set=rule_set, pins=pins)
     return pinned.engine(rows.schema, contest.settings).evaluate_fully(rows)

@@ -25,7 +25,7 @@ from modelmill.registry.bundles import (
 from modelmill.rules.pinned_rule_set import STEP_MODEL
 from modelmill.rules.reading import load_rule_set, parse_rule_set
 from modelmill.rules.rule_set import RuleSet
-from modelmill.signals.pins import pin_models
+from modelmill.signals.pinned_models import pin_models
 from modelmill.version import __version__
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Which model a name stands for: looked up once for a run, and pinned to a version and its digest."""
+"""Models that are looked up by name once for a run, and pinned to a version and its digest."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 _MODELS = "models:/"
 
 
-class Pin(BaseModel):
-    """What a model's name stood for when a run began."""
+class PinnedModel(BaseModel):
+    """The model that a name stood for when a run began."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: ModelRef | None = None
-    """The version; None for a bundle in a folder, and where there is none."""
+    """The version; None for a bundle in a folder, and if there is no model."""
     folder: str = ""
     """The bundle on the driver's disk."""
     digest: str = ""
     missing: str = ""
-    """Why there is none; empty if there is one."""
+    """Why there is no model; empty if there is one."""
 
     @property
     def version(self) -> str:
-        """What answers, exactly."""
+        """What answers, exactly: the version or folder, and the first digits of its digest."""
         if self.missing:
             return "missing"
         return f"{self.model.uri if self.model else self.folder} {self.digest[:16]}"
 
     def bundle(self) -> Path:
-        """Return the bundle, fetched anew where the driver's folder is not on this machine.
+        """Return the bundle, downloaded if the driver's folder is not on this machine.
 
         :return: the folder.
-        :raises ModelError: if there is none.
-        :raises TransientError: if MLflow does not hand it out.
+        :raises ModelError: if there is no model.
+        :raises TransientError: if MLflow does not answer.
         """
         if self.missing:
             raise ModelError("the model of a signal must exist", got=self.missing, remedy="promote one")
@@ -55,7 +55,7 @@ class Pin(BaseModel):
         return fetch_bundle(self.model, worker_cache())
 
 
-def pin_models(names: Iterable[str], settings: Settings) -> dict[str, Pin]:
+def pin_models(names: Iterable[str], settings: Settings) -> dict[str, PinnedModel]:
     """Look models up, and bring their bundles to this machine.
 
     A model that does not exist is pinned as missing: the signals that need it are unknown, or stop the run,
@@ -66,7 +66,7 @@ def pin_models(names: Iterable[str], settings: Settings) -> dict[str, Pin]:
     :return: by name.
     :raises TransientError: if MLflow does not answer.
     """
-    found: dict[str, Pin] = {}
+    found: dict[str, PinnedModel] = {}
     client: MlflowClient | None = None
     for name in dict.fromkeys(names):
         if name.startswith(_MODELS) and client is None:
@@ -78,21 +78,21 @@ def pin_models(names: Iterable[str], settings: Settings) -> dict[str, Pin]:
         except ModelmillError as error:
             if error.retryable:
                 raise
-            found[name] = Pin(missing=f"{name}: {error}")
+            found[name] = PinnedModel(missing=f"{name}: {error}")
     return found
 
 
-def _pinned(name: str, client: Any, settings: Settings) -> Pin:
+def _pinned(name: str, client: Any, settings: Settings) -> PinnedModel:
     from modelmill.models.bundle import BundleInfo, bundle_digest
 
     if not name.startswith(_MODELS):
         BundleInfo.load(Path(name))
-        return Pin(folder=str(Path(name).absolute()), digest=bundle_digest(Path(name)))
+        return PinnedModel(folder=str(Path(name).absolute()), digest=bundle_digest(Path(name)))
     from modelmill.registry.bundles import fetch_bundle
 
     reference = _reference(name, client)
     folder = fetch_bundle(reference, settings.home / "cache")
-    return Pin(model=reference, folder=str(folder), digest=reference.digest)
+    return PinnedModel(model=reference, folder=str(folder), digest=reference.digest)
 
 
 def _reference(name: str, client: MlflowClient) -> ModelRef:
