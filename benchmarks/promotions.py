@@ -86,7 +86,7 @@ def promote_many(worker: int, count: int, scratch: Path) -> None:
                 run_id=context.run.run_id,
             )
             try:
-                promotion.run(verdict, context)
+                promotion.promote(verdict, context)
                 break
             except promotion.StaleVerdictError:
                 stale += 1

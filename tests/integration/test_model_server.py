@@ -119,9 +119,9 @@ def test_a_champion_answers_over_http(
     shutil.rmtree(served_context.cache / "models")
     assert bundle_digest(fetch_bundle(model, served_context.cache)) == model.digest
     verdict = judge(GateConfig(name="topics", resamples=200), topic_dataset, model, served_context)
-    champion = promotion.run(verdict, served_context)
+    champion = promotion.promote(verdict, served_context)
     assert champion.uri == "models:/topics/1"
-    assert promotion.run(verdict, served_context) == champion
+    assert promotion.promote(verdict, served_context) == champion
 
     loaded = mlflow.pyfunc.load_model("models:/topics@champion")
     assert loaded.predict(pd.DataFrame({"body": ["goal"]}))["prediction"].tolist() == ["sport"]

@@ -54,7 +54,7 @@ def two_champions(
             uri="runs:/r/gate/verdict.json",
             run_id=run.run_id,
         )
-        promotion.run(verdict, context)
+        promotion.promote(verdict, context)
     return step_context
 
 

@@ -16,13 +16,13 @@ from modelmill.errors import ModelError, TransientError
 from modelmill.models.bundle import BundleInfo, bundle_digest
 from modelmill.registry.packaging import APART, BUNDLE_PATH, Packages, name_model, package_digest
 from modelmill.registry.signing import MODEL_SIGNATURE, sign, signature_of, verify
+from modelmill.registry.tracking import StepRun
 from modelmill.system.locks import locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
-    from modelmill.component import StepContext
 
 TAG_DIGEST = "modelmill.digest"
 TAG_ROLE = "modelmill.role"
@@ -59,7 +59,7 @@ def log_model(
     folder: Path,
     *,
     role: str,
-    context: StepContext,
+    context: StepRun,
     dataset: DatasetRef | None = None,
     parent: ModelRef | None = None,
     trunk: ModelRef | None = None,
@@ -70,7 +70,7 @@ def log_model(
 
     :param folder: the bundle.
     :param role: ``teacher``, ``student``, ``exported``, ….
-    :param context: the step's context.
+    :param context: the step that makes it.
     :param dataset: what it was trained or checked on; None for a trunk that is exported as it is.
     :param parent: the model it was made from.
     :param trunk: the trunk that a head stands on.
@@ -84,13 +84,13 @@ def log_model(
 
 
 def log_models(
-    drafts: Sequence[Draft], *, role: str, context: StepContext, dataset: DatasetRef | None = None
+    drafts: Sequence[Draft], *, role: str, context: StepRun, dataset: DatasetRef | None = None
 ) -> list[ModelRef]:
     """Log bundles as MLflow ``python_function`` models of the step's run, with few requests for each.
 
     :param drafts: the bundles.
     :param role: ``head``, ….
-    :param context: the step's context.
+    :param context: the step that makes it.
     :param dataset: what they were trained or checked on, if on anything.
     :return: the references to hand on, in the same order.
     :raises ModelError: if a folder is no bundle; then nothing is logged.
@@ -148,7 +148,7 @@ def log_models(
 def publish(
     folder: Path,
     digest: str,
-    context: StepContext,
+    context: StepRun,
     *,
     role: str,
     kind: str,
@@ -161,7 +161,7 @@ def publish(
 
     :param folder: the model as MLflow loads it, without MLflow's id in its description: it is written there.
     :param digest: of its bundle.
-    :param context: the step's context.
+    :param context: the step that makes it.
     :param role: ``head``, ….
     :param kind: what MLflow shows as the model's type.
     :param tags: further tags.
@@ -198,11 +198,11 @@ def publish(
     return f"models:/{logged.model_id}"
 
 
-def list_outputs(uris: Sequence[str], context: StepContext) -> None:
+def list_outputs(uris: Sequence[str], context: StepRun) -> None:
     """List models as outputs of the step's run.
 
     :param uris: ``models:/m-…``.
-    :param context: the step's context.
+    :param context: the step that makes it.
     """
     from mlflow.entities import LoggedModelOutput
 
@@ -221,7 +221,7 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
     :raises ModelError: if its files are not those that were logged, or that a trusted key has signed.
     :raises TransientError: if MLflow does not hand it out.
     """
-    from modelmill.registry.pyfunc import verify_digest
+    from modelmill.registry.signing import verify_digest
 
     if not re.fullmatch(r"[0-9a-f]{64}", model.digest):
         raise ModelError(

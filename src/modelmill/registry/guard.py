@@ -8,21 +8,16 @@ found.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.artifacts import ReportRef
 from modelmill.errors import GateError, ModelmillError
 from modelmill.registry import champion, ledger
 from modelmill.registry.champion import Registry
 from modelmill.registry.history import history, models
 from modelmill.registry.ledger import Entry, Head, LedgerRow
 from modelmill.registry.versions import checked_name, verified_version
-
-if TYPE_CHECKING:
-    from modelmill.component import StepContext
-    from modelmill.steps.guard import GuardConfig
 
 OnHandMove = Literal["report", "revert"]
 
@@ -157,27 +152,3 @@ def _damage(registry: Registry, name: str, version: int) -> list[GuardFinding]:
         sentence = f"{name}: version {version} is champion, and is not as it was logged: {error}"
         return [GuardFinding(model=name, kind="damaged", version=version, mended=False, sentence=sentence)]
     return []
-
-
-def run(config: GuardConfig, context: StepContext) -> ReportRef:
-    """Look at models as a step of a pipeline.
-
-    :param config: which models, and what to do.
-    :param context: the step's context.
-    :return: the report: a :class:`GuardReport` as JSON.
-    :raises GateError: if something was found that somebody has to put right, and the step is to fail then.
-    """
-    registry = Registry(context.run.client, context.settings, context.log)
-    report = inspect(
-        registry, config.names, on_hand_move=config.on_hand_move, verify_files=config.verify_files
-    )
-    uri = context.run.log_json(report.model_dump(mode="json"), "guard.json")
-    context.run.log_metrics({"models": len(report.models), "findings": len(report.findings)})
-    context.log(f"{len(report.models)} models looked at, {len(report.open)} need somebody")
-    if report.open and config.fail:
-        raise GateError(
-            "every champion must have come through the gate, with the files that were logged",
-            got="; ".join(finding.sentence for finding in report.open),
-            remedy="see modelmill registry history; roll back, or run the pipeline",
-        )
-    return ReportRef(uri=uri, run_id=context.run.run_id)

@@ -14,7 +14,7 @@ from modelmill.errors import GateError, ModelError
 from modelmill.registry.bundles import TAG_DATASET_REFERENCE, TAG_DIGEST, fetch_bundle
 from modelmill.registry.champion import Registry, alias_version, move, note, reconciled_head
 from modelmill.registry.ledger import Entry, Head, find
-from modelmill.registry.tracking import tracking_client
+from modelmill.registry.tracking import StepRun, tracking_client
 from modelmill.registry.versions import (
     CHAMPION,
     TAG_VERDICT,
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from modelmill.component import StepContext
     from modelmill.settings import Settings
 
-__all__ = ["CHAMPION", "StaleVerdictError", "champion", "champion_version", "run"]
+__all__ = ["CHAMPION", "StaleVerdictError", "champion", "champion_version", "promote"]
 
 
 class StaleVerdictError(GateError):
@@ -85,23 +84,23 @@ def in_use(name: str, client: MlflowClient) -> tuple[ModelRef, DatasetRef]:
     return reference(found), DatasetRef.model_validate_json(dataset)
 
 
-def run(verdict: VerdictRef, context: StepContext) -> ModelRef:
+def promote(verdict: VerdictRef, step: StepRun) -> ModelRef:
     """Promote a challenger that passed; leave everything as it is for one that was refused.
 
     :param verdict: what the gate said.
-    :param context: the step's context.
+    :param step: the step that promotes.
     :return: the champion afterwards.
     :raises GateError: if it was refused and there is no champion, or the champion has changed since the gate.
     :raises ModelError: if the challenger's files, or its lineage, are not what they were.
     """
-    registry = Registry(context.run.client, context.settings, context.log)
+    registry = Registry(step.run.client, step.settings, step.log)
     name = checked_name(verdict.name)
     # Processes of one machine take turns here, and so need not register what then comes too late.
-    with locked(context.settings.home / "locks" / f"{name}.lock"):
+    with locked(step.settings.home / "locks" / f"{name}.lock"):
         if verdict.passed:
-            _promote(verdict, registry, context)
+            _promote(verdict, registry, step)
         else:
-            _refuse(verdict, registry, context)
+            _refuse(verdict, registry, step)
         current = version_by_alias(registry.client, name)
     if current is None:
         raise GateError(
@@ -109,41 +108,41 @@ def run(verdict: VerdictRef, context: StepContext) -> ModelRef:
             got=verdict.challenger.uri,
             remedy=f"see the report {verdict.uri}",
         )
-    context.run.set_tags({"modelmill.model_name": name, "modelmill.model_version": str(current.version)})
+    step.run.set_tags({"modelmill.model_name": name, "modelmill.model_version": str(current.version)})
     return reference(current)
 
 
-def _refuse(verdict: VerdictRef, registry: Registry, context: StepContext) -> None:
+def _refuse(verdict: VerdictRef, registry: Registry, step: StepRun) -> None:
     row = note(
         registry,
         verdict.name,
-        lambda head: _entry(verdict, head, head.champion, context),
-        step_key=context.step_key,
+        lambda head: _entry(verdict, head, head.champion, step),
+        step_key=step.step_key,
     )
     stays = "there is no champion" if row.to_version is None else f"version {row.to_version} stays champion"
-    context.log(f"{verdict.name}: the challenger is refused ({'; '.join(verdict.reasons)}); {stays}")
+    step.log(f"{verdict.name}: the challenger is refused ({'; '.join(verdict.reasons)}); {stays}")
 
 
-def _promote(verdict: VerdictRef, registry: Registry, context: StepContext) -> None:
+def _promote(verdict: VerdictRef, registry: Registry, step: StepRun) -> None:
     name = verdict.name
-    head = reconciled_head(registry, name, step_key=context.step_key)
-    earlier = find(context.settings, name, context.step_key)
+    head = reconciled_head(registry, name, step_key=step.step_key)
+    earlier = find(step.settings, name, step.step_key)
     if earlier is not None:
-        context.log(f"{name}: an earlier attempt made version {earlier.to_version} champion")
+        step.log(f"{name}: an earlier attempt made version {earlier.to_version} champion")
         return
     current = version_by_alias(registry.client, name)
     if current is not None and current.tags.get(TAG_DIGEST) == verdict.challenger.digest:
-        context.log(f"{name}: version {current.version} is champion already, and stays it")
+        step.log(f"{name}: version {current.version} is champion already, and stays it")
         return
     _check_current(verdict, head)
-    version = _published(verdict, head, registry, context)
+    version = _published(verdict, head, registry, step)
 
     def entry(now: Head) -> Entry:
         _check_current(verdict, now)
-        return _entry(verdict, now, int(version.version), context)
+        return _entry(verdict, now, int(version.version), step)
 
-    move(registry, name, entry, step_key=context.step_key)
-    context.log(f"{name}: version {version.version} is champion")
+    move(registry, name, entry, step_key=step.step_key)
+    step.log(f"{name}: version {version.version} is champion")
 
 
 def _check_current(verdict: VerdictRef, head: Head) -> None:
@@ -156,9 +155,9 @@ def _check_current(verdict: VerdictRef, head: Head) -> None:
         )
 
 
-def _published(verdict: VerdictRef, head: Head, registry: Registry, context: StepContext) -> ModelVersion:
+def _published(verdict: VerdictRef, head: Head, registry: Registry, step: StepRun) -> ModelVersion:
     """Register the challenger; its files and its lineage are checked before and after."""
-    fetch_bundle(verdict.challenger, context.cache)
+    fetch_bundle(verdict.challenger, step.cache)
     version = register(
         registry.client,
         verdict.name,
@@ -177,7 +176,7 @@ def _published(verdict: VerdictRef, head: Head, registry: Registry, context: Ste
     return version
 
 
-def _entry(verdict: VerdictRef, head: Head, to: int | None, context: StepContext) -> Entry:
+def _entry(verdict: VerdictRef, head: Head, to: int | None, step: StepRun) -> Entry:
     approved = (f"approved by {verdict.approved_by}",) if verdict.approved_by else ()
     return Entry(
         action="promote" if verdict.passed else "refuse",
@@ -187,7 +186,7 @@ def _entry(verdict: VerdictRef, head: Head, to: int | None, context: StepContext
         digest=verdict.challenger.digest,
         reasons=(*verdict.reasons, *approved),
         evidence=verdict.uri,
-        pipeline=context.pipeline,
-        run_id=context.run.run_id,
-        step_key=context.step_key,
+        pipeline=step.pipeline,
+        run_id=step.run.run_id,
+        step_key=step.step_key,
     )

@@ -11,9 +11,8 @@ from mlflow.pyfunc.model import PythonModel
 
 from modelmill.artifacts import ModelRef
 from modelmill.errors import ModelError
-from modelmill.models.bundle import bundle_digest
 from modelmill.models.scorers import load_scorer
-from modelmill.registry.signing import signature_of, verify
+from modelmill.registry.signing import verify_digest
 
 if TYPE_CHECKING:
     from modelmill.models.scorer import Scorer
@@ -77,20 +76,3 @@ def _beside_trunk(folder: Path, digest: str, trunk: Mapping[str, Any]) -> Path:
     place = keep_bundle(folder, digest, cache)
     verify_digest(place, digest)
     return place
-
-
-def verify_digest(folder: Path, digest: str) -> None:
-    """Check that a bundle is the one that was logged, and signed by whom the deployment trusts.
-
-    :param folder: the bundle.
-    :param digest: what :func:`~modelmill.models.bundle.bundle_digest` gave when it was logged.
-    :raises ModelError: if its files have changed since, or it lacks a signature that is asked for.
-    """
-    found = bundle_digest(folder)
-    if found != digest:
-        raise ModelError(
-            f"the model's files must have the digest {digest[:16]}… that was logged",
-            got=found,
-            remedy="they were changed or damaged afterwards: make the model again, or restore the files",
-        )
-    verify(folder, signature_of(folder))

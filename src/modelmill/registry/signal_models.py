@@ -5,22 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from modelmill.artifacts import ModelRef, SignalsRef
 from modelmill.errors import ConfigError, ModelError, TransientError, did_you_mean
-
-if TYPE_CHECKING:
-    from modelmill.component import StepContext
+from modelmill.registry.tracking import StepRun
 
 SIGNALS_FILE = "signals.json"
 
 
-def log_signals(models: Mapping[str, ModelRef], context: StepContext) -> SignalsRef:
+def log_signals(models: Mapping[str, ModelRef], context: StepRun) -> SignalsRef:
     """Write the list of signals into the step's run.
 
     :param models: model of each signal, by name.
-    :param context: the step's context.
+    :param context: the step that makes them.
     :return: the reference to hand on.
     """
     content = {name: model.model_dump(mode="json") for name, model in models.items()}

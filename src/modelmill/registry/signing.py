@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelmill.errors import ConfigError, ModelError
+from modelmill.models.bundle import bundle_digest
 from modelmill.settings import Settings
 
 if TYPE_CHECKING:
@@ -119,3 +120,20 @@ def _unfit(name: str, what: str, error: Exception) -> ConfigError:
         got=" ".join(str(error).split()) or type(error).__name__,
         remedy="openssl ecparam -genkey -name prime256v1 -noout makes one",
     )
+
+
+def verify_digest(folder: Path, digest: str) -> None:
+    """Check that a bundle is the one that was logged, and signed by whom the deployment trusts.
+
+    :param folder: the bundle.
+    :param digest: what :func:`~modelmill.models.bundle.bundle_digest` gave when it was logged.
+    :raises ModelError: if its files have changed since, or it lacks a signature that is asked for.
+    """
+    found = bundle_digest(folder)
+    if found != digest:
+        raise ModelError(
+            f"the model's files must have the digest {digest[:16]}… that was logged",
+            got=found,
+            remedy="they were changed or damaged afterwards: make the model again, or restore the files",
+        )
+    verify(folder, signature_of(folder))

@@ -13,14 +13,15 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from modelmill.artifacts import AnyReference, DatasetRef, TableRef, parse_reference
 from modelmill.errors import TransientError
 from modelmill.registry.finished_runs import TAG_OUTPUTS, TAG_STEP_KEY
+from modelmill.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -211,6 +212,34 @@ class TrackedRun:
         """Take away a run of a refused input, which this attempt made: nothing half-made stays."""
         self.client.set_terminated(self.run_id, status="FAILED")
         self.client.delete_run(self.run_id)
+
+
+class StepRun(Protocol):
+    """What models and verdicts need of the step that makes them; a step's context is one."""
+
+    @property
+    def pipeline(self) -> str:
+        """Name of the pipeline."""
+
+    @property
+    def step_key(self) -> str:
+        """What decides the step's result: its rows in the ledger are written once for each key."""
+
+    @property
+    def run(self) -> TrackedRun:
+        """The step's MLflow run."""
+
+    @property
+    def settings(self) -> Settings:
+        """Where MLflow and the ledger are."""
+
+    @property
+    def cache(self) -> Path:
+        """Directory for downloads, shared by all steps of this machine."""
+
+    @property
+    def log(self) -> Callable[[str], None]:
+        """Gets each line of the log."""
 
 
 def find_finished(

@@ -141,7 +141,7 @@ def _scorer(model: ModelRef, bundle: str, tracking_uri: str) -> Scorer:
 @functools.lru_cache(maxsize=2)
 def _load(model: ModelRef, bundle: str, tracking_uri: str) -> Scorer:
     from modelmill.models.scorers import load_scorer
-    from modelmill.registry.pyfunc import verify_digest
+    from modelmill.registry.signing import verify_digest
 
     place = Path(bundle)
     if place.is_dir():

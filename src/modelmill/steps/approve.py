@@ -1,4 +1,4 @@
-"""The step ``approve``."""
+"""Ask a person before a promotion."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class ApproveInputs(Inputs):
     verdict: VerdictRef
 
 
-def _run_approve(config: ApproveConfig, inputs: ApproveInputs, context: StepContext) -> GateOutputs:
+def run(config: ApproveConfig, inputs: ApproveInputs, context: StepContext) -> GateOutputs:
+    """Answer as the configuration says for where nobody can be asked; Airflow's operator asks a person."""
     from modelmill.registry.approval import answered, needs_answer
 
     verdict = inputs.verdict
@@ -58,6 +59,6 @@ approve = Component(
     config=ApproveConfig,
     inputs=ApproveInputs,
     outputs=GateOutputs,
-    run=_run_approve,
+    run=run,
     forwards="verdict",
 )

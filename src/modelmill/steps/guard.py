@@ -1,4 +1,4 @@
-"""The step ``guard``."""
+"""Look for champions that did not come through the gate, and for damaged files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from modelmill.artifacts import ReportRef
-from modelmill.component import Component, Config, Inputs, Outputs, StepContext
+from modelmill.component import Component, Config, StepContext
+from modelmill.errors import GateError
 from modelmill.settings import Settings
+from modelmill.steps.ports import NoInputs, ReportOutputs
 
 
 class GuardConfig(Config):
@@ -28,23 +30,28 @@ class GuardConfig(Config):
     )
 
 
-class GuardInputs(Inputs):
-    """None."""
+def run(config: GuardConfig, _inputs: NoInputs, context: StepContext) -> ReportOutputs:
+    """Inspect the registered models; fail if somebody has to act, and the configuration says so."""
+    from modelmill.registry.champion import Registry
+    from modelmill.registry.guard import inspect
+
+    registry = Registry(context.run.client, context.settings, context.log)
+    report = inspect(
+        registry, config.names, on_hand_move=config.on_hand_move, verify_files=config.verify_files
+    )
+    uri = context.run.log_json(report.model_dump(mode="json"), "guard.json")
+    context.run.log_metrics({"models": len(report.models), "findings": len(report.findings)})
+    context.log(f"{len(report.models)} models looked at, {len(report.open)} need somebody")
+    if report.open and config.fail:
+        raise GateError(
+            "every champion must have come through the gate, with the files that were logged",
+            got="; ".join(finding.sentence for finding in report.open),
+            remedy="see modelmill registry history; roll back, or run the pipeline",
+        )
+    return ReportOutputs(report=ReportRef(uri=uri, run_id=context.run.run_id))
 
 
-class GuardOutputs(Outputs):
-    """A JSON report."""
-
-    report: ReportRef
-
-
-def _run_guard(config: GuardConfig, _inputs: GuardInputs, context: StepContext) -> GuardOutputs:
-    from modelmill.registry.guard import run
-
-    return GuardOutputs(report=run(config, context))
-
-
-def _never(_outputs: GuardOutputs, _settings: Settings) -> bool:
+def _never(_outputs: ReportOutputs, _settings: Settings) -> bool:
     return False
 
 
@@ -53,8 +60,8 @@ guard = Component(
     title="Guard",
     group="Release",
     config=GuardConfig,
-    inputs=GuardInputs,
-    outputs=GuardOutputs,
-    run=_run_guard,
+    inputs=NoInputs,
+    outputs=ReportOutputs,
+    run=run,
     still_valid=_never,
 )

@@ -1,4 +1,4 @@
-"""The step ``promote``."""
+"""Make a challenger that passed the gate the champion of its registered model."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ class PromoteInputs(Inputs):
     verdict: VerdictRef
 
 
-def _run_promote(_config: PromoteConfig, inputs: PromoteInputs, context: StepContext) -> ModelOutputs:
-    from modelmill.registry.promotion import run
+def run(_config: PromoteConfig, inputs: PromoteInputs, context: StepContext) -> ModelOutputs:
+    """Promote the challenger, or write down that it was refused."""
+    from modelmill.registry import promotion
 
-    return ModelOutputs(model=run(inputs.verdict, context))
+    return ModelOutputs(model=promotion.promote(inputs.verdict, context))
 
 
 def _still_champion(outputs: ModelOutputs, settings: Settings) -> bool:
@@ -37,7 +38,7 @@ def _still_champion(outputs: ModelOutputs, settings: Settings) -> bool:
     return champion_version(name, settings) == int(version)
 
 
-def _promote_assets(_config: PromoteConfig, upstream: Mapping[str, Config]) -> Assets:
+def _assets(_config: PromoteConfig, upstream: Mapping[str, Config]) -> Assets:
     verdict = upstream.get("verdict")
     return (
         Assets(outlets=(f"mlflow-model://{verdict.name}",)) if isinstance(verdict, GateConfig) else Assets()
@@ -51,7 +52,7 @@ promote = Component(
     config=PromoteConfig,
     inputs=PromoteInputs,
     outputs=ModelOutputs,
-    run=_run_promote,
+    run=run,
     still_valid=_still_champion,
-    assets=_promote_assets,
+    assets=_assets,
 )

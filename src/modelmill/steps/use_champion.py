@@ -1,4 +1,4 @@
-"""The step ``use_champion``."""
+"""Take a registered model's champion, and its dataset, instead of training one."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN, DatasetRef, ModelRef
-from modelmill.component import Assets, Component, Config, Inputs, Outputs, StepContext
+from modelmill.component import Assets, Component, Config, Outputs, StepContext
 from modelmill.settings import Settings
+from modelmill.steps.ports import NoInputs
 
 
 class UseChampionConfig(Config):
     """Take the model that is in use, and the dataset that it learned from: a pipeline need not train it."""
 
     name: str = Field(pattern=MODEL_NAME_PATTERN, description="Name of the registered model.")
-
-
-class UseChampionInputs(Inputs):
-    """None."""
 
 
 class UseChampionOutputs(Outputs):
@@ -28,15 +25,14 @@ class UseChampionOutputs(Outputs):
     dataset: DatasetRef
 
 
-def _champion_state(config: UseChampionConfig, _inputs: UseChampionInputs, settings: Settings) -> str:
+def _outside_state(config: UseChampionConfig, _inputs: NoInputs, settings: Settings) -> str:
     from modelmill.registry.promotion import champion_version
 
     return f"champion={champion_version(config.name, settings)}"
 
 
-def _run_use_champion(
-    config: UseChampionConfig, _inputs: UseChampionInputs, context: StepContext
-) -> UseChampionOutputs:
+def run(config: UseChampionConfig, _inputs: NoInputs, context: StepContext) -> UseChampionOutputs:
+    """Look up the champion."""
     from modelmill.registry.promotion import in_use
 
     model, dataset = in_use(config.name, context.run.client)
@@ -44,7 +40,7 @@ def _run_use_champion(
     return UseChampionOutputs(model=model, dataset=dataset)
 
 
-def _use_champion_assets(config: UseChampionConfig, _upstream: Mapping[str, Config]) -> Assets:
+def _assets(config: UseChampionConfig, _upstream: Mapping[str, Config]) -> Assets:
     return Assets(inlets=(f"mlflow-model://{config.name}",))
 
 
@@ -53,9 +49,9 @@ use_champion = Component(
     title="Use champion",
     group="Release",
     config=UseChampionConfig,
-    inputs=UseChampionInputs,
+    inputs=NoInputs,
     outputs=UseChampionOutputs,
-    run=_run_use_champion,
-    outside_state=_champion_state,
-    assets=_use_champion_assets,
+    run=run,
+    outside_state=_outside_state,
+    assets=_assets,
 )

@@ -92,6 +92,6 @@ def promoted(
 
     def promote(number: int) -> ModelRef:
         model = propose(f"model-{number}", tweak=number / 1000)
-        return promotion.run(accepted(model), next_step(f"promote-{number}"))
+        return promotion.promote(accepted(model), next_step(f"promote-{number}"))
 
     return promote

@@ -42,7 +42,7 @@ def test_a_refused_or_unchanged_challenger_is_not_asked_about(
     propose: Propose, judged: Accepted, accepted: Accepted, step_context: StepContext, next_step: Accepted
 ) -> None:
     model = propose("good")
-    promotion.run(accepted(model), step_context)
+    promotion.promote(accepted(model), step_context)
     for verdict in (judged(model), judged(propose("bad", skill=-1.0))):
         inputs = ApproveInputs(verdict=verdict)
         assert approve.run(ApproveConfig(), inputs, step_context).verdict == verdict
@@ -51,8 +51,8 @@ def test_a_refused_or_unchanged_challenger_is_not_asked_about(
 def test_a_rejection_is_a_refusal_in_the_ledger(
     propose: Propose, accepted: Accepted, step_context: StepContext, next_step: Callable[[str], StepContext]
 ) -> None:
-    first = promotion.run(accepted(propose("good")), step_context)
+    first = promotion.promote(accepted(propose("good")), step_context)
     verdict = answered(accepted(propose("same", tweak=0.001)), approved=False, who="ada", why="not today")
-    assert promotion.run(verdict, next_step("b")) == first
+    assert promotion.promote(verdict, next_step("b")) == first
     row = entries(step_context.settings)[-1]
     assert (row.action, row.reasons) == ("refuse", ("rejected by ada: not today",))

@@ -59,7 +59,7 @@ def test_an_exported_file_is_compared_with_the_model_it_was_made_from(
 def test_the_report_says_what_was_checked(
     propose: Propose, judged: Judged, accepted: Judged, step_context: StepContext
 ) -> None:
-    promotion.run(accepted(propose("good")), step_context)
+    promotion.promote(accepted(propose("good")), step_context)
     verdict = judged(propose("bad", skill=-1.0))
     report = report_of(verdict, step_context)
     assert not report.passed
@@ -108,7 +108,7 @@ def test_a_model_without_lineage_is_not_promoted_either(
     model = propose("good")
     step_context.run.client.delete_logged_model_tag(model.uri.removeprefix("models:/"), "modelmill.dataset")
     with pytest.raises(GateError, match=r"missing: dataset it was trained or checked on"):
-        promotion.run(accepted(model), step_context)
+        promotion.promote(accepted(model), step_context)
     assert promotion.champion_version("topics", step_context.settings) is None
 
 
@@ -133,7 +133,7 @@ def test_further_checks(
     kind: str,
     outcome: str,
 ) -> None:
-    promotion.run(accepted(propose("good")), step_context)
+    promotion.promote(accepted(propose("good")), step_context)
     config = GateConfig.model_validate({"name": "topics", "resamples": 500, "checks": [check]})
     verdict = judge(config, topic_dataset, propose("bad", skill=-1.0), step_context)
     found = [item for item in report_of(verdict, step_context).checks if item.check == kind]
@@ -144,7 +144,7 @@ def test_further_checks(
 def test_a_slice_needs_its_column(
     propose: Propose, accepted: Judged, topic_dataset: DatasetRef, step_context: StepContext
 ) -> None:
-    promotion.run(accepted(propose("good")), step_context)
+    promotion.promote(accepted(propose("good")), step_context)
     config = GateConfig.model_validate({"name": "topics", "checks": [{"check": "slice", "column": "topik"}]})
     with pytest.raises(TableError, match="did you mean 'topic'"):
         judge(config, topic_dataset, propose("other", tweak=0.1), step_context)

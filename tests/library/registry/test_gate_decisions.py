@@ -65,7 +65,7 @@ def look(
     propose: Propose, accepted: Accepted, topic_dataset: DatasetRef, step_context: StepContext
 ) -> Callable[..., GateReport]:
     """Promote a champion that is always right, and return what the gate's check says of a challenger."""
-    promotion.run(accepted(propose("good")), step_context)
+    promotion.promote(accepted(propose("good")), step_context)
 
     def ask(challenger: ModelRef, dataset: DatasetRef = topic_dataset, **check: Any) -> GateReport:
         config = GateConfig.model_validate(
@@ -141,7 +141,7 @@ def test_registered_rule_sets_that_read_the_model_are_found(
         verdict = gate_rules(
             GateRulesConfig(rule_set=place(**content), name=name), TrialInputs(table=table), context
         ).verdict
-        promotion.run(verdict, dataclasses.replace(context, step_key=f"promote-{name}"))
+        promotion.promote(verdict, dataclasses.replace(context, step_key=f"promote-{name}"))
     states.append(state())
     assert len(set(states)) == 2, "a verdict is not used again where a rule set has come to read the model"
     report = look(propose("bad", skill=-1.0))

@@ -50,7 +50,7 @@ def test_scores_that_are_no_numbers_are_no_answers(
     step_context: StepContext,
     value: float,
 ) -> None:
-    promotion.run(accepted(propose("good")), step_context)
+    promotion.promote(accepted(propose("good")), step_context)
     # The first special token is in every text.
     broken = logged(make_bundle("broken", tweak=value), topic_dataset, step_context)
     config = GateConfig.model_validate(
@@ -78,7 +78,7 @@ def test_a_challenger_that_lacks_a_class_of_the_champion_is_refused(
     topic_dataset: DatasetRef,
     step_context: StepContext,
 ) -> None:
-    promotion.run(accepted(propose("good")), step_context)
+    promotion.promote(accepted(propose("good")), step_context)
     folder = make_bundle("renamed", tweak=0.001)
     info = json.loads((folder / "modelmill.json").read_text())
     (folder / "modelmill.json").write_text(json.dumps({**info, "classes": ["sport", "business"]}))
@@ -106,7 +106,7 @@ def test_a_challenger_that_lacks_a_class_of_the_champion_is_refused(
 def test_one_class_everywhere_is_judged(
     propose: Propose, accepted: Judged, topic_dataset: DatasetRef, step_context: StepContext
 ) -> None:
-    promotion.run(accepted(propose("good")), step_context)
+    promotion.promote(accepted(propose("good")), step_context)
     rows = DeltaTable(topic_dataset.uri).to_pyarrow_table()
     write_deltalake(topic_dataset.uri, rows.filter(pc.equal(rows["topic"], "sport")), mode="overwrite")
     dataset = topic_dataset.model_copy(update={"version": 1})
@@ -136,7 +136,7 @@ def test_no_test_rows_are_told(
 def test_slices_that_are_too_small_are_said_to_be(
     propose: Propose, accepted: Judged, topic_dataset: DatasetRef, step_context: StepContext
 ) -> None:
-    promotion.run(accepted(propose("good")), step_context)
+    promotion.promote(accepted(propose("good")), step_context)
     rows = DeltaTable(topic_dataset.uri).to_pyarrow_table()
     # Test rows are the last twenty: 3 in <fi>, 1 without a language, 4 in sv, 12 in en; de is in train alone.
     languages = ["de"] * 40 + ["en"] * 40 + ["<fi>"] * 3 + [None] + ["sv"] * 4 + ["en"] * 12
@@ -187,7 +187,7 @@ def test_a_champion_whose_files_are_gone_is_told_with_the_way_back(
     import mlflow
 
     model = propose("good")
-    promotion.run(accepted(model), step_context)
+    promotion.promote(accepted(model), step_context)
     challenger = propose("other", tweak=0.001)
     place = mlflow.get_logged_model(model.uri.removeprefix("models:/")).artifact_location
     shutil.rmtree(place.removeprefix("file://"))

@@ -18,6 +18,8 @@ from modelmill.registry.champion import Registry, alias_version
 from modelmill.registry.history import history
 from modelmill.registry.ledger import Entry
 from modelmill.steps.guard import GuardConfig
+from modelmill.steps.guard import run as run_guard
+from modelmill.steps.ports import NoInputs
 
 Promoted = Callable[[int], ModelRef]
 
@@ -115,13 +117,13 @@ def test_damaged_files_of_a_champion_are_found(registry: Registry, tmp_path: Pat
 
 @pytest.mark.usefixtures("two")
 def test_as_a_step_it_reports_and_fails_if_it_should(registry: Registry, step_context: StepContext) -> None:
-    reference = guard.run(GuardConfig(), step_context)
+    reference = run_guard(GuardConfig(), NoInputs(), step_context).report
     path = step_context.run.client.download_artifacts(reference.run_id, "guard.json")
     assert json.loads(Path(path).read_text()) == {"models": ["topics"], "findings": []}
     registry.client.set_registered_model_alias("topics", "champion", "1")
     with pytest.raises(GateError, match="every champion must have come through the gate"):
-        guard.run(GuardConfig(), step_context)
-    assert guard.run(GuardConfig(fail=False), step_context)
+        run_guard(GuardConfig(), NoInputs(), step_context)
+    assert run_guard(GuardConfig(fail=False), NoInputs(), step_context)
 
 
 @pytest.mark.usefixtures("two")

@@ -199,7 +199,7 @@ def test_lineage_goes_down_to_the_dataset(
     teacher = log("one", "teacher")
     student = log("three", "student", parent=teacher)
     exported = log("seventh", "exported", parent=student)
-    promotion.run(accepted(exported), step_context)
+    promotion.promote(accepted(exported), step_context)
     tree = lineage("topics", registry.client)
     assert tree == lineage("topics/1", registry.client) == lineage("models:/topics/1", registry.client)
     data = f"dataset {topic_dataset}"

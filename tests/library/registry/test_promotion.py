@@ -35,7 +35,7 @@ def test_the_first_good_model_becomes_champion_and_answers_by_alias(
 ) -> None:
     verdict = judged(propose("good"))
     assert verdict.passed, verdict.reasons
-    champion = promotion.run(verdict, step_context)
+    champion = promotion.promote(verdict, step_context)
     assert champion.uri == "models:/topics/1"
     answers = mlflow.pyfunc.load_model("models:/topics@champion").predict(pd.DataFrame({"body": ["goal"]}))
     assert answers["prediction"].tolist() == ["sport"]
@@ -49,13 +49,13 @@ def test_the_first_good_model_becomes_champion_and_answers_by_alias(
 def test_a_worse_challenger_is_refused_and_changes_nothing(
     propose: Propose, judged: Judged, next_step: NextStep, step_context: StepContext
 ) -> None:
-    first = promotion.run(judged(propose("good")), step_context)
+    first = promotion.promote(judged(propose("good")), step_context)
     verdict = judged(propose("bad", skill=-1.0))
     assert not verdict.passed
     assert any("champion" in reason for reason in verdict.reasons)
     logged = {item.path for item in step_context.run.client.list_artifacts(verdict.run_id, "gate")}
     assert logged == {"gate/verdict.json", "gate/verdict.html", "gate/verdict.png"}
-    kept = promotion.run(verdict, next_step("b" * 64))
+    kept = promotion.promote(verdict, next_step("b" * 64))
     assert kept == first
     assert [row.action for row in entries(step_context.settings, model="topics")] == ["promote", "refuse"]
     assert len(step_context.run.client.search_model_versions("name = 'topics'")) == 1
@@ -66,17 +66,17 @@ def test_a_refused_first_model_is_an_error_with_its_reasons(
 ) -> None:
     verdict = judged(propose("bad", skill=-1.0))
     with pytest.raises(GateError, match=r"must pass the gate .*majority class"):
-        promotion.run(verdict, step_context)
+        promotion.promote(verdict, step_context)
     assert promotion.champion_version("topics", step_context.settings) is None
 
 
 def test_an_equal_challenger_is_accepted(
     propose: Propose, judged: Judged, next_step: NextStep, step_context: StepContext
 ) -> None:
-    promotion.run(judged(propose("good")), step_context)
+    promotion.promote(judged(propose("good")), step_context)
     verdict = judged(propose("same", tweak=0.001))
     assert verdict.passed, verdict.reasons
-    champion = promotion.run(verdict, next_step("b" * 64))
+    champion = promotion.promote(verdict, next_step("b" * 64))
     assert champion.uri == "models:/topics/2"
 
 
@@ -84,11 +84,11 @@ def test_the_champion_itself_passes_at_once_and_gains_no_version(
     propose: Propose, judged: Judged, next_step: NextStep, step_context: StepContext
 ) -> None:
     model = propose("good")
-    first = promotion.run(judged(model), step_context)
+    first = promotion.promote(judged(model), step_context)
     verdict = judged(model)
     assert verdict.passed
     assert verdict.champion_version == 1
-    assert promotion.run(verdict, next_step("b" * 64)) == first
+    assert promotion.promote(verdict, next_step("b" * 64)) == first
     assert len(step_context.run.client.search_model_versions("name = 'topics'")) == 1
     assert len(entries(step_context.settings)) == 1
 
@@ -97,9 +97,9 @@ def test_a_promotion_is_reused_only_while_its_champion_is_in_use(
     propose: Propose, judged: Judged, next_step: NextStep, step_context: StepContext
 ) -> None:
     client, settings = step_context.run.client, step_context.settings
-    promotion.run(judged(propose("good")), step_context)
+    promotion.promote(judged(propose("good")), step_context)
     verdict = judged(propose("same", tweak=0.001))
-    outputs = ModelOutputs(model=promotion.run(verdict, next_step("b" * 64)))
+    outputs = ModelOutputs(model=promotion.promote(verdict, next_step("b" * 64)))
     assert promote.still_valid is not None
     assert promote.still_valid(outputs, settings)
     client.set_registered_model_alias("topics", "champion", "1")
@@ -120,8 +120,8 @@ def test_a_promotion_that_died_is_finished_by_the_next_attempt(
     with monkeypatch.context() as patch:
         patch.setattr(*where(point), die)
         with pytest.raises(Died):
-            promotion.run(verdict, step_context)
-    assert promotion.run(verdict, step_context).uri == "models:/topics/1"
+            promotion.promote(verdict, step_context)
+    assert promotion.promote(verdict, step_context).uri == "models:/topics/1"
     assert promotion.champion_version("topics", step_context.settings) == 1
     assert len(step_context.run.client.search_model_versions("name = 'topics'")) == 1
     (row,) = entries(step_context.settings)
@@ -146,9 +146,9 @@ def test_a_champion_moved_since_the_gate_looked_stops_the_promotion(
     propose: Propose, judged: Judged, next_step: NextStep, step_context: StepContext
 ) -> None:
     stale = judged(propose("first"))
-    promotion.run(judged(propose("second", tweak=0.001)), step_context)
+    promotion.promote(judged(propose("second", tweak=0.001)), step_context)
     with pytest.raises(GateError, match=r"must be the one that the gate compared with.*run the gate again"):
-        promotion.run(stale, next_step("b" * 64))
+        promotion.promote(stale, next_step("b" * 64))
     assert promotion.champion_version("topics", step_context.settings) == 1
 
 
@@ -162,7 +162,7 @@ def test_of_promotions_that_race_one_goes_through(
 
     def promote(number: int) -> str:
         try:
-            return promotion.run(verdicts[number], contexts[number]).uri
+            return promotion.promote(verdicts[number], contexts[number]).uri
         except GateError as error:
             return str(error)
 
@@ -181,7 +181,7 @@ def test_a_promotion_goes_forward_even_to_files_that_were_champion_before(
 ) -> None:
     old, new = propose("old"), propose("new", tweak=0.001)
     for number, model in enumerate((old, new, old)):
-        promotion.run(accepted(model), next_step(f"{number}"))
+        promotion.promote(accepted(model), next_step(f"{number}"))
     assert [row.to_version for row in entries(settings)] == [1, 2, 3]
     assert [row.digest for row in entries(settings)] == [old.digest, new.digest, old.digest]
 
@@ -189,7 +189,7 @@ def test_a_promotion_goes_forward_even_to_files_that_were_champion_before(
 def test_an_approval_is_written_down(
     propose: Propose, accepted: Callable[..., VerdictRef], step_context: StepContext
 ) -> None:
-    promotion.run(accepted(propose("good"), approved_by="Ada: looks right"), step_context)
+    promotion.promote(accepted(propose("good"), approved_by="Ada: looks right"), step_context)
     (row,) = entries(step_context.settings)
     assert row.reasons == ("approved by Ada: looks right",)
 
@@ -199,12 +199,12 @@ def test_an_alias_that_was_moved_while_a_person_thought_stops_the_promotion(
 ) -> None:
     client = step_context.run.client
     for number in (1, 2):
-        promotion.run(judged(propose(f"model-{number}", tweak=number / 1000)), next_step(f"{number}"))
+        promotion.promote(judged(propose(f"model-{number}", tweak=number / 1000)), next_step(f"{number}"))
     asked = judged(propose("model-3", tweak=0.003))
     client.set_registered_model_alias("topics", "champion", "1")
     approved = answered(asked, approved=True, who="ada", why="looks right")
     with pytest.raises(promotion.StaleVerdictError, match=r"version 2; got 1; .*run the gate again"):
-        promotion.run(approved, next_step("3"))
+        promotion.promote(approved, next_step("3"))
     assert promotion.champion_version("topics", step_context.settings) == 1
     assert [row.action for row in entries(step_context.settings)] == ["promote", "promote", "hand_move"]
 
@@ -216,9 +216,9 @@ def test_where_the_ledger_cannot_be_written_nothing_is_promoted(
     (tmp_path / "file").write_text("no folder")
     nowhere = replace(step_context.settings, ledger=str(tmp_path / "file" / "ledger"))
     with pytest.raises(ModelmillError, match=r"file/ledger"):
-        promotion.run(verdict, replace(step_context, settings=nowhere))
+        promotion.promote(verdict, replace(step_context, settings=nowhere))
     assert promotion.champion_version("topics", step_context.settings) is None
-    assert promotion.run(verdict, step_context).uri == "models:/topics/1"
+    assert promotion.promote(verdict, step_context).uri == "models:/topics/1"
 
 
 @pytest.mark.parametrize("name", ["../topics", "a/b", "", "x" * 64, "topics\n", "-rf"])
@@ -226,7 +226,7 @@ def test_a_name_that_is_a_path_is_refused(
     propose: Propose, accepted: Callable[..., VerdictRef], step_context: StepContext, name: str
 ) -> None:
     with pytest.raises(GateError, match="a registered model's name is"):
-        promotion.run(accepted(propose("good"), name=name), step_context)
+        promotion.promote(accepted(propose("good"), name=name), step_context)
 
 
 def test_processes_that_race_move_nothing_backwards_and_lose_nothing(

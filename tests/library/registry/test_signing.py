@@ -71,7 +71,7 @@ def rewritten(model: ModelRef) -> ModelRef:
 
 def is_refused(model: ModelRef, accepted: Accept, context: StepContext, tmp_path: Path, why: str) -> None:
     with pytest.raises(ModelError, match=why):
-        promotion.run(accepted(model), context)
+        promotion.promote(accepted(model), context)
     assert promotion.champion_version("topics", context.settings) is None
     with pytest.raises(ModelError, match=why):
         fetch_bundle(model, tmp_path / "elsewhere")
@@ -81,7 +81,7 @@ def test_a_signed_model_is_promoted_and_loaded_and_others_can_verify_it(
     signed: Path, propose: Propose, accepted: Accept, step_context: StepContext, tmp_path: Path
 ) -> None:
     model = propose("ours")
-    champion = promotion.run(accepted(model), step_context)
+    champion = promotion.promote(accepted(model), step_context)
     assert mlflow.pyfunc.load_model("models:/topics@champion")
     folder = stored(model)
     # As loading does, unless PYTHONDONTWRITEBYTECODE is set.
@@ -112,7 +112,7 @@ def test_a_model_without_a_signature_is_refused(
     with pytest.raises(ModelError, match="a model must be signed"):
         mlflow.pyfunc.load_model(model.uri)
     monkeypatch.delenv("MODELMILL_TRUSTED_KEYS")
-    assert promotion.run(accepted(model), step_context)
+    assert promotion.promote(accepted(model), step_context)
 
 
 def test_a_model_of_another_key_is_refused_and_of_either_trusted_key_is_not(
@@ -128,7 +128,7 @@ def test_a_model_of_another_key_is_refused_and_of_either_trusted_key_is_not(
     model = propose("theirs")
     is_refused(model, accepted, step_context, tmp_path, "signed with a trusted key .*Key mismatch")
     monkeypatch.setenv("MODELMILL_TRUSTED_KEYS", f"{signed}, {public}")
-    assert promotion.run(accepted(model), step_context)
+    assert promotion.promote(accepted(model), step_context)
 
 
 @pytest.mark.parametrize("file", ["artifacts/bundle/tokenizer.json", "MLmodel", ".gitattributes"])

@@ -15,7 +15,7 @@ from modelmill.component import StepContext
 from modelmill.errors import ModelError, ModelmillError
 from modelmill.registry import promotion
 from modelmill.registry.bundles import fetch_bundle
-from modelmill.registry.pyfunc import verify_digest
+from modelmill.registry.signing import verify_digest
 
 Tamper = Callable[[Path, Path], None]
 
@@ -134,7 +134,7 @@ def test_tampered_files_are_refused(
     verdict = accepted(model)
     TAMPERS[name](stored(model) / "artifacts" / "bundle", stored(other) / "artifacts" / "bundle")
     with pytest.raises(ModelmillError):
-        promotion.run(verdict, step_context)
+        promotion.promote(verdict, step_context)
     assert promotion.champion_version("topics", step_context.settings) is None
     with pytest.raises(ModelmillError):
         fetch_bundle(model, tmp_path / "elsewhere")
@@ -160,7 +160,7 @@ def test_files_around_the_bundle_count_too(
     path = stored(model) / file
     path.write_bytes((path.read_bytes() if path.exists() else b"") + b"\n# and more\n")
     with pytest.raises(ModelError, match="the files that MLflow loads a model with"):
-        promotion.run(accepted(model), step_context)
+        promotion.promote(accepted(model), step_context)
     with pytest.raises(ModelError, match="the files that MLflow loads a model with"):
         fetch_bundle(model, tmp_path / "elsewhere")
 
@@ -210,7 +210,7 @@ def test_a_version_swapped_after_its_promotion_is_found_before_it_is_used(
     tmp_path: Path,
 ) -> None:
     model, other = propose("model"), propose("other", skill=-1.0)
-    champion = promotion.run(accepted(model), step_context)
+    champion = promotion.promote(accepted(model), step_context)
     swap_everything(stored(model) / "artifacts" / "bundle", stored(other) / "artifacts" / "bundle")
     with pytest.raises(ModelError, match="must have the digest"):
         fetch_bundle(champion, tmp_path / "elsewhere")

@@ -51,7 +51,7 @@ def judged(
 
 def promoted(*args: Any, **config: Any) -> ModelRef:
     context, verdict = judged(*args, **config)
-    return promotion.run(verdict, context)
+    return promotion.promote(verdict, context)
 
 
 def test_a_rule_set_is_promoted_like_a_model(
@@ -71,7 +71,7 @@ def test_a_rule_set_is_promoted_like_a_model(
     none = {**CONTENT, "rules": [{"name": "offer", "when": "NOT offer", "then": "drop"}]}
     context, verdict = judged(tmp_path, inputs, step_context, "b", none)
     assert verdict.reasons == ("100.00% of the rows change their decision; accepted are 5.00%",)
-    assert promotion.run(verdict, context).uri == first.uri
+    assert promotion.promote(verdict, context).uri == first.uri
     _, worse = judged(tmp_path, inputs, step_context, "c", none, max_changed=1.0, label="right")
     assert worse.reasons == ("of 40 labelled rows with another outcome 40 are for the worse",)
 
@@ -87,7 +87,7 @@ def test_dead_rules_are_refused(tmp_path: Path, inputs: TrialInputs, step_contex
     context, verdict = judged(tmp_path, inputs, step_context, "e", dead)
     assert verdict.reasons == ("rules are true on no row: never",)
     with pytest.raises(GateError, match="must pass the gate"):
-        promotion.run(verdict, context)
+        promotion.promote(verdict, context)
 
 
 def test_names_that_are_no_rule_set(step_context: StepContext) -> None:

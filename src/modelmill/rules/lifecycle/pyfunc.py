@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from mlflow.pyfunc.model import PythonModel
 
-from modelmill.registry.pyfunc import verify_digest
+from modelmill.registry.signing import verify_digest
 from modelmill.rules.lifecycle.registered_rule_sets import bundled_rule_set
 from modelmill.rules.lifecycle.table_sample import one_batch
 from modelmill.rules.pinned_rule_set import PinnedRuleSet, pin_rule_set
