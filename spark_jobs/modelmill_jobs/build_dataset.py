@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from modelmill.datasets.build_record import ALGORITHM, INDEX, Build, find_build, index_files, recipe
 from modelmill.datasets.dataset_rows import SPLIT_COLUMN, SplitRule, assemble, dataset_schema
 from modelmill.datasets.index import sweep
-from modelmill.datasets.preparation import GROUP, SHIPPED, VALIDATION, prepare
-from modelmill.datasets.preparation import REASON as REFUSAL
+from modelmill.datasets.preparation import prepare
+from modelmill.datasets.prepared_columns import GROUP, SHIPPED, VALIDATION
+from modelmill.datasets.prepared_columns import REASON as REFUSAL
 from modelmill.datasets.request import BuildDatasetRequest, BuildDatasetResult
 from modelmill.datasets.requirements import check_balance, check_counts, lacking_classes
 from modelmill.datasets.source import source_plan

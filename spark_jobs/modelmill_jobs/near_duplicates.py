@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from modelmill.datasets.minhash import Banding
-from modelmill.datasets.preparation import BUCKETS, CONTENT
+from modelmill.datasets.prepared_columns import BUCKETS, CONTENT
 from modelmill.tables.lookup import Lookup
 from modelmill_jobs.columns import quoted
 from modelmill_jobs.staging import Stage, mapped

@@ -23,7 +23,7 @@ from modelmill.datasets.deduplication import (
     decisions_schema,
     final_column,
 )
-from modelmill.datasets.preparation import (
+from modelmill.datasets.prepared_columns import (
     BUCKETS,
     CONTENT,
     HASH,
@@ -35,7 +35,7 @@ from modelmill.datasets.preparation import (
     label_column,
     label_type,
 )
-from modelmill.datasets.preparation import REASON as REFUSAL
+from modelmill.datasets.prepared_columns import REASON as REFUSAL
 from modelmill_jobs.columns import quoted
 from modelmill_jobs.near_duplicates import components, text_clusters
 from modelmill_jobs.staging import Stage, Then, joined, spark_schema

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from modelmill.datasets.options import BuildOptions
-from modelmill.datasets.preparation import Preparation
+from modelmill.datasets.prepared_columns import Preparation
 from modelmill.datasets.summary import Summary
 from modelmill.errors import TableError
 from modelmill.tables.files import COMMIT_KEY, commit_actions, file_digests

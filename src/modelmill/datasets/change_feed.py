@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modelmill.datasets.preparation import HASH, Preparation, prepare
+from modelmill.datasets.preparation import prepare
+from modelmill.datasets.prepared_columns import HASH, Preparation
 from modelmill.tables.opening import open_table
 from modelmill.tables.row_hash import matched
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from modelmill.datasets.deduplication import COPY, KEPT, QUARANTINED, STATE, final_column
 from modelmill.datasets.deduplication import REASON as WHY
-from modelmill.datasets.preparation import (
+from modelmill.datasets.prepared_columns import (
     CARVED,
     GROUP,
     KEY,

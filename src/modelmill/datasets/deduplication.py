@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.datasets.preparation import CONTENT, HASH, IDENTITY, ORDER, ROW, SHIPPED, TEST, VALIDATION
+from modelmill.datasets.prepared_columns import CONTENT, HASH, IDENTITY, ORDER, ROW, SHIPPED, TEST, VALIDATION
 
 if TYPE_CHECKING:
     import pyarrow as pa

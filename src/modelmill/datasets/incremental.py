@@ -30,7 +30,7 @@ from modelmill.datasets.dataset_rows import (
 from modelmill.datasets.deduplication import CLUSTER, KEPT, REASON, SET, STATE, decide, decisions_schema
 from modelmill.datasets.index import FullBuildNeededError, Index, closure
 from modelmill.datasets.minhash import candidate_pairs, similarity, unpacked
-from modelmill.datasets.preparation import (
+from modelmill.datasets.prepared_columns import (
     BUCKETS,
     CONTENT,
     HASH,
@@ -42,7 +42,7 @@ from modelmill.datasets.preparation import (
     label_column,
     label_type,
 )
-from modelmill.datasets.preparation import REASON as REFUSAL
+from modelmill.datasets.prepared_columns import REASON as REFUSAL
 from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.datasets.requirements import check_balance, lacking_classes
 from modelmill.datasets.source import source_plan

@@ -14,7 +14,7 @@ import numpy as np
 from modelmill.datasets.build_record import INDEX, Build, IndexFile
 from modelmill.datasets.deduplication import SET
 from modelmill.datasets.minhash import CROWDED, unpacked
-from modelmill.datasets.preparation import BUCKETS, CONTENT, IDENTITY, ROW
+from modelmill.datasets.prepared_columns import BUCKETS, CONTENT, IDENTITY, ROW
 from modelmill.tables.files import file_digests
 from modelmill.tables.storage import is_local, table_files
 

@@ -7,28 +7,19 @@ changed: so both see a row alike, on every engine.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from modelmill.datasets.contract import broken_contract
-from modelmill.datasets.options import BuildOptions, LabelKind
+from modelmill.datasets.options import BuildOptions
+from modelmill.datasets.prepared_columns import TEST, TRAIN, VALIDATION, Preparation
 from modelmill.tables.row_hash import Digests, hexadecimal, numbers_of, row_strings, sha256_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-PREFIX = "_mm_"
-"""Columns that a preparation adds begin with it."""
-ROW, HASH, ORDER, KEY, REASON = "_mm_row", "_mm_hash", "_mm_order", "_mm_example_key", "_mm_reason"
-SHIPPED, CARVED, GROUP, BUCKETS = "_mm_shipped", "_mm_carved", "_mm_group", "_mm_buckets"
-CONTENT, IDENTITY = ("_mm_content", "_mm_content_more"), ("_mm_key", "_mm_key_more")
-"""128 bits each of the SHA-256 of a row's content, and of its key."""
-
-TRAIN, VALIDATION, TEST = 0, 1, 2
 
 BLANKS = (
     " \t\n\r\f\v\u0085\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b"
@@ -47,71 +38,6 @@ _SPLIT_NAMES = {
 }
 _ROWS_OF_A_PREFIX = 1 << 14
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How rows are prepared."""
-
-    options: BuildOptions
-    schema: pa.Schema
-    """The source's columns, as Arrow has them, whatever an engine makes of them."""
-
-    @cached_property
-    def kinds(self) -> tuple[LabelKind, ...]:
-        """What each label column holds."""
-        return tuple(
-            self.options.label_kinds.get(name) or _kind(self.schema.field(name).type)
-            for name in self.options.labels
-        )
-
-    @cached_property
-    def added(self) -> pa.Schema:
-        """The columns that a preparation adds."""
-        import pyarrow as pa
-
-        numbers = (HASH, ORDER, *CONTENT, *IDENTITY)
-        return pa.schema(
-            [
-                pa.field(ROW, pa.int64()),
-                *(pa.field(name, pa.int64()) for name in numbers),
-                pa.field(KEY, pa.string()),
-                pa.field(SHIPPED, pa.int8()),
-                pa.field(CARVED, pa.int8()),
-                pa.field(GROUP, pa.int64()),
-                pa.field(REASON, pa.string()),
-                *(pa.field(label_column(i), label_type(kind)) for i, kind in enumerate(self.kinds)),
-                pa.field(BUCKETS, pa.binary()),
-            ]
-        )
-
-
-def label_column(index: int) -> str:
-    """Return the name of a label's column among the prepared ones.
-
-    :param index: place among the labels.
-    :return: the name.
-    """
-    return f"_mm_label_{index}"
-
-
-def label_type(kind: LabelKind) -> pa.DataType:
-    """Return the type of a label column in a dataset.
-
-    :param kind: what it holds.
-    :return: string, list of strings, or double.
-    """
-    import pyarrow as pa
-
-    return {"class": pa.string(), "classes": pa.list_(pa.string()), "number": pa.float64()}[kind]
-
-
-def _kind(type_: pa.DataType) -> LabelKind:
-    import pyarrow.types as types
-
-    if types.is_list(type_) or types.is_large_list(type_):
-        return "classes"
-    return "number" if types.is_floating(type_) or types.is_decimal(type_) else "class"
 
 
 def prepare(rows: pa.RecordBatch, plan: Preparation) -> pa.RecordBatch:

@@ -6,7 +6,7 @@ from modelmill.artifacts import TableRef
 from modelmill.datasets.contract import check_types
 from modelmill.datasets.dataset_rows import KEY_COLUMN, SPLIT_COLUMN
 from modelmill.datasets.options import BuildOptions
-from modelmill.datasets.preparation import PREFIX, Preparation
+from modelmill.datasets.prepared_columns import PREFIX, Preparation
 from modelmill.errors import ConfigError, TableError
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import check_columns

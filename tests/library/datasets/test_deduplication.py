@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from modelmill.datasets.connected_components import connected
 from modelmill.datasets.deduplication import CLUSTER, REASON, SET, STATE, decide, decisions_schema
-from modelmill.datasets.preparation import (
+from modelmill.datasets.prepared_columns import (
     CONTENT,
     HASH,
     IDENTITY,

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelmill.datasets.options import BuildOptions
-from modelmill.datasets.preparation import (
+from modelmill.datasets.preparation import prepare
+from modelmill.datasets.prepared_columns import (
     BUCKETS,
     CARVED,
     GROUP,
@@ -25,7 +26,6 @@ from modelmill.datasets.preparation import (
     ROW,
     SHIPPED,
     Preparation,
-    prepare,
 )
 from modelmill.tables.row_hash import row_strings, sha256_rows
 
