@@ -33,7 +33,6 @@ from modelmill.datasets.prepared_columns import (
     SHIPPED,
     Preparation,
     label_column,
-    label_type,
 )
 from modelmill.datasets.prepared_columns import REASON as REFUSAL
 from modelmill_jobs.columns import quoted
@@ -175,7 +174,7 @@ def decided_rows(rows: DataFrame, stage: Stage, plan: Preparation) -> DecidedRow
     sets = _key_sets(slim, stage) if options.key is not None else None
     slim = _with_group(slim, sets, stage, staged_as="key_edges_joined", member=CLUSTER, group=SET)
     unique_key = options.key is not None
-    schema = spark_schema(decisions_schema([label_type(kind) for kind in plan.kinds]))
+    schema = spark_schema(decisions_schema(plan.label_types))
     decisions = stage.by_parts(
         slim,
         SET,

@@ -16,7 +16,6 @@ from modelmill.datasets.prepared_columns import (
     TRAIN,
     Preparation,
     label_column,
-    label_type,
 )
 
 if TYPE_CHECKING:
@@ -43,9 +42,8 @@ def dataset_schema(plan: Preparation) -> pa.Schema:
         fields.append(pa.field(options.text, pa.string()))
     if options.image is not None:
         fields.append(pa.field(options.image, plan.schema.field(options.image).type))
-    fields += [
-        pa.field(name, label_type(kind)) for name, kind in zip(options.labels, plan.kinds, strict=True)
-    ]
+    labels = zip(options.labels, plan.label_types, strict=True)
+    fields += [pa.field(name, type_) for name, type_ in labels]
     fields.append(pa.field(SPLIT_COLUMN, pa.string()))
     fields += [pa.field(name, plan.schema.field(name).type) for name in options.carried]
     return pa.schema(fields)

@@ -17,7 +17,7 @@ import numpy as np
 
 from modelmill.datasets.build_record import ALGORITHM, Fates, find_build, recipe
 from modelmill.datasets.change_feed import read_changes
-from modelmill.datasets.connected_components import connected
+from modelmill.datasets.closed_sets import decide_closed_sets
 from modelmill.datasets.dataset_rows import (
     KEY_COLUMN,
     REASON_COLUMN,
@@ -27,20 +27,14 @@ from modelmill.datasets.dataset_rows import (
     dataset_schema,
     refusal,
 )
-from modelmill.datasets.deduplication import CLUSTER, KEPT, REASON, SET, STATE, decide, decisions_schema
+from modelmill.datasets.deduplication import KEPT, REASON, STATE, decisions_schema
 from modelmill.datasets.index import FullBuildNeededError, Index, closure
-from modelmill.datasets.minhash import candidate_pairs, similarity, unpacked
 from modelmill.datasets.prepared_columns import (
     BUCKETS,
-    CONTENT,
     HASH,
-    IDENTITY,
-    ORDER,
     ROW,
     SHIPPED,
     VALIDATION,
-    label_column,
-    label_type,
 )
 from modelmill.datasets.prepared_columns import REASON as REFUSAL
 from modelmill.datasets.request import BuildDatasetRequest
@@ -119,7 +113,6 @@ class _Update:
         if len(build.index) > MOST_FILES or sum(file.rows for file in build.decisions) > LOOKUP_ROWS:
             raise FullBuildNeededError("the last builds left many pieces")
         self.build, self.index = build, Index(self.place, build)
-        self.label_types = [label_type(kind) for kind in self.plan.kinds]
         self.schema = pa.schema([*self.plan.schema, *self.plan.added])
         self.rule = SplitRule(own_validation=build.own_validation)
 
@@ -131,12 +124,12 @@ class _Update:
             return self.version
         came, went = self._changes()
         self.index.verify()
-        decisions = self.index.decisions(decisions_schema(self.label_types))
+        decisions = self.index.decisions(decisions_schema(self.plan.label_types))
         touched, gone = self._touched(came, went, decisions)
         old = self._fate(touched, decisions)
         stays = ~np.isin(np.asarray(touched.column(ROW), np.int64), gone)
         new_rows = _concat(touched.filter(pa.array(stays)), came)
-        fresh = self._decided(new_rows)
+        fresh = decide_closed_sets(new_rows, self.plan, crowded=self.build.crowded)
         new = self._fate(new_rows, fresh)
         others = decisions.filter(
             pa.array(~np.isin(np.asarray(decisions.column(ROW)), np.asarray(touched.column(ROW))))
@@ -175,39 +168,6 @@ class _Update:
                 raise FullBuildNeededError("a row went that the last build has not seen")
             gone.extend(int(row) for row in same)
         return touched, np.array(gone, np.int64)
-
-    def _decided(self, rows: pa.Table) -> pa.Table:
-        """Decide on closed sets of rows."""
-        usable = rows.filter(rows.column(REFUSAL).is_null())
-        labels = [label_column(index) for index in range(len(self.options.labels))]
-        if not usable.num_rows:
-            return decisions_schema(self.label_types).empty_table()
-        content = np.asarray(usable.column(CONTENT[0]), np.int64)
-        cluster = self._clusters(usable, content)
-        sets = _sets(usable, cluster) if self.options.key is not None else cluster
-        slim = usable.select([ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *labels])
-        slim = slim.append_column(CLUSTER, [cluster]).append_column(SET, [sets])
-        return decide(slim, labels, unique_key=self.options.key is not None)
-
-    def _clusters(self, rows: pa.Table, content: np.ndarray) -> np.ndarray:
-        import pyarrow as pa
-
-        if self.options.similar_texts is None or self.options.text is None:
-            return content
-        buckets, owners = unpacked(rows.column(BUCKETS).combine_chunks())
-        pairs, crowded = candidate_pairs(buckets, content[owners])
-        # There not all pairs are looked at, and which ones depends on texts that are not at hand.
-        if len(crowded) or np.isin(self.build.crowded, buckets).any():
-            raise FullBuildNeededError("very many texts are alike")
-        known, places = np.unique(content, return_index=True)
-        members, inverse = np.unique(pairs, return_inverse=True)
-        if not len(members):
-            return content
-        chosen = pa.array(places[np.searchsorted(known, members)])
-        texts = rows.column(self.options.text).cast(pa.large_string()).take(chosen).combine_chunks()
-        ends = inverse.reshape(pairs.shape)
-        near = similarity(texts, ends[:, 0], ends[:, 1]) >= self.options.similar_texts
-        return _renamed(content, *connected(pairs[near, 0], pairs[near, 1]))
 
     def _fate(self, rows: pa.Table, decisions: pa.Table) -> _Fate:
         """Return what rows and decisions make of the two tables."""
@@ -287,22 +247,6 @@ class _Update:
         if version is None:
             raise FullBuildNeededError("the dataset was changed by others")
         return version
-
-
-def _sets(rows: pa.Table, cluster: np.ndarray) -> np.ndarray:
-    """Return the sets into which clusters fall that share a key."""
-    key = np.asarray(rows.column(IDENTITY[0]), np.int64)
-    order = np.argsort(key, kind="stable")
-    same = np.flatnonzero(key[order][1:] == key[order][:-1])
-    one, other = cluster[order][same], cluster[order][same + 1]
-    return _renamed(cluster, *connected(one[one != other], other[one != other]))
-
-
-def _renamed(values: np.ndarray, known: np.ndarray, names: np.ndarray) -> np.ndarray:
-    if not len(known):
-        return values
-    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    return np.where(known[places] == values, names[places], values)
 
 
 def _counted(before: dict[str, int], old: Counter[str], new: Counter[str]) -> dict[str, int]:

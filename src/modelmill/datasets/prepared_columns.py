@@ -38,6 +38,11 @@ class Preparation:
         )
 
     @cached_property
+    def label_types(self) -> tuple[pa.DataType, ...]:
+        """Type of each label column in the dataset."""
+        return tuple(label_type(kind) for kind in self.kinds)
+
+    @cached_property
     def added(self) -> pa.Schema:
         """The columns that a preparation adds."""
         import pyarrow as pa
@@ -52,7 +57,7 @@ class Preparation:
                 pa.field(CARVED, pa.int8()),
                 pa.field(GROUP, pa.int64()),
                 pa.field(REASON, pa.string()),
-                *(pa.field(label_column(i), label_type(kind)) for i, kind in enumerate(self.kinds)),
+                *(pa.field(label_column(i), type_) for i, type_ in enumerate(self.label_types)),
                 pa.field(BUCKETS, pa.binary()),
             ]
         )

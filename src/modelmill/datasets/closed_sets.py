@@ -1,0 +1,90 @@
+"""Deciding on closed sets of rows in memory: each row comes with all rows that share something with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modelmill.datasets.connected_components import connected
+from modelmill.datasets.deduplication import CLUSTER, SET, decide, decisions_schema
+from modelmill.datasets.index import FullBuildNeededError
+from modelmill.datasets.minhash import candidate_pairs, similarity, unpacked
+from modelmill.datasets.prepared_columns import (
+    BUCKETS,
+    CONTENT,
+    HASH,
+    IDENTITY,
+    ORDER,
+    REASON,
+    ROW,
+    SHIPPED,
+    Preparation,
+    label_column,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def decide_closed_sets(rows: pa.Table, plan: Preparation, *, crowded: Sequence[int]) -> pa.Table:
+    """Decide what becomes of rows.
+
+    :param rows: prepared rows, each with all rows that share its key, its content or a bucket.
+    :param plan: how they were prepared.
+    :param crowded: buckets of similar texts from which not all pairs were looked at.
+    :return: see :func:`modelmill.datasets.deduplication.decide`.
+    :raises FullBuildNeededError: if a row is in a crowded bucket.
+    """
+    options = plan.options
+    usable = rows.filter(rows.column(REASON).is_null())
+    labels = [label_column(index) for index in range(len(options.labels))]
+    if not usable.num_rows:
+        return decisions_schema(plan.label_types).empty_table()
+    cluster = _clusters(usable, plan, crowded)
+    sets = _sets(usable, cluster) if options.key is not None else cluster
+    slim = usable.select([ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *labels])
+    slim = slim.append_column(CLUSTER, [cluster]).append_column(SET, [sets])
+    return decide(slim, labels, unique_key=options.key is not None)
+
+
+def _clusters(rows: pa.Table, plan: Preparation, crowded: Sequence[int]) -> np.ndarray:
+    """Return the cluster of near-duplicates of each row: the smallest of its contents."""
+    import pyarrow as pa
+
+    content = np.asarray(rows.column(CONTENT[0]), np.int64)
+    text, threshold = plan.options.text, plan.options.similar_texts
+    if threshold is None or text is None:
+        return content
+    buckets, owners = unpacked(rows.column(BUCKETS).combine_chunks())
+    pairs, more = candidate_pairs(buckets, content[owners])
+    # There not all pairs are looked at, and which ones depends on texts that are not at hand.
+    if len(more) or np.isin(crowded, buckets).any():
+        raise FullBuildNeededError("very many texts are alike")
+    known, places = np.unique(content, return_index=True)
+    members, inverse = np.unique(pairs, return_inverse=True)
+    if not len(members):
+        return content
+    chosen = pa.array(places[np.searchsorted(known, members)])
+    texts = rows.column(text).cast(pa.large_string()).take(chosen).combine_chunks()
+    ends = inverse.reshape(pairs.shape)
+    near = similarity(texts, ends[:, 0], ends[:, 1]) >= threshold
+    return _renamed(content, *connected(pairs[near, 0], pairs[near, 1]))
+
+
+def _sets(rows: pa.Table, cluster: np.ndarray) -> np.ndarray:
+    """Return the sets into which clusters fall that share a key."""
+    key = np.asarray(rows.column(IDENTITY[0]), np.int64)
+    order = np.argsort(key, kind="stable")
+    same = np.flatnonzero(key[order][1:] == key[order][:-1])
+    one, other = cluster[order][same], cluster[order][same + 1]
+    return _renamed(cluster, *connected(one[one != other], other[one != other]))
+
+
+def _renamed(values: np.ndarray, known: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Return values with those that are known replaced by their names."""
+    if not len(known):
+        return values
+    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.where(known[places] == values, names[places], values)
