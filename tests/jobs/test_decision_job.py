@@ -15,9 +15,9 @@ from deltalake import write_deltalake
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
+from modelmill.rules.frames import one_batch
 from modelmill.rules.lifecycle.table_decider import TableDecider
 from modelmill.rules.lifecycle.table_decisions import DecideRequest, table_decider
-from modelmill.rules.lifecycle.table_sample import one_batch
 from modelmill.rules.pinned_rule_set import pin_rule_set
 from modelmill.rules.reading import parse_rule_set
 from modelmill.settings import Settings

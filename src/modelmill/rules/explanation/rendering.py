@@ -1,4 +1,8 @@
-"""Renders an explained decision as text and as HTML."""
+"""Renders an explained decision as text and as HTML.
+
+A decision is a row of :meth:`~modelmill.rules.engine.Engine.decide`, from ``to_pylist`` or from pandas, where
+lists are arrays.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,7 @@ from modelmill.rules.explanation.explainer import VALUE_FIELDS
 
 
 def explanation_text(decision: Mapping[str, Any]) -> str:
-    """Render an explained decision as text.
-
-    :param decision: a row of decisions with its explanation, as ``to_pylist`` gives it.
-    :return: lines.
-    """
+    """Render an explained decision as lines of text."""
     explanation = decision["explanation"]
     lines = [_headline(decision)]
     for signal in explanation["signals"]:
@@ -23,20 +23,16 @@ def explanation_text(decision: Mapping[str, Any]) -> str:
         lines.append(f"  {mark} {signal['signal']} = {_value(signal)}{_remarks(signal)}")
     proof = "" if explanation["minimal"] else " (perhaps not the smallest set)"
     lines.append(f"  * settles the decision, whatever the others are{proof}")
-    if explanation["not_needed"]:
+    if len(explanation["not_needed"]):
         lines.append(f"  not needed: {', '.join(explanation['not_needed'])}")
-    if explanation["changes"]:
+    if len(explanation["changes"]):
         lines.append(f"  {explanation['other_decision']}, if {_changes(explanation['changes'])}")
     lines += [f"  seen: {_seen(one)}" for one in explanation["evidence"]]
     return "\n".join(lines)
 
 
 def explanation_html(decision: Mapping[str, Any]) -> str:
-    """Render an explained decision as HTML: one ``section``, everything escaped, no script and no style.
-
-    :param decision: a row of decisions with its explanation, as ``to_pylist`` gives it.
-    :return: HTML.
-    """
+    """Render an explained decision as HTML: one ``section``, everything escaped, no script and no style."""
     explanation = decision["explanation"]
     rows = []
     for signal in explanation["signals"]:
@@ -48,12 +44,12 @@ def explanation_html(decision: Mapping[str, Any]) -> str:
         "<table><thead><tr><th>signal</th><th>value</th><th>region</th><th>version</th></tr></thead>",
         f"<tbody>{''.join(rows)}</tbody></table>",
     ]
-    if explanation["changes"]:
+    if len(explanation["changes"]):
         text = f"{explanation['other_decision']}, if {_changes(explanation['changes'])}"
         parts.append(f'<p class="counterfactual">{html.escape(text)}</p>')
-    if explanation["not_needed"]:
+    if len(explanation["not_needed"]):
         parts.append(f'<p class="not-needed">{html.escape(", ".join(explanation["not_needed"]))}</p>')
-    if explanation["evidence"]:
+    if len(explanation["evidence"]):
         seen = "".join(f"<li>{html.escape(_seen(one))}</li>" for one in explanation["evidence"])
         parts.append(f'<ul class="evidence">{seen}</ul>')
     return f'<section class="modelmill-decision">{"".join(parts)}</section>'
@@ -76,7 +72,7 @@ def _value(signal: Mapping[str, Any]) -> str:
 
 
 def _remarks(signal: Mapping[str, Any]) -> str:
-    """Return what stands behind a value: its region, why it is unknown, and what computed it."""
+    """Return the remarks on a value: its region, why it is unknown, and what computed it."""
     value = _value(signal)
     remarks = [signal["region"]] if signal["region"] not in (value, None) else []
     remarks += [signal["unknown"]] if signal["unknown"] else []

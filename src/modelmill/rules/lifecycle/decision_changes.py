@@ -18,9 +18,9 @@ from modelmill.registry.metric_comparisons import Answered, compare_metric
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION, TAG_FORMAT, champions_tagged
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
+from modelmill.rules.frames import one_batch
 from modelmill.rules.lifecycle.options import DecisionLimits
 from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
-from modelmill.rules.lifecycle.table_sample import one_batch
 from modelmill.rules.lifecycle.trial import RuleSetDiff, compare, right_decisions
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.signals.pinned_models import PinnedModel, pin_models

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 from mlflow.pyfunc.model import PythonModel
 
 from modelmill.registry.signing import verify_digest
+from modelmill.rules.frames import decide
 from modelmill.rules.lifecycle.registered_rule_sets import bundled_rule_set
-from modelmill.rules.lifecycle.table_sample import one_batch
 from modelmill.rules.pinned_rule_set import PinnedRuleSet, pin_rule_set
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
@@ -41,9 +40,6 @@ class DecisionModel(PythonModel):
         :param params: none are known.
         :return: one decision for each row, in their order.
         """
-        batch = one_batch(pa.Table.from_pandas(model_input, preserve_index=False))
         if self.pinned is None:  # what aliases stand for is looked up once
             self.pinned = pin_rule_set(self.rule_set, Settings.from_environment())
-        engine = self.pinned.engine(batch.schema)
-        found: pd.DataFrame = engine.decide(batch).to_pandas()
-        return found
+        return decide(self.pinned, model_input.reset_index(drop=True), explain=False)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from modelmill.artifacts import TableRef
+from modelmill.rules.frames import one_batch
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import checked_files, read_batches
 
@@ -38,9 +39,3 @@ def sample_table(table: TableRef, *, rows: int, columns: Sequence[str] | None = 
             if last == len(wanted):
                 break
         return one_batch(pa.Table.from_batches(batches, reader.schema))
-
-
-def one_batch(rows: pa.Table) -> pa.RecordBatch:
-    """Return the rows of a table as one batch."""
-    batches = rows.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], rows.schema)
