@@ -29,7 +29,7 @@ from modelmill.signals.pinned_models import pin_models
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
-    from modelmill.component import StepContext
+    from modelmill.registry.tracking import StepRun
     from modelmill.settings import Settings
 
 RULE_SET_FILE = "rule_set.json"
@@ -72,12 +72,12 @@ def bundled_rule_set(folder: Path, *, source: str) -> RuleSet:
     return parse_rule_set(place.read_text(), source=source)
 
 
-def log_rule_set(rule_set: RuleSet, table: TableRef, context: StepContext) -> ModelRef:
+def log_rule_set(rule_set: RuleSet, table: TableRef, context: StepRun) -> ModelRef:
     """Log a rule set as an MLflow ``python_function`` model of the step's run.
 
     :param rule_set: the rule set.
     :param table: what it was tried on.
-    :param context: the step's context.
+    :param context: the step that makes it.
     :return: the reference to hand on.
     """
     run = context.run
