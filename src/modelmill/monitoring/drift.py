@@ -34,7 +34,7 @@ MISSING = "(missing)"
 """Rows without a value."""
 
 
-class Share(BaseModel):
+class BinShares(BaseModel):
     """One class, or one bin of numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,7 +64,7 @@ class ColumnDrift(BaseModel):
     adjusted_p: float
     """The same for the whole family of columns (Holm)."""
     drifted: bool
-    shares: tuple[Share, ...]
+    shares: tuple[BinShares, ...]
     """What the index is computed from."""
 
 
@@ -83,7 +83,7 @@ class Numbers:
         """Rows of the reference and of the current side."""
         return len(self.reference), len(self.current)
 
-    def measure(self) -> tuple[tuple[Share, ...], float | None, float]:
+    def measure(self) -> tuple[tuple[BinShares, ...], float | None, float]:
         """Return the shares of the bins, the Kolmogorov-Smirnov statistic and the p-value."""
         from scipy.stats import ks_2samp
 
@@ -121,7 +121,7 @@ class Classes:
         """Rows of the reference and of the current side."""
         return sum(self.reference.values()), sum(self.current.values())
 
-    def measure(self) -> tuple[tuple[Share, ...], float | None, float]:
+    def measure(self) -> tuple[tuple[BinShares, ...], float | None, float]:
         """Return the shares of the classes, None and the p-value."""
         sides = (self.reference, self.current)
         names = sorted({*sides[0], *sides[1]}, key=lambda name: (-sides[0].get(name, 0), name))
@@ -166,7 +166,7 @@ def compare(columns: Sequence[Column], *, max_psi: float, false_alarms: float) -
     return found
 
 
-def stability_index(shares: Sequence[Share], reference_rows: int, current_rows: int) -> float:
+def stability_index(shares: Sequence[BinShares], reference_rows: int, current_rows: int) -> float:
     """Return the population stability index.
 
     :param shares: of all bins, on both sides.
@@ -207,10 +207,10 @@ def _deciles(values: Floats) -> Floats:
     return np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)[1:-1]))
 
 
-def _shares(names: Sequence[str], reference: npt.ArrayLike, current: npt.ArrayLike) -> tuple[Share, ...]:
+def _shares(names: Sequence[str], reference: npt.ArrayLike, current: npt.ArrayLike) -> tuple[BinShares, ...]:
     r, c = np.asarray(reference, dtype=np.float64), np.asarray(current, dtype=np.float64)
     return tuple(
-        Share(name=name, reference=float(before), current=float(after))
+        BinShares(name=name, reference=float(before), current=float(after))
         for name, before, after in zip(names, r / max(r.sum(), 1), c / max(c.sum(), 1), strict=True)
     )
 

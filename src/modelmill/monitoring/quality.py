@@ -46,8 +46,8 @@ class QualityReport(BaseModel):
 
 
 @dataclass(frozen=True)
-class Proportion:
-    """So many of so many."""
+class RightAnswers:
+    """How many answers to some rows are right."""
 
     right: int
     rows: int
@@ -56,6 +56,11 @@ class Proportion:
     def share(self) -> float:
         """From 0 to 1."""
         return self.right / self.rows
+
+    @classmethod
+    def of(cls, truth: Sequence[str], answers: Sequence[str]) -> RightAnswers:
+        """Count the right answers to the same rows."""
+        return cls(sum(one == other for one, other in zip(truth, answers, strict=True)), len(truth))
 
     def wilson(self, z: float) -> tuple[float, float]:
         """Return Wilson's interval (1927).
@@ -69,7 +74,7 @@ class Proportion:
         return centre - half, centre + half
 
 
-def drop_at_least(before: Proportion, now: Proportion, *, confidence: float) -> float:
+def drop_at_least(before: RightAnswers, now: RightAnswers, *, confidence: float) -> float:
     """Return the lower confidence bound of the first share minus the second.
 
     :param before: at least one row.
@@ -82,13 +87,3 @@ def drop_at_least(before: Proportion, now: Proportion, *, confidence: float) -> 
     z = float(norm.ppf(confidence))
     low, high = before.wilson(z)[0], now.wilson(z)[1]
     return before.share - now.share - math.hypot(before.share - low, high - now.share)
-
-
-def proportion(truth: Sequence[str], answers: Sequence[str]) -> Proportion:
-    """Return how many answers are right.
-
-    :param truth: the labels.
-    :param answers: what the model says of the same rows.
-    :return: the proportion.
-    """
-    return Proportion(sum(one == other for one, other in zip(truth, answers, strict=True)), len(truth))

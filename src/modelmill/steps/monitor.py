@@ -1,63 +1,22 @@
-"""The step ``monitor``."""
+"""Compare a scored table with the training data, and raise an alarm if it has drifted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field
-
-from modelmill.artifacts import MODEL_NAME_PATTERN, DatasetRef, ModelRef, TableRef
+from modelmill.artifacts import DatasetRef, ModelRef, ReportRef, TableRef
 from modelmill.component import Assets, Component, Config, Inputs, StepContext
 from modelmill.monitoring.drift import drift_asset
+from modelmill.monitoring.options import MonitorOptions
 from modelmill.steps.ports import ReportOutputs
 from modelmill.system.resources import Resources
 
 
-class MonitorConfig(Config):
+class MonitorConfig(MonitorOptions, Config):
     """Compare a scored table with the training data: drift of each column and of the scores, and quality.
 
     An alarm updates the asset ``modelmill-drift://NAME``, which can start a pipeline that trains anew.
     """
-
-    name: str = Field(
-        pattern=MODEL_NAME_PATTERN,
-        description="Name of what is monitored, such as the registered model's; part of the asset.",
-    )
-    columns: tuple[str, ...] = Field(
-        (), description="Columns to compare; empty: all simple ones that both tables have."
-    )
-    max_psi: float = Field(
-        0.1,
-        gt=0,
-        description="Drift below this population stability index is none (0.1: small, 0.25: large).",
-    )
-    false_alarms: float = Field(
-        0.01,
-        gt=0,
-        lt=0.5,
-        description="Chance of an alarm of drift where nothing has changed, over all columns together.",
-    )
-    min_rows: int = Field(100, ge=20, description="With fewer rows on either side nothing is judged.")
-    key: str | None = Field(
-        None, description="Column that rows and labels share, where the labels are a table of their own."
-    )
-    label: str | None = Field(
-        None, description="Column with the true class, null until it is known; empty: quality is not judged."
-    )
-    time: str | None = Field(None, description="Column of the scored table with the time of the row.")
-    label_delay_hours: float = Field(
-        0.0,
-        ge=0,
-        description="Rows younger than this are not judged, labelled or not: early labels are not like the "
-        "others.",
-    )
-    min_labelled: float = Field(
-        0.5, ge=0, le=1, description="Share of the rows old enough that must have labels to be judged."
-    )
-    max_drop: float = Field(
-        0.02, ge=0, lt=1, description="Largest accepted drop of the accuracy against the held-out rows."
-    )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence that the drop is larger.")
 
 
 class MonitorInputs(Inputs):
@@ -69,10 +28,19 @@ class MonitorInputs(Inputs):
     labels: TableRef | None = None
 
 
-def _run_monitor(config: MonitorConfig, inputs: MonitorInputs, context: StepContext) -> ReportOutputs:
-    from modelmill.monitoring.monitor import run
+def run(config: MonitorConfig, inputs: MonitorInputs, context: StepContext) -> ReportOutputs:
+    """Compare the tables, and log the report as JSON."""
+    from modelmill.monitoring.monitor import compare_with_training
+    from modelmill.monitoring.tables import MonitoredTables
 
-    return ReportOutputs(report=run(config, inputs, context))
+    tables = MonitoredTables(inputs.scored, inputs.dataset, inputs.model, inputs.labels)
+    report = compare_with_training(tables, config, context)
+    context.run.log_dataset(inputs.scored, context="monitoring", rows=report.rows)
+    context.run.log_dataset(inputs.dataset, context="reference")
+    uri = context.run.log_json(report.model_dump(mode="json"), "monitor.json")
+    for line in report.lines():
+        context.log(f"{context.step}: {line}")
+    return ReportOutputs(report=ReportRef(uri=uri, run_id=context.run.run_id, alarms=report.alarms))
 
 
 def _events(config: MonitorConfig, outputs: ReportOutputs) -> tuple[str, ...]:
@@ -90,7 +58,7 @@ monitor = Component(
     config=MonitorConfig,
     inputs=MonitorInputs,
     outputs=ReportOutputs,
-    run=_run_monitor,
+    run=run,
     events=_events,
     assets=_assets,
     resources=Resources(cpus=1, memory_gb=4),

@@ -9,10 +9,10 @@ from scipy.stats import binom
 from modelmill.monitoring.drift import (
     MISSING,
     REST,
+    BinShares,
     Classes,
     Column,
     Numbers,
-    Share,
     compare,
     stability_index,
 )
@@ -91,10 +91,13 @@ def test_a_shift_that_is_certain_and_small_is_no_drift() -> None:
 
 
 def test_the_index_is_the_symmetric_divergence() -> None:
-    shares = [Share(name="a", reference=0.5, current=0.25), Share(name="b", reference=0.5, current=0.75)]
+    shares = [
+        BinShares(name="a", reference=0.5, current=0.25),
+        BinShares(name="b", reference=0.5, current=0.75),
+    ]
     expected = (0.25 - 0.5) * np.log(0.25 / 0.5) + (0.75 - 0.5) * np.log(0.75 / 0.5)
     assert stability_index(shares, 10**9, 10**9) == pytest.approx(expected, abs=1e-6)
-    empty = [Share(name="a", reference=1.0, current=0.0), Share(name="b", reference=0.0, current=1.0)]
+    empty = [BinShares(name="a", reference=1.0, current=0.0), BinShares(name="b", reference=0.0, current=1.0)]
     assert np.isfinite(stability_index(empty, 100, 100))
 
 
