@@ -28,15 +28,12 @@ class AirflowApi:
         self._headers = {name: request.headers[name] for name in _CREDENTIALS if name in request.headers}
         self._origin = f"{request.url.scheme}://{request.url.netloc}"
 
-    async def call(
-        self, method: str, *parts: str, body: Any = None, query: dict[str, Any] | None = None
-    ) -> Any:
+    async def call(self, method: str, *parts: str, body: Any = None) -> Any:
         """Call a route of ``/api/v2``.
 
         :param method: the HTTP method.
         :param *parts: the path's parts; each is quoted.
         :param body: sent as JSON; None for none.
-        :param query: the query's parameters.
         :return: what it answers.
         :raises RefusedError: with Airflow's status and reason.
         """
@@ -48,7 +45,7 @@ class AirflowApi:
             transport=transport, base_url=self._origin, timeout=_TIMEOUT_SECONDS
         ) as client:
             answer = await client.request(
-                method, path, json=body, params=query, headers={**self._headers, "accept": "application/json"}
+                method, path, json=body, headers={**self._headers, "accept": "application/json"}
             )
         if not answer.is_success:
             raise RefusedError(answer.status_code, f"Airflow must follow the request ({_reason(answer)})")

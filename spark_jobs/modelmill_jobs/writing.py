@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from modelmill.artifacts import TableRef
 from modelmill.errors import TransientError
 from modelmill.tables.commits import commit_files, committed_version, is_committed
-from modelmill.tables.files import MANIFEST, file_digests
 from modelmill.tables.staged_files import DataFile
 from modelmill.tables.storage import is_local, table_files, table_location
 from modelmill.tables.write_checks import not_writable, spark_schema_to_delta
@@ -34,7 +33,6 @@ def write_table(
     transaction: str,
     parts: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
-    manifest: bool = False,
     properties: Mapping[str, str] | None = None,
 ) -> tuple[TableRef, int | None]:
     """Write rows to a table, in one transaction that happens once.
@@ -45,7 +43,6 @@ def write_table(
     :param transaction: application transaction id (see :func:`modelmill.tables.commits.commit_files`).
     :param parts: further transaction ids that this commit settles.
     :param metadata: what else the commit says of itself, JSON.
-    :param manifest: whether the commit names the SHA-256 of each file, which readers then check.
     :param properties: properties of a table that is made.
     :return: the table at the version of that transaction, and the number of rows written; None if an earlier
         attempt had written them.
@@ -58,8 +55,6 @@ def write_table(
     with staged(rows, place) as files:
         count = sum(file.rows for file in files)
         about = {"rows": count, **(metadata or {})}
-        if manifest:
-            about[MANIFEST] = file_digests(place, [file.path for file in files])
         version = commit_files(
             place,
             files,

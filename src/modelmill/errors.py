@@ -178,18 +178,21 @@ class ExpressionError(InputError):
         )
 
 
-def excerpt(text: str, line_number: int, column_number: int, *, around: int = 50) -> str:
+_EXCERPT_REACH = 50
+"""Characters that an excerpt shows on either side of a place."""
+
+
+def excerpt(text: str, line_number: int, column_number: int) -> str:
     """Return a line of a text and a caret below a place in it.
 
     :param text: the text.
     :param line_number: from 1.
     :param column_number: from 1.
-    :param around: characters that are shown on either side.
     :return: two lines.
     """
     line, column = text.split("\n")[line_number - 1].replace("\t", " "), column_number - 1
-    start = max(column - around, 0)
-    return f"    {line[start : column + around]}\n    {' ' * (column - start)}^"
+    start = max(column - _EXCERPT_REACH, 0)
+    return f"    {line[start : column + _EXCERPT_REACH]}\n    {' ' * (column - start)}^"
 
 
 _MOST_NAMED = 50

@@ -57,13 +57,16 @@ def soft_targets(
     return mixed
 
 
+_PENALTY = 0.003
+"""Weight of the squared norm, in units of one row."""
+
+
 def fit_static(
     tokens: Tokens,
     targets: npt.NDArray[np.float64],
     *,
     vocabulary: int,
     pairs: int = 0,
-    penalty: float = 0.003,
 ) -> StaticModel:
     """Fit a static model.
 
@@ -71,11 +74,10 @@ def fit_static(
     :param targets: what to answer to each, ``(rows, classes)``, see :func:`soft_targets`.
     :param vocabulary: number of token ids.
     :param pairs: buckets of pairs: a power of two, or 0 for none.
-    :param penalty: weight of the squared norm, in units of one row.
     :return: the model.
     """
     joined, idfs, seen = _features(tokens, vocabulary, pairs)
-    weight, bias = _minimise(joined, targets, penalty)
+    weight, bias = _minimise(joined, targets, _PENALTY)
     return StaticModel(_tables(idfs, seen, weight), bias.astype(np.float32))
 
 
@@ -84,8 +86,7 @@ def fit_static_signals(
     targets: npt.NDArray[np.float64],
     *,
     vocabulary: int,
-    pairs: int = 0,
-    penalty: float = 0.003,
+    penalty: float,
 ) -> list[StaticModel]:
     """Fit static models of many signals at once: they have their features in common.
 
@@ -93,11 +94,10 @@ def fit_static_signals(
     :param targets: how probable each signal should be, ``(rows, signals)``: what a model says of rows, or 1
         where it is above the rules' threshold and 0 elsewhere. That is all a decision depends on.
     :param vocabulary: number of token ids.
-    :param pairs: buckets of pairs: a power of two, or 0 for none.
     :param penalty: weight of the squared norm, in units of one row.
     :return: a model of two classes for each signal, no and yes.
     """
-    joined, idfs, seen = _features(tokens, vocabulary, pairs)
+    joined, idfs, seen = _features(tokens, vocabulary, 0)
     weight, bias = _minimise(joined, targets, penalty, apart=True)
     found = []
     for signal in range(targets.shape[1]):

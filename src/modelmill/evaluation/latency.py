@@ -104,12 +104,11 @@ class Latency:
     texts: int
 
 
-def measure_latency(scorer: Scorer, texts: Sequence[str], *, rounds: int = MIN_ROUNDS) -> Latency:
+def measure_latency(scorer: Scorer, texts: Sequence[str]) -> Latency:
     """Measure the time for one text at a time.
 
     :param scorer: the model.
     :param texts: at least one text; each is timed in every round, and its median counts.
-    :param rounds: at least 1.
     :return: percentiles over the texts.
     :raises ValueError: if there are no texts.
     """
@@ -117,8 +116,8 @@ def measure_latency(scorer: Scorer, texts: Sequence[str], *, rounds: int = MIN_R
         raise ValueError("latency needs at least one text")
     for text in texts[:_WARM_UP_ROWS]:
         scorer.logits([text])
-    times = np.zeros((rounds, len(texts)))
-    for turn in range(rounds):
+    times = np.zeros((MIN_ROUNDS, len(texts)))
+    for turn in range(MIN_ROUNDS):
         for place, text in enumerate(texts):
             began = time.perf_counter()
             scorer.logits([text])

@@ -93,14 +93,16 @@ def quality_figure(
     return figure
 
 
-def _span(
-    models: Sequence[ModelResult], baselines: Sequence[BaselineResult], *, near: float = 0.05
-) -> tuple[float, float]:
+_NEAR = 0.05
+"""How much less accurate than every model a baseline may be and still be in the picture."""
+
+
+def _span(models: Sequence[ModelResult], baselines: Sequence[BaselineResult]) -> tuple[float, float]:
     """Return the range of accuracies that holds the models and the baselines near them."""
     low = min(model["accuracy"].low for model in models)
     values = [low, *(model["accuracy"].high for model in models)]
     known = [baseline["accuracy"].value for baseline in baselines]
-    values += [value for value in known if value >= low - near]
+    values += [value for value in known if value >= low - _NEAR]
     margin = max(0.1 * (max(values) - min(values)), 0.002)
     return min(values) - margin, max(values) + margin
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from modelmill.errors import ConfigError, ModelError, did_you_mean
-from modelmill.models.bundle import BundleInfo, bundle_digest, trunk_folder
+from modelmill.errors import ConfigError, did_you_mean
+from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.models.heads import load_head
 from modelmill.models.scorer import Scorer
 from modelmill.models.scorers import load_scorer
@@ -114,24 +114,3 @@ class SignalScorer:
         """
         found = self.logits(texts, signals)
         return {name: self.infos[name].probabilities(logits) for name, logits in found.items()}
-
-
-def load_signals(bundles: Sequence[Path], *, threads: int | None = None) -> SignalScorer:
-    """Load the models of many signals, each under the name of its label.
-
-    :param bundles: their folders.
-    :param threads: see :class:`SignalScorer`.
-    :return: the scorer.
-    :raises ModelError: if a bundle cannot be loaded, or two answer the same label.
-    """
-    named: dict[str, Path] = {}
-    for folder in bundles:
-        label = BundleInfo.load(folder).label
-        if label in named and bundle_digest(named[label]) != bundle_digest(folder):
-            raise ModelError(
-                "each signal is answered by one model",
-                got=f"{label!r} in {named[label]} and in {folder}",
-                remedy="leave one out, or name them yourself with SignalScorer",
-            )
-        named[label] = folder
-    return SignalScorer(named, threads=threads)

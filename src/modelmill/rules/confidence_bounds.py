@@ -35,15 +35,16 @@ class Threshold:
     """Share of the true rows that it takes, on the rows at hand."""
 
 
-def suggest_threshold(
-    probability: Floats, truth: Bools, *, precision: float, confidence: float = 0.95
-) -> Threshold | None:
+_CONFIDENCE = 0.95
+"""Of a suggested threshold, over all thresholds that are looked at."""
+
+
+def suggest_threshold(probability: Floats, truth: Bools, *, precision: float) -> Threshold | None:
     """Return the lowest threshold whose precision on new rows is at least the wanted one, with confidence.
 
     :param probability: of each labelled row, ``(rows,)``; NaN where the signal is unknown.
     :param truth: whether the signal should be true, ``(rows,)``.
     :param precision: what is wanted, from 0 to 1.
-    :param confidence: of the statement, over all thresholds that are looked at.
     :return: the suggestion; None if no threshold can be shown to keep it.
     :raises DatasetError: if there is no labelled row.
     """
@@ -52,7 +53,7 @@ def suggest_threshold(
     if not len(probability):
         raise DatasetError("a threshold is suggested on labelled rows", remedy="label some rows")
     candidates = np.unique(np.quantile(probability, np.linspace(0, 1, _THRESHOLDS), method="higher"))
-    doubt = (1 - confidence) / len(candidates)
+    doubt = (1 - _CONFIDENCE) / len(candidates)
     for threshold in candidates:
         taken = probability >= threshold
         hits, rows = int((taken & truth).sum()), int(taken.sum())

@@ -31,6 +31,8 @@ _WAITING_ROWS = 10_000
 """Rows that may wait to be compared."""
 _UNWRITTEN_ROWS = 100_000
 """Comparisons that are kept while the table cannot be written."""
+_WRITE_SECONDS = 60.0
+"""Seconds between two batches, if there are not enough rows before."""
 _BATCH_ROWS = 5_000
 """Comparisons that are written at a time."""
 
@@ -55,14 +57,12 @@ class ShadowScorer:
     :param table: Delta table that gets a row for each comparison.
     :param service: name of the service, a column of that table.
     :param metrics: the service's metrics.
-    :param write_seconds: seconds between two batches, if there are not rows enough before.
     """
 
-    def __init__(self, table: str, *, service: str, metrics: Metrics, write_seconds: float = 60.0) -> None:
+    def __init__(self, table: str, *, service: str, metrics: Metrics) -> None:
         self._table = table
         self._service = service
         self._metrics = metrics
-        self._write_seconds = write_seconds
         self._waiting: deque[AnsweredRow] = deque()
         self._rows: list[dict[str, object]] = []
         self._batch: tuple[str, int] | None = None
@@ -95,12 +95,12 @@ class ShadowScorer:
         while True:
             with self._changed:
                 if not self._waiting and not self._closed:
-                    self._changed.wait(self._write_seconds)
+                    self._changed.wait(_WRITE_SECONDS)
                 rows = [self._waiting.popleft() for _ in range(min(len(self._waiting), 32))]
                 last = self._closed and not self._waiting
             for row in rows:
                 self._compare(row)
-            due = time.monotonic() - self._written >= self._write_seconds
+            due = time.monotonic() - self._written >= _WRITE_SECONDS
             full = len(self._rows) >= _BATCH_ROWS and self._batch is None  # a failed one waits
             if self._rows and (due or full):
                 self._write()

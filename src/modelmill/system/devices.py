@@ -87,7 +87,7 @@ def own_devices() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def leased(resources: Resources, *, say: Callable[[str], None], folder: Path | None = None) -> Iterator[None]:
+def leased(resources: Resources, *, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the devices that a step asks for; the step's own code sees them, and no others.
 
     Sets ``CUDA_VISIBLE_DEVICES`` of this process, so it has to be called before CUDA starts. Where there is
@@ -95,7 +95,6 @@ def leased(resources: Resources, *, say: Callable[[str], None], folder: Path | N
 
     :param resources: what the step asks for.
     :param say: gets a line when the step waits, and one about what it got.
-    :param folder: where this machine's locks are; None: ``MODELMILL_LEASES``, else a temporary directory.
     :yield: while the lease is held.
     :raises ConfigError: if the machine has devices, but fewer than that, or with less memory.
     :raises TransientError: if somebody who holds no lease uses the memory that the step asks for.
@@ -111,7 +110,7 @@ def leased(resources: Resources, *, say: Callable[[str], None], folder: Path | N
         return
     _check(resources, present)
     with contextlib.ExitStack() as held:
-        names = _acquire(resources, present, _folder(folder), held, say)
+        names = _acquire(resources, present, _folder(), held, say)
         _check_free(resources, names)
         before = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
@@ -127,10 +126,10 @@ def leased(resources: Resources, *, say: Callable[[str], None], folder: Path | N
                 os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
-def _folder(given: Path | None) -> Path:
+def _folder() -> Path:
     # Of this machine, not of the shared work directory: another machine has other devices.
     named = os.environ.get("MODELMILL_LEASES")
-    folder = given or Path(named or f"{tempfile.gettempdir()}/modelmill-leases-{os.getuid()}")
+    folder = Path(named or f"{tempfile.gettempdir()}/modelmill-leases-{os.getuid()}")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise ConfigError(

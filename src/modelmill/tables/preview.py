@@ -149,8 +149,12 @@ def first_rows(uri: str, *, version: int | None = None, rows: int) -> tuple[str,
     return ref.uri, ref.version, found[0]
 
 
+_MOST_ROWS = 100
+"""Rows with one key that are read at most."""
+
+
 def rows_with(
-    uri: str, *, column: str, key: str, version: int | None = None, most: int = 100
+    uri: str, *, column: str, key: str, version: int | None = None
 ) -> tuple[str, int, list[dict[str, Any]]]:
     """Read the rows of a table that have a key.
 
@@ -158,7 +162,6 @@ def rows_with(
     :param column: column with the key.
     :param key: the key, as text.
     :param version: version; None: the newest.
-    :param most: rows at most.
     :return: the table's place, its version, and the rows.
     :raises TableError: if it cannot be read, or has no such column or row.
     """
@@ -174,8 +177,8 @@ def rows_with(
             raise TableError("a key is one value", got=f"column {column}", remedy="name another column")
         for batch in batches:
             same = pc.equal(pc.cast(batch.column(column), pa.string()), key)
-            found += batch.filter(same).slice(0, most - len(found)).to_pylist()
-            if len(found) == most:
+            found += batch.filter(same).slice(0, _MOST_ROWS - len(found)).to_pylist()
+            if len(found) == _MOST_ROWS:
                 break
     if not found:
         raise TableError(f"the table must have a row with this key ({ref}, column {column})", got=key)

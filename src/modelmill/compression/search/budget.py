@@ -48,13 +48,12 @@ class Drop:
         return (self.teacher_alone - self.model_alone) / self.rows if self.rows else 0.0
 
 
-def accuracy_drop(teacher_right: Flags, model_right: Flags, *, confidence: float, seed: int = 0) -> Drop:
+def accuracy_drop(teacher_right: Flags, model_right: Flags, *, confidence: float) -> Drop:
     """Bound the drop of the accuracy that new rows will show.
 
     :param teacher_right: whether the teacher answers each row as its label says, ``(rows,)``.
     :param model_right: the same of the model, for the same rows.
     :param confidence: above 0.5 and below 1.
-    :param seed: of the draws.
     :return: the drop.
     :raises ValueError: if the rows are not the same number, or there are none.
     """
@@ -62,7 +61,7 @@ def accuracy_drop(teacher_right: Flags, model_right: Flags, *, confidence: float
         raise ValueError(f"rows must be the same; got {teacher_right.shape} and {model_right.shape}")
     rows = teacher_right.size
     worse, better = int((teacher_right & ~model_right).sum()), int((model_right & ~teacher_right).sum())
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     shares = random.dirichlet(
         (worse + _PRIOR, better + _PRIOR, rows - worse - better + _PRIOR), size=_DRAWS
     )  # (draws, 3)
