@@ -46,6 +46,18 @@ def test_plain_mlflow_loads_and_asks_it(
     assert answers["score"].isna().tolist() == [False, False, True, True]
 
 
+def test_a_model_that_was_logged_under_the_former_name_of_its_class_is_loaded(
+    make_bundle, topic_dataset: DatasetRef, step_context: StepContext
+) -> None:
+    model = log_model(make_bundle("good"), role="exported", dataset=topic_dataset, context=step_context)
+    (script,) = graph_of(model.uri).parents[2].glob("pyfunc_script.py")
+    former = script.read_text().replace("modelmill.registry.pyfunc", "modelmill.serving.pyfunc")
+    assert "from modelmill.serving.pyfunc import SignalModel" in former
+    script.write_text(former)
+    loaded = mlflow.pyfunc.load_model(model.uri)
+    assert loaded.predict(pd.DataFrame({"body": ["goal team"]}))["prediction"].tolist() == ["sport"]
+
+
 def graph_of(model_uri: str) -> Path:
     """The stored model.onnx of a logged model."""
     logged = mlflow.get_logged_model(model_uri.removeprefix("models:/"))
