@@ -16,6 +16,7 @@ const WORDS: Vocabulary = {
     kind("column", { description: {}, column: { format: "column" } }),
     kind("regex", { column: { format: "column" }, pattern: {} }),
     kind("model", { column: { format: "column" }, model: { format: "model" } }),
+    kind("measured", { function: { format: "measure" } }),
     kind("sql", { expression: { format: "sql" } }),
     // A kind of another distribution: its schema says what its keys take.
     kind("collage", { pictures: { type: "array", items: { format: "column" } } }),

@@ -70,8 +70,8 @@ class SignalKindView(BaseModel):
     title: str
     help: str
     config_schema: dict[str, Any] = Field(
-        description="JSON Schema of its configuration. The format of a text is column, model or sql if it "
-        "names a column or a model, or is an expression."
+        description="JSON Schema of its configuration. The format of a text is column, model or measure if "
+        "it names one, and sql if it is an expression."
     )
 
 

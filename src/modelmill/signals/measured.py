@@ -20,7 +20,9 @@ class MeasuredSignal(Signal):
     """What deterministic code measures of columns, such as the sharpness of an image."""
 
     kind: Literal["measured"] = "measured"
-    function: str = Field(min_length=1, description="Name of a registered function.")
+    function: str = Field(
+        min_length=1, description="Name of a registered function.", json_schema_extra={"format": "measure"}
+    )
     columns: tuple[ColumnName, ...] = Field(min_length=1)
     options: dict[str, JsonValue] = Field({}, validate_default=True)
 

@@ -1,4 +1,4 @@
-"""Measured signals: what deterministic code makes of columns.
+"""Measures: deterministic functions of columns, for signals of kind ``measured``.
 
 A measure is a function of Arrow arrays, registered under a name. Another distribution adds measures with an
 entry point in the group ``modelmill.measures`` that names a module::
@@ -6,7 +6,7 @@ entry point in the group ``modelmill.measures`` that names a module::
     @measure("shouting", result="float", operands=("text",))
     def shouting(texts: pa.Array, options: MeasureOptions) -> pa.Array: ...
 
-What a measure says of a row depends on the row alone: the same row gives the same value in any batch.
+The value of a row depends on the row alone: it is the same in any batch.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.errors import ConfigError, did_you_mean
+from modelmill.options import Options
 from modelmill.signals.values import Kind
 
 if TYPE_CHECKING:
@@ -29,15 +28,13 @@ ENTRY_POINT_GROUP = "modelmill.measures"
 _OWN_MODULES = ("modelmill.signals.text_measures",)
 
 
-class MeasureOptions(BaseModel):
-    """Base of what a measure can be told; by itself: nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class MeasureOptions(Options):
+    """Base of the options of a measure; the base itself has none."""
 
 
 Compute = Callable[..., "pa.Array"]
 """Takes an array for each operand, of the Arrow type of its kind (see ``modelmill.signals.values.STORED``),
-and the options. Gives an array of the result's kind with as many values; null is unknown."""
+and the options. Returns an array of the result's kind with as many values; null is unknown."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def measure(
     :param name: what a rule set calls it.
     :param result: kind of its values.
     :param operands: kinds of the columns that it reads.
-    :param options: what it can be told.
+    :param options: class of its options.
     :param version: raise it when the same row would give another value.
     :return: a decorator.
     :raises ConfigError: if the name is taken.

@@ -71,7 +71,7 @@ export function complete(
     return isFlow ? fitting(caret, prefix, named(keys.filter((name) => !line.includes(`${name}:`)), "", ": "), isAsked) : null;
   }
   if (key === "kind") return fitting(caret, prefix, named(words.kinds.map((kind) => kind.name), "kind of signal"), true);
-  if (key === "function") return fitting(caret, prefix, words.measures.map(({ name, help }) => ({ text: name, detail: help })), true);
+  if (format === "measure") return fitting(caret, prefix, words.measures.map(({ name, help }) => ({ text: name, detail: help })), true);
   if (format === "column") {
     return fitting(caret, prefix, words.columns.map(({ name, type }) => ({ text: name, detail: type })), true);
   }
