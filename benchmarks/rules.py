@@ -30,8 +30,8 @@ from sklearn.linear_model import LogisticRegression
 
 from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo, bundle_digest
-from modelmill.rules.confidence_bounds import suggest_threshold
 from modelmill.rules.engine import Engine
+from modelmill.rules.lifecycle.threshold_advice import suggest_threshold
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.signals.model_cascade import ModelCascade

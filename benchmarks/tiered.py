@@ -28,7 +28,7 @@ from modelmill.rules.cascade.static_students import fit_students
 from modelmill.rules.cascade.tier_search import learn_tiers
 from modelmill.rules.confidence_bounds import drop_bound, upper_bound
 from modelmill.rules.engine import Engine
-from modelmill.rules.lifecycle.trial import right_decisions
+from modelmill.rules.lifecycle.rule_statistics import right_decisions
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings

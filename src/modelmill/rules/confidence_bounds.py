@@ -1,67 +1,9 @@
-"""Thresholds and bands that keep a promise on new rows: chosen by a bound, not by a point estimate.
+"""Exact bounds of shares on new rows, for any number of rows at hand.
 
-Bounds are those of C. J. Clopper and E. S. Pearson, *The use of confidence or fiducial limits* (1934): exact
-for any number of rows.
+The bounds are those of C. J. Clopper and E. S. Pearson, *The use of confidence or fiducial limits* (1934).
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
-
-from modelmill.errors import DatasetError
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-
-_THRESHOLDS = 20
-"""Thresholds that are looked at. Each takes its part of the doubt (Bonferroni): few are enough."""
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A suggestion: the signal is taken to be true from this probability on."""
-
-    threshold: float
-    rows: int
-    """Rows that it takes."""
-    precision: float
-    """Share of true ones among them, on the rows at hand."""
-    low: float
-    """Lower bound of the precision on new rows."""
-    recall: float
-    """Share of the true rows that it takes, on the rows at hand."""
-
-
-_CONFIDENCE = 0.95
-"""Of a suggested threshold, over all thresholds that are looked at."""
-
-
-def suggest_threshold(probability: Floats, truth: Bools, *, precision: float) -> Threshold | None:
-    """Return the lowest threshold whose precision on new rows is at least the wanted one, with confidence.
-
-    :param probability: of each labelled row, ``(rows,)``; NaN where the signal is unknown.
-    :param truth: whether the signal should be true, ``(rows,)``.
-    :param precision: what is wanted, from 0 to 1.
-    :return: the suggestion; None if no threshold can be shown to keep it.
-    :raises DatasetError: if there is no labelled row.
-    """
-    known = ~np.isnan(probability)
-    probability, truth = probability[known], truth[known]
-    if not len(probability):
-        raise DatasetError("a threshold is suggested on labelled rows", remedy="label some rows")
-    candidates = np.unique(np.quantile(probability, np.linspace(0, 1, _THRESHOLDS), method="higher"))
-    doubt = (1 - _CONFIDENCE) / len(candidates)
-    for threshold in candidates:
-        taken = probability >= threshold
-        hits, rows = int((taken & truth).sum()), int(taken.sum())
-        low = lower_bound(hits, rows, doubt=doubt)
-        if low >= precision:
-            recall = hits / max(int(truth.sum()), 1)
-            return Threshold(float(threshold), rows, hits / rows, low, recall)
-    return None
 
 
 def lower_bound(having: int, rows: int, *, doubt: float) -> float:

@@ -58,8 +58,8 @@ def run(config: TierRulesConfig, inputs: TierRulesInputs, context: StepContext) 
     from modelmill.rules.cascade.loss_budget import LossBudget
     from modelmill.rules.cascade.tier_search import learn_tiers, pin_first, tier_sentence
     from modelmill.rules.lifecycle.registered_rule_sets import log_rule_set, open_rule_set
+    from modelmill.rules.lifecycle.rule_statistics import right_decisions
     from modelmill.rules.lifecycle.table_sample import sample_table
-    from modelmill.rules.lifecycle.trial import right_decisions
     from modelmill.rules.pinned_rule_set import pin_step_models
     from modelmill.tables.reading import check_columns
 

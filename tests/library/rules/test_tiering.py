@@ -21,7 +21,7 @@ from modelmill.rules.cascade.loss_budget import Loss, LossBudget
 from modelmill.rules.cascade.tier_search import learn_tiers
 from modelmill.rules.confidence_bounds import drop_bound
 from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
-from modelmill.rules.lifecycle.trial import right_decisions
+from modelmill.rules.lifecycle.rule_statistics import right_decisions
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings

@@ -15,11 +15,12 @@ from mlflow.artifacts import load_text
 from modelmill.artifacts import TableRef
 from modelmill.component import StepContext
 from modelmill.errors import DatasetError, TableError
-from modelmill.rules.confidence_bounds import lower_bound, suggest_threshold, upper_bound
+from modelmill.rules.confidence_bounds import lower_bound, upper_bound
 from modelmill.rules.engine import Engine
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
-from modelmill.rules.lifecycle.backtest import threshold_advice
-from modelmill.rules.lifecycle.trial import compare, right_decisions, try_rules
+from modelmill.rules.lifecycle.rule_set_diff import compare_rule_sets
+from modelmill.rules.lifecycle.rule_statistics import right_decisions, rule_set_statistics
+from modelmill.rules.lifecycle.threshold_advice import suggest_threshold, threshold_advice
 from modelmill.rules.rule_set import RuleSet
 from modelmill.steps.ports import TrialInputs
 from modelmill.steps.try_rules import TryRulesConfig, run
@@ -55,7 +56,7 @@ def evaluated(**changes: Any) -> FullEvaluation:
 
 def test_what_each_rule_does() -> None:
     truth = right_decisions(ROWS.column("label"), {"low": "drop", "high": "take"})
-    trial = try_rules(evaluated(), truth)
+    trial = rule_set_statistics(evaluated(), truth)
     assert trial.decisions == {"ask": 1, "drop": 3, "keep": 2, "take": 2}
     assert (trial.default, trial.unknown, trial.labelled) == (2, 1, 7)
     rules = {rule.name: rule for rule in trial.rules}
@@ -81,7 +82,7 @@ def test_what_each_rule_does() -> None:
 def test_the_difference_of_two_rule_sets() -> None:
     after = [dict(RULES[0], when="n < 3"), *RULES[1:3], dict(RULES[3], name="large", when="n >= 5")]
     truth = right_decisions(ROWS.column("label"), {"low": "drop", "high": "take"})
-    found = compare(evaluated(), evaluated(rules=after), slices=["day"], examples=1, truth=truth)
+    found = compare_rule_sets(evaluated(), evaluated(rules=after), slices=["day"], examples=1, truth=truth)
     assert (found.rows, found.changed, found.other_rule) == (8, 2, 2)
     assert [
         (one.before, one.after, one.rule_before, one.rule_after, one.examples) for one in found.changes
@@ -100,7 +101,7 @@ def test_the_difference_of_two_rule_sets() -> None:
 
 def test_rules_without_signals() -> None:
     always = [{"name": "all", "when": "TRUE", "then": "x"}]
-    trial = try_rules(evaluated(rules=always))
+    trial = rule_set_statistics(evaluated(rules=always))
     assert (trial.rules[0].decides, trial.rules[0].true) == (8, 8)
 
 

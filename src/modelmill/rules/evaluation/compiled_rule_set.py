@@ -12,8 +12,8 @@ from sqlglot import exp
 
 from modelmill.documents.parsing import Path
 from modelmill.errors import Problem, RuleSetError, did_you_mean, excerpt
-from modelmill.rules.language.compiler import Names, Typed
 from modelmill.rules.language.expressions import compile_tree, position
+from modelmill.rules.language.names import Names, Typed
 from modelmill.rules.language.parsing import Mistake, parse
 from modelmill.rules.language.program import Result, Step, Steps, reached
 from modelmill.rules.rule_set import RuleSet

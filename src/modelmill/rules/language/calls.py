@@ -10,8 +10,9 @@ import pyarrow as pa
 from sqlglot import exp
 
 from modelmill.rules.language import kernels
-from modelmill.rules.language.compiler import Compiler, Refused, Typed, node
+from modelmill.rules.language.compiler import Compiler, node
 from modelmill.rules.language.functions import FUNCTIONS, POLYMORPHIC, Function, Operand
+from modelmill.rules.language.names import Refused, Typed
 from modelmill.rules.language.program import Step
 from modelmill.signals.values import Kind
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from modelmill.errors import ExpressionError, Problem
 from modelmill.rules.language import calls, operators  # noqa: F401 (importing them registers the nodes)
-from modelmill.rules.language.compiler import SHOWN, Compiler, Names
+from modelmill.rules.language.compiler import SHOWN, Compiler
+from modelmill.rules.language.names import Names
 from modelmill.rules.language.parsing import Mistake, parse
 from modelmill.rules.language.program import Program, Result, Steps
 from modelmill.signals.values import OPAQUE, Kind, common_kind

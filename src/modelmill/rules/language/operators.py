@@ -11,7 +11,8 @@ import pyarrow as pa
 from sqlglot import exp
 
 from modelmill.rules.language import kernels
-from modelmill.rules.language.compiler import NODES, Compiler, NodeSpec, Refused, Typed, node
+from modelmill.rules.language.compiler import NODES, Compiler, NodeSpec, node
+from modelmill.rules.language.names import Refused, Typed
 from modelmill.rules.language.program import Step
 from modelmill.signals.values import NUMBERS, STORED, column_kind
 

@@ -10,20 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import DatasetError
-from modelmill.rules.confidence_bounds import suggest_threshold
+from modelmill.options import Options
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
-from modelmill.rules.language.program import reached
 from modelmill.rules.lifecycle.options import TrialOptions
 from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
+from modelmill.rules.lifecycle.rule_set_diff import RuleSetDiff, compare_rule_sets
+from modelmill.rules.lifecycle.rule_statistics import RuleSetStatistics, right_decisions, rule_set_statistics
 from modelmill.rules.lifecycle.table_sample import sample_table
-from modelmill.rules.lifecycle.trial import RuleSetDiff, RuleSetTrial, compare, right_decisions, try_rules
+from modelmill.rules.lifecycle.threshold_advice import ThresholdAdvice, threshold_advice
 from modelmill.rules.pinned_rule_set import pin_rule_set
 from modelmill.settings import Settings
 from modelmill.signals.pinned_models import PinnedModel
@@ -31,37 +30,18 @@ from modelmill.tables.commits import write_rows
 from modelmill.tables.reading import check_columns
 
 
-class ThresholdAdvice(BaseModel):
-    """The threshold from which a model signal has the wanted precision for a decision, with confidence."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    signal: str
-    decision: str
-    """Decision of the rows on which the signal should be true."""
-    threshold: float
-    rows: int
-    """Rows that reach it."""
-    precision: float
-    low: float
-    """Lower bound of the precision on new rows."""
-    recall: float
-
-
-class BacktestReport(BaseModel):
+class BacktestReport(Options):
     """The report of a backtest."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     source: str
-    trial: RuleSetTrial
+    trial: RuleSetStatistics
     failures: dict[str, int]
     """Number of rows on which a signal could not be computed, by its name."""
     dead: tuple[str, ...]
     """Rules whose condition is true on no row."""
     shadowed: tuple[str, ...]
     """Rules whose condition is true on some rows, all of which earlier rules decide."""
-    against: RuleSetTrial | None = None
+    against: RuleSetStatistics | None = None
     difference: RuleSetDiff | None = None
     thresholds: tuple[ThresholdAdvice, ...] = ()
 
@@ -114,57 +94,19 @@ def backtest(
     proposed = evaluated(options.rule_set)
     used = evaluated(against) if against else None
     truth = right_decisions(rows.column(options.label), options.decision_of) if options.label else None
-    trial = try_rules(proposed, truth)
+    trial = rule_set_statistics(proposed, truth)
     report = BacktestReport(
         source=str(table),
         trial=trial,
         failures=proposed.failures,
         dead=tuple(rule.name for rule in trial.rules if rule.dead),
         shadowed=tuple(rule.name for rule in trial.rules if rule.shadowed),
-        against=try_rules(used, truth) if used else None,
+        against=rule_set_statistics(used, truth) if used else None,
         difference=used
-        and compare(used, proposed, slices=options.slices, examples=options.examples, truth=truth),
+        and compare_rule_sets(used, proposed, slices=options.slices, examples=options.examples, truth=truth),
         thresholds=threshold_advice(proposed, truth, precision=options.precision) if truth else (),
     )
     return Backtest(report, proposed, used)
-
-
-def threshold_advice(
-    evaluated: FullEvaluation, truth: pa.Array, *, precision: float
-) -> tuple[ThresholdAdvice, ...]:
-    """Suggest a threshold for each model signal that a rule reads, and each decision of such a rule.
-
-    :param evaluated: the rule set on labelled rows.
-    :param truth: the right decision of each row; null if not known.
-    :param precision: the wanted precision on new rows.
-    :return: the thresholds that are shown to have it.
-    """
-    labelled = truth.is_valid().to_numpy(zero_copy_only=False)
-    advice = []
-    compiled = evaluated.compiled
-    rule_set = compiled.rule_set
-    reads = [
-        {compiled.steps[step].column for step in reached(compiled.steps, [root])} for root in compiled.roots
-    ]
-    scores = {
-        name
-        for group in evaluated.groups
-        for name, info in group.signals.items()
-        if group.tier == "model" and info.kind == "float"
-    }
-    for name, values in evaluated.signals.items():
-        if name not in scores or not labelled.any():
-            continue
-        found = values.cast(pa.float64()).fill_null(float("nan")).to_numpy()[labelled]
-        if np.isnan(found).all():
-            continue
-        readers = (rule for rule, read in zip(rule_set.rules, reads, strict=True) if name in read)
-        for decision in dict.fromkeys(rule.then for rule in readers):
-            wanted = pc.fill_null(pc.equal(truth, decision), False).to_numpy(zero_copy_only=False)[labelled]
-            best = suggest_threshold(found, wanted, precision=precision)
-            if best is not None:
-                advice.append(ThresholdAdvice(signal=name, decision=decision, **vars(best)))
-    return tuple(advice)
 
 
 def write_changes(found: Backtest, place: str, *, keep: Sequence[str], transaction: str) -> TableRef:

@@ -21,7 +21,8 @@ from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 from modelmill.rules.frames import one_batch
 from modelmill.rules.lifecycle.options import DecisionLimits
 from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
-from modelmill.rules.lifecycle.trial import RuleSetDiff, compare, right_decisions
+from modelmill.rules.lifecycle.rule_set_diff import RuleSetDiff, compare_rule_sets
+from modelmill.rules.lifecycle.rule_statistics import right_decisions
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.signals.pinned_models import PinnedModel, pin_models
 from modelmill.tables.opening import open_table
@@ -116,7 +117,7 @@ def _compared(
         what = "more signals that cannot be computed"
         yield must_be_zero("decisions", name, what, failed, rows=len(rows), note=note)
     truth = right_decisions(rows.column(config.label), config.decision_of) if config.label else None
-    difference = compare(before, after, examples=config.examples, truth=truth)
+    difference = compare_rule_sets(before, after, examples=config.examples, truth=truth)
     if config.max_changed is not None:
         yield against_limit(
             "decisions",
