@@ -24,7 +24,7 @@ from modelmill.evaluation.results import (
     Score,
 )
 from modelmill.evaluation.rows import JudgedRows, judged_label, judged_rows
-from modelmill.evaluation.summary import model_sentence, scores_text, table_lines
+from modelmill.evaluation.summary import model_sentence, scores_text
 from modelmill.models.bundle import BundleInfo, bundle_bytes
 from modelmill.models.scorers import load_scorer
 from modelmill.tasks.base import Answers
@@ -173,14 +173,25 @@ def _speeds(
     folders: Sequence[Path], texts: Sequence[str], options: EvaluationOptions, workspace: Workspace
 ) -> list[Throughput]:
     """Measure documents per second of models, taking turns on the same texts."""
-    count = min(options.throughput_rows, len(texts))
-    chosen = np.random.default_rng(_SEED).choice(len(texts), size=count, replace=False)
-    workspace.log(f"measuring documents per second of {len(folders)} models side by side on {count:,} rows")
-    scorers = {str(index): load_scorer(folder) for index, folder in enumerate(folders)}
-    found = measure_throughput(
-        scorers, [texts[index] for index in chosen], seed=_SEED, progress=workspace.progress
+    timed = rows_to_time(texts, options.throughput_rows)
+    workspace.log(
+        f"measuring documents per second of {len(folders)} models side by side on {len(timed):,} rows"
     )
+    scorers = {str(index): load_scorer(folder) for index, folder in enumerate(folders)}
+    found = measure_throughput(scorers, timed, seed=_SEED, progress=workspace.progress)
     return [found[str(index)] for index in range(len(folders))]
+
+
+def rows_to_time(texts: Sequence[str], most: int) -> list[str]:
+    """Return texts to measure documents per second on: always the same ones.
+
+    :param texts: the test texts.
+    :param most: how many at most.
+    :return: some of them.
+    """
+    count = min(most, len(texts))
+    chosen = np.random.default_rng(_SEED).choice(len(texts), size=count, replace=False)
+    return [texts[index] for index in chosen]
 
 
 def _scores(answers: Answers, rows: JudgedRows, options: EvaluationOptions) -> tuple[Score, ...]:
@@ -267,7 +278,7 @@ def _lines(report: EvaluationReport, rows: JudgedRows) -> list[str]:
     """Return the report in words, for the log."""
     lines = [f"{report.label}: {report.rows:,} test rows of {report.dataset}"]
     if rows.task.exclusive:
-        lines += table_lines(report)
+        lines += report.table()
     else:
         lines += [f"{one.name}: {scores_text(one.scores, rows.task)}" for one in report.baselines]
     return [*lines, *(model.sentence for model in report.models)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from modelmill.artifacts import ModelFormat
 from modelmill.datasets.options import LabelKind
 from modelmill.tasks.kinds import task_of
+from modelmill.tasks.metrics import Metric
+
+_TITLES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "r2": "R²"}
+_FIGURES = ("MB", "parameters", "docs/s", "smaller", "faster", "agreement")
 
 
 class _Record(BaseModel):
@@ -119,6 +123,39 @@ class EvaluationReport(_Record):
                 result |= {name: score["value"], f"{name}_low": score["low"], f"{name}_high": score["high"]}
         return found
 
+    def table(self) -> list[str]:
+        """Return the report as a short table.
+
+        :return: lines of plain text, columns aligned.
+        """
+        metrics = task_of(self.target).metrics
+        rows = [("", *(_TITLES.get(metric.name, metric.name) for metric in metrics), *_FIGURES)]
+        for model in self.models:
+            rows.append(
+                (
+                    model.name,
+                    *_cells(model, metrics),
+                    f"{model.size_mb:.1f}",
+                    f"{model.parameters:,}",
+                    f"{model.documents_per_second:,.0f}",
+                    f"{model.size_ratio:.2f}x",
+                    f"{model.speed_ratio:.2f}x",
+                    f"{model.agreement:.2%}",
+                )
+            )
+        for baseline in self.baselines:
+            rows.append((baseline.name, *_cells(baseline, metrics), *([""] * len(_FIGURES))))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = []
+        for row in rows:
+            cells = [row[0].ljust(widths[0]), *(cell.rjust(widths[at]) for at, cell in enumerate(row) if at)]
+            lines.append("  ".join(cells).rstrip())
+        return lines
+
+    def __str__(self) -> str:
+        """Return the table, with a sentence for each model below it."""
+        return "\n".join([*self.table(), *(model.sentence for model in self.models)])
+
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read what :meth:`as_json` returns.
@@ -140,3 +177,13 @@ def _with_scores(result: Mapping[str, Any]) -> dict[str, Any]:
         for name in names
     ]
     return {**{name: value for name, value in result.items() if name not in ends}, "scores": scores}
+
+
+def _cells(result: BaselineResult, metrics: Sequence[Metric]) -> list[str]:
+    cells = []
+    for score, metric in zip(result.scores, metrics, strict=True):
+        if metric.is_share:
+            cells.append(f"{score.value:.2%} ({100 * score.low:.1f} to {100 * score.high:.1f})")
+        else:
+            cells.append(f"{score.value:.4g} ({score.low:.4g} to {score.high:.4g})")
+    return cells

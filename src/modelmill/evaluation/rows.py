@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef
 from modelmill.datasets.examples import choose_label, label_kind
+from modelmill.datasets.options import LabelKind
 from modelmill.errors import DatasetError, ModelError
 from modelmill.evaluation.logits import Logits
 from modelmill.models.bundle import BundleInfo
@@ -146,14 +147,7 @@ def judged_rows(dataset: DatasetRef, label: str, infos: Sequence[BundleInfo]) ->
     :raises ModelError: if a model answers with another kind of label than the column has.
     """
     rows = labelled_rows(dataset, "test", label)
-    kinds = sorted({info.target for info in infos})
-    if kinds != [rows.task.kind]:
-        raise ModelError(
-            f"models are judged by a label of the kind that they answer with; {label!r} holds "
-            f"{rows.task.kind}",
-            got=", ".join(kinds),
-            remedy="choose the label column that they learned, or evaluate models of each kind by themselves",
-        )
+    check_kinds(infos, rows.task.kind, label=label)
     if not rows.texts:
         raise DatasetError(
             f"the test split must have rows with a value in {label!r}",
@@ -163,3 +157,20 @@ def judged_rows(dataset: DatasetRef, label: str, infos: Sequence[BundleInfo]) ->
     names = rows.task.classes_in(rows.values).union(*(info.classes for info in infos))
     classes = tuple(sorted(names))
     return JudgedRows(label, rows, classes, rows.task.truth(rows.values, classes))
+
+
+def check_kinds(infos: Sequence[BundleInfo], kind: LabelKind, *, label: str) -> None:
+    """Check that models answer with the kind of label that they are judged by.
+
+    :param infos: of their bundles.
+    :param kind: of the label.
+    :param label: its name, for the error.
+    :raises ModelError: if one of them answers with another kind.
+    """
+    kinds = sorted({info.target for info in infos})
+    if kinds != [kind]:
+        raise ModelError(
+            f"models are judged by a label of the kind that they answer with; {label!r} holds {kind}",
+            got=", ".join(kinds),
+            remedy="choose the label column that they learned, or evaluate models of each kind by themselves",
+        )

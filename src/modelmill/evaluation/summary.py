@@ -1,16 +1,12 @@
-"""An evaluation in words: a sentence for each model, and the table at the end of the log."""
+"""An evaluation in words: a sentence for each model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelmill.evaluation.results import BaselineResult, EvaluationReport, ModelResult, Score
+from modelmill.evaluation.results import ModelResult, Score
 from modelmill.tasks.base import Task
-from modelmill.tasks.kinds import task_of
 from modelmill.tasks.metrics import Metric
-
-_TITLES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "r2": "R²"}
-_FIGURES = ("MB", "parameters", "docs/s", "smaller", "faster", "agreement")
 
 
 def model_sentence(result: ModelResult, task: Task, *, reference: str | None, baseline: str | None) -> str:
@@ -53,47 +49,6 @@ def scores_text(scores: Sequence[Score], task: Task) -> str:
         style = ".2%" if metric.is_share else ".4g"
         parts.append(f"{score.metric} {score.value:{style}} ({score.low:{style}} to {score.high:{style}})")
     return ", ".join(parts)
-
-
-def table_lines(report: EvaluationReport) -> list[str]:
-    """Return the report as a short table.
-
-    :param report: the report.
-    :return: lines of plain text, columns aligned.
-    """
-    metrics = task_of(report.target).metrics
-    rows = [("", *(_TITLES.get(metric.name, metric.name) for metric in metrics), *_FIGURES)]
-    for model in report.models:
-        rows.append(
-            (
-                model.name,
-                *_cells(model, metrics),
-                f"{model.size_mb:.1f}",
-                f"{model.parameters:,}",
-                f"{model.documents_per_second:,.0f}",
-                f"{model.size_ratio:.2f}x",
-                f"{model.speed_ratio:.2f}x",
-                f"{model.agreement:.2%}",
-            )
-        )
-    for baseline in report.baselines:
-        rows.append((baseline.name, *_cells(baseline, metrics), *([""] * len(_FIGURES))))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(widths[at]) for at, cell in enumerate(row) if at)]
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
-def _cells(result: BaselineResult, metrics: Sequence[Metric]) -> list[str]:
-    cells = []
-    for score, metric in zip(result.scores, metrics, strict=True):
-        if metric.is_share:
-            cells.append(f"{score.value:.2%} ({100 * score.low:.1f} to {100 * score.high:.1f})")
-        else:
-            cells.append(f"{score.value:.4g} ({score.low:.4g} to {score.high:.4g})")
-    return cells
 
 
 def _ratio(ratio: float, more: str, less: str) -> str:
