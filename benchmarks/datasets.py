@@ -233,8 +233,8 @@ def ours(table: str, model: str, out: str | None = None) -> dict[str, Any]:
     from modelmill.tables.reading import read_arrow
     from modelmill.tasks.examples import read_labelled
     from modelmill.tokens.cache import tokenised
-    from modelmill.training.fine_tuning import encoded
-    from modelmill.training.loop import batches
+    from modelmill.training.batching import batches
+    from modelmill.training.rows import EncodedRows
 
     preload(*SPARK)
     with tempfile.TemporaryDirectory() as folder:
@@ -251,7 +251,7 @@ def ours(table: str, model: str, out: str | None = None) -> dict[str, Any]:
         built = cpu_seconds()
         data = read_labelled(dataset, label=None)
         tokens = tokenised(dataset, Path(model), max_length=MAX_TOKENS, cache=Path(folder), log=_say)
-        rows = encoded(tokens, data.train)
+        rows = EncodedRows.of(tokens, data.train)
         for batch in batches(rows.tokens.lengths, size=BATCH, seed=0, epoch=0):
             _ = *collate(rows.tokens, batch), torch.from_numpy(rows.targets[batch])
         end = cpu_seconds()
@@ -269,7 +269,7 @@ def usual(table: str, model: str, out: str | None = None) -> dict[str, Any]:
     from torch.utils.data import DataLoader
     from transformers import AutoTokenizer, DataCollatorWithPadding
 
-    import modelmill.training.loop
+    from modelmill.training.batching import batches
 
     datasets.disable_progress_bars()
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -291,7 +291,7 @@ def usual(table: str, model: str, out: str | None = None) -> dict[str, Any]:
         ).select_columns(["input_ids", "attention_mask", "labels"])
         lengths = np.asarray(pc.list_value_length(train.with_format("arrow")["input_ids"][:]))
         # Rows of like length go together, as modelmill does it: that is not what is compared.
-        plan = modelmill.training.loop.batches(lengths.astype(np.int64), size=BATCH, seed=0, epoch=0)
+        plan = batches(lengths.astype(np.int64), size=BATCH, seed=0, epoch=0)
         loader = DataLoader(
             train,
             batch_sampler=[batch.tolist() for batch in plan],

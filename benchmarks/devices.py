@@ -12,8 +12,6 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 from benchmarks.gpu import read, untrained
@@ -23,8 +21,9 @@ from torch.nn import functional
 
 from modelmill.settings import Settings
 from modelmill.steps.fine_tune import FineTuneConfig
-from modelmill.training.loop import train
+from modelmill.training.loop import TrainingJob, TrainingLoop
 from modelmill.training.multi_device import train_in_processes
+from modelmill.workspace import Workspace
 
 
 def main() -> None:
@@ -45,11 +44,11 @@ def main() -> None:
         print("| processes | tokens/s | start s | last loss |\n| --- | --- | --- | --- |")
         for _ in range(options.rounds):
             for count in (1, options.processes):
-                speed, start, loss = once(count, place, options.batch, settings)
+                speed, start, loss = once(count, place, options.batch)
                 print(f"| {count} | {speed:,.0f} | {start:.1f} | {loss:.6f} |", flush=True)
 
 
-def once(count: int, place: Path, batch: int, settings: Settings) -> tuple[float, float, float]:
+def once(count: int, place: Path, batch: int) -> tuple[float, float, float]:
     data, reports = read(place), []
     config = FineTuneConfig(
         base_model="",
@@ -60,29 +59,24 @@ def once(count: int, place: Path, batch: int, settings: Settings) -> tuple[float
         max_tokens=MAX_TOKENS,
         checkpoint_seconds=1e9,
     )
-    job: dict[str, Any] = {
-        "model": untrained(place),
-        "data": data,
-        "validation": None,
-        "loss": lambda logits, targets, _: functional.cross_entropy(logits, targets),
-        "config": config,
-    }
+    job = TrainingJob(
+        untrained(place),
+        data,
+        validation=None,
+        loss=lambda logits, targets, _: functional.cross_entropy(logits, targets),
+        options=config,
+    )
     with tempfile.TemporaryDirectory() as folder:
-        context: Any = SimpleNamespace(
-            pipeline="benchmark",
-            step="train",
-            step_key="0" * 64,
+        workspace = Workspace(
             workdir=Path(folder),
             cache=Path(folder),
-            settings=settings,
-            run=SimpleNamespace(log_metrics=lambda *_, **__: None),
             log=lambda _: None,
             progress=lambda done, *_, **__: reports.append((done, time.perf_counter())),
         )
         began = time.perf_counter()
         if count > 1:
-            train_in_processes(count, job, context)
-        trained = train(**job, context=context)
+            train_in_processes(count, job, workspace)
+        trained = TrainingLoop(job, workspace).run()
     (first, start), (last, end) = reports[0], reports[-1]
     share = (last - first) / last
     tokens = float(data.tokens.lengths.sum()) * share

@@ -80,10 +80,10 @@ def clock() -> float:
 
 def read(place: Path) -> Any:
     from modelmill.tokens.token_ids import Tokens
-    from modelmill.training.loop import Encoded
+    from modelmill.training.rows import EncodedRows
 
     rows = json.loads((place / "rows.json").read_text())
-    return Encoded(Tokens.of(rows["ids"]), np.array(rows["targets"], dtype=np.int64))
+    return EncodedRows(Tokens.of(rows["ids"]), np.array(rows["targets"], dtype=np.int64))
 
 
 def untrained(place: Path) -> Any:
@@ -102,7 +102,7 @@ def train_once(way: str, place: Path) -> dict[str, Any]:
     from torch.nn import functional
 
     from modelmill.steps.fine_tune import FineTuneConfig
-    from modelmill.training.loop import train
+    from modelmill.training.trainer import train
 
     data, model = read(place), untrained(place)
     config = FineTuneConfig.model_validate(
@@ -131,8 +131,8 @@ def train_once(way: str, place: Path) -> dict[str, Any]:
                 data,
                 validation=None,
                 loss=lambda logits, targets, _: functional.cross_entropy(logits, targets),
-                config=config,
-                context=context,
+                options=config,
+                workspace=context,
             )
             seconds.append(clock() - began)
             losses.append(trained.curve[-1][1])

@@ -24,6 +24,9 @@ from demo.servers.mlflow_server import write_ahead
 
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
 from modelmill.settings import Settings
+from modelmill.steps import train_heads, trunk
+from modelmill.steps.train_heads import TrainHeadsInputs
+from modelmill.steps.trunk import TrunkInputs
 
 HEADS = 100
 
@@ -97,10 +100,9 @@ def step(place: Path, name: str, *, cache: str) -> Any:
 
 def run_trunk(place: Path, model: Path) -> ModelRef:
     from modelmill.steps.trunk import TrunkConfig
-    from modelmill.training import trunk
 
     config = TrunkConfig(base_model=str(model), max_tokens=64)
-    found: ModelRef = trunk.run(config, None, step(place, "trunk", cache="all"))
+    found: ModelRef = trunk.run(config, TrunkInputs(model=None), step(place, "trunk", cache="all")).trunk
     return found
 
 
@@ -130,14 +132,15 @@ def timed(
 ) -> tuple[float, SignalsRef]:
     from modelmill.registry.bundles import fetch_bundle
     from modelmill.steps.train_heads import TrainHeadsConfig
-    from modelmill.training import signals
 
     context = step(place, name, cache=cache)
     fetch_bundle(trunk, context.cache)
     # Each step is a process of its own: what the one before has left is not collected at this one's expense.
     gc.collect()
     begin = time.process_time()
-    found = signals.run(TrainHeadsConfig(labels=labels), dataset, trunk, context)
+    found = train_heads.run(
+        TrainHeadsConfig(labels=labels), TrainHeadsInputs(dataset=dataset, trunk=trunk), context
+    ).signals
     return time.process_time() - begin, found
 
 

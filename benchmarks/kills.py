@@ -69,7 +69,8 @@ def fit(home: Path) -> tuple[str, list[str]]:
     from modelmill.models.classifier import Classifier
     from modelmill.steps.fine_tune import FineTuneConfig
     from modelmill.tokens.token_ids import Tokens
-    from modelmill.training.loop import Encoded, train
+    from modelmill.training.rows import EncodedRows
+    from modelmill.training.trainer import train
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -82,7 +83,7 @@ def fit(home: Path) -> tuple[str, list[str]]:
     model = Classifier(BertModel(BertConfig(vocab_size=64, **dimensions)), classes=2, dropout=0.1)
     source = np.random.default_rng(0)
     rows = [source.integers(4, 64, length) for length in source.integers(3, 16, 120)]
-    data = Encoded(Tokens.of(rows), source.integers(0, 2, 120))
+    data = EncodedRows(Tokens.of(rows), source.integers(0, 2, 120))
     config = FineTuneConfig(
         base_model="", epochs=2, batch_size=8, frozen_layers=0, dropout=0.1, checkpoint_seconds=1e-9
     )
@@ -95,8 +96,8 @@ def fit(home: Path) -> tuple[str, list[str]]:
         data,
         validation=data,
         loss=lambda logits, targets, _: functional.cross_entropy(logits, targets),
-        config=config,
-        context=context,
+        options=config,
+        workspace=context,
     )
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

@@ -26,8 +26,8 @@ from modelmill.models.onnx_export import check_parity, export_onnx
 from modelmill.models.onnx_session import RowSession
 from modelmill.settings import Settings
 from modelmill.tokens.token_ids import Tokens
-from modelmill.training.distillation import make_student
-from modelmill.training.loop import Encoded
+from modelmill.training.rows import EncodedRows
+from modelmill.training.student import make_student
 
 _ROWS = 64
 _TOKENS = 64
@@ -44,7 +44,7 @@ def main() -> None:
     student = make_student(Classifier(base.encoder, classes=8), layers=2, dropout=0.0).eval()
     generator = np.random.default_rng(0)
     ids = generator.integers(1000, 30_000, (_ROWS, _TOKENS))
-    rows = Encoded(Tokens.of(ids), generator.integers(0, 8, _ROWS))
+    rows = EncodedRows(Tokens.of(ids), generator.integers(0, 8, _ROWS))
     folder = Path(tempfile.mkdtemp())
     sessions, sizes = {}, {}
     for units, heads in _SHARES:

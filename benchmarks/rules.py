@@ -28,6 +28,7 @@ from demo.samples import prepare
 from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 
+from modelmill.compression.trunk import make_trunk
 from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo, bundle_digest
 from modelmill.rules.engine import Engine
@@ -37,7 +38,6 @@ from modelmill.settings import Settings
 from modelmill.signals.model_cascade import ModelCascade
 from modelmill.signals.model_groups import ModelGroup
 from modelmill.tokens.tokenizer import encode, load_tokenizer
-from modelmill.training.trunk import make_trunk
 
 MAX_TOKENS = 128
 MEAN_WORDS = 30

@@ -352,9 +352,9 @@ def heads(registry: Registry, count: int) -> list[str]:
     """Register heads with random weights on one trunk, and make each the champion of its name."""
     from safetensors.numpy import save_file
 
+    from modelmill.compression.trunk import make_trunk
     from modelmill.models.base_model import load_base_model
     from modelmill.models.bundle import BundleInfo
-    from modelmill.training.trunk import make_trunk
 
     base = load_base_model(str(registry.base), max_tokens=128, dropout=0.0)
     folder = registry.place / "trunk"

@@ -163,12 +163,12 @@ def modelmill_batches(dataset: DatasetRef, place: Path, cache: Path) -> Iterator
     from modelmill.models.classifier import collate
     from modelmill.tasks.examples import read_labelled
     from modelmill.tokens.cache import tokenised
-    from modelmill.training.fine_tuning import encoded
-    from modelmill.training.loop import batches
+    from modelmill.training.batching import batches
+    from modelmill.training.rows import EncodedRows
 
     data = read_labelled(dataset, label=None)
     tokens = tokenised(dataset, place / "model", max_length=MAX_TOKENS, cache=cache, log=_say)
-    rows = encoded(tokens, data.train)
+    rows = EncodedRows.of(tokens, data.train)
     plan = batches(rows.tokens.lengths, size=BATCH, seed=0, epoch=0)
     if not (place / "plan.json").exists():
         (place / "plan.json").write_text(json.dumps([batch.tolist() for batch in plan]))

@@ -102,9 +102,10 @@ def same_batches(way: str, model: Any, rows: Mapping[str, Any]) -> list[float]:
     from torch.nn import functional
 
     from modelmill.tokens.token_ids import Tokens
-    from modelmill.training.loop import Encoded, batch_logits
+    from modelmill.training.gradients import batch_logits
+    from modelmill.training.rows import EncodedRows
 
-    data = Encoded(Tokens.of(rows["ids"]), np.array(rows["targets"], dtype=np.int64))
+    data = EncodedRows(Tokens.of(rows["ids"]), np.array(rows["targets"], dtype=np.int64))
     found = []
     for start in range(0, 4 * BATCH, BATCH):
         places = np.arange(start, start + BATCH)
@@ -142,9 +143,10 @@ def ours(_way: str, model: Any, rows: Mapping[str, Any], place: Path) -> float:
 
     from modelmill.steps.fine_tune import FineTuneConfig
     from modelmill.tokens.token_ids import Tokens
-    from modelmill.training.loop import Encoded, train
+    from modelmill.training.rows import EncodedRows
+    from modelmill.training.trainer import train
 
-    data = Encoded(Tokens.of(rows["ids"]), np.array(rows["targets"], dtype=np.int64))
+    data = EncodedRows(Tokens.of(rows["ids"]), np.array(rows["targets"], dtype=np.int64))
     config = FineTuneConfig(
         base_model="",
         epochs=1,
@@ -165,8 +167,8 @@ def ours(_way: str, model: Any, rows: Mapping[str, Any], place: Path) -> float:
             data,
             validation=None,
             loss=lambda logits, targets, _: functional.cross_entropy(logits, targets),
-            config=config,
-            context=context,
+            options=config,
+            workspace=context,
         )
         assert torch.isfinite(model.head.weight).all(), place
         return time.process_time() - begin

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from modelmill.extensions import Extensions, NameOf
 from modelmill.options import Options
-from modelmill.training.options import TeachingConfig
+from modelmill.training.options import DistillationOptions
 
 GRAPH_METHODS = Extensions(
     "modelmill.quantization",
@@ -91,7 +91,7 @@ class PruneMove(Options):
     keep: float = Field(0.5, gt=0, le=1, description="Share of the units that stays.")
 
 
-class PruningOptions(TeachingConfig):
+class PruningOptions(DistillationOptions):
     """What is taken out of a model, and how what stays learns again."""
 
     moves: tuple[PruneMove, ...] = Field(

@@ -6,6 +6,7 @@ as one stack (see :mod:`modelmill.models.heads`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from modelmill.errors import ModelError
-from modelmill.models.bundle import BundleInfo, trunk_folder
+from modelmill.models.bundle import BundleInfo, bundle_digest, trunk_folder
 from modelmill.models.heads import STACKS, HeadStack, Weights, load_head
 from modelmill.models.onnx_session import RowSession
 from modelmill.models.scorer import Scorer
@@ -41,6 +42,11 @@ class Trunk:
             )
         self.features: int = self.info.features
         self.session = RowSession(folder / "model.onnx", threads=threads)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Digest of its bundle: heads name their trunk by it."""
+        return bundle_digest(self.folder)
 
 
 class _Group:

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 
 from modelmill.artifacts import ModelRef, SignalsRef
 from modelmill.errors import ConfigError, ModelError, TransientError, did_you_mean
-from modelmill.registry.tracking import StepRun
+from modelmill.registry.bundles import TAG_TRUNK_DIGEST, model_reference
+from modelmill.registry.tracking import StepRun, TrackedRun
 
 SIGNALS_FILE = "signals.json"
+TAG_HEAD_KEY = "modelmill.head_key"
+"""On a head's model: digest of everything that it was learned from."""
 
 
 def log_signals(models: Mapping[str, ModelRef], context: StepRun) -> SignalsRef:
@@ -66,6 +69,29 @@ def signal_named(signals: SignalsRef, name: str) -> ModelRef:
     if name not in models:
         raise ConfigError("a signal must be one of the list", got=name, remedy=did_you_mean(name, models))
     return models[name]
+
+
+def logged_heads(trunk: ModelRef, run: TrackedRun) -> dict[str, ModelRef]:
+    """Return the heads on a trunk that runs of the same experiment have logged.
+
+    :param trunk: the trunk.
+    :param run: a run of the experiment.
+    :return: the heads by their :data:`TAG_HEAD_KEY`.
+    """
+    found, page = {}, None
+    while True:
+        models = run.client.search_logged_models(
+            [run.experiment_id],
+            filter_string=f"tags.`{TAG_TRUNK_DIGEST}` = '{trunk.digest}'",
+            max_results=1000,
+            page_token=page,
+        )
+        for model in models:
+            if TAG_HEAD_KEY in model.tags and model.status == "READY":
+                found[model.tags[TAG_HEAD_KEY]] = model_reference(model)
+        page = models.token
+        if not page:
+            return found
 
 
 def _digest(models: Mapping[str, ModelRef]) -> str:

@@ -1,26 +1,19 @@
-"""The step ``distill``."""
+"""Trains a student with fewer layers to answer as its teacher does."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
-from modelmill.component import Component, Inputs, StepContext
+from modelmill.component import Component, Config, Inputs, StepContext
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
-from modelmill.training.options import (
-    LabelConfig,
-    TeachingConfig,
-)
+from modelmill.training.options import LabelOptions, StudentOptions
 
 
-class DistillConfig(TeachingConfig, LabelConfig):
+class DistillConfig(StudentOptions, LabelOptions, Config):
     """Distil a student with fewer layers out of a teacher: soft labels, and layers taken from the teacher."""
 
-    max_tokens: int | None = Field(
-        None, ge=8, le=8192, description="Tokens of a text that are read; empty: as the teacher."
-    )
-    layers: int = Field(2, ge=1, description="Transformer layers of the student.")
     transfer_text: str | None = Field(
         None,
         description="Column with the text in the table on the input transfer; empty: as in the dataset.",
@@ -35,10 +28,33 @@ class DistillInputs(Inputs):
     transfer: TableRef | None = None
 
 
-def _run_distill(config: DistillConfig, inputs: DistillInputs, context: StepContext) -> ModelOutputs:
-    from modelmill.training.distillation import run
+def run(config: DistillConfig, inputs: DistillInputs, context: StepContext) -> ModelOutputs:
+    """Distil, and log the model with the role ``student``."""
+    from modelmill.registry.bundles import fetch_bundle, log_model
+    from modelmill.tasks.examples import read_labelled
+    from modelmill.tokens.cache import DatasetTexts, table_texts
+    from modelmill.training.distillation import distill
+    from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
+    from modelmill.training.teacher import Teacher
 
-    return ModelOutputs(model=run(config, inputs.dataset, inputs.teacher, context, transfer=inputs.transfer))
+    dataset = inputs.dataset
+    data = read_labelled(dataset, label=config.label)
+    teacher = Teacher.load(fetch_bundle(inputs.teacher, context.cache), name=inputs.teacher.uri)
+    context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
+    transfer = None
+    if inputs.transfer is not None:
+        transfer = table_texts(inputs.transfer, config.transfer_text or dataset.text_column, context)
+    trained = distill(data, DatasetTexts(dataset, context), teacher, config, context, transfer=transfer)
+    context.run.log_figure(learning_curve(trained.history, title=context.step), FIGURE_PATH)
+    model = log_model(
+        trained.folder,
+        role="student",
+        dataset=dataset,
+        context=context,
+        parent=inputs.teacher,
+        metrics=trained.metrics,
+    )
+    return ModelOutputs(model=model)
 
 
 distill = Component(
@@ -48,6 +64,6 @@ distill = Component(
     config=DistillConfig,
     inputs=DistillInputs,
     outputs=ModelOutputs,
-    run=_run_distill,
+    run=run,
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

@@ -1,34 +1,23 @@
-"""The step ``distill_signals``."""
+"""Trains one student to answer as several teachers do: a trunk with a head for each teacher's label."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
-from modelmill.component import Component, Inputs, Outputs, StepContext
+from modelmill.component import Component, Config, Inputs, Outputs, StepContext
 from modelmill.compression.options import TrunkMethod
 from modelmill.system.resources import Resources
-from modelmill.training.options import (
-    CalibrationConfig,
-    TeachingConfig,
-    TemperatureScaling,
-)
+from modelmill.training.options import CalibrationOptions, MultiTeacherOptions, TemperatureScaling
 
 
-class DistillSignalsConfig(TeachingConfig):
+class DistillSignalsConfig(MultiTeacherOptions, Config):
     """Distil one small student out of several teachers: a trunk with a head for each teacher's label."""
 
-    layers: int = Field(2, ge=1, description="Transformer layers of the student.")
-    start: str | None = Field(
-        None, description="Label of the teacher whose layers the student starts from; empty: the first."
-    )
-    max_tokens: int | None = Field(
-        None, ge=8, le=8192, description="Tokens of a text that are read; empty: as that teacher."
-    )
     method: TrunkMethod = Field(
         "int8_dynamic", description="How the trunk is quantised, as in quantize; none: fp32."
     )
-    calibration: CalibrationConfig | None = Field(
+    calibration: CalibrationOptions | None = Field(
         TemperatureScaling(),
         description="What makes probabilities of scores, fitted on the validation split; empty: nothing.",
     )
@@ -51,13 +40,76 @@ class DistillSignalsOutputs(Outputs):
     signals: SignalsRef
 
 
-def _run_distill_signals(
+def run(
     config: DistillSignalsConfig, inputs: DistillSignalsInputs, context: StepContext
 ) -> DistillSignalsOutputs:
-    from modelmill.training.multi_teacher import run
+    """Distil, export the student's encoder as a trunk, log and register each head.
 
-    trunk, signals = run(config, inputs.dataset, inputs.teachers, context)
-    return DistillSignalsOutputs(trunk=trunk, signals=signals)
+    Nothing is logged before the student is trained and exported.
+    """
+    from modelmill.compression.trunk import make_trunk
+    from modelmill.datasets.examples import split_places
+    from modelmill.models.bundle import bundle_bytes
+    from modelmill.models.trunk import Trunk
+    from modelmill.registry.bundles import fetch_bundle, log_model
+    from modelmill.registry.signal_models import log_signals
+    from modelmill.registry.versions import register
+    from modelmill.system.cpu import usable_cores
+    from modelmill.tasks.examples import read_labelled
+    from modelmill.tokens.cache import DatasetTexts
+    from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
+    from modelmill.training.multi_teacher import distill_many, student_heads
+    from modelmill.training.teacher import Teacher
+
+    dataset, texts = inputs.dataset, DatasetTexts(inputs.dataset, context)
+    teachers = [Teacher.load(fetch_bundle(one, context.cache), name=one.uri) for one in inputs.teachers]
+    references = {teacher.info.label: one for teacher, one in zip(teachers, inputs.teachers, strict=True)}
+    labelled = {label: read_labelled(dataset, label=label) for label in references if label in dataset.labels}
+    places = split_places(dataset, "train")
+    context.run.log_dataset(dataset, context="training", rows=len(places))
+    student = distill_many(teachers, labelled, texts, config, context, places=places)
+    bundle = context.workdir / "trunk"
+    make_trunk(
+        student.model.encoder,
+        bundle,
+        tokenizer=student.start.folder / "tokenizer.json",
+        text=dataset.text_column,
+        max_tokens=student.max_tokens,
+        method=config.method,
+    )
+    context.run.log_figure(learning_curve(student.history, title=context.step), FIGURE_PATH)
+    trunk = log_model(
+        bundle,
+        role="trunk",
+        dataset=dataset,
+        context=context,
+        parent=references[student.start.info.label],
+        metrics={"bytes": float(bundle_bytes(bundle))},
+    )
+    heads = student_heads(
+        student,
+        Trunk(bundle, threads=usable_cores()),
+        texts,
+        config.calibration,
+        context,
+        places=split_places(dataset, "validation"),
+    )
+    models = {
+        label: log_model(
+            head.folder,
+            role="head",
+            context=context,
+            dataset=dataset,
+            parent=references[label],
+            trunk=trunk,
+            metrics={f"{name}/{label}": value for name, value in head.metrics.items()},
+        )
+        for label, head in heads.items()
+    }
+    for label, model in models.items():
+        register(context.run.client, f"{config.prefix}{label}", model)
+    context.run.log_metrics({"signals": float(len(models))})
+    return DistillSignalsOutputs(trunk=trunk, signals=log_signals(models, context))
 
 
 distill_signals = Component(
@@ -67,6 +119,6 @@ distill_signals = Component(
     config=DistillSignalsConfig,
     inputs=DistillSignalsInputs,
     outputs=DistillSignalsOutputs,
-    run=_run_distill_signals,
+    run=run,
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

@@ -1,48 +1,16 @@
-"""The step ``fine_tune``."""
+"""Trains a pretrained encoder on a label of a dataset."""
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from modelmill.artifacts import DatasetRef
-from modelmill.component import Component, Inputs, StepContext
+from modelmill.component import Component, Config, Inputs, StepContext
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
-from modelmill.training.options import (
-    CalibrationConfig,
-    ClassWeights,
-    FullTuning,
-    LabelConfig,
-    TemperatureScaling,
-    TrainingConfig,
-    TuningMode,
-)
+from modelmill.training.options import FineTuningOptions, LabelOptions
 
 
-class FineTuneConfig(TrainingConfig, LabelConfig):
+class FineTuneConfig(FineTuningOptions, LabelOptions, Config):
     """Fine-tune a pretrained encoder on a dataset: the large model, the teacher."""
-
-    frozen_layers: int = Field(2, ge=0, description="Lowest layers that keep their weights.")
-    mode: TuningMode = Field(FullTuning(), description="Which weights are trained.")
-    class_weights: ClassWeights = Field(
-        "none", description="balanced: rows of rare classes count more, none: every row counts the same."
-    )
-    calibration: CalibrationConfig | None = Field(
-        TemperatureScaling(),
-        description="What makes probabilities of scores, fitted on the validation split; empty: nothing.",
-    )
-    base_model: str = Field(
-        description="Folder with config.json, tokenizer.json and model.safetensors, or Hugging Face id "
-        "(taken from the local cache; downloaded only with HF_HUB_OFFLINE=0)."
-    )
-    max_tokens: int = Field(64, ge=8, le=8192, description="Tokens of a text that the encoder reads.")
-    lexical_tokens: int = Field(
-        256,
-        ge=0,
-        le=8192,
-        description="Tokens that the lexical head reads: a linear model over the words, fitted in seconds, "
-        "added to the encoder's logits. 0: no lexical head.",
-    )
 
 
 class FineTuneInputs(Inputs):
@@ -51,10 +19,23 @@ class FineTuneInputs(Inputs):
     dataset: DatasetRef
 
 
-def _run_fine_tune(config: FineTuneConfig, inputs: FineTuneInputs, context: StepContext) -> ModelOutputs:
-    from modelmill.training.fine_tuning import run
+def run(config: FineTuneConfig, inputs: FineTuneInputs, context: StepContext) -> ModelOutputs:
+    """Fine-tune, and log the model with the role ``teacher``."""
+    from modelmill.registry.bundles import log_model
+    from modelmill.tasks.examples import read_labelled
+    from modelmill.tokens.cache import DatasetTexts
+    from modelmill.training.fine_tuning import fine_tune
+    from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
 
-    return ModelOutputs(model=run(config, inputs.dataset, context))
+    dataset = inputs.dataset
+    data = read_labelled(dataset, label=config.label)
+    context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
+    trained = fine_tune(data, DatasetTexts(dataset, context), config, context)
+    context.run.log_figure(learning_curve(trained.history, title=context.step), FIGURE_PATH)
+    model = log_model(
+        trained.folder, role="teacher", dataset=dataset, context=context, metrics=trained.metrics
+    )
+    return ModelOutputs(model=model)
 
 
 fine_tune = Component(
@@ -64,6 +45,6 @@ fine_tune = Component(
     config=FineTuneConfig,
     inputs=FineTuneInputs,
     outputs=ModelOutputs,
-    run=_run_fine_tune,
+    run=run,
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

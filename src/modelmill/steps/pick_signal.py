@@ -1,4 +1,4 @@
-"""The step ``pick_signal``."""
+"""Picks the model of one signal out of many."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ class PickSignalInputs(Inputs):
     signals: SignalsRef
 
 
-def _run_pick_signal(
-    config: PickSignalConfig, inputs: PickSignalInputs, _context: StepContext
-) -> ModelOutputs:
+def run(config: PickSignalConfig, inputs: PickSignalInputs, _context: StepContext) -> ModelOutputs:
+    """Return the model of the signal."""
     from modelmill.registry.signal_models import signal_named
 
     return ModelOutputs(model=signal_named(inputs.signals, config.signal))
@@ -36,5 +35,5 @@ pick_signal = Component(
     config=PickSignalConfig,
     inputs=PickSignalInputs,
     outputs=ModelOutputs,
-    run=_run_pick_signal,
+    run=run,
 )

@@ -7,10 +7,10 @@ from modelmill.component import Component, Config, Inputs, StepContext
 from modelmill.compression.options import PruningOptions
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
-from modelmill.training.options import LabelConfig
+from modelmill.training.options import LabelOptions
 
 
-class PruneConfig(PruningOptions, LabelConfig, Config):
+class PruneConfig(PruningOptions, LabelOptions, Config):
     """Take the units that matter least out of a model, and let what stays learn from a teacher again."""
 
 

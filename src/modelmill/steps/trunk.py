@@ -1,13 +1,18 @@
-"""The step ``trunk``."""
+"""Exports the encoder of a model, or of a base model, as a trunk that the heads of many signals share."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from pydantic import Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN, ModelRef
 from modelmill.component import Component, Config, Inputs, Outputs, StepContext
 from modelmill.compression.options import TrunkMethod
+from modelmill.errors import ConfigError
 from modelmill.system.resources import Resources
+
+_TOKENS = 128
 
 
 class TrunkConfig(Config):
@@ -45,10 +50,47 @@ class TrunkOutputs(Outputs):
     trunk: ModelRef
 
 
-def _run_trunk(config: TrunkConfig, inputs: TrunkInputs, context: StepContext) -> TrunkOutputs:
-    from modelmill.training.trunk import run
+def run(config: TrunkConfig, inputs: TrunkInputs, context: StepContext) -> TrunkOutputs:
+    """Export the encoder, log it as a model of the role ``trunk``, and register it if it has a name."""
+    from modelmill.compression.trunk import make_trunk
+    from modelmill.models.base_model import load_base_model
+    from modelmill.models.bundle import BundleInfo, bundle_bytes
+    from modelmill.models.classifier import load_classifier
+    from modelmill.registry.bundles import fetch_bundle, log_model
+    from modelmill.registry.versions import register
 
-    return TrunkOutputs(trunk=run(config, inputs.model, context))
+    if (inputs.model is None) == (config.base_model is None):
+        raise ConfigError(
+            "a trunk is made of one encoder: that of the input model, or a base model",
+            got="neither" if inputs.model is None else "both",
+            remedy="give the input model, or base_model in the configuration",
+        )
+    encoder: Any
+    if inputs.model is not None:
+        folder = fetch_bundle(inputs.model, context.cache)
+        info = BundleInfo.load(folder)
+        encoder, tokenizer, text = load_classifier(folder).encoder, folder / "tokenizer.json", info.text
+        max_tokens = config.max_tokens or info.encoder_tokens or info.max_tokens
+    else:
+        max_tokens = config.max_tokens or _TOKENS
+        base = load_base_model(str(config.base_model), max_tokens=max_tokens, dropout=0.0)
+        encoder, tokenizer, text = base.encoder, base.tokenizer, "text"
+    bundle = context.workdir / "bundle"
+    difference = make_trunk(
+        encoder,
+        bundle,
+        tokenizer=tokenizer,
+        text=text,
+        max_tokens=max_tokens,
+        method=config.method,
+        states=config.states,
+    )
+    metrics = {"export_difference": difference, "bytes": float(bundle_bytes(bundle))}
+    context.log(f"trunk: {metrics['bytes'] / 1e6:.1f} MB; differs from PyTorch's by at most {difference:.1e}")
+    trunk = log_model(bundle, role="trunk", context=context, parent=inputs.model, metrics=metrics)
+    if config.registered_name:
+        register(context.run.client, config.registered_name, trunk)
+    return TrunkOutputs(trunk=trunk)
 
 
 trunk = Component(
@@ -58,6 +100,6 @@ trunk = Component(
     config=TrunkConfig,
     inputs=TrunkInputs,
     outputs=TrunkOutputs,
-    run=_run_trunk,
+    run=run,
     resources=Resources(cpus=2, memory_gb=4),
 )

@@ -86,6 +86,15 @@ class Task(ABC):
         found: npt.NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
         return found
 
+    def unlabelled(self, rows: int, classes: Sequence[str]) -> Targets:  # noqa: ARG002 (only sets need them)
+        """Return targets of rows without a label.
+
+        :param rows: how many.
+        :param classes: the classes; empty for numbers.
+        :return: :attr:`unknown` for each row.
+        """
+        return np.full(rows, self.unknown, dtype=np.float32)
+
     def units(self, targets: Targets) -> tuple[float, float]:  # noqa: ARG002 (classes have no units)
         """Return mean and standard deviation of numbers, the units in which they are learned.
 

@@ -93,6 +93,10 @@ class MultiLabel(Task):
             targets[split][which, [numbers[value] for value in values]] = 1
         return classes, targets
 
+    def unlabelled(self, rows: int, classes: Sequence[str]) -> Targets:
+        """See :meth:`Task.unlabelled`."""
+        return np.full((rows, len(classes)), self.unknown, dtype=np.float32)
+
     def loss(
         self,
         logits: torch.Tensor,

@@ -50,6 +50,10 @@ class SingleLabel(Task):
         targets = np.array([numbers.get(found, -1) for found in names], dtype=np.int64)
         return classes, {split: targets[codes[rows]] for split, rows in places.items()}
 
+    def unlabelled(self, rows: int, classes: Sequence[str]) -> Targets:
+        """See :meth:`Task.unlabelled`."""
+        return np.full(rows, self.unknown, dtype=np.int64)
+
     def loss(
         self,
         logits: torch.Tensor,

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modelmill.artifacts import DatasetRef
+from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import DatasetError
 from modelmill.system.disk import flush
 from modelmill.system.locks import locked
@@ -24,6 +25,7 @@ from modelmill.tables.reading import scan_arrow
 from modelmill.tables.versions import table_fingerprint
 from modelmill.tokens.encoders import Encoder, FastEncoder, ReferenceEncoder, UnsuitableError
 from modelmill.tokens.token_ids import Tokens
+from modelmill.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +34,47 @@ _LAYOUT = 1
 """Raised when the file or the ids in it would be others for the same input."""
 _CHUNK_ROWS = 8192
 """Rows that are read and tokenised at a time."""
+
+
+@dataclass(frozen=True)
+class DatasetTexts:
+    """The texts of a dataset, in the order of its keys: :class:`~modelmill.tokens.texts.Texts`."""
+
+    dataset: DatasetRef
+    workspace: Workspace
+    skip_empty: bool = False
+    """Leave out rows without a text, for tables that are not datasets."""
+
+    @property
+    def column(self) -> str:
+        """Name of the text column."""
+        return self.dataset.text_column
+
+    def tokens(self, folder: Path, *, max_tokens: int) -> Tokens:
+        """See :func:`tokenised`."""
+        return tokenised(
+            self.dataset,
+            folder,
+            max_length=max_tokens,
+            cache=self.workspace.cache,
+            log=self.workspace.log,
+            skip_empty=self.skip_empty,
+        )
+
+    def __str__(self) -> str:
+        return str(self.dataset)
+
+
+def table_texts(table: TableRef, column: str, workspace: Workspace) -> DatasetTexts:
+    """Return the texts of a table that is not a dataset, in alphabetical order, without empty ones.
+
+    :param table: the table.
+    :param column: its column with the text.
+    :param workspace: its cache keeps the token ids.
+    :return: the texts.
+    """
+    dataset = DatasetRef(uri=table.uri, version=table.version, key=column, text=column, labels=(), split="")
+    return DatasetTexts(dataset, workspace, skip_empty=True)
 
 
 def tokenised(

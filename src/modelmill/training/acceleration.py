@@ -1,8 +1,9 @@
-"""Faster steps where the device allows it: bf16 arithmetic, and a model that PyTorch compiles.
+"""Faster steps if the device allows it: bf16 arithmetic, and a model that PyTorch compiles.
 
-Nothing is assumed. bf16 is measured before the training begins, a compiled model while it runs; what does not
-pay is not used. On a CPU neither is chosen unless it is asked for: there the weights of a seed are to be the
-same on each machine. Weights, gradients and the optimizer's state stay fp32, and so does every evaluation.
+Nothing is assumed. bf16 is measured before the training begins, a compiled model while it runs; neither is
+used if it is not faster. On a CPU neither is chosen unless the options ask for it: there the weights of a
+seed must be the same on each machine. Weights, gradients and the optimizer's state stay fp32, and so does
+every evaluation.
 """
 
 from __future__ import annotations
@@ -11,15 +12,13 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
 from modelmill.errors import ModelError
-
-if TYPE_CHECKING:
-    from modelmill.training.options import TrainingConfig
+from modelmill.training.options import TrainingOptions
 
 Precision = Literal["fp32", "bf16"]
 Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -32,25 +31,25 @@ _SHAPE = (1024, 768, 3072)
 """Rows, inputs and outputs of the product that is timed: a feed-forward layer of a base-sized encoder."""
 _COMPILED_GAIN = 1.1
 _WARM_UP, _TIMED = 10, 30
-"""Steps that a trial runs before it looks at the clock, and steps that it times."""
+"""Steps of a trial that are not timed, and steps that are."""
 _WORTH_SECONDS = 300.0
-"""A shorter training ends before compiling has paid."""
+"""A shorter training ends before compiling has saved the time it takes."""
 
 
 def chosen_precision(
-    config: TrainingConfig, device: torch.device, *, log: Callable[[str], None]
+    options: TrainingOptions, device: torch.device, *, log: Callable[[str], None]
 ) -> Precision:
     """Choose the number format of a training's products.
 
-    :param config: how to train.
+    :param options: how to train.
     :param device: where.
-    :param log: is told what was measured.
+    :param log: gets a line with what was measured.
     :return: the format.
     """
-    if config.precision == "fp32" or (config.precision == "auto" and device.type == "cpu"):
+    if options.precision == "fp32" or (options.precision == "auto" and device.type == "cpu"):
         return "fp32"
     gain = bf16_gain(device)
-    chosen: Precision = "bf16" if config.precision == "bf16" or gain >= _BF16_GAIN else "fp32"
+    chosen: Precision = "bf16" if options.precision == "bf16" or gain >= _BF16_GAIN else "fp32"
     log(f"bf16 products are {gain:.2g} times as fast as fp32 here: the training computes in {chosen}")
     return chosen
 
@@ -76,8 +75,8 @@ def _seconds(left: torch.Tensor, right: torch.Tensor) -> float:
 
 
 @dataclass
-class Trial:
-    """Whether a compiled model pays, found out in the first steps of a training."""
+class CompileTrial:
+    """Whether a compiled model is worth it, measured in the first steps of a training."""
 
     worth_seconds: float = _WORTH_SECONDS
     compiled: bool = False
@@ -86,12 +85,12 @@ class Trial:
     _rates: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
 
     def step(self, seconds: float, tokens: int, steps_left: int) -> str | None:
-        """Take note of a step.
+        """Count a step.
 
         :param seconds: that it took.
         :param tokens: of its batch, padding included.
         :param steps_left: after it.
-        :return: what to say about a decision that the step has led to; None if there is none.
+        :return: a line for the log if this step has led to a decision, else None.
         """
         if self.decided:
             return None
@@ -114,7 +113,7 @@ class Trial:
         return f"a compiled model is {gain:.2f} times as fast: {'kept' if self.compiled else 'dropped'}"
 
     def fail(self) -> None:
-        """Go on without."""
+        """Go on without compiling."""
         self.compiled, self.decided = False, True
 
 
@@ -122,20 +121,20 @@ class ModelRunner:
     """Runs a model in training as fast as the device allows.
 
     :param model: the model, on its device.
-    :param config: how to train.
+    :param options: how to train.
     :param precision: number format of the products.
-    :param log: is told what was decided.
+    :param log: gets a line for each decision.
     """
 
     def __init__(
-        self, model: nn.Module, config: TrainingConfig, precision: Precision, *, log: Callable[[str], None]
+        self, model: nn.Module, options: TrainingOptions, precision: Precision, *, log: Callable[[str], None]
     ) -> None:
         self._model, self._log = model, log
         self._device = next(model.parameters()).device
         self._bf16 = precision == "bf16"
-        self._must = config.compiled == "always"
-        tried = config.compiled == "auto" and self._device.type == "cuda"
-        self.trial = Trial(compiled=self._must, decided=not tried)
+        self._must = options.compiled == "always"
+        tried = options.compiled == "auto" and self._device.type == "cuda"
+        self.trial = CompileTrial(compiled=self._must, decided=not tried)
         self._compiled: Forward | None = None
         self._tokens = 0
         self._began = time.perf_counter()
@@ -154,7 +153,7 @@ class ModelRunner:
         return logits.float()
 
     def after_step(self, steps_left: int) -> None:
-        """Take note that a step has ended.
+        """Count a step of the training.
 
         :param steps_left: after it.
         """

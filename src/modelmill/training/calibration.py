@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.datasets.options import LabelKind
+from modelmill.tasks.base import Task
 from modelmill.tasks.calibration import Calibration, Isotonic, Temperature, plain_probabilities
-from modelmill.training.options import CalibrationConfig, IsotonicRegression, TemperatureScaling
+from modelmill.training.options import CalibrationOptions, IsotonicRegression, TemperatureScaling
 
 Logits = npt.NDArray[np.float32]
 
@@ -20,26 +20,25 @@ _LEAST_ROWS = 20
 
 
 def fit_calibration(
-    config: CalibrationConfig | None, logits: Logits, targets: npt.NDArray[Any], *, target: LabelKind
+    options: CalibrationOptions | None, logits: Logits, targets: npt.NDArray[Any], *, task: Task
 ) -> Calibration | None:
     """Fit a calibration.
 
-    :param config: which; None: none.
+    :param options: which; None: none.
     :param logits: of validation rows, ``(rows, classes)``.
     :param targets: as in :class:`~modelmill.tasks.examples.LabelledData`.
-    :param target: kind of label.
+    :param task: the kind of label.
     :return: the calibration; None for numbers, or with fewer than 20 rows.
     """
-    if config is None or target == "number" or len(logits) < _LEAST_ROWS:
+    if options is None or not task.has_classes or len(logits) < _LEAST_ROWS:
         return None
     wide = logits.astype(np.float64)
-    exclusive = target == "class"
-    hot = np.eye(logits.shape[1])[targets] if exclusive else targets.astype(np.float64)
-    return _FITS[type(config)](wide, hot, exclusive)
+    indicators = task.indicators(targets, logits.shape[1])
+    return _FITS[type(options)](wide, indicators, task.exclusive)
 
 
 def _temperature(
-    logits: npt.NDArray[np.float64], hot: npt.NDArray[np.float64], exclusive: bool
+    logits: npt.NDArray[np.float64], indicators: npt.NDArray[np.float64], exclusive: bool
 ) -> Temperature:
     from scipy.optimize import minimize_scalar
     from scipy.special import log_expit, log_softmax
@@ -47,19 +46,21 @@ def _temperature(
     def loss(log: float) -> float:
         scaled = logits / np.exp(log)
         if exclusive:
-            return float(-(hot * log_softmax(scaled, axis=1)).sum())
-        return float(-(hot * log_expit(scaled) + (1 - hot) * log_expit(-scaled)).sum())
+            return float(-(indicators * log_softmax(scaled, axis=1)).sum())
+        return float(-(indicators * log_expit(scaled) + (1 - indicators) * log_expit(-scaled)).sum())
 
     found = minimize_scalar(loss, bounds=_LIMITS, method="bounded", options={"xatol": 1e-4})
     return Temperature(temperature=float(np.exp(found.x)))
 
 
-def _isotonic(logits: npt.NDArray[np.float64], hot: npt.NDArray[np.float64], exclusive: bool) -> Isotonic:
+def _isotonic(
+    logits: npt.NDArray[np.float64], indicators: npt.NDArray[np.float64], exclusive: bool
+) -> Isotonic:
     from sklearn.isotonic import IsotonicRegression as Curve
 
     plain = plain_probabilities(logits, exclusive=exclusive)
     curves = [
-        Curve(y_min=0, y_max=1, out_of_bounds="clip").fit(plain[:, column], hot[:, column])
+        Curve(y_min=0, y_max=1, out_of_bounds="clip").fit(plain[:, column], indicators[:, column])
         for column in range(plain.shape[1])
     ]
     return Isotonic(

@@ -1,129 +1,152 @@
-"""Distillation: a student with fewer layers learns the answers of a teacher.
+"""Distillation: a student learns the answers of a teacher.
 
-The student starts from evenly spaced layers of the teacher, as in Sanh et al., "DistilBERT" (2019,
-arXiv 1910.01108). What it minimises is in :mod:`modelmill.training.soft_labels`.
+What it minimises is in :mod:`modelmill.training.soft_labels` and :mod:`modelmill.training.objectives`.
 """
 
 from __future__ import annotations
 
-import copy
+import torch
 
-import numpy as np
-
-from modelmill.artifacts import DatasetRef, ModelRef, TableRef
-from modelmill.component import StepContext
-from modelmill.errors import ModelError
-from modelmill.models.attention import KEPT_HEADS
 from modelmill.models.classifier import Classifier, all_logits, load_classifier
-from modelmill.models.encoder import build_encoder, layer_list
+from modelmill.models.lexical import LexicalHead
+from modelmill.models.scorer import Scorer
 from modelmill.models.scorers import load_scorer
-from modelmill.steps.distill import DistillConfig
-from modelmill.tasks.examples import read_labelled
-from modelmill.training.fine_tuning import describe, log_course, save, validation_metrics
-from modelmill.training.teaching import load_teacher, log_agreement, prepare_lesson, teach
-from modelmill.training.transfer_set import with_transfer
+from modelmill.tasks.calibration import FloatArray
+from modelmill.tasks.examples import LabelledData
+from modelmill.tokens.texts import Texts
+from modelmill.tokens.token_ids import Tokens
+from modelmill.training.distillation_data import DistillationData, distillation_data, with_transfer
+from modelmill.training.lexical_head import add_lexical_head
+from modelmill.training.losses import fit_scale, in_units, loss_sum, undo_scale
+from modelmill.training.objectives import objective_loss
+from modelmill.training.options import DistillationOptions, StudentOptions
+from modelmill.training.soft_labels import distillation_loss
+from modelmill.training.state import TrainingHistory
+from modelmill.training.student import make_student
+from modelmill.training.teacher import Teacher, check_teacher
+from modelmill.training.trained_model import TrainedModel, describe, save_bundle, validation_metrics
+from modelmill.training.trainer import train
+from modelmill.workspace import Workspace
 
 
-def run(
-    config: DistillConfig,
-    dataset: DatasetRef,
-    teacher: ModelRef,
-    context: StepContext,
-    transfer: TableRef | None = None,
-) -> ModelRef:
-    """Distil a student out of a teacher.
+def distill(
+    data: LabelledData,
+    texts: Texts,
+    teacher: Teacher,
+    options: StudentOptions,
+    workspace: Workspace,
+    *,
+    transfer: Texts | None = None,
+) -> TrainedModel:
+    """Distil a student with fewer layers out of a teacher.
 
-    :param config: how.
-    :param dataset: what to learn.
-    :param teacher: a ``torch`` model of the same label and classes.
-    :param context: the step.
-    :param transfer: a table of texts without labels that the teacher answers; None: only labelled rows.
-    :return: the logged model, role ``student``.
-    :raises InputError: if the teacher does not fit the dataset or the configuration.
+    :param data: labelled rows of the texts.
+    :param texts: all texts.
+    :param teacher: a model of format ``torch``, of the same label and classes.
+    :param options: how to train, and the student's size.
+    :param workspace: gets checkpoints, the bundle, metrics and the log; its cache keeps the teacher's logits.
+    :param transfer: more texts, without labels, which the teacher answers.
+    :return: the student, a bundle of format ``torch``.
+    :raises InputError: if the teacher does not fit the data or the options.
     """
-    from modelmill.registry.bundles import log_model
-
-    data = read_labelled(dataset, label=config.label)
-    master = load_teacher(teacher, data, context)
-    folder, info = master.folder, master.info
-    encoder_tokens = config.max_tokens or info.encoder_tokens or info.max_tokens
+    check_teacher(teacher.folder, data)
+    info = teacher.info
+    encoder_tokens = options.max_tokens or info.encoder_tokens or info.max_tokens
     max_tokens = info.max_tokens if info.lexical else encoder_tokens
-    large = load_classifier(folder)
-    model = make_student(large, layers=config.layers, dropout=config.dropout)
-    context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
-    context.log(describe(model, data))
-    lesson = prepare_lesson(
+    large = load_classifier(teacher.folder)
+    model = make_student(large, layers=options.layers, dropout=options.dropout)
+    workspace.log(describe(model, data))
+    learned = distillation_data(
         data,
-        dataset,
-        master,
-        folder,
+        texts,
+        teacher,
+        workspace,
+        tokenizer_folder=teacher.folder,
         max_tokens=max_tokens,
         encoder_tokens=encoder_tokens,
-        context=context,
     )
-    validation = lesson.validation
     if transfer is not None:
-        text = config.transfer_text or dataset.text_column
-        lesson = with_transfer(lesson, transfer, dataset, context, text=text, max_tokens=max_tokens)
-    trained = teach(model, lesson, lexical=large.lexical, config=config, context=context)
-    bundle = save(model, data, dataset, context, tokenizer=folder / "tokenizer.json", max_tokens=max_tokens)
-    log_course(trained, context)
-    metrics: dict[str, float] = {}
-    if validation is not None:
-        metrics = validation_metrics(validation, all_logits(model, validation.tokens))
-        wanted = master.answers(dataset, data.validation.places, context)
-        metrics["teacher_agreement"] = log_agreement(load_scorer(bundle), validation.tokens, wanted, context)
-    return log_model(
-        bundle, role="student", dataset=dataset, context=context, parent=teacher, metrics=metrics
+        learned = with_transfer(learned, transfer, texts, workspace)
+    history = train_student(model, learned, options, workspace, lexical=large.lexical)
+    tokenizer = teacher.folder / "tokenizer.json"
+    folder = save_bundle(
+        model, data, workspace, text=texts.column, tokenizer=tokenizer, max_tokens=max_tokens
     )
+    metrics: dict[str, float] = {}
+    if learned.validation is not None:
+        rows = learned.validation.tokens
+        metrics = validation_metrics(learned.validation, all_logits(model, rows))
+        wanted = teacher.logits(texts, data.validation.places, workspace)
+        metrics["teacher_agreement"] = log_agreement(load_scorer(folder), rows, wanted, workspace)
+    return TrainedModel(folder, metrics, history)
 
 
-def make_student(teacher: Classifier, *, layers: int, dropout: float) -> Classifier:
-    """Return a student that starts from evenly spaced layers of its teacher.
+def train_student(
+    model: Classifier,
+    learned: DistillationData,
+    options: DistillationOptions,
+    workspace: Workspace,
+    *,
+    lexical: LexicalHead | None,
+) -> TrainingHistory:
+    """Train a student.
 
-    :param teacher: the teacher; it is not changed.
-    :param layers: the student's layers, the first and the last of the teacher among them if there are two.
-    :param dropout: dropout in training.
-    :return: the student, with the teacher's embeddings and head.
-    :raises ModelError: if the teacher has fewer layers.
+    :param model: the student, without a lexical head; changed in place.
+    :param learned: what it learns.
+    :param options: how to train.
+    :param workspace: gets checkpoints, metrics and the log.
+    :param lexical: the head that it gets afterwards; None: none.
+    :return: the history of the training.
+    :raises ModelError: if the loss is no longer finite, or a single row does not fit into memory.
     """
-    name, stack = layer_list(teacher.encoder)
-    if layers > len(stack):
-        raise ModelError(
-            f"a student cannot have more layers than its teacher, {len(stack)}",
-            got=layers,
-            remedy=f"set layers to at most {len(stack)}",
+    data, length, validation = learned.data, learned.encoder_tokens, learned.validation
+    rows = in_units(learned.rows.cut(length), data)
+    undo_scale(model, data)
+    answers = distillation_loss(
+        learned.soft,
+        temperature=options.temperature,
+        soft_weight=options.soft_weight,
+        task=data.task,
+        units=data.units,
+    )
+    with objective_loss(
+        options.objective,
+        model,
+        learned.teacher,
+        rows.tokens,
+        tokenizer_folder=learned.tokenizer_folder,
+        max_tokens=length,
+    ) as more:
+        torch.manual_seed(options.seed)
+        history = train(
+            model,
+            rows,
+            validation=in_units(validation.cut(length), data) if validation else None,
+            loss=loss_sum(answers, more),
+            options=options,
+            workspace=workspace,
         )
-    config = copy.deepcopy(teacher.config)
-    config.num_hidden_layers = layers
-    for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
-        if hasattr(config, field):
-            setattr(config, field, dropout)
-    for field in ("layer_types", KEPT_HEADS):
-        if isinstance(getattr(config, field, None), list):
-            setattr(config, field, [getattr(config, field)[place] for place in spread(layers, len(stack))])
-    student = Classifier(build_encoder(config), classes=teacher.head.out_features, dropout=dropout)
-    weights = teacher.state_dict()
-    prefix = f"encoder.{name}."
-    # The lexical head is added when the student is trained.
-    kept = ("encoder.", "head.")
-    taken = {
-        key: value for key, value in weights.items() if key.startswith(kept) and not key.startswith(prefix)
-    }
-    for target, source in enumerate(spread(layers, len(stack))):
-        start = f"{prefix}{source}."
-        for key, value in weights.items():
-            if key.startswith(start):
-                taken[f"{prefix}{target}.{key.removeprefix(start)}"] = value
-    student.load_state_dict(taken)
-    return student
+    fit_scale(model, data)
+    if lexical is not None:
+        add_lexical_head(model, lexical, validation, encoder_tokens=length, workspace=workspace)
+    return history
 
 
-def spread(count: int, total: int) -> list[int]:
-    """Return evenly spaced positions.
+def log_agreement(student: Scorer, tokens: Tokens, wanted: FloatArray, workspace: Workspace) -> float:
+    """Log how often a student and its teacher give the same answer.
 
-    :param count: how many.
-    :param total: of how many.
-    :return: rising positions from 0; the last one is ``total - 1`` if there are two or more.
+    :param student: the student, as it serves.
+    :param tokens: validation rows, as its tokenizer makes them.
+    :param wanted: the teacher's logits for the same rows.
+    :param workspace: gets the metric.
+    :return: see :meth:`modelmill.tasks.base.Task.agreement`.
     """
-    return [int(value) for value in np.linspace(0, total - 1, count)]
+    task = student.info.task
+    found = task.agreement(student.score(tokens), wanted)
+    workspace.tracker.log_metrics({"teacher_agreement": found})
+    workspace.log(
+        f"{found:.2%} of the validation rows get the teacher's answer"
+        if task.has_classes
+        else f"of the teacher's variance on the validation rows it has {found:.2%}"
+    )
+    return found

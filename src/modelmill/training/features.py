@@ -14,20 +14,17 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from modelmill.models.bundle import bundle_digest
+from modelmill.models.trunk import Trunk
 from modelmill.system.disk import flush
 from modelmill.system.locks import locked
 from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.token_ids import Places, Tokens
-
-if TYPE_CHECKING:
-    from modelmill.component import StepContext
-    from modelmill.models.trunk import Trunk
+from modelmill.workspace import Workspace
 
 Keys = npt.NDArray[np.void]
 
@@ -100,32 +97,29 @@ class Features:
         return self._segments[int(self._segment[row])]
 
 
-def trunk_features(
-    trunk: Trunk, digest: str, tokens: Tokens, *, states: bool, context: StepContext
-) -> Features:
+def trunk_features(trunk: Trunk, tokens: Tokens, *, states: bool, workspace: Workspace) -> Features:
     """Return what a trunk makes of rows, computing what no earlier call has computed.
 
     :param trunk: the trunk.
-    :param digest: its digest.
     :param tokens: the rows, as its tokenizer makes them of texts.
     :param states: whether the features of each token are wanted too.
-    :param context: the step.
+    :param workspace: its cache keeps the features.
     :return: the features, mapped from files.
     """
-    place = context.cache / "features" / (f"{digest}-states" if states else digest)
+    place = workspace.cache / "features" / (f"{trunk.digest}-states" if states else trunk.digest)
     keys = row_keys(tokens)
     waits = "waiting for another step that runs the same trunk"
-    with locked(place / ".lock", on_wait=lambda: context.log(waits)):
-        segments = _segments(place, context)
+    with locked(place / ".lock", on_wait=lambda: workspace.log(waits)):
+        segments = _segments(place, workspace)
         found = _find(segments, keys)
         missing = np.flatnonzero(found[0] < 0)
         # The same text twice is computed once.
         _, first = np.unique(keys[missing], return_index=True)
         if len(first):
             rows = missing[np.sort(first)]
-            context.log(f"the trunk reads {len(rows):,} of {len(tokens):,} texts; the others are known")
-            _write(place, trunk, keys[rows], tokens.take(rows), states=states, context=context)
-            segments = _segments(place, context)
+            workspace.log(f"the trunk reads {len(rows):,} of {len(tokens):,} texts; the others are known")
+            _write(place, trunk, keys[rows], tokens.take(rows), states=states, workspace=workspace)
+            segments = _segments(place, workspace)
             found = _find(segments, keys)
     return Features(segments, *found)
 
@@ -151,11 +145,11 @@ def _find(segments: Sequence[_Segment], keys: Keys) -> tuple[Places, Places]:
     return segment, place
 
 
-def _segments(place: Path, context: StepContext) -> list[_Segment]:
+def _segments(place: Path, workspace: Workspace) -> list[_Segment]:
     found = []
     for folder in sorted(path for path in place.iterdir() if path.is_dir()):
         if bundle_digest(folder) != folder.name:
-            context.log(f"{folder.name} is damaged or unfinished: its texts are read again")
+            workspace.log(f"{folder.name} is damaged or unfinished: its texts are read again")
             shutil.rmtree(folder)
             continue
         lengths = np.load(folder / "lengths.npy")
@@ -173,7 +167,7 @@ def _segments(place: Path, context: StepContext) -> list[_Segment]:
 
 
 def _write(
-    place: Path, trunk: Trunk, keys: Keys, tokens: Tokens, *, states: bool, context: StepContext
+    place: Path, trunk: Trunk, keys: Keys, tokens: Tokens, *, states: bool, workspace: Workspace
 ) -> None:
     # Only the holder of the lock writes: what a dead process left has a wrong name, and was removed.
     draft = place / f"draft-{os.getpid()}"
@@ -197,7 +191,7 @@ def _write(
                 rows[starts[index] : starts[index] + len(values[1])] = values[1]
 
         trunk.session.run(tokens.take(chunk), outputs, use)
-        context.progress(begin + len(chunk), len(order))
+        workspace.progress(begin + len(chunk), len(order))
     features.flush()
     if states:
         rows.flush()

@@ -1,11 +1,12 @@
 """One training on several devices: a process for each, started by ``accelerate launch``.
 
-The step's process stays the only one that holds the step's lock, the devices' lease and the MLflow run. It
-writes what the ranks need to a folder, hands on what they print, and waits. What they have learned lies in
-their last checkpoint: the step's own training finds it and has nothing left to do.
+The process that starts them stays the only one that holds a step's lock, the lease of its devices and its
+MLflow run. It writes what the ranks need to a folder, passes on what they report, and waits. What they have
+learned is in their last checkpoint: the training loop of the starting process finds it and has nothing left
+to do.
 
-The ranks live in sessions of their own, so the step's process holds one end of a pipe that is their standard
-input: they end when it closes, however the step's process dies.
+The ranks are in sessions of their own, so the starting process holds one end of a pipe that is their standard
+input: they end when it closes, however the starting process dies.
 """
 
 from __future__ import annotations
@@ -19,26 +20,22 @@ import subprocess
 import sys
 import tempfile
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cloudpickle
 import numpy as np
 import torch
 
 from modelmill.errors import ModelmillError, TransientError
-from modelmill.models.classifier import Classifier
 from modelmill.models.encoder import layer_list
 from modelmill.system.devices import own_devices
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training.checkpoints import CheckpointStore
+from modelmill.training.loop import TrainingJob
 from modelmill.training.rank_process import FAILURE, JOB, REPORT, error_path
-
-if TYPE_CHECKING:
-    from modelmill.component import StepContext
-    from modelmill.training.loop import Encoded
-    from modelmill.training.options import TrainingConfig
+from modelmill.workspace import Workspace
 
 _WORTH = 3e13
 """Weights of the layers times tokens that they read: about ten seconds of a GPU that makes 20 TFLOP/s (six
@@ -54,55 +51,50 @@ _ENVIRONMENT = {
 }
 
 
-def process_count(
-    model: Classifier, data: Encoded, config: TrainingConfig, *, log: Callable[[str], None]
-) -> int:
+def process_count(job: TrainingJob, *, log: Callable[[str], None]) -> int:
     """Return in how many processes a training should run: one for each device that the step has leased.
 
-    :param model: the model.
-    :param data: train rows.
-    :param config: how to train.
+    :param job: the training.
     :param log: is told if the training is too short to start several.
-    :return: 1 where it has none, or one.
+    :return: 1 if it has no device, or one.
     """
     # What others have leased may be visible too: to a step that asks for no device.
-    count = min(len(own_devices()), torch.cuda.device_count(), config.batch_size)
+    count = min(len(own_devices()), torch.cuda.device_count(), job.options.batch_size)
     if count < 2:
         return 1
-    weights = sum(weight.numel() for weight in layer_list(model.encoder)[1].parameters())
-    if weights * float(data.tokens.lengths.sum()) * config.epochs < _WORTH:
+    weights = sum(weight.numel() for weight in layer_list(job.model.encoder)[1].parameters())
+    if weights * float(job.rows.tokens.lengths.sum()) * job.options.epochs < _WORTH:
         log("the training is short: it uses the first device only")
         return 1
     return count
 
 
-def train_in_processes(count: int, job: Mapping[str, Any], context: StepContext) -> None:
+def train_in_processes(count: int, job: TrainingJob, workspace: Workspace) -> None:
     """Train in several processes, up to their last checkpoint.
 
     :param count: how many.
-    :param job: arguments of :func:`modelmill.training.loop.train`.
-    :param context: the step.
+    :param job: the training.
+    :param workspace: checkpoints go below its work directory.
     :raises ModelmillError: what a rank has raised.
     :raises TransientError: if a rank ends in another way; the next attempt goes on from the last checkpoint.
     """
-    if _has_ended(context):
+    if _has_ended(workspace):
         return
-    for left in context.workdir.glob(f"{_PREFIX}*"):  # by a process that was killed
+    for left in workspace.workdir.glob(f"{_PREFIX}*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     # Losses are closures and models have hooks, so they are pickled: only this user can write there.
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=context.workdir))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=workspace.workdir))
     try:
-        handed = ("pipeline", "step", "step_key", "workdir", "cache", "settings")
         with (folder / JOB).open("wb") as file:
-            _Pickler(file).dump((dict(job), {name: getattr(context, name) for name in handed}))
-        context.log(f"trains in {count} processes")
-        _run(folder, count, context)
+            _Pickler(file).dump((job, {"workdir": workspace.workdir, "cache": workspace.cache}))
+        workspace.log(f"trains in {count} processes")
+        _run(folder, count, workspace)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _has_ended(context: StepContext) -> bool:
-    newest = CheckpointStore(context.workdir / "checkpoints").newest()
+def _has_ended(workspace: Workspace) -> bool:
+    newest = CheckpointStore(workspace.workdir / "checkpoints").newest()
     return newest is not None and bool(newest.state["ended"])
 
 
@@ -126,7 +118,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no 
     )
 
 
-def _run(folder: Path, count: int, context: StepContext) -> None:
+def _run(folder: Path, count: int, workspace: Workspace) -> None:
     threads = max(1, torch.get_num_threads() // count)
     with subprocess.Popen(
         [sys.executable, "-m", "modelmill.training.rank_process", "launch", str(folder), str(count)],
@@ -140,7 +132,7 @@ def _run(folder: Path, count: int, context: StepContext) -> None:
         last = ""
         try:
             for line in process.stdout or ():
-                last = _hand_on(line.rstrip("\n"), context) or last
+                last = _pass_on(line.rstrip("\n"), workspace) or last
             status = process.wait()
         except BaseException:
             # The launcher would wait for the ranks. They end with their input, and the output after them.
@@ -148,22 +140,22 @@ def _run(folder: Path, count: int, context: StepContext) -> None:
             process.communicate()
             raise
     # Where the launcher alone was killed, the ranks may have come to their end.
-    if status and not _has_ended(context):
+    if status and not _has_ended(workspace):
         raise _failure(folder, count, status, last)
 
 
-def _hand_on(line: str, context: StepContext) -> str:
-    """Log a line, or hand on what it reports; return what was logged."""
+def _pass_on(line: str, workspace: Workspace) -> str:
+    """Log a line, or pass on what it reports; return what was logged."""
     text, report, content = line.partition(REPORT)
     if text or not report:
-        context.log(text)
+        workspace.log(text)
     if not report:
         return text.strip()
-    said = json.loads(content)
-    if "metrics" in said:
-        context.run.log_metrics(said["metrics"], step=said["step"])
+    told = json.loads(content)
+    if "metrics" in told:
+        workspace.tracker.log_metrics(told["metrics"], step=told["step"])
     else:
-        context.progress(said["done"], said["total"], **said["figures"])
+        workspace.progress(told["done"], told["total"], **told["figures"])
     return text.strip()
 
 

@@ -1,146 +1,134 @@
-"""Several teachers into one student: a trunk with a head for each of them, trained together.
+"""Several teachers into one student: an encoder with a head for each of them, trained together.
 
 The student starts from layers of one teacher and has as many linear heads as there are teachers. Each row
-teaches all heads: what a teacher answers to it, and the row's label where the dataset has it. So one pass of
-a small encoder answers what many large ones did. A teacher's label need not stand in the dataset.
+trains all heads: by a teacher's answer, and by the row's label if the dataset has one. So one pass of a small
+encoder gives what many large ones gave. A teacher's label need not be a column of the dataset.
+
+The student's encoder is then exported as a trunk, see :mod:`modelmill.compression.trunk`, on which
+:func:`student_heads` calibrates and measures the heads as they serve.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 
-from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
-from modelmill.component import StepContext
-from modelmill.datasets.examples import split_places
 from modelmill.errors import ConfigError, DatasetError, did_you_mean
-from modelmill.models.bundle import BundleInfo, bundle_bytes
 from modelmill.models.classifier import Classifier, load_classifier, parameter_count
-from modelmill.models.heads import STACKS, WEIGHTS_FILE
-from modelmill.models.scorers import load_scorer
+from modelmill.models.heads import STACKS
 from modelmill.models.trunk import Trunk
-from modelmill.steps.distill_signals import DistillSignalsConfig
-from modelmill.system.cpu import usable_cores
 from modelmill.tasks.calibration import FloatArray
-from modelmill.tasks.examples import LabelledData, read_labelled
-from modelmill.tokens.cache import tokenised
+from modelmill.tasks.examples import LabelledData
+from modelmill.tokens.texts import Texts
 from modelmill.tokens.token_ids import Places
 from modelmill.training.calibration import fit_calibration
-from modelmill.training.distillation import make_student
 from modelmill.training.features import trunk_features
-from modelmill.training.fine_tuning import log_course
-from modelmill.training.loop import Encoded, Loss, train
-from modelmill.training.soft_labels import UNKNOWN, distillation_loss
-from modelmill.training.teaching import Logits, Teacher, check_teacher, loss_sum, objective_loss
-from modelmill.training.trunk import make_trunk
+from modelmill.training.head_bundle import TrainedHead, save_head
+from modelmill.training.losses import Loss, loss_sum
+from modelmill.training.objectives import objective_loss
+from modelmill.training.options import CalibrationOptions, MultiTeacherOptions
+from modelmill.training.rows import EncodedRows
+from modelmill.training.soft_labels import distillation_loss
+from modelmill.training.state import TrainingHistory
+from modelmill.training.student import make_student
+from modelmill.training.teacher import Teacher, check_teacher
+from modelmill.training.trainer import train
+from modelmill.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class _Subject:
+class TaughtSignal:
     """What one teacher teaches."""
 
     teacher: Teacher
     data: LabelledData | None
-    """The rows with its label; None where the dataset has it not."""
+    """The rows with its label; None if the dataset has no such column."""
     outputs: slice
-    """Its logits among those of all."""
-    soft: Logits
+    """Its logits among those of all teachers."""
+    soft: FloatArray
     """Its logits for the train rows, ``(rows, outputs)``."""
     units: tuple[float, float]
     """Mean and standard deviation in which numbers are learned."""
 
     def targets(self, places: Places) -> torch.Tensor:
-        """Return the labels of the train rows, ``(rows, …)``; see :data:`UNKNOWN`."""
+        """Return the labels of the train rows, ``(rows, …)``; see :meth:`Task.unlabelled`."""
         info, (mean, spread) = self.teacher.info, self.units
-        shape = (len(places), len(info.classes)) if info.target == "classes" else (len(places),)
-        found = np.full(shape, UNKNOWN[info.target])
+        found = info.task.unlabelled(len(places), info.classes)
         if self.data is not None:
             rows = self.data.train
             found[np.searchsorted(places, rows.places)] = (rows.targets - mean) / spread
-        return torch.from_numpy(found).to(torch.long if info.target == "class" else torch.float32)
+        return torch.from_numpy(found)
 
 
-def run(
-    config: DistillSignalsConfig, dataset: DatasetRef, teachers: Sequence[ModelRef], context: StepContext
-) -> tuple[ModelRef, SignalsRef]:
-    """Distil one student with many heads out of several teachers, and register each head.
+@dataclass(frozen=True)
+class MultiHeadStudent:
+    """A student with a head for each of its teachers."""
 
-    Nothing is logged before the student is trained and exported.
+    model: Classifier
+    """On the CPU, in evaluation mode; its head has the logits of all teachers."""
+    start: Teacher
+    """The teacher whose layers and tokenizer it has."""
+    max_tokens: int
+    """Tokens of a text that it reads."""
+    signals: Sequence[TaughtSignal]
+    history: TrainingHistory
 
-    :param config: how.
-    :param dataset: its train rows, labelled or not, are what the teachers answer.
+
+def distill_many(
+    teachers: Sequence[Teacher],
+    labelled: Mapping[str, LabelledData],
+    texts: Texts,
+    options: MultiTeacherOptions,
+    workspace: Workspace,
+    *,
+    places: Places,
+) -> MultiHeadStudent:
+    """Distil one student with many heads out of several teachers.
+
     :param teachers: at least one, each of a label of its own; the one that the student starts from is of
         format ``torch``.
-    :param context: the step.
-    :return: the trunk, and the signals' models that stand on it.
-    :raises InputError: if a teacher cannot be used, or there are no train rows.
+    :param labelled: labelled rows of the texts, by label; teachers without are learned from their answers
+        alone.
+    :param texts: all texts.
+    :param options: how to train, and the student's size.
+    :param workspace: gets checkpoints, metrics and the log; its cache keeps the teachers' logits.
+    :param places: the texts that the student learns from, labelled or not, ``(rows,)``, rising.
+    :return: the student.
+    :raises InputError: if a teacher cannot be used, or there are no rows.
     """
-    from modelmill.registry.bundles import log_model
-    from modelmill.registry.signal_models import log_signals
-    from modelmill.registry.versions import register
-
-    loaded = _load(teachers, context)
-    start = _start(config, loaded)
-    places = split_places(dataset, "train")
+    _check_labels([teacher.info.label for teacher in teachers])
+    start = _start(options, teachers)
     if not len(places):
-        raise DatasetError("the train split must have rows", got=str(dataset), remedy="change the split")
-    context.run.log_dataset(dataset, context="training", rows=len(places))
-    subjects = _subjects(loaded, dataset, places, context)
-    length = config.max_tokens or start.info.encoder_tokens or start.info.max_tokens
-    tokens = tokenised(dataset, start.folder, max_length=length, cache=context.cache, log=context.log)
-    model = _student(config, start, subjects)
-    context.log(
-        f"{len(subjects)} teachers, {len(places):,} train rows; one student with "
+        raise DatasetError("the train split must have rows", got=str(texts), remedy="change the split")
+    signals = _taught_signals(teachers, labelled, texts, places, workspace)
+    length = options.max_tokens or start.info.encoder_tokens or start.info.max_tokens
+    tokens = texts.tokens(start.folder, max_tokens=length)
+    model = _student(options, start, signals)
+    workspace.log(
+        f"{len(signals)} teachers, {len(places):,} train rows; one student with "
         f"{model.config.num_hidden_layers} layers, {parameter_count(model):,} parameters"
     )
-    rows = Encoded(tokens.take(places), np.zeros(len(places), dtype=np.int64))
-    answers = _answers_loss(config, subjects, places)
-    with objective_loss(config, model, start, start.folder, rows.tokens, length) as more:
-        torch.manual_seed(config.seed)
-        trained = train(
-            model, rows, validation=None, loss=loss_sum(answers, more), config=config, context=context
+    rows = EncodedRows(tokens.take(places), np.zeros(len(places), dtype=np.int64))
+    answers = _answers_loss(options, signals, places)
+    with objective_loss(
+        options.objective, model, start, rows.tokens, tokenizer_folder=start.folder, max_tokens=length
+    ) as more:
+        torch.manual_seed(options.seed)
+        history = train(
+            model,
+            rows,
+            validation=None,
+            loss=loss_sum(answers, more),
+            options=options,
+            workspace=workspace,
         )
-    bundle = context.workdir / "trunk"
-    make_trunk(
-        model.encoder,
-        bundle,
-        tokenizer=start.folder / "tokenizer.json",
-        text=dataset.text_column,
-        max_tokens=length,
-        method=config.method,
-    )
-    log_course(trained, context)
-    trunk = log_model(
-        bundle,
-        role="trunk",
-        dataset=dataset,
-        context=context,
-        parent=start.reference,
-        metrics={"bytes": float(bundle_bytes(bundle))},
-    )
-    heads = _Heads(config, dataset, trunk, bundle, context)
-    models = {subject.teacher.info.label: heads.log(model, subject) for subject in subjects}
-    for label, head in models.items():
-        register(context.run.client, f"{config.prefix}{label}", head)
-    context.run.log_metrics({"signals": float(len(models))})
-    return trunk, log_signals(models, context)
+    return MultiHeadStudent(model, start, length, signals, history)
 
 
-def _load(teachers: Sequence[ModelRef], context: StepContext) -> list[Teacher]:
-    from modelmill.registry.bundles import fetch_bundle
-
-    folders = [fetch_bundle(teacher, context.cache) for teacher in teachers]
-    loaded = [
-        Teacher(reference, folder, BundleInfo.load(folder), load_scorer(folder))
-        for reference, folder in zip(teachers, folders, strict=True)
-    ]
-    labels = [teacher.info.label for teacher in loaded]
+def _check_labels(labels: Sequence[str]) -> None:
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if not labels or twice:
         raise ConfigError(
@@ -148,47 +136,48 @@ def _load(teachers: Sequence[ModelRef], context: StepContext) -> list[Teacher]:
             got=f"several for {', '.join(twice)}" if twice else 0,
             remedy="add inputs: {teachers: [STEP.model, …]}, one for each label",
         )
-    return loaded
 
 
-def _start(config: DistillSignalsConfig, teachers: Sequence[Teacher]) -> Teacher:
+def _start(options: MultiTeacherOptions, teachers: Sequence[Teacher]) -> Teacher:
     named = {teacher.info.label: teacher for teacher in teachers}
-    if config.start is None:
+    if options.start is None:
         return next((one for one in teachers if one.info.format == "torch"), teachers[0])
-    if config.start not in named:
+    if options.start not in named:
         raise ConfigError(
             "start must name the label of a teacher",
-            got=config.start,
-            remedy=did_you_mean(config.start, named),
+            got=options.start,
+            remedy=did_you_mean(options.start, named),
         )
-    return named[config.start]
+    return named[options.start]
 
 
-def _subjects(
-    teachers: Sequence[Teacher], dataset: DatasetRef, places: Places, context: StepContext
-) -> list[_Subject]:
+def _taught_signals(
+    teachers: Sequence[Teacher],
+    labelled: Mapping[str, LabelledData],
+    texts: Texts,
+    places: Places,
+    workspace: Workspace,
+) -> list[TaughtSignal]:
     found, end = [], 0
     for teacher in teachers:
-        data = None
-        if teacher.info.label in dataset.labels:
-            data = read_labelled(dataset, label=teacher.info.label)
-            check_teacher(teacher.folder, data)
+        label, outputs = teacher.info.label, teacher.info.outputs
+        data = labelled.get(label)
+        if data is None:
+            workspace.log(f"{label}: no column of the dataset; the teacher alone says what it is")
         else:
-            context.log(f"{teacher.info.label}: no column of the dataset; the teacher alone says what it is")
-        soft = teacher.answers(dataset, places, context)
-        units = (0.0, 1.0)
-        if teacher.info.target == "number":
-            units = data.units if data else (float(soft.mean()), float(soft.std()) or 1.0)
-        found.append(_Subject(teacher, data, slice(end, end + teacher.info.outputs), soft, units))
-        end += teacher.info.outputs
+            check_teacher(teacher.folder, data)
+        soft = teacher.logits(texts, places, workspace)
+        units = data.units if data else teacher.info.task.units(soft)
+        found.append(TaughtSignal(teacher, data, slice(end, end + outputs), soft, units))
+        end += outputs
     return found
 
 
-def _student(config: DistillSignalsConfig, start: Teacher, subjects: Sequence[_Subject]) -> Classifier:
-    torch.manual_seed(config.seed)
-    own = make_student(load_classifier(start.folder), layers=config.layers, dropout=config.dropout)
-    student = Classifier(own.encoder, classes=subjects[-1].outputs.stop, dropout=config.dropout)
-    (place,) = [subject for subject in subjects if subject.teacher is start]
+def _student(options: MultiTeacherOptions, start: Teacher, signals: Sequence[TaughtSignal]) -> Classifier:
+    torch.manual_seed(options.seed)
+    own = make_student(load_classifier(start.folder), layers=options.layers, dropout=options.dropout)
+    student = Classifier(own.encoder, classes=signals[-1].outputs.stop, dropout=options.dropout)
+    (place,) = [signal for signal in signals if signal.teacher is start]
     mean, spread = place.units
     with torch.no_grad():
         student.head.weight[place.outputs] = own.head.weight / spread
@@ -196,19 +185,19 @@ def _student(config: DistillSignalsConfig, start: Teacher, subjects: Sequence[_S
     return student
 
 
-def _answers_loss(config: DistillSignalsConfig, subjects: Sequence[_Subject], places: Places) -> Loss:
+def _answers_loss(options: MultiTeacherOptions, signals: Sequence[TaughtSignal], places: Places) -> Loss:
     # The teachers themselves must not be part of it: the loss may go to other processes.
-    outputs = [subject.outputs for subject in subjects]
-    targets = [subject.targets(places) for subject in subjects]
+    outputs = [signal.outputs for signal in signals]
+    targets = [signal.targets(places) for signal in signals]
     losses = [
         distillation_loss(
-            subject.soft,
-            temperature=config.temperature,
-            soft_weight=config.soft_weight,
-            target=subject.teacher.info.target,
-            units=subject.units,
+            signal.soft,
+            temperature=options.temperature,
+            soft_weight=options.soft_weight,
+            task=signal.teacher.info.task,
+            units=signal.units,
         )
-        for subject in subjects
+        for signal in signals
     ]
 
     def loss(logits: torch.Tensor, _targets: torch.Tensor, rows: Places) -> torch.Tensor:
@@ -221,80 +210,53 @@ def _answers_loss(config: DistillSignalsConfig, subjects: Sequence[_Subject], pl
     return loss
 
 
-class _Heads:
-    """Writes the heads of a trained student, each as a model of its own."""
+def student_heads(
+    student: MultiHeadStudent,
+    trunk: Trunk,
+    texts: Texts,
+    calibration: CalibrationOptions | None,
+    workspace: Workspace,
+    *,
+    places: Places,
+) -> dict[str, TrainedHead]:
+    """Write the heads of a student, each calibrated and measured on validation rows as it serves.
 
-    def __init__(
-        self,
-        config: DistillSignalsConfig,
-        dataset: DatasetRef,
-        trunk: ModelRef,
-        bundle: Path,
-        context: StepContext,
-    ) -> None:
-        self.config, self.dataset, self.trunk, self.context = config, dataset, trunk, context
-        self.places = split_places(dataset, "validation")
-        loaded = Trunk(bundle, threads=usable_cores())
-        self.info, self.size = loaded.info, loaded.features
-        tokens = tokenised(
-            dataset, bundle, max_length=loaded.info.max_tokens, cache=context.cache, log=context.log
-        )
-        self.features = trunk_features(
-            loaded, trunk.digest, tokens.take(self.places), states=False, context=context
-        ).take(np.arange(len(self.places)))
-
-    def log(self, model: Classifier, subject: _Subject) -> ModelRef:
-        """Log one head, calibrated and measured on the validation rows as it serves."""
-        from modelmill.registry.bundles import log_model
-
-        teacher = subject.teacher
-        mean, spread = subject.units
+    :param student: the student.
+    :param trunk: its encoder, exported.
+    :param texts: all texts.
+    :param calibration: how probabilities are made of logits; None: not at all.
+    :param workspace: gets the bundles and the log; its cache keeps the trunk's features.
+    :param places: the validation rows, labelled or not, ``(rows,)``, rising.
+    :return: the heads by label, bundles of format ``head``.
+    """
+    tokens = texts.tokens(trunk.folder, max_tokens=trunk.info.max_tokens)
+    features = trunk_features(trunk, tokens.take(places), states=False, workspace=workspace).take(
+        np.arange(len(places))
+    )  # (rows, features)
+    found = {}
+    for signal in student.signals:
+        teacher, (mean, spread) = signal.teacher, signal.units
+        task = teacher.info.task
         weights = {
-            "weight": (model.head.weight.detach()[subject.outputs] * spread).numpy(),
-            "bias": (model.head.bias.detach()[subject.outputs] * spread + mean).numpy(),
+            "weight": (student.model.head.weight.detach()[signal.outputs] * spread).numpy(),
+            "bias": (student.model.head.bias.detach()[signal.outputs] * spread + mean).numpy(),
         }
         stack = STACKS["linear"]([weights])
-        logits: FloatArray = np.array([stack(row) for row in self.features], dtype=np.float32)
-        logits = logits.reshape(len(self.features), teacher.info.outputs)
-        metrics, calibration = {}, None
+        logits: FloatArray = np.array([stack(row) for row in features], dtype=np.float32)
+        logits = logits.reshape(len(features), teacher.info.outputs)
+        metrics, fitted = {}, None
         if len(logits):
-            wanted = teacher.answers(self.dataset, self.places, self.context)
-            metrics["teacher_agreement"] = teacher.info.task.agreement(logits, wanted)
-        if subject.data is not None and len(subject.data.validation):
-            rows = subject.data.validation
-            own = logits[np.searchsorted(self.places, rows.places)]
-            found = teacher.info.task.quality(own, rows.targets)
-            metrics |= {f"validation_{name}": value for name, value in found.items()}
-            calibration = fit_calibration(
-                self.config.calibration, own, rows.targets, target=teacher.info.target
-            )
-        folder = self.context.workdir / "heads" / f"{subject.outputs.start:05d}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        save_file(
-            {name: np.ascontiguousarray(value) for name, value in weights.items()}, folder / WEIGHTS_FILE
-        )
-        BundleInfo(
-            format="head",
-            label=teacher.info.label,
-            classes=teacher.info.classes,
-            target=teacher.info.target,
-            calibration=calibration,
-            text=self.dataset.text_column,
-            max_tokens=self.info.max_tokens,
-            parameters=sum(value.size for value in weights.values()),
-            features=self.size,
-            head="linear",
-            trunk=self.trunk.digest,
-        ).save(folder)
+            wanted = teacher.logits(texts, places, workspace)
+            metrics["teacher_agreement"] = task.agreement(logits, wanted)
+        if signal.data is not None and len(signal.data.validation):
+            rows = signal.data.validation
+            own = logits[np.searchsorted(places, rows.places)]
+            measured = task.quality(own, rows.targets)
+            metrics |= {f"validation_{name}": value for name, value in measured.items()}
+            fitted = fit_calibration(calibration, own, rows.targets, task=task)
+        folder = workspace.workdir / "heads" / f"{signal.outputs.start:05d}"
+        save_head(folder, weights, trunk, teacher.info, kind="linear", text=texts.column, calibration=fitted)
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        self.context.log(f"{teacher.info.label}: {shown or 'no validation rows'}")
-        return log_model(
-            folder,
-            role="head",
-            context=self.context,
-            dataset=self.dataset,
-            parent=teacher.reference,
-            trunk=self.trunk,
-            metrics={f"{name}/{teacher.info.label}": value for name, value in metrics.items()},
-        )
+        workspace.log(f"{teacher.info.label}: {shown or 'no validation rows'}")
+        found[teacher.info.label] = TrainedHead(folder, metrics)
+    return found

@@ -1,8 +1,8 @@
-"""The optimiser: AdamW, and Adam row by row for a table of embeddings.
+"""The optimizer: AdamW, and Adam row by row for a table of embeddings.
 
 A batch has some hundred of the thirty thousand rows of the embeddings. Their gradient is kept sparse, and
-only the rows that it has are moved, each by its own moments and its own count of steps: the cost of a step
-follows from the tokens of the batch, not from the vocabulary. A row that a batch lacks stays as it is.
+only the rows in it are changed, each with its own moments and its own count of steps: the cost of a step
+depends on the tokens of the batch, not on the vocabulary. The other rows stay as they are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,18 @@ from torch import nn
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
+
+
+def learning_rate_factor(step: int, total: int, *, warmup: float) -> float:
+    """Return the factor on the peak learning rate: it rises linearly, then falls linearly.
+
+    :param step: steps done.
+    :param total: steps in all.
+    :param warmup: share of the steps over which the rate rises.
+    :return: more than 0, at most 1.
+    """
+    share = (step + 1) / (total + 1)
+    return share / warmup if share < warmup else (1 - share) / (1 - warmup)
 
 
 class Optimizer:
@@ -38,7 +50,6 @@ class Optimizer:
         self.peaks = [group["lr"] for group in self.adamw.param_groups]
         self.dense = [value for group in self.adamw.param_groups for value in group["params"]]
         self.rows = None if table is None else _Rows(table, rate=rate, weight_decay=weight_decay)
-        self.factor = 1.0
 
     @property
     def rate(self) -> float:
@@ -46,7 +57,7 @@ class Optimizer:
         return float(self.adamw.param_groups[0]["lr"])
 
     def step(self, factor: float, *, max_norm: float) -> None:
-        """Clip the gradients, make a step, and forget them.
+        """Clip the gradients, make a step, and remove them.
 
         :param factor: on every group's peak rate.
         :param max_norm: of all gradients together.
@@ -64,7 +75,7 @@ class Optimizer:
         self.zero_grad()
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Remove all gradients."""
         self.adamw.zero_grad(set_to_none=True)
         if self.rows:
             self.rows.weight.grad = None
@@ -93,7 +104,7 @@ class Optimizer:
         self.adamw.load_state_dict({"state": state, "param_groups": self.adamw.state_dict()["param_groups"]})
 
     def close(self) -> None:
-        """Leave the table as any other."""
+        """Turn the table back into one with dense gradients."""
         if self.rows:
             self.rows.table.sparse = False
 

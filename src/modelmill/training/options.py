@@ -1,4 +1,7 @@
-"""Choices that several trainings share, each a small configuration whose type selects the algorithm."""
+"""Options of the trainings.
+
+Where a choice has options of its own, the type of these options selects the algorithm.
+"""
 
 from __future__ import annotations
 
@@ -6,63 +9,67 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelmill.component import Config
+from modelmill.options import Options
 
 
-class TemperatureScaling(Config):
+class TemperatureScaling(Options):
     """Divide the logits by one number."""
 
     kind: Literal["temperature"] = "temperature"
 
 
-class IsotonicRegression(Config):
+class IsotonicRegression(Options):
     """Bend each class's probability by a rising curve: for a thousand validation rows and more."""
 
     kind: Literal["isotonic"] = "isotonic"
 
 
-CalibrationConfig = Annotated[TemperatureScaling | IsotonicRegression, Field(discriminator="kind")]
+CalibrationOptions = Annotated[TemperatureScaling | IsotonicRegression, Field(discriminator="kind")]
 
 
-class LinearHead(Config):
+class LinearHead(Options):
     """One linear layer on the mean over the tokens."""
 
     kind: Literal["linear"] = "linear"
 
 
-class MlpHead(Config):
+class MlpHead(Options):
     """One hidden layer (ReLU) on the mean over the tokens."""
 
     kind: Literal["mlp"] = "mlp"
     width: int = Field(64, ge=1, le=4096, description="Units of the hidden layer.")
 
 
-class AttentionHead(Config):
+class AttentionHead(Options):
     """A linear layer on a mean whose weights the head learns too: for a few telling words in long texts."""
 
     kind: Literal["attention"] = "attention"
 
 
-HeadConfig = Annotated[LinearHead | MlpHead | AttentionHead, Field(discriminator="kind")]
+HeadOptions = Annotated[LinearHead | MlpHead | AttentionHead, Field(discriminator="kind")]
 
 ClassWeights = Literal["none", "balanced"]
 """Whether rows of rare classes count more: ``balanced`` as in scikit-learn, rows / (classes x rows of it)."""
 
 
-class FullTuning(Config):
+_CLASS_WEIGHTS = "balanced: rows of rare classes count more, none: every row counts the same."
+_CALIBRATION = "What makes probabilities of scores, fitted on the validation split; empty: nothing."
+
+
+class FullTuning(Options):
     """Train every layer above ``frozen_layers``."""
 
     kind: Literal["full"] = "full"
 
 
-class LastLayers(Config):
+class LastLayers(Options):
     """Train the last layers only, whatever ``frozen_layers`` says."""
 
     kind: Literal["last_layers"] = "last_layers"
     layers: int = Field(1, ge=1, description="Number of layers.")
 
 
-class LoraTuning(Config):
+class LoraTuning(Options):
     """Train low-rank additions to the weights (LoRA), which are merged into them at the end."""
 
     kind: Literal["lora"] = "lora"
@@ -76,13 +83,13 @@ class LoraTuning(Config):
 TuningMode = Annotated[FullTuning | LastLayers | LoraTuning, Field(discriminator="kind")]
 
 
-class SoftLabels(Config):
+class SoftLabels(Options):
     """The teacher's answers alone."""
 
     kind: Literal["soft_labels"] = "soft_labels"
 
 
-class Relations(Config):
+class Relations(Options):
     """Also which tokens belong together, as the teacher's last layer sees it (MiniLMv2): more work a row."""
 
     kind: Literal["relations"] = "relations"
@@ -92,17 +99,17 @@ class Relations(Config):
     weight: float = Field(1.0, gt=0, description="Weight of the relations beside that of the answers.")
 
 
-ObjectiveConfig = Annotated[SoftLabels | Relations, Field(discriminator="kind")]
+ObjectiveOptions = Annotated[SoftLabels | Relations, Field(discriminator="kind")]
 
 
-class LabelConfig(Config):
-    """What a training of one label has to know."""
+class LabelOptions(Options):
+    """Which label column is learned."""
 
     label: str | None = Field(None, description="Label column to learn; empty: the dataset's only one.")
 
 
-class TrainingConfig(Config):
-    """What every training has in common."""
+class TrainingOptions(Options):
+    """Options of every training of an encoder."""
 
     epochs: float = Field(2, gt=0, le=1000, description="Passes over the train split.")
     batch_size: int = Field(16, ge=1, description="Rows per optimizer step.")
@@ -146,14 +153,72 @@ class TrainingConfig(Config):
     )
 
 
-class TeachingConfig(TrainingConfig):
-    """What every training under a teacher has in common."""
+class DistillationOptions(TrainingOptions):
+    """Options of every training under a teacher."""
 
     learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
     temperature: float = Field(2.0, gt=0, description="Softens the teacher's distribution.")
     soft_weight: float = Field(
         0.7, ge=0, le=1, description="Weight of the soft labels; the rest is for the labels."
     )
-    objective: ObjectiveConfig = Field(
+    objective: ObjectiveOptions = Field(
         SoftLabels(), description="What the student learns of the teacher besides its answers."
     )
+
+
+class FineTuningOptions(TrainingOptions):
+    """Options of :func:`modelmill.training.fine_tuning.fine_tune`."""
+
+    frozen_layers: int = Field(2, ge=0, description="Lowest layers that keep their weights.")
+    mode: TuningMode = Field(FullTuning(), description="Which weights are trained.")
+    class_weights: ClassWeights = Field("none", description=_CLASS_WEIGHTS)
+    calibration: CalibrationOptions | None = Field(TemperatureScaling(), description=_CALIBRATION)
+    base_model: str = Field(
+        description="Folder with config.json, tokenizer.json and model.safetensors, or Hugging Face id "
+        "(taken from the local cache; downloaded only with HF_HUB_OFFLINE=0)."
+    )
+    max_tokens: int = Field(64, ge=8, le=8192, description="Tokens of a text that the encoder reads.")
+    lexical_tokens: int = Field(
+        256,
+        ge=0,
+        le=8192,
+        description="Tokens that the lexical head reads: a linear model over the words, fitted in seconds, "
+        "added to the encoder's logits. 0: no lexical head.",
+    )
+
+
+class StudentOptions(DistillationOptions):
+    """Options of :func:`modelmill.training.distillation.distill`."""
+
+    max_tokens: int | None = Field(
+        None, ge=8, le=8192, description="Tokens of a text that are read; empty: as the teacher."
+    )
+    layers: int = Field(2, ge=1, description="Transformer layers of the student.")
+
+
+class MultiTeacherOptions(DistillationOptions):
+    """Options of :func:`modelmill.training.multi_teacher.distill_many`."""
+
+    layers: int = Field(2, ge=1, description="Transformer layers of the student.")
+    start: str | None = Field(
+        None, description="Label of the teacher whose layers the student starts from; empty: the first."
+    )
+    max_tokens: int | None = Field(
+        None, ge=8, le=8192, description="Tokens of a text that are read; empty: as that teacher."
+    )
+
+
+class HeadTrainingOptions(Options):
+    """Options of :func:`modelmill.training.heads.train_heads`."""
+
+    head: HeadOptions = Field(LinearHead(), description="What a head is.")
+    epochs: int = Field(60, ge=1, le=1000, description="Passes over the train split at most.")
+    patience: int = Field(
+        8, ge=1, description="Passes without a smaller validation loss of any head after which training ends."
+    )
+    batch_size: int = Field(256, ge=1, description="Rows per optimizer step.")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="Learning rate.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    class_weights: ClassWeights = Field("none", description=_CLASS_WEIGHTS)
+    calibration: CalibrationOptions | None = Field(TemperatureScaling(), description=_CALIBRATION)
+    seed: int = Field(0, ge=0, description="Seed of every random choice.")

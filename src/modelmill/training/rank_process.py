@@ -22,17 +22,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelmill.errors import EXIT_FAILED, ModelmillError
-from modelmill.registry.tracking import TrackedRun
+from modelmill.workspace import NoTracker, Workspace
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 JOB = "job"
-"""File with the pickled arguments of the training, and the fields of its context."""
+"""File with the pickled :class:`~modelmill.training.loop.TrainingJob`, and the folders of its workspace."""
 FAILURE = "failure"
 """File that says which rank failed, and how."""
 REPORT = "\x1e"
-"""Begins a line of JSON for the step's process (RFC 7464): metrics, or progress."""
+"""Begins a line of JSON for the process that started this one (RFC 7464): metrics, or progress."""
 
 _TIMEOUT = datetime.timedelta(minutes=30)
 """For the gradients of a step, and a checkpoint before it: after that something hangs."""
@@ -118,8 +118,7 @@ def _train(folder: Path, rank: int, count: int) -> None:
     import torch
     from torch import distributed
 
-    from modelmill.component import StepContext
-    from modelmill.training import loop
+    from modelmill.training.loop import TrainingLoop
     from modelmill.training.ranks import Ranks
 
     if torch.cuda.is_available():
@@ -133,28 +132,25 @@ def _train(folder: Path, rank: int, count: int) -> None:
     )
     talk = distributed.new_group(backend="gloo", timeout=_PATIENCE)
     with (folder / JOB).open("rb") as file:
-        job, fields = pickle.load(file)  # noqa: S301 (the step's process has written it)
-    context = StepContext(
-        **fields,
-        run=_ReportedRun(),
+        job, folders = pickle.load(file)  # noqa: S301 (the process that started this one has written it)
+    workspace = Workspace(
+        **folders,
+        tracker=_ReportedMetrics(),
         progress=lambda done, total, **figures: _report(done=done, total=total, figures=figures),
         log=lambda line: _write(line if rank == 0 else f"rank {rank}: {line}"),
     )
-    loop.train(**job, context=context, ranks=Ranks(rank, count, talk))
+    TrainingLoop(job, workspace, Ranks(rank, count, talk)).run()
 
 
-class _ReportedRun(TrackedRun):
-    """Hands metrics to the step's process, which holds the run."""
-
-    def __init__(self) -> None:
-        pass
+class _ReportedMetrics(NoTracker):
+    """Hands metrics to the process that started this one: it has the tracker."""
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         _report(metrics=dict(metrics), step=step)
 
 
-def _report(**said: Any) -> None:
-    _write(f"{REPORT}{json.dumps(said)}")
+def _report(**content: Any) -> None:
+    _write(f"{REPORT}{json.dumps(content)}")
 
 
 def _write(line: str) -> None:

@@ -24,7 +24,7 @@ from modelmill.models.attention import attentions
 from modelmill.models.classifier import Classifier, collate
 from modelmill.models.encoder import layer_list
 from modelmill.tokens.token_ids import Places, Tokens
-from modelmill.training.loop import Loss
+from modelmill.training.losses import Loss
 from modelmill.training.options import Relations
 
 _KINDS = 3

@@ -1,4 +1,4 @@
-"""Which weights a fine-tuning trains: chosen by the type of the configuration."""
+"""Which weights a fine-tuning changes: chosen by the type of ``options.mode``."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from typing import Any
 from modelmill.errors import ConfigError
 from modelmill.models.classifier import Classifier
 from modelmill.models.encoder import layer_list
-from modelmill.steps.fine_tune import FineTuneConfig
-from modelmill.training.options import FullTuning, LastLayers, LoraTuning
+from modelmill.training.options import FineTuningOptions, FullTuning, LastLayers, LoraTuning
 
 
 @contextlib.contextmanager
-def tuned(model: Classifier, config: FineTuneConfig) -> Iterator[FineTuneConfig]:
+def tuned(model: Classifier, options: FineTuningOptions) -> Iterator[FineTuningOptions]:
     """Prepare a model for its training, and leave it as a plain model again.
 
     :param model: the model; changed in place.
-    :param config: how it is trained.
-    :yield: the configuration that the training loop follows.
+    :param options: how it is trained.
+    :yield: the options that the training loop follows.
     :raises ConfigError: if the mode does not fit the model.
     """
-    with _MODES[type(config.mode)](model, config, config.mode) as settings:
+    with _MODES[type(options.mode)](model, options, options.mode) as settings:
         yield settings
 
 
 @contextlib.contextmanager
-def _full(_model: Classifier, config: FineTuneConfig, _mode: FullTuning) -> Iterator[FineTuneConfig]:
-    yield config
+def _full(_model: Classifier, options: FineTuningOptions, _mode: FullTuning) -> Iterator[FineTuningOptions]:
+    yield options
 
 
 @contextlib.contextmanager
-def _last_layers(model: Classifier, config: FineTuneConfig, mode: LastLayers) -> Iterator[FineTuneConfig]:
+def _last_layers(
+    model: Classifier, options: FineTuningOptions, mode: LastLayers
+) -> Iterator[FineTuningOptions]:
     total = len(layer_list(model.encoder)[1])
     if mode.layers > total:
         raise ConfigError(
@@ -40,11 +41,11 @@ def _last_layers(model: Classifier, config: FineTuneConfig, mode: LastLayers) ->
             got=mode.layers,
             remedy=f"lower it to at most {total}",
         )
-    yield config.model_copy(update={"frozen_layers": total - mode.layers, "train_embeddings": False})
+    yield options.model_copy(update={"frozen_layers": total - mode.layers, "train_embeddings": False})
 
 
 @contextlib.contextmanager
-def _lora(model: Classifier, config: FineTuneConfig, mode: LoraTuning) -> Iterator[FineTuneConfig]:
+def _lora(model: Classifier, options: FineTuningOptions, mode: LoraTuning) -> Iterator[FineTuningOptions]:
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import LoraLayer
 
@@ -66,7 +67,7 @@ def _lora(model: Classifier, config: FineTuneConfig, mode: LoraTuning) -> Iterat
             got=", ".join(mode.modules) or "none",
             remedy=f"set mode.modules to some of {', '.join(names)}",
         ) from error
-    yield config.model_copy(update={"train_embeddings": False})
+    yield options.model_copy(update={"train_embeddings": False})
     for name, module in list(model.encoder.named_modules()):
         if isinstance(module, LoraLayer):
             module.merge()
@@ -74,7 +75,7 @@ def _lora(model: Classifier, config: FineTuneConfig, mode: LoraTuning) -> Iterat
             setattr(model.encoder.get_submodule(parent), own, module.get_base_layer())
 
 
-_MODES: Mapping[type[Any], Callable[..., contextlib.AbstractContextManager[FineTuneConfig]]] = {
+_MODES: Mapping[type[Any], Callable[..., contextlib.AbstractContextManager[FineTuningOptions]]] = {
     FullTuning: _full,
     LastLayers: _last_layers,
     LoraTuning: _lora,

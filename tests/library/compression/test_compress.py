@@ -18,9 +18,9 @@ from modelmill.compression.search.results import CompressionReport
 from modelmill.errors import ConfigError, DatasetError
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle, logged_model
+from modelmill.steps import fine_tune
 from modelmill.steps.compress import CompressConfig
-from modelmill.steps.fine_tune import FineTuneConfig
-from modelmill.training import fine_tuning
+from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs
 
 SMALL = {
     "layers": [1],
@@ -34,7 +34,11 @@ SMALL = {
 
 @pytest.fixture
 def teacher(tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext) -> ModelRef:
-    return fine_tuning.run(teacher_config(tiny_base_model, lexical_tokens=24), topic_dataset, step_context)
+    return fine_tune.run(
+        teacher_config(tiny_base_model, lexical_tokens=24),
+        FineTuneInputs(dataset=topic_dataset),
+        step_context,
+    ).model
 
 
 def teacher_config(base_model: Path, *, lexical_tokens: int) -> FineTuneConfig:
@@ -111,7 +115,9 @@ def test_the_fastest_model_within_the_budget(
 def test_a_student_without_a_lexical_head_reads_fewer_tokens(
     tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext, context: StepContext
 ) -> None:
-    teacher = fine_tuning.run(teacher_config(tiny_base_model, lexical_tokens=0), topic_dataset, step_context)
+    teacher = fine_tune.run(
+        teacher_config(tiny_base_model, lexical_tokens=0), FineTuneInputs(dataset=topic_dataset), step_context
+    ).model
     space = {"families": ["transformer"], "tokens": [8], "heads": [1.0]}
     # Which is smallest does not depend on the machine, which is fastest may.
     config = configured(space=space).model_copy(update={"prefer": "size"})

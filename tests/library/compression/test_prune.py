@@ -19,12 +19,11 @@ from modelmill.models.bundle import BundleInfo, bundle_bytes
 from modelmill.models.classifier import load_classifier
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
-from modelmill.steps import quantize
-from modelmill.steps.distill import DistillConfig
-from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.steps import distill, fine_tune, quantize
+from modelmill.steps.distill import DistillConfig, DistillInputs
+from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs
 from modelmill.steps.prune import PruneConfig
 from modelmill.steps.quantize import QuantizeConfig
-from modelmill.training import distillation, fine_tuning
 
 FAST = {"epochs": 8, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate": 1e-2}
 
@@ -46,19 +45,20 @@ def in_folder(context: StepContext, name: str, log: Any = None) -> StepContext:
 
 def taught(base: Path, dataset: DatasetRef, context: StepContext, **changes: Any) -> ModelRef:
     config = {"base_model": str(base), "max_tokens": 16, "frozen_layers": 0, **FAST, **changes}
-    return fine_tuning.run(FineTuneConfig.model_validate(config), dataset, context)
+    return fine_tune.run(
+        FineTuneConfig.model_validate(config), FineTuneInputs(dataset=dataset), context
+    ).model
 
 
 def test_a_pruned_model_is_smaller_and_goes_on_to_quantisation(
     tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext
 ) -> None:
     teacher = taught(tiny_base_model, topic_dataset, step_context)
-    student = distillation.run(
+    student = distill.run(
         DistillConfig.model_validate({"layers": 1, **FAST}),
-        topic_dataset,
-        teacher,
+        DistillInputs(dataset=topic_dataset, teacher=teacher),
         in_folder(step_context, "distil"),
-    )
+    ).model
     lines: list[str] = []
     context = in_folder(step_context, "prune", lines.append)
     pruned = prune.run(pruning(), topic_dataset, student, teacher, context)
@@ -118,12 +118,11 @@ def test_numbers_and_sets_are_distilled_and_pruned(
     label: str, tiny_base_model: Path, counted: DatasetRef, step_context: StepContext
 ) -> None:
     teacher = taught(tiny_base_model, counted, step_context, label=label, epochs=15)
-    student = distillation.run(
+    student = distill.run(
         DistillConfig.model_validate({"layers": 1, "label": label, **FAST, "epochs": 15}),
-        counted,
-        teacher,
+        DistillInputs(dataset=counted, teacher=teacher),
         in_folder(step_context, "distil"),
-    )
+    ).model
     context = in_folder(step_context, "prune")
     pruned = prune.run(pruning(label=label), counted, student, teacher, context)
     scorer = load_scorer(fetch_bundle(pruned, context.cache))

@@ -32,8 +32,8 @@ from modelmill.models.classifier import (
 from modelmill.models.encoder import build_encoder, layer_list
 from modelmill.models.onnx_export import check_parity, export_onnx
 from modelmill.tokens.token_ids import Tokens
-from modelmill.training.distillation import make_student
-from modelmill.training.loop import Encoded
+from modelmill.training.rows import EncodedRows
+from modelmill.training.student import make_student
 
 HEADS = 4
 SIZE = {"vocab_size": 20, "max_position_embeddings": 16}
@@ -45,10 +45,12 @@ IMPORTANCES = (TaylorImportance(), ActivationImportance())
 
 
 @pytest.fixture
-def rows() -> Encoded:
+def rows() -> EncodedRows:
     random = np.random.default_rng(0)
     lengths = random.integers(3, 8, 40)
-    return Encoded(Tokens.of(random.integers(1, 20, length) for length in lengths), random.integers(0, 2, 40))
+    return EncodedRows(
+        Tokens.of(random.integers(1, 20, length) for length in lengths), random.integers(0, 2, 40)
+    )
 
 
 @pytest.fixture(params=CONFIGS, ids=["bert", "distilbert"])
@@ -69,7 +71,7 @@ def silence(model: Classifier, silent: dict[int, list[int]]) -> None:
 
 @pytest.mark.parametrize("importance", IMPORTANCES, ids=["taylor", "activation"])
 def test_heads_that_do_nothing_go_first(
-    model: Classifier, rows: Encoded, importance: Any, tmp_path: Path, tiny_base_model: Path
+    model: Classifier, rows: EncodedRows, importance: Any, tmp_path: Path, tiny_base_model: Path
 ) -> None:
     silence(model, {0: [0, 2, 3], 1: [1], 2: [0, 2]})
     small = attention_heads(model, keep=0.5, rows=rows, importance=importance)
@@ -96,7 +98,7 @@ def test_heads_that_do_nothing_go_first(
 
 
 @pytest.mark.parametrize("importance", IMPORTANCES, ids=["taylor", "activation"])
-def test_inner_units_that_do_nothing_go_first(model: Classifier, rows: Encoded, importance: Any) -> None:
+def test_inner_units_that_do_nothing_go_first(model: Classifier, rows: EncodedRows, importance: Any) -> None:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.shape == (16, 32):  # what narrows
@@ -107,22 +109,22 @@ def test_inner_units_that_do_nothing_go_first(model: Classifier, rows: Encoded, 
 
 
 @pytest.mark.parametrize("kind", ["classes", "number"])
-def test_sets_and_numbers_say_what_matters_too(kind: Any, rows: Encoded) -> None:
+def test_sets_and_numbers_say_what_matters_too(kind: Any, rows: EncodedRows) -> None:
     torch.manual_seed(0)
     outputs = {"classes": 2, "number": 1}[kind]
     model = Classifier(build_encoder(CONFIGS[0]), classes=outputs).eval()
     silence(model, {0: [0, 1], 1: [2, 3], 2: [1, 2]})
     targets = np.eye(2, dtype=np.float32)[rows.targets] if outputs == 2 else rows.targets.astype(np.float32)
-    small = attention_heads(model, keep=0.5, rows=Encoded(rows.tokens, targets, kind))
+    small = attention_heads(model, keep=0.5, rows=EncodedRows(rows.tokens, targets, kind))
     assert np.allclose(all_logits(small, rows.tokens), all_logits(model, rows.tokens), atol=1e-6)
 
 
-def test_frozen_layers_can_be_measured(rows: Encoded) -> None:
+def test_frozen_layers_can_be_measured(rows: EncodedRows) -> None:
     model = Classifier(build_encoder(CONFIGS[0]), classes=2).eval().requires_grad_(False)
     assert getattr(attention_heads(model, keep=0.01, rows=rows).config, KEPT_HEADS) == [1, 1, 1]
 
 
-def test_heads_that_share_a_bias_are_refused(rows: Encoded) -> None:
+def test_heads_that_share_a_bias_are_refused(rows: EncodedRows) -> None:
     config = MPNetConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32)
     with pytest.raises(ModelError, match="and no bias that layers share; got 'mpnet'; leave the heads"):
         attention_heads(Classifier(build_encoder(config), classes=2), keep=0.5, rows=rows)

@@ -19,16 +19,15 @@ from modelmill.models.bundle import bundle_bytes
 from modelmill.models.classifier import load_classifier, save_classifier
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
-from modelmill.steps import quantize
-from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.steps import fine_tune, quantize
+from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs
 from modelmill.steps.quantize import QuantizeConfig
 from modelmill.tokens.tokenizer import encode, load_tokenizer
-from modelmill.training import fine_tuning
 
 
 @pytest.fixture
 def trained(encoder_only: FineTuneConfig, topic_dataset: DatasetRef, step_context: StepContext) -> ModelRef:
-    return fine_tuning.run(encoder_only, topic_dataset, step_context)
+    return fine_tune.run(encoder_only, FineTuneInputs(dataset=topic_dataset), step_context).model
 
 
 @pytest.fixture
@@ -104,7 +103,7 @@ def test_the_words_are_exported_with_the_encoder(
     encoder_only: FineTuneConfig, topic_dataset: DatasetRef, step_context: StepContext
 ) -> None:
     config = encoder_only.model_copy(update={"lexical_tokens": 24, "max_tokens": 8})
-    trained = fine_tuning.run(config, topic_dataset, step_context)
+    trained = fine_tune.run(config, FineTuneInputs(dataset=topic_dataset), step_context).model
     exported = quantized(QuantizeConfig(), topic_dataset, trained, later(step_context))
     whole = load_scorer(fetch_bundle(trained, step_context.cache))
     small = load_scorer(fetch_bundle(exported, step_context.cache))

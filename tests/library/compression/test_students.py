@@ -17,7 +17,7 @@ from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, all_logits, load_classifier, save_classifier
 from modelmill.models.encoder import build_encoder, layer_list
 from modelmill.tokens.token_ids import Tokens
-from modelmill.training.loop import Encoded
+from modelmill.training.rows import EncodedRows
 
 
 def standings(*drops: float, doubt: float = 0.0) -> list[Standing]:
@@ -51,9 +51,9 @@ def test_doubt_speaks_for_the_fastest_and_against_what_is_to_be_sure() -> None:
 
 
 @pytest.fixture
-def rows() -> Encoded:
+def rows() -> EncodedRows:
     random = np.random.default_rng(0)
-    return Encoded(Tokens.of(random.integers(1, 20, (12, 6))), random.integers(0, 2, 12))
+    return EncodedRows(Tokens.of(random.integers(1, 20, (12, 6))), random.integers(0, 2, 12))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def model() -> Classifier:
 
 
 def test_units_that_do_nothing_go_first(
-    model: Classifier, rows: Encoded, tmp_path: Path, tiny_base_model: Path
+    model: Classifier, rows: EncodedRows, tmp_path: Path, tiny_base_model: Path
 ) -> None:
     silent = [1, 2, 5, 7, 8, 11, 12, 15]
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_units_that_do_nothing_go_first(
     assert np.array_equal(all_logits(again, rows.tokens), all_logits(small, rows.tokens))
 
 
-def test_an_architecture_without_such_units_is_refused(rows: Encoded) -> None:
+def test_an_architecture_without_such_units_is_refused(rows: EncodedRows) -> None:
     model = Classifier(GPT2Model(GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2)), classes=2)
     with pytest.raises(ModelError, match="one linear layer that widens and one that narrows; got 'gpt2'"):
         inner_units(model, keep=0.5, rows=rows)

@@ -19,10 +19,9 @@ from modelmill.errors import ConfigError, ModelError
 from modelmill.models.bundle import BundleInfo, bundle_bytes
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
-from modelmill.steps import quantize
-from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.steps import fine_tune, quantize
+from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs
 from modelmill.steps.quantize import QuantizeConfig
-from modelmill.training import fine_tuning
 
 TEXTS = ["the goal match today", "a bank loan today", "goal", ""]
 
@@ -39,7 +38,7 @@ def trained(tiny_base_model: Path, topic_dataset: DatasetRef, step_context: Step
         max_tokens=8,
         lexical_tokens=24,
     )
-    return fine_tuning.run(config, topic_dataset, step_context)
+    return fine_tune.run(config, FineTuneInputs(dataset=topic_dataset), step_context).model
 
 
 @pytest.fixture

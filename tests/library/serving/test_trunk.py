@@ -13,13 +13,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from modelmill.artifacts import ModelRef
+from modelmill.compression.trunk import make_trunk
 from modelmill.models import trunk as shared
 from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.onnx_session import RowSession
 from modelmill.registry.bundles import log_model
 from modelmill.registry.versions import register
-from modelmill.training.trunk import make_trunk
 
 SIGNALS = 7
 TEXTS = ["goal team", "a loan", "the bank said", "goal team", None]

@@ -29,9 +29,9 @@ from modelmill.signals.model_cascade import sure_values
 from modelmill.signals.model_config import Doubt, FirstTier
 from modelmill.signals.pinned_models import pin_models
 from modelmill.signals.registry import build_groups
-from modelmill.steps.trunk import TrunkConfig
+from modelmill.steps import trunk
+from modelmill.steps.trunk import TrunkConfig, TrunkInputs
 from modelmill.tokens.tokenizer import encode, load_tokenizer
-from modelmill.training import trunk
 
 TEXTS = ["goal match", "bank", None, "  ", "Goal  MATCH", "goal bank", "bank"]
 BATCH = pa.RecordBatch.from_pydict({"id": list(range(len(TEXTS))), "text": TEXTS})
@@ -117,7 +117,7 @@ def test_heads_share_a_pass_of_their_trunk(
     tiny_base_model: Path, step_context: StepContext, tmp_path: Path
 ) -> None:
     config = TrunkConfig(base_model=str(tiny_base_model), max_tokens=16)
-    stem = trunk.run(config, None, step_context)
+    stem = trunk.run(config, TrunkInputs(model=None), step_context).trunk
     place = fetch_bundle(stem, step_context.cache)
     random, features = np.random.default_rng(0), BundleInfo.load(place).features
     signals = {}

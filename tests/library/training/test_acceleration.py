@@ -15,7 +15,7 @@ from modelmill.models.base_model import load_base_model
 from modelmill.models.classifier import Classifier
 from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.training import acceleration
-from modelmill.training.acceleration import ModelRunner, Trial, bf16_gain, chosen_precision
+from modelmill.training.acceleration import CompileTrial, ModelRunner, bf16_gain, chosen_precision
 
 
 def configured(base: Path, **changes: object) -> FineTuneConfig:
@@ -43,7 +43,7 @@ def test_the_gain_is_measured() -> None:
     assert 0 < bf16_gain(torch.device("cpu")) < 1000
 
 
-def steps(trial: Trial, seconds: float, *, left: int = 10_000) -> list[str]:
+def steps(trial: CompileTrial, seconds: float, *, left: int = 10_000) -> list[str]:
     said = []
     before = trial.compiled, trial.decided
     while (trial.compiled, trial.decided) == before:
@@ -57,7 +57,7 @@ def steps(trial: Trial, seconds: float, *, left: int = 10_000) -> list[str]:
     [(0.05, True, "2.00 times as fast: kept"), (0.099, False, "1.01 times as fast: dropped")],
 )
 def test_a_compiled_model_is_tried_and_kept_if_it_is_faster(seconds: float, kept: bool, said: str) -> None:
-    trial = Trial()
+    trial = CompileTrial()
     assert steps(trial, 0.1) == ["trying a compiled model"]
     assert trial.compiled
     [found] = steps(trial, seconds) if not kept else kept_after(trial, seconds)
@@ -66,12 +66,12 @@ def test_a_compiled_model_is_tried_and_kept_if_it_is_faster(seconds: float, kept
     assert trial.step(1.0, tokens=1000, steps_left=10) is None
 
 
-def kept_after(trial: Trial, seconds: float) -> list[str]:
+def kept_after(trial: CompileTrial, seconds: float) -> list[str]:
     return [found for _ in range(100) if (found := trial.step(seconds, tokens=1000, steps_left=10_000))]
 
 
 def test_a_short_training_is_not_worth_a_trial() -> None:
-    trial = Trial()
+    trial = CompileTrial()
     assert steps(trial, 0.1, left=100) == []
     assert (trial.compiled, trial.decided) == (False, True)
 

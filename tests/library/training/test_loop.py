@@ -21,7 +21,11 @@ from modelmill.models.classifier import Classifier
 from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.tasks.kinds import task_of
 from modelmill.tokens.token_ids import Tokens
-from modelmill.training.loop import Encoded, Trained, batches, parts, quality, rate, train
+from modelmill.training.batching import batches, parts
+from modelmill.training.optimizer import learning_rate_factor
+from modelmill.training.rows import EncodedRows, quality
+from modelmill.training.state import TrainingHistory
+from modelmill.training.trainer import train
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +36,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def encoded(count: int, seed: int) -> Encoded:
+def encoded(count: int, seed: int) -> EncodedRows:
     """Rows of [CLS] words [SEP], where two words out of twelve give the class away."""
     source = random.Random(seed)
     rows, targets = [], []
@@ -43,7 +47,7 @@ def encoded(count: int, seed: int) -> Encoded:
         source.shuffle(words)
         rows.append(np.array([2, *words, 3], dtype=np.int64))
         targets.append(target)
-    return Encoded(Tokens.of(rows), np.array(targets, dtype=np.int64))
+    return EncodedRows(Tokens.of(rows), np.array(targets, dtype=np.int64))
 
 
 def configured(base: Path, **changes: object) -> FineTuneConfig:
@@ -55,7 +59,7 @@ def configured(base: Path, **changes: object) -> FineTuneConfig:
 
 def fit(
     base: Path, config: FineTuneConfig, context: StepContext, *, validate: bool = True
-) -> tuple[Classifier, Trained]:
+) -> tuple[Classifier, TrainingHistory]:
     encoder = load_base_model(str(base), max_tokens=16, dropout=config.dropout).encoder
     torch.manual_seed(config.seed)
     model = Classifier(encoder, classes=2, dropout=config.dropout)
@@ -64,8 +68,8 @@ def fit(
         encoded(60, 1),
         validation=encoded(20, 2) if validate else None,
         loss=lambda logits, targets, _: functional.cross_entropy(logits, targets),
-        config=config,
-        context=context,
+        options=config,
+        workspace=context,
     )
     return model, trained
 
@@ -86,8 +90,8 @@ def test_a_trivial_task_is_learned(tiny_base_model: Path, step_context: StepCont
     assert quality(model, encoded(40, 3))["accuracy"] >= 0.9
     assert trained.steps == 10 * 8
     assert trained.curve[-1][1] < trained.curve[0][1] / 2
-    assert trained.quality is not None
-    assert trained.quality["accuracy"] == max(found["accuracy"] for _, found in trained.epochs)
+    assert trained.best is not None
+    assert trained.best["accuracy"] == max(found["accuracy"] for _, found in trained.epochs)
     metrics = step_context.run.client.get_run(step_context.run.run_id).data.metrics
     assert {"train_loss", "learning_rate", "validation_accuracy", "validation_macro_f1"} <= set(metrics)
 
@@ -115,8 +119,8 @@ def test_frozen_parts_keep_their_weights(tiny_base_model: Path, step_context: St
 
 def test_the_best_epoch_is_kept(tiny_base_model: Path, step_context: StepContext) -> None:
     model, trained = fit(tiny_base_model, configured(tiny_base_model, epochs=5), step_context)
-    assert trained.quality is not None
-    assert quality(model, encoded(20, 2)) == trained.quality
+    assert trained.best is not None
+    assert quality(model, encoded(20, 2)) == trained.best
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -170,8 +174,8 @@ def test_a_loss_that_is_not_finite_is_refused(tiny_base_model: Path, step_contex
             encoded(8, 1),
             validation=None,
             loss=lambda logits, targets, _: logits.sum() * float("nan"),
-            config=configured(tiny_base_model),
-            context=step_context,
+            options=configured(tiny_base_model),
+            workspace=step_context,
         )
     assert str(caught.value) == (
         "the training loss must stay finite; at step 1 it is nan; got 'learning_rate=0.003'; "
@@ -227,7 +231,7 @@ def test_batches_are_pools_sorted_by_length_and_shuffled() -> None:
 
 @pytest.mark.parametrize(("warmup", "top"), [(0.0, 0), (0.1, 10), (0.5, 50)])
 def test_the_rate_rises_and_falls_linearly(warmup: float, top: int) -> None:
-    rates = [rate(step, 100, warmup=warmup) for step in range(100)]
+    rates = [learning_rate_factor(step, 100, warmup=warmup) for step in range(100)]
     assert all(0 < value <= 1 for value in rates)
     assert abs(int(np.argmax(rates)) - top) <= 1
     assert rates[-1] < 0.03

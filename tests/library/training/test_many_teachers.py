@@ -16,10 +16,9 @@ from modelmill.errors import ConfigError, ModelError
 from modelmill.models.signal_scorer import SignalScorer
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.signal_models import read_signals
-from modelmill.steps.distill_signals import DistillSignalsConfig
-from modelmill.steps.fine_tune import FineTuneConfig
-from modelmill.training import fine_tuning
-from modelmill.training import multi_teacher as many_teachers
+from modelmill.steps import distill_signals, fine_tune
+from modelmill.steps.distill_signals import DistillSignalsConfig, DistillSignalsInputs
+from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs
 
 FAST = {"epochs": 8, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate": 1e-2}
 LABELS = ("topic", "words", "named")
@@ -51,9 +50,11 @@ def in_folder(context: StepContext, name: str) -> StepContext:
 
 def taught(label: str, base: Path, dataset: DatasetRef, context: StepContext) -> ModelRef:
     config = {"base_model": str(base), "max_tokens": 16, "frozen_layers": 0, "label": label, **FAST}
-    return fine_tuning.run(
-        FineTuneConfig.model_validate(config), dataset, in_folder(context, f"teacher {label}")
-    )
+    return fine_tune.run(
+        FineTuneConfig.model_validate(config),
+        FineTuneInputs(dataset=dataset),
+        in_folder(context, f"teacher {label}"),
+    ).model
 
 
 def configured(**changes: Any) -> DistillSignalsConfig:
@@ -68,7 +69,10 @@ def test_one_student_answers_what_three_teachers_did(
     teachers = [taught(label, tiny_base_model, dataset, step_context) for label in LABELS]
     # The dataset has no column "named" here: that teacher alone says what its rows are.
     fewer = dataset.model_copy(update={"labels": LABELS[:2]})
-    trunk, signals = many_teachers.run(configured(), fewer, teachers, in_folder(step_context, "one"))
+    made = distill_signals.run(
+        configured(), DistillSignalsInputs(dataset=fewer, teachers=teachers), in_folder(step_context, "one")
+    )
+    trunk, signals = made.trunk, made.signals
     assert (trunk.role, trunk.format, trunk.parent) == ("trunk", "trunk", teachers[0].uri)
     heads = read_signals(signals)
     assert tuple(heads) == LABELS
@@ -94,8 +98,10 @@ def test_one_student_answers_what_three_teachers_did(
     assert {"validation_accuracy/topic", "validation_r2/words", "teacher_agreement/named"} <= set(figures)
 
     # The same seed gives the same bits.
-    again, _ = many_teachers.run(configured(), fewer, teachers, in_folder(step_context, "again"))
-    assert again.digest == trunk.digest
+    again = distill_signals.run(
+        configured(), DistillSignalsInputs(dataset=fewer, teachers=teachers), in_folder(step_context, "again")
+    )
+    assert again.trunk.digest == trunk.digest
 
 
 def test_teachers_that_do_not_go_together_are_refused(
@@ -104,13 +110,19 @@ def test_teachers_that_do_not_go_together_are_refused(
     teacher = taught("topic", tiny_base_model, dataset, step_context)
     context = in_folder(step_context, "one")
     with pytest.raises(ConfigError) as caught:
-        many_teachers.run(configured(), dataset, [teacher, teacher], context)
+        distill_signals.run(
+            configured(), DistillSignalsInputs(dataset=dataset, teachers=[teacher, teacher]), context
+        )
     assert str(caught.value) == (
         "a student of many needs teachers, each of a label of its own; got 'several for topic'; "
         "add inputs: {teachers: [STEP.model, …]}, one for each label"
     )
     with pytest.raises(ConfigError, match="must name the label of a teacher; got 'topik'"):
-        many_teachers.run(configured(start="topik"), dataset, [teacher], context)
+        distill_signals.run(
+            configured(start="topik"), DistillSignalsInputs(dataset=dataset, teachers=[teacher]), context
+        )
     with pytest.raises(ModelError, match="a student cannot have more layers than its teacher, 2; got 3"):
-        many_teachers.run(configured(layers=3), dataset, [teacher], context)
+        distill_signals.run(
+            configured(layers=3), DistillSignalsInputs(dataset=dataset, teachers=[teacher]), context
+        )
     assert not step_context.run.client.search_registered_models()

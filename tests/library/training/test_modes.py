@@ -19,12 +19,14 @@ from modelmill.errors import ConfigError
 from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier
+from modelmill.models.predictions import answers, class_scores
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
-from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.steps import fine_tune
+from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs
 from modelmill.tasks.calibration import Isotonic, Temperature
 from modelmill.tasks.examples import LabelledData, Rows
-from modelmill.training import fine_tuning
+from modelmill.tasks.kinds import task_of
 from modelmill.training.calibration import fit_calibration
 from modelmill.training.losses import supervised_loss
 from modelmill.training.options import IsotonicRegression, TemperatureScaling
@@ -118,7 +120,7 @@ def test_sets_of_classes_and_numbers_are_learned(
         folder.mkdir()
         context = dataclasses.replace(step_context, workdir=folder)
         config = configured(tiny_base_model, label=label, epochs=10, class_weights="balanced")
-        model = fine_tuning.run(config, sets_and_numbers, context)
+        model = fine_tune.run(config, FineTuneInputs(dataset=sets_and_numbers), context).model
         found[label] = load_scorer(fetch_bundle(model, step_context.cache))
     assert found["topics"].info.target == "classes"
     assert isinstance(found["topics"].info.calibration, Temperature)
@@ -149,19 +151,19 @@ def test_calibrated_scores_are_probabilities() -> None:
     targets = (np.exp(truth) / np.exp(truth).sum(1, keepdims=True)).cumsum(1)
     targets = (random.random((4000, 1)) > targets).sum(1)
     sure = (truth * 3).astype(np.float32)
-    warm = fit_calibration(TemperatureScaling(), sure, targets, target="class")
+    warm = fit_calibration(TemperatureScaling(), sure, targets, task=task_of("class"))
     assert isinstance(warm, Temperature)
     assert warm.temperature == pytest.approx(3, rel=0.1)
-    bent = fit_calibration(IsotonicRegression(), sure, targets, target="class")
+    bent = fit_calibration(IsotonicRegression(), sure, targets, task=task_of("class"))
     assert isinstance(bent, Isotonic)
     info = BundleInfo(format="onnx", label="x", classes=("a", "b", "c"), text="t", max_tokens=8, parameters=1)
     for calibration in (warm, bent):
         calibrated = BundleInfo.model_validate_json(
             info.model_copy(update={"calibration": calibration}).model_dump_json()
         )
-        scores = calibrated.probabilities(sure)
+        scores = class_scores(calibrated, sure)
         assert scores.sum(1) == pytest.approx(1, abs=1e-5)
         top = scores.max(1)
         assert top.mean() == pytest.approx((scores.argmax(1) == targets).mean(), abs=0.03)
-        assert calibrated.answers(sure[:1])[0] == [info.classes[sure[0].argmax()]]
-    assert fit_calibration(TemperatureScaling(), sure[:5], targets[:5], target="class") is None
+        assert answers(calibrated, sure[:1])[0] == [info.classes[sure[0].argmax()]]
+    assert fit_calibration(TemperatureScaling(), sure[:5], targets[:5], task=task_of("class")) is None

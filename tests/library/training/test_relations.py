@@ -18,11 +18,11 @@ from modelmill.compression.pruning import prune
 from modelmill.errors import ConfigError, ModelError
 from modelmill.models.classifier import Classifier, collate
 from modelmill.models.encoder import build_encoder
-from modelmill.steps.distill import DistillConfig
-from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.steps import distill, fine_tune
+from modelmill.steps.distill import DistillConfig, DistillInputs
+from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs
 from modelmill.steps.prune import PruneConfig
 from modelmill.tokens.token_ids import Tokens
-from modelmill.training import distillation, fine_tuning
 from modelmill.training.options import Relations
 from modelmill.training.relations import divergence, relation_loss
 
@@ -96,14 +96,18 @@ def test_relation_heads_must_fit() -> None:
 @pytest.fixture
 def teacher(tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext) -> ModelRef:
     config = {"base_model": str(tiny_base_model), "max_tokens": 16, "frozen_layers": 0, **FAST}
-    return fine_tuning.run(FineTuneConfig.model_validate(config), topic_dataset, step_context)
+    return fine_tune.run(
+        FineTuneConfig.model_validate(config), FineTuneInputs(dataset=topic_dataset), step_context
+    ).model
 
 
 def distilled(teacher: ModelRef, dataset: DatasetRef, context: StepContext, **changes: Any) -> ModelRef:
     folder = context.workdir / f"distil {len(list(context.workdir.iterdir()))}"
     folder.mkdir()
     config = DistillConfig.model_validate({"layers": 1, **FAST, **changes})
-    return distillation.run(config, dataset, teacher, dataclasses.replace(context, workdir=folder))
+    return distill.run(
+        config, DistillInputs(dataset=dataset, teacher=teacher), dataclasses.replace(context, workdir=folder)
+    ).model
 
 
 def test_the_objective_is_chosen_by_its_type_and_repeats_to_the_bit(

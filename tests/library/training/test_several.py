@@ -25,12 +25,15 @@ from modelmill.pipeline.runner import StepInterrupted, _sigterm_raises
 from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training import multi_device as several
-from modelmill.training.loop import Encoded, Loss, Trained, train
+from modelmill.training.loop import TrainingJob, TrainingLoop
+from modelmill.training.losses import Loss, loss_sum
 from modelmill.training.multi_device import process_count, train_in_processes
 from modelmill.training.options import Relations
 from modelmill.training.ranks import Ranks
 from modelmill.training.relations import relation_loss
-from modelmill.training.teaching import loss_sum
+from modelmill.training.rows import EncodedRows
+from modelmill.training.state import TrainingHistory
+from modelmill.training.trainer import train
 from modelmill.training.tuning_modes import tuned
 
 
@@ -42,7 +45,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def encoded(count: int, seed: int) -> Encoded:
+def encoded(count: int, seed: int) -> EncodedRows:
     """Rows of [CLS] words [SEP], where the first word gives the class away."""
     source = np.random.default_rng(seed)
     targets = np.arange(count) % 2
@@ -52,7 +55,7 @@ def encoded(count: int, seed: int) -> Encoded:
         )
         for target in targets
     ]
-    return Encoded(Tokens.of(rows), targets)
+    return EncodedRows(Tokens.of(rows), targets)
 
 
 def configured(base: Path, **changes: object) -> FineTuneConfig:
@@ -63,17 +66,20 @@ def configured(base: Path, **changes: object) -> FineTuneConfig:
 
 def fit(
     processes: int, base: Path, context: StepContext, loss: Loss | None = None, **changes: object
-) -> tuple[Classifier, Trained]:
+) -> tuple[Classifier, TrainingHistory]:
     config = configured(base, **changes)
     encoder = load_base_model(str(base), max_tokens=16, dropout=config.dropout).encoder
     torch.manual_seed(config.seed)
     model = Classifier(encoder, classes=2, dropout=config.dropout)
     # The last batch of 57 rows has a single one: a rank has none.
-    job = {"data": encoded(57, 1), "validation": encoded(20, 2), "config": config}
-    job["loss"] = loss or (lambda *given: functional.cross_entropy(*given[:2]))
+    loss = loss or (lambda *given: functional.cross_entropy(*given[:2]))
+    job = TrainingJob(model, encoded(57, 1), encoded(20, 2), loss, config)
     if processes > 1:
-        train_in_processes(processes, {"model": model, **job}, context)
-    return model, train(model, **job, context=context)
+        train_in_processes(processes, job, context)
+        return model, TrainingLoop(job, context).run()
+    return model, train(
+        model, job.rows, validation=job.validation, loss=loss, options=config, workspace=context
+    )
 
 
 def elsewhere(context: StepContext, name: str, **changes: object) -> StepContext:
@@ -242,7 +248,8 @@ def test_several_processes_start_only_where_they_pay(
     model, rows = Classifier(encoder, classes=2), encoded(57, 1)
     lines: list[str] = []
     count: Callable[..., int] = lambda **changes: process_count(  # noqa: E731
-        model, rows, configured(tiny_base_model, **changes), log=lines.append
+        TrainingJob(model, rows, None, functional.cross_entropy, configured(tiny_base_model, **changes)),
+        log=lines.append,
     )
     assert count() == 1
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
@@ -275,7 +282,7 @@ def test_rows_are_handed_over_without_the_rest_of_the_dataset() -> None:
     tokens = Tokens.of(np.random.default_rng(0).integers(0, 9, (5000, 20)))
     some = tokens.take(np.array([4711, 3]))
     buffer = io.BytesIO()
-    several._Pickler(buffer).dump(Encoded(some, np.array([0, 1])))
+    several._Pickler(buffer).dump(EncodedRows(some, np.array([0, 1])))
     assert len(buffer.getvalue()) < 2000
     handed = pickle.loads(buffer.getvalue())
     assert [list(row) for row in handed.tokens] == [list(row) for row in some]
@@ -293,7 +300,7 @@ def test_what_is_reported_gets_through_beside_what_is_printed(step_context: Step
         "",
         '\x1e{"metrics": {"a": 1.5}, "step": 2}',
     ):
-        several._hand_on(line, context)
+        several._pass_on(line, context)
     assert lines == ["50 %", "plain", ""]
     assert steps == [3]
     assert step_context.run.client.get_run(step_context.run.run_id).data.metrics["a"] == 1.5
@@ -309,14 +316,14 @@ def test_adapters_and_losses_with_hooks_are_handed_over(
     model, teacher = (Classifier(encoder, classes=2) for encoder in encoders)
     rows = encoded(24, 1)
     with tuned(model, config) as settings, relation_loss(Relations(), model, teacher, rows.tokens) as loss:
-        job = {"model": model, "data": rows, "validation": None, "config": settings}
-        job["loss"] = loss_sum(lambda *given: functional.cross_entropy(*given[:2]), loss)
+        total = loss_sum(lambda *given: functional.cross_entropy(*given[:2]), loss)
+        job = TrainingJob(model, rows, None, total, settings)
         buffer = io.BytesIO()
         several._Pickler(buffer).dump(job)
         handed = pickle.loads(buffer.getvalue())
-        assert handed["model"] is not model
-        course = train(**job, context=elsewhere(step_context, "here"))
-        assert train(**handed, context=elsewhere(step_context, "there")) == course
+        assert handed.model is not model
+        course = TrainingLoop(job, elsewhere(step_context, "here")).run()
+        assert TrainingLoop(handed, elsewhere(step_context, "there")).run() == course
         assert course.curve[-1][1] != course.curve[0][1]
         for name, value in model.state_dict().items():
-            assert torch.equal(value, handed["model"].state_dict()[name]), name
+            assert torch.equal(value, handed.model.state_dict()[name]), name

@@ -23,11 +23,11 @@ from modelmill.models.scorers import load_scorer
 from modelmill.models.signal_scorer import SignalScorer
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.signal_models import read_signals, signal_named
-from modelmill.steps.train_heads import TrainHeadsConfig
-from modelmill.steps.trunk import TrunkConfig
+from modelmill.steps import train_heads, trunk
+from modelmill.steps.train_heads import TrainHeadsConfig, TrainHeadsInputs
+from modelmill.steps.trunk import TrunkConfig, TrunkInputs
 from modelmill.tables.reading import read_arrow
 from modelmill.tokens.token_ids import Tokens
-from modelmill.training import signals, trunk
 
 WORDS = ("goal", "match", "team", "score", "bank", "share", "price", "profit")
 
@@ -53,7 +53,7 @@ def many_labels(tmp_path: Path, topic_rows: Callable[..., list[tuple[str, str]]]
 
 def make_trunk(base: Path, context: StepContext, **changes: Any) -> ModelRef:
     config = TrunkConfig.model_validate({"base_model": str(base), "max_tokens": 16, **changes})
-    return trunk.run(config, None, context)
+    return trunk.run(config, TrunkInputs(model=None), context).trunk
 
 
 def trained(
@@ -63,7 +63,9 @@ def trained(
     config = TrainHeadsConfig.model_validate(
         {"epochs": 30, "learning_rate": 1e-2, "batch_size": 128, **changes}
     )
-    found = signals.run(config, dataset, model, dataclasses.replace(context, log=lines.append))
+    found = train_heads.run(
+        config, TrainHeadsInputs(dataset=dataset, trunk=model), dataclasses.replace(context, log=lines.append)
+    ).signals
     return found, lines
 
 
@@ -192,7 +194,7 @@ def test_attention_needs_token_states(
 
 def test_a_trunk_needs_one_encoder(tiny_base_model: Path, step_context: StepContext) -> None:
     with pytest.raises(ConfigError, match="got 'neither'; give the input model, or base_model"):
-        trunk.run(TrunkConfig(), None, step_context)
+        trunk.run(TrunkConfig(), TrunkInputs(model=None), step_context)
 
 
 def test_a_damaged_segment_is_made_again(

@@ -18,13 +18,14 @@ from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import load_classifier
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
-from modelmill.steps.distill import DistillConfig
-from modelmill.steps.fine_tune import FineTuneConfig
+from modelmill.steps import distill, fine_tune
+from modelmill.steps.distill import DistillConfig, DistillInputs
+from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs
+from modelmill.tasks.kinds import task_of
 from modelmill.tokens.tokenizer import encode, load_tokenizer
-from modelmill.training import distillation, fine_tuning
-from modelmill.training.distillation import make_student, spread
 from modelmill.training.soft_labels import distillation_loss
-from modelmill.training.teaching import teacher_logits
+from modelmill.training.student import make_student, spread
+from modelmill.training.teacher import teacher_logits
 
 FAST = {"epochs": 6, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate": 1e-2}
 
@@ -33,7 +34,7 @@ def fine_tuned(base: Path, dataset: DatasetRef, context: StepContext) -> ModelRe
     config = FineTuneConfig.model_validate(
         {"base_model": str(base), "max_tokens": 16, "frozen_layers": 0, "seed": 1, **FAST}
     )
-    return fine_tuning.run(config, dataset, context)
+    return fine_tune.run(config, FineTuneInputs(dataset=dataset), context).model
 
 
 def student_config(**changes: Any) -> DistillConfig:
@@ -55,7 +56,9 @@ def test_a_teacher_and_its_student(
     lines: list[str] = []
     (step_context.workdir / "distil").mkdir()
     context = dataclasses.replace(step_context, workdir=step_context.workdir / "distil", log=lines.append)
-    student = distillation.run(student_config(), topic_dataset, teacher, context)
+    student = distill.run(
+        student_config(), DistillInputs(dataset=topic_dataset, teacher=teacher), context
+    ).model
     small = BundleInfo.load(fetch_bundle(student, step_context.cache))
     assert (student.role, student.format, student.parent) == ("student", "torch", teacher.uri)
     assert (small.classes, small.max_tokens) == (info.classes, info.max_tokens)
@@ -70,12 +73,14 @@ def test_a_teacher_and_its_student(
     assert sources == {"v0"}
 
     shutil.rmtree(context.workdir / "checkpoints")
-    again = distillation.run(student_config(), topic_dataset, teacher, context)
+    again = distill.run(
+        student_config(), DistillInputs(dataset=topic_dataset, teacher=teacher), context
+    ).model
     assert again.digest == student.digest
     assert "the teacher's answers are in the cache" in lines
 
     with pytest.raises(ModelError) as caught:
-        distillation.run(student_config(layers=3), topic_dataset, teacher, context)
+        distill.run(student_config(layers=3), DistillInputs(dataset=topic_dataset, teacher=teacher), context)
     assert str(caught.value) == (
         "a student cannot have more layers than its teacher, 2; got 3; set layers to at most 2"
     )
@@ -99,14 +104,18 @@ def test_a_teacher_of_another_question_is_refused(
     (step_context.workdir / "distil").mkdir()
     context = dataclasses.replace(step_context, workdir=step_context.workdir / "distil")
     with pytest.raises(ModelError) as caught:
-        distillation.run(student_config(), relabelled(topic_dataset, {"trade": "money"}), teacher, context)
+        distill.run(
+            student_config(),
+            DistillInputs(dataset=relabelled(topic_dataset, {"trade": "money"}), teacher=teacher),
+            context,
+        )
     assert str(caught.value) == (
         "the teacher must have the classes of the dataset's train split; got 'missing in the teacher: money; "
         "only in the teacher: trade'; fine-tune the teacher on this dataset"
     )
     other = relabelled(topic_dataset, {}, column="subject")
     with pytest.raises(ModelError) as caught:
-        distillation.run(student_config(), other, teacher, context)
+        distill.run(student_config(), DistillInputs(dataset=other, teacher=teacher), context)
     assert str(caught.value) == (
         "the teacher must answer the label that the student learns, 'subject'; got 'topic'; "
         "choose that label in the configuration, or fine-tune a teacher for it"
@@ -145,13 +154,19 @@ def test_layers_are_spread_evenly(count: int, total: int, expected: list[int]) -
 def test_the_loss_is_that_of_hinton() -> None:
     logits, soft = torch.tensor([[2.0, 0.0]]), np.array([[9.0, 9.0], [1.0, -1.0]], dtype=np.float32)
     target = torch.tensor([1])
-    hard = distillation_loss(soft, temperature=2.0, soft_weight=0.0)(logits, target, [1])
+    hard = distillation_loss(soft, temperature=2.0, soft_weight=0.0, task=task_of("class"))(
+        logits, target, [1]
+    )
     assert float(hard) == pytest.approx(2.126928, abs=1e-5)  # log(1 + e^2)
     # The same distribution has no divergence, whatever the other rows hold.
-    same = distillation_loss(soft, temperature=2.0, soft_weight=1.0)(logits, target, [1])
+    same = distillation_loss(soft, temperature=2.0, soft_weight=1.0, task=task_of("class"))(
+        logits, target, [1]
+    )
     assert float(same) == pytest.approx(0.0, abs=1e-6)
     # Teacher 1/2 and 1/2, student e/(1+e) and 1/(1+e): KL = log(1+e) - log 2 - 1/2, times T^2 = 4.
-    apart = distillation_loss(soft, temperature=2.0, soft_weight=1.0)(logits, target, [0])
+    apart = distillation_loss(soft, temperature=2.0, soft_weight=1.0, task=task_of("class"))(
+        logits, target, [0]
+    )
     assert float(apart) == pytest.approx(4 * (1.3132617 - 0.6931472 - 0.5), abs=1e-5)
 
 
@@ -163,9 +178,9 @@ def test_cached_logits_are_those_of_the_teacher(
     scorer = load_scorer(folder)
     texts = ["the goal", "bank loan market share price today", "a"]
     tokens = encode(load_tokenizer(folder, max_tokens=scorer.info.max_tokens), texts)
-    found = teacher_logits(scorer, tokens, digest=teacher.digest, context=step_context)
+    found = teacher_logits(scorer, tokens, digest=teacher.digest, workspace=step_context)
     assert isinstance(found, np.memmap)
     assert found == pytest.approx(scorer.logits(texts), abs=1e-5)
     backwards = tokens.take(np.array([2, 1, 0]))
-    other = teacher_logits(scorer, backwards, digest=teacher.digest, context=step_context)
+    other = teacher_logits(scorer, backwards, digest=teacher.digest, workspace=step_context)
     assert other == pytest.approx(found[::-1], abs=1e-5)

@@ -15,10 +15,11 @@ from deltalake import DeltaTable, write_deltalake
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.component import StepContext
 from modelmill.errors import DatasetError, TableError
-from modelmill.steps.distill import DistillConfig
-from modelmill.steps.fine_tune import FineTuneConfig
-from modelmill.training import distillation, fine_tuning
-from modelmill.training.soft_labels import Stacked, distillation_loss
+from modelmill.steps import distill, fine_tune
+from modelmill.steps.distill import DistillConfig, DistillInputs
+from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs
+from modelmill.tasks.kinds import task_of
+from modelmill.training.soft_labels import ConcatenatedLogits, distillation_loss
 
 FAST = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate": 1e-2}
 
@@ -26,7 +27,9 @@ FAST = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate
 @pytest.fixture
 def teacher(tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext) -> ModelRef:
     config = {"base_model": str(tiny_base_model), "max_tokens": 16, "frozen_layers": 0, **FAST}
-    return fine_tuning.run(FineTuneConfig.model_validate(config), topic_dataset, step_context)
+    return fine_tune.run(
+        FineTuneConfig.model_validate(config), FineTuneInputs(dataset=topic_dataset), step_context
+    ).model
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def distilled(
     log = lines.append if lines is not None else context.log
     own = dataclasses.replace(context, workdir=folder, log=log)
     config = DistillConfig.model_validate({"layers": 1, **FAST, **changes})
-    return distillation.run(config, dataset, teacher, own, transfer=transfer)
+    return distill.run(config, DistillInputs(dataset=dataset, teacher=teacher, transfer=transfer), own).model
 
 
 def test_new_texts_are_learned_and_others_left_out(
@@ -116,7 +119,8 @@ def test_without_a_label_the_teacher_alone_counts(
     logits = torch.from_numpy(random.normal(size=(2, outputs)).astype(np.float32)).requires_grad_()
     rows = np.array([4, 1])
     loss, teacher_alone = (
-        distillation_loss(soft, temperature=2.0, soft_weight=weight, target=kind) for weight in (0.5, 1.0)
+        distillation_loss(soft, temperature=2.0, soft_weight=weight, task=task_of(kind))
+        for weight in (0.5, 1.0)
     )
     assert torch.equal(loss(logits, unknown, rows), teacher_alone(logits, targets, rows))
     loss(logits, unknown, rows).backward()
@@ -129,4 +133,4 @@ def test_without_a_label_the_teacher_alone_counts(
 def test_answers_are_stacked_in_the_order_that_is_asked_for() -> None:
     first, second = (np.arange(start, start + 6, dtype=np.float32).reshape(3, 2) for start in (0, 100))
     rows = np.array([5, 0, 3, 2, 4, 1])
-    assert np.array_equal(Stacked(first, second, 3)[rows], np.concatenate([first, second])[rows])
+    assert np.array_equal(ConcatenatedLogits(first, second, 3)[rows], np.concatenate([first, second])[rows])

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modelmill.compression.options import Importance
     from modelmill.models.classifier import Classifier
-    from modelmill.training.loop import Encoded
+    from modelmill.training.rows import EncodedRows
 
 
 class PruningMethod(Protocol):
     """Takes units of one kind out of a classifier."""
 
     def __call__(
-        self, model: Classifier, *, keep: float, rows: Encoded, importance: Importance
+        self, model: Classifier, *, keep: float, rows: EncodedRows, importance: Importance
     ) -> Classifier:
         """Return a smaller classifier, in evaluation mode.
 

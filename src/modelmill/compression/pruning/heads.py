@@ -11,13 +11,13 @@ from modelmill.compression.pruning.importance import unit_importance
 from modelmill.models.attention import KEPT_HEADS, attentions, keep_heads
 from modelmill.models.classifier import Classifier
 from modelmill.models.encoder import layer_list
-from modelmill.training.loop import Encoded
+from modelmill.training.rows import EncodedRows
 
 _TAYLOR = TaylorImportance()
 
 
 def attention_heads(
-    model: Classifier, *, keep: float, rows: Encoded, importance: Importance = _TAYLOR
+    model: Classifier, *, keep: float, rows: EncodedRows, importance: Importance = _TAYLOR
 ) -> Classifier:
     """Keep the most important attention heads of all layers, at least one in each.
 

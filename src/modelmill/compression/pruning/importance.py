@@ -22,7 +22,7 @@ from torch import nn
 from modelmill.compression.options import ActivationImportance, Importance, TaylorImportance
 from modelmill.models.classifier import Classifier, collate
 from modelmill.tasks.kinds import task_of
-from modelmill.training.loop import Encoded
+from modelmill.training.rows import EncodedRows
 
 _ROWS = 256
 _BATCH = 16
@@ -33,7 +33,7 @@ def unit_importance(
     readers: Sequence[nn.Linear],
     *,
     size: int = 1,
-    rows: Encoded,
+    rows: EncodedRows,
     importance: Importance,
 ) -> list[torch.Tensor]:
     """Estimate how much units matter.
@@ -66,7 +66,7 @@ def unit_importance(
 
 
 def _taylor(
-    model: Classifier, readers: Sequence[nn.Linear], rows: Encoded, taken: Mapping[int, torch.Tensor]
+    model: Classifier, readers: Sequence[nn.Linear], rows: EncodedRows, taken: Mapping[int, torch.Tensor]
 ) -> list[torch.Tensor]:
     """Return activation times gradient of each row, ``(rows, inputs)`` for each reader."""
     found: list[list[torch.Tensor]] = [[] for _ in readers]
@@ -85,7 +85,7 @@ def _taylor(
 
 @torch.no_grad()
 def _activation(
-    model: Classifier, readers: Sequence[nn.Linear], rows: Encoded, taken: Mapping[int, torch.Tensor]
+    model: Classifier, readers: Sequence[nn.Linear], rows: EncodedRows, taken: Mapping[int, torch.Tensor]
 ) -> list[torch.Tensor]:
     """Return the squared size of activation times weights, ``(1, inputs)`` for each reader."""
     found = [torch.zeros(reader.in_features) for reader in readers]
@@ -101,7 +101,7 @@ def _activation(
     ]
 
 
-def _some_batches(rows: Encoded) -> Iterator[Any]:
+def _some_batches(rows: EncodedRows) -> Iterator[Any]:
     chosen = np.linspace(0, len(rows.targets) - 1, min(_ROWS, len(rows.targets))).astype(np.int64)
     for start in range(0, len(chosen), _BATCH):
         yield chosen[start : start + _BATCH]

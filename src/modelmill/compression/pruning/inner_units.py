@@ -14,13 +14,13 @@ from modelmill.errors import ModelError
 from modelmill.models.attention import find_attention, keep_inputs, keep_outputs
 from modelmill.models.classifier import Classifier
 from modelmill.models.encoder import layer_list
-from modelmill.training.loop import Encoded
+from modelmill.training.rows import EncodedRows
 
 _TAYLOR = TaylorImportance()
 
 
 def inner_units(
-    model: Classifier, *, keep: float, rows: Encoded, importance: Importance = _TAYLOR
+    model: Classifier, *, keep: float, rows: EncodedRows, importance: Importance = _TAYLOR
 ) -> Classifier:
     """Keep the most important inner units of each layer's feed-forward part, as many in each layer.
 

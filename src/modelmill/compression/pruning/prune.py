@@ -14,26 +14,16 @@ from modelmill.models.classifier import Classifier, all_logits, load_classifier,
 from modelmill.models.scorers import load_scorer
 from modelmill.steps.prune import PruneConfig
 from modelmill.tasks.examples import read_labelled
-from modelmill.tokens.cache import tokenised
+from modelmill.tokens.cache import DatasetTexts
 from modelmill.tokens.token_ids import Tokens
-from modelmill.training.distillation import make_student
-from modelmill.training.fine_tuning import (
-    add_lexical_head,
-    describe,
-    encoded,
-    log_course,
-    save,
-    validation_metrics,
-)
-from modelmill.training.loop import quality
-from modelmill.training.teaching import (
-    Lesson,
-    check_teacher,
-    load_teacher,
-    log_agreement,
-    prepare_lesson,
-    teach,
-)
+from modelmill.training.distillation import log_agreement, train_student
+from modelmill.training.distillation_data import DistillationData, distillation_data
+from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
+from modelmill.training.lexical_head import add_lexical_head
+from modelmill.training.rows import EncodedRows, quality
+from modelmill.training.student import make_student
+from modelmill.training.teacher import Teacher, check_teacher
+from modelmill.training.trained_model import describe, save_bundle, validation_metrics
 
 
 def run(
@@ -56,20 +46,23 @@ def run(
     source = fetch_bundle(model, context.cache)
     info = check_teacher(source, data)
     large = load_classifier(source)
-    master = load_teacher(teacher or model, data, context)
+    reference = teacher or model
+    master = Teacher.load(fetch_bundle(reference, context.cache), name=reference.uri)
+    check_teacher(master.folder, data)
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
     encoder_tokens = info.encoder_tokens or info.max_tokens
-    lesson = prepare_lesson(
+    texts = DatasetTexts(dataset, context)
+    learned = distillation_data(
         data,
-        dataset,
+        texts,
         master,
-        source,
+        context,
+        tokenizer_folder=source,
         max_tokens=info.max_tokens,
         encoder_tokens=encoder_tokens,
-        context=context,
     )
-    validation = lesson.validation
-    small = _without_units(large, lesson, config)
+    validation = learned.validation
+    small = _without_units(large, learned, config)
     context.log(f"of {parameter_count(large):,} weights {parameter_count(small):,} stay")
     context.log(describe(small, data))
     metrics: dict[str, float] = {}
@@ -79,30 +72,32 @@ def run(
         metrics[f"unrecovered_{name}"] = value
         context.log(f"before it recovers: validation {name} {value:.4f}")
     if config.epochs:
-        trained = teach(small, lesson, lexical=large.lexical, config=config, context=context)
-        log_course(trained, context)
+        history = train_student(small, learned, config, context, lexical=large.lexical)
+        context.run.log_figure(learning_curve(history, title=context.step), FIGURE_PATH)
     elif large.lexical is not None:
-        add_lexical_head(small, large.lexical, validation, encoder_tokens=encoder_tokens, context=context)
-    small, tokenizer = _without_tokens(small, source, lesson.rows.tokens, config, context)
-    bundle = save(small, data, dataset, context, tokenizer=tokenizer, max_tokens=info.max_tokens)
+        add_lexical_head(small, large.lexical, validation, encoder_tokens=encoder_tokens, workspace=context)
+    small, tokenizer = _without_tokens(small, source, learned.rows.tokens, config, context)
+    bundle = save_bundle(
+        small, data, context, text=texts.column, tokenizer=tokenizer, max_tokens=info.max_tokens
+    )
     metrics["size_ratio"] = bundle_bytes(source) / bundle_bytes(bundle)
     if validation is not None:
         # As its own tokenizer makes them: a word that it no longer knows falls into pieces.
-        read = tokenised(dataset, bundle, max_length=info.max_tokens, cache=context.cache, log=context.log)
-        rows = encoded(read, data.validation, target=data.target)
+        read = texts.tokens(bundle, max_tokens=info.max_tokens)
+        rows = EncodedRows.of(read, data.validation, target=data.target)
         metrics |= validation_metrics(rows, all_logits(small, rows.tokens))
-        wanted = master.answers(dataset, data.validation.places, context)
+        wanted = master.logits(texts, data.validation.places, context)
         metrics["teacher_agreement"] = log_agreement(load_scorer(bundle), rows.tokens, wanted, context)
     context.run.log_metrics(metrics)
     context.log(f"{bundle_bytes(bundle) / 1e6:.1f} MB, {metrics['size_ratio']:.2f} times smaller")
     return log_model(bundle, role="pruned", dataset=dataset, context=context, parent=model, metrics=metrics)
 
 
-def _without_units(model: Classifier, lesson: Lesson, config: PruneConfig) -> Classifier:
+def _without_units(model: Classifier, learned: DistillationData, config: PruneConfig) -> Classifier:
     """Return the model after every move, without its lexical head: that is added when it has recovered."""
     layers = model.config.num_hidden_layers
     small = make_student(model, layers=layers, dropout=config.dropout)
-    rows = lesson.rows.cut(lesson.encoder_tokens)
+    rows = learned.rows.cut(learned.encoder_tokens)
     for move in config.moves:
         method: PruningMethod = PRUNING_METHODS.load(move.method)
         small = method(small, keep=move.keep, rows=rows, importance=config.importance)

@@ -23,9 +23,8 @@ from modelmill.models.classifier import Classifier, load_classifier
 from modelmill.models.scorers import load_scorer
 from modelmill.tasks.examples import read_labelled
 from modelmill.tokens.cache import tokenised
-from modelmill.training.fine_tuning import encoded
-from modelmill.training.loop import Encoded
-from modelmill.training.teaching import check_teacher, teacher_logits
+from modelmill.training.rows import EncodedRows
+from modelmill.training.teacher import check_teacher, teacher_logits
 
 Floats = npt.NDArray[np.float32]
 
@@ -39,7 +38,7 @@ class HeldRows:
     """Validation rows for one purpose."""
 
     texts: list[str]
-    data: Encoded
+    data: EncodedRows
     """The same rows, as the teacher's tokenizer makes them."""
     teacher: Floats
     """The teacher's logits in its own runtime, ``(rows, classes)``."""
@@ -76,7 +75,7 @@ class Task:
     info: BundleInfo
     teacher: Classifier
     shape: Shape
-    train: Encoded
+    train: EncodedRows
     """Train rows, as long as the teacher reads them."""
     soft: Floats
     """The teacher's logits for the train rows, ``(rows, classes)``."""
@@ -117,17 +116,17 @@ def prepare(config: CompressionOptions, dataset: DatasetRef, teacher: ModelRef, 
         )
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
     tokens = tokenised(dataset, folder, max_length=info.max_tokens, cache=context.cache, log=context.log)
-    train, validation = encoded(tokens, data.train), encoded(tokens, data.validation)
+    train, validation = EncodedRows.of(tokens, data.train), EncodedRows.of(tokens, data.validation)
     texts = labelled_rows(dataset, "validation", info.label).texts
     scorer = load_scorer(folder)
     context.log(f"the teacher answers {len(train.targets):,} train and {len(texts):,} validation rows")
-    soft = teacher_logits(scorer, train.tokens, digest=teacher.digest, context=context)
-    answers = teacher_logits(scorer, validation.tokens, digest=teacher.digest, context=context)
+    soft = teacher_logits(scorer, train.tokens, digest=teacher.digest, workspace=context)
+    answers = teacher_logits(scorer, validation.tokens, digest=teacher.digest, workspace=context)
     order = np.random.default_rng(config.seed).permutation(len(texts))
     count = max(1, round(len(texts) * _CHOOSING_SHARE))
 
     def held(rows: npt.NDArray[np.int64]) -> HeldRows:
-        some = Encoded(validation.tokens.take(rows), validation.targets[rows])
+        some = EncodedRows(validation.tokens.take(rows), validation.targets[rows])
         return HeldRows([texts[row] for row in rows], some, np.asarray(answers[rows]))
 
     return Task(

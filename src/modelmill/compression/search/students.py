@@ -26,11 +26,11 @@ from modelmill.compression.search.problem import Task
 from modelmill.compression.search.recipes import Structure
 from modelmill.models.classifier import Classifier, all_logits
 from modelmill.models.lexical import UNFITTED_SCALES
-from modelmill.training.distillation import make_student
-from modelmill.training.fine_tuning import add_lexical_head
-from modelmill.training.loop import train
-from modelmill.training.options import TeachingConfig
+from modelmill.training.lexical_head import add_lexical_head
+from modelmill.training.options import TrainingOptions
 from modelmill.training.soft_labels import distillation_loss
+from modelmill.training.student import make_student
+from modelmill.training.trainer import train
 
 _ROUNDS = (0.1, 0.25, 0.65)
 """Shares of the passes over the train split that each round trains."""
@@ -119,10 +119,13 @@ class Students:
             task.train.cut(structure.tokens),
             validation=None,
             loss=distillation_loss(
-                task.soft, temperature=task.config.temperature, soft_weight=task.config.soft_weight
+                task.soft,
+                temperature=task.config.temperature,
+                soft_weight=task.config.soft_weight,
+                task=task.info.task,
             ),
-            config=_training(task, epochs, round_),
-            context=context,
+            options=_training(task, epochs, round_),
+            workspace=context,
         )
         self._models[structure], self._rounds[structure] = model, round_ + 1
         if task.teacher.lexical is not None:
@@ -131,7 +134,7 @@ class Students:
                 task.teacher.lexical,
                 task.choosing.data,
                 encoder_tokens=structure.tokens,
-                context=context,
+                workspace=context,
             )
         standing = self._standing(structure, model)
         task.context.log(
@@ -187,9 +190,9 @@ def survivors(
     return [entry.structure for entry in standings if entry.structure in chosen]
 
 
-def _training(task: Task, epochs: float, round_: int) -> TeachingConfig:
+def _training(task: Task, epochs: float, round_: int) -> TrainingOptions:
     config = task.config
-    return TeachingConfig(
+    return TrainingOptions(
         epochs=epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,

@@ -1,9 +1,8 @@
-"""The trunk: an encoder that many signals share, exported once, that answers nothing by itself."""
+"""Exporting an encoder as a trunk, which the heads of many signals share."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from modelmill.artifacts import ModelRef
-from modelmill.component import StepContext
 from modelmill.compression.options import GRAPH_METHODS
 from modelmill.compression.quantization import CALIBRATION_ROWS, GraphMethod
 from modelmill.compression.quantization.balancing import random_rows
-from modelmill.errors import ConfigError, ModelError
-from modelmill.models.base_model import load_base_model
-from modelmill.models.bundle import BundleInfo, bundle_bytes
-from modelmill.models.classifier import collate, load_classifier, mean_over_tokens, parameter_count
+from modelmill.errors import ModelError
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.classifier import collate, mean_over_tokens, parameter_count
 from modelmill.models.onnx_export import PARITY, attention_bias, export_graph
 from modelmill.models.onnx_session import RowSession
-from modelmill.steps.trunk import TrunkConfig
 from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.token_ids import Tokens
 from modelmill.tokens.tokenizer import encode, load_tokenizer
 
-_TOKENS = 128
 _CALIBRATION_TOKENS = 64
 _PARITY_TEXTS = (
     "",
@@ -35,14 +29,6 @@ _PARITY_TEXTS = (
     "A trunk is exported once.",
     "many heads stand on it, and each of them is small " * 20,
 )
-
-
-@dataclass(frozen=True)
-class _Source:
-    encoder: Any
-    tokenizer: Path
-    max_tokens: int
-    text: str
 
 
 class _Trunk(nn.Module):
@@ -58,38 +44,6 @@ class _Trunk(nn.Module):
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_bias(mask))[0]
         features = mean_over_tokens(hidden, mask)  # (batch, hidden)
         return (features, hidden) if self.states else (features,)
-
-
-def run(config: TrunkConfig, model: ModelRef | None, context: StepContext) -> ModelRef:
-    """Export an encoder as a trunk.
-
-    :param config: how.
-    :param model: a ``torch`` model whose encoder it is; None: the configuration names a base model.
-    :param context: the step.
-    :return: the logged model, role ``trunk``.
-    :raises ConfigError: if there is no encoder, or two.
-    :raises ModelError: if it cannot be read or exported.
-    """
-    from modelmill.registry.bundles import log_model
-    from modelmill.registry.versions import register
-
-    source = _source(config, model, context)
-    bundle = context.workdir / "bundle"
-    difference = make_trunk(
-        source.encoder,
-        bundle,
-        tokenizer=source.tokenizer,
-        text=source.text,
-        max_tokens=source.max_tokens,
-        method=config.method,
-        states=config.states,
-    )
-    figures = {"export_difference": difference, "bytes": float(bundle_bytes(bundle))}
-    context.log(f"trunk: {figures['bytes'] / 1e6:.1f} MB; differs from PyTorch's by at most {difference:.1e}")
-    logged = log_model(bundle, role="trunk", context=context, parent=model, metrics=figures)
-    if config.registered_name:
-        register(context.run.client, config.registered_name, logged)
-    return logged
 
 
 def make_trunk(
@@ -143,26 +97,6 @@ def make_trunk(
     )
     info.save(bundle)
     return difference
-
-
-def _source(config: TrunkConfig, model: ModelRef | None, context: StepContext) -> _Source:
-    from modelmill.registry.bundles import fetch_bundle
-
-    if (model is None) == (config.base_model is None):
-        raise ConfigError(
-            "a trunk is made of one encoder: that of the input model, or a base model",
-            got="neither" if model is None else "both",
-            remedy="give the input model, or base_model in the configuration",
-        )
-    if model is not None:
-        folder = fetch_bundle(model, context.cache)
-        info = BundleInfo.load(folder)
-        encoder = load_classifier(folder).encoder
-        length = config.max_tokens or info.encoder_tokens or info.max_tokens
-        return _Source(encoder, folder / "tokenizer.json", length, info.text)
-    length = config.max_tokens or _TOKENS
-    base = load_base_model(str(config.base_model), max_tokens=length, dropout=0.0)
-    return _Source(base.encoder, base.tokenizer, length, "text")
 
 
 @torch.inference_mode()

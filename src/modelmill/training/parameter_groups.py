@@ -1,0 +1,70 @@
+"""Which weights a training changes, and at which learning rate and weight decay."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from modelmill.errors import ModelError
+from modelmill.models.classifier import Classifier
+from modelmill.models.encoder import layer_list
+from modelmill.training.optimizer import Optimizer
+from modelmill.training.options import TrainingOptions
+
+
+def make_optimizer(model: Classifier, options: TrainingOptions) -> Optimizer:
+    """Freeze the weights that the options leave as they are, and group the others.
+
+    :param model: the model.
+    :param options: how to train.
+    :return: the optimizer: weights with decay, biases and norms without, the head at its own learning rate,
+        embeddings row by row.
+    :raises ModelError: if more layers are to be frozen than there are.
+    """
+    _, layers = layer_list(model.encoder)
+    if options.frozen_layers > len(layers):
+        raise ModelError(
+            f"frozen_layers must not exceed the model's layers, {len(layers)}",
+            got=options.frozen_layers,
+            remedy=f"lower it to at most {len(layers)}",
+        )
+    for module in frozen_modules(model, options):
+        module.requires_grad_(False)
+    table = _sparse_table(model, options)
+    trained = [
+        value
+        for value in model.encoder.parameters()
+        if value.requires_grad and not (table and value is table.weight)
+    ]
+    groups = [
+        {"params": [value for value in trained if value.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
+        {"params": list(model.head.parameters()), "weight_decay": 0.0, "lr": options.head_learning_rate},
+    ]
+    return Optimizer(
+        [{"lr": options.learning_rate, **group} for group in groups if group["params"]],
+        table=table,
+        rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+    )
+
+
+def _sparse_table(model: Classifier, options: TrainingOptions) -> nn.Embedding | None:
+    """Return the embeddings, if they are trained and it pays to do so row by row."""
+    table = model.encoder.get_input_embeddings()
+    if not isinstance(table, nn.Embedding) or not table.weight.requires_grad:
+        return None
+    # A GPU fills and adds a whole table in no time, and compiled models have no sparse gradients.
+    return table if table.weight.device.type == "cpu" and options.compiled != "always" else None
+
+
+def frozen_modules(model: Classifier, options: TrainingOptions) -> list[nn.Module]:
+    """Return the parts of a model that the options leave as they are.
+
+    :param model: the model.
+    :param options: how to train.
+    :return: the embeddings and the lowest layers, or none.
+    """
+    found: list[nn.Module] = list(layer_list(model.encoder)[1][: options.frozen_layers])
+    if not options.train_embeddings:
+        found.append(getattr(model.encoder, "embeddings", None) or model.encoder.get_input_embeddings())
+    return found
