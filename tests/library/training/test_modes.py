@@ -19,7 +19,6 @@ from modelmill.errors import ConfigError
 from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier
-from modelmill.models.predictions import answers, class_scores
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.steps import fine_tune
@@ -161,9 +160,9 @@ def test_calibrated_scores_are_probabilities() -> None:
         calibrated = BundleInfo.model_validate_json(
             info.model_copy(update={"calibration": calibration}).model_dump_json()
         )
-        scores = class_scores(calibrated, sure)
+        scores = calibrated.probabilities(sure)
         assert scores.sum(1) == pytest.approx(1, abs=1e-5)
         top = scores.max(1)
         assert top.mean() == pytest.approx((scores.argmax(1) == targets).mean(), abs=0.03)
-        assert answers(calibrated, sure[:1])[0] == [info.classes[sure[0].argmax()]]
+        assert calibrated.answers(sure[:1])[0] == [info.classes[sure[0].argmax()]]
     assert fit_calibration(TemperatureScaling(), sure[:5], targets[:5], task=task_of("class")) is None
