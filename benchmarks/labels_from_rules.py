@@ -22,7 +22,7 @@ from deltalake import write_deltalake
 from demo.samples import prepare
 
 from modelmill.artifacts import TableRef
-from modelmill.labels.label_errors import judged_rows, out_of_fold, suspicious
+from modelmill.labels.label_errors import find_label_errors, judged_rows, out_of_fold_probabilities
 from modelmill.labels.labelling import LabelRowsRequest
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.settings import Settings
@@ -144,8 +144,8 @@ def measure_label_errors(train: Rows) -> None:
     began = time.process_time()
     judged = judged_rows(labels, folds=5)
     known = [labels[row] for row in judged]
-    probabilities = out_of_fold([train[row][1] for row in judged], known, folds=5)
-    found = [judged[row] for row in suspicious(known, probabilities, sorted(set(known)))]
+    probabilities = out_of_fold_probabilities([train[row][1] for row in judged], known, folds=5)
+    found = [judged[row] for row in find_label_errors(known, probabilities, sorted(set(known)))]
     seconds = time.process_time() - began
     print(
         f"\n{len(flipped)} flipped labels among {len(train):,}: {len(found)} suspicious, {seconds:.1f} CPU s"

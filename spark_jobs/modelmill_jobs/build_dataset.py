@@ -21,7 +21,7 @@ from modelmill.datasets.preparation import prepare
 from modelmill.datasets.prepared_columns import GROUP, SHIPPED, VALIDATION
 from modelmill.datasets.prepared_columns import REASON as REFUSAL
 from modelmill.datasets.request import BuildDatasetRequest, BuildDatasetResult
-from modelmill.datasets.requirements import check_balance, check_counts, lacking_classes
+from modelmill.datasets.requirements import check_balance, check_counts, classes_without_train_rows
 from modelmill.datasets.source import source_plan
 from modelmill.datasets.summary import Summary, summarise
 from modelmill.jobs import run_as_application
@@ -31,12 +31,12 @@ from modelmill.tables.opening import open_table
 from modelmill.tables.staged_files import DataFile
 from modelmill.tables.write_checks import spark_schema_to_delta
 from modelmill_jobs.columns import quoted
-from modelmill_jobs.engine_errors import one_line
+from modelmill_jobs.engine_errors import as_input_error
 from modelmill_jobs.near_duplicates import MOST_CROWDED
 from modelmill_jobs.paths import plain_path
 from modelmill_jobs.reading import read_table
 from modelmill_jobs.row_decisions import DecidedRows, decided_rows
-from modelmill_jobs.staging import Stage, mapped, spark_schema
+from modelmill_jobs.staging import Stage, map_batches, spark_schema
 from modelmill_jobs.writing import checked_rows, make_directory, remove_folder, staged, write_table
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def main(request: BuildDatasetRequest, spark: SparkSession) -> BuildDatasetResul
     """
     version = committed_version(request.to, request.transaction)
     if version is None:
-        with one_line("the table must be readable", got=str(request.table)):
+        with as_input_error("the table must be readable", got=str(request.table)):
             version = _Building(request, spark).run()
     return request.result(version)
 
@@ -103,7 +103,7 @@ class _Building:
         rule = SplitRule(own_validation=own_validation)
         with staged(self._assembled(decided, rule), self.place) as files:
             summary = self._summary(files)
-            lacking = lacking_classes(summary.classes, labels=self.single)
+            lacking = classes_without_train_rows(summary.classes, labels=self.single)
             hopeless = self.options.split.column is None and not summary.splits.get("train")
             if not lacking or own_validation or hopeless:
                 return self._commit(decided, files, summary, own_validation=own_validation, settled=True)
@@ -122,7 +122,7 @@ class _Building:
             return (prepare(batch, plan) for batch in batches)
 
         added = spark_schema(plan.added)
-        return mapped(raw, on_batches, StructType([*raw.schema.fields, *added.fields]))
+        return map_batches(raw, on_batches, StructType([*raw.schema.fields, *added.fields]))
 
     def _unknown_splits(self, rows: DataFrame) -> list[str]:
         from pyspark.sql import functions as sql
@@ -154,7 +154,7 @@ class _Building:
         written = self.spark.read.schema(spark_schema(dataset_schema(self.plan))).parquet(
             plain_path(f"{self.place}/{_folder(files)}")
         )
-        parts = mapped(written, on_batches, "summary string", bytes_each=_SUMMED_BYTES).collect()
+        parts = map_batches(written, on_batches, "summary string", bytes_each=_SUMMED_BYTES).collect()
         return sum((Summary.model_validate_json(part[0]) for part in parts), Summary())
 
     def _with_train_rows(

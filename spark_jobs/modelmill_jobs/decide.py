@@ -15,7 +15,7 @@ from modelmill.rules.lifecycle.table_decisions import DecideRequest, DecideResul
 from modelmill.tables.opening import open_table
 from modelmill_jobs.columns import quoted
 from modelmill_jobs.reading import read_table
-from modelmill_jobs.staging import mapped, spark_schema
+from modelmill_jobs.staging import map_batches, spark_schema
 from modelmill_jobs.writing import checked_rows, write_table
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def main(request: DecideRequest, spark: SparkSession) -> DecideResult:
     total = _checked_keys(rows, decider.rule_set.key, source)
     work = functools.partial(_decide, decider=decider.model_dump_json(), tracking_uri=request.tracking_uri)
     table, written = write_table(
-        mapped(rows, work, spark_schema(schema)),
+        map_batches(rows, work, spark_schema(schema)),
         request.to,
         mode="overwrite",
         transaction=request.transaction,

@@ -1,4 +1,4 @@
-"""What an engine says of wrong input, as an error of one line."""
+"""An engine's errors about wrong input, as errors of one line."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from modelmill.errors import InputError, TableError
 
 
 @contextlib.contextmanager
-def one_line(rule: str, *, got: object = None, kind: type[InputError] = TableError) -> Iterator[None]:
-    """Turn what an engine says of wrong input into an error of one line that no retry mends.
+def as_input_error(rule: str, *, got: object = None, kind: type[InputError] = TableError) -> Iterator[None]:
+    """Turn an engine's error about its input into an error of one line, which a retry cannot help.
 
     :param rule: what has to hold.
     :param got: the value that breaks it.
     :param kind: class of the error.
     :yields: nothing.
-    :raises InputError: of that class, for every error of the engine that speaks of the input.
+    :raises InputError: of that class, for every error of the engine that is about the input.
     """
     from pyspark.errors import PySparkException
 
@@ -27,12 +27,12 @@ def one_line(rule: str, *, got: object = None, kind: type[InputError] = TableErr
         yield
     except PySparkException as error:
         said = str(error).split("JVM stacktrace:")[0].strip()
-        if "Traceback (most recent call last)" in said:  # of a worker: what it raised stands at the end
+        if "Traceback (most recent call last)" in said:  # of a worker: its error is the last line
             said = said.splitlines()[-1]
         text = " ".join(said.split())
-        if not _speaks_of_input(error, text):
+        if not _is_about_input(error, text):
             raise
-        raise kind(f"{rule}: {text[:300]}", got=got, remedy="mend the input or the configuration") from error
+        raise kind(f"{rule}: {text[:300]}", got=got, remedy="fix the input or the configuration") from error
 
 
 _INPUT_ERRORS = frozenset(
@@ -47,11 +47,11 @@ _INPUT_ERRORS = frozenset(
     }
 )
 _INPUT_PHRASES = ("MALFORMED_RECORD", "FAILED_READ_FILE", "Parquet error:", "Arrow error:", "Json error:")
-"""In errors whose class says nothing: of a JVM Spark, and of Sail."""
+"""Parts of messages whose class says nothing: of a JVM Spark, and of Sail."""
 
 
-def _speaks_of_input(error: Exception, text: str) -> bool:
-    if "Failed to allocate" in text:  # of the engine's memory, whatever class it has
+def _is_about_input(error: Exception, text: str) -> bool:
+    if "Failed to allocate" in text:  # out of memory, whatever its class
         return False
     named = {kind.__name__ for kind in type(error).__mro__} & _INPUT_ERRORS
     return bool(named) or any(phrase in text for phrase in _INPUT_PHRASES)

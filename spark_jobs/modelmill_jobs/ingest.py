@@ -20,7 +20,7 @@ from modelmill.tables.source_files import SourceFile, check_content, check_not_o
 from modelmill.tables.storage import table_exists, table_location
 from modelmill.tables.versions import resolve_table
 from modelmill_jobs.columns import quoted
-from modelmill_jobs.engine_errors import one_line
+from modelmill_jobs.engine_errors import as_input_error
 from modelmill_jobs.paths import plain_path
 from modelmill_jobs.writing import write_table
 
@@ -77,7 +77,7 @@ def main(request: IngestRequest, spark: SparkSession) -> IngestResult:
     rows = _fitted(rows, place, fill_missing=request.format == "json")
     transactions = [file.transaction for file in new]
     whole = hashlib.sha256("\n".join(transactions).encode()).hexdigest()
-    with one_line("the files must be readable as what they are said to be", got=request.source):
+    with as_input_error("the files must be readable as what they are said to be", got=request.source):
         _, count = write_table(
             rows,
             place,
@@ -100,7 +100,7 @@ def _not_loaded(found: Sequence[SourceFile], place: str) -> list[SourceFile]:
 def _read(spark: SparkSession, files: Sequence[SourceFile], request: IngestRequest) -> DataFrame:
     options = {**_DEFAULTS[request.format], **request.options}
     paths = [[plain_path(file.path) for file in group] for group in _alike(files, request.format, options)]
-    with one_line("the files must be readable as what they are said to be", got=request.source):
+    with as_input_error("the files must be readable as what they are said to be", got=request.source):
         parts = [spark.read.format(request.format).options(**options).load(group) for group in paths]
         names = [sorted(part.columns) for part in parts]
     for part in parts:
@@ -145,7 +145,7 @@ def _columns(rows: DataFrame, request: IngestRequest) -> DataFrame:
     from pyspark.sql import functions as sql
 
     known = ", ".join(rows.columns)
-    with one_line(f"select and where must be SQL over the files' columns ({known})", kind=ConfigError):
+    with as_input_error(f"select and where must be SQL over the files' columns ({known})", kind=ConfigError):
         if request.where:
             kind = rows.select(sql.expr(request.where).alias("x")).schema["x"].dataType.simpleString()
             if kind != "boolean":

@@ -1,8 +1,8 @@
 """Label the rows of a table by rules: votes, a label model, labels, and the rows that a person should see.
 
-The table is passed over three times and never collected: once for the counts of the patterns of votes, from
-which the label models are fitted on the driver, once for the labels, once for the rows to review. The
-functions are evaluated anew each time, which costs less than keeping their votes.
+The table is read three times and never collected: for the counts of the patterns of votes, from which the
+label models are fitted on the driver; for the labels; and for the rows to review. The functions are evaluated
+each time, which costs less than storing their votes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from modelmill.jobs import run_as_application
 from modelmill.labels.labelling import LabelRowsRequest, LabelRowsResult, columns_read, labelling_of
 from modelmill.labels.models import fit_majority_vote, fit_weighted
 from modelmill.labels.options import LabellingOptions
-from modelmill.labels.report import LabelReport, choose, disagree, function_reports, model_report
+from modelmill.labels.report import LabelReport, choose_model, disagree, function_reports, model_report
 from modelmill.labels.rows import REASONS, Labelling, label_batches, review_batches, vote_batches
 from modelmill.labels.votes import VoteCounts
 from modelmill_jobs.columns import quoted
@@ -89,7 +89,7 @@ def _step(
 
 
 def _count_votes(rows: DataFrame, plan: Labelling) -> VoteCounts:
-    """Count the rows of each pattern of votes and gold label, the only thing that reaches the driver."""
+    """Count the rows of each pattern of votes and gold label: all that reaches the driver."""
     from pyspark.sql import functions as sql
     from pyspark.sql.types import StringType, StructType
 
@@ -107,7 +107,7 @@ def _check_votes(counts: VoteCounts, total: int, source: TableRef) -> None:
         raise DatasetError(
             f"a labelling function must vote on a row of {source}",
             got=f"no vote on {total:,} rows",
-            remedy="see that the conditions are true of something: NULL and false do not vote",
+            remedy="check the conditions: where one is NULL or false, it does not vote",
         )
 
 
@@ -117,7 +117,7 @@ def _fitted(
     """Fit both models and choose one; return that part of the report, and the plan with the model."""
     majority = fit_majority_vote(counts)
     weighted = fit_weighted(counts, balance=options.class_balance)
-    model, reason, difference = choose(counts, majority, weighted, wanted=options.model)
+    model, reason, difference = choose_model(counts, majority, weighted, wanted=options.model)
     known = int(counts.rows.sum())
     several, differing = counts.fired.sum(axis=1) > 1, disagree(counts)
     gold = sorted({label for _, label in counts.gold})

@@ -9,7 +9,7 @@ from modelmill.datasets.minhash import Banding
 from modelmill.datasets.prepared_columns import BUCKETS, CONTENT
 from modelmill.tables.lookup import Lookup
 from modelmill_jobs.columns import quoted
-from modelmill_jobs.staging import Stage, mapped
+from modelmill_jobs.staging import Stage, map_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +21,7 @@ ENTRIES_EACH = 3_500_000
 TEXT_BYTES = 128 << 20
 """Size of the files of clustered texts, compressed, up to which each worker holds them all."""
 MOST_CROWDED = 10_000
-"""Crowded buckets that a build takes note of."""
+"""Crowded buckets that a build records at most."""
 
 _PAIRS_EACH = 2048
 """Pairs of texts that are compared at a time."""
@@ -45,7 +45,7 @@ def text_clusters(
     from pyspark.sql import functions as sql
 
     content = CONTENT[0]
-    entries = mapped(rows.select(content, BUCKETS), _entries, f"{content} bigint, bucket int")
+    entries = map_batches(rows.select(content, BUCKETS), _entries, f"{content} bigint, bucket int")
     entry_count = count * Banding.for_threshold(threshold).bands
     schema = f"{_FIRST} bigint, {_SECOND} bigint, crowded boolean"
     pairs = stage.by_parts(entries, "bucket", "pairs", _pairs, schema, count=entry_count, each=ENTRIES_EACH)
@@ -89,8 +89,8 @@ def components(stage: Stage, name: str, edges: DataFrame, member: str, component
     :param stage: for the result.
     :param name: of the edges among the intermediate results.
     :param edges: pairs of nodes, 64-bit integers, in two columns.
-    :param member: what to call the column of nodes.
-    :param component: what to call the column of components: the smallest node of each.
+    :param member: name of the column of nodes.
+    :param component: name of the column of components; a component's name is its smallest node.
     :return: nodes with an edge, each once.
     """
 
@@ -110,7 +110,7 @@ def components(stage: Stage, name: str, edges: DataFrame, member: str, component
 
 
 def _entries(batches: Iterator[Any]) -> Iterator[Any]:
-    """Take buckets out of the column that holds those of a row together."""
+    """Return one row for each bucket of each text."""
     import pyarrow as pa
 
     from modelmill.datasets.minhash import unpacked
@@ -123,7 +123,7 @@ def _entries(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def _pairs(entries: pa.Table) -> pa.Table:
-    """Return pairs of texts, and behind them the crowded buckets, each as a pair of itself."""
+    """Return pairs of texts, followed by the crowded buckets, each paired with itself."""
     import numpy as np
     import pyarrow as pa
 
@@ -145,7 +145,7 @@ def _pairs(entries: pa.Table) -> pa.Table:
 
 
 def _checked_pairs(pairs: DataFrame, texts: DataFrame, lookup: Lookup | None, threshold: float) -> DataFrame:
-    """Return the pairs whose texts are really that similar."""
+    """Return the pairs whose similarity reaches the threshold."""
     from pyspark.sql import functions as sql
 
     if lookup is None:
@@ -166,7 +166,7 @@ def _checked_pairs(pairs: DataFrame, texts: DataFrame, lookup: Lookup | None, th
                 near = similarity(found, *places.reshape(2, -1)) >= threshold
                 yield few.select([_FIRST, _SECOND]).filter(pa.array(near))
 
-    return mapped(pairs, on_batches, f"{_FIRST} bigint, {_SECOND} bigint")
+    return map_batches(pairs, on_batches, f"{_FIRST} bigint, {_SECOND} bigint")
 
 
 def _texts_of(pairs: pa.RecordBatch, lookup: Lookup | None) -> tuple[pa.Array, Any]:

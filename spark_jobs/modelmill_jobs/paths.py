@@ -10,12 +10,12 @@ GLOB_CHARACTERS = frozenset("*?[]{}\\")
 
 
 def plain_path(path: str, *, percent: bool = False) -> str:
-    """Return a path for Spark's readers, which would take some characters as a pattern.
+    """Return a path for Spark's readers, and refuse one that they would take for a pattern.
 
     :param path: absolute path or URI.
-    :param percent: whether the engine takes ``%`` as it stands: a JVM Spark does, Sail decodes it.
+    :param percent: whether the engine takes ``%`` literally: a JVM Spark does, Sail decodes it.
     :return: the path, with a scheme: a cluster's default file system may be another one.
-    :raises TableError: if a reader would not take it as it stands.
+    :raises TableError: if a reader would not take it literally.
     """
     found = sorted(GLOB_CHARACTERS & set(path)) + (["%"] if "%" in path and not percent else [])
     if found:

@@ -29,11 +29,11 @@ _MAX_PARTITIONS = 1000
 def read_table(spark: SparkSession, ref: TableRef | DatasetRef) -> DataFrame:
     """Read a table at its version.
 
-    The log is delta-rs's to read, the files are Spark's. No engine's own ``delta`` format is used: Sail 0.7.2
-    takes a column that statistics call constant out of them, decimals as floats, and replays compacted logs
-    wrongly. A table that its files by themselves are not is staged: copied by
-    :func:`~modelmill.tables.reading.read_batches` into the session's scratch folder, which an engine on
-    another machine does not see, and then refuses.
+    delta-rs reads the log, Spark the files. No engine's own ``delta`` format is used: Sail 0.7.2 takes the
+    values of a constant column from the statistics, where decimals are floats, and replays compacted logs
+    wrongly. A table whose files alone are not its rows is staged: copied by
+    :func:`~modelmill.tables.reading.read_batches` into the session's scratch folder. An engine on another
+    machine does not see that folder, and refuses.
 
     :param spark: the session.
     :param ref: the table.
@@ -55,7 +55,7 @@ def read_table(spark: SparkSession, ref: TableRef | DatasetRef) -> DataFrame:
 
 
 def _read_by_spark(table: DeltaTable, place: str, files: Sequence[ActiveFile]) -> bool:
-    """Return whether the files are the table, and have names that Spark takes as they are."""
+    """Return whether the files alone are the table's rows, and have names that Spark takes literally."""
     partitions = {tuple(file.partition.values()) for file in files}
     names = "".join(file.path for file in files)
     return (
@@ -92,8 +92,8 @@ def _read_files(spark: SparkSession, table: DeltaTable, place: str, files: Seque
 def _plain_types(kind: Any) -> Any:
     """Return a schema of Spark's JSON form with every field nullable and without metadata, at any depth.
 
-    Column metadata is Delta's own (Sail cannot parse it), and that a value is never null is the writer's
-    promise: an engine that relies on it may turn an old file's absent column into an error.
+    Column metadata is Delta's own, and Sail cannot parse it. "Never null" is the writer's promise: an engine
+    that relies on it may fail at an old file without the column.
     """
     if isinstance(kind, list):
         return [_plain_types(item) for item in kind]

@@ -37,7 +37,7 @@ from modelmill.datasets.prepared_columns import (
 from modelmill.datasets.prepared_columns import REASON as REFUSAL
 from modelmill_jobs.columns import quoted
 from modelmill_jobs.near_duplicates import components, text_clusters
-from modelmill_jobs.staging import Stage, Then, joined, spark_schema
+from modelmill_jobs.staging import Stage, Then, left_join, spark_schema
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -66,7 +66,7 @@ class DecidedRows:
         :return: the rows, or what was made of them.
         """
         lookup = self.stage.lookup(self.decisions_name, ROW)
-        return joined(self.rows.drop(BUCKETS), self.decisions, lookup, ROW, then=then)
+        return left_join(self.rows.drop(BUCKETS), self.decisions, lookup, ROW, then=then)
 
     def fates(self) -> Fates:
         """Count the rows by what became of them."""
@@ -195,7 +195,7 @@ def _with_group(
 
     if groups is None:
         return rows.withColumn(group, sql.col(member))
-    found = joined(rows, groups, stage.lookup(staged_as, member), member)
+    found = left_join(rows, groups, stage.lookup(staged_as, member), member)
     return found.withColumn(group, sql.coalesce(group, member))
 
 

@@ -1,6 +1,6 @@
-"""Intermediate results of a job, as Parquet files below the folder of the table that it makes.
+"""Intermediate results of a job: Parquet files below the folder of the table that it makes.
 
-Engines differ in what they cache, and in how they keep a shuffle within bounds: files are the same on all.
+Engines differ in what they cache and in how they bound a shuffle's memory; files behave the same on all.
 (Sail 0.7.2, for one, drops a sort in front of ``mapInArrow``, and ``applyInArrow`` holds all groups at once.)
 """
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 Work = Callable[["pa.Table"], "pa.Table"]
 Then = tuple[Callable[["pa.RecordBatch"], "pa.RecordBatch"], Any]
-"""What to do with each batch, and the columns of what comes out, as Spark takes them."""
+"""What to do with each batch, and the Spark schema of the result."""
 OnBatches = Callable[[Iterator[Any]], Iterator[Any]]
 
 _PART = "_mm_part"
 _COMPRESSION = "lz4"
-"""Of what is read a few times and thrown away: it takes least work."""
+"""Codec of files that are read a few times and thrown away: it takes the least work."""
 _BYTES_EACH = 1 << 20
-"""Size of the batches that functions get."""
+"""Size of the batches that functions get, about."""
 _PIECE_BYTES = 6 << 20
 """Size of the pieces that are sorted by parts. An engine queues several of what comes out."""
 _ROWS_OUT = 16_384
@@ -51,10 +51,10 @@ class Stage:
         self.folder = folder
 
     def write(self, rows: DataFrame, name: str) -> DataFrame:
-        """Write rows, and return them as they are read back.
+        """Write rows, and return a data frame that reads them back.
 
-        :param rows: what to write.
-        :param name: of the result; used once.
+        :param rows: the rows.
+        :param name: name of the result; used once.
         :return: the same rows.
         """
         rows.write.parquet(self._path(name), compression=_COMPRESSION)
@@ -64,7 +64,7 @@ class Stage:
     def files(self, name: str) -> list[DataFile]:
         """Return the files of a result.
 
-        :param name: of the result.
+        :param name: name of the result.
         :return: paths relative to the table's directory, sizes and row counts.
         """
         return data_files(self.place, f"{self.folder}/{name}", recursive=True)
@@ -72,7 +72,7 @@ class Stage:
     def lookup(self, name: str, key: str, *, most_bytes: float = math.inf) -> Lookup | None:
         """Return a result for workers to look rows up in.
 
-        :param name: of the result.
+        :param name: name of the result.
         :param key: column of distinct whole numbers.
         :param most_bytes: size of the files from which a result is too large.
         :return: the lookup; None if the result is too large for that, and has to be joined.
@@ -85,7 +85,7 @@ class Stage:
     def rows(self, name: str) -> int:
         """Return the number of rows of a result.
 
-        :param name: of the result.
+        :param name: name of the result.
         :return: rows.
         """
         return sum(file.rows for file in self.files(name))
@@ -93,16 +93,16 @@ class Stage:
     def by_parts(
         self, rows: DataFrame, key: str, name: str, work: Work, schema: Any, *, count: int, each: int
     ) -> DataFrame:
-        """Apply a function to rows that share a key, part of the table after part.
+        """Apply a function to parts of the rows; rows that share a key are in one part.
 
-        Each part fits into one worker's memory. They are done one after the other, since an engine would hold
-        several at a time.
+        Each part fits into one worker's memory. They are processed one after the other, since an engine would
+        hold several at a time.
 
         :param rows: the rows.
-        :param key: column of whole numbers; rows with the same number come into the same part.
-        :param name: of the result; used once.
-        :param work: gets the rows of a part; not called where there are none.
-        :param schema: columns of what it returns, as Spark takes them.
+        :param key: column of whole numbers; rows with the same number are in the same part.
+        :param name: name of the result; used once.
+        :param work: gets the rows of a part; not called for an empty part.
+        :param schema: Spark schema of what it returns.
         :param count: number of rows.
         :param each: rows in a part, about.
         :return: the results of all parts.
@@ -116,7 +116,7 @@ class Stage:
         cut = self.write(_cut(rows, key, parts), f"{name}_parts")
         done = []
         for part in range(parts):
-            # Files have the parts in order, piece by piece: what has no row of this one is not read.
+            # Files hold the parts in order, piece by piece: row groups without this part are not read.
             found = cut.where(sql.col(_PART) == part).drop(_PART)
             done.append(self.write(found.repartition(1).mapInArrow(on_part, schema), f"{name}/{part}"))
         return reduce(lambda one, other: one.unionByName(other), done)
@@ -131,7 +131,7 @@ class Stage:
 
 
 def _cut(rows: DataFrame, key: str, parts: int) -> DataFrame:
-    """Add the part of each row, and sort by it, a piece at a time: a shuffle of all rows would cost more."""
+    """Add the part of each row, and sort by it, piece by piece: a shuffle of all rows would cost more."""
     from pyspark.sql.types import IntegerType, StructField, StructType
 
     place = rows.columns.index(key)
@@ -148,11 +148,11 @@ def _cut(rows: DataFrame, key: str, parts: int) -> DataFrame:
             found = found.append_column(_PART, pa.array(part[order].astype(np.int32)))
             yield from found.to_batches(max_chunksize=_ROWS_OUT)
 
-    return mapped(rows, on_batches, schema)
+    return map_batches(rows, on_batches, schema)
 
 
 def _pieces(batches: Iterator[Any]) -> Iterator[pa.Table]:
-    """Put batches together to tables of some size."""
+    """Gather batches into tables of some size."""
     import pyarrow as pa
 
     held: list[Any] = []
@@ -178,19 +178,19 @@ def _on_whole_partition(work: Work) -> Callable[[Iterator[Any]], Iterator[Any]]:
     return on_batches
 
 
-def mapped(
+def map_batches(
     rows: DataFrame, work: OnBatches, schema: StructType | str, *, bytes_each: int = _BYTES_EACH
 ) -> DataFrame:
-    """Apply a function to Arrow batches, whatever the columns are called.
+    """Apply a function to Arrow batches, whatever the names of the columns.
 
-    Spark Connect's ``mapInArrow`` names the columns it hands over, and Sail takes a name with a dot in it for
-    a field of a struct: so they travel under other names.
+    Spark Connect's ``mapInArrow`` selects the columns by name, and Sail takes a name with a dot in it for a
+    field of a struct: so the columns are renamed on the way.
 
     :param rows: the rows.
-    :param work: gets the batches that have rows, and gives others.
-    :param schema: columns of what it gives, as Spark takes them.
+    :param work: gets the batches that have rows, and yields others.
+    :param schema: Spark schema of what it yields.
     :param bytes_each: size of the batches that it gets, about.
-    :return: what it gives.
+    :return: what it yields.
     """
     names = rows.columns
 
@@ -201,23 +201,23 @@ def mapped(
 
 
 def _small(batch: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:
-    """Cut a batch: what is made of a small one fits into memory at hand, and the kernel clears no pages."""
+    """Cut a batch: work on small ones reuses memory, so the kernel need not clear fresh pages."""
     rows = max(1, batch.num_rows * size // max(1, batch.nbytes))
     return (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
 
 
-def joined(
+def left_join(
     rows: DataFrame, result: DataFrame, lookup: Lookup | None, key: str, *, then: Then | None = None
 ) -> DataFrame:
-    """Return rows with the columns of a staged result: a left join.
+    """Return rows with the columns of a staged result (a left join).
 
     :param rows: the rows.
     :param result: the result, as :class:`Stage` returned it.
-    :param lookup: the same for workers; None: the engine joins.
+    :param lookup: the same result for workers; None: the engine joins.
     :param key: the column that both have.
-    :param then: what to make of the batches of that, and its columns. An engine queues batches between two
-        functions, so one that does both holds fewer.
-    :return: all rows, nulls where the result has no such key; or what was made of them.
+    :param then: what to do with the joined batches. An engine queues batches between two functions, so one
+        function that does both holds fewer.
+    :return: all rows, nulls where the result has no such key; or what ``then`` makes of them.
     """
     from pyspark.sql import functions as sql
     from pyspark.sql.types import StructType
@@ -227,8 +227,8 @@ def joined(
     if lookup is None or not lookup.paths:
         nulls = {field.name: sql.lit(None).cast(field.dataType) for field in added}
         found = rows.join(result, key, "left") if lookup is None else rows.withColumns(nulls)
-        return found if then is None else mapped(found, lambda batches: map(work, batches), schema)
-    return mapped(rows, lambda batches: (work(lookup.joined(batch)) for batch in batches), schema)
+        return found if then is None else map_batches(found, lambda batches: map(work, batches), schema)
+    return map_batches(rows, lambda batches: (work(lookup.joined(batch)) for batch in batches), schema)
 
 
 def spark_schema(schema: pa.Schema) -> Any:

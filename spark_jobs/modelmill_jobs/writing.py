@@ -42,8 +42,8 @@ def write_table(
     :param mode: whether the rows that the table has stay.
     :param transaction: application transaction id (see :func:`modelmill.tables.commits.commit_files`).
     :param parts: further transaction ids that this commit settles.
-    :param metadata: what else the commit says of itself, JSON.
-    :param properties: properties of a table that is made.
+    :param metadata: more metadata of the commit, JSON.
+    :param properties: properties of a new table.
     :return: the table at the version of that transaction, and the number of rows written; None if an earlier
         attempt had written them.
     """
@@ -70,9 +70,9 @@ def write_table(
 
 @contextlib.contextmanager
 def staged(rows: DataFrame, place: str) -> Iterator[list[DataFile]]:
-    """Write rows as Parquet files into a new folder of a table, which goes away again if anything fails.
+    """Write rows as Parquet files into a new folder of a table; if anything fails, the folder is removed.
 
-    It stays if it has become part of the table by then: what fails may be what comes after the commit.
+    It stays if a commit has made it part of the table: the failure may come after the commit.
 
     :param rows: what to write.
     :param place: the table's directory.

@@ -1,4 +1,4 @@
-"""What a build of a dataset says of itself in its commit: enough to process only changes the next night."""
+"""The record of a build in its commit: what the next build needs to process only changes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from modelmill.tables.staged_files import DataFile
 
 INDEX = "_index"
-"""Folder of a dataset's table for the prepared rows of its source, which incremental builds compare with.
-Delta ignores folders that begin with ``_``."""
+"""Folder in a dataset's table for the prepared rows of its source, which the next build compares with. Delta
+ignores folders whose name begins with ``_``."""
 
 ALGORITHM = 4
-"""Goes up with every change of what becomes of a row: older builds are then not continued."""
+"""Raised when the same row would be treated otherwise: a build by other rules is not continued."""
 
 
 class IndexFile(BaseModel):
@@ -37,7 +37,7 @@ class IndexFile(BaseModel):
 
 
 class Fates(BaseModel):
-    """How many rows had which fate."""
+    """How many rows were refused, and how many another row stands for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,11 +45,11 @@ class Fates(BaseModel):
     reasons: dict[str, int]
     """Quarantined rows by reason."""
     states: dict[str, int]
-    """Rows by what was decided of them: duplicate, near-duplicate, leak, near-leak."""
+    """Rows that are left out, by the decision: duplicate, near-duplicate, leak, near-leak."""
 
 
 class Build(BaseModel):
-    """One build."""
+    """The record of one build."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,14 +58,15 @@ class Build(BaseModel):
     """The table's place."""
     source_version: int
     algorithm: int = 0
-    """See :data:`ALGORITHM`; 0 for builds that did not say it."""
+    """See :data:`ALGORITHM`; 0 for builds of before it was recorded."""
     recipe: str
     """See :func:`recipe`."""
     mode: str
     """``full`` or ``incremental``."""
     own_validation: bool
     settled: bool
-    """Whether changes can be processed on top: not if a class had no train rows, or too much is crowded."""
+    """Whether the next build may process only changes: not if a class had no train rows, or very many buckets
+    are crowded."""
     crowded: tuple[int, ...]
     """Buckets of similar texts from which not all pairs were looked at."""
     fates: Fates
@@ -74,13 +75,13 @@ class Build(BaseModel):
     index: tuple[IndexFile, ...]
     """The prepared rows; empty if the source has no change data feed."""
     decisions: tuple[IndexFile, ...]
-    """What was decided of those that are not simply kept."""
+    """Decisions on those that share something with others."""
 
 
 def recipe(options: BuildOptions, plan: Preparation) -> str:
-    """Return what a build depends on besides the rows.
+    """Return a digest of what a build depends on besides the rows.
 
-    :param options: what was chosen.
+    :param options: how the dataset is built.
     :param plan: how rows are prepared.
     :return: SHA-256 over the options, the source's columns and the version of the algorithm.
     """
@@ -102,11 +103,11 @@ def index_files(place: str, files: list[DataFile]) -> tuple[IndexFile, ...]:
 
 
 def build_of(place: str, version: int) -> Build:
-    """Return what the build says of itself that made a version of a dataset.
+    """Return the record of the build that made a version of a dataset.
 
     :param place: the dataset's table.
     :param version: its version.
-    :return: the build.
+    :return: the record.
     :raises TableError: if that commit was not made by a build, or its log is gone.
     """
     found = find_build(place, version)
@@ -120,11 +121,11 @@ def build_of(place: str, version: int) -> Build:
 
 
 def find_build(place: str, version: int) -> Build | None:
-    """Return what the build says of itself, if that version was made by one of this release.
+    """Return the record of a build, if this release can read it.
 
     :param place: the dataset's table.
     :param version: its version.
-    :return: the build, or None.
+    :return: the record; None if the version was made otherwise, or by another release.
     """
     for action in commit_actions(place, version) or ():
         content = action.get("commitInfo", {}).get(COMMIT_KEY, {}).get("build")

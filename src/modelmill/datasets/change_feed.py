@@ -1,4 +1,4 @@
-"""What changed in a table between two versions, by its change data feed."""
+"""What changed in a table between two versions, read from its change data feed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_changes(uri: str, plan: Preparation, *, after: int, until: int) -> tupl
     :param plan: how rows are prepared.
     :param after: version after which changes count.
     :param until: version until which they count, inclusive.
-    :return: both, with the columns of the table and of the plan; None if the feed does not reach back.
+    :return: both, with the table's columns and the prepared ones; None if the feed does not reach back.
     :raises TableError: see :func:`~modelmill.tables.opening.open_table`.
     """
     import pyarrow as pa

@@ -90,7 +90,7 @@ def _is_allowed(allowed: tuple[Any, ...]) -> Any:
 
 
 def _allowed_values(allowed: tuple[Any, ...], type_: pa.DataType) -> pa.Array:
-    """Return the allowed values as a column has them, since one value has several spellings: 1, 1.0, 1.00."""
+    """Return the allowed values in the column's type: one value may be written as 1, 1.0 or 1.00."""
     import pyarrow as pa
 
     def spelt(item: Any) -> str:
@@ -127,7 +127,7 @@ def check_types(schema: pa.Schema, contract: Mapping[str, ColumnContract], *, pl
             raise TableError(
                 f"the column {name!r} must be of type {terms.type}, as its contract says ({place})",
                 got=str(type_),
-                remedy="cast the column when it is loaded, or mend the contract",
+                remedy="cast the column when it is loaded, or fix the contract",
             )
         number = terms.min is not None or terms.max is not None
         if number and not (_is_type(type_, "number") or _is_type(type_, "integer")):
@@ -144,7 +144,7 @@ def check_types(schema: pa.Schema, contract: Mapping[str, ColumnContract], *, pl
                 raise TableError(
                     f"the allowed values of {name!r} must be of its type, {type_} ({place})",
                     got=", ".join(map(str, terms.allowed)),
-                    remedy="write values of that type, or take them out",
+                    remedy="write values of that type, or remove them",
                 ) from error
         if terms.pattern is not None:
             try:
@@ -161,7 +161,7 @@ def _unfit(what: str, name: str, type_: pa.DataType, fits: str, place: str) -> T
     return TableError(
         f"{what} in a contract are for columns of {fits} ({place})",
         got=f"{name}: {type_}",
-        remedy="take it out",
+        remedy="remove it",
     )
 
 

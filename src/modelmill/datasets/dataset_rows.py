@@ -1,4 +1,4 @@
-"""Rows of a dataset, made of prepared rows and of what was decided of them."""
+"""The rows of a dataset, made of prepared rows and the decisions on them."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def dataset_schema(plan: Preparation) -> pa.Schema:
 
 @dataclass(frozen=True)
 class SplitRule:
-    """What of the whole table decides the split of its rows."""
+    """What the split of a row depends on beside the row itself."""
 
     own_validation: bool = False
     """Whether the shipped split has validation rows, so that none are carved out of train."""
     to_train: frozenset[int] = frozenset()
-    """Groups that stay in train, because a class would have no train rows without them."""
+    """Groups that stay in train, since a class would have no train rows without them."""
 
 
 def assemble(rows: pa.RecordBatch, plan: Preparation, rule: SplitRule) -> pa.RecordBatch:
     """Return the rows of the dataset among prepared rows.
 
-    :param rows: prepared rows, each with what was decided of it; nulls where nothing was.
+    :param rows: prepared rows with the decisions on them; nulls if there is none on a row.
     :param plan: how they were prepared.
     :param rule: how they are split.
     :return: the rows that are kept, with the columns of :func:`dataset_schema`.
@@ -105,10 +105,10 @@ def _split(rows: pa.RecordBatch, plan: Preparation, rule: SplitRule) -> pa.Array
     return pa.array(SPLITS).take(number)
 
 
-def refusal(rows: pa.RecordBatch) -> pa.Array:
+def quarantine_reasons(rows: pa.RecordBatch) -> pa.Array:
     """Return the reason for which each row is quarantined.
 
-    :param rows: prepared rows, each with what was decided of it.
+    :param rows: prepared rows with the decisions on them.
     :return: strings; null for a row that is not quarantined.
     """
     import pyarrow.compute as pc

@@ -1,7 +1,8 @@
 """What becomes of rows that share something: a key, a content, nearly a text.
 
-One function over closed sets of rows, used by the Spark job on parts of a table and by incremental builds on
-what a change touches: a row's fate depends on its own set alone, not on order, partitions or other rows.
+One function over closed sets of rows, which the Spark job calls on parts of a table and an incremental build
+on the sets that a change touches. What becomes of a row depends on its own set alone, not on the order or on
+partitions.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def decisions_schema(label_types: Sequence[pa.DataType]) -> pa.Schema:
     """Return the columns of decisions.
 
     :param label_types: types of the labels, in the dataset's order.
-    :return: the row, its set, its state, the reason if it is quarantined, the number among the copies of one
-        content that are kept (0 for the first), and its labels, completed by those of its copies.
+    :return: the row, its set, its state, the reason if it is quarantined, its number among the kept copies of
+        one content (0 for the first), and its labels, completed by those of its copies.
     """
     import pyarrow as pa
 
@@ -68,7 +69,7 @@ def decide(rows: pa.Table, labels: Sequence[str], *, unique_key: bool) -> pa.Tab
         ``_mm_cluster``, ``_mm_set`` and labels.
     :param labels: the label columns.
     :param unique_key: whether rows have a key of their own, which must be unique.
-    :return: see :func:`decisions_schema`; only rows of sets that have several.
+    :return: see :func:`decisions_schema`; rows that are kept and alone in their set are left out.
     """
     import pyarrow as pa
 
@@ -95,7 +96,7 @@ def decide(rows: pa.Table, labels: Sequence[str], *, unique_key: bool) -> pa.Tab
         pa.array(copy),
     ]
     table = pa.Table.from_arrays([*arrays, *finals], names=schema.names)
-    return table.take(pa.array(found.worth_telling())).cast(schema)
+    return table.take(pa.array(found.rows_to_list())).cast(schema)
 
 
 class _Decisions:
@@ -159,7 +160,7 @@ class _Decisions:
         self.state[left[leaks]] = NEAR_LEAK
         self.state[left[later]] = NEAR_DUPLICATE
 
-    def worth_telling(self) -> Ints:
+    def rows_to_list(self) -> Ints:
         """Return the places of rows that are not kept, or stand in a set with others."""
         sets = self.column[SET]
         alone = _largest(sets, self.first) == _smallest(sets, self.first)

@@ -1,9 +1,8 @@
-"""Bringing a dataset up to date with the rows that changed, without Spark, to what a full build gives.
+"""Bringing a dataset up to date from the rows that changed, without Spark, to what a full build gives.
 
-What becomes of a row depends on its closed set alone (see :mod:`modelmill.datasets.deduplication`). So the
-rows that changed and the closed sets that they touch are decided on anew, and everything else stays as it
-is. Whatever would need more than that (a crowded bucket, a class that loses its train rows, another
-configuration) is left to a full build.
+What becomes of a row depends on its closed set alone (see :mod:`modelmill.datasets.deduplication`). So only
+the rows that changed and the closed sets that they touch are decided on again. What needs more than that (a
+crowded bucket, a class that loses its train rows, other options) is left to a full build.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from modelmill.datasets.dataset_rows import (
     SplitRule,
     assemble,
     dataset_schema,
-    refusal,
+    quarantine_reasons,
 )
 from modelmill.datasets.deduplication import KEPT, REASON, STATE, decisions_schema
 from modelmill.datasets.index import FullBuildNeededError, Index, closure
@@ -38,7 +37,7 @@ from modelmill.datasets.prepared_columns import (
 )
 from modelmill.datasets.prepared_columns import REASON as REFUSAL
 from modelmill.datasets.request import BuildDatasetRequest
-from modelmill.datasets.requirements import check_balance, lacking_classes
+from modelmill.datasets.requirements import check_balance, classes_without_train_rows
 from modelmill.datasets.source import source_plan
 from modelmill.datasets.summary import Summary, summarise
 from modelmill.tables.commits import committed_version
@@ -51,9 +50,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST_CHANGED = 0.2
-"""Share of rows from which a full build is less work."""
+"""Share of changed rows above which a full build is less work."""
 MOST_FILES = 64
-"""Files of an index after which a full build makes few of many."""
+"""Files of an index above which a full build is due, which merges them."""
 
 
 def update(request: BuildDatasetRequest, *, log: Callable[[str], None]) -> int | None:
@@ -77,8 +76,8 @@ def update(request: BuildDatasetRequest, *, log: Callable[[str], None]) -> int |
 
 
 @dataclass(frozen=True)
-class _Fate:
-    """Rows of the source with what was decided of them: one side of a comparison."""
+class _Side:
+    """Touched rows before or after the changes, and what they contribute to the two tables."""
 
     rows: pa.Table
     """Prepared rows with decisions."""
@@ -126,11 +125,11 @@ class _Update:
         self.index.verify()
         decisions = self.index.decisions(decisions_schema(self.plan.label_types))
         touched, gone = self._touched(came, went, decisions)
-        old = self._fate(touched, decisions)
+        old = self._side(touched, decisions)
         stays = ~np.isin(np.asarray(touched.column(ROW), np.int64), gone)
         new_rows = _concat(touched.filter(pa.array(stays)), came)
         fresh = decide_closed_sets(new_rows, self.plan, crowded=self.build.crowded)
-        new = self._fate(new_rows, fresh)
+        new = self._side(new_rows, fresh)
         others = decisions.filter(
             pa.array(~np.isin(np.asarray(decisions.column(ROW)), np.asarray(touched.column(ROW))))
         )
@@ -169,8 +168,8 @@ class _Update:
             gone.extend(int(row) for row in same)
         return touched, np.array(gone, np.int64)
 
-    def _fate(self, rows: pa.Table, decisions: pa.Table) -> _Fate:
-        """Return what rows and decisions make of the two tables."""
+    def _side(self, rows: pa.Table, decisions: pa.Table) -> _Side:
+        """Return what rows with decisions contribute to the two tables."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -178,7 +177,7 @@ class _Update:
         batch = told.combine_chunks().to_batches()
         parts = [assemble(part, self.plan, self.rule) for part in batch]
         dataset = pa.Table.from_batches(parts, dataset_schema(self.plan))
-        reason = pa.chunked_array([refusal(part) for part in batch], pa.string())
+        reason = pa.chunked_array([quarantine_reasons(part) for part in batch], pa.string())
         names = [name for name in self.plan.schema.names if name != REASON_COLUMN]
         refused = told.select(names).append_column(REASON_COLUMN, reason).filter(pc.is_valid(reason))
         labels = list(zip(self.options.labels, self.plan.kinds, strict=True))
@@ -190,11 +189,11 @@ class _Update:
         undone = told.filter(pc.and_(pc.is_valid(told.column(STATE)), pc.is_null(told.column(REASON))))
         states = Counter(undone.column(STATE).to_pylist())
         del states[KEPT]
-        return _Fate(
+        return _Side(
             told, dataset, refused, summary, Counter(refused.column(REASON_COLUMN).to_pylist()), states
         )
 
-    def _commit(self, old: _Fate, new: _Fate, changes: tuple[pa.Table, np.ndarray, pa.Table]) -> int:
+    def _commit(self, old: _Side, new: _Side, changes: tuple[pa.Table, np.ndarray, pa.Table]) -> int:
         """Check the whole, and write what differs.
 
         ``changes`` are the rows that came, the ids of those that went, and all decisions.
@@ -203,7 +202,7 @@ class _Update:
         came, gone, _ = changes
         summary = before.summary - old.summary + new.summary
         single = [n for n, kind in zip(self.options.labels, self.plan.kinds, strict=True) if kind == "class"]
-        if lacking_classes(summary.classes, labels=single):
+        if classes_without_train_rows(summary.classes, labels=single):
             raise FullBuildNeededError("a class has lost its train rows")
         fates = Fates(
             rows_in=before.fates.rows_in + came.num_rows - len(gone),
@@ -222,7 +221,7 @@ class _Update:
         )
         if refused is None:
             raise FullBuildNeededError("the quarantine table was changed by others")
-        index, told = self.index.written(*changes)
+        index, told = self.index.write_next(*changes)
         build = before.model_copy(
             update={
                 "source_version": self.source.version,

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH = 65_536
-_READ = 16_384  # rows at a time: larger pieces spend more on fresh pages than on reading
+_READ = 16_384  # rows at a time: larger pieces take more time for fresh memory than for reading
 _SIEVE = 1 << 21  # places, a power of two
 _AT_WORK_SECONDS = 24 * 3600
 
 
 class FullBuildNeededError(Exception):
-    """What changed cannot be processed by itself. It ends an update, and nobody sees it."""
+    """The changes cannot be processed by themselves: it ends an update, and is caught there."""
 
 
 class Index:
@@ -89,7 +89,7 @@ class Index:
                 hit = hit | np.asarray(pc.is_in(batch.column(IDENTITY[0]), value_set=keys))
             if len(buckets):
                 entries, owners = unpacked(batch.column(BUCKETS))
-                # Most buckets fall through the sieve, which costs a tenth of looking each up.
+                # The sieve drops most buckets at a tenth of the cost of looking each up.
                 near = np.flatnonzero(sieve[entries & (_SIEVE - 1)])
                 near = near[
                     buckets.take(np.searchsorted(buckets, entries[near]), mode="clip") == entries[near]
@@ -122,7 +122,7 @@ class Index:
                 found.append(pa.Table.from_batches([batch]).filter(hit).cast(schema))
         return pa.concat_tables([schema.empty_table(), *found]).combine_chunks()
 
-    def written(
+    def write_next(
         self, came: pa.Table, gone: np.ndarray, decisions: pa.Table
     ) -> tuple[tuple[IndexFile, ...], tuple[IndexFile, ...]]:
         """Write the next index beside this one.
@@ -177,9 +177,9 @@ class Index:
 
 
 def sweep(place: str, build: Build, *, own: str) -> None:
-    """Remove from the folder of indexes what nobody needs: what killed builds and earlier ones left.
+    """Remove from the folder of indexes what killed builds and earlier ones have left.
 
-    Another folder may be that of a build at work, which keeps writing, so only those go that are a day old.
+    Another folder may belong to a build that is still running, so only those go that are a day old.
 
     :param place: the dataset's table.
     :param build: its newest build, whose files stay.
@@ -190,7 +190,7 @@ def sweep(place: str, build: Build, *, own: str) -> None:
     files = table_files(place)
     needed = {path for file in (*build.index, *build.decisions) for path in _with_parents(file.path)}
     newest: dict[str, float] = {}
-    with contextlib.suppress(OSError):  # the build is committed, whatever becomes of this
+    with contextlib.suppress(OSError):  # the build is committed already
         for info in files.get_file_info(FileSelector(INDEX, allow_not_found=True, recursive=True)):
             depth = 3 if info.path.startswith(f"{own}/") else 2
             folder = "/".join(info.path.split("/")[:depth])

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 _MOST_HASHES = 192
 _FOUND_AT_THRESHOLD = 0.95
-"""Smallest chance that a pair exactly at the threshold becomes a candidate; well above it, it is near 1."""
+"""Smallest probability that a pair exactly at the threshold becomes a candidate."""
 _HASHES_EACH = 1 << 15
 
 CROWDED = 100
-"""Texts of a bucket from which not all pairs are looked at."""
+"""Texts of a bucket above which not all pairs are compared."""
 _PAIRED_WITH = 4
 
 _ODD_1, _ODD_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)

@@ -1,7 +1,7 @@
-"""What is known of a row by itself: its roles, its reason to be refused, its identities.
+"""What is known of a row by itself: labels, split, identities, and why it is refused, if it is.
 
-One function over record batches, used by the Spark job on whole tables and by incremental builds on rows that
-changed: so both see a row alike, on every engine.
+One function over record batches, which the Spark job calls on whole tables and an incremental build on rows
+that changed, so both treat a row alike on every engine.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from modelmill.datasets.contract import broken_contract
 from modelmill.datasets.options import BuildOptions
 from modelmill.datasets.prepared_columns import TEST, TRAIN, VALIDATION, Preparation
-from modelmill.tables.row_hash import Digests, hexadecimal, numbers_of, row_strings, sha256_rows
+from modelmill.tables.row_hash import Digests, hexadecimal, int64_of_digests, row_strings, sha256_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +25,7 @@ BLANKS = (
     " \t\n\r\f\v\u0085\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b"
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
 )
-"""A text of these alone is empty."""
+"""A text of only these characters is empty."""
 
 _SPLIT_NAMES = {
     "train": TRAIN,
@@ -41,10 +41,10 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 
 
 def prepare(rows: pa.RecordBatch, plan: Preparation) -> pa.RecordBatch:
-    """Add to rows what is known of each by itself.
+    """Add to each row what is known of it by itself.
 
     :param rows: rows of the source, all columns of the plan's schema.
-    :param plan: how.
+    :param plan: how they are prepared.
     :return: the rows with the columns of :attr:`Preparation.added`; ``_mm_reason`` is null for usable rows.
     """
     import pyarrow as pa
@@ -66,14 +66,14 @@ def prepare(rows: pa.RecordBatch, plan: Preparation) -> pa.RecordBatch:
     key_hash = sha256_rows(key)
     added = [
         _row_ids(len(rows)),
-        numbers_of(sha256_rows(row_strings(_told_apart(columns, content, options))), 0),
+        int64_of_digests(sha256_rows(row_strings(_told_apart(columns, content, options))), 0),
         _order(key),
-        *(numbers_of(content, place) for place in (0, 1)),
-        *(numbers_of(key_hash, place) for place in (0, 1)),
+        *(int64_of_digests(content, place) for place in (0, 1)),
+        *(int64_of_digests(key_hash, place) for place in (0, 1)),
         key,
         shipped,
         _carved(group, options),
-        numbers_of(key_hash if group is key else sha256_rows(group), 0),
+        int64_of_digests(key_hash if group is key else sha256_rows(group), 0),
         reason,
         *labels,
         _buckets(columns, options, pc.is_null(reason)),
@@ -84,7 +84,7 @@ def prepare(rows: pa.RecordBatch, plan: Preparation) -> pa.RecordBatch:
 
 
 def _told_apart(columns: dict[str, pa.Array], content: Digests, options: BuildOptions) -> list[pa.Array]:
-    """Return what tells rows apart: all columns, with the hash of a text, which is known, for the text."""
+    """Return all columns, with a text replaced by its hash, which is known already."""
     known = {}
     if len(options.contents) == 1:
         name = options.contents[0]
@@ -207,7 +207,7 @@ def _shipped(columns: dict[str, pa.Array], options: BuildOptions) -> tuple[pa.Ar
 
 
 def _carved(group: pa.Array, options: BuildOptions) -> pa.Array:
-    """Return the split that the group's hash gives; it depends on nothing else, so it never changes."""
+    """Return the split by the group's hash; it depends on nothing else, so it never changes."""
     import pyarrow as pa
 
     split = np.where(_shares(group, "validation") < options.split.validation, VALIDATION, TRAIN)
@@ -217,7 +217,7 @@ def _carved(group: pa.Array, options: BuildOptions) -> pa.Array:
 
 
 def _shares(group: pa.Array, salt: str) -> npt.NDArray[np.float64]:
-    """Return a number from 0 to 1 that the group decides, independent for each salt: 52 bits of a SHA-256."""
+    """Return a number from 0 to 1 for each group, independent for each salt: 52 bits of a SHA-256."""
     digests = sha256_rows(group, prefix=f"modelmill/{salt}/".encode())
     first = digests[:, :8].copy().view(">u8").reshape(-1)
     return (first >> np.uint64(12)).astype(np.float64) / float(1 << 52)
@@ -241,7 +241,7 @@ def _buckets(columns: dict[str, pa.Array], options: BuildOptions, usable: pa.Arr
 def _order(key: pa.Array) -> pa.Array:
     """Return the number at the end of each key, by which copies are ordered.
 
-    Keys mostly count up: the example that was there first is then the one that stays, night after night.
+    Keys mostly count up, so of several copies the oldest one stays, night after night.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -252,7 +252,7 @@ def _order(key: pa.Array) -> pa.Array:
 
 
 def _row_ids(count: int) -> pa.Array:
-    """Return numbers that no other row has: 49 random bits for each 16,384 rows, and 14 bits of place."""
+    """Return unique numbers: 49 random bits for each 16,384 rows, and 14 bits for the place among them."""
     import pyarrow as pa
 
     random = np.frombuffer(os.urandom(8 * (count // _ROWS_OF_A_PREFIX + 1)), np.uint64) >> np.uint64(15)

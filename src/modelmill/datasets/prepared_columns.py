@@ -27,7 +27,7 @@ class Preparation:
 
     options: BuildOptions
     schema: pa.Schema
-    """The source's columns, as Arrow has them, whatever an engine makes of them."""
+    """The source's columns, with the Arrow types of its Delta schema; an engine's may differ."""
 
     @cached_property
     def kinds(self) -> tuple[LabelKind, ...]:

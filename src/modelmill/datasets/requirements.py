@@ -1,4 +1,4 @@
-"""What a dataset must have, so that something can be learnt from it and checked on it."""
+"""What a dataset needs for training and evaluation: usable rows, splits, classes."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def check_counts(
         )
     if None not in by_reason:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(by_reason.items(), key=str))
-        raise DatasetError("some rows must be usable", got=f"{reasons} in {source}", remedy="mend the rows")
+        raise DatasetError("some rows must be usable", got=f"{reasons} in {source}", remedy="fix the rows")
 
 
-def lacking_classes(classes: Classes, *, labels: Sequence[str]) -> dict[str, list[str]]:
+def classes_without_train_rows(classes: Classes, *, labels: Sequence[str]) -> dict[str, list[str]]:
     """Return the classes without a train row.
 
     :param classes: kept rows by label column, class and split.
@@ -75,7 +75,7 @@ def lacking_classes(classes: Classes, *, labels: Sequence[str]) -> dict[str, lis
 
 
 def check_balance(fates: Fates, summary: Summary, options: BuildOptions, *, single: Sequence[str]) -> None:
-    """Refuse a dataset that nothing can be learnt from or checked on.
+    """Refuse a dataset without rows to train on or to evaluate on.
 
     :param fates: what became of the rows.
     :param summary: the rows that are kept.
@@ -91,7 +91,7 @@ def check_balance(fates: Fates, summary: Summary, options: BuildOptions, *, sing
         raise DatasetError(
             "some rows must be usable",
             got=", ".join(f"{count} {reason}" for reason, count in fates.reasons.items()),
-            remedy="mend the rows",
+            remedy="fix the rows",
         )
     _check_splits(summary, options)
     for label in options.labels:
@@ -101,13 +101,13 @@ def check_balance(fates: Fates, summary: Summary, options: BuildOptions, *, sing
             raise DatasetError(
                 f"the label column {label!r} must have numbers in the train split",
                 got="none",
-                remedy="label rows, or take the column out of labels",
+                remedy="label rows, or remove the column from labels",
             )
-    for label, names in lacking_classes(summary.classes, labels=single).items():
+    for label, names in classes_without_train_rows(summary.classes, labels=single).items():
         raise DatasetError(
             f"every class of {label!r} must have train rows, or no model can learn it",
             got=", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else ""),
-            remedy="add train rows of the class, or take its rows out",
+            remedy="add train rows of the class, or remove its rows",
         )
 
 
@@ -116,7 +116,7 @@ def _check_classes(label: str, classes: Mapping[str, Mapping[str, int]]) -> None
         raise DatasetError(
             f"the label column {label!r} must have two classes or more",
             got=", ".join(map(repr, classes)) or "none",
-            remedy="label rows of another class, or take the column out of labels",
+            remedy="label rows of another class, or remove the column from labels",
         )
     if len(classes) > MAX_CLASSES:
         raise DatasetError(

@@ -17,7 +17,7 @@ def source_plan(options: BuildOptions, source: TableRef) -> tuple[Preparation, b
 
     :param options: how the dataset is built.
     :param source: the source.
-    :return: the plan; whether the source has a change data feed.
+    :return: how they are prepared; whether the source has a change data feed.
     :raises TableError: see :func:`~modelmill.tables.opening.open_table`.
     """
     import pyarrow as pa

@@ -1,4 +1,4 @@
-"""What there is to say of a dataset's rows, added up batch by batch: counts, lengths, a content hash."""
+"""Summary of a dataset's rows, added up batch by batch: counts, lengths, a content hash."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MODULUS = 1 << 256
 
 Moments = tuple[int, Fraction, Fraction]
-"""Exact, since sums of floats depend on their order, and what is added to them cannot be taken out again."""
+"""Count, sum and sum of squares. Exact: sums of floats depend on the order, and cannot be subtracted."""
 
 
 class Summary(BaseModel):
@@ -60,7 +60,7 @@ class Summary(BaseModel):
 
 
 def _merged(one: Any, other: Any, sign: int) -> Any:
-    """Add or subtract nested mappings of numbers; what becomes zero is left out."""
+    """Add or subtract nested mappings of numbers; zeros are left out."""
     if isinstance(one, dict) or isinstance(other, dict):
         one, other = one or {}, other or {}
         parts = {name: _merged(one.get(name), other.get(name), sign) for name in sorted({*one, *other})}

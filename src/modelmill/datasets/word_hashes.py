@@ -1,4 +1,4 @@
-"""The words of texts, as hashes of 64 bits: no word becomes a string, bytes go through a few passes.
+"""The words of texts as hashes of 64 bits, computed from the bytes: no word becomes a Python string.
 
 The hash of a word is a polynomial: the sum of a number for each byte, times the power of a base for the
 place of the byte (Karp, Rabin, "Efficient randomized pattern-matching algorithms", 1987). Places are counted
@@ -23,15 +23,15 @@ Bytes = npt.NDArray[np.uint8]
 
 
 _BYTES_EACH = 1 << 16
-"""Bytes that are looked at together: their numbers fit into a processor's cache."""
+"""Bytes that are processed together: their numbers fit into a processor's cache."""
 _BETWEEN_WORDS = r"[^\p{L}\p{N}\x00-\x7f]+"
-"""Beyond ASCII, which is told apart by its bytes."""
+"""For texts beyond ASCII; ASCII is classified by its bytes."""
 _WORDS_OF_ONE_CHARACTER = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])"
 """Scripts without spaces between words: each character counts as a word."""
 
 
 def constants(name: str, count: int) -> Hashes:
-    """Return arbitrary numbers that are the same always and everywhere.
+    """Return arbitrary numbers, the same on every machine.
 
     :param name: what they are for.
     :param count: how many.
@@ -55,7 +55,7 @@ _BASE = (int(constants("base", 1)[0]) & ~7) | 3
 
 
 class _Room:
-    """Room for the numbers of so many bytes. Fresh memory for each part would cost more than the work."""
+    """Buffers for the numbers of so many bytes: fresh memory for each part would cost more than the work."""
 
     def __init__(self, count: int) -> None:
         self.codes = np.empty(count, np.int64)
@@ -109,7 +109,7 @@ def _hashed(data: Bytes, cuts: Offsets, room: _Room) -> tuple[Hashes, Offsets]:
 
     :param data: the bytes.
     :param cuts: where texts begin, which end a word.
-    :param room: to work in.
+    :param room: buffers.
     :return: hashes and places, ``(words,)``.
     """
     codes, numbers = room.codes[: len(data)], room.numbers[: len(data)]

@@ -2,9 +2,8 @@
 
 C. G. Northcutt, L. Jiang and I. L. Chuang, *Confident learning: estimating uncertainty in dataset labels*,
 Journal of Artificial Intelligence Research 70 (2021), as the library cleanlab implements it: a row is
-suspicious where a model that has not seen it is surer of another label than it is, on average, of that
-label's own rows. The model is TF-IDF with logistic regression: fitted in seconds, and its probabilities are
-honest ones.
+suspicious if a model that has not seen it gives another label a higher probability than it gives, on average,
+to rows of that label. The model is TF-IDF with logistic regression: fitted in seconds, and well calibrated.
 """
 
 from __future__ import annotations
@@ -74,8 +73,8 @@ def rank_label_errors(
     texts = rows.column(dataset.text_column).to_pylist()
     known = [labels[index] for index in judged]
     classes = tuple(sorted(set(known)))
-    probabilities = out_of_fold([texts[index] for index in judged], known, folds=options.folds)
-    found = suspicious(known, probabilities, classes)
+    probabilities = out_of_fold_probabilities([texts[index] for index in judged], known, folds=options.folds)
+    found = find_label_errors(known, probabilities, classes)
     shown = found[: options.rows]
     table = _table(
         rows.select(list(dict.fromkeys([dataset.key, dataset.text_column, label]))).take(judged[shown]),
@@ -94,7 +93,7 @@ def rank_label_errors(
 
 
 def _table(rows: pa.Table, labels: Sequence[str], probabilities: Floats, classes: Sequence[str]) -> pa.Table:
-    """Put what the model thinks beside rows: ``probabilities`` is ``(rows, classes)``."""
+    """Add the model's answers to rows: ``probabilities`` is ``(rows, classes)``."""
     import pyarrow as pa
 
     numbers = {name: number for number, name in enumerate(classes)}
@@ -140,8 +139,8 @@ def judged_rows(labels: Sequence[str], *, folds: int) -> list[int]:
     return [index for index, label in enumerate(labels) if counts[label] >= folds]
 
 
-def out_of_fold(texts: Sequence[str], labels: Sequence[str], *, folds: int) -> Floats:
-    """Return what a model that has not seen a row thinks of it.
+def out_of_fold_probabilities(texts: Sequence[str], labels: Sequence[str], *, folds: int) -> Floats:
+    """Return the probabilities that a model which has not seen a row gives to the labels.
 
     :param texts: the texts.
     :param labels: their labels; each stands in ``folds`` rows or more.
@@ -155,7 +154,7 @@ def out_of_fold(texts: Sequence[str], labels: Sequence[str], *, folds: int) -> F
     from sklearn.pipeline import make_pipeline
     from threadpoolctl import threadpool_limits
 
-    # Weak regularisation: TF-IDF rows are short, and a model that is never sure of anything suspects nothing.
+    # Weak regularisation: TF-IDF rows are short, and a model that is never sure finds no errors.
     model = make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=10, max_iter=1000))
     parts = StratifiedKFold(folds, shuffle=True, random_state=0)
     try:
@@ -173,11 +172,13 @@ def out_of_fold(texts: Sequence[str], labels: Sequence[str], *, folds: int) -> F
     return found
 
 
-def suspicious(labels: Sequence[str], probabilities: Floats, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+def find_label_errors(
+    labels: Sequence[str], probabilities: Floats, classes: Sequence[str]
+) -> npt.NDArray[np.int64]:
     """Return the rows whose label is probably wrong.
 
     :param labels: label of each row.
-    :param probabilities: what a model that has not seen them thinks, ``(rows, classes)``.
+    :param probabilities: of a model that has not seen them, ``(rows, classes)``.
     :param classes: the classes of its columns.
     :return: numbers of the rows, the most suspicious first: the label's own probability decides.
     """

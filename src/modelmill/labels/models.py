@@ -1,8 +1,7 @@
 """Label models: from the votes on a row to a probability for each label.
 
-``majority_vote`` believes every function alike. ``weighted`` learns from the votes alone, without a label,
-how far each function is to be believed: functions that agree more often than chance lets them are good
-ones.
+``majority_vote`` gives every function the same weight. ``weighted`` learns the accuracy of each function from
+the votes alone, without labels: functions that agree more often than by chance are accurate.
 
 It is the method of A. Ratner, B. Hancock, J. Dunnmon, F. Sala, S. Pandey and C. Ré, *Training complex
 models with multi-task weak supervision*, AAAI 2019: the share of rows on which two functions both vote is,
@@ -25,15 +24,15 @@ from modelmill.labels.votes import Fired, Floats, Functions, VoteCounts, votes_b
 ModelName = Literal["majority_vote", "weighted"]
 
 _PRIOR_ACCURACY = 0.8
-"""Where the search begins, and where the accuracy of a function stays that meets no other."""
+"""Start of the search, and the accuracy of a function that never votes together with another."""
 _PRIOR_WEIGHT = 0.1
 """Weight of the prior's squared error beside the matrix's, whose entries are relative."""
 _MOST = 0.99
-"""No function is believed more than this."""
+"""Largest accuracy of a function."""
 
 
 class LabelModel(BaseModel):
-    """A fitted label model. Small and JSON: it travels to the workers."""
+    """A fitted label model. It is small: it is sent to the workers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,7 +58,7 @@ class LabelModel(BaseModel):
         """Return how probable each label is, given the votes.
 
         :param fired: which functions voted, ``(rows, functions)``.
-        :return: ``(rows, classes)``; zeros where no function voted: nothing is known of such a row.
+        :return: ``(rows, classes)``; zeros for a row without votes.
         """
         found = _PROBABILITIES[self.name](self, fired)
         found[~fired.any(axis=1)] = 0.0
@@ -75,7 +74,7 @@ def _vote_shares(model: LabelModel, fired: Fired) -> Floats:
 def _posterior(model: LabelModel, fired: Fired) -> Floats:
     from scipy.special import softmax
 
-    # Bayes' rule: what a vote says of a class, relative to what was known of the class before.
+    # Bayes' rule: the evidence of the votes times the prior.
     said = _shares(np.array(model.accuracy), np.array(model.balance), model.functions)
     posterior: Floats = softmax(fired @ np.log(said) + np.log(model.balance), axis=1)
     return posterior
@@ -109,7 +108,7 @@ def vote_balance(counts: VoteCounts) -> tuple[float, ...]:
 
 
 def fit_majority_vote(counts: VoteCounts) -> LabelModel:
-    """Return the model that believes every function alike.
+    """Return the model that gives every function the same weight.
 
     :param counts: the votes; their balance breaks ties.
     :return: the model.
@@ -119,7 +118,7 @@ def fit_majority_vote(counts: VoteCounts) -> LabelModel:
 
 
 def fit_weighted(counts: VoteCounts, *, balance: Mapping[str, float] | None = None) -> LabelModel:
-    """Learn from the votes how far each function is to be believed.
+    """Learn the accuracy of each function from the votes.
 
     :param counts: the votes of two labels or more; gold labels are not looked at.
     :param balance: share of each class; None: its share of the votes.
@@ -159,13 +158,13 @@ def fit_weighted(counts: VoteCounts, *, balance: Mapping[str, float] | None = No
 
 def _bounds(rate: float, own: float) -> tuple[float, float]:
     """Return the accuracies that a function can have which votes on a share of the rows."""
-    # It is no worse than chance: else "every function is wrong" would fit the same matrix. And it cannot vote
-    # on more rows of its class than there are.
+    # At least chance, else "every function is wrong" would fit the same matrix; and a function cannot vote on
+    # more rows of its class than there are.
     return own, max(own, min(_MOST, own / rate if rate else _MOST))
 
 
 def uncertainty(probabilities: Floats) -> Floats:
-    """Return how little is known of each row: the entropy of its label.
+    """Return the uncertainty of each row's label: its entropy.
 
     :param probabilities: ``(rows, classes)``; at least two classes.
     :return: from 0 (sure) to 1 (every class is as probable as any other), ``(rows,)``.
@@ -176,7 +175,7 @@ def uncertainty(probabilities: Floats) -> Floats:
     return entropy
 
 
-def best(probabilities: Floats, balance: Any) -> Any:
+def most_probable(probabilities: Floats, balance: Any) -> Any:
     """Return the number of the most probable class of each row; the more frequent class wins a tie.
 
     :param probabilities: ``(rows, classes)``.

@@ -1,4 +1,4 @@
-"""What votes and gold labels say of the functions and of the label models, and which model is used."""
+"""Quality of labelling functions and label models by votes and gold labels, and the choice of a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.evaluation.statistics import Proportion
-from modelmill.labels.models import LabelModel, ModelName, best
+from modelmill.labels.models import LabelModel, ModelName, most_probable
 from modelmill.labels.votes import Fired, VoteCounts
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class FunctionReport(_Frozen):
     gold_accuracy: Proportion | None
     """Right votes among its votes on gold rows; None if it votes on none of them."""
     learnt_accuracy: float | None
-    """What the weighted model makes of its agreements with the others; None if it was not fitted."""
+    """Accuracy by the weighted model, learnt from agreements; None if it was not fitted."""
 
 
 class ModelReport(_Frozen):
@@ -65,7 +65,7 @@ class GoldDifference(_Frozen):
 
 
 class LabelReport(_Frozen):
-    """What became of the rows, and of the functions' votes."""
+    """Summary of the labelled rows and of the votes."""
 
     source: str
     """The table, ``URI@VERSION``."""
@@ -84,7 +84,7 @@ class LabelReport(_Frozen):
     conflicts: float
     """Share of rows on which functions vote for different labels."""
     rows_counted: int
-    """Rows whose pattern of votes was looked at: all, unless there are very many patterns."""
+    """Rows whose pattern of votes was counted: all, unless there are very many patterns."""
     functions: tuple[FunctionReport, ...]
     models: tuple[ModelReport, ...]
     difference: GoldDifference | None
@@ -145,7 +145,7 @@ def gold_answers(counts: VoteCounts, model: LabelModel) -> tuple[list[str], list
     :return: gold labels, answers, and their probabilities, one of each for a row.
     """
     probabilities = model.probabilities(counts.fired)
-    answers = best(probabilities, model.balance)
+    answers = most_probable(probabilities, model.balance)
     truth: list[str] = []
     given: list[str] = []
     sure: list[float] = []
@@ -178,11 +178,11 @@ def model_report(counts: VoteCounts, model: LabelModel, *, threshold: float) -> 
 
 
 def is_sure(probability: Any, threshold: float) -> Any:
-    """Return whether a probability exceeds the threshold, by more than sums of floats are off."""
+    """Return whether a probability exceeds the threshold by more than rounding errors."""
     return probability > threshold + 1e-9
 
 
-def choose(
+def choose_model(
     counts: VoteCounts, majority: LabelModel, weighted: LabelModel, *, wanted: Chosen
 ) -> tuple[LabelModel, str, GoldDifference | None]:
     """Choose between the two models: the weighted one if it gets more gold rows right, and not by chance.
@@ -245,7 +245,7 @@ def summary(report: LabelReport) -> list[str]:
 
 
 def functions_figure(functions: Sequence[FunctionReport]) -> Figure:
-    """Plot how often each function votes, and how far it is to be believed.
+    """Plot how often each function votes, and how accurate it is.
 
     :param functions: at least one; of very many, those with the largest coverage are shown.
     :return: the figure.

@@ -1,4 +1,4 @@
-"""What a worker of the engine does with a batch of rows: votes, labels, rows that a person should see."""
+"""Work on a batch of rows in a worker of the engine: votes, labels, rows for review."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.datasets.preparation import BLANKS
-from modelmill.labels.models import LabelModel, best, uncertainty
+from modelmill.labels.models import LabelModel, most_probable, uncertainty
 from modelmill.labels.report import is_sure
 from modelmill.labels.votes import Fired, Floats, Functions, votes_by_class
 
@@ -23,7 +23,7 @@ REASONS = ("gold differs", "unsure", "conflict")
 
 
 class Labelling(BaseModel):
-    """How a table is labelled. It is small: it travels to the workers."""
+    """How a table is labelled. It is small: it is sent to the workers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +36,7 @@ class Labelling(BaseModel):
     """Name of the label column."""
     threshold: float
     model: LabelModel | None = None
-    """None where only votes are wanted."""
+    """None if only votes are needed."""
 
     @property
     def functions(self) -> Functions:
@@ -155,7 +155,7 @@ class _Answer:
         import pyarrow as pa
 
         probabilities = model.probabilities(fired)  # (rows, classes)
-        numbers = best(probabilities, model.balance) if len(fired) else np.zeros(0, np.int64)
+        numbers = most_probable(probabilities, model.balance) if len(fired) else np.zeros(0, np.int64)
         silent = ~fired.any(axis=1)
         # Rounded: two engines' batches must not differ in the last digit of a sum.
         chosen: Floats = np.round(probabilities[np.arange(len(fired)), numbers], 9)

@@ -1,4 +1,4 @@
-"""Votes of labelling functions, summed up: what the label models learn from is small whatever the table.
+"""Counts of the votes of labelling functions: label models learn from these, so the table may be large.
 
 A labelling function answers with its label or not at all, so a row's votes are one bit for each function.
 Rows with the same votes are interchangeable: what counts is how often each pattern of votes occurs.
@@ -39,7 +39,7 @@ class Functions:
 
 @dataclass(frozen=True)
 class VoteCounts:
-    """How often each pattern of votes occurs, and what gold labels say of its rows."""
+    """How often each pattern of votes occurs, and with which gold labels."""
 
     functions: Functions
     fired: Fired
@@ -55,7 +55,7 @@ class VoteCounts:
 
         :param functions: the labelling functions.
         :param counted: votes as a text of ``0`` and ``1``, gold label or None, number of rows.
-        :return: the counts, in an order that depends on nothing but themselves.
+        :return: the counts, in an order that does not depend on that of the input.
         """
         rows: dict[str, int] = {}
         golds: dict[tuple[str, str], int] = {}

@@ -1,7 +1,7 @@
 """Committing staged Parquet files to a Delta table, exactly once.
 
 Every commit carries application transactions (Delta's ``txn`` action). A process that dies between the commit
-and its answer leaves a commit that nobody knows of; its successor finds the transaction and adds nothing. Two
+and its answer leaves a commit behind; its successor finds the transaction and adds nothing. Two
 processes with the same transaction conflict, and the loser finds the winner's commit.
 """
 
@@ -54,11 +54,11 @@ def _version_of(table: DeltaTable, place: str, transaction: str) -> int | None:
 
 
 def is_committed(uri: str, folder: str) -> bool:
-    """Return whether files of a folder may be part of a table: a writer that is interrupted does not know.
+    """Return whether files of a folder may be part of a table: an interrupted writer does not know.
 
     :param uri: the table.
     :param folder: the folder, relative to the table's directory.
-    :return: whether its newest version has files in it; True too if that cannot be told.
+    :return: whether its newest version has files in it; also True if the log cannot be read.
     """
     import pyarrow as pa
 
@@ -67,7 +67,7 @@ def is_committed(uri: str, folder: str) -> bool:
         if not table_exists(place):
             return False
         paths = pa.table(open_table(place).get_add_actions()).column("path").to_pylist()
-    except Exception:  # the log cannot be read: what may be needed stays
+    except Exception:  # keep what may be needed
         return True
     return any(path.startswith(f"{folder}/") for path in paths)
 
@@ -86,7 +86,7 @@ def write_rows(
     :param rows: what to write.
     :param mode: whether the rows that the table has stay.
     :param transaction: application transaction id. If it is in the table already, nothing is written.
-    :param metadata: what else the commit says of itself, JSON.
+    :param metadata: more metadata of the commit, JSON.
     :return: the version of that transaction.
     :raises TableError: if the table cannot be written.
     :raises TransientError: if another writer was always faster.
@@ -139,8 +139,8 @@ def commit_files(
     :param mode: whether the rows that the table has stay.
     :param transaction: application transaction id. If it is in the table already, nothing is added.
     :param parts: further transaction ids that this commit settles, such as one for each file loaded.
-    :param metadata: what else the commit says of itself, JSON.
-    :param properties: properties of a table that is made, such as ``delta.enableChangeDataFeed``.
+    :param metadata: more metadata of the commit, JSON.
+    :param properties: properties of a new table, such as ``delta.enableChangeDataFeed``.
     :return: the version committed now, or by an earlier attempt.
     :raises TableError: if the table cannot be written.
     :raises TransientError: if another writer was always faster, or settled some of the parts: plan again.
@@ -254,7 +254,7 @@ def add_files(
     :param schema: their columns.
     :param mode: whether the rows that the table has stay.
     :param commit: transactions, metadata and retries.
-    :param properties: properties of a table that is made.
+    :param properties: properties of a new table.
     """
     from deltalake.transaction import create_table_with_add_actions
 

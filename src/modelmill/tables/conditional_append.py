@@ -1,4 +1,4 @@
-"""Appending to a Delta table what depends on what the table says: compare and append.
+"""Appending rows to a Delta table that depend on what is in it: compare and append.
 
 A writer reads the newest version, decides what to add, and commits it with application transactions (Delta's
 ``txn`` action). Of two commits upon the same version that share an application id, one fails: the protocol's
@@ -33,14 +33,14 @@ _LONGEST_PAUSE = 0.05
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a writer adds, given what the table says."""
+    """What a writer adds to the version of the table that it has read."""
 
     rows: pa.Table | None
-    """None: nothing but the transactions."""
+    """None: only the transactions."""
     transactions: Mapping[str, int]
     """Version of each application transaction that the commit settles, by application id."""
     bounds: tuple[str, ...] = ()
-    """Columns whose smallest and largest value the log shall give, so that readers find files by them."""
+    """Columns whose smallest and largest values go into the log, so that readers find files by them."""
 
 
 def append_if(
@@ -50,13 +50,13 @@ def append_if(
     schema: pa.Schema,
     properties: Mapping[str, str] | None = None,
 ) -> bool:
-    """Append what ``propose`` makes of the newest version, if no commit after that version contradicts it.
+    """Append what ``propose`` returns for the newest version, unless a later commit conflicts with it.
 
     :param uri: the table; made if there is none.
-    :param propose: gets the table at its newest version, None where there is none yet; returns what to add,
-        or None for nothing. Called again whenever a commit with a common application id was faster.
+    :param propose: gets the table at its newest version, or None if there is no table yet; returns what to
+        add, or None for nothing. Called again whenever a commit with a common application id was faster.
     :param schema: columns of the table.
-    :param properties: properties of a table that is made, such as ``delta.appendOnly``.
+    :param properties: properties of a new table, such as ``delta.appendOnly``.
     :return: whether anything was added.
     :raises TableError: if the table cannot be read or written, or has other columns.
     :raises TransientError: if other writers were always faster, or the store does not answer.

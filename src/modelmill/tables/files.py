@@ -1,9 +1,9 @@
-"""The files that a table's version consists of, and whether they are as they were written.
+"""The data files of a table's version, and whether they are as they were written.
 
-Every active file must be there with the size that the log gives: an engine may read a file that is gone as
-no rows. A commit of ours also names the SHA-256 of each file that it adds, since a single flipped bit in a
-Parquet file decodes to other values in almost half of all cases. Which files are active is the log's word,
-and each digest is in the commit that added its file, so commits are asked from the newest backwards.
+Every active file must be there with the size that the log gives: an engine may take a missing file for one
+without rows. modelmill's commits also name the SHA-256 of each file that they add, since a single flipped bit
+in a Parquet file decodes to other values in almost half of all cases. The log says which files are active; a
+file's digest is in the commit that added it, so commits are read from the newest backwards.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileInfo
 
 COMMIT_KEY = "modelmill"
-"""Under which a commit of ours says what it is, in its ``commitInfo``."""
+"""Key in ``commitInfo`` of what modelmill records about a commit."""
 MANIFEST = "sha256"
-"""Under which it names the SHA-256 of each file that it adds."""
+"""Key of the SHA-256 of each file that the commit adds."""
 REMOVED = "removed"
-"""Under which it may list the files that it removes: a removal that is lost brings their rows back."""
+"""Key of the files that the commit removes: a lost removal would bring their rows back."""
 
 _FOREIGN_COMMITS = 50
-"""Commits of others, one after another, after which no digests of ours are looked for behind them."""
+"""After so many commits in a row by other writers, no more digests are looked for."""
 
 _CHUNK = 1 << 22
 
 _verified: set[tuple[str, str, str, int, int]] = set()
-"""Place, path, digest, size and time of change of files hashed in this process: once is enough."""
+"""Place, path, digest, size and time of change of the files that this process has hashed."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ActiveFile:
     size: int
     """In bytes, as the log says."""
     rows: int | None
-    """As the log says, deleted ones included; None where it does not say."""
+    """As the log says, deleted ones included; None if it does not say."""
     partition: Mapping[str, Any]
     """Value of each partition column, typed; None for null."""
 
@@ -98,7 +98,7 @@ def _check_present(files: Sequence[ActiveFile], place: str) -> None:
 
 
 def _file_infos(place: str, paths: Iterable[str]) -> dict[str, FileInfo]:
-    """Return what the store says of each file that is there."""
+    """Return size and time of each file that exists."""
     from pyarrow.fs import FileSelector, FileType
 
     files = table_files(place)
@@ -114,8 +114,8 @@ def check_digests(table: DeltaTable, place: str, files: Sequence[ActiveFile], *,
     :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
     :param files: the version's files.
     :param shown: the table and version, for the message.
-    :return: number of files whose content is as written. The rest have no digest in the log, since others
-        added them or their commit was cleaned up: of those, name and size are as the log says.
+    :return: number of files whose content is as written. The others have no digest in the log, since another
+        writer added them or their commit was cleaned up; their name and size are as the log says.
     :raises TableError: if a file differs, or a commit of ours has lost or gained a file.
     """
     digests = _digests(table, place, {file.path for file in files}, shown)
@@ -141,7 +141,7 @@ def _digests(table: DeltaTable, place: str, active: set[str], shown: str) -> dic
     """Return the digests of active files, from the newest commit backwards."""
     missing, digests, foreign = set(active), dict[str, str](), 0
     version = table.version()
-    # A commit that lost a file leaves nothing missing: those behind the last digest are checked too.
+    # A commit that lost a file leaves nothing missing, so commits before the last digest are checked too.
     while (missing or digests) and version >= 0 and foreign < _FOREIGN_COMMITS:
         actions = commit_actions(place, version)
         if actions is None:

@@ -1,4 +1,7 @@
-"""Looking rows up in a result that is small beside the table: workers read it once, nothing is shuffled."""
+"""Looking rows up in a result that is small beside the table: workers read it once, nothing is shuffled.
+
+Arrow's own ``join`` does not keep the order of the rows, and builds its hash table anew for each batch.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LOOKUP_ROWS = 4_000_000
-"""Rows of a result that workers hold in memory; larger ones are joined by the engine."""
+"""Most rows of a result that workers hold in memory; the engine joins larger ones."""
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """A result in Parquet files, by a column of distinct 64-bit integers."""
+    """A result in Parquet files, looked up by a column of distinct 64-bit integers."""
 
     place: str
     """Directory of a table."""
@@ -31,7 +34,7 @@ class Lookup:
         """Return where keys are in the result.
 
         :param keys: ``(rows,)``.
-        :return: place of each key in :meth:`table`, -1 where it is not there.
+        :return: place of each key in :meth:`table`, -1 if it is not there.
         """
         return _places(_keys(self), keys)
 
@@ -40,7 +43,7 @@ class Lookup:
         return _table(self)
 
     def joined(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Return rows with the result's columns: a left join.
+        """Return rows with the result's columns (a left join).
 
         :param rows: rows with the key column.
         :return: the rows, nulls where the result has no such key.
@@ -49,7 +52,7 @@ class Lookup:
 
 
 def join(rows: pa.Table, others: pa.Table, key: str) -> pa.Table:
-    """Return rows with the columns of others that have the same key: a left join.
+    """Return rows with the columns of the others that have the same key (a left join).
 
     :param rows: rows with the key column.
     :param others: rows with distinct keys.
@@ -92,7 +95,7 @@ def _places(known: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.ND
 
 
 _loading = threading.Lock()
-"""The embedded engine's workers are threads, and each would load the same result."""
+"""The embedded engine's workers are threads; without a lock, each would load the same result."""
 
 
 def _table(lookup: Lookup) -> pa.Table:

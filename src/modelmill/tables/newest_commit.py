@@ -1,4 +1,4 @@
-"""Seeing that a Delta table has a new version, at the cost of two file lookups where it has none.
+"""The newest commit of a Delta table: two file lookups if nothing has changed.
 
 Made for a thread beside an event loop: of delta-rs's calls, only those are used that release the
 interpreter's lock while they wait for the store. Its listing of a folder does not: that would stop the loop.
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _MOST_STEPS = 16
-"""A table that is further ahead is opened instead: that takes a few requests, however far it is."""
+"""A table that is further ahead is opened instead: that takes a few requests, however many versions."""
 
 
 @dataclass(frozen=True)
 class Commit:
-    """What can be said of a table's version without reading it."""
+    """A version of a table, as its commit file shows it."""
 
     version: int
     modified: int
@@ -39,7 +39,7 @@ def newest_commit(uri: str, *, known: Commit | None = None) -> Commit | None:
     log may have been cleaned up, or another table may have taken its place.
 
     :param uri: path or URI.
-    :param known: the newest commit when somebody last looked; None: nobody has.
+    :param known: the newest commit at the last look; None at the first one.
     :return: the commit; None if there is no Delta table yet.
     :raises OSError: if the store does not answer, or refuses.
     :raises DeltaError: if the log cannot be read; only where the table had to be opened.

@@ -52,7 +52,7 @@ class TablePreview:
     uri: str
     version: int
     rows: int | None
-    """Rows in all; None where the log does not say."""
+    """Number of all rows; None if the log does not say."""
     columns: tuple[PreviewColumn, ...]
     sample: tuple[dict[str, Any], ...]
     """First rows; long values are cut, binary ones are described."""
@@ -102,7 +102,7 @@ def preview(
     :param version: version; None: the newest.
     :param labels: columns whose classes are counted.
     :param rows: rows to show.
-    :return: what there is to see.
+    :return: the preview.
     :raises TableError: if it cannot be read, or has no such column.
     """
     table = open_table(uri, version=version)

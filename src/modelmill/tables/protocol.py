@@ -1,9 +1,9 @@
-"""The guard in front of every table: which features of Delta's protocol are read, and is the log whole.
+"""Checks of every table that is opened: are the features of Delta's protocol known, is the log whole.
 
-A reader that meets a feature it does not know reads wrong rows, not none: without deletion vectors deleted
-rows come back, without column mapping columns are null. So a feature is read by a path that was seen to read
-it right (``scripts/check_golden_tables.py``), or refused by its name. Features for writers only (generated
-columns, constraints, row tracking, clustering, change data feed, …) do not change what a reader sees.
+A reader that ignores an unknown feature reads wrong rows: without deletion vectors deleted rows come back,
+without column mapping columns are null. So a feature is either read by a way that was tested on golden tables
+(``scripts/check_golden_tables.py``) or refused by name. Features for writers only (generated columns,
+constraints, row tracking, clustering, change data feed, …) do not change what a reader sees.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ LOG_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
 """Reader features under which the active files, read one by one, are the table."""
 
 SCAN_FEATURES = frozenset({"columnMapping", "deletionVectors"})
-"""Reader features that a file by itself does not show: delta-rs's own scan applies them."""
+"""Reader features that a data file alone does not show: delta-rs's own scan applies them."""
 
 READER_FEATURES = LOG_FEATURES | SCAN_FEATURES
 
 NOT_SCANNED = frozenset({"vacuumProtocolCheck"})
-"""Reader features that delta-rs's scan refuses, so that they do not go with :data:`SCAN_FEATURES`."""
+"""Reader features that delta-rs's scan refuses: not supported together with :data:`SCAN_FEATURES`."""
 
 _COMMIT_FILE = re.compile(r"(\d{20})\.json")
 
@@ -72,7 +72,7 @@ def needs_scan(table: DeltaTable) -> bool:
 
 
 def check_features(table: DeltaTable, place: str) -> None:
-    """Refuse a table that needs what we do not read.
+    """Refuse a table that needs a feature which is not supported.
 
     :param table: the table.
     :param place: its place, for the message.
@@ -102,7 +102,7 @@ def features_refused(features: frozenset[str], place: str) -> TableError:
 
 
 _SMALL = 256
-"""Bytes below which a commit file is looked into: every real one says who made it."""
+"""Size in bytes below which a commit file is read: a real one is larger, since it says who made it."""
 
 
 def check_log(table: DeltaTable, place: str) -> None:
@@ -141,7 +141,7 @@ def commit_files_of(place: str) -> dict[int, tuple[str, int, int]]:
             raise TableError(
                 f"a commit of the log must be a file ({place})",
                 got=f"_delta_log/{info.base_name}, a folder",
-                remedy="take the folder away, or restore the file",
+                remedy="remove the folder, or restore the file",
             )
         if name:
             modified = int(info.mtime.timestamp() * 1000) if info.mtime else 0
@@ -154,7 +154,7 @@ def refused_by_reader(error: Exception, place: str) -> TableError | None:
 
     :param error: what delta-rs raised.
     :param place: the table.
-    :return: the error; None if it speaks of something else.
+    :return: the error; None if it is about something else.
     """
     text = str(error)
     found = re.search(r"Feature '([^']+)' is not supported", text)

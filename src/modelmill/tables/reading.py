@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 _READ_BYTES = 1 << 20
-"""Read from a column of a file at a time, where it is read batch by batch."""
+"""Bytes of a column that are read at a time, where a file is read batch by batch."""
 
 
 def check_columns(known: Sequence[str], wanted: Sequence[str], *, place: str) -> None:
@@ -195,8 +195,7 @@ def check_rows(found: int, table: DeltaTable, files: Sequence[ActiveFile], *, sh
     :param table: the table, at its version.
     :param files: its files.
     :param shown: the table and version, for the message.
-    :raises TableError: if the files by themselves are the table, the log gives the rows of each, and the sum
-        is another.
+    :raises TableError: if the log gives the rows of every file, and their sum is another number.
     """
     counts = [file.rows for file in files if file.rows is not None]
     if len(counts) == len(files) and sum(counts) != found and not needs_scan(table):
@@ -208,7 +207,7 @@ def check_rows(found: int, table: DeltaTable, files: Sequence[ActiveFile], *, sh
 
 
 def _file_dataset(table: DeltaTable, place: str, files: Sequence[ActiveFile]) -> ds.Dataset:
-    """Return the files as one dataset, in their order: what the log says of them is not used to skip any."""
+    """Return the files as one Arrow dataset, in their order; no file is skipped by its statistics."""
     import pyarrow as pa
     import pyarrow.dataset as ds
 

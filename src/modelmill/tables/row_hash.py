@@ -25,7 +25,7 @@ Digests = npt.NDArray[np.uint8]
 
 
 def row_strings(columns: Sequence[pa.Array]) -> pa.Array:
-    """Return each row as one string that no other row has.
+    """Return each row as one string; different rows have different strings.
 
     :param columns: columns of equal length.
     :return: strings.
@@ -60,7 +60,7 @@ def sha256_rows(column: pa.Array, *, prefix: bytes = b"") -> Digests:
     """Return the SHA-256 of each value.
 
     :param column: strings or binary values; null counts as empty.
-    :param prefix: what stands before each value.
+    :param prefix: bytes before each value.
     :return: ``(rows, 32)``.
     """
     import pyarrow as pa
@@ -95,7 +95,7 @@ def hexadecimal(digests: Digests, *, mask: pa.Array | None = None) -> pa.Array:
     return strings if mask is None else pc.if_else(pc.is_valid(mask), strings, None)
 
 
-def numbers_of(digests: Digests, place: int) -> pa.Array:
+def int64_of_digests(digests: Digests, place: int) -> pa.Array:
     """Return 64 bits of each digest.
 
     :param digests: the digests.

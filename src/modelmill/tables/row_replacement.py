@@ -20,7 +20,7 @@ from modelmill.tables.commits import commit_files, committed_version, is_committ
 from modelmill.tables.files import MANIFEST, file_digests
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import scan_arrow
-from modelmill.tables.row_hash import matched, numbers_of, row_strings, sha256_rows
+from modelmill.tables.row_hash import int64_of_digests, matched, row_strings, sha256_rows
 from modelmill.tables.staged_files import DataFile
 from modelmill.tables.storage import is_local, table_files
 
@@ -43,16 +43,16 @@ def replace_rows(
 ) -> int | None:
     """Take rows out of a table and put others in.
 
-    Rows that are on both sides stay where they are. If none is taken out, files are only added; else the
-    table is written anew, batch by batch.
+    Rows that are on both sides stay as they are. If none is taken out, files are only added; else the table
+    is rewritten, batch by batch.
 
     :param place: the table.
-    :param version: its newest version, as far as the caller knows.
+    :param version: its newest version when the caller read it.
     :param gone: rows to take out; each is in the table.
     :param came: rows to put in.
     :param transaction: id under which that is committed once.
-    :param metadata: what else the commit says of itself, JSON.
-    :param key: column in which each row that is taken out differs from others; None: there is none.
+    :param metadata: more metadata of the commit, JSON.
+    :param key: column that tells the rows to take out from others; None: there is none.
     :param always: whether there is a commit even if nothing changes.
     :return: the new version, or the old one if nothing changes; None if the table has another version or
         lacks rows that should be taken out.
@@ -99,7 +99,7 @@ class _Removal:
     """Rows to take out of a table.
 
     :param gone: the rows.
-    :param key: column in which each of them differs from others; None: there is none.
+    :param key: column that tells them from other rows; None: there is none.
     """
 
     def __init__(self, gone: pa.Table, key: str | None) -> None:
@@ -131,7 +131,7 @@ class _Removal:
 
 
 def _written(rows: Iterator[pa.RecordBatch], schema: pa.Schema, place: str, folder: str) -> list[DataFile]:
-    """Write rows to a file in a new folder of the table; none where there are no rows."""
+    """Write rows to a file in a new folder of the table; no file if there are no rows."""
     import pyarrow.parquet as pq
 
     path, count = f"{folder}/part-0.parquet", 0
@@ -160,4 +160,4 @@ def _digests(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
         return np.empty(0, np.int64)
     columns = [rows.column(name) for name in sorted(rows.schema.names)]
     whole = [column.combine_chunks() if hasattr(column, "combine_chunks") else column for column in columns]
-    return np.asarray(numbers_of(sha256_rows(row_strings(whole)), 0))
+    return np.asarray(int64_of_digests(sha256_rows(row_strings(whole)), 0))

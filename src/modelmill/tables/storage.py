@@ -51,7 +51,7 @@ def is_local(uri: str) -> bool:
 
 
 def check_local_path(place: str) -> None:
-    """Refuse a local path that delta-rs would take for another one.
+    """Refuse a local path that delta-rs would misread.
 
     :param place: as :func:`table_location` gives it.
     :raises TableError: if it has a percent sign: of a table in ``a%20b``, the log in ``a b`` would be read.

@@ -1,6 +1,6 @@
 """Versions of a table: the newest one, the one at a time, when each was committed, whether it is the same.
 
-A commit's time is its in-commit timestamp where the table has them, else the time of its file, corrected so
+A commit's time is its in-commit timestamp if the table has them, else the time of its file, corrected so
 that a later version never has an earlier time (as Delta's own reader does).
 """
 
@@ -118,11 +118,11 @@ class _Times:
 
 
 def resolve_table(uri: str, *, version: int | None = None, timestamp: datetime | None = None) -> TableRef:
-    """Return a reference to a table as it stands now, or stood then.
+    """Return a reference to a table as it is now, or was at a time.
 
     :param uri: path or URI.
     :param version: version; None: the newest.
-    :param timestamp: instead of a version: the newest version that was there at that time, with its zone.
+    :param timestamp: instead of a version: a time with its zone; the newest version of that time is taken.
     :return: the reference, absolute.
     :raises TableError: see :func:`open_table`; or the table had no version at that time.
     """
@@ -132,9 +132,9 @@ def resolve_table(uri: str, *, version: int | None = None, timestamp: datetime |
 
 
 def table_fingerprint(ref: TableRef | DatasetRef) -> str:
-    """Return a digest of what the log says of the files of a version, without reading them.
+    """Return a digest of the log's entries for the files of a version; the files are not read.
 
-    A table that was deleted and written again has other files, though its place and version are the same.
+    A table that was deleted and written again has other files, even if its place and version are the same.
 
     :param ref: the table.
     :return: 64 hexadecimal digits.

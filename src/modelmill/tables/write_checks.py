@@ -1,4 +1,4 @@
-"""What writers check before they add to a Delta table, and what they say when a commit fails."""
+"""Checks before a Delta table is written, and the errors of commits that fail."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def spark_schema_to_delta(schema_json: str) -> Schema:
 
 
 def write_check(table: DeltaTable, place: str) -> None:
-    """Refuse to write to a table whose promises we would break by adding files behind its back.
+    """Refuse to write to a table with rules that added files would not be checked against.
 
     :param table: the table.
     :param place: its place, for the message.

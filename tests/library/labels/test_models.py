@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from modelmill.evaluation.statistics import Proportion
-from modelmill.labels.models import best, fit_majority_vote, fit_weighted, uncertainty
+from modelmill.labels.models import fit_majority_vote, fit_weighted, most_probable, uncertainty
 from modelmill.labels.report import (
-    choose,
+    choose_model,
     disagree,
     function_reports,
     functions_figure,
@@ -47,7 +47,7 @@ class Planted:
     def right(self, model: Any) -> float:
         """Share of the rows with a vote whose most probable label is the true one."""
         voted = self.fired.any(axis=1)
-        answers = best(model.probabilities(self.fired), model.balance)
+        answers = most_probable(model.probabilities(self.fired), model.balance)
         return float((answers == self.truth)[voted].mean())
 
 
@@ -93,7 +93,7 @@ def test_functions_that_never_meet_or_never_vote_keep_the_prior() -> None:
     assert all(0.5 < accuracy < 1 for accuracy in model.accuracy)
     probabilities = model.probabilities(counts.fired)
     assert probabilities.sum(axis=1) == pytest.approx([0, 1, 1])
-    assert best(probabilities, model.balance)[1:].tolist() == [1, 0]
+    assert most_probable(probabilities, model.balance)[1:].tolist() == [1, 0]
 
 
 def test_a_majority_vote_counts_and_the_frequent_class_wins_a_tie() -> None:
@@ -108,7 +108,7 @@ def test_a_majority_vote_counts_and_the_frequent_class_wins_a_tie() -> None:
         [0.5, 0.5],
         [pytest.approx(1 / 3), pytest.approx(2 / 3)],
     ]
-    assert best(model.probabilities(counts.fired), model.balance)[1:].tolist() == [1, 1, 1]
+    assert most_probable(model.probabilities(counts.fired), model.balance)[1:].tolist() == [1, 1, 1]
     assert uncertainty(model.probabilities(counts.fired)) == pytest.approx([0, 0, 1, 0.918296], abs=1e-6)
 
 
@@ -158,25 +158,25 @@ def test_gold_rows_without_a_vote_judge_nobody() -> None:
 def test_the_better_model_is_used_and_the_simpler_one_in_a_tie() -> None:
     planted = Planted(GOOD_AND_WEAK, shares=[0.5, 0.5], gold=2000)
     majority, weighted = fit_majority_vote(planted.counts), fit_weighted(planted.counts)
-    model, reason, difference = choose(planted.counts, majority, weighted, wanted="best")
+    model, reason, difference = choose_model(planted.counts, majority, weighted, wanted="best")
     assert model is weighted
     assert reason == "it gets more gold rows right than a majority vote"
     assert difference is not None
     assert 0 < difference.low <= difference.value <= difference.high
-    assert choose(planted.counts, majority, weighted, wanted="majority_vote")[0] is majority
+    assert choose_model(planted.counts, majority, weighted, wanted="majority_vote")[0] is majority
     upside_down = weighted.model_copy(update={"accuracy": (0.1,) * 6})
-    model, reason, _ = choose(planted.counts, majority, upside_down, wanted="best")
+    model, reason, _ = choose_model(planted.counts, majority, upside_down, wanted="best")
     assert model is majority
     assert reason == "it gets more gold rows right than the weighted model"
 
     counts = counts_with_gold()
     same = fit_majority_vote(counts)
-    model, reason, _ = choose(counts, same, fit_weighted(counts), wanted="best")
+    model, reason, _ = choose_model(counts, same, fit_weighted(counts), wanted="best")
     assert model is same
     assert "simpler" in reason
 
     bare = Planted(GOOD_AND_WEAK, shares=[0.5, 0.5], rows=500)
-    model, reason, difference = choose(
+    model, reason, difference = choose_model(
         bare.counts, fit_majority_vote(bare.counts), fit_weighted(bare.counts), wanted="best"
     )
     assert model.name == "majority_vote"
