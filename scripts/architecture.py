@@ -99,7 +99,11 @@ def floors() -> list[list[str]]:
     """Return the rooms of each floor, from the top: packages and modules that the contract names."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     contracts = project["tool"]["importlinter"]["contracts"]
-    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    (layers,) = [
+        contract["layers"]
+        for contract in contracts
+        if contract["type"] == "layers" and "containers" not in contract
+    ]
     return [[room.strip() for room in layer.split("|")] for layer in layers]
 
 
