@@ -1,1 +1,1 @@
-"""Spark applications: each module has a main(argv)."""
+"""Spark applications: each module that is named after a job has a main(request, spark)."""

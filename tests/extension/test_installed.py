@@ -40,6 +40,7 @@ def test_what_it_adds(tests: Path, site: Path) -> None:
 
 def test_the_documentation_shows_it() -> None:
     page = (HERE.parents[1] / "docs/extending.md").read_text()
-    shown = ["acme_mill/brightness.py", "acme_mill/sharpness.py"]
+    names = ("brightness", "sharpness", "count_words", "count_words_job")
+    shown = [f"acme_mill/{name}.py" for name in names]
     for path in shown:
         assert f"\n{(HERE / 'distribution' / path).read_text()}```" in page, path
