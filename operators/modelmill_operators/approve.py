@@ -34,7 +34,7 @@ class ApproveOperator(StepOperator):
 
         :param context: Airflow's.
         :return: the verdict, where there is nothing to ask.
-        :raises AirflowFailException: if the configuration or the verdict is none.
+        :raises AirflowFailException: if the configuration or the verdict is not valid.
         :raises AirflowSkipException: if a verdict is not what ``when`` says.
         :raises TaskAwaitingInput: where somebody is asked.
         """

@@ -285,11 +285,11 @@ def invalid_dag(dag_id: str, file: PipelineFile) -> DAG:
     lines = "\n".join(f"- {problem}" for problem in map(_with_line, file.problems))
     with DAG(
         dag_id=dag_id,
-        description=f"{file.path} is no valid pipeline",
+        description=f"{file.path} is not a valid pipeline",
         schedule=None,
         catchup=False,
         tags=sorted({"modelmill", INVALID_TAG}),
-        doc_md=f"`{file.path}` is no valid pipeline:\n\n{lines}\n",
+        doc_md=f"`{file.path}` is not a valid pipeline:\n\n{lines}\n",
     ) as dag:
         problems = tuple(f"{file.path}: {problem}" for problem in map(_with_line, file.problems))
         InvalidPipelineOperator(task_id="problems", problems=problems, retries=0, doc_md=f"{lines}\n")

@@ -31,7 +31,7 @@ Found = TypeVar("Found")
 
 
 class DeltaTableTrigger(BaseEventTrigger):
-    """Fire when a Delta table has a version that nobody has been told of. Belongs into an asset's watcher.
+    """Fire when a Delta table has a new version. For the watcher of an asset.
 
     The event's payload is ``{"uri": …, "version": 7, "timestamp": "2026-11-24T21:55:00+00:00"}``.
 
@@ -101,7 +101,7 @@ class DeltaTableTrigger(BaseEventTrigger):
     def watch(self, memory: Memory | None) -> TableWatch:
         """Return the loop that looks at the table.
 
-        :param memory: where the last version told of is kept; None: nowhere.
+        :param memory: where the last reported version is kept; None: nowhere.
         :return: the loop.
         """
         seconds = self.poll_seconds or conf.getfloat("modelmill", "poll_seconds", fallback=POLL_SECONDS)
@@ -119,10 +119,10 @@ class Memory(Protocol):
 
 
 class TableWatch(SharedStreamProducer):
-    """Looks at a table again and again, and remembers what has been told of.
+    """Polls a table, and remembers the version that it has reported last.
 
     :param uri: absolute path or URI of the table.
-    :param memory: where the last version told of is kept; None: nowhere.
+    :param memory: where the last reported version is kept; None: nowhere.
     :param poll_seconds: seconds between two looks.
     """
 

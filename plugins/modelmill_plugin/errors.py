@@ -1,4 +1,4 @@
-"""Every answer that is no success has one shape, whoever refused: modelmill, Airflow or the framework."""
+"""Every error response has one shape, whoever refused: modelmill, Airflow or the framework."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ API_HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
-"""Headers of every answer that is no static file."""
+"""Headers of every response but static files."""
 
 
 class ProblemView(BaseModel):
     """One thing that is wrong with a pipeline."""
 
-    line: int = Field(description="Line in the text, from 1; 0 where there is none.")
-    column: int = Field(description="Column in the text, from 1; 0 where there is none.")
+    line: int = Field(description="Line in the text, from 1; 0 if it has none.")
+    column: int = Field(description="Column in the text, from 1; 0 if it has none.")
     path: str = Field(description="Dotted place in the document.")
     step: str | None = Field(description="Step that it is about; null for the pipeline as a whole.")
     field: str | None = Field(
@@ -138,7 +138,7 @@ def install_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     def unexpected(_request: Request, error: Exception) -> JSONResponse:
-        # What happened stands in the API server's log, with its place; a caller is not told of insides.
+        # The API server's log has the error and its place; a caller does not see internals.
         rule = f"the API server must not fail ({type(error).__name__})"
         answer = _answer(500, ErrorBody(kind="InternalError", message=rule, rule=rule, remedy="see its log"))
         # Starlette gives this answer outside of every middleware.
@@ -155,7 +155,7 @@ def install_handlers(app: FastAPI) -> None:
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """Return what OpenAPI says of a route's refusals.
+    """Return the error responses of a route for OpenAPI.
 
     :param *statuses: those that are the route's own; 401, 403, 422 and 503 go without saying.
     :return: for the parameter ``responses`` of a route.

@@ -1,4 +1,4 @@
-"""What Airflow's database says of a pipeline's runs."""
+"""The runs of a pipeline in Airflow's database."""
 
 from __future__ import annotations
 

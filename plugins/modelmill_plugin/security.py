@@ -26,9 +26,9 @@ CSRF_HEADER = "x-modelmill"
 User = GetUserDep
 
 may_read = requires_access_dag("GET", DagAccessEntity.CODE)
-"""May read the pipeline in the path, or pipelines at all where there is none."""
+"""May read the pipeline in the path, or pipelines in general if the path names none."""
 may_edit = requires_access_dag("PUT")
-"""May change the pipeline in the path, or pipelines at all where there is none."""
+"""May change the pipeline in the path, or pipelines in general if the path names none."""
 may_delete = requires_access_dag("DELETE")
 may_see_runs = requires_access_dag("GET", DagAccessEntity.RUN)
 may_see_steps = requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE)

@@ -36,17 +36,17 @@ class PipelineDocument(BaseModel):
     path: str = Field(description="File below the store's folder.")
     text: str
     etag: str = Field(description="SHA-256 of the text; give it back in If-Match.")
-    document: Any = Field(description="What the text says; null if it is no YAML.")
+    document: Any = Field(description="Content of the text; null if it is not YAML.")
     spec: PipelineSpec | None = Field(description="The checked pipeline; null if there are problems.")
     digest: str | None = Field(description="Digest of the pipeline; comments and order do not change it.")
     problems: list[ProblemView]
 
 
 def pipeline_document(stored: StoredPipeline) -> PipelineDocument:
-    """Return what a route says of a pipeline.
+    """Return a pipeline as routes show it.
 
     :param stored: the pipeline.
-    :return: its text, what it says, and what is wrong with it.
+    :return: its text, its content, and its problems.
     """
     file = stored.file
     return PipelineDocument(

@@ -66,7 +66,7 @@ class ModelVersionView(BaseModel):
     dataset: str = Field(description="URI@VERSION of the dataset it was trained or checked on.")
     parent: str = Field(description="Model it was made from.")
     run_id: str
-    url: str = Field(description="Its page in MLflow; empty where there is none.")
+    url: str = Field(description="Its page in MLflow; empty if it has none.")
     pipeline: str
     pipeline_digest: str
     metrics: dict[str, float] = Field(description="Of the step that made it: accuracy, latency, size, ….")
@@ -76,7 +76,7 @@ class HistoryRow(LedgerRow):
     """A row of the ledger."""
 
     evidence_url: str = Field(
-        description="The gate's report in MLflow; empty where there is none, or it has no page."
+        description="The gate's report in MLflow; empty if there is none, or it has no page."
     )
 
 
@@ -129,7 +129,7 @@ def list_models() -> list[ModelSummary]:
 
 @router.get("/models/{name}", dependencies=[READ], responses=error_responses(404))
 def read_model(name: ModelName) -> ModelView:
-    """Return a registered model: its versions with their figures, and what the ledger says of it."""
+    """Return a registered model: its versions with their figures, and its rows of the ledger."""
     settings = Settings.from_environment()
     rows = history(name, settings)
     with mlflow_client() as client:

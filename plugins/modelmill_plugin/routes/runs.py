@@ -1,8 +1,7 @@
-"""Runs: start them, watch them, read their logs, replay past ones."""
+"""Runs: start them, watch them, show past ones."""
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from airflow.api.common.airflow_health import get_airflow_health
@@ -16,7 +15,6 @@ from pydantic import AwareDatetime, BaseModel, Field
 from sqlalchemy import select
 
 from modelmill.documents.names import NAME_PATTERN
-from modelmill.documents.versions import NotFoundError
 from modelmill.pipeline.expansion import Origin
 from modelmill.pipeline.spec import ParamValue
 from modelmill_operators.links import XCOM_STEP
@@ -24,14 +22,13 @@ from modelmill_plugin import runs
 from modelmill_plugin.airflow_api import AirflowApi
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import RefusedError, error_responses
-from modelmill_plugin.security import EDIT, RUN, SEE_LOGS, SEE_RUNS, SEE_STEPS, SEE_XCOMS, User
+from modelmill_plugin.security import EDIT, RUN, SEE_RUNS, SEE_STEPS, SEE_XCOMS, User
 from modelmill_plugin.settings import pipeline_store
 from modelmill_plugin.views import DagId
 
 router = APIRouter(tags=["runs"])
 
 RunId = Annotated[str, Path(min_length=1, max_length=250)]
-Step = Annotated[str, Path(pattern=NAME_PATTERN)]
 
 
 class DagState(BaseModel):
@@ -95,7 +92,7 @@ class NodeView(BaseModel):
     outputs: dict[str, Any] = Field(description="References by output port, once it has finished.")
     step_key: str | None
     mlflow_run: str | None = Field(description="MLflow run that made the outputs.")
-    mlflow_url: str = Field(description="Its page; empty where there is none.")
+    mlflow_url: str = Field(description="Its page; empty if it has none.")
     reused: bool | None = Field(description="Whether an earlier run's result was taken; null: not finished.")
     log_url: str = Field(description="The task's page in Airflow, relative to its base URL.")
 
@@ -105,29 +102,6 @@ class RunView(runs.RunSummary):
 
     digest: str | None = Field(description="Digest of the pipeline it is of; its text: find_digest.")
     nodes: list[NodeView]
-
-
-class LogLine(BaseModel):
-    """A line of a task's log."""
-
-    time: str | None
-    level: str | None
-    text: str
-
-
-class LogProgress(BaseModel):
-    """How far a step says that it is."""
-
-    share: float = Field(ge=0, le=1)
-    text: str
-
-
-class LogTail(BaseModel):
-    """The end of a task's log."""
-
-    lines: list[LogLine]
-    cut: bool = Field(description="Whether there are earlier lines.")
-    progress: LogProgress | None = Field(description="From the last line that tells it; null: none has.")
 
 
 @router.get("/pipelines/{dag_id}/dag", dependencies=[SEE_RUNS], responses=error_responses())
@@ -144,7 +118,7 @@ def get_dag_state(dag_id: DagId, session: SessionDep) -> DagState:
     if stored is None:
         message = "the pipeline has been deleted"
     elif saved is None:
-        message = "the pipeline has problems, so it cannot be run: mend them and save it"
+        message = "the pipeline has problems, so it cannot be run: fix them and save it"
     elif saved != parsed:
         state = "an earlier version of it" if parsed else "not parsed it yet"
         message = f"waiting for Airflow to parse the pipeline: it has {state}"
@@ -235,32 +209,6 @@ def read_run(dag_id: DagId, run_id: RunId, session: SessionDep) -> RunView:
     )
 
 
-@router.get(
-    "/pipelines/{dag_id}/runs/{run_id}/steps/{step}/log",
-    dependencies=[SEE_RUNS, SEE_LOGS],
-    responses=error_responses(404),
-)
-async def read_log(
-    *,
-    dag_id: DagId,
-    run_id: RunId,
-    step: Step,
-    request: Request,
-    session: SessionDep,
-    try_number: Annotated[int | None, Query(ge=0)] = None,
-    lines: Annotated[int, Query(ge=1, le=5000)] = 200,
-) -> LogTail:
-    """Return the end of a step's log, and how far it says that it is."""
-    number = try_number
-    if number is None:
-        number = await run_in_threadpool(_try_number, dag_id, run_id, step, session)
-    answer = await AirflowApi(request).call(
-        "GET", "dags", dag_id, "dagRuns", run_id, "taskInstances", step, "logs", str(number)
-    )
-    content = [_line(item) for item in answer["content"]]
-    return LogTail(lines=content[-lines:], cut=len(content) > lines, progress=_progress(step, content))
-
-
 async def _run_again(
     dag_id: str, body: RunRequest, run_id: str, tasks: list[str], api: AirflowApi
 ) -> Started:
@@ -344,30 +292,3 @@ def _node(item: TaskInstance, origin: Origin, result: dict[str, Any]) -> NodeVie
         reused=step.get("reused"),
         log_url=f"dags/{item.dag_id}/runs/{item.run_id}/tasks/{item.task_id}",
     )
-
-
-def _try_number(dag_id: str, run_id: str, step: str, session: SessionDep) -> int:
-    run = runs.run_named(dag_id, run_id, session)
-    for item in runs.step_instances(run, session):
-        if item.task_id == step:
-            return item.try_number
-    raise NotFoundError("the run must have such a step", got=step)
-
-
-def _line(item: Any) -> LogLine:
-    if not isinstance(item, dict):
-        return LogLine(time=None, level=None, text=str(item))
-    text = str(item.get("event", ""))
-    for detail in item.get("error_detail") or []:
-        text += f"\n{detail.get('exc_type', '')}: {detail.get('exc_value', '')}"
-    return LogLine(time=item.get("timestamp"), level=item.get("level"), text=text)
-
-
-def _progress(step: str, lines: list[LogLine]) -> LogProgress | None:
-    """Find the last line that a step's progress printer has written."""
-    pattern = re.compile(rf"^{re.escape(step)}: +(\d+)% (.*)$")
-    for line in reversed(lines):
-        found = pattern.match(line.text)
-        if found:
-            return LogProgress(share=min(int(found[1]) / 100, 1.0), text=found[2])
-    return None

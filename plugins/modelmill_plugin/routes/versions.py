@@ -128,6 +128,6 @@ def version_document(version: Version) -> VersionDocument:
     """Return a version with its text.
 
     :param version: the version.
-    :return: what a route says of it.
+    :return: the version as routes show it.
     """
     return VersionDocument(**_summary(version), text=version.text, document=document_of(version.text))

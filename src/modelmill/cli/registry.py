@@ -28,7 +28,7 @@ def history(
     name: Annotated[str | None, typer.Argument(help="Registered model; empty: all.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the ledger says of a model, the oldest first."""
+    """Show the rows of the ledger about a model, the oldest first."""
     from modelmill.registry.ledger import entries
 
     rows = entries(Settings.from_environment(), model=name)
@@ -142,7 +142,7 @@ def parsed_time(text: str) -> datetime:
 
     :param text: ISO 8601; without a zone it is UTC.
     :return: the time, with its zone.
-    :raises ConfigError: if it is no time.
+    :raises ConfigError: if it is not a time.
     """
     try:
         found = datetime.fromisoformat(text)

@@ -82,7 +82,7 @@ def parse_document(text: str, *, source: str, error: type[DocumentError]) -> Doc
     :param source: name of the text, for messages.
     :param error: class of the error.
     :return: the document.
-    :raises DocumentError: of that class, if it is no YAML.
+    :raises DocumentError: of that class, if it is not YAML.
     """
     with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
         return _parsed(_FastLoader, text)

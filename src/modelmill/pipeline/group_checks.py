@@ -51,7 +51,10 @@ def group_findings(spec: PipelineSpec) -> Iterator[Finding]:
     for name in spec.groups:
         if name in taken:
             what = f"got {name!r}, which {taken[name]}"
-            yield ("groups", name), f"a group has another name than every step; {what}; rename one of them"
+            yield (
+                ("groups", name),
+                f"a group's name differs from the name of every step; {what}; rename one of them",
+            )
 
 
 def when_findings(spec: PipelineSpec, known: Mapping[str, AnyComponent]) -> Iterator[Finding]:
@@ -90,8 +93,8 @@ def tangle_findings(spec: PipelineSpec) -> Iterator[Finding]:
     cycle = cycle_in(needs)
     if cycle:
         group = next(node for node in cycle if node in spec.groups)
-        rule = "a group is a part of its own: no path leaves it and comes back"
-        remedy = "add the steps between to the group, or take some out of it"
+        rule = "no path leaves a group and comes back to it"
+        remedy = "add the steps between to the group, or remove steps from it"
         yield ("groups", group), f"{rule}; got {shown(cycle)}; {remedy}"
 
 
@@ -107,7 +110,7 @@ def gathering_problem(spec: PipelineSpec, origin: str, target: str, port: str) -
     group = spec.group_of[origin]
     rule = f"input {port!r} of {spec.steps[target].component} takes one edge"
     got = f"got all copies of {origin!r}, one for each of {len(spec.groups[group].values)} values"
-    remedy = f"add {target!r} to the steps of group {group!r}, or take an input that takes a list"
+    remedy = f"add {target!r} to the steps of group {group!r}, or choose an input that takes a list"
     return f"{rule}; {got}; {remedy}"
 
 
@@ -130,14 +133,14 @@ def undeclared(spec: PipelineSpec, name: str) -> str:
 def _value_findings(spec: PipelineSpec, group: GroupSpec, at: Path) -> Iterator[Finding]:
     variable, slugs = str(group.variable), dict[str, Value]()
     if variable in spec.params:
-        rule = "the variable of a for_each has another name than every parameter"
+        rule = "the name of a for_each's variable differs from every parameter's"
         yield (*at, variable), f"{rule}; got {variable!r}; rename one of them"
     for index, value in enumerate(group.values):
         short = slug(value)
         if placeholders(value):
             yield (*at, variable, index), f"{FOR_EACH_RULE}; got {shorten(value)}; {FOR_EACH_REMEDY}"
         elif short in slugs:
-            rule = "each value of a for_each makes ids of its own"
+            rule = "the values of a for_each make different ids"
             got = f"got {shorten(slugs[short])} and {shorten(value)}, both {shorten(short)} in an id"
             yield (*at, variable, index), f"{rule}; {got}; rename or remove one of them"
         slugs.setdefault(short, value)
@@ -154,6 +157,6 @@ def _copy_findings(group: GroupSpec, at: Path, taken: dict[str, str]) -> Iterato
                 rule = f"the id of a step's copy has at most {LONGEST_ID} characters"
                 yield here, f"{rule}; got {shorten(copy)}; shorten the value or the id {step!r}"
             elif copy in taken:
-                rule = "the id of a step's copy is no other step's"
+                rule = "the id of a step's copy differs from every other step's"
                 yield here, f"{rule}; got {copy!r}, which {taken[copy]}; rename one of them"
             taken.setdefault(copy, f"is a copy of {step!r}")

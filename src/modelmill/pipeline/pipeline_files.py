@@ -25,12 +25,12 @@ class PipelineFile(DocumentFile[PipelineSpec]):
 
     @property
     def spec(self) -> PipelineSpec | None:
-        """The pipeline; None: it is no valid one."""
+        """The pipeline; None: it is not valid."""
         return self.content
 
     @property
     def name(self) -> str:
-        """The pipeline's name; of an invalid file, the one it asks for, else that of the file."""
+        """The pipeline's name; of an invalid file, the one that its text asks for, else that of the file."""
         return self.content.pipeline if self.content else super().name
 
 

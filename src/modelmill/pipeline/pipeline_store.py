@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelmill.documents.versions import Stored, VersionedFolder
+from modelmill.documents.versioned_folder import VersionedFolder
+from modelmill.documents.versions import Stored
 from modelmill.pipeline.pipeline_files import PIPELINES, PipelineFile
 
 StoredPipeline = Stored[PipelineFile]

@@ -24,7 +24,7 @@ class StepRequest(BaseModel):
 
     pipeline: str
     pipeline_digest: str = ""
-    """:attr:`~modelmill.pipeline.spec.PipelineSpec.digest`; empty where there is no pipeline document."""
+    """:attr:`~modelmill.pipeline.spec.PipelineSpec.digest`; empty if there is no pipeline document."""
     step: str
     component: str
     config: dict[str, Any] = {}
@@ -32,7 +32,7 @@ class StepRequest(BaseModel):
     params: dict[str, ParamValue] = {}
     inputs: dict[str, InputValue] = {}
     resources: ResourcesSpec = ResourcesSpec()
-    """What the pipeline says of the step's needs: never part of its key."""
+    """The step's needs as the pipeline has them: never part of its key."""
     origin: dict[str, str] = {}
     """Who asks, as MLflow tags: ``dag_id``, ``run_id``, ``task_id``, ``try_number``."""
 

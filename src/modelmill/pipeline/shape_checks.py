@@ -60,7 +60,7 @@ SCHEDULE_REMEDY = "for every night at two write '0 2 * * *', for each new versio
 
 
 def shape_findings(error: ValidationError, model: type[BaseModel]) -> list[Finding]:
-    """Return what pydantic says of a document that has the wrong shape.
+    """Return the problems of a document that has the wrong shape.
 
     :param error: pydantic's error.
     :param model: the model that was asked for: the pipeline, or a component's configuration.

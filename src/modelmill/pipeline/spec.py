@@ -23,11 +23,11 @@ from modelmill.system.resources import Resources
 Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$")]
 """``STEP.PORT``: an output port of another step."""
 ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,250}$")]
-"""An id and no URI: a pipeline's text holds no secret."""
+"""An id, not a URI: a pipeline's text holds no secret."""
 ParamValue = str | int | float | bool | None
 Value = str | int | float | bool
 Outcome = Literal["accepted", "refused"]
-"""What a gate says of a challenger."""
+"""A gate's verdict on a challenger."""
 
 
 class _Part(BaseModel):
@@ -169,7 +169,7 @@ class PipelineSpec(_Part):
 
         :param given: values for this run; None stands for "not given".
         :return: all parameters by name; None where nobody gives a value.
-        :raises ConfigError: if a given name is no parameter.
+        :raises ConfigError: if a given name is not a parameter.
         """
         given = given or {}
         for name in given:

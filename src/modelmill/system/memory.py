@@ -22,7 +22,7 @@ def memory_gb() -> float:
     """Return the memory that a process may have here, in 10^9 bytes: the machine's, or its container's."""
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+        with contextlib.suppress(OSError, ValueError):  # "max" is not a number
             found.append(int(Path(limit).read_text()))
     return min(found) / 1e9
 

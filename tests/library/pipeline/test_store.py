@@ -11,7 +11,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from modelmill.documents.versions import OUTSIDE, ConflictError, NotFoundError, difference
+from modelmill.documents.folder_storage import FolderStorage
+from modelmill.documents.versioned_folder import OUTSIDE
+from modelmill.documents.versions import ConflictError, NotFoundError, difference
 from modelmill.errors import ConfigError, PipelineError, StoreError
 from modelmill.pipeline.pipeline_store import PipelineStore, StoredPipeline
 
@@ -112,21 +114,21 @@ def test_deleting_keeps_the_versions(store: PipelineStore) -> None:
 def test_a_save_that_dies_half_way_is_not_lost(store: PipelineStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The version is there and the pipeline is not: the next saver is told of it, nobody's text is gone."""
     first = save(store, numbered(1), None)
-    write = PipelineStore._write
+    write = FolderStorage.write
 
-    def die(self: PipelineStore, path: str, content: bytes, *, exclusive: bool = False) -> None:
+    def die(self: FolderStorage, path: str, content: bytes, *, exclusive: bool = False) -> None:
         if not exclusive:
             raise KeyboardInterrupt
         write(self, path, content, exclusive=exclusive)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PipelineStore, "_write", die)
+        patch.setattr(FolderStorage, "write", die)
         with pytest.raises(KeyboardInterrupt):
             save(store, numbered(2), first, author="you")
     assert store.read("topics").file.text == numbered(1)
     with pytest.raises(ConflictError, match="you has changed it"):
         save(store, numbered(3), first)
-    monkeypatch.setattr("modelmill.documents.versions._is_young", lambda version: False)
+    monkeypatch.setattr("modelmill.documents.versioned_folder._is_young", lambda version: False)
     save(store, numbered(3), first)
     # The text that was there all along stands between: what replaced what stays an unbroken line.
     kept = [version.text for version in store.versions("topics")]

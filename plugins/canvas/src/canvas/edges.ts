@@ -38,7 +38,7 @@ export function edgeOf(connection: Ends | FlowEdge): Edge {
   };
 }
 
-/** Return the branch that a connection is; null: it is none. */
+/** Return the branch that a connection stands for; null: it is not a branch. */
 export function controlOf(connection: Ends | FlowEdge): Control | null {
   const verdict = VERDICTS.find((item) => connection.sourceHandle === whenHandle(item));
   if (!verdict || connection.targetHandle !== WHEN) return null;

@@ -34,7 +34,7 @@ export interface SyntaxProblem extends Position {
 }
 
 export interface Parsed {
-  /** The value; null where the text is no YAML. */
+  /** The value; null if the text is not YAML. */
   value: Json | null;
   problems: SyntaxProblem[];
 }

@@ -190,7 +190,7 @@ function ColumnField({ name, label, view, value, onChange }: ColumnProps) {
 
 interface LabelsProps {
   view: TableView | null;
-  /** Column with the text, which is no label. */
+  /** Column with the text, which is not a label. */
   text: string;
   labels: readonly string[];
   onChange: (labels: string[]) => void;

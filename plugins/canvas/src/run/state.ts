@@ -14,7 +14,7 @@ export interface TaskRun {
   /** One line below the step: progress or figures. */
   line: string;
   isReused: boolean;
-  /** Page of the task's MLflow run; empty where there is none. */
+  /** Page of the task's MLflow run; empty if it has none. */
   runUrl: string;
   /** Page of the task in Airflow, relative to its base. */
   logUrl: string;

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from modelmill.documents.folder import DocumentFile, DocumentKind
 from modelmill.documents.names import NAME_PATTERN
 from modelmill.documents.parsing import wanted_name
-from modelmill.documents.versions import VersionedFolder
+from modelmill.documents.versioned_folder import VersionedFolder
 from modelmill.errors import Problem, RuleSetError
 from modelmill.rules.reading import MAX_BYTES, parse_rule_set
 from modelmill.rules.rule_set import RuleSet

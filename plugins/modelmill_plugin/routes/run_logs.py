@@ -1,0 +1,100 @@
+"""Logs of steps in a run."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from airflow.api_fastapi.common.db.common import SessionDep
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field
+
+from modelmill.documents.names import NAME_PATTERN
+from modelmill.documents.versions import NotFoundError
+from modelmill_plugin import runs
+from modelmill_plugin.airflow_api import AirflowApi
+from modelmill_plugin.errors import error_responses
+from modelmill_plugin.routes.runs import RunId
+from modelmill_plugin.security import SEE_LOGS, SEE_RUNS
+from modelmill_plugin.views import DagId
+
+router = APIRouter(tags=["runs"])
+
+Step = Annotated[str, Path(pattern=NAME_PATTERN)]
+
+
+class LogLine(BaseModel):
+    """A line of a task's log."""
+
+    time: str | None
+    level: str | None
+    text: str
+
+
+class LogProgress(BaseModel):
+    """How far a step is, by its own log."""
+
+    share: float = Field(ge=0, le=1)
+    text: str
+
+
+class LogTail(BaseModel):
+    """The end of a task's log."""
+
+    lines: list[LogLine]
+    cut: bool = Field(description="Whether there are earlier lines.")
+    progress: LogProgress | None = Field(description="From the last line with progress; null: there is none.")
+
+
+@router.get(
+    "/pipelines/{dag_id}/runs/{run_id}/steps/{step}/log",
+    dependencies=[SEE_RUNS, SEE_LOGS],
+    responses=error_responses(404),
+)
+async def read_log(
+    *,
+    dag_id: DagId,
+    run_id: RunId,
+    step: Step,
+    request: Request,
+    session: SessionDep,
+    try_number: Annotated[int | None, Query(ge=0)] = None,
+    lines: Annotated[int, Query(ge=1, le=5000)] = 200,
+) -> LogTail:
+    """Return the end of a step's log, and how far it says that it is."""
+    number = try_number
+    if number is None:
+        number = await run_in_threadpool(_try_number, dag_id, run_id, step, session)
+    answer = await AirflowApi(request).call(
+        "GET", "dags", dag_id, "dagRuns", run_id, "taskInstances", step, "logs", str(number)
+    )
+    content = [_line(item) for item in answer["content"]]
+    return LogTail(lines=content[-lines:], cut=len(content) > lines, progress=_progress(step, content))
+
+
+def _try_number(dag_id: str, run_id: str, step: str, session: SessionDep) -> int:
+    run = runs.run_named(dag_id, run_id, session)
+    for item in runs.step_instances(run, session):
+        if item.task_id == step:
+            return item.try_number
+    raise NotFoundError("the run must have such a step", got=step)
+
+
+def _line(item: Any) -> LogLine:
+    if not isinstance(item, dict):
+        return LogLine(time=None, level=None, text=str(item))
+    text = str(item.get("event", ""))
+    for detail in item.get("error_detail") or []:
+        text += f"\n{detail.get('exc_type', '')}: {detail.get('exc_value', '')}"
+    return LogLine(time=item.get("timestamp"), level=item.get("level"), text=text)
+
+
+def _progress(step: str, lines: list[LogLine]) -> LogProgress | None:
+    """Find the last line that a step's progress printer has written."""
+    pattern = re.compile(rf"^{re.escape(step)}: +(\d+)% (.*)$")
+    for line in reversed(lines):
+        found = pattern.match(line.text)
+        if found:
+            return LogProgress(share=min(int(found[1]) / 100, 1.0), text=found[2])
+    return None
