@@ -97,6 +97,8 @@ class MeasuredSignal(Signal):
 
 def _options_schema(measure: Measure, handler: Any) -> dict[str, Any]:
     schema: dict[str, Any] = handler.resolve_ref_schema(handler(measure.options.__pydantic_core_schema__))
+    if not schema["properties"]:
+        del schema["description"]
     return {**schema, "title": "Options"}
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from modelmill.models.bundle import BundleInfo
 from modelmill.signals.cascade import CascadeEvaluation, CascadeGroup, QuickValues
 from modelmill.signals.groups import Rows, SignalValues
-from modelmill.signals.loaded_models import LoadedModels, load_models
+from modelmill.signals.joint_models import JointModels, load_models
 from modelmill.signals.model_config import FirstTier, ModelSignal
 from modelmill.signals.model_groups import ModelEvaluation, ModelGroup, class_number, class_probabilities
 from modelmill.signals.pinned_models import PinnedModel
@@ -36,7 +36,7 @@ class ModelCascade(ModelGroup, CascadeGroup):
         self._first = {one: pins[signal.first.model] for one, signal in signals.items() if signal.first}
 
     @functools.cached_property
-    def first_tier(self) -> list[tuple[LoadedModels, dict[str, str]]]:
+    def first_tier(self) -> list[tuple[JointModels, dict[str, str]]]:
         """The cheap models, and the digest of each signal's bundle among them."""
         shares: dict[str, dict[str, PinnedModel]] = {}
         for name, pin in self._first.items():

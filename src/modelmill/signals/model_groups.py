@@ -15,7 +15,7 @@ from modelmill.datasets.preparation import BLANKS
 from modelmill.errors import SignalError, did_you_mean
 from modelmill.models.bundle import BundleInfo
 from modelmill.signals.groups import EVIDENCE, Evaluation, Mask, Rows, SignalGroup, SignalInfo, SignalValues
-from modelmill.signals.loaded_models import LoadedModels, load_models
+from modelmill.signals.joint_models import JointModels, load_models
 from modelmill.signals.model_config import Band, ModelSignal
 from modelmill.signals.pinned_models import PinnedModel
 from modelmill.signals.values import STORED, stored
@@ -49,7 +49,7 @@ class ModelGroup(SignalGroup):
         self.pins = {one: pins[signal.model] for one, signal in signals.items()}
 
     @functools.cached_property
-    def models(self) -> LoadedModels:
+    def models(self) -> JointModels:
         """The models, loaded when the first row needs them."""
         return load_models(self.pins.values())
 

@@ -24,7 +24,7 @@ from modelmill.rules.engine import Engine
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.signals.groups import Rows, SignalContext, SignalGroup
-from modelmill.signals.loaded_models import LoadedModels
+from modelmill.signals.joint_models import JointModels
 from modelmill.signals.model_cascade import sure_values
 from modelmill.signals.model_config import Doubt, FirstTier
 from modelmill.signals.pinned_models import pin_models
@@ -171,11 +171,11 @@ def test_what_a_rule_set_says_wrongly(make_bundle: Callable[..., Path], tmp_path
         groups({"bad": model(bundle, column="id")}, tmp_path)
 
 
-def test_loaded_models_forget_the_oldest(
+def test_joint_models_forget_the_oldest(
     make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelmill.signals.loaded_models._REMEMBERED", 1)
-    models = LoadedModels({"x": make_bundle("g")})
+    monkeypatch.setattr("modelmill.signals.joint_models._REMEMBERED", 1)
+    models = JointModels({"x": make_bundle("g")})
     for text in ("goal", "bank", "bank", "goal"):
         models.logits([text])
     assert models.rows_read == 3
@@ -275,9 +275,9 @@ def test_static_models_with_the_same_features_count_a_text_once(
             max_tokens=32,
         )
         pins |= pin_models([str(folder)], settings)
-    both = LoadedModels({pin.digest: pin.bundle() for pin in pins.values()})
+    both = JointModels({pin.digest: pin.bundle() for pin in pins.values()})
     together = both.logits(texts)
     for number, pin in enumerate(pins.values()):
-        alone = LoadedModels({pin.digest: pin.bundle()}).logits(texts)[pin.digest]
+        alone = JointModels({pin.digest: pin.bundle()}).logits(texts)[pin.digest]
         assert np.array_equal(alone, together[pin.digest])
         assert (alone.argmax(axis=1) == targets[:, number]).all()

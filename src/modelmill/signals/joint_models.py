@@ -32,7 +32,7 @@ _REMEMBERED = 65_536
 _loading = threading.Lock()
 
 
-class LoadedModels:
+class JointModels:
     """Bundles that one pass answers: heads on a trunk, static models with the same features, or one model.
 
     Loaded once for each process.
@@ -116,11 +116,11 @@ class LoadedModels:
 
 
 @functools.lru_cache(maxsize=64)
-def _cached(bundles: tuple[tuple[str, Path], ...]) -> LoadedModels:
-    return LoadedModels(dict(bundles))
+def _cached(bundles: tuple[tuple[str, Path], ...]) -> JointModels:
+    return JointModels(dict(bundles))
 
 
-def load_models(pins: Iterable[PinnedModel]) -> LoadedModels:
+def load_models(pins: Iterable[PinnedModel]) -> JointModels:
     """Load models that one pass answers, or return them if this process has done so before."""
     bundles = {pin.digest: pin.bundle() for pin in pins}
     with _loading:
