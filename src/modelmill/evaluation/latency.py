@@ -2,7 +2,7 @@
 
 A machine's speed drifts while it is measured: other processes, heat. So the models take turns, in rounds
 whose order is shuffled, and the median over the rounds counts. What is timed is what a caller waits for: from
-the texts to the logits, tokenisation included. Each scorer sorts rows by length itself, where that helps it.
+the texts to the logits, tokenisation included. Scorers that profit from it sort rows by length themselves.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def measure_throughput(
     :param rounds: rounds at least; at least 3.
     :param seconds: further rounds are made until this time is over, but at most 15.
     :param seed: of the orders in which the models take their turns.
-    :param progress: told of each turn, and of how many there are at most.
+    :param progress: called after each turn, with the number of turns at most.
     :return: one record for each model.
     :raises ValueError: if there are no texts or fewer than 3 rounds.
     """

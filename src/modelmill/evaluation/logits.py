@@ -1,4 +1,4 @@
-"""Logits of a model for a split of a dataset: computed once, whoever asks again."""
+"""Logits of a model for a split of a dataset, computed once and cached."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def quality_figure(
 ) -> Figure:
     """Draw accuracy against documents per second; baselines are horizontal lines.
 
-    A baseline far below the models stands in the legend only: its line would squeeze them into one.
+    A baseline far below the models is in the legend only: its line would squeeze the others together.
 
     :param models: at least one.
     :param baselines: any number.

@@ -56,7 +56,7 @@ class ColumnDrift(BaseModel):
     reference_rows: int
     current_rows: int
     psi: float
-    """Population stability index; 0 where nothing has moved."""
+    """Population stability index; 0 if nothing has moved."""
     ks: float | None
     """Kolmogorov-Smirnov statistic, from 0 to 1; None for classes."""
     p: float
@@ -185,7 +185,7 @@ def _independent(counts: npt.NDArray[np.int64]) -> float:
     """Return the p-value of Pearson's chi-squared test; bins that are too small are taken together.
 
     :param counts: ``(2, bins)``.
-    :return: from 0 to 1; 1 where there is nothing to compare.
+    :return: from 0 to 1; 1 if there is nothing to compare.
     """
     from scipy.stats import chi2_contingency
 

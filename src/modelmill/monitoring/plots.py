@@ -22,7 +22,7 @@ _MOST_SHOWN = 9
 def drift_figure(columns: Sequence[ColumnDrift], *, limit: float, title: str) -> Figure:
     """Draw how far each column has moved.
 
-    :param columns: at least one; those that moved least are left out where there are many.
+    :param columns: at least one; of many, those that moved least are left out.
     :param limit: stability index below which there is no drift.
     :param title: of the plot.
     :return: the figure.
@@ -77,7 +77,7 @@ def quality_figure(
 
     :param times: of each row.
     :param answers: of the model.
-    :param truth: labels, null where none has arrived.
+    :param truth: labels, null without a label.
     :param reference: accuracy on the held-out rows.
     :param title: of the plot.
     :return: the figure.

@@ -1,7 +1,7 @@
-"""Asking a person before a promotion: what is asked, and what becomes of the answer.
+"""Approval of a promotion by a person: whether to ask, and the verdict with the answer.
 
 Under Airflow the question waits as a required action, and holds no worker (``ApproveOperator``). Without
-Airflow nobody can be asked, and the component does what its configuration says of that case.
+Airflow nobody can be asked, and the step answers as its configuration says (``without_airflow``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def needs_answer(verdict: VerdictRef) -> bool:
     """Return whether there is anything to approve.
 
     :param verdict: the gate's.
-    :return: False where it refused, and where the challenger is the champion already.
+    :return: False if the gate refused, or if the challenger is the champion already.
     """
     return verdict.passed and not verdict.unchanged
 

@@ -48,7 +48,7 @@ class Draft:
     parent: ModelRef | None = None
     """The model it was made from."""
     trunk: ModelRef | None = None
-    """The trunk that a head stands on; the head's model names it and does not hold it."""
+    """The trunk of a head; the head's model names it and does not contain it."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Figures to show on the model, by name."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -73,7 +73,7 @@ def log_model(
     :param context: the step that makes it.
     :param dataset: what it was trained or checked on; None for a trunk that is exported as it is.
     :param parent: the model it was made from.
-    :param trunk: the trunk that a head stands on.
+    :param trunk: the trunk of a head.
     :param metrics: figures to show on the model, by name.
     :param more_tags: further tags.
     :return: the reference to hand on.
@@ -211,7 +211,7 @@ def list_outputs(uris: Sequence[str], context: StepRun) -> None:
 
 
 def fetch_bundle(model: ModelRef, cache: Path) -> Path:
-    """Return a local folder with a model's bundle, its digest and the signature that is asked for verified.
+    """Return a local folder with a model's bundle, its digest and required signature verified.
 
     A head comes with its trunk: it lies beside the head, in a folder that is named after its digest.
 
@@ -241,7 +241,7 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
 
 
 def _is_trusted(place: Path) -> bool:
-    """Whether a bundle here has a signature that is asked for; the stored one may be newer."""
+    """Return whether a cached bundle has a signature that is required; the stored one may be newer."""
     try:
         verify(place, signature_of(place))
     except ModelError:
@@ -263,7 +263,7 @@ def _download(model: ModelRef, scratch: Path) -> Path:
             got=model.uri,
             remedy="check that it still exists and that the MLflow server answers",
         ) from error
-    # Where somebody has loaded the model from a store on a disk, Python has left bytecode beside its script.
+    # If somebody has loaded the model from a local store, Python has left bytecode beside its script.
     shutil.rmtree(whole / "__pycache__", ignore_errors=True)
     if wanted and package_digest(whole) != wanted:
         raise ModelError(
@@ -342,7 +342,7 @@ def model_format(name: str | None) -> ModelFormat:
 
 
 def worker_cache() -> Path:
-    """Return a directory for downloads where a process is no step: a worker of the engine, a model server."""
+    """Return a directory for downloads of processes that are not steps, such as model servers."""
     return Path(tempfile.gettempdir()) / f"modelmill-workers-{os.getuid()}"
 
 
@@ -369,7 +369,7 @@ def keep_bundle(folder: Path, digest: str, cache: Path) -> Path:
 
 
 def _place(made: Path, place: Path) -> None:
-    """Put a bundle where it is looked for, after its signature: a bundle that is there is whole."""
+    """Move a bundle to its place, its signature first: a bundle that is in its place is complete."""
     if signature_of(made).exists():
         signature_of(made).rename(signature_of(place))
     if not place.exists():

@@ -202,7 +202,9 @@ def _set_alias(registry: Registry, row: LedgerRow) -> None:
     if row.to_version is None:
         patiently(lambda: client.delete_registered_model_alias(name, CHAMPION))
     elif version_numbered(client, name, row.to_version) is None:
-        # Deleted meanwhile. The alias stays where it is, and the next look at it finds that by itself.
-        registry.say(f"{name}: version {row.to_version} is champion by the ledger, and MLflow has it no more")
+        # Deleted meanwhile. The alias stays, and the next reconciliation finds the difference.
+        registry.say(
+            f"{name}: version {row.to_version} is champion by the ledger, but MLflow no longer has it"
+        )
     else:
         patiently(lambda: client.set_registered_model_alias(name, CHAMPION, str(row.to_version)))

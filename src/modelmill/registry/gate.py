@@ -62,7 +62,7 @@ def judge_challenger(
     :param options: name, metric and limits.
     :param checks: further checks.
     :param run: takes the report.
-    :param settings: where MLflow is, for checks that look into it.
+    :param settings: where MLflow is, for checks that read it.
     :param workspace: keeps bundles and logits.
     :return: the verdict, with its report in MLflow.
     :raises DatasetError: if there are no test rows.

@@ -1,7 +1,7 @@
 """The guard: finds champions that did not come through the gate, moves left half-done, and damaged files.
 
-It looks at the alias of each model and at the ledger, as often as it is started: from a nightly DAG, from
-cron, or by hand. MLflow tells nobody when an alias was moved, so a move by hand counts from when it was
+It compares the alias of each model with the ledger whenever it is started: by a nightly DAG, by cron, or by
+hand. MLflow tells nobody when an alias was moved, so a move by hand counts from when it was
 found.
 """
 
@@ -23,7 +23,7 @@ OnHandMove = Literal["report", "revert"]
 
 
 class GuardFinding(BaseModel):
-    """Something that is not as it should be."""
+    """A problem with a champion."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,12 +32,12 @@ class GuardFinding(BaseModel):
     version: int | None
     """Version that the alias pointed at."""
     mended: bool
-    """Whether the guard has put it right."""
+    """Whether the guard has fixed it."""
     sentence: str
 
 
 class GuardReport(BaseModel):
-    """What a look of the guard found."""
+    """What the guard found."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,7 +47,7 @@ class GuardReport(BaseModel):
 
     @property
     def open(self) -> tuple[GuardFinding, ...]:
-        """What somebody has to put right."""
+        """What a person has to fix."""
         return tuple(finding for finding in self.findings if not finding.mended)
 
 
@@ -58,7 +58,7 @@ def inspect(
     on_hand_move: OnHandMove = "report",
     verify_files: bool = True,
 ) -> GuardReport:
-    """Look at models, write moves by hand into the ledger, and put right what can be.
+    """Check models, write moves by hand into the ledger, and fix what can be fixed.
 
     A champion that was set by hand before the ledger had a row of its model is never reverted: there is
     nothing to go back to.

@@ -1,4 +1,4 @@
-"""What the ledger can be asked: who was champion when, what happened to a model, who was it before."""
+"""The history of champions: which version was champion when, and which one before."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def history(name: str, settings: Settings) -> list[LedgerRow]:
 def champion_at(name: str, moment: datetime, settings: Settings) -> LedgerRow | None:
     """Return the row that says who was champion at a time.
 
-    A move that somebody made by hand counts from when it was found: MLflow keeps no time of it.
+    A move by hand counts from when it was found: MLflow keeps no time of it.
 
     :param name: registered model.
     :param moment: with its zone; the row of that very moment counts.

@@ -8,7 +8,7 @@ machines' clocks say.
 
 A row that moves the champion is *settled* once the alias in MLflow says the same (application transaction
 ``settled/MODEL``); see :mod:`modelmill.registry.champion`. Each row is sealed with a digest of its content
-and of the row before it, so that a row that was changed or taken away is found.
+and of the row before it, so that a changed or removed row is found.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Head:
 
 
 def head(settings: Settings, model: str) -> Head:
-    """Return where a model's rows end: two rows are read, however long the ledger is.
+    """Return the end of a model's rows. Only two rows are read, however long the ledger is.
 
     :param settings: where the ledger is.
     :param model: name of the model.
@@ -184,7 +184,7 @@ def entries(settings: Settings, *, model: str | None = None) -> list[LedgerRow]:
 
     :param settings: where the ledger is.
     :param model: only this model's; None for all.
-    :return: the rows; empty where there is no ledger yet.
+    :return: the rows; empty if there is no ledger yet.
     :raises TableError: if the ledger cannot be read, or rows are missing or were changed.
     """
     if not table_exists(settings.ledger):
@@ -272,7 +272,7 @@ def _damaged(model: str, what: str) -> TableError:
 
 
 _Bounds = tuple[str | None, str | None, int | None, int | None]
-"""Smallest and largest model name and number in a file; None where the log does not say."""
+"""Smallest and largest model name and number in a file; None if the log does not say."""
 
 
 def _files(table: DeltaTable) -> list[tuple[ActiveFile, _Bounds]]:

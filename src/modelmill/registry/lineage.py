@@ -32,7 +32,7 @@ class Lineage(BaseModel):
     run_id: str = ""
     """MLflow run that made it; empty for a dataset."""
     missing: tuple[str, ...] = ()
-    """What it does not say of its origin."""
+    """What is unknown about its origin."""
     made_from: tuple[Lineage, ...] = ()
     """Its parent model and its dataset."""
 
@@ -73,7 +73,7 @@ def lineage(model: str, client: MlflowClient) -> Lineage:
 
 
 def all_missing(model: str, client: MlflowClient) -> list[str]:
-    """Return what a model, and every model that it was made from, does not say of its origin.
+    """Return what is unknown about the origin of a model, and of every model that it was made from.
 
     :param model: as :func:`lineage` takes it.
     :param client: MLflow's client.
@@ -120,7 +120,7 @@ def _node(
     made_from = []
     parent = tags.get(TAG_PARENT)
     if parent and parent not in seen:
-        gone = Lineage(uri=parent, role="", missing=("MLflow has it no more",))
+        gone = Lineage(uri=parent, role="", missing=("MLflow no longer has it",))
         made_from.append(_logged(parent, client, seen=seen) or gone)
     if tags.get(TAG_DATASET):
         made_from.append(Lineage(uri=tags[TAG_DATASET], role="dataset"))

@@ -43,9 +43,8 @@ _REQUIREMENTS: Mapping[ModelFormat, tuple[str, ...]] = {
 class Packages:
     """Writes bundles as MLflow ``python_function`` models.
 
-    MLflow looks at every requirement each time that it saves a model. So it saves one of each format, and the
-    others differ from that in their bundle and in what their description says of it. The next one is written
-    over the last.
+    MLflow checks every requirement each time it saves a model. So MLflow saves one model of each format as a
+    template; other models replace the template's bundle and what its description says of the bundle.
 
     :param scratch: an empty folder.
     """
@@ -58,7 +57,7 @@ class Packages:
         """Write a model.
 
         :param bundle: the bundle.
-        :param info: what it says of itself.
+        :param info: its description.
         :param settings: what the model's script is given.
         :param run_id: of the run that made it.
         :return: its folder, below the scratch folder, until the next call.

@@ -85,7 +85,7 @@ def in_use(name: str, client: MlflowClient) -> tuple[ModelRef, DatasetRef]:
 
 
 def promote(verdict: VerdictRef, step: StepRun) -> ModelRef:
-    """Promote a challenger that passed; leave everything as it is for one that was refused.
+    """Promote a challenger that passed; a refused one changes nothing.
 
     :param verdict: what the gate said.
     :param step: the step that promotes.

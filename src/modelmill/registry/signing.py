@@ -1,4 +1,4 @@
-"""Signatures of model files: who wrote them, where a digest only says that they have not changed.
+"""Signatures of model files: they prove who wrote them; a digest only proves that nothing has changed.
 
 A signature is what ``model-signing`` (OpenSSF Model Signing 1.0) makes: a Sigstore bundle with the SHA-256 of
 each file, signed by a private key that lies on the machines that make models. Keys are files, so that nothing
@@ -33,10 +33,10 @@ MODEL_SIGNATURE = "model.sig"
 
 
 def signature_of(bundle: Path) -> Path:
-    """Return where a bundle's signature is: beside it.
+    """Return the path of a bundle's signature, beside the bundle.
 
     :param bundle: the bundle.
-    :return: the place, whether there is a file or not.
+    :return: the path, whether the file exists or not.
     """
     return bundle.with_name(f"{bundle.name}.sig")
 

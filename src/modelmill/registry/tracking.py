@@ -79,7 +79,7 @@ class TrackedRun:
 
     :param client: MLflow's client.
     :param run: the run.
-    :param fresh: whether this attempt made it (so that a refused input can take it away again).
+    :param fresh: whether this attempt made it (so that it can be deleted if the input is refused).
     """
 
     def __init__(self, client: MlflowClient, run: Run, *, fresh: bool) -> None:
@@ -92,7 +92,7 @@ class TrackedRun:
 
     @property
     def url(self) -> str:
-        """The run's page in the MLflow UI; empty where the store has none."""
+        """The run's page in the MLflow UI; empty if the store has no UI."""
         return run_url(str(self.client.tracking_uri), self.experiment_id, self.run_id)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -209,7 +209,7 @@ class TrackedRun:
         self.client.set_terminated(self.run_id, status=status)
 
     def discard(self) -> None:
-        """Take away a run of a refused input, which this attempt made: nothing half-made stays."""
+        """Delete the run of a refused input, which this attempt has made."""
         self.client.set_terminated(self.run_id, status="FAILED")
         self.client.delete_run(self.run_id)
 
@@ -295,7 +295,7 @@ def run_url(tracking_uri: str, experiment: str, run_id: str) -> str:
     :param tracking_uri: as in ``MLFLOW_TRACKING_URI``.
     :param experiment: experiment id.
     :param run_id: run id.
-    :return: the URL; empty where the store has no UI.
+    :return: the URL; empty if the store has no UI.
     """
     if not tracking_uri.startswith(("http://", "https://")):
         return ""

@@ -63,7 +63,7 @@ def checked_name(name: str) -> str:
 
 
 def patiently(call: Callable[[], Found]) -> Found:
-    """Call MLflow, again where a database that several processes share was busy.
+    """Call MLflow, again if a database that several processes share was busy.
 
     :param call: what to do; doing it twice must do no harm.
     :return: what it returns.
@@ -151,7 +151,7 @@ def model_at(client: MlflowClient, uri: str) -> ModelRef:
 
 
 def missing_lineage(tags: Mapping[str, str]) -> list[str]:
-    """Return what a model's tags do not say of where it comes from.
+    """Return what a model's tags leave open about its origin.
 
     :param tags: of a logged model, or of a version.
     :return: one phrase for each thing that is missing.
@@ -268,7 +268,7 @@ def _made_model(client: MlflowClient, name: str) -> bool:
 
 
 def verify_stored(model: ModelRef) -> None:
-    """Download what MLflow hands out, past every cache: to MLflow a version without files is READY.
+    """Download what MLflow hands out, past every cache. (MLflow calls a version READY even if its files are missing.)
 
     :param model: the model.
     :raises ModelError: if its files are not those that were logged.
