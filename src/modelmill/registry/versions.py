@@ -268,7 +268,9 @@ def _made_model(client: MlflowClient, name: str) -> bool:
 
 
 def verify_stored(model: ModelRef) -> None:
-    """Download what MLflow hands out, past every cache. (MLflow calls a version READY even if its files are missing.)
+    """Download what MLflow hands out, past every cache.
+
+    MLflow calls a version READY even if its files are missing.
 
     :param model: the model.
     :raises ModelError: if its files are not those that were logged.

@@ -36,7 +36,7 @@ class ApproveInputs(Inputs):
 
 
 def run(config: ApproveConfig, inputs: ApproveInputs, context: StepContext) -> GateOutputs:
-    """Answer as the configuration says: outside Airflow, whose operator asks a person, nobody can be asked."""
+    """Answer as the configuration says: outside Airflow nobody can be asked."""
     from modelmill.registry.approval import answered, needs_answer
 
     verdict = inputs.verdict
