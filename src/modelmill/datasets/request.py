@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 from pydantic import Field
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.datasets.build_record import Build, build_of
 from modelmill.datasets.dataset_rows import KEY_COLUMN, SPLIT_COLUMN
 from modelmill.datasets.options import BuildOptions
-from modelmill.jobs import JobRequest, JobResult
-from modelmill.tables.storage import TableLocation
+from modelmill.jobs import JobResult
+from modelmill.tables.table_request import TableRequest
 
 
 class BuildDatasetResult(JobResult):
@@ -22,18 +20,12 @@ class BuildDatasetResult(JobResult):
     build: Build
 
 
-class BuildDatasetRequest(JobRequest[BuildDatasetResult]):
+class BuildDatasetRequest(TableRequest[BuildDatasetResult]):
     """Make a dataset of a Delta table."""
 
     job = "build_dataset"
 
-    table: TableRef = Field(description="Table to make the dataset of, at a version.")
     options: BuildOptions = Field(description="What the columns mean, and how the dataset is made.")
-    to: TableLocation = Field(description="The dataset's table; made if it does not exist.")
-    transaction: str = Field(
-        default_factory=lambda: uuid4().hex,
-        description="Id under which the result is committed once: a retry has the same. Empty: a new one.",
-    )
 
     @property
     def quarantine(self) -> str:

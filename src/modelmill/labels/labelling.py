@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from pydantic import Field
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import ConfigError, TableError
-from modelmill.jobs import JobRequest, JobResult, run_job
+from modelmill.jobs import JobResult, run_job
 from modelmill.labels.options import LabellingOptions
 from modelmill.labels.report import LabelReport
 from modelmill.labels.rows import Labelling
 from modelmill.settings import Settings
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import check_columns
-from modelmill.tables.storage import TableLocation
+from modelmill.tables.table_request import TableRequest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,18 +31,12 @@ class LabelRowsResult(JobResult):
     report: LabelReport
 
 
-class LabelRowsRequest(JobRequest[LabelRowsResult]):
+class LabelRowsRequest(TableRequest[LabelRowsResult]):
     """Label the rows of a Delta table by rules."""
 
     job = "label_rows"
 
-    table: TableRef = Field(description="Table to label, at a version.")
     options: LabellingOptions = Field(description="Which functions vote, and what makes labels of votes.")
-    to: TableLocation = Field(description="Table to write; each request makes a new version.")
-    transaction: str = Field(
-        default_factory=lambda: uuid4().hex,
-        description="Id under which the result is committed once: a retry has the same. Empty: a new one.",
-    )
 
     @property
     def disagreements(self) -> str:

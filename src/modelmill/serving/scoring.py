@@ -8,18 +8,17 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from pydantic import Field
 
 from modelmill.artifacts import ModelRef, TableRef
 from modelmill.datasets.preparation import BLANKS
 from modelmill.errors import ConfigError
-from modelmill.jobs import JobRequest, JobResult, run_job
+from modelmill.jobs import JobResult, run_job
 from modelmill.settings import Settings
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import check_columns
-from modelmill.tables.storage import TableLocation
+from modelmill.tables.table_request import TableRequest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,22 +42,16 @@ class ScoreTableResult(JobResult):
     """Rows by what the model answered."""
 
 
-class ScoreTableRequest(JobRequest[ScoreTableResult]):
+class ScoreTableRequest(TableRequest[ScoreTableResult]):
     """Score every row of a Delta table with a model."""
 
     job = "score_table"
 
-    table: TableRef = Field(description="Table to score, at a version.")
     model: ModelRef = Field(description="The model.")
     bundle: str = Field(description="Folder with the model's files.")
     text: str = Field(description="Column with the text.")
     keep: tuple[str, ...] = Field((), description="Columns to carry along; empty: all.")
-    to: TableLocation = Field(description="Table to write; each request makes a new version.")
     tracking_uri: str = Field("", description="MLflow server, for workers without the model's folder.")
-    transaction: str = Field(
-        default_factory=lambda: uuid4().hex,
-        description="Id under which the result is committed once: a retry has the same. Empty: a new one.",
-    )
 
 
 def score_table(request: ScoreTableRequest, *, settings: Settings | None = None) -> ScoreTableResult:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 import pyarrow as pa
 from pydantic import Field
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
-from modelmill.jobs import JobRequest, JobResult, run_job
+from modelmill.jobs import JobResult, run_job
 from modelmill.rules.lifecycle.table_decider import TableDecider
 from modelmill.rules.lifecycle.table_sample import sample_table
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.settings import Settings
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import check_columns, read_arrow
-from modelmill.tables.storage import TableLocation
+from modelmill.tables.table_request import TableRequest
 
 
 class DecideResult(JobResult):
@@ -28,19 +27,13 @@ class DecideResult(JobResult):
     rows: int
 
 
-class DecideRequest(JobRequest[DecideResult]):
+class DecideRequest(TableRequest[DecideResult]):
     """Decide on the rows of a Delta table by a rule set."""
 
     job = "decide"
 
-    table: TableRef = Field(description="Table to decide on, at a version.")
     decider: TableDecider = Field(description="Rule set, pinned models and plan.")
-    to: TableLocation = Field(description="Table with the decisions; each request makes a new version.")
     tracking_uri: str = Field("", description="MLflow server, for workers without the models.")
-    transaction: str = Field(
-        default_factory=lambda: uuid4().hex,
-        description="Id under which the result is committed once: a retry has the same. Empty: a new one.",
-    )
 
 
 def table_decider(

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from modelmill.artifacts import TableRef
 from modelmill.component import Component, Config, Inputs, Outputs, StepContext
-from modelmill.jobs import JobRequest, JobResult, run_job
-from modelmill.tables.storage import TableLocation
+from modelmill.jobs import JobResult, run_job
+from modelmill.tables.table_request import TableRequest
 
 
 class CountWordsResult(JobResult):
@@ -17,15 +17,12 @@ class CountWordsResult(JobResult):
     words: int
 
 
-class CountWordsRequest(JobRequest[CountWordsResult]):
+class CountWordsRequest(TableRequest[CountWordsResult]):
     """Count the words of a table's texts."""
 
     job = "count_words"
 
-    table: TableRef = Field(description="Table to read, at a version.")
     text: str = Field("text", description="Column with the text.")
-    to: TableLocation = Field(description="Table to write.")
-    transaction: str = Field(description="Id under which the counts are committed once.")
 
 
 class CountWordsConfig(Config):
