@@ -21,8 +21,10 @@ import numpy as np
 from demo.samples import CORPORA, prepare
 
 from modelmill.artifacts import AnyReference, DatasetRef, ModelRef, ReportRef
+from modelmill.compression.options import CompressionOptions
 from modelmill.compression.search.budget import accuracy_drop
-from modelmill.compression.search.measurement import Made, Measured, Speed
+from modelmill.compression.search.candidates import Candidate
+from modelmill.compression.search.measurement import MeasuredCandidate, Speed
 from modelmill.compression.search.recipes import Recipe, Structure
 from modelmill.compression.search.results import CompressionReport, Point
 from modelmill.compression.search.selection import choose
@@ -36,7 +38,6 @@ from modelmill.pipeline.runner import run_step
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
-from modelmill.steps.compress import CompressConfig
 
 BUDGETS: dict[str, dict[str, Any]] = {
     "2 points, 8 times faster and smaller": {
@@ -180,7 +181,7 @@ def kept(
     rows: int,
 ) -> dict[str, Any]:
     """Return how often the chosen model keeps the budget on new rows, and what it is."""
-    settings = CompressConfig.model_validate(config)
+    settings = CompressionOptions.model_validate(config)
     drops, chosen = [], []
     for seed in range(RESPLITS):
         order = np.random.default_rng(seed).permutation(len(base))
@@ -191,7 +192,7 @@ def kept(
         found = choose(measured, settings)
         uri = report.points[measured.index(found)].uri
         drops.append(float(base[fresh].mean() - right[uri][fresh].mean()))
-        chosen.append(str(found.made.recipe))
+        chosen.append(str(found.candidate.recipe))
     limit = settings.budget.max_metric_drop
     return {
         "resplits": RESPLITS,
@@ -208,16 +209,16 @@ def remeasured(
     right: np.ndarray,
     ranking: np.ndarray,
     judging: np.ndarray,
-    settings: CompressConfig,
-) -> Measured:
+    settings: CompressionOptions,
+) -> MeasuredCandidate:
     structure = Structure(point.layers, point.tokens, point.width, point.heads) if point.layers else None
     recipe = Recipe(point.family, structure, point.vocabulary, point.quantization)
     info = BundleInfo(format=point.format, text="text", max_tokens=8, parameters=point.parameters)
     drop = float(base[ranking].mean() - right[ranking].mean())
     throughput = Throughput(point.documents_per_second, point.documents_per_cpu_second, 1, (1.0,))
     latency = Latency(point.latency_p50_ms, point.latency_p95_ms, 1)
-    return Measured(
-        Made(recipe, Path(), info, point.size_mb, drop),
+    return MeasuredCandidate(
+        Candidate(recipe, Path(), info, point.size_mb, drop),
         Speed(throughput, latency, point.speed_ratio),
         accuracy_drop(base[judging], right[judging], confidence=settings.confidence),
         np.zeros((1, 2), np.float32),

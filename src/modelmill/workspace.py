@@ -56,6 +56,24 @@ class NoTracker:
         """See :meth:`Tracker.log_figure`."""
 
 
+@dataclass(frozen=True)
+class PrefixedTracker:
+    """Hands everything on, with a prefix before the names."""
+
+    tracker: Tracker
+    prefix: str
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        """See :meth:`Tracker.log_metrics`."""
+        self.tracker.log_metrics(
+            {f"{self.prefix}{name}": value for name, value in metrics.items()}, step=step
+        )
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        """See :meth:`Tracker.log_figure`."""
+        self.tracker.log_figure(figure, f"{self.prefix}{path}")
+
+
 def no_progress(done: float, total: float, **figures: float) -> None:
     """Say nothing: a :class:`Progress` for work that nobody watches."""
 
@@ -71,6 +89,19 @@ class Workspace:
     progress: Progress = no_progress
     log: Callable[[str], None] = print
     tracker: Tracker = field(default_factory=NoTracker)
+
+    def part(self, folder: str, name: str) -> Workspace:
+        """Return a workspace for one of several parts of this work, which says nothing in the log.
+
+        :param folder: folder of all these parts, below the work directory.
+        :param name: of the part: its own folder, and what stands before the names of its metrics.
+        :return: the workspace.
+        """
+        workdir = self.workdir / folder / name
+        workdir.mkdir(parents=True, exist_ok=True)
+        prefix = "".join(char if char.isalnum() or char in " ._-" else "_" for char in name) + "/"
+        tracker = PrefixedTracker(self.tracker, prefix)
+        return Workspace(workdir, self.cache, self.progress, log=lambda _line: None, tracker=tracker)
 
     @classmethod
     @contextlib.contextmanager

@@ -87,8 +87,6 @@ class TrackedRun:
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self.fresh = fresh
-        self.metric_prefix = ""
-        """Stands before the name of every metric: for one of several trainings in a run."""
 
     @property
     def url(self) -> str:
@@ -117,10 +115,7 @@ class TrackedRun:
         now = int(time.time() * 1000)
         self.client.log_batch(
             self.run_id,
-            metrics=[
-                Metric(f"{self.metric_prefix}{name}", float(value), now, step)
-                for name, value in metrics.items()
-            ],
+            metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()],
         )
 
     def log_model_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
@@ -135,7 +130,7 @@ class TrackedRun:
             self.run_id,
             metrics=[
                 # A run keeps one of two metrics that are alike, time included.
-                Metric(f"{self.metric_prefix}{name}", float(value), now + place, 0, model_id=model_id)
+                Metric(name, float(value), now + place, 0, model_id=model_id)
                 for place, (model_id, figures) in enumerate(metrics.items())
                 for name, value in figures.items()
             ],

@@ -1,11 +1,19 @@
-"""The step ``compress``."""
+"""Searches for a smaller or faster model that keeps a budget, and logs every model that was measured."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
 from modelmill.component import Component, Config, Inputs, Outputs, StepContext
 from modelmill.compression.options import CompressionOptions
 from modelmill.system.resources import Resources
+
+if TYPE_CHECKING:
+    from modelmill.compression.search.results import CompressionReport, Point
+
+REPORT_FILE = "compression.json"
+TAG_RECIPE = "modelmill.recipe"
 
 
 class CompressConfig(CompressionOptions, Config):
@@ -29,11 +37,70 @@ class CompressOutputs(Outputs):
     report: ReportRef
 
 
-def _run_compress(config: CompressConfig, inputs: CompressInputs, context: StepContext) -> CompressOutputs:
-    from modelmill.compression.search.compress import run
+def run(config: CompressConfig, inputs: CompressInputs, context: StepContext) -> CompressOutputs:
+    """Compress the teacher; log the chosen model with the role ``compressed``, the others as ``candidate``.
 
-    model, report = run(config, inputs.dataset, inputs.teacher, context)
-    return CompressOutputs(model=model, report=report)
+    If no candidate keeps the budget, nothing is logged.
+    """
+    from modelmill.compression.search.compress import compress
+    from modelmill.models.bundle import BundleInfo
+    from modelmill.registry.bundles import fetch_bundle, log_model
+    from modelmill.tasks.examples import read_labelled
+    from modelmill.tokens.cache import DatasetTexts
+    from modelmill.training.teacher import Teacher
+
+    dataset = inputs.dataset
+    folder = fetch_bundle(inputs.teacher, context.cache)
+    data = read_labelled(dataset, label=BundleInfo.load(folder).label)
+    teacher = Teacher.load(folder, name=inputs.teacher.uri)
+    context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
+    result = compress(data, DatasetTexts(dataset, context), teacher, config, context)
+    models = [
+        log_model(
+            item.candidate.folder,
+            role="compressed" if point.chosen else "candidate",
+            dataset=dataset,
+            context=context,
+            parent=inputs.teacher,
+            metrics=_metrics(point),
+            more_tags={TAG_RECIPE: point.name},
+        )
+        for item, point in zip(result.measured, result.report.points, strict=True)
+    ]
+    points = tuple(
+        point.model_copy(update={"uri": model.uri})
+        for point, model in zip(result.report.points, models, strict=True)
+    )
+    report = result.report.model_copy(update={"dataset": str(dataset), "points": points})
+    chosen = next(model for model, point in zip(models, points, strict=True) if point.chosen)
+    return CompressOutputs(model=chosen, report=_log_report(report, context))
+
+
+def _log_report(report: CompressionReport, context: StepContext) -> ReportRef:
+    from modelmill.compression.search.plots import pareto_figure
+    from modelmill.compression.search.report import report_html, table_lines
+
+    best = next(point for point in report.points if point.chosen)
+    figures = {
+        "cpu_seconds": report.cpu_seconds,
+        "candidates": float(report.candidates),
+        "measured": float(len(report.points)),
+    }
+    context.run.log_metrics(figures | {f"chosen_{name}": value for name, value in _metrics(best).items()})
+    context.run.log_figure(pareto_figure(report), "plots/pareto.png")
+    context.run.client.log_text(context.run.run_id, report_html(report), "compression.html")
+    uri = context.run.log_json(report.model_dump(mode="json"), REPORT_FILE)
+    for line in table_lines(report):
+        context.log(line)
+    return ReportRef(uri=uri, run_id=context.run.run_id)
+
+
+def _metrics(point: Point) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in point.model_dump().items()
+        if isinstance(value, float) and name not in ("tokens", "width", "heads")
+    }
 
 
 compress = Component(
@@ -43,6 +110,6 @@ compress = Component(
     config=CompressConfig,
     inputs=CompressInputs,
     outputs=CompressOutputs,
-    run=_run_compress,
+    run=run,
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

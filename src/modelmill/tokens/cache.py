@@ -21,10 +21,10 @@ from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import DatasetError
 from modelmill.system.disk import flush
 from modelmill.system.locks import locked
-from modelmill.tables.reading import scan_arrow
+from modelmill.tables.reading import read_arrow, scan_arrow
 from modelmill.tables.versions import table_fingerprint
 from modelmill.tokens.encoders import Encoder, FastEncoder, ReferenceEncoder, UnsuitableError
-from modelmill.tokens.token_ids import Tokens
+from modelmill.tokens.token_ids import Places, Tokens
 from modelmill.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -60,6 +60,13 @@ class DatasetTexts:
             log=self.workspace.log,
             skip_empty=self.skip_empty,
         )
+
+    def values(self, places: Places) -> list[str]:
+        """See :meth:`~modelmill.tokens.texts.Texts.values`."""
+        rows = read_arrow(self.dataset, columns=[self.column])
+        rows = _with_texts(rows, self.dataset) if self.skip_empty else rows
+        texts: list[str] = rows.column(self.column).take(places).to_pylist()
+        return texts
 
     def __str__(self) -> str:
         return str(self.dataset)

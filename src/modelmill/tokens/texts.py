@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from modelmill.tokens.token_ids import Tokens
+from modelmill.tokens.token_ids import Places, Tokens
 from modelmill.tokens.tokenizer import encode, load_tokenizer
 
 
@@ -26,6 +26,13 @@ class Texts(Protocol):
         :return: the ids of each text.
         """
 
+    def values(self, places: Places) -> list[str]:
+        """Return some of the texts.
+
+        :param places: of those that are wanted, ``(rows,)``.
+        :return: the texts, in the order of the places.
+        """
+
 
 @dataclass(frozen=True)
 class TextList:
@@ -37,6 +44,10 @@ class TextList:
     def tokens(self, folder: Path, *, max_tokens: int) -> Tokens:
         """See :meth:`Texts.tokens`."""
         return encode(load_tokenizer(folder, max_tokens=max_tokens), self.texts)
+
+    def values(self, places: Places) -> list[str]:
+        """See :meth:`Texts.values`."""
+        return [self.texts[place] for place in places]
 
     def __str__(self) -> str:
         return f"{len(self.texts):,} texts"

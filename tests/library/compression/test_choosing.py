@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modelmill.compression.options import CompressionOptions
 from modelmill.compression.search.budget import Drop, Limit
-from modelmill.compression.search.measurement import Made, Measured, Speed
+from modelmill.compression.search.candidates import Candidate
+from modelmill.compression.search.measurement import MeasuredCandidate, Speed
 from modelmill.compression.search.recipes import Recipe, Structure
 from modelmill.compression.search.selection import choose, judging_order
 from modelmill.errors import ConfigError
 from modelmill.evaluation.latency import Latency, Throughput
 from modelmill.models.bundle import BundleInfo
-from modelmill.steps.compress import CompressConfig
 
 INFO = BundleInfo(format="onnx", label="x", classes=("a", "b"), text="body", max_tokens=8, parameters=1)
 
@@ -28,21 +29,21 @@ def candidate(
     size: float = 1.0,
     limits: tuple[Limit, ...] = (),
     **recipe: Any,
-) -> Measured:
+) -> MeasuredCandidate:
     values = {"family": "transformer", "structure": Structure(1, 16, 1.0), "vocabulary": "seen", **recipe}
-    made = Made(Recipe(**values), Path(), INFO, size_mb=size, choosing_drop=seen)
+    made = Candidate(Recipe(**values), Path(), INFO, size_mb=size, ranking_drop=seen)
     throughput = Throughput(speed, speed, 1, (1.0,))
     drop = Drop(rows=100, teacher_alone=1, model_alone=1, low=0.0, bound=bound)
     logits = np.zeros((1, 2), np.float32)
-    return Measured(made, Speed(throughput, Latency(1, 1, 1), speed), drop, logits, limits)
+    return MeasuredCandidate(made, Speed(throughput, Latency(1, 1, 1), speed), drop, logits, limits)
 
 
-def speeds(found: list[Measured]) -> list[float]:
+def speeds(found: list[MeasuredCandidate]) -> list[float]:
     return [item.speed.ratio for item in found]
 
 
 def test_the_fastest_that_passes_is_taken() -> None:
-    config = CompressConfig()
+    config = CompressionOptions()
     good = [candidate(2, seen=0.0, bound=0.001), candidate(4, seen=0.002, bound=0.005)]
     fast = candidate(9, seen=0.008, bound=0.02)
     assert choose([fast, *good], config) is good[1]
@@ -55,7 +56,7 @@ def test_the_fastest_that_passes_is_taken() -> None:
 def test_the_first_failure_ends_the_judging() -> None:
     found = [candidate(2, seen=0.0, bound=0.02), candidate(4, seen=0.001, bound=0.001)]
     with pytest.raises(ConfigError) as caught:
-        choose(found, CompressConfig())
+        choose(found, CompressionOptions())
     assert "of 2 that were measured the nearest does not" in str(caught.value)
 
 
@@ -65,7 +66,7 @@ def test_what_is_preferred() -> None:
         candidate(4, seen=0.002, bound=0.005, size=3),
         candidate(3, seen=0.003, bound=0.005, size=1),
     ]
-    taken = {name: choose(found, CompressConfig(prefer=name)) for name in ("speed", "size", "quality")}
+    taken = {name: choose(found, CompressionOptions(prefer=name)) for name in ("speed", "size", "quality")}
     assert {name: item.speed.ratio for name, item in taken.items()} == {"speed": 4, "size": 3, "quality": 2}
 
 
@@ -76,13 +77,13 @@ def test_a_broken_limit_is_named_with_its_excess() -> None:
         candidate(9, seen=0.0, bound=0.05, limits=(Limit("max_latency_ms", 1, 2, "ms"),)),
     ]
     with pytest.raises(ConfigError) as caught:
-        choose(found, CompressConfig())
+        choose(found, CompressionOptions())
     assert "(max_latency_ms: 3 ms, 1 above the limit of 2)" in str(caught.value)
 
 
 def test_the_teacher_itself_has_no_drop() -> None:
     own = candidate(1, seen=0.0, bound=0.05, family="teacher", vocabulary="all", quantization="none")
-    assert choose([own], CompressConfig()) is own
+    assert choose([own], CompressionOptions()) is own
     # It stays to fall back on where another one seems better and cannot be shown to be good enough.
-    assert choose([own, candidate(9, seen=-0.001, bound=0.02)], CompressConfig()) is own
-    assert choose([own, candidate(9, seen=-0.001, bound=0.002)], CompressConfig()) is not own
+    assert choose([own, candidate(9, seen=-0.001, bound=0.02)], CompressionOptions()) is own
+    assert choose([own, candidate(9, seen=-0.001, bound=0.002)], CompressionOptions()) is not own

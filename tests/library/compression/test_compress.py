@@ -11,15 +11,14 @@ import pytest
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
-from modelmill.compression.search.compress import run
 from modelmill.compression.search.recipes import Line, Shape, Structure, recipes, structures
 from modelmill.compression.search.report import table_lines
 from modelmill.compression.search.results import CompressionReport
 from modelmill.errors import ConfigError, DatasetError
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle, logged_model
-from modelmill.steps import fine_tune
-from modelmill.steps.compress import CompressConfig
+from modelmill.steps import compress, fine_tune
+from modelmill.steps.compress import CompressConfig, CompressInputs, CompressOutputs
 from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs
 
 SMALL = {
@@ -73,6 +72,12 @@ def configured(*, space: dict[str, Any] | None = None, **budget: float) -> Compr
     )
 
 
+def compressed(
+    config: CompressConfig, dataset: DatasetRef, teacher: ModelRef, context: StepContext
+) -> CompressOutputs:
+    return compress.run(config, CompressInputs(dataset=dataset, teacher=teacher), context)
+
+
 def logged_by(context: StepContext) -> set[str]:
     models = context.run.client.search_logged_models([context.run.experiment_id])
     return {f"models:/{model.model_id}" for model in models}
@@ -81,7 +86,8 @@ def logged_by(context: StepContext) -> set[str]:
 def test_the_fastest_model_within_the_budget(
     teacher: ModelRef, topic_dataset: DatasetRef, context: StepContext
 ) -> None:
-    model, reference = run(configured(max_size_mb=1000), topic_dataset, teacher, context)
+    found = compressed(configured(max_size_mb=1000), topic_dataset, teacher, context)
+    model, reference = found.model, found.report
     assert (model.role, model.parent) == ("compressed", teacher.uri)
     client = context.run.client
     report = CompressionReport.model_validate_json(
@@ -121,7 +127,7 @@ def test_a_student_without_a_lexical_head_reads_fewer_tokens(
     space = {"families": ["transformer"], "tokens": [8], "heads": [1.0]}
     # Which is smallest does not depend on the machine, which is fastest may.
     config = configured(space=space).model_copy(update={"prefer": "size"})
-    model, _ = run(config, topic_dataset, teacher, context)
+    model = compressed(config, topic_dataset, teacher, context).model
     info = load_scorer(fetch_bundle(model, context.cache)).info
     assert (info.max_tokens, info.encoder_tokens, info.lexical) == (8, None, False)
 
@@ -132,7 +138,7 @@ def test_a_budget_that_cannot_be_met_names_the_limit_and_leaves_nothing(
     before = logged_by(context)
     config = configured(space={"families": ["static"]}, max_size_mb=1e-5)
     with pytest.raises(ConfigError) as caught:
-        run(config, topic_dataset, teacher, context)
+        compressed(config, topic_dataset, teacher, context)
     message = str(caught.value)
     assert "the nearest does not: static, 16 buckets of pairs, fp16, seen tokens (max_size_mb: " in message
     assert "above the limit of 1e-05" in message
@@ -146,7 +152,7 @@ def test_students_that_would_be_too_large_learn_nothing(
     listening = dataclasses.replace(context, log=lines.append)
     config = configured(space={"families": ["transformer"], "layers": [1, 2]}, max_size_mb=1e-5)
     with pytest.raises(ConfigError):
-        run(config, topic_dataset, teacher, listening)
+        compressed(config, topic_dataset, teacher, listening)
     assert "2 of 2 students would be too slow or large" in lines
     assert not any("passes more" in line for line in lines)
 
@@ -166,7 +172,7 @@ def test_too_few_validation_rows_are_refused(
     uri = f"{topic_dataset.uri}_few"
     write_deltalake(uri, table.filter([n < 60 or n >= 75 for n in range(100)]))
     with pytest.raises(DatasetError) as caught:
-        run(configured(), topic_dataset.model_copy(update={"uri": uri}), teacher, context)
+        compressed(configured(), topic_dataset.model_copy(update={"uri": uri}), teacher, context)
     assert str(caught.value).startswith(
         "compress needs at least 10 labelled validation rows to judge models on; got 5; set split"
     )

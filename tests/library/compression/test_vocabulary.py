@@ -11,8 +11,13 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig
 
-from modelmill.compression.pruning.vocabulary import is_prunable, kept_ids, prune_vocabulary, write_tokenizer
-from modelmill.compression.search.candidates import renumbered
+from modelmill.compression.pruning.vocabulary import (
+    is_prunable,
+    kept_ids,
+    prune_vocabulary,
+    renumbered,
+    write_tokenizer,
+)
 from modelmill.errors import ModelError
 from modelmill.models.classifier import Classifier, all_logits
 from modelmill.models.encoder import build_encoder

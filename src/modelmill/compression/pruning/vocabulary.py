@@ -99,6 +99,16 @@ def _renumber(processor: Any, numbers: dict[int, int]) -> None:
             processor[name] = [processor[name][0], numbers[int(processor[name][1])]]
 
 
+def renumbered(tokens: Tokens, kept: Ids) -> Tokens:
+    """Return rows with the ids of a pruned vocabulary.
+
+    :param tokens: rows of kept tokens only.
+    :param kept: old ids, rising.
+    :return: the same rows, packed.
+    """
+    return Tokens.packed(np.searchsorted(kept, tokens.flat()).astype(np.uint32), tokens.lengths)
+
+
 def _read(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     kind = content.get("model", {}).get("type")

@@ -1,93 +1,112 @@
-"""The one click: from a teacher and a budget to the model that keeps it.
+"""From a teacher and a budget to the model that keeps it.
 
-The candidates are the paths through a graph of steps: distil to fewer layers, prune inner units, read fewer
-tokens, prune the vocabulary, quantise; or leave the encoder out and keep a table of tokens. Cheap steps come
-first: what a candidate will cost is known before it learns anything, static students are fitted in seconds,
-and transformer students are trained in rounds that only the promising ones survive. Then the few that are
-left are exported, measured in their serving runtime, and judged. A step that breaks the budget on the rows
-for ranking is rolled back: the same student is finished with more of the vocabulary, or without quantisation.
+The candidates are the paths through a graph of steps: distil to fewer layers, prune inner units and heads,
+read fewer tokens, prune the vocabulary, quantise; or leave the encoder out and keep a table of tokens. Cheap
+steps come first: what a candidate will cost is known before it learns anything, static students are fitted in
+seconds, and transformer students are trained in rounds that only the promising ones survive. Then the few
+that are left are exported, measured in their serving runtime, and judged. A step that breaks the budget on
+the rows for ranking is undone: the same student is finished with more of the vocabulary, or without
+quantisation.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
-from modelmill.artifacts import DatasetRef, ModelRef, ReportRef
-from modelmill.component import StepContext
 from modelmill.compression.options import CompressionOptions
 from modelmill.compression.pruning.vocabulary import is_prunable
 from modelmill.compression.search.budget import hard_limits
-from modelmill.compression.search.candidates import make_static, make_transformer
-from modelmill.compression.search.measurement import Made, measure, measure_speeds
-from modelmill.compression.search.problem import Task, prepare
+from modelmill.compression.search.candidates import Candidate, static_candidate, transformer_candidate
+from modelmill.compression.search.measurement import MeasuredCandidate, measure, measure_speeds
 from modelmill.compression.search.recipes import Line, Recipe, Structure, recipes
-from modelmill.compression.search.report import publish
+from modelmill.compression.search.report import compression_report
+from modelmill.compression.search.results import CompressionReport
+from modelmill.compression.search.search import Search, prepare
 from modelmill.compression.search.selection import choose
 from modelmill.compression.search.students import Students
-from modelmill.errors import ConfigError
+from modelmill.models.classifier import Classifier
+from modelmill.tasks.examples import LabelledData
+from modelmill.tokens.texts import Texts
+from modelmill.training.teacher import Teacher
+from modelmill.workspace import Workspace
 
 _BENEFIT_OF_DOUBT = 1.2
 """A structure is left out untrained only if it is expected to miss a limit by more than this factor."""
 _SIZE_DOUBT = 1.03
 
 
-def run(
-    config: CompressionOptions, dataset: DatasetRef, teacher: ModelRef, context: StepContext
-) -> tuple[ModelRef, ReportRef]:
-    """Compress a teacher.
+@dataclass(frozen=True)
+class CompressionResult:
+    """What a search found."""
 
-    :param config: the budget, and what is tried.
-    :param dataset: what the teacher learned.
-    :param teacher: a ``torch`` model.
-    :param context: the step.
-    :return: the chosen model, role ``compressed``, and the report: a
-        :class:`~modelmill.compression.search.results.CompressionReport` as JSON.
-    :raises InputError: if the teacher does not fit the dataset, or there are too few validation rows.
-    :raises ConfigError: if no candidate keeps the budget; then nothing is logged.
+    chosen: MeasuredCandidate
+    measured: Sequence[MeasuredCandidate]
+    """All that were measured, the fastest first; each is a bundle in the work directory."""
+    report: CompressionReport
+    """Its points are those of ``measured``, in the same order."""
+
+
+def compress(
+    data: LabelledData, texts: Texts, teacher: Teacher, options: CompressionOptions, workspace: Workspace
+) -> CompressionResult:
+    """Search for the model that keeps a budget.
+
+    :param data: labelled rows of the texts, which the teacher learned; each label is one class.
+    :param texts: all texts.
+    :param teacher: a model of format ``torch``.
+    :param options: the budget, and what is tried.
+    :param workspace: gets checkpoints, bundles, metrics and the log; its cache keeps the teacher's logits.
+    :return: the chosen model, and what else was measured.
+    :raises InputError: if the teacher does not fit the rows, or there are too few validation rows.
+    :raises ConfigError: if no candidate keeps the budget: which limit the nearest one breaks, and by how
+        much.
     """
     began = time.process_time()
-    task = prepare(config, dataset, teacher, context)
-    candidates = recipes(config.space, task.shape, prunable=is_prunable(task.folder / "tokenizer.json"))
-    context.log(f"{len(candidates)} candidates")
-    students = Students(task)
-    made = [*_make_teachers(candidates, task), *_make_statics(candidates, task)]
-    structures = _worth_training(candidates, made, students, task)
-    for structure in students.search(structures):
-        made += _finish([recipe for recipe in candidates if recipe.structure == structure], students, task)
-    context.log(f"measuring {len(made)} models side by side")
-    speed, measured = measure(made, task)
-    chosen = choose(measured, config)
-    return publish(
-        task,
+    search = prepare(data, texts, teacher, options, workspace)
+    tokenizer = teacher.folder / "tokenizer.json"
+    considered = recipes(options.space, search.shape, prunable=is_prunable(tokenizer))
+    workspace.log(f"{len(considered)} candidates")
+    students = Students(search)
+    candidates = [*_teachers(considered, search), *_statics(considered, search)]
+    structures = _worth_training(considered, candidates[0], students, search)
+    for structure in students.train(structures):
+        finishes = [recipe for recipe in considered if recipe.structure == structure]
+        candidates += _finished(finishes, students.model(structure), search)
+    workspace.log(f"measuring {len(candidates)} models side by side")
+    speed, measured = measure(candidates, search)
+    chosen = choose(measured, options)
+    report = compression_report(
+        search,
         speed,
         measured,
         chosen,
-        candidates=len(candidates),
+        candidates=len(considered),
         trained=len(structures),
         cpu_seconds=time.process_time() - began,
     )
+    return CompressionResult(chosen, measured, report)
 
 
-def _make_teachers(candidates: Sequence[Recipe], task: Task) -> Iterator[Made]:
+def _teachers(considered: Sequence[Recipe], search: Search) -> Iterator[Candidate]:
     """Make the teacher's own exports: the smallest, and the plain one, which is the last to fall back on."""
-    wanted = [recipe for recipe in candidates if recipe.family == "teacher"]
-    for recipe in wanted if task.config.exhaustive else dict.fromkeys([wanted[0], wanted[-1]]):
-        yield _made(recipe, make_transformer(recipe, task.teacher, task, _place(recipe, task)), task)
+    wanted = [recipe for recipe in considered if recipe.family == "teacher"]
+    for recipe in wanted if search.options.exhaustive else dict.fromkeys([wanted[0], wanted[-1]]):
+        yield _logged(transformer_candidate(recipe, search.classifier, search), search)
 
 
-def _make_statics(candidates: Sequence[Recipe], task: Task) -> Iterator[Made]:
-    wanted = [recipe for recipe in candidates if recipe.family == "static"]
-    if not task.config.exhaustive:
-        # Of each table the smallest file: its numbers and its words cost nothing to take first.
+def _statics(considered: Sequence[Recipe], search: Search) -> Iterator[Candidate]:
+    wanted = [recipe for recipe in considered if recipe.family == "static"]
+    if not search.options.exhaustive:
+        # Of each table the smallest file: 16 bits and fewer tokens cost hardly any accuracy.
         wanted = [recipe for recipe in wanted if recipe.half and recipe.vocabulary == wanted[0].vocabulary]
     for recipe in wanted:
-        yield _made(recipe, make_static(recipe, task, _place(recipe, task)), task)
+        yield _logged(static_candidate(recipe, search), search)
 
 
 def _worth_training(
-    candidates: Sequence[Recipe], made: Sequence[Made], students: Students, task: Task
+    considered: Sequence[Recipe], teacher: Candidate, students: Students, search: Search
 ) -> list[Structure]:
     """Leave out the structures that are expected to miss a limit.
 
@@ -95,19 +114,17 @@ def _worth_training(
     export, which is finished in the same way. What the others will cost lies between the two: time grows with
     the multiplications, size with the weights.
     """
-    budget, shape = task.config.budget, task.shape
-    finishes = [recipe for recipe in candidates if recipe.family == "transformer" and recipe.structure]
+    budget, shape = search.options.budget, search.shape
+    finishes = [recipe for recipe in considered if recipe.family == "transformer" and recipe.structure]
     structures = [
         structure for structure in dict.fromkeys(recipe.structure for recipe in finishes) if structure
     ]
     limited = budget.max_latency_ms or budget.min_throughput_ratio or budget.max_size_mb
-    if task.config.exhaustive or not structures or not limited:
+    if search.options.exhaustive or not structures or not limited:
         return structures
-    probe = finishes[0]
-    folder = make_transformer(probe, students.untrained(structures[0]), task, _place(probe, task))
-    ends = (shape.whole, structures[0])
-    items = [made[0], Made.of(probe, folder, task)]
-    _, speeds = measure_speeds(items, task)
+    probe = transformer_candidate(finishes[0], students.untrained(structures[0]), search)
+    ends, items = (shape.whole, structures[0]), (teacher, probe)
+    _, speeds = measure_speeds(items, search)
     work = [shape.work(structure) for structure in ends]
     seconds = Line.through(work, [1 / speed.ratio for speed in speeds])
     latency = Line.through(work, [speed.latency.p95_ms for speed in speeds])
@@ -123,34 +140,25 @@ def _worth_training(
         return all(limit.kept for limit in limits)
 
     left = [structure for structure in structures if may_fit(structure)]
-    task.context.log(
+    search.workspace.log(
         f"{len(structures) - len(left)} of {len(structures)} students would be too slow or large"
     )
     return left
 
 
-def _finish(finishes: Sequence[Recipe], students: Students, task: Task) -> Iterator[Made]:
-    """Prune the vocabulary of a student and quantise it, and roll back what breaks the budget."""
-    limit = task.config.budget.max_metric_drop
+def _finished(finishes: Sequence[Recipe], model: Classifier, search: Search) -> Iterator[Candidate]:
+    """Prune a student's vocabulary and quantise it; where that breaks the budget, try the next finish."""
     for recipe in finishes:
-        if recipe.structure is None:
-            raise ConfigError("a student must have a structure", got=recipe)
-        model = students.model(recipe.structure)
-        item = _made(recipe, make_transformer(recipe, model, task, _place(recipe, task)), task)
-        yield item
-        if not task.config.exhaustive and item.choosing_drop <= limit:
+        candidate = _logged(transformer_candidate(recipe, model, search), search)
+        yield candidate
+        within = candidate.ranking_drop <= search.options.budget.max_metric_drop
+        if within and not search.options.exhaustive:
             return
 
 
-def _made(recipe: Recipe, folder: Path, task: Task) -> Made:
-    item = Made.of(recipe, folder, task)
-    task.context.log(
-        f"{recipe}: {item.size_mb:.2f} MB, {100 * item.choosing_drop:+.2f} points below the teacher on "
-        f"{len(task.choosing)} rows"
+def _logged(candidate: Candidate, search: Search) -> Candidate:
+    search.workspace.log(
+        f"{candidate.recipe}: {candidate.size_mb:.2f} MB, {100 * candidate.ranking_drop:+.2f} points below "
+        f"the teacher on {len(search.ranking)} rows"
     )
-    return item
-
-
-def _place(recipe: Recipe, task: Task) -> Path:
-    name = "".join(char if char.isalnum() else "_" for char in str(recipe))
-    return task.context.workdir / "candidates" / name
+    return candidate

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from modelmill.compression.search.budget import Drop, Limit, accuracy_drop, hard_limits
-from modelmill.compression.search.problem import Task
-from modelmill.compression.search.recipes import Recipe
+from modelmill.compression.search.candidates import Candidate
+from modelmill.compression.search.search import Search
 from modelmill.evaluation.latency import Latency, Throughput, measure_latency, measure_throughput
-from modelmill.models.bundle import BundleInfo, bundle_bytes
 from modelmill.models.scorers import load_scorer
-
-Floats = npt.NDArray[np.float32]
+from modelmill.tasks.calibration import FloatArray
 
 _SPEED_ROWS = 128
 _LATENCY_ROWS = 64
@@ -24,38 +20,8 @@ _TEACHER = ""
 
 
 @dataclass(frozen=True)
-class Made:
-    """A candidate as a bundle, and its answers to the rows that candidates are ranked by."""
-
-    recipe: Recipe
-    folder: Path
-    info: BundleInfo
-    size_mb: float
-    choosing_drop: float
-
-    @classmethod
-    def of(cls, recipe: Recipe, folder: Path, task: Task) -> Made:
-        """Score a bundle on the rows that candidates are ranked by.
-
-        :param recipe: how it was made.
-        :param folder: the bundle.
-        :param task: the compression.
-        :return: the candidate.
-        """
-        rows = task.choosing
-        right = rows.right(load_scorer(folder).logits(rows.texts))
-        return cls(
-            recipe=recipe,
-            folder=folder,
-            info=BundleInfo.load(folder),
-            size_mb=bundle_bytes(folder) / 1e6,
-            choosing_drop=float(rows.teacher_right.mean() - right.mean()),
-        )
-
-
-@dataclass(frozen=True)
 class Speed:
-    """How fast a candidate is."""
+    """How fast a model is."""
 
     throughput: Throughput
     latency: Latency
@@ -64,17 +30,17 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCandidate:
     """A candidate with everything that is known of it."""
 
-    made: Made
+    candidate: Candidate
     speed: Speed
     drop: Drop
     """On the rows that finalists are judged on."""
-    logits: Floats
+    logits: FloatArray
     """For those rows, ``(rows, classes)``."""
     limits: tuple[Limit, ...]
-    """Those that are measured."""
+    """Of latency, throughput and size, as far as the budget has them."""
 
     @property
     def in_limits(self) -> bool:
@@ -82,19 +48,19 @@ class Measured:
         return all(limit.kept for limit in self.limits)
 
 
-def measure_speeds(made: Sequence[Made], task: Task) -> tuple[Speed, list[Speed]]:
+def measure_speeds(candidates: Sequence[Candidate], search: Search) -> tuple[Speed, list[Speed]]:
     """Measure candidates and their teacher side by side.
 
-    :param made: the candidates.
-    :param task: the compression.
+    :param candidates: the candidates.
+    :param search: the search.
     :return: the teacher's speed, and that of each candidate.
     """
-    rows = task.choosing.texts + task.judging.texts
+    rows = search.ranking.texts + search.judging.texts
     places = np.linspace(0, len(rows) - 1, min(_SPEED_ROWS, len(rows))).astype(np.int64)
     texts = [rows[place] for place in places]
-    scorers = {_TEACHER: load_scorer(task.folder)}
-    scorers |= {str(number): load_scorer(item.folder) for number, item in enumerate(made)}
-    found = measure_throughput(scorers, texts, seconds=0.0, progress=task.context.progress)
+    scorers = {_TEACHER: load_scorer(search.teacher.folder)}
+    scorers |= {str(number): load_scorer(one.folder) for number, one in enumerate(candidates)}
+    found = measure_throughput(scorers, texts, seconds=0.0, progress=search.workspace.progress)
     base = found[_TEACHER].documents_per_second
 
     def speed(name: str) -> Speed:
@@ -104,33 +70,33 @@ def measure_speeds(made: Sequence[Made], task: Task) -> tuple[Speed, list[Speed]
             ratio=found[name].documents_per_second / base,
         )
 
-    return speed(_TEACHER), [speed(str(number)) for number in range(len(made))]
+    return speed(_TEACHER), [speed(str(number)) for number in range(len(candidates))]
 
 
-def measure(made: Sequence[Made], task: Task) -> tuple[Speed, list[Measured]]:
-    """Measure candidates: speed side by side, and answers to the rows that finalists are judged on.
+def measure(candidates: Sequence[Candidate], search: Search) -> tuple[Speed, list[MeasuredCandidate]]:
+    """Measure the speed of candidates side by side, and their answers to the rows for judging.
 
-    :param made: the candidates.
-    :param task: the compression.
+    :param candidates: the candidates.
+    :param search: the search.
     :return: the teacher's speed; the candidates, the fastest first.
     """
-    teacher, speeds = measure_speeds(made, task)
-    found = [_measured(item, speed, task) for item, speed in zip(made, speeds, strict=True)]
+    teacher, speeds = measure_speeds(candidates, search)
+    found = [_measured(one, speed, search) for one, speed in zip(candidates, speeds, strict=True)]
     return teacher, sorted(found, key=lambda item: -item.speed.ratio)
 
 
-def _measured(made: Made, speed: Speed, task: Task) -> Measured:
-    rows = task.judging
-    logits = load_scorer(made.folder).logits(rows.texts)
-    return Measured(
-        made=made,
+def _measured(candidate: Candidate, speed: Speed, search: Search) -> MeasuredCandidate:
+    rows, options = search.judging, search.options
+    logits = load_scorer(candidate.folder).logits(rows.texts)
+    return MeasuredCandidate(
+        candidate=candidate,
         speed=speed,
-        drop=accuracy_drop(rows.teacher_right, rows.right(logits), confidence=task.config.confidence),
+        drop=accuracy_drop(rows.teacher_right, rows.right(logits), confidence=options.confidence),
         logits=logits,
         limits=hard_limits(
-            task.config.budget,
+            options.budget,
             latency_ms=speed.latency.p95_ms,
             throughput_ratio=speed.ratio,
-            size_mb=made.size_mb,
+            size_mb=candidate.size_mb,
         ),
     )

@@ -1,162 +1,113 @@
-"""What a compression leaves in MLflow: every measured model, the report, the plot."""
+"""The report on a search: as data, as a table of plain text, and as a page."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from modelmill.artifacts import ModelRef, ReportRef
-from modelmill.compression.search.measurement import Measured, Speed
-from modelmill.compression.search.plots import pareto_figure
-from modelmill.compression.search.problem import Task
+from modelmill.compression.search.measurement import MeasuredCandidate, Speed
 from modelmill.compression.search.results import CompressionReport, Point
+from modelmill.compression.search.search import Search
 from modelmill.compression.search.selection import broken_limits
 from modelmill.models.bundle import bundle_bytes
 from modelmill.tasks.class_metrics import ACCURACY
-from modelmill.tasks.kinds import task_of
 
-REPORT_FILE = "compression.json"
-TAG_RECIPE = "modelmill.recipe"
-_COLUMNS: Mapping[str, str] = {
-    "name": "model",
-    "accuracy": "accuracy",
-    "drop_bound": "drop at most",
-    "size_mb": "MB",
-    "size_ratio": "smaller",
-    "documents_per_second": "docs/s",
-    "speed_ratio": "faster",
-    "latency_p95_ms": "p95 ms",
-    "note": "",
-}
+_COLUMNS = ("model", "accuracy", "drop at most", "MB", "smaller", "docs/s", "faster", "p95 ms", "")
 
 
-def publish(
-    task: Task,
+def compression_report(
+    search: Search,
     teacher: Speed,
-    measured: Sequence[Measured],
-    chosen: Measured,
+    measured: Sequence[MeasuredCandidate],
+    chosen: MeasuredCandidate,
     *,
     candidates: int,
     trained: int,
     cpu_seconds: float,
-) -> tuple[ModelRef, ReportRef]:
-    """Log every measured model, the report and the plot.
+) -> CompressionReport:
+    """Return the report on a search. What it does not know, such as URIs, is empty.
 
-    :param task: the compression.
+    :param search: the search.
     :param teacher: how fast the teacher is.
     :param measured: the measured candidates, the fastest first.
     :param chosen: the one that is taken.
     :param candidates: recipes that were considered.
     :param trained: students of which at least one round was trained.
-    :param cpu_seconds: what the search has cost.
-    :return: the chosen model, and the report.
+    :param cpu_seconds: CPU time of the search.
+    :return: the report.
     """
-    context = task.context
-    found = [_point(item, measured, chosen, task) for item in measured]
-    models = [_log(item, point, task) for item, point in zip(measured, found, strict=True)]
-    points = [point.model_copy(update={"uri": model.uri}) for point, model in zip(found, models, strict=True)]
-    report = CompressionReport(
-        dataset=str(task.dataset),
-        label=task.info.label,
-        teacher=task.parent.uri,
-        teacher_accuracy=float(task.judging.teacher_right.mean()),
-        teacher_size_mb=bundle_bytes(task.folder) / 1e6,
+    return CompressionReport(
+        dataset="",
+        label=search.teacher.info.label,
+        teacher=search.teacher.name,
+        teacher_accuracy=float(search.judging.teacher_right.mean()),
+        teacher_size_mb=bundle_bytes(search.teacher.folder) / 1e6,
         teacher_documents_per_second=teacher.throughput.documents_per_second,
         teacher_latency_p95_ms=teacher.latency.p95_ms,
-        judging_rows=len(task.judging),
-        choosing_rows=len(task.choosing),
-        confidence=task.config.confidence,
-        budget=task.config.budget.model_dump(),
+        judging_rows=len(search.judging),
+        choosing_rows=len(search.ranking),
+        confidence=search.options.confidence,
+        budget=search.options.budget.model_dump(),
         candidates=candidates,
         trained=trained,
         cpu_seconds=cpu_seconds,
-        points=tuple(points),
-    )
-    best = next(point for point in points if point.chosen)
-    figures = {"cpu_seconds": cpu_seconds, "candidates": float(candidates), "measured": float(len(points))}
-    context.run.log_metrics(figures | {f"chosen_{name}": value for name, value in _figures(best).items()})
-    context.run.log_figure(pareto_figure(report), "plots/pareto.png")
-    context.run.client.log_text(context.run.run_id, report_html(report), "compression.html")
-    uri = context.run.log_json(report.model_dump(mode="json"), REPORT_FILE)
-    for line in table_lines(report):
-        context.log(line)
-    return models[measured.index(chosen)], ReportRef(uri=uri, run_id=context.run.run_id)
-
-
-def _log(item: Measured, point: Point, task: Task) -> ModelRef:
-    from modelmill.registry.bundles import log_model
-
-    return log_model(
-        item.made.folder,
-        role="compressed" if point.chosen else "candidate",
-        dataset=task.dataset,
-        context=task.context,
-        parent=task.parent,
-        metrics=_figures(point),
-        more_tags={TAG_RECIPE: point.name},
+        points=tuple(_point(item, measured, chosen, search) for item in measured),
     )
 
 
-def _figures(point: Point) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in point.model_dump().items()
-        if isinstance(value, float) and name not in ("tokens", "width", "heads")
-    }
-
-
-def _point(item: Measured, measured: Sequence[Measured], chosen: Measured, task: Task) -> Point:
-    recipe, rows, info = item.made.recipe, task.judging, item.made.info
-    truth = [info.classes[number] for number in rows.data.targets]
+def _point(
+    item: MeasuredCandidate, measured: Sequence[MeasuredCandidate], chosen: MeasuredCandidate, search: Search
+) -> Point:
+    candidate, speed, rows = item.candidate, item.speed, search.judging
+    recipe, info, structure = candidate.recipe, candidate.info, candidate.recipe.structure
     accuracy = ACCURACY.interval(
-        truth,
+        [info.classes[number] for number in rows.encoded.targets],
         [info.classes[number] for number in item.logits.argmax(axis=1)],
-        confidence=task.config.confidence,
+        confidence=search.options.confidence,
     )
-    speed = item.speed
     return Point(
         name=str(recipe),
         family=recipe.family,
-        layers=recipe.structure.layers if recipe.structure else None,
-        tokens=recipe.structure.tokens if recipe.structure else None,
-        width=recipe.structure.width if recipe.structure else None,
-        heads=recipe.structure.heads if recipe.structure else None,
+        layers=structure.layers if structure else None,
+        tokens=structure.tokens if structure else None,
+        width=structure.width if structure else None,
+        heads=structure.heads if structure else None,
         vocabulary=recipe.vocabulary,
         quantization=recipe.quantization,
         format=info.format,
         parameters=info.parameters,
         uri="",
-        size_mb=item.made.size_mb,
+        size_mb=candidate.size_mb,
         accuracy=accuracy.value,
         accuracy_low=accuracy.low,
         accuracy_high=accuracy.high,
         drop=item.drop.value,
         drop_bound=item.drop.bound,
-        agreement=task_of("class").agreement(item.logits, rows.teacher),
+        agreement=info.task.agreement(item.logits, rows.teacher_logits),
         latency_p50_ms=speed.latency.p50_ms,
         latency_p95_ms=speed.latency.p95_ms,
         documents_per_second=speed.throughput.documents_per_second,
         documents_per_cpu_second=speed.throughput.documents_per_cpu_second,
         speed_ratio=speed.ratio,
-        size_ratio=bundle_bytes(task.folder) / 1e6 / item.made.size_mb,
-        broken=tuple(map(str, broken_limits(item, task.config))),
+        size_ratio=bundle_bytes(search.teacher.folder) / 1e6 / candidate.size_mb,
+        broken=tuple(map(str, broken_limits(item, search.options))),
         pareto=not any(_beats(other, item) for other in measured),
         chosen=item is chosen,
     )
 
 
-def _beats(other: Measured, item: Measured) -> bool:
+def _beats(other: MeasuredCandidate, item: MeasuredCandidate) -> bool:
     """Return whether one candidate is as good as another in everything, and better in something."""
 
-    def figures(one: Measured) -> tuple[float, float, float]:
-        return (-one.drop.value, one.speed.ratio, -one.made.size_mb)
+    def figures(one: MeasuredCandidate) -> tuple[float, float, float]:
+        return (-one.drop.value, one.speed.ratio, -one.candidate.size_mb)
 
     pairs = list(zip(figures(other), figures(item), strict=True))
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 def _cells(report: CompressionReport) -> list[tuple[str, ...]]:
-    rows = [tuple(_COLUMNS.values())]
+    rows: list[tuple[str, ...]] = [_COLUMNS]
     for point in report.points:
         note = (
             "chosen" if point.chosen else "; ".join(point.broken) or ("on the front" if point.pareto else "")

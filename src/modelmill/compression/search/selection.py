@@ -6,21 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 
 from modelmill.compression.options import CompressionOptions
 from modelmill.compression.search.budget import Limit
-from modelmill.compression.search.measurement import Measured
+from modelmill.compression.search.measurement import MeasuredCandidate
 from modelmill.errors import ConfigError
 
-_KEYS: Mapping[str, Callable[[Measured], float]] = {
+_KEYS: Mapping[str, Callable[[MeasuredCandidate], float]] = {
     "speed": lambda item: item.speed.ratio,
-    "size": lambda item: -item.made.size_mb,
-    "quality": lambda item: -item.made.choosing_drop,
+    "size": lambda item: -item.candidate.size_mb,
+    "quality": lambda item: -item.candidate.ranking_drop,
 }
-"""What is made as large as possible, by the configuration's ``prefer``."""
+"""What is made as large as possible, by the option ``prefer``."""
 _DOUBT = 0.25
 """Share of the allowed drop by which one candidate has to be better than another to push it out: a quarter of
 a point is what some hundred rows cannot tell, and a model that is judged first is one to fall back on."""
 
 
-def choose(measured: Sequence[Measured], config: CompressionOptions) -> Measured:
+def choose(measured: Sequence[MeasuredCandidate], options: CompressionOptions) -> MeasuredCandidate:
     """Choose among the candidates that keep the budget.
 
     Those that nothing clearly beats on the rows for ranking are judged in a fixed order, from the slowest,
@@ -28,91 +28,95 @@ def choose(measured: Sequence[Measured], config: CompressionOptions) -> Measured
     :mod:`modelmill.compression.search.budget`.
 
     :param measured: the candidates.
-    :param config: the budget, and what is preferred.
+    :param options: the budget, and what is preferred.
     :return: the one that is taken.
     :raises ConfigError: if none keeps the budget: which limit the nearest one breaks, and by how much.
     """
-    passed: list[Measured] = []
-    for item in judging_order(measured, config):
-        if not metric_limit(item, config).kept:
+    passed: list[MeasuredCandidate] = []
+    for item in judging_order(measured, options):
+        if not metric_limit(item, options).kept:
             break
         passed.append(item)
     if not passed:
-        raise _nothing(measured, config)
-    return max(passed, key=_KEYS[config.prefer])
+        raise _nothing(measured, options)
+    return max(passed, key=_KEYS[options.prefer])
 
 
-def judging_order(measured: Sequence[Measured], config: CompressionOptions) -> list[Measured]:
+def judging_order(
+    measured: Sequence[MeasuredCandidate], options: CompressionOptions
+) -> list[MeasuredCandidate]:
     """Return the candidates that are worth judging, the slowest first.
 
     :param measured: the candidates.
-    :param config: the budget.
+    :param options: the budget.
     :return: those that keep the measured limits and seem to keep the metric's, without those that another one
         clearly beats: as fast (or small, where that is preferred), and better by more than the rows for
         ranking leave in doubt. And always the teacher's own fp32 export, if it keeps the measured limits: the
         last to fall back on.
     """
-    cost = _KEYS["size" if config.prefer == "size" else "speed"]
+    cost = _KEYS["size" if options.prefer == "size" else "speed"]
     plausible = [
         item
         for item in measured
-        if item.in_limits and item.made.choosing_drop <= config.budget.max_metric_drop
+        if item.in_limits and item.candidate.ranking_drop <= options.budget.max_metric_drop
     ]
 
-    doubt = config.budget.max_metric_drop * _DOUBT
+    doubt = options.budget.max_metric_drop * _DOUBT
 
-    def beats(other: Measured, item: Measured) -> bool:
-        return cost(other) >= cost(item) and other.made.choosing_drop < item.made.choosing_drop - doubt
+    def beats(other: MeasuredCandidate, item: MeasuredCandidate) -> bool:
+        return (
+            cost(other) >= cost(item) and other.candidate.ranking_drop < item.candidate.ranking_drop - doubt
+        )
 
     front = [
         item
         for item in plausible
-        if is_teacher_itself(item) or not any(beats(other, item) for other in plausible)
+        if is_plain_teacher(item) or not any(beats(other, item) for other in plausible)
     ]
-    return sorted(front, key=lambda item: (not is_teacher_itself(item), cost(item)))
+    return sorted(front, key=lambda item: (not is_plain_teacher(item), cost(item)))
 
 
-def is_teacher_itself(item: Measured) -> bool:
+def is_plain_teacher(item: MeasuredCandidate) -> bool:
     """Return whether a candidate is the teacher's plain export, checked against it number by number.
 
     :param item: the candidate.
     :return: True for one that computes what the teacher computes.
     """
-    recipe = item.made.recipe
+    recipe = item.candidate.recipe
     return recipe.family == "teacher" and recipe.quantization == "none" and recipe.vocabulary == "all"
 
 
-def metric_limit(item: Measured, config: CompressionOptions) -> Limit:
+def metric_limit(item: MeasuredCandidate, options: CompressionOptions) -> Limit:
     """Return the limit of the metric, with the bound of the candidate's drop.
 
     :param item: the candidate.
-    :param config: the budget.
+    :param options: the budget.
     :return: the limit; the teacher's own fp32 export, checked against it number by number, has no drop.
     """
-    bound = 0.0 if is_teacher_itself(item) else item.drop.bound
-    return Limit("max_metric_drop", 100 * bound, 100 * config.budget.max_metric_drop, "points")
+    bound = 0.0 if is_plain_teacher(item) else item.drop.bound
+    return Limit("max_metric_drop", 100 * bound, 100 * options.budget.max_metric_drop, "points")
 
 
-def broken_limits(item: Measured, config: CompressionOptions) -> list[Limit]:
+def broken_limits(item: MeasuredCandidate, options: CompressionOptions) -> list[Limit]:
     """Return the limits that a candidate breaks.
 
     :param item: the candidate.
-    :param config: the budget.
+    :param options: the budget.
     :return: none if it keeps the budget.
     """
-    return [limit for limit in (metric_limit(item, config), *item.limits) if not limit.kept]
+    return [limit for limit in (metric_limit(item, options), *item.limits) if not limit.kept]
 
 
-def _nothing(measured: Sequence[Measured], config: CompressionOptions) -> ConfigError:
-    def distance(item: Measured) -> float:
-        return sum(limit.excess for limit in broken_limits(item, config))
+def _nothing(measured: Sequence[MeasuredCandidate], options: CompressionOptions) -> ConfigError:
+    def distance(item: MeasuredCandidate) -> float:
+        return sum(limit.excess for limit in broken_limits(item, options))
 
     nearest = min(measured, key=distance)
-    broken = broken_limits(nearest, config)
+    broken = broken_limits(nearest, options)
     what = "; ".join(map(str, broken)) or "it does worse on the rows that candidates are ranked by"
     return ConfigError(
         f"a model must keep the budget; of {len(measured)} that were measured the nearest does not: "
-        f"{nearest.made.recipe} ({what})",
+        f"{nearest.candidate.recipe} ({what})",
         remedy="loosen that limit, widen space, or add validation rows: with "
         f"{nearest.drop.rows} of them chance alone accounts for "
         f"{100 * (nearest.drop.bound - nearest.drop.value):.2f} points",

@@ -10,8 +10,6 @@ Regression Trees*, 1984.
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from modelmill.component import StepContext
 from modelmill.compression.pruning.heads import attention_heads
 from modelmill.compression.pruning.inner_units import inner_units
-from modelmill.compression.search.problem import Task
 from modelmill.compression.search.recipes import Structure
+from modelmill.compression.search.search import Search
 from modelmill.models.classifier import Classifier, all_logits
 from modelmill.models.lexical import UNFITTED_SCALES
 from modelmill.training.lexical_head import add_lexical_head
@@ -39,11 +36,12 @@ _SURVIVORS = 3
 _FEWEST = 2
 _HOPELESS = 0.1
 """A drop so far beyond the budget ends a student's training even where others are worse."""
+_CHECKPOINT_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a student does on the rows that candidates are ranked by."""
+    """How a student does on the rows that candidates are ranked on."""
 
     structure: Structure
     drop: float
@@ -55,31 +53,34 @@ class Standing:
 
 
 class Students:
-    """The students of a task, and how far each has been trained.
+    """The students of a search, and how far each has been trained.
 
-    :param task: the compression.
+    :param search: the search.
     """
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, search: Search) -> None:
+        self.search = search
         self._models: dict[Structure, Classifier] = {}
         self._rounds: dict[Structure, int] = {}
 
-    def search(self, structures: Sequence[Structure]) -> list[Structure]:
+    def train(self, structures: Sequence[Structure]) -> list[Structure]:
         """Train students in rounds, each with fewer of them.
 
         :param structures: what to try, the fastest first.
         :return: those that were trained to the end, the fastest first: all in an exhaustive search.
         """
-        config, left = self.task.config, list(structures)
-        rounds = (1.0,) if config.exhaustive else _ROUNDS
+        options, left = self.search.options, list(structures)
+        rounds = (1.0,) if options.exhaustive else _ROUNDS
         for number, share in enumerate(rounds):
-            standings = [self._train(structure, share * config.epochs) for structure in left]
+            standings = [self._train_round(structure, share * options.epochs) for structure in left]
             last = number == len(rounds) - 1
             if not last:
                 count = max(_FEWEST, math.ceil(len(left) / _SURVIVORS))
                 left = survivors(
-                    standings, count, limit=config.budget.max_metric_drop, quality=config.prefer == "quality"
+                    standings,
+                    count,
+                    limit=options.budget.max_metric_drop,
+                    quality=options.prefer == "quality",
                 )
                 self._forget(left)
         return left
@@ -87,7 +88,7 @@ class Students:
     def model(self, structure: Structure) -> Classifier:
         """Return a trained student, with the teacher's lexical head if it has one.
 
-        :param structure: one of those that :meth:`search` returned.
+        :param structure: one of those that :meth:`train` returned.
         :return: the student, in evaluation mode.
         """
         return self._models[structure]
@@ -99,55 +100,60 @@ class Students:
         :return: the student, in evaluation mode, with the teacher's lexical head if it has one.
         """
         model = self._models[structure] = self._start(structure)
-        if self.task.teacher.lexical is not None:
-            model.attach(self.task.teacher.lexical, UNFITTED_SCALES, encoder_tokens=structure.tokens)
+        if self.search.classifier.lexical is not None:
+            model.attach(self.search.classifier.lexical, UNFITTED_SCALES, encoder_tokens=structure.tokens)
         return model.eval()
 
     def _forget(self, left: Sequence[Structure]) -> None:
         for structure in set(self._models) - set(left):
             del self._models[structure]
 
-    def _train(self, structure: Structure, epochs: float) -> Standing:
-        task, round_ = self.task, self._rounds.get(structure, 0)
+    def _train_round(self, structure: Structure, epochs: float) -> Standing:
+        search, options, round_ = self.search, self.search.options, self._rounds.get(structure, 0)
         model = self._models.get(structure) or self._start(structure)
-        if model.lexical is not None:
-            model.lexical = None
-        torch.manual_seed(task.config.seed)
-        context = _named(task.context, f"{structure}, round {round_ + 1}")
+        model.lexical = None
+        torch.manual_seed(options.seed)
+        workspace = search.workspace.part("students", f"{structure}, round {round_ + 1}")
         train(
             model,
-            task.train.cut(structure.tokens),
+            search.train.cut(structure.tokens),
             validation=None,
             loss=distillation_loss(
-                task.soft,
-                temperature=task.config.temperature,
-                soft_weight=task.config.soft_weight,
-                task=task.info.task,
+                search.soft,
+                temperature=options.temperature,
+                soft_weight=options.soft_weight,
+                task=search.train.task,
             ),
-            options=_training(task, epochs, round_),
-            workspace=context,
+            options=TrainingOptions(
+                epochs=epochs,
+                batch_size=options.batch_size,
+                learning_rate=options.learning_rate,
+                seed=options.seed + round_,
+                checkpoint_seconds=_CHECKPOINT_SECONDS,
+            ),
+            workspace=workspace,
         )
         self._models[structure], self._rounds[structure] = model, round_ + 1
-        if task.teacher.lexical is not None:
+        if search.classifier.lexical is not None:
             add_lexical_head(
                 model,
-                task.teacher.lexical,
-                task.choosing.data,
+                search.classifier.lexical,
+                search.ranking.encoded,
                 encoder_tokens=structure.tokens,
-                workspace=context,
+                workspace=workspace,
             )
         standing = self._standing(structure, model)
-        task.context.log(
+        search.workspace.log(
             f"{structure}: {epochs:.2g} passes more, {100 * standing.drop:+.2f} points below the teacher on "
-            f"{len(task.choosing)} rows"
+            f"{len(search.ranking)} rows"
         )
         return standing
 
     def _start(self, structure: Structure) -> Classifier:
         """Return a student of the teacher's layers, and of each of them the most important units."""
-        task = self.task
-        student = make_student(task.teacher, layers=structure.layers, dropout=0.0)
-        rows = task.train.cut(structure.tokens)
+        search = self.search
+        student = make_student(search.classifier, layers=structure.layers, dropout=0.0)
+        rows = search.train.cut(structure.tokens)
         if structure.width < 1:
             student = inner_units(student, keep=structure.width, rows=rows)
         if structure.heads < 1:
@@ -155,9 +161,9 @@ class Students:
         return student
 
     def _standing(self, structure: Structure, model: Classifier) -> Standing:
-        rows = self.task.choosing
+        rows = self.search.ranking
         # A lexical head reads on where the encoder stops; without one the text ends there.
-        read = rows.data if model.lexical is not None else rows.data.cut(structure.tokens)
+        read = rows.encoded if model.lexical is not None else rows.encoded.cut(structure.tokens)
         logits = all_logits(model.eval(), read.tokens).astype(np.float64)
         shifted = logits - logits.max(axis=1, keepdims=True)
         logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -165,7 +171,7 @@ class Students:
         return Standing(
             structure,
             drop=float(lost.mean()),
-            loss=-float(logs[np.arange(len(rows)), rows.data.targets].mean()),
+            loss=-float(logs[np.arange(len(rows)), rows.encoded.targets].mean()),
             doubt=float(lost.std() / math.sqrt(len(rows))),
         )
 
@@ -188,23 +194,3 @@ def survivors(
     turns = [entry for pair in zip([*hopeful, *good], [*sure, *good], strict=False) for entry in pair]
     chosen = list(dict.fromkeys(entry.structure for entry in turns))[:count]
     return [entry.structure for entry in standings if entry.structure in chosen]
-
-
-def _training(task: Task, epochs: float, round_: int) -> TrainingOptions:
-    config = task.config
-    return TrainingOptions(
-        epochs=epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        seed=config.seed + round_,
-        checkpoint_seconds=120,
-    )
-
-
-def _named(context: StepContext, name: str) -> StepContext:
-    """Return the step's context with a student's own folder and metric names: their curves must not mix."""
-    workdir = context.workdir / "students" / name
-    workdir.mkdir(parents=True, exist_ok=True)
-    run = copy.copy(context.run)
-    run.metric_prefix = "".join(char if char.isalnum() or char in " ._-" else "_" for char in name) + "/"
-    return dataclasses.replace(context, workdir=workdir, run=run, log=lambda _line: None)
