@@ -1,4 +1,4 @@
-"""The step ``prune``."""
+"""Takes units and unused tokens out of a model, and trains what stays under a teacher."""
 
 from __future__ import annotations
 
@@ -22,10 +22,37 @@ class PruneInputs(Inputs):
     teacher: ModelRef | None = None
 
 
-def _run_prune(config: PruneConfig, inputs: PruneInputs, context: StepContext) -> ModelOutputs:
-    from modelmill.compression.pruning.prune import run
+def run(config: PruneConfig, inputs: PruneInputs, context: StepContext) -> ModelOutputs:
+    """Prune the model, and log it with the role ``pruned``."""
+    from modelmill.compression.pruning.prune import prune
+    from modelmill.models.bundle import bundle_bytes
+    from modelmill.registry.bundles import fetch_bundle, log_model
+    from modelmill.tasks.examples import read_labelled
+    from modelmill.tokens.cache import DatasetTexts
+    from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
+    from modelmill.training.teacher import Teacher
 
-    return ModelOutputs(model=run(config, inputs.dataset, inputs.model, inputs.teacher, context))
+    dataset = inputs.dataset
+    data = read_labelled(dataset, label=config.label)
+    source, master = fetch_bundle(inputs.model, context.cache), inputs.teacher or inputs.model
+    teacher = Teacher.load(fetch_bundle(master, context.cache), name=master.uri)
+    context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
+    texts = DatasetTexts(dataset, context)
+    pruned = prune(source, data, texts, teacher=teacher, options=config, workspace=context)
+    if pruned.history:
+        context.run.log_figure(learning_curve(pruned.history, title=context.step), FIGURE_PATH)
+    context.run.log_metrics(pruned.metrics)
+    size, ratio = bundle_bytes(pruned.folder) / 1e6, pruned.metrics["size_ratio"]
+    context.log(f"{size:.1f} MB, {ratio:.2f} times smaller")
+    model = log_model(
+        pruned.folder,
+        role="pruned",
+        dataset=dataset,
+        context=context,
+        parent=inputs.model,
+        metrics=pruned.metrics,
+    )
+    return ModelOutputs(model=model)
 
 
 prune = Component(
@@ -35,6 +62,6 @@ prune = Component(
     config=PruneConfig,
     inputs=PruneInputs,
     outputs=ModelOutputs,
-    run=_run_prune,
+    run=run,
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

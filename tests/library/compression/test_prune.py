@@ -12,17 +12,16 @@ from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
-from modelmill.compression.pruning import prune
 from modelmill.errors import ModelError
 from modelmill.models.attention import KEPT_HEADS
 from modelmill.models.bundle import BundleInfo, bundle_bytes
 from modelmill.models.classifier import load_classifier
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.bundles import fetch_bundle
-from modelmill.steps import distill, fine_tune, quantize
+from modelmill.steps import distill, fine_tune, prune, quantize
 from modelmill.steps.distill import DistillConfig, DistillInputs
 from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs
-from modelmill.steps.prune import PruneConfig
+from modelmill.steps.prune import PruneConfig, PruneInputs
 from modelmill.steps.quantize import QuantizeConfig
 
 FAST = {"epochs": 8, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate": 1e-2}
@@ -31,6 +30,17 @@ FAST = {"epochs": 8, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate
 def pruning(**changes: Any) -> PruneConfig:
     moves = [{"method": "inner_units", "keep": 0.25}, {"method": "heads", "keep": 0.5}]
     return PruneConfig.model_validate({"moves": moves, **FAST, **changes})
+
+
+def pruned_model(
+    config: PruneConfig,
+    dataset: DatasetRef,
+    model: ModelRef,
+    teacher: ModelRef | None,
+    context: StepContext,
+) -> ModelRef:
+    inputs = PruneInputs(dataset=dataset, model=model, teacher=teacher)
+    return prune.run(config, inputs, context).model
 
 
 def quantized(config: QuantizeConfig, dataset: DatasetRef, model: ModelRef, context: StepContext) -> ModelRef:
@@ -61,7 +71,7 @@ def test_a_pruned_model_is_smaller_and_goes_on_to_quantisation(
     ).model
     lines: list[str] = []
     context = in_folder(step_context, "prune", lines.append)
-    pruned = prune.run(pruning(), topic_dataset, student, teacher, context)
+    pruned = pruned_model(pruning(), topic_dataset, student, teacher, context)
     assert (pruned.role, pruned.format, pruned.parent) == ("pruned", "torch", student.uri)
     folder, before = (fetch_bundle(model, context.cache) for model in (pruned, student))
     model = load_classifier(folder)
@@ -84,8 +94,8 @@ def test_a_pruned_model_is_smaller_and_goes_on_to_quantisation(
     assert small < bundle_bytes(fetch_bundle(plain, context.cache))
 
     # The same seed gives the same bits; without a teacher it learns from what it was.
-    again = prune.run(pruning(), topic_dataset, student, teacher, in_folder(step_context, "again"))
-    alone = prune.run(pruning(), topic_dataset, student, None, in_folder(step_context, "alone"))
+    again = pruned_model(pruning(), topic_dataset, student, teacher, in_folder(step_context, "again"))
+    alone = pruned_model(pruning(), topic_dataset, student, None, in_folder(step_context, "alone"))
     assert pruned.digest == again.digest != alone.digest
 
 
@@ -94,7 +104,7 @@ def test_without_epochs_nothing_is_learned_and_seen_texts_keep_their_answers(
 ) -> None:
     teacher = taught(tiny_base_model, topic_dataset, step_context, lexical_tokens=0)
     context = in_folder(step_context, "prune")
-    pruned = prune.run(pruning(epochs=0, moves=[]), topic_dataset, teacher, None, context)
+    pruned = pruned_model(pruning(epochs=0, moves=[]), topic_dataset, teacher, None, context)
     metrics = context.run.client.get_run(context.run.run_id).data.metrics
     assert metrics["teacher_agreement"] == 1.0
     assert pruned.parent == teacher.uri
@@ -124,7 +134,7 @@ def test_numbers_and_sets_are_distilled_and_pruned(
         in_folder(step_context, "distil"),
     ).model
     context = in_folder(step_context, "prune")
-    pruned = prune.run(pruning(label=label), counted, student, teacher, context)
+    pruned = pruned_model(pruning(label=label), counted, student, teacher, context)
     scorer = load_scorer(fetch_bundle(pruned, context.cache))
     assert scorer.info.target == {"words": "number", "named": "classes"}[label]
     metrics = context.run.client.get_run(context.run.run_id).data.metrics
@@ -141,4 +151,4 @@ def test_a_model_of_another_question_is_refused(
 ) -> None:
     teacher = taught(tiny_base_model, topic_dataset, step_context)
     with pytest.raises(ModelError, match="must answer the label that the student learns, 'words'"):
-        prune.run(pruning(label="words"), counted, teacher, None, in_folder(step_context, "prune"))
+        pruned_model(pruning(label="words"), counted, teacher, None, in_folder(step_context, "prune"))

@@ -14,14 +14,13 @@ from transformers import BertConfig
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
-from modelmill.compression.pruning import prune
 from modelmill.errors import ConfigError, ModelError
 from modelmill.models.classifier import Classifier, collate
 from modelmill.models.encoder import build_encoder
-from modelmill.steps import distill, fine_tune
+from modelmill.steps import distill, fine_tune, prune
 from modelmill.steps.distill import DistillConfig, DistillInputs
 from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs
-from modelmill.steps.prune import PruneConfig
+from modelmill.steps.prune import PruneConfig, PruneInputs
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training.options import Relations
 from modelmill.training.relations import divergence, relation_loss
@@ -131,7 +130,8 @@ def test_other_tokens_have_no_common_relations(
     kept = ["coach" not in text for text in table.column("body").to_pylist()]
     write_deltalake(f"{topic_dataset.uri}_few", table.filter(kept))
     few = topic_dataset.model_copy(update={"uri": f"{topic_dataset.uri}_few"})
-    pruned = prune.run(PruneConfig(moves=(), epochs=0), few, teacher, None, context)
+    inputs = PruneInputs(dataset=few, model=teacher)
+    pruned = prune.run(PruneConfig(moves=(), epochs=0), inputs, context).model
     config = PruneConfig.model_validate({**FAST, "objective": {"kind": "relations"}, "moves": []})
     with pytest.raises(ModelError, match="must have the same tokenizer where relations between tokens"):
-        prune.run(config, few, pruned, teacher, context)
+        prune.run(config, PruneInputs(dataset=few, model=pruned, teacher=teacher), context)

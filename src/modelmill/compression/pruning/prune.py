@@ -1,120 +1,129 @@
-"""The step ``prune``: units go, what stays learns from a teacher again, and then unused tokens go."""
+"""Pruning a model: units go, what stays learns from a teacher again, and then unused tokens go."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.component import StepContext
-from modelmill.compression.options import PRUNING_METHODS
+from modelmill.compression.options import PRUNING_METHODS, PruningOptions
 from modelmill.compression.pruning import PruningMethod
 from modelmill.compression.pruning.vocabulary import is_prunable, kept_ids, prune_vocabulary, write_tokenizer
 from modelmill.models.bundle import bundle_bytes
 from modelmill.models.classifier import Classifier, all_logits, load_classifier, parameter_count
 from modelmill.models.scorers import load_scorer
-from modelmill.steps.prune import PruneConfig
-from modelmill.tasks.examples import read_labelled
-from modelmill.tokens.cache import DatasetTexts
+from modelmill.tasks.examples import LabelledData
+from modelmill.tokens.texts import Texts
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training.distillation import log_agreement, train_student
 from modelmill.training.distillation_data import DistillationData, distillation_data
-from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
 from modelmill.training.lexical_head import add_lexical_head
 from modelmill.training.rows import EncodedRows, quality
+from modelmill.training.state import TrainingHistory
 from modelmill.training.student import make_student
 from modelmill.training.teacher import Teacher, check_teacher
 from modelmill.training.trained_model import describe, save_bundle, validation_metrics
+from modelmill.workspace import Workspace
 
 
-def run(
-    config: PruneConfig, dataset: DatasetRef, model: ModelRef, teacher: ModelRef | None, context: StepContext
-) -> ModelRef:
+@dataclass(frozen=True)
+class PrunedModel:
+    """A model that has been pruned."""
+
+    folder: Path
+    """Its bundle, of format ``torch``."""
+    metrics: dict[str, float]
+    """``size_ratio``; with validation rows also ``unrecovered_…`` (before it learned again), ``validation_…``
+    and ``teacher_agreement``."""
+    history: TrainingHistory | None
+    """None if it did not learn again."""
+
+
+def prune(
+    source: Path,
+    data: LabelledData,
+    texts: Texts,
+    *,
+    teacher: Teacher,
+    options: PruningOptions,
+    workspace: Workspace,
+) -> PrunedModel:
     """Prune a model.
 
-    :param config: what is taken out, and how the model recovers.
-    :param dataset: its train rows say what matters, and are what the model learns again.
-    :param model: a ``torch`` model.
-    :param teacher: what it learns from, of the same label and classes; it may have another tokenizer. None:
-        the model as it was.
-    :param context: the step.
-    :return: the logged model, role ``pruned``.
-    :raises InputError: if the model or the teacher does not fit the dataset, or cannot be pruned.
+    :param source: a bundle of format ``torch``.
+    :param data: labelled rows of the texts. The train rows show which units matter; the model learns from
+        them again.
+    :param texts: all texts.
+    :param teacher: what it learns from: a model of the same label and classes, perhaps the unpruned model
+        itself, perhaps with another tokenizer.
+    :param options: what is taken out, and how the model learns again.
+    :param workspace: gets checkpoints, the bundle, metrics and the log; its cache keeps the teacher's logits.
+    :return: the smaller model.
+    :raises InputError: if the model or the teacher does not fit the rows, or the model cannot be pruned.
     """
-    from modelmill.registry.bundles import fetch_bundle, log_model
-
-    data = read_labelled(dataset, label=config.label)
-    source = fetch_bundle(model, context.cache)
     info = check_teacher(source, data)
     large = load_classifier(source)
-    reference = teacher or model
-    master = Teacher.load(fetch_bundle(reference, context.cache), name=reference.uri)
-    check_teacher(master.folder, data)
-    context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
+    check_teacher(teacher.folder, data)
     encoder_tokens = info.encoder_tokens or info.max_tokens
-    texts = DatasetTexts(dataset, context)
     learned = distillation_data(
         data,
         texts,
-        master,
-        context,
+        teacher,
+        workspace,
         tokenizer_folder=source,
         max_tokens=info.max_tokens,
         encoder_tokens=encoder_tokens,
     )
     validation = learned.validation
-    small = _without_units(large, learned, config)
-    context.log(f"of {parameter_count(large):,} weights {parameter_count(small):,} stay")
-    context.log(describe(small, data))
+    small = _without_units(large, learned, options)
+    workspace.log(f"of {parameter_count(large):,} weights {parameter_count(small):,} stay")
+    workspace.log(describe(small, data))
     metrics: dict[str, float] = {}
     if validation is not None:
-        cut = validation.cut(encoder_tokens)
-        name, value = next(iter(quality(small, cut).items()))
+        name, value = next(iter(quality(small, validation.cut(encoder_tokens)).items()))
         metrics[f"unrecovered_{name}"] = value
-        context.log(f"before it recovers: validation {name} {value:.4f}")
-    if config.epochs:
-        history = train_student(small, learned, config, context, lexical=large.lexical)
-        context.run.log_figure(learning_curve(history, title=context.step), FIGURE_PATH)
+        workspace.log(f"before it recovers: validation {name} {value:.4f}")
+    history = None
+    if options.epochs:
+        history = train_student(small, learned, options, workspace, lexical=large.lexical)
     elif large.lexical is not None:
-        add_lexical_head(small, large.lexical, validation, encoder_tokens=encoder_tokens, workspace=context)
-    small, tokenizer = _without_tokens(small, source, learned.rows.tokens, config, context)
-    bundle = save_bundle(
-        small, data, context, text=texts.column, tokenizer=tokenizer, max_tokens=info.max_tokens
+        add_lexical_head(small, large.lexical, validation, encoder_tokens=encoder_tokens, workspace=workspace)
+    small, tokenizer = _without_tokens(small, source, learned.rows.tokens, options, workspace)
+    folder = save_bundle(
+        small, data, workspace, text=texts.column, tokenizer=tokenizer, max_tokens=info.max_tokens
     )
-    metrics["size_ratio"] = bundle_bytes(source) / bundle_bytes(bundle)
+    metrics["size_ratio"] = bundle_bytes(source) / bundle_bytes(folder)
     if validation is not None:
         # As its own tokenizer makes them: a word that it no longer knows falls into pieces.
-        read = texts.tokens(bundle, max_tokens=info.max_tokens)
+        read = texts.tokens(folder, max_tokens=info.max_tokens)
         rows = EncodedRows.of(read, data.validation, target=data.target)
         metrics |= validation_metrics(rows, all_logits(small, rows.tokens))
-        wanted = master.logits(texts, data.validation.places, context)
-        metrics["teacher_agreement"] = log_agreement(load_scorer(bundle), rows.tokens, wanted, context)
-    context.run.log_metrics(metrics)
-    context.log(f"{bundle_bytes(bundle) / 1e6:.1f} MB, {metrics['size_ratio']:.2f} times smaller")
-    return log_model(bundle, role="pruned", dataset=dataset, context=context, parent=model, metrics=metrics)
+        wanted = teacher.logits(texts, data.validation.places, workspace)
+        metrics["teacher_agreement"] = log_agreement(load_scorer(folder), rows.tokens, wanted, workspace)
+    return PrunedModel(folder, metrics, history)
 
 
-def _without_units(model: Classifier, learned: DistillationData, config: PruneConfig) -> Classifier:
-    """Return the model after every move, without its lexical head: that is added when it has recovered."""
-    layers = model.config.num_hidden_layers
-    small = make_student(model, layers=layers, dropout=config.dropout)
+def _without_units(model: Classifier, learned: DistillationData, options: PruningOptions) -> Classifier:
+    """Return the model after every move, without its lexical head: it gets that when it has learned again."""
+    small = make_student(model, layers=model.config.num_hidden_layers, dropout=options.dropout)
     rows = learned.rows.cut(learned.encoder_tokens)
-    for move in config.moves:
+    for move in options.moves:
         method: PruningMethod = PRUNING_METHODS.load(move.method)
-        small = method(small, keep=move.keep, rows=rows, importance=config.importance)
+        small = method(small, keep=move.keep, rows=rows, importance=options.importance)
     return small
 
 
 def _without_tokens(
-    model: Classifier, source: Path, tokens: Tokens, config: PruneConfig, context: StepContext
+    model: Classifier, source: Path, tokens: Tokens, options: PruningOptions, workspace: Workspace
 ) -> tuple[Classifier, Path]:
     """Return the model with the tokens that stay, and its ``tokenizer.json``."""
     tokenizer = source / "tokenizer.json"
-    if config.vocabulary == "all" or not is_prunable(tokenizer):
-        if config.vocabulary != "all":
-            context.log("the tokenizer is of a kind from which no tokens can be taken: all stay")
+    if options.vocabulary == "all":
+        return model, tokenizer
+    if not is_prunable(tokenizer):
+        workspace.log("the tokenizer is of a kind from which no tokens can be taken: all stay")
         return model, tokenizer
     kept = kept_ids(tokenizer, tokens)
-    smaller = context.workdir / "tokenizer.json"
+    smaller = workspace.workdir / "tokenizer.json"
     write_tokenizer(tokenizer, kept, smaller)
-    context.log(f"of {model.config.vocab_size:,} tokens {len(kept):,} stay")
+    workspace.log(f"of {model.config.vocab_size:,} tokens {len(kept):,} stay")
     return prune_vocabulary(model, kept), smaller
