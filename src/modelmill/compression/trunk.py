@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from modelmill.compression.options import GRAPH_METHODS
 from modelmill.compression.quantization import CALIBRATION_ROWS, GraphMethod
-from modelmill.compression.quantization.balancing import random_rows
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import collate, mean_over_tokens, parameter_count
@@ -97,6 +97,21 @@ def make_trunk(
     )
     info.save(bundle)
     return difference
+
+
+def random_rows(empty: npt.NDArray[np.integer], vocabulary: int, *, rows: int, tokens: int) -> Tokens:
+    """Make rows of random tokens: which features are large hardly depends on the text.
+
+    :param empty: tokens of an empty text; each row ends with the last one and begins with those before.
+    :param vocabulary: number of token ids.
+    :param rows: number of rows.
+    :param tokens: most tokens of a row, more than an empty text has.
+    :return: the rows, the same for the same arguments.
+    """
+    random = np.random.default_rng(0)
+    lengths = random.integers(1, tokens - len(empty), rows, endpoint=True)
+    inner = [random.integers(0, vocabulary, length) for length in lengths]
+    return Tokens.of([np.concatenate([empty[:-1], ids, empty[-1:]]) for ids in inner])
 
 
 @torch.inference_mode()

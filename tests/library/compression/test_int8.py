@@ -12,8 +12,9 @@ from onnx import helper, numpy_helper
 from onnxruntime import InferenceSession
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from modelmill.compression.quantization.balancing import balance, eight_bits, random_rows
+from modelmill.compression.quantization.balancing import balance, eight_bits
 from modelmill.compression.quantization.int8 import int8_dynamic
+from modelmill.compression.trunk import random_rows
 from modelmill.tokens.token_ids import Tokens
 
 WIDTH, WORDS = 64, 50

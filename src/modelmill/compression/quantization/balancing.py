@@ -111,21 +111,6 @@ def eight_bits(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
     return np.rint(weight / scales).astype(np.int8), scales
 
 
-def random_rows(empty: npt.NDArray[np.integer], vocabulary: int, *, rows: int, tokens: int) -> Tokens:
-    """Make rows of random tokens: which features are large hardly depends on the text.
-
-    :param empty: tokens of an empty text; each row ends with the last one and begins with those before.
-    :param vocabulary: number of token ids.
-    :param rows: number of rows.
-    :param tokens: most tokens of a row, more than an empty text has.
-    :return: the rows, the same for the same arguments.
-    """
-    random = np.random.default_rng(0)
-    lengths = random.integers(1, tokens - len(empty), rows, endpoint=True)
-    inner = [random.integers(0, vocabulary, length) for length in lengths]
-    return Tokens.of([np.concatenate([empty[:-1], ids, empty[-1:]]) for ids in inner])
-
-
 def _merge_products(graph: Graph) -> None:
     """Merge products that read the same value and are followed by a bias."""
     from onnx import helper
