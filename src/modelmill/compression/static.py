@@ -1,10 +1,10 @@
-"""Fitting a static student: a convex problem over counts of tokens, solved in seconds.
+"""Fitting static students: a convex problem over counts of tokens, solved in seconds.
 
 The targets are the teacher's softened distribution mixed with the labels, as in distillation (Hinton et al.
 2015, arXiv 1503.02531); the features are those of :mod:`modelmill.models.static`; the loss is cross-entropy
-with an L2 penalty, minimised by L-BFGS (D. C. Liu and J. Nocedal, 1989). So is model2vec's idea, a table of
-tokens instead of an encoder, without a detour over embeddings: with labelled rows the table may as well hold
-what each token says of each class.
+with an L2 penalty, minimised by L-BFGS (D. C. Liu and J. Nocedal, 1989). Like model2vec it replaces the
+encoder by a table of tokens; but with labelled rows the table can hold a weight for each token and class, and
+needs no embeddings.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def soft_targets(
     """Mix the teacher's softened distribution with the labels.
 
     :param teacher: the teacher's logits, ``(rows, classes)``.
-    :param labels: class of each row, ``(rows,)``; -1 without a label: the teacher alone says what it is.
+    :param labels: class of each row, ``(rows,)``; -1 for a row without a label, whose target is the
+        teacher's.
     :param temperature: softens the teacher's distribution.
     :param soft_weight: weight of the teacher, from 0 to 1.
     :return: a distribution for each row, ``(rows, classes)``.
@@ -71,7 +72,7 @@ def fit_static(
     """Fit a static model.
 
     :param tokens: the rows; at least one.
-    :param targets: what to answer to each, ``(rows, classes)``, see :func:`soft_targets`.
+    :param targets: distribution over the classes for each row, ``(rows, classes)``, see :func:`soft_targets`.
     :param vocabulary: number of token ids.
     :param pairs: buckets of pairs: a power of two, or 0 for none.
     :return: the model.
@@ -88,11 +89,11 @@ def fit_static_signals(
     vocabulary: int,
     penalty: float,
 ) -> list[StaticModel]:
-    """Fit static models of many signals at once: they have their features in common.
+    """Fit static models of many signals at once, on the same features.
 
     :param tokens: the rows; at least one.
-    :param targets: how probable each signal should be, ``(rows, signals)``: what a model says of rows, or 1
-        where it is above the rules' threshold and 0 elsewhere. That is all a decision depends on.
+    :param targets: how probable each signal should be, ``(rows, signals)``: a model's probability, or 1 where
+        that is above the rules' threshold and 0 elsewhere, which is all that a decision depends on.
     :param vocabulary: number of token ids.
     :param penalty: weight of the squared norm, in units of one row.
     :return: a model of two classes for each signal, no and yes.
@@ -107,7 +108,7 @@ def fit_static_signals(
 
 
 def _features(tokens: Tokens, vocabulary: int, pairs: int) -> tuple[Any, list[Floats], list[Any]]:
-    """Return the features that occur ``(rows, features)``, and for each table all idfs and what occurs."""
+    """Return the features that occur, ``(rows, features)``, and of each table the idfs and what occurs."""
     from scipy.sparse import csr_matrix, hstack
 
     counts = [token_counts(tokens, vocabulary=vocabulary)]
@@ -147,7 +148,7 @@ def _smoothed_idf(counts: object) -> Floats:
 def _minimise(
     features: object, targets: npt.NDArray[np.float64], penalty: float, *, apart: bool = False
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return weights and bias; each column is a signal of its own if ``apart``, else one of the classes."""
+    """Return weights and bias. Columns are independent signals if ``apart``, else the classes of one."""
     from scipy.optimize import minimize
     from scipy.sparse import csr_matrix
     from scipy.special import expit, log_softmax

@@ -21,12 +21,13 @@ def attention_heads(
 ) -> Classifier:
     """Keep the most important attention heads of all layers, at least one in each.
 
-    The importance is compared between layers in units of the layer's own, as Michel et al. (2019) do.
+    The importances of a layer are divided by their norm before layers are compared, as in Michel et al.
+    (2019).
 
     :param model: the classifier; it is not changed.
     :param keep: share of all heads that stays, above 0 and at most 1.
-    :param rows: train rows; the importance is estimated on some of them.
-    :param importance: how.
+    :param rows: labelled train rows; the importance is estimated on some of them.
+    :param importance: how it is estimated.
     :return: the classifier with fewer heads, in evaluation mode.
     :raises ModelError: if the architecture's heads cannot be told apart.
     """

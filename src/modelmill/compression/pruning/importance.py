@@ -1,7 +1,7 @@
-"""Which units of a model matter, estimated on rows: not from the size of weights alone.
+"""The importance of a model's units, estimated on rows and not from the size of weights alone.
 
 ``taylor`` is the size of the first term of a Taylor series, how much the loss would change if the unit were
-silent: activation times gradient, taken of each row and then summed (P. Molchanov et al., "Importance
+zero: activation times gradient, of each row and then summed (P. Molchanov et al., "Importance
 Estimation for Neural Network Pruning", 2019, arXiv 1906.10771; for attention heads P. Michel, O. Levy and
 G. Neubig, "Are Sixteen Heads Really Better than One?", 2019, arXiv 1905.10650).
 
@@ -36,16 +36,16 @@ def unit_importance(
     rows: EncodedRows,
     importance: Importance,
 ) -> list[torch.Tensor]:
-    """Estimate how much units matter.
+    """Estimate how important units are.
 
     :param model: in evaluation mode; its gradients are lost.
-    :param readers: for each group of units the linear layer that reads them, units one after another.
-    :param size: neighbouring inputs that make one unit.
-    :param rows: labelled rows; the importance is estimated on some of them.
-    :param importance: how.
-    :return: for each group its units' importance, ``(units,)``, on a scale of its own.
+    :param readers: for each group of units the linear layer whose inputs they are, in their order.
+    :param size: number of neighbouring inputs that make one unit.
+    :param rows: labelled rows; at most 256 of them are used.
+    :param importance: how it is estimated.
+    :return: for each group the importance of its units, ``(units,)``; each group has a scale of its own.
     """
-    # What was frozen in training has no gradient, and what is before it cannot be measured.
+    # Parameters that were frozen in training have no gradient, and stop those of the layers before them.
     model.requires_grad_(True)
     taken: dict[int, torch.Tensor] = {}
 
@@ -68,7 +68,7 @@ def unit_importance(
 def _taylor(
     model: Classifier, readers: Sequence[nn.Linear], rows: EncodedRows, taken: Mapping[int, torch.Tensor]
 ) -> list[torch.Tensor]:
-    """Return activation times gradient of each row, ``(rows, inputs)`` for each reader."""
+    """Return activation times gradient of each row, for each reader ``(rows, inputs)``."""
     found: list[list[torch.Tensor]] = [[] for _ in readers]
     task = task_of(rows.target)
     for batch in _some_batches(rows):
@@ -87,7 +87,7 @@ def _taylor(
 def _activation(
     model: Classifier, readers: Sequence[nn.Linear], rows: EncodedRows, taken: Mapping[int, torch.Tensor]
 ) -> list[torch.Tensor]:
-    """Return the squared size of activation times weights, ``(1, inputs)`` for each reader."""
+    """Return the squared size of activation times weights, for each reader ``(1, inputs)``."""
     found = [torch.zeros(reader.in_features) for reader in readers]
     for batch in _some_batches(rows):
         ids, mask = collate(rows.tokens, batch)
@@ -108,7 +108,7 @@ def _some_batches(rows: EncodedRows) -> Iterator[Any]:
 
 
 def _of_each_row(scores: torch.Tensor) -> torch.Tensor:
-    """From ``(rows, units, size)`` to ``(units,)``: within a unit and a row terms may cancel out."""
+    """From ``(rows, units, size)`` to ``(units,)``: within a unit and a row terms may cancel each other."""
     return scores.sum(dim=2).abs().sum(dim=0)
 
 

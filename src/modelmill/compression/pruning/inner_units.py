@@ -22,14 +22,14 @@ _TAYLOR = TaylorImportance()
 def inner_units(
     model: Classifier, *, keep: float, rows: EncodedRows, importance: Importance = _TAYLOR
 ) -> Classifier:
-    """Keep the most important inner units of each layer's feed-forward part, as many in each layer.
+    """Keep the most important inner units of each layer's feed-forward part, the same number in each layer.
 
     :param model: the classifier; it is not changed.
     :param keep: share that stays, above 0 and at most 1.
-    :param rows: train rows; the importance is estimated on some of them.
-    :param importance: how.
+    :param rows: labelled train rows; the importance is estimated on some of them.
+    :param importance: how it is estimated.
     :return: the narrower classifier, in evaluation mode.
-    :raises ModelError: if a layer has no two linear layers that widen and narrow.
+    :raises ModelError: if a layer does not have one linear layer that widens and one that narrows.
     """
     small = copy.deepcopy(model).eval()
     config: Any = small.config

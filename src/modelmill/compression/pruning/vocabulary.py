@@ -1,9 +1,9 @@
-"""Pruning a vocabulary: embeddings of tokens that no row has are most of a small encoder's size.
+"""Pruning a vocabulary: most of a small encoder's size is embeddings of tokens that no row has.
 
-What stays: tokens that occur, special tokens, and single characters (with and without the prefix of a piece
-within a word), so that a word that is new falls into smaller pieces instead of the unknown token. WordPiece
-takes the longest piece first (Y. Wu et al. 2016, arXiv 1609.08144), so the rows that the tokens were counted
-on keep their segmentation exactly, and the model its answers.
+These tokens stay: those that occur, special tokens, and single characters (with and without the prefix of a
+piece within a word), so that a new word falls into smaller pieces and does not become the unknown token.
+WordPiece takes the longest piece first (Y. Wu et al. 2016, arXiv 1609.08144), so the rows that the tokens
+were counted on keep their tokens exactly, and the model gives them the same answers.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def kept_ids(tokenizer: Path, tokens: Tokens, *, min_count: int = 1) -> Ids:
     """Choose the tokens that stay.
 
     :param tokenizer: ``tokenizer.json``.
-    :param tokens: the rows that the model has to know: train rows, not test rows.
-    :param min_count: occurrences from which on a token stays.
+    :param tokens: train rows.
+    :param min_count: how often a token must occur to stay.
     :return: old ids, rising; a token's new id is its place here.
-    :raises ModelError: if the tokenizer is of a kind whose tokens cannot be taken away one by one.
+    :raises ModelError: if single tokens cannot be removed from this kind of tokenizer.
     """
     content = _read(tokenizer)
     vocabulary: dict[str, int] = content["model"]["vocab"]
@@ -46,12 +46,12 @@ def kept_ids(tokenizer: Path, tokens: Tokens, *, min_count: int = 1) -> Ids:
     kept |= {number for token, number in vocabulary.items() if len(token.removeprefix(prefix)) <= 1}
     kept |= {int(added["id"]) for added in content.get("added_tokens") or ()}
     kept |= {vocabulary[name] for name in _named(content) if name in vocabulary}
-    # Texts without a token are read as the token 0, and padding is 0 as well.
+    # Texts without a token are read as the token 0, which is also the padding.
     return np.array(sorted(kept | {0}), dtype=np.int64)
 
 
 def _named(content: dict[str, Any]) -> set[str]:
-    """Return the tokens that the file names beside the vocabulary: the unknown one, and the template's."""
+    """Return the tokens that the file names outside the vocabulary: the unknown token, and the template's."""
     return {str(content["model"].get("unk_token")), *_strings(content.get("post_processor"))}
 
 
@@ -64,12 +64,12 @@ def _strings(value: Any) -> set[str]:
 
 
 def write_tokenizer(source: Path, kept: Ids, target: Path) -> None:
-    """Write a ``tokenizer.json`` that has only some tokens, numbered anew.
+    """Write a ``tokenizer.json`` that has only some of the tokens, with new ids.
 
-    :param source: the file with all of them.
+    :param source: the file with all tokens.
     :param kept: old ids, rising.
     :param target: file to write.
-    :raises ModelError: if the tokenizer is of a kind whose tokens cannot be taken away one by one.
+    :raises ModelError: if single tokens cannot be removed from this kind of tokenizer.
     """
     content = _read(source)
     numbers = {int(old): new for new, old in enumerate(kept)}
@@ -82,7 +82,7 @@ def write_tokenizer(source: Path, kept: Ids, target: Path) -> None:
     for added in content.get("added_tokens") or ():
         added["id"] = numbers[int(added["id"])]
     _renumber(content.get("post_processor"), numbers)
-    content["padding"] = None  # it names an id too; the runtime sets padding aside anyway
+    content["padding"] = None  # it names an id too, and the runtime pads by itself
     target.write_text(json.dumps(content, ensure_ascii=False))
 
 
@@ -122,11 +122,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def is_prunable(tokenizer: Path) -> bool:
-    """Return whether tokens can be taken out of a tokenizer.
-
-    :param tokenizer: ``tokenizer.json``.
-    :return: False for kinds whose tokens are built of each other.
-    """
+    """Return whether single tokens can be removed: not where tokens are built from each other, as in BPE."""
     try:
         _read(tokenizer)
     except ModelError:
@@ -135,7 +131,7 @@ def is_prunable(tokenizer: Path) -> bool:
 
 
 def prune_vocabulary(model: Classifier, kept: Ids) -> Classifier:
-    """Return a classifier that knows only some tokens; for rows of those tokens it answers the same.
+    """Return a classifier with embeddings for some tokens only; its answers to rows of these stay the same.
 
     :param model: the classifier; it is not changed.
     :param kept: old ids, rising.

@@ -1,15 +1,16 @@
-"""What a compressed model may cost: limits, and whether a model keeps them.
+"""The limits of a budget, and whether a model keeps them.
 
-Size, latency and throughput are measured. The drop of the metric is inferred from rows, so it is judged by a
-bound: what as many *new* rows will show at most, with a given confidence. Rows on which both models are
-right, or both wrong, do not tell them apart: all that counts is how many rows the teacher alone got right and
+Size, latency and throughput are measured. The drop of the metric is estimated from rows, so it is judged by a
+bound: the largest drop that as many *new* rows will show, with a given confidence. Rows on which both models
+are right, or both wrong, say nothing about it. What counts is how many rows the teacher alone got right and
 how many the model alone (the counts of McNemar's test). With Jeffreys' prior over the three outcomes the
 counts that new rows will show follow a Dirichlet-multinomial distribution (A. Gelman et al., *Bayesian Data
-Analysis*, 2013, section 3.4); the bound is its quantile. A point estimate is exceeded every second time.
+Analysis*, 2013, section 3.4); the bound is its quantile. New rows exceed a point estimate half of the time.
 
-Several models are judged on the same rows in a fixed order, from the most alike to the fastest, and the first
-one that fails ends it: so the chance that *any* model passes wrongly stays within the confidence (fixed
-sequence testing, A. Angelopoulos et al., "Learn then Test", 2021, arXiv 2110.01052).
+Several models are judged on the same rows in a fixed order, from the one most like the teacher to the
+fastest, and the first one that fails ends it. So the probability that *any* model passes wrongly is at most
+one minus the confidence (fixed sequence testing, A. Angelopoulos et al., "Learn then Test", 2021, arXiv
+2110.01052).
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class Drop:
     model_alone: int
     """Rows that only the model got right."""
     low: float
-    """Lower end of the interval that as many new rows will fall into."""
+    """Smallest drop that as many new rows will show, with the given confidence."""
     bound: float
-    """What as many new rows will show at most, with the confidence that was asked for."""
+    """Largest drop that as many new rows will show, with the given confidence."""
 
     @property
     def value(self) -> float:
@@ -51,11 +52,11 @@ class Drop:
 def accuracy_drop(teacher_right: Flags, model_right: Flags, *, confidence: float) -> Drop:
     """Bound the drop of the accuracy that new rows will show.
 
-    :param teacher_right: whether the teacher answers each row as its label says, ``(rows,)``.
-    :param model_right: the same of the model, for the same rows.
+    :param teacher_right: whether the teacher's answer is each row's label, ``(rows,)``.
+    :param model_right: the same for the model, on the same rows.
     :param confidence: above 0.5 and below 1.
     :return: the drop.
-    :raises ValueError: if the rows are not the same number, or there are none.
+    :raises ValueError: if the two are not of one length, or empty.
     """
     if teacher_right.shape != model_right.shape or not teacher_right.size:
         raise ValueError(f"rows must be the same; got {teacher_right.shape} and {model_right.shape}")
@@ -72,7 +73,7 @@ def accuracy_drop(teacher_right: Flags, model_right: Flags, *, confidence: float
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit, and what a model shows."""
+    """One limit, and a model's value."""
 
     name: str
     value: float
@@ -88,7 +89,7 @@ class Limit:
 
     @property
     def excess(self) -> float:
-        """By which share of the limit the value is beyond it; 0 or less if it is kept."""
+        """How far the value is beyond the limit, as a share of it; 0 or less if the limit is kept."""
         over, under = (self.limit, self.value) if self.at_least else (self.value, self.limit)
         return over / under - 1 if under else float("inf")
 
@@ -102,13 +103,13 @@ class Limit:
 def hard_limits(
     budget: Budget, *, latency_ms: float, throughput_ratio: float, size_mb: float
 ) -> tuple[Limit, ...]:
-    """Return the limits that are measured, as far as the budget sets them.
+    """Return those limits on latency, throughput and size that the budget sets.
 
     :param budget: the budget.
-    :param latency_ms: 95th percentile for one text at a time.
+    :param latency_ms: 95th percentile of the time for one text.
     :param throughput_ratio: documents per second over the teacher's.
-    :param size_mb: of weights and graph, in millions of bytes.
-    :return: each limit with its value.
+    :param size_mb: size of weights and graph, in millions of bytes.
+    :return: each limit with the model's value.
     """
     asked: Mapping[str, tuple[float, float | None, str, bool]] = {
         "max_latency_ms": (latency_ms, budget.max_latency_ms, "ms", False),

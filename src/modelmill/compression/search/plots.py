@@ -1,4 +1,4 @@
-"""The plot of a compression. Made without a display, and without Matplotlib's global state."""
+"""The plot of a search. Made without a display, and without Matplotlib's global state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COLOURS = {"teacher": "tab:grey", "transformer": "tab:blue", "static": "tab:gre
 
 
 def pareto_figure(report: CompressionReport) -> Figure:
-    """Draw the drop of the accuracy against the speed-up; the line joins the points that none beats.
+    """Plot the drop of the accuracy against the speed-up; the line joins the points that no other one beats.
 
     :param report: the report.
     :return: the figure.

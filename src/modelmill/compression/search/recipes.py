@@ -1,4 +1,4 @@
-"""The candidates of a compression, and what they will cost: known before any of them is made."""
+"""The candidates of a search as recipes, and what they will cost: known before any of them is made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modelmill.models.encoder import layer_list
 
 @dataclass(frozen=True, order=True)
 class Structure:
-    """A transformer student as it is trained."""
+    """The size of a transformer student."""
 
     layers: int
     tokens: int
@@ -33,18 +33,18 @@ class Structure:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a candidate is made: a path through the graph teacher → student → pruned → quantised → exported."""
+    """How a candidate is made."""
 
     family: Literal["teacher", "transformer", "static"]
-    """``teacher``: the teacher itself, without training."""
+    """``teacher``: the teacher itself, not trained again."""
     structure: Structure | None = None
     """None for a static model."""
     vocabulary: Literal["seen", "all"] = "all"
     quantization: str = "none"
     pairs: int = 0
-    """Buckets of pairs (static models)."""
+    """Buckets of token pairs (static models only)."""
     half: bool = False
-    """Whether the file holds 16-bit numbers (static models)."""
+    """Whether the file holds 16-bit numbers (static models only)."""
 
     def __str__(self) -> str:
         parts = [self.family if self.structure is None else f"{self.family}: {self.structure}"]
@@ -57,7 +57,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Shape:
-    """What the cost of a teacher's students follows from."""
+    """The size of a teacher: what its students cost follows from it."""
 
     layers: int
     tokens: int
@@ -91,7 +91,7 @@ class Shape:
         return structure.tokens * (self.weights(structure) + structure.layers * attention)
 
     def weights(self, structure: Structure) -> float:
-        """Return the weights of a student's layers, without its embeddings: at least so many it has."""
+        """Return the number of weights in a student's layers, without its embeddings."""
         attention = 4 * self.hidden**2 * structure.heads
         return structure.layers * (attention + 2 * self.hidden * self.inner * structure.width)
 
@@ -112,8 +112,8 @@ class Line:
     def through(cls, places: Sequence[float], values: Sequence[float]) -> Line:
         """Return the line through two points.
 
-        :param places: two of them; if they are one, the line is level.
-        :param values: at them.
+        :param places: x of the two points; if they are equal, the line is level.
+        :param values: y of the two points.
         :return: the line.
         """
         run = places[0] - places[1]
@@ -121,11 +121,7 @@ class Line:
         return cls(values[0] - slope * places[0], slope)
 
     def at(self, place: float) -> float:
-        """Return the value at a place.
-
-        :param place: the place.
-        :return: the value.
-        """
+        """Return y at an x."""
         return self.base + self.slope * place
 
 
@@ -134,7 +130,7 @@ def structures(space: SearchSpace, shape: Shape) -> list[Structure]:
 
     :param space: the choices.
     :param shape: the teacher's.
-    :return: structures smaller than the teacher's own.
+    :return: structures, all but the teacher's own.
     :raises ConfigError: if one has more layers or tokens than the teacher.
     """
     layers = space.layers or tuple(sorted({1, min(2, shape.layers), max(1, shape.layers // 2)}))
@@ -161,7 +157,7 @@ def recipes(space: SearchSpace, shape: Shape, *, prunable: bool) -> list[Recipe]
     :param space: the choices.
     :param shape: the teacher's.
     :param prunable: whether tokens can be taken out of the teacher's tokenizer.
-    :return: the teacher's own exports among them, whatever the families.
+    :return: the recipes; the teacher's own exports are among them, whatever the families.
     """
     words: Sequence[Literal["seen", "all"]] = [
         name for name in space.vocabularies if name == "all" or prunable

@@ -1,4 +1,4 @@
-"""What a compression finds: the content of its JSON report."""
+"""The result of a search: the content of its JSON report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Point(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    """Its recipe in words."""
+    """The recipe in words."""
     family: Literal["teacher", "transformer", "static"]
     layers: int | None
     tokens: int | None
@@ -33,15 +33,15 @@ class Point(BaseModel):
     size_mb: float
     """Size of weights and graph, in millions of bytes."""
     accuracy: float
-    """On the validation rows that finalists are judged on; the interval is a bootstrap's."""
+    """On the rows for judging, with its bootstrap interval."""
     accuracy_low: float
     accuracy_high: float
     drop: float
     """Accuracy of the teacher minus its own, on the same rows."""
     drop_bound: float
-    """What as many new rows will show at most, with the report's confidence."""
+    """Largest drop that as many new rows will show, with the report's confidence."""
     agreement: float
-    """Share of rows to which it gives the teacher's answer."""
+    """Share of the rows for judging to which it gives the teacher's answer."""
     latency_p50_ms: float
     latency_p95_ms: float
     documents_per_second: float
@@ -51,29 +51,30 @@ class Point(BaseModel):
     size_ratio: float
     """Size of the teacher over its own."""
     broken: tuple[str, ...]
-    """Limits that it breaks, in words; empty if it keeps the budget."""
+    """The limits that it breaks, in words; empty if it keeps the budget."""
     pareto: bool
     """Whether no other point is at least as accurate, fast and small, and better in one of them."""
     chosen: bool
 
 
 class CompressionReport(BaseModel):
-    """A compression."""
+    """A search."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str
-    """``uri@version``."""
+    """``uri@version``; empty without a dataset."""
     label: str
     teacher: str
-    """URI of the teacher."""
+    """URI or folder of the teacher."""
     teacher_accuracy: float
     teacher_size_mb: float
     teacher_documents_per_second: float
     teacher_latency_p95_ms: float
     judging_rows: int
-    """Validation rows that nothing was learned or chosen from."""
+    """Validation rows that finalists are judged on; no choice was made on them before."""
     choosing_rows: int
+    """Validation rows that candidates are ranked on."""
     confidence: float
     budget: dict[str, float | None]
     candidates: int
@@ -81,6 +82,6 @@ class CompressionReport(BaseModel):
     trained: int
     """Students of which at least one round was trained."""
     cpu_seconds: float
-    """Of the whole step, all threads together."""
+    """CPU time of the search, all threads together."""
     points: tuple[Point, ...]
     """The fastest first."""

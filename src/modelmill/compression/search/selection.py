@@ -1,4 +1,4 @@
-"""Which of the measured candidates is taken, and what is said if none can be."""
+"""The choice among the measured candidates, and the error if none keeps the budget."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ _KEYS: Mapping[str, Callable[[MeasuredCandidate], float]] = {
 }
 """What is made as large as possible, by the option ``prefer``."""
 _DOUBT = 0.25
-"""Share of the allowed drop by which one candidate has to be better than another to push it out: a quarter of
-a point is what some hundred rows cannot tell, and a model that is judged first is one to fall back on."""
+"""By how much one candidate must be better than another to exclude it, as a share of the allowed drop. Some
+hundred rows cannot show a quarter of a point, and a slower model that is judged first is one to fall back
+on."""
 
 
 def choose(measured: Sequence[MeasuredCandidate], options: CompressionOptions) -> MeasuredCandidate:
     """Choose among the candidates that keep the budget.
 
-    Those that nothing clearly beats on the rows for ranking are judged in a fixed order, from the slowest,
-    which is most like the teacher, to the fastest. The first that fails ends it, see
+    Those that no other one clearly beats on the rows for ranking are judged in a fixed order, from the
+    slowest, which is most like the teacher, to the fastest. The first that fails ends it, see
     :mod:`modelmill.compression.search.budget`.
 
     :param measured: the candidates.
     :param options: the budget, and what is preferred.
-    :return: the one that is taken.
-    :raises ConfigError: if none keeps the budget: which limit the nearest one breaks, and by how much.
+    :return: the chosen one.
+    :raises ConfigError: if none keeps the budget; it says which limit the nearest one breaks, and by how
+        much.
     """
     passed: list[MeasuredCandidate] = []
     for item in judging_order(measured, options):
@@ -49,10 +51,10 @@ def judging_order(
 
     :param measured: the candidates.
     :param options: the budget.
-    :return: those that keep the measured limits and seem to keep the metric's, without those that another one
-        clearly beats: as fast (or small, where that is preferred), and better by more than the rows for
-        ranking leave in doubt. And always the teacher's own fp32 export, if it keeps the measured limits: the
-        last to fall back on.
+    :return: those that keep the measured limits and, on the rows for ranking, the metric's. Left out are
+        those that another one clearly beats: it is as fast (or as small, where size is preferred), and better
+        by more than chance explains. The teacher's own fp32 export is never beaten: it is the last to fall
+        back on.
     """
     cost = _KEYS["size" if options.prefer == "size" else "speed"]
     plausible = [
@@ -77,11 +79,7 @@ def judging_order(
 
 
 def is_plain_teacher(item: MeasuredCandidate) -> bool:
-    """Return whether a candidate is the teacher's plain export, checked against it number by number.
-
-    :param item: the candidate.
-    :return: True for one that computes what the teacher computes.
-    """
+    """Return whether a candidate is the teacher's fp32 export, which computes what the teacher computes."""
     recipe = item.candidate.recipe
     return recipe.family == "teacher" and recipe.quantization == "none" and recipe.vocabulary == "all"
 
@@ -91,7 +89,7 @@ def metric_limit(item: MeasuredCandidate, options: CompressionOptions) -> Limit:
 
     :param item: the candidate.
     :param options: the budget.
-    :return: the limit; the teacher's own fp32 export, checked against it number by number, has no drop.
+    :return: the limit; the teacher's fp32 export, whose logits were compared with the teacher's, has no drop.
     """
     bound = 0.0 if is_plain_teacher(item) else item.drop.bound
     return Limit("max_metric_drop", 100 * bound, 100 * options.budget.max_metric_drop, "points")

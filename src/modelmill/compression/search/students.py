@@ -1,11 +1,11 @@
 """Training transformer students: many for a short while, the few that may win to the end.
 
 Successive halving (K. Jamieson and A. Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
-Optimization", 2016, arXiv 1502.07943): each round trains what is left some passes further and drops most of
-it. How fast a student will be is known before it learns anything, so what is ranked is not quality alone: the
-fastest go on that may keep the budget, and beside them the fastest that seem sure to, or the best ones. On a
-few hundred rows that is a guess, within one standard error as in L. Breiman et al., *Classification and
-Regression Trees*, 1984.
+Optimization", 2016, arXiv 1502.07943): each round trains the students that are left for some more passes, and
+drops most of them. How fast a student will be is known before it learns anything, so the ranking is not by
+quality alone: the fastest that may keep the budget go on, and with them the fastest that almost surely keep
+it, or the best. A few hundred rows leave doubt, which is taken as one standard error, as in L. Breiman et
+al., *Classification and Regression Trees*, 1984.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from modelmill.training.trainer import train
 _ROUNDS = (0.1, 0.25, 0.65)
 """Shares of the passes over the train split that each round trains."""
 _SURVIVORS = 3
-"""One of so many goes on to the next round; at least two."""
+"""One in so many goes on to the next round, but at least two do."""
 _FEWEST = 2
 _HOPELESS = 0.1
-"""A drop so far beyond the budget ends a student's training even where others are worse."""
+"""Students whose drop is this far beyond the budget come last, whatever their loss."""
 _CHECKPOINT_SECONDS = 120
 
 
@@ -94,7 +94,7 @@ class Students:
         return self._models[structure]
 
     def untrained(self, structure: Structure) -> Classifier:
-        """Return a student that has learned nothing yet: to see what it costs.
+        """Return a student that has learned nothing yet, so that its cost can be measured.
 
         :param structure: its structure.
         :return: the student, in evaluation mode, with the teacher's lexical head if it has one.
@@ -150,7 +150,7 @@ class Students:
         return standing
 
     def _start(self, structure: Structure) -> Classifier:
-        """Return a student of the teacher's layers, and of each of them the most important units."""
+        """Return a student made of some of the teacher's layers, each with its most important units."""
         search = self.search
         student = make_student(search.classifier, layers=structure.layers, dropout=0.0)
         rows = search.train.cut(structure.tokens)
@@ -162,7 +162,7 @@ class Students:
 
     def _standing(self, structure: Structure, model: Classifier) -> Standing:
         rows = self.search.ranking
-        # A lexical head reads on where the encoder stops; without one the text ends there.
+        # A lexical head reads beyond the encoder's last token; without one the text ends there.
         read = rows.encoded if model.lexical is not None else rows.encoded.cut(structure.tokens)
         logits = all_logits(model.eval(), read.tokens).astype(np.float64)
         shifted = logits - logits.max(axis=1, keepdims=True)
@@ -181,12 +181,15 @@ def survivors(
 ) -> list[Structure]:
     """Choose which students go on.
 
+    They are taken in turns from two lists. The first has those that may keep the limit, the fastest first.
+    The second has those that keep it in spite of the doubt, the fastest first; where quality is wanted, or no
+    more keep it, it has those with the smallest loss.
+
     :param standings: the students, the fastest first.
     :param count: how many go on at most.
     :param limit: drop that the budget allows.
     :param quality: whether the best student is wanted, instead of the fastest or smallest.
-    :return: in turns the fastest that may keep the limit and, where quality is wanted or none is sure to, the
-        best of all, else the fastest that are sure to; the fastest first.
+    :return: the chosen ones, the fastest first.
     """
     hopeful = [entry for entry in standings if entry.drop - entry.doubt <= limit]
     sure = [] if quality else [entry for entry in standings if entry.drop + entry.doubt <= limit]
