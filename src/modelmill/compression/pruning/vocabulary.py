@@ -29,12 +29,11 @@ _KINDS = ("WordPiece", "WordLevel")
 _SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
 
 
-def kept_ids(tokenizer: Path, tokens: Tokens, *, min_count: int = 1) -> Ids:
+def kept_ids(tokenizer: Path, tokens: Tokens) -> Ids:
     """Choose the tokens that stay.
 
     :param tokenizer: ``tokenizer.json``.
     :param tokens: train rows.
-    :param min_count: how often a token must occur to stay.
     :return: old ids, rising; a token's new id is its place here.
     :raises ModelError: if single tokens cannot be removed from this kind of tokenizer.
     """
@@ -42,7 +41,7 @@ def kept_ids(tokenizer: Path, tokens: Tokens, *, min_count: int = 1) -> Ids:
     vocabulary: dict[str, int] = content["model"]["vocab"]
     prefix = content["model"].get("continuing_subword_prefix") or ""
     counts = np.bincount(tokens.flat(), minlength=max(vocabulary.values(), default=0) + 1)
-    kept = set(np.flatnonzero(counts >= min_count).tolist()) & set(vocabulary.values())
+    kept = set(np.flatnonzero(counts).tolist()) & set(vocabulary.values())
     kept |= {number for token, number in vocabulary.items() if len(token.removeprefix(prefix)) <= 1}
     kept |= {int(added["id"]) for added in content.get("added_tokens") or ()}
     kept |= {vocabulary[name] for name in _named(content) if name in vocabulary}

@@ -38,8 +38,6 @@ class Drop:
     """Rows that only the teacher got right."""
     model_alone: int
     """Rows that only the model got right."""
-    low: float
-    """Smallest drop that as many new rows will show, with the given confidence."""
     bound: float
     """Largest drop that as many new rows will show, with the given confidence."""
 
@@ -67,8 +65,8 @@ def accuracy_drop(teacher_right: Flags, model_right: Flags, *, confidence: float
         (worse + _PRIOR, better + _PRIOR, rows - worse - better + _PRIOR), size=_DRAWS
     )  # (draws, 3)
     drawn = random.multinomial(rows, shares)  # (draws, 3)
-    low, bound = np.quantile((drawn[:, 0] - drawn[:, 1]) / rows, [1 - confidence, confidence])
-    return Drop(rows, worse, better, float(low), float(bound))
+    bound = np.quantile((drawn[:, 0] - drawn[:, 1]) / rows, confidence)
+    return Drop(rows, worse, better, float(bound))
 
 
 @dataclass(frozen=True)

@@ -84,13 +84,6 @@ def test_known_rows_keep_their_answers_and_new_words_fall_apart(word_pieces: Pat
     assert model.encoder.get_input_embeddings().num_embeddings == 24
 
 
-def test_rare_tokens_go_if_asked(word_pieces: Path) -> None:
-    tokens = encode(load_tokenizer(word_pieces, max_tokens=16), ["market goal", "market team"])
-    names = [WORDS[n] for n in kept_ids(word_pieces / "tokenizer.json", tokens, min_count=2)]
-    assert "market" in names
-    assert not {"goal", "team"} & set(names)
-
-
 def test_tokens_that_are_built_of_each_other_stay(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")])).save(str(path))

@@ -33,7 +33,7 @@ def candidate(
     values = {"family": "transformer", "structure": Structure(1, 16, 1.0), "vocabulary": "seen", **recipe}
     made = Candidate(Recipe(**values), Path(), INFO, size_mb=size, ranking_drop=seen)
     throughput = Throughput(speed, speed, 1, (1.0,))
-    drop = Drop(rows=100, teacher_alone=1, model_alone=1, low=0.0, bound=bound)
+    drop = Drop(rows=100, teacher_alone=1, model_alone=1, bound=bound)
     logits = np.zeros((1, 2), np.float32)
     return MeasuredCandidate(made, Speed(throughput, Latency(1, 1, 1), speed), drop, logits, limits)
 
