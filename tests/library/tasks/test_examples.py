@@ -1,4 +1,4 @@
-"""Reading what there is to learn."""
+"""Labelled rows of a dataset, as a training reads them."""
 
 from __future__ import annotations
 
