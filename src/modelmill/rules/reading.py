@@ -1,4 +1,4 @@
-"""Reading a rule set's text and listing everything that is wrong with it, each problem with its position."""
+"""Reads a rule set from text, and lists all its problems, each with its position."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from modelmill.signals.registry import kind_of, signal_kinds
 from modelmill.signals.values import Kind
 
 MAX_BYTES = 16_000_000
-"""Ten thousand rules and as many phrases fit."""
+"""Room for ten thousand rules and as many phrases."""
 
 _ANY_COLUMN = "\0"
-"""Stands in for what a signal of the wrong shape reads."""
+"""Column of the signals that replace those of the wrong shape."""
 
 
 def load_rule_set(url: str, *, schema: pa.Schema | None = None) -> RuleSet:
     """Read and check a rule set.
 
     :param url: path or fsspec URL of a YAML or JSON file.
-    :param schema: columns of the input; None: what reads a column is checked for names and syntax alone.
+    :param schema: columns of the input; None: only names and syntax are checked in expressions over columns.
     :return: the rule set.
-    :raises RuleSetError: if it cannot be read or breaks a rule; all problems are listed.
+    :raises RuleSetError: if it cannot be read or is not valid; all problems are listed.
     """
     text = read_text(url, what="a rule set", most_bytes=MAX_BYTES, error=RuleSetError)
     return parse_rule_set(text, source=url, schema=schema)
@@ -40,9 +40,9 @@ def parse_rule_set(text: str, *, source: str = "rule set", schema: pa.Schema | N
 
     :param text: YAML or JSON.
     :param source: name of the text, for messages.
-    :param schema: columns of the input; None: what reads a column is checked for names and syntax alone.
+    :param schema: columns of the input; None: only names and syntax are checked in expressions over columns.
     :return: the rule set.
-    :raises RuleSetError: if it breaks a rule; all problems are listed.
+    :raises RuleSetError: if it is not valid; all problems are listed.
     """
     document = parse_document(text, source=source, error=RuleSetError)
     rule_set, problems = _checked(document, schema)
@@ -59,7 +59,7 @@ def _checked(document: Document, schema: pa.Schema | None) -> tuple[RuleSet | No
     except ValidationError as error:
         findings = [(_path(detail), _message(detail)) for detail in error.errors(include_url=False)]
         salvaged = _salvaged(document.content, error)
-        # What has the right shape is checked all the same, so that one round lists everything.
+        # Parts of the right shape are checked all the same, so that all problems are listed at once.
         return None, document.problems(findings) | (
             _semantic(salvaged, document, schema) if salvaged else set()
         )
@@ -98,9 +98,9 @@ def _column_findings(rule_set: RuleSet, schema: pa.Schema) -> Iterator[tuple[Pat
 
 
 def _salvaged(content: Mapping[Any, Any], error: ValidationError) -> RuleSet | None:
-    """Return the rule set without the signals and rules that have the wrong shape, if one is left.
+    """Return the rule set without its parts of the wrong shape, if that is possible.
 
-    Names of signals that are left out are still known: what reads them is not wrong for it.
+    Signals that are left out keep their names, so that conditions which read them are not reported, too.
     """
     signals, rules = content.get("signals"), content.get("rules")
     if not isinstance(signals, Mapping) or not isinstance(rules, list):
@@ -124,7 +124,7 @@ def _salvaged(content: Mapping[Any, Any], error: ValidationError) -> RuleSet | N
 
 
 def _path(detail: Any) -> Path:
-    """Drop what pydantic adds to a place: the kind of a signal, ``[key]``."""
+    """Return the path of a problem without what pydantic adds: the kind of a signal, ``[key]``."""
     place: Path = detail["loc"]
     if len(place) > 2 and place[0] == "signals" and place[2] in (*signal_kinds(), "[key]"):
         place = (*place[:2], *place[3:])

@@ -1,7 +1,7 @@
-"""A rule set as data: signals, ordered rules over them, and what happens where none of them fires.
+"""A rule set as data: signals, ordered rules over them, and the decision if no rule fires.
 
-A signal is a named value of a row. Conditions read signals by name and nothing else, so a rule set says by
-itself what a decision can depend on. See ``docs/rules.md`` for the YAML.
+A signal is a named value of a row. Conditions read nothing but signals, so the rule set alone tells what a
+decision can depend on. See ``docs/rules.md`` for the YAML.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Decision = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Rule(Options):
-    """One rule: where its condition is true, and no rule before it has decided, it decides."""
+    """One rule: it decides the rows on which its condition is true and no earlier rule has decided."""
 
     name: Name
     when: str = Field(min_length=1, description="SQL condition over signals, such as spam > 0.9 AND offer.")
@@ -37,9 +37,10 @@ class Rule(Options):
     )
 
     def reason_parts(self) -> list[tuple[str, str | None, str]]:
-        """Take the reason apart.
+        """Split the reason at the values of signals in it.
 
-        :return: text, the signal whose value follows it (None at the end), and the format of the value.
+        :return: for each part its text, the signal whose value follows (None at the end), and the format of
+            that value.
         :raises ValueError: if a bracket is not closed, or a value has a conversion.
         """
         parts: list[tuple[str, str | None, str]] = []
@@ -78,13 +79,13 @@ class RuleSet(Options):
 
     @property
     def models(self) -> list[str]:
-        """What the signals call the models that they ask; a name may be listed several times."""
+        """Names of the models that the signals ask; a name may be listed several times."""
         return [name for signal in self.signals.values() for name in kind_of(signal).models(signal)]
 
     def columns(self) -> dict[str, list[str]]:
-        """Return the columns of the input that are read: the key, and those of the signals.
+        """Return the columns of the input that are read, each with the signals that read it.
 
-        :return: the signals that read each of them; none for a column that is the key alone.
+        :return: signals by column; the key comes first, with no signals if none reads it.
         """
         found: dict[str, list[str]] = {self.key: []}
         for name, signal in self.signals.items():
@@ -94,18 +95,16 @@ class RuleSet(Options):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: comments, defaults, descriptions and the order of keys do not count.
+        """SHA-256 of the canonical JSON.
 
-        The order of the rules does. The input table is not part of it: the same rules decide on any table.
+        Comments, defaults, descriptions, the order of keys and the input table do not change it; the order of
+        the rules does.
         """
         canonical = json.dumps(self.canonical(), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def canonical(self) -> dict[str, Any]:
-        """Return what decides, as JSON.
-
-        :return: a mapping.
-        """
+        """Return everything that influences decisions, as JSON."""
         content = self.model_dump(mode="json", exclude_defaults=True, exclude={"description", "input"})
         # A field that equals its default is left out, and so would be the one that tells the kinds apart.
         content["signals"] = {

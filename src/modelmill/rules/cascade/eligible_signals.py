@@ -1,4 +1,4 @@
-"""Signals that a cheap model can stand before: which they are, and what the rules compare them with."""
+"""The signals that a cheap model can answer first, and the thresholds that the rules have for them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from modelmill.signals.model_config import ModelSignal
 
 
 def with_probability(rule_set: RuleSet, first: Iterable[str]) -> dict[str, ModelSignal]:
-    """Return the signals that a cheap model can stand before.
+    """Return the model signals that answer with a probability.
 
     :param rule_set: the rule set.
-    :param first: signals.
-    :return: all such signals by name, without a cheap model.
+    :param first: signals that must be among them.
+    :return: these signals by name, without their cheap models.
     :raises ConfigError: if one of ``first`` is not among them.
     """
     known = {
@@ -41,13 +41,13 @@ def with_probability(rule_set: RuleSet, first: Iterable[str]) -> dict[str, Model
 
 
 def thresholds(program: RuleProgram, name: str, signal: ModelSignal) -> list[float]:
-    """Return what a signal is compared with, and where it begins and ceases to abstain.
+    """Return the thresholds of a signal: what it is compared with, and the ends of its band of abstention.
 
     :param program: the rules.
     :param name: one of the signals that rules read.
     :param signal: see :func:`with_probability`.
     :return: probabilities in ascending order, at least one.
-    :raises ConfigError: if the rules do not compare it with thresholds alone.
+    :raises ConfigError: if the rules do anything else with it than comparing it with thresholds.
     """
     domain = domains_of(program.analysis, program.compiled.kinds)[name]
     band = signal.abstain
@@ -70,17 +70,17 @@ def thresholds(program: RuleProgram, name: str, signal: ModelSignal) -> list[flo
 
 
 def replaced(rule_set: RuleSet, signals: Mapping[str, ModelSignal]) -> RuleSet:
-    """Return a rule set with other signals of some names."""
+    """Return a rule set with some signals replaced."""
     return rule_set.model_copy(update={"signals": {**rule_set.signals, **signals}})
 
 
 def evaluated(
     pinned: PinnedRuleSet, signals: Mapping[str, ModelSignal], rows: pa.RecordBatch
 ) -> FullEvaluation:
-    """Evaluate a rule set on rows, with other signals of some names.
+    """Evaluate a rule set on rows, with some signals replaced.
 
     :param pinned: the rule set, and the models of these signals.
-    :param signals: what takes the place of signals, by name.
+    :param signals: the replacements, by name.
     :param rows: the rows.
     :return: every signal on every row.
     """
@@ -89,6 +89,6 @@ def evaluated(
 
 
 def floats(values: pa.Array) -> npt.NDArray[np.float64]:
-    """Return numbers; NaN where one is null."""
+    """Return numbers as a NumPy array, with NaN for null."""
     found: npt.NDArray[np.float64] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return found

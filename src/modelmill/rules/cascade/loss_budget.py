@@ -1,4 +1,4 @@
-"""What cheap models may change: a budget of decisions or of accuracy, and what is held against it."""
+"""The loss that cheap models cause on some rows, and the budget that it is tested against."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from modelmill.rules.confidence_bounds import drop_bound, upper_bound
 
 @dataclass(frozen=True)
 class Loss:
-    """What tiers change on some rows, in rows."""
+    """Numbers of rows that change when cheap models are asked first."""
 
     rows: int
     changed: int = 0
     labelled: int = 0
     losses: int = 0
-    """Right before and wrong after."""
+    """Right before, wrong after."""
     gains: int = 0
-    """Wrong before and right after."""
+    """Wrong before, right after."""
     wronged: int = 0
-    """That a rule decides wrongly after, and none did before."""
+    """A rule decides them wrongly after, and none did before."""
     mended: int = 0
-    """That a rule decided wrongly before, and none does after."""
+    """A rule decided them wrongly before, and none does after."""
     read: int = 0
-    """That the models had to read."""
+    """The models had to read them before."""
     saved: int = 0
-    """That they need not read any more."""
+    """The models need not read them any more."""
 
     def estimate(self, *, accuracy: bool) -> float:
-        """Return the loss as a share of the rows at hand."""
+        """Return the loss as a share of these rows."""
         if accuracy:
             return max(self.losses - self.gains, self.wronged - self.mended) / max(self.labelled, 1)
         return self.changed / max(self.rows, 1)
@@ -37,17 +37,18 @@ class Loss:
 
 @dataclass(frozen=True)
 class LossBudget:
-    """What may be lost, and how sure one must be."""
+    """The largest accepted loss on new rows, and the confidence that it is kept."""
 
     most: float = 0.005
     confidence: float = 0.95
     accuracy: bool = False
-    """Whether it is about right decisions, and wrong ones by a rule; else about the same decisions."""
+    """Whether the loss is the share of right decisions lost (or of new wrong ones by a rule); else it is the
+    share of changed decisions."""
 
     def bound(self, loss: Loss) -> float:
         """Return the upper bound of the loss on new rows."""
         doubt = 1 - self.confidence
-        if self.accuracy:  # both must hold: neither takes a part of the doubt
+        if self.accuracy:  # both must hold, so neither takes a part of the doubt
             return max(
                 drop_bound(loss.losses, loss.gains, loss.labelled, doubt=doubt),
                 drop_bound(loss.wronged, loss.mended, loss.labelled, doubt=doubt),
@@ -55,7 +56,7 @@ class LossBudget:
         return upper_bound(loss.changed, loss.rows, doubt=doubt)
 
     def check(self, rows: int) -> None:
-        """Refuse rows that can show nothing, even if none of them changes."""
+        """Refuse so few rows that nothing could be shown even if no decision changed."""
         half = self._fewest()
         if rows // 2 < half:
             what = "labelled rows" if self.accuracy else "rows"

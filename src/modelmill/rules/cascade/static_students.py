@@ -1,5 +1,7 @@
-"""Static students of the models of a rule set: they learn, of texts without labels, which side of the rules'
-thresholds the models put each on. That is all a decision depends on.
+"""Static students of the models of a rule set.
+
+They learn from texts without labels on which side of each threshold of the rules the model is, which is all
+that a decision depends on.
 """
 
 from __future__ import annotations
@@ -35,15 +37,15 @@ def fit_students(
 
     :param pinned: the rule set and its models.
     :param rows: rows with texts; labels are not needed.
-    :param root: folder for the bundles; made.
-    :param signals: names; empty: all that can have one.
-    :param penalty: weight of the squared norm, in units of one row.
-    :param log: is told which signals have none, and why.
+    :param root: folder for the bundles, which is created.
+    :param signals: names of signals; empty: all that can have a student.
+    :param penalty: weight of the squared norm of the weights, in units of one row.
+    :param log: gets a line for each signal that has no student.
     :return: the student's bundle by the signal's name.
-    :raises ConfigError: if a signal that was asked for cannot have a student, or none can.
+    :raises ConfigError: if a named signal cannot have a student, or none can.
     """
     known = with_probability(pinned.rule_set, signals)
-    # What a model says is learnt, before it abstains.
+    # The student learns the model's probability, also where the signal abstains.
     speaking = {name: one.model_copy(update={"abstain": None}) for name, one in known.items()}
     said = evaluated(pinned, speaking, rows)
     shares: dict[tuple[str, bytes, int, bytes], _Share] = {}
@@ -72,7 +74,7 @@ def fit_students(
 
 @dataclass(frozen=True)
 class _Lesson:
-    """What a student learns."""
+    """What a student learns from."""
 
     name: str
     signal: ModelSignal
@@ -80,13 +82,13 @@ class _Lesson:
     """Folder with ``tokenizer.json``."""
     max_tokens: int
     known: npt.NDArray[np.bool_]
-    """Rows of which the model says something, ``(rows,)``."""
+    """Rows on which the model has a probability, ``(rows,)``."""
     targets: npt.NDArray[np.float64]
-    """Share of the thresholds that its probability reaches, of those rows."""
+    """Share of the thresholds that it reaches, for each of those rows."""
 
     @property
     def features(self) -> tuple[str, bytes, int, bytes]:
-        """Students with the same ones are fitted together."""
+        """Key of the features; students with equal features are fitted together."""
         tokenizer = (self.tokenizer / "tokenizer.json").read_bytes()
         return self.signal.column, tokenizer, self.max_tokens, np.packbits(self.known).tobytes()
 
@@ -115,13 +117,13 @@ def _lesson(name: str, signal: ModelSignal, said: FullEvaluation, pins: Mapping[
 
 @dataclass
 class _Share:
-    """Students that have their features in common."""
+    """Students with equal features."""
 
     first: _Lesson
     lessons: list[_Lesson] = field(default_factory=list)
 
     def fit(self, rows: pa.RecordBatch, root: Path, *, penalty: float) -> dict[str, Path]:
-        """Fit the students, and write a bundle of each."""
+        """Fit the students, and write the bundle of each."""
         from modelmill.compression.static import fit_static_signals
         from modelmill.models.static import write_static
         from modelmill.tokens.tokenizer import encode, load_tokenizer

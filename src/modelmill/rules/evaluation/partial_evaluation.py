@@ -1,9 +1,9 @@
-"""Evaluating a program while some of its columns are not there yet, for some rows or for all.
+"""Evaluates a program while some of its columns are not known yet, on some rows or on all.
 
 Forward: each step's state follows from the states of its operands (:mod:`.possible_values`).
-Backward: a column is *demanded* on a row where its value could still change what is asked for. What is not
-demanded never will be: what is known of a row only grows. So a column that is only ever computed where it is
-demanded leads to the same result as one that is computed everywhere.
+Backward: a column is *demanded* on a row if its value could still change one of the roots. A column that is
+not demanded on a row never will be, because more and more of the row becomes known. So computing columns only
+where they are demanded leads to the same result as computing them everywhere.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from modelmill.signals.groups import Mask
 from modelmill.signals.values import STORED
 
 _EVERYTHING = TRUE | FALSE
-"""Which distinctions of a condition matter: whether it is TRUE, whether it is FALSE, or both (the sum)."""
+"""Both distinctions that may matter of a condition: whether it is TRUE, and whether it is FALSE."""
 
 
 class Analysis:
-    """What can be said of a program's steps before any row is there.
+    """What follows from a program alone, before any row is known: the steps that matter, and in what way.
 
     :param steps: the program's steps.
-    :param roots: the steps that are asked for, all of them conditions.
-    :param truth_only: whether it is only asked of a root whether it is true: then false and NULL are one.
+    :param roots: the steps whose values are wanted, all of them conditions.
+    :param truth_only: whether only matters if a root is true, and false and NULL are alike.
     """
 
     def __init__(self, steps: Sequence[Step], roots: Sequence[int], *, truth_only: bool) -> None:
@@ -51,12 +51,7 @@ class Analysis:
         """Number of the step that reads each column."""
 
     def undetermined(self, number: int, state: State) -> Any:
-        """Return where a step's value is open in a way that matters.
-
-        :param number: the step.
-        :param state: its state.
-        :return: a mask, or one truth value for all rows.
-        """
+        """Return where the value of a step in some state is open in a way that matters: a mask or a bool."""
         matter = self.matters[number]
         if isinstance(state, Uncertain) or matter == _EVERYTHING:
             return possible.several(state)
@@ -64,7 +59,7 @@ class Analysis:
 
 
 def _matters_below(step: Step, matter: int) -> Iterable[tuple[int, int]]:
-    """Yield which distinctions of each operand matter, given those of the step."""
+    """Return which distinctions of each operand matter, given those of the step."""
     kernel, operands = step.kernel, step.operands
     if kernel in (kernels.conjunction, kernels.disjunction):
         return [(operand, matter) for operand in operands]
@@ -96,10 +91,7 @@ class Partial:
             self.states[number] = self._forward(number)
 
     def set(self, columns: Mapping[str, State]) -> None:
-        """Give columns their values, and let them take effect.
-
-        :param columns: states by column, for all rows.
-        """
+        """Set the states of columns, and update the steps that depend on them."""
         steps = self.analysis.steps
         changed = {self.analysis.columns[name] for name in columns if name in self.analysis.columns}
         for name, state in columns.items():
@@ -113,8 +105,8 @@ class Partial:
     def demand(self, roots: Mapping[int, Any]) -> dict[str, Mask]:
         """Return where each column is demanded.
 
-        :param roots: where each root is asked for; a root that is left out is not.
-        :return: masks by column; a column that no row demands is left out.
+        :param roots: where each root is wanted; roots that are left out are not.
+        :return: masks by column; columns that no row demands are left out.
         """
         demand: dict[int, Any] = dict(roots)
         found: dict[str, Mask] = {}
@@ -135,10 +127,7 @@ class Partial:
         return found
 
     def keep(self, rows: Mask) -> None:
-        """Go on with some of the rows.
-
-        :param rows: which ones.
-        """
+        """Drop all rows but some."""
         self.rows = int(rows.sum())
         needed = {*self._alive, *self.analysis.roots}
         for number in self._alive:
@@ -172,18 +161,18 @@ class Partial:
 
 
 def unknown_column(step: Step) -> State:
-    """Return the state of a column of which nothing is known."""
+    """Return the state of a column that is not known on any row."""
     return ANYTHING if step.kind == "boolean" else Uncertain(pa.scalar(None, STORED[step.kind]), True)
 
 
 def column_state(values: pa.Array, step: Step, rows: Any, count: int) -> State:
-    """Return the state of a column that is known for some rows.
+    """Return the state of a column that is known on some rows.
 
-    :param values: of these rows, of the Arrow type of the column's kind.
+    :param values: its values on these rows, of the Arrow type of its kind.
     :param step: the step that reads the column.
     :param rows: numbers of the rows, ascending.
     :param count: number of all rows.
-    :return: its state for all rows.
+    :return: its state on all rows.
     """
     if len(rows) == count:
         return possible.sets_of(values) if step.kind == "boolean" else Uncertain(values, False)
@@ -204,7 +193,7 @@ def _kept(state: State | None, rows: Mask, arrow: pa.Array) -> State | None:
 
 
 def _strict(step: Step, operands: list[State], *, null_decides: Sequence[bool] | None = None) -> State:
-    """Compute an operator that needs all its operands; a NULL among them is the answer, or may be."""
+    """Apply an operator that needs all its operands, except that a known NULL may decide alone."""
     if not operands:  # a constant
         value = step.compute(None)
         return possible.sets_of(value) if step.kind == "boolean" else Uncertain(value, False)

@@ -1,10 +1,10 @@
-"""What is known of a value before every signal is there: the truth values that a condition can still take.
+"""The truth values that a condition can still take while some signals are not computed yet.
 
-"Not computed yet" is no value of SQL. A signal that is not computed may become anything, NULL included, so
-``x IS NULL`` is as open as ``x``; NULL itself is an answer. A condition is therefore a *set* of truth values:
-``{true, false, NULL}`` before anything is known, one of them in the end. Values of other kinds are known or
-open. What holds for every member of the sets of the operands holds for what they become (abstract
-interpretation, Cousot and Cousot 1977), so a condition whose set has one member is settled.
+A signal that is not computed yet may become anything, NULL included, so ``x IS NULL`` is as open as ``x``;
+a computed NULL, in contrast, is known. The state of a condition is therefore a *set* of truth values: at
+first ``{true, false, NULL}``, in the end one of them. Values of other kinds are either known or open.
+Operators on sets give every truth value that the operator can give on their members (abstract interpretation,
+P. Cousot and R. Cousot 1977), so a condition whose set has one member is settled.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ TRUE, FALSE, NULL = 1, 2, 4
 ANYTHING = TRUE | FALSE | NULL
 
 Sets = npt.NDArray[np.uint8] | int
-"""Sets of truth values, each a sum of the three above; a number: the same for all rows."""
+"""Sets of truth values, each a sum of the three above; a single number is the same for all rows."""
 
 
 @dataclass(frozen=True)
 class Uncertain:
-    """Values that are not conditions."""
+    """Values that are not conditions, some of them open."""
 
     values: Any
-    """Array or scalar of the Arrow type of the kind; NULL where the value is open."""
+    """Array or scalar of the Arrow type of the kind; NULL if the value is open."""
     open: Mask | bool
     """Where the value is not known yet."""
 
@@ -46,7 +46,7 @@ def _members(found: int) -> list[int]:
 
 
 def _table(operator: Callable[[int, int], int]) -> npt.NDArray[np.uint8]:
-    """Tabulate an operator on truth values for all pairs of sets; ``left * 8 + right`` is the index."""
+    """Tabulate an operator for all pairs of sets; the index is ``left * 8 + right``."""
     pairs = product(range(8), range(8))
     found = [
         sum({operator(one, other) for one in _members(left) for other in _members(right)})
@@ -74,18 +74,18 @@ _SEVERAL = np.array([bin(found).count("1") > 1 for found in range(8)])
 
 
 def looked_up(table: npt.NDArray[Any], index: Any) -> Any:
-    """Look sets up in a table; a single set gives a plain number."""
+    """Look sets up in a table; the result for a single set is a plain number."""
     found = table[index]
     return found.item() if found.ndim == 0 else found
 
 
 def conjunction(left: Sets, right: Sets) -> Sets:
-    """Return what AND can give."""
+    """Return the possible values of AND."""
     return _looked(_AND, left, right)
 
 
 def disjunction(left: Sets, right: Sets) -> Sets:
-    """Return what OR can give."""
+    """Return the possible values of OR."""
     return _looked(_OR, left, right)
 
 
@@ -95,19 +95,19 @@ def _looked(table: npt.NDArray[np.uint8], left: Sets, right: Sets) -> Sets:
 
 
 def negation(value: Sets) -> Sets:
-    """Return what NOT can give."""
+    """Return the possible values of NOT."""
     found: Sets = looked_up(_NOT, value)
     return found
 
 
 def is_true(value: Sets) -> Sets:
-    """Return what IS TRUE can give."""
+    """Return the possible values of IS TRUE."""
     found: Sets = looked_up(_IS_TRUE, value)
     return found
 
 
 def is_null(value: State) -> Sets:
-    """Return what IS NULL can give."""
+    """Return the possible values of IS NULL."""
     if not isinstance(value, Uncertain):
         found: Sets = looked_up(_IS_NULL, value)
         return found
@@ -116,17 +116,17 @@ def is_null(value: State) -> Sets:
 
 
 def has(value: Sets, member: int) -> Any:
-    """Return where a set has one of some members."""
+    """Return where a set contains at least one of some members."""
     return (value & member) != 0
 
 
 def several(value: State) -> Any:
-    """Return where a value is open."""
+    """Return where a value is open: it can still take several values."""
     return value.open if isinstance(value, Uncertain) else looked_up(_SEVERAL, value)
 
 
 def narrowed(before: State, after: State) -> State:
-    """Return what is known of a column by two looks at it that do not contradict each other."""
+    """Combine two states of a column that do not contradict each other."""
     if not isinstance(before, Uncertain) or not isinstance(after, Uncertain):
         found: Any = before & after  # type: ignore[operator]  # both are sets: they are of one kind
         return _as_sets(found)
@@ -137,10 +137,10 @@ def narrowed(before: State, after: State) -> State:
 
 
 def chosen(conditions: list[Sets], values: list[Sets]) -> Sets:
-    """Return what CASE can give, for values that are conditions.
+    """Return the possible values of CASE, for values that are conditions.
 
-    :param conditions: of the branches.
-    :param values: of the branches, and the one where no condition is true.
+    :param conditions: the conditions of the branches.
+    :param values: the values of the branches, then that of ELSE.
     :return: the union over the branches that can be reached.
     """
     found: Any = 0
@@ -152,7 +152,7 @@ def chosen(conditions: list[Sets], values: list[Sets]) -> Sets:
 
 
 def reached_branches(conditions: list[Sets]) -> list[Any]:
-    """Return where each branch of a CASE may be asked for its condition, and at last for its ELSE."""
+    """Return where each branch of a CASE can be reached, and at last its ELSE."""
     found: list[Any] = [True]
     for condition in conditions:
         found.append(found[-1] & has(condition, FALSE | NULL))
@@ -160,10 +160,10 @@ def reached_branches(conditions: list[Sets]) -> list[Any]:
 
 
 def chosen_open(conditions: list[Sets], values: list[Uncertain]) -> Any:
-    """Return where the value of a CASE is open: its branch is, or the value of its branch.
+    """Return where the value of a CASE is open, because the branch is open or its value is.
 
-    :param conditions: of the branches.
-    :param values: of the branches, and the one where no condition is true.
+    :param conditions: the conditions of the branches.
+    :param values: the values of the branches, then that of ELSE.
     :return: a mask.
     """
     found: Any = False
@@ -176,7 +176,7 @@ def chosen_open(conditions: list[Sets], values: list[Uncertain]) -> Any:
 
 
 def first_known(values: list[Sets]) -> Sets:
-    """Return what COALESCE can give, for conditions."""
+    """Return the possible values of COALESCE, for conditions."""
     found: Any = 0
     reached: Any = True
     for value in values:
@@ -186,7 +186,7 @@ def first_known(values: list[Sets]) -> Sets:
 
 
 def first_open(values: list[Uncertain]) -> Any:
-    """Return where the value of COALESCE is open, for values that are not conditions."""
+    """Return where the value of a COALESCE is open, for values that are not conditions."""
     found: Any = False
     reached: Any = True
     for value in values:
@@ -196,7 +196,7 @@ def first_open(values: list[Uncertain]) -> Any:
 
 
 def reached_operands(values: list[State]) -> list[Any]:
-    """Return where each operand of a COALESCE may be asked for."""
+    """Return where each operand of a COALESCE can be reached."""
     found: list[Any] = [True]
     for value in values[:-1]:
         null = has(value, NULL) if not isinstance(value, Uncertain) else value.open | _null_mask(value.values)
@@ -223,7 +223,7 @@ def sets_of(values: Any, open_rows: Any = False) -> Sets:
     """Return known conditions as sets.
 
     :param values: Arrow booleans, array or scalar.
-    :param open_rows: where they are not known.
+    :param open_rows: where they are open.
     :return: sets.
     """
     if isinstance(values, pa.Scalar):
@@ -247,7 +247,7 @@ def sets_of(values: Any, open_rows: Any = False) -> Sets:
 
 
 def uncertain(value: State) -> Uncertain:
-    """Return a value as an operator that wants plain values sees it."""
+    """Return a state in the form for operators on plain values."""
     if isinstance(value, Uncertain):
         return value
     if isinstance(value, int):
