@@ -86,8 +86,8 @@ def logged_by(context: StepContext) -> set[str]:
 def test_the_fastest_model_within_the_budget(
     teacher: ModelRef, topic_dataset: DatasetRef, context: StepContext
 ) -> None:
-    found = compressed(configured(max_size_mb=1000), topic_dataset, teacher, context)
-    model, reference = found.model, found.report
+    outputs = compressed(configured(max_size_mb=1000), topic_dataset, teacher, context)
+    model, reference = outputs.model, outputs.report
     assert (model.role, model.parent) == ("compressed", teacher.uri)
     client = context.run.client
     report = CompressionReport.model_validate_json(
