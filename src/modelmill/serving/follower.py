@@ -1,7 +1,7 @@
 """Following the registry: the versions that aliases point at are fetched, verified, loaded and put in use.
 
 All of it happens in one thread that answers no requests. A swap is the assignment of a new
-:class:`~modelmill.serving.loaded_models.ActiveModels`: a request keeps the models that it began with, so one
+:class:`~modelmill.serving.loaded_versions.ActiveVersions`: a request keeps those that it began with, so one
 version answers all of it. If a version cannot be used, the one before stays in use, and the state says why.
 """
 
@@ -19,7 +19,7 @@ from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION, reference
 from modelmill.serving.deployments import CHALLENGER, Deployment
-from modelmill.serving.loaded_models import ActiveModels, LoadedModels, ServedVersion
+from modelmill.serving.loaded_versions import ActiveVersions, LoadedVersions, ServedVersion
 from modelmill.serving.messages import ModelState, ServiceState
 from modelmill.serving.metrics import Metrics
 from modelmill.settings import Settings
@@ -63,7 +63,7 @@ class Follower:
         metrics: Metrics,
         poll_seconds: float,
     ) -> None:
-        self.active = ActiveModels()
+        self.active = ActiveVersions()
         self.deployments: Mapping[str, Deployment] = {}
         self._wanted = wanted
         self._settings = settings
@@ -72,7 +72,7 @@ class Follower:
         self._aliases: Mapping[str, Mapping[str, int]] = {}
         self._failures: dict[tuple[str, str], _Failure] = {}
         self._error: str | None = "the registry has not been asked yet"
-        self._retired: ActiveModels | None = None
+        self._retired: ActiveVersions | None = None
         self._was_ready = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="modelmill-follower", daemon=True)
@@ -100,7 +100,7 @@ class Follower:
             self._failures = {key: failure for key, failure in self._failures.items() if key in wanted}
             champions = self._updated(CHAMPION, list(deployments), before.champions)
             challengers = self._updated(CHALLENGER, shadowed, before.challengers, besides=champions.models)
-            self._use(ActiveModels(champions, challengers))
+            self._use(ActiveVersions(champions, challengers))
             self._error = None
         except Exception as error:  # whatever happens, the active models stay, and the thread goes on
             self._metrics.poll_failures.inc()
@@ -120,7 +120,7 @@ class Follower:
             self.poll()
             self._stopped.wait(self._poll_seconds)
 
-    def _use(self, active: ActiveModels) -> None:
+    def _use(self, active: ActiveVersions) -> None:
         before, self.active = self.active, active
         old, new = before.champions.models, active.champions.models
         # Stays true: a model that is deployed later must not make a service unready that answers already.
@@ -139,10 +139,10 @@ class Follower:
         self,
         alias: str,
         names: Sequence[str],
-        before: LoadedModels,
+        before: LoadedVersions,
         *,
         besides: Mapping[str, ServedVersion] | None = None,
-    ) -> LoadedModels:
+    ) -> LoadedVersions:
         """Load the versions that an alias points at; one that cannot be loaded leaves the one in use.
 
         :param alias: the alias.
@@ -166,7 +166,7 @@ class Follower:
                     self._failures.pop((name, alias), None)
                 return loaded
         kept = {name: served for name, served in before.models.items() if name in wanted}
-        loaded = before if kept == before.models else LoadedModels(kept, reuse=before)
+        loaded = before if kept == before.models else LoadedVersions(kept, reuse=before)
         for name in new:
             try:
                 loaded = self._loaded({**loaded.models, name: wanted[name]}, [name], loaded)
@@ -176,10 +176,10 @@ class Follower:
         return loaded
 
     def _loaded(
-        self, models: Mapping[str, ServedVersion], new: Sequence[str], before: LoadedModels
-    ) -> LoadedModels:
+        self, models: Mapping[str, ServedVersion], new: Sequence[str], before: LoadedVersions
+    ) -> LoadedVersions:
         began = time.monotonic()
-        loaded = LoadedModels(models, reuse=before)
+        loaded = LoadedVersions(models, reuse=before)
         loaded.warm_up(new)
         self._metrics.load_seconds.observe(time.monotonic() - began)
         return loaded
@@ -214,7 +214,7 @@ class Follower:
             version, _one_line(error), isinstance(error, InputError), tries, time.monotonic() + wait
         )
 
-    def _model_state(self, name: str, active: ActiveModels) -> ModelState:
+    def _model_state(self, name: str, active: ActiveVersions) -> ModelState:
         served, failure = active.champions.models.get(name), self._failures.get((name, CHAMPION))
         champion = self._aliases.get(name, {}).get(CHAMPION)
         if failure and failure.version != champion:

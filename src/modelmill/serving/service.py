@@ -14,7 +14,7 @@ from modelmill.serving.batching import RowQueue
 from modelmill.serving.config import ServeConfig
 from modelmill.serving.deployments import Deployment, read_deployments
 from modelmill.serving.follower import Follower
-from modelmill.serving.loaded_models import ActiveModels
+from modelmill.serving.loaded_versions import ActiveVersions
 from modelmill.serving.messages import PredictRequest, ServiceState
 from modelmill.serving.metrics import Metrics
 from modelmill.serving.shadow_scoring import AnsweredRow, ShadowScorer
@@ -35,7 +35,7 @@ class PendingRequest:
 
     def __init__(
         self,
-        active: ActiveModels,
+        active: ActiveVersions,
         names: Collection[str],
         texts: Sequence[str | None],
         finished: Callable[[], None],
@@ -170,7 +170,7 @@ class Service:
                 for pending, _ in rows:
                     pending.fail()
 
-    def _answer_with(self, active: ActiveModels, rows: Sequence[PendingRow]) -> None:
+    def _answer_with(self, active: ActiveVersions, rows: Sequence[PendingRow]) -> None:
         champions = active.champions
         texts = [pending.texts[row] or "" for pending, row in rows]
         answers: list[dict[str, tuple[str, float]]] = [{} for _ in rows]
@@ -190,7 +190,7 @@ class Service:
         self._offer(active, texts, answers)
 
     def _offer(
-        self, active: ActiveModels, texts: Sequence[str], answers: Sequence[Mapping[str, tuple[str, float]]]
+        self, active: ActiveVersions, texts: Sequence[str], answers: Sequence[Mapping[str, tuple[str, float]]]
     ) -> None:
         deployments = self.follower.deployments  # the follower may replace them meanwhile
         rows = [

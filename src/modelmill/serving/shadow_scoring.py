@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modelmill.errors import ModelmillError
-from modelmill.serving.loaded_models import LoadedModels, ServedVersion
+from modelmill.serving.loaded_versions import LoadedVersions, ServedVersion
 from modelmill.serving.metrics import Metrics
 from modelmill.tables.commits import write_rows
 
@@ -41,7 +41,7 @@ _BATCH_ROWS = 5_000
 class AnsweredRow:
     """A row that a champion has answered, with the challengers that can be compared on it."""
 
-    loaded: LoadedModels
+    loaded: LoadedVersions
     """The challengers."""
     champion: ServedVersion
     share: float

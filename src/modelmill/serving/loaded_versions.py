@@ -25,7 +25,7 @@ class ServedVersion:
     """Its bundle."""
 
 
-class LoadedModels:
+class LoadedVersions:
     """Versions of models that are loaded together, one for each signal.
 
     :param models: by registered model.
@@ -33,7 +33,7 @@ class LoadedModels:
     :raises ModelError: if one cannot be loaded.
     """
 
-    def __init__(self, models: Mapping[str, ServedVersion], *, reuse: LoadedModels | None = None) -> None:
+    def __init__(self, models: Mapping[str, ServedVersion], *, reuse: LoadedVersions | None = None) -> None:
         self.models = dict(models)
         bundles = {name: served.folder for name, served in models.items()}
         # One thread: batches run side by side, not the parts of one.
@@ -63,9 +63,9 @@ class LoadedModels:
 
 
 @dataclass(frozen=True)
-class ActiveModels:
+class ActiveVersions:
     """The loaded models of a service, by role."""
 
-    champions: LoadedModels = field(default_factory=lambda: LoadedModels({}))
-    challengers: LoadedModels = field(default_factory=lambda: LoadedModels({}))
+    champions: LoadedVersions = field(default_factory=lambda: LoadedVersions({}))
+    challengers: LoadedVersions = field(default_factory=lambda: LoadedVersions({}))
     """Versions that are scored beside the champions, without delaying the answers."""
