@@ -1,1 +1,1 @@
-"""Spark applications: each module that is named after a job has a main(request, spark)."""
+"""Spark applications: a module named after each job, with main(request, spark)."""
