@@ -10,7 +10,7 @@ from modelmill.compression.options import CompressionOptions
 from modelmill.system.resources import Resources
 
 if TYPE_CHECKING:
-    from modelmill.compression.search.results import CompressionReport, Point
+    from modelmill.compression.search.results import CompressionReport
 
 REPORT_FILE = "compression.json"
 TAG_RECIPE = "modelmill.recipe"
@@ -62,7 +62,7 @@ def run(config: CompressConfig, inputs: CompressInputs, context: StepContext) ->
             dataset=dataset,
             context=context,
             parent=inputs.teacher,
-            metrics=_metrics(point),
+            metrics=point.metrics,
             more_tags={TAG_RECIPE: point.name},
         )
         for item, point in zip(result.measured, result.report.points, strict=True)
@@ -86,21 +86,13 @@ def _log_report(report: CompressionReport, context: StepContext) -> ReportRef:
         "candidates": float(report.candidates),
         "measured": float(len(report.points)),
     }
-    context.run.log_metrics(figures | {f"chosen_{name}": value for name, value in _metrics(best).items()})
+    context.run.log_metrics(figures | {f"chosen_{name}": value for name, value in best.metrics.items()})
     context.run.log_figure(pareto_figure(report), "plots/pareto.png")
     context.run.client.log_text(context.run.run_id, report_html(report), "compression.html")
     uri = context.run.log_json(report.model_dump(mode="json"), REPORT_FILE)
     for line in table_lines(report):
         context.log(line)
     return ReportRef(uri=uri, run_id=context.run.run_id)
-
-
-def _metrics(point: Point) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in point.model_dump().items()
-        if isinstance(value, float) and name not in ("tokens", "width", "heads")
-    }
 
 
 compress = Component(

@@ -39,12 +39,13 @@ def run(config: QuantizeConfig, inputs: QuantizeInputs, context: StepContext) ->
     from modelmill.registry.bundles import fetch_bundle, log_model
     from modelmill.tokens.cache import tokenised
 
-    dataset, bundle = inputs.dataset, context.workdir / "bundle"
+    dataset = inputs.dataset
     source = fetch_bundle(inputs.model, context.cache)
     places, info = _places(dataset), BundleInfo.load(source)
     tokens = tokenised(dataset, source, max_length=info.max_tokens, cache=context.cache, log=context.log)
     tokens = tokens.take(places)
-    metrics = quantize(source, bundle, tokens, options=config, workspace=context)
+    quantized = quantize(source, tokens, options=config, workspace=context)
+    metrics = quantized.metrics
     context.run.log_metrics(metrics)
     context.run.log_dataset(dataset, context="validation", rows=len(tokens))
     context.log(
@@ -52,7 +53,12 @@ def run(config: QuantizeConfig, inputs: QuantizeInputs, context: StepContext) ->
         f"{metrics['drift']:.2%} of {len(tokens)} answers changed"
     )
     model = log_model(
-        bundle, role="exported", dataset=dataset, context=context, parent=inputs.model, metrics=metrics
+        quantized.folder,
+        role="exported",
+        dataset=dataset,
+        context=context,
+        parent=inputs.model,
+        metrics=metrics,
     )
     return ModelOutputs(model=model)
 

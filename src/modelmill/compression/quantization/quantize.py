@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from modelmill.compression.options import GRAPH_METHODS, TORCH_METHODS, QuantizationOptions
@@ -19,30 +20,41 @@ from modelmill.workspace import Workspace
 _PARITY_ROWS = 16
 
 
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A model that has been exported and quantised."""
+
+    folder: Path
+    """Its bundle."""
+    metrics: dict[str, float]
+    """``drift``: share of changed answers; ``export_difference``: how far the logits of the fp32 graph are
+    from PyTorch's (ONNX only); ``bytes``; ``size_ratio``: the source's bytes over those."""
+
+
 def quantize(
-    source: Path, target: Path, tokens: Tokens, *, options: QuantizationOptions, workspace: Workspace
-) -> dict[str, float]:
+    source: Path, tokens: Tokens, *, options: QuantizationOptions, workspace: Workspace
+) -> QuantizedModel:
     """Make the bundle that serves, and check that it still gives the same answers.
 
     :param source: a ``torch`` bundle.
-    :param target: the bundle's folder; replaced if it exists.
     :param tokens: rows to calibrate with and to compare answers on, as the tokenizer makes them; at least
         one.
     :param options: the method, and how many answers it may change.
-    :param workspace: where files in between are kept.
-    :return: ``drift``, the share of changed answers; ``export_difference``, how far the logits of the fp32
-        graph are from PyTorch's (ONNX only); ``bytes``; and ``size_ratio``, the source's bytes over those.
+    :param workspace: the bundle is the folder ``bundle`` of its work directory.
+    :return: the quantised model.
     :raises ModelError: if the model cannot be exported, or too many answers change.
     :raises ConfigError: if the method needs a GPU that this machine does not have.
     """
+    target = workspace.workdir / "bundle"
     write = _write_torch if options.method in TORCH_METHODS else _write_onnx
     difference = write(source, target, tokens, method=options.method, workspace=workspace)
-    return {
+    metrics = {
         "drift": check_drift(target, source, tokens, limit=options.max_drift),
         **difference,
         "bytes": float(bundle_bytes(target)),
         "size_ratio": bundle_bytes(source) / bundle_bytes(target),
     }
+    return QuantizedModel(target, metrics)
 
 
 def _write_onnx(

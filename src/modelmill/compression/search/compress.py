@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelmill.compression.options import CompressionOptions
 from modelmill.compression.pruning.vocabulary import is_prunable
@@ -46,6 +47,16 @@ class CompressionResult:
     """All that were measured, the fastest first; each is a bundle in the work directory."""
     report: CompressionReport
     """Its points are those of ``measured``, in the same order."""
+
+    @property
+    def folder(self) -> Path:
+        """The chosen model's bundle."""
+        return self.chosen.candidate.folder
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What was measured of the chosen model, by name."""
+        return next(point for point in self.report.points if point.chosen).metrics
 
 
 def compress(

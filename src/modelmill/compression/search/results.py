@@ -56,6 +56,15 @@ class Point(BaseModel):
     """Whether no other point is at least as accurate, fast and small, and better in one of them."""
     chosen: bool
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What is measured of it, by name."""
+        return {
+            name: float(value)
+            for name, value in self.model_dump().items()
+            if isinstance(value, float) and name not in ("width", "heads")
+        }
+
 
 class CompressionReport(BaseModel):
     """A search."""
