@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from modelmill.errors import ModelmillError
-from modelmill_operators.deployment import apply_pools, lacking, said_of
+from modelmill_operators.profile_checks import apply_pools, missing_parts, profile_line
 from modelmill_operators.profiles import configured_profiles
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -29,12 +29,12 @@ def profiles(
     """List the kinds of machines that steps may run on."""
     found = configured_profiles()
     for name, profile in found.items():
-        typer.echo(said_of(name, profile))
+        typer.echo(profile_line(name, profile))
     if apply:
         for line in apply_pools(found):
             typer.echo(line)
     if check:
-        missing = lacking(found)
+        missing = missing_parts(found)
         for line in missing:
             typer.echo(line, err=True)
         raise typer.Exit(1 if missing else 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 from airflow.sdk import Asset, AssetAlias, AssetWatcher
 
 from modelmill.errors import ConfigError
-from modelmill.pipeline.spec import names_a_place
+from modelmill.pipeline.spec import is_absolute_uri
 from modelmill.tables.storage import table_location
 from modelmill_operators.triggers import DeltaTableTrigger
 
@@ -49,7 +49,7 @@ def watched_table(uri: str, *, poll_seconds: float | None = None) -> Asset:
     :return: the asset, with its watcher.
     :raises ConfigError: if the path is relative.
     """
-    if not names_a_place(uri):
+    if not is_absolute_uri(uri):
         raise ConfigError(
             "a table that is watched is named by an absolute path or a URI",
             got=uri,

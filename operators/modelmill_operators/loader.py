@@ -29,7 +29,14 @@ from modelmill.pipeline.conditions import verdict_port
 from modelmill.pipeline.expansion import Expansion, expand
 from modelmill.pipeline.pipeline_files import PipelineFile, free_id, read_folder
 from modelmill.pipeline.placeholders import substitute
-from modelmill.pipeline.spec import Outcome, ParamValue, PipelineSpec, StepSpec, TableSchedule, names_a_place
+from modelmill.pipeline.spec import (
+    Outcome,
+    ParamValue,
+    PipelineSpec,
+    StepSpec,
+    TableSchedule,
+    is_absolute_uri,
+)
 from modelmill_operators.assets import asset, conditional_asset, watched_table
 from modelmill_operators.documents import dag_document, fenced
 from modelmill_operators.invalid_pipeline import InvalidPipelineOperator
@@ -137,9 +144,9 @@ class _Tasks:
             pipeline=spec.pipeline,
             pipeline_digest=self._expansion.digest,
             storage_connection=spec.storage_connection,
-            inlets=[self._asset_of(uri) for uri in assets.inlets if names_a_place(uri)],
+            inlets=[self._asset_of(uri) for uri in assets.inlets if is_absolute_uri(uri)],
             outlets=[
-                *(self._asset_of(uri) for uri in assets.outlets if names_a_place(uri)),
+                *(self._asset_of(uri) for uri in assets.outlets if is_absolute_uri(uri)),
                 *(conditional_asset(uri) for uri in assets.conditional),
             ],
             doc_md=f"{component_named(step.component).help}\n\n{fenced(step.config)}",

@@ -132,6 +132,7 @@ class _Step:
     def needed_resources(self) -> Resources:
         """Return what the step needs of its machine.
 
+        :return: the component's needs, with what the pipeline overrides.
         :raises ConfigError: if the pipeline asks for more memory than this machine has.
         """
         request, usual, total = self.request, self.component.resources, memory_gb()

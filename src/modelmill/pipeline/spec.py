@@ -199,10 +199,6 @@ class Edge:
     target_port: str
 
 
-def names_a_place(uri: str) -> bool:
-    """Return whether a path or URI means the same place in every process, which a relative path does not.
-
-    :param uri: path or URI.
-    :return: False for a relative path.
-    """
+def is_absolute_uri(uri: str) -> bool:
+    """Return whether a text is a URI or an absolute path: a relative one differs from process to process."""
     return Path(uri).is_absolute() or bool(urlsplit(uri).scheme)

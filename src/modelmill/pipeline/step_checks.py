@@ -20,7 +20,7 @@ from modelmill.pipeline.group_checks import (
 )
 from modelmill.pipeline.placeholders import placeholders, substitute
 from modelmill.pipeline.shape_checks import SCHEDULE_REMEDY, SCHEDULE_RULE, shape_findings
-from modelmill.pipeline.spec import Edge, ParamValue, PipelineSpec, StepSpec, TableSchedule, names_a_place
+from modelmill.pipeline.spec import Edge, ParamValue, PipelineSpec, StepSpec, TableSchedule, is_absolute_uri
 
 
 def step_findings(spec: PipelineSpec) -> Iterator[Finding]:
@@ -165,7 +165,7 @@ def _table_findings(spec: PipelineSpec, table: str, at: Path) -> Iterator[Findin
     if unknown or any(values[name] is None for name in placeholders(table)):
         return  # a parameter without a value yet: the loader asks for it
     place = str(substitute(table, values))
-    if not names_a_place(place):
+    if not is_absolute_uri(place):
         yield (
             at,
             (

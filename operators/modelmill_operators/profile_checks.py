@@ -1,7 +1,7 @@
-"""Whether a deployment has what its profiles name.
+"""Whether a deployment has the pools and the queues that its profiles name.
 
-Airflow lets a task wait for ever that asks for a pool which does not exist, and for ten minutes one that asks
-for a queue which no worker listens on.
+A task that asks for a pool that does not exist waits for ever in Airflow; one whose queue has no worker
+waits for ten minutes.
 """
 
 from __future__ import annotations
@@ -14,13 +14,8 @@ from modelmill_operators.profiles import Profile, Profiles
 _ANSWER_SECONDS = 10.0
 
 
-def said_of(name: str, profile: Profile) -> str:
-    """Return a line that describes a profile.
-
-    :param name: its name.
-    :param profile: the profile.
-    :return: for people.
-    """
+def profile_line(name: str, profile: Profile) -> str:
+    """Return a line that describes a profile: where its steps run, and what its machines have."""
     places = {
         "executor": profile.executor,
         "queue": profile.queue,
@@ -51,7 +46,7 @@ def apply_pools(profiles: Profiles) -> Iterator[str]:
             yield f"pool {profile.pool} has {profile.pool_slots} slots"
 
 
-def lacking(profiles: Profiles) -> list[str]:
+def missing_parts(profiles: Profiles) -> list[str]:
     """Return what is missing for steps to be run.
 
     :param profiles: the profiles.
