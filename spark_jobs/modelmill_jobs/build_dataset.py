@@ -3,8 +3,8 @@
 Every row of the source ends in exactly one of these states: kept, quarantined, duplicate. Rows that a shipped
 test split has are kept, all of them, as long as they can be used at all: a benchmark stays standard.
 
-What a row is by itself is said by :mod:`modelmill.datasets.preparation`, what becomes of rows that share
-something by :mod:`modelmill_jobs.row_decisions`. Results between the passes are files, and no pass holds more
+Each row by itself is the work of :mod:`modelmill.datasets.preparation`, rows that share something are that of
+:mod:`modelmill_jobs.row_decisions`. Results between the passes are files, and no pass holds more
 than a part of the table in memory.
 """
 

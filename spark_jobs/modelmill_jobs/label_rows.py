@@ -159,7 +159,7 @@ def _review(rows: DataFrame, names: Sequence[str], plan: Labelling, *, most: int
     schema = StructType(fields).add(suggested, StringType()).add(probability, DoubleType())
     schema = schema.add(votes, MapType(StringType(), StringType())).add(reason, StringType())
     found = rows.mapInArrow(*_step(review_batches, plan, schema.add(uncertain, DoubleType())))
-    # Equally useful rows in an order that their content decides, whatever the partitions.
+    # Equally useful rows are ordered by a hash of their content, which does not depend on the partitions.
     content = sql.sha2(sql.to_json(sql.struct(*(quoted(name) for name in sorted(names)))), 256)
     found = found.withColumn("_mm_order", content)
     order = [(quoted(reason) == REASONS[0]).desc(), quoted(uncertain).desc(), sql.col("_mm_order")]

@@ -119,7 +119,7 @@ def _connect(url: str) -> SparkSession:
             "MODELMILL_SPARK_REMOTE must be a Spark Connect URL", got=url, remedy="write sc://HOST:PORT"
         )
     try:
-        # The client by itself retries for ten minutes before it says that nobody is there.
+        # Without this check, the client would retry for ten minutes before it reports an error.
         address = urlsplit(url)
         socket.create_connection((address.hostname or "", address.port or 15002), timeout=10).close()
         return SparkSession.builder.remote(url).create()

@@ -173,24 +173,26 @@ class _Update:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        told = join(rows.drop_columns([BUCKETS]), decisions, ROW)
-        batch = told.combine_chunks().to_batches()
+        decided = join(rows.drop_columns([BUCKETS]), decisions, ROW)
+        batch = decided.combine_chunks().to_batches()
         parts = [assemble(part, self.plan, self.rule) for part in batch]
         dataset = pa.Table.from_batches(parts, dataset_schema(self.plan))
         reason = pa.chunked_array([quarantine_reasons(part) for part in batch], pa.string())
         names = [name for name in self.plan.schema.names if name != REASON_COLUMN]
-        refused = told.select(names).append_column(REASON_COLUMN, reason).filter(pc.is_valid(reason))
+        refused = decided.select(names).append_column(REASON_COLUMN, reason).filter(pc.is_valid(reason))
         labels = list(zip(self.options.labels, self.plan.kinds, strict=True))
         summary = (
             summarise(dataset, text=self.options.text, labels=labels, split=SPLIT_COLUMN)
             if dataset.num_rows
             else Summary()
         )
-        undone = told.filter(pc.and_(pc.is_valid(told.column(STATE)), pc.is_null(told.column(REASON))))
+        undone = decided.filter(
+            pc.and_(pc.is_valid(decided.column(STATE)), pc.is_null(decided.column(REASON)))
+        )
         states = Counter(undone.column(STATE).to_pylist())
         del states[KEPT]
         return _Side(
-            told, dataset, refused, summary, Counter(refused.column(REASON_COLUMN).to_pylist()), states
+            decided, dataset, refused, summary, Counter(refused.column(REASON_COLUMN).to_pylist()), states
         )
 
     def _commit(self, old: _Side, new: _Side, changes: tuple[pa.Table, np.ndarray, pa.Table]) -> int:
@@ -221,7 +223,7 @@ class _Update:
         )
         if refused is None:
             raise FullBuildNeededError("the quarantine table was changed by others")
-        index, told = self.index.write_next(*changes)
+        index, files = self.index.write_next(*changes)
         build = before.model_copy(
             update={
                 "source_version": self.source.version,
@@ -230,7 +232,7 @@ class _Update:
                 "summary": summary,
                 "quarantine_version": refused,
                 "index": index,
-                "decisions": told,
+                "decisions": files,
             }
         )
         version = replace_rows(

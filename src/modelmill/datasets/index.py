@@ -152,8 +152,8 @@ class Index:
             kept.extend(self.build.index)
         if came.num_rows:
             kept.append(self._write(came, f"{folder}/rows"))
-        told = (self._write(decisions, f"{folder}/decisions"),) if decisions.num_rows else ()
-        return tuple(kept), told
+        decided = (self._write(decisions, f"{folder}/decisions"),) if decisions.num_rows else ()
+        return tuple(kept), decided
 
     def _write(self, rows: pa.Table, folder: str) -> IndexFile:
         import pyarrow.parquet as pq

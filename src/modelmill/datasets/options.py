@@ -95,7 +95,7 @@ class BuildOptions(Options):
                 raise ValueError(f"a column is content or label, not both: {name!r}")
         for name in self.label_kinds:
             if name not in self.labels:
-                raise ValueError(f"label_kinds speaks of label columns only; {name!r} is none")
+                raise ValueError(f"label_kinds names label columns only; {name!r} is not one of them")
         if len(set(self.labels)) < len(self.labels):
             raise ValueError(f"a label column is named once: {', '.join(map(repr, self.labels))}")
         return self

@@ -103,7 +103,7 @@ def _empty(options: BuildOptions) -> str:
 
 
 def _content(columns: dict[str, pa.Array], options: BuildOptions) -> tuple[Digests, pa.Array]:
-    """Return the SHA-256 of each row's content, ``(rows, 32)``, and where there is none."""
+    """Return the SHA-256 of each row's content, ``(rows, 32)``, and which rows have none."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

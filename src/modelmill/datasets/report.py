@@ -51,7 +51,7 @@ class DatasetReport(BaseModel):
     def of(cls, build: Build) -> DatasetReport:
         """Return the report of a build.
 
-        :param build: what the build says of itself.
+        :param build: the record of the build.
         :return: the report.
         """
         states, summary = build.fates.states, build.summary

@@ -24,7 +24,7 @@ def check_counts(
 ) -> None:
     """Refuse a table without rows, without contents, or with splits of other names.
 
-    :param counts: what each row is by itself.
+    :param counts: rows by the reason of their refusal and by their shipped split.
     :param options: how the dataset is built.
     :param source: the table.
     :param splits: gives some of the unknown names of splits.
