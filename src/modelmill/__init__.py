@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Any
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
+    from modelmill.api import Model, distill, fine_tune
     from modelmill.pipeline.spec import PipelineSpec
     from modelmill.pipeline.validation import load_pipeline, parse_pipeline
 
-__all__ = ["PipelineSpec", "__version__", "load_pipeline", "parse_pipeline"]
+_API = ("Model", "distill", "fine_tune")
+
+__all__ = ["Model", "PipelineSpec", "__version__", "distill", "fine_tune", "load_pipeline", "parse_pipeline"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is asked for: a step does not need what reads pipelines."""
+    """Import a public name when it is asked for: a step does not need what reads pipelines or trains."""
+    if name in _API:
+        from modelmill import api
+
+        return getattr(api, name)
     if name == "PipelineSpec":
         from modelmill.pipeline.spec import PipelineSpec
 

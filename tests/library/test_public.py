@@ -19,7 +19,15 @@ HEAVY = ("torch", "transformers", "pyspark", "mlflow", "deltalake", "sklearn", "
 
 
 def test_the_public_names_exist_and_are_few() -> None:
-    assert sorted(modelmill.__all__) == ["PipelineSpec", "__version__", "load_pipeline", "parse_pipeline"]
+    assert sorted(modelmill.__all__) == [
+        "Model",
+        "PipelineSpec",
+        "__version__",
+        "distill",
+        "fine_tune",
+        "load_pipeline",
+        "parse_pipeline",
+    ]
     assert all(hasattr(modelmill, name) for name in modelmill.__all__)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -122,6 +122,32 @@ def _read_label(table: pa.Table, dataset: DatasetRef, name: str) -> LabelledData
             got=str(dataset),
             remedy="see the dataset's quarantine table, or change the split",
         )
+    return _labelled(column, name, places)
+
+
+def labelled_lists(labels: Sequence[Any], validation: Sequence[Any], *, label: str) -> LabelledData:
+    """Return labels in memory as labelled rows: those of the train split, followed by the others.
+
+    :param labels: of the train split: classes, lists of classes, or floats; None for a row without a label.
+    :param validation: of the validation split; may be empty.
+    :param label: name of the label.
+    :return: the rows; their places count the train split's rows first.
+    :raises DatasetError: if there is nothing to learn.
+    """
+    import pyarrow as pa
+
+    column = pa.array([*labels, *validation])
+    known = np.flatnonzero(task_of(label_kind(column.type)).labelled(column))
+    train = known < len(labels)
+    if not train.any():
+        raise DatasetError(
+            "the train rows must have labels", got=f"{len(labels)} rows, none with one", remedy="give some"
+        )
+    return _labelled(column, label, {"train": known[train], "validation": known[~train]})
+
+
+def _labelled(column: pa.Array, name: str, places: Mapping[str, Places]) -> LabelledData:
+    task = task_of(label_kind(column.type))
     classes, targets = task.read_targets(column, name, places)
     train, validation = (Rows(places[split], targets[split]) for split in ("train", "validation"))
     return LabelledData(label=name, classes=classes, train=train, validation=validation, target=task.kind)
