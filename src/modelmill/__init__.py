@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Any
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
-    from modelmill.api import Model, distill, fine_tune
+    from modelmill.api import Model, compress, distill, fine_tune, prune, quantize
     from modelmill.pipeline.spec import PipelineSpec
     from modelmill.pipeline.validation import load_pipeline, parse_pipeline
 
-_API = ("Model", "distill", "fine_tune")
+_API = ("Model", "compress", "distill", "fine_tune", "prune", "quantize")
 
-__all__ = ["Model", "PipelineSpec", "__version__", "distill", "fine_tune", "load_pipeline", "parse_pipeline"]
+__all__ = [
+    "Model",
+    "PipelineSpec",
+    "__version__",
+    "compress",
+    "distill",
+    "fine_tune",
+    "load_pipeline",
+    "parse_pipeline",
+    "prune",
+    "quantize",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,9 +4,10 @@
 >>> student = distill(teacher, texts, labels, validation=held, layers=2)
 >>> student.predict(["the goal of the match"])
 ['sport']
->>> student.save("student")
+>>> small = compress(teacher, texts, labels, validation=held, budget={"max_size_mb": 12})
+>>> small.save("small")
 
-The steps ``fine_tune`` and ``distill`` call the same algorithms: the same rows give the same weights.
+The steps of these names call the same algorithms: the same rows give the same weights.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
+from modelmill.compression.options import CompressionOptions, PruningOptions, QuantizationOptions
+from modelmill.compression.pruning.prune import prune as _prune
+from modelmill.compression.quantization.quantize import quantize as _quantize
+from modelmill.compression.search.compress import compress as _compress
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.models.scorers import load_scorer
@@ -30,7 +35,6 @@ from modelmill.training.distillation import distill as _distill
 from modelmill.training.fine_tuning import fine_tune as _fine_tune
 from modelmill.training.options import FineTuningOptions, StudentOptions
 from modelmill.training.teacher import Teacher
-from modelmill.training.trained_model import TrainedModel
 from modelmill.workspace import Workspace
 
 Labelled = tuple[Sequence[str], Sequence[Any]]
@@ -164,13 +168,104 @@ def distill(
     )
 
 
+def prune(
+    model: Model,
+    texts: Sequence[str],
+    labels: Sequence[Any],
+    *,
+    teacher: Model | None = None,
+    validation: Labelled = ((), ()),
+    log: Callable[[str], None] = print,
+    **options: Any,
+) -> Model:
+    """Take units and unused tokens out of a model, and train what stays.
+
+    :param model: a model that :func:`fine_tune` or :func:`distill` returned.
+    :param texts: the texts to learn from.
+    :param labels: the label of each, as the model learned them; None if it has none.
+    :param teacher: a model whose answers are learned; None: the model as it was.
+    :param validation: texts and labels that choose the best epoch.
+    :param log: gets each line of the log.
+    :param **options: see :class:`modelmill.compression.options.PruningOptions`.
+    :return: the smaller model.
+    :raises InputError: if the labels, the models or the options cannot be used.
+    """
+    chosen = PruningOptions(**options)
+    data, all_texts = _labelled(texts, labels, validation, model.info.label)
+    master = Teacher.load((teacher or model).folder)
+    return _trained(
+        lambda workspace: _prune(
+            model.folder, data, all_texts, teacher=master, options=chosen, workspace=workspace
+        ),
+        log,
+    )
+
+
+def quantize(
+    model: Model, texts: Sequence[str], *, log: Callable[[str], None] = print, **options: Any
+) -> Model:
+    """Make the file that serves: export a model, and quantise it.
+
+    :param model: a model that :func:`fine_tune`, :func:`distill` or :func:`prune` returned.
+    :param texts: texts to calibrate with, and to compare answers on; at least one.
+    :param log: gets each line of the log.
+    :param **options: see :class:`modelmill.compression.options.QuantizationOptions`.
+    :return: the quantised model.
+    :raises ModelError: if it cannot be exported, or too many answers change.
+    """
+    chosen = QuantizationOptions(**options)
+    tokens = TextList(texts).tokens(model.folder, max_tokens=model.info.max_tokens)
+    return _trained(
+        lambda workspace: _quantize(model.folder, tokens, options=chosen, workspace=workspace), log
+    )
+
+
+def compress(
+    teacher: Model,
+    texts: Sequence[str],
+    labels: Sequence[Any],
+    *,
+    validation: Labelled,
+    log: Callable[[str], None] = print,
+    **options: Any,
+) -> Model:
+    """Search for a smaller or faster model that keeps a budget.
+
+    :param teacher: a model of classes that :func:`fine_tune` returned.
+    :param texts: the texts to learn from.
+    :param labels: the class of each; None if it has none.
+    :param validation: texts and classes that models are ranked and judged on; the more, the smaller the drop
+        that can be told from chance.
+    :param log: gets each line of the log.
+    :param **options: see :class:`modelmill.compression.options.CompressionOptions`, such as
+        ``budget={"max_metric_drop": 0.01, "max_size_mb": 12}``.
+    :return: the model that keeps the budget.
+    :raises ConfigError: if none does.
+    :raises InputError: if the labels, the teacher or the options cannot be used.
+    """
+    chosen = CompressionOptions(**options)
+    data, all_texts = _labelled(texts, labels, validation, teacher.info.label)
+    master = Teacher.load(teacher.folder)
+    return _trained(lambda workspace: _compress(data, all_texts, master, chosen, workspace), log)
+
+
 def _labelled(
     texts: Sequence[str], labels: Sequence[Any], validation: Labelled, label: str
 ) -> tuple[LabelledData, TextList]:
     return labelled_lists(labels, validation[1], label=label), TextList([*texts, *validation[0]])
 
 
-def _trained(train: Callable[[Workspace], TrainedModel], log: Callable[[str], None]) -> Model:
+class _Result(Protocol):
+    """What the algorithms return."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+
+
+def _trained(train: Callable[[Workspace], _Result], log: Callable[[str], None]) -> Model:
     """Train in a temporary workspace; the model's bundle lives as long as the model."""
     folder = Path(tempfile.mkdtemp(prefix="modelmill-model-"))
     try:

@@ -23,10 +23,13 @@ def test_the_public_names_exist_and_are_few() -> None:
         "Model",
         "PipelineSpec",
         "__version__",
+        "compress",
         "distill",
         "fine_tune",
         "load_pipeline",
         "parse_pipeline",
+        "prune",
+        "quantize",
     ]
     assert all(hasattr(modelmill, name) for name in modelmill.__all__)
 
