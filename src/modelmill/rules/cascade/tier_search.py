@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 
 from modelmill.errors import ConfigError
+from modelmill.rules.cascade.cascade_rows import CascadeRows
 from modelmill.rules.cascade.eligible_signals import replaced, with_probability
-from modelmill.rules.cascade.held_out_rows import HeldOutRows
 from modelmill.rules.cascade.loss_budget import LossBudget
 from modelmill.rules.cascade.threshold_chances import ThresholdChance
 from modelmill.rules.pinned_rule_set import PinnedRuleSet, pin_rule_set
@@ -114,7 +114,7 @@ def learn_tiers(
     :raises DatasetError: if the rows are too few to show that the budget is kept.
     """
     budget.check(rows.num_rows if truth is None else len(truth) - truth.null_count)
-    held = HeldOutRows(pinned, rows, first, truth)
+    held = CascadeRows(pinned, rows, first, truth)
     order = np.random.default_rng(0).permutation(rows.num_rows)
     learn, test = np.sort(order[::2]), np.sort(order[1::2])
     chances = {name: held.chances(name, learn) for name in held.cheap}
@@ -144,7 +144,7 @@ def put_first(rule_set: RuleSet, tiers: Mapping[str, FirstTier]) -> RuleSet:
 
 
 def _in_order(
-    held: HeldOutRows,
+    held: CascadeRows,
     chances: Mapping[str, Sequence[ThresholdChance]],
     rows: Rows,
     budget: LossBudget,

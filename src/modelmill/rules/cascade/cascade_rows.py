@@ -20,7 +20,7 @@ from modelmill.signals.model_cascade import sure_values
 from modelmill.signals.model_config import FirstTier, SignalCalibration
 
 
-class HeldOutRows:
+class CascadeRows:
     """Rows that no model was trained on, with every signal and every cheap model computed.
 
     :param pinned: the rule set, its models and the cheap ones.
