@@ -26,6 +26,9 @@ from modelmill.compression.pruning.prune import prune as _prune
 from modelmill.compression.quantization.quantize import quantize as _quantize
 from modelmill.compression.search.compress import compress as _compress
 from modelmill.errors import ModelError
+from modelmill.evaluation.options import EvaluationOptions
+from modelmill.evaluation.results import EvaluationReport
+from modelmill.evaluation.side_by_side import evaluate as _evaluate
 from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.models.scorers import load_scorer
 from modelmill.tasks.calibration import FloatArray
@@ -278,3 +281,25 @@ def _trained(train: Callable[[Workspace], _Result], log: Callable[[str], None]) 
         raise
     weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
     return model
+
+
+def evaluate(
+    models: Mapping[str, Model],
+    texts: Sequence[str],
+    labels: Sequence[Any],
+    *,
+    train: Labelled | None = None,
+    **options: Any,
+) -> EvaluationReport:
+    """Measure models side by side: quality with confidence intervals, size, documents per second.
+
+    :param models: models by name; ratios are relative to the first.
+    :param texts: texts that no model has learned from.
+    :param labels: the label of each text.
+    :param train: texts and labels to fit the baselines on; None for no baselines.
+    :param **options: see :class:`modelmill.evaluation.options.EvaluationOptions`.
+    :return: the report; ``print`` shows it as a table.
+    :raises InputError: if there are no models or texts, or the models answer with different kinds of labels.
+    """
+    folders = {name: model.folder for name, model in models.items()}
+    return _evaluate(folders, texts, labels, train=train, options=EvaluationOptions(**options))

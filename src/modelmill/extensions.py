@@ -59,7 +59,7 @@ class NameOf:
 
     It is validated, and the JSON schema lists the names as an ``enum``.
 
-    :param registries: whose names are allowed.
+    :param *registries: whose names are allowed.
     :param without: names that are not.
     """
 

@@ -31,6 +31,10 @@ class QuantizeInputs(Inputs):
 def run(config: QuantizeConfig, inputs: QuantizeInputs, context: StepContext) -> ModelOutputs:
     """Quantise the model, and log it with the role ``exported``.
 
+    :param config: the method, and how many answers may change.
+    :param inputs: the model, and the dataset whose validation split it is checked on.
+    :param context: the step.
+    :return: the logged model.
     :raises ModelError: if it cannot be exported, or changes too many answers; then nothing is logged.
     :raises ConfigError: if the method needs a GPU that this machine does not have.
     """

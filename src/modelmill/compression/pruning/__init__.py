@@ -36,5 +36,6 @@ class PruningMethod(Protocol):
         :param keep: share of the units that stays, above 0 and at most 1.
         :param rows: labelled train rows.
         :param importance: how the importance of a unit is estimated.
+        :return: the smaller classifier.
         :raises ModelError: if the architecture has no such units.
         """
