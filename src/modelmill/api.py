@@ -1,4 +1,4 @@
-"""The library on lists and arrays: for a notebook, without a table, a pipeline or a server.
+"""The library on lists and data frames, for a notebook.
 
 >>> teacher = fine_tune(texts, labels, base_model="sentence-transformers/all-MiniLM-L6-v2", validation=held)
 >>> student = distill(teacher, texts, labels, validation=held, layers=2)

@@ -70,8 +70,17 @@ def _own_names() -> frozenset[str]:
 
 
 def _own(name: str) -> AnyComponent | None:
-    found = getattr(import_module(f"{steps.__name__}.{name}"), name, None)
-    return found if isinstance(found, Component) else None
+    module = import_module(f"{steps.__name__}.{name}")
+    found = declared_in(module)
+    if not found:
+        return None  # what several components share
+    if [component.name for component in found] != [name] or getattr(module, name, None) is not found[0]:
+        raise ConfigError(
+            f"the module {module.__name__} must declare one component, {name}, in a variable of that name",
+            got=", ".join(component.name for component in found),
+            remedy="rename the file, the variable or the component",
+        )
+    return found[0]
 
 
 def _place(item: tuple[str, AnyComponent]) -> tuple[int, str, str]:

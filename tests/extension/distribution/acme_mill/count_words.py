@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from modelmill.artifacts import TableRef
-from modelmill.component import Component, Config, Inputs, Outputs, StepContext
+from modelmill.component import Assets, Component, Config, Inputs, StepContext
 from modelmill.jobs import JobResult, run_job
+from modelmill.steps.ports import TableOutputs, tables_exist
 from modelmill.tables.table_request import TableRequest
 
 
@@ -38,20 +41,18 @@ class CountWordsInputs(Inputs):
     table: TableRef
 
 
-class CountWordsOutputs(Outputs):
-    """The counts."""
-
-    table: TableRef
-
-
-def run(config: CountWordsConfig, inputs: CountWordsInputs, context: StepContext) -> CountWordsOutputs:
+def run(config: CountWordsConfig, inputs: CountWordsInputs, context: StepContext) -> TableOutputs:
     """Run the job, and log how many words there are."""
     request = CountWordsRequest(
         table=inputs.table, text=config.text, to=config.to, transaction=context.step_key
     )
     counted = run_job(request, settings=context.settings)
     context.run.log_metrics({"words": counted.words})
-    return CountWordsOutputs(table=counted.table)
+    return TableOutputs(table=counted.table)
+
+
+def _assets(config: CountWordsConfig, _upstream: Mapping[str, Config]) -> Assets:
+    return Assets(outlets=(config.to,))
 
 
 count_words = Component(
@@ -60,6 +61,8 @@ count_words = Component(
     group="Acme",
     config=CountWordsConfig,
     inputs=CountWordsInputs,
-    outputs=CountWordsOutputs,
+    outputs=TableOutputs,
     run=run,
+    still_valid=tables_exist,
+    assets=_assets,
 )
