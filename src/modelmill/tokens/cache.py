@@ -7,6 +7,7 @@ memory, and its name holds its own SHA-256: a torn or damaged one is not read bu
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -112,9 +113,10 @@ def tokenised(
     key = _key(dataset, folder, max_length, skip_empty=skip_empty)
     waits = "waiting for another step that tokenises the same texts"
     with locked(place / f".{key}.lock", on_wait=lambda: log(waits)):
-        path = _kept(place, key, log) or _make(
-            place, key, dataset, folder, max_length, log, skip_empty=skip_empty
-        )
+        path = _kept(place, key, log)
+        if path is None:
+            encode = functools.partial(_encode, dataset, skip_empty=skip_empty)
+            path = _make(place, key, encode, folder, max_length=max_length, log=log)
     return _mapped(path)
 
 
@@ -157,12 +159,11 @@ def _kept(place: Path, key: str, log: Callable[[str], None]) -> Path | None:
 def _make(
     place: Path,
     key: str,
-    dataset: DatasetRef,
+    encode: Callable[[Encoder, Path], Tokens],
     folder: Path,
+    *,
     max_length: int,
     log: Callable[[str], None],
-    *,
-    skip_empty: bool,
 ) -> Path:
     # Only the holder of the lock writes these two: what a dead process left is written over.
     values, draft = place / f".{key}.values", place / f".{key}.arrow"
@@ -170,11 +171,11 @@ def _make(
     try:
         try:
             encoder = FastEncoder(folder, max_length=max_length)
-            rows = _encode(dataset, encoder, values, skip_empty=skip_empty)
+            rows = encode(encoder, values)
         except UnsuitableError as error:
             log(f"texts are tokenised by tokenizers, the slower one; nanotoken cannot be used: {error}")
             encoder = ReferenceEncoder(folder, max_length=max_length)
-            rows = _encode(dataset, encoder, values, skip_empty=skip_empty)
+            rows = encode(encoder, values)
         _write(rows, draft)
     finally:
         values.unlink(missing_ok=True)
