@@ -71,16 +71,16 @@ def _own_names() -> frozenset[str]:
 
 def _own(name: str) -> AnyComponent | None:
     module = import_module(f"{steps.__name__}.{name}")
-    found = declared_in(module)
+    component, found = getattr(module, name, None), declared_in(module)
     if not found:
         return None  # what several components share
-    if [component.name for component in found] != [name] or getattr(module, name, None) is not found[0]:
+    if len(found) > 1 or not isinstance(component, Component) or component.name != name:
         raise ConfigError(
             f"the module {module.__name__} must declare one component, {name}, in a variable of that name",
-            got=", ".join(component.name for component in found),
+            got=", ".join(one.name for one in found),
             remedy="rename the file, the variable or the component",
         )
-    return found[0]
+    return component
 
 
 def _place(item: tuple[str, AnyComponent]) -> tuple[int, str, str]:
