@@ -18,9 +18,7 @@ from modelmill.models.classifier import load_classifier
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.tracking import tracking_client
-from modelmill.steps import compress, prune, quantize, trunk
-from modelmill.steps.fine_tune import FineTuneConfig
-from modelmill.training import fine_tuning
+from modelmill.steps import compress, fine_tune, prune, quantize, trunk
 
 MODULE = '''
 """Methods of another distribution."""
@@ -84,10 +82,11 @@ def foreign_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 @pytest.fixture
 def teacher(tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext) -> ModelRef:
-    config = FineTuneConfig(
+    config = fine_tune.FineTuneConfig(
         base_model=str(tiny_base_model), epochs=4, batch_size=8, learning_rate=3e-3, max_tokens=16
     )
-    return fine_tuning.run(config, topic_dataset, in_folder(step_context, "teacher"))
+    inputs = fine_tune.FineTuneInputs(dataset=topic_dataset)
+    return fine_tune.run(config, inputs, in_folder(step_context, "teacher")).model
 
 
 def in_folder(context: StepContext, name: str) -> StepContext:
