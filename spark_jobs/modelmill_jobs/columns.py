@@ -9,11 +9,7 @@ if TYPE_CHECKING:
 
 
 def quoted(name: str) -> Column:
-    """Return a column by its exact name, whatever characters it has.
-
-    :param name: the name.
-    :return: the column.
-    """
+    """Return a column by its exact name, whatever characters it has."""
     from pyspark.sql import functions as sql
 
     return sql.col(f"`{name.replace('`', '``')}`")

@@ -83,11 +83,7 @@ class Stage:
         return Lookup(self.place, tuple(file.path for file in files), key)
 
     def rows(self, name: str) -> int:
-        """Return the number of rows of a result.
-
-        :param name: name of the result.
-        :return: rows.
-        """
+        """Return the number of rows of a result."""
         return sum(file.rows for file in self.files(name))
 
     def by_parts(
@@ -232,11 +228,7 @@ def left_join(
 
 
 def spark_schema(schema: pa.Schema) -> Any:
-    """Return the Spark schema for an Arrow schema.
-
-    :param schema: the columns.
-    :return: a ``StructType``.
-    """
+    """Return the Spark schema for an Arrow schema."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
     return from_arrow_schema(schema)

@@ -92,12 +92,7 @@ def recipe(options: BuildOptions, plan: Preparation) -> str:
 
 
 def index_files(place: str, files: list[DataFile]) -> tuple[IndexFile, ...]:
-    """Describe files of an index.
-
-    :param place: the table's directory.
-    :param files: the files.
-    :return: with their digests.
-    """
+    """Describe files of an index."""
     digests = file_digests(place, [file.path for file in files])
     return tuple(IndexFile(path=file.path, rows=file.rows, sha256=digests[file.path]) for file in files)
 

@@ -31,11 +31,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 def final_column(index: int) -> str:
-    """Return the name of a label's column among the decisions.
-
-    :param index: place among the labels.
-    :return: the name.
-    """
+    """Return the name of a label's column among the decisions."""
     return f"_mm_final_{index}"
 
 

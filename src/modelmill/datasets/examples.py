@@ -43,11 +43,7 @@ def choose_label(dataset: DatasetRef, label: str | None) -> str:
 
 
 def label_kind(kind: pa.DataType) -> LabelKind:
-    """Return the kind of label that a column holds.
-
-    :param kind: the column's type.
-    :return: the kind.
-    """
+    """Return the kind of label that a column holds."""
     import pyarrow as pa
 
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):

@@ -212,12 +212,7 @@ def _with_parents(path: str) -> Iterator[str]:
 
 
 def closure(ids: np.ndarray, decisions: pa.Table) -> np.ndarray:
-    """Return rows with all rows of their closed sets.
-
-    :param ids: ids of rows.
-    :param decisions: all decisions.
-    :return: distinct ids.
-    """
+    """Return rows with all rows of their closed sets."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

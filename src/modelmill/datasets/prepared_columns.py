@@ -64,11 +64,7 @@ class Preparation:
 
 
 def label_column(index: int) -> str:
-    """Return the name of a label's column among the prepared ones.
-
-    :param index: place among the labels.
-    :return: the name.
-    """
+    """Return the name of a label's column among the prepared ones."""
     return f"_mm_label_{index}"
 
 

@@ -149,12 +149,7 @@ def shape_message(detail: Any, allowed: Iterable[str]) -> str:
 
 
 def fields_at(model: type[BaseModel], location: Path) -> list[str]:
-    """Return the keys that are allowed at a place of a document.
-
-    :param model: the document's model.
-    :param location: the place.
-    :return: names of fields.
-    """
+    """Return the keys that are allowed at a place of a document."""
     current: Any = model
     for part in location:
         if isinstance(current, type) and issubclass(current, BaseModel):

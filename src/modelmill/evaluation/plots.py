@@ -113,11 +113,6 @@ def _decades(models: Sequence[ModelResult]) -> float:
 
 
 def plain(name: str, *, limit: int = 40) -> str:
-    """Shorten a name, and keep Matplotlib from reading a dollar sign as the start of a formula.
-
-    :param name: the name.
-    :param limit: longest result, in characters.
-    :return: what a plot shows.
-    """
+    """Shorten a name, and keep Matplotlib from reading a dollar sign as the start of a formula."""
     short = name if len(name) <= limit else f"{name[: limit - 3]}..."
     return short.replace("$", r"\$")

@@ -158,11 +158,7 @@ class EvaluationReport(_Record):
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Read what :meth:`as_json` returns.
-
-        :param content: a report.
-        :return: the report.
-        """
+        """Read what :meth:`as_json` returns."""
         if "target" in content:
             return cls.model_validate(content)
         results = {name: [_with_scores(one) for one in content[name]] for name in ("models", "baselines")}

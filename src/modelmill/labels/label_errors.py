@@ -129,12 +129,7 @@ def _labelled(options: LabelErrorOptions, dataset: DatasetRef) -> tuple[pa.Table
 
 
 def judged_rows(labels: Sequence[str], *, folds: int) -> list[int]:
-    """Return the rows whose label has a row in every fold: the others cannot be judged by the rest.
-
-    :param labels: label of each row.
-    :param folds: number of folds.
-    :return: numbers of the rows.
-    """
+    """Return the rows whose label has a row in every fold: the others cannot be judged by the rest."""
     counts = Counter(labels)
     return [index for index, label in enumerate(labels) if counts[label] >= folds]
 

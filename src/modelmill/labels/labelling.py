@@ -115,11 +115,7 @@ def check_options(options: LabellingOptions, table: TableRef, *, to: str) -> Non
 
 
 def arrow_schema(table: TableRef) -> pa.Schema:
-    """Return a table's columns.
-
-    :param table: the table.
-    :return: names and Arrow types.
-    """
+    """Return a table's columns."""
     import pyarrow as pa
 
     return pa.schema(open_table(table.uri, version=table.version).schema().to_arrow())

@@ -108,10 +108,7 @@ class BundleInfo(BaseModel):
         return self.task.answers(logits, classes=self.classes, calibration=self.calibration)
 
     def save(self, folder: Path) -> None:
-        """Write ``modelmill.json``.
-
-        :param folder: the bundle.
-        """
+        """Write ``modelmill.json``."""
         (folder / INFO_FILE).write_text(self.model_dump_json(indent=2))
 
     @classmethod
@@ -184,9 +181,5 @@ def bundle_digest(folder: Path) -> str:
 
 
 def bundle_bytes(folder: Path) -> int:
-    """Return the size of the bundle's model file (weights and graph, without the tokenizer), in bytes.
-
-    :param folder: the bundle.
-    :return: the size.
-    """
+    """Return the size of the bundle's model file (weights and graph, without the tokenizer), in bytes."""
     return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".onnx", ".safetensors"))

@@ -123,11 +123,7 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def write_weights(model: Classifier, path: Path) -> None:
-    """Write a model's weights as they are.
-
-    :param model: the model.
-    :param path: file to write.
-    """
+    """Write a model's weights as they are."""
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, path)
 

@@ -52,9 +52,5 @@ class Scorer(ABC):
         return self.info.probabilities(self.logits(texts))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
-        """Return the class of the highest logit; the first of equals.
-
-        :param texts: any number of texts.
-        :return: one class per text.
-        """
+        """Return the class of the highest logit; the first of equals."""
         return [self.info.classes[index] for index in self.logits(texts).argmax(axis=1)]

@@ -40,11 +40,7 @@ def torchao_library() -> Any:
 
 
 def write_quantised(model: Classifier, path: Path) -> None:
-    """Write the weights of a model that ``torchao`` has quantised.
-
-    :param model: the model.
-    :param path: file to write.
-    """
+    """Write the weights of a model that ``torchao`` has quantised."""
     torchao_library()
     from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
 

@@ -224,9 +224,5 @@ def _bin_name(edges: Floats, place: int) -> str:
 
 
 def drift_asset(name: str) -> str:
-    """Return the URI of the asset that an alarm updates.
-
-    :param name: of what is monitored.
-    :return: the URI.
-    """
+    """Return the URI of the asset that an alarm updates."""
     return f"modelmill-drift://{name}"

@@ -115,12 +115,7 @@ def gathering_problem(spec: PipelineSpec, origin: str, target: str, port: str) -
 
 
 def undeclared(spec: PipelineSpec, name: str) -> str:
-    """Say that ``${name}`` stands for nothing at its place.
-
-    :param spec: the pipeline.
-    :param name: the name.
-    :return: rule, value and remedy.
-    """
+    """Say that ``${name}`` stands for nothing at its place."""
     remedy = did_you_mean(name, spec.params)
     for group, content in spec.groups.items():
         if content.variable == name:

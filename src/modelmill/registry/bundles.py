@@ -276,11 +276,7 @@ def _download(model: ModelRef, scratch: Path) -> Path:
 
 
 def model_tags(uri: str) -> dict[str, str]:
-    """Return the tags of a logged model or of a registered version.
-
-    :param uri: ``models:/m-…`` or ``models:/NAME/VERSION``.
-    :return: the tags.
-    """
+    """Return the tags of a logged model or of a registered version."""
     import mlflow
 
     name, _, version = uri.removeprefix("models:/").partition("/")

@@ -16,11 +16,7 @@ __all__ = ["champion_at", "entries", "history", "models", "previous_champion", "
 
 
 def models(settings: Settings) -> list[str]:
-    """Return the models that the ledger has rows of, sorted.
-
-    :param settings: where the ledger is.
-    :return: names.
-    """
+    """Return the models that the ledger has rows of, sorted."""
     return sorted({row.model for row in entries(settings)})
 
 

@@ -37,11 +37,7 @@ class Lineage(BaseModel):
     """Its parent model and its dataset."""
 
     def lines(self, *, indent: str = "") -> list[str]:
-        """Return the tree as text: below each line what it was made from.
-
-        :param indent: of the first line.
-        :return: the lines.
-        """
+        """Return the tree as text: below each line what it was made from."""
         facts = [self.digest[:12] and f"digest {self.digest[:12]}", self.run_id and f"run {self.run_id}"]
         facts += [f"missing: {', '.join(self.missing)}" if self.missing else ""]
         shown = ", ".join(fact for fact in facts if fact)

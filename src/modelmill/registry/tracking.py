@@ -33,11 +33,7 @@ TAG_ERROR = "modelmill.error"
 
 @functools.cache
 def tracking_client(tracking_uri: str) -> MlflowClient:
-    """Return MLflow's client for a tracking server, and make that server MLflow's default in this process.
-
-    :param tracking_uri: as in ``MLFLOW_TRACKING_URI``.
-    :return: the client.
-    """
+    """Return MLflow's client for a tracking server, and make that server MLflow's default in this process."""
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -195,11 +191,7 @@ class TrackedRun:
         self.client.set_terminated(self.run_id, status="FINISHED")
 
     def fail(self, error: BaseException, *, status: str = "FAILED") -> None:
-        """End the run badly; an attempt with the same step key reopens it.
-
-        :param error: what happened.
-        :param status: ``FAILED`` or ``KILLED``.
-        """
+        """End the run badly; an attempt with the same step key reopens it."""
         self.set_tags({TAG_ERROR: f"{type(error).__name__}: {error}"[:4000]})
         self.client.set_terminated(self.run_id, status=status)
 

@@ -115,13 +115,7 @@ def _existing(call: Callable[[], ModelVersion]) -> ModelVersion | None:
 
 
 def champions_tagged(client: MlflowClient, tag: str, value: str) -> list[str]:
-    """Return the registered models whose champion has a tag: two requests for a thousand of them.
-
-    :param client: MLflow's client.
-    :param tag: name of the tag.
-    :param value: its value.
-    :return: names, sorted.
-    """
+    """Return the registered models whose champion has a tag: two requests for a thousand of them."""
     asked = f"tags.`{tag}` = '{value}'"
     tagged = {(one.name, str(one.version)) for one in _all(client.search_model_versions, filter_string=asked)}
     models = _all(client.search_registered_models)

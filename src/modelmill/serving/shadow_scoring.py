@@ -73,10 +73,7 @@ class ShadowScorer:
         self._thread.start()
 
     def offer(self, rows: Sequence[AnsweredRow]) -> None:
-        """Queue rows for comparison; those that the queue has no room for are left out and counted.
-
-        :param rows: any number.
-        """
+        """Queue rows for comparison; those that the queue has no room for are left out and counted."""
         with self._changed:
             room = max(_WAITING_ROWS - len(self._waiting), 0)
             self._waiting.extend(rows[:room])

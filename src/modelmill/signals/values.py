@@ -78,12 +78,7 @@ _TESTS: dict[Kind, tuple[Any, ...]] = {
 
 
 def stored(column: pa.Array, kind: Kind) -> pa.Array:
-    """Bring a column to the Arrow type of its kind. NaN becomes null: it is no value, so it tells nothing.
-
-    :param column: the column.
-    :param kind: its kind.
-    :return: the same values.
-    """
+    """Bring a column to the Arrow type of its kind. NaN becomes null: it is no value, so it tells nothing."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_date(column.type):

@@ -87,12 +87,7 @@ def check_features(table: DeltaTable, place: str) -> None:
 
 
 def features_refused(features: frozenset[str], place: str) -> TableError:
-    """Return the error for a table that needs features that are not read.
-
-    :param features: their names.
-    :param place: the table.
-    :return: the error.
-    """
+    """Return the error for a table that needs features that are not read."""
     what = ", ".join(sorted(features))
     return TableError(
         f"the table must be readable without features that are not supported ({place})",

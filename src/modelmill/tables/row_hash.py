@@ -25,11 +25,7 @@ Digests = npt.NDArray[np.uint8]
 
 
 def row_strings(columns: Sequence[pa.Array]) -> pa.Array:
-    """Return each row as one string; different rows have different strings.
-
-    :param columns: columns of equal length.
-    :return: strings.
-    """
+    """Return each row as one string; different rows have different strings."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

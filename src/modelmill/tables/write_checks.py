@@ -73,12 +73,7 @@ def transient(error: Exception, place: str) -> TransientError | InputError:
 
 
 def not_writable(place: str, reason: Any) -> TableError:
-    """Return the error for a place that this user may not write.
-
-    :param place: the table.
-    :param reason: what the system said.
-    :return: the error.
-    """
+    """Return the error for a place that this user may not write."""
     return TableError(
         f"the table's directory must be writable ({reason})",
         got=place,

@@ -29,11 +29,7 @@ class Tokens:
 
     @classmethod
     def of(cls, rows: Iterable[npt.ArrayLike]) -> Tokens:
-        """Put rows one after the other.
-
-        :param rows: ids of each row.
-        :return: the same rows.
-        """
+        """Put rows one after the other."""
         arrays = [np.asarray(row, dtype=np.uint32) for row in rows]
         values = np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.uint32)
         return cls.packed(values, np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays)))
@@ -50,12 +46,7 @@ class Tokens:
 
     @classmethod
     def joined(cls, first: Tokens, second: Tokens) -> Tokens:
-        """Return the rows of two, the first's before the second's; the ids are copied.
-
-        :param first: rows.
-        :param second: more rows.
-        :return: all of them, packed.
-        """
+        """Return the rows of two, the first's before the second's; the ids are copied."""
         return cls.packed(
             np.concatenate([first.flat(), second.flat()]), np.concatenate([first.lengths, second.lengths])
         )
@@ -79,11 +70,7 @@ class Tokens:
         return Tokens(self.values, self.starts[rows], self.lengths[rows])
 
     def cut(self, tokens: int) -> Tokens:
-        """Return the first tokens of each row; the ids are not copied.
-
-        :param tokens: how many.
-        :return: the rows.
-        """
+        """Return the first tokens of each row; the ids are not copied."""
         return Tokens(self.values, self.starts, np.minimum(self.lengths, tokens))
 
     def flat(self) -> npt.NDArray[np.unsignedinteger]:

@@ -153,10 +153,7 @@ class ModelRunner:
         return logits.float()
 
     def after_step(self, steps_left: int) -> None:
-        """Count a step of the training.
-
-        :param steps_left: after it.
-        """
+        """Count a step of the training."""
         now = time.perf_counter()
         if said := self.trial.step(now - self._began, max(1, self._tokens), steps_left):
             self._log(said)

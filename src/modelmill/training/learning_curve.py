@@ -14,12 +14,7 @@ FIGURE_PATH = "plots/learning_curve.png"
 
 
 def learning_curve(history: TrainingHistory, *, title: str) -> Figure:
-    """Plot a training.
-
-    :param history: of a finished training.
-    :param title: stands before "learning curve".
-    :return: the figure.
-    """
+    """Plot a training."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")

@@ -42,22 +42,12 @@ _PATIENCE = datetime.timedelta(days=7)
 
 
 def error_path(folder: Path, rank: int) -> Path:
-    """Return the file to which a rank writes the error that ends it.
-
-    :param folder: of the training.
-    :param rank: its number.
-    :return: the path.
-    """
+    """Return the file to which a rank writes the error that ends it."""
     return folder / f"error-{rank}"
 
 
 def launch(folder: Path, count: int) -> int:
-    """Start the ranks, and wait for them.
-
-    :param folder: of the training.
-    :param count: how many.
-    :return: exit status.
-    """
+    """Start the ranks, and wait for them."""
     import torch.distributed.run  # its import sets the level of its log
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -95,11 +85,7 @@ def _how(status: int) -> str:
 
 
 def train(folder: Path) -> int:
-    """Train as one rank.
-
-    :param folder: of the training.
-    :return: exit status.
-    """
+    """Train as one rank."""
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
         _train(folder, rank, count)

@@ -56,11 +56,7 @@ class Ranks:
         return batch[own]
 
     def seed(self, seed: int, step: int) -> None:
-        """Seed what is random in a step, by the rank too: resumed, it is random in the same way.
-
-        :param seed: of the training.
-        :param step: steps done.
-        """
+        """Seed what is random in a step, by the rank too: resumed, it is random in the same way."""
         if self.count > 1:
             (number,) = np.random.SeedSequence([seed, step, self.rank]).generate_state(1, np.uint64)
             torch.manual_seed(int(number))

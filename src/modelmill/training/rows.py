@@ -43,11 +43,7 @@ class EncodedRows:
         return cls(tokens.take(rows.places), rows.targets, target)
 
     def cut(self, tokens: int) -> EncodedRows:
-        """Return the same rows, each with its first tokens only.
-
-        :param tokens: how many.
-        :return: the rows.
-        """
+        """Return the same rows, each with its first tokens only."""
         return EncodedRows(self.tokens.cut(tokens), self.targets, self.target)
 
 

@@ -58,10 +58,7 @@ class TrainingState:
         return cls(**state)
 
     def add_loss(self, value: float) -> None:
-        """Count a step.
-
-        :param value: its loss.
-        """
+        """Count a step."""
         self.step += 1
         self.loss_sum += value
         self.loss_count += 1

@@ -40,13 +40,7 @@ class Candidate:
 
     @classmethod
     def of(cls, recipe: Recipe, folder: Path, search: Search) -> Candidate:
-        """Measure a bundle on the rows that candidates are ranked on.
-
-        :param recipe: how it was made.
-        :param folder: the bundle.
-        :param search: the search.
-        :return: the candidate.
-        """
+        """Measure a bundle on the rows that candidates are ranked on."""
         rows = search.ranking
         right = rows.right(load_scorer(folder).logits(rows.texts))
         return cls(
@@ -98,12 +92,7 @@ def transformer_candidate(recipe: Recipe, model: Classifier, search: Search) -> 
 
 
 def static_candidate(recipe: Recipe, search: Search) -> Candidate:
-    """Fit a static student.
-
-    :param recipe: of family ``static``.
-    :param search: the search.
-    :return: the candidate.
-    """
+    """Fit a static student."""
     folder, teacher, options = _empty_folder(recipe, search), search.teacher, search.options
     tokens, tokenizer = search.train.tokens, teacher.folder / "tokenizer.json"
     vocabulary = load_tokenizer(teacher.folder, max_tokens=teacher.info.max_tokens).get_vocab_size()

@@ -69,12 +69,7 @@ class Shape:
 
     @classmethod
     def of(cls, encoder: Any, *, tokens: int) -> Shape:
-        """Read an encoder's configuration.
-
-        :param encoder: the teacher's encoder.
-        :param tokens: tokens that it reads.
-        :return: the shape.
-        """
+        """Read an encoder's configuration."""
         config = encoder.config
         inner = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None)
         return cls(

@@ -157,14 +157,7 @@ class Compiler:
     def call(
         self, result: Kind, compute: Callable[..., Any], operands: Sequence[Typed], **options: Any
     ) -> Typed:
-        """Add a step that calls a kernel.
-
-        :param result: kind of the result.
-        :param compute: the kernel.
-        :param operands: its operands.
-        :param **options: its keyword arguments; hashable.
-        :return: the result.
-        """
+        """Add a step that calls a kernel."""
         made = functools.partial(compute, **options) if options else compute
         numbers = tuple(operand.step for operand in operands)
         key = (compute, result, *sorted(options.items()))
