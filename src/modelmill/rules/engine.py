@@ -16,9 +16,15 @@ from modelmill.errors import SignalError, TableError, did_you_mean
 from modelmill.rules.evaluation.compiled_rule_set import compile_rule_set
 from modelmill.rules.evaluation.decisions import EXPLANATION_COLUMN, decision_rows, decision_schema
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
-from modelmill.rules.evaluation.group_calls import CheckedValues, call_group
+from modelmill.rules.evaluation.group_calls import (
+    CheckedValues,
+    Compute,
+    Unreadable,
+    call_group,
+    readable_rows,
+)
 from modelmill.rules.evaluation.rule_program import Outcomes, RuleProgram
-from modelmill.rules.evaluation.staged_evaluation import SettledChunk, Stage, settle
+from modelmill.rules.evaluation.staged_evaluation import ComputeStage, SettledChunk, Stage, settle
 from modelmill.rules.explanation.explainer import EXPLANATION, Explainer
 from modelmill.rules.planning.adaptive_plan import AdaptivePlan
 from modelmill.rules.planning.plan import EvaluationPlan, PlanStatistics, StagePlan
@@ -158,8 +164,9 @@ class Engine:
         size = min(self.chunk_rows, max(_MAX_BYTES * batch.num_rows // max(batch.nbytes, 1), 1))
         for start in range(0, batch.num_rows, size):
             rows = batch.slice(start, size)
-            evaluations = {name: group.begin(rows) for name, group in self.groups.items()}
-            stages = [self._stage(stage, evaluations[stage.group]) for stage in self.plan.stages]
+            readable, unreadable = self._readable(rows)
+            evaluations = {name: group.begin(readable) for name, group in self.groups.items()}
+            stages = [self._stage(stage, evaluations[stage.group], unreadable) for stage in self.plan.stages]
             settlement = settle(self.program, stages, rows.num_rows)
             self.planning.record(settlement)
             chunk = SettledChunk(rows, settlement, evaluations)
@@ -174,6 +181,7 @@ class Engine:
         :raises ModelmillError: if a signal fails and ``on_failure`` of the rule set is ``stop``.
         """
         found: dict[str, CheckedValues] = {}
+        readable, unreadable = self._readable(batch)
         for group in self.groups.values():
             names = [name for name in self.compiled.base if name in group.signals]
             if batch.num_rows == 0:
@@ -181,7 +189,7 @@ class Engine:
                 found |= {name: CheckedValues(pa.nulls(0, STORED[kind]), {}) for name, kind in kinds.items()}
             elif names:
                 rows = np.arange(batch.num_rows)
-                found |= call_group(group, group.begin(batch).compute, names, rows, stop=self._stops)
+                found |= self._call(group, group.begin(readable).compute, unreadable)(names, rows)
         return FullEvaluation(self.program, list(self.groups.values()), batch, found)
 
     def measure_plan(self, sample: pa.RecordBatch) -> EvaluationPlan:
@@ -190,7 +198,7 @@ class Engine:
         :param sample: rows like those that will be decided on, at best 1,000 of them in random order.
         :return: the plan; the one in use if the sample is empty.
         """
-        return self.planning.measure(sample)
+        return self.planning.measure(self._readable(sample)[0])
 
     def use(self, plan: EvaluationPlan) -> None:
         """Go on with another plan. The decisions stay the same.
@@ -200,14 +208,24 @@ class Engine:
         """
         self.planning.use(plan)
 
-    @property
-    def _stops(self) -> bool:
-        return self.rule_set.on_failure == "stop"
+    def _readable(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Unreadable]:
+        """Return rows without texts that are not UTF-8, and the signals that fail because of one."""
+        used = dict.fromkeys(name for group in self.groups.values() for name in group.columns)
+        readable, broken = readable_rows(rows, used)
+        readers = self.rule_set.columns() if broken else {}
+        unreadable: dict[str, dict[int, str]] = {}
+        for column, reasons in broken.items():
+            for signal in readers.get(column, ()):
+                unreadable[signal] = {**unreadable.get(signal, {}), **reasons}
+        return readable, unreadable
 
-    def _stage(self, stage: StagePlan, evaluation: Evaluation) -> Stage:
+    def _call(self, group: SignalGroup, compute: Compute, unreadable: Unreadable) -> ComputeStage:
+        stop = self.rule_set.on_failure == "stop"
+        return functools.partial(call_group, group, compute, stop=stop, unreadable=unreadable)
+
+    def _stage(self, stage: StagePlan, evaluation: Evaluation, unreadable: Unreadable) -> Stage:
         group = self.groups[stage.group]
-        compute = functools.partial(call_group, group, evaluation.compute, stop=self._stops)
+        compute = self._call(group, evaluation.compute, unreadable)
         if not isinstance(evaluation, CascadeEvaluation):
             return stage.signals, compute
-        quick = functools.partial(call_group, group, evaluation.quick, stop=self._stops)
-        return stage.signals, quick, compute
+        return stage.signals, self._call(group, evaluation.quick, unreadable), compute

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,11 @@ import pyarrow.compute as pc
 from modelmill.errors import ModelmillError, SignalError
 from modelmill.signals.cascade import QuickValues
 from modelmill.signals.groups import Mask, Rows, SignalGroup, SignalValues
-from modelmill.signals.values import STORED, Kind, stored
+from modelmill.signals.values import STORED, Kind, column_kind, stored
+
+Unreadable = Mapping[str, Mapping[int, str]]
+"""By the name of a signal, or of a column: why its texts cannot be read, by the row's number in the chunk."""
+_ALL_READABLE: Unreadable = MappingProxyType({})
 
 Compute = Callable[[Sequence[str], Rows], Mapping[str, SignalValues]]
 """``Evaluation.compute``, or ``CascadeEvaluation.quick``, which may leave values open."""
@@ -30,6 +35,38 @@ class CheckedValues:
     """Where a quick look has left the value open."""
 
 
+def readable_rows(rows: pa.RecordBatch, columns: Iterable[str]) -> tuple[pa.RecordBatch, Unreadable]:
+    """Replace texts that are not UTF-8 by null: Arrow and the evaluators rely on it.
+
+    :param rows: a chunk of rows.
+    :param columns: the columns to look at; those without texts are passed over.
+    :return: the rows, and why texts were replaced, by column.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for name in columns:
+        column = rows.column(name)
+        if column_kind(column.type) in ("text", "texts"):
+            try:
+                column.validate(full=True)
+            except pa.ArrowInvalid:
+                found[name] = dict(_not_utf8(name, column))
+    for name, reasons in found.items():
+        broken = np.isin(np.arange(rows.num_rows), list(reasons))
+        whole = rows.column(name).take(pa.array(np.arange(rows.num_rows), mask=broken))
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, pa.field(name, whole.type), whole)
+    return rows, found
+
+
+def _not_utf8(name: str, column: pa.Array) -> Iterable[tuple[int, str]]:
+    for row, value in enumerate(column):
+        try:
+            value.as_py()
+        except UnicodeDecodeError as error:
+            byte = f"byte 0x{error.object[error.start]:02x} at {error.start:,}"
+            yield row, f"the text in column {name!r} is not UTF-8 ({byte})"
+
+
 def call_group(
     group: SignalGroup,
     compute: Compute,
@@ -37,6 +74,7 @@ def call_group(
     rows: Rows,
     *,
     stop: bool,
+    unreadable: Unreadable = _ALL_READABLE,
 ) -> dict[str, CheckedValues]:
     """Compute signals of a group on rows.
 
@@ -49,12 +87,18 @@ def call_group(
     :param names: signals of the group.
     :param rows: at least one row of the chunk.
     :param stop: whether a failure is raised instead of noted.
+    :param unreadable: by signal, the rows on which it fails because its input cannot be read.
     :return: values on these rows, by the signal's name.
     :raises ModelmillError: if ``stop`` and a signal fails.
     """
     try:
         answers = compute(names, rows)
-        found = {name: _checked(group, name, answers.get(name), rows) for name in names}
+        found = {
+            name: _without_unreadable(
+                _checked(group, name, answers.get(name), rows), unreadable.get(name), rows
+            )
+            for name in names
+        }
     except ModelmillError as error:
         if stop or error.retryable:  # a later attempt may succeed
             raise
@@ -66,7 +110,7 @@ def call_group(
                 got=_reason(error),
                 remedy="fix the signal, or set on_failure: unknown",
             ) from error
-        return _isolated(group, compute, names, rows, reason=_reason(error))
+        return _isolated(group, compute, names, rows, reason=_reason(error), unreadable=unreadable)
     if stop:
         _refuse_failures(group, found)
     return found
@@ -79,15 +123,16 @@ def _isolated(
     rows: Rows,
     *,
     reason: str,
+    unreadable: Unreadable,
 ) -> dict[str, CheckedValues]:
     if len(rows) == 1 and len(names) == 1:
         return {names[0]: _failed(group.signals[names[0]].kind, rows, reason)}
     if len(rows) == 1:
-        each = [call_group(group, compute, [name], rows, stop=False) for name in names]
+        each = [call_group(group, compute, [name], rows, stop=False, unreadable=unreadable) for name in names]
         return {name: known for one in each for name, known in one.items()}
     middle = len(rows) // 2
     parts = (rows[:middle], rows[middle:])
-    halves = [call_group(group, compute, names, part, stop=False) for part in parts]
+    halves = [call_group(group, compute, names, part, stop=False, unreadable=unreadable) for part in parts]
     return {
         name: CheckedValues(
             pa.concat_arrays([half[name].values for half in halves]),
@@ -129,6 +174,15 @@ def _checked(group: SignalGroup, name: str, answers: SignalValues | None, rows: 
             got=values.type,
             remedy="fix its evaluator",
         ) from error
+
+
+def _without_unreadable(found: CheckedValues, reasons: Mapping[int, str] | None, rows: Rows) -> CheckedValues:
+    if not reasons:
+        return found
+    broken = np.isin(rows, list(reasons))
+    values = found.values.take(pa.array(np.arange(len(rows)), mask=broken))
+    failures = {**found.failures, **{int(row): reasons[int(row)] for row in rows[broken]}}
+    return CheckedValues(values, failures, found.open if found.open is False else found.open & ~broken)
 
 
 def _failed(kind: Kind, rows: Rows, reason: str) -> CheckedValues:
