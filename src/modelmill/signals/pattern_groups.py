@@ -25,6 +25,9 @@ from modelmill.signals.patterns import PatternSet, Regex
 from modelmill.signals.phrase_search import Phrases
 from modelmill.signals.values import Kind
 
+_MOST_SHOWN = 500
+"""Characters of a place in a text that are shown: a match may be a megabyte long."""
+
 
 class PatternSignal(Signal):
     """Base of the signals that look for something in a text column."""
@@ -124,7 +127,9 @@ class _PatternEvaluation(Evaluation):
         span = self._group.patterns.evidence(name, text)
         if span is None:
             return []
-        where = {"start": span.start, "end": span.end, "text": text[span.start : span.end]}
+        shown = text[span.start : min(span.end, span.start + _MOST_SHOWN)]
+        cut = "…" if span.end - span.start > _MOST_SHOWN else ""
+        where = {"start": span.start, "end": span.end, "text": shown + cut}
         return [{"column": self._group.column, **where}]
 
     def _at(self, rows: Rows) -> pa.Array:

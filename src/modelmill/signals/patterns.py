@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from modelmill.errors import ExpressionError, Problem, TableError
 from modelmill.signals.automaton import Expression, compiled
-from modelmill.signals.phrase_search import AS_IT_IS, Phrases, Span, folded, phrase_pattern, phrase_spans
+from modelmill.signals.phrase_search import AS_IT_IS, PhraseFinder, Phrases, Span, folded, phrase_pattern
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,6 +54,7 @@ class PatternSet:
         )
         self._local = threading.local()
         self._tracers: dict[str, Any] = {}
+        self._finders: dict[str, PhraseFinder] = {}
 
     def hits(self, texts: pa.Array) -> dict[str, pa.BooleanArray]:
         """Look for every pattern in every text.
@@ -117,7 +118,7 @@ class PatternSet:
         """
         pattern = self.patterns[name]
         if isinstance(pattern, Phrases):
-            return next(phrase_spans(pattern, text), None)
+            return next(self._finder(name, pattern).spans(text), None)
         raw = text.encode()
         found: list[tuple[int, int]] = []
 
@@ -148,13 +149,19 @@ class PatternSet:
         rows = pc.indices_nonzero(found.fill_null(False))
         hit = _checked(texts).take(rows)
         if isinstance(pattern, Regex):
-            each = pc.count_substring_regex(hit, pattern.pattern).to_numpy()
+            each = match_counts(hit, pattern.pattern).to_numpy()
         else:
-            each = np.array([sum(1 for _ in phrase_spans(pattern, one)) for one in hit.to_pylist()], np.int64)
+            spans = self._finder(name, pattern).spans
+            each = np.array([sum(1 for _ in spans(one)) for one in hit.to_pylist()], np.int64)
         result = np.zeros(len(found), np.int64)
         # RE2, which counts, differs in rare places, such as a last line break: a hit counts at least once.
         result[rows.to_numpy()] = np.maximum(each, 1)
         return pa.array(result, mask=found.is_null().to_numpy(zero_copy_only=False))
+
+    def _finder(self, name: str, pattern: Phrases) -> PhraseFinder:
+        if name not in self._finders:
+            self._finders[name] = PhraseFinder(pattern)
+        return self._finders[name]
 
     def _tracer(self, name: str, pattern: Regex) -> Any:
         """Return an automaton that knows where a match begins: slower, so made when it is needed."""
@@ -190,6 +197,23 @@ class PatternSet:
         if not hasattr(self._local, "scratch"):
             self._local.scratch = self._database.scratch.clone()
         return self._local.scratch
+
+
+def match_counts(texts: Any, pattern: str) -> Any:
+    """Count the matches of a regular expression in texts, as RE2 finds them one after the other.
+
+    Arrow's own count cuts the text off behind a match, so that what follows seems to begin there: ``^a``
+    counts 2 in *aab*. Its replacement does not; so each match is made one byte longer.
+
+    :param texts: an Arrow array or scalar.
+    :param pattern: the regular expression.
+    :return: integers; null where the text is.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    longer = pc.replace_substring_regex(texts, pattern, "\\0.")
+    return pc.cast(pc.subtract(pc.binary_length(longer), pc.binary_length(texts)), pa.int64())
 
 
 def _regex_flags(*, single: bool = True) -> int:

@@ -110,3 +110,11 @@ def test_a_model_is_asked_about_the_other_rows(make_bundle: Callable[..., Path])
     assert found[0].column("decision").to_pylist() == found[1].column("decision").to_pylist()
     assert found[0].column("decision").to_pylist()[:2] == ["remove", "review"]
     assert found[0].column("explanation")[1].as_py()["signals"][0]["unknown"] == BROKEN
+
+
+def test_the_text_of_evidence_is_bounded() -> None:
+    signals = {"long": {"kind": "regex", "column": "text", "pattern": "a+"}}
+    batch = rows_of([b"a" * 1_000_000])
+    found = Engine(rule_set("long", signals=signals), batch.schema).decide(batch, explain=True)
+    (place,) = found.column("explanation")[0].as_py()["evidence"]
+    assert (place["start"], len(place["text"])) == (0, 501)

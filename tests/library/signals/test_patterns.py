@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from modelmill.errors import ExpressionError, TableError
 from modelmill.signals import automaton
 from modelmill.signals.patterns import PatternSet, Regex
-from modelmill.signals.phrase_search import Phrases
+from modelmill.signals.phrase_search import FoldedText, PhraseFinder, Phrases, folded
 
 REGEXES = (
     r"\bspam\b",
@@ -94,6 +94,68 @@ def test_evidence_is_where_the_hit_is(text: str) -> None:
         assert (span is not None) == found[0].as_py(), name
         if span is not None and name in REGEXES:
             assert python_hits(name, text, span.start)
+
+
+SPACED = (*PHRASES, "24/7", "free", "ab ba", ".x", "-", "자유", "ba ba")
+PARTS = Phrases(SPACED, whole_words=False)
+EXACT = Phrases(SPACED, ignore_case=False)
+PLACES = PatternSet({"words": Phrases(SPACED), "parts": PARTS, "exact": EXACT})
+HIDDEN = "\u200b\u00ad\u200d\ufeff\u0301\u1161\uff9e\u0345ᄌ자유カ\uff76ﬁİ 24/7"
+
+
+@given(st.lists(texts_of(LETTERS + HIDDEN) | st.text(max_size=5), max_size=4).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_counts_and_evidence_of_phrases_are_those_that_are_found(text: str) -> None:
+    texts = pa.array([text], pa.string())
+    for name, found in PLACES.hits(texts).items():
+        how = PLACES.patterns[name]
+        assert isinstance(how, Phrases)
+        spans = list(PhraseFinder(how).spans(text))
+        assert bool(spans) == found[0].as_py()
+        assert PLACES.counts(name, texts, found).to_pylist() == [len(spans)]
+        assert PLACES.evidence(name, text) == next(iter(spans), None)
+        shown = pa.array([text[span.start : span.end] for span in spans], pa.string())
+        assert all(PLACES.hits(shown)[name].to_pylist())  # what is shown is what was found
+
+
+@given(st.text())
+@settings(max_examples=300, deadline=None)
+def test_a_text_is_folded_part_by_part_as_a_whole(text: str) -> None:
+    for form in (1, 2):
+        assert FoldedText(text, form).folded == folded(text, form)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text", "spans"),
+    [
+        ("24/7", "open 24 / 7, really 24/7", ["24/7"]),
+        ("spam", "buy sp\u200bam, s\u00adpam", ["sp\u200bam", "s\u00adpam"]),
+        ("é", "e\u0301 é ee", ["e\u0301", "é"]),
+        ("a b", "a \n b a b", ["a \n b", "a b"]),
+        ("自由", "我喜欢自由。自由", ["自由"]),
+    ],
+)
+def test_the_places_of_a_phrase(phrase: str, text: str, spans: list[str]) -> None:
+    found = [text[span.start : span.end] for span in PhraseFinder(Phrases((phrase,))).spans(text)]
+    assert found == spans
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "count"),
+    [
+        (r"\b\w", "hello world", 2),
+        (r"\bcat", "catcat", 1),
+        ("^a", "aab", 1),
+        ("(?m)^a", "a\na", 2),
+        (r"\Bb", "abb", 2),
+        ("x*", "axxb", 3),
+        ("a|ab", "abab", 2),
+    ],
+)
+def test_counts_of_regular_expressions_see_what_stands_before(pattern: str, text: str, count: int) -> None:
+    patterns = PatternSet({"a": Regex(pattern)})
+    texts = pa.array([text])
+    assert patterns.counts("a", texts, patterns.hits(texts)["a"]).to_pylist() == [count]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])

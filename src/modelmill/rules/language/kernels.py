@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelmill.signals.patterns import match_counts
 from modelmill.signals.values import STORED, Kind, without_nan
 
 Values = Any
@@ -162,7 +163,7 @@ def regexp_like(values: Values, pattern: str) -> Values:
 
 def regexp_count(values: Values, pattern: str) -> Values:
     """Return how often a regular expression matches in a text."""
-    return pc.cast(pc.count_substring_regex(values, pattern), pa.int64())
+    return match_counts(values, pattern)
 
 
 def contains(values: Values, part: str) -> Values:
