@@ -86,11 +86,30 @@ def parse_document(text: str, *, source: str, error: type[DocumentError]) -> Doc
     """
     with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
         return _parsed(_FastLoader, text)
+    # JSON writes a character beyond U+FFFF as two escapes, which YAML refuses.
+    whole = _SURROGATES.sub(_one_character, text)
+    if half := _HALF_CHARACTER.search(whole):
+        message = f"a text is made of whole characters; got {half[0]}, half a surrogate pair"
+        place = whole.rfind("\n", 0, half.start(1))
+        problem = Problem(whole.count("\n", 0, half.start(1)) + 1, half.start(1) - place, "", message)
+        raise error([problem], source=source)
+    with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
+        return _parsed(_FastLoader, whole)
     # What the fast reader refuses is read again by the slow one, whose messages say more.
     try:
-        return _parsed(yaml.SafeLoader, text)
+        return _parsed(yaml.SafeLoader, whole)
     except (yaml.YAMLError, ValueError, RecursionError) as failure:
         raise error([_syntax_problem(failure)], source=source) from failure
+
+
+_ESCAPE = r"(?<!\\)(?:\\\\)*(?=\\u[dD])"
+_SURROGATES = re.compile(_ESCAPE + r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_HALF_CHARACTER = re.compile(_ESCAPE + r"(\\u[dD][89a-fA-F][0-9a-fA-F]{2})")
+
+
+def _one_character(escapes: re.Match[str]) -> str:
+    pair = bytes.fromhex(escapes[1] + escapes[2])
+    return f"{escapes[0][: escapes.start(1) - 2 - escapes.start()]}{pair.decode('utf-16-be')}"
 
 
 def wanted_name(text: str, key: str, pattern: str) -> str:

@@ -81,11 +81,28 @@ def stored(column: pa.Array, kind: Kind) -> pa.Array:
     """Bring a column to the Arrow type of its kind. NaN becomes null: it is no value, so it tells nothing."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_date(column.type):
-        column = column.cast(pa.timestamp("us"), safe=False)
+    if kind == "time":
+        column = _within_microseconds(column)
     if column.type != STORED[kind]:
         column = column.cast(STORED[kind], safe=False)
     return without_nan(column) if kind == "float" else column
+
+
+def _within_microseconds(column: pa.Array) -> pa.Array:
+    """Replace times that 64 bits cannot hold in microseconds by the first or last one that they can."""
+    if pa.types.is_date(column.type):
+        unit = "s" if pa.types.is_date32(column.type) else "ms"
+        days = column.cast(pa.int32()) if unit == "s" else None
+        seconds = pc.multiply(days.cast(pa.int64()), 86_400) if days is not None else column.cast(pa.int64())
+        column = seconds.cast(pa.timestamp(unit))
+    factor = {"s": 1_000_000, "ms": 1_000}.get(column.type.unit)
+    if factor is None:
+        return column
+    numbers, most = column.cast(pa.int64()), (2**63 - 1) // factor
+    within = pc.min_element_wise(
+        pc.max_element_wise(numbers, -most, skip_nulls=False), most, skip_nulls=False
+    )
+    return within.cast(column.type)
 
 
 def summary(value: bytes | list[Any]) -> str:

@@ -46,9 +46,25 @@ def test_a_rule_set_is_read_from_yaml_and_json(tmp_path: Path) -> None:
     assert load_rule_set(str(path)) == rule_set
 
 
+def test_json_may_escape_a_character_as_two() -> None:
+    content = json.loads(parse_rule_set(GOOD).model_dump_json())
+    content["rules"][0] |= {"reason": "so \\ud83d \U0001f600 \U0001f4b0", "then": "\U0001f600"}
+    text = json.dumps(content)
+    assert "\\ud83d\\ude00" in text
+    found = parse_rule_set(text)
+    assert (found.rules[0].reason, found.rules[0].then) == ("so \\ud83d 😀 💰", "😀")
+    half = "a text is made of whole characters; got \\ude00, half a surrogate pair"
+    assert any(half in one for one in problems(text.replace("so \\\\ud83d \\ud83d", "so ")))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        (
+            "{odds:.1f}",
+            "{odds:>1000000000}",
+            "10:49: rules.0.reason: a value's format makes at most",
+        ),
         ("key: id", "kee: id", "3:1: kee: unknown key; got 'kee'; did you mean 'key'?"),
         ("kind: regex", "kind: rex", "6:3: signals.offer: a signal's kind must be known; got 'rex'; did"),
         ("{kind: column}", "{colum: x}", "5:3: signals.size: a signal has a kind; add one of column"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -213,6 +214,9 @@ def _reason_problems(parts: Any, kinds: Mapping[str, Kind], rule_set: RuleSet) -
         if name not in rule_set.signals:
             yield f"a reason names signals; got {name!r}; {did_you_mean(name, rule_set.signals)}"
             continue
+        if any(int(size) > _WIDEST for size in re.findall(r"\d+", form)):
+            yield f"a value's format makes at most {_WIDEST} characters or digits; got {form[:40]!r}"
+            continue
         try:
             for example in _EXAMPLES.get(kinds.get(name, "null"), ()):
                 format(example, form)
@@ -220,6 +224,7 @@ def _reason_problems(parts: Any, kinds: Mapping[str, Kind], rule_set: RuleSet) -
             yield f"a value's format must fit the signal {name!r}; got {form!r} ({error})"
 
 
+_WIDEST = 100
 _EXAMPLES: Mapping[Kind, tuple[Any, ...]] = {
     "integer": (1,),
     "float": (0.5,),

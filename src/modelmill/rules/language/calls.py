@@ -21,6 +21,11 @@ from modelmill.signals.values import Kind
 def _like(compiler: Compiler, node: Any, operands: list[Typed]) -> Typed:
     value, pattern = compiler.all_of(operands, "text", node.key.upper())
     text = _constant_text(pattern, node.key.upper())
+    if (len(text) - len(text.rstrip("\\"))) % 2:
+        raise Refused(
+            f"the pattern of {node.key.upper()} must not end in an escape; got {text[-20:]!r}; "
+            "write two backslashes for one"
+        )
     ignore_case = isinstance(node, exp.ILike)
     found = compiler.call("boolean", kernels.like, [value], pattern=text, ignore_case=ignore_case)
     return compiler.call("boolean", kernels.negation, [found]) if node.args.get("negate") else found

@@ -44,7 +44,11 @@ def _remainder(left: Values, right: Values) -> Values:
     """Return the remainder with the sign of the dividend, as in C and SQL; Arrow has no such kernel."""
     with np.errstate(invalid="ignore"):
         found = np.fmod(_doubles(left), _doubles(right))
-    if found.ndim == 0:
+    return _from_doubles(found)
+
+
+def _from_doubles(found: Any) -> Values:
+    if np.ndim(found) == 0:
         return pa.scalar(None if np.isnan(found) else float(found), pa.float64())
     return pa.array(found, pa.float64(), from_pandas=True)  # NaN becomes null
 
@@ -217,5 +221,19 @@ def ceil(values: Values) -> Values:
 
 
 def rounded(values: Values, digits: int = 0) -> Values:
-    """Round to a number of decimal digits, halves away from zero."""
-    return pc.round(values, ndigits=digits, round_mode="half_towards_infinity")
+    """Round to a number of decimal digits, halves away from zero.
+
+    Arrow's own ``round`` is not used: it raises near the largest doubles, leaves tiny numbers as they are
+    when it rounds to tens, and has its powers of ten beyond 10 digits in single precision.
+    """
+    x, power = _doubles(values), 10.0 ** abs(digits)
+    with np.errstate(all="ignore"):
+        scaled = x * power if digits >= 0 else x / power
+        rest = scaled - np.trunc(scaled) if digits >= 0 else np.fmod(x, power)
+        half = 0.5 if digits >= 0 else power / 2
+        whole = np.trunc(scaled) if digits >= 0 else np.rint((x - rest) / power)
+        whole = whole + np.where(np.abs(rest) >= half, np.sign(x), 0.0)
+        found = whole / power if digits >= 0 else whole * power
+        # Doubles from 2^52 on are whole numbers.
+        found = np.where((rest == 0) | ~(np.abs(scaled) < 2.0**52), x, found)
+    return _from_doubles(found)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +18,8 @@ from modelmill.rules.language.names import Refused, Typed
 from modelmill.rules.language.program import Step
 from modelmill.signals.values import NUMBERS, STORED, column_kind
 
-_LARGEST_INTEGER = 2**63 - 1
+_LEAST, _MOST = -(2**63), 2**63 - 1
+"""The range of whole numbers."""
 
 
 @node(exp.Paren, children=("this",))
@@ -29,12 +32,22 @@ def _literal(compiler: Compiler, node: exp.Literal, _operands: list[Typed]) -> T
     text = str(node.this)
     if node.is_string:
         return compiler.literal(text, "text")
-    if text.isdecimal() and int(text[:30]) <= _LARGEST_INTEGER and len(text) <= 30:
-        return compiler.literal(int(text), "integer")
-    number = float(text)
+    if text.isdecimal() and len(text) <= 30:
+        return _whole_number(compiler, int(text))
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise Refused(f"a number is written as 12, 1.5 or 2e6; got {text[:20]!r}") from error
     if number in (float("inf"), float("-inf")):
         raise Refused(f"a number must be below 1.8e308; got {text[:20]}")
     return compiler.literal(number, "float")
+
+
+def _whole_number(compiler: Compiler, number: int) -> Typed:
+    if _LEAST <= number <= _MOST:
+        return compiler.literal(number, "integer")
+    # A double for all but comparisons, which know it exactly.
+    return dataclasses.replace(compiler.literal(float(number), "float"), constant=number)
 
 
 @node(exp.Boolean, options=("this",))
@@ -99,7 +112,31 @@ _COMPARISONS: dict[type[exp.Expr], str] = {
 }
 
 
+_MIRRORED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
+def _is_bound(value: Typed, literal: Typed) -> bool:
+    """Return whether a whole number is compared with a written one, itself whole but held as a double."""
+    return (
+        value.kind == "integer"
+        and literal.literal
+        and literal.kind == "float"
+        and literal.constant is not None
+        and literal.constant == math.trunc(literal.constant)
+    )
+
+
 def _compared(compiler: Compiler, operands: Sequence[Typed], operator: str) -> Typed:
+    first, second = operands
+    if _is_bound(second, first):
+        return _compared(compiler, [second, first], _MIRRORED[operator])
+    if _is_bound(first, second):
+        if not _LEAST <= second.constant <= _MOST:  # the answer is the same for all whole numbers
+            above = second.constant > _MOST
+            true = operator == "<>" or operator.startswith("<" if above else ">")
+            least = compiler.literal(_LEAST, "integer")
+            return compiler.call("boolean", kernels.compare, [first, least], operator=">=" if true else "<")
+        operands = [first, compiler.literal(int(second.constant), "integer")]
     kind, values = compiler.comparable(operands, operator)
     if kind == "boolean" and operator not in ("=", "<>"):
         raise Refused(f"conditions have no order; got {operator}; write = or <>")
@@ -113,8 +150,14 @@ def _comparison(compiler: Compiler, node: Any, operands: list[Typed]) -> Typed:
 
 @node(exp.NullSafeEQ, exp.NullSafeNEQ, children=("this", "expression"))
 def _distinct(compiler: Compiler, node: Any, operands: list[Typed]) -> Typed:
-    _, values = compiler.comparable(operands, "IS DISTINCT FROM")
-    same = compiler.call("boolean", kernels.same, values)
+    first, second = operands if operands[1].literal else reversed(operands)
+    if _is_bound(first, second):
+        # A number that is written is not NULL.
+        equal = _compared(compiler, [first, second], "=")
+        same = compiler.call("boolean", kernels.is_true, [equal])
+    else:
+        _, values = compiler.comparable(operands, "IS DISTINCT FROM")
+        same = compiler.call("boolean", kernels.same, values)
     return same if isinstance(node, exp.NullSafeEQ) else compiler.call("boolean", kernels.negation, [same])
 
 
@@ -129,12 +172,18 @@ def _between(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
 def _in(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     kind, (value, *members) = compiler.comparable(operands, "IN")
     if not all(member.literal for member in members):
-        found = [_compared(compiler, [value, member], "=") for member in members]
+        found = [_compared(compiler, [operands[0], member], "=") for member in operands[1:]]
         return functools.reduce(
             lambda one, other: compiler.call("boolean", kernels.disjunction, [one, other]), found
         )
     constants = tuple(member.constant for member in members if member.constant is not None)
     or_null = len(constants) < len(members)
+    if kind == "float":
+        constants = tuple(float(one) + 0.0 for one in constants)  # Arrow compares bits: -0.0 becomes 0.0
+    if operands[0].kind == "integer":
+        kind, value = "integer", operands[0]
+        known = [member.constant for member in operands[1:] if member.constant is not None]
+        constants = tuple(int(one) for one in known if one == math.trunc(one) and _LEAST <= one <= _MOST)
     lookup = functools.partial(kernels.member, members=pa.array(constants, STORED[kind]), or_null=or_null)
     key = (kernels.member, kind, constants, or_null)
     step = Step(lookup, (value.step,), "boolean", kernel=kernels.member, members=lookup.keywords["members"])
@@ -174,6 +223,8 @@ def _arithmetic(compiler: Compiler, node: Any, operands: list[Typed]) -> Typed:
 def _neg(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     (value,) = operands
     if value.literal and value.kind in NUMBERS:
+        if isinstance(value.constant, int):
+            return _whole_number(compiler, -value.constant)
         return compiler.literal(-value.constant, value.kind)
     return compiler.call("float", kernels.negate, compiler.all_of(operands, "float", "-"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -52,6 +53,10 @@ def parse(text: str) -> exp.Expr | Mistake:
     if len(text) > MAX_CHARACTERS:
         return Mistake(
             0, f"an expression has at most {MAX_CHARACTERS:,} characters; got {len(text):,}; split it"
+        )
+    if half := re.search("[\ud800-\udfff]", text):
+        return Mistake(
+            half.start(), f"a text is made of whole characters; got {half[0]!r}, half a surrogate pair"
         )
     dialect = ExpressionDialect()
     try:

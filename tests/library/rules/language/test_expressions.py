@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import decimal
+import operator
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -110,6 +113,103 @@ def test_whole_numbers_are_compared_exactly() -> None:
     assert value("n = 9007199254740993", batch) == [False, True, False]
     assert value("n = 9223372036854775807", batch) == [False, False, True]
     assert value("n > 1e300", batch) == [False] * 3
+
+
+WHOLE = [-(2**63), -(2**63) + 1, -1, 0, 1, 2**53 - 1, 2**53, 2**53 + 1, 2**63 - 2, 2**63 - 1]
+WRITTEN = ["-9223372036854775808", "-9223372036854775809", "9223372036854775807", "9223372036854775808"]
+WRITTEN += ["9007199254740993", "9007199254740993.0", "0.5", "-0.0", "1e19", "-1e300", "18446744073709551616"]
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "<>": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "IS NOT DISTINCT FROM": operator.eq,
+    "IS DISTINCT FROM": operator.ne,
+}
+
+
+@pytest.mark.parametrize("literal", WRITTEN)
+def test_whole_numbers_and_written_ones_are_compared_as_python_does(literal: str) -> None:
+    batch = pa.RecordBatch.from_pydict({"n": [*WHOLE, None]})
+    number = int(literal) if literal.lstrip("-").isdigit() else float(literal)
+    for sign, compare in COMPARISONS.items():
+        null = None if "DISTINCT" not in sign else sign == "IS DISTINCT FROM"
+        assert value(f"n {sign} {literal}", batch) == [*(compare(one, number) for one in WHOLE), null]
+        assert value(f"{literal} {sign} n", batch) == [*(compare(number, one) for one in WHOLE), null]
+    found = [one == number or one == 1 for one in WHOLE]
+    assert value(f"n IN ({literal}, 1, 1.5)", batch) == [*found, None]
+    assert value(f"n NOT IN ({literal}, 1, NULL)", batch) == [
+        *(False if one else None for one in found),
+        None,
+    ]
+    assert value(f"CASE n WHEN {literal} THEN 1 WHEN 1 THEN 1 ELSE 0 END = 1", batch) == [*found, False]
+
+
+def test_zero_has_no_sign() -> None:
+    batch = pa.RecordBatch.from_pydict({"x": [0.0, -0.0, 1.0]})
+    for text in ("x IN (-0.0)", "x IN (0)", "x = -0.0", "nullif(x, -0.0) IS NULL", "x IN (-0.0, 2.5)"):
+        assert value(text, batch) == [True, True, False], text
+
+
+NUMBERS = [
+    0.0,
+    5e-324,
+    1e-310,
+    0.5,
+    -0.5,
+    2.5,
+    2.675,
+    0.1 + 0.2,
+    45.0,
+    2.0**53 + 2,
+    1e22,
+    1.7976931348623157e308,
+]
+
+
+@pytest.mark.parametrize("digits", [-15, -11, -2, -1, 0, 1, 2, 10, 12, 15])
+def test_round_is_exact_and_never_raises(digits: int) -> None:
+    numbers = [*NUMBERS, *(-one for one in NUMBERS)]
+    batch = pa.RecordBatch.from_pydict({"x": [*numbers, float("inf"), None]})
+    with decimal.localcontext(decimal.Context(prec=700, rounding=decimal.ROUND_HALF_UP)):
+        # 2.675 is a little less; times a hundred, as doubles, it is 267.5
+        scaled = [Decimal(one) if one not in (2.675, -2.675) else Decimal(str(one)) for one in numbers]
+        wanted = [float(one.scaleb(digits).quantize(Decimal(1)).scaleb(-digits)) for one in scaled]
+    assert value(f"round(x, {digits})", batch) == [*wanted, float("inf"), None]
+    assert value(f"round(5e-324, {digits}) = 0", batch) == [True] * len(batch)
+
+
+def test_times_beyond_microseconds_are_the_first_or_the_last() -> None:
+    for column in (
+        pa.array([2**31 - 1, -(2**31), -719162, 2932896], pa.date32()),
+        pa.array([2**62, -(2**62), -62135596800, 253402214400], pa.timestamp("s")),
+    ):
+        batch = pa.RecordBatch.from_arrays([column], names=["at"])
+        assert value("at < DATE '2020-01-01'", batch) == [False, True, True, False]
+        assert value("at = DATE '0001-01-01'", batch) == [False, False, True, False]
+        assert value("at >= DATE '9999-12-31'", batch) == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1e", "1:5: rule: a number is written as 12, 1.5 or 2e6; got '1e'"),
+        ("text LIKE 'a\\'", "1:1: rule: the pattern of LIKE must not end in an escape; got 'a\\\\'"),
+        ("text = '\ud83d'", "1:9: rule: a text is made of whole characters; got '\\ud83d', half a surrogate"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(text: str, message: str) -> None:
+    assert message in problems(text)
+
+
+def test_counts_see_what_stands_before_a_match() -> None:
+    batch = pa.RecordBatch.from_pydict({"t": ["aab", "hello world", "", "é", None]})
+    assert value("regexp_count(t, '^a')", batch) == [1, 0, 0, 0, None]
+    assert value(r"regexp_count(t, '\b\w')", batch) == [1, 2, 0, 0, None]
+    assert value("regexp_count(t, '')", batch) == [4, 12, 1, 2, None]
+    assert value("regexp_count('aab', '^a')", batch) == [1] * 5
 
 
 def test_moments_are_compared_across_time_zones() -> None:
