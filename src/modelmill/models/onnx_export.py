@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 
 from modelmill.errors import ModelError
@@ -73,17 +75,18 @@ def export_graph(module: nn.Module, path: Path, *, encoder: Any, outputs: Sequen
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.onnx.export(
+            program = torch.onnx.export(
                 module.eval(),
                 (ids, mask),
-                str(path),
                 dynamo=True,
-                external_data=False,
                 input_names=["input_ids", "attention_mask"],
                 output_names=list(outputs),
                 dynamic_shapes=(free, free),
                 verbose=False,
             )
+            if program is not None:  # as with every export by dynamo
+                _drop_debug_metadata(program.model)
+                program.save(path, external_data=False)
     except Exception as error:  # the exporter's errors share no base class
         raise ModelError(
             f"the model must be exportable to ONNX ({type(error).__name__}: {str(error).splitlines()[0]})",
@@ -92,6 +95,17 @@ def export_graph(module: nn.Module, path: Path, *, encoder: Any, outputs: Sequen
         ) from error
     finally:
         encoder.set_attn_implementation(before)
+
+
+def _drop_debug_metadata(model: onnx_ir.Model) -> None:
+    """Drop stack traces, source paths and what else describes the export: of the same model they make
+    another file in each place.
+    """
+    ClearMetadataAndDocStringPass()(model)
+    graph = model.graph
+    values = [*graph.inputs, *graph.initializers.values()]
+    for value in [*values, *(value for node in graph.all_nodes() for value in node.outputs)]:
+        value.metadata_props.clear()
 
 
 def check_parity(model: Classifier, path: Path, tokens: Tokens) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from modelmill.compression.options import GRAPH_METHODS
 from modelmill.errors import ModelError
 from modelmill.models.base_model import load_base_model
 from modelmill.models.classifier import Classifier
@@ -35,6 +36,19 @@ def test_the_file_stands_alone_and_agrees_at_any_length(model: Classifier, path:
     rows = [np.arange(2, 2 + length, dtype=np.int64) % 24 for length in (1, 2, 9, 16, 40, 64)]
     assert check_parity(model, path, Tokens.of(rows)) < 1e-5
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("method", GRAPH_METHODS.names)
+def test_the_file_says_nothing_of_where_it_was_made(path: Path, tmp_path: Path, method: str) -> None:
+    import onnx
+
+    target = tmp_path / "model.onnx"
+    GRAPH_METHODS.load(method)(path, target, Tokens.of([[2, 7, 3], [2, 5, 9, 3]]))
+    graph = onnx.load(target).graph
+    parts = [graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info]
+    assert not [part.name for part in parts if part.metadata_props or part.doc_string]
+    content = target.read_bytes()
+    assert b"modelmill" not in content
 
 
 def test_padding_changes_nothing(path: Path) -> None:

@@ -169,6 +169,7 @@ def _feature_sizes(model: Any, values: list[str], rows: Tokens) -> dict[str, Arr
     )
     options = SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # the same sums on any number of cores
     session = InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     sizes: dict[str, Array] = {}
     for found in _outputs(session, rows):
