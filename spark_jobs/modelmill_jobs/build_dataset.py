@@ -199,6 +199,7 @@ class _Building:
             recipe=recipe(self.options, self.plan),
             mode="full",
             own_validation=own_validation,
+            similar_texts=self.options.similar_texts,
             settled=settled,
             crowded=tuple(decided.crowded) if settled else (),
             fates=fates,

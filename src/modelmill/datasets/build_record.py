@@ -64,6 +64,8 @@ class Build(BaseModel):
     mode: str
     """``full`` or ``incremental``."""
     own_validation: bool
+    similar_texts: float | None = None
+    """Similarity from which two texts counted as one; None if only equal ones did."""
     settled: bool
     """Whether the next build may process only changes: not if a class had no train rows, or very many buckets
     are crowded."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,16 @@ class LabelledRows:
     """Labels, see :meth:`modelmill.tasks.base.Task.values`."""
     labelled: npt.NDArray[np.bool_]
     """Which rows of the whole split these are, ``(rows of the split,)``."""
+
+    def keep(self, kept: npt.NDArray[np.bool_]) -> LabelledRows:
+        """Return some of the rows.
+
+        :param kept: which, ``(rows,)``.
+        """
+        labelled = self.labelled.copy()
+        labelled[labelled] = kept
+        texts, values = (list(itertools.compress(column, kept)) for column in (self.texts, self.values))
+        return LabelledRows(self.task, texts, values, labelled)
 
 
 def labelled_rows(dataset: DatasetRef, split: str, label: str) -> LabelledRows:
@@ -105,6 +116,13 @@ class JudgedRows:
     def texts(self) -> list[str]:
         """Text of each row."""
         return self.rows.texts
+
+    def keep(self, kept: npt.NDArray[np.bool_]) -> JudgedRows:
+        """Return some of the rows; the classes stay.
+
+        :param kept: which, ``(rows,)``.
+        """
+        return replace(self, rows=self.rows.keep(kept), truth=self.truth[kept])
 
     def answers(self, info: BundleInfo, logits: Logits) -> Answers:
         """Return a model's answers to these rows.

@@ -84,11 +84,9 @@ class SliceCheck(GateCheck):
         from modelmill.tables.reading import read_arrow
 
         dataset = contest.dataset
-        table = read_arrow(dataset, columns=list(dict.fromkeys([self.column, contest.label, dataset.split])))
+        table = read_arrow(dataset, columns=list(dict.fromkeys([self.column, dataset.split])))
         everywhere = parts_by(pc.unique(table.column(self.column)).to_pylist())
-        table = table.filter(pc.equal(table.column(dataset.split), "test"))
-        table = table.filter(table.column(contest.label).is_valid())
-        here = parts_by(table.column(self.column).to_pylist())
+        here = parts_by(contest.test_rows(table).column(self.column).to_pylist())
         return {name: here.get(name, []) for name in {**everywhere, **here}}
 
 

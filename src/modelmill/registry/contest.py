@@ -6,17 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.datasets.examples import in_split
 from modelmill.evaluation.logits import Logits
 from modelmill.evaluation.rows import JudgedRows
 from modelmill.models.bundle import BundleInfo
 from modelmill.registry.metric_comparisons import Answered, Statistics
 from modelmill.settings import Settings
 from modelmill.tasks.base import Answers
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,9 @@ class Contest:
     """The registered model that the challenger is proposed for."""
     dataset: DatasetRef
     rows: JudgedRows
-    """The labelled test rows."""
+    """The labelled test rows that no model of the contest has learnt from."""
+    left_out: int
+    """Labelled test rows that are left out because one has."""
     challenger: Contestant
     champion: Contestant | None
     """None if there is none yet."""
@@ -87,6 +94,16 @@ class Contest:
     def reference(self) -> Contestant | None:
         """The champion; the parent if there is no champion yet."""
         return self.champion or self.parent
+
+    def test_rows(self, table: pa.Table) -> pa.Table:
+        """Return the judged rows of the dataset's table.
+
+        :param table: all its rows, in their order, with the split column.
+        """
+        import pyarrow as pa
+
+        split = table.filter(pa.array(in_split(table, self.dataset, "test")))
+        return split.filter(pa.array(self.rows.rows.labelled))
 
     def against(self, other: Contestant) -> Answered:
         """Return the rows with the answers of the challenger and of another model."""

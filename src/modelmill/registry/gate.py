@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.errors import ModelError, TransientError
@@ -24,6 +25,7 @@ from modelmill.registry.gate_check import GateCheck
 from modelmill.registry.gate_options import GateOptions
 from modelmill.registry.gate_plot import gate_figure
 from modelmill.registry.gate_report import GateReport, as_html, summary
+from modelmill.registry.learnt_rows import LeftOut, check_left, learnt_rows
 from modelmill.registry.lineage import all_missing
 from modelmill.registry.metric_comparisons import (
     Answered,
@@ -38,6 +40,9 @@ from modelmill.registry.verdict import judge
 from modelmill.registry.versions import model_at
 from modelmill.settings import Settings
 from modelmill.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _MIN_CLASS_ROWS = 5
 """Of a class with fewer test rows nothing can be shown."""
@@ -66,12 +71,14 @@ def judge_challenger(
     :param workspace: keeps bundles and logits.
     :return: the verdict, with its report in MLflow.
     :raises DatasetError: if there are no test rows.
+    :raises GateError: if too few test rows are left that no model has learnt from, or that is not known.
     :raises ModelError: if the challenger's files have changed, or its label is not the dataset's.
     """
     current = champion(options.name, run.client)
     missing = all_missing(challenger.uri, run.client)
     contest: Contest | None = None
     found: list[Compared] = []
+    left_out: tuple[LeftOut, ...] = ()
     note = ""
     if missing:
         found = [_without_lineage(missing)]
@@ -84,7 +91,7 @@ def judge_challenger(
             models["champion"] = current
         if challenger.parent:
             models["parent"] = model_at(run.client, challenger.parent)
-        contest = _contest(models, dataset, options, settings=settings, workspace=workspace)
+        contest, left_out = _contest(models, dataset, options, run.client, settings, workspace)
         found = [*_unfit(options, contest), *_compared(options, checks, contest)]
     results = judge([one for one in found if isinstance(one, Comparison)], confidence=options.confidence)
     report = GateReport(
@@ -95,6 +102,8 @@ def judge_challenger(
         dataset=str(dataset),
         label=contest.label if contest else "",
         rows=len(contest.rows) if contest else 0,
+        left_out=left_out,
+        left_out_rows=contest.left_out if contest else 0,
         confidence=options.confidence,
         note=note,
         checks=results,
@@ -118,21 +127,28 @@ def _contest(
     models: dict[str, ModelRef],
     dataset: DatasetRef,
     options: GateOptions,
-    *,
+    client: MlflowClient,
     settings: Settings,
     workspace: Workspace,
-) -> Contest:
+) -> tuple[Contest, tuple[LeftOut, ...]]:
     folders = {name: _fetch(name, model, workspace.cache) for name, model in models.items()}
     infos = {name: BundleInfo.load(folder) for name, folder in folders.items()}
-    rows = judged_rows(dataset, judged_label(dataset, [infos["challenger"]]), [*infos.values()])
+    everything = judged_rows(dataset, judged_label(dataset, [infos["challenger"]]), [*infos.values()])
+    sides = {name: models[name] for name in ("challenger", "champion") if name in models}
+    learnt, left_out = learnt_rows(sides, dataset, everything.texts, client)
+    for one in left_out:
+        workspace.log(one.sentence)
+    rows = everything.keep(~learnt)
+    check_left(len(rows), len(everything), left_out, least=options.min_rows, lost=options.lost_datasets)
     contestants = {}
     for name, folder in folders.items():
         logits = cached_logits(models[name], folder, dataset, "test", workspace)[rows.rows.labelled]
         contestants[name] = Contestant(name, models[name], folder, infos[name], logits, rows)
-    return Contest(
+    contest = Contest(
         name=options.name,
         dataset=dataset,
         rows=rows,
+        left_out=int(learnt.sum()),
         challenger=contestants["challenger"],
         champion=contestants.get("champion"),
         parent=contestants.get("parent"),
@@ -140,6 +156,7 @@ def _contest(
         settings=settings,
         log=workspace.log,
     )
+    return contest, left_out
 
 
 def _fetch(name: str, model: ModelRef, cache: Path) -> Path:

@@ -39,6 +39,16 @@ class GateOptions(Options):
         description="Confidence of all comparisons together: an equal challenger is refused less often than "
         "in one minus this.",
     )
+    min_rows: int = Field(
+        20,
+        ge=1,
+        description="Test rows that must be left where some are left out because a model learnt from them.",
+    )
+    lost_datasets: Literal["refuse", "compare"] = Field(
+        "refuse",
+        description="Where a dataset that a model learnt from is gone: refuse to judge, or compare on "
+        "all test rows and say so.",
+    )
     may_lose_classes: bool = Field(
         False, description="Whether a class that the champion answers may be one that the challenger cannot."
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.registry.comparison import NotJudged
+from modelmill.registry.learnt_rows import LeftOut
 from modelmill.registry.verdict import PARTS, CheckResult, apart, shown
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class GateReport(BaseModel):
     label: str
     """Empty if nothing was compared."""
     rows: int
+    """Test rows that were judged on."""
+    left_out_rows: int = 0
+    """Test rows that were left out because a model has learnt from them."""
+    left_out: tuple[LeftOut, ...] = ()
+    """By which dataset."""
     confidence: float
     note: str
     checks: tuple[CheckResult, ...]
@@ -68,6 +74,7 @@ def summary(report: GateReport, *, url: str) -> str:
     lines = [f"**{report.name}: {outcome}.** Challenger `{report.challenger}`, champion `{champion}`."]
     if report.rows:
         lines.append(f"Judged on {report.rows:,} test rows of `{report.dataset}`, label `{report.label}`.")
+    lines += [_left_out(report)] if report.left_out else []
     lines += [report.note] if report.note else []
     told = [check for check in report.checks if not check.passed or check.warning]
     told += [check for check in report.checks if check.passed and not check.warning]
@@ -78,6 +85,14 @@ def summary(report: GateReport, *, url: str) -> str:
     lines += [_unknown(report)] if _unknown(report) else []
     lines += [f"[The whole report]({url}) is in MLflow, under `gate/verdict.html`."] if url else []
     return "\n\n".join(line for line in lines if line)
+
+
+def _left_out(report: GateReport) -> str:
+    told = "; ".join(one.sentence for one in report.left_out)
+    if not report.left_out_rows:
+        return f"No test row is left out: {told}."
+    rows = report.rows + report.left_out_rows
+    return f"{report.left_out_rows:,} of {rows:,} test rows are left out, {report.rows:,} are left: {told}."
 
 
 def _unknown(report: GateReport) -> str:
@@ -100,6 +115,7 @@ def as_html(report: GateReport, figure: Figure | None) -> str:
         "Challenger": report.challenger,
         "Champion": report.champion or "none yet",
         "Dataset": f"{report.dataset}, label {report.label or 'not looked at'}, {report.rows:,} test rows",
+        **({"Left out": _left_out(report)} if report.left_out else {}),
         "Confidence": f"{report.confidence:.0%}, of all comparisons together",
     }
     listed = "".join(f"<dt>{key}</dt><dd>{html.escape(value)}</dd>" for key, value in facts.items())

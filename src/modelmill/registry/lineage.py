@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from modelmill.artifacts import DatasetRef
 from modelmill.errors import ModelError
-from modelmill.registry.bundles import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_RECIPE, TAG_ROLE
+from modelmill.registry.bundles import (
+    TAG_DATASET,
+    TAG_DATASET_REFERENCE,
+    TAG_DIGEST,
+    TAG_PARENT,
+    TAG_RECIPE,
+    TAG_ROLE,
+    TAG_TRUNK,
+)
 from modelmill.registry.versions import missing_lineage, version_by_alias, version_numbered
 
 if TYPE_CHECKING:
@@ -95,19 +105,53 @@ def _unknown(model: str) -> ModelError:
 
 
 def _logged(uri: str, client: MlflowClient, *, seen: frozenset[str]) -> Lineage | None:
+    found = _tags(uri, client)
+    return None if found is None else _node(uri, *found, client, seen=seen | {uri})
+
+
+def _tags(uri: str, client: MlflowClient) -> tuple[Mapping[str, str], str] | None:
+    """Return the tags of a model and the run that made it; None if MLflow has no such model."""
     from mlflow.exceptions import MlflowException
 
     name, _, version = uri.removeprefix("models:/").partition("/")
     if version:
         known = version_numbered(client, name, int(version))
-        return (
-            None if known is None else _node(uri, known.tags, known.run_id or "", client, seen=seen | {uri})
-        )
+        return None if known is None else (known.tags, known.run_id or "")
     try:
-        found = client.get_logged_model(uri.removeprefix("models:/"))
+        found = client.get_logged_model(name)
     except MlflowException:
         return None
-    return _node(uri, found.tags, found.source_run_id or "", client, seen=seen | {uri})
+    return found.tags, found.source_run_id or ""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A model of a chain, and the dataset whose train and validation rows it has learnt from."""
+
+    model: str
+    dataset: DatasetRef | None
+    """None if nobody knows it: MLflow no longer has the model, or an early modelmill made it."""
+
+
+def taught_by(model: str, client: MlflowClient) -> list[Taught]:
+    """Return what a model and all models that it was made from (parents and trunks) have learnt from.
+
+    :param model: its URI.
+    :param client: MLflow's client.
+    :return: one for each model that has learnt from a dataset, or may have.
+    """
+    found, seen, waiting = [], {model}, [model]
+    while waiting:
+        uri = waiting.pop()
+        known = _tags(uri, client)
+        tags: Mapping[str, str] = known[0] if known else {}
+        reference = tags.get(TAG_DATASET_REFERENCE)
+        if reference or TAG_DATASET in tags or known is None:
+            found.append(Taught(uri, DatasetRef.model_validate_json(reference) if reference else None))
+        more = {tags[name] for name in (TAG_PARENT, TAG_TRUNK) if tags.get(name)} - seen
+        seen |= more
+        waiting += sorted(more)
+    return found
 
 
 def _node(

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from modelmill.errors import ConfigError, ModelmillError, TableError, did_you_mean
 from modelmill.registry.comparison import Comparison, NotJudged, against_limit, must_be_zero
@@ -176,9 +175,8 @@ def _rows(config: DecisionLimits, contest: Contest, rule_set: RuleSet) -> pa.Rec
             got=f"no column {', '.join(told)}",
             remedy=f"carry {', '.join(missing)} along with keep of build_dataset; {near}",
         )
-    table = read_arrow(dataset, columns=list(dict.fromkeys([*wanted, contest.label, dataset.split])))
-    table = table.filter(pc.equal(table.column(dataset.split), "test"))
-    return one_batch(table.filter(table.column(contest.label).is_valid()))
+    table = read_arrow(dataset, columns=list(dict.fromkeys([*wanted, dataset.split])))
+    return one_batch(contest.test_rows(table))
 
 
 def _what(name: str, readers: list[str], rule_set: RuleSet) -> str:

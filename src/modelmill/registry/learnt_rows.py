@@ -1,0 +1,151 @@
+"""Test rows that a model of the comparison has learnt from: it must get no credit for them.
+
+After another split, or in a dataset that was made anew, rows that the champion was trained on can be test
+rows. The models' lineage names the datasets of their whole chains. Their train and validation rows are
+compared with the test rows: by the same text, and by the similarity from which the dataset itself counts two
+texts as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.datasets.overlap import find_copies, similar_texts
+from modelmill.errors import GateError, ModelmillError
+from modelmill.registry.lineage import taught_by
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from mlflow import MlflowClient
+
+
+class TooFewRowsError(GateError):
+    """Too few test rows are left that no model of the comparison has learnt from."""
+
+
+class UnknownRowsError(GateError):
+    """Nobody knows which rows a model of the comparison has learnt from."""
+
+
+class LeftOut(BaseModel):
+    """Test rows that are left out because models have learnt from them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: tuple[str, ...]
+    """``challenger``, ``champion``, …: whose chain learnt from the dataset."""
+    dataset: str
+    """``uri@version``; empty if it is not known."""
+    same: int
+    """Test rows with the text of one of its train or validation rows."""
+    near: int
+    """Test rows that are near copies of one."""
+    unknown: str = ""
+    """Why its rows are not known; empty if they are."""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words."""
+        who = " and ".join(self.models)
+        if self.unknown:
+            return f"what {who} learnt from is not known, and may be among the test rows: {self.unknown}"
+        near = f", and near copies of {self.near:,} more" if self.near else ""
+        return f"{who} learnt from {self.same:,} of the test rows{near} ({self.dataset})"
+
+
+def learnt_rows(
+    models: Mapping[str, ModelRef], dataset: DatasetRef, texts: Sequence[str], client: MlflowClient
+) -> tuple[npt.NDArray[np.bool_], tuple[LeftOut, ...]]:
+    """Find the test rows that models have learnt from.
+
+    A dataset keeps its own splits apart, so only other datasets and other versions are looked at.
+
+    :param models: by their names in the comparison.
+    :param dataset: that of the test rows.
+    :param texts: of the test rows.
+    :param client: MLflow's client.
+    :return: which rows, ``(rows,)``; and for each dataset that shares rows, or cannot be read, how many.
+    """
+    import pyarrow as pa
+
+    column = pa.array(texts, pa.large_string())
+    threshold = similar_texts(dataset)
+    learnt, told = np.zeros(len(texts), bool), []
+    for other, (names, unknown) in _datasets(models, client).items():
+        if other == dataset:
+            continue
+        try:
+            if other is None:
+                told.append(LeftOut(models=names, dataset="", same=0, near=0, unknown=unknown))
+                continue
+            copies = find_copies(column, _texts(other), threshold=threshold)
+        except ModelmillError as error:
+            told.append(LeftOut(models=names, dataset=str(other), same=0, near=0, unknown=str(error)))
+            continue
+        learnt |= copies.any
+        if copies.any.any():
+            same, near = int(copies.exact.sum()), int((copies.near & ~copies.exact).sum())
+            told.append(LeftOut(models=names, dataset=str(other), same=same, near=near))
+    return learnt, tuple(told)
+
+
+def _datasets(
+    models: Mapping[str, ModelRef], client: MlflowClient
+) -> dict[DatasetRef | None, tuple[tuple[str, ...], str]]:
+    """Return the datasets that the models' chains learnt from, with the models' names."""
+    names: dict[DatasetRef | None, dict[str, None]] = {}
+    unknown: dict[str, None] = {}
+    for name, model in models.items():
+        for taught in taught_by(model.uri, client):
+            names.setdefault(taught.dataset, {})[name] = None
+            if taught.dataset is None:
+                unknown[taught.model] = None
+    why = f"MLflow does not say the dataset of {', '.join(unknown)}"
+    return {dataset: (tuple(found), why) for dataset, found in names.items()}
+
+
+def _texts(dataset: DatasetRef) -> pa.Array:
+    """Return the texts of all rows but the test rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from modelmill.tables.reading import read_arrow
+
+    table = read_arrow(dataset, columns=list(dict.fromkeys([dataset.text_column, dataset.split])))
+    table = table.filter(pc.not_equal(table.column(dataset.split), "test"))
+    column = table.column(dataset.text_column).drop_null().cast(pa.large_string())
+    return column.combine_chunks() if column.num_chunks else pa.array([], pa.large_string())
+
+
+def check_left(kept: int, rows: int, left_out: Sequence[LeftOut], *, least: int, lost: str) -> None:
+    """Check that enough test rows are left, and that it is known what the models learnt from.
+
+    :param kept: test rows that are left.
+    :param rows: test rows in all.
+    :param left_out: see :func:`learnt_rows`.
+    :param least: rows that are needed once some are left out.
+    :param lost: what the configuration says of datasets that are gone: ``refuse`` or ``compare``.
+    :raises UnknownRowsError: if a dataset is gone and the configuration does not accept that.
+    :raises TooFewRowsError: if too few rows are left.
+    """
+    unknown = [one for one in left_out if one.unknown]
+    if unknown and lost == "refuse":
+        raise UnknownRowsError(
+            "it must be known which rows the models of a comparison have learnt from",
+            got="; ".join(one.sentence for one in unknown),
+            remedy="restore the dataset's table or version; or set lost_datasets: compare, which judges on "
+            "all test rows and says so; or roll back to a champion whose dataset is there",
+        )
+    if kept < min(least, rows):
+        told = "; ".join(one.sentence for one in left_out)
+        raise TooFewRowsError(
+            f"at least {min(least, rows)} test rows must be left that no compared model has learnt from",
+            got=f"{kept} of {rows:,} ({told})",
+            remedy="keep the former split and group, add test rows, or lower min_rows",
+        )
