@@ -13,6 +13,7 @@ from modelmill.errors import ConfigError, RuleSetError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from modelmill.artifacts import TableRef
     from modelmill.rules.engine import Engine
 
 app = typer.Typer(help="Rule sets: signals, rules over them, and decisions.", no_args_is_help=True)
@@ -54,14 +55,16 @@ def decide(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from modelmill.rules.lifecycle.table_decisions import check_table_keys
+    from modelmill.rules.lifecycle.table_sample import sample_table
     from modelmill.rules.planning.cost_measurement import SAMPLE_ROWS
 
-    engine, batches = _opened(rule_set, table)
+    engine, source, batches = _opened(rule_set, table)
+    check_table_keys(source, key=engine.rule_set.key)
+    engine.use(engine.measure_plan(sample_table(source, rows=SAMPLE_ROWS, columns=engine.all_columns)))
     counts: Counter[tuple[str, str]] = Counter()
     parts: list[pa.RecordBatch] = []
-    for number, batch in enumerate(batches):
-        if number == 0:
-            engine.use(engine.measure_plan(batch.slice(0, SAMPLE_ROWS)))
+    for batch in batches:
         found = engine.decide(batch, explain=explain)
         rules = found.column("rule").to_pylist()
         counts.update(zip(found.column("decision").to_pylist(), (rule or "" for rule in rules), strict=True))
@@ -84,7 +87,7 @@ def explain(
     """Explain the decision on one row of a table."""
     from modelmill.rules.explanation.rendering import explanation_html, explanation_text
 
-    engine, batches = _opened(rule_set, table)
+    engine, _, batches = _opened(rule_set, table)
     for batch in batches:
         keys = [str(value) for value in batch.column(engine.rule_set.key).to_pylist()]
         if key in keys:
@@ -94,8 +97,8 @@ def explain(
     raise ConfigError("the key must be in the table", got=key, remedy=f"see its column {engine.rule_set.key}")
 
 
-def _opened(url: str, table: str | None) -> tuple[Engine, Iterator[pa.RecordBatch]]:
-    """Return the engine of a rule set, and the rows that it decides on."""
+def _opened(url: str, table: str | None) -> tuple[Engine, TableRef, Iterator[pa.RecordBatch]]:
+    """Return the engine of a rule set, and the table and the rows that it decides on."""
     import pyarrow as pa
 
     from modelmill.rules.engine import MAX_CHUNK_ROWS, Engine
@@ -110,5 +113,5 @@ def _opened(url: str, table: str | None) -> tuple[Engine, Iterator[pa.RecordBatc
     ref = resolve_table(named)
     schema = pa.schema(open_table(ref.uri, version=ref.version).schema().to_arrow())
     engine = Engine(load_rule_set(url, schema=schema), schema)
-    batches = scan_arrow(ref, columns=schema.names, batch_rows=MAX_CHUNK_ROWS)
-    return engine, batches
+    batches = scan_arrow(ref, columns=engine.all_columns, batch_rows=MAX_CHUNK_ROWS)
+    return engine, ref, batches

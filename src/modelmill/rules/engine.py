@@ -84,6 +84,7 @@ class Engine:
             names = ", ".join(sorted(group.name for group in groups))
             raise SignalError("a group's name must be unique", got=names, remedy="fix its evaluator")
         kinds = {name: info.kind for group in groups for name, info in group.signals.items()}
+        self._group_columns = tuple(dict.fromkeys(name for group in groups for name in group.columns))
         self.compiled = compile_rule_set(rule_set, kinds)
         self.program = RuleProgram(self.compiled)
         for group in groups:
@@ -110,6 +111,11 @@ class Engine:
         return tuple(
             dict.fromkeys([self.rule_set.key, *(name for group in needed for name in group.columns)])
         )
+
+    @property
+    def all_columns(self) -> tuple[str, ...]:
+        """The key, and the columns of all groups, those that no rule needs included."""
+        return tuple(dict.fromkeys([self.rule_set.key, *self._group_columns]))
 
     @property
     def chunk_rows(self) -> int:
@@ -195,7 +201,7 @@ class Engine:
     def measure_plan(self, sample: pa.RecordBatch) -> EvaluationPlan:
         """Measure signals on a sample, and return the best plan; see :meth:`use`.
 
-        :param sample: rows like those that will be decided on, at best 1,000 of them in random order.
+        :param sample: rows like those that will be decided on, at best 1,000 of them from all over.
         :return: the plan; the one in use if the sample is empty.
         """
         return self.planning.measure(self._readable(sample)[0])
@@ -210,8 +216,7 @@ class Engine:
 
     def _readable(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Unreadable]:
         """Return rows without texts that are not UTF-8, and the signals that fail because of one."""
-        used = dict.fromkeys(name for group in self.groups.values() for name in group.columns)
-        readable, broken = readable_rows(rows, used)
+        readable, broken = readable_rows(rows, self._group_columns)
         readers = self.rule_set.columns() if broken else {}
         unreadable: dict[str, dict[int, str]] = {}
         for column, reasons in broken.items():

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from modelmill.rules.engine import Engine
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
-from modelmill.rules.planning.cost_measurement import SAMPLE_ROWS
+from modelmill.rules.planning.cost_measurement import SAMPLE_ROWS, sample_rows
 from modelmill.rules.reading import load_rule_set
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
@@ -70,7 +70,7 @@ def decide(
     else:
         engine = Engine(rule_set, batch.schema, settings=settings)
     if batch.num_rows > SAMPLE_ROWS:
-        engine.use(engine.measure_plan(batch.slice(0, SAMPLE_ROWS)))
+        engine.use(engine.measure_plan(sample_rows(batch)))
     found = pa.Table.from_batches([engine.decide(batch, explain=explain)])
     return found if isinstance(frame, pa.Table) else found.to_pandas().set_index(frame.index)
 

@@ -27,8 +27,7 @@ class TableDecider(PinnedRuleSet):
 
     def columns(self, engine: Engine) -> tuple[str, ...]:
         """Return the columns that are read: those of every signal, and those that are carried along."""
-        used = [name for group in engine.groups.values() for name in group.columns]
-        return tuple(dict.fromkeys([self.rule_set.key, *used, *self.keep]))
+        return tuple(dict.fromkeys([*engine.all_columns, *self.keep]))
 
     def output_schema(self, engine: Engine) -> pa.Schema:
         """Return the columns that are written: decisions, explanations, and what is carried along.

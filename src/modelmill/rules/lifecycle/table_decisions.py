@@ -105,19 +105,32 @@ def check_keys(missing: int, repeated: Sequence[Any], *, key: str, table: TableR
         )
 
 
-def _decide_in_process(request: DecideRequest, settings: Settings) -> TableRef:
+def check_table_keys(table: TableRef, *, key: str) -> None:
+    """Refuse a table in which a key does not name one row; see :func:`check_keys`.
+
+    :param table: the table.
+    :param key: the column.
+    :raises TableError: if a key is missing or not unique.
+    """
+    _check_key_column(read_arrow(table, columns=[key]).column(key), key=key, table=table)
+
+
+def _check_key_column(keys: pa.ChunkedArray, *, key: str, table: TableRef) -> None:
     import pyarrow.compute as pc
 
+    counts = pc.value_counts(keys.drop_null())
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    check_keys(keys.null_count, repeated[:5], key=key, table=table)
+
+
+def _decide_in_process(request: DecideRequest, settings: Settings) -> TableRef:
     from modelmill.tables.commits import write_rows
 
     decider, key = request.decider, request.decider.rule_set.key
     table = open_table(request.table.uri, version=request.table.version)
     engine = decider.engine(pa.schema(table.schema().to_arrow()), settings)
     rows = read_arrow(request.table, columns=decider.columns(engine))
-    keys = rows.column(key)
-    counts = pc.value_counts(keys)
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
-    check_keys(keys.null_count, repeated[:5], key=key, table=request.table)
+    _check_key_column(rows.column(key), key=key, table=request.table)
     decided = [decider.decide(engine, batch) for batch in rows.to_batches()]
     found = pa.Table.from_batches(decided, decider.output_schema(engine))
     version = write_rows(

@@ -14,9 +14,10 @@ from modelmill.tables.reading import checked_files, read_batches
 
 
 def sample_table(table: TableRef, *, rows: int, columns: Sequence[str] | None = None) -> pa.RecordBatch:
-    """Return evenly spaced rows of a table: its beginning may be all of one class.
+    """Return random rows of a table, in its order: its beginning may be all of one class.
 
-    A larger table is read through. If the log does not count the rows, they are the first ones.
+    The table is read through, and the rows with the least random numbers are kept (reservoir sampling: J.
+    Vitter, 1985; with sort keys: P. Efraimidis and P. Spirakis, 2006).
 
     :param table: the table.
     :param rows: most rows to return.
@@ -24,18 +25,14 @@ def sample_table(table: TableRef, *, rows: int, columns: Sequence[str] | None = 
     :return: one batch; the same rows for the same version.
     """
     opened = open_table(table.uri, version=table.version)
-    files = checked_files(opened, table)
-    counts = [file.rows for file in files]
-    total = sum(count for count in counts if count is not None) if None not in counts else 0
-    wanted = np.arange(rows) if total <= rows else np.arange(rows) * total // rows
-    batches: list[pa.RecordBatch] = []
-    start = 0
-    with read_batches(opened, table, files, columns=columns) as reader:
+    random = np.random.default_rng(0)
+    numbers = np.empty(0)
+    with read_batches(opened, table, checked_files(opened, table), columns=columns) as reader:
+        kept = reader.schema.empty_table()
         for batch in reader:
-            end = start + batch.num_rows
-            first, last = np.searchsorted(wanted, (start, end))
-            batches.append(batch.take(pa.array(wanted[first:last] - start)))
-            start = end
-            if last == len(wanted):
-                break
-        return one_batch(pa.Table.from_batches(batches, reader.schema))
+            numbers = np.concatenate([numbers, random.random(batch.num_rows)])
+            kept = pa.concat_tables([kept, pa.Table.from_batches([batch])])
+            if len(numbers) > rows:
+                places = np.sort(np.argpartition(numbers, rows)[:rows])
+                numbers, kept = numbers[places], kept.take(pa.array(places))
+        return one_batch(kept)

@@ -13,7 +13,7 @@ from modelmill.errors import ConfigError
 from modelmill.rules.evaluation.group_calls import call_group
 from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.evaluation.staged_evaluation import SettledChunk, Settlement
-from modelmill.rules.planning.cost_measurement import SAMPLE_ROWS, measure_costs
+from modelmill.rules.planning.cost_measurement import SAMPLE_ROWS, measure_costs, sample_rows
 from modelmill.rules.planning.plan import (
     EvaluationPlan,
     GroupCost,
@@ -79,11 +79,12 @@ class AdaptivePlan:
     def measure(self, sample: pa.RecordBatch) -> EvaluationPlan:
         """Measure signals on a sample, and return the best plan; the plan in use stays.
 
-        :param sample: rows like those that will be decided on, at best 1,000 of them in random order.
+        :param sample: rows like those that will be decided on, at best 1,000 of them from all over.
         :return: the plan; the one in use if the sample is empty.
         """
         if sample.num_rows == 0:
             return self.plan
+        sample = sample_rows(sample, most=sample.num_rows)
         costs, values = measure_costs(self._groups.values(), self._program.compiled.base, sample)
         return make_plan(self._program, values, costs, batch_rows=self._batch_rows)
 

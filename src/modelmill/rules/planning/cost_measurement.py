@@ -17,6 +17,16 @@ SAMPLE_ROWS = 1000
 """Rows that are enough to measure on."""
 
 
+def sample_rows(rows: pa.RecordBatch, *, most: int = SAMPLE_ROWS) -> pa.RecordBatch:
+    """Return random rows in random order: neighbours may be alike, and costs are measured part by part.
+
+    :param rows: rows.
+    :param most: number of rows to return at most.
+    :return: the same rows for the same rows.
+    """
+    return rows.take(pa.array(np.random.default_rng(0).permutation(rows.num_rows)[:most]))
+
+
 def measure_costs(
     groups: Iterable[SignalGroup], signals: Sequence[str], sample: pa.RecordBatch
 ) -> tuple[dict[str, GroupCost], dict[str, pa.Array]]:
