@@ -26,9 +26,9 @@ from modelmill.datasets.source import source_plan
 from modelmill.datasets.summary import Summary, summarise
 from modelmill.jobs import run_as_application
 from modelmill.tables.commits import commit_files, committed_version
-from modelmill.tables.files import MANIFEST, file_digests
 from modelmill.tables.opening import open_table
 from modelmill.tables.staged_files import DataFile
+from modelmill.tables.versions import table_states
 from modelmill.tables.write_checks import spark_schema_to_delta
 from modelmill_jobs.columns import quoted
 from modelmill_jobs.engine_errors import as_input_error
@@ -195,6 +195,7 @@ class _Building:
         build = Build(
             source=request.table.uri,
             source_version=request.table.version,
+            source_state=table_states([request.table])[str(request.table)],
             algorithm=ALGORITHM,
             recipe=recipe(self.options, self.plan),
             mode="full",
@@ -214,11 +215,7 @@ class _Building:
             schema=spark_schema_to_delta(spark_schema(dataset_schema(self.plan)).json()),
             mode="overwrite",
             transaction=request.transaction,
-            metadata={
-                "rows": summary.rows,
-                "build": build.model_dump(mode="json"),
-                MANIFEST: file_digests(self.place, [file.path for file in files]),
-            },
+            metadata={"rows": summary.rows, "build": build.model_dump(mode="json")},
         )
         return version, index
 

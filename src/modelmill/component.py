@@ -96,6 +96,13 @@ class StepContext(Workspace):
     run: TrackedRun
     """The step's MLflow run; it is the workspace's tracker too."""
     settings: Settings
+    replaces: str = ""
+    """MLflow run that made the same result, which no longer holds; empty if there is none."""
+
+    @property
+    def transaction(self) -> str:
+        """Id under which a table is committed once: every attempt has the same."""
+        return f"{self.step_key}-{self.replaces}" if self.replaces else self.step_key
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tracker", self.run)
@@ -118,11 +125,12 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
     """Raised when the same input would give another result: part of the step key."""
     resources: Resources = field(default_factory=Resources)
     outside_state: Callable[[ConfigT, InputsT, Settings], str] | None = None
-    """Fingerprint of what the step reads from outside its inputs (a table's version, an alias): part of the
-    step key, so that a step is reused exactly when nothing that it reads has changed. None: reads nothing."""
+    """Fingerprint of what the step reads beside its inputs (files, an alias): part of the step key, as the
+    state of the tables among its inputs is, so that a step is reused exactly when nothing that it reads has
+    changed. None: reads nothing."""
     still_valid: Callable[[OutputsT, Settings], bool] | None = None
-    """Whether a finished result may still be reused, for results that others can undo (an alias, a table).
-    None: always."""
+    """Whether a finished result may still be reused, for results that others can undo, such as an alias. That
+    the tables which the step made are there, as it made them, is looked at in any case."""
     assets: Callable[[ConfigT, Mapping[str, Config]], Assets] | None = None
     """From the step's configuration, and that of the step that made what each input port gets."""
 

@@ -123,7 +123,6 @@ def test_ingest_runs_again_only_when_files_or_table_change(step: Step, tmp_path:
     (landing / "a.jsonl").write_text('{"id": 1}\n')
     config = {"source": str(landing / "*.jsonl"), "to": str(tmp_path / "table")}
     assert step("ingest", config).outputs["table"].version == 0
-    step("ingest", config)  # the table that the first run made is a change too
     assert step("ingest", config).reused
     before = source_fingerprint(IngestConfig.model_validate(config))
     shutil.copy(landing / "a.jsonl", landing / "b.jsonl")
@@ -132,8 +131,8 @@ def test_ingest_runs_again_only_when_files_or_table_change(step: Step, tmp_path:
     again = step("ingest", config)
     assert (again.reused, again.outputs["table"].version) == (False, 1)
     write_deltalake(str(tmp_path / "table"), pa.table({"id": [5]}), mode="append")
-    assert source_fingerprint(IngestConfig.model_validate(config)) not in (before, after_file)
     assert step("ingest", config).outputs["table"].version == 2
+    assert step("ingest", config).reused
 
 
 def test_files_are_listed_by_path_or_glob_and_known_by_content(tmp_path: Path) -> None:

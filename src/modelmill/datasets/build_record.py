@@ -57,6 +57,8 @@ class Build(BaseModel):
     source: str
     """The table's place."""
     source_version: int
+    source_state: str = ""
+    """Of that version, see :func:`~modelmill.tables.versions.table_states`."""
     algorithm: int = 0
     """See :data:`ALGORITHM`; 0 for builds of before it was recorded."""
     recipe: str

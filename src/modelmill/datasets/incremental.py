@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modelmill.datasets.build_record import ALGORITHM, Fates, find_build, recipe
+from modelmill.artifacts import TableRef
+from modelmill.datasets.build_record import ALGORITHM, Build, Fates, find_build, recipe
 from modelmill.datasets.change_feed import read_changes
 from modelmill.datasets.closed_sets import decide_closed_sets
 from modelmill.datasets.dataset_rows import (
@@ -40,11 +41,14 @@ from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.datasets.requirements import check_balance, classes_without_train_rows
 from modelmill.datasets.source import source_plan
 from modelmill.datasets.summary import Summary, summarise
+from modelmill.errors import TableError
 from modelmill.tables.commits import committed_version
 from modelmill.tables.lookup import LOOKUP_ROWS, join
 from modelmill.tables.opening import open_table
+from modelmill.tables.reading import checked_files
 from modelmill.tables.row_replacement import replace_rows
 from modelmill.tables.storage import table_exists
+from modelmill.tables.versions import table_states
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,15 +109,28 @@ class _Update:
             or build.source != self.source.uri
         ):
             raise FullBuildNeededError("the dataset was not built in the same way from the same table")
+        last = TableRef(uri=self.source.uri, version=build.source_version)
+        if build.source_state != table_states([last])[str(last)]:
+            raise FullBuildNeededError("the source is not the table that it was")
         if not has_feed:
             raise FullBuildNeededError("the source has no change data feed (delta.enableChangeDataFeed)")
         if not build.index or not build.settled or self.source.version < build.source_version:
             raise FullBuildNeededError("the last build has nothing to continue from")
         if len(build.index) > MOST_FILES or sum(file.rows for file in build.decisions) > LOOKUP_ROWS:
             raise FullBuildNeededError("the last builds left many pieces")
+        self._check_whole(build)
         self.build, self.index = build, Index(self.place, build)
         self.schema = pa.schema([*self.plan.schema, *self.plan.added])
         self.rule = SplitRule(own_validation=build.own_validation)
+
+    def _check_whole(self, build: Build) -> None:
+        """Make sure that what is kept of the last build is as it was written."""
+        quarantine = TableRef(uri=self.request.quarantine, version=build.quarantine_version)
+        try:
+            for table in (TableRef(uri=self.place, version=self.version), quarantine):
+                checked_files(open_table(table.uri, version=table.version), table)
+        except TableError as error:
+            raise FullBuildNeededError(f"the last build is damaged ({error})") from error
 
     def run(self, log: Callable[[str], None]) -> int:
         """Process the changes and commit; return the version."""
@@ -227,6 +244,7 @@ class _Update:
         build = before.model_copy(
             update={
                 "source_version": self.source.version,
+                "source_state": table_states([self.source])[str(self.source)],
                 "mode": "incremental",
                 "fates": fates,
                 "summary": summary,

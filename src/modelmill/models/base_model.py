@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +10,9 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
 from modelmill.errors import ModelError
+from modelmill.models.base_model_folder import check_base_model_files, locate_base_model
 from modelmill.models.encoder import encoder_options, read_config
 from modelmill.tokens.tokenizer import load_tokenizer
-
-FILES = ("config.json", "tokenizer.json", "model.safetensors")
-"""What a base model's folder has. Weights may also be split, with ``model.safetensors.index.json``."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,8 @@ def load_base_model(name: str, *, max_tokens: int, dropout: float) -> BaseModel:
     :return: the encoder and its tokenizer.
     :raises ModelError: if it cannot be read, holds code or pickled weights, or is no text encoder.
     """
-    folder = _locate(name)
-    _check_files(folder)
+    folder = locate_base_model(name)
+    check_base_model_files(folder)
     config = read_config(folder)
     _check_config(config, folder, max_tokens=max_tokens)
     vocabulary = load_tokenizer(folder, max_tokens=max_tokens).get_vocab_size()
@@ -51,73 +48,6 @@ def load_base_model(name: str, *, max_tokens: int, dropout: float) -> BaseModel:
             remedy="download the model again",
         )
     return BaseModel(_load_weights(folder, config, dropout), folder / "tokenizer.json")
-
-
-def _locate(name: str) -> Path:
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists() or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ModelError(
-            "base_model must be a readable folder, or a Hugging Face id such as "
-            "sentence-transformers/all-MiniLM-L6-v2",
-            got=name,
-            remedy=f"give a folder with {', '.join(FILES)}",
-        )
-    return _from_hub(name)
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    offline = os.environ.get("HF_HUB_OFFLINE", "1") != "0"
-    try:
-        return Path(
-            snapshot_download(
-                name,
-                local_files_only=offline,
-                allow_patterns=[
-                    "config.json",
-                    "tokenizer.json",
-                    "model*.safetensors",
-                    "*.safetensors.index.json",
-                ],
-            )
-        )
-    except Exception as error:  # network, hub and cache errors share no base class
-        remedy = "give a local folder, or set HF_HUB_OFFLINE=0 to download it" if offline else "check the id"
-        raise ModelError(
-            f"the base model must be in the Hugging Face cache or downloadable ({type(error).__name__})",
-            got=name,
-            remedy=remedy,
-        ) from error
-
-
-def _check_files(folder: Path) -> None:
-    try:
-        present = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise ModelError(
-            f"the base model's folder must be readable ({error.strerror})",
-            got=str(folder),
-            remedy="give this user the right to read it",
-        ) from error
-    if "model.safetensors.index.json" in present:
-        present.add("model.safetensors")
-    missing = [name for name in FILES if name not in present]
-    pickled = sorted(name for name in present if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")))
-    if "model.safetensors" in missing and pickled:
-        raise ModelError(
-            "weights must be safetensors: a pickle file can run code",
-            got=str(folder / pickled[0]),
-            remedy="convert it with transformers' save_pretrained, or take a model with model.safetensors",
-        )
-    if missing:
-        raise ModelError(
-            f"a base model's folder has {', '.join(FILES)}; missing here: {', '.join(missing)}",
-            got=str(folder),
-            remedy="download the model again",
-        )
 
 
 def _check_config(config: PretrainedConfig, folder: Path, *, max_tokens: int) -> None:

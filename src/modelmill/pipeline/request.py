@@ -10,8 +10,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import AnyReference
-from modelmill.component import AnyComponent, Config, Inputs
+from modelmill.component import AnyComponent, Config, Inputs, Outputs
 from modelmill.pipeline.spec import ParamValue, ResourcesSpec
+from modelmill.settings import Settings
+from modelmill.tables.versions import table_states
 from modelmill.version import __version__
 
 InputValue = AnyReference | tuple[AnyReference, ...]
@@ -55,24 +57,32 @@ class StepResult(BaseModel):
     made it may have died before anybody heard of them."""
 
 
-def step_key(component: AnyComponent, config: Config, inputs: Inputs, *, outside_state: str = "") -> str:
+def references(ports: Inputs | Outputs) -> list[object]:
+    """Return what the ports of a step hold, those with several edges taken apart."""
+    values = [getattr(ports, name) for name in type(ports).model_fields]
+    return [one for value in values for one in (value if isinstance(value, tuple) else (value,))]
+
+
+def step_key(component: AnyComponent, config: Config, inputs: Inputs, settings: Settings) -> str:
     """Return the key under which a step's result is found again.
 
     SHA-256 over everything that decides the result: the component and its version, the configuration with
-    all defaults, the input references, what the step reads from outside, and modelmill's version.
+    all defaults, the input references, the state of all that the step reads, and modelmill's version.
 
     :param component: the component.
     :param config: its configuration.
     :param inputs: its inputs.
-    :param outside_state: see :attr:`~modelmill.component.Component.outside_state`.
+    :param settings: where to look for what the step reads.
     :return: 64 hexadecimal digits.
     """
+    outside = component.outside_state(config, inputs, settings) if component.outside_state else ""
     content: Mapping[str, Any] = {
         "component": component.name,
         "version": component.version,
         "config": config.model_dump(mode="json"),
         "inputs": inputs.model_dump(mode="json"),
-        "outside": outside_state,
+        "outside": outside,
+        "tables": table_states(references(inputs)),
         "code": __version__,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

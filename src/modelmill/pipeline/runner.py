@@ -13,14 +13,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from modelmill.artifacts import AnyReference
+from modelmill.artifacts import AnyReference, DatasetRef, TableRef
 from modelmill.component import AnyComponent, Config, Inputs, StepContext
 from modelmill.errors import ConfigError, InputError
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.checked_request import checked_config, checked_inputs
 from modelmill.pipeline.progress import ProgressPrinter
-from modelmill.pipeline.request import StepRequest, StepResult, step_key
-from modelmill.registry.finished_runs import finished_run
+from modelmill.pipeline.request import StepRequest, StepResult, references, step_key
+from modelmill.registry.finished_runs import FinishedRun, finished_run
 from modelmill.registry.tracking import (
     experiment_id,
     find_finished,
@@ -33,6 +33,8 @@ from modelmill.system.devices import leased
 from modelmill.system.locks import locked
 from modelmill.system.memory import memory_gb
 from modelmill.system.resources import Resources
+from modelmill.tables.reading import check_table
+from modelmill.tables.versions import table_states
 
 _LOCKED_PACKAGES = ("torch", "transformers", "onnxruntime", "deltalake", "pysail", "mlflow", "scikit-learn")
 
@@ -55,16 +57,16 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
     with locked(workdir / "lock", on_wait=lambda: print("another process runs this step", flush=True)):
         # Asked over HTTP first: to import MLflow takes longer than all the rest of a reused step.
         known = finished_run(settings.tracking_uri, request.pipeline, step.key)
-        if known and step.is_still_valid(known[2]):
-            return step.reused(*known)
+        if known and step.is_still_valid(known):
+            return step.reused(known)
         client = tracking_client(settings.tracking_uri)
         # A database without a server keeps no artifacts: they go beside it.
         served = settings.tracking_uri.startswith(("http://", "https://"))
         artifacts = None if served else settings.home / "mlartifacts"
         experiment = experiment_id(client, request.pipeline, artifact_root=artifacts)
         finished = find_finished(client, experiment, step.key)
-        if finished and step.is_still_valid(finished[1]):
-            return step.reused(experiment, *finished)
+        if finished and finished != known and step.is_still_valid(finished):
+            return step.reused(finished)
         run = open_run(client, experiment, step.key, name=request.step, tags=_tags(request))
         context = StepContext(
             pipeline=request.pipeline,
@@ -76,6 +78,7 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
             settings=settings,
             progress=ProgressPrinter(request.step),
             log=lambda line: print(line, flush=True),
+            replaces=finished.run_id if finished else "",
         )
         with leased(step.needed_resources(), say=context.log):
             outputs = step.run(context)
@@ -99,24 +102,39 @@ class _Step:
         """Check a request, and compute its step key."""
         component = component_named(request.component)
         config, inputs = checked_config(component, request), checked_inputs(component, request)
-        outside = component.outside_state(config, inputs, settings) if component.outside_state else ""
-        key = step_key(component, config, inputs, outside_state=outside)
+        key = step_key(component, config, inputs, settings)
         return cls(request, settings, component, config, inputs, key)
 
-    def is_still_valid(self, outputs: Mapping[str, AnyReference]) -> bool:
-        """Return whether an earlier result may be reused."""
-        if self.component.still_valid is None:
-            return True
-        still = self.component.still_valid(self._outputs(outputs), self.settings)
-        if not still:
-            print("the result of an earlier run no longer holds, so it is made again", flush=True)
-        return still
+    def is_still_valid(self, found: FinishedRun) -> bool:
+        """Return whether an earlier result may be reused; say why if it may not."""
+        reason = self._invalid(found)
+        if reason:
+            print(f"the result of run {found.run_id} is made again: {reason}", flush=True)
+        return reason is None
 
-    def reused(self, experiment: str, run_id: str, outputs: dict[str, AnyReference]) -> StepResult:
+    def _invalid(self, found: FinishedRun) -> str | None:
+        outputs = self._outputs(found.outputs)
+        for table in references(outputs):
+            if not isinstance(table, TableRef | DatasetRef):
+                continue
+            was, now = found.tables.get(str(table)), table_states([table])[str(table)]
+            if was != now:
+                return f"{table} is {'gone' if now == 'missing' else 'not the table that it made'}"
+            if now != "missing":
+                try:
+                    check_table(table, memory=self.settings.home / "cache" / "digests")
+                except InputError as error:
+                    return str(error)
+        if self.component.still_valid is None or self.component.still_valid(outputs, self.settings):
+            return None
+        return "it no longer holds"
+
+    def reused(self, found: FinishedRun) -> StepResult:
         """Return the result of an earlier run."""
-        name, url = self.request.step, run_url(self.settings.tracking_uri, experiment, run_id)
+        name, run_id = self.request.step, found.run_id
         print(f"{name}: nothing that it reads has changed, so run {run_id} is reused", flush=True)
-        return self.result(outputs, run_id=run_id, run_url=url, reused=True)
+        url = run_url(self.settings.tracking_uri, found.experiment, run_id)
+        return self.result(found.outputs, run_id=run_id, run_url=url, reused=True)
 
     def result(
         self, outputs: dict[str, AnyReference], *, run_id: str, run_url: str, reused: bool

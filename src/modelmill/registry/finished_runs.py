@@ -12,20 +12,41 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from modelmill.artifacts import AnyReference, parse_reference
 
 TAG_STEP_KEY = "modelmill.step_key"
 TAG_OUTPUTS = "modelmill.outputs"
+TAG_TABLES = "modelmill.tables"
 
 _TIMEOUT_SECONDS = 10.0
 
 
-def finished_run(
-    tracking_uri: str, experiment: str, key: str
-) -> tuple[str, str, dict[str, AnyReference]] | None:
-    """Return experiment id, run id and outputs of a finished run with a step key.
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that a step has finished."""
+
+    experiment: str
+    run_id: str
+    outputs: dict[str, AnyReference]
+    """References by output port."""
+    tables: dict[str, str]
+    """State of the tables among them at the end: :func:`~modelmill.tables.versions.table_states`."""
+
+
+def read_tags(experiment: str, run_id: str, tags: Mapping[str, str]) -> FinishedRun | None:
+    """Return what a run's tags say of a finished step; None if they say nothing."""
+    if TAG_OUTPUTS not in tags:
+        return None
+    outputs = {name: parse_reference(value) for name, value in json.loads(tags[TAG_OUTPUTS]).items()}
+    return FinishedRun(experiment, run_id, outputs, json.loads(tags.get(TAG_TABLES, "{}")))
+
+
+def finished_run(tracking_uri: str, experiment: str, key: str) -> FinishedRun | None:
+    """Return the newest finished run with a step key.
 
     :param tracking_uri: as in ``MLFLOW_TRACKING_URI``; anything but HTTP is not asked.
     :param experiment: the experiment's name.
@@ -45,11 +66,9 @@ def finished_run(
         }
         for run in _call(tracking_uri, "runs/search", body).get("runs", []):
             tags = {tag["key"]: tag["value"] for tag in run["data"].get("tags", [])}
-            if TAG_OUTPUTS in tags:
-                outputs = {
-                    name: parse_reference(value) for name, value in json.loads(tags[TAG_OUTPUTS]).items()
-                }
-                return identifier, str(run["info"]["run_id"]), outputs
+            finished = read_tags(identifier, str(run["info"]["run_id"]), tags)
+            if finished:
+                return finished
     except (OSError, ValueError, KeyError):
         return None
     return None

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from modelmill.artifacts import AnyReference, DatasetRef, TableRef, parse_reference
+from modelmill.artifacts import AnyReference, DatasetRef, TableRef
 from modelmill.errors import TransientError
-from modelmill.registry.finished_runs import TAG_OUTPUTS, TAG_STEP_KEY
+from modelmill.registry.finished_runs import TAG_OUTPUTS, TAG_STEP_KEY, TAG_TABLES, FinishedRun, read_tags
 from modelmill.settings import Settings
+from modelmill.tables.versions import table_states
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -187,7 +188,8 @@ class TrackedRun:
         :param outputs: references by output port.
         """
         content = {name: value.model_dump(mode="json") for name, value in outputs.items()}
-        self.set_tags({TAG_OUTPUTS: json.dumps(content)})
+        states = table_states(outputs.values())
+        self.set_tags({TAG_OUTPUTS: json.dumps(content), TAG_TABLES: json.dumps(states)})
         self.client.set_terminated(self.run_id, status="FINISHED")
 
     def fail(self, error: BaseException, *, status: str = "FAILED") -> None:
@@ -229,20 +231,18 @@ class StepRun(Protocol):
         """Gets each line of the log."""
 
 
-def find_finished(
-    client: MlflowClient, experiment: str, key: str
-) -> tuple[str, dict[str, AnyReference]] | None:
-    """Return the run id and the outputs of a finished run with this step key.
+def find_finished(client: MlflowClient, experiment: str, key: str) -> FinishedRun | None:
+    """Return the newest finished run with this step key.
 
     :param client: MLflow's client.
     :param experiment: experiment id.
     :param key: step key.
-    :return: run id and references by output port, or None.
+    :return: the run, or None.
     """
     for run in _runs(client, experiment, key):
-        if run.info.status == "FINISHED" and TAG_OUTPUTS in run.data.tags:
-            content = json.loads(run.data.tags[TAG_OUTPUTS])
-            return run.info.run_id, {name: parse_reference(value) for name, value in content.items()}
+        finished = read_tags(experiment, run.info.run_id, run.data.tags)
+        if run.info.status == "FINISHED" and finished:
+            return finished
     return None
 
 

@@ -10,7 +10,6 @@ from pydantic import Field
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.component import Assets, Component, Config, Inputs, Outputs, StepContext
 from modelmill.datasets.options import BuildOptions
-from modelmill.steps.ports import tables_exist
 from modelmill.system.resources import Resources
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def run(config: BuildDatasetConfig, inputs: BuildDatasetInputs, context: StepCon
         table=inputs.table,
         options=config,
         to=config.to or str(context.settings.home / "datasets" / context.pipeline / context.step),
-        transaction=context.step_key,
+        transaction=context.transaction,
     )
     made = build_dataset(request, settings=context.settings, log=context.log)
     _log(DatasetReport.of(made.build), inputs.table, made.dataset, context)
@@ -78,7 +77,6 @@ build_dataset = Component(
     inputs=BuildDatasetInputs,
     outputs=DatasetOutputs,
     run=run,
-    still_valid=tables_exist,
     resources=Resources(cpus=2, memory_gb=4),
     assets=_assets,
 )

@@ -11,7 +11,7 @@ from modelmill.artifacts import ModelRef
 from modelmill.component import Assets, Component, Config, StepContext
 from modelmill.errors import ConfigError
 from modelmill.settings import Settings
-from modelmill.steps.ports import TableOutputs, TrialInputs, tables_exist
+from modelmill.steps.ports import TableOutputs, TrialInputs
 from modelmill.system.resources import Resources
 
 
@@ -61,7 +61,7 @@ def run(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> Tab
         decider=decider,
         to=place,
         tracking_uri=settings.tracking_uri,
-        transaction=context.step_key,
+        transaction=context.transaction,
     )
     began = time.monotonic()
     decisions = decide_table(request, settings, in_process_rows=config.in_process_rows)
@@ -108,7 +108,6 @@ decide = Component(
     outputs=TableOutputs,
     run=run,
     outside_state=_outside_state,
-    still_valid=tables_exist,
     resources=Resources(cpus=2, memory_gb=4),
     assets=_assets,
 )

@@ -30,10 +30,11 @@ class DeltaTableConfig(Config):
         return self
 
 
-def _newest_version(config: DeltaTableConfig, _inputs: NoInputs, _settings: Settings) -> str:
-    from modelmill.tables.versions import resolve_table
+def _state(config: DeltaTableConfig, _inputs: NoInputs, _settings: Settings) -> str:
+    from modelmill.tables.versions import resolve_table, table_fingerprint
 
-    return str(resolve_table(config.uri, version=config.version, timestamp=config.timestamp).version)
+    table = resolve_table(config.uri, version=config.version, timestamp=config.timestamp)
+    return f"{table} {table_fingerprint(table)}"
 
 
 def run(config: DeltaTableConfig, _inputs: NoInputs, context: StepContext) -> TableOutputs:
@@ -57,6 +58,6 @@ delta_table = Component(
     inputs=NoInputs,
     outputs=TableOutputs,
     run=run,
-    outside_state=_newest_version,
+    outside_state=_state,
     assets=_assets,
 )

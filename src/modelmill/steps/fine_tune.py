@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelmill.artifacts import DatasetRef
 from modelmill.component import Component, Config, Inputs, StepContext
+from modelmill.settings import Settings
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
 from modelmill.training.options import FineTuningOptions, LabelOptions
@@ -38,6 +39,12 @@ def run(config: FineTuneConfig, inputs: FineTuneInputs, context: StepContext) ->
     return ModelOutputs(model=model)
 
 
+def _base_model(config: FineTuneConfig, _inputs: FineTuneInputs, settings: Settings) -> str:
+    from modelmill.models.base_model_folder import base_model_state
+
+    return base_model_state(config.base_model, memory=settings.home / "cache" / "digests")
+
+
 fine_tune = Component(
     name="fine_tune",
     title="Fine-tune",
@@ -46,5 +53,6 @@ fine_tune = Component(
     inputs=FineTuneInputs,
     outputs=ModelOutputs,
     run=run,
+    outside_state=_base_model,
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

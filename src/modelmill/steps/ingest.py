@@ -22,8 +22,10 @@ def run(config: IngestConfig, _inputs: NoInputs, context: StepContext) -> TableO
     """Load the files that are new, and log how many there are."""
     from modelmill.jobs import run_job
     from modelmill.tables.ingest import IngestRequest
+    from modelmill.tables.reading import check_table
 
     loaded = run_job(IngestRequest(**dict(config)), settings=context.settings)
+    check_table(loaded.table, memory=context.cache / "digests")
     context.log(
         f"{context.step}: {loaded.files} new files of {loaded.files_found}, "
         f"{loaded.rows} rows; {loaded.table}"
@@ -35,10 +37,16 @@ def run(config: IngestConfig, _inputs: NoInputs, context: StepContext) -> TableO
     return TableOutputs(table=loaded.table)
 
 
-def _source_state(config: IngestConfig, _inputs: NoInputs, _settings: Settings) -> str:
+def _source_state(config: IngestConfig, _inputs: NoInputs, settings: Settings) -> str:
     from modelmill.tables.ingest import source_fingerprint
 
-    return source_fingerprint(config)
+    return source_fingerprint(config, memory=settings.home / "cache" / "digests")
+
+
+def _is_newest(outputs: TableOutputs, _settings: Settings) -> bool:
+    from modelmill.tables.versions import resolve_table
+
+    return resolve_table(outputs.table.uri) == outputs.table
 
 
 def _assets(config: IngestConfig, _upstream: Mapping[str, Config]) -> Assets:
@@ -55,5 +63,6 @@ ingest = Component(
     run=run,
     resources=Resources(cpus=2, memory_gb=4),
     outside_state=_source_state,
+    still_valid=_is_newest,
     assets=_assets,
 )

@@ -10,7 +10,6 @@ from modelmill.artifacts import TableRef
 from modelmill.component import Assets, Component, Config, Inputs, Outputs, StepContext
 from modelmill.errors import ExpressionError
 from modelmill.labels.options import LabellingOptions
-from modelmill.steps.ports import tables_exist
 from modelmill.system.resources import Resources
 
 
@@ -42,7 +41,7 @@ def run(config: LabelRowsConfig, inputs: LabelRowsInputs, context: StepContext) 
         table=inputs.table,
         options=config,
         to=config.to or str(context.settings.home / "labels" / context.pipeline / context.step),
-        transaction=context.step_key,
+        transaction=context.transaction,
     )
     try:
         labelled = label_rows(request, settings=context.settings)
@@ -71,7 +70,6 @@ label_rows = Component(
     inputs=LabelRowsInputs,
     outputs=LabelRowsOutputs,
     run=run,
-    still_valid=tables_exist,
     resources=Resources(cpus=2, memory_gb=4),
     assets=_assets,
 )

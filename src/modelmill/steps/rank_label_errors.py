@@ -9,7 +9,7 @@ from pydantic import Field
 from modelmill.artifacts import DatasetRef
 from modelmill.component import Assets, Component, Config, Inputs, StepContext
 from modelmill.labels.options import LabelErrorOptions
-from modelmill.steps.ports import TableOutputs, tables_exist
+from modelmill.steps.ports import TableOutputs
 from modelmill.system.resources import Resources
 
 
@@ -33,7 +33,7 @@ def run(config: RankLabelErrorsConfig, inputs: RankLabelErrorsInputs, context: S
         inputs.dataset,
         config,
         to=config.to or str(context.settings.home / "label_errors" / context.pipeline / context.step),
-        transaction=context.step_key,
+        transaction=context.transaction,
     )
     context.run.log_dataset(inputs.dataset, context="label errors", rows=ranked.rows)
     context.run.log_metrics(
@@ -59,7 +59,6 @@ rank_label_errors = Component(
     inputs=RankLabelErrorsInputs,
     outputs=TableOutputs,
     run=run,
-    still_valid=tables_exist,
     resources=Resources(cpus=2, memory_gb=4),
     assets=_assets,
 )

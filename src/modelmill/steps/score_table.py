@@ -9,7 +9,7 @@ from pydantic import Field
 
 from modelmill.artifacts import ModelRef, TableRef
 from modelmill.component import Assets, Component, Config, Inputs, StepContext
-from modelmill.steps.ports import TableOutputs, tables_exist
+from modelmill.steps.ports import TableOutputs
 from modelmill.system.resources import Resources
 
 
@@ -43,7 +43,7 @@ def run(config: ScoreTableConfig, inputs: ScoreTableInputs, context: StepContext
         keep=config.keep,
         to=config.to,
         tracking_uri=context.settings.tracking_uri,
-        transaction=context.step_key,
+        transaction=context.transaction,
     )
     began = time.monotonic()
     scored = score_table(request, settings=context.settings)
@@ -69,7 +69,6 @@ score_table = Component(
     inputs=ScoreTableInputs,
     outputs=TableOutputs,
     run=run,
-    still_valid=tables_exist,
     resources=Resources(cpus=2, memory_gb=4),
     assets=_assets,
 )

@@ -10,6 +10,7 @@ from modelmill.artifacts import MODEL_NAME_PATTERN, ModelRef
 from modelmill.component import Component, Config, Inputs, Outputs, StepContext
 from modelmill.compression.options import TrunkMethod
 from modelmill.errors import ConfigError
+from modelmill.settings import Settings
 from modelmill.system.resources import Resources
 
 _TOKENS = 128
@@ -93,6 +94,13 @@ def run(config: TrunkConfig, inputs: TrunkInputs, context: StepContext) -> Trunk
     return TrunkOutputs(trunk=trunk)
 
 
+def _base_model(config: TrunkConfig, _inputs: TrunkInputs, settings: Settings) -> str:
+    from modelmill.models.base_model_folder import base_model_state
+
+    memory = settings.home / "cache" / "digests"
+    return base_model_state(config.base_model, memory=memory) if config.base_model else ""
+
+
 trunk = Component(
     name="trunk",
     title="Trunk",
@@ -101,5 +109,6 @@ trunk = Component(
     inputs=TrunkInputs,
     outputs=TrunkOutputs,
     run=run,
+    outside_state=_base_model,
     resources=Resources(cpus=2, memory_gb=4),
 )

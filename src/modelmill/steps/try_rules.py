@@ -45,7 +45,7 @@ def run(config: TryRulesConfig, inputs: TrialInputs, context: StepContext) -> Tr
     )
     home = context.settings.home / "rules" / context.pipeline / context.step
     place = table_location(config.to or str(home))
-    changes = write_changes(found, place, keep=config.keep, transaction=context.step_key)
+    changes = write_changes(found, place, keep=config.keep, transaction=context.transaction)
     report = found.report
     context.run.log_dataset(inputs.table, context="trying", rows=report.trial.rows)
     uri = context.run.log_json({**report.model_dump(mode="json"), "changes": str(changes)}, "rules.json")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelmill.errors import TransientError
-from modelmill.tables.files import COMMIT_KEY, commit_actions
+from modelmill.tables.files import COMMIT_KEY, MANIFEST, TRANSACTIONS, commit_actions, file_digests
 from modelmill.tables.opening import open_table
 from modelmill.tables.staged_files import DataFile, settle_on_disk, stage_rows, sync_log
 from modelmill.tables.storage import table_exists, table_location
@@ -118,6 +118,7 @@ class _Change:
     parts: tuple[str, ...]
     metadata: Mapping[str, Any]
     properties: Mapping[str, str]
+    digests: Mapping[str, str]
 
 
 def commit_files(
@@ -146,8 +147,11 @@ def commit_files(
     :raises TransientError: if another writer was always faster, or settled some of the parts: plan again.
     """
     place = table_location(uri)
-    change = _Change(files, schema, mode, transaction, tuple(parts), metadata or {}, properties or {})
     settle_on_disk(place, files)
+    digests = file_digests(place, [file.path for file in files])
+    change = _Change(
+        files, schema, mode, transaction, tuple(parts), metadata or {}, properties or {}, digests
+    )
     last: Exception | None = None
     for _ in range(_ATTEMPTS):
         try:
@@ -185,8 +189,6 @@ def is_conflict(error: Exception) -> bool:
 
 def _commit_once(place: str, change: _Change) -> int | None:
     """Commit, or return the version that the transaction was committed as."""
-    from deltalake import CommitProperties, Transaction
-
     table = open_table(place) if table_exists(place) else None
     if table is not None:
         # Asked of the very snapshot that is written upon: delta-rs sees conflicts with later commits only.
@@ -195,10 +197,11 @@ def _commit_once(place: str, change: _Change) -> int | None:
             return before
         write_check(table, place)
         _check_change(table, change, place)
-    commit = CommitProperties(
-        app_transactions=[Transaction(name, 1) for name in (change.transaction, *change.parts)],
-        max_commit_retries=max_commit_retries(table),
-        custom_metadata={COMMIT_KEY: {"transaction": change.transaction, **change.metadata}},
+    commit = commit_properties(
+        table,
+        change.digests,
+        transactions=dict.fromkeys((change.transaction, *change.parts), 1),
+        metadata={"transaction": change.transaction, **change.metadata},
     )
     add_files(
         table,
@@ -224,13 +227,30 @@ def _check_change(table: DeltaTable, change: _Change, place: str) -> None:
         )
 
 
-def max_commit_retries(table: DeltaTable | None) -> int:
-    """Return how often delta-rs may try a commit again.
+def commit_properties(
+    table: DeltaTable | None,
+    digests: Mapping[str, str],
+    *,
+    transactions: Mapping[str, int],
+    metadata: Mapping[str, Any] | None = None,
+) -> CommitProperties:
+    """Return what a commit says beside its files: readers see by it that the commit and the files are whole.
 
-    :param table: the table that is written upon; None if the commit is its first one.
-    :return: 0 for a first commit: tried again, it would become another table's second one.
+    :param table: the table that is written upon; None if the commit is its first one. That is not tried
+        again: it would become another table's second one.
+    :param digests: SHA-256 of the files that the commit adds.
+    :param transactions: version of each application transaction, by application id.
+    :param metadata: more metadata of the commit, JSON.
+    :return: for delta-rs.
     """
-    return 0 if table is None else MAX_COMMIT_RETRIES
+    from deltalake import CommitProperties, Transaction
+
+    about = {**(metadata or {}), MANIFEST: dict(digests), TRANSACTIONS: len(transactions)}
+    return CommitProperties(
+        app_transactions=[Transaction(name, version) for name, version in transactions.items()],
+        max_commit_retries=0 if table is None else MAX_COMMIT_RETRIES,
+        custom_metadata={COMMIT_KEY: about},
+    )
 
 
 def add_files(

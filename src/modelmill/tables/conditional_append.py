@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelmill.errors import TableError, TransientError
-from modelmill.tables.commits import add_files, commit_errors, is_conflict, max_commit_retries
+from modelmill.tables.commits import add_files, commit_errors, commit_properties, is_conflict
+from modelmill.tables.files import file_digests
 from modelmill.tables.opening import open_table
 from modelmill.tables.staged_files import DataFile, settle_on_disk, stage_rows, sync_log
 from modelmill.tables.storage import table_exists, table_location
@@ -90,7 +91,7 @@ def _commit(
     properties: Mapping[str, str],
     place: str,
 ) -> None:
-    from deltalake import CommitProperties, Schema, Transaction
+    from deltalake import Schema
 
     files: list[DataFile] = []
     if proposal.rows is not None:
@@ -98,10 +99,8 @@ def _commit(
         settle_on_disk(place, files)
     if table is not None:
         write_check(table, place)
-    commit = CommitProperties(
-        app_transactions=[Transaction(name, version) for name, version in proposal.transactions.items()],
-        max_commit_retries=max_commit_retries(table),
-    )
+    digests = file_digests(place, [file.path for file in files])
+    commit = commit_properties(table, digests, transactions=proposal.transactions)
     columns = Schema.from_arrow(schema)
     add_files(table, place, files, schema=columns, mode="append", commit=commit, properties=properties)
 

@@ -13,10 +13,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from modelmill.errors import TableError
+from modelmill.system import digests
 from modelmill.tables.storage import is_local, table_files
 
 if TYPE_CHECKING:
@@ -27,8 +29,9 @@ COMMIT_KEY = "modelmill"
 """Key in ``commitInfo`` of what modelmill records about a commit."""
 MANIFEST = "sha256"
 """Key of the SHA-256 of each file that the commit adds."""
-REMOVED = "removed"
-"""Key of the files that the commit removes: a lost removal would bring their rows back."""
+
+TRANSACTIONS = "transactions"
+"""Key of the number of application transactions that the commit has."""
 
 _FOREIGN_COMMITS = 50
 """After so many commits in a row by other writers, no more digests are looked for."""
@@ -107,55 +110,60 @@ def _file_infos(place: str, paths: Iterable[str]) -> dict[str, FileInfo]:
     return {info.path: info for info in files.get_file_info(wanted) if info.type == FileType.File}
 
 
-def check_digests(table: DeltaTable, place: str, files: Sequence[ActiveFile], *, shown: str) -> int:
+def check_digests(
+    table: DeltaTable, place: str, files: Sequence[ActiveFile], *, shown: str, memory: Path | None = None
+) -> int:
     """Compare files with the digests that the commits which added them name.
 
     :param table: the table, at its version.
     :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
     :param files: the version's files.
     :param shown: the table and version, for the message.
+    :param memory: see :func:`file_digests`; None: what this process has not hashed yet is read.
     :return: number of files whose content is as written. The others have no digest in the log, since another
         writer added them or their commit was cleaned up; their name and size are as the log says.
     :raises TableError: if a file differs, or a commit of ours has lost or gained a file.
     """
-    digests = _digests(table, place, {file.path for file in files}, shown)
-    if not digests:
+    named = _named_digests(table, place, {file.path for file in files}, shown)
+    if not named:
         return 0
-    infos = _file_infos(place, digests)
-    for path, digest in digests.items():
-        info = infos[path]
-        seen = (place, path, digest, info.size or 0, info.mtime_ns or 0)
-        if seen in _verified:
-            continue
-        if file_digests(place, [path])[path] != digest:
+    infos = _file_infos(place, named)
+    seen = {
+        path: (place, path, digest, infos[path].size or 0, infos[path].mtime_ns or 0)
+        for path, digest in named.items()
+    }
+    unread = [path for path in named if seen[path] not in _verified]
+    for path, digest in file_digests(place, unread, memory=memory).items():
+        if digest != named[path]:
             raise TableError(
                 f"a file of the table must be as it was written ({shown})",
                 got=path,
                 remedy="restore it from a copy, or build the dataset again",
             )
-        _verified.add(seen)
-    return len(digests)
+        if memory is None:
+            _verified.add(seen[path])
+    return len(named)
 
 
-def _digests(table: DeltaTable, place: str, active: set[str], shown: str) -> dict[str, str]:
+def _named_digests(table: DeltaTable, place: str, active: set[str], shown: str) -> dict[str, str]:
     """Return the digests of active files, from the newest commit backwards."""
     missing, digests, foreign = set(active), dict[str, str](), 0
-    version = table.version()
+    version = newest = table.version()
     # A commit that lost a file leaves nothing missing, so commits before the last digest are checked too.
-    while (missing or digests) and version >= 0 and foreign < _FOREIGN_COMMITS:
+    while (missing or digests or version == newest) and version >= 0 and foreign < _FOREIGN_COMMITS:
         actions = commit_actions(place, version)
         if actions is None:
             break  # cleaned up
-        added, removed = _paths(actions, "add"), _paths(actions, "remove")
+        added = {unquote(action["add"]["path"]) for action in actions if "add" in action}
         info: dict[str, Any] = next(
             (action["commitInfo"] for action in actions if "commitInfo" in action), {}
         )
         about = info.get(COMMIT_KEY) or {}
         foreign = 0 if about else foreign + 1
         named = about.get(MANIFEST)
+        _check_lines(actions, info, version, shown)
         if named is not None:
             _check_commit(set(named), added, version, shown)
-            _check_commit(set(about.get(REMOVED, removed)), removed, version, shown)
             digests |= {path: named[path] for path in added & missing}
         missing -= added
         if named is not None and _replaces_everything(info):
@@ -165,8 +173,22 @@ def _digests(table: DeltaTable, place: str, active: set[str], shown: str) -> dic
     return digests
 
 
-def _paths(actions: Iterable[Mapping[str, Any]], kind: str) -> set[str]:
-    return {unquote(action[kind]["path"]) for action in actions if kind in action}
+def _check_lines(
+    actions: Sequence[Mapping[str, Any]], info: Mapping[str, Any], version: int, shown: str
+) -> None:
+    """Refuse a commit that was cut at the end of a line: what it has is counted in its first one."""
+    counted = {"txn": (info.get(COMMIT_KEY) or {}).get(TRANSACTIONS)}
+    if info.get("operation") == "WRITE" and str(info.get("engineInfo", "")).startswith("delta-rs"):
+        metrics = info.get("operationMetrics") or {}
+        counted |= {"add": metrics.get("num_added_files"), "remove": metrics.get("num_removed_files")}
+    for kind, number in counted.items():
+        found = sum(kind in action for action in actions)
+        if number is not None and found < number:
+            raise TableError(
+                f"a commit must have all lines that it was written with ({shown})",
+                got=f"{_commit_file(version)}: {found} of {number} with {kind!r}",
+                remedy="restore the commit file from a copy, or write the table again",
+            )
 
 
 def _replaces_everything(info: Mapping[str, Any]) -> bool:
@@ -178,7 +200,7 @@ def _check_commit(named: set[str], found: set[str], version: int, shown: str) ->
     if named != found:
         raise TableError(
             f"a commit must have the files that it says it has ({shown})",
-            got=f"version {version}: {', '.join(sorted(named ^ found))}",
+            got=f"{_commit_file(version)}: {', '.join(sorted(named ^ found))}",
             remedy="restore the commit file from a copy, or build the dataset again",
         )
 
@@ -193,28 +215,49 @@ def commit_actions(place: str, version: int) -> list[dict[str, Any]] | None:
     :return: the actions; None if the log no longer has the file.
     :raises TableError: if the file is damaged.
     """
-    name = f"_delta_log/{version:020d}.json"
-    try:
-        with table_files(place).open_input_stream(name) as stream:
-            actions = [json.loads(line) for line in stream.read().splitlines() if line.strip()]
-    except FileNotFoundError:
+    content = commit_bytes(place, version)
+    if content is None:
         return None
+    try:
+        return [json.loads(line) for line in content.splitlines() if line.strip()]
     except ValueError as error:
         raise TableError(
             f"a commit file must be lines of JSON ({error})",
-            got=f"{place}/{name}",
+            got=f"{place}/{_commit_file(version)}",
             remedy="restore it from a copy, or read a version before it",
         ) from error
-    return actions
 
 
-def file_digests(place: str, paths: Sequence[str]) -> dict[str, str]:
+def commit_bytes(place: str, version: int) -> bytes | None:
+    """Read the file of one commit; on a local disk without Arrow, which takes long to import.
+
+    :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
+    :param version: the commit.
+    :return: its content; None if the log no longer has the file.
+    """
+    try:
+        if is_local(place):
+            return Path(place, _commit_file(version)).read_bytes()
+        with table_files(place).open_input_stream(_commit_file(version)) as stream:
+            return bytes(stream.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _commit_file(version: int) -> str:
+    return f"_delta_log/{version:020d}.json"
+
+
+def file_digests(place: str, paths: Sequence[str], *, memory: Path | None = None) -> dict[str, str]:
     """Return the SHA-256 of files of a table.
 
     :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
     :param paths: relative to the table's directory.
+    :param memory: see :func:`modelmill.system.digests.file_digests`; only for a table on a local disk.
     :return: 64 hexadecimal digits by path.
     """
+    if is_local(place):
+        return digests.file_digests(Path(place), paths, memory=memory)
     files = table_files(place)
     found = {}
     for path in paths:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -11,9 +12,7 @@ from pydantic import Field
 from modelmill.artifacts import TableRef
 from modelmill.jobs import JobRequest, JobResult
 from modelmill.options import Options
-from modelmill.tables.opening import open_table
 from modelmill.tables.source_files import list_files
-from modelmill.tables.storage import table_exists
 
 
 class IngestOptions(Options):
@@ -47,13 +46,15 @@ class IngestRequest(IngestOptions, JobRequest[IngestResult]):
     job = "ingest"
 
 
-def source_fingerprint(options: IngestOptions) -> str:
-    """Return a digest of the files and of the table's version: loading is due again when it has changed.
+def source_fingerprint(options: IngestOptions, *, memory: Path | None = None) -> str:
+    """Return a digest of the files: loading is due again when it has changed.
 
-    :param options: which files and which table.
-    :return: SHA-256 over the names, sizes and contents of the files, and the table's newest version.
-    :raises TableError: if the files or the table cannot be read.
+    The table is no part of it, so that an attempt that dies after its commit has the key of the next one.
+
+    :param options: which files.
+    :param memory: see :func:`modelmill.system.digests.file_digests`.
+    :return: SHA-256 over the names, sizes and contents of the files.
+    :raises TableError: if the files cannot be read.
     """
-    version = open_table(options.to).version() if table_exists(options.to) else None
-    content = [[file.path, file.size, file.digest] for file in list_files(options.source)]
-    return hashlib.sha256(json.dumps([content, version]).encode()).hexdigest()
+    content = [[file.path, file.size, file.digest] for file in list_files(options.source, memory=memory)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
@@ -132,19 +133,32 @@ def _plain_batches(
                 yield batch.select(schema.names).cast(schema)
 
 
-def checked_files(table: DeltaTable, ref: TableRef | DatasetRef) -> list[ActiveFile]:
+def checked_files(
+    table: DeltaTable, ref: TableRef | DatasetRef, *, memory: Path | None = None
+) -> list[ActiveFile]:
     """List the data files of a table's version, and make sure that they are as they were written.
 
     :param table: the table, at its version.
     :param ref: its reference.
+    :param memory: see :func:`~modelmill.tables.files.check_digests`.
     :return: the files.
     :raises TableError: if one is missing or damaged.
     """
     place = table_location(ref.uri)
     with _readable(ref):
         files = active_files(table, place)
-        check_digests(table, place, files, shown=str(ref))
+        check_digests(table, place, files, shown=str(ref), memory=memory)
     return files
+
+
+def check_table(ref: TableRef | DatasetRef, *, memory: Path) -> None:
+    """Make sure that a table is there, as it was written.
+
+    :param ref: the table, at a version.
+    :param memory: directory in which the digests of files are kept.
+    :raises TableError: if it is not there, or a file is missing or damaged.
+    """
+    checked_files(open_table(ref.uri, version=ref.version), ref, memory=memory)
 
 
 @contextlib.contextmanager

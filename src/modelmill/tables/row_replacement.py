@@ -17,7 +17,6 @@ import numpy as np
 
 from modelmill.artifacts import TableRef
 from modelmill.tables.commits import commit_files, committed_version, is_committed
-from modelmill.tables.files import MANIFEST, file_digests
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import scan_arrow
 from modelmill.tables.row_hash import int64_of_digests, matched, row_strings, sha256_rows
@@ -85,7 +84,7 @@ def replace_rows(
                 schema=table.schema(),
                 mode="overwrite" if gone.num_rows else "append",
                 transaction=transaction,
-                metadata={**metadata, MANIFEST: file_digests(place, [file.path for file in files])},
+                metadata=metadata,
             )
     except BaseException:
         if not is_committed(place, folder):

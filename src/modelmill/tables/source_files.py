@@ -13,8 +13,10 @@ import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelmill.errors import TableError
+from modelmill.system.digests import file_digests
 from modelmill.tables.storage import is_local, table_location
 
 _CHUNK = 1 << 20
@@ -39,10 +41,11 @@ class SourceFile:
         return "modelmill-file-" + hashlib.sha256(content.encode()).hexdigest()
 
 
-def list_files(source: str) -> list[SourceFile]:
+def list_files(source: str, *, memory: Path | None = None) -> list[SourceFile]:
     """Find the files that a path or glob names.
 
     :param source: path, glob or fsspec URL. Names that begin with ``.`` or ``_`` are skipped, as Spark does.
+    :param memory: see :func:`modelmill.system.digests.file_digests`.
     :return: the files in the order of their paths.
     :raises TableError: if the place cannot be read.
     """
@@ -52,25 +55,35 @@ def list_files(source: str) -> list[SourceFile]:
     try:
         store, pattern = fsspec.core.url_to_fs(table_location(source))
         found = {pattern: store.info(pattern)} if store.isfile(pattern) else store.glob(pattern, detail=True)
-        local = isinstance(store, LocalFileSystem)
-        files = []
-        for path, info in sorted(found.items()):
-            if info["type"] == "file" and not path.rsplit("/", 1)[-1].startswith((".", "_")):
-                digest = _digest(path) if local else str(store.ukey(path))
-                name = path if local else store.unstrip_protocol(path)
-                files.append(SourceFile(path=name, size=int(info["size"]), digest=digest))
+        paths = [
+            path
+            for path, info in sorted(found.items())
+            if info["type"] == "file" and not path.rsplit("/", 1)[-1].startswith((".", "_"))
+        ]
+        if isinstance(store, LocalFileSystem):
+            digests = _digests(paths, memory)
+            return [SourceFile(path, int(found[path]["size"]), digests[path]) for path in paths]
+        return [
+            SourceFile(store.unstrip_protocol(path), int(found[path]["size"]), str(store.ukey(path)))
+            for path in paths
+        ]
     except (OSError, ValueError, ImportError) as error:
         raise TableError(
             f"the files to load must be readable ({error})",
             got=source,
             remedy="check the path and its rights",
         ) from error
-    return files
 
 
-def _digest(path: str) -> str:
-    with open(path, "rb") as file:  # noqa: PTH123 (a path of the file system's own making)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digests(paths: Sequence[str], memory: Path | None) -> dict[str, str]:
+    names: dict[Path, list[str]] = {}
+    for path in paths:
+        names.setdefault(Path(path).parent, []).append(Path(path).name)
+    return {
+        str(folder / name): digest
+        for folder, inside in names.items()
+        for name, digest in file_digests(folder, inside, memory=memory).items()
+    }
 
 
 def check_not_own_files(files: Sequence[SourceFile], table: str) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.errors import TableError
-from modelmill.tables.files import commit_actions
+from modelmill.errors import InputError, TableError
+from modelmill.tables.files import commit_actions, commit_bytes
 from modelmill.tables.opening import open_table
 from modelmill.tables.protocol import commit_files_of
 from modelmill.tables.storage import table_location
@@ -132,17 +133,42 @@ def resolve_table(uri: str, *, version: int | None = None, timestamp: datetime |
 
 
 def table_fingerprint(ref: TableRef | DatasetRef) -> str:
-    """Return a digest of the log's entries for the files of a version; the files are not read.
+    """Return a digest that tells a version of a table from the same version of one that was written anew.
 
-    A table that was deleted and written again has other files, even if its place and version are the same.
+    It is made of the table's first commit, which has its id, and of the version's own. Where log clean-up has
+    taken that one, of the id and the log's entries for the version's files. Files are not read.
 
     :param ref: the table.
     :return: 64 hexadecimal digits.
-    :raises TableError: see :func:`open_table`.
+    :raises TableError: see :func:`~modelmill.tables.opening.open_table`.
     """
+    place = table_location(ref.uri)
+    commit = None
+    with contextlib.suppress(OSError):  # opening it says what is wrong
+        commit, first = commit_bytes(place, ref.version), commit_bytes(place, 0) or b""
+    if commit is not None:
+        return hashlib.sha256(hashlib.sha256(first).digest() + commit).hexdigest()
     import pyarrow as pa
 
     table = open_table(ref.uri, version=ref.version)
     actions = pa.table(table.get_add_actions(flatten=True))
     files = actions.select(["path", "size_bytes", "modification_time"]).sort_by("path").to_pylist()
-    return hashlib.sha256(json.dumps(files, default=str).encode()).hexdigest()
+    content = json.dumps([str(table.metadata().id), files], default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def table_states(references: Iterable[object]) -> dict[str, str]:
+    """Return the state of every table among references: one that is written anew has another state.
+
+    :param references: anything; what is no table is left out.
+    :return: :func:`table_fingerprint` by table and version, or ``missing``.
+    :raises TransientError: if a store does not answer.
+    """
+    return {str(one): _state(one) for one in references if isinstance(one, TableRef | DatasetRef)}
+
+
+def _state(ref: TableRef | DatasetRef) -> str:
+    try:
+        return table_fingerprint(ref)
+    except InputError:
+        return "missing"  # whoever reads it says why

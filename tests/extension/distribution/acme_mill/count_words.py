@@ -9,7 +9,7 @@ from pydantic import Field
 from modelmill.artifacts import TableRef
 from modelmill.component import Assets, Component, Config, Inputs, StepContext
 from modelmill.jobs import JobResult, run_job
-from modelmill.steps.ports import TableOutputs, tables_exist
+from modelmill.steps.ports import TableOutputs
 from modelmill.tables.table_request import TableRequest
 
 
@@ -44,7 +44,7 @@ class CountWordsInputs(Inputs):
 def run(config: CountWordsConfig, inputs: CountWordsInputs, context: StepContext) -> TableOutputs:
     """Run the job, and log how many words there are."""
     request = CountWordsRequest(
-        table=inputs.table, text=config.text, to=config.to, transaction=context.step_key
+        table=inputs.table, text=config.text, to=config.to, transaction=context.transaction
     )
     counted = run_job(request, settings=context.settings)
     context.run.log_metrics({"words": counted.words})
@@ -63,6 +63,5 @@ count_words = Component(
     inputs=CountWordsInputs,
     outputs=TableOutputs,
     run=run,
-    still_valid=tables_exist,
     assets=_assets,
 )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from modelmill.artifacts import TableRef
 from modelmill.component import Assets, Component, Config, Inputs, StepContext
-from modelmill.steps.ports import TableOutputs, tables_exist
+from modelmill.steps.ports import TableOutputs
 
 
 class LongestTextsConfig(Config):
@@ -34,7 +34,7 @@ def run(config: LongestTextsConfig, inputs: LongestTextsInputs, context: StepCon
 
     found = longest(read_arrow(inputs.table, columns=[config.text]), config.text, rows=config.rows)
     place = table_location(config.to)
-    version = write_rows(place, found, mode="overwrite", transaction=context.step_key)
+    version = write_rows(place, found, mode="overwrite", transaction=context.transaction)
     context.run.log_metrics({"rows": found.num_rows})
     return TableOutputs(table=TableRef(uri=place, version=version))
 
@@ -51,6 +51,5 @@ longest_texts = Component(
     inputs=LongestTextsInputs,
     outputs=TableOutputs,
     run=run,
-    still_valid=tables_exist,
     assets=_assets,
 )

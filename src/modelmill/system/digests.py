@@ -1,0 +1,68 @@
+"""SHA-256 of files, remembered: what has not changed is not read again, so that a nightly look is cheap."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+_SETTLED_NANOSECONDS = 2_000_000_000
+"""A file that changed more recently is not remembered: it could change again within one tick of its clock."""
+
+
+def file_digests(folder: Path, names: Iterable[str], *, memory: Path | None = None) -> dict[str, str]:
+    """Return the SHA-256 of files.
+
+    :param folder: where they are.
+    :param names: paths relative to it.
+    :param memory: directory in which digests are kept, with size, times and inode of the files; None: each
+        file is read.
+    :return: 64 hexadecimal digits by name.
+    :raises OSError: if a file is missing, cannot be read, or is a device or a pipe.
+    """
+    place = None if memory is None else memory / f"{_name(folder)}.json"
+    known = {} if place is None else _load(place)
+    found, kept = dict[str, str](), dict[str, Any]()
+    for name in names:
+        status = (folder / name).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"{folder / name} is not a regular file")
+        seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev]
+        entry = known.get(name)
+        if entry is None or entry[0] != seen:
+            entry = [seen, _digest(folder / name)]
+        found[name] = entry[1]
+        if max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - _SETTLED_NANOSECONDS:
+            kept[name] = entry
+    if place is not None and kept != known:
+        _save(place, kept)
+    return found
+
+
+def _name(folder: Path) -> str:
+    return hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:32]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load(place: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads(place.read_text()))
+    return {}
+
+
+def _save(place: Path, kept: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # without a memory it takes longer, nothing else
+        place.parent.mkdir(parents=True, exist_ok=True)
+        aside = place.with_suffix(f".{os.getpid()}")
+        aside.write_text(json.dumps(kept))
+        aside.replace(place)

@@ -1,0 +1,126 @@
+"""A step's key knows what the step reads: tables that were written anew, base models that have changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.pipeline.request import step_key
+from modelmill.settings import Settings
+from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs, fine_tune
+from modelmill.steps.trunk import TrunkConfig, TrunkInputs, trunk
+from modelmill.system import digests
+
+
+def write(place: Path, *values: int) -> None:
+    for value in values:
+        write_deltalake(str(place), pa.table({"n": [value], "text": [str(value)]}), mode="append")
+
+
+def key_of(dataset: Path, settings: Settings, *, base_model: Path) -> str:
+    ref = DatasetRef(uri=str(dataset), version=1, key="n", text="text", labels=("n",), split="split")
+    config = FineTuneConfig(base_model=str(base_model))
+    return step_key(fine_tune, config, FineTuneInputs(dataset=ref), settings)
+
+
+@pytest.fixture
+def base_model(tmp_path: Path, tiny_base_model: Path) -> Path:
+    copy = tmp_path / "base"
+    shutil.copytree(tiny_base_model, copy)
+    return copy
+
+
+def test_a_table_that_was_dropped_and_written_anew_is_another_one(
+    tmp_path: Path, settings: Settings, base_model: Path
+) -> None:
+    place = tmp_path / "table"
+    write(place, 1, 2)
+    first = key_of(place, settings, base_model=base_model)
+    assert key_of(place, settings, base_model=base_model) == first
+    shutil.copytree(place, tmp_path / "copy")
+    shutil.rmtree(place)
+    gone = key_of(place, settings, base_model=base_model)
+    write(place, 1, 2)
+    assert len({first, gone, key_of(place, settings, base_model=base_model)}) == 3
+    shutil.rmtree(place)
+    shutil.copytree(tmp_path / "copy", place)
+    assert key_of(place, settings, base_model=base_model) == first, "a restored backup is the same table"
+
+
+def test_later_versions_and_checkpoints_change_nothing(
+    tmp_path: Path, settings: Settings, base_model: Path
+) -> None:
+    place = tmp_path / "table"
+    write(place, 1, 2)
+    first = key_of(place, settings, base_model=base_model)
+    write(place, 3)
+    DeltaTable(str(place)).create_checkpoint()
+    assert key_of(place, settings, base_model=base_model) == first
+
+
+def test_only_the_first_commit_tells_two_tables_apart(
+    tmp_path: Path, settings: Settings, base_model: Path
+) -> None:
+    """By hand: the second commits are the same to the byte."""
+    one, other = tmp_path / "table", tmp_path / "other"
+    write(one, 1, 2)
+    write(other, 3, 2)
+    first = key_of(one, settings, base_model=base_model)
+    name = "_delta_log/00000000000000000000.json"
+    (one / name).write_bytes((other / name).read_bytes())
+    assert key_of(one, settings, base_model=base_model) != first
+
+
+def test_a_base_model_whose_weights_changed_is_another_one(
+    tmp_path: Path, settings: Settings, base_model: Path
+) -> None:
+    place = tmp_path / "table"
+    write(place, 1, 2)
+    first = key_of(place, settings, base_model=base_model)
+    of_trunk = step_key(trunk, TrunkConfig(base_model=str(base_model)), TrunkInputs(), settings)
+    weights = base_model / "model.safetensors"
+    before, content = weights.stat(), bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a copy with its old times has
+    assert key_of(place, settings, base_model=base_model) != first
+    assert step_key(trunk, TrunkConfig(base_model=str(base_model)), TrunkInputs(), settings) != of_trunk
+
+
+def test_a_file_is_hashed_again_only_if_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_text("a")
+    hashed: list[Path] = []
+    original = digests._digest
+    monkeypatch.setattr(digests, "_digest", lambda path: hashed.append(path) or original(path))
+    monkeypatch.setattr(digests, "_SETTLED_NANOSECONDS", -1)  # it is some seconds old
+    memory = tmp_path / "memory"
+    (first,) = digests.file_digests(tmp_path, ["a"], memory=memory).values()
+    assert digests.file_digests(tmp_path, ["a"], memory=memory) == {"a": first}
+    assert len(hashed) == 1
+    (tmp_path / "b").write_text("a")
+    (tmp_path / "b").replace(tmp_path / "a")  # another inode, the same content
+    assert digests.file_digests(tmp_path, ["a"], memory=memory) == {"a": first}
+    assert len(hashed) == 2
+    next(memory.iterdir()).write_text("{ not JSON")
+    assert digests.file_digests(tmp_path, ["a"], memory=memory) == {"a": first}
+    with pytest.raises(OSError, match="not a regular file"):
+        digests.file_digests(Path("/dev"), ["zero"], memory=memory)
+
+
+def test_a_file_that_has_just_been_written_is_not_remembered(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    digests.file_digests(tmp_path, ["a"], memory=tmp_path / "memory")
+    assert not (tmp_path / "memory").exists()
+
+
+def test_a_reference_to_a_table_that_is_not_there_has_a_key(settings: Settings, tmp_path: Path) -> None:
+    assert TableRef(uri=str(tmp_path / "none"), version=1)
+    assert len(key_of(tmp_path / "none", settings, base_model=tmp_path / "no model")) == 64
