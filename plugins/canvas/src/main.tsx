@@ -6,7 +6,7 @@ import { NavLink, Navigate, Route, Routes } from "react-router-dom";
 import "@xyflow/react/dist/base.css";
 import "./canvas.css";
 import { BASE } from "./pages/base";
-import { CanvasPage } from "./pages/CanvasPage";
+import { CanvasPage, NewPipelinePage } from "./pages/CanvasPage";
 import { DecisionsPage } from "./pages/DecisionsPage";
 import { ModelsPage } from "./pages/ModelsPage";
 import { PipelinesPage } from "./pages/PipelinesPage";
@@ -41,7 +41,7 @@ export default function Plugin({ dagId, runId }: HostProps) {
         <Route index element={<Navigate to={`${BASE}/pipelines`} replace />} />
         <Route path="pipelines" element={<PipelinesPage />} />
         <Route path="canvas/:dagId" element={<CanvasPage />} />
-        <Route path="new" element={<CanvasPage />} />
+        <Route path="new/:draft?" element={<NewPipelinePage />} />
         <Route path="models/:name?" element={<ModelsPage />} />
         <Route path="decisions" element={<DecisionsPage />} />
         <Route path="rules/:name?" element={<RulesPage />} />

@@ -3,6 +3,7 @@
 import { create } from "zustand";
 
 import { ApiError, type PipelineDocument, type Problem, api } from "./api/client";
+import { type Saved, dropDraft, keepDraft as storeDraft, opening, readDraft } from "./core/drafts";
 import { EditError, type SyntaxProblem, readText, reconcile, renameGroup, renameStep } from "./core/document";
 import { groupKey, groupOfKey } from "./core/groups";
 import { type Point, arrange, withPlaces } from "./core/layout";
@@ -14,9 +15,13 @@ const MERGE_MILLISECONDS = 1200;
 export interface CanvasState {
   /** Id of the DAG; null for a pipeline that has never been saved. */
   dagId: string | null;
+  /** Name of the draft: the id of the DAG, or a name of its own before the first save; null keeps none. */
+  draftName: string | null;
   /** Etag of the saved text; null for a pipeline that has never been saved. */
   etag: string | null;
   savedText: string;
+  /** What somebody else has saved since the draft was begun, if the two cannot be merged. */
+  newer: Saved | null;
   /** Digest of the saved pipeline; null if it is not valid, or has never been saved. */
   digest: string | null;
   /** The deployment's values of parameters. */
@@ -42,7 +47,10 @@ export interface CanvasState {
   /** The one line that says what has just been refused or done. */
   notice: { text: string; isError: boolean } | null;
 
-  open: (document: PipelineDocument | { text: string }) => void;
+  /** Show a saved pipeline, or the text of a new one; a draft in this browser goes on. */
+  open: (document: PipelineDocument | { text: string; draftName: string | null }) => void;
+  /** Take a newer saved text as what the next save replaces; `text` is shown, and the newer text is one undo away. */
+  rebase: (newer: Saved, text: string) => void;
   setCatalogue: (catalogue: Catalogue, deploymentParams: Readonly<Record<string, string>>) => void;
   /** Edit the value; the text follows. `key` names what is edited: quick edits of the same are one undo step. */
   edit: (change: (pipeline: Pipeline) => Pipeline, key?: string) => boolean;
@@ -62,6 +70,13 @@ export interface CanvasState {
   quiet: () => void;
 }
 
+const OPENED = {
+  saved: null,
+  restored: "Your changes that were not saved are here again.",
+  merged: "Somebody saved this pipeline meanwhile. Your changes are merged with theirs; undo shows theirs.",
+  conflict: null,
+};
+
 let lastEdit = { key: "", time: 0 };
 
 export const useCanvas = create<CanvasState>()((set, get) => {
@@ -75,7 +90,17 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     const selection = new Set([...get().selection].filter(isThere));
     const places = withPlaces(steps, get().catalogue, groups, get().places);
     set({ history, syntax: problems, pipeline, steps, groups, selection, places, isChecked: false });
-    keepDraft(get());
+    keepDraft();
+  };
+  /** Keep what is not saved in the browser: it outlives a closed tab and an ended session. */
+  const keepDraft = (): void => {
+    const { draftName, history, savedText, etag, steps } = get();
+    if (draftName === null) return;
+    const isEmpty = etag === null && history.past.length === 0 && steps.size === 0;
+    if (!isDirty(get()) || isEmpty) dropDraft("pipeline", draftName);
+    else if (!storeDraft("pipeline", draftName, history.present, { text: savedText, etag })) {
+      get().say("This browser keeps no drafts: what is not saved is lost when the tab is closed.", true);
+    }
   };
   const put = (text: string, key: string): void => {
     const now = Date.now();
@@ -95,8 +120,10 @@ export const useCanvas = create<CanvasState>()((set, get) => {
   };
   return {
     dagId: null,
+    draftName: null,
     etag: null,
     savedText: "",
+    newer: null,
     digest: null,
     deploymentParams: {},
     history: startOf(""),
@@ -115,11 +142,16 @@ export const useCanvas = create<CanvasState>()((set, get) => {
 
     open: (document) => {
       const saved = "etag" in document ? document : null;
+      const draftName = "draftName" in document ? document.draftName : document.dag_id;
+      const newest = { text: saved === null ? "" : document.text, etag: saved?.etag ?? null };
+      const { text, base, state } = opening(newest, draftName === null ? null : readDraft("pipeline", draftName));
       lastEdit = { key: "", time: 0 };
       set({
         dagId: saved?.dag_id ?? null,
-        etag: saved?.etag ?? null,
-        savedText: saved?.text ?? "",
+        draftName,
+        etag: base.etag,
+        savedText: base.text,
+        newer: state === "conflict" ? newest : null,
         digest: saved?.digest ?? null,
         pipeline: {},
         steps: new Map(),
@@ -130,9 +162,15 @@ export const useCanvas = create<CanvasState>()((set, get) => {
         problems: saved?.problems ?? [],
         notice: null,
       });
-      const draft = saved ? readDraft(saved.dag_id) : null;
-      show(draft === null || draft === document.text ? startOf(document.text) : record(startOf(document.text), draft));
-      if (draft !== null && draft !== document.text) get().say("Your changes that were not saved are here again.");
+      if (saved === null) show(state === "saved" ? startOf(document.text) : record(startOf(document.text), text));
+      else show(record(startOf(base.text), text));
+      const said = OPENED[state];
+      if (said !== null) get().say(said);
+    },
+    rebase: (newer, text) => {
+      set({ etag: newer.etag, savedText: newer.text, newer: null });
+      lastEdit = { key: "", time: 0 };
+      show(record(record(get().history, newer.text), text));
     },
     setCatalogue: (catalogue, deploymentParams) => {
       set({ catalogue, deploymentParams });
@@ -195,9 +233,17 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       }
     },
     saved: (document) => {
-      set({ dagId: document.dag_id, etag: document.etag, savedText: document.text, digest: document.digest });
-      if (get().history.present !== document.text) keepDraft(get());
-      else dropDraft(document.dag_id);
+      const { draftName } = get();
+      if (draftName !== null) dropDraft("pipeline", draftName);
+      set({
+        dagId: document.dag_id,
+        draftName: document.dag_id,
+        etag: document.etag,
+        savedText: document.text,
+        digest: document.digest,
+        newer: null,
+      });
+      keepDraft();
     },
     say: (text, isError = false) => {
       set({ notice: { text, isError } });
@@ -239,22 +285,4 @@ function store(key: string, value: string): void {
   } catch {
     // The browser's storage is full or forbidden: the page works without it.
   }
-}
-
-// What is not saved yet outlives a closed tab and an ended session.
-
-const DRAFT = "modelmill.draft.";
-
-function readDraft(dagId: string): string | null {
-  return localStorage.getItem(DRAFT + dagId);
-}
-
-function dropDraft(dagId: string): void {
-  localStorage.removeItem(DRAFT + dagId);
-}
-
-function keepDraft(state: CanvasState): void {
-  if (state.dagId === null) return;
-  if (isDirty(state)) store(DRAFT + state.dagId, state.history.present);
-  else dropDraft(state.dagId);
 }

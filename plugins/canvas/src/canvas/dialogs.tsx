@@ -3,6 +3,7 @@
 import { Button, Dialog, Input, Portal, Text } from "@chakra-ui/react";
 import { type ReactNode, useState } from "react";
 
+import { mergeTexts } from "../core/drafts";
 import { Diff } from "./Diff";
 
 interface FrameProps {
@@ -91,14 +92,21 @@ interface ConflictProps {
   /** What was saved: a pipeline, or a rule set. */
   noun?: string;
   author: string;
+  /** What both began with. */
+  base: string;
+  /** Null: it has been deleted. */
   theirs: string | null;
   mine: string;
+  /** Whether choosing mine saves it at once. */
+  isSaving: boolean;
   onMine: () => void;
-  onTheirs: () => void;
+  /** Take a text to go on with: theirs, or both merged. */
+  onTake: (text: string) => void;
   onClose: () => void;
 }
 
-export function ConflictDialog({ noun = "pipeline", author, theirs, mine, onMine, onTheirs, onClose }: ConflictProps) {
+export function ConflictDialog({ noun = "pipeline", author, base, theirs, mine, isSaving, onMine, onTake, onClose }: ConflictProps) {
+  const merged = theirs === null ? null : mergeTexts(base, mine, theirs);
   return (
     <Frame
       title={`${author} has saved this ${noun} meanwhile`}
@@ -110,20 +118,25 @@ export function ConflictDialog({ noun = "pipeline", author, theirs, mine, onMine
             Keep editing
           </Button>
           {theirs === null ? null : (
-            <Button size="sm" variant="outline" onClick={onTheirs}>
+            <Button size="sm" variant="outline" onClick={() => { onTake(theirs); }}>
               Take theirs
             </Button>
           )}
-          <Button size="sm" colorPalette="brand" onClick={onMine}>
-            Save mine over it
+          <Button size="sm" variant={merged === null ? "solid" : "outline"} colorPalette="brand" onClick={onMine}>
+            {isSaving ? "Save mine over it" : "Keep mine"}
           </Button>
+          {merged === null ? null : (
+            <Button size="sm" colorPalette="brand" onClick={() => { onTake(merged); }}>
+              Merge both
+            </Button>
+          )}
         </>
       }
     >
       <Text mb={2} fontSize="sm">
         {theirs === null
           ? `The ${noun} has been deleted. Your text is still here.`
-          : "From their text to yours. If you take theirs, yours is one undo away."}
+          : `From their text to yours. ${merged === null ? "Both change the same lines, so they cannot be merged. " : ""}If you take theirs, yours is one undo away.`}
       </Text>
       <Diff before={theirs ?? ""} after={mine} />
     </Frame>

@@ -145,6 +145,8 @@ export function cleaned(next: JsonObject, before: JsonObject): JsonObject {
   const kept = Object.entries(next).flatMap(([key, value]): [string, Json][] => {
     const present = before[key];
     if ((value as Json | undefined) === undefined) return [];
+    // A list's new entry, and one that was cleared, has no value yet: the text says so by an empty one.
+    if (Array.isArray(value)) return [[key, value.map((item) => (item as Json | undefined) ?? "")]];
     if (!isObject(value)) return [[key, value]];
     const inner = cleaned(value, isObject(present) ? (present) : {});
     return Object.keys(inner).length > 0 || isObject(present) ? [[key, inner]] : [];

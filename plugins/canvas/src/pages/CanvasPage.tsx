@@ -2,7 +2,7 @@
 
 import { ReactFlowProvider } from "@xyflow/react";
 import { useCallback, useEffect, useRef, useState } from "react";
-import { useLocation, useNavigate, useParams } from "react-router-dom";
+import { Navigate, useLocation, useNavigate, useParams } from "react-router-dom";
 
 import { ApiError, type ErrorBody, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
@@ -20,21 +20,28 @@ import { groupOfProblem } from "../core/problems";
 import { RunPanel } from "../run/RunPanel";
 import { useRunning } from "../run/useRunning";
 import { isDirty, useCanvas } from "../store";
-import { canvasPath } from "./base";
+import { canvasPath, newPath } from "./base";
 import { Answered } from "./parts";
 
 const CHECK_DELAY = 350;
 const EMPTY = "pipeline: new_pipeline\nsteps: {}\n";
 
+/** A new pipeline gets an address of its own, so that its draft is found again. */
+export function NewPipelinePage() {
+  const { draft } = useParams();
+  const state: unknown = useLocation().state;
+  return draft === undefined ? <Navigate to={newPath()} replace state={state} /> : <CanvasPage key={draft} />;
+}
+
 export function CanvasPage() {
-  const { dagId } = useParams();
+  const { dagId, draft = "" } = useParams();
   // A template hands its text over, and so does a model the text that made it.
   const given = (useLocation().state as { text?: string } | null)?.text;
   const { open, setCatalogue, setText, say } = useCanvas();
   const ask = useCallback(async () => {
     const [catalogue, document] = await Promise.all([
       api.catalogue(),
-      dagId === undefined ? { text: given ?? EMPTY } : api.pipeline(dagId),
+      dagId === undefined ? { text: given ?? EMPTY, draftName: draft } : api.pipeline(dagId),
     ]);
     setCatalogue(new Map(catalogue.components.map((component) => [component.name, component])), catalogue.params);
     open(document);
@@ -43,7 +50,7 @@ export function CanvasPage() {
       say("This is the pipeline as it was then. Undo shows it as it is now.");
     }
     return { dagId };
-  }, [dagId, given, open, setCatalogue, setText, say]);
+  }, [dagId, draft, given, open, setCatalogue, setText, say]);
   const answer = useAnswer(ask);
   return <Answered answer={answer}>{(opened) => (opened.dagId === dagId ? <Editor key={dagId ?? ""} /> : null)}</Answered>;
 }
@@ -154,16 +161,26 @@ function useLeaveGuard(): void {
 type Stage =
   | { name: "none" }
   | { name: "save"; isRun: boolean }
-  | { name: "conflict"; isRun: boolean; conflict: NonNullable<ErrorBody["conflict"]>; message: string };
+  | { name: "conflict"; isRun: boolean; conflict: Conflict; message: string; isSaving: boolean };
+type Conflict = Omit<NonNullable<ErrorBody["conflict"]>, "diff">;
 
 /** Saving: the difference first; on a conflict theirs and mine; then, if asked for, a run. */
 function useSaving(run: () => void) {
   const navigate = useNavigate();
-  const [stage, setStage] = useState<Stage>({ name: "none" });
+  const { history, savedText, dagId, etag, newer, pipeline, saved, rebase, say } = useCanvas();
+  // A draft that was opened beside a newer text is a conflict from the start.
+  const [stage, setStage] = useState<Stage>(() =>
+    newer === null
+      ? { name: "none" }
+      : { name: "conflict", isRun: false, conflict: { author: "Somebody else", ...newer }, message: "", isSaving: false },
+  );
   const [isBusy, setBusy] = useState(false);
   const [problem, setProblem] = useState("");
-  const { history, savedText, dagId, etag, pipeline, saved, setText, say } = useCanvas();
   const close = (): void => { setStage({ name: "none" }); };
+  const take = (conflict: Conflict, text: string): void => {
+    rebase({ text: conflict.text ?? "", etag: conflict.etag }, text);
+    close();
+  };
 
   const save = async (message: string, over: string | null, isRun: boolean): Promise<void> => {
     const name = dagId ?? (typeof pipeline.pipeline === "string" ? pipeline.pipeline : "");
@@ -178,7 +195,7 @@ function useSaving(run: () => void) {
       else if (isRun) run();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.body?.conflict) setStage({ name: "conflict", isRun, conflict: error.body.conflict, message });
+      if (error.body?.conflict) setStage({ name: "conflict", isRun, conflict: error.body.conflict, message, isSaving: true });
       else setProblem(error.message);
     } finally {
       setBusy(false);
@@ -199,15 +216,15 @@ function useSaving(run: () => void) {
     ) : stage.name === "conflict" ? (
       <ConflictDialog
         author={stage.conflict.author}
+        base={savedText}
         theirs={stage.conflict.text}
         mine={history.present}
-        onMine={() => { void save(stage.message, stage.conflict.etag, stage.isRun); }}
-        onTheirs={() => {
-          if (stage.conflict.text === null) return;
-          setText(stage.conflict.text, "");
-          useCanvas.setState({ etag: stage.conflict.etag, savedText: stage.conflict.text });
-          close();
+        isSaving={stage.isSaving}
+        onMine={() => {
+          if (stage.isSaving || stage.conflict.text === null) void save(stage.message, stage.conflict.etag, stage.isRun);
+          else take(stage.conflict, history.present);
         }}
+        onTake={(text) => { take(stage.conflict, text); }}
         onClose={close}
       />
     ) : null;

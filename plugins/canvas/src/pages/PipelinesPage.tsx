@@ -7,8 +7,11 @@ import { Link, useNavigate } from "react-router-dom";
 
 import { type PipelineSummary, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
+import { dropDraft, keepDraft, listDrafts, newDraftName, readDraft } from "../core/drafts";
+import { readText } from "../core/document";
+import { isPipeline, stepsOf } from "../core/pipeline";
 import { isObject } from "../core/value";
-import { BASE, canvasPath } from "./base";
+import { BASE, canvasPath, newPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
 
 export function PipelinesPage() {
@@ -18,7 +21,7 @@ export function PipelinesPage() {
   const mayCreate = answer.data?.store.may_create === true;
   const actions = mayCreate ? (
     <>
-      <Button size="sm" variant="outline" onClick={() => { void navigate(`${BASE}/new`); }}>
+      <Button size="sm" variant="outline" onClick={() => { void navigate(newPath()); }}>
         <Plus size={15} /> Empty pipeline
       </Button>
       <Button size="sm" colorPalette="brand" onClick={() => { void navigate(`${BASE}/one-click`); }}>
@@ -32,6 +35,7 @@ export function PipelinesPage() {
         {({ pipelines, store }) => (
           <>
             {store.writable ? null : <Complaint text={`Nothing can be saved. ${store.reason}`} />}
+            <Drafts known={pipelines.map((pipeline) => pipeline.dag_id)} />
             <Table.Root size="sm" variant="outline" className="mm-table">
               <Table.Header>
                 <Table.Row>
@@ -52,6 +56,54 @@ export function PipelinesPage() {
       </Answered>
     </Page>
   );
+}
+
+/** New pipelines that are not saved yet, and drafts of pipelines that are gone: each can go on. */
+function Drafts({ known }: { known: readonly string[] }) {
+  const navigate = useNavigate();
+  const [drafts, setDrafts] = useState(() => listDrafts("pipeline"));
+  const left = drafts.filter(({ name }) => !known.includes(name));
+  if (left.length === 0) return null;
+  const open = (name: string): void => {
+    const draft = drafts.find((item) => item.name === name)?.draft;
+    const isNew = name.startsWith("new-");
+    const target = isNew ? name : newDraftName();
+    // The pipeline of this draft has been deleted: it goes on as a new one.
+    if (draft && !isNew && keepDraft("pipeline", target, draft.text, { text: "", etag: null })) dropDraft("pipeline", name);
+    void navigate(newPath(target));
+  };
+  return (
+    <section className="mm-card" aria-label="Not saved yet">
+      <h2 className="mm-section-title">Not saved yet, kept in this browser</h2>
+      {left.map(({ name, draft }) => (
+        <HStack key={name} gap={2}>
+          <Button size="xs" variant="plain" className="mm-link" onClick={() => { open(name); }}>
+            {draftTitle(draft.text)}
+          </Button>
+          <Text className="mm-help mm-wide">{new Date(draft.time).toLocaleString()}</Text>
+          <Button
+            size="xs"
+            variant="ghost"
+            aria-label={`Discard ${draftTitle(draft.text)}`}
+            onClick={() => {
+              dropDraft("pipeline", name);
+              setDrafts(listDrafts("pipeline"));
+            }}
+          >
+            Discard
+          </Button>
+        </HStack>
+      ))}
+    </section>
+  );
+}
+
+function draftTitle(text: string): string {
+  const { value } = readText(text);
+  if (!isPipeline(value)) return "a text that is not a pipeline yet";
+  const count = stepsOf(value).size;
+  const name = typeof value.pipeline === "string" ? value.pipeline : "pipeline";
+  return `${name}, ${count} ${count === 1 ? "step" : "steps"}`;
 }
 
 /** The version of each registered model that is in use; none while MLflow has not answered. */
@@ -82,12 +134,14 @@ function LastRun({ dagId, run }: { dagId: string; run: PipelineSummary["last_run
 }
 
 function Row({ pipeline, champions }: { pipeline: PipelineSummary; champions: ReadonlyMap<string, number | null> }) {
+  const [isDraft] = useState(() => readDraft("pipeline", pipeline.dag_id) !== null);
   return (
     <Table.Row>
       <Table.Cell>
         <Link to={canvasPath(pipeline.dag_id)} className="mm-link">
           {pipeline.dag_id}
         </Link>
+        {isDraft ? <Badge variant="outline" ml={2}>changes not saved</Badge> : null}
         <Text color="fg.muted" fontSize="xs">
           {pipeline.description}
         </Text>

@@ -19,7 +19,7 @@ export function RunPage({ dagId, runId }: { dagId: string; runId: string | undef
   const ask = useCallback(async () => {
     const [catalogue, document, runs] = await Promise.all([api.catalogue(), textOf(dagId, runId), api.runs(dagId)]);
     setCatalogue(new Map(catalogue.components.map((component) => [component.name, component])), catalogue.params);
-    open(document);
+    open({ text: document.text, draftName: null });
     return { dagId, newest: runs[0]?.run_id ?? null };
   }, [dagId, runId, open, setCatalogue]);
   const answer = useAnswer(ask);

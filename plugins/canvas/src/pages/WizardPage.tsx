@@ -44,7 +44,9 @@ function Wizard({ one, each }: { one: Template; each: Template }) {
   const table = usePreview(textOf(values.table), textOf(values.label));
   const view = table.view;
 
-  const chooseTable = (uri: string): void => set({ table: uri, name: textOf(values.name) || nameOf(uri) });
+  // The name follows the table until somebody types another.
+  const isNamed = textOf(values.name) !== nameOf(textOf(values.table));
+  const chooseTable = (uri: string): void => set(isNamed ? { table: uri } : { table: uri, name: nameOf(uri) });
   const make = async (isRun: boolean): Promise<void> => {
     setBusy(true);
     setError("");

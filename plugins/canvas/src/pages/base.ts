@@ -1,6 +1,13 @@
+import { newDraftName } from "../core/drafts";
+
 /** Where Airflow shows the plugin's pages: the plugin's `url_route`. */
 export const BASE = "/plugin/modelmill";
 
 export function canvasPath(dagId: string): string {
   return `${BASE}/canvas/${encodeURIComponent(dagId)}`;
+}
+
+/** Return the address of a new pipeline's draft. */
+export function newPath(draft: string = newDraftName()): string {
+  return `${BASE}/new/${encodeURIComponent(draft)}`;
 }

@@ -9,6 +9,7 @@ import { ApiError, type ErrorBody, type RuleProblem, type RuleSetDocument, type 
 import { marksOf } from "../canvas/TextPane";
 import { VersionsDialog } from "../canvas/VersionsDialog";
 import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
+import { type Saved, dropDraft, keepDraft, opening, readDraft } from "../core/drafts";
 import { complete, signalNames } from "../core/ruleWords";
 import { CodeArea } from "../form/CodeArea";
 import { BASE } from "../pages/base";
@@ -18,7 +19,6 @@ import { TryPanel } from "./TryPanel";
 import { useColumns, useModelNames } from "./words";
 
 const CHECK_DELAY = 350;
-const DRAFT = "modelmill.rules.";
 const EMPTY = `rule_set: new_rules
 key: id
 signals:
@@ -28,7 +28,15 @@ rules:
 default: keep
 `;
 
-type Stage = "none" | "save" | "signal" | "versions" | "gate" | NonNullable<ErrorBody["conflict"]>;
+const OPENED = {
+  saved: "",
+  restored: "Your changes that were not saved are here again.",
+  merged: "Somebody saved this rule set meanwhile. Your changes are merged with theirs.",
+  conflict: "",
+};
+
+type Conflict = Omit<NonNullable<ErrorBody["conflict"]>, "diff">;
+type Stage = "none" | "save" | "signal" | "versions" | "gate" | (Conflict & { isSaving: boolean });
 
 interface Props {
   /** As it is kept; null: a new one. */
@@ -39,38 +47,51 @@ interface Props {
 
 export function RuleSetEditor({ saved, known, onSaved }: Props) {
   const navigate = useNavigate();
-  const [base, setBase] = useState(saved);
-  const draft = DRAFT + (base?.name ?? "");
-  const [text, setText] = useState(() => localStorage.getItem(draft) ?? saved?.text ?? EMPTY);
+  const [opened] = useState(() => opening(savedOf(saved), readDraft("rules", saved?.name ?? "")));
+  // The document as it is known, and the text that saving replaces: an older one while there is a conflict.
+  const [document, setDocument] = useState(saved);
+  const [base, setBase] = useState(opened.base);
+  const draft = document?.name ?? "";
+  const [text, setText] = useState(opened.state === "saved" && saved === null ? EMPTY : opened.text);
   const [table, setTable] = useState("");
   const [target, setTarget] = useState<{ line: number } | null>(null);
-  const [stage, setStage] = useState<Stage>("none");
+  const [stage, setStage] = useState<Stage>(() =>
+    opened.state === "conflict" ? { author: "Somebody else", ...savedOf(saved), isSaving: false } : "none",
+  );
   const [isBusy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState("");
-  const [notice, setNotice] = useState("");
+  const [notice, setNotice] = useState(OPENED[opened.state]);
   const checked = useCheck(text);
-  const isDirty = text !== (base?.text ?? "");
+  const isDirty = text !== base.text;
 
-  const change = (next: string): void => {
+  const change = (next: string, from: Saved = base): void => {
     setText(next);
     setNotice("");
-    if (next === base?.text) localStorage.removeItem(draft);
-    else keep(draft, next);
+    if (next === from.text) dropDraft("rules", draft);
+    else if (!keepDraft("rules", draft, next, from)) setNotice("This browser keeps no drafts: what is not saved is lost when the tab is closed.");
+  };
+  /** Go on with a text over the newest saved one. */
+  const take = (newest: Saved, next: string): void => {
+    setBase(newest);
+    if (document !== null && newest.etag !== null) setDocument({ ...document, text: newest.text, etag: newest.etag });
+    change(next, newest);
+    setStage("none");
   };
   const save = async (message: string, over: string | null): Promise<void> => {
     setBusy(true);
     setRefusal("");
     try {
-      const document = await api.saveRules(base?.name ?? checked.name, text, message, over);
-      localStorage.removeItem(draft);
-      setBase(document);
+      const stored = await api.saveRules(document?.name ?? checked.name, text, message, over);
+      dropDraft("rules", draft);
+      setDocument(stored);
+      setBase(savedOf(stored));
       setStage("none");
       setNotice("Saved.");
       onSaved();
-      if (document.name !== base?.name) void navigate(`${BASE}/rules/${encodeURIComponent(document.name)}`, { replace: true });
+      if (stored.name !== document?.name) void navigate(`${BASE}/rules/${encodeURIComponent(stored.name)}`, { replace: true });
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.body?.conflict) setStage(error.body.conflict);
+      if (error.body?.conflict) setStage({ ...error.body.conflict, isSaving: true });
       else {
         setStage("save");
         setRefusal(error.message);
@@ -85,10 +106,10 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
       <section className="mm-card" aria-label="Rule set">
         <HStack mb={2} gap={2}>
           <Text as="h2" className="mm-section-title mm-wide">
-            {base?.name ?? "New rule set"}
+            {document?.name ?? "New rule set"}
           </Text>
           {checked.problems.length === 0 ? <Badge colorPalette="green">valid</Badge> : null}
-          {base === null ? null : (
+          {document === null ? null : (
             <IconButton size="xs" variant="ghost" aria-label="Versions" title="Versions" onClick={() => setStage("versions")}>
               <History size={16} />
             </IconButton>
@@ -102,7 +123,7 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
           <Button
             size="xs"
             colorPalette="brand"
-            disabled={base === null || isDirty || base.digest === null || !known.store.may_create}
+            disabled={document === null || isDirty || document.digest === null || !known.store.may_create}
             title={isDirty ? "What is judged is what is saved: save it first" : "Run a pipeline that judges it"}
             onClick={() => setStage("gate")}
           >
@@ -127,15 +148,15 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
           </button>
         ))}
       </section>
-      <TryPanel text={text} saved={base} isValid={checked.problems.length === 0} table={table} onTable={setTable} />
+      <TryPanel text={text} saved={document} isValid={checked.problems.length === 0} table={table} onTable={setTable} />
       {stage === "save" ? (
         <SaveDialog
-          before={base?.text ?? ""}
+          before={base.text}
           after={text}
           isBusy={isBusy}
           isRun={false}
           problem={refusal}
-          onSave={(message) => void save(message, base?.etag ?? null)}
+          onSave={(message) => void save(message, base.etag)}
           onClose={() => setStage("none")}
         />
       ) : null}
@@ -143,25 +164,25 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
         <ConflictDialog
           noun="rule set"
           author={stage.author}
+          base={base.text}
           theirs={stage.text}
           mine={text}
-          onMine={() => void save("", stage.etag)}
-          onTheirs={() => {
-            if (stage.text === null || stage.etag === null || base === null) return;
-            setBase({ ...base, text: stage.text, etag: stage.etag });
-            change(stage.text);
-            setStage("none");
+          isSaving={stage.isSaving}
+          onMine={() => {
+            if (stage.isSaving || stage.text === null) void save("", stage.etag);
+            else take({ text: stage.text, etag: stage.etag }, text);
           }}
+          onTake={(next) => { take({ text: stage.text ?? "", etag: stage.etag }, next); }}
           onClose={() => setStage("none")}
         />
       ) : null}
       {stage === "signal" ? (
         <SignalDialog text={text} language={known.language} onChange={change} onClose={() => setStage("none")} />
       ) : null}
-      {stage === "versions" && base !== null ? (
-        <Versions name={base.name} present={text} onTake={change} onClose={() => setStage("none")} />
+      {stage === "versions" && document !== null ? (
+        <Versions name={document.name} present={text} onTake={change} onClose={() => setStage("none")} />
       ) : null}
-      {stage === "gate" && base !== null ? <GateDialog ruleSet={base} table={table} onClose={() => setStage("none")} /> : null}
+      {stage === "gate" && document !== null ? <GateDialog ruleSet={document} table={table} onClose={() => setStage("none")} /> : null}
     </>
   );
 }
@@ -219,10 +240,6 @@ function nameIn(document: unknown): string {
   return typeof name === "string" ? name : "";
 }
 
-function keep(key: string, text: string): void {
-  try {
-    localStorage.setItem(key, text);
-  } catch {
-    // The browser's storage is full or forbidden: the page works without it.
-  }
+function savedOf(document: RuleSetDocument | null): Saved {
+  return { text: document?.text ?? "", etag: document?.etag ?? null };
 }

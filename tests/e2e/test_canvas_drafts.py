@@ -1,0 +1,112 @@
+"""What is typed and not saved yet: it is found again, and never overwrites what somebody else has saved."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.airflow]
+
+CANVAS = "/plugin/modelmill/canvas"
+RULES = """rule_set: mail
+key: id
+signals:
+  offer: {kind: regex, column: text, pattern: "offer"}
+rules:
+  - {name: offers, when: offer, then: review}
+default: keep
+"""
+
+
+def test_a_new_pipeline_is_found_again(page: Page) -> None:
+    page.goto("/plugin/modelmill")
+    page.get_by_role("button", name="Empty pipeline").click()
+    page.locator("[data-component=delta_table]").press("Enter")
+    expect(page.locator("[data-step=delta_table]")).to_be_visible()
+    page.get_by_role("link", name="Models").click()
+    page.get_by_role("link", name="Pipelines", exact=True).click()
+    drafts = page.get_by_role("region", name="Not saved yet")
+    drafts.get_by_role("button", name="new_pipeline, 1 step", exact=True).click()
+    expect(page.locator("[data-step=delta_table]")).to_be_visible()
+    page.reload()
+    expect(page.locator("[data-step=delta_table]")).to_be_visible()
+    page.get_by_role("link", name="Pipelines", exact=True).click()
+    drafts.get_by_role("button", name="Discard").click()
+    expect(drafts).to_have_count(0)
+
+
+def test_an_old_draft_meets_what_was_saved_meanwhile(page: Page, pipelines: Path) -> None:
+    file = pipelines / "small.yaml"
+    page.goto(f"{CANVAS}/small")
+    page.get_by_label("Description").fill("mine")
+    page.goto("/plugin/modelmill/models")
+    file.write_text(file.read_text().replace("labels: [desk]", "labels: [desk], key: ticket"))
+    page.goto(f"{CANVAS}/small")
+    expect(page.locator(".mm-notice")).to_contain_text("merged with theirs")
+    expect(page.get_by_label("Description")).to_have_value("mine")
+    page.get_by_role("button", name="Save", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Changes")).not_to_contain_text("+key: ticket")
+    expect(dialog.get_by_label("Changes")).to_contain_text("+description: mine")
+    dialog.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".mm-notice")).to_contain_text("Saved")
+    assert "description: mine" in file.read_text()
+    assert "key: ticket" in file.read_text()
+
+    page.get_by_label("Description").fill("mine again")
+    page.goto("/plugin/modelmill/models")
+    file.write_text(file.read_text().replace("description: mine", "description: theirs"))
+    page.goto(f"{CANVAS}/small")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("has saved this pipeline meanwhile")
+    expect(dialog.get_by_role("button", name="Merge both")).to_have_count(0)
+    dialog.get_by_role("button", name="Keep editing").click()
+    page.reload()  # a conflict that nobody has settled stays one
+    dialog.get_by_role("button", name="Keep mine").click()
+    expect(page.get_by_label("Description")).to_have_value("mine again")
+    assert "description: theirs" in file.read_text()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_label("Description")).to_have_value("theirs")
+
+
+def test_a_rule_set_s_draft_meets_what_was_saved_meanwhile(page: Page, rules: Path) -> None:
+    file = rules / "mail.yaml"
+    file.write_text(RULES)
+    page.goto("/plugin/modelmill/rules/mail")
+    text = page.get_by_label("Rule set (YAML)")
+    text.fill(RULES.replace("default: keep", "default: hold"))
+    page.goto("/plugin/modelmill/models")
+    file.write_text(RULES.replace("rule_set: mail", "description: theirs\nrule_set: mail"))
+    page.goto("/plugin/modelmill/rules/mail")
+    expect(page.get_by_role("status").first).to_contain_text("merged with theirs")
+    expect(text).to_have_value(re.compile("description: theirs.*default: hold", re.DOTALL))
+    page.goto("/plugin/modelmill/models")
+    file.write_text(RULES.replace("default: keep", "default: drop"))
+    page.goto("/plugin/modelmill/rules/mail")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("has saved this rule set meanwhile")
+    dialog.get_by_role("button", name="Take theirs").click()
+    expect(text).to_have_value(re.compile("default: drop"))
+
+
+def test_one_click_names_the_pipeline_after_a_path_that_is_typed(page: Page) -> None:
+    page.goto("/plugin/modelmill/one-click")
+    page.get_by_label("Path or URI").press_sequentially("${data}/tickets")
+    name = page.get_by_label("Name of the pipeline")
+    expect(name).to_have_value("tickets")
+    name.fill("desks")
+    page.get_by_label("Path or URI").fill("${data}/others")
+    expect(name).to_have_value("desks")
+
+
+def test_a_second_label_is_added_in_the_form(page: Page) -> None:
+    page.goto(f"{CANVAS}/small")
+    page.locator("[data-step=dataset] .mm-node-head").click()
+    page.get_by_role("button", name="Add to Labels").click()
+    page.locator("#form_dataset_labels_1").fill("second")
+    expect(page.locator(".mm-notice-bad")).to_have_count(0)
+    page.get_by_label("Text", exact=True).first.click()
+    expect(page.get_by_label("Text of the pipeline (YAML)")).to_have_value(re.compile(r"labels: \[desk, second\]"))
