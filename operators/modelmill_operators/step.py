@@ -101,7 +101,7 @@ class StepOperator(BaseOperator):
         try:
             request = self._request(context)
             python = self.python or Settings.from_environment().python
-            self._process = StepProcess(request, python=python, environment=self._storage())
+            self._process = StepProcess(request, python=python, environment=self._environment(context))
             result = self._process.run(self.log.info)
         except InputError as error:
             raise AirflowFailException(str(error)) from error
@@ -141,10 +141,15 @@ class StepOperator(BaseOperator):
                 self.log.info("updating the asset %s", updated.name)
                 context["outlet_events"][aliases[updated.name]].add(updated)
 
-    def _storage(self) -> dict[str, str | None]:
-        if self.storage_connection is None:
-            return {}
-        return storage_environment(BaseHook.get_connection(self.storage_connection))
+    def _environment(self, context: Context) -> dict[str, str | None]:
+        """Return what the step's process has beside the worker's own variables."""
+        found: dict[str, str | None] = {}
+        user = getattr(context.get("dag_run"), "triggering_user_name", None)
+        if user:
+            found["MODELMILL_USER"] = str(user)
+        if self.storage_connection is not None:
+            found |= storage_environment(BaseHook.get_connection(self.storage_connection))
+        return found
 
     def _request(self, context: Context) -> StepRequest:
         instance = context["ti"]

@@ -14,6 +14,8 @@ Every process of a pipeline (Airflow task, step, Spark driver, service) can be g
 ``MODELMILL_PIPELINES``      folder or fsspec URL of pipeline files. Default ``pipelines``, beside the
                              loading DAG file (the canvas needs it set)
 ``MODELMILL_TABLES``         places, separated by commas, below which the canvas may show tables
+``MODELMILL_USER``           who asked for a run, for the ledger; the operators name who triggered the DAG
+                             run. Default: the user that the process runs as
 ``MODELMILL_PARAM_<NAME>``   default of the pipeline parameter ``<name>`` where a pipeline sets none
 ``MLFLOW_TRACKING_URI``      MLflow's own variable. Default: SQLite and files below ``HOME``
 ===========================  =========================================================================

@@ -109,4 +109,5 @@ def test_a_second_label_is_added_in_the_form(page: Page) -> None:
     page.locator("#form_dataset_labels_1").fill("second")
     expect(page.locator(".mm-notice-bad")).to_have_count(0)
     page.get_by_label("Text", exact=True).first.click()
-    expect(page.get_by_label("Text of the pipeline (YAML)")).to_have_value(re.compile(r"labels: \[desk, second\]"))
+    text = page.get_by_label("Text of the pipeline (YAML)")
+    expect(text).to_have_value(re.compile(r"labels: \[desk, second\]"))

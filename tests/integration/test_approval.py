@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,8 +13,12 @@ from typing import Any
 
 import pytest
 from demo.servers import AirflowClient, LocalAirflow
+from playwright.sync_api import sync_playwright
 
 pytestmark = pytest.mark.airflow
+
+CHROMIUM = shutil.which("chromium")
+BUNDLE = Path(__file__).parents[2] / "plugins" / "modelmill_plugin" / "static" / "canvas.js"
 
 DAG_FILE = """
 from pathlib import Path
@@ -96,7 +101,7 @@ def airflow(tmp_path: Path, saying: None) -> Iterator[LocalAirflow]:
     environment = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
         "MODELMILL_HOME": str(tmp_path / "home"),
-        "MODELMILL_PIPELINES": None,
+        "MODELMILL_PIPELINES": str(pipelines),
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
     }
     with LocalAirflow(tmp_path / "airflow", tmp_path / "dags", environment=environment) as server:
@@ -125,7 +130,10 @@ def test_a_person_is_asked(airflow: LocalAirflow) -> None:
 
         rejected = client.trigger("asked")
         wait_until(lambda: state(client, "asked", rejected) == "awaiting_input")
-        answer(client, "asked", rejected, "Reject", "not on a Friday")
+        if CHROMIUM and BUNDLE.exists():
+            answer_on_the_canvas(airflow, "asked", "Reject", "not on a Friday")
+        else:
+            answer(client, "asked", rejected, "Reject", "not on a Friday")
         assert client.wait("asked", rejected, timeout=180) == "success"
         verdict = client.xcom("asked", rejected, "answer")["verdict"]
         assert (verdict["passed"], verdict["reasons"]) == (False, ["rejected by admin: not on a Friday"])
@@ -155,6 +163,28 @@ def answer(client: AirflowClient, dag_id: str, run_id: str, option: str, reason:
     time.sleep(5)
     body: dict[str, Any] = {"chosen_options": [option], "params_input": {"reason": reason}}
     client.call("PATCH", details(dag_id, run_id), json=body)
+
+
+def answer_on_the_canvas(airflow: LocalAirflow, dag_id: str, option: str, reason: str) -> None:
+    """Answer the newest run's question where the canvas shows it."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(base_url=airflow.url, viewport={"width": 1600, "height": 1000})
+        page.set_default_timeout(60_000)
+        page.goto("/")
+        page.fill("input[name=username]", airflow.user)
+        page.fill("input[name=password]", airflow.password)
+        page.click("button[type=submit]")
+        page.get_by_role("link", name="Dags").wait_for()
+        page.goto(f"/plugin/modelmill/canvas/{dag_id}")
+        page.get_by_label("Run", exact=True).select_option(index=1)
+        page.locator("[data-step=answer] .mm-node-head").click()
+        question = page.get_by_role("region", name="Question")
+        question.get_by_text("Promote a challenger of topics?").wait_for()
+        question.get_by_label("Reason").fill(reason)
+        question.get_by_role("button", name=option, exact=True).click()
+        question.get_by_text(f"Answered: {option}").wait_for()
+        browser.close()
 
 
 def state(client: AirflowClient, dag_id: str, run_id: str) -> str | None:

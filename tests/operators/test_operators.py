@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import psutil
 import pytest
@@ -291,6 +293,17 @@ def wait_until(true: Callable[[], bool], *, what: str, seconds: float = 60) -> N
     while not true():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.05)
+
+
+def test_the_ledger_names_who_triggered_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelmill.registry.ledger import current_user
+
+    step = StepOperator(task_id="count", component="count")
+    environment = step._environment(cast("Context", {"dag_run": SimpleNamespace(triggering_user_name="ann")}))
+    assert environment == {"MODELMILL_USER": "ann"}
+    assert step._environment(cast("Context", {"dag_run": SimpleNamespace(triggering_user_name=None)})) == {}
+    monkeypatch.setenv("MODELMILL_USER", "ann")
+    assert current_user() == "ann"
 
 
 def test_texts_are_never_rendered() -> None:

@@ -28,6 +28,7 @@ def test_a_decision_is_found_by_its_key(call: Call, table: str) -> None:
     assert answer.status_code == 200, answer.text
     [row] = answer.json()["rows"]
     assert row == {"decision": {"id": "b", "text": "an OFFER", "number": 2, "more": "[2]"}, "text": ""}
+    assert not answer.json()["is_cut"]
     gone = call("user")("GET", f"/decisions?uri={table}&column=id&key=z")
     assert (gone.status_code, "a row with this key" in gone.json()["message"]) == (422, True)
     wrong = call("user")("GET", f"/decisions?uri={table}&column=idd&key=z")
@@ -36,3 +37,10 @@ def test_a_decision_is_found_by_its_key(call: Call, table: str) -> None:
     assert [row["decision"]["id"] for row in number.json()["rows"]] == ["a"]
     nested = call("user")("GET", f"/decisions?uri={table}&column=more&key=1")
     assert "a key is one value" in nested.json()["message"]
+
+
+def test_a_list_that_was_cut_says_so(call: Call, table: str, tmp_path: Path) -> None:
+    for count, is_cut in ((100, False), (101, True)):
+        write_deltalake(str(tmp_path / f"rows_{count}"), pa.table({"id": ["a"] * count}))
+        found = call("user")("GET", f"/decisions?uri=${{data}}/rows_{count}&column=id&key=a").json()
+        assert (len(found["rows"]), found["is_cut"]) == (100, is_cut)

@@ -25,6 +25,7 @@ def _digest(settings: Settings, call: Call, folder: Path) -> str:
     for number, accuracy in enumerate((0.9, float("nan")), start=1):
         run = client.create_run(client.create_experiment(f"topics{number}"))
         client.log_metric(run.info.run_id, "accuracy", accuracy)
+        client.set_tag(run.info.run_id, "airflow.run_id", f"night_{number}")
         tags = {
             "modelmill.pipeline": "topics",
             "modelmill.pipeline_digest": digest if number == 1 else "0" * 64,
@@ -52,6 +53,7 @@ def test_a_model_is_shown_with_its_versions(call: Call, digest: str) -> None:
     assert [version["version"] for version in shown["all_versions"]] == [2, 1]
     assert shown["all_versions"][1]["metrics"] == {"accuracy": 0.9}
     assert shown["all_versions"][0]["metrics"] == {}  # no number: JSON has none
+    assert [version["dag_run"] for version in shown["all_versions"]] == ["night_2", "night_1"]
     [row] = shown["history"]
     assert (row["number"], row["evidence_url"]) == (1, "")
     tree = call("viewer")("GET", "/models/topic/versions/1/lineage").json()

@@ -197,7 +197,8 @@ def test_a_log_is_read_from_its_end(call: Call, name: str, parse: Any) -> None:
     _finish(name, run_id, try_number=1)
     folder = Path(os.environ["AIRFLOW_HOME"]) / "logs" / f"dag_id={name}" / f"run_id={run_id}" / "task_id=raw"
     folder.mkdir(parents=True)
-    lines = [f"line {number}" for number in range(300)]
+    lines = ["::group::Log message source details", "::endgroup::"]
+    lines += [f"line {number}" for number in range(300)]
     lines += ["raw:  42% (42 of 100), loss 0.5, 0:10 left", "raw: done"]
     (folder / "attempt=1.log").write_text("\n".join(lines) + "\n")
     tail = user("GET", f"/pipelines/{name}/runs/{run_id}/steps/raw/log?lines=5")
@@ -205,6 +206,8 @@ def test_a_log_is_read_from_its_end(call: Call, name: str, parse: Any) -> None:
     tail = tail.json()
     assert [line["text"] for line in tail["lines"]] == ["line 297", "line 298", "line 299", *lines[-2:]]
     assert tail["cut"]
+    whole = user("GET", f"/pipelines/{name}/runs/{run_id}/steps/raw/log?lines=5000").json()
+    assert not [line for line in whole["lines"] if "group::" in line["text"]]
     assert tail["progress"] == {"share": 0.42, "text": "(42 of 100), loss 0.5, 0:10 left"}
     assert user("GET", f"/pipelines/{name}/runs/{run_id}/steps/nothing/log").status_code == 404
 

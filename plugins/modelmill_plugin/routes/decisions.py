@@ -30,6 +30,7 @@ class FoundDecisions(BaseModel):
     table: str
     version: int
     rows: list[FoundDecision] = Field(description="At most 100.")
+    is_cut: bool = Field(description="Whether the table has more rows with this key.")
 
 
 @router.get("/decisions", dependencies=[EDIT], responses=error_responses())
@@ -40,8 +41,9 @@ def find_decisions(
     version: Annotated[int | None, Query(ge=0, description="Version; null: the newest.")] = None,
 ) -> FoundDecisions:
     """Return the rows of a table that have a key, with the explanation of the decision where there is one."""
-    place, number, rows = rows_with(shown_place(uri), column=column, key=key, version=version)
-    return FoundDecisions(table=place, version=number, rows=[_found(row) for row in rows])
+    found = rows_with(shown_place(uri), column=column, key=key, version=version)
+    rows = [_found(row) for row in found.rows]
+    return FoundDecisions(table=found.uri, version=found.version, rows=rows, is_cut=found.is_cut)
 
 
 def shown_decision(decision: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from modelmill_plugin.views import DagId, document_of, may
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import RunData
     from mlflow.store.entities import PagedList
 
 router = APIRouter(tags=["models"])
@@ -68,6 +69,7 @@ class ModelVersionView(BaseModel):
     run_id: str
     url: str = Field(description="Its page in MLflow; empty if it has none.")
     pipeline: str
+    dag_run: str = Field(description="The pipeline's run that made it; empty if it was made without Airflow.")
     pipeline_digest: str
     metrics: dict[str, float] = Field(description="Of the step that made it: accuracy, latency, size, ….")
 
@@ -137,12 +139,12 @@ def read_model(name: ModelName) -> ModelView:
         if not found and not rows:
             raise NotFoundError("the model must be registered", got=name)
         aliased = version_by_alias(client, name)
-        metrics = {
-            run_id: client.get_run(run_id).data.metrics
+        made_by = {
+            run_id: client.get_run(run_id).data
             for run_id in {version.run_id for version in found if version.run_id}
         }
         told = with_evidence(rows, client, settings.tracking_uri)
-    versions = [_version(version, metrics.get(version.run_id or "", {})) for version in found]
+    versions = [_version(version, made_by.get(version.run_id or "")) for version in found]
     versions.sort(key=lambda version: -version.version)
     summary = _summary(name, rows, {CHAMPION: aliased.version} if aliased else {}, len(found))
     return ModelView(**summary.model_dump(), history=told, all_versions=versions)
@@ -257,7 +259,7 @@ def _summary(name: str, rows: Sequence[LedgerRow], aliases: Mapping[str, str], v
     )
 
 
-def _version(version: Any, metrics: dict[str, float]) -> ModelVersionView:
+def _version(version: Any, made_by: RunData | None) -> ModelVersionView:
     tags = version.tags
     made = version.creation_timestamp
     return ModelVersionView(
@@ -273,7 +275,8 @@ def _version(version: Any, metrics: dict[str, float]) -> ModelVersionView:
         ),
         pipeline=tags.get("modelmill.pipeline", ""),
         pipeline_digest=tags.get("modelmill.pipeline_digest", ""),
-        metrics=_finite(metrics),
+        dag_run=made_by.tags.get("airflow.run_id", "") if made_by else "",
+        metrics=_finite(made_by.metrics) if made_by else {},
     )
 
 

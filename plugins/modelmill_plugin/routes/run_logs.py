@@ -21,6 +21,9 @@ from modelmill_plugin.views import DagId
 
 router = APIRouter(tags=["runs"])
 
+_GROUP_MARK = re.compile(r"::(group|endgroup)::")
+"""Airflow's own page folds lines by these; here they say nothing."""
+
 Step = Annotated[str, Path(pattern=NAME_PATTERN)]
 
 
@@ -69,7 +72,7 @@ async def read_log(
     answer = await AirflowApi(request).call(
         "GET", "dags", dag_id, "dagRuns", run_id, "taskInstances", step, "logs", str(number)
     )
-    content = [_line(item) for item in answer["content"]]
+    content = [line for line in map(_line, answer["content"]) if not _GROUP_MARK.match(line.text)]
     return LogTail(lines=content[-lines:], cut=len(content) > lines, progress=_progress(step, content))
 
 

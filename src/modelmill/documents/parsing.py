@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from modelmill.errors import DocumentError, Problem, did_you_mean, shorten
 
-MAX_PLACES = 1_000_000
-"""Places in a document, with aliases written out: a few lines of YAML can stand for billions."""
+ALIASED_PLACES = 20_000
+"""Places that aliases may add to a document, written out: a few lines of YAML can stand for billions."""
 
 Path = tuple[str | int, ...]
 Finding = tuple[Path, str]
@@ -147,7 +147,8 @@ class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
 def _parsed(loader_type: Any, text: str) -> Document:
     loader = loader_type(text)
     node = loader.get_single_node()
-    positions, duplicates = _positions(node)
+    # Without aliases a document has fewer places than characters.
+    positions, duplicates = _positions(node, len(text) + ALIASED_PLACES)
     content = None if node is None else loader.construct_document(node)
     return Document(content, positions, tuple(duplicates))
 
@@ -190,15 +191,15 @@ def _model_within(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _positions(node: yaml.Node | None) -> tuple[dict[Path, tuple[int, int]], list[Path]]:
+def _positions(node: yaml.Node | None, most: int) -> tuple[dict[Path, tuple[int, int]], list[Path]]:
     """Return line and column (from 1) of every place in a document, and the keys that stand twice."""
     positions: dict[Path, tuple[int, int]] = {}
     duplicates: list[Path] = []
 
     def visit(item: yaml.Node, path: Path, mark: yaml.Mark) -> None:
         positions[path] = (mark.line + 1, mark.column + 1)
-        if len(positions) > MAX_PLACES:
-            raise ValueError(f"a document has at most {MAX_PLACES:,} places, with aliases written out")
+        if len(positions) > most:
+            raise ValueError(f"aliases may add at most {ALIASED_PLACES:,} places; write less by aliases")
         if isinstance(item, yaml.MappingNode):
             for key, value in item.value:
                 inner = (*path, str(key.value))

@@ -45,9 +45,9 @@ _PROPERTIES = {"delta.appendOnly": "true"}
 
 
 def current_user() -> str:
-    """Return the name of the user that this process runs as."""
+    """Return who asked for what this process does: ``MODELMILL_USER``, or the user that it runs as."""
     try:
-        return getpass.getuser()
+        return os.environ.get("MODELMILL_USER") or getpass.getuser()
     except (KeyError, OSError):  # a container may run as a user without a name
         return f"uid {os.getuid()}"
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from modelmill.artifacts import TableRef
@@ -137,7 +137,7 @@ def first_rows(uri: str, *, version: int | None = None, rows: int) -> tuple[str,
     :param uri: path or URI.
     :param version: version; None: the newest.
     :param rows: rows at most.
-    :return: the table's place, its version, and the rows.
+    :return: what was found.
     :raises TableError: if it cannot be read, or has none.
     """
     table = open_table(uri, version=version)
@@ -153,10 +153,18 @@ _MOST_ROWS = 100
 """Rows with one key that are read at most."""
 
 
-def rows_with(
-    uri: str, *, column: str, key: str, version: int | None = None
-) -> tuple[str, int, list[dict[str, Any]]]:
-    """Read the rows of a table that have a key.
+class FoundRows(NamedTuple):
+    """Rows of a table that have a key."""
+
+    uri: str
+    version: int
+    rows: list[dict[str, Any]]
+    is_cut: bool
+    """Whether there are more."""
+
+
+def rows_with(uri: str, *, column: str, key: str, version: int | None = None) -> FoundRows:
+    """Read the rows of a table that have a key, the first 100 of them.
 
     :param uri: path or URI.
     :param column: column with the key.
@@ -177,12 +185,12 @@ def rows_with(
             raise TableError("a key is one value", got=f"column {column}", remedy="name another column")
         for batch in batches:
             same = pc.equal(pc.cast(batch.column(column), pa.string()), key)
-            found += batch.filter(same).slice(0, _MOST_ROWS - len(found)).to_pylist()
-            if len(found) == _MOST_ROWS:
+            found += batch.filter(same).slice(0, _MOST_ROWS + 1 - len(found)).to_pylist()
+            if len(found) > _MOST_ROWS:
                 break
     if not found:
         raise TableError(f"the table must have a row with this key ({ref}, column {column})", got=key)
-    return ref.uri, ref.version, found
+    return FoundRows(ref.uri, ref.version, found[:_MOST_ROWS], is_cut=len(found) > _MOST_ROWS)
 
 
 def _head(batches: pa.RecordBatchReader, rows: int) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import string
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -229,6 +230,13 @@ def test_a_huge_file_is_refused(tmp_path: Path) -> None:
     path.write_text("# " + "x" * 1_100_000)
     with pytest.raises(PipelineError, match="at most"):
         load_pipeline(str(path))
+
+
+def test_aliases_that_stand_for_much_more_are_refused_at_once() -> None:
+    lists = [f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]" for before, name in pairwise("abcdefg")]
+    text = "\n".join(["a: &a [x, x, x, x, x, x, x, x, x, x]", *lists])
+    with pytest.raises(PipelineError, match="aliases may add at most 20,000 places"):
+        parse_pipeline(text)
 
 
 def test_binary_and_deeply_nested_texts_are_refused_not_raised(tmp_path: Path) -> None:

@@ -29,6 +29,14 @@ export type RuleSetDocument = Schemas["RuleSetDocument"];
 export type LanguageView = Schemas["LanguageView"];
 export type ErrorBody = Schemas["ErrorBody"];
 
+/** Airflow's human-in-the-loop detail, as far as it is shown here. */
+export interface Question {
+  subject: string;
+  body: string | null;
+  options: string[];
+  assigned_users: { id: string; name: string }[] | null;
+}
+
 /** A request that was refused, or that nobody answered. */
 export class ApiError extends Error {
   constructor(
@@ -80,6 +88,7 @@ async function request<T>(path: string, method: string, options: CallOptions): P
 }
 
 function refusal(status: number, text: string): ApiError {
+  if (status === 401) return new ApiError(status, null, "Your session has ended: log in again in another tab, then go on here.");
   try {
     const body = JSON.parse(text) as Partial<ErrorBody> & { detail?: unknown };
     if (typeof body.message === "string") return new ApiError(status, body as ErrorBody, body.message);
@@ -87,13 +96,15 @@ function refusal(status: number, text: string): ApiError {
   } catch {
     // No JSON: a proxy has answered.
   }
-  if (status === 401) return new ApiError(status, null, "Your session has ended: log in again in another tab, then go on here.");
   return new ApiError(status, null, `The server answered with status ${status}.`);
 }
 
 const quoted = (etag: string): string => `"${etag}"`;
 const rules = (name: string): string => `/rule-sets/${encodeURIComponent(name)}`;
 const at = (dagId: string): string => `/pipelines/${encodeURIComponent(dagId)}`;
+
+const questionPath = (dagId: string, runId: string, task: string): string =>
+  `/${["dags", dagId, "dagRuns", runId, "taskInstances", task].map(encodeURIComponent).join("/")}/-1/hitlDetails`;
 
 export const api = {
   catalogue: () => call<CatalogueAnswer>("GET", "/catalogue"),
@@ -157,6 +168,11 @@ export const api = {
   /** Ends a run, through Airflow's own API. */
   stopRun: (dagId: string, runId: string) =>
     airflow("PATCH", `/dags/${encodeURIComponent(dagId)}/dagRuns/${encodeURIComponent(runId)}`, { body: { state: "failed" } }),
+  /** What a task that waits for a person asks. */
+  question: (dagId: string, runId: string, task: string) => airflow<Question>("GET", questionPath(dagId, runId, task)),
+  /** Answer it, as on Airflow's own page: the task goes on with what was chosen. */
+  answer: (dagId: string, runId: string, task: string, option: string, reason: string) =>
+    airflow("PATCH", questionPath(dagId, runId, task), { body: { chosen_options: [option], params_input: { reason } } }),
   versions: (dagId: string) => call<Version[]>("GET", `${at(dagId)}/versions`),
   version: (dagId: string, number: number) =>
     call<Schemas["VersionDocument"]>("GET", `${at(dagId)}/versions/${number}`),

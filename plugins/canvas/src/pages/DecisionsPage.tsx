@@ -62,7 +62,9 @@ function Found({ table, column, rowKey }: { table: string; column: string; rowKe
       {(found) => (
         <Stack gap={4}>
           <Text className="mm-help">
-            {found.table}, version {found.version}: {found.rows.length} {found.rows.length === 1 ? "row" : "rows"}
+            {found.table}, version {found.version}: {found.is_cut ? "the first " : ""}
+            {found.rows.length} {found.rows.length === 1 ? "row" : "rows"}
+            {found.is_cut ? " of more" : ""}
           </Text>
           {found.rows.map((row, index) => (
             <Decision key={index} row={row} />

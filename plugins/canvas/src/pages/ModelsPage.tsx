@@ -41,7 +41,7 @@ export function ModelsPage() {
                   </Link>
                 ))}
               </nav>
-              <Model key={name ?? models[0]?.name} name={name ?? models[0]?.name ?? ""} />
+              <Model key={name ?? models[0]?.name} name={name ?? models[0]?.name ?? ""} onChanged={answer.reload} />
             </div>
           )
         }
@@ -50,9 +50,13 @@ export function ModelsPage() {
   );
 }
 
-function Model({ name }: { name: string }) {
+function Model({ name, onChanged }: { name: string; onChanged: () => void }) {
   const answer = useAnswer(useCallback(() => api.model(name), [name]));
-  return <Answered answer={answer}>{(model) => <ModelDetails model={model} onChanged={answer.reload} />}</Answered>;
+  const reload = (): void => {
+    answer.reload();
+    onChanged();
+  };
+  return <Answered answer={answer}>{(model) => <ModelDetails model={model} onChanged={reload} />}</Answered>;
 }
 
 function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () => void }) {
@@ -108,10 +112,9 @@ function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () =>
 function VersionCards({ name, version }: { name: string; version: ModelVersion }) {
   const lineage = useAnswer(useCallback(() => api.lineage(name, version.version), [name, version.version]));
   const ask = useCallback(async () => {
-    if (version.pipeline === "") return [];
-    const newest = (await api.runs(version.pipeline)).find((run) => run.state === "success");
-    return newest ? pointsOf(await api.runMetrics(version.pipeline, newest.run_id)) : [];
-  }, [version.pipeline]);
+    if (version.pipeline === "" || version.dag_run === "") return [];
+    return pointsOf(await api.runMetrics(version.pipeline, version.dag_run));
+  }, [version.pipeline, version.dag_run]);
   const points = useAnswer(ask);
   return (
     <div className="mm-two">

@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "react";
 import { Link } from "react-router-dom";
 
 import { ApiError, type RunSummary, api } from "../api/client";
+import { QuestionForm } from "./QuestionForm";
 import { RunBadge } from "./RunBadge";
 import { type StepRun, countsText, foldedRun, isWebAddress, stateWord } from "./state";
 import { type FollowedRun, isFinished } from "./useRun";
@@ -122,6 +123,7 @@ function StepPanel({ dagId, runId, step, run, isOver, onAgain }: StepPanelProps)
           </>
         ) : null}
       </HStack>
+      {task.state === "awaiting_input" ? <QuestionForm key={task.task} dagId={dagId} runId={runId} task={task.task} /> : null}
       {task.attempt > 0 ? <Log key={`${runId} ${task.task} ${task.attempt}`} dagId={dagId} runId={runId} step={task.task} isLive={task.state === "running"} /> : null}
     </div>
   );

@@ -34,7 +34,7 @@ export interface StepRun {
 }
 
 /** States that need to be looked at, the worst first; a skipped task needs nothing. */
-const RANKS = ["failed", "upstream_failed", "up_for_retry", "running", "deferred", "queued", "scheduled", "", "success", "skipped"];
+const RANKS = ["failed", "upstream_failed", "awaiting_input", "up_for_retry", "running", "deferred", "queued", "scheduled", "", "success", "skipped"];
 
 function rankOf({ state }: TaskRun): number {
   const rank = RANKS.indexOf(state);
@@ -71,6 +71,7 @@ const WORDS: Record<string, string> = {
   upstream_failed: "not run",
   skipped: "skipped",
   deferred: "waiting",
+  awaiting_input: "waits for an answer",
 };
 
 export function stateWord(state: string): string {
