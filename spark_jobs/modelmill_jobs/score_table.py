@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelmill.jobs import run_as_application
 from modelmill.serving.scoring import ScoreTableRequest, ScoreTableResult, kept_columns, score_batches
@@ -32,21 +32,38 @@ def main(request: ScoreTableRequest, spark: SparkSession) -> ScoreTableResult:
         transaction=request.transaction,
         metadata={"operation": "score_table", "source": str(request.table)},
     )
-    counts = read_table(spark, table).groupBy("prediction").count().collect()
-    predictions = {row[0]: int(row[1]) for row in sorted(counts, key=lambda row: str(row[0]))}
-    unscored = predictions.pop(None, 0)
-    rows = sum(predictions.values()) + unscored
-    return ScoreTableResult(table=table, rows=rows, unscored=unscored, predictions=predictions)
+    counted = _counted(read_table(spark, table), request)
+    return ScoreTableResult(table=table, **counted)
+
+
+def _counted(scored: DataFrame, request: ScoreTableRequest) -> dict[str, Any]:
+    """Return what a scored table holds, see :class:`ScoreTableResult`."""
+    from pyspark.sql import functions as sql
+
+    prediction = sql.col("prediction")
+    numbers = request.answer_type == "double"
+    figures = [sql.min(prediction), sql.mean(prediction), sql.max(prediction)] if numbers else []
+    ((rows, answered, *found),) = scored.agg(sql.count(sql.lit(1)), sql.count(prediction), *figures).collect()
+    counted: dict[str, Any] = {"rows": rows, "unscored": rows - answered}
+    if numbers:
+        return {
+            **counted,
+            "numbers": dict(zip(("min", "mean", "max"), found, strict=True)) if answered else {},
+        }
+    name = sql.explode(prediction) if request.answer_type == "array<string>" else prediction
+    classes = scored.select(name.alias("name")).where("name IS NOT NULL").groupBy("name").count().collect()
+    return {**counted, "predictions": {name: int(count) for name, count in sorted(map(tuple, classes))}}
 
 
 def _scored(source: DataFrame, keep: Sequence[str], request: ScoreTableRequest) -> DataFrame:
-    from pyspark.sql.types import FloatType, StringType, StructType
+    from pyspark.sql.types import ArrayType, DoubleType, StringType, StructType
 
+    types = {"string": StringType(), "array<string>": ArrayType(StringType()), "double": DoubleType()}
     kept = [quoted(name) for name in keep]
     schema = (
         StructType(list(source.select(*kept).schema.fields))
-        .add("prediction", StringType())
-        .add("score", FloatType())
+        .add("prediction", types[request.answer_type])
+        .add("score", DoubleType())
         .add("model", StringType())
     )
     rows = source.select(*kept, quoted(request.text).cast("string").alias(_TEXT))

@@ -12,7 +12,6 @@ The steps of these names call the same algorithms: the same rows give the same w
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import weakref
@@ -79,10 +78,7 @@ class Model:
         :param texts: any number of texts.
         :return: a class each, a list of classes each, or a float each, as the labels of the training were.
         """
-        answers, scores = self.info.answers(self._scorer.logits(texts))
-        if not self.info.task.has_classes:
-            return scores
-        return answers if self.info.task.exclusive else [json.loads(answer) for answer in answers]
+        return self.info.answers(self._scorer.logits(texts))[0]
 
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
         """Return the probability of each class, calibrated if the training had validation rows.

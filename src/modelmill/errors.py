@@ -21,7 +21,7 @@ The message is one line that names the rule, the value it got and the remedy.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -200,18 +200,23 @@ _MOST_COMPARED = 2000
 """Comparing with more takes longer than reading the list."""
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return a remedy that names the nearest choice, or all of them.
+def did_you_mean(words: str | Sequence[str], choices: Iterable[str]) -> str:
+    """Return a remedy that names the nearest choice of each word, or all choices.
 
-    :param word: what was written.
+    :param words: what was written.
     :param choices: what is allowed.
     :return: for instance ``did you mean 'epochs'? allowed: 'batch_size', 'epochs'``.
     """
     known = sorted(choices)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6) if len(known) <= _MOST_COMPARED else []
+    written = [words] if isinstance(words, str) else words[:_MOST_NAMED]
+    found = (
+        difflib.get_close_matches(word, known, n=1, cutoff=0.6) if len(known) <= _MOST_COMPARED else []
+        for word in written
+    )
+    near = ", ".join(repr(name) for matches in found for name in matches)
     more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
     allowed = "allowed: " + (", ".join(repr(choice) for choice in known[:_MOST_NAMED]) or "none") + more
-    return f"did you mean {near[0]!r}? {allowed}" if near else allowed
+    return f"did you mean {near}? {allowed}" if near else allowed
 
 
 def shorten(value: object, *, limit: int = 200) -> str:

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 from modelmill.errors import ConfigError
 from modelmill.serving.batching import QueueFullError
 from modelmill.serving.config import ServeConfig
-from modelmill.serving.messages import ErrorMessage, PredictRequest, PredictResponse, ServiceState
+from modelmill.serving.messages import ErrorMessage, PredictResponse, ServiceState
+from modelmill.serving.requests import PredictRequest, RowError
 from modelmill.serving.service import PendingRequest, Service
 from modelmill.settings import Settings
 from modelmill.version import __version__
@@ -137,6 +138,8 @@ async def _predict(service: Service, request: Request) -> Response:
         pending = service.submit(asked, finished)
     except ConfigError as error:
         raise HTTPException(404, str(error)) from error
+    except RowError as error:
+        raise HTTPException(422, str(error)) from error
     except QueueFullError as error:
         raise HTTPException(503, str(error), {"Retry-After": str(error.retry_after)}) from error
     await done.wait()

@@ -60,6 +60,7 @@ def run_all(spark: Any, source: Path, folder: Path, bundle: tuple[Path, ModelRef
         model=bundle[1],
         bundle=str(bundle[0]),
         text="text",
+        answer_type="string",
         keep=("id",),
         to=str(folder / "scored"),
         transaction="k",

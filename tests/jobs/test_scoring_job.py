@@ -29,6 +29,7 @@ def score(spark: Any, tmp_path: Path, bundle: tuple[Path, ModelRef], key: str, *
         model=bundle[1],
         bundle=str(bundle[0]),
         text="text",
+        answer_type="string",
         keep=keep,
         to=str(tmp_path / "out"),
         transaction=key,

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -99,8 +99,8 @@ class BundleInfo(BaseModel):
         """
         return self.task.probabilities(logits, self.calibration)
 
-    def answers(self, logits: FloatArray) -> tuple[list[str], list[float]]:
-        """Return answers and scores as a table holds them, see :meth:`modelmill.tasks.base.Task.answers`.
+    def answers(self, logits: FloatArray) -> tuple[list[Any], list[float]]:
+        """Return answers and scores, see :meth:`modelmill.tasks.base.Task.answers`.
 
         :param logits: ``(rows, outputs)``.
         :return: of each row.

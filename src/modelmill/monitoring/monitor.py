@@ -10,6 +10,7 @@ import numpy as np
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import ConfigError, TableError
+from modelmill.models.predictions import answer_text
 from modelmill.monitoring.drift import Classes, Column, ColumnDrift, Numbers, compare
 from modelmill.monitoring.options import MonitorOptions
 from modelmill.monitoring.plots import drift_figure, quality_figure, shares_figure
@@ -101,15 +102,26 @@ def _columns(
             remedy="leave it out",
         )
     columns += text_columns(text, train.column(text), held_out.texts, rows.column(text))
-    predictions = pa.chunked_array([held_out.predictions], pa.string())
+    before, now = _answers(pa.chunked_array([held_out.predictions])), _answers(rows.column("prediction"))
+    if pa.types.is_floating(before.type):  # the score is the same number
+        return [*columns, Numbers("prediction", floats(before), floats(now.cast(before.type)))], skipped
     scores = np.asarray(held_out.scores, dtype=np.float64)
     # Another machine computes the last digits otherwise, and many rows may have the very same score.
-    now = floats(rows.column("score")).round(_DIGITS)
+    current = floats(rows.column("score")).round(_DIGITS)
     columns += [
-        Classes("prediction", counts(predictions), counts(rows.column("prediction"))),
-        Numbers("score", scores.round(_DIGITS), now),
+        Classes("prediction", counts(before), counts(now)),
+        Numbers("score", scores.round(_DIGITS), current),
     ]
     return columns, skipped
+
+
+def _answers(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return answers as they are compared: a set of classes as a text."""
+    import pyarrow as pa
+
+    if not pa.types.is_list(values.type):
+        return values
+    return pa.chunked_array([[answer_text(value) for value in values.to_pylist()]], pa.string())
 
 
 def _too_few(options: MonitorOptions, rows: int, train: int, held_out: HeldOut) -> str:
@@ -124,6 +136,12 @@ def _quality(
 ) -> QualityReport:
     import pyarrow.compute as pc
 
+    if not isinstance(held_out.predictions[0], str):
+        raise ConfigError(
+            "quality is judged of models that answer with one class a row",
+            got=tables.model.uri,
+            remedy="leave label out",
+        )
     read = [tables.scored, *([tables.labels] if tables.labels else [])]
     as_of = max(commit_time(table) for table in read)
     old = rows.filter(_old_enough(rows, options, as_of, tables.scored))

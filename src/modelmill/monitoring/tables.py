@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.errors import ConfigError, DatasetError, TableError
@@ -38,7 +38,7 @@ class HeldOut:
     """Rows of the dataset that the model did not learn from, and its answers to them."""
 
     texts: pa.ChunkedArray
-    predictions: Sequence[str]
+    predictions: Sequence[Any]
     scores: Sequence[float]
     truth: Sequence[str]
 

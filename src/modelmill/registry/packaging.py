@@ -17,7 +17,9 @@ import yaml
 
 from modelmill.artifacts import ModelFormat
 from modelmill.models.bundle import BundleInfo
+from modelmill.models.predictions import COMMON_COLUMN
 from modelmill.registry.signing import MODEL_SIGNATURE
+from modelmill.tasks.base import AnswerType
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Packages:
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
-        self._templates: dict[tuple[ModelFormat, str], tuple[Path, Model]] = {}
+        self._templates: dict[tuple[str, ...], tuple[Path, Model]] = {}
 
     def write(self, bundle: Path, info: BundleInfo, *, settings: Mapping[str, Any], run_id: str) -> Path:
         """Write a model.
@@ -65,14 +67,18 @@ class Packages:
         from mlflow.models import Model
         from mlflow.pyfunc import FLAVOR_NAME
 
-        kind = (info.format, info.text)
+        kind = (info.format, info.text, info.target)
         if kind not in self._templates:
             self._templates[kind] = self._save(bundle, info)
         target, saved = self._templates[kind]
         (target / MODEL_SIGNATURE).unlink(missing_ok=True)
         shutil.rmtree((target / BUNDLE_PATH).parent)
         shutil.copytree(bundle, target / BUNDLE_PATH)
-        flavors = {**saved.flavors, FLAVOR_NAME: {**saved.flavors[FLAVOR_NAME], "config": dict(settings)}}
+        config = {**settings, "typed": True}
+        flavors = {
+            **saved.flavors,
+            FLAVOR_NAME: {**saved.flavors[FLAVOR_NAME], "config": config},
+        }
         model = Model(run_id=run_id, signature=saved.signature, flavors=flavors)
         model.metadata = {"label": info.label, "classes": list(info.classes)}
         model.model_size_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
@@ -136,11 +142,22 @@ def name_model(folder: Path, model_id: str) -> None:
 
 def _signature(info: BundleInfo) -> ModelSignature:
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType, Array
 
+    # Any, because MLflow's server makes the text "None" of a null in a column of strings. Of a plain list
+    # MLflow makes column 0, which has to come first.
+    names: list[Any] = list(dict.fromkeys([0, info.text, COMMON_COLUMN]))
+    any_type = AnyType()  # type: ignore[no-untyped-call] # MLflow has no types here
+    types: dict[AnswerType, DataType | Array] = {
+        "string": DataType.string,
+        "array<string>": Array(DataType.string),
+        "double": DataType.double,
+    }
+    prediction = ColSpec(types[info.task.answer_type], "prediction", required=False)
     return ModelSignature(
-        inputs=Schema([ColSpec("string", info.text)]),
-        outputs=Schema([ColSpec("string", "prediction", required=False), ColSpec("double", "score")]),
+        inputs=Schema([ColSpec(any_type, name, required=False) for name in names]),
+        outputs=Schema([prediction, ColSpec("double", "score", required=False)]),
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
 from modelmill.artifacts import ModelRef
 from modelmill.errors import ModelError
+from modelmill.models.predictions import COMMON_COLUMN, answer_text, answers_to, text_column
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.signing import verify_digest
 
@@ -21,10 +23,39 @@ BUNDLE = "bundle"
 """Name of the artifact that holds the bundle."""
 
 
+class _NullIsNone:
+    """A pandas array whose null is None when a value is looked at, and not ``pandas.NA``."""
+
+    def __getitem__(self, item: Any) -> Any:
+        value = super().__getitem__(item)  # type: ignore[misc]
+        return None if value is pd.NA else value
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[place] for place in range(len(self)))  # type: ignore[arg-type]
+
+    def tolist(self) -> list[Any]:
+        """Return the values."""
+        return list(self)
+
+
+class _Numbers(_NullIsNone, pd.arrays.FloatingArray):
+    """Numbers."""
+
+
+class _Strings(_NullIsNone, pd.arrays.StringArray):
+    """Strings that MLflow's ``spark_udf`` can cast: null stays null, where pandas makes "<NA>" of it."""
+
+    def astype(self, dtype: Any, copy: bool = True) -> Any:
+        """See :meth:`pandas.api.extensions.ExtensionArray.astype`."""
+        return np.array(list(self), dtype=object) if dtype is np.str_ else super().astype(dtype, copy)
+
+
 class SignalModel(PythonModel):
     """Answers one signal for each text."""
 
     scorer: Scorer
+    typed: bool
+    """Whether its signature says the types of answers; models of earlier versions answer with texts."""
 
     def load_context(self, context: Any) -> None:
         """Load the bundle, after its digest has been found unchanged.
@@ -34,6 +65,7 @@ class SignalModel(PythonModel):
         """
         folder, digest = Path(context.artifacts[BUNDLE]), context.model_config["digest"]
         verify_digest(folder, digest)
+        self.typed = bool(context.model_config.get("typed"))
         trunk = context.model_config.get("trunk")
         self.scorer = load_scorer(_beside_trunk(folder, digest, trunk) if trunk else folder)
 
@@ -41,30 +73,53 @@ class SignalModel(PythonModel):
         """Answer.
 
         :param context: MLflow's; not used.
-        :param model_input: rows with the text column that the model was trained on, or with one column.
+        :param model_input: rows with the text column that the model was trained on, or with a column
+            ``text``, or a plain list of texts, which MLflow makes a column 0 of. Other columns are ignored.
         :param params: none are known.
-        :return: ``prediction`` and ``score``, see :func:`modelmill.models.predictions.answers`; None and NaN
-            without a text.
+        :return: ``prediction`` and ``score``, see :meth:`modelmill.tasks.base.Task.answers`; null without a
+            text.
+        :raises ModelError: if there is no such column, or anything in it but texts and null.
         """
-        texts = self._texts(model_input)
-        present = [index for index, text in enumerate(texts) if isinstance(text, str) and text.strip()]
-        predictions: list[str | None] = [None] * len(texts)
-        scores = [float("nan")] * len(texts)
-        logits = self.scorer.logits([texts[index] for index in present])  # (rows, outputs)
-        for index, answer, score in zip(present, *self.scorer.info.answers(logits), strict=True):
-            predictions[index], scores[index] = answer, score
-        return pd.DataFrame({"prediction": pd.Series(predictions, dtype=object), "score": scores})
+        answers, scores = answers_to(self.scorer, self._texts(model_input))
+        kind = self.scorer.info.task.answer_type if self.typed else "string"
+        prediction: Any = pd.Series(answers, dtype=object)  # lists
+        if kind == "double":
+            prediction = _numbers(answers)
+        elif kind == "string":
+            texts = [pd.NA if answer is None else answer_text(answer) for answer in answers]
+            prediction = _Strings(np.array(texts, dtype=object))
+        return pd.DataFrame({"prediction": prediction, "score": _numbers(scores)})
 
-    def _texts(self, model_input: pd.DataFrame) -> Sequence[Any]:
-        name = self.scorer.info.text
-        if name not in model_input.columns and len(model_input.columns) != 1:
+    def _texts(self, model_input: pd.DataFrame) -> list[str | None]:
+        trained = self.scorer.info.text
+        names: list[Any] = list(model_input.columns)
+        name = 0 if 0 in names else text_column(names, trained)
+        if name is None:
             raise ModelError(
-                f"the input must have a column {name!r}",
-                got=", ".join(map(str, model_input.columns)),
-                remedy=f"rename the text column to {name!r}",
+                f"the input must have a column {trained!r} or {COMMON_COLUMN!r}",
+                got=", ".join(map(str, names)) or "neither",
+                remedy=f"rename the text column to {trained!r}",
             )
-        column = model_input[name] if name in model_input.columns else model_input.iloc[:, 0]
-        return column.tolist()
+        values = model_input[name].tolist()
+        if len(values) == 1 and isinstance(values[0], list):
+            # MLflow makes a single row of {"column": ["a", "b"]}, and several of {"column": ["a", None]}.
+            values = values[0]
+        return [_text(value, row) for row, value in enumerate(values)]
+
+
+def _numbers(values: Sequence[float | None]) -> _Numbers:
+    numbers = np.array(values, dtype=np.float64)  # NaN for None
+    return _Numbers(numbers, np.isnan(numbers))
+
+
+def _text(value: Any, row: int) -> str | None:
+    if isinstance(value, str):
+        return value
+    if value is None or value is pd.NA or value != value:  # NaN
+        return None
+    raise ModelError(
+        "a text is a string or null", got=f"{value!r} in row {row}", remedy="send one text a row"
+    )
 
 
 def _beside_trunk(folder: Path, digest: str, trunk: Mapping[str, Any]) -> Path:

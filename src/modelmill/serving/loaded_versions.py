@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from modelmill.models.predictions import answers_of_many
 from modelmill.models.signal_scorer import SignalScorer
 
-Answers = list[tuple[str, float]]
+Answers = list[tuple[Any, float]]
 """Prediction and score of each text."""
 
 

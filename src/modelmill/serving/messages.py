@@ -1,4 +1,4 @@
-"""The service's requests and responses."""
+"""The service's responses."""
 
 from __future__ import annotations
 
@@ -11,26 +11,16 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Row(_Message):
-    """One row to be answered."""
-
-    text: str | None = Field(description="The text; without one (null, or blanks alone) the answer is null.")
-
-
-class PredictRequest(_Message):
-    """Rows, and the signals to answer for each of them."""
-
-    rows: list[Row] = Field(min_length=1, description="The rows, answered in their order.")
-    signals: list[str] | None = Field(
-        None, min_length=1, description="Registered models to ask; null, or left out: all that are served."
-    )
-
-
 class Answer(_Message):
     """The answer of one signal for one row: the columns of MLflow's ``python_function``."""
 
-    prediction: str | None = Field(description="The class; null without a text.")
-    score: float | None = Field(description="Probability of that class, from 0 to 1; null without a text.")
+    prediction: str | list[str] | float | None = Field(
+        description="The class, the list of classes, or the number; null without a text."
+    )
+    score: float | None = Field(
+        description="Probability of the class, or of the likeliest one, from 0 to 1; the number itself; null "
+        "without a text."
+    )
 
 
 class AnsweredBy(_Message):

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from modelmill.artifacts import ModelRef, TableRef
-from modelmill.datasets.preparation import BLANKS
 from modelmill.errors import ConfigError
 from modelmill.jobs import JobResult, run_job
+from modelmill.models.predictions import answers_to
 from modelmill.settings import Settings
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import check_columns
 from modelmill.tables.table_request import TableRequest
+from modelmill.tasks.base import AnswerType
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from modelmill.models.scorer import Scorer
 
 RESULT_COLUMNS = ("prediction", "score", "model")
-"""Answer, its probability (see :func:`modelmill.models.predictions.answers`), and the URI of the model."""
+"""Answer and score, see :meth:`modelmill.tasks.base.Task.answers`, and the URI of the model."""
 
 _loading = threading.Lock()
 
@@ -37,9 +38,11 @@ class ScoreTableResult(JobResult):
     table: TableRef
     rows: int
     unscored: int
-    """Rows without a text, which have no prediction."""
-    predictions: dict[str, int]
-    """Rows by what the model answered."""
+    """Rows without a prediction: they have no text."""
+    predictions: dict[str, int] = {}
+    """Rows by class; a row with a set counts for each class in it. Empty for numbers."""
+    numbers: dict[str, float] = {}
+    """``min``, ``mean`` and ``max`` of predictions that are numbers; empty for classes."""
 
 
 class ScoreTableRequest(TableRequest[ScoreTableResult]):
@@ -50,6 +53,7 @@ class ScoreTableRequest(TableRequest[ScoreTableResult]):
     model: ModelRef = Field(description="The model.")
     bundle: str = Field(description="Folder with the model's files.")
     text: str = Field(description="Column with the text.")
+    answer_type: AnswerType = Field(description="Type of the column prediction: that of the model's task.")
     keep: tuple[str, ...] = Field((), description="Columns to carry along; empty: all.")
     tracking_uri: str = Field("", description="MLflow server, for workers without the model's folder.")
 
@@ -105,22 +109,16 @@ def score_batches(
     """
     import pyarrow as pa
 
+    types = {"string": pa.string(), "array<string>": pa.list_(pa.string()), "double": pa.float64()}
     scorer: Scorer | None = None
     for batch in batches:
         scorer = scorer or _scorer(request.model, request.bundle, request.tracking_uri)
-        texts: list[str | None] = batch.column(batch.num_columns - 1).to_pylist()
-        present = [index for index, text in enumerate(texts) if text is not None and text.strip(BLANKS)]
-        predictions: list[str | None] = [None] * len(texts)
-        scores: list[float | None] = [None] * len(texts)
-        if present:
-            logits = scorer.logits([texts[index] or "" for index in present])  # (rows, outputs)
-            for index, answer, score in zip(present, *scorer.info.answers(logits), strict=True):
-                predictions[index], scores[index] = answer, score
+        predictions, scores = answers_to(scorer, batch.column(batch.num_columns - 1).to_pylist())
         arrays = [
             *batch.columns[:-1],
-            pa.array(predictions, pa.string()),
-            pa.array(scores, pa.float32()),
-            pa.array([request.model.uri] * len(texts), pa.string()),
+            pa.array(predictions, types[request.answer_type]),
+            pa.array(scores, pa.float64()),
+            pa.array([request.model.uri] * batch.num_rows, pa.string()),
         ]
         yield pa.RecordBatch.from_arrays(arrays, names=[*batch.schema.names[:-1], *RESULT_COLUMNS])
 

@@ -3,64 +3,63 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from modelmill.errors import ConfigError, did_you_mean
+from modelmill.models.predictions import is_text, or_null
 from modelmill.serving.batching import RowQueue
 from modelmill.serving.config import ServeConfig
 from modelmill.serving.deployments import Deployment, read_deployments
 from modelmill.serving.follower import Follower
 from modelmill.serving.loaded_versions import ActiveVersions
-from modelmill.serving.messages import PredictRequest, ServiceState
+from modelmill.serving.messages import ServiceState
 from modelmill.serving.metrics import Metrics
+from modelmill.serving.requests import PredictRequest, Texts
 from modelmill.serving.shadow_scoring import AnsweredRow, ShadowScorer
 from modelmill.settings import Settings
 from modelmill.system.cpu import usable_cores
 
 _log = logging.getLogger(__name__)
 
+_NOTHING: dict[str, Any] = {"prediction": None, "score": None}
+
 
 class PendingRequest:
     """A request that waits for its rows.
 
     :param active: the models that answer all of its rows.
-    :param names: the signals that it asks for.
-    :param texts: its rows; None for one without a text.
+    :param texts: of each signal the text of each row; None for one without a text.
     :param finished: called once, in any thread, when the last row is answered or one has failed.
     """
 
     def __init__(
         self,
         active: ActiveVersions,
-        names: Collection[str],
-        texts: Sequence[str | None],
+        texts: Mapping[str, Texts],
         finished: Callable[[], None],
     ) -> None:
         self.active = active
-        self.names = names
         self.texts = texts
         self.failed = False
-        nothing: dict[str, str | float | None] = {"prediction": None, "score": None}
-        self._answers = [dict.fromkeys(names, nothing) for _ in texts]
+        rows = list(zip(*texts.values(), strict=True))
+        self._answers: list[dict[str, Any]] = [dict.fromkeys(texts, _NOTHING) for _ in rows]
         self._finished = finished
-        self._left = sum(text is not None for text in texts)
+        self.waiting = [number for number, row in enumerate(rows) if any(map(is_text, row))]
+        """Rows to answer: those that have a text."""
+        self._left = len(self.waiting)
         self._lock = threading.Lock()
 
-    def answer(self, row: int, answers: Mapping[str, tuple[str, float]]) -> None:
+    def answer(self, row: int, answers: Mapping[str, tuple[Any, float]]) -> None:
         """Store the answers to one row.
 
         :param row: position of the row.
-        :param answers: class and probability by signal.
+        :param answers: prediction and score by signal.
         """
-        self._answers[row] = {
-            # JSON has no NaN and no infinity.
-            name: {"prediction": prediction, "score": score if math.isfinite(score) else None}
-            for name, (prediction, score) in answers.items()
-        }
+        for name, answer in answers.items():
+            self._answers[row][name] = dict(zip(_NOTHING, or_null(*answer), strict=True))
         with self._lock:
             self._left -= 1
             last = self._left == 0
@@ -77,7 +76,7 @@ class PendingRequest:
     def content(self) -> dict[str, Any]:
         """Return the answer as a :class:`~modelmill.serving.messages.PredictResponse`'s content."""
         known = self.active.champions.models
-        models = {name: {"version": known[name].version, "digest": known[name].digest} for name in self.names}
+        models = {name: {"version": known[name].version, "digest": known[name].digest} for name in self.texts}
         return {"rows": self._answers, "models": models}
 
 
@@ -136,6 +135,7 @@ class Service:
         :param finished: see :class:`PendingRequest`; may be called before this returns.
         :return: the request as it waits.
         :raises ConfigError: if it asks for a signal that is not served.
+        :raises RowError: if a row has no text.
         :raises QueueFullError: if there is no room for its rows.
         """
         active = self.follower.active
@@ -145,11 +145,11 @@ class Service:
         for name in names:
             if name not in known:
                 raise ConfigError("a signal must be served here", got=name, remedy=did_you_mean(name, known))
-        texts = [row.text if row.text and row.text.strip() else None for row in asked.rows]
-        pending = PendingRequest(active, names, texts, finished)
-        rows = [(pending, place) for place, text in enumerate(texts) if text is not None]
-        if rows:
-            self._queue.put(rows)
+        columns = {name: active.champions.scorer.infos[name].text for name in names}
+        texts = {column: asked.texts(column) for column in dict.fromkeys(columns.values())}
+        pending = PendingRequest(active, {name: texts[columns[name]] for name in names}, finished)
+        if pending.waiting:
+            self._queue.put([(pending, row) for row in pending.waiting])
         else:
             finished()
         return pending
@@ -172,39 +172,46 @@ class Service:
 
     def _answer_with(self, active: ActiveVersions, rows: Sequence[PendingRow]) -> None:
         champions = active.champions
-        texts = [pending.texts[row] or "" for pending, row in rows]
-        answers: list[dict[str, tuple[str, float]]] = [{} for _ in rows]
+        answers: list[dict[str, tuple[Any, float]]] = [{} for _ in rows]
         for together in champions.passes:
-            asked = [[name for name in together if name in pending.names] for pending, _ in rows]
-            places = [place for place, names in enumerate(asked) if names]
-            names = list(dict.fromkeys(name for names in asked for name in names))
-            if not places:
+            asked = [
+                (place, name, text)
+                for place, (pending, row) in enumerate(rows)
+                for name in together
+                if name in pending.texts and is_text(text := pending.texts[name][row])
+            ]
+            if not asked:
                 continue
-            found = champions.answer([texts[place] for place in places], names)
-            for position, place in enumerate(places):
-                answers[place] |= {name: found[name][position] for name in asked[place]}
+            texts = list(dict.fromkeys(text for _, _, text in asked))
+            found = champions.answer(texts, list(dict.fromkeys(name for _, name, _ in asked)))
+            places = {text: place for place, text in enumerate(texts)}
+            for place, name, text in asked:
+                answers[place][name] = found[name][places[text]]
         for name, count in Counter(name for found in answers for name in found).items():
             self.metrics.rows.labels(name, champions.models[name].version).inc(count)
         for (pending, row), given in zip(rows, answers, strict=True):
             pending.answer(row, given)
-        self._offer(active, texts, answers)
+        self._offer(active, rows, answers)
 
     def _offer(
-        self, active: ActiveVersions, texts: Sequence[str], answers: Sequence[Mapping[str, tuple[str, float]]]
+        self,
+        active: ActiveVersions,
+        rows: Sequence[PendingRow],
+        answers: Sequence[Mapping[str, tuple[Any, float]]],
     ) -> None:
         deployments = self.follower.deployments  # the follower may replace them meanwhile
-        rows = [
+        offered = [
             AnsweredRow(
                 loaded=active.challengers,
                 champion=active.champions.models[name],
                 share=deployments[name].shadow_share,
-                text=text,
+                text=pending.texts[name][row] or "",
                 prediction=found[name][0],
                 score=found[name][1],
             )
             for name in active.challengers.models
-            for text, found in zip(texts, answers, strict=True)
+            for (pending, row), found in zip(rows, answers, strict=True)
             if name in found and name in deployments
         ]
-        if rows:
-            self._shadow.offer(rows)
+        if offered:
+            self._shadow.offer(offered)

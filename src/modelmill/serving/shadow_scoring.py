@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelmill.errors import ModelmillError
+from modelmill.models.predictions import answer_text
 from modelmill.serving.loaded_versions import LoadedVersions, ServedVersion
 from modelmill.serving.metrics import Metrics
 from modelmill.tables.commits import write_rows
@@ -47,7 +48,7 @@ class AnsweredRow:
     share: float
     """Share of the rows that are compared."""
     text: str
-    prediction: str
+    prediction: Any
     score: float
 
 
@@ -132,9 +133,9 @@ class ShadowScorer:
                 "champion": row.champion.version,
                 "challenger": challenger.version,
                 "text_sha256": digest,
-                "champion_prediction": row.prediction,
+                "champion_prediction": answer_text(row.prediction),
                 "champion_score": row.score,
-                "challenger_prediction": prediction,
+                "challenger_prediction": answer_text(prediction),
                 "challenger_score": score,
                 "agree": agree,
             }

@@ -17,7 +17,9 @@ class ScoreTableConfig(Config):
     """Score every row of a table with a model, with Spark; a row without a text gets null, not a guess."""
 
     to: str = Field(description="Path or URI of the Delta table to write; each run makes a new version.")
-    text: str | None = Field(None, description="Column with the text; empty: as the model was trained.")
+    text: str | None = Field(
+        None, description="Column with the text; empty: the one that the model was trained on, else `text`."
+    )
     keep: tuple[str, ...] = Field((), description="Columns to carry along; empty: all.")
 
 
@@ -31,15 +33,21 @@ class ScoreTableInputs(Inputs):
 def run(config: ScoreTableConfig, inputs: ScoreTableInputs, context: StepContext) -> TableOutputs:
     """Fetch the model, score the table, and log the predictions."""
     from modelmill.models.bundle import BundleInfo
+    from modelmill.models.predictions import text_column
     from modelmill.registry.bundles import fetch_bundle
     from modelmill.serving.scoring import ScoreTableRequest, score_table
+    from modelmill.tables.opening import open_table
 
     folder = fetch_bundle(inputs.model, context.cache)
+    info = BundleInfo.load(folder)
+    columns = open_table(inputs.table.uri, version=inputs.table.version).schema().fields
+    names = [column.name for column in columns]
     request = ScoreTableRequest(
         table=inputs.table,
         model=inputs.model,
         bundle=str(folder),
-        text=config.text or BundleInfo.load(folder).text,
+        text=config.text or text_column(names, info.text) or info.text,
+        answer_type=info.task.answer_type,
         keep=config.keep,
         to=config.to,
         tracking_uri=context.settings.tracking_uri,
@@ -63,6 +71,7 @@ def _assets(config: ScoreTableConfig, _upstream: Mapping[str, Config]) -> Assets
 
 score_table = Component(
     name="score_table",
+    version=2,
     title="Score table",
     group="Release",
     config=ScoreTableConfig,

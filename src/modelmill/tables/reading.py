@@ -40,13 +40,16 @@ def check_columns(known: Sequence[str], wanted: Sequence[str], *, place: str) ->
     :param known: the table's columns.
     :param wanted: the columns that are needed.
     :param place: the table, for the message.
-    :raises TableError: naming the first one that is missing, and the nearest one that exists.
+    :raises TableError: naming every one that is missing, and the nearest one that exists.
     """
-    for name in wanted:
-        if name not in known:
-            raise TableError(
-                f"the table must have the column ({place})", got=name, remedy=did_you_mean(name, known)
-            )
+    missing = [name for name in dict.fromkeys(wanted) if name not in known]
+    if missing:
+        what = "the column" if len(missing) == 1 else "the columns"
+        raise TableError(
+            f"the table must have {what} ({place})",
+            got=", ".join(missing),
+            remedy=did_you_mean(missing, known),
+        )
 
 
 def read_arrow(ref: TableRef | DatasetRef, *, columns: Sequence[str] | None = None) -> pa.Table:

@@ -25,6 +25,8 @@ Measures = Mapping[str, float]
 Answers = npt.NDArray[Any]
 """Labels, or a model's answers in the same form: the class of each row, ``(rows,)``; 1 for each class of a
 row's set, ``(rows, classes)``; or its number, ``(rows, 1)``."""
+AnswerType = Literal["string", "array<string>", "double"]
+"""A class, a set of classes, or a number, as Spark names it."""
 TargetsBySplit = tuple[tuple[str, ...], dict[str, Targets]]
 """The classes of a label column (empty for numbers), and the targets of each split."""
 
@@ -41,6 +43,8 @@ class Task(ABC):
     """Whether logits stand for classes and become probabilities; False: the logit is the number itself."""
     exclusive: ClassVar[bool] = False
     """Whether a row has exactly one class."""
+    answer_type: ClassVar[AnswerType] = "string"
+    """Type of an answer in tables, in MLflow and in JSON."""
     unknown: ClassVar[float] = np.nan
     """What stands for a missing label among the targets."""
     metrics: ClassVar[tuple[Metric, ...]]
@@ -188,15 +192,15 @@ class Task(ABC):
     @abstractmethod
     def answers(
         self, logits: FloatArray, *, classes: Sequence[str], calibration: Calibration | None
-    ) -> tuple[list[str], list[float]]:
-        """Return answers as a table holds them.
+    ) -> tuple[list[Any], list[float]]:
+        """Return answers as people and tables get them.
 
         :param logits: ``(rows, outputs)``.
         :param classes: class of each logit.
         :param calibration: see :meth:`probabilities`.
         :return: for each row an answer and a score. One class: the class and its probability. Sets of
-            classes: those more probable than not as a JSON array, and the probability of the likeliest. A
-            number: the number as text, and as it is.
+            classes: the list of those more probable than not, and the probability of the likeliest. A number:
+            the number, twice.
         """
 
     @abstractmethod

@@ -4,7 +4,6 @@ float32.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,6 +53,7 @@ class MultiLabel(Task):
     """A set of classes a row: as many yes-no questions, sigmoid, binary cross-entropy."""
 
     kind = "classes"
+    answer_type = "array<string>"
     metrics = (
         summed("micro_f1", _hits, _micro_f1),
         summed("macro_f1", _hits, _macro_f1),
@@ -155,11 +155,11 @@ class MultiLabel(Task):
 
     def answers(
         self, logits: FloatArray, *, classes: Sequence[str], calibration: Calibration | None
-    ) -> tuple[list[str], list[float]]:
+    ) -> tuple[list[Any], list[float]]:
         """See :meth:`Task.answers`."""
         found = self.probabilities(logits, calibration)
         sets = [[name for name, p in zip(classes, row, strict=True) if p > LIKELY] for row in found]
-        return [json.dumps(names) for names in sets], found.max(axis=1, initial=0.0).tolist()
+        return sets, found.max(axis=1, initial=0.0).tolist()
 
     def agreement(self, student: FloatArray, teacher: FloatArray) -> float:
         """See :meth:`Task.agreement`."""

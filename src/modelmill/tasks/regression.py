@@ -45,6 +45,7 @@ class Regression(Task):
     """A number a row: the logit itself, squared error. It is learned in units of its standard deviation."""
 
     kind = "number"
+    answer_type = "double"
     has_classes = False
     metrics = (
         summed("r2", _squares, _r2, is_share=False),
@@ -125,9 +126,10 @@ class Regression(Task):
         *,
         classes: Sequence[str],
         calibration: Calibration | None,
-    ) -> tuple[list[str], list[float]]:
+    ) -> tuple[list[Any], list[float]]:
         """See :meth:`Task.answers`."""
-        return [str(value) for value in logits[:, 0]], logits[:, 0].tolist()
+        numbers: list[float] = logits[:, 0].astype(np.float64).tolist()
+        return numbers, numbers
 
     def agreement(self, student: FloatArray, teacher: FloatArray) -> float:
         """See :meth:`Task.agreement`."""

@@ -108,7 +108,7 @@ class SingleLabel(Task):
 
     def answers(
         self, logits: FloatArray, *, classes: Sequence[str], calibration: Calibration | None
-    ) -> tuple[list[str], list[float]]:
+    ) -> tuple[list[Any], list[float]]:
         """See :meth:`Task.answers`."""
         found = self.probabilities(logits, calibration)
         # The class of the highest logit: a calibration may make two probabilities equal.

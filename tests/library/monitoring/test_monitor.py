@@ -223,3 +223,27 @@ def test_wrong_configurations_are_named(world: World) -> None:
     ):
         with pytest.raises(kind, match=said):
             world.run(scored, **config)
+
+
+@pytest.mark.parametrize("target", ["classes", "number"])
+def test_sets_and_numbers_are_compared_as_what_they_are(
+    target: Any, world: World, make_bundle: Callable[..., Path], topic_rows: Callable[..., Any]
+) -> None:
+    bundle, learned = make_bundle(target, target=target), topic_rows(600, seed=1)
+    labels = [float(n % 7) if target == "number" else [topic] for n, (_, topic) in enumerate(learned)]
+    columns = {"id": list(range(600)), "body": [text for text, _ in learned], "topic": labels}
+    world.table("own", columns | {"split": ["train"] * 400 + ["test"] * 200})
+    dataset = world.dataset.model_copy(update={"uri": str(world.folder / "own")})
+    model = log_model(bundle, role="exported", dataset=dataset, context=world.context)
+    own = replace(world, bundle=bundle, dataset=dataset, model=model)
+    scorer = load_scorer(bundle)
+    found = []
+    for topics in (["sport", "trade"], ["sport"]):
+        rows = [text for text, topic in topic_rows(600, seed=5) if topic in topics]
+        answers, scores = scorer.info.answers(scorer.logits(rows))
+        columns = {"body": rows, "prediction": answers, "score": scores}
+        found.append("prediction" in drifted(own.run(own.table("-".join(topics), columns))))
+    assert found == [False, True]
+    labelled = own.table("labelled", columns | {"topic": ["1"] * len(rows)})
+    with pytest.raises(ConfigError, match="one class a row"):
+        own.run(labelled, label="topic")

@@ -156,9 +156,10 @@ def test_a_head_is_a_pyfunc_without_its_trunk_in_it(
     assert answers["prediction"].tolist() == ["yes", None]
     assert 0.5 < answers["score"][0] <= 1
     sets = mlflow.pyfunc.load_model("models:/topics/1").predict(pd.DataFrame({"body": ["goal goal"]}))
-    assert sets["prediction"][0] in ('["goal"]', '["bank", "goal"]', "[]", '["bank"]')
+    assert sets["prediction"][0] in (["goal"], ["bank", "goal"], [], ["bank"])
     number = mlflow.pyfunc.load_model("models:/length/1").predict(pd.DataFrame({"body": ["goal the"]}))
-    assert float(number["prediction"][0]) == pytest.approx(number["score"][0])
+    assert isinstance(number["prediction"][0], float)
+    assert number["prediction"][0] == number["score"][0]
 
 
 def test_a_signal_without_labels_is_refused_before_anything_is_made(

@@ -1,0 +1,124 @@
+"""Requests for predictions: the service's own form, and those that MLflow's server takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from modelmill.errors import InputError, shorten
+from modelmill.models.predictions import COMMON_COLUMN, text_column
+
+Texts = list[str | None]
+"""A text of each row; None where the row has none."""
+_ROW_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "null"},
+        {
+            "type": "object",
+            "properties": {
+                "text": {
+                    "type": ["string", "null"],
+                    "description": "The text, here or under the name of the column that the model was "
+                    "trained on; without one (null, or blanks alone) the answer is null.",
+                }
+            },
+        },
+    ]
+}
+
+
+class RowError(InputError):
+    """Rows without a text, or with something else in its place."""
+
+
+class PredictRequest(BaseModel):
+    """Rows, and the signals to answer for each of them.
+
+    A body may also be a plain list of texts or rows, or what MLflow's server takes: ``dataframe_records``,
+    ``dataframe_split``, ``instances`` or ``inputs``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: list[Any] = Field(
+        min_length=1,
+        description="Texts, or rows with a text; answered in their order.",
+        json_schema_extra={"items": _ROW_SCHEMA},
+    )
+    signals: list[str] | None = Field(
+        None, min_length=1, description="Registered models to ask; null, or left out: all that are served."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_other_forms(cls, given: Any) -> Any:
+        if isinstance(given, list):
+            return {"rows": given}
+        forms = [name for name in _FORMS if isinstance(given, dict) and name in given]
+        if len(forms) != 1 or "rows" in given:
+            return given  # the fields are checked next
+        others = {name: value for name, value in given.items() if name != forms[0]}
+        return {**others, "rows": _FORMS[forms[0]](given[forms[0]])}
+
+    def texts(self, trained: str) -> Texts:
+        """Return the text of each row for one model.
+
+        :param trained: the column that the model was trained on.
+        :return: of each row.
+        :raises RowError: naming the rows that lack one.
+        """
+        columns = {name for row in self.rows if isinstance(row, dict) for name in row}
+        column = text_column(columns, trained)
+        found: Texts = []
+        problems = []
+        for number, row in enumerate(self.rows):
+            if isinstance(row, dict) and column not in row:
+                names = " or ".join(dict.fromkeys([column or trained, COMMON_COLUMN]))
+                problems.append(f"rows.{number}: must have the field {names}")
+                continue
+            text = row[column] if isinstance(row, dict) else row
+            if text is not None and not isinstance(text, str):
+                place = f"rows.{number}.{column}" if isinstance(row, dict) else f"rows.{number}"
+                problems.append(f"{place}: a text is a string or null; got {shorten(text, limit=50)}")
+            found.append(text)
+        if problems:
+            more = len(problems) - _MOST_PROBLEMS
+            raise RowError("; ".join(problems[:_MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else ""))
+        return found
+
+
+def _split_rows(given: Any) -> Any:
+    """Return the rows of ``dataframe_split``."""
+    if not isinstance(given, dict) or not isinstance(given.get("data"), list):
+        raise ValueError("dataframe_split is an object with columns and data")
+    rows, columns = given["data"], given.get("columns")
+    if columns is None:
+        columns = [0]
+    if any(not isinstance(row, list) or len(row) != len(columns) for row in rows):
+        raise ValueError("dataframe_split.data is a list of rows, each a list with one value a column")
+    return (
+        [row[0] for row in rows] if columns == [0] else [dict(zip(columns, row, strict=True)) for row in rows]
+    )
+
+
+def _columns_rows(given: Any) -> Any:
+    """Return the rows of ``inputs`` or ``instances``: a list of them, or a list of values for each column."""
+    if not isinstance(given, dict):
+        return given if isinstance(given, list) else [given]
+    columns = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+    if len({len(values) for values in columns.values()}) > 1:
+        raise ValueError("each column has as many values as the others")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+_FORMS: Mapping[str, Callable[[Any], Any]] = {
+    "dataframe_records": lambda given: given,
+    "dataframe_split": _split_rows,
+    "inputs": _columns_rows,
+    "instances": _columns_rows,
+}
+_MOST_PROBLEMS = 10
+"""Problems of a request that its answer lists."""
