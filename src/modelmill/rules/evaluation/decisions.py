@@ -70,10 +70,22 @@ def shown(value: Any, form: str = "") -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and not form:
-        return f"{value:.6g}"
+        return repr(value).removesuffix(".0")  # every digit that tells it from its neighbours
     if isinstance(value, bytes | list):
         return format(summary(value), form)
     return format(value, form) if isinstance(value, int | float | str) else str(value)
+
+
+def python_values(values: pa.Array) -> list[Any]:
+    """Return values as Python's: bytes that are no UTF-8 replaced, times beyond Python's calendar as text."""
+    if pa.types.is_large_string(values.type):
+        texts = values.cast(pa.large_binary()).to_pylist()
+        return [None if text is None else text.decode(errors="replace") for text in texts]
+    try:
+        found: list[Any] = values.to_pylist()
+    except (ValueError, OverflowError):
+        found = values.cast(pa.string()).to_pylist()
+    return found
 
 
 def _reasons(program: RuleProgram, settlement: Settlement) -> list[str | None]:
@@ -113,7 +125,7 @@ class _ReasonValues:
         if name not in self._derived:
             if name not in settlement.values:
                 return [_NotNeeded] * len(rows)
-            values = settlement.values[name].take(taken).to_pylist()
+            values = python_values(settlement.values[name].take(taken))
             computed = settlement.computed[name][rows]
             return [value if there else _NotNeeded for value, there in zip(values, computed, strict=True)]
         state = self._state.states[self._derived[name]]
@@ -126,7 +138,7 @@ class _ReasonValues:
         values = (
             [state.values.as_py()] * len(rows)
             if isinstance(state.values, pa.Scalar)
-            else state.values.take(taken).to_pylist()
+            else python_values(state.values.take(taken))
         )
         return [_NotNeeded if one else value for one, value in zip(unknown, values, strict=True)]
 

@@ -2,23 +2,50 @@
 
 Conditions compare signals with constants and with each other. All values between two neighbouring constants
 lead to the same decision, so a signal has a few *regions*, and what holds for one value of each region holds
-for every value. Signals that are compared with each other get as many values in each region as there are such
-signals, so that every order among them occurs. If a condition computes with a signal (arithmetic, functions
-of a text), its regions are not known: its domain is not exact, and nothing is proved with it.
+for every value. If a condition computes with a signal (arithmetic, functions of a text), its regions are not
+known: its domain is not exact, and nothing is proved with it.
 """
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from modelmill.rules.evaluation.decisions import shown
 from modelmill.rules.evaluation.partial_evaluation import Analysis
-from modelmill.rules.explanation.domain_values import trial_values, values_between
+from modelmill.rules.explanation.ordinals import (
+    LARGEST,
+    ORDERED,
+    SMALLEST,
+    Ordinals,
+    block,
+    limits,
+    ordinal,
+    ordinals,
+    valued,
+)
 from modelmill.rules.language import kernels
-from modelmill.signals.values import OPAQUE, Kind
+from modelmill.signals.values import STORED, Kind
+
+_SHOWN_MEMBERS = 5
+"""Constants that are named where a value is none of them."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A constant that signals are compared with."""
+
+    value: Any
+    kind: Kind
+    """Kind in which they are compared: an integer and a float are compared as doubles."""
+    order: bool
+    """Whether by ``<`` and its like; else only whether they are equal."""
 
 
 @dataclass(frozen=True)
@@ -26,67 +53,205 @@ class Domain:
     """The values of one signal that can be told apart."""
 
     kind: Kind
-    landmarks: tuple[Any, ...]
-    """Constants that it is compared with, directly or through other signals, ascending."""
+    constants: tuple[Constant, ...]
+    """What it is compared with, directly or through other signals."""
     exact: bool
     """Whether the signal is only compared and passed on, and never computed with."""
     company: tuple[str, ...] = ()
     """Signals that it is compared with, including itself."""
-    mixed: bool = False
-    """Whether there are both integers and floats among them."""
 
-    def region(self, value: Any) -> Any:
-        """Return the region of a value (None: unknown) as a key: equal for values that are not told apart."""
-        if value is None or self.kind == "boolean":
-            return value
-        if not self.exact or len(self.company) > 1:
-            return ("value", value)
-        place = bisect_left(self.landmarks, value)
-        return (place, place < len(self.landmarks) and self.landmarks[place] == value)
+    @functools.cached_property
+    def landmarks(self) -> tuple[Any, ...]:
+        """The constants, ascending."""
+        return tuple(sorted({one.value for one in self.constants}))
 
-    def described(self, value: Any) -> str:
-        """Return the region of a value as text for people, such as ``above 0.9``."""
-        if value is not None and self.kind in OPAQUE:
-            return "not NULL"
-        if value is None or self.kind == "boolean" or not self.exact or not self.landmarks:
-            return shown(value)
-        place = bisect_left(self.landmarks, value)
-        if place < len(self.landmarks) and self.landmarks[place] == value:
-            return shown(value)
-        below, above = self.landmarks[:place], self.landmarks[place:]
-        if below and above:
-            return f"between {shown(below[-1])} and {shown(above[0])}"
-        return f"above {shown(below[-1])}" if below else f"below {shown(above[0])}"
+    @functools.cached_property
+    def regions(self) -> Regions:
+        """The regions, for a signal that is compared with constants alone."""
+        return _regions(self)
 
-    def values(self, value: Any, others: Sequence[Any] = ()) -> list[Any]:
-        """Return at least one value of each region, the given value first.
 
-        :param value: the signal's value; those of other regions are as near to it as possible.
-        :param others: values of the signals that it is compared with.
-        :return: values, among them None for unknown.
-        """
-        alone = len(self.company) < 2
-        if self.kind == "boolean":
-            found: list[Any] = [True, False]
-        elif alone:
-            found = [*self.landmarks, *values_between(self.kind, self.landmarks, value, 1)]
+@dataclass(frozen=True)
+class Regions:
+    """The regions of a signal's values, ascending; NULL is the last one, with the number ``count``."""
+
+    kind: Kind
+    lows: Ordinals
+    """Smallest ordinal of each region; of texts, the number of the representative."""
+    highs: Ordinals
+    named: tuple[str | None, ...]
+    """Each region in words, such as ``above 0.9``; None where only the value itself says more."""
+    values: tuple[Any, ...]
+    """A value of each region, for kinds without ordinals; ordinals for the others."""
+    constant: tuple[bool, ...]
+    """Whether the region is a constant of the rules, and not between two of them."""
+    texts: tuple[bytes, ...] = ()
+    beyond: frozenset[int] = frozenset()
+    """Regions of times that Python's calendar does not have. Rows may have them, and none is tried."""
+
+    @property
+    def count(self) -> int:
+        """Number of regions without NULL."""
+        return len(self.values)
+
+    @functools.cached_property
+    def order(self) -> list[int]:
+        """The regions in the order in which they are tried: constants, what is between them, NULL."""
+        places = [place for place in range(self.count) if place not in self.beyond]
+        between = [place for place in places if not self.constant[place]]
+        return [*(place for place in places if self.constant[place]), *between, self.count]
+
+    @functools.cached_property
+    def array(self) -> pa.Array:
+        """A value of each region, and NULL."""
+        if self.kind in ORDERED:
+            found = np.array([*self.values, 0], np.int64)
+            return valued(found, self.kind, np.arange(len(found)) == self.count)
+        return pa.array([*self.values, None], STORED[self.kind])
+
+    def of(self, values: pa.Array) -> Ordinals:
+        """Return the region of each value."""
+        null = values.is_null().to_numpy(zero_copy_only=False)
+        if self.kind in ORDERED:
+            found = np.searchsorted(self.lows[1:], ordinals(values, self.kind), side="right")
+        elif self.kind == "text":
+            found = self._of_texts(values)
+        elif self.kind == "boolean":
+            found = np.where(values.fill_null(False).to_numpy(zero_copy_only=False), 0, 1)
         else:
-            found = self._values_in_company(others)
-        if not self.exact:
-            found += trial_values(self.kind, value)
-        if self.kind == "integer":
-            found = [int(one) for one in found if one == int(one)]
-        different = [
-            one for one in dict.fromkeys(found) if not alone or self.region(one) != self.region(value)
-        ]
-        return [value, *(one for one in [*different, None] if one != value)]
+            found = np.zeros(len(values), np.int64)
+        return np.where(null, self.count, found).astype(np.int64)
 
-    def _values_in_company(self, others: Sequence[Any]) -> list[Any]:
-        count = len(self.company)
-        marks = sorted({*self.landmarks, *(one for one in others if one is not None)})
-        if self.mixed:
-            marks = sorted({*marks, *values_between("integer", marks, None, count)})
-        return [*marks, *values_between(self.kind, marks, None, count)]
+    def _of_texts(self, values: pa.Array) -> Ordinals:
+        if self.count == 1:
+            return np.zeros(len(values), np.int64)
+        coded = values.cast(pa.large_binary()).dictionary_encode()
+        numbers = {place: number for number, place in enumerate(self.lows.tolist())}
+        places = []
+        for text in coded.dictionary.to_pylist():
+            at = bisect_left(self.texts, text)
+            same = at < len(self.texts) and self.texts[at] == text
+            places.append(numbers.get(2 * at + same, 0))
+        found = np.array([*places, 0], np.int64)
+        return found[coded.indices.fill_null(len(places)).to_numpy(zero_copy_only=False)]
+
+
+def _regions(domain: Domain) -> Regions:
+    kind = domain.kind
+    if kind in ORDERED:
+        return _ordered_regions(domain)
+    if kind == "text":
+        return _text_regions(domain)
+    if kind == "boolean":
+        return Regions(kind, *_places([0, 1]), (None, None), (True, False), (True, True))
+    if kind == "null":
+        return Regions(kind, *_places([]), (), (), ())
+    empty: Any = b"" if kind == "bytes" else []
+    return Regions(kind, *_places([0]), ("not NULL",), (empty,), (False,))
+
+
+def _places(found: Sequence[int]) -> tuple[Ordinals, Ordinals]:
+    return np.array(found, np.int64), np.array(found, np.int64)
+
+
+def cuts(domain: Domain) -> dict[int, Constant]:
+    """Return where a new region begins: ordinals, each with the constant whose region it is."""
+    first, last = limits(domain.kind)
+    found: dict[int, Constant | None] = {first: None}
+    for one in sorted(domain.constants, key=lambda one: (one.value, one.kind, one.order)):
+        if domain.kind == "integer" and one.kind == "float":
+            low, above = block(one.value)
+        else:
+            low = ordinal(one.value, domain.kind)
+            above = low + 1
+        if first <= low < above:
+            found[low] = one
+        if first < above <= last:
+            found.setdefault(above, None)
+    return {place: found[place] for place in sorted(found)}  # type: ignore[misc]
+
+
+def _ordered_regions(domain: Domain) -> Regions:
+    kind = domain.kind
+    begins = cuts(domain)
+    first, last = limits(kind)
+    lows = list(begins)
+    beyond = frozenset({0, len(lows) + 1}) if kind == "time" else frozenset()
+    if beyond:
+        lows = [SMALLEST, *lows, last + 1]
+        last = LARGEST
+    highs = [*(low - 1 for low in lows[1:]), last]
+    values, named = [], []
+    for low, high in zip(lows, highs, strict=True):
+        constant = begins.get(low)
+        if constant is not None:
+            exact = int(constant.value) if kind == "integer" else low
+            values.append(min(max(exact, low), high))
+            named.append(shown(constant.value) if low == high else None)
+            continue
+        if len(begins) == 1:
+            values.append(0)
+        else:
+            values.append(high if low == first else low)
+        named.append(_between(domain, lambda one, low=low: _ordinal_in(one, kind) < low))
+    constants = tuple(begins.get(low) is not None for low in lows)
+    ends = (np.array(lows, np.int64), np.array(highs, np.int64))
+    return Regions(kind, *ends, tuple(named), tuple(values), constants, beyond=beyond)
+
+
+def _ordinal_in(constant: Constant, kind: Kind) -> int:
+    if kind == "integer" and constant.kind == "float":
+        return block(constant.value)[0]
+    return ordinal(constant.value, kind)
+
+
+def _text_regions(domain: Domain) -> Regions:
+    texts = sorted({one.value.encode() for one in domain.constants})
+    places: list[int] = []
+    values: list[str] = []
+    named: list[str | None] = []
+    for at in range(len(texts) + 1):
+        low = texts[at - 1].decode() if at else None
+        high = texts[at].decode() if at < len(texts) else None
+        inner = _text_between(low, high)
+        if inner is not None:
+            places.append(2 * at)
+            values.append(inner)
+            named.append(_between(domain, lambda one, at=at: at > 0 and one.value.encode() <= texts[at - 1]))
+        if high is not None:
+            places.append(2 * at + 1)
+            values.append(high)
+            named.append(shown(high))
+    constants = tuple(place % 2 == 1 for place in places)
+    return Regions("text", *_places(places), tuple(named), tuple(values), constants, tuple(texts))
+
+
+def _text_between(low: str | None, high: str | None) -> str | None:
+    if low is None:
+        return "a" if high is None else None if high == "" else ""
+    return next((low + end for end in ("a", " ", "\0") if high is None or low + end < high), None)
+
+
+def _between(domain: Domain, is_below: Any) -> str | None:
+    """Return in words where a value is that is none of the constants."""
+    ordered = sorted({one.value for one in domain.constants if one.order})
+    if not ordered:
+        equal = domain.landmarks
+        if len(equal) > _SHOWN_MEMBERS:
+            return f"none of {len(equal):,} values"
+        if not equal:
+            return None
+        *most, last = map(shown, equal)
+        return f"none of {', '.join(most)} and {last}" if most else f"not {last}"
+    below = [one for one in ordered if is_below(Constant(one, _kind_of(domain, one), order=True))]
+    above = ordered[len(below) :]
+    if below and above:
+        return f"between {shown(below[-1])} and {shown(above[0])}"
+    return f"above {shown(below[-1])}" if below else f"below {shown(above[0])}"
+
+
+def _kind_of(domain: Domain, value: Any) -> Kind:
+    return next(one.kind for one in domain.constants if one.value == value and one.order)
 
 
 @dataclass
@@ -104,7 +269,7 @@ class _Component:
     """Signals that are compared with each other, and the constants that they are compared with."""
 
     signals: set[str] = field(default_factory=set)
-    constants: set[Any] = field(default_factory=set)
+    constants: set[Constant] = field(default_factory=set)
     exact: bool = True
 
 
@@ -122,17 +287,18 @@ def domains_of(analysis: Analysis, kinds: Mapping[str, Kind]) -> dict[str, Domai
         inputs = [flows[operand] for operand in step.operands]
         flows[number] = _flow(step, inputs)
         if step.kernel in (kernels.compare, kernels.same, kernels.null_if, kernels.member):
-            constants = step.members.to_pylist() if step.members is not None else []
-            _join(components, [*inputs, _Flow(constants=tuple(constants))])
+            kind = analysis.steps[step.operands[0]].kind
+            members = tuple(step.members.to_pylist()) if step.members is not None else ()
+            operator = getattr(step.compute, "keywords", {}).get("operator", "=")
+            _join(components, [*inputs, _Flow(constants=members)], kind, order=operator not in ("=", "<>"))
         elif step.kernel is not None and step.kernel not in _PASSING:
-            _join(components, inputs, exact=False)
+            _join(components, inputs, None)
     found = {}
     for name in analysis.columns:
         one = components[name]
-        landmarks = tuple(sorted(one.constants)) if kinds[name] != "boolean" else ()
-        exact = one.exact or kinds[name] == "boolean"
-        mixed = {kinds[other] for other in one.signals} == {"integer", "float"}
-        found[name] = Domain(kinds[name], landmarks, exact, tuple(sorted(one.signals)), mixed)
+        boolean = kinds[name] == "boolean"
+        constants = tuple(one.constants) if not boolean else ()
+        found[name] = Domain(kinds[name], constants, one.exact or boolean, tuple(sorted(one.signals)))
     return found
 
 
@@ -171,18 +337,26 @@ def _united(flows: Iterable[_Flow]) -> _Flow:
     )
 
 
-def _join(components: dict[str, _Component], flows: Iterable[_Flow], *, exact: bool = True) -> None:
-    """Note that values are compared with each other, or (not exact) computed with."""
+def _join(
+    components: dict[str, _Component], flows: Iterable[_Flow], kind: Kind | None, *, order: bool = False
+) -> None:
+    """Note that values are compared with each other in some kind, or (without one) computed with."""
     flow = _united(flows)
     if not flow.signals:
         return
     found = list({id(components[name]): components[name] for name in flow.signals}.values())
     merged = found[0]
-    merged.constants.update(flow.constants)
-    merged.exact = merged.exact and exact and not flow.computed
+    if kind is not None:
+        merged.constants.update(_constant(value, kind, order=order) for value in flow.constants)
+    merged.exact = merged.exact and kind is not None and not flow.computed
     for one in found[1:]:
         merged.signals |= one.signals
         merged.constants |= one.constants
         merged.exact = merged.exact and one.exact
         for name in one.signals:
             components[name] = merged
+
+
+def _constant(value: Any, kind: Kind, *, order: bool) -> Constant:
+    # Adding 0.0 makes 0.0 of -0.0: they are equal.
+    return Constant(float(value) + 0.0 if kind == "float" else value, kind, order)
