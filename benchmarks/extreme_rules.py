@@ -2,10 +2,10 @@
 
 ``python -m benchmarks.extreme_rules 100000`` makes so many rule sets over whole numbers around 2^53 and 2^63,
 infinities, subnormal numbers, the first and the last dates, empty texts and one of a megabyte. Each decides
-and explains a few rows as an engine does. Checked is that nothing is raised; that the sufficient set settles the
-row and is the smallest, for every value of a grid with both neighbours of every constant; that the changes lead
-to the other decision, are the fewest, and of one signal the nearest; and with arithmetic and functions of texts
-that random values of the other signals change nothing. The tests run a few of the same cases.
+and explains a few rows as an engine does. Checked is that nothing is raised; that the sufficient set settles
+the row and is the smallest, for every value of a grid with both neighbours of every constant; that the
+changes lead to the other decision, are the fewest, and of one signal the nearest; and with arithmetic and
+functions of texts that values of the other signals change nothing. The tests run a few of the same cases.
 """
 
 from __future__ import annotations
@@ -65,13 +65,21 @@ def spread(kind: str) -> list[Any]:
     found: set[Any] = set(VALUES[kind])
     if kind == "integer":
         found = {
-            near for one in [*found, *(int(one) for one in _FLOATS if abs(one) < _END)] for near in _whole(one)
+            near
+            for one in [*found, *(int(one) for one in _FLOATS if abs(one) < _END)]
+            for near in _whole(one)
         }
     if kind == "float":
         found |= {float(one) for one in VALUES["integer"]}
-        found = {near for one in found for near in (one, math.nextafter(one, math.inf), math.nextafter(one, -math.inf))}
+        found = {
+            near
+            for one in found
+            for near in (one, math.nextafter(one, math.inf), math.nextafter(one, -math.inf))
+        }
     if kind == "time":
-        found |= {one + _TICK for one in found if one != LAST} | {one - _TICK for one in found if one != FIRST}
+        found |= {one + _TICK for one in found if one != LAST} | {
+            one - _TICK for one in found if one != FIRST
+        }
     if kind == "text":
         found |= {one + end for one in found if len(one) < 9 for end in ("a", " ", "\0", "aa")}
     return [*sorted(found), None]
@@ -116,7 +124,13 @@ class Generator:
             f"CASE WHEN {self.condition(depth - 1)} THEN {one} ELSE {other} END",
         ]
         if not self.simple and kind in ("integer", "float"):
-            choices += [f"({one} % 100)", f"({one} * {other})", f"({one} - {other})", f"(-{one})", f"({one} / {other})"]
+            choices += [
+                f"({one} % 100)",
+                f"({one} * {other})",
+                f"({one} - {other})",
+                f"(-{one})",
+                f"({one} / {other})",
+            ]
             choices += [f"floor({one})", f"abs({one})"]
             choices = [f"{choice}" for choice in choices]
         if not self.simple and kind == "text":
@@ -174,7 +188,10 @@ class Generator:
 def rows_of(generator: Generator, rows: int) -> pa.RecordBatch:
     columns = {
         name: pa.array(
-            [None if generator.random.random() < 0.15 else generator.random.choice(VALUES[kind]) for _ in range(rows)],
+            [
+                None if generator.random.random() < 0.15 else generator.random.choice(VALUES[kind])
+                for _ in range(rows)
+            ],
             STORED[kind],
         )
         for name, kind in KINDS.items()
@@ -204,52 +221,62 @@ class Decider:
         return self(columns, at.shape[1])
 
 
-def wrong(decider: Decider, row: dict[str, Any], *, exact: bool, most: int, generator: Generator) -> list[str]:
+def wrong(
+    decider: Decider, row: dict[str, Any], *, exact: bool, most: int, generator: Generator
+) -> list[str]:
     """Return what is wrong with the explanation of one decided row."""
     values = {name: row["values"][name] for name in decider.names}
     explanation, decision = row["explanation"], row["decision"]
-    sufficient = [one["signal"] for one in explanation["signals"] if one["sufficient"]]
-    known = [one["signal"] for one in explanation["signals"]]
-    found = []
-    free = [name for name in decider.names if name not in sufficient]
+    sufficient = {one["signal"] for one in explanation["signals"] if one["sufficient"]}
+    known = {one["signal"] for one in explanation["signals"]}
+    changed = {one["signal"]: one[VALUE_FIELDS[KINDS[one["signal"]]]] for one in explanation["changes"]}
     grids = {name: spread(KINDS[name]) for name in decider.names}
-    fixed = {name: [values[name]] for name in decider.names}
-    if math.prod(len(grids[name]) for name in free) > most:
-        grids |= {name: generator.random.sample(grids[name], min(12, len(grids[name]))) for name in free}
-    if set(decider.grid({**fixed, **{name: grids[name] for name in free}})) != {decision}:
+    whole = math.prod(map(len, grids.values())) <= most
+    if not whole:
+        grids = {name: generator.random.sample(one, min(12, len(one))) for name, one in grids.items()}
+    fixed = {name: [one] for name, one in values.items()}
+    found = []
+    if set(decider.grid(_free(fixed, grids, set(fixed) - sufficient))) != {decision}:
         found.append("insufficient")
-    changed = {one["signal"]: new_value(one, KINDS[one["signal"]]) for one in explanation["changes"]}
-    unknown = [name for name in decider.names if name not in known and name not in changed]
     if changed:
-        flipped = {**fixed, **{name: [one] for name, one in changed.items()}}
-        flipped |= {name: grids[name] for name in unknown}
-        if set(decider.grid(flipped)) != {explanation["other_decision"]} or explanation["other_decision"] == decision:
+        flipped = fixed | {name: [one] for name, one in changed.items()}
+        unknown = set(fixed) - known - set(changed)
+        other = explanation["other_decision"]
+        if other == decision or set(decider.grid(_free(flipped, grids, unknown))) != {other}:
             found.append("no_flip")
-    if not exact or math.prod(len(spread(KINDS[name])) for name in decider.names) > most:
-        return found
-    if not explanation["minimal"]:
-        found.append("not_proved")
-    for size in range(len(sufficient)):
-        for chosen in itertools.combinations(known, size):
-            rest = {name: grids[name] for name in decider.names if name not in chosen}
-            if set(decider.grid({**fixed, **rest})) == {decision}:
-                return [*found, "not_smallest"]
-    singles = _singles(decider, values, known, grids, decision)
-    if singles and len(changed) != 1:
-        found.append("not_fewest")
-    if singles and len(changed) == 1:
-        ((name, new),) = changed.items()
-        best = min(one for per in singles.values() for one in per)
-        if _apart(values[name], new) > best:
-            found.append("not_nearest")
+    if exact and whole:
+        found += [] if explanation["minimal"] else ["not_proved"]
+        smaller = (
+            chosen for size in range(len(sufficient)) for chosen in itertools.combinations(known, size)
+        )
+        if any(
+            set(decider.grid(_free(fixed, grids, set(fixed) - set(one)))) == {decision} for one in smaller
+        ):
+            found.append("not_smallest")
+        found += _not_nearest(_singles(decider, values, known, grids, decision), values, changed)
     return found
 
 
+def _free(fixed: dict[str, list[Any]], grids: dict[str, list[Any]], names: set[str]) -> dict[str, list[Any]]:
+    return fixed | {name: grids[name] for name in names}
+
+
+def _not_nearest(
+    singles: dict[str, tuple[bool, float]], values: dict[str, Any], changed: dict[str, Any]
+) -> list[str]:
+    if not singles:
+        return []
+    if len(changed) != 1:
+        return ["not_fewest"]
+    ((name, new),) = changed.items()
+    return ["not_nearest"] if _apart(values[name], new) > min(singles.values()) else []
+
+
 def _singles(
-    decider: Decider, values: dict[str, Any], known: list[str], grids: dict[str, list[Any]], decision: str
-) -> dict[str, list[Any]]:
+    decider: Decider, values: dict[str, Any], known: set[str], grids: dict[str, list[Any]], decision: str
+) -> dict[str, tuple[bool, float]]:
     """Return how far each single change is that leads to one other decision; of a signal the nearest."""
-    found: dict[str, list[Any]] = {}
+    found: dict[str, tuple[bool, float]] = {}
     unknown = [name for name in decider.names if name not in known]
     for name in known:
         choices = {one: grids[one] if one in unknown else [values[one]] for one in decider.names}
@@ -263,8 +290,10 @@ def _singles(
             if len(there) == 1 and decision not in there:
                 flips.append(new)
         if flips:
-            nearest = min(flips, key=lambda new: (new is None, _differs(values[name], new), _apart(values[name], new)))
-            found[name] = [_apart(values[name], nearest)]
+            nearest = min(
+                flips, key=lambda new: (new is None, _differs(values[name], new), _apart(values[name], new))
+            )
+            found[name] = _apart(values[name], nearest)
     return found
 
 
@@ -294,10 +323,6 @@ def _apart(old: Any, new: Any) -> tuple[bool, float]:
     one, other = Fraction(old), Fraction(new)
     # Rounded: the engine measures with a few digits more or less.
     return False, round(float(abs(one - other) / (abs(one) + abs(other))), 15)
-
-
-def new_value(change: dict[str, Any], kind: str) -> Any:
-    return change[VALUE_FIELDS[kind]]
 
 
 def check(seed: int, *, rule_sets: int, rows: int = 4, most: int = 20_000, log: Any = print) -> Counter[str]:
@@ -336,8 +361,10 @@ def check(seed: int, *, rule_sets: int, rows: int = 4, most: int = 20_000, log: 
                 rules = [(rule.when, rule.then) for rule in rule_set.rules]
                 sets = [one["signal"] for one in row["explanation"]["signals"] if one["sufficient"]]
                 if what != "not_proved":
-                    log(f"{what}: {rules} {rule_set.on_unknown} {shown} {row['decision']} {sets} "
-                        f"{str(row['explanation']['changes'])[:400]} {row['explanation']['other_decision']}")
+                    log(
+                        f"{what}: {rules} {rule_set.on_unknown} {shown} {row['decision']} {sets} "
+                        f"{str(row['explanation']['changes'])[:400]} {row['explanation']['other_decision']}"
+                    )
     return found
 
 

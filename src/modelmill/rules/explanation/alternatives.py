@@ -46,7 +46,7 @@ class Choices:
     @property
     def width(self) -> int:
         """Number of choices of each row."""
-        return self.valid.shape[1]
+        return int(self.valid.shape[1])
 
 
 class TrialRows:
@@ -148,8 +148,10 @@ def choices_of(
         valid[number, : len(one)] = True
         valid[number, 0] = told[number]
         pool += [*one, *[None] * (width - len(one))]
-    made = pa.array(pool, pa.large_binary()).cast(STORED["text"], safe=False) if domain.kind == "text" else (
-        pa.array(pool, STORED[domain.kind])
+    made = (
+        pa.array(pool, pa.large_binary()).cast(STORED["text"], safe=False)
+        if domain.kind == "text"
+        else (pa.array(pool, STORED[domain.kind]))
     )
     return Choices(made, valid)
 
@@ -177,9 +179,11 @@ def _texts_between(marks: list[bytes], count: int) -> list[bytes]:
     found = list(marks)
     for low, high in zip([None, *marks], [*marks, None], strict=True):
         if low is None:
-            candidates = [b"\0" * place for place in range(count)] if high is not None else [
-                b"a" * (place + 1) for place in range(count)
-            ]
+            candidates = (
+                [b"\0" * place for place in range(count)]
+                if high is not None
+                else [b"a" * (place + 1) for place in range(count)]
+            )
         else:
             candidates = [low + end * (place + 1) for end in (b"a", b" ", b"\0") for place in range(count)]
         found += [one for one in candidates if high is None or one < high][:count]
@@ -200,14 +204,16 @@ def _ordered(
     own_region = regions.of(values[place])
     alone = domain.exact and len(domain.company) < 2
     for region in regions.order[:-1]:
-        near = np.where(there, np.clip(own, regions.lows[region], regions.highs[region]), regions.values[region])
+        near = np.where(
+            there, np.clip(own, regions.lows[region], regions.highs[region]), regions.values[region]
+        )
         columns.append((near, (own_region != region) | ~told if alone else True))
     if not alone:
         reach = min(len(domain.company), MAX_COMPANY // 2) if domain.exact else 1
         marks = [*_marks(table, place, values, known)]
         tried = regions.order[:-1]
         for begin in np.unique([*regions.lows[tried], *regions.highs[tried]]).tolist():
-            marks.append((np.full(rows, begin, np.int64), True))
+            marks.append((np.full(rows, begin, np.int64), np.ones(rows, np.bool_)))
         for mark, valid in marks:
             for step in range(-reach, reach + 1):
                 inside = (mark >= first - min(step, 0)) & (mark <= last - max(step, 0))

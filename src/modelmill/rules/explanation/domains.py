@@ -120,7 +120,8 @@ class Regions:
             found = np.where(values.fill_null(False).to_numpy(zero_copy_only=False), 0, 1)
         else:
             found = np.zeros(len(values), np.int64)
-        return np.where(null, self.count, found).astype(np.int64)
+        regions: Ordinals = np.where(null, self.count, found).astype(np.int64)
+        return regions
 
     def _of_texts(self, values: pa.Array) -> Ordinals:
         if self.count == 1:
@@ -133,7 +134,8 @@ class Regions:
             same = at < len(self.texts) and self.texts[at] == text
             places.append(numbers.get(2 * at + same, 0))
         found = np.array([*places, 0], np.int64)
-        return found[coded.indices.fill_null(len(places)).to_numpy(zero_copy_only=False)]
+        regions: Ordinals = found[coded.indices.fill_null(len(places)).to_numpy(zero_copy_only=False)]
+        return regions
 
 
 def _regions(domain: Domain) -> Regions:

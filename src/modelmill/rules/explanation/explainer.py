@@ -27,7 +27,9 @@ _VALUE = [
     pa.field("number", pa.float64()),
     pa.field("text", pa.string()),
     pa.field("time", STORED["time"]),
-    pa.field("region", pa.string()),  # between which thresholds of the rules it is; null if it is all that is said
+    pa.field(
+        "region", pa.string()
+    ),  # between which thresholds of the rules it is; null if it is all that is said
 ]
 _SIGNAL = pa.struct(
     [
@@ -96,9 +98,7 @@ class Explainer:
     def _explained(self, chunk: SettledChunk, rows: npt.NDArray[np.int64]) -> pa.Array:
         settlement = chunk.settlement
         every = len(rows) == chunk.rows.num_rows
-        values = {
-            name: one if every else one.take(pa.array(rows)) for name, one in settlement.values.items()
-        }
+        values = {name: one if every else one.take(pa.array(rows)) for name, one in settlement.values.items()}
         known = {name: mask[rows] for name, mask in settlement.computed.items()}
         reasons = self._search.explain_rows(values, known, len(rows))
         failures = {
@@ -137,7 +137,10 @@ class Explainer:
                 why = failures.get(name, {})
                 null = taken.is_null().to_numpy(zero_copy_only=False).tolist()
                 unknown = pa.array(
-                    [why.get(row, "NULL") if one else None for row, one in zip(rows.tolist(), null, strict=True)],
+                    [
+                        why.get(row, "NULL") if one else None
+                        for row, one in zip(rows.tolist(), null, strict=True)
+                    ],
                     pa.string(),
                 )
             columns = {

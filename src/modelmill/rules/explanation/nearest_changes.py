@@ -1,9 +1,9 @@
 """Of all ways to another decision by the fewest changes, the one with the smallest changes.
 
-The distance of two numbers is ``|new - old| / (|new| + |old|)``, from 0 to 1; that of two times ``d / (d + 1)``
-with ``d`` in days; that of other values 1. Of the ways that change the same signals, the one with the smallest
-differences is taken, then of those the one with the smallest sum of distances. A value that becomes unknown is
-farther than any other.
+The distance of two numbers is ``|new - old| / (|new| + |old|)``, from 0 to 1; that of two times
+``d / (d + 1)`` with ``d`` in days; that of other values 1. Of the ways that change the same signals, the one
+with the smallest differences is taken, then of those the one with the smallest sum of distances. A value that
+becomes unknown is farther than any other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from modelmill.rules.explanation.trials import DecisionTable, Places
 from modelmill.signals.groups import Mask
 
 _DAY = 86_400_000_000
-Extended = npt.NDArray[np.longdouble]
+Extended = npt.NDArray[Any]
 """With 64 bits of mantissa: differences of 64-bit integers are exact."""
 
 
@@ -96,7 +96,9 @@ def nearest_changes(
     for at in best.tolist():
         named[owner[at]] = table.decisions[decision[first[at]]]
     taken = np.isin(way, best)
-    signals = [made.changed(one, np.flatnonzero(taken & (place == one)), row) for one in np.unique(place[taken])]
+    signals = [
+        made.changed(one, np.flatnonzero(taken & (place == one)), row) for one in np.unique(place[taken])
+    ]
     return RowChanges(table.names, signals, named)
 
 
@@ -160,12 +162,9 @@ class _Values:
         regions = [named[region] if region >= 0 else None for region in self._regions[place][here].tolist()]
         return ChangedSignal(place, rows[at], self._values[place].take(pa.array(here)), regions)
 
-    def _of_classes(
-        self, place: int, codes: Places, old: pa.Array, there: Mask
-    ) -> tuple[Places, pa.Array]:
+    def _of_classes(self, place: int, codes: Places, old: pa.Array, there: Mask) -> tuple[Places, pa.Array]:
         """Return the nearest region of each class, and the value there that is nearest to the old one."""
-        table, domain = self._table.tables[place], self._table.domains[self._table.names[place]]
-        assert table is not None
+        table, domain = self._table.table_of(place), self._table.domains[self._table.names[place]]
         regions, kind = domain.regions, domain.kind
         found = np.empty(len(codes), np.int64)
         near = np.zeros(len(codes), np.int64)

@@ -24,11 +24,14 @@ SMALLEST, LARGEST = -(2**63), 2**63 - 1
 _INFINITY = 0x7FF0_0000_0000_0000
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _TICK = timedelta(microseconds=1)
-_CALENDAR = ((datetime.min.replace(tzinfo=UTC) - _EPOCH) // _TICK, (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _TICK)
+_CALENDAR = (
+    (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _TICK,
+    (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _TICK,
+)
 
 
 def limits(kind: Kind) -> tuple[int, int]:
-    """Return the ordinals of the smallest and of the largest value of a kind; of times, in Python's calendar."""
+    """Return the ordinals of the smallest and the largest value of a kind, of times those of Python."""
     if kind == "time":
         return _CALENDAR
     return (-_INFINITY, _INFINITY) if kind == "float" else (SMALLEST, LARGEST)
@@ -47,7 +50,8 @@ def ordinals(values: pa.Array, kind: Kind) -> Ordinals:
     if kind != "float":
         return np.asarray(plain, np.int64)
     bits = (plain + 0.0).view(np.int64)  # this makes 0.0 of -0.0
-    return np.where(bits < 0, SMALLEST - bits, bits)
+    found: Ordinals = np.where(bits < 0, SMALLEST - bits, bits)
+    return found
 
 
 def valued(found: Ordinals, kind: Kind, null: Any = None) -> pa.Array:

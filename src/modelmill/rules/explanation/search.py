@@ -123,12 +123,15 @@ class ExplanationSearch:
             self._cached.clear()
             self._texts.clear()
         table = self.table
-        columns, masks = {}, {}
+        columns: dict[int, pa.Array] = {}
+        masks: dict[int, Mask] = {}
         for place, name in enumerate(table.names):
             there = known.get(name)
-            empty = there is None or not there.any()
-            masks[place] = np.zeros(count, np.bool_) if empty else there
-            columns[place] = pa.nulls(count, STORED[self.domains[name].kind]) if empty else values[name]
+            if there is None or not there.any():
+                masks[place] = np.zeros(count, np.bool_)
+                columns[place] = pa.nulls(count, STORED[self.domains[name].kind])
+            else:
+                masks[place], columns[place] = there, values[name]
         codes, keys = self._coded(columns, masks, count)
         names = [key.tobytes() for key in keys]
         first: dict[bytes, int] = {}

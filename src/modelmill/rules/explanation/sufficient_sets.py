@@ -171,11 +171,12 @@ class _Search:
             self.rows.table.evaluate(codes[start : start + block], self.rows.pools)[0]
             for start in range(0, len(codes), block)
         ]
-        return np.concatenate(parts)
+        found: Decisions = np.concatenate(parts)
+        return found
 
 
 def _hitting_set(sets: Sequence[frozenset[int]]) -> list[int] | None:
-    """Return a smallest set with a member of each set, the first among equals; None if that takes too long."""
+    """Return a smallest set with a member of each set, the first of equals; None if it takes too long."""
     members = sorted(frozenset().union(*sets))
     tried = 0
     for size in range(1, len(sets) + 1):

@@ -101,10 +101,16 @@ class DecisionTable:
         """Number of trials that are evaluated together."""
         return max(256, _MAX_STATES // max(len(self.upper) + len(self.analysis.roots) + self.width, 1))
 
+    def table_of(self, place: int) -> SignalTable:
+        """Return the table of a signal that has one."""
+        found = self.tables[place]
+        if found is None:
+            raise KeyError(place)
+        return found
+
     def code_of(self, place: int, values: pa.Array) -> Places:
         """Return the class of each value of a signal that is a table."""
-        table, domain = self.tables[place], self.domains[self.names[place]]
-        assert table is not None
+        table, domain = self.table_of(place), self.domains[self.names[place]]
         if domain.exact:
             return table.of_region[domain.regions.of(values)]
         return self._classes(table, self._states(place, values, table.steps))
@@ -232,9 +238,7 @@ class DecisionTable:
         """Return the class of each column of states; new ones are added, and never tried on other rows."""
         before = len(table.known)
         rows = np.ascontiguousarray(states.T)
-        found = np.array(
-            [table.known.setdefault(row.tobytes(), len(table.known)) for row in rows], np.int64
-        )
+        found = np.array([table.known.setdefault(row.tobytes(), len(table.known)) for row in rows], np.int64)
         if len(table.known) > before:
             self._fill(table)
         return found
