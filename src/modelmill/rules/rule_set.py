@@ -78,6 +78,12 @@ class RuleSet(Options):
         return {name: one.expression for name, one in self.signals.items() if isinstance(one, SqlSignal)}
 
     @property
+    def decisions(self) -> frozenset[str]:
+        """Every decision that it can make."""
+        other = [] if self.on_unknown is None else [self.on_unknown]
+        return frozenset([self.default, *other, *(rule.then for rule in self.rules)])
+
+    @property
     def models(self) -> list[str]:
         """Names of the models that the signals ask; a name may be listed several times."""
         return [name for signal in self.signals.values() for name in kind_of(signal).models(signal)]

@@ -29,7 +29,7 @@ class GateRulesConfig(TrialOptions, Config):
 def run(config: GateRulesConfig, inputs: TrialInputs, context: StepContext) -> GateOutputs:
     """Judge the rule set by what it would decide otherwise than the one in use. A refusal is a verdict."""
     from modelmill.registry.promotion import champion
-    from modelmill.rules.lifecycle.backtest import backtest, report_lines
+    from modelmill.rules.lifecycle.backtest import backtest, figures, report_lines
     from modelmill.rules.lifecycle.gate import reasons_against
     from modelmill.rules.lifecycle.registered_rule_sets import log_rule_set
     from modelmill.rules.pinned_rule_set import pin_step_models
@@ -56,7 +56,7 @@ def run(config: GateRulesConfig, inputs: TrialInputs, context: StepContext) -> G
     uri = run.log_json({**found.report.model_dump(mode="json"), "reasons": reasons}, "gate/rules.json")
     for line in (*lines, *reasons):
         context.log(f"{config.name}: {line}")
-    run.log_metrics({"gate/passed": float(not reasons)})
+    run.log_metrics({**figures(found.report), "gate/passed": float(not reasons)})
     verdict = VerdictRef(
         passed=not reasons,
         name=config.name,

@@ -147,10 +147,14 @@ def figures(report: BacktestReport) -> dict[str, float]:
         "dead_rules": len(report.dead),
         "shadowed_rules": len(report.shadowed),
     }
-    if report.difference is not None:
-        found["rows_changed"] = report.difference.changed
+    difference = report.difference
+    if difference is not None:
+        found |= {"rows_changed": difference.changed}
+        found |= {"better": difference.better, "worse": difference.worse, "unjudged": difference.unjudged}
     if report.trial.accuracy is not None:
         found["accuracy"] = report.trial.accuracy.value
+    if report.against is not None and report.against.accuracy is not None:
+        found["accuracy_before"] = report.against.accuracy.value
     return found
 
 
@@ -159,6 +163,7 @@ def report_lines(report: BacktestReport) -> list[str]:
     trial, difference = report.trial, report.difference
     shown = ", ".join(f"{name} {count:,}" for name, count in trial.decisions.items())
     found = [f"{trial.rule_set} on {trial.rows:,} rows: {shown}"]
+    found += [line for one in (trial, report.against) if one is not None for line in _accuracy_lines(one)]
     found += [f"rules that are true on no row: {', '.join(report.dead)}"] if report.dead else []
     for rule in trial.rules:
         if rule.shadowed:
@@ -170,6 +175,11 @@ def report_lines(report: BacktestReport) -> list[str]:
             )
     if difference is not None:
         found.append(f"{difference.changed:,} of {difference.rows:,} rows change against {difference.before}")
+        if trial.accuracy is not None:
+            found.append(
+                f"labelled rows among them: {difference.better:,} get better, {difference.worse:,} worse, "
+                f"{difference.unjudged:,} have labels that are no decision"
+            )
         for change in difference.changes[:10]:
             found.append(
                 f"{change.rows:,} from {change.before} ({change.rule_before or 'no rule'}) to {change.after} "
@@ -179,5 +189,21 @@ def report_lines(report: BacktestReport) -> list[str]:
         found.append(
             f"{one.signal} >= {one.threshold:.3f} for {one.decision}: precision at least {one.low:.1%} "
             f"on new rows, recall {one.recall:.1%} here"
+        )
+    return found
+
+
+def _accuracy_lines(trial: RuleSetStatistics) -> list[str]:
+    found = []
+    if (right := trial.accuracy) is not None:
+        found.append(
+            f"{trial.rule_set} is right on {right.value:.1%} ({right.low:.1%} to {right.high:.1%}) of "
+            f"{trial.labelled:,} labelled rows"
+        )
+    if trial.never_decided:
+        shown = ", ".join(f"{name} {count:,}" for name, count in list(trial.never_decided.items())[:5])
+        found.append(
+            f"warning: {trial.rule_set} never decides what {sum(trial.never_decided.values()):,} labels say "
+            f"({shown}): no answer is right there; list these labels under decision_of, or use null for them"
         )
     return found

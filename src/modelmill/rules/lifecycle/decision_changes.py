@@ -6,6 +6,7 @@ name ``models:/NAME@champion`` alone stands once for the champion and once for t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -148,7 +149,7 @@ def _rightness(
             got=f"null in every row of {config.label}",
             remedy="name another column under label, or none",
         )
-    yield compare_metric(
+    found = compare_metric(
         name,
         Answered.of(*columns),
         check="decisions",
@@ -157,6 +158,12 @@ def _rightness(
         limit=config.max_drop,
         how=contest.how,
     )
+    strange = sorted(set(columns[0]) - after.compiled.rule_set.decisions)
+    if strange:
+        rows = sum(one in strange for one in columns[0])
+        note = f"{rows:,} labels are no decision, so that no answer is right: {', '.join(strange[:5])}"
+        found = dataclasses.replace(found, note=f"{note}; list them under decision_of")
+    yield found
 
 
 def _rows(config: DecisionLimits, contest: Contest, rule_set: RuleSet) -> pa.RecordBatch:

@@ -28,12 +28,17 @@ def reasons_against(
     share = difference.changed / difference.rows
     if share > max_changed:
         found.append(f"{share:.2%} of the rows change their decision; accepted are {max_changed:.2%}")
-    decided = difference.better + difference.worse
-    if difference.worse > difference.better:
-        # An exact sign test (McNemar's): of the labelled rows that differ, at least half are for the better.
-        high = upper_bound(difference.better, decided, doubt=1 - confidence)
-        if high < 1 / 2:
-            found.append(
-                f"of {decided:,} labelled rows with another outcome {difference.worse:,} are for the worse"
-            )
+    better, worse, unjudged = difference.better, difference.worse, difference.unjudged
+    if _are_worse(better, worse, confidence):
+        found.append(f"of {better + worse:,} labelled rows with another outcome {worse:,} are for the worse")
+    elif _are_worse(better, worse + unjudged, confidence):
+        found.append(
+            f"of {better + worse + unjudged:,} labelled rows with another outcome {worse:,} are for the "
+            f"worse, and {unjudged:,} cannot be judged: their label is no decision; list it under decision_of"
+        )
     return tuple(found)
+
+
+def _are_worse(better: int, worse: int, confidence: float) -> bool:
+    """Return whether fewer than half of the rows are better, by an exact sign test (McNemar's)."""
+    return worse > better and upper_bound(better, better + worse, doubt=1 - confidence) < 1 / 2

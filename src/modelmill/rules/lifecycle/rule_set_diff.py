@@ -57,6 +57,8 @@ class RuleSetDiff(Options):
     """Labelled rows on which only the later rule set is right."""
     worse: int = 0
     """Labelled rows on which only the earlier rule set is right."""
+    unjudged: int = 0
+    """Labelled rows with another decision whose right decision is one of neither rule set."""
 
 
 def compare_rule_sets(
@@ -96,9 +98,14 @@ def compare_rule_sets(
         )
         for one, rows in groups.items()
     ]
-    better = worse = 0
+    better = worse = unjudged = 0
     if right[0] is not None and right[1] is not None:
         better, worse = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())
+    if truth is not None:
+        known = before.compiled.rule_set.decisions | after.compiled.rule_set.decisions
+        strange = pc.invert(pc.is_in(truth, value_set=pa.array(sorted(known), pa.string())))
+        strange = pc.and_(strange, truth.is_valid()).to_numpy(zero_copy_only=False)
+        unjudged = int((changed & strange).sum())
     return RuleSetDiff(
         before=f"{before.compiled.rule_set.rule_set}@{before.compiled.digest[:12]}",
         after=f"{after.compiled.rule_set.rule_set}@{after.compiled.digest[:12]}",
@@ -109,6 +116,7 @@ def compare_rule_sets(
         slices=_slices(after.rows, slices, changed),
         better=better,
         worse=worse,
+        unjudged=unjudged,
     )
 
 

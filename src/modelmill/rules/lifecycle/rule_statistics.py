@@ -70,6 +70,8 @@ class RuleSetStatistics(Options):
     """Rows whose right decision is known."""
     accuracy: Proportion | None = None
     """Share of right decisions among those."""
+    never_decided: dict[str, int] = {}
+    """Labelled rows whose right decision is none of the rule set's, by that decision: no answer is right."""
 
 
 def right_decisions(labels: pa.Array, decision_of: Mapping[str, str]) -> pa.Array:
@@ -96,6 +98,9 @@ def rule_set_statistics(evaluated: FullEvaluation, truth: pa.Array | None = None
     labelled = None if truth is None else truth.is_valid().to_numpy(zero_copy_only=False)
     rules = _rule_statistics(evaluated, truth, labelled)
     counts = Counter(decisions.to_pylist())
+    strange = Counter([] if truth is None else truth.drop_null().to_pylist())
+    for known in compiled.rule_set.decisions:
+        del strange[known]
     return RuleSetStatistics(
         rule_set=f"{compiled.rule_set.rule_set}@{evaluated.compiled.digest[:12]}",
         rows=len(outcomes),
@@ -103,6 +108,7 @@ def rule_set_statistics(evaluated: FullEvaluation, truth: pa.Array | None = None
         default=int((outcomes == compiled.no_rule).sum()),
         unknown=int((outcomes > compiled.no_rule).sum()),
         rules=rules,
+        never_decided=dict(strange.most_common()),
         labelled=0 if labelled is None else int(labelled.sum()),
         accuracy=None
         if right is None or labelled is None

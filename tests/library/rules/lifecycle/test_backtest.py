@@ -18,6 +18,8 @@ from modelmill.errors import DatasetError, TableError
 from modelmill.rules.confidence_bounds import lower_bound, upper_bound
 from modelmill.rules.engine import Engine
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
+from modelmill.rules.lifecycle.backtest import BacktestReport, figures, report_lines
+from modelmill.rules.lifecycle.gate import reasons_against
 from modelmill.rules.lifecycle.rule_set_diff import compare_rule_sets
 from modelmill.rules.lifecycle.rule_statistics import right_decisions, rule_set_statistics
 from modelmill.rules.lifecycle.threshold_advice import suggest_threshold, threshold_advice
@@ -97,6 +99,38 @@ def test_the_difference_of_two_rule_sets() -> None:
     }
     assert found.slices[0].value == "a"
     assert (found.better, found.worse) == (1, 1)
+
+
+def test_labels_that_are_no_decision_are_named_and_can_refuse() -> None:
+    """``low`` stands for itself: a rule set that no longer drops these rows would not be for the worse."""
+    labels, lists = ROWS.column("label"), {"high": "take"}
+    truth = right_decisions(pa.concat_arrays([labels] * 10), lists)
+    rows = pa.Table.from_batches([ROWS] * 10).combine_chunks().to_batches()[0]
+    before, after = (
+        Engine(RuleSet.model_validate(CONTENT | {"rules": rules}), rows.schema).evaluate_fully(rows)
+        for rules in (RULES, RULES[1:])
+    )
+    trial, against = (rule_set_statistics(one, truth) for one in (after, before))
+    assert trial.never_decided == {"low": 30}
+    difference = compare_rule_sets(before, after, truth=truth)
+    assert (difference.better, difference.worse, difference.unjudged) == (0, 0, 30)
+    report = BacktestReport(
+        source="t", trial=trial, failures={}, dead=(), shadowed=(), against=against, difference=difference
+    )
+    lines = "\n".join(report_lines(report))
+    assert f"{trial.rule_set} is right on 14.3% (7.9% to 24.3%) of 70 labelled rows" in lines
+    assert f"{trial.rule_set} never decides what 30 labels say (low 30): no answer is right there" in lines
+    assert "0 get better, 0 worse, 30 have labels that are no decision" in lines
+    assert figures(report)["unjudged"] == 30
+    limits = {"max_changed": 1.0, "allow_dead": True, "confidence": 0.95}
+    (reason,) = reasons_against(report, **limits)
+    assert reason.endswith("and 30 cannot be judged: their label is no decision; list it under decision_of")
+    known = right_decisions(pa.concat_arrays([labels] * 10), {"high": "take", "low": "drop"})
+    assert rule_set_statistics(after, known).never_decided == {"drop": 30}
+    judged = report.model_copy(update={"difference": compare_rule_sets(before, after, truth=known)})
+    assert reasons_against(judged, **limits) == (
+        "of 30 labelled rows with another outcome 30 are for the worse",
+    )
 
 
 def test_rules_without_signals() -> None:
