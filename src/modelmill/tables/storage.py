@@ -20,7 +20,8 @@ from modelmill.errors import TableError
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-_LOG_FILE = re.compile(r"\d{20}\.")
+_LOG_FILE = re.compile(r"\d{20}\.[^#]*")
+"""A commit or a checkpoint. One with a ``#`` was never linked into place: its writer was killed, or is busy."""
 
 
 def table_location(uri: str) -> str:
@@ -70,7 +71,7 @@ def table_exists(uri: str) -> bool:
     check_local_path(place)
     if is_local(place):
         # A writer that is just beginning a table has made the folder, and no commit yet.
-        return any(_LOG_FILE.match(path.name) for path in Path(place, "_delta_log").glob("*"))
+        return any(_LOG_FILE.fullmatch(path.name) for path in Path(place, "_delta_log").glob("*"))
     from deltalake import DeltaTable
 
     return bool(DeltaTable.is_deltatable(place))
