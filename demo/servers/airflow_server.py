@@ -14,7 +14,9 @@ import httpx
 
 from demo.servers.airflow_client import AirflowClient
 from demo.servers.processes import LOOPBACK, LocalServer, Servers
+from modelmill.system.database import make_database
 
+_CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 SERVERS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
@@ -112,11 +114,23 @@ class LocalAirflow(LocalServer):
         if not self._passwords_path.exists():
             _write_private(self._passwords_path, json.dumps({self.user: secrets.token_urlsafe(12)}))
         self.servers = Servers(self.home / "logs", self.environment())
-        self.servers.run("db-migrate", command("db-migrate", python=self.python))
+        self._migrate(self.servers)
         if "AIRFLOW__MODELMILL__PROFILES" in self.servers.environment:
             self.servers.run("profiles", command("profiles", python=self.python))
         for name in (*SERVERS, *(f"worker-{queue}" for queue in self.queues)):
             self.start_server(name)
+
+    def _migrate(self, servers: Servers) -> None:
+        """Make the database, SQLite beside its place so that a kill leaves none half-made; or upgrade it."""
+        migrate = command("db-migrate", python=self.python)
+
+        def make(place: Path) -> None:
+            aside = {**servers.environment, _CONNECTION: f"sqlite:///{place}"}
+            Servers(self.home / "logs", aside).run("db-migrate", migrate)
+
+        own = _CONNECTION not in servers.environment
+        if not (own and make_database(self.home / "airflow.db", make, table="alembic_version")):
+            servers.run("db-migrate", migrate)
 
     def start_server(self, name: str) -> None:
         """Start one of the servers, such as one that has been killed.

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from demo.servers.processes import LOOPBACK, LocalServer, Servers
+from modelmill.registry.tracking import make_tracking_database
 
 _DATABASE = "mlflow.db"
 
@@ -27,6 +28,7 @@ class LocalMlflow(LocalServer):
 
     def start(self) -> None:
         """Start it; returns before it answers."""
+        make_tracking_database(self.home / _DATABASE, artifact_root="mlflow-artifacts:/")
         write_ahead(self.home / _DATABASE)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "GIT_PYTHON_REFRESH": "quiet"}
@@ -65,9 +67,8 @@ def write_ahead(database: Path) -> None:
     MLflow's writes then cost three quarters of the CPU time and a third of the time, and nobody who reads
     waits for one who writes. All who open the file must be on one machine. A busy one stays as it is.
 
-    :param database: its file; made if there is none.
+    :param database: its file.
     """
-    database.parent.mkdir(parents=True, exist_ok=True)
     with (
         contextlib.suppress(sqlite3.OperationalError),
         contextlib.closing(sqlite3.connect(database)) as connection,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from demo.servers.mlflow_server import write_ahead
 
-from modelmill.registry.tracking import tracking_client
+from modelmill.registry.tracking import make_tracking_database, tracking_client
 
 
 def test_a_database_keeps_a_write_ahead_log_whether_it_is_new_or_not(
@@ -18,6 +18,7 @@ def test_a_database_keeps_a_write_ahead_log_whether_it_is_new_or_not(
     old, busy, new = tmp_path / "old.db", tmp_path / "busy.db", tmp_path / "made" / "new.db"
     shutil.copy(mlflow_database, old)
     write_ahead(old)
+    make_tracking_database(new)
     write_ahead(new)
     for path in (old, new):
         client = tracking_client(f"sqlite:///{path}")

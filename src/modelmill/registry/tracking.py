@@ -22,6 +22,7 @@ from modelmill.artifacts import AnyReference, DatasetRef, TableRef
 from modelmill.errors import TransientError
 from modelmill.registry.finished_runs import TAG_OUTPUTS, TAG_STEP_KEY, TAG_TABLES, FinishedRun, read_tags
 from modelmill.settings import Settings
+from modelmill.system.database import make_database
 from modelmill.tables.versions import table_states
 
 if TYPE_CHECKING:
@@ -42,9 +43,27 @@ def tracking_client(tracking_uri: str) -> MlflowClient:
 
     for name in ("mlflow", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if tracking_uri.startswith("sqlite:///") and "?" not in tracking_uri:
+        make_tracking_database(Path(tracking_uri.removeprefix("sqlite:///")))
     mlflow.set_tracking_uri(tracking_uri)
     mlflow.set_registry_uri(tracking_uri)
     return mlflow.MlflowClient(tracking_uri)
+
+
+def make_tracking_database(database: Path, *, artifact_root: str = "./mlruns") -> None:
+    """Make MLflow's SQLite database, unless it is there; MLflow, killed while it does, leaves a broken one.
+
+    :param database: its file.
+    :param artifact_root: where artifacts of the experiment ``Default`` go; as MLflow has it by default.
+    """
+
+    def make(place: Path) -> None:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        store = SqlAlchemyStore(f"sqlite:///{place}", artifact_root)  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+
+    make_database(database, make, table="experiments")
 
 
 def experiment_id(client: MlflowClient, name: str, *, artifact_root: Path | None = None) -> str:

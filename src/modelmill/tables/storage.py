@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _LOG_FILE = re.compile(r"\d{20}\.[^#]*")
-"""A commit or a checkpoint. One with a ``#`` was never linked into place: its writer was killed, or is busy."""
+"""A commit or a checkpoint. One with a ``#`` is not linked into place: its writer was killed, or is busy."""
 
 
 def table_location(uri: str) -> str:
