@@ -58,17 +58,31 @@ def validate(
 def run(
     pipeline: PipelineArgument,
     param: Annotated[list[str] | None, typer.Option(help="Value of a parameter: NAME=VALUE.")] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="How each step ended, as JSON; what steps say goes to standard error."),
+    ] = False,
 ) -> None:
-    """Run a pipeline here, without Airflow."""
-    from modelmill.pipeline.local_run import run_pipeline
+    """Run a pipeline here, without Airflow. Relative paths start from the folder that you are in."""
+    from modelmill.cli.run_summary import ends_as_json, mlflow_hint, summary_table
+    from modelmill.pipeline.local_run import StepEnd, run_pipeline
     from modelmill.pipeline.validation import load_pipeline
     from modelmill.settings import Settings
 
-    spec = load_pipeline(pipeline)
-    results = run_pipeline(spec, settings=Settings.from_environment(), params=_params(param or []))
-    for step, result in results.items():
-        for port, reference in result.outputs.items():
-            typer.echo(f"{step}.{port} = {reference.model_dump_json()}")
+    spec, settings, ends = load_pipeline(pipeline), Settings.from_environment(), list[StepEnd]()
+    try:
+        run_pipeline(
+            spec,
+            settings=settings,
+            params=_params(param or []),
+            say=lambda line: typer.echo(line, err=as_json),
+            on_end=ends.append,
+        )
+    finally:
+        if as_json:
+            typer.echo(ends_as_json(ends))
+        elif ends:
+            typer.echo(f"\n{summary_table(ends, settings)}\n\n{mlflow_hint(settings)}")
 
 
 @app.command()
@@ -151,6 +165,8 @@ def step(
         if isinstance(error, ModelmillError):
             result.write_text(json.dumps({"error": str(error)}))
         _end_children(signal.SIGKILL if isinstance(error, StepInterrupted) else signal.SIGTERM)
+        if isinstance(error, ModelmillError):  # whoever reads the result says it, once, with the step's name
+            raise typer.Exit(error.exit_status) from error
         raise
     result.write_text(outcome.model_dump_json())
     # Everything is written. Native libraries' threads may abort an interpreter that takes itself apart, and a

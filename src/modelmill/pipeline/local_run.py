@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from modelmill.artifacts import AnyReference, VerdictRef
 from modelmill.pipeline.catalogue import component_named
@@ -14,6 +16,19 @@ from modelmill.pipeline.spec import ParamValue, PipelineSpec
 from modelmill.pipeline.step_process import StepProcess
 from modelmill.settings import Settings
 
+StepState = Literal["done", "reused", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """How a step of a run ended."""
+
+    step: str
+    state: StepState
+    seconds: float
+    result: StepResult | None = None
+    """None if it was skipped or has failed."""
+
 
 def run_pipeline(
     spec: PipelineSpec,
@@ -21,6 +36,7 @@ def run_pipeline(
     settings: Settings,
     params: Mapping[str, ParamValue] | None = None,
     say: Callable[[str], None] = print,
+    on_end: Callable[[StepEnd], None] = lambda _end: None,
 ) -> dict[str, StepResult]:
     """Run every step in the order of the edges; finished steps whose inputs are the same are reused.
 
@@ -28,6 +44,7 @@ def run_pipeline(
     :param settings: where things are kept.
     :param params: parameter values for this run.
     :param say: gets each line to show.
+    :param on_end: is told how each step ended: also of the one whose error ends the run.
     :return: the result of each step that ran, by its id; skipped steps have none.
     :raises InputError: if a step refuses its input.
     :raises TransientError: if a step fails in another way.
@@ -41,11 +58,17 @@ def run_pipeline(
         reason = _skip_reason(expansion, name, needs[name], outputs)
         if reason:
             say(f"[{number}/{len(order)}] {name}: skipped: {reason}")
+            on_end(StepEnd(name, "skipped", 0.0))
             continue
         request = request_for(expansion, name, values, outputs)
-        results[name] = StepProcess(request, python=settings.python).run(say)
-        state = "reused" if results[name].reused else "done"
-        say(f"[{number}/{len(order)}] {name}: {state} in {time.monotonic() - began:.1f} s")
+        state: StepState = "failed"
+        try:
+            results[name] = StepProcess(request, python=settings.python).run(say)
+            state = "reused" if results[name].reused else "done"
+        finally:
+            seconds = time.monotonic() - began
+            on_end(StepEnd(name, state, seconds, results.get(name)))
+        say(f"[{number}/{len(order)}] {name}: {state} in {seconds:.1f} s")
     return results
 
 

@@ -124,7 +124,7 @@ def _end_group_with_leader(pid: int) -> None:
 
 
 class StepRefusedError(InputError):
-    """A step's own refusal, as the step worded it."""
+    """A step's own refusal, as the step worded it, and the step's name."""
 
     def __init__(self, message: str) -> None:
         ModelmillError.__init__(self, message)
@@ -135,6 +135,6 @@ def _failure(step: str, status: int, result_path: Path, last: str) -> ModelmillE
     with contextlib.suppress(OSError, ValueError, KeyError):
         message = json.loads(result_path.read_text())["error"]
     if status == EXIT_REFUSED:
-        return StepRefusedError(message)
+        return StepRefusedError(f"step {step!r}: {message}")
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return TransientError(f"step {step!r} ended with {how}: {message}", remedy="its log says more")
