@@ -111,3 +111,12 @@ def test_a_second_label_is_added_in_the_form(page: Page) -> None:
     page.get_by_label("Text", exact=True).first.click()
     text = page.get_by_label("Text of the pipeline (YAML)")
     expect(text).to_have_value(re.compile(r"labels: \[desk, second\]"))
+
+
+def test_a_problem_leads_to_its_field(page: Page) -> None:
+    page.goto("/plugin/modelmill/new")
+    page.locator("[data-component=delta_table]").press("Enter")
+    problems = page.get_by_role("region", name="Problems")
+    problems.get_by_role("button", name="delta_table · uri").click()
+    expect(problems).to_contain_text("'uri' is required; add it")
+    expect(page.locator("#form_delta_table_uri")).to_be_focused()

@@ -164,8 +164,52 @@ def shape_message(detail: Any, allowed: Iterable[str]) -> str:
         key = detail["loc"][-1]
         return f"unknown key; got {key!r}; {did_you_mean(str(key), allowed)}"
     if detail["type"] == "missing":
-        return "this key is required; add it"
-    return f"{detail['msg'][0].lower()}{detail['msg'][1:]}; got {shorten(detail['input'])}"
+        return f"{detail['loc'][-1]!r} is required; add it"
+    return f"{_sentence(detail)}; got {shorten(detail['input'])}"
+
+
+_RULES = {
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "finite_number": "must be a finite number",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type"), "must be a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type"), "must be a mapping of keys to values"),
+    "string_type": "must be text",
+}
+"""pydantic's rules by the type of the error, in the words of this package."""
+
+
+def _subject(location: Path) -> str:
+    """Return what an error is about: a key, or an entry of a list."""
+    for index, part in enumerate(reversed(location)):
+        if isinstance(part, str) and "[" not in part:
+            return repr(part) if index == 0 else f"an entry of {part!r}"
+    return "the value"
+
+
+def _sentence(detail: Any) -> str:
+    subject = _subject(detail["loc"])
+    given = detail.get("ctx") or {}
+    # A bound of 0.0 is written 0.
+    context = {name: f"{value:g}" if isinstance(value, float) else value for name, value in given.items()}
+    if context.get("min_length") == 1 and detail["type"] in ("too_short", "string_too_short"):
+        return f"{subject} must not be empty"
+    if detail["type"] in _RULES:
+        return f"{subject} {_RULES[detail['type']].format(**context)}"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{message[:1].lower()}{message[1:]}"
 
 
 def fields_at(model: type[BaseModel], location: Path) -> list[str]:

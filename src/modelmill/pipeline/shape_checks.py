@@ -25,7 +25,7 @@ def salvaged(document: Mapping[Any, Any], error: ValidationError) -> PipelineSpe
         return None
     left_steps = {name: dict(step) for name, step in steps.items() if isinstance(step, Mapping)}
     left: dict[Any, Any] = {**document, "steps": left_steps}
-    for detail in error.errors(include_url=False, include_context=False):
+    for detail in error.errors(include_url=False):
         place = detail["loc"]
         if place[0] == "groups":
             # Their variables stay known, with values that are not: configurations are checked all the same.
@@ -67,7 +67,7 @@ def shape_findings(error: ValidationError, model: type[BaseModel]) -> list[Findi
     :return: place and message of each problem.
     """
     findings: dict[Finding, None] = {}  # in order; a union reports each of its branches
-    for detail in error.errors(include_url=False, include_context=False):
+    for detail in error.errors(include_url=False):
         path, message = _clean(detail["loc"]), _shape_message(detail, model)
         if model is PipelineSpec and path[:1] == ("schedule",):
             if detail["loc"] != ("schedule", "str"):

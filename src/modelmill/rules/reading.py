@@ -107,7 +107,7 @@ def _salvaged(content: Mapping[Any, Any], error: ValidationError) -> RuleSet | N
         return None
     left: dict[Any, Any] = {**content, "signals": dict(signals), "rules": list(rules)}
     wrong_rules: set[Any] = set()
-    for detail in error.errors(include_url=False, include_context=False):
+    for detail in error.errors(include_url=False):
         place = detail["loc"]
         if place[0] == "signals" and len(place) > 1 and place[1] in left["signals"]:
             left["signals"][place[1]] = {"kind": "column", "column": _ANY_COLUMN}

@@ -39,9 +39,7 @@ steps:
 
 def test_a_pipeline_with_it_is_checked() -> None:
     assert parse_pipeline(PIPELINE.replace("ROWS", "2")).steps["longest"].component == "longest_texts"
-    with pytest.raises(
-        PipelineError, match=r"steps.longest.config.rows: .*greater than or equal to 1; got 0"
-    ):
+    with pytest.raises(PipelineError, match=r"steps.longest.config.rows: .*must be at least 1; got 0"):
         parse_pipeline(PIPELINE.replace("ROWS", "0"))
 
 

@@ -53,7 +53,7 @@ BANDS, DISTANCE = "5:45: signals.bright.", "6:76: signals.sharp.options."
     ("old", "new", "said"),
     [
         ("bands: 2", "rows: 2", f"{BANDS}rows: unknown key; got 'rows'; allowed: "),
-        ("bands: 2", "bands: 9", f"{BANDS}bands: input should be less than or equal to 8; got 9"),
+        ("bands: 2", "bands: 9", f"{BANDS}bands: 'bands' must be at most 8; got 9"),
         (
             "brightness, c",
             "britness, c",
@@ -79,7 +79,7 @@ BANDS, DISTANCE = "5:45: signals.bright.", "6:76: signals.sharp.options."
             "distanc: 2",
             f"{DISTANCE}distanc: an option must be known; did you mean 'distance'?",
         ),
-        ("distance: 2", "distance: 0", f"{DISTANCE}distance: input should be greater than or equal to 1"),
+        ("distance: 2", "distance: 0", f"{DISTANCE}distance: 'distance' must be at least 1"),
         ("columns: [photo]", "columns: [id]", f"{SHARP}the column of signal 'sharp' must be of kind bytes"),
     ],
 )

@@ -3,7 +3,7 @@
 import { useState } from "react";
 
 import type { Problem } from "../api/client";
-import { groupOfProblem } from "../core/problems";
+import { placeOfProblem } from "../core/problems";
 import { useCanvas } from "../store";
 
 export function ProblemList({ onOpen }: { onOpen: (problem: Problem) => void }) {
@@ -25,7 +25,7 @@ export function ProblemList({ onOpen }: { onOpen: (problem: Problem) => void }) 
           {shown.map((problem, index) => (
             <li key={index}>
               <button type="button" onClick={() => { onOpen(problem); }}>
-                <span className="mm-place">{problem.step ?? groupOfProblem(problem) ?? (problem.path || "text")}</span>
+                <span className="mm-place">{placeOfProblem(problem)}</span>
                 {problem.line > 0 ? <span className="mm-place-line">line {problem.line}</span> : null}
                 <span>{problem.message}</span>
               </button>

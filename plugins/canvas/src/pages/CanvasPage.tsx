@@ -16,7 +16,7 @@ import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
 import { useShortcuts } from "../canvas/useShortcuts";
 import { positionOf } from "../core/document";
 import { groupKey, onlyStep } from "../core/groups";
-import { groupOfProblem } from "../core/problems";
+import { fieldsOfProblem, groupOfProblem } from "../core/problems";
 import { RunPanel } from "../run/RunPanel";
 import { useRunning } from "../run/useRunning";
 import { isDirty, useCanvas } from "../store";
@@ -99,6 +99,7 @@ function Editor() {
             else select(group === null ? [] : [groupKey(group)]);
             const line = problem.line > 0 ? problem.line : positionOf(history.present, problem.path.split(".")).line;
             setTarget({ line });
+            focusField(fieldsOfProblem(problem));
           }}
         />
         {dagId !== null && running.history.length > 0 ? (
@@ -118,6 +119,17 @@ function Editor() {
       {running.dialog}
     </ReactFlowProvider>
   );
+}
+
+/** Put the cursor into the first of some form fields that is shown, once the form is. */
+function focusField(ids: readonly string[]): void {
+  setTimeout(() => {
+    const field = ids.map((id) => document.getElementById(id)).find((element) => element !== null);
+    if (!field) return;
+    for (let parent = field.closest("details"); parent; parent = parent.parentElement?.closest("details") ?? null) parent.open = true;
+    field.scrollIntoView({ block: "center" });
+    field.focus();
+  }, 50);
 }
 
 /** A pipeline that was saved to be run has its own address from then on: its page starts the run. */
