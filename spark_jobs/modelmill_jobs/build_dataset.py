@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 _SUMMED_BYTES = 8 << 20
 """Size of the batches that are summed up: a sum costs the same for few rows and for many."""
 
-NO_TRAIN_ROWS = "class has no train rows"
-
 
 def main(request: BuildDatasetRequest, spark: SparkSession) -> BuildDatasetResult:
     """Build a dataset of all rows of its source.
@@ -101,17 +99,20 @@ class _Building:
         own_validation = any(reason is None and split == VALIDATION for reason, split in counts)
         decided = decided_rows(rows, self.stage, self.plan)
         rule = SplitRule(own_validation=own_validation)
-        with staged(self._assembled(decided, rule), self.place) as files:
-            summary = self._summary(files)
-            lacking = classes_without_train_rows(summary.classes, labels=self.single)
-            hopeless = self.options.split.column is None and not summary.splits.get("train")
-            if not lacking or own_validation or hopeless:
-                return self._commit(decided, files, summary, own_validation=own_validation, settled=True)
-        remove_folder(self.place, _folder(files))
-        rule, decided = self._with_train_rows(decided, rule, lacking)
-        with staged(self._assembled(decided, rule), self.place) as files:
-            summary = self._summary(files)
-            return self._commit(decided, files, summary, own_validation=own_validation, settled=False)
+        settled = True
+        while True:
+            with staged(self._assembled(decided, rule), self.place) as files:
+                summary = self._summary(files)
+                lacking = classes_without_train_rows(summary.classes, labels=self.single)
+                hopeless = self.options.split.column is None and not summary.splits.get("train")
+                given = not settled and self.options.split.column is not None
+                if not lacking or own_validation or hopeless or given:
+                    return self._commit(
+                        decided, files, summary, own_validation=own_validation, settled=settled
+                    )
+            remove_folder(self.place, _folder(files))
+            rule, decided = self._with_train_rows(decided, rule, lacking)
+            settled = False
 
     def _prepared(self, raw: DataFrame) -> DataFrame:
         from pyspark.sql.types import StructType
@@ -165,7 +166,7 @@ class _Building:
 
         rare = decided.kept_with(lacking)
         if self.options.split.column is None:
-            return rule, decided.without(rare, reason=NO_TRAIN_ROWS)
+            return rule, decided.refusing(rare)
         groups = rare.where(sql.col(SHIPPED) == 0).select(GROUP).distinct().collect()
         return SplitRule(rule.own_validation, frozenset(int(row[0]) for row in groups)), decided
 
@@ -182,14 +183,9 @@ class _Building:
         request = self.request
         fates = decided.fates()
         check_balance(fates, summary, self.options, single=self.single)
-        refused, count = write_table(
-            decided.quarantined(fates),
-            request.quarantine,
-            mode="overwrite",
-            transaction=request.transaction,
-            metadata={"operation": "build_dataset", "source": str(request.table)},
-        )
-        checked_rows(sum(fates.reasons.values()), count, what=request.quarantine)
+        quarantine, duplicates = decided.left_out(fates)
+        refused = self._written(quarantine, request.quarantine, sum(fates.reasons.values()))
+        dropped = self._written(duplicates, request.duplicates, sum(fates.states.values()))
         settled = settled and len(decided.crowded) <= MOST_CROWDED
         index = self.options.incremental and self.has_feed and settled
         build = Build(
@@ -205,7 +201,8 @@ class _Building:
             crowded=tuple(decided.crowded) if settled else (),
             fates=fates,
             summary=summary,
-            quarantine_version=refused.version,
+            quarantine_version=refused,
+            duplicates_version=dropped,
             index=index_files(self.place, self.stage.files("rows")) if index else (),
             decisions=index_files(self.place, self.stage.files("decisions")) if index else (),
         )
@@ -218,6 +215,19 @@ class _Building:
             metadata={"rows": summary.rows, "build": build.model_dump(mode="json")},
         )
         return version, index
+
+    def _written(self, rows: DataFrame, place: str, expected: int) -> int:
+        """Write a table beside the dataset; return its version."""
+        request = self.request
+        table, count = write_table(
+            rows,
+            place,
+            mode="overwrite",
+            transaction=request.transaction,
+            metadata={"operation": "build_dataset", "source": str(request.table)},
+        )
+        checked_rows(expected, count, what=place)
+        return table.version
 
 
 def _folder(files: Sequence[DataFile]) -> str:

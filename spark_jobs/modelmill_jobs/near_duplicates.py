@@ -1,19 +1,24 @@
-"""Clusters of near-duplicate texts: candidates by buckets, checked exactly, joined into components."""
+"""Near-duplicate texts: candidates by buckets, checked exactly, joined into connected components."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelmill.datasets.minhash import Banding
 from modelmill.datasets.prepared_columns import BUCKETS, CONTENT
 from modelmill.tables.lookup import Lookup
 from modelmill_jobs.columns import quoted
-from modelmill_jobs.staging import Stage, map_batches
+from modelmill_jobs.staging import Stage, map_batches, read_batches
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
     from pyspark.sql import DataFrame
+
+    from modelmill.datasets.near_copies import NearPairs
 
 ENTRIES_EACH = 3_500_000
 """Buckets of texts that one worker sorts at a time: about 100 MB."""
@@ -26,47 +31,106 @@ MOST_CROWDED = 10_000
 _PAIRS_EACH = 2048
 """Pairs of texts that are compared at a time."""
 
+_LEADERS_EACH = 8192
+"""Texts that a worker holds to compare all others with them."""
+
 _TEXT, _FIRST, _SECOND = "_mm_text", "_mm_first", "_mm_second"
+_CROWDED, _SIMILARITY = "crowded", "similarity"
+_EDGES = f"{_FIRST} bigint, {_SECOND} bigint, {_SIMILARITY} double, {_CROWDED} boolean"
+_OF_BUCKET, _OF_CROWDED_BUCKET, _BUCKET = 0, 1, 2
+"""What a candidate is: a pair, a pair of a crowded bucket, or such a bucket, paired with itself."""
 
 
-def text_clusters(
+@dataclass(frozen=True)
+class StagedPairs:
+    """The pairs of nearly equal texts, and the texts, in files that workers read."""
+
+    place: str
+    pairs: tuple[str, ...]
+    texts: tuple[str, ...]
+    threshold: float
+
+    def among(self, contents: npt.NDArray[np.int64]) -> NearPairs:
+        """Return the pairs of some texts.
+
+        :param contents: identities of the texts, with all that belong together.
+        :return: the pairs.
+        """
+        import numpy as np
+
+        from modelmill.datasets.near_copies import NearPairs
+
+        first, second, similarity, crowded = ([np.empty(0, kind)] for kind in ("i8", "i8", "f8", "?"))
+        known = np.unique(contents)
+        for batch in read_batches(self.place, self.pairs):
+            one = np.asarray(batch.column(_FIRST), np.int64)
+            chosen = known.take(np.searchsorted(known, one), mode="clip") == one
+            first.append(one[chosen])
+            second.append(np.asarray(batch.column(_SECOND), np.int64)[chosen])
+            similarity.append(np.asarray(batch.column(_SIMILARITY), np.float64)[chosen])
+            crowded.append(batch.column(_CROWDED).to_numpy(zero_copy_only=False)[chosen])
+        ends = np.concatenate(first), np.concatenate(second)
+        return NearPairs(*ends, np.concatenate(similarity), np.concatenate(crowded), self.threshold)
+
+    def compare(self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return the similarity of pairs of texts: some first ones are held, all second ones pass by."""
+        import numpy as np
+
+        found = np.zeros(len(first))
+        leaders = np.unique(first)
+        for start in range(0, len(leaders), _LEADERS_EACH):
+            few = leaders[start : start + _LEADERS_EACH]
+            chosen = np.flatnonzero(np.isin(first, few))
+            held = [_chosen(batch, few) for batch in read_batches(self.place, self.texts)]
+            for batch in read_batches(self.place, self.texts):
+                passing = _chosen(batch, second[chosen])
+                here = chosen[np.isin(second[chosen], passing.column(CONTENT[0]))]
+                if len(here):
+                    found[here] = _similarity([*held, passing], first[here], second[here])
+        return found
+
+
+def near_pairs(
     rows: DataFrame, stage: Stage, *, text: str, threshold: float, count: int
-) -> tuple[DataFrame | None, list[int]]:
-    """Find the clusters of near-duplicate texts.
+) -> tuple[StagedPairs | None, list[int]]:
+    """Find the pairs of nearly equal texts.
 
     :param rows: prepared rows.
     :param stage: for intermediate results.
     :param text: column with the text.
     :param threshold: Jaccard similarity from which two texts belong together.
     :param count: number of rows.
-    :return: identity of each clustered text, and of its cluster (the smallest of its texts), as columns
-        ``_mm_content`` and ``_mm_cluster``, None if there are no clusters; the crowded buckets.
+    :return: the pairs, staged as ``edges``, None if there are none; the crowded buckets.
     """
     from pyspark.sql import functions as sql
 
     content = CONTENT[0]
     entries = map_batches(rows.select(content, BUCKETS), _entries, f"{content} bigint, bucket int")
     entry_count = count * Banding.for_threshold(threshold).bands
-    schema = f"{_FIRST} bigint, {_SECOND} bigint, crowded boolean"
+    schema = f"{_FIRST} bigint, {_SECOND} bigint, kind tinyint"
     pairs = stage.by_parts(entries, "bucket", "pairs", _pairs, schema, count=entry_count, each=ENTRIES_EACH)
     if not stage.rows("pairs"):
         return None, []
-    crowded = [int(row[0]) for row in pairs.where("crowded").select(_FIRST).limit(MOST_CROWDED + 1).collect()]
-    pairs = stage.write(pairs.where("not crowded").select(_FIRST, _SECOND).distinct(), "distinct_pairs")
+    notes = pairs.where(sql.col("kind") == _BUCKET).select(_FIRST)
+    crowded = [int(row[0]) for row in notes.limit(MOST_CROWDED + 1).collect()]
+    pairs = (
+        pairs.where(sql.col("kind") != _BUCKET).groupBy(_FIRST, _SECOND).agg(sql.max("kind").alias("kind"))
+    )
+    pairs = stage.write(pairs, "distinct_pairs")
     members = pairs.select(sql.explode(sql.array(_FIRST, _SECOND)).alias(content)).distinct()
     members = stage.write(members, "members")
     texts = rows.select(content, quoted(text).cast("string").alias(_TEXT))
-    texts = _only(texts, members, stage.lookup("members", content), content)
+    texts = only(texts, members, stage.lookup("members", content), content)
     texts = stage.write(texts.dropDuplicates([content]), "texts")
     lookup = stage.lookup("texts", content, most_bytes=TEXT_BYTES)
-    edges = _checked_pairs(pairs, texts, lookup, threshold)
-    edges = stage.write(edges, "edges")
+    stage.write(_checked_pairs(pairs, texts, lookup, threshold), "edges")
     if not stage.rows("edges"):
         return None, crowded
-    return components(stage, "edges", edges, content, "_mm_cluster"), crowded
+    edges, held = (tuple(file.path for file in stage.files(name)) for name in ("edges", "texts"))
+    return StagedPairs(stage.place, edges, held, threshold), crowded
 
 
-def _only(rows: DataFrame, members: DataFrame, lookup: Lookup | None, key: str) -> DataFrame:
+def only(rows: DataFrame, members: DataFrame, lookup: Lookup | None, key: str) -> DataFrame:
     """Return the rows whose key is among the members: a semi-join."""
     if lookup is None:
         return rows.join(members, key, "left_semi")
@@ -81,6 +145,12 @@ def _only(rows: DataFrame, members: DataFrame, lookup: Lookup | None, key: str) 
                 yield batch.filter(pa.array(found))
 
     return rows.mapInArrow(on_batches, rows.schema)
+
+
+def text_clusters(stage: Stage) -> DataFrame:
+    """Return the clusters of nearly equal texts: ``_mm_content``, and its smallest one as ``_mm_cluster``."""
+    edges = stage.read("edges", _EDGES).select(_FIRST, _SECOND)
+    return components(stage, "edges", edges, CONTENT[0], "_mm_cluster")
 
 
 def components(stage: Stage, name: str, edges: DataFrame, member: str, component: str) -> DataFrame:
@@ -129,19 +199,13 @@ def _pairs(entries: pa.Table) -> pa.Table:
 
     from modelmill.datasets.minhash import candidate_pairs
 
-    pairs, crowded = candidate_pairs(
+    pairs, in_crowded, crowded = candidate_pairs(
         entries.column("bucket").to_numpy(), entries.column(CONTENT[0]).to_numpy()
     )
-    found = pa.table(
-        {_FIRST: pairs[:, 0], _SECOND: pairs[:, 1], "crowded": pa.array([False] * len(pairs), pa.bool_())}
-    )
-    notes = pa.array(crowded.astype(np.int64))
-    return pa.concat_tables(
-        [
-            found,
-            pa.table({_FIRST: notes, _SECOND: notes, "crowded": pa.array([True] * len(crowded), pa.bool_())}),
-        ]
-    )
+    more = crowded.astype(np.int64)
+    kind = np.append(np.where(in_crowded, _OF_CROWDED_BUCKET, _OF_BUCKET), np.full(len(more), _BUCKET))
+    ends = (np.concatenate([pairs[:, place], more]) for place in (0, 1))
+    return pa.table(dict(zip((_FIRST, _SECOND, "kind"), (*ends, kind.astype(np.int8)), strict=True)))
 
 
 def _checked_pairs(pairs: DataFrame, texts: DataFrame, lookup: Lookup | None, threshold: float) -> DataFrame:
@@ -152,9 +216,11 @@ def _checked_pairs(pairs: DataFrame, texts: DataFrame, lookup: Lookup | None, th
         # The engine sorts texts for this, and its memory must hold a batch of them for each of its sorts.
         first = texts.select(sql.col(CONTENT[0]).alias(_FIRST), sql.col(_TEXT).alias("one"))
         second = texts.select(sql.col(CONTENT[0]).alias(_SECOND), sql.col(_TEXT).alias("other"))
-        pairs = pairs.join(first, _FIRST).join(second, _SECOND).select(_FIRST, _SECOND, "one", "other")
+        pairs = pairs.join(first, _FIRST).join(second, _SECOND)
+        pairs = pairs.select(_FIRST, _SECOND, "kind", "one", "other")
 
     def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
+        import numpy as np
         import pyarrow as pa
 
         from modelmill.datasets.minhash import similarity
@@ -163,10 +229,35 @@ def _checked_pairs(pairs: DataFrame, texts: DataFrame, lookup: Lookup | None, th
             for start in range(0, batch.num_rows, _PAIRS_EACH):
                 few = batch.slice(start, _PAIRS_EACH)
                 found, places = _texts_of(few, lookup)
-                near = similarity(found, *places.reshape(2, -1)) >= threshold
-                yield few.select([_FIRST, _SECOND]).filter(pa.array(near))
+                alike = similarity(found, *places.reshape(2, -1))
+                crowded = np.asarray(few.column("kind")) == _OF_CROWDED_BUCKET
+                arrays = [few.column(_FIRST), few.column(_SECOND), pa.array(alike), pa.array(crowded)]
+                names = [_FIRST, _SECOND, _SIMILARITY, _CROWDED]
+                yield pa.RecordBatch.from_arrays(arrays, names=names).filter(pa.array(alike >= threshold))
 
-    return map_batches(pairs, on_batches, f"{_FIRST} bigint, {_SECOND} bigint")
+    return map_batches(pairs, on_batches, _EDGES)
+
+
+def _chosen(texts: pa.RecordBatch, contents: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    import numpy as np
+    import pyarrow as pa
+
+    return texts.filter(pa.array(np.isin(texts.column(CONTENT[0]), contents)))
+
+
+def _similarity(
+    texts: list[pa.RecordBatch], first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Return the similarity of pairs of texts, by their identities."""
+    import numpy as np
+    import pyarrow as pa
+
+    from modelmill.datasets.minhash import similarity
+
+    table = pa.Table.from_batches(texts)
+    known, places = np.unique(table.column(CONTENT[0]).to_numpy(), return_index=True)
+    found = table.column(_TEXT).cast(pa.large_string()).combine_chunks()
+    return similarity(found, *(places[np.searchsorted(known, ends)] for ends in (first, second)))
 
 
 def _texts_of(pairs: pa.RecordBatch, lookup: Lookup | None) -> tuple[pa.Array, Any]:

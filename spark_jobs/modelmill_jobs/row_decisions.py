@@ -7,27 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from modelmill.datasets.build_record import Fates
-from modelmill.datasets.dataset_rows import REASON_COLUMN
+from modelmill.datasets.dataset_rows import (
+    ORIGINAL_COLUMN,
+    duplicate_rows,
+    left_out_schema,
+    quarantined_rows,
+)
 from modelmill.datasets.deduplication import (
     CLUSTER,
-    COPY,
+    CONFLICTS,
     KEPT,
-    QUARANTINED,
+    MERGED,
     REASON,
     SET,
     STATE,
+    TWIN,
     decide,
     decisions_schema,
     final_column,
 )
+from modelmill.datasets.near_copies import NearPairs
 from modelmill.datasets.prepared_columns import (
     BUCKETS,
     CONTENT,
     HASH,
     IDENTITY,
+    KEY,
     ORDER,
     ROW,
     SHIPPED,
@@ -36,10 +47,11 @@ from modelmill.datasets.prepared_columns import (
 )
 from modelmill.datasets.prepared_columns import REASON as REFUSAL
 from modelmill_jobs.columns import quoted
-from modelmill_jobs.near_duplicates import components, text_clusters
-from modelmill_jobs.staging import Stage, Then, left_join, spark_schema
+from modelmill_jobs.near_duplicates import StagedPairs, components, near_pairs, text_clusters
+from modelmill_jobs.staging import Stage, Then, join, map_batches, read_batches, spark_schema
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import Column, DataFrame
 
 ROWS_EACH = 250_000
@@ -53,11 +65,39 @@ class DecidedRows:
     stage: Stage
     plan: Preparation
     rows: DataFrame
-    decisions: DataFrame
+    slim: DataFrame
+    """The columns of usable rows that are decided by."""
+    pairs: StagedPairs | None
+    """The pairs of nearly equal texts; None if there are none."""
     crowded: Sequence[int]
     """Buckets of similar texts from which not all pairs were looked at."""
-    decisions_name: str = "decisions"
-    """Name of the decisions among the intermediate results."""
+    refused: tuple[DataFrame, ...] = ()
+    """Contents of classes without train rows, staged as ``refused0`` and so on."""
+
+    @property
+    def decisions_name(self) -> str:
+        """Name of the decisions among the intermediate results."""
+        return f"decisions{len(self.refused) or ''}"
+
+    @cached_property
+    def decisions(self) -> DataFrame:
+        """The decisions on rows that share something, or are refused."""
+        plan, pairs, place = self.plan, self.pairs, self.stage.place
+        names = [f"refused{number}" for number in range(len(self.refused))]
+        refused = [file.path for name in names for file in self.stage.files(name)]
+
+        def on_part(table: pa.Table) -> pa.Table:
+            contents = np.asarray(table.column(CONTENT[0]), np.int64)
+            near = NearPairs.none() if pairs is None else pairs.among(contents)
+            compare = None if pairs is None else pairs.compare
+            known = [np.asarray(batch.column(0)) for batch in read_batches(place, refused)]
+            out = np.concatenate(known) if known else None
+            return decide(table, plan, near, compare, refused=out)
+
+        schema, count = spark_schema(decisions_schema(plan.label_types)), self.stage.rows("rows")
+        return self.stage.by_parts(
+            self.slim, SET, self.decisions_name, on_part, schema, count=count, each=ROWS_EACH
+        )
 
     def joined(self, *, then: Then | None = None) -> DataFrame:
         """Return the rows with the decisions, nulls where none was needed.
@@ -65,8 +105,8 @@ class DecidedRows:
         :param then: what to make of the batches of that, and its columns; None: nothing.
         :return: the rows, or what was made of them.
         """
-        lookup = self.stage.lookup(self.decisions_name, ROW)
-        return left_join(self.rows.drop(BUCKETS), self.decisions, lookup, ROW, then=then)
+        decisions, lookup = self.decisions, self.stage.lookup(self.decisions_name, ROW)
+        return join(self.rows.drop(BUCKETS), decisions, lookup, ROW, then=then)
 
     def fates(self) -> Fates:
         """Count the rows by what became of them."""
@@ -80,25 +120,56 @@ class DecidedRows:
                 reasons[reason] = reasons.get(reason, 0) + int(count)
             elif state != KEPT:
                 states[state] = int(count)
+        labels = self.decisions.where(sql.col(STATE) == KEPT).select(sql.explode(MERGED).alias(MERGED))
+        merged = {row[0]: int(row[1]) for row in labels.groupBy(MERGED).count().collect()}
         return Fates(
             rows_in=self.stage.rows("rows"),
             reasons=dict(sorted(reasons.items())),
             states=dict(sorted(states.items())),
+            merged=dict(sorted(merged.items())),
         )
 
-    def quarantined(self, fates: Fates) -> DataFrame:
-        """Return the rows of the source that are refused, each with its reason.
+    def left_out(self, fates: Fates) -> tuple[DataFrame, DataFrame]:
+        """Return the rows of the source that are not in the dataset.
 
         :param fates: what became of all rows.
-        :return: the source's columns and the reason.
+        :return: those that are quarantined, each with its reason; those that another row stands for, with
+            its key.
         """
         from pyspark.sql import functions as sql
+        from pyspark.sql.types import StructType
 
-        columns = [quoted(name) for name in self.plan.schema.names if name != REASON_COLUMN]
-        if not fates.reasons:  # no need to read the rows
-            return self.rows.select(*columns, sql.col(REFUSAL).alias(REASON_COLUMN)).limit(0)
-        reason = sql.coalesce(sql.col(REFUSAL), sql.col(REASON))
-        return self.joined().where(reason.isNotNull()).select(*columns, reason.alias(REASON_COLUMN))
+        plan = self.plan
+        rows = self.rows.select(*(quoted(name) for name in (*plan.schema.names, KEY, ROW, REFUSAL)))
+        decisions, lookup = self.decisions, self.stage.lookup(self.decisions_name, ROW)
+        listed = join(
+            rows if fates.reasons or fates.states else rows.limit(0), decisions, lookup, ROW, inner=True
+        )
+        listed = self.stage.write(listed, "listed")
+        refused = rows.where(sql.col(REFUSAL).isNotNull())
+        if not fates.reasons:
+            refused = refused.limit(0)
+        nothing = (sql.lit(None).cast("string").alias(name) for name in (REASON, CONFLICTS))
+        refused = refused.select(*map(quoted, rows.columns), *nothing)
+        refused = refused.unionByName(listed.select(*map(quoted, refused.columns)))
+        keys = self.stage.write(
+            listed.select(sql.col(ROW).alias(TWIN), sql.col(KEY).alias(ORIGINAL_COLUMN)), "keys"
+        )
+
+        def schema(of: str) -> StructType:
+            own = spark_schema(left_out_schema(plan, of=of))
+            source = [rows.schema[name] for name in own.names if name in plan.schema.names]
+            return StructType([*source, *own.fields[len(source) :]])
+
+        quarantine = map_batches(
+            refused,
+            lambda batches: (quarantined_rows(batch, plan) for batch in batches),
+            schema("quarantine"),
+        )
+        then = (lambda batch: duplicate_rows(batch, plan), schema("duplicates"))
+        twins = self.stage.lookup("keys", TWIN)
+        dropped = listed.where(sql.col(TWIN).isNotNull())
+        return quarantine, join(dropped, keys, twins, TWIN, inner=True, then=then)
 
     def kept_with(self, labels: Mapping[str, Collection[str]]) -> DataFrame:
         """Return the rows that are kept and have one of some labels, with their final labels.
@@ -116,32 +187,15 @@ class DecidedRows:
                 wanted = wanted | sql.coalesce(found, sql.lit(False))
         return self.joined().where(kept).where(wanted)
 
-    def without(self, rows: DataFrame, *, reason: str) -> DecidedRows:
-        """Refuse rows that were kept.
+    def refusing(self, rows: DataFrame) -> DecidedRows:
+        """Quarantine rows whose class has no train rows, and decide again: they stand for no others.
 
         :param rows: some of :meth:`kept_with`.
-        :param reason: why they are refused.
         :return: the same rows with other decisions.
         """
-        from pyspark.sql import functions as sql
-
-        finals = [
-            self._final_label(index).alias(final_column(index))
-            for index in range(len(self.plan.options.labels))
-        ]
-        refused = rows.select(
-            ROW,
-            sql.coalesce(SET, CONTENT[0]).alias(SET),
-            sql.lit(QUARANTINED).alias(STATE),
-            sql.lit(reason).alias(REASON),
-            sql.lit(0).alias(COPY),
-            *finals,
-        )
-        refused = self.stage.write(refused, "refused")
-        others = self.decisions.join(refused.select(ROW), ROW, "left_anti")
-        name = "all_decisions"
-        decisions = self.stage.write(others.unionByName(refused), name)
-        return replace(self, decisions=decisions, decisions_name=name)
+        name = f"refused{len(self.refused)}"
+        contents = self.stage.write(rows.select(CONTENT[0]).distinct(), name)
+        return replace(self, refused=(*self.refused, contents))
 
     def _final_label(self, index: int) -> Column:
         from pyspark.sql import functions as sql
@@ -163,28 +217,18 @@ def decided_rows(rows: DataFrame, stage: Stage, plan: Preparation) -> DecidedRow
     options = plan.options
     usable = rows.where(sql.col(REFUSAL).isNull())
     count = stage.rows("rows")
-    clusters, crowded = None, list[int]()
+    pairs, crowded = None, list[int]()
     if options.similar_texts is not None and options.text is not None:
-        clusters, crowded = text_clusters(
+        pairs, crowded = near_pairs(
             usable, stage, text=options.text, threshold=options.similar_texts, count=count
         )
+    clusters = text_clusters(stage) if pairs is not None else None
     labels = [label_column(index) for index in range(len(options.labels))]
     slim = usable.select(ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *labels)
     slim = _with_group(slim, clusters, stage, staged_as="edges_joined", member=CONTENT[0], group=CLUSTER)
     sets = _key_sets(slim, stage) if options.key is not None else None
     slim = _with_group(slim, sets, stage, staged_as="key_edges_joined", member=CLUSTER, group=SET)
-    unique_key = options.key is not None
-    schema = spark_schema(decisions_schema(plan.label_types))
-    decisions = stage.by_parts(
-        slim,
-        SET,
-        "decisions",
-        lambda table: decide(table, labels, unique_key=unique_key),
-        schema,
-        count=count,
-        each=ROWS_EACH,
-    )
-    return DecidedRows(stage=stage, plan=plan, rows=rows, decisions=decisions, crowded=crowded)
+    return DecidedRows(stage=stage, plan=plan, rows=rows, slim=slim, pairs=pairs, crowded=crowded)
 
 
 def _with_group(
@@ -195,7 +239,7 @@ def _with_group(
 
     if groups is None:
         return rows.withColumn(group, sql.col(member))
-    found = left_join(rows, groups, stage.lookup(staged_as, member), member)
+    found = join(rows, groups, stage.lookup(staged_as, member), member)
     return found.withColumn(group, sql.coalesce(group, member))
 
 

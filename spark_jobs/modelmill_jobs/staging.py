@@ -7,13 +7,14 @@ Engines differ in what they cache and in how they bound a shuffle's memory; file
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from modelmill.system.memory import trim
 from modelmill.tables.lookup import LOOKUP_ROWS, Lookup
 from modelmill.tables.staged_files import DataFile
+from modelmill.tables.storage import table_files
 from modelmill_jobs.paths import plain_path
 from modelmill_jobs.writing import data_files
 
@@ -59,7 +60,7 @@ class Stage:
         """
         rows.write.parquet(self._path(name), compression=_COMPRESSION)
         trim()
-        return self._read(rows.schema, name)
+        return self.read(name, rows.schema)
 
     def files(self, name: str) -> list[DataFile]:
         """Return the files of a result.
@@ -120,7 +121,8 @@ class Stage:
     def _path(self, name: str) -> str:
         return plain_path(f"{self.place}/{self.folder}/{name}")
 
-    def _read(self, schema: StructType, name: str) -> DataFrame:
+    def read(self, name: str, schema: StructType | str) -> DataFrame:
+        """Return a result that was written."""
         if not self.files(name):
             return self.spark.createDataFrame([], schema)
         return self.spark.read.schema(schema).parquet(self._path(name))
@@ -202,15 +204,22 @@ def _small(batch: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:
     return (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
 
 
-def left_join(
-    rows: DataFrame, result: DataFrame, lookup: Lookup | None, key: str, *, then: Then | None = None
+def join(
+    rows: DataFrame,
+    result: DataFrame,
+    lookup: Lookup | None,
+    key: str,
+    *,
+    inner: bool = False,
+    then: Then | None = None,
 ) -> DataFrame:
-    """Return rows with the columns of a staged result (a left join).
+    """Return rows with the columns of a staged result.
 
     :param rows: the rows.
     :param result: the result, as :class:`Stage` returned it.
     :param lookup: the same result for workers; None: the engine joins.
     :param key: the column that both have.
+    :param inner: whether rows whose key the result does not have are left out.
     :param then: what to do with the joined batches. An engine queues batches between two functions, so one
         function that does both holds fewer.
     :return: all rows, nulls where the result has no such key; or what ``then`` makes of them.
@@ -222,9 +231,34 @@ def left_join(
     work, schema = then or (lambda batch: batch, StructType([*rows.schema.fields, *added]))
     if lookup is None or not lookup.paths:
         nulls = {field.name: sql.lit(None).cast(field.dataType) for field in added}
-        found = rows.join(result, key, "left") if lookup is None else rows.withColumns(nulls)
+        found = (
+            rows.join(result, key, "inner" if inner else "left")
+            if lookup is None
+            else rows.withColumns(nulls)
+        )
+        if lookup is not None and inner:
+            found = found.limit(0)
         return found if then is None else map_batches(found, lambda batches: map(work, batches), schema)
-    return map_batches(rows, lambda batches: (work(lookup.joined(batch)) for batch in batches), schema)
+
+    def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
+        return (work(lookup.joined(batch, inner=inner)) for batch in batches)
+
+    return map_batches(rows, on_batches, schema)
+
+
+def read_batches(place: str, paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
+    """Read files of results in a worker, piece by piece.
+
+    :param place: the table's directory.
+    :param paths: the files, relative to it.
+    :yields: the rows.
+    """
+    import pyarrow.parquet as pq
+
+    files = table_files(place)
+    for path in paths:
+        with files.open_input_file(path) as source:
+            yield from pq.ParquetFile(source, pre_buffer=False).iter_batches(_ROWS_OUT)
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -218,7 +218,7 @@ BUILD = [
         "labels in conflict",
         with_rows({"text": "same", "topic": "x"}, {"text": "same", "topic": "y"}),
         rows=12,
-        reasons={"conflicting labels": 2},
+        reasons={"conflicting labels: topic is 'x' and 'y'": 2},
     ),
     taken(
         "label NaN",

@@ -136,12 +136,19 @@ class Made:
     """In the order of the keys."""
     quarantine: pa.Table
     """In the order of all columns as text."""
+    duplicates: pa.Table
+    """In the same order."""
 
     @property
     def splits(self) -> dict[str, str]:
         """The split of each example by its key."""
         columns = self.dataset.select(["example_key", "split"]).to_pydict()
         return dict(zip(columns["example_key"], columns["split"], strict=True))
+
+
+def in_order(rows: pa.Table) -> pa.Table:
+    order = sorted(range(rows.num_rows), key=lambda row: str(rows.slice(row, 1).to_pylist()))
+    return rows.take(pa.array(order, pa.int64()))
 
 
 @pytest.fixture
@@ -174,14 +181,13 @@ def make_dataset(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[...
             transaction=transaction or f"{to}-{version}",
         )
         made = build_dataset.main(asked, spark or request.getfixturevalue("sail"))
-        refused = read_arrow(made.quarantine)
-        order = sorted(range(refused.num_rows), key=lambda row: str(refused.slice(row, 1).to_pylist()))
         return Made(
             build=made.build,
             place=made.dataset.uri,
             version=made.dataset.version,
             dataset=read_arrow(made.dataset),
-            quarantine=refused.take(pa.array(order, pa.int64())),
+            quarantine=in_order(read_arrow(made.quarantine)),
+            duplicates=in_order(read_arrow(made.duplicates)),
         )
 
     return make

@@ -158,7 +158,7 @@ def write_and_die(self, rows, name):
     write(self, rows, name)
     if name == after:
         os.kill(os.getpid(), signal.SIGKILL)
-    return self._read(rows.schema, name)
+    return self.read(name, rows.schema)
 
 def die_or_commit(*args, **more):
     if after == "before the commit":

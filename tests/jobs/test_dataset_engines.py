@@ -126,6 +126,8 @@ def assert_same(one: Any, other: Any) -> None:
     # As text: NaN is not equal to itself.
     assert str(other.dataset.to_pylist()) == str(one.dataset.to_pylist())
     assert str(other.quarantine.to_pylist()) == str(one.quarantine.to_pylist())
+    assert str(other.duplicates.to_pylist()) == str(one.duplicates.to_pylist())
+    assert one.duplicates.num_rows == sum(one.build.fates.states.values())
 
 
 @CONFIGS

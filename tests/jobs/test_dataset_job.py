@@ -146,7 +146,10 @@ def test_equal_texts_with_other_labels_are_quarantined(build: Builder) -> None:
         {"id": "c1", "text": "clash", "topic": "x", "part": "train"},
         {"id": "c2", "text": "clash", "topic": "y", "part": "validation"},
     ]
-    assert build(rows).reasons == [("c1", "conflicting labels"), ("c2", "conflicting labels")]
+    built = build(rows)
+    reason = "conflicting labels: topic is 'x' and 'y'"
+    assert built.reasons == [("c1", reason), ("c2", reason)]
+    assert built.report["reasons"] == {"conflicting labels": 2}
 
 
 def test_the_shipped_test_split_is_kept_whole_and_its_texts_leave_train(build: Builder) -> None:

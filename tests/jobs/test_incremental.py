@@ -68,7 +68,7 @@ class Nights:
     def build(self, place: str = "dataset") -> Build:
         return build_dataset.main(self.request(place, place), self.spark).build
 
-    def rows(self, place: str) -> tuple[pa.Table, list[dict[str, Any]]]:
+    def rows(self, place: str) -> tuple[pa.Table, list[list[dict[str, Any]]]]:
         place = str(self.folder / place)
         dataset = DatasetRef(
             uri=place,
@@ -78,9 +78,9 @@ class Nights:
             labels=("topic",),
             split="split",
         )
-        refused = f"{place}_quarantine"
-        quarantine = TableRef(uri=refused, version=DeltaTable(refused).version())
-        return read_arrow(dataset), sorted(read_arrow(quarantine).to_pylist(), key=str)
+        others = [f"{place}_quarantine", f"{place}_duplicates"]
+        refs = [TableRef(uri=other, version=DeltaTable(other).version()) for other in others]
+        return read_arrow(dataset), [sorted(read_arrow(ref).to_pylist(), key=str) for ref in refs]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ INDEX = "_index"
 """Folder in a dataset's table for the prepared rows of its source, which the next build compares with. Delta
 ignores folders whose name begins with ``_``."""
 
-ALGORITHM = 4
+ALGORITHM = 5
 """Raised when the same row would be treated otherwise: a build by other rules is not continued."""
 
 
@@ -46,6 +46,8 @@ class Fates(BaseModel):
     """Quarantined rows by reason."""
     states: dict[str, int]
     """Rows that are left out, by the decision: duplicate, near-duplicate, leak, near-leak."""
+    merged: dict[str, int] = {}
+    """Kept rows whose copies disagree, by what a label is now: ``unknown:LABEL`` or ``median:LABEL``."""
 
 
 class Build(BaseModel):
@@ -76,6 +78,7 @@ class Build(BaseModel):
     fates: Fates
     summary: Summary
     quarantine_version: int
+    duplicates_version: int
     index: tuple[IndexFile, ...]
     """The prepared rows; empty if the source has no change data feed."""
     decisions: tuple[IndexFile, ...]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelmill.datasets.connected_components import connected
-from modelmill.datasets.deduplication import CLUSTER, SET, decide, decisions_schema
+from modelmill.datasets.deduplication import SET, decide, decisions_schema
 from modelmill.datasets.index import FullBuildNeededError
 from modelmill.datasets.minhash import candidate_pairs, similarity, unpacked
+from modelmill.datasets.near_copies import NearPairs
 from modelmill.datasets.prepared_columns import (
     BUCKETS,
     CONTENT,
@@ -42,35 +43,36 @@ def decide_closed_sets(rows: pa.Table, plan: Preparation, *, crowded: Sequence[i
     labels = [label_column(index) for index in range(len(options.labels))]
     if not usable.num_rows:
         return decisions_schema(plan.label_types).empty_table()
-    cluster = _clusters(usable, plan, crowded)
+    content = np.asarray(usable.column(CONTENT[0]), np.int64)
+    pairs = _near_pairs(usable, content, plan, crowded)
+    cluster = _renamed(content, *connected(pairs.first, pairs.second))
     sets = _sets(usable, cluster) if options.key is not None else cluster
     slim = usable.select([ROW, HASH, ORDER, *CONTENT, *IDENTITY, SHIPPED, *labels])
-    slim = slim.append_column(CLUSTER, [cluster]).append_column(SET, [sets])
-    return decide(slim, labels, unique_key=options.key is not None)
+    return decide(slim.append_column(SET, [sets]), plan, pairs)
 
 
-def _clusters(rows: pa.Table, plan: Preparation, crowded: Sequence[int]) -> np.ndarray:
-    """Return the cluster of near-duplicates of each row: the smallest of its contents."""
+def _near_pairs(rows: pa.Table, content: np.ndarray, plan: Preparation, crowded: Sequence[int]) -> NearPairs:
+    """Return the pairs of contents whose texts are nearly the same."""
     import pyarrow as pa
 
-    content = np.asarray(rows.column(CONTENT[0]), np.int64)
     text, threshold = plan.options.text, plan.options.similar_texts
     if threshold is None or text is None:
-        return content
+        return NearPairs.none()
     buckets, owners = unpacked(rows.column(BUCKETS).combine_chunks())
-    pairs, more = candidate_pairs(buckets, content[owners])
+    pairs, _, more = candidate_pairs(buckets, content[owners])
     # There not all pairs are looked at, and which ones depends on texts that are not at hand.
     if len(more) or np.isin(crowded, buckets).any():
         raise FullBuildNeededError("very many texts are alike")
     known, places = np.unique(content, return_index=True)
     members, inverse = np.unique(pairs, return_inverse=True)
     if not len(members):
-        return content
+        return NearPairs.none()
     chosen = pa.array(places[np.searchsorted(known, members)])
     texts = rows.column(text).cast(pa.large_string()).take(chosen).combine_chunks()
     ends = inverse.reshape(pairs.shape)
-    near = similarity(texts, ends[:, 0], ends[:, 1]) >= threshold
-    return _renamed(content, *connected(pairs[near, 0], pairs[near, 1]))
+    found = similarity(texts, ends[:, 0], ends[:, 1])
+    near = found >= threshold
+    return NearPairs(pairs[near, 0], pairs[near, 1], found[near], np.zeros(int(near.sum()), bool), threshold)
 
 
 def _sets(rows: pa.Table, cluster: np.ndarray) -> np.ndarray:

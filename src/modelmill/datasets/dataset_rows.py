@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from modelmill.datasets.deduplication import COPY, KEPT, QUARANTINED, STATE, final_column
+from modelmill.datasets.deduplication import (
+    CONFLICT,
+    CONFLICTS,
+    COPY,
+    KEPT,
+    QUARANTINED,
+    SIMILARITY,
+    STATE,
+    TWIN,
+    final_column,
+)
 from modelmill.datasets.deduplication import REASON as WHY
 from modelmill.datasets.prepared_columns import (
     CARVED,
     GROUP,
     KEY,
     REASON,
+    ROW,
     SHIPPED,
     TRAIN,
     Preparation,
@@ -24,6 +35,8 @@ if TYPE_CHECKING:
 KEY_COLUMN = "example_key"
 SPLIT_COLUMN = "split"
 REASON_COLUMN = "quarantine_reason"
+KIND_COLUMN, ORIGINAL_COLUMN = "duplicate_kind", "duplicate_of"
+SIMILARITY_COLUMN, CONFLICTS_COLUMN = "similarity", "conflicting_labels"
 SPLITS = ("train", "validation", "test")
 """Names of the splits, in the order of their numbers."""
 
@@ -105,6 +118,23 @@ def _split(rows: pa.RecordBatch, plan: Preparation, rule: SplitRule) -> pa.Array
     return pa.array(SPLITS).take(number)
 
 
+def left_out_schema(plan: Preparation, *, of: str) -> pa.Schema:
+    """Return the columns of the rows of a source that are not in its dataset, with what became of them.
+
+    :param plan: how rows are prepared.
+    :param of: ``quarantine`` or ``duplicates``.
+    :return: the source's columns, and those of that table.
+    """
+    import pyarrow as pa
+
+    strings = (KIND_COLUMN, ORIGINAL_COLUMN, CONFLICTS_COLUMN)
+    own = [(name, pa.string()) for name in strings] + [(SIMILARITY_COLUMN, pa.float64())]
+    if of == "quarantine":
+        own = [(REASON_COLUMN, pa.string())]
+    names = {name for name, _ in own}
+    return pa.schema([*(field for field in plan.schema if field.name not in names), *own])
+
+
 def quarantine_reasons(rows: pa.RecordBatch) -> pa.Array:
     """Return the reason for which each row is quarantined.
 
@@ -113,4 +143,51 @@ def quarantine_reasons(rows: pa.RecordBatch) -> pa.Array:
     """
     import pyarrow.compute as pc
 
-    return pc.coalesce(rows.column(REASON), rows.column(WHY))
+    why, conflicts = rows.column(WHY), rows.column(CONFLICTS)
+    named = pc.binary_join_element_wise(why, conflicts, ": ")
+    why = pc.if_else(pc.fill_null(pc.equal(why, CONFLICT), False), pc.coalesce(named, why), why)
+    return pc.coalesce(rows.column(REASON), why)
+
+
+def quarantined_rows(rows: pa.RecordBatch, plan: Preparation) -> pa.RecordBatch:
+    """Return the quarantined rows among prepared rows with the decisions on them, each with its reason."""
+    import pyarrow.compute as pc
+
+    reason = quarantine_reasons(rows)
+    return _selected(rows, {REASON_COLUMN: reason}, left_out_schema(plan, of="quarantine")).filter(
+        pc.is_valid(reason)
+    )
+
+
+def duplicate_rows(rows: pa.RecordBatch, plan: Preparation) -> pa.RecordBatch:
+    """Return the rows that another one stands for, with its key.
+
+    :param rows: prepared rows with the decisions on them, and ``duplicate_of``.
+    :param plan: how they were prepared.
+    :return: the duplicates among them.
+    """
+    import pyarrow.compute as pc
+
+    own = {
+        KIND_COLUMN: rows.column(STATE),
+        ORIGINAL_COLUMN: rows.column(ORIGINAL_COLUMN),
+        SIMILARITY_COLUMN: rows.column(SIMILARITY),
+        CONFLICTS_COLUMN: rows.column(CONFLICTS),
+    }
+    found = _selected(rows, own, left_out_schema(plan, of="duplicates"))
+    return found.filter(pc.is_valid(rows.column(TWIN)))
+
+
+def original_keys(rows: Any) -> Any:
+    """Return the keys of rows, to be joined by the duplicates' ``_mm_twin``."""
+    return rows.select([ROW, KEY]).rename_columns([TWIN, ORIGINAL_COLUMN])
+
+
+def _selected(rows: pa.RecordBatch, own: dict[str, Any], schema: pa.Schema) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    # The source's columns keep the types that the engine gives them.
+    arrays = [
+        own[name].cast(schema.field(name).type) if name in own else rows.column(name) for name in schema.names
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=schema.names)

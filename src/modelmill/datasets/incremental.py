@@ -20,14 +20,16 @@ from modelmill.datasets.change_feed import read_changes
 from modelmill.datasets.closed_sets import decide_closed_sets
 from modelmill.datasets.dataset_rows import (
     KEY_COLUMN,
-    REASON_COLUMN,
     SPLIT_COLUMN,
     SplitRule,
     assemble,
     dataset_schema,
-    quarantine_reasons,
+    duplicate_rows,
+    left_out_schema,
+    original_keys,
+    quarantined_rows,
 )
-from modelmill.datasets.deduplication import KEPT, REASON, STATE, decisions_schema
+from modelmill.datasets.deduplication import KEPT, MERGED, REASON, STATE, TWIN, decisions_schema
 from modelmill.datasets.index import FullBuildNeededError, Index, closure
 from modelmill.datasets.prepared_columns import (
     BUCKETS,
@@ -87,9 +89,11 @@ class _Side:
     """Prepared rows with decisions."""
     dataset: pa.Table
     quarantine: pa.Table
+    duplicates: pa.Table
     summary: Summary
     reasons: Counter[str]
     states: Counter[str]
+    merged: Counter[str]
 
 
 class _Update:
@@ -191,25 +195,35 @@ class _Update:
         import pyarrow.compute as pc
 
         decided = join(rows.drop_columns([BUCKETS]), decisions, ROW)
-        batch = decided.combine_chunks().to_batches()
-        parts = [assemble(part, self.plan, self.rule) for part in batch]
-        dataset = pa.Table.from_batches(parts, dataset_schema(self.plan))
-        reason = pa.chunked_array([quarantine_reasons(part) for part in batch], pa.string())
-        names = [name for name in self.plan.schema.names if name != REASON_COLUMN]
-        refused = decided.select(names).append_column(REASON_COLUMN, reason).filter(pc.is_valid(reason))
+        decided = join(decided, original_keys(decided), TWIN)
+        batches = decided.combine_chunks().to_batches()
+        dataset = pa.Table.from_batches(
+            [assemble(part, self.plan, self.rule) for part in batches], dataset_schema(self.plan)
+        )
+        quarantine, duplicates = (
+            pa.Table.from_batches(
+                [work(part, self.plan) for part in batches], left_out_schema(self.plan, of=of)
+            )
+            for of, work in (("quarantine", quarantined_rows), ("duplicates", duplicate_rows))
+        )
         labels = list(zip(self.options.labels, self.plan.kinds, strict=True))
         summary = (
             summarise(dataset, text=self.options.text, labels=labels, split=SPLIT_COLUMN)
             if dataset.num_rows
             else Summary()
         )
-        undone = decided.filter(
-            pc.and_(pc.is_valid(decided.column(STATE)), pc.is_null(decided.column(REASON)))
-        )
-        states = Counter(undone.column(STATE).to_pylist())
-        del states[KEPT]
+        refusals = pc.coalesce(decided.column(REFUSAL), decided.column(REASON))
+        kept = pc.fill_null(pc.equal(decided.column(STATE), KEPT), False)
+        merged = decided.column(MERGED).filter(kept)
         return _Side(
-            decided, dataset, refused, summary, Counter(refused.column(REASON_COLUMN).to_pylist()), states
+            decided,
+            dataset,
+            quarantine,
+            duplicates,
+            summary,
+            reasons=Counter(refusals.drop_null().to_pylist()),
+            states=Counter(decided.column(STATE).filter(pc.is_valid(decided.column(TWIN))).to_pylist()),
+            merged=Counter(pc.list_flatten(merged).to_pylist()),
         )
 
     def _commit(self, old: _Side, new: _Side, changes: tuple[pa.Table, np.ndarray, pa.Table]) -> int:
@@ -227,19 +241,11 @@ class _Update:
             rows_in=before.fates.rows_in + came.num_rows - len(gone),
             reasons=_counted(before.fates.reasons, old.reasons, new.reasons),
             states=_counted(before.fates.states, old.states, new.states),
+            merged=_counted(before.fates.merged, old.merged, new.merged),
         )
         check_balance(fates, summary, self.options, single=single)
-        about = {"operation": "build_dataset", "source": str(self.source)}
-        refused = replace_rows(
-            self.request.quarantine,
-            before.quarantine_version,
-            gone=old.quarantine,
-            came=new.quarantine,
-            transaction=transaction,
-            metadata=about,
-        )
-        if refused is None:
-            raise FullBuildNeededError("the quarantine table was changed by others")
+        refused = self._replaced("quarantine", old.quarantine, new.quarantine)
+        dropped = self._replaced("duplicates", old.duplicates, new.duplicates)
         index, files = self.index.write_next(*changes)
         build = before.model_copy(
             update={
@@ -249,6 +255,7 @@ class _Update:
                 "fates": fates,
                 "summary": summary,
                 "quarantine_version": refused,
+                "duplicates_version": dropped,
                 "index": index,
                 "decisions": files,
             }
@@ -265,6 +272,20 @@ class _Update:
         )
         if version is None:
             raise FullBuildNeededError("the dataset was changed by others")
+        return version
+
+    def _replaced(self, name: str, gone: pa.Table, came: pa.Table) -> int:
+        """Bring the table beside the dataset up to date; return its version."""
+        version = replace_rows(
+            getattr(self.request, name),
+            getattr(self.build, f"{name}_version"),
+            gone=gone,
+            came=came,
+            transaction=self.request.transaction,
+            metadata={"operation": "build_dataset", "source": str(self.source)},
+        )
+        if version is None:
+            raise FullBuildNeededError(f"the table of {name} was changed by others")
         return version
 
 

@@ -157,7 +157,7 @@ def unpacked(column: pa.Array) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.in
 
 def candidate_pairs(
     bucket: npt.NDArray[np.int32], text: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
     """Return the pairs of texts that share a bucket.
 
     A crowded bucket (over 100 texts, such as a boilerplate's) would have a square of pairs: there each text
@@ -165,7 +165,8 @@ def candidate_pairs(
 
     :param bucket: ``(entries,)``, all entries of each bucket.
     :param text: identity of each entry's text.
-    :return: distinct pairs with the smaller identity first, ``(pairs, 2)``; the crowded buckets.
+    :return: distinct pairs with the smaller identity first, ``(pairs, 2)``; whether each is from a crowded
+        bucket; the crowded buckets.
     """
     shared = _in_company(bucket)
     bucket, text = bucket[shared], text[shared]
@@ -185,8 +186,12 @@ def candidate_pairs(
     for first in range(_PAIRED_WITH):
         later = np.flatnonzero(crowded & (place > first))
         found.append(np.stack([text[later - place[later] + first], text[later]], axis=1))
-    pairs = np.unique(np.concatenate(found), axis=0)
-    return pairs, np.unique(bucket[crowded])
+    if not crowded.any():
+        pairs = np.unique(np.concatenate(found), axis=0)
+        return pairs, np.zeros(len(pairs), bool), np.empty(0, np.int32)
+    hubs = sum(map(len, found[-_PAIRED_WITH:]))
+    pairs, places = np.unique(np.concatenate(found[::-1]), axis=0, return_index=True)
+    return pairs, places < hubs, np.unique(bucket[crowded])
 
 
 def _in_company(bucket: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:

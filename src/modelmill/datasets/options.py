@@ -76,6 +76,13 @@ class BuildOptions(Options):
         "one: 0.55 is about one word in six changed. Empty: only identical texts do. With an image, examples "
         "are one only if text and image are identical: many images have the same caption.",
     )
+    number_tolerance: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Copies of one content with different numbers get their median. If these differ by more "
+        "than this, in the label's unit, they conflict. Empty: they never do.",
+    )
     split: SplitOptions = Field(default=SplitOptions(), description="How rows are split.")
     keep: tuple[str, ...] = Field((), description="Other columns to carry along, for slices and provenance.")
     incremental: bool = Field(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from modelmill.datasets.build_record import Build
 from modelmill.datasets.dataset_rows import SPLITS
-from modelmill.datasets.deduplication import DUPLICATE, LEAK, NEAR_DUPLICATE, NEAR_LEAK
+from modelmill.datasets.deduplication import DUPLICATE, LEAK, MEDIAN, NEAR_DUPLICATE, NEAR_LEAK, UNKNOWN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +36,10 @@ class DatasetReport(BaseModel):
     """Of these: train and validation rows whose content, or nearly so, stands in the shipped test split."""
     reasons: dict[str, int]
     """Quarantined rows by reason."""
+    conflicts: dict[str, int] = {}
+    """Kept rows by label that is unknown, since their copies disagree."""
+    medians: dict[str, int] = {}
+    """Kept rows by label that is the median of the different numbers of their copies."""
     splits: dict[str, int]
     """Kept rows by split."""
     classes: dict[str, dict[str, dict[str, int]]]
@@ -65,6 +69,8 @@ class DatasetReport(BaseModel):
             near_duplicates=states.get(NEAR_DUPLICATE, 0) + states.get(NEAR_LEAK, 0),
             leaks=states.get(LEAK, 0) + states.get(NEAR_LEAK, 0),
             reasons=build.fates.reasons,
+            conflicts=_by_label(build, UNKNOWN),
+            medians=_by_label(build, MEDIAN),
             splits={split: summary.splits.get(split, 0) for split in SPLITS},
             classes=summary.classes,
             numbers={
@@ -87,17 +93,29 @@ class DatasetReport(BaseModel):
             "rows_duplicate": self.duplicates,
             "rows_near_duplicate": self.near_duplicates,
             "rows_leaked": self.leaks,
+            "rows_label_unknown": sum(self.conflicts.values()),
+            "rows_label_median": sum(self.medians.values()),
             **{f"rows_{split}": self.splits.get(split, 0) for split in SPLITS},
             **{f"classes.{label}": len(classes) for label, classes in self.classes.items()},
         }
 
     def __str__(self) -> str:
         reasons = "".join(f"; {count} {reason}" for reason, count in sorted(self.reasons.items()))
+        reasons += "".join(
+            f"; {label} {how} in {count} rows whose copies disagree"
+            for how, counts in (("is unknown", self.conflicts), ("is their median", self.medians))
+            for label, count in counts.items()
+        )
         splits = ", ".join(f"{self.splits.get(split, 0)} {split}" for split in SPLITS)
         return (
             f"{self.rows_in} rows in = {self.rows_out} out ({splits}) + {self.quarantined} quarantined + "
             f"{self.duplicates} duplicates ({self.near_duplicates} near, {self.leaks} leaks){reasons}"
         )
+
+
+def _by_label(build: Build, what: str) -> dict[str, int]:
+    merged = build.fates.merged.items()
+    return {name.removeprefix(what): count for name, count in merged if name.startswith(what)}
 
 
 def text_lengths(report: DatasetReport) -> Figure:

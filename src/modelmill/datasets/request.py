@@ -13,10 +13,11 @@ from modelmill.tables.table_request import TableRequest
 
 
 class BuildDatasetResult(JobResult):
-    """A dataset, and the rows that did not make it, each with its reason."""
+    """A dataset, the refused rows with their reasons, and the duplicates with the keys of their originals."""
 
     dataset: DatasetRef
     quarantine: TableRef
+    duplicates: TableRef
     build: Build
 
 
@@ -31,6 +32,11 @@ class BuildDatasetRequest(TableRequest[BuildDatasetResult]):
     def quarantine(self) -> str:
         """The table for refused rows."""
         return f"{self.to}_quarantine"
+
+    @property
+    def duplicates(self) -> str:
+        """The table for rows that another row stands for."""
+        return f"{self.to}_duplicates"
 
     def result(self, version: int) -> BuildDatasetResult:
         """Return what a build has made.
@@ -50,4 +56,5 @@ class BuildDatasetRequest(TableRequest[BuildDatasetResult]):
             split=SPLIT_COLUMN,
         )
         quarantine = TableRef(uri=self.quarantine, version=build.quarantine_version)
-        return BuildDatasetResult(dataset=dataset, quarantine=quarantine, build=build)
+        duplicates = TableRef(uri=self.duplicates, version=build.duplicates_version)
+        return BuildDatasetResult(dataset=dataset, quarantine=quarantine, duplicates=duplicates, build=build)

@@ -57,7 +57,8 @@ def check_options(options: BuildOptions, table: TableRef, *, to: str) -> None:
         raise ConfigError(
             f"columns of the source do not begin with {PREFIX}", got=reserved[0], remedy="rename the column"
         )
-    if to in (table.uri, f"{table.uri}_quarantine") or f"{to}_quarantine" == table.uri:
+    ends = ("", "_quarantine", "_duplicates")
+    if {f"{table.uri}{end}" for end in ends} & {f"{to}{end}" for end in ends}:
         raise ConfigError("a dataset is not written over its source", got=to, remedy="name another table")
 
 

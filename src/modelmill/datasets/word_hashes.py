@@ -1,5 +1,10 @@
 """The words of texts as hashes of 64 bits, computed from the bytes: no word becomes a Python string.
 
+A word is a run of letters, marks and digits, upper and lower case alike, in the compatibility form NFKC: full
+and half width, ligatures and composed letters are alike. In scripts without spaces between words, each letter
+with its marks is one, and everywhere each symbol, such as an emoji. Vowel points of Arabic and Hebrew, which
+most texts leave out, do not count.
+
 The hash of a word is a polynomial: the sum of a number for each byte, times the power of a base for the
 place of the byte (Karp, Rabin, "Efficient randomized pattern-matching algorithms", 1987). Places are counted
 in a piece of text, and the inverse power moves each word to the piece's begin.
@@ -9,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +30,22 @@ Bytes = npt.NDArray[np.uint8]
 
 _BYTES_EACH = 1 << 16
 """Bytes that are processed together: their numbers fit into a processor's cache."""
-_BETWEEN_WORDS = r"[^\p{L}\p{N}\x00-\x7f]+"
+_BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}\p{So}\x00-\x7f]+"
 """For texts beyond ASCII; ASCII is classified by its bytes."""
-_WORDS_OF_ONE_CHARACTER = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])"
-"""Scripts without spaces between words: each character counts as a word."""
+_IGNORED = (
+    r"[\x{64b}-\x{65f}\x{670}\x{6d6}-\x{6ed}\x{640}"  # points of Arabic, and the stroke that lengthens words
+    r"\x{591}-\x{5bd}\x{5bf}\x{5c1}\x{5c2}\x{5c4}\x{5c5}\x{5c7}"  # points of Hebrew
+    r"\x{ad}\x{200d}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{206f}\x{fe00}-\x{fe0f}\x{feff}]+"  # invisible
+)
+_ODD = (
+    r"[^\x00-\x7f\p{P}\p{Z}\x{c0}-\x{131}\x{134}-\x{13e}\x{141}-\x{148}\x{14a}-\x{17e}\x{391}-\x{3a9}\x{3b1}-\x{3c9}"
+    r"\x{400}-\x{45f}\x{5d0}-\x{5ea}\x{621}-\x{63a}\x{641}-\x{64a}\x{3041}-\x{3096}\x{30a1}-\x{30fa}\x{4e00}-\x{9fff}"
+    r"\x{ac00}-\x{d7a3}]"
+)
+"""All but common letters, which are in the form NFKC already, and what stands between words."""
+_WORDS_OF_ONE_CHARACTER = (
+    r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{So}]\p{M}*)"
+)
 
 
 def constants(name: str, count: int) -> Hashes:
@@ -64,7 +82,7 @@ class _Room:
 
 
 def word_hashes(texts: pa.Array) -> tuple[Hashes, Offsets]:
-    """Return the hash of each word: of letters and digits, upper and lower case alike.
+    """Return the hash of each word.
 
     :param texts: strings; null counts as empty.
     :return: the hashes of all words one after the other, and where each text's begin, ``(texts + 1,)``.
@@ -159,9 +177,17 @@ def _spelt(texts: pa.Array) -> tuple[Bytes, Offsets]:
 
 
 def _plain(texts: Any) -> Any:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    lower = pc.utf8_lower(texts)
-    if pc.any(pc.match_substring_regex(lower, _WORDS_OF_ONE_CHARACTER)).as_py():
-        lower = pc.replace_substring_regex(lower, _WORDS_OF_ONE_CHARACTER, r" \1 ")
-    return pc.replace_substring_regex(lower, _BETWEEN_WORDS, " ")
+    odd = pc.match_substring_regex(texts, _ODD)
+    if pc.any(odd).as_py():
+        # Arrow's utf8_normalize (25.0) takes letters apart and does not compose them again.
+        normal = [unicodedata.normalize("NFKC", text) for text in texts.filter(odd).to_pylist()]
+        texts = pc.replace_with_mask(
+            texts, odd, pc.replace_substring_regex(pa.array(normal, texts.type), _IGNORED, "")
+        )
+    plain = pc.replace_substring_regex(pc.utf8_lower(texts), _BETWEEN_WORDS, " ")
+    if pc.any(pc.match_substring_regex(plain, _WORDS_OF_ONE_CHARACTER)).as_py():
+        plain = pc.replace_substring_regex(plain, _WORDS_OF_ONE_CHARACTER, r" \1 ")
+    return plain

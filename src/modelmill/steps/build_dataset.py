@@ -29,10 +29,11 @@ class BuildDatasetInputs(Inputs):
 
 
 class DatasetOutputs(Outputs):
-    """The dataset, and the rows that did not make it, each with its reason."""
+    """The dataset, the refused rows with their reasons, and the duplicates with the key of their original."""
 
     dataset: DatasetRef
     quarantine: TableRef
+    duplicates: TableRef
 
 
 def run(config: BuildDatasetConfig, inputs: BuildDatasetInputs, context: StepContext) -> DatasetOutputs:
@@ -49,7 +50,7 @@ def run(config: BuildDatasetConfig, inputs: BuildDatasetInputs, context: StepCon
     )
     made = build_dataset(request, settings=context.settings, log=context.log)
     _log(DatasetReport.of(made.build), inputs.table, made.dataset, context)
-    return DatasetOutputs(dataset=made.dataset, quarantine=made.quarantine)
+    return DatasetOutputs(dataset=made.dataset, quarantine=made.quarantine, duplicates=made.duplicates)
 
 
 def _log(report: DatasetReport, table: TableRef, dataset: DatasetRef, context: StepContext) -> None:
@@ -77,6 +78,7 @@ build_dataset = Component(
     inputs=BuildDatasetInputs,
     outputs=DatasetOutputs,
     run=run,
+    version=2,
     resources=Resources(cpus=2, memory_gb=4),
     assets=_assets,
 )

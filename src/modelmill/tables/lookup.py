@@ -42,28 +42,35 @@ class Lookup:
         """Return the result, in the order of its keys."""
         return _table(self)
 
-    def joined(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Return rows with the result's columns (a left join).
+    def joined(self, rows: pa.RecordBatch, *, inner: bool = False) -> pa.RecordBatch:
+        """Return rows with the result's columns.
 
         :param rows: rows with the key column.
-        :return: the rows, nulls where the result has no such key.
+        :param inner: whether rows whose key the result does not have are left out; else they get nulls.
+        :return: the rows.
         """
-        return _joined(rows, self.table(), self.find(np.asarray(rows.column(self.key), np.int64)), self.key)
+        import pyarrow as pa
+
+        places = self.find(np.asarray(rows.column(self.key), np.int64))
+        if inner:
+            rows, places = rows.take(pa.array(np.flatnonzero(places >= 0))), places[places >= 0]
+        return _joined(rows, self.table(), places, self.key)
 
 
 def join(rows: pa.Table, others: pa.Table, key: str) -> pa.Table:
     """Return rows with the columns of the others that have the same key (a left join).
 
-    :param rows: rows with the key column.
+    :param rows: rows with the key column, which may be null.
     :param others: rows with distinct keys.
-    :param key: column of 64-bit integers.
+    :param key: column of 64-bit integers from 0 on.
     :return: the rows in their order, nulls where there is no such key.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     others = others.sort_by(key)
     known = np.asarray(others.column(key), np.int64)
-    keys = np.asarray(rows.column(key), np.int64)
+    keys = np.asarray(pc.fill_null(rows.column(key), -1), np.int64)
     schema = pa.schema([*rows.schema, *(field for field in others.schema if field.name != key)])
     parts = rows.combine_chunks().to_batches()
     if not parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -29,29 +30,38 @@ from modelmill.datasets.word_hashes import word_hashes
 
 # Letters whose lower case is one code point for Python and for Arrow alike; the others are in the examples.
 ALPHABET = "abcABC059 .,;-_'\n\t\u00a0\u3000éÉßñΣжЖ東京日本ひカ\u0e01\u0e02\u0e33한국😀²½"
+ALPHABET += "\u0301\u0645\u064e\u0640\u0915\u093f\uff21\ufb01\u200f\u200d"
 TEXTS = st.text(ALPHABET, max_size=40) | st.lists(st.sampled_from(["a", "b", "東", "it's", "!"])).map(
     " ".join
 )
-WORDLESS = ["", " ", "\n\t", "...", "?!", "— “”", "😀", "_", "\u200b"]
+WORDLESS = ["", " ", "\n\t", "...", "?!", "— “”", "_", "\u200b", "\u200f\u202a", "\u064e"]
+UNSPACED = r"[\u4e00-\u9fff\u3041-\u3096\u30a1-\u30fa\u0e01-\u0e3a\u0e40-\u0e4e]"
 
 
 def words_of(text: str) -> list[str]:
     """Split as the module says, one character after the other: no regular expression is shared."""
-    import unicodedata
-
-    words, word = [], ""
-    for character in map(str.lower, text):  # by itself, or a word's last Σ would become another letter
-        alone = re.match(r"[\u4e00-\u9fff\u3041-\u309f\u30a1-\u30ff\u0e01-\u0e3a\u0e40-\u0e4e]", character)
-        letter = unicodedata.category(character)[0] in "LN"
-        if letter and not alone:
-            word += character
+    words: list[str] = []
+    before = ""  # what the last character is part of
+    for character in unicodedata.normalize("NFKC", text):
+        if re.match("[\u064b-\u065f\u0640\u00ad\u200d-\u200f\ufe0f\ufeff]", character):
             continue
-        if word:
-            words.append(word)
-            word = ""
-        if letter:
+        kind = unicodedata.category(character)
+        if before == "unit" and kind[0] == "M":
+            words[-1] += character
+        elif kind == "So" or re.match(UNSPACED, character):
             words.append(character)
-    return [*words, word] if word else words
+            before = "unit"
+        elif kind[0] in "LMN":
+            # By itself, or a word's last Σ would become another letter.
+            words = (
+                [*words[:-1], words[-1] + character.lower()]
+                if before == "word"
+                else [*words, character.lower()]
+            )
+            before = "word"
+        else:
+            before = ""
+    return words
 
 
 def shingle_set(text: str) -> set[tuple[str, ...]]:
@@ -76,6 +86,18 @@ def all_pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
 @example(["東京に行く", "東京 に 行く", "東 京", "京東"])
 @example(["สวัสดี", "สวัสดี ครับ", "ส"])
 @example(["naïve café", "NAÏVE CAFÉ", "naive cafe"])
+@example(["cafe\u0301 au lait", "café au lait", "cafe au lait"])
+@example(
+    [
+        "\u092e\u0947\u0930\u093e \u0918\u0930",
+        "\u092e\u0947\u0930\u0940 \u0918\u0930",
+        "\u092e\u0930 \u0918\u0930",
+    ]
+)
+@example(["مُحَمَّد رسول", "محمد رسول", "محـمد\u200f رسول"])
+@example(["\uff76\uff9eラス \uff21\uff22", "ガラス ab", "ガラス"])
+@example(["😀😀😀", "😡😡😡", "good 😀", "good 😡", "👍🏽", "❤️ x"])
+@example(["ที่นี่ดี", "ที่นั่นดี", "iPhone很好", "iPhone很差"])
 @example(WORDLESS)
 def test_similarity_is_that_of_plain_sets(texts: list[str]) -> None:
     first, second = all_pairs(len(texts))
@@ -140,7 +162,8 @@ ENTRIES = st.lists(st.tuples(st.integers(-3, 3), st.integers(-5, 20)), max_size=
 @given(ENTRIES)
 def test_candidates_are_all_pairs_in_a_bucket(entries: list[tuple[int, int]]) -> None:
     bucket, text = np.array(entries, np.int64).reshape(-1, 2).T
-    pairs, crowded = candidate_pairs(bucket.astype(np.int32), text)
+    pairs, flags, crowded = candidate_pairs(bucket.astype(np.int32), text)
+    assert not flags.any()
     by_bucket: dict[int, set[int]] = {}
     for name, member in entries:
         by_bucket.setdefault(name, set()).add(member)
@@ -158,7 +181,8 @@ def test_a_crowded_bucket_keeps_its_texts_together_without_a_square_of_pairs(
     entries = [(7, text) for text in texts] + [(7, text) for text in texts[:20]] + [(8, 1), (8, 2)]
     random_.shuffle(entries)
     bucket, text = np.array(entries, np.int64).T
-    pairs, crowded = candidate_pairs(bucket.astype(np.int32), text)
+    pairs, flags, crowded = candidate_pairs(bucket.astype(np.int32), text)
+    assert flags.sum() == (len(pairs) - 1 if is_crowded else 0), "all but the pair of the other bucket"
     found = {tuple(pair) for pair in pairs.tolist()}
     assert crowded.tolist() == ([7] if is_crowded else [])
     assert (1, 2) in found
