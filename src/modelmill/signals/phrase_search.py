@@ -19,6 +19,8 @@ _OTHER = re.compile(r"[^\w\x00-\x7f]")
 """Characters beyond ASCII that belong to no word, and marks."""
 _WORD_RUN = re.compile(f"[{_WORD_BYTE}]+".encode())
 _BLANKS = re.compile(_BLANK.encode())
+_FEW = 64
+"""Words that one expression looks for; more are looked up, word by word."""
 _MOST_BEGIN = 4
 """Bytes of a phrase that are looked up where it may begin within a word."""
 AS_IT_IS, _COMPOSED, _FOLDED = range(3)
@@ -115,10 +117,17 @@ class PhraseFinder:
             if words := _words(phrase, how.form):
                 self._phrases.setdefault(self._begin(words[0]), []).append(words)
         self._sizes = sorted({len(begin) for begin in self._phrases})
-        firsts = b"".join({re.escape(begin[:1]) for begin in self._phrases})
-        self._places = re.compile(
-            (_WORD_RUN.pattern + b"|" if how.whole_words else b"") + b"[" + firsts + b"]"
-        )
+        self._places = re.compile(self._first_bytes())
+
+    def _first_bytes(self) -> bytes:
+        """Return an expression of the places where a phrase may begin."""
+        begins = sorted(self._phrases, key=lambda begin: (-len(begin), begin))
+        whole = self._how.whole_words
+        if whole and len(begins) <= _FEW and all(_WORD_RUN.fullmatch(begin) for begin in begins):
+            word = f"[{_WORD_BYTE}]".encode()
+            return b"(?<!%b)(?:%b)(?!%b)" % (word, b"|".join(map(re.escape, begins)), word)
+        firsts = b"".join({re.escape(begin[:1]) for begin in begins})
+        return (_WORD_RUN.pattern + b"|" if whole else b"") + b"[" + firsts + b"]"
 
     def spans(self, text: str) -> Iterator[Span]:
         """Return the places where a phrase begins, the longest phrase at each."""

@@ -108,9 +108,17 @@ class TrialRows:
         found = self.table.tables[place]
         return len(found.members) if found is not None else self.choices[place].width
 
-    def relative(self, place: int, code: int) -> int:
-        """Return a code that means the same on every row like this one."""
-        return code if place not in self.choices else code % self.choices[place].width
+    def relative(self, places: Places, codes: npt.NDArray[np.int32]) -> Places:
+        """Return codes that mean the same on every row like this one.
+
+        :param places: numbers of signals.
+        :param codes: the code of a value of each.
+        :return: codes.
+        """
+        found = codes.astype(np.int64)
+        for place, choices in self.choices.items():
+            found = np.where(places == place, found % choices.width, found)
+        return found
 
 
 def choices_of(
@@ -231,6 +239,45 @@ def _ordered(
     nulls = np.concatenate([nulls, np.ones((rows, 1), np.bool_)], axis=1)
     valid = np.concatenate([valid, ~(told & null)[:, None]], axis=1)
     return Choices(valued(found.ravel(), kind, nulls.ravel()), valid)
+
+
+def positions(
+    table: DecisionTable, place: int, values: Mapping[int, pa.Array], known: Mapping[int, Mask]
+) -> list[Ordinals]:
+    """Return what tells rows apart by a signal that is no table: equal where the same choices do the same.
+
+    That is its region and its order among the signals that it is compared with, if all of these are so far
+    apart that nothing that is tried lies between two of them; else its value.
+
+    :param table: the rule set.
+    :param place: number of the signal; its values have ordinals.
+    :param values: values of all such signals, by their numbers.
+    :param known: where they are known.
+    :return: numbers for each row.
+    """
+    domain = table.domains[table.names[place]]
+    own, regions = ordinals(values[place], domain.kind), domain.regions
+    there = known[place] & values[place].is_valid().to_numpy(zero_copy_only=False)
+    others = [table.place[name] for name in domain.company if name != table.names[place]]
+    fits = all(table.domains[table.names[other]].kind == domain.kind for other in others)
+    if not domain.exact or not fits or len(others) >= MAX_COMPANY:
+        return [np.where(there, own, 0)]
+    at = np.minimum(regions.of(values[place]), regions.count - 1)
+    low, high = regions.lows[at], regions.highs[at]
+    apart = (low == high) | (_farther(own, low) & _farther(high, own)) if others else there | True
+    found = [np.where(there, at, -1)]
+    for other in others:
+        theirs = ordinals(values[other], domain.kind)
+        both = there & known[other] & values[other].is_valid().to_numpy(zero_copy_only=False)
+        found.append(np.where(both, np.sign((own > theirs).astype(np.int64) - (own < theirs)), 2))
+        apart &= ~both | (own == theirs) | _farther(own, theirs) | _farther(theirs, own)
+    return [*found, np.where(there & ~apart, own, 0), (there & ~apart).astype(np.int64)]
+
+
+def _farther(one: Ordinals, other: Ordinals) -> Mask:
+    """Return where a value is so far above another one that all that is tried beside them is different."""
+    found: Mask = one.astype(np.longdouble) - other.astype(np.longdouble) > 4 * MAX_COMPANY
+    return found
 
 
 def _repeated(found: Ordinals, valid: Mask) -> Mask:

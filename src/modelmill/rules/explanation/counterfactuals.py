@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import functools
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,27 +19,24 @@ _MAX_CHANGES = 4
 _MAX_STUCK = 64
 """Trials of a row for which a decision is sought that holds whatever its missing signals are."""
 
-Change = tuple[int, int]
-"""A signal, and the code of its new value, the same for all rows like this one."""
-
 
 @dataclass
 class Ways:
     """Ways to another decision by the fewest changes."""
 
-    changes: list[tuple[Change, ...]] = field(default_factory=list)
-    decisions: list[int] = field(default_factory=list)
+    lines: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 5), np.int64))
+    """A line for each change: number of the way, signal, code, number of the set of signals, decision."""
 
-    @functools.cached_property
-    def flat(self) -> npt.NDArray[np.int64]:
-        """A line for each change: number of the way, signal, code, number of the set of signals, decision."""
-        sets: dict[tuple[int, ...], int] = {}
-        lines = [
-            (number, place, code, sets.setdefault(tuple(one for one, _ in way), len(sets)), decision)
-            for number, (way, decision) in enumerate(zip(self.changes, self.decisions, strict=True))
-            for place, code in way
-        ]
-        return np.array(lines, np.int64).reshape(-1, 5)
+    def add(self, ways: Sequence[tuple[Places, Places, int]]) -> None:
+        """Add ways: the signals, the codes of their new values, and the decision."""
+        parts = [self.lines]
+        count = int(self.lines[-1, 0]) + 1 if len(self.lines) else 0
+        for number, (places, codes, decision) in enumerate(ways, start=count):
+            one = np.empty((len(places), 5), np.int64)
+            one[:, 0], one[:, 1], one[:, 2] = number, places, codes
+            one[:, 3], one[:, 4] = zlib.crc32(places.tobytes()), decision
+            parts.append(one)
+        self.lines = np.concatenate(parts)
 
 
 def counterfactuals(rows: TrialRows, decisions: Decisions, singles: SingleChanges) -> list[Ways]:
@@ -51,7 +49,7 @@ def counterfactuals(rows: TrialRows, decisions: Decisions, singles: SingleChange
     """
     found = [Ways() for _ in range(len(rows))]
     _add_singles(found, rows, decisions, singles)
-    missing = np.array([row for row, ways in enumerate(found) if not ways.changes], np.int64)
+    missing = np.array([row for row, ways in enumerate(found) if not len(ways.lines)], np.int64)
     if len(missing):
         codes = np.full((len(missing), rows.table.width), NOT_COMPUTED, np.int32)
         nothing = np.zeros(codes.shape, np.bool_)
@@ -69,15 +67,14 @@ def _add_singles(found: list[Ways], rows: TrialRows, decisions: Decisions, singl
         codes[np.arange(len(part)), singles.places[part]] = singles.codes[part]
         settled[part] = other_anyway(rows, decisions, Frontier(codes, singles.rows[part]))
     flips = np.flatnonzero((settled != OPEN) & (settled != decisions[singles.rows]))
-    for row, place, code, decision in zip(
-        singles.rows[flips].tolist(),
-        singles.places[flips].tolist(),
-        singles.codes[flips].tolist(),
-        settled[flips].tolist(),
-        strict=True,
-    ):
-        found[row].changes.append(((place, rows.relative(place, code)),))
-        found[row].decisions.append(decision)
+    owners, places = singles.rows[flips], singles.places[flips]
+    number = np.arange(len(flips)) - np.searchsorted(owners, owners)
+    lines = np.stack(
+        [number, places, rows.relative(places, singles.codes[flips]), places, settled[flips]], axis=1
+    )
+    ends = np.searchsorted(owners, np.arange(len(rows) + 1))
+    for row, ways in enumerate(found):
+        ways.lines = lines[ends[row] : ends[row + 1]]
 
 
 def _first_of_each(trials: Places, owners: Places, most: int) -> Places:
@@ -112,7 +109,7 @@ class _Levels:
             more, more_out = self._completed(part, left_out[done : done + len(part)])
             done += len(part)
             owners, counts = np.unique(more.owners, return_counts=True)
-            unsolved = np.array([not self.found[row].changes for row in owners.tolist()], np.bool_)
+            unsolved = np.array([not len(self.found[row].lines) for row in owners.tolist()], np.bool_)
             kept = np.isin(more.owners, owners[unsolved & (counts <= MAX_TRIALS)])
             if level < _MAX_CHANGES and kept.any():
                 self.search(more.kept(kept), more_out[kept], level + 1)
@@ -163,10 +160,12 @@ class _Levels:
 
     def _note(self, frontier: Frontier, decisions: Decisions) -> None:
         rows = self.rows
-        for trial in np.flatnonzero((decisions != OPEN) & (decisions != self.decisions[frontier.owners])):
+        trials = np.flatnonzero((decisions != OPEN) & (decisions != self.decisions[frontier.owners]))
+        ways: dict[int, list[tuple[Places, Places, int]]] = {}
+        for trial in trials.tolist():
             row, codes = int(frontier.owners[trial]), frontier.codes[trial]
-            places = np.flatnonzero((codes != NOT_COMPUTED) & (codes != rows.codes[row])).tolist()
-            self.found[row].changes.append(
-                tuple((place, rows.relative(place, int(codes[place]))) for place in places)
-            )
-            self.found[row].decisions.append(int(decisions[trial]))
+            places = np.flatnonzero((codes != NOT_COMPUTED) & (codes != rows.codes[row]))
+            one = (places, rows.relative(places, codes[places]), int(decisions[trial]))
+            ways.setdefault(row, []).append(one)
+        for row, some in ways.items():
+            self.found[row].add(some)

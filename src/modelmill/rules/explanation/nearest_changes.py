@@ -68,7 +68,7 @@ def nearest_changes(
     :param masks: where they are known.
     :return: the changes.
     """
-    flat = [one.flat for one in ways]
+    flat = [one.lines for one in ways]
     counts = np.array([one.shape[0] for one in flat])
     if not counts.sum():
         return RowChanges(table.names, [], [None] * len(ways))

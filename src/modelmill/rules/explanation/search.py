@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelmill.rules.evaluation.rule_program import RuleProgram
-from modelmill.rules.explanation.alternatives import TrialRows
+from modelmill.rules.explanation.alternatives import TrialRows, positions
 from modelmill.rules.explanation.counterfactuals import Ways, counterfactuals
 from modelmill.rules.explanation.nearest_changes import RowChanges, nearest_changes
-from modelmill.rules.explanation.ordinals import ORDERED, ordinals
+from modelmill.rules.explanation.ordinals import ORDERED
 from modelmill.rules.explanation.single_changes import Base
 from modelmill.rules.explanation.sufficient_sets import smallest_sufficient_sets
 from modelmill.rules.explanation.trials import NOT_COMPUTED, Codes, DecisionTable
@@ -178,7 +178,7 @@ class ExplanationSearch:
             null = values.is_null().to_numpy(zero_copy_only=False)
             keys.append(np.where(there, np.where(null, 1, 2), 0))
             if kind in ORDERED:
-                keys.append(np.where(there & ~null, ordinals(values, kind), 0))
+                keys += positions(table, place, columns, masks)
             elif kind == "boolean":
                 keys.append((there & values.fill_null(False).to_numpy(zero_copy_only=False)).astype(np.int64))
             elif kind == "text":

@@ -203,6 +203,14 @@ class DecisionTable:
         return table
 
     @functools.cached_property
+    def _steps_of(self) -> dict[int, list[int]]:
+        """The steps that read one signal alone, by its number."""
+        found: dict[int, list[int]] = {}
+        for number in self.analysis.live:
+            found.setdefault(self._reads[number], []).append(number)
+        return found
+
+    @functools.cached_property
     def _exposed(self) -> dict[int, list[int]]:
         """The steps over one signal that a rule, or a step over several signals, takes."""
         taken = set(self.analysis.roots)
@@ -224,7 +232,7 @@ class DecisionTable:
         column = self.analysis.columns[self.names[place]]
         boolean = self.analysis.steps[column].kind == "boolean"
         trials.states[column] = possible.sets_of(values) if boolean else Uncertain(values, False)
-        trials.forward([one for one in self.analysis.live if self._reads[one] == place and one != column])
+        trials.forward([one for one in self._steps_of.get(place, ()) if one != column])
         found = np.empty((len(steps), len(values)), np.uint8)
         for number, step in enumerate(steps):
             state = np.broadcast_to(np.asarray(trials.states[step], np.uint8), len(values))
@@ -326,20 +334,25 @@ class Trials(Partial):
         table = self.table
         demand: dict[int, Any] = {}
         for number, root in enumerate(self.analysis.roots):
-            demand[root] = demand.get(root, False) | (reached[number] & left)
+            asked = reached[number] & left
+            demand[root] = demand[root] | asked if root in demand else asked
         leaves = table.leaves
         found: dict[int, Mask] = {}
         for number in table.demand_order:
             asked = demand.pop(number, False)
             if asked is False:
                 continue
-            asked = asked & self.analysis.undetermined(number, self.states[number])
-            if not np.any(asked):
+            unclear = self.analysis.undetermined(number, self.states[number])
+            if unclear is False:
+                continue
+            asked = asked & unclear
+            if not asked.any():
                 continue
             place = leaves.get(number)
             if place is not None:
-                found[place] = found.get(place, False) | np.broadcast_to(asked, self.rows)
+                found[place] = found[place] | asked if place in found else asked
                 continue
             for operand, where in self._below(self.analysis.steps[number], asked):
-                demand[operand] = demand.get(operand, False) | where
+                if operand in table.evaluated:
+                    demand[operand] = demand[operand] | where if operand in demand else where
         return found
