@@ -65,7 +65,7 @@ def load_pipelines(folder: str | Path) -> dict[str, DAG]:
         try:
             if file.spec:
                 dags[file.name] = build_dag(file.spec, watched=watched)
-        except (InputError, ValueError) as error:
+        except Exception as error:  # one file must not hide the others
             invalid.append(file.refused(str(error)))
     for file in sorted(invalid, key=lambda file: file.path):
         dag_id = free_id(file, dags)

@@ -293,6 +293,44 @@ def test_invalid_files_do_not_hide_the_others(tmp_path: Path) -> None:
     assert all(dags[name].timetable.can_be_scheduled is False for name in invalid)
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["1" + ":1" * 2_500, "0x" + "f" * 5_000, "9" * 5_000, "1" + ":1" * 3_000 + ".5", "1" * 500 + ".0"],
+    ids=["base 60", "hexadecimal", "decimal", "base 60 with a point", "float"],
+)
+@pytest.mark.parametrize(
+    "where", ["schedule: {}", "description: {}", "params: {{p: {{default: {}}}}}", "{}: 1"]
+)
+def test_a_number_beyond_all_bounds_is_that_files_own_error(tmp_path: Path, value: str, where: str) -> None:
+    (tmp_path / "good.yaml").write_text(NIGHTLY)
+    (tmp_path / "bad.yaml").write_text(f"{where.format(value)}\n{MINIMAL.format(name='bad')}")
+    dags = load_pipelines(tmp_path)
+    assert set(dags) == {"nightly", "bad"}
+    assert "a number has at most 64 characters" in str(dags["bad"].doc_md)
+    assert "invalid" in dags["bad"].tags
+
+
+def test_a_mistake_of_ours_over_one_file_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modelmill.pipeline import pipeline_files
+
+    (tmp_path / "good.yaml").write_text(NIGHTLY)
+    (tmp_path / "bad.yaml").write_text(NIGHTLY.replace("nightly", "bad"))
+    parse = pipeline_files.parse_pipeline
+
+    def fail(text: str) -> object:
+        if "pipeline: bad" in text:
+            raise OverflowError("what nobody thought of")
+        return parse(text)
+
+    pipeline_files._parsed.cache_clear()
+    monkeypatch.setattr(pipeline_files, "parse_pipeline", fail)
+    dags = load_pipelines(tmp_path)
+    assert set(dags) == {"nightly", "bad"}
+    assert "OverflowError: what nobody thought of" in str(dags["bad"].doc_md)
+
+
 def test_a_folder_can_be_a_url() -> None:
     with fsspec.open("memory://pipelines/deep/far.yaml", "w") as file:
         file.write(MINIMAL.format(name="far"))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 import fsspec
 
 from modelmill.documents.parsing import read_text
-from modelmill.errors import ConfigError, DocumentError, Problem
+from modelmill.errors import ConfigError, DocumentError, Problem, shorten
 
 SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -143,4 +143,8 @@ def _file(url: str, relative: str, kind: DocumentKind[FileT]) -> FileT:
         text = read_text(url, what=f"a {kind.noun}", most_bytes=kind.most_bytes, error=kind.error)
     except DocumentError as error:
         return kind.unreadable(relative, error.problems)
-    return kind.make(relative, text)
+    try:
+        return kind.make(relative, text)
+    except Exception as error:  # a mistake of ours over one file must not hide the others
+        message = f"the file must be a {kind.noun}; reading it ended with {type(error).__name__}: {error}"
+        return kind.unreadable(relative, (Problem(0, 0, "", shorten(message, limit=500)),))

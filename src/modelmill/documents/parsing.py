@@ -97,7 +97,7 @@ def parse_document(text: str, *, source: str, error: type[DocumentError]) -> Doc
         return _parsed(_FastLoader, whole)
     # What the fast reader refuses is read again by the slow one, whose messages say more.
     try:
-        return _parsed(yaml.SafeLoader, whole)
+        return _parsed(_SlowLoader, whole)
     except (yaml.YAMLError, ValueError, RecursionError) as failure:
         raise error([_syntax_problem(failure)], source=source) from failure
 
@@ -121,13 +121,38 @@ def wanted_name(text: str, key: str, pattern: str) -> str:
     :return: the name; empty if there is none, or an impossible one.
     """
     try:
-        name: Any = yaml.safe_load(text)[key]
+        name: Any = yaml.load(text, _SlowLoader)[key]  # noqa: S506 (a safe loader)
     except Exception:  # what exactly is wrong with the text has been reported already
         return ""
     return name if isinstance(name, str) and re.fullmatch(pattern, name) else ""
 
 
-class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # PyYAML may lack libyaml
+class _Numbers(yaml.constructor.SafeConstructor):
+    """Numbers within bounds: of ``1:1:1…``, which is base 60, Python would make one of any size."""
+
+    def number(self, node: Any) -> Any:
+        """Return the number that a node stands for."""
+        if len(node.value) > _MOST_DIGITS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a number has at most {_MOST_DIGITS} characters: quote a text", node.start_mark
+            )
+        whole = node.tag == "tag:yaml.org,2002:int"
+        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+
+
+_MOST_DIGITS = 64
+for _kind in ("int", "float"):
+    _Numbers.add_constructor(f"tag:yaml.org,2002:{_kind}", _Numbers.number)  # type: ignore[type-var]
+
+
+class _SlowLoader(_Numbers, yaml.SafeLoader):
+    """PyYAML's own reader."""
+
+
+_Quick: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may lack libyaml
+
+
+class _FastLoader(_Numbers, _Quick):  # type: ignore[misc]
     """libyaml's reader. It recurses on the C stack, which Python does not guard: so depth is bounded."""
 
     _most_deep = 100

@@ -23,8 +23,9 @@ If a process dies
 
 A process that sleeps longer than half of that time between 2 and 3 does not set the alias any more, unless it
 slept inside the request to MLflow itself; and whoever set it looks at the ledger once more afterwards, and
-sets it again if the champion has changed meanwhile. The machines' clocks have to agree within a few
-seconds, else an heir waits longer or comes sooner; nothing else depends on them. Readers resolve the alias,
+sets it again if the champion has changed meanwhile. Where a machine's clock is ahead, an heir waits for
+:data:`TURN_SECONDS` by its own; where one is behind by more than a few seconds, it comes sooner. Nothing else
+depends on clocks. Readers resolve the alias,
 which always points at a version that was champion, by the ledger's word or by hand.
 """
 
@@ -81,11 +82,15 @@ def settled_head(registry: Registry, name: str, *, step_key: str = "") -> Head:
     :param step_key: the caller's own: a row of an earlier attempt of its is not waited for.
     :return: the head.
     """
+    seen, since = 0, 0.0
     while True:
         head = ledger.head(registry.settings, name)
         if head.settled or head.last is None:
             return head
-        age = (datetime.now(UTC) - head.last.time).total_seconds()
+        if head.number != seen:
+            seen, since = head.number, time.monotonic()
+        # By the clock of the machine that wrote the row, which may be ahead, or else by our own.
+        age = max((datetime.now(UTC) - head.last.time).total_seconds(), time.monotonic() - since)
         if head.last.step_key == step_key or age > TURN_SECONDS:
             _follow(registry, head.last, deadline=time.monotonic() + TURN_SECONDS / 2)
         else:

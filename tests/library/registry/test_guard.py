@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,31 @@ def test_a_move_left_half_done_is_finished(registry: Registry, monkeypatch: pyte
 
     ledger.append(registry.settings, "topics", decide, step_key="dead", moves_alias=True)
     (finding,) = guard.inspect(registry).findings
+    assert (finding.kind, finding.mended) == ("half_done", True)
+    assert alias_version(registry, "topics") == 1
+
+
+@pytest.mark.usefixtures("two")
+def test_a_move_by_a_machine_whose_clock_is_ahead_is_finished_too(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Ahead:
+            return super().now(tz) + timedelta(hours=1)
+
+    def decide(head: ledger.Head) -> Entry:
+        return Entry(
+            action="rollback", model="topics", from_version=2, to_version=1, digest="", step_key="dead"
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "datetime", Ahead)
+        ledger.append(registry.settings, "topics", decide, step_key="dead", moves_alias=True)
+    monkeypatch.setattr(champion, "TURN_SECONDS", 0.5)
+    began = time.monotonic()
+    (finding,) = guard.inspect(registry).findings
+    assert time.monotonic() - began > 0.5, "its own process may still be about to set the alias"
     assert (finding.kind, finding.mended) == ("half_done", True)
     assert alias_version(registry, "topics") == 1
 
