@@ -101,14 +101,22 @@ class _PatternEvaluation(Evaluation):
 
     def compute(self, names: Sequence[str], rows: Rows) -> dict[str, SignalValues]:
         fresh = rows[~self._seen[rows]]
-        if len(fresh):
+        if len(fresh) == len(self._texts):
+            self._hits = self._group.patterns.matrix(self._texts)
+        elif len(fresh):
             self._hits[:, fresh] = self._group.patterns.matrix(self._at(fresh))
-            self._seen[fresh] = True
+        self._seen[fresh] = True
         texts = self._at(rows)
-        missing = texts.is_null().to_numpy(zero_copy_only=False)
+        known = np.packbits(texts.is_valid().to_numpy(zero_copy_only=False), bitorder="little")
+        valid = pa.py_buffer(known) if texts.null_count else None
+        numbers = np.array([self._number[name] for name in names])
+        # All at once, and bit by bit as Arrow has it: there may be a thousand patterns.
+        hits = self._hits if len(names) == len(self._number) else self._hits[numbers]
+        hits = hits if len(rows) == len(self._texts) else hits[:, rows]
         answers = {}
-        for name in names:
-            found = pa.array(self._hits[self._number[name], rows], mask=missing)
+        ordered = self._number if len(names) == len(self._number) else names
+        for name, bits in zip(ordered, np.packbits(hits, axis=1, bitorder="little"), strict=True):
+            found = pa.Array.from_buffers(pa.bool_(), len(rows), [valid, pa.py_buffer(bits)])
             if name in self._group.counted:
                 found = self._group.patterns.counts(name, texts, found)
             answers[name] = SignalValues(found)

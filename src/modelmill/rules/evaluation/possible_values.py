@@ -235,12 +235,14 @@ def sets_of(values: Any, open_rows: Any = False) -> Sets:
             if open_rows
             else plain
         )
+    if not values.null_count and not values.true_count and open_rows is False:
+        return FALSE
     truth = (
         values.fill_null(False).to_numpy(zero_copy_only=False)
         if values.null_count
         else values.to_numpy(zero_copy_only=False)
     )
-    found = np.where(truth, np.uint8(TRUE), np.uint8(FALSE))
+    found: npt.NDArray[np.uint8] = np.uint8(FALSE) - truth.view(np.uint8)  # TRUE is one less
     if values.null_count:
         found[_null_mask(values)] = NULL
     return np.where(open_rows, np.uint8(ANYTHING), found) if np.ndim(open_rows) or open_rows else found

@@ -89,18 +89,24 @@ class RuleProgram:
         clear = np.ones(rows, np.bool_)  # no earlier rule may stop the row
         for number, root in enumerate(self.analysis.roots):
             state = partial.states[root]
+            at: Any = slice(None)  # the rows that the rule may stop: few, if it is one of a thousand
+            if isinstance(state, np.ndarray):
+                at = np.flatnonzero(state & stops)
+                state = state[at]
+            if not np.any(state & stops):
+                continue
             unclear = self.analysis.undetermined(root, state)
             if np.any(unclear):
-                asked[root] = asked.get(root, False) | (reached & unclear)
-            may_stop = possible.has(state, stops)
-            if np.any(may_stop):
-                settled = clear & may_stop & np.logical_not(unclear)
-                found[settled & (state == TRUE)] = number
-                if not self.truth_only:
-                    found[settled & (state == NULL)] = self.compiled.no_rule + 1 + number
-                clear &= np.logical_not(may_stop)
-                reached &= possible.has(state, goes_on)
-                if not reached.any():
-                    break
+                asked.setdefault(root, np.zeros(rows, np.bool_))[at] |= reached[at] & unclear
+            settled = clear[at] & np.logical_not(unclear)
+            outcomes = found[at]
+            outcomes[settled & (state == TRUE)] = number
+            if not self.truth_only:
+                outcomes[settled & (state == NULL)] = self.compiled.no_rule + 1 + number
+            found[at] = outcomes
+            clear[at] = False
+            reached[at] &= possible.has(state, goes_on)
+            if not reached.any():
+                break
         found[clear & reached] = self.compiled.no_rule
         return found, asked

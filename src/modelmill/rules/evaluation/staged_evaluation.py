@@ -91,6 +91,11 @@ class Settlement:
         :param needed: numbers of rows.
         """
         rows = len(self.outcomes)
+        if len(needed) == len(computed) == rows and found.open is False:
+            self.values[name], self.computed[name] = found.values, np.ones(rows, np.bool_)
+            if found.failures:
+                self.failures[name] = dict(found.failures)
+            return
         place = np.full(rows, -1, np.int64)
         place[computed] = np.where(found.open, -1, np.arange(len(computed)))
         mask = np.zeros(rows, np.bool_)
