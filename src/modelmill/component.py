@@ -124,6 +124,9 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
     version: int = 1
     """Raised when the same input would give another result: part of the step key."""
     resources: Resources = field(default_factory=Resources)
+    check: Callable[[ConfigT], None] | None = None
+    """Raises an :class:`~modelmill.errors.InputError` for what cannot work, as far as the files that a
+    configuration names show it: before anything runs. None: there is nothing to look at."""
     outside_state: Callable[[ConfigT, InputsT, Settings], str] | None = None
     """Fingerprint of what the step reads beside its inputs (files, an alias): part of the step key, as the
     state of the tables among its inputs is, so that a step is reused exactly when nothing that it reads has

@@ -16,7 +16,7 @@ from modelmill.compression.quantization import CALIBRATION_ROWS, GraphMethod
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import collate, mean_over_tokens, parameter_count
-from modelmill.models.onnx_export import PARITY, attention_bias, export_graph
+from modelmill.models.onnx_export import PARITY, encode_masked, export_graph
 from modelmill.models.onnx_session import RowSession
 from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.token_ids import Tokens
@@ -40,9 +40,8 @@ class _Trunk(nn.Module):
         self.states = states
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        mask = attention_mask.to(torch.float32)  # (batch, tokens)
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_bias(mask))[0]
-        features = mean_over_tokens(hidden, mask)  # (batch, hidden)
+        hidden = encode_masked(self.encoder, input_ids, attention_mask)
+        features = mean_over_tokens(hidden, attention_mask)  # (batch, hidden)
         return (features, hidden) if self.states else (features,)
 
 

@@ -151,7 +151,8 @@ class JudgedRows:
                 remedy="change the dataset's split, or set baselines: false",
             )
         values = [value for part in parts for value in part.values]
-        return self.task.baselines(texts, self.task.truth(values, self.classes), self.texts)
+        truth = self.task.truth(values, self.classes)
+        return self.task.baselines(texts, truth, self.texts, validation=len(parts[1].texts))
 
 
 def judged_rows(dataset: DatasetRef, label: str, infos: Sequence[BundleInfo]) -> JudgedRows:

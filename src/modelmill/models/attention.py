@@ -18,9 +18,17 @@ from modelmill.errors import ModelError
 KEPT_HEADS = "modelmill_heads"
 """Key of the encoder's configuration: number of heads of each layer; missing where none were taken out."""
 
-_PROJECTIONS = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"), ("q", "k", "v"))
-"""Names of the three projections: BERT and its kin, DistilBERT, MPNet."""
+_PROJECTIONS = (
+    ("query", "key", "value"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("q", "k", "v"),
+    ("query_proj", "key_proj", "value_proj"),
+    ("q_proj", "k_proj", "v_proj"),
+)
+"""Names of the three projections: BERT and its kin, DistilBERT, MPNet, DeBERTa, EuroBERT."""
 _COUNTS = ("num_attention_heads", "n_heads")
+_POSITIONS = ("pos_key_proj", "pos_query_proj")
+"""Projections of positions, where DeBERTa has them: one more part for each head."""
 _SHARED = "relative_attention_bias"
 """A bias for each head that all layers share: their heads cannot differ."""
 
@@ -75,9 +83,13 @@ def _attention(layer: nn.Module, module: Any, parts: list[Any]) -> Attention | N
     )
     output = next(outputs, None)
     counts = [getattr(module, name) for name in _COUNTS if isinstance(getattr(module, name, None), int)]
-    if output is None or not counts or value.out_features % counts[0]:
+    size = getattr(module, "head_dim", None)  # what EuroBERT has instead of a number of heads
+    heads = counts[0] if counts else value.out_features // size if size else 0
+    alike = query.out_features == key.out_features == value.out_features
+    positions = any(hasattr(module, name) for name in _POSITIONS)
+    if output is None or not alike or positions or not heads or value.out_features % heads:
         return None
-    return Attention(module, query, key, value, output, counts[0])
+    return Attention(module, query, key, value, output, heads)
 
 
 def has_heads(encoder: nn.Module, layers: Iterable[nn.Module]) -> bool:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
 from modelmill.errors import ModelError
+from modelmill.models.architectures import check_architecture
 from modelmill.models.base_model_folder import check_base_model_files, locate_base_model
 from modelmill.models.encoder import encoder_options, read_config
 from modelmill.tokens.tokenizer import load_tokenizer
@@ -51,12 +51,7 @@ def load_base_model(name: str, *, max_tokens: int, dropout: float) -> BaseModel:
 
 
 def _check_config(config: PretrainedConfig, folder: Path, *, max_tokens: int) -> None:
-    if type(config) not in MODEL_MAPPING or config.is_encoder_decoder or getattr(config, "is_decoder", False):
-        raise ModelError(
-            "a base model must be a text encoder such as BERT",
-            got=config.model_type,
-            remedy="take an encoder-only model",
-        )
+    check_architecture(config.to_dict(), max_tokens=max_tokens)
     for field in ("vocab_size", "hidden_size", "num_hidden_layers"):
         if not isinstance(getattr(config, field, None), int):
             raise ModelError(
@@ -64,13 +59,6 @@ def _check_config(config: PretrainedConfig, folder: Path, *, max_tokens: int) ->
                 got=str(folder),
                 remedy="take an encoder-only text model",
             )
-    limit = getattr(config, "max_position_embeddings", None)
-    if isinstance(limit, int) and max_tokens > limit:
-        raise ModelError(
-            f"max_tokens must not exceed what the base model can read, {limit}",
-            got=max_tokens,
-            remedy=f"lower it to at most {limit}",
-        )
 
 
 def _load_weights(folder: Path, config: PretrainedConfig, dropout: float) -> PreTrainedModel:

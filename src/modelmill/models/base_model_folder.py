@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from modelmill.errors import ModelError
+from modelmill.models.architectures import check_architecture, read_config_json
 from modelmill.system.digests import file_digests
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
@@ -124,3 +125,15 @@ def check_base_model_files(folder: Path) -> None:
             got=str(folder),
             remedy="download the model again",
         )
+
+
+def check_base_model(name: str, *, max_tokens: int | None = None) -> None:
+    """Check a base model as far as this machine can see it: one that is not here yet passes.
+
+    :param name: see :func:`locate_base_model`.
+    :param max_tokens: tokens that it has to read; None: not checked.
+    :raises ModelError: as :func:`~modelmill.models.architectures.check_architecture`.
+    """
+    folder = _kept_snapshot(name) or Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        check_architecture(read_config_json(folder), max_tokens=max_tokens)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +12,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from modelmill.errors import ModelError, did_you_mean
+from modelmill.models.architectures import ARCHITECTURES, read_config_json
 from modelmill.models.attention import KEPT_HEADS, fit_heads
-
-_CODE_KEYS = frozenset(
-    {
-        "auto_map",
-        "trust_remote_code",
-        "custom_pipelines",
-        "attn_implementation",
-        "_attn_implementation",
-        "_attn_implementation_internal",
-        "_experts_implementation",
-        "_experts_implementation_internal",
-    }
-)
-"""Keys of config.json by which a library loads code from elsewhere."""
 
 
 def read_config(folder: Path) -> PretrainedConfig:
@@ -38,61 +23,36 @@ def read_config(folder: Path) -> PretrainedConfig:
     :return: the configuration of a known architecture.
     :raises ModelError: if it cannot be read, asks for code, or names an unknown architecture.
     """
-    path = folder / "config.json"
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"config.json must be readable JSON ({type(error).__name__})",
-            got=str(path),
-            remedy="download the model again",
-        ) from error
-    if not isinstance(content, dict):
-        raise ModelError("config.json must be a mapping", got=content, remedy="download the model again")
-    asked = sorted(set(_keys(content)) & _CODE_KEYS)
-    if asked:
-        raise ModelError(
-            f"a base model must not bring or choose code: {path} has the key {asked[0]!r}",
-            remedy="take a model whose architecture transformers has itself, or remove the key if you know "
-            "that the model needs no code",
-        )
+    content = read_config_json(folder)
     kind = content.pop("model_type", None)
     if kind not in CONFIG_MAPPING:
         raise ModelError(
             "config.json must name a model_type that transformers has itself",
             got=kind,
-            remedy=did_you_mean(str(kind), ("bert", "distilbert", "electra", "mpnet", "roberta")),
+            remedy=did_you_mean(str(kind), ARCHITECTURES),
         )
     try:
         return AutoConfig.for_model(kind, **content)
     except Exception as error:  # each architecture validates in its own way
         raise ModelError(
             f"config.json must describe a {kind} model ({type(error).__name__}: {error})",
-            got=str(path),
+            got=str(folder / "config.json"),
             remedy="download the model again",
         ) from error
-
-
-def _keys(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield str(key)
-            yield from _keys(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _keys(inner)
 
 
 def layer_list(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
     """Find the encoder's transformer layers.
 
     :param encoder: a transformers encoder.
-    :return: name of the list within the encoder, and the list.
+    :return: name of the list within the encoder, and the list; ALBERT's is shorter than its depth, since its
+        layers share their weights.
     :raises ModelError: if the architecture has no such list.
     """
     config: Any = encoder.config
+    count = getattr(config, "num_hidden_groups", config.num_hidden_layers)
     for name, module in encoder.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers:
+        if isinstance(module, nn.ModuleList) and len(module) == count:
             return name, module
     raise ModelError(
         "an encoder must have one list of transformer layers",

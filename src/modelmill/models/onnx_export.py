@@ -20,29 +20,43 @@ from modelmill.tokens.token_ids import Tokens
 
 PARITY = 1e-3
 """Largest accepted difference between the logits of the fp32 export and of PyTorch."""
+_MASKED = -1e4
+"""What is added to an attention score so that the token gets no attention."""
 
 
 class _Exportable(nn.Module):
-    """A classifier whose mask is plain arithmetic: what transformers builds it with does not export."""
+    """A classifier that reads its encoder with :func:`encode_masked`."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        mask = attention_mask.to(torch.float32)  # (batch, tokens)
-        ids, read = input_ids[:, : self.model.encoder_tokens], mask[:, : self.model.encoder_tokens]
-        hidden = self.model.encoder(input_ids=ids, attention_mask=attention_bias(read))[0]
-        return self.model.combine(self.model.classify(hidden, read), input_ids, mask)
+        ids = input_ids[:, : self.model.encoder_tokens]  # (batch, tokens)
+        mask = attention_mask[:, : self.model.encoder_tokens]
+        hidden = encode_masked(self.model.encoder, ids, mask)
+        return self.model.combine(self.model.classify(hidden, mask), input_ids, attention_mask)
 
 
-def attention_bias(mask: torch.Tensor) -> torch.Tensor:
-    """Return what is added to the attention scores so that padding gets no attention.
+def encode_masked(encoder: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Run an encoder with a mask of plain arithmetic: what transformers builds it with does not export.
 
-    :param mask: 1 where there is a token, ``(batch, tokens)``, float32.
-    :return: ``(batch, 1, 1, tokens)``.
+    :param encoder: a transformers encoder.
+    :param input_ids: ``(batch, tokens)``.
+    :param attention_mask: 1 where there is a token, ``(batch, tokens)``.
+    :return: ``(batch, tokens, hidden)``.
     """
-    return ((1.0 - mask) * -1e4)[:, None, None, :]
+    config = encoder.config
+    mask: Any = attention_mask
+    # DeBERTa multiplies by the mask as it is; the others add a bias of (batch, 1, 1 or tokens, tokens).
+    if config.model_type != "deberta-v2":
+        mask = ((1.0 - attention_mask.to(torch.float32)) * _MASKED)[:, None, None, :]
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):  # ModernBERT
+        places = torch.arange(input_ids.shape[1])
+        far = (places[:, None] - places[None, :]).abs() > config.sliding_window  # (tokens, tokens)
+        mask = {"full_attention": mask, "sliding_attention": mask + far.to(torch.float32) * _MASKED}
+    hidden: torch.Tensor = encoder(input_ids=input_ids, attention_mask=mask)[0]
+    return hidden
 
 
 def export_onnx(model: Classifier, path: Path) -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from modelmill.component import AnyComponent
 from modelmill.documents.parsing import Finding, Path
-from modelmill.errors import ConfigError, did_you_mean
+from modelmill.errors import ConfigError, InputError, did_you_mean
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.expansion import gathers
 from modelmill.pipeline.graph import cycle_in, shown
@@ -81,11 +81,17 @@ def _refused(
     component: AnyComponent, config: Mapping[str, Any], values: Mapping[str, ParamValue]
 ) -> list[Finding]:
     try:
-        component.config.model_validate(substitute(config, values))
+        settled = substitute(config, values)
     except ConfigError:
-        pass  # an undeclared parameter, which is reported by itself
+        return []  # an undeclared parameter, which is reported by itself
+    try:
+        found = component.config.model_validate(settled)
+        if component.check:
+            component.check(found)
     except ValidationError as error:
         return shape_findings(error, component.config)
+    except InputError as error:
+        return [((), str(error))]
     return []
 
 

@@ -20,6 +20,13 @@ class FineTuneInputs(Inputs):
     dataset: DatasetRef
 
 
+def check(config: FineTuneConfig) -> None:
+    """Check that the base model can be trained and exported, if it is on this machine."""
+    from modelmill.models.base_model_folder import check_base_model
+
+    check_base_model(config.base_model, max_tokens=config.max_tokens)
+
+
 def run(config: FineTuneConfig, inputs: FineTuneInputs, context: StepContext) -> ModelOutputs:
     """Fine-tune, and log the model with the role ``teacher``."""
     from modelmill.registry.bundles import log_model
@@ -54,5 +61,6 @@ fine_tune = Component(
     outputs=ModelOutputs,
     run=run,
     outside_state=_base_model,
+    check=check,
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

@@ -51,6 +51,14 @@ class TrunkOutputs(Outputs):
     trunk: ModelRef
 
 
+def check(config: TrunkConfig) -> None:
+    """Check that the base model can be exported, if it is on this machine."""
+    from modelmill.models.base_model_folder import check_base_model
+
+    if config.base_model:
+        check_base_model(config.base_model, max_tokens=config.max_tokens)
+
+
 def run(config: TrunkConfig, inputs: TrunkInputs, context: StepContext) -> TrunkOutputs:
     """Export the encoder, log it as a model of the role ``trunk``, and register it if it has a name."""
     from modelmill.compression.trunk import make_trunk
@@ -110,5 +118,6 @@ trunk = Component(
     outputs=TrunkOutputs,
     run=run,
     outside_state=_base_model,
+    check=check,
     resources=Resources(cpus=2, memory_gb=4),
 )

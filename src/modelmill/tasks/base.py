@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from modelmill.datasets.examples import Places
 from modelmill.datasets.options import LabelKind
+from modelmill.tasks.baselines import linear_baseline
 from modelmill.tasks.calibration import Calibration, FloatArray
 from modelmill.tasks.metrics import Metric
 
@@ -47,6 +48,8 @@ class Task(ABC):
     """Type of an answer in tables, in MLflow and in JSON."""
     unknown: ClassVar[float] = np.nan
     """What stands for a missing label among the targets."""
+    linear_name: ClassVar[str]
+    """Name of the baseline that reads texts."""
     metrics: ClassVar[tuple[Metric, ...]]
     """What models are judged by. Models are compared by the first one unless another one is asked for."""
 
@@ -298,13 +301,51 @@ class Task(ABC):
         :return: empty for numbers.
         """
 
-    @abstractmethod
-    def baselines(self, texts: Sequence[str], truth: Answers, new_texts: Sequence[str]) -> dict[str, Answers]:
+    def baselines(
+        self, texts: Sequence[str], truth: Answers, new_texts: Sequence[str], *, validation: int = 0
+    ) -> dict[str, Answers]:
         """Fit the baselines, and answer other texts.
 
         :param texts: texts to fit on; at least one.
         :param truth: their labels.
         :param new_texts: texts to answer.
+        :param validation: so many of the texts, the last ones, choose between words and characters; with
+            fewer than 20 every fifth of all texts does.
         :return: answers by name of the baseline: the most frequent class (the mean), and a linear model of
             TF-IDF features, unless the texts or the labels do not let it be fitted.
+        """
+        name, plain = self.plain_answer(truth)
+        found = {name: np.repeat(plain, len(new_texts), axis=0)}
+        if len(new_texts) and (truth != truth[:1]).any():
+            linear = linear_baseline(
+                texts,
+                truth,
+                new_texts,
+                validation=validation,
+                fit=self.fit_linear,
+                score=self.metrics[0].of,
+            )
+            if linear is not None:
+                features, answers = linear
+                found[self.linear_name if features == "words" else f"{self.linear_name} ({features})"] = (
+                    answers
+                )
+        return found
+
+    @abstractmethod
+    def plain_answer(self, truth: Answers) -> tuple[str, Answers]:
+        """Return the answer that is best without reading a text: its name, and itself for one row.
+
+        :param truth: labels to fit on.
+        """
+
+    @abstractmethod
+    def fit_linear(self, features: Any, truth: Answers, new_features: Any, strength: float) -> Answers:
+        """Fit a linear model, and answer other rows.
+
+        :param features: sparse, ``(rows, features)``.
+        :param truth: their labels.
+        :param new_features: of the rows to answer.
+        :param strength: the inverse of the regularisation, 1 by default in scikit-learn.
+        :return: answers.
         """

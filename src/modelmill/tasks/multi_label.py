@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from modelmill.datasets.examples import Places
 from modelmill.tasks.base import Answers, Measures, Targets, TargetsBySplit, Task
-from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM, tfidf
+from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM
 from modelmill.tasks.calibration import Calibration, FloatArray, plain_probabilities
 from modelmill.tasks.classes import check_classes
 from modelmill.tasks.metrics import Floats, mean_of_rows, summed
@@ -54,6 +54,7 @@ class MultiLabel(Task):
 
     kind = "classes"
     answer_type = "array<string>"
+    linear_name = TFIDF_SVM
     metrics = (
         summed("micro_f1", _hits, _micro_f1),
         summed("macro_f1", _hits, _macro_f1),
@@ -217,18 +218,17 @@ class MultiLabel(Task):
         """See :meth:`Task.used_classes`."""
         return {name for name, column in zip(classes, truth.T, strict=True) if column.any()}
 
-    def baselines(self, texts: Sequence[str], truth: Answers, new_texts: Sequence[str]) -> dict[str, Answers]:
-        """See :meth:`Task.baselines`; each class by itself."""
+    def plain_answer(self, truth: Answers) -> tuple[str, Answers]:
+        """Return the classes that most rows have."""
+        return MAJORITY, (truth.mean(0, keepdims=True) > LIKELY).astype(np.float64)
+
+    def fit_linear(self, features: Any, truth: Answers, new_features: Any, strength: float) -> Answers:
+        """See :meth:`Task.fit_linear`; each class by itself."""
         from sklearn.svm import LinearSVC
 
-        majority = np.tile((truth.mean(0) > LIKELY).astype(np.float64), (len(new_texts), 1))
-        found = {MAJORITY: majority}
-        features = tfidf(texts, new_texts)
-        if features is not None:
-            answers = majority.copy()
-            for number, column in enumerate(truth.T):
-                if 0 < column.sum() < len(column):
-                    model = LinearSVC(random_state=0).fit(features[0], column)
-                    answers[:, number] = model.predict(features[1])
-            found[TFIDF_SVM] = answers
-        return found
+        answers = np.repeat(self.plain_answer(truth)[1], new_features.shape[0], axis=0)
+        for number, column in enumerate(truth.T):
+            if 0 < column.sum() < len(column):
+                model = LinearSVC(C=strength, random_state=0).fit(features, column)
+                answers[:, number] = model.predict(new_features)
+        return answers

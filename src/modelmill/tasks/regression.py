@@ -11,7 +11,7 @@ import numpy.typing as npt
 from modelmill.datasets.examples import Places
 from modelmill.errors import DatasetError
 from modelmill.tasks.base import Answers, Measures, Targets, TargetsBySplit, Task
-from modelmill.tasks.baselines import MEAN, TFIDF_RIDGE, tfidf
+from modelmill.tasks.baselines import MEAN, TFIDF_RIDGE
 from modelmill.tasks.calibration import Calibration, FloatArray
 from modelmill.tasks.metrics import Floats, mean_of_rows, summed
 
@@ -47,6 +47,7 @@ class Regression(Task):
     kind = "number"
     answer_type = "double"
     has_classes = False
+    linear_name = TFIDF_RIDGE
     metrics = (
         summed("r2", _squares, _r2, is_share=False),
         summed("rmse", _squares, _rmse, more_is_better=False, is_share=False),
@@ -180,13 +181,14 @@ class Regression(Task):
         """See :meth:`Task.used_classes`."""
         return set()
 
-    def baselines(self, texts: Sequence[str], truth: Answers, new_texts: Sequence[str]) -> dict[str, Answers]:
-        """See :meth:`Task.baselines`."""
+    def plain_answer(self, truth: Answers) -> tuple[str, Answers]:
+        """Return the mean."""
+        return MEAN, np.full((1, 1), truth.mean())
+
+    def fit_linear(self, features: Any, truth: Answers, new_features: Any, strength: float) -> Answers:
+        """See :meth:`Task.fit_linear`."""
         from sklearn.linear_model import Ridge
 
-        found = {MEAN: np.full((len(new_texts), 1), truth.mean())}
-        features = tfidf(texts, new_texts)
-        if features is not None:
-            model = Ridge(random_state=0).fit(features[0], truth[:, 0])
-            found[TFIDF_RIDGE] = model.predict(features[1])[:, None]
+        model = Ridge(alpha=1 / strength, random_state=0).fit(features, truth[:, 0])
+        found: Answers = model.predict(new_features)[:, None]
         return found

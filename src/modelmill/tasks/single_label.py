@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from modelmill.datasets.examples import Places
 from modelmill.tasks.base import Answers, Measures, Targets, TargetsBySplit, Task
-from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM, tfidf
+from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM
 from modelmill.tasks.calibration import Calibration, FloatArray, plain_probabilities
 from modelmill.tasks.class_metrics import ACCURACY, MACRO_F1
 from modelmill.tasks.classes import check_classes
@@ -27,6 +27,7 @@ class SingleLabel(Task):
     kind = "class"
     exclusive = True
     unknown = -1
+    linear_name = TFIDF_SVM
     metrics = (ACCURACY, MACRO_F1)
 
     def outputs(self, classes: Sequence[str]) -> int:
@@ -161,15 +162,17 @@ class SingleLabel(Task):
         """See :meth:`Task.used_classes`."""
         return set(truth)
 
-    def baselines(self, texts: Sequence[str], truth: Answers, new_texts: Sequence[str]) -> dict[str, Answers]:
-        """See :meth:`Task.baselines`; the first of equally frequent classes, by name."""
-        from sklearn.svm import LinearSVC
-
+    def plain_answer(self, truth: Answers) -> tuple[str, Answers]:
+        """Return the most frequent class; the first of equally frequent ones, by name."""
         counts = Counter(truth)
         majority = min(counts, key=lambda name: (-counts[name], name))
-        found: dict[str, Answers] = {MAJORITY: np.full(len(new_texts), majority, dtype=object)}
-        features = tfidf(texts, new_texts) if len(counts) > 1 and new_texts else None
-        if features is not None:
-            model = LinearSVC(random_state=0).fit(features[0], list(truth))
-            found[TFIDF_SVM] = np.array([str(name) for name in model.predict(features[1])], dtype=object)
-        return found
+        return MAJORITY, np.array([majority], dtype=object)
+
+    def fit_linear(self, features: Any, truth: Answers, new_features: Any, strength: float) -> Answers:
+        """See :meth:`Task.fit_linear`."""
+        from sklearn.svm import LinearSVC
+
+        if len(set(truth)) == 1:  # a part of the rows may have one class
+            return np.repeat(truth[:1], new_features.shape[0])
+        model = LinearSVC(C=strength, random_state=0).fit(features, list(truth))
+        return np.array([str(name) for name in model.predict(new_features)], dtype=object)

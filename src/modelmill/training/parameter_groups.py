@@ -20,12 +20,12 @@ def make_optimizer(model: Classifier, options: TrainingOptions) -> Optimizer:
         embeddings row by row.
     :raises ModelError: if more layers are to be frozen than there are.
     """
-    _, layers = layer_list(model.encoder)
-    if options.frozen_layers > len(layers):
+    depth = model.config.num_hidden_layers
+    if options.frozen_layers > depth:
         raise ModelError(
-            f"frozen_layers must not exceed the model's layers, {len(layers)}",
+            f"frozen_layers must not exceed the model's layers, {depth}",
             got=options.frozen_layers,
-            remedy=f"lower it to at most {len(layers)}",
+            remedy=f"lower it to at most {depth}",
         )
     for module in frozen_modules(model, options):
         module.requires_grad_(False)
@@ -64,7 +64,12 @@ def frozen_modules(model: Classifier, options: TrainingOptions) -> list[nn.Modul
     :param options: how to train.
     :return: the embeddings and the lowest layers, or none.
     """
-    found: list[nn.Module] = list(layer_list(model.encoder)[1][: options.frozen_layers])
+    layers: list[nn.Module] = list(layer_list(model.encoder)[1])
+    depth = model.config.num_hidden_layers
+    count = options.frozen_layers
+    if len(layers) < depth:  # they share their weights (ALBERT): all are frozen, or none is
+        count = len(layers) if count == depth else 0
+    found = layers[:count]
     if not options.train_embeddings:
         found.append(getattr(model.encoder, "embeddings", None) or model.encoder.get_input_embeddings())
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 
@@ -23,20 +24,23 @@ def make_student(teacher: Classifier, *, layers: int, dropout: float) -> Classif
     :raises ModelError: if the teacher has fewer layers.
     """
     name, stack = layer_list(teacher.encoder)
-    if layers > len(stack):
+    config: Any = copy.deepcopy(teacher.config)
+    depth = config.num_hidden_layers
+    if layers > depth:
         raise ModelError(
-            f"a student cannot have more layers than its teacher, {len(stack)}",
+            f"a student cannot have more layers than its teacher, {depth}",
             got=layers,
-            remedy=f"set layers to at most {len(stack)}",
+            remedy=f"set layers to at most {depth}",
         )
-    config = copy.deepcopy(teacher.config)
+    # Where layers share their weights (ALBERT), a student runs them fewer times.
+    sources = spread(layers, depth) if len(stack) == depth else list(range(len(stack)))
     config.num_hidden_layers = layers
     for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
         if hasattr(config, field):
             setattr(config, field, dropout)
     for field in ("layer_types", KEPT_HEADS):
         if isinstance(getattr(config, field, None), list):
-            setattr(config, field, [getattr(config, field)[place] for place in spread(layers, len(stack))])
+            setattr(config, field, [getattr(config, field)[place] for place in sources])
     student = Classifier(build_encoder(config), classes=teacher.head.out_features, dropout=dropout)
     weights = teacher.state_dict()
     prefix = f"encoder.{name}."
@@ -45,7 +49,7 @@ def make_student(teacher: Classifier, *, layers: int, dropout: float) -> Classif
     taken = {
         key: value for key, value in weights.items() if key.startswith(kept) and not key.startswith(prefix)
     }
-    for target, source in enumerate(spread(layers, len(stack))):
+    for target, source in enumerate(sources):
         start = f"{prefix}{source}."
         for key, value in weights.items():
             if key.startswith(start):

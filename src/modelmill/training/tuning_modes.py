@@ -8,7 +8,6 @@ from typing import Any
 
 from modelmill.errors import ConfigError
 from modelmill.models.classifier import Classifier
-from modelmill.models.encoder import layer_list
 from modelmill.training.options import FineTuningOptions, FullTuning, LastLayers, LoraTuning
 
 
@@ -34,7 +33,7 @@ def _full(_model: Classifier, options: FineTuningOptions, _mode: FullTuning) -> 
 def _last_layers(
     model: Classifier, options: FineTuningOptions, mode: LastLayers
 ) -> Iterator[FineTuningOptions]:
-    total = len(layer_list(model.encoder)[1])
+    total = model.config.num_hidden_layers
     if mode.layers > total:
         raise ConfigError(
             f"mode.layers must not exceed the model's layers, {total}",

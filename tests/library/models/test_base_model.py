@@ -11,6 +11,7 @@ import pytest
 
 from modelmill.errors import ModelError
 from modelmill.models.base_model import load_base_model
+from modelmill.models.base_model_folder import check_base_model
 
 DOWNLOAD = "download the model again"
 
@@ -102,11 +103,30 @@ def test_broken_json_is_refused(folder: Path) -> None:
     )
 
 
-def test_an_unknown_architecture_is_refused(folder: Path) -> None:
-    edit(folder, model_type="berd")
-    assert refusal(folder).startswith(
-        "config.json must name a model_type that transformers has itself; got 'berd'; did you mean 'bert'?"
-    )
+@pytest.mark.parametrize(("kind", "hint"), [("berd", "did you mean 'bert'?"), ("gpt2", "allowed: ")])
+def test_an_architecture_that_cannot_be_exported_is_refused(folder: Path, kind: str, hint: str) -> None:
+    edit(folder, model_type=kind)
+    found = refusal(folder)
+    assert hint in found
+    if kind == "gpt2":
+        assert found.startswith(
+            "a base model must be a text encoder that can be trained and exported: albert, bert, "
+        )
+
+
+def test_positions_behind_the_padding_token_count(folder: Path) -> None:
+    """RoBERTa gives the first token the position behind the padding's id: 64 embeddings read 62 tokens."""
+    edit(folder, model_type="roberta", pad_token_id=1)
+    with pytest.raises(ModelError, match="what the base model can read, 62; got 64"):
+        check_base_model(str(folder), max_tokens=64)
+    check_base_model(str(folder), max_tokens=62)
+    edit(folder, pad_token_id=0)
+    check_base_model(str(folder), max_tokens=63)
+
+
+def test_a_base_model_that_is_not_here_yet_passes(folder: Path, tmp_path: Path) -> None:
+    for name in (str(tmp_path / "nowhere"), "nobody/nothing-of-this-name", "not an id", "a/b/c/d"):
+        check_base_model(name, max_tokens=64)
 
 
 def test_broken_weights_are_refused(folder: Path) -> None:

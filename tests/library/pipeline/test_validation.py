@@ -263,6 +263,23 @@ def test_damaged_texts_never_escape_as_another_error() -> None:
     assert refused > 100
 
 
+def test_a_base_model_that_cannot_be_exported_is_a_problem_of_the_pipeline(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    text = CASES["cycle"].replace("teacher: two.model", "teacher: t.model")
+    step = "  {}: {{component: {}, {} config: {{base_model: {}}}}}\n"
+    for base, count in ((tmp_path, 2), (tmp_path / "nowhere", 0)):
+        lines = step.format("t", "fine_tune", "inputs: {dataset: d.dataset},", base)
+        lines += step.format("stem", "trunk", "", base)
+        try:
+            parse_pipeline(text + lines)
+            found = []
+        except PipelineError as error:
+            found = [str(problem) for problem in error.problems]
+        assert len(found) == count
+        assert all("can be trained and exported: albert" in line and "got 'gpt2'" in line for line in found)
+        assert all(f"steps.{name}.config" in line for name, line in zip(("t", "stem"), found, strict=False))
+
+
 def test_the_digest_ignores_comments_and_order_but_not_content() -> None:
     text = CASES["cycle"].replace("teacher: two.model", "teacher: t.model")
     text += "  t: {component: fine_tune, inputs: {dataset: d.dataset}, config: {base_model: m}}\n"

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM
+from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM, _cut
 from modelmill.tasks.class_metrics import ACCURACY
+from modelmill.tasks.multi_label import MultiLabel
+from modelmill.tasks.regression import Regression
 from modelmill.tasks.single_label import SingleLabel
 
 
@@ -33,7 +35,66 @@ def test_a_tie_goes_to_the_first_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "labels"), [(["one", "two"], ["a", "a"]), (["!", "?"], ["a", "b"])], ids=["class", "words"]
+    ("texts", "labels"), [(["one", "two"], ["a", "a"]), (["", ""], ["a", "b"])], ids=["class", "words"]
 )
 def test_what_cannot_be_fitted_is_left_out(texts: list[str], labels: list[str]) -> None:
     assert baselines(texts, labels, ["one"]) == {MAJORITY: ["a"]}
+
+
+def test_without_words_characters_are_read() -> None:
+    found = baselines(["!", "?"], ["a", "b"], ["?", "!", ""])
+    assert found[f"{TFIDF_SVM} (characters 1 to 3)"][:2] == ["b", "a"]
+
+
+GOOD, BAD, FILLER = (
+    ["很好看", "喜欢它", "值得买"],
+    ["不好看", "失望了", "别买它"],
+    "的了是我在有他这中大来上国个到说们为子",
+)
+
+
+def reviews(count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Return Chinese sentences without spaces, and what they say of a book."""
+    random = np.random.default_rng(seed)
+    labels = ["good" if row % 2 else "bad" for row in range(count)]
+    texts = []
+    for label in labels:
+        filler = "".join(random.choice(list(FILLER), 12))
+        at = int(random.integers(0, 12))
+        texts.append(filler[:at] + str(random.choice(GOOD if label == "good" else BAD)) + filler[at:])
+    return texts, labels
+
+
+@pytest.mark.parametrize("validation", [0, 30])
+def test_a_script_without_spaces_is_read_by_characters(validation: int) -> None:
+    (texts, labels), (new_texts, wanted) = reviews(150, 0), reviews(60, 1)
+    texts[3] = ""
+    truth = np.array(labels, dtype=object)
+    found = SingleLabel().baselines(texts, truth, new_texts, validation=validation)
+    (name,) = set(found) - {MAJORITY}
+    assert "characters" in name
+    assert ACCURACY.of(wanted, found[name]) > 0.9
+    again = SingleLabel().baselines(texts, truth, new_texts, validation=validation)
+    assert again.keys() == found.keys()
+    assert (again[name] == found[name]).all()
+
+
+def test_sets_and_numbers_choose_as_well() -> None:
+    (texts, labels), (new_texts, wanted) = reviews(150, 0), reviews(60, 1)
+    good = np.array([[float(label == "good")] for label in labels])
+    right = np.array([[float(label == "good")] for label in wanted])
+    sets = np.hstack([good, 1 - good, np.zeros_like(good)])
+    for task, truth, answer in (
+        (MultiLabel(), sets, np.hstack([right, 1 - right, 0 * right])),
+        (Regression(), good, right),
+    ):
+        found = task.baselines(texts, truth, new_texts)
+        name = next(name for name in found if "characters" in name)
+        assert task.metrics[0].of(answer, found[name]) > 0.5
+
+
+def test_texts_are_cut_to_one_length_and_none_more_than_needed() -> None:
+    assert _cut(["abc", "abcdefgh", ""], 100) == ["abc", "abcdefgh", ""]
+    assert _cut(["abc", "abcdefgh", "ab"], 9) == ["abc", "abcd", "ab"]
+    assert _cut(["abcd", "efgh"], 5) == ["ab", "ef"]
+    assert _cut([], 5) == []

@@ -52,5 +52,5 @@ def test_units_that_do_nothing_go_first(
 
 def test_an_architecture_without_such_units_is_refused(rows: EncodedRows) -> None:
     model = Classifier(GPT2Model(GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2)), classes=2)
-    with pytest.raises(ModelError, match="one linear layer that widens and one that narrows; got 'gpt2'"):
+    with pytest.raises(ModelError, match="linear layers that widen and one that narrows; got 'gpt2'"):
         inner_units(model, keep=0.5, rows=rows)
