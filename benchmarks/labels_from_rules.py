@@ -123,13 +123,14 @@ def show_functions(report: dict[str, Any]) -> None:
 
 def trained(name: str, rows: Rows, test: Rows) -> None:
     texts, labels = [text for _, text in rows], [topic for topic, _ in rows]
-    answers = task_of("class").baselines(texts, labels, [text for _, text in test])[TFIDF_SVM]
+    found = task_of("class").baselines(texts, np.array(labels, dtype=object), [text for _, text in test])
+    baseline, answers = next(item for item in found.items() if item[0].startswith(TFIDF_SVM))
     truth = [topic for topic, _ in test]
-    found = ACCURACY.interval(truth, answers)
+    accuracy = ACCURACY.interval(truth, answers)
     macro = MACRO_F1.interval(truth, answers)
     print(
-        f"  {TFIDF_SVM} on {name} ({len(rows):,} rows): test accuracy {found.value:.2%} "
-        f"({found.low:.2%} to {found.high:.2%}), macro-F1 {macro.value:.2%}"
+        f"  {baseline} on {name} ({len(rows):,} rows): test accuracy {accuracy.value:.2%} "
+        f"({accuracy.low:.2%} to {accuracy.high:.2%}), macro-F1 {macro.value:.2%}"
     )
 
 

@@ -327,9 +327,7 @@ class Task(ABC):
             )
             if linear is not None:
                 features, answers = linear
-                found[self.linear_name if features == "words" else f"{self.linear_name} ({features})"] = (
-                    answers
-                )
+                found[f"{self.linear_name} ({features})"] = answers
         return found
 
     @abstractmethod

@@ -69,7 +69,7 @@ def test_sets_of_classes(
     assert values(second.scores)["macro_f1"] == pytest.approx(1 / 3)
     baselines = {baseline.name: values(baseline.scores) for baseline in report.baselines}
     assert set(baselines) == {MAJORITY, TFIDF_SVM}
-    assert baselines[TFIDF_SVM]["micro_f1"] > baselines[MAJORITY]["micro_f1"]
+    assert baselines[f"{TFIDF_SVM} (words)"]["micro_f1"] > baselines[MAJORITY]["micro_f1"]
     metrics = spoken.run.client.get_run(spoken.run.run_id).data.metrics
     assert (metrics["micro_f1/teacher"], metrics["micro_f1_low/teacher"]) == (1, 1)
     assert log_lines[-2:] == [first.sentence, second.sentence]
@@ -93,8 +93,8 @@ def test_numbers(dataset: DatasetRef, make_model: Any, spoken: StepContext) -> N
     assert values(second.scores)["mae"] > 1
     baselines = {baseline.name: values(baseline.scores) for baseline in report.baselines}
     assert set(baselines) == {MEAN, TFIDF_RIDGE}
-    assert baselines[MEAN]["r2"] <= 0 < baselines[TFIDF_RIDGE]["r2"]
-    assert f"below {TFIDF_RIDGE}" in second.sentence
+    assert baselines[MEAN]["r2"] <= 0 < baselines[f"{TFIDF_RIDGE} (words)"]["r2"]
+    assert f"below {TFIDF_RIDGE} (words)" in second.sentence
 
 
 def test_another_kind_of_label_is_refused(dataset: DatasetRef, make_model: Any, spoken: StepContext) -> None:

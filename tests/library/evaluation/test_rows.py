@@ -61,7 +61,7 @@ def test_validation_rows_are_learned_from_and_test_rows_are_not(
     dataset = make_dataset(rows)
     found = judged_rows(dataset, "topic", [info("topic")]).baselines(dataset)
     answers = {name: given[-2:].tolist() for name, given in found.items()}
-    assert answers == {MAJORITY: ["sport", "sport"], TFIDF_SVM: ["sport", "trade"]}
+    assert answers == {MAJORITY: ["sport", "sport"], f"{TFIDF_SVM} (words)": ["sport", "trade"]}
 
 
 def test_a_dataset_with_nothing_to_fit_on_is_refused(make_dataset: Callable[..., DatasetRef]) -> None:

@@ -26,7 +26,7 @@ def test_models_and_baselines_are_measured(
     assert (good.name, good["accuracy"].value) == ("good", 1.0)
     assert half["accuracy"].value < 1
     assert half.agreement == half["accuracy"].value
-    assert [baseline.name for baseline in report.baselines] == [MAJORITY, TFIDF_SVM]
+    assert [baseline.name for baseline in report.baselines] == [MAJORITY, f"{TFIDF_SVM} (words)"]
     shown = str(report).splitlines()
     assert shown[0].split() == ["accuracy", "macro-F1", "MB", *shown[0].split()[3:]]
     assert shown[1].startswith("good")
