@@ -64,8 +64,9 @@ def test_the_report_says_what_the_models_are_worth(
 
     by_name = {baseline.name: baseline for baseline in report.baselines}
     assert by_name[MAJORITY]["accuracy"].value == 0.5
-    assert by_name[f"{TFIDF_SVM} (words)"]["accuracy"].value > 0.9
-    assert first.beats_baseline is (by_name[f"{TFIDF_SVM} (words)"]["accuracy"].value < 1)
+    (linear,) = (baseline for name, baseline in by_name.items() if name.startswith(TFIDF_SVM))
+    assert linear["accuracy"].value > 0.9
+    assert first.beats_baseline is (linear["accuracy"].value < 1)
     assert second.beats_baseline is False
     assert "below TF-IDF + linear SVM" in second.sentence
     assert "whose answer it gives to 50.00% of the rows" in second.sentence

@@ -68,8 +68,9 @@ def test_sets_of_classes(
     assert 0 < second.agreement < 1
     assert values(second.scores)["macro_f1"] == pytest.approx(1 / 3)
     baselines = {baseline.name: values(baseline.scores) for baseline in report.baselines}
-    assert set(baselines) == {MAJORITY, TFIDF_SVM}
-    assert baselines[f"{TFIDF_SVM} (words)"]["micro_f1"] > baselines[MAJORITY]["micro_f1"]
+    (linear,) = baselines.keys() - {MAJORITY}
+    assert linear.startswith(f"{TFIDF_SVM} (")
+    assert baselines[linear]["micro_f1"] > baselines[MAJORITY]["micro_f1"]
     metrics = spoken.run.client.get_run(spoken.run.run_id).data.metrics
     assert (metrics["micro_f1/teacher"], metrics["micro_f1_low/teacher"]) == (1, 1)
     assert log_lines[-2:] == [first.sentence, second.sentence]
@@ -92,9 +93,10 @@ def test_numbers(dataset: DatasetRef, make_model: Any, spoken: StepContext) -> N
     assert second.over_baseline.high < 0
     assert values(second.scores)["mae"] > 1
     baselines = {baseline.name: values(baseline.scores) for baseline in report.baselines}
-    assert set(baselines) == {MEAN, TFIDF_RIDGE}
-    assert baselines[MEAN]["r2"] <= 0 < baselines[f"{TFIDF_RIDGE} (words)"]["r2"]
-    assert f"below {TFIDF_RIDGE} (words)" in second.sentence
+    (linear,) = baselines.keys() - {MEAN}
+    assert linear.startswith(f"{TFIDF_RIDGE} (")
+    assert baselines[MEAN]["r2"] <= 0 < baselines[linear]["r2"]
+    assert f"below {linear}" in second.sentence
 
 
 def test_another_kind_of_label_is_refused(dataset: DatasetRef, make_model: Any, spoken: StepContext) -> None:
