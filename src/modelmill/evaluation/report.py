@@ -292,7 +292,8 @@ def _metrics(report: EvaluationReport) -> dict[str, float]:
         metrics |= {f"{name}/{_slug(role)}": float(getattr(model, name)) for name in _FIGURES}
         metrics |= _score_metrics(model.scores, role)
     for baseline in report.baselines:
-        metrics |= _score_metrics(baseline.scores, baseline.name)
+        # Without the features that were chosen, so that runs can be compared.
+        metrics |= _score_metrics(baseline.scores, baseline.name.partition(" (")[0])
     return metrics
 
 

@@ -332,9 +332,10 @@ class Task(ABC):
 
     @abstractmethod
     def plain_answer(self, truth: Answers) -> tuple[str, Answers]:
-        """Return the answer that is best without reading a text: its name, and itself for one row.
+        """Return the answer that is best without reading a text.
 
         :param truth: labels to fit on.
+        :return: its name, and itself for one row.
         """
 
     @abstractmethod
