@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import signal
 import threading
@@ -12,10 +13,12 @@ from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from modelmill.errors import ConfigError
 from modelmill.serving.batching import QueueFullError
@@ -27,6 +30,8 @@ from modelmill.settings import Settings
 from modelmill.version import __version__
 
 _MOST_PROBLEMS = 10
+_CLOSE = {"Connection": "close"}
+"""The rest of the body is not read, so nothing else can follow on the connection."""
 
 
 def serve(config: ServeConfig, settings: Settings) -> None:
@@ -36,16 +41,72 @@ def serve(config: ServeConfig, settings: Settings) -> None:
     :param settings: where MLflow, the cache and the deployments are.
     """
     service = Service(config, settings)
-    server = uvicorn.Config(
+    _Server(server_config(service), service).run()
+
+
+def server_config(service: Service) -> uvicorn.Config:
+    """Return how the service is served: the application, its address and the limits of connections."""
+    config = service.config
+    return uvicorn.Config(
         create_app(service),
         host=config.host,
         port=config.port,
+        http=functools.partial(_Protocol, limits=config),  # type: ignore[arg-type] # only called
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
+        h11_max_incomplete_event_size=config.header_bytes,
         timeout_graceful_shutdown=config.finish_seconds,
     )
-    _Server(server, service).run()
+
+
+class _Protocol(H11Protocol):
+    """A connection that ends if a request's head does not arrive in time, or if too many others are open."""
+
+    def __init__(self, *given: Any, limits: ServeConfig, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._limits = limits
+        self._waiting: asyncio.TimerHandle | None = None
+        self.since = 0.0
+        """When it began to wait for a request, on the loop's clock."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request, or only a part of its head, has arrived."""
+        return bool(self.conn.their_state is h11.IDLE)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+        """Close another idle connection if there are too many; if none is idle, this one."""
+        super().connection_made(transport)
+        self._wait()
+        if len(self.connections) > self._limits.connections:
+            others = [one for one in self.connections if isinstance(one, _Protocol) and one.idle]
+            min(others, key=lambda one: one.since, default=self).transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Give a head its time from its first byte on."""
+        if self._waiting is None and self.idle:
+            self._wait()
+        super().data_received(data)
+        if self._waiting is not None and not self.idle:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def on_response_complete(self) -> None:
+        """Be idle from now on."""
+        self.since = self.loop.time()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self.since = self.loop.time()
+        self._waiting = self.loop.call_later(self._limits.header_seconds, self.transport.close)
 
 
 class _Server(uvicorn.Server):
@@ -89,6 +150,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
     problems = {
         400: "The body is no JSON object.",
         404: "A signal is not served.",
+        408: "The body did not arrive in time.",
         413: "The body, or its number of rows, is over the limit.",
         422: "The JSON is no request for predictions.",
         503: "The queue is full; Retry-After says when to try again.",
@@ -123,7 +185,12 @@ def _add_predict(app: FastAPI, service: Service) -> None:
 
 
 async def _predict(service: Service, request: Request) -> Response:
-    asked = _parsed(await _body(request, service.config.body_bytes))
+    try:
+        async with asyncio.timeout(service.config.body_seconds):
+            body = await _body(request, service.config.body_bytes)
+    except TimeoutError as error:
+        raise HTTPException(408, f"a body arrives in {service.config.body_seconds:g} s", _CLOSE) from error
+    asked = _parsed(body)
     most = min(service.config.request_rows, service.config.queue_rows)  # more would never be taken
     if len(asked.rows) > most:
         raise HTTPException(413, f"a request has at most {most} rows; got {len(asked.rows)}; send several")
@@ -159,7 +226,7 @@ async def _body(request: Request, limit: int) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > limit:
-            raise HTTPException(413, f"a body has at most {limit} bytes; send several requests")
+            raise HTTPException(413, f"a body has at most {limit} bytes; send several requests", _CLOSE)
         parts.append(part)
     return b"".join(parts)
 

@@ -132,6 +132,13 @@ def test_a_champion_answers_over_http(
     with running(arguments, url=f"{url}/ping", log=tmp_path / "serve.log"):
         found = ask(url, {"dataframe_split": {"columns": ["body"], "data": [["goal team"], ["a loan"]]}})
         assert [row["prediction"] for row in found["predictions"]] == ["sport", "trade"]
+        expected = [found["predictions"][0], {"prediction": None, "score": None}]
+        for body in (
+            {"inputs": ["goal team", None]},
+            {"instances": [{"text": "goal team"}, {"text": None}]},
+            {"dataframe_records": [{"text": "goal team"}, {"text": None}]},
+        ):
+            assert ask(url, body)["predictions"] == expected
         with pytest.raises(urllib.error.HTTPError) as caught:
             ask(url, {"dataframe_split": {"columns": ["other", "columns"], "data": [["goal", "x"]]}})
         assert caught.value.code == 400

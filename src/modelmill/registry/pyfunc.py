@@ -47,7 +47,9 @@ class _Strings(_NullIsNone, pd.arrays.StringArray):
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
         """See :meth:`pandas.api.extensions.ExtensionArray.astype`."""
-        return np.array(list(self), dtype=object) if dtype is np.str_ else super().astype(dtype, copy)
+        if getattr(dtype, "kind", "") == "U":
+            return np.array(list(self), dtype=object)
+        return super().astype(dtype, copy)
 
 
 class SignalModel(PythonModel):

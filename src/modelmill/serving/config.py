@@ -31,6 +31,14 @@ class ServeConfig(BaseModel):
     batch_rows: int = Field(32, ge=1, description="Rows that a thread takes at a time, at most.")
     request_rows: int = Field(256, ge=1, description="Rows of one request, at most; never over queue_rows.")
     body_bytes: int = Field(1_000_000, ge=1000, description="Size of a request's body, at most.")
+    header_bytes: int = Field(16_384, ge=1024, description="Size of a request's head, at most.")
+    header_seconds: float = Field(
+        10.0, gt=0, description="Seconds for a request's head, counted from when the connection is there."
+    )
+    body_seconds: float = Field(30.0, gt=0, description="Seconds for a request's body.")
+    connections: int = Field(
+        500, ge=1, description="Open connections; beyond that the one that has been idle longest is closed."
+    )
     leave_seconds: float = Field(
         5.0,
         ge=0,
