@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.tables.conditional_append import Proposal, append_if
-from modelmill.tables.files import ActiveFile
+from modelmill.tables.files import ActiveFile, path_within
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import read_batches
 from modelmill.tables.storage import table_exists, table_location
@@ -283,7 +283,8 @@ def _files(table: DeltaTable) -> list[tuple[ActiveFile, _Bounds]]:
     known = [actions.column(name).to_pylist() if name in actions.column_names else [] for name in names]
     found = []
     for index, row in enumerate(actions.select(["path", "size_bytes", "num_records"]).to_pylist()):
-        file = ActiveFile(row["path"], row["size_bytes"], row["num_records"], {})
+        path = path_within(row["path"], table_location(table.table_uri))
+        file = ActiveFile(path, row["size_bytes"], row["num_records"], {})
         low, high, first, last = (column[index] if column else None for column in known)
         found.append((file, (low, high, first, last)))
     return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,16 +71,36 @@ def active_files(table: DeltaTable, place: str) -> list[ActiveFile]:
     names = ["path", "size_bytes", "num_records", *(f"partition.{name}" for name in partitions)]
     files = []
     for row in pa.table(table.get_add_actions(flatten=True)).select(names).to_pylist():
-        if urlsplit(row["path"]).scheme or row["path"].startswith("/"):
-            raise TableError(
-                f"a table's files must lie in its directory, not elsewhere as a shallow clone's do ({place})",
-                got=row["path"],
-                remedy="hand in a deep copy of the table",
-            )
         values = {name: row[f"partition.{name}"] for name in partitions}
-        files.append(ActiveFile(unquote(row["path"]), row["size_bytes"], row["num_records"], values))
+        path = path_within(row["path"], place)
+        files.append(ActiveFile(path, row["size_bytes"], row["num_records"], values))
     _check_present(files, place)
     return sorted(files, key=lambda file: _natural(file.path))
+
+
+def path_within(logged: str, place: str) -> str:
+    """Return the path of a data file as it is on disk.
+
+    :param logged: as the log has it: a URL, with percent signs.
+    :param place: the table.
+    :return: the path, relative to the table's directory.
+    :raises TableError: if it leads out of that directory, by ``..``, an absolute path or a link.
+    """
+    path = unquote(logged)
+    # Stores may decode a path once more.
+    within = not any(
+        urlsplit(text).scheme or "\0" in text or text.startswith("/") or ".." in re.split(r"[/\\]", text)
+        for text in (logged, path, unquote(path))
+    )
+    if within and is_local(place):
+        within = os.path.realpath(f"{place}/{path}") == f"{os.path.realpath(place)}/{os.path.normpath(path)}"
+    if not within:
+        raise TableError(
+            f"a table's files must lie in its directory, not elsewhere as a shallow clone's do ({place})",
+            got=logged,
+            remedy="hand in a deep copy of the table",
+        )
+    return path
 
 
 def _natural(path: str) -> list[tuple[int, int | str]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelmill.tables.protocol import check_depth
 from modelmill.tables.storage import is_local, table_files, table_location
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def newest_commit(uri: str, *, known: Commit | None = None) -> Commit | None:
     :return: the commit; None if there is no Delta table yet.
     :raises OSError: if the store does not answer, or refuses.
     :raises DeltaError: if the log cannot be read; only where the table had to be opened.
-    :raises TableError: if the URI is empty.
+    :raises TableError: if the URI is empty, or the log would end the process that reads it.
     """
     place = table_location(uri)
     files = table_files(place)
@@ -62,8 +63,10 @@ def _opened(place: str, files: FileSystem) -> Commit | None:
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
-    if is_local(place) and not (Path(place) / "_delta_log").is_dir():
-        return None
+    if is_local(place):
+        if not (Path(place) / "_delta_log").is_dir():
+            return None
+        check_depth(place)
     try:
         version = DeltaTable(place).version()
     except TableNotFoundError:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from modelmill.errors import TableError, TransientError
 from modelmill.tables.protocol import (
+    check_depth,
     check_features,
     check_log,
     refused_by_reader,
@@ -43,6 +44,8 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
     place = table_location(uri)
     check_local_path(place)
     _check_exists(place)
+    if is_local(place):
+        check_depth(place)
     try:
         table = DeltaTable(place, version=version)
     except (DeltaError, OSError, ValueError) as error:
