@@ -25,7 +25,7 @@ from modelmill.rules.evaluation.group_calls import (
 )
 from modelmill.rules.evaluation.rule_program import Outcomes, RuleProgram
 from modelmill.rules.evaluation.staged_evaluation import ComputeStage, SettledChunk, Stage, settle
-from modelmill.rules.explanation.explainer import EXPLANATION, Explainer
+from modelmill.rules.explanation.explainer import EXPLANATION, Explained, Explainer
 from modelmill.rules.planning.adaptive_plan import AdaptivePlan
 from modelmill.rules.planning.plan import EvaluationPlan, PlanStatistics, StagePlan
 from modelmill.rules.rule_set import RuleSet
@@ -132,21 +132,23 @@ class Engine:
         schema = decision_schema(self.schema.field(self.rule_set.key))
         return schema.append(pa.field(EXPLANATION_COLUMN, EXPLANATION)) if explain else schema
 
-    def decide(self, batch: pa.RecordBatch, *, explain: bool = False) -> pa.RecordBatch:
+    def decide(self, batch: pa.RecordBatch, *, explain: bool | Explained = False) -> pa.RecordBatch:
         """Decide on rows.
 
         :param batch: rows with the columns that the engine was made for.
-        :param explain: whether to explain each decision: some milliseconds for each new combination of
-            signals, next to nothing for rows like an earlier one.
+        :param explain: whether to explain the decisions, or which of them.
         :return: one decision for each row, in their order; see :meth:`decision_schema`.
         :raises ModelmillError: if a signal fails and ``on_failure`` of the rule set is ``stop``.
         """
-        plain, schema = self.decision_schema(), self.decision_schema(explain=explain)
+        plain, schema = self.decision_schema(), self.decision_schema(explain=bool(explain))
         parts = []
         for chunk in self.chunks(batch):
             rows = decision_rows(self.program, chunk, plain)
             if explain:
-                column = self._explainer.explain(chunk)
+                wanted = (
+                    explain.rows(rows.column(0), rows.column(1)) if isinstance(explain, Explained) else None
+                )
+                column = self._explainer.explain(chunk, wanted)
                 rows = pa.RecordBatch.from_arrays([*rows.columns, column], schema=schema)
             parts.append(rows)
         return pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], schema)

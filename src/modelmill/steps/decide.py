@@ -28,7 +28,13 @@ class DecideConfig(Config):
     in_process_rows: int = Field(
         5_000, ge=0, description="Tables with so many rows at most are decided on without Spark."
     )
-    explain: bool = Field(True, description="Whether each decision has its explanation.")
+    explain: bool = Field(True, description="Whether decisions have explanations.")
+    explain_decisions: tuple[str, ...] = Field(
+        (), description="Decisions that are explained; empty: all. Needs explain."
+    )
+    explain_share: float = Field(
+        1.0, ge=0, le=1, description="Share of the rows that are explained: the same rows in every run."
+    )
     plan_rows: int = Field(
         1_000, ge=0, description="Rows on which signals are measured to plan their order; 0: by kind alone."
     )
@@ -42,6 +48,7 @@ class DecideInputs(TrialInputs):
 
 def run(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> TableOutputs:
     """Decide on the table, and report how often each rule decided."""
+    from modelmill.rules.explanation.explainer import Explained
     from modelmill.rules.lifecycle.decision_report import count_decisions, decision_report, report_lines
     from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
     from modelmill.rules.lifecycle.table_decisions import DecideRequest, decide_table, table_decider
@@ -53,8 +60,14 @@ def run(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> Tab
     if place == source.uri:
         raise ConfigError("a table is not written over its source", got=place, remedy="name another table")
     pinned = pin_rule_set(rule_set, settings, models=pin_step_models(inputs.signals, context.cache))
+    explained = Explained(decisions=config.explain_decisions, share=config.explain_share)
     decider = table_decider(
-        pinned, source, settings, keep=config.keep, explain=config.explain, plan_rows=config.plan_rows
+        pinned,
+        source,
+        settings,
+        keep=config.keep,
+        explain=explained if config.explain else False,
+        plan_rows=config.plan_rows,
     )
     request = DecideRequest(
         table=source,

@@ -24,6 +24,13 @@ from modelmill.signals.values import STORED
 _EVERYTHING = TRUE | FALSE
 """Both distinctions that may matter of a condition: whether it is TRUE, and whether it is FALSE."""
 
+_UNDETERMINED = [
+    np.array([(found & matter) != 0 and (found & ~matter) != 0 for found in range(8)])
+    for matter in range(_EVERYTHING)
+]
+"""Whether a set of truth values leaves open what matters of a condition, by that and by the set."""
+_UNDETERMINED.append(np.array([bin(found).count("1") > 1 for found in range(8)]))
+
 
 class Analysis:
     """What follows from a program alone, before any row is known: the steps that matter, and in what way.
@@ -52,10 +59,9 @@ class Analysis:
 
     def undetermined(self, number: int, state: State) -> Any:
         """Return where the value of a step in some state is open in a way that matters: a mask or a bool."""
-        matter = self.matters[number]
-        if isinstance(state, Uncertain) or matter == _EVERYTHING:
-            return possible.several(state)
-        return possible.has(state, matter) & possible.has(state, ANYTHING & ~matter)
+        if isinstance(state, Uncertain):
+            return state.open
+        return possible.looked_up(_UNDETERMINED[self.matters[number]], state)
 
 
 def _matters_below(step: Step, matter: int) -> Iterable[tuple[int, int]]:

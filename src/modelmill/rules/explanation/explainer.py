@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
+from modelmill.options import Options
 from modelmill.rules.evaluation.decisions import python_values, shown
 from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.evaluation.staged_evaluation import SettledChunk
@@ -61,6 +64,33 @@ EXPLANATION = pa.struct(
     ]
 )
 """Arrow type of an explanation."""
+
+
+class Explained(Options):
+    """Which decisions are explained: all, or some."""
+
+    decisions: tuple[str, ...] = Field((), description="Only these decisions; empty: all.")
+    share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Only such a share of the rows. A hash of the key says which.",
+    )
+
+    def rows(self, keys: pa.Array, decisions: pa.Array) -> Mask:
+        """Return which rows are explained.
+
+        :param keys: key of each row.
+        :param decisions: decision of each row.
+        :return: a mask.
+        """
+        found = np.ones(len(keys), np.bool_)
+        if self.decisions:
+            found &= np.isin(np.array(decisions.to_pylist(), object), self.decisions)
+        if self.share < 1:
+            hashes = [zlib.crc32(str(key).encode(errors="replace")) for key in python_values(keys)]
+            found &= np.array(hashes, np.float64) < self.share * 2**32
+        return found
 
 
 class Explainer:
@@ -216,7 +246,7 @@ class Explainer:
                 "old": pa.array(texts, pa.string()),
                 "new": pa.array(new, pa.string()),
                 "region": pa.array(one.regions, pa.string()),
-                **_typed(kind, one.values),
+                **({} if kind in OPAQUE else _typed(kind, one.values)),
             }
             parts.append(_struct(_CHANGE, columns, count))
             owners.append(one.rows)

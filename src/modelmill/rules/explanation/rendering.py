@@ -7,22 +7,29 @@ lists are arrays.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelmill.rules.evaluation.decisions import shown
 from modelmill.rules.explanation.explainer import VALUE_FIELDS
 
+_DIGEST = re.compile("[0-9a-f]{12,64}")
+
 
 def explanation_text(decision: Mapping[str, Any]) -> str:
     """Render an explained decision as lines of text."""
     explanation = decision["explanation"]
     lines = [_headline(decision)]
-    for signal in explanation["signals"]:
-        mark = "*" if signal["sufficient"] else " "
-        lines.append(f"  {mark} {signal['signal']} = {_value(signal)}{_remarks(signal)}")
-    proof = "" if explanation["minimal"] else " (perhaps not the smallest set)"
-    lines.append(f"  * settles the decision, whatever the others are{proof}")
+    if explanation is None:
+        return lines[0]
+    for why, signals in _groups(decision):
+        lines.append(f"  {why}:")
+        lines += [f"    {signal['signal']} = {_value(signal)}{_remarks(signal)}" for signal in signals]
+    proof = "" if explanation["minimal"] else "; perhaps fewer would do"
+    lines.append(f"  no value of another signal changes the decision{proof}")
+    others = [f"{one['signal']} = {_value(one)}" for one in explanation["signals"] if not one["sufficient"]]
+    lines += [f"  read as well: {', '.join(others)}"] if others else []
     if len(explanation["not_needed"]):
         lines.append(f"  not needed: {', '.join(explanation['not_needed'])}")
     if len(explanation["changes"]):
@@ -34,16 +41,19 @@ def explanation_text(decision: Mapping[str, Any]) -> str:
 def explanation_html(decision: Mapping[str, Any]) -> str:
     """Render an explained decision as HTML: one ``section``, everything escaped, no script and no style."""
     explanation = decision["explanation"]
+    parts = [f"<h3>{html.escape(_headline(decision))}</h3>"]
+    if explanation is None:
+        return f'<section class="modelmill-decision">{parts[0]}</section>'
+    others = [one for one in explanation["signals"] if not one["sufficient"]]
     rows = []
-    for signal in explanation["signals"]:
-        cells = [signal["signal"], _value(signal), signal["region"], signal["version"] or ""]
-        inner = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
-        rows.append(f'<tr class="{"sufficient" if signal["sufficient"] else "other"}">{inner}</tr>')
-    parts = [
-        f"<h3>{html.escape(_headline(decision))}</h3>",
-        "<table><thead><tr><th>signal</th><th>value</th><th>region</th><th>version</th></tr></thead>",
-        f"<tbody>{''.join(rows)}</tbody></table>",
-    ]
+    for why, signals in [*_groups(decision), *([("read as well", others)] if others else [])]:
+        kind = "other" if signals is others else "sufficient"
+        for signal in signals:
+            cells = [why, signal["signal"], _value(signal), signal["region"] or "", _version(signal)]
+            inner = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
+            rows.append(f'<tr class="{kind}">{inner}</tr>')
+    heads = "".join(f"<th>{head}</th>" for head in ("", "signal", "value", "region", "version"))
+    parts.append(f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
     if len(explanation["changes"]):
         text = f"{explanation['other_decision']}, if {_changes(explanation['changes'])}"
         parts.append(f'<p class="counterfactual">{html.escape(text)}</p>')
@@ -53,6 +63,18 @@ def explanation_html(decision: Mapping[str, Any]) -> str:
         seen = "".join(f"<li>{html.escape(_seen(one))}</li>" for one in explanation["evidence"])
         parts.append(f'<ul class="evidence">{seen}</ul>')
     return f'<section class="modelmill-decision">{"".join(parts)}</section>'
+
+
+def _groups(decision: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Return the signals of the sufficient set: those of the rule that decided, and those of rules before."""
+    settling = [one for one in decision["explanation"]["signals"] if one["sufficient"]]
+    if decision["because"] == "default":
+        return [("why no rule", settling)] if settling else []
+    # Rows that were stored by an earlier release do not say which signals the rule reads.
+    own = [one for one in settling if one.get("in_rule", True)]
+    before = [one for one in settling if not one.get("in_rule", True)]
+    why = "why this rule" if decision["because"] == "rule" else "why its condition is unknown"
+    return [group for group in ((why, own), ("why none before it", before)) if group[1]]
 
 
 def _headline(decision: Mapping[str, Any]) -> str:
@@ -76,12 +98,23 @@ def _remarks(signal: Mapping[str, Any]) -> str:
     value = _value(signal)
     remarks = [signal["region"]] if signal["region"] not in (value, None) else []
     remarks += [signal["unknown"]] if signal["unknown"] else []
-    remarks += [signal["version"]] if signal["version"] else []
+    remarks += [version] if (version := _version(signal)) else []
     return f" ({'; '.join(remarks)})" if remarks else ""
 
 
+def _version(signal: Mapping[str, Any]) -> str:
+    """Return what computed a value, without digests: they stay in the data."""
+    words = str(signal["version"] or "").split()
+    return " ".join(word for word in words if not _DIGEST.fullmatch(word))
+
+
 def _changes(changes: Sequence[Mapping[str, Any]]) -> str:
-    return " and ".join(f"{one['signal']} were {one['new']} instead of {one['old']}" for one in changes)
+    return " and ".join(map(_change, changes))
+
+
+def _change(one: Mapping[str, Any]) -> str:
+    said = f"{one['signal']} were {one['new']}"
+    return said if one["new"].startswith(("not ", "none of ")) else f"{said} instead of {one['old']}"
 
 
 def _seen(one: Mapping[str, Any]) -> str:

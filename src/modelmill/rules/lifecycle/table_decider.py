@@ -12,6 +12,7 @@ import pyarrow as pa
 from modelmill.artifacts import TableRef
 from modelmill.errors import ConfigError
 from modelmill.rules.engine import Engine
+from modelmill.rules.explanation.explainer import Explained
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
 
 _loading = threading.Lock()
@@ -23,7 +24,9 @@ class TableDecider(PinnedRuleSet):
     keep: tuple[str, ...] = ()
     """Columns to carry along beside the key."""
     explain: bool = False
-    """Whether each decision has its explanation."""
+    """Whether decisions have explanations."""
+    explained: Explained = Explained()
+    """Which of them have one."""
 
     def columns(self, engine: Engine) -> tuple[str, ...]:
         """Return the columns that are read: those of every signal, and those that are carried along."""
@@ -53,7 +56,7 @@ class TableDecider(PinnedRuleSet):
         :param batch: rows with the columns that are read.
         :return: one row for each, in their order; see :meth:`output_schema`.
         """
-        found = engine.decide(batch, explain=self.explain)
+        found = engine.decide(batch, explain=self.explain and self.explained)
         arrays = [*found.columns, *(batch.column(name) for name in self.keep)]
         names = [*found.schema.names, *self.keep]
         return pa.RecordBatch.from_arrays(arrays, names=names).cast(self.output_schema(engine))

@@ -11,6 +11,7 @@ from pydantic import Field
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.jobs import JobResult, run_job
+from modelmill.rules.explanation.explainer import Explained
 from modelmill.rules.lifecycle.table_decider import TableDecider
 from modelmill.rules.lifecycle.table_sample import sample_table
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
@@ -42,7 +43,7 @@ def table_decider(
     settings: Settings,
     *,
     keep: Sequence[str] = (),
-    explain: bool = False,
+    explain: bool | Explained = False,
     plan_rows: int = 0,
 ) -> TableDecider:
     """Check a rule set against a table, and plan the order of its signals on a sample.
@@ -51,7 +52,7 @@ def table_decider(
     :param table: the table.
     :param settings: where the caches are.
     :param keep: columns to carry along beside the key.
-    :param explain: whether each decision has its explanation.
+    :param explain: whether each decision has its explanation, or which of them.
     :param plan_rows: rows on which the signals are measured; 0: they are ordered by their kinds alone.
     :return: what decides.
     :raises TableError: if a column is missing.
@@ -59,7 +60,9 @@ def table_decider(
     """
     schema = pa.schema(open_table(table.uri, version=table.version).schema().to_arrow())
     check_columns(schema.names, [pinned.rule_set.key, *keep], place="the input")
-    decider = TableDecider(**dict(pinned), keep=tuple(keep), explain=explain)
+    decider = TableDecider(**dict(pinned), keep=tuple(keep), explain=bool(explain))
+    if isinstance(explain, Explained):
+        decider = decider.model_copy(update={"explained": explain})
     engine = decider.engine(schema, settings)
     decider.output_schema(engine)
     if plan_rows:

@@ -133,11 +133,9 @@ class AdaptivePlan:
     def _check(self, plan: EvaluationPlan) -> None:
         compiled = self._program.compiled
         planned = [(stage.group, name) for stage in plan.stages for name in stage.signals]
+        base = set(compiled.base)
         wanted = [
-            (group.name, name)
-            for group in self._groups.values()
-            for name in group.signals
-            if name in compiled.base
+            (group.name, name) for group in self._groups.values() for name in group.signals if name in base
         ]
         if sorted(planned) != sorted(wanted) or plan.rule_set != compiled.digest:
             raise ConfigError(

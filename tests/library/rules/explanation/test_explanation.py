@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from modelmill.rules.engine import Engine
-from modelmill.rules.explanation.explainer import EXPLANATION
+from modelmill.rules.explanation.explainer import EXPLANATION, Explained
 from modelmill.rules.explanation.rendering import explanation_html, explanation_text
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.groups import EVIDENCE, Evaluation, Rows, SignalGroup, SignalInfo, SignalValues
@@ -163,12 +163,58 @@ def shown() -> dict[str, Any]:
 def test_an_explanation_is_shown_as_text() -> None:
     assert explanation_text(shown()).splitlines() == [
         "remove (rule r, medium): <offer> true",
-        "  * offer = true (models:/offer/3)",
-        "  * settles the decision, whatever the others are",
+        "  why this rule:",
+        "    offer = true (models:/offer/3)",
+        "  no value of another signal changes the decision",
         "  not needed: spam",
         "  allow, if offer were false instead of true and spam were 0.9 instead of not needed",
         "  seen: offer in topic at 3 to 6 at 1.50 s in box 0, 1, 2, 3: 'ads'",
     ]
+
+
+def test_why_this_rule_and_why_none_before_are_told_apart() -> None:
+    rules = [
+        {"name": "big", "when": "size > 100", "then": "keep"},
+        {"name": "r", "when": "topic IN ('ads', '<b>ads</b>') AND NOT trusted", "then": "remove"},
+    ]
+    decision = explained(rules)
+    assert [one["in_rule"] for one in decision["explanation"]["signals"]] == [False, True, True]
+    assert explanation_text(decision).splitlines() == [
+        "remove (rule r, medium)",
+        "  why this rule:",
+        "    topic = <b>ads</b>",
+        "    trusted = false",
+        "  why none before it:",
+        "    size = 7 (below 100)",
+        "  no value of another signal changes the decision",
+        "  keep, if size were 101 instead of 7",
+    ]
+    other = explained(rules, {**ROW, "topic": "news"})
+    assert "    topic = news (none of <b>ads</b> and ads)" in explanation_text(other).splitlines()
+
+
+def test_digests_stay_in_the_data() -> None:
+    found = shown()
+    found["explanation"]["signals"][0]["version"] = "models:/offer/3 ec0cd37cdda37996"
+    assert "    offer = true (models:/offer/3)" in explanation_text(found).splitlines()
+    assert "ec0cd37cdda37996" not in explanation_html(found)
+
+
+def test_some_decisions_are_explained() -> None:
+    engine = engine_for([{"name": "r", "when": "spam > 0.9", "then": "remove"}])
+    rows = [{**ROW, "id": f"k{number}", "spam": number / 200} for number in range(200)]
+    batch = pa.RecordBatch.from_pylist(rows, engine.schema)
+    every = engine.decide(batch, explain=True).to_pylist()
+    some = engine.decide(batch, explain=Explained(decisions=("remove",))).to_pylist()
+    assert [one if one["decision"] == "remove" else {**one, "explanation": None} for one in every] == some
+    half = engine.decide(batch, explain=Explained(share=0.5)).to_pylist()
+    told = [one["id"] for one in half if one["explanation"] is not None]
+    assert 70 < len(told) < 130
+    again = engine.decide(batch.slice(100), explain=Explained(share=0.5)).to_pylist()
+    assert [one["id"] for one in again if one["explanation"] is not None] == [
+        one for one in told if int(one[1:]) >= 100
+    ]
+    assert explanation_text(some[0]) == "allow (no rule fires)"
 
 
 def test_html_is_escaped() -> None:
