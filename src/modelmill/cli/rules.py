@@ -26,14 +26,14 @@ TableOption = Annotated[
 
 @app.command()
 def validate(rule_sets: Annotated[list[str], typer.Argument(help="Paths or URLs of rule sets.")]) -> None:
-    """Check rule sets and list every problem with its position."""
-    from modelmill.rules.reading import load_rule_set
+    """Check rule sets, try their examples, and list every problem with its position."""
+    from modelmill.rules.examples import load_tried_rule_set
 
     failed = False
     for url in rule_sets:
         try:
-            found = load_rule_set(url)
-            counts = f"{len(found.signals)} signals, {len(found.rules)} rules"
+            found = load_tried_rule_set(url)
+            counts = f"{len(found.signals)} signals, {len(found.rules)} rules, {len(found.examples)} examples"
             typer.echo(f"{url}: rule set {found.rule_set}, {counts}, {found.digest[:12]}, valid")
         except RuleSetError as error:
             failed = True

@@ -51,6 +51,17 @@ class Rule(Options):
         return parts
 
 
+class Example(Options):
+    """A row, and what the rule set is to decide on it: ``modelmill rules validate`` tries it."""
+
+    row: dict[str, Any] = Field({}, description="Values by column; a column that is left out is NULL.")
+    signals: dict[Name, Any] = Field(
+        {}, description="Values of signals in place of what computes them. Models are not asked: give theirs."
+    )
+    decision: Decision
+    rule: str | None = Field(None, description="The rule that is to decide; empty: any, or none.")
+
+
 class RuleSet(Options):
     """A rule set. The first rule whose condition is true decides; where there is none, ``default`` does."""
 
@@ -71,6 +82,8 @@ class RuleSet(Options):
     on_failure: Literal["unknown", "stop"] = Field(
         "unknown", description="A signal that fails on a row is NULL there, or the run stops with its error."
     )
+
+    examples: tuple[Example, ...] = Field((), max_length=10_000, description="Rows with their decision.")
 
     @property
     def expressions(self) -> dict[str, str]:
@@ -103,15 +116,17 @@ class RuleSet(Options):
     def digest(self) -> str:
         """SHA-256 of the canonical JSON.
 
-        Comments, defaults, descriptions, the order of keys and the input table do not change it; the order of
-        the rules does.
+        Comments, defaults, descriptions, examples, the order of keys and the input table do not change it;
+        the order of the rules does.
         """
         canonical = json.dumps(self.canonical(), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def canonical(self) -> dict[str, Any]:
         """Return everything that influences decisions, as JSON."""
-        content = self.model_dump(mode="json", exclude_defaults=True, exclude={"description", "input"})
+        content = self.model_dump(
+            mode="json", exclude_defaults=True, exclude={"description", "input", "examples"}
+        )
         # A field that equals its default is left out, and so would be the one that tells the kinds apart.
         content["signals"] = {
             name: {

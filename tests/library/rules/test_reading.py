@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from modelmill.errors import RuleSetError
+from modelmill.rules.examples import load_tried_rule_set
 from modelmill.rules.reading import load_rule_set, parse_rule_set
 
 GOOD = """
@@ -171,3 +172,28 @@ def test_ten_thousand_rules_are_read_checked_and_wrong_ones_are_named() -> None:
     assert problem.path == "rules.7777.when"
     assert "got 's7777'" in problem.message
     assert len(problem.message) < 1000
+
+
+def test_examples_are_tried_without_models(tmp_path: Path) -> None:
+    text = (
+        GOOD
+        + """
+examples:
+  - {row: {size: 4}, decision: remove, rule: big}
+  - {signals: {odds: 2.0, offer: true}, decision: flag}
+  - {row: {size: 4}, decision: allow}
+  - {row: {size: many}, decision: allow}
+  - {signals: {sized: 1}, decision: allow}
+  - {row: {size: 4}, decision: remove, rule: spam}
+"""
+    )
+    assert parse_rule_set(text).digest == parse_rule_set(GOOD).digest
+    (tmp_path / "rules.yaml").write_text(text)
+    with pytest.raises(RuleSetError) as caught:
+        load_tried_rule_set(str(tmp_path / "rules.yaml"))
+    said = [problem.message for problem in sorted(caught.value.problems, key=lambda one: one.line)]
+    assert said[0] == "the decision is to be allow; it is remove (rule big)"
+    assert "takes values of one kind; got text and a number" in said[1]
+    assert said[2] == "an example gives values of signals; got sized; name signals"
+    assert said[3] == "rule spam is to decide; it is remove (rule big)"
+    assert len(said) == 4
