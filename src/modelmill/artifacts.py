@@ -155,6 +155,9 @@ class VerdictRef(Reference):
     """The report in a few lines of Markdown: what a person who has to approve is shown."""
     unchanged: bool = False
     """Whether the challenger is the champion already, so that there is nothing to promote."""
+    undecided: bool = False
+    """Whether it did not pass only because the rows cannot show that it keeps the budget since a person last
+    approved a champion: a person may let it pass."""
     approved_by: str | None = None
     """Who let it pass, and why; None where nobody was asked."""
 

@@ -12,7 +12,6 @@ from modelmill.datasets.options import LabelKind
 from modelmill.tasks.kinds import task_of
 from modelmill.tasks.metrics import Metric
 
-_TITLES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "r2": "R²"}
 _FIGURES = ("MB", "parameters", "docs/s", "smaller", "faster", "agreement")
 
 
@@ -129,7 +128,7 @@ class EvaluationReport(_Record):
         :return: lines of plain text, columns aligned.
         """
         metrics = task_of(self.target).metrics
-        rows = [("", *(_TITLES.get(metric.name, metric.name) for metric in metrics), *_FIGURES)]
+        rows = [("", *(metric.title for metric in metrics), *_FIGURES)]
         for model in self.models:
             rows.append(
                 (

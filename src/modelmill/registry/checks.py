@@ -44,7 +44,8 @@ class SliceCheck(GateCheck):
         """
         from modelmill.registry.metric_comparisons import compare_parts
 
-        if contest.reference is None:
+        reference = contest.yardstick
+        if reference is None:
             return
         parts = self._parts(contest)
         small = [name for name, places in parts.items() if len(places) < self.min_rows]
@@ -57,13 +58,13 @@ class SliceCheck(GateCheck):
         unnamed = [parts.pop(name) for name in small[_MOST_SMALL:]]
         if unnamed:
             rows = sum(map(len, unnamed))
-            name = f"{len(unnamed)} more values of {self.column}, {contest.reference.name}"
+            name = f"{len(unnamed)} more values of {self.column}, {reference.name}"
             reason = f"too small to judge: {rows} test rows together, and each needs {self.min_rows}"
             yield NotJudged(check="slice", name=name, rows=rows, reason=reason)
         for found in compare_parts(
             parts,
-            contest.reference.name,
-            contest.against(contest.reference),
+            reference.name,
+            contest.against(reference),
             check="slice",
             shown="accuracy",
             limit=self.max_drop,
@@ -209,11 +210,12 @@ class CalibrationCheck(GateCheck):
         :param contest: what is judged.
         :return: a comparison for each limit.
         """
-        contestants = [one for one in (contest.challenger, contest.reference) if one]
+        reference = contest.yardstick
+        contestants = [one for one in (contest.challenger, reference) if one]
         return self.compare_errors(
-            [_confidence(one) for one in contestants],
+            [one.confidence for one in contestants],
             [(one.answers == contest.truth).astype(np.float64) for one in contestants],
-            reference=contest.reference.name if contest.reference else None,
+            reference=reference.name if reference else None,
             how=contest.how,
         )
 
@@ -285,10 +287,3 @@ def _gaps(confidence: np.ndarray, right: np.ndarray, bins: int) -> np.ndarray:
     table = np.zeros((rows, bins))
     table[np.arange(rows), place] = confidence - right
     return table
-
-
-def _confidence(one: Contestant) -> np.ndarray:
-    """Return the probability of the answer that is given, ``(rows,)``."""
-    with np.errstate(invalid="ignore"):  # logits that are not numbers: as wrong as one can be
-        found = np.asarray(one.info.answers(one.logits)[1], dtype=np.float64)
-    return np.where(one.scored, found, 1.0)

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Unit = Literal["share", "ms", "MB", "count"]
+Unit = Literal["share", "score", "ms", "MB", "count"]
+"""``share``: from 0 to 1, shown in percent; ``score``: a number as it is, such as R²."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class Comparison:
     """Chance of such a drop if the challenger were no worse; None: the limit alone decides."""
     rows: int | None = None
     """Rows that it was measured on."""
+    alpha: float | None = None
+    """Chance that decides: ``p_value`` is compared with it as it is. None: ``p_value`` is adjusted for the
+    number of comparisons, and compared with what the gate's confidence leaves."""
+    must_show: bool = False
+    """Whether the challenger has to show that it is better than the limit: ``p_value`` is then the chance of
+    such rows if it were not, and it is refused unless that is at most ``alpha``."""
+    at_least: bool = False
+    """Whether the number has to be at least the limit, where only a limit counts; else at most."""
     proof: bool = False
     """Whether the challenger is also refused if the interval reaches beyond the limit."""
     least_p: float = 0.0

@@ -29,7 +29,7 @@ class Contestant:
     """A model, and its answers to the test rows."""
 
     name: str
-    """``challenger``, ``champion`` or ``parent``."""
+    """``challenger``, ``champion``, ``parent``, ``start of the chain`` or ``version 3``."""
     model: ModelRef
     folder: Path
     """Its bundle."""
@@ -42,6 +42,13 @@ class Contestant:
     def scored(self) -> npt.NDArray[np.bool_]:
         """Whether the logits of a row are numbers, neither NaN nor infinite, ``(rows,)``."""
         return np.asarray(np.isfinite(self.logits).all(axis=1))
+
+    @cached_property
+    def confidence(self) -> npt.NDArray[np.float64]:
+        """The probability of the answer that is given, ``(rows,)``; 1 where the logits are not numbers."""
+        with np.errstate(invalid="ignore"):
+            found = np.asarray(self.info.answers(self.logits)[1], dtype=np.float64)
+        return np.where(self.scored, found, 1.0)
 
     @cached_property
     def answers(self) -> Answers:
@@ -71,6 +78,10 @@ class Contest:
     """None if there is none yet."""
     parent: Contestant | None
     """The model that the challenger was made from; None if it was made from none."""
+    chain: tuple[Contestant, ...]
+    """The models that the challenger was made from, step by step, and itself as the last one."""
+    approved: Contestant | None
+    """The last champion that a person approved, or the first one; None if there is none yet."""
     how: Statistics
     settings: Settings
     log: Callable[[str], None]
@@ -92,13 +103,24 @@ class Contest:
 
     @property
     def reference(self) -> Contestant | None:
-        """The champion; the parent if there is no champion yet."""
+        """The champion; the parent if there is no champion yet: what size and speed are compared with."""
         return self.champion or self.parent
+
+    @property
+    def start(self) -> Contestant | None:
+        """The model that the chain starts with; None if that is the challenger."""
+        return self.chain[0] if len(self.chain) > 1 else None
+
+    @property
+    def yardstick(self) -> Contestant | None:
+        """The champion; the start of the chain without one: what answers are compared with."""
+        return self.champion or self.start
 
     def test_rows(self, table: pa.Table) -> pa.Table:
         """Return the judged rows of the dataset's table.
 
         :param table: all its rows, in their order, with the split column.
+        :return: its test rows that are judged.
         """
         import pyarrow as pa
 

@@ -1,7 +1,8 @@
 """The gate: the exported file, in its serving runtime, against its parent, the champion and the baselines.
 
-Every comparison is on the same test rows. What is always compared: the metric with parent, champion and
-baselines, and the recall of each class; further checks are configured. For sets of classes and numbers the
+Every comparison is on the same test rows. What is always compared: the metric with the champion, the model
+that the chain starts with and the baselines, the recall of each class, and the floors; further checks are
+configured. For sets of classes and numbers the
 metric is the first one of their task unless the configured one is among them, and checks that ask whether a
 single answer is right (recall of classes, slices, calibration) are listed as not judged. How a comparison
 becomes a refusal is in :mod:`modelmill.registry.verdict`.
@@ -9,22 +10,27 @@ becomes a refusal is in :mod:`modelmill.registry.verdict`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
-from modelmill.errors import ModelError, TransientError
+from modelmill.errors import GateError, ModelError, TransientError
 from modelmill.evaluation.logits import cached_logits
 from modelmill.evaluation.rows import judged_label, judged_rows
 from modelmill.models.bundle import BundleInfo
+from modelmill.registry.approval import Approved, last_approved, spent_at
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.comparison import Comparison, NotJudged, must_be_zero
 from modelmill.registry.contest import Contest, Contestant
+from modelmill.registry.floors import floors
 from modelmill.registry.gate_check import GateCheck
 from modelmill.registry.gate_options import GateOptions
 from modelmill.registry.gate_plot import gate_figure
-from modelmill.registry.gate_report import GateReport, as_html, summary
+from modelmill.registry.gate_report import ChainLink, GateReport, as_html, summary
+from modelmill.registry.history import history
 from modelmill.registry.learnt_rows import LeftOut, check_left, learnt_rows
 from modelmill.registry.lineage import all_missing
 from modelmill.registry.metric_comparisons import (
@@ -32,13 +38,18 @@ from modelmill.registry.metric_comparisons import (
     Statistics,
     compare_metric,
     compare_parts,
+    must_beat,
+    must_keep,
     parts_by,
+    unit_of,
 )
 from modelmill.registry.promotion import champion
 from modelmill.registry.tracking import TrackedRun
 from modelmill.registry.verdict import judge
-from modelmill.registry.versions import model_at
+from modelmill.registry.versions import model_at, reference, version_numbered
 from modelmill.settings import Settings
+from modelmill.tasks.base import Answers
+from modelmill.tasks.baselines import MAJORITY, MEAN
 from modelmill.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -46,6 +57,8 @@ if TYPE_CHECKING:
 
 _MIN_CLASS_ROWS = 5
 """Of a class with fewer test rows nothing can be shown."""
+
+_PARENT = "made from 1"
 
 Compared = Comparison | NotJudged
 
@@ -86,13 +99,14 @@ def judge_challenger(
         fetch_bundle(challenger, workspace.cache)
         note = f"{challenger.uri} is the champion already: there is nothing to compare"
     else:
-        models = {"challenger": challenger}
-        if current is not None:
-            models["champion"] = current
-        if challenger.parent:
-            models["parent"] = model_at(run.client, challenger.parent)
+        approved: Approved | None = None
+        if current is not None and options.max_drift is not None:
+            # A champion that was set by hand may be older than the ledger's first row.
+            by_hand = Approved(int(current.uri.rsplit("/", 1)[1]), look=1)
+            approved = last_approved(history(options.name, settings)) or by_hand
+        models = _models(challenger, current, approved, options.name, run.client)
         contest, left_out = _contest(models, dataset, options, run.client, settings, workspace)
-        found = [*_unfit(options, contest), *_compared(options, checks, contest)]
+        found = [*_unfit(options, contest), *_compared(options, checks, contest, approved)]
     results = judge([one for one in found if isinstance(one, Comparison)], confidence=options.confidence)
     report = GateReport(
         name=options.name,
@@ -106,21 +120,63 @@ def judge_challenger(
         left_out_rows=contest.left_out if contest else 0,
         confidence=options.confidence,
         note=note,
+        chain=_costs(contest, options) if contest else (),
         checks=results,
         not_judged=tuple(one for one in found if isinstance(one, NotJudged)),
     )
     uri = _publish(report, dataset, run, workspace)
+    failed = [result for result in results if not result.passed]
     return VerdictRef(
         passed=report.passed,
+        undecided=bool(failed) and all(result.check == "drift" and result.must_show for result in failed),
         name=report.name,
         challenger=challenger,
         champion_version=int(current.uri.rsplit("/", 1)[1]) if current else None,
-        reasons=tuple(result.sentence for result in results if not result.passed),
+        reasons=tuple(result.sentence for result in failed),
         uri=uri,
         run_id=run.run_id,
         summary=summary(report, url=run.url),
         unchanged=report.passed and not results,
     )
+
+
+def _models(
+    challenger: ModelRef,
+    current: ModelRef | None,
+    approved: Approved | None,
+    name: str,
+    client: MlflowClient,
+) -> dict[str, ModelRef]:
+    """Return the models that are looked at; those that the challenger was made from as ``made from 1``, ….
+
+    :param challenger: the challenger.
+    :param current: the champion.
+    :param approved: the last champion that a person approved.
+    :param name: the registered model.
+    :param client: MLflow's client.
+    :return: the models by name.
+    """
+    models = {"challenger": challenger}
+    if current is not None:
+        models["champion"] = current
+        if approved is not None:
+            models["approved"] = _approved(name, approved.version, client)
+    above, steps = challenger, 0
+    while above.parent:
+        above, steps = model_at(client, above.parent), steps + 1
+        models[f"made from {steps}"] = above
+    return models
+
+
+def _approved(name: str, version: int, client: MlflowClient) -> ModelRef:
+    found = version_numbered(client, name, version)
+    if found is None:
+        raise GateError(
+            f"the version of {name} that a person last approved, or the first champion, must exist",
+            got=f"version {version}, which MLflow no longer has",
+            remedy="go back to a version that is there with modelmill registry rollback: that approves it",
+        )
+    return reference(found)
 
 
 def _contest(
@@ -133,25 +189,47 @@ def _contest(
 ) -> tuple[Contest, tuple[LeftOut, ...]]:
     folders = {name: _fetch(name, model, workspace.cache) for name, model in models.items()}
     infos = {name: BundleInfo.load(folder) for name, folder in folders.items()}
-    everything = judged_rows(dataset, judged_label(dataset, [infos["challenger"]]), [*infos.values()])
-    sides = {name: models[name] for name in ("challenger", "champion") if name in models}
+    own = infos["challenger"]
+    # A trunk has no answers, and what answers another label is no measure of this one.
+    used = [
+        name
+        for name, info in infos.items()
+        if not name.startswith("made from")
+        or (models[name].format != "trunk" and (info.label, info.target) == (own.label, own.target))
+    ]
+    everything = judged_rows(dataset, judged_label(dataset, [own]), [infos[name] for name in used])
+    sides = {name: model for name, model in models.items() if not name.startswith("made from")}
     learnt, left_out = learnt_rows(sides, dataset, everything.texts, client)
     for one in left_out:
         workspace.log(one.sentence)
     rows = everything.keep(~learnt)
     check_left(len(rows), len(everything), left_out, least=options.min_rows, lost=options.lost_datasets)
-    contestants = {}
-    for name, folder in folders.items():
-        logits = cached_logits(models[name], folder, dataset, "test", workspace)[rows.rows.labelled]
-        contestants[name] = Contestant(name, models[name], folder, infos[name], logits, rows)
+
+    def contestant(name: str, shown: str) -> Contestant:
+        model, folder = models[name], folders[name]
+        logits = cached_logits(model, folder, dataset, "test", workspace)[rows.rows.labelled]
+        return Contestant(shown, model, folder, infos[name], logits, rows)
+
+    challenger = contestant("challenger", "challenger")
+    before = [name for name in used if name.startswith("made from")][::-1]
+    # The oldest comes first; with a single step the parent is where the chain starts.
+    names = ["start of the chain", *(models[name].role for name in before[1:])]
+    chain = [contestant(name, shown) for name, shown in zip(before, names, strict=False)]
+    if len(chain) == 1:
+        chain = [replace(chain[0], name="parent")]
+    parent = contestant(_PARENT, "parent") if _PARENT in used else None
     contest = Contest(
         name=options.name,
         dataset=dataset,
         rows=rows,
         left_out=int(learnt.sum()),
-        challenger=contestants["challenger"],
-        champion=contestants.get("champion"),
-        parent=contestants.get("parent"),
+        challenger=challenger,
+        champion=contestant("champion", "champion") if "champion" in models else None,
+        parent=parent,
+        chain=(*chain, challenger),
+        approved=contestant("approved", f"version {models['approved'].uri.rsplit('/', 1)[1]}")
+        if "approved" in models
+        else None,
         how=Statistics(confidence=options.confidence, resamples=options.resamples),
         settings=settings,
         log=workspace.log,
@@ -163,11 +241,12 @@ def _fetch(name: str, model: ModelRef, cache: Path) -> Path:
     try:
         return fetch_bundle(model, cache)
     except (ModelError, TransientError) as error:
-        if name != "champion":
+        if name not in ("champion", "approved"):
             raise
         registered = model.uri.split("/")[1]
+        which = "champion" if name == "champion" else "last approved champion"
         raise type(error)(
-            f"the champion of {registered} must be there to compare with ({error.rule})",
+            f"the {which} of {registered} must be there to compare with ({error.rule})",
             got=model.uri,
             remedy=f"restore its files, or go back with modelmill registry rollback {registered}",
         ) from error
@@ -205,10 +284,12 @@ def _unfit(options: GateOptions, contest: Contest) -> Iterator[Comparison]:
             )
 
 
-def _compared(options: GateOptions, checks: Sequence[GateCheck], contest: Contest) -> Iterator[Compared]:
-    task, own = contest.rows.task, contest.challenger.answers
+def _compared(
+    options: GateOptions, checks: Sequence[GateCheck], contest: Contest, approved: Approved | None
+) -> Iterator[Compared]:
+    task = contest.rows.task
     metric = task.metric(options.metric)
-    for other in (contest.parent, contest.champion):
+    for other in (contest.start, contest.champion):
         if other:
             yield compare_metric(
                 other.name,
@@ -219,25 +300,95 @@ def _compared(options: GateOptions, checks: Sequence[GateCheck], contest: Contes
                 how=contest.how,
                 proof=options.proof,
             )
-    for name, answers in contest.rows.baselines(contest.dataset).items():
-        yield compare_metric(
-            name,
-            Answered(contest.truth, answers, own),
-            check="baseline",
-            metric=metric,
-            limit=options.max_below_baseline,
-            how=contest.how,
-        )
-    if contest.reference and options.max_class_drop is not None:
+    if contest.approved and approved:
+        yield from _drift(contest, contest.approved, approved.look, options)
+    baselines = contest.rows.baselines(contest.dataset)
+    yield from _compared_baselines(options, contest, baselines)
+    yield from floors(options, contest, baselines)
+    if contest.yardstick and options.max_class_drop is not None:
         if task.exclusive:
-            yield from _compared_classes(contest, contest.reference, limit=options.max_class_drop)
+            yield from _compared_classes(contest, contest.yardstick, limit=options.max_class_drop)
         else:
-            yield _not_judged("class", f"classes, {contest.reference.name}", contest)
+            yield _not_judged("class", f"classes, {contest.yardstick.name}", contest)
     for check in checks:
         if task.exclusive or check.any_task:
             yield from check.compare(contest)
         else:
             yield _not_judged(check.check, check.check, contest)
+
+
+def _compared_baselines(
+    options: GateOptions, contest: Contest, baselines: Mapping[str, Answers]
+) -> Iterator[Compared]:
+    metric = contest.rows.task.metric(options.metric)
+    for name, answers in baselines.items():
+        answered = Answered(contest.truth, answers, contest.challenger.answers)
+        if options.beat_majority and name in (MAJORITY, MEAN):
+            better = must_beat(name, answered, check="baseline", metric=metric, how=contest.how)
+            if better.least_p <= 1 - options.confidence:
+                yield better
+                continue
+            reason = "too small to judge: not even right answers to all rows would show it"
+            yield NotJudged(
+                check="baseline", name=f"better than {name}", rows=len(contest.rows), reason=reason
+            )
+        limit = options.max_below_baseline
+        yield compare_metric(name, answered, check="baseline", metric=metric, limit=limit, how=contest.how)
+
+
+def _drift(contest: Contest, approved: Contestant, look: int, options: GateOptions) -> Iterator[Compared]:
+    """Compare with the last champion that a person approved, whatever small steps have been taken since."""
+    budget, chance = options.max_drift or 0.0, 1 - options.confidence
+    metric, rows = contest.rows.task.metric(options.metric), contest.against(approved)
+    note = f"the last that a person approved, or the first champion; this is challenger {look} since"
+    needed = math.ceil(math.log(spent_at(1, chance)) / math.log(1 - budget))
+    if len(contest.rows) >= needed:
+        alpha = spent_at(look, chance)
+        found = must_keep(
+            approved.name, rows, check="drift", metric=metric, budget=budget, alpha=alpha, how=contest.how
+        )
+        yield replace(found, note=note)
+        return
+    # So few rows cannot show it even of the same answers: then they must at least not show the contrary.
+    reason = f"too small to judge: {len(contest.rows)} test rows, and {needed} are needed"
+    yield NotJudged(check="drift", name=f"drop since {approved.name}", rows=len(contest.rows), reason=reason)
+    if contest.champion is None or contest.champion.model.uri != approved.model.uri:
+        found = compare_metric(
+            approved.name, rows, check="drift", metric=metric, limit=budget, how=contest.how
+        )
+        yield replace(found, note=note)
+
+
+def _costs(contest: Contest, options: GateOptions) -> tuple[ChainLink, ...]:
+    """Return what each step of the challenger's chain cost."""
+    metric, links = contest.rows.task.metric(options.metric), []
+    confidence, resamples = options.confidence, options.resamples
+    before: Contestant | None = None
+    for one in contest.chain:
+        value = metric.interval(contest.truth, one.answers, confidence=confidence, resamples=resamples)
+        cost = (
+            metric.difference(
+                contest.truth, before.answers, one.answers, confidence=confidence, resamples=resamples
+            )
+            if before
+            else None
+        )
+        links.append(
+            ChainLink(
+                role=one.model.role,
+                uri=one.model.uri,
+                metric=metric.title,
+                unit=unit_of(metric),
+                value=value.value,
+                low=value.low,
+                high=value.high,
+                cost=cost.value if cost else None,
+                cost_low=cost.low if cost else None,
+                cost_high=cost.high if cost else None,
+            )
+        )
+        before = one
+    return tuple(links)
 
 
 def _compared_classes(contest: Contest, reference: Contestant, *, limit: float) -> Iterator[Compared]:
@@ -273,6 +424,7 @@ def _publish(report: GateReport, dataset: DatasetRef, run: TrackedRun, workspace
     figure = gate_figure(report.checks, title=f"{report.name}: {outcome}")
     if figure is not None:
         run.log_figure(figure, "gate/verdict.png")
+    if report.rows:
         run.log_dataset(dataset, context="gate", rows=report.rows)
     run.client.log_text(run.run_id, as_html(report, figure), "gate/verdict.html")
     figures = {"gate/passed": float(report.passed)}

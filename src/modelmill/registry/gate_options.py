@@ -19,7 +19,33 @@ class GateOptions(Options):
     )
     metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="Metric that is compared.")
     max_drop: float = Field(
-        0.005, ge=0, lt=1, description="Largest accepted drop of the metric (0.005: half a point)."
+        0.005,
+        ge=0,
+        lt=1,
+        description="Largest accepted drop of the metric (0.005: half a point), against the champion and "
+        "against the model that the chain starts with.",
+    )
+    max_drift: float | None = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="Largest drop of the metric since a person last approved a champion, or since the first "
+        "one; the challenger has to show that it keeps it. Empty: any.",
+    )
+    beat_majority: bool = Field(
+        True, description="Floor: it has to be shown better than the majority class, or than the mean."
+    )
+    min_recall: float | None = Field(
+        0.2, gt=0, lt=1, description="Floor: smallest recall of each class with enough test rows; empty: any."
+    )
+    max_calibration_error: float | None = Field(
+        0.1, gt=0, lt=1, description="Floor: largest calibration error of classes; empty: any."
+    )
+    max_bias: float | None = Field(
+        0.25,
+        gt=0,
+        description="Floor: how far numbers may be off on the average, in standard deviations of the labels; "
+        "empty: any.",
     )
     max_below_baseline: float = Field(
         0.0, ge=0, lt=1, description="How far the metric may lie below the best baseline."

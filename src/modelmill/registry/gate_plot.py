@@ -17,14 +17,20 @@ _DRAWN_CHECKS = 30
 def gate_figure(checks: Sequence[CheckResult], *, title: str) -> Figure | None:
     """Draw how far a challenger is below each model that it is compared with, and how far it may be.
 
-    :param checks: any number; those without an interval of shares are left out, and of very many those that
+    :param checks: any number; those without an interval are left out, and of very many those that
         passed.
     :param title: of the plot.
     :return: the figure; None if there is nothing to draw.
     """
     from matplotlib.figure import Figure
 
-    drawn = [check for check in checks if check.unit == "share" and None not in (check.low, check.high)]
+    drawn = [
+        check
+        for check in checks
+        if check.unit in ("share", "score")
+        and check.check != "quarter"
+        and None not in (check.low, check.high)
+    ]
     drawn = sorted(drawn, key=lambda check: (check.passed, not check.warning))[:_DRAWN_CHECKS]
     if not drawn:
         return None
@@ -40,5 +46,5 @@ def gate_figure(checks: Sequence[CheckResult], *, title: str) -> Figure | None:
     axes.set_yticks(range(len(drawn)), names)
     axes.set_ylim(len(drawn) - 0.5, -0.5)
     axes.axvline(0, color="grey", linewidth=1)
-    axes.set(xlabel="points worse (black: accepted)", title=plain(title, limit=80))
+    axes.set(xlabel="points worse, of R² hundredths (black: accepted)", title=plain(title, limit=80))
     return figure

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.registry.comparison import NotJudged
+from modelmill.registry.comparison import NotJudged, Unit
 from modelmill.registry.learnt_rows import LeftOut
-from modelmill.registry.verdict import PARTS, CheckResult, apart, shown
+from modelmill.registry.verdict import PARTS, CheckResult, apart, shown, span
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,12 +29,43 @@ _HEADS = (
     "Measured",
     "Challenger",
     "Other",
-    "Worse by",
+    "Difference",
     "Interval",
     "Limit",
 )
 _MOST_REASONS = 8
-_MOST_NAMED = 5
+_MOST_NAMED = 10
+
+
+class ChainLink(BaseModel):
+    """A model of the challenger's chain, and what the step to it cost on the judged rows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: str
+    uri: str
+    metric: str
+    unit: Unit
+    value: float
+    low: float
+    high: float
+    cost: float | None
+    """How much worse than the model before; None for the first one."""
+    cost_low: float | None
+    cost_high: float | None
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words."""
+        text = f"{self.role} `{self.uri}`: {self.metric} {shown(self.value, self.unit)} "
+        text += f"({shown(self.low, self.unit)} to {shown(self.high, self.unit)})"
+        if self.cost is None or self.cost_low is None or self.cost_high is None:
+            return text
+        way = "costs" if self.cost >= 0 else "gains"
+        return (
+            f"{text}; this step {way} {apart(abs(self.cost), self.unit)} "
+            f"({span(self.cost_low, self.cost_high, self.unit)})"
+        )
 
 
 class GateReport(BaseModel):
@@ -57,6 +88,8 @@ class GateReport(BaseModel):
     """By which dataset."""
     confidence: float
     note: str
+    chain: tuple[ChainLink, ...] = ()
+    """What each step from the start of the chain to the challenger cost."""
     checks: tuple[CheckResult, ...]
     not_judged: tuple[NotJudged, ...] = ()
     """What a check would have looked at, but could not judge."""
@@ -76,6 +109,8 @@ def summary(report: GateReport, *, url: str) -> str:
         lines.append(f"Judged on {report.rows:,} test rows of `{report.dataset}`, label `{report.label}`.")
     lines += [_left_out(report)] if report.left_out else []
     lines += [report.note] if report.note else []
+    if len(report.chain) > 1:
+        lines.append("Made in steps:\n\n" + "\n".join(f"- {link.sentence}" for link in report.chain))
     told = [check for check in report.checks if not check.passed or check.warning]
     told += [check for check in report.checks if check.passed and not check.warning]
     told = [check for check in told if check.check not in PARTS or not check.passed or check.warning]
@@ -100,7 +135,7 @@ def _unknown(report: GateReport) -> str:
     names = [one.sentence for one in report.not_judged]
     names += [f"{check.name}: {check.rows} rows" for check in report.checks if check.too_small]
     more = f"; and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"Not judged: {'; '.join(names[:_MOST_NAMED])}{more}." if names else ""
+    return f"{len(names)} not judged: {'; '.join(names[:_MOST_NAMED])}{more}." if names else ""
 
 
 def as_html(report: GateReport, figure: Figure | None) -> str:
@@ -132,9 +167,14 @@ def as_html(report: GateReport, figure: Figure | None) -> str:
     return (
         f"<!doctype html><meta charset='utf-8'><title>Gate</title><style>{_STYLE}</style>"
         f"<h1>{html.escape(report.name)}: <span class='{verdict}'>{verdict}</span></h1><dl>{listed}</dl>"
-        f"<p>{html.escape(report.note)}</p><ul>{reasons}</ul>{_table(told)}{more}{_unknown_list(report)}"
+        f"<p>{html.escape(report.note)}</p><ul>{reasons}</ul>{_chain(report.chain)}{_table(told)}{more}{_unknown_list(report)}"
         f"{_image(figure)}"
     )
+
+
+def _chain(links: Sequence[ChainLink]) -> str:
+    rows = "".join(f"<li>{html.escape(link.sentence.replace('`', ''))}</li>" for link in links)
+    return f"<h2>Made in steps</h2><ol>{rows}</ol>" if len(links) > 1 else ""
 
 
 def _unknown_list(report: GateReport) -> str:
@@ -157,8 +197,7 @@ def _row(check: CheckResult) -> str:
     shown_verdict = "too small to judge" if check.too_small else verdict
     unit, interval = check.unit, ""
     if check.low is not None and check.high is not None:
-        interval = f"{apart(check.low, unit)} to {apart(check.high, unit)}"
-        interval += f", p {check.adjusted:.2g}" if check.adjusted is not None else ""
+        interval = span(check.low, check.high, unit)
     cells = (
         html.escape(check.check),
         html.escape(check.name),
@@ -166,11 +205,17 @@ def _row(check: CheckResult) -> str:
         html.escape(check.metric) + (f", {check.rows:,} rows" if check.rows else ""),
         shown(check.challenger, unit),
         "" if check.other is None else shown(check.other, unit),
-        apart(check.drop, unit) if check.other is not None else "",
+        _worse(check) if check.other is not None else "",
         interval,
-        shown(check.limit, unit) if check.other is None else apart(check.limit, unit),
+        f"at {'least' if check.at_least else 'most'} {shown(check.limit, unit)}"
+        if check.other is None
+        else apart(check.limit, unit),
     )
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _worse(check: CheckResult) -> str:
+    return f"{apart(abs(check.drop), check.unit)} {'worse' if check.drop > 0 else 'better'}"
 
 
 def _image(figure: Figure | None) -> str:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.registry.comparison import Comparison, NotJudged
+from modelmill.registry.comparison import Comparison, NotJudged, Unit
 from modelmill.tasks.base import Answers
 from modelmill.tasks.class_metrics import ACCURACY
-from modelmill.tasks.metrics import Metric
+from modelmill.tasks.metrics import Difference, Metric
 
 Right = npt.NDArray[np.bool_]
 
@@ -73,9 +73,7 @@ def compare_metric(
     :param proof: see :attr:`Comparison.proof`.
     :return: the comparison.
     """
-    found = metric.difference(
-        rows.truth, rows.other, rows.challenger, confidence=how.confidence, resamples=how.resamples
-    )
+    found = _difference(rows, metric, how)
     not_worse = round((1 - found.beyond) * how.resamples)  # resamples
     if metric.right is None:
         p_value = (not_worse + 1) / (how.resamples + 1)  # never zero: no test is that sure
@@ -89,8 +87,8 @@ def compare_metric(
     return Comparison(
         check=check,
         name=name,
-        metric=shown or metric.name,
-        unit="share",
+        metric=shown or metric.title,
+        unit=unit_of(metric),
         challenger=found.second,
         other=found.first,
         worse=found.value,
@@ -102,6 +100,123 @@ def compare_metric(
         proof=proof,
         least_p=least_p,
     )
+
+
+def unit_of(metric: Metric) -> Unit:
+    """Return the unit that a metric is shown in."""
+    return "share" if metric.is_share else "score"
+
+
+def _difference(rows: Answered, metric: Metric, how: Statistics) -> Difference:
+    return metric.difference(
+        rows.truth, rows.other, rows.challenger, confidence=how.confidence, resamples=how.resamples
+    )
+
+
+def must_beat(name: str, rows: Answered, *, check: str, metric: Metric, how: Statistics) -> Comparison:
+    """Compare a challenger with something that it has to be better than beyond chance.
+
+    :param name: what that is.
+    :param rows: at least one.
+    :param check: what kind of check it belongs to.
+    :param metric: which.
+    :param how: confidence and resamples; the accepted chance is what the confidence leaves.
+    :return: the comparison; too small to judge where not even right answers to all rows would be enough.
+    """
+    found = _difference(rows, metric, how)
+    swapped = _difference(Answered(rows.truth, rows.challenger, rows.other), metric, how)
+    p_value = max(1 - swapped.beyond, 1 / (how.resamples + 1))
+    perfect = _difference(Answered(rows.truth, rows.truth, rows.other), metric, how)
+    least_p = 1.0 if perfect.value <= 0 else 0.0
+    if metric.right is not None:
+        other, challenger = (metric.right(rows.truth, one) for one in (rows.other, rows.challenger))
+        p_value = max(p_value, mcnemar(challenger, other))
+        least_p = _half_of_no_wins(int((~other).sum()))
+    return Comparison(
+        check=check,
+        name=name,
+        metric=metric.title,
+        unit=unit_of(metric),
+        challenger=found.second,
+        other=found.first,
+        worse=found.value,
+        limit=0.0,
+        low=found.low,
+        high=found.high,
+        p_value=p_value,
+        alpha=1 - how.confidence,
+        must_show=True,
+        rows=len(rows.truth),
+        least_p=least_p,
+    )
+
+
+def must_keep(
+    name: str, rows: Answered, *, check: str, metric: Metric, budget: float, alpha: float, how: Statistics
+) -> Comparison:
+    """Compare a challenger with a model that it has to be shown to keep up with, but for a budget.
+
+    :param name: the other model.
+    :param rows: at least one.
+    :param check: what kind of check it belongs to.
+    :param metric: which.
+    :param budget: largest accepted drop.
+    :param alpha: accepted chance of passing with a larger one.
+    :param how: confidence and resamples.
+    :return: the comparison.
+    """
+    from scipy.stats import norm
+
+    found, count = _difference(rows, metric, how), len(rows.truth)
+    nothing_lost = (1 - budget) ** count  # the chance of level answers if the drop were the budget
+    if metric.right is None:
+        error = (found.high - found.low) / (2 * float(norm.ppf((1 + how.confidence) / 2)))
+        p_value = float(norm.sf((budget - found.value) / error)) if error else float(found.value >= budget)
+        p_value = max(p_value, nothing_lost)
+    else:
+        other, challenger = (metric.right(rows.truth, one) for one in (rows.other, rows.challenger))
+        p_value = drop_p(int((other & ~challenger).sum()), int((challenger & ~other).sum()), count, budget)
+    return Comparison(
+        check=check,
+        name=name,
+        metric=metric.title,
+        unit=unit_of(metric),
+        challenger=found.second,
+        other=found.first,
+        worse=found.value,
+        limit=budget,
+        low=found.low,
+        high=found.high,
+        p_value=p_value,
+        alpha=alpha,
+        must_show=True,
+        rows=count,
+    )
+
+
+def drop_p(lost: int, won: int, rows: int, drop: float) -> float:
+    """Return the chance of so few losses if a model's share of right answers had dropped by as much as given.
+
+    The unknown share of rows on which the two models differ is estimated under that drop, as T. Tango does
+    (*Statistics in Medicine* 17, 1998), and the chance is summed over all outcomes rather than taken from a
+    normal distribution (the estimated p-value of C. J. Lloyd, *Biometrics* 64, 2008), which is wrong far out.
+
+    :param lost: rows that only the other model got right.
+    :param won: rows that only the challenger got right.
+    :param rows: all rows.
+    :param drop: above 0.
+    :return: the p-value.
+    """
+    from scipy.stats import binom
+
+    same = rows - lost - won
+    linear = lost * (1 - drop) + won * (1 - 3 * drop) - 2 * same * drop
+    wins = (linear + np.sqrt(linear**2 + 8 * rows * won * drop * (1 - drop))) / (4 * rows)
+    differ = min(2 * wins + drop, 1.0)
+    spread = 12 * np.sqrt(rows * differ * (1 - differ)) + 12
+    counts = np.arange(max(0, int(rows * differ - spread)), min(rows, int(rows * differ + spread)) + 1)
+    at_most = binom.cdf((counts + lost - won) // 2, counts, (wins + drop) / differ)
+    return float(min((binom.pmf(counts, rows, differ) * at_most).sum(), 1.0))
 
 
 def mcnemar(other: Right, challenger: Right) -> float:

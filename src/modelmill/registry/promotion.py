@@ -173,6 +173,8 @@ def _published(verdict: VerdictRef, head: Head, registry: Registry, step: StepRu
             remedy="make it with a pipeline, or log it with modelmill.registry.bundles.log_model",
         )
     verify_stored(reference(version))
+    if verdict.summary:  # the version's card
+        registry.client.update_model_version(verdict.name, version.version, description=verdict.summary)
     return version
 
 

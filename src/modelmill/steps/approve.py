@@ -37,19 +37,20 @@ class ApproveInputs(Inputs):
 
 def run(config: ApproveConfig, inputs: ApproveInputs, context: StepContext) -> GateOutputs:
     """Answer as the configuration says: outside Airflow nobody can be asked."""
-    from modelmill.registry.approval import answered, needs_answer
+    from modelmill.registry.approval import NOBODY, answered, needs_answer
 
     verdict = inputs.verdict
     if not needs_answer(verdict):
         context.log(f"{verdict.name}: there is nothing to approve")
         return GateOutputs(verdict=verdict)
-    approved = config.without_airflow == "approve"
+    # What the rows cannot show is for a person to accept.
+    approved = config.without_airflow == "approve" and verdict.passed
     context.log(
         f"{verdict.name}: nobody can be asked outside Airflow, so the challenger is "
         f"{'approved' if approved else 'rejected'} as the step's without_airflow says"
     )
     why = "nobody can be asked outside Airflow (see without_airflow)"
-    return GateOutputs(verdict=answered(verdict, approved=approved, who="modelmill run", why=why))
+    return GateOutputs(verdict=answered(verdict, approved=approved, who=NOBODY, why=why))
 
 
 approve = Component(

@@ -22,6 +22,7 @@ from modelmill.errors import DatasetError
 
 Floats = npt.NDArray[np.float64]
 
+_TITLES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "r2": "R²"}
 _EPSILON = 1e-12
 """Values are sums of floats: models that are level must not count as better by chance."""
 _CHUNK = 4_000_000
@@ -102,6 +103,11 @@ class Metric:
     """Whether it is from 0 to 1, and shown in percent."""
     right: Callable[[npt.NDArray[np.object_], npt.NDArray[np.object_]], npt.NDArray[np.bool_]] | None = None
     """From labels and answers to which rows are right, if the metric is their share; None otherwise."""
+
+    @property
+    def title(self) -> str:
+        """The name as people write it."""
+        return _TITLES.get(self.name, self.name)
 
     def of(self, truth: npt.ArrayLike, answers: npt.ArrayLike) -> float:
         """Return the metric.

@@ -48,10 +48,11 @@ def test_an_exported_file_is_compared_with_the_model_it_was_made_from(
     )
     verdict = judged(exported)
     assert any(
-        reason.startswith("accuracy, 0.00%, is 100.00 points worse than parent") for reason in verdict.reasons
+        reason.startswith("accuracy, 0.00%, is 100.00 points worse than the parent")
+        for reason in verdict.reasons
     )
     assert any(
-        "recall of class sport, 0.00%, is 100.00 points worse than parent" in reason
+        "recall of class sport, 0.00%, is 100.00 points worse than the parent" in reason
         for reason in verdict.reasons
     )
 
@@ -64,7 +65,7 @@ def test_the_report_says_what_was_checked(
     report = report_of(verdict, step_context)
     assert not report.passed
     kinds = {check.check: check for check in report.checks}
-    assert set(kinds) == {"metric", "baseline", "class"}
+    assert set(kinds) == {"metric", "baseline", "class", "floor"}
     metric = kinds["metric"]
     assert (metric.name, metric.challenger, metric.other, metric.drop) == ("champion", 0.0, 1.0, 1.0)
     assert metric.p_value is not None
