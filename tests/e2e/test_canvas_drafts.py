@@ -110,7 +110,7 @@ def test_a_second_label_is_added_in_the_form(page: Page) -> None:
     expect(page.locator(".mm-notice-bad")).to_have_count(0)
     page.get_by_label("Text", exact=True).first.click()
     text = page.get_by_label("Text of the pipeline (YAML)")
-    expect(text).to_have_value(re.compile(r"labels: \[desk, second\]"))
+    expect(text).to_have_value(re.compile(r'labels: \[desk, "second"\]'))
 
 
 def test_a_problem_leads_to_its_field(page: Page) -> None:
