@@ -5,7 +5,9 @@ What is decided of them is said by :mod:`modelmill.datasets.deduplication`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,9 +16,9 @@ import numpy as np
 
 from modelmill.datasets.build_record import Fates
 from modelmill.datasets.dataset_rows import (
-    ORIGINAL_COLUMN,
     duplicate_rows,
     left_out_schema,
+    original_keys,
     quarantined_rows,
 )
 from modelmill.datasets.deduplication import (
@@ -115,13 +117,14 @@ class DecidedRows:
         refused = self.rows.where(sql.col(REFUSAL).isNotNull()).groupBy(REFUSAL).count().collect()
         reasons = {row[0]: int(row[1]) for row in refused}
         states: dict[str, int] = {}
-        for state, reason, count in self.decisions.groupBy(STATE, REASON).count().collect():
+        merged: Counter[str] = Counter()
+        for state, reason, done, count in self.decisions.groupBy(STATE, REASON, MERGED).count().collect():
             if reason is not None:
                 reasons[reason] = reasons.get(reason, 0) + int(count)
             elif state != KEPT:
-                states[state] = int(count)
-        labels = self.decisions.where(sql.col(STATE) == KEPT).select(sql.explode(MERGED).alias(MERGED))
-        merged = {row[0]: int(row[1]) for row in labels.groupBy(MERGED).count().collect()}
+                states[state] = states.get(state, 0) + int(count)
+            elif done is not None:
+                merged.update(dict.fromkeys(json.loads(done), int(count)))
         return Fates(
             rows_in=self.stage.rows("rows"),
             reasons=dict(sorted(reasons.items())),
@@ -139,37 +142,34 @@ class DecidedRows:
         from pyspark.sql import functions as sql
         from pyspark.sql.types import StructType
 
-        plan = self.plan
+        plan, place = self.plan, self.stage.place
         rows = self.rows.select(*(quoted(name) for name in (*plan.schema.names, KEY, ROW, REFUSAL)))
         decisions, lookup = self.decisions, self.stage.lookup(self.decisions_name, ROW)
-        listed = join(
-            rows if fates.reasons or fates.states else rows.limit(0), decisions, lookup, ROW, inner=True
-        )
-        listed = self.stage.write(listed, "listed")
-        refused = rows.where(sql.col(REFUSAL).isNotNull())
-        if not fates.reasons:
-            refused = refused.limit(0)
-        nothing = (sql.lit(None).cast("string").alias(name) for name in (REASON, CONFLICTS))
-        refused = refused.select(*map(quoted, rows.columns), *nothing)
-        refused = refused.unionByName(listed.select(*map(quoted, refused.columns)))
-        keys = self.stage.write(
-            listed.select(sql.col(ROW).alias(TWIN), sql.col(KEY).alias(ORIGINAL_COLUMN)), "keys"
-        )
+        some = rows if fates.reasons or fates.states else rows.limit(0)
+        listed = self.stage.write(join(some, decisions, lookup, ROW, inner=True), "listed")
+        paths = [file.path for file in self.stage.files("listed")]
+        refused = listed
+        if fates.reasons:
+            nothing = (sql.lit(None).cast("string").alias(name) for name in (REASON, CONFLICTS))
+            refused = rows.where(sql.col(REFUSAL).isNotNull()).select(*map(quoted, rows.columns), *nothing)
+            refused = refused.unionByName(listed.select(*map(quoted, refused.columns)))
 
         def schema(of: str) -> StructType:
             own = spark_schema(left_out_schema(plan, of=of))
             source = [rows.schema[name] for name in own.names if name in plan.schema.names]
             return StructType([*source, *own.fields[len(source) :]])
 
-        quarantine = map_batches(
-            refused,
-            lambda batches: (quarantined_rows(batch, plan) for batch in batches),
-            schema("quarantine"),
+        def duplicates(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            keys = original_keys(read_batches(place, paths, columns=[ROW, KEY]))
+            return (duplicate_rows(batch, plan, keys) for batch in batches)
+
+        def quarantined(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            return (quarantined_rows(batch, plan) for batch in batches)
+
+        return (
+            map_batches(refused, quarantined, schema("quarantine")),
+            map_batches(listed.where(sql.col(TWIN).isNotNull()), duplicates, schema("duplicates")),
         )
-        then = (lambda batch: duplicate_rows(batch, plan), schema("duplicates"))
-        twins = self.stage.lookup("keys", TWIN)
-        dropped = listed.where(sql.col(TWIN).isNotNull())
-        return quarantine, join(dropped, keys, twins, TWIN, inner=True, then=then)
 
     def kept_with(self, labels: Mapping[str, Collection[str]]) -> DataFrame:
         """Return the rows that are kept and have one of some labels, with their final labels.

@@ -7,7 +7,7 @@ Engines differ in what they cache and in how they bound a shuffle's memory; file
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -246,11 +246,14 @@ def join(
     return map_batches(rows, on_batches, schema)
 
 
-def read_batches(place: str, paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
+def read_batches(
+    place: str, paths: Iterable[str], *, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Read files of results in a worker, piece by piece.
 
     :param place: the table's directory.
     :param paths: the files, relative to it.
+    :param columns: what to read; None: all columns.
     :yields: the rows.
     """
     import pyarrow.parquet as pq
@@ -258,7 +261,7 @@ def read_batches(place: str, paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
     files = table_files(place)
     for path in paths:
         with files.open_input_file(path) as source:
-            yield from pq.ParquetFile(source, pre_buffer=False).iter_batches(_ROWS_OUT)
+            yield from pq.ParquetFile(source, pre_buffer=False).iter_batches(_ROWS_OUT, columns=columns)
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from modelmill.datasets.deduplication import (
     CONFLICT,
@@ -31,6 +35,9 @@ from modelmill.datasets.prepared_columns import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Originals = tuple[npt.NDArray[np.int64], Any]
+"""Ids of rows, sorted, and their keys as an Arrow array."""
 
 KEY_COLUMN = "example_key"
 SPLIT_COLUMN = "split"
@@ -159,28 +166,40 @@ def quarantined_rows(rows: pa.RecordBatch, plan: Preparation) -> pa.RecordBatch:
     )
 
 
-def duplicate_rows(rows: pa.RecordBatch, plan: Preparation) -> pa.RecordBatch:
+def duplicate_rows(rows: pa.RecordBatch, plan: Preparation, keys: Originals) -> pa.RecordBatch:
     """Return the rows that another one stands for, with its key.
 
-    :param rows: prepared rows with the decisions on them, and ``duplicate_of``.
+    :param rows: prepared rows with the decisions on them.
     :param plan: how they were prepared.
+    :param keys: of the rows that stand for others.
     :return: the duplicates among them.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
+    rows = rows.filter(pc.is_valid(rows.column(TWIN)))
+    places = np.searchsorted(keys[0], np.asarray(rows.column(TWIN), np.int64))
     own = {
         KIND_COLUMN: rows.column(STATE),
-        ORIGINAL_COLUMN: rows.column(ORIGINAL_COLUMN),
+        ORIGINAL_COLUMN: keys[1].take(pa.array(places)),
         SIMILARITY_COLUMN: rows.column(SIMILARITY),
         CONFLICTS_COLUMN: rows.column(CONFLICTS),
     }
-    found = _selected(rows, own, left_out_schema(plan, of="duplicates"))
-    return found.filter(pc.is_valid(rows.column(TWIN)))
+    return _selected(rows, own, left_out_schema(plan, of="duplicates"))
 
 
-def original_keys(rows: Any) -> Any:
-    """Return the keys of rows, to be joined by the duplicates' ``_mm_twin``."""
-    return rows.select([ROW, KEY]).rename_columns([TWIN, ORIGINAL_COLUMN])
+def original_keys(rows: Iterable[pa.RecordBatch]) -> Originals:
+    """Return the keys of rows, to look them up for duplicates.
+
+    :param rows: prepared rows, with their ids and keys.
+    :return: ids, sorted, and the key of each.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema([(ROW, pa.int64()), (KEY, pa.string())])
+    table = pa.Table.from_batches([batch.select(schema.names).cast(schema) for batch in rows], schema)
+    table = table.sort_by(ROW).combine_chunks()
+    return np.asarray(table.column(ROW), np.int64), table.column(KEY).combine_chunks()
 
 
 def _selected(rows: pa.RecordBatch, own: dict[str, Any], schema: pa.Schema) -> pa.RecordBatch:

@@ -7,6 +7,7 @@ partitions.
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ KEY_NOT_UNIQUE, CONFLICT = "key is not unique", "conflicting labels"
 NO_TRAIN_ROWS = "class has no train rows"
 
 UNKNOWN, MEDIAN = "unknown:", "median:"
-"""What copies that disagree make of a label of the row that is kept, in front of the label's name."""
+"""What copies that disagree make of a label of the row that is kept, in front of its name; in a JSON list."""
 
 _VALUES_SHOWN = 3
 
@@ -70,7 +71,7 @@ def decisions_schema(label_types: Sequence[pa.DataType]) -> pa.Schema:
 
     fields = [pa.field(ROW, pa.int64()), pa.field(SET, pa.int64()), pa.field(STATE, pa.string())]
     fields += [pa.field(REASON, pa.string()), pa.field(COPY, pa.int32()), pa.field(CONFLICTS, pa.string())]
-    fields += [pa.field(MERGED, pa.list_(pa.string()))]
+    fields += [pa.field(MERGED, pa.string())]
     fields += [pa.field(TWIN, pa.int64()), pa.field(SIMILARITY, pa.float64())]
     fields += [pa.field(final_column(index), type_) for index, type_ in enumerate(label_types)]
     return pa.schema(fields)
@@ -119,21 +120,20 @@ def decide(
         found.refuse(refused)
     found.settle_near_copies(pairs, compare)
     twin, similarity = found.originals()
-    row = rows.column(ROW).combine_chunks()
+    row, listed = rows.column(ROW).combine_chunks(), found.rows_to_list()
+    twin, similarity = twin[listed], similarity[listed]
     arrays = [
-        row,
-        pa.array(found.column[SET]),
-        pa.array(found.state, pa.string()),
-        pa.array(found.reason, pa.string()),
-        pa.array(copy),
-        pa.array(found.conflicts, pa.string()),
-        pa.array(found.merged, pa.list_(pa.string())),
+        row.take(pa.array(listed)),
+        pa.array(found.column[SET][listed]),
+        *(pa.array(column[listed], pa.string()) for column in (found.state, found.reason)),
+        pa.array(copy[listed]),
+        *(pa.array(column[listed], pa.string()) for column in (found.conflicts, found.merged)),
         row.take(pa.array(twin, mask=twin < 0)),
         pa.array(similarity, mask=twin < 0),
-        *found.finals,
+        *(final.take(pa.array(listed)) for final in found.finals),
     ]
     schema = decisions_schema(plan.label_types)
-    return pa.Table.from_arrays(arrays, names=schema.names).take(pa.array(found.rows_to_list())).cast(schema)
+    return pa.Table.from_arrays(arrays, names=schema.names).cast(schema)
 
 
 class _Decisions:
@@ -226,9 +226,8 @@ class _Decisions:
                 self.conflicts[row] = (
                     note if self.conflicts[row] is None else f"{self.conflicts[row]}; {note}"
                 )
-        for row in rows:
-            done = [(UNKNOWN if median is None else MEDIAN) + name]
-            self.merged[row] = done if self.merged[row] is None else self.merged[row] + done
+        done = [*json.loads(self.merged[rows[0]] or "[]"), (UNKNOWN if median is None else MEDIAN) + name]
+        self.merged[rows] = json.dumps(done)
         return median
 
     def refuse(self, contents: Ints) -> None:
@@ -311,8 +310,6 @@ def _int(rows: pa.Table, name: str) -> Ints:
 
 def _label_codes(column: pa.Array) -> Ints:
     """Return a number for each label, -1 where there is none."""
-    import json
-
     import pyarrow as pa
 
     if pa.types.is_nested(column.type):

@@ -7,6 +7,7 @@ crowded bucket, a class that loses its train rows, other options) is left to a f
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -195,16 +196,18 @@ class _Update:
         import pyarrow.compute as pc
 
         decided = join(rows.drop_columns([BUCKETS]), decisions, ROW)
-        decided = join(decided, original_keys(decided), TWIN)
         batches = decided.combine_chunks().to_batches()
         dataset = pa.Table.from_batches(
             [assemble(part, self.plan, self.rule) for part in batches], dataset_schema(self.plan)
         )
-        quarantine, duplicates = (
-            pa.Table.from_batches(
-                [work(part, self.plan) for part in batches], left_out_schema(self.plan, of=of)
-            )
-            for of, work in (("quarantine", quarantined_rows), ("duplicates", duplicate_rows))
+        quarantine = pa.Table.from_batches(
+            [quarantined_rows(part, self.plan) for part in batches],
+            left_out_schema(self.plan, of="quarantine"),
+        )
+        keys = original_keys(batches)
+        duplicates = pa.Table.from_batches(
+            [duplicate_rows(part, self.plan, keys) for part in batches],
+            left_out_schema(self.plan, of="duplicates"),
         )
         labels = list(zip(self.options.labels, self.plan.kinds, strict=True))
         summary = (
@@ -223,7 +226,7 @@ class _Update:
             summary,
             reasons=Counter(refusals.drop_null().to_pylist()),
             states=Counter(decided.column(STATE).filter(pc.is_valid(decided.column(TWIN))).to_pylist()),
-            merged=Counter(pc.list_flatten(merged).to_pylist()),
+            merged=Counter(name for names in merged.drop_null().to_pylist() for name in json.loads(names)),
         )
 
     def _commit(self, old: _Side, new: _Side, changes: tuple[pa.Table, np.ndarray, pa.Table]) -> int:
