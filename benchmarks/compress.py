@@ -38,6 +38,7 @@ from modelmill.pipeline.runner import run_step
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
+from modelmill.tasks.metrics import Interval
 
 BUDGETS: dict[str, dict[str, Any]] = {
     "2 points, 8 times faster and smaller": {
@@ -216,12 +217,12 @@ def remeasured(
     info = BundleInfo(format=point.format, text="text", max_tokens=8, parameters=point.parameters)
     drop = float(base[ranking].mean() - right[ranking].mean())
     throughput = Throughput(point.documents_per_second, point.documents_per_cpu_second, 1, (1.0,))
-    latency = Latency(point.latency_p50_ms, point.latency_p95_ms, 1)
+    latency = Latency(point.latency_p50_ms, point.latency_p95_ms, 1, (point.latency_p95_ms,) * 2)
+    ratio = Interval(point.speed_ratio, point.speed_ratio_low, point.speed_ratio_high)
     return MeasuredCandidate(
-        Candidate(recipe, Path(), info, point.size_mb, drop),
-        Speed(throughput, latency, point.speed_ratio),
+        Candidate(recipe, Path(), info, point.size_mb, drop, np.zeros((1, 2), np.float32)),
+        Speed(throughput, latency, ratio),
         accuracy_drop(base[judging], right[judging], confidence=settings.confidence),
-        np.zeros((1, 2), np.float32),
         (),
     )
 

@@ -118,13 +118,16 @@ class Budget(Options):
         0.01,
         gt=0,
         lt=1,
-        description="Largest drop of accuracy below the teacher's that new rows may show: 0.01 is a point.",
+        description="Largest drop of the metric (accuracy, of sets micro-F1, of numbers R²) below the "
+        "teacher's that new rows may show: 0.01 is a point.",
     )
     max_latency_ms: float | None = Field(
         None, gt=0, description="95th percentile of the time for one text, in milliseconds; empty: any."
     )
     min_throughput_ratio: float | None = Field(
-        None, gt=0, description="Documents per second, as a multiple of the teacher's; empty: any."
+        None,
+        gt=0,
+        description="Documents per second, as a multiple of the teacher's measured beside it; empty: any.",
     )
     max_size_mb: float | None = Field(
         None, gt=0, description="Size of weights and graph, in millions of bytes; empty: any."

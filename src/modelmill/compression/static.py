@@ -1,22 +1,25 @@
 """Fitting static students: a convex problem over counts of tokens, solved in seconds.
 
-The targets are the teacher's softened distribution mixed with the labels, as in distillation (Hinton et al.
-2015, arXiv 1503.02531); the features are those of :mod:`modelmill.models.static`; the loss is cross-entropy
-with an L2 penalty, minimised by L-BFGS (D. C. Liu and J. Nocedal, 1989). Like model2vec it replaces the
-encoder by a table of tokens; but with labelled rows the table can hold a weight for each token and class, and
-needs no embeddings.
+The targets are the teacher's softened answers mixed with the labels, as in distillation (Hinton et al. 2015,
+arXiv 1503.02531); the features are those of :mod:`modelmill.models.static`; the loss is cross-entropy (of
+numbers the squared error) with an L2 penalty, minimised by L-BFGS (D. C. Liu and J. Nocedal, 1989). Like
+model2vec it replaces the encoder by a table of tokens; but with labelled rows the table can hold a weight for
+each token and class, and needs no embeddings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from modelmill.datasets.options import LabelKind
 from modelmill.models.static import Table, pair_counts, token_counts, weigh
+from modelmill.tasks.base import Targets, Task
+from modelmill.tasks.calibration import plain_probabilities
 from modelmill.tokens.token_ids import Tokens
 
 Floats = npt.NDArray[np.float32]
@@ -32,34 +35,30 @@ class StaticModel:
     tables: tuple[Table, ...]
     """Tokens, and pairs if it has them."""
     bias: Floats
-    """``(classes,)``."""
+    """``(outputs,)``."""
 
 
 def soft_targets(
-    teacher: Floats, labels: npt.NDArray[np.int64], *, temperature: float, soft_weight: float
+    teacher: Floats, labels: Targets, *, task: Task, temperature: float, soft_weight: float
 ) -> npt.NDArray[np.float64]:
-    """Mix the teacher's softened distribution with the labels.
+    """Mix the teacher's softened answers with the labels.
 
-    :param teacher: the teacher's logits, ``(rows, classes)``.
-    :param labels: class of each row, ``(rows,)``; -1 for a row without a label, whose target is the
-        teacher's.
-    :param temperature: softens the teacher's distribution.
+    :param teacher: the teacher's logits, ``(rows, outputs)``.
+    :param labels: of the same rows, as the task has them.
+    :param task: the kind of label.
+    :param temperature: softens the teacher's distribution; numbers have none.
     :param soft_weight: weight of the teacher, from 0 to 1.
-    :return: a distribution for each row, ``(rows, classes)``.
+    :return: probabilities or numbers, ``(rows, outputs)``.
     """
-    from scipy.special import softmax
-
-    soft = softmax(teacher.astype(np.float64) / temperature, axis=1)
-    weight = np.where(labels < 0, 1.0, soft_weight)[:, None]  # (rows, 1)
-    hard = np.zeros_like(soft)
-    known = np.flatnonzero(labels >= 0)
-    hard[known, labels[known]] = 1.0
-    mixed: npt.NDArray[np.float64] = weight * soft + (1 - weight) * hard
-    return mixed
+    soft = teacher.astype(np.float64)
+    if task.has_classes:
+        soft = plain_probabilities(soft / temperature, exclusive=task.exclusive)
+    return soft_weight * soft + (1 - soft_weight) * task.indicators(labels, soft.shape[1])
 
 
-_PENALTY = 0.003
-"""Weight of the squared norm, in units of one row."""
+_PENALTIES: Mapping[LabelKind, float] = {"class": 0.003, "classes": 0.003, "number": 1.0}
+"""Weight of the squared norm, in units of one row. Of numbers it is that of scikit-learn's ridge regression:
+their error does not level off as a probability does."""
 
 
 def fit_static(
@@ -68,18 +67,21 @@ def fit_static(
     *,
     vocabulary: int,
     pairs: int = 0,
+    kind: LabelKind = "class",
 ) -> StaticModel:
     """Fit a static model.
 
     :param tokens: the rows; at least one.
-    :param targets: distribution over the classes for each row, ``(rows, classes)``, see :func:`soft_targets`.
+    :param targets: what each row's answer should be, ``(rows, outputs)``, see :func:`soft_targets`.
     :param vocabulary: number of token ids.
     :param pairs: buckets of pairs: a power of two, or 0 for none.
+    :param kind: kind of label.
     :return: the model.
     """
     joined, idfs, seen = _features(tokens, vocabulary, pairs)
-    weight, bias = _minimise(joined, targets, _PENALTY)
-    return StaticModel(_tables(idfs, seen, weight), bias.astype(np.float32))
+    mean, spread = (targets.mean(), targets.std() or 1.0) if kind == "number" else (0.0, 1.0)
+    weight, bias = _minimise(joined, (targets - mean) / spread, _PENALTIES[kind], kind)
+    return StaticModel(_tables(idfs, seen, weight * spread), (bias * spread + mean).astype(np.float32))
 
 
 def fit_static_signals(
@@ -99,7 +101,7 @@ def fit_static_signals(
     :return: a model of two classes for each signal, no and yes.
     """
     joined, idfs, seen = _features(tokens, vocabulary, 0)
-    weight, bias = _minimise(joined, targets, penalty, apart=True)
+    weight, bias = _minimise(joined, targets, penalty, "classes")
     found = []
     for signal in range(targets.shape[1]):
         two = np.stack([np.zeros(len(weight)), weight[:, signal]], axis=1)
@@ -146,9 +148,9 @@ def _smoothed_idf(counts: object) -> Floats:
 
 
 def _minimise(
-    features: object, targets: npt.NDArray[np.float64], penalty: float, *, apart: bool = False
+    features: object, targets: npt.NDArray[np.float64], penalty: float, kind: LabelKind
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return weights and bias. Columns are independent signals if ``apart``, else the classes of one."""
+    """Return weights and bias, ``(features, outputs)`` and ``(outputs,)``."""
     from scipy.optimize import minimize
     from scipy.sparse import csr_matrix
     from scipy.special import expit, log_softmax
@@ -160,8 +162,11 @@ def _minimise(
     def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         weight = flat.reshape(shape)
         logits = rows @ weight[:-1] + weight[-1]  # (rows, classes)
-        if apart:
-            error = expit(logits) - targets  # (rows, signals)
+        if kind == "number":
+            error = logits - targets  # (rows, 1)
+            surprise = float(np.square(error).sum()) / 2
+        elif kind == "classes":
+            error = expit(logits) - targets  # (rows, classes)
             surprise = float((np.logaddexp(0, logits) - targets * logits).sum())
         else:
             logs = log_softmax(logits, axis=1)

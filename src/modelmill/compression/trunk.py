@@ -13,12 +13,9 @@ from torch import nn
 
 from modelmill.compression.options import GRAPH_METHODS
 from modelmill.compression.quantization import CALIBRATION_ROWS, GraphMethod
-from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.classifier import collate, mean_over_tokens, parameter_count
-from modelmill.models.onnx_export import PARITY, encode_masked, export_graph
-from modelmill.models.onnx_session import RowSession
-from modelmill.tasks.calibration import FloatArray
+from modelmill.models.classifier import mean_over_tokens, parameter_count
+from modelmill.models.onnx_export import check_parity, encode_masked, export_graph
 from modelmill.tokens.token_ids import Tokens
 from modelmill.tokens.tokenizer import encode, load_tokenizer
 
@@ -65,7 +62,8 @@ def make_trunk(
     :param method: a name in :data:`modelmill.compression.options.GRAPH_METHODS`.
     :param states: whether it also gives the features of each token.
     :return: largest difference of a feature between PyTorch and the fp32 export.
-    :raises ModelError: if it cannot be exported, or differs by more than :data:`PARITY`.
+    :raises ModelError: if it cannot be exported, or differs by more than
+        :data:`modelmill.models.onnx_export.PARITY`.
     """
     shutil.rmtree(bundle, ignore_errors=True)
     bundle.mkdir(parents=True)
@@ -76,7 +74,7 @@ def make_trunk(
     export_graph(module, plain, encoder=encoder, outputs=outputs)
     tokenize = load_tokenizer(bundle, max_tokens=max_tokens)
     tokens = encode(tokenize, _PARITY_TEXTS)
-    difference = _check_parity(module, plain, tokens)
+    difference = check_parity(module, plain, tokens, output="features")
     rows = random_rows(
         tokens[0],
         tokenize.get_vocab_size(),
@@ -111,20 +109,3 @@ def random_rows(empty: npt.NDArray[np.integer], vocabulary: int, *, rows: int, t
     lengths = random.integers(1, tokens - len(empty), rows, endpoint=True)
     inner = [random.integers(0, vocabulary, length) for length in lengths]
     return Tokens.of([np.concatenate([empty[:-1], ids, empty[-1:]]) for ids in inner])
-
-
-@torch.inference_mode()
-def _check_parity(module: _Trunk, path: Path, tokens: Tokens) -> float:
-    session, worst = RowSession(path, threads=1), 0.0
-    for row in range(len(tokens)):
-        expected = module(*collate(tokens, np.array([row])))[0][0].numpy()  # (hidden,)
-        found: list[FloatArray] = []
-        session.run(tokens.take(slice(row, row + 1)), ["features"], lambda _, values: found.extend(values))  # noqa: B023 (called at once)
-        worst = max(worst, float(np.abs(found[0] - expected).max()))
-    if not worst <= PARITY:
-        raise ModelError(
-            f"the exported trunk must give PyTorch's features, to {PARITY} in each",
-            got=f"a difference of {worst:.3g}",
-            remedy="report it with the model's config.json; this architecture cannot be exported yet",
-        )
-    return worst

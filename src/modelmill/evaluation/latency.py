@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelmill.models.scorer import Scorer
+from modelmill.tasks.metrics import Interval
 
 if TYPE_CHECKING:
     from modelmill.workspace import Progress
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MIN_ROUNDS = 3
 _MAX_ROUNDS = 15
 _WARM_UP_ROWS = 32
+_TAIL = 0.025
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Throughput:
     """Texts per round."""
     seconds: tuple[float, ...]
     """Wall time of each round."""
+    cpu_seconds: tuple[float, ...] = ()
+    """Time of all cores together in each round."""
 
 
 def measure_throughput(
@@ -79,6 +83,37 @@ def measure_throughput(
     return {name: _throughput(times[name], len(texts)) for name in scorers}
 
 
+def speed_ratio(base: Throughput, other: Throughput, *, on_cpu: bool) -> Interval:
+    """Return how many times faster one model is than another that was measured beside it.
+
+    Each round gives a ratio, and the median counts. On a CPU it is one of CPU time, which other processes
+    hardly change; the work of a GPU shows on the clock on the wall alone.
+
+    :param base: the model to compare with.
+    :param other: the model.
+    :param on_cpu: whether both run on the CPU.
+    :return: the median with its 95 % confidence interval.
+    """
+    if on_cpu and all((*base.cpu_seconds, *other.cpu_seconds)):
+        times = zip(base.cpu_seconds, other.cpu_seconds, strict=True)
+    else:
+        times = zip(base.seconds, other.seconds, strict=True)
+    return median_interval([first / second for first, second in times])
+
+
+def median_interval(values: Sequence[float]) -> Interval:
+    """Return a median with the values around it that hold the true one with 95 % confidence.
+
+    By order statistics: W. J. Conover, *Practical Nonparametric Statistics*, 1999, section 3.2. Of fewer than
+    6 values it is their whole range.
+    """
+    from scipy.stats import binom
+
+    ordered = sorted(values)
+    place = max(int(binom.ppf(_TAIL, len(ordered), 0.5)) - 1, 0)
+    return Interval(statistics.median(ordered), ordered[place], ordered[-1 - place])
+
+
 def _turn(scorer: Scorer, texts: Sequence[str]) -> tuple[float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     scorer.logits(texts)
@@ -92,6 +127,7 @@ def _throughput(times: Sequence[tuple[float, float]], rows: int) -> Throughput:
         documents_per_cpu_second=rows / cpu if cpu else 0.0,
         rows=rows,
         seconds=tuple(wall for wall, _ in times),
+        cpu_seconds=tuple(cpu for _, cpu in times),
     )
 
 
@@ -102,13 +138,20 @@ class Latency:
     p50_ms: float
     p95_ms: float
     texts: int
+    p95_interval: tuple[float, float]
+    """Of the rounds' own 95th percentiles the values around the median, see :func:`median_interval`."""
 
 
-def measure_latency(scorer: Scorer, texts: Sequence[str]) -> Latency:
+def measure_latency(
+    scorer: Scorer, texts: Sequence[str], *, rounds: int = MIN_ROUNDS, on_cpu: bool = False
+) -> Latency:
     """Measure the time for one text at a time.
 
     :param scorer: the model.
     :param texts: at least one text; each is timed in every round, and its median counts.
+    :param rounds: how often.
+    :param on_cpu: whether the model runs on the CPU. Then a call takes no longer than its CPU time: what the
+        clock on the wall shows beyond is time that other processes had.
     :return: percentiles over the texts.
     :raises ValueError: if there are no texts.
     """
@@ -116,12 +159,12 @@ def measure_latency(scorer: Scorer, texts: Sequence[str]) -> Latency:
         raise ValueError("latency needs at least one text")
     for text in texts[:_WARM_UP_ROWS]:
         scorer.logits([text])
-    times = np.zeros((MIN_ROUNDS, len(texts)))
-    for turn in range(MIN_ROUNDS):
+    times = np.zeros((rounds, len(texts)))
+    for turn in range(rounds):
         for place, text in enumerate(texts):
-            began = time.perf_counter()
-            scorer.logits([text])
-            times[turn, place] = time.perf_counter() - began
-    middle = 1000 * np.median(times, axis=0)
-    low, high = np.quantile(middle, [0.5, 0.95])
-    return Latency(p50_ms=float(low), p95_ms=float(high), texts=len(texts))
+            wall, cpu = _turn(scorer, [text])
+            times[turn, place] = 1000 * (min(wall, cpu or wall) if on_cpu else wall)
+    middle, slow = np.quantile(np.median(times, axis=0), [0.5, 0.95])
+    each = median_interval(np.quantile(times, 0.95, axis=1).tolist())
+    ends = min(each.low, float(slow)), max(each.high, float(slow))
+    return Latency(p50_ms=float(middle), p95_ms=float(slow), texts=len(texts), p95_interval=ends)

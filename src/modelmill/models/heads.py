@@ -64,11 +64,7 @@ class LinearStack(HeadStack):
     shapes = {"weight": ("outputs", "features"), "bias": ("outputs",)}
 
     def __call__(self, output: FloatArray) -> FloatArray:
-        """See :meth:`HeadStack.__call__`.
-
-        :param output: ``(features,)``.
-        :return: ``(columns,)``.
-        """
+        """See :meth:`HeadStack.__call__`."""
         result: FloatArray = np.vecdot(self.weight, output) + self.bias
         return result
 
@@ -94,11 +90,7 @@ class MlpStack(HeadStack):
         self.width = len(heads[0]["hidden.bias"])
 
     def __call__(self, output: FloatArray) -> FloatArray:
-        """See :meth:`HeadStack.__call__`.
-
-        :param output: ``(features,)``.
-        :return: ``(columns,)``.
-        """
+        """See :meth:`HeadStack.__call__`."""
         hidden = np.maximum(np.vecdot(self.hidden, output) + self.hidden_bias, 0)
         hidden = hidden.reshape(-1, self.width)  # (heads, width)
         result: FloatArray = np.vecdot(self.weight, hidden[self.owner]) + self.bias
@@ -120,11 +112,7 @@ class AttentionStack(HeadStack):
         self.scale = np.float32(self.query.shape[1] ** -0.5)
 
     def __call__(self, output: FloatArray) -> FloatArray:
-        """See :meth:`HeadStack.__call__`.
-
-        :param output: ``(tokens, features)``.
-        :return: ``(columns,)``.
-        """
+        """See :meth:`HeadStack.__call__`."""
         scores = np.vecdot(self.query[:, None, :], output[None]) * self.scale  # (heads, tokens)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         weights /= weights.sum(axis=1, keepdims=True)

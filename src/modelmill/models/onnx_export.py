@@ -15,7 +15,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 
 from modelmill.errors import ModelError
-from modelmill.models.classifier import Classifier, forward_sorted
+from modelmill.models.classifier import Classifier, collate
 from modelmill.tokens.token_ids import Tokens
 
 PARITY = 1e-3
@@ -122,27 +122,30 @@ def _drop_debug_metadata(model: onnx_ir.Model) -> None:
         value.metadata_props.clear()
 
 
-def check_parity(model: Classifier, path: Path, tokens: Tokens) -> float:
+@torch.inference_mode()
+def check_parity(model: nn.Module, path: Path, tokens: Tokens, *, output: str = "logits") -> float:
     """Check that an exported file answers as PyTorch does.
 
-    :param model: the model that was exported, in evaluation mode.
+    :param model: what was exported, in evaluation mode.
     :param path: the fp32 export.
     :param tokens: some rows.
-    :return: the largest difference of a logit.
+    :param output: the first output of both.
+    :return: the largest difference of a number.
     :raises ModelError: if it exceeds :data:`PARITY`.
     """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
-    for rows, logits in forward_sorted(model, tokens, batch_size=8):
-        for row, expected in zip(rows, logits, strict=True):
-            ids = tokens[row][None, :]
-            (found,) = session.run(["logits"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-            worst = max(worst, float(np.abs(found[0] - expected).max()))
+    for row in range(len(tokens)):
+        ids, mask = collate(tokens, slice(row, row + 1))
+        found = model(ids, mask)
+        expected = (found[0] if isinstance(found, tuple) else found).numpy()
+        (exported,) = session.run([output], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+        worst = max(worst, float(np.abs(exported - expected).max()))
     if not worst <= PARITY:
         raise ModelError(
-            f"the exported file must answer as PyTorch does, to {PARITY} in each logit",
+            f"the exported file must answer as PyTorch does, to {PARITY} in each {output.removesuffix('s')}",
             got=f"a difference of {worst:.3g}",
             remedy="report it with the model's config.json; this architecture cannot be exported yet",
         )

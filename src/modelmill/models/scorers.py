@@ -45,11 +45,7 @@ class OnnxScorer(Scorer):
         self._session = RowSession(folder / "model.onnx", threads=threads)
 
     def score(self, tokens: Tokens) -> FloatArray:
-        """See :meth:`Scorer.score`.
-
-        :param tokens: any number of rows.
-        :return: ``(rows, classes)``.
-        """
+        """See :meth:`Scorer.score`."""
         result: FloatArray = np.zeros((len(tokens), self.info.outputs), dtype=np.float32)
 
         def use(row: int, outputs: Sequence[FloatArray]) -> None:
@@ -79,11 +75,7 @@ class TorchScorer(Scorer):
         self._model = load(folder, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
     def score(self, tokens: Tokens) -> FloatArray:
-        """See :meth:`Scorer.score`.
-
-        :param tokens: any number of rows.
-        :return: ``(rows, classes)``.
-        """
+        """See :meth:`Scorer.score`."""
         from modelmill.models.classifier import forward_sorted
 
         result: FloatArray = np.zeros((len(tokens), self.info.outputs), dtype=np.float32)

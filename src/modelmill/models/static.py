@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.scorer import Scorer
@@ -132,19 +133,11 @@ class StaticScorer(Scorer):
         self._seen = 0
 
     def score(self, tokens: Tokens) -> FloatArray:
-        """See :meth:`Scorer.score`.
-
-        :param tokens: any number of rows.
-        :return: ``(rows, classes)``.
-        """
+        """See :meth:`Scorer.score`."""
         return summed(tokens, self._tables, self._bias)
 
     def logits(self, texts: Sequence[str]) -> FloatArray:
-        """See :meth:`Scorer.logits`.
-
-        :param texts: any number of texts.
-        :return: ``(rows, classes)``.
-        """
+        """See :meth:`Scorer.logits`."""
         return self.score(self._encode(texts))
 
     def _encode(self, texts: Sequence[str]) -> Tokens:
@@ -257,6 +250,7 @@ def write_static(
     classes: Sequence[str],
     text: str,
     max_tokens: int,
+    target: LabelKind = "class",
     dtype: Any = np.float32,
 ) -> None:
     """Write a static bundle, but for its tokenizer.
@@ -268,6 +262,7 @@ def write_static(
     :param classes: its answers, in the order of the bias.
     :param text: name of the column that it reads.
     :param max_tokens: tokens of a text that it reads.
+    :param target: kind of label.
     :param dtype: of the weights in the file.
     """
     write_tables(folder, tables, bias, dtype=dtype)
@@ -275,6 +270,7 @@ def write_static(
         format="static",
         label=label,
         classes=tuple(classes),
+        target=target,
         text=text,
         max_tokens=max_tokens,
         parameters=bias.size + sum(table.idf.size + table.weight.size for table in tables),
@@ -306,9 +302,9 @@ def read_tables(folder: Path, info: BundleInfo) -> tuple[list[Table], FloatArray
             got=str(folder),
             remedy="make the model again with modelmill",
         ) from error
-    wanted = [(len(table.idf), len(info.classes)) for table in tables]
+    wanted = [(len(table.idf), info.outputs) for table in tables]
     found = [table.weight.shape for table in tables]
-    if found != wanted or bias.shape != (len(info.classes),):
+    if found != wanted or bias.shape != (info.outputs,):
         raise ModelError(
             f"the tables of a static model must have the shapes {wanted}",
             got=found,

@@ -143,9 +143,5 @@ class HeadScorer(Scorer):
         self._heads = TrunkHeads(trunk, {info.label: (info, load_head(folder, info))})
 
     def score(self, tokens: Tokens) -> FloatArray:
-        """See :meth:`Scorer.score`.
-
-        :param tokens: any number of rows.
-        :return: ``(rows, outputs)``.
-        """
+        """See :meth:`Scorer.score`."""
         return self._heads.score(tokens)[self.info.label]

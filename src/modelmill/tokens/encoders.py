@@ -88,11 +88,7 @@ class ReferenceEncoder:
         self.dtype = _narrowest(self._tokenizer)
 
     def encode(self, texts: pa.Array) -> Tokens:
-        """See :meth:`Encoder.encode`.
-
-        :param texts: strings without nulls.
-        :return: ids of each text, packed.
-        """
+        """See :meth:`Encoder.encode`."""
         return encode(self._tokenizer, texts.to_pylist())
 
 
@@ -120,12 +116,7 @@ class FastEncoder:
         self.compare(texts, self.encode_unchecked(texts))
 
     def encode(self, texts: pa.Array) -> Tokens:
-        """See :meth:`Encoder.encode`.
-
-        :param texts: strings without nulls.
-        :return: ids of each text, packed.
-        :raises UnsuitableError: if it fails, or gives other ids for one of the rows that are compared.
-        """
+        """See :meth:`Encoder.encode`."""
         objects = texts.to_numpy(zero_copy_only=False)
         found = self.encode_unchecked(objects)
         rows = _rows_to_compare(texts, self._rows)

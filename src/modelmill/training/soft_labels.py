@@ -35,11 +35,7 @@ class ConcatenatedLogits:
     """Of the first."""
 
     def __getitem__(self, rows: Places, /) -> npt.NDArray[np.float32]:
-        """See :class:`TeacherLogits`.
-
-        :param rows: places of rows, ``(batch,)``.
-        :return: ``(batch, outputs)``.
-        """
+        """See :class:`TeacherLogits`."""
         later = rows >= self.rows
         parts = self.first[rows[~later]], self.second[rows[later] - self.rows]
         # In the order of the places.

@@ -9,10 +9,17 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from modelmill.evaluation import latency
-from modelmill.evaluation.latency import measure_throughput
+from modelmill.evaluation.latency import (
+    Throughput,
+    measure_latency,
+    measure_throughput,
+    median_interval,
+    speed_ratio,
+)
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.scorer import Scorer
 from modelmill.tasks.calibration import FloatArray
+from modelmill.tasks.metrics import Interval
 from modelmill.tokens.token_ids import Tokens
 
 
@@ -94,3 +101,22 @@ def test_too_few_rounds_or_texts_are_refused() -> None:
     for texts, rounds in (([], 3), (["text"], 2)):
         with pytest.raises(ValueError, match="3 rounds"):
             measure_throughput(scorers, texts, rounds=rounds)
+
+
+def test_a_ratio_is_the_median_of_rounds_of_cpu_time_which_other_processes_hardly_change() -> None:
+    teacher = Throughput(1, 1, 1, seconds=(5.0, 9.0, 5.0), cpu_seconds=(5.0, 5.4, 5.0))
+    student = Throughput(1, 1, 1, seconds=(1.0, 9.0, 4.0), cpu_seconds=(1.0, 1.0, 0.9))
+    assert speed_ratio(teacher, student, on_cpu=True) == Interval(5.4, 5.0, pytest.approx(5 / 0.9))
+    assert speed_ratio(teacher, student, on_cpu=False).value == 1.25
+
+
+def test_more_rounds_make_the_interval_of_a_median_narrower() -> None:
+    assert median_interval([3.0, 1.0, 2.0]) == Interval(2, 1, 3)
+    assert median_interval([float(n) for n in range(15)]) == Interval(7, 3, 11)
+
+
+def test_time_that_other_processes_had_is_no_latency() -> None:
+    busy = Sleeper("busy", 0.5, [])
+    found = measure_latency(busy, ["text"] * 3, on_cpu=True)
+    assert (found.p50_ms, found.p95_ms) == pytest.approx((5, 5)), "it waits for 99 of 100 seconds"
+    assert measure_latency(busy, ["text"] * 3).p95_ms == pytest.approx(500)

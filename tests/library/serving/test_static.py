@@ -22,6 +22,7 @@ from modelmill.models.static import (
     write_static,
     write_tables,
 )
+from modelmill.tasks.kinds import task_of
 from modelmill.tokens.token_ids import Tokens
 from modelmill.tokens.tokenizer import encode, load_tokenizer
 
@@ -36,7 +37,7 @@ def fitted(tiny_base_model: Path, tmp_path: Path, topic_rows: Any) -> tuple[Path
     tokenizer = load_tokenizer(tiny_base_model, max_tokens=32)
     labels = np.array([("sport", "trade").index(topic) for topic in topics])
     teacher = np.stack([1.0 - labels, labels], axis=1).astype(np.float32) * 8
-    targets = soft_targets(teacher, labels, temperature=2.0, soft_weight=0.5)
+    targets = soft_targets(teacher, labels, task=task_of("class"), temperature=2.0, soft_weight=0.5)
     size = tokenizer.get_vocab_size()
     model = fit_static(encode(tokenizer, texts), targets, vocabulary=size, pairs=64)
     classes = ("sport", "trade")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from modelmill.compression.options import GRAPH_METHODS, TORCH_METHODS, Quantiza
 from modelmill.compression.quantization import CALIBRATION_ROWS, GraphMethod
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo, bundle_bytes
-from modelmill.models.classifier import load_classifier, save_classifier
+from modelmill.models.classifier import Classifier, load_classifier, save_classifier
 from modelmill.models.onnx_export import check_parity, export_onnx
 from modelmill.models.scorers import load_scorer
 from modelmill.tokens.token_ids import Tokens
@@ -45,52 +46,69 @@ def quantize(
     :raises ModelError: if the model cannot be exported, or too many answers change.
     :raises ConfigError: if the method needs a GPU that this machine does not have.
     """
-    target = workspace.workdir / "bundle"
-    write = _write_torch if options.method in TORCH_METHODS else _write_onnx
-    difference = write(source, target, tokens, method=options.method, workspace=workspace)
-    metrics = {
+    target, metrics = workspace.workdir / "bundle", {}
+    classifier, info = load_classifier(source), BundleInfo.load(source)
+    if options.method in TORCH_METHODS:
+        _write_torch(classifier, info, target, source=source, method=options.method)
+        workspace.log("quantised by torchao: the file runs in PyTorch")
+    else:
+        difference = write_onnx(
+            classifier,
+            info,
+            target,
+            tokenizer=source / "tokenizer.json",
+            tokens=tokens,
+            method=options.method,
+        )
+        workspace.log(f"exported; logits differ from PyTorch's by at most {difference:.1e}")
+        metrics["export_difference"] = difference
+    metrics |= {
         "drift": check_drift(target, source, tokens, limit=options.max_drift),
-        **difference,
         "bytes": float(bundle_bytes(target)),
         "size_ratio": bundle_bytes(source) / bundle_bytes(target),
     }
     return QuantizedModel(target, metrics)
 
 
-def _write_onnx(
-    source: Path, target: Path, tokens: Tokens, *, method: str, workspace: Workspace
-) -> dict[str, float]:
-    """Write an ``onnx`` bundle."""
-    classifier, info = load_classifier(source), BundleInfo.load(source)
-    plain = workspace.workdir / "plain.onnx"
-    export_onnx(classifier, plain)
-    empty = encode(load_tokenizer(source, max_tokens=info.max_tokens), [""])
-    longest = tokens[int(tokens.lengths.argmax())]
-    rows = Tokens.of([*empty, longest, *tokens.take(slice(_PARITY_ROWS))])
-    difference = check_parity(classifier, plain, rows)
-    workspace.log(f"exported; logits differ from PyTorch's by at most {difference:.1e}")
+def write_onnx(
+    model: Classifier, info: BundleInfo, target: Path, *, tokenizer: Path, tokens: Tokens, method: str
+) -> float:
+    """Write an ``onnx`` bundle.
+
+    :param model: on the CPU, in evaluation mode.
+    :param info: what the bundle says of itself, but for its format.
+    :param target: folder to write; replaced if it exists.
+    :param tokenizer: ``tokenizer.json`` to copy.
+    :param tokens: rows to compare answers on and to calibrate with, as that tokenizer makes them.
+    :param method: a name in :data:`modelmill.compression.options.GRAPH_METHODS`.
+    :return: largest difference of a logit between PyTorch and the fp32 export.
+    :raises ModelError: if the model cannot be exported.
+    """
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
+    target.mkdir(parents=True)
+    shutil.copyfile(tokenizer, target / "tokenizer.json")
+    empty = encode(load_tokenizer(target, max_tokens=info.max_tokens), [""])
     quantize_graph: GraphMethod = GRAPH_METHODS.load(method)
-    quantize_graph(plain, target / "model.onnx", tokens.take(slice(CALIBRATION_ROWS)))
-    shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as scratch:
+        plain = Path(scratch, "plain.onnx")
+        export_onnx(model, plain)
+        longest = tokens[int(tokens.lengths.argmax())]
+        rows = Tokens.of([*empty, longest, *tokens.take(slice(_PARITY_ROWS))])
+        difference = check_parity(model, plain, rows)
+        quantize_graph(plain, target / "model.onnx", tokens.take(slice(CALIBRATION_ROWS)))
     info.model_copy(update={"format": "onnx"}).save(target)
-    return {"export_difference": difference}
+    return difference
 
 
-def _write_torch(
-    source: Path, target: Path, _tokens: Tokens, *, method: str, workspace: Workspace
-) -> dict[str, float]:
+def _write_torch(model: Classifier, info: BundleInfo, target: Path, *, source: Path, method: str) -> None:
     """Write a ``torchao`` bundle."""
     from modelmill.compression.quantization.torchao import quantize_encoder
     from modelmill.models.torchao import write_quantised
 
-    classifier = quantize_encoder(load_classifier(source), method)
-    device = "cuda" if classifier.head.weight.is_cuda else None
-    info = BundleInfo.load(source).model_copy(update={"format": "torchao", "device": device})
-    save_classifier(classifier, target, tokenizer=source / "tokenizer.json", info=info, write=write_quantised)
-    workspace.log("quantised by torchao: the file runs in PyTorch")
-    return {}
+    quantised = quantize_encoder(model, method)
+    device = "cuda" if quantised.head.weight.is_cuda else None
+    said = info.model_copy(update={"format": "torchao", "device": device})
+    save_classifier(quantised, target, tokenizer=source / "tokenizer.json", info=said, write=write_quantised)
 
 
 def check_drift(bundle: Path, source: Path, tokens: Tokens, *, limit: float) -> float:

@@ -1,11 +1,13 @@
 """The limits of a budget, and whether a model keeps them.
 
 Size, latency and throughput are measured. The drop of the metric is estimated from rows, so it is judged by a
-bound: the largest drop that as many *new* rows will show, with a given confidence. Rows on which both models
-are right, or both wrong, say nothing about it. What counts is how many rows the teacher alone got right and
-how many the model alone (the counts of McNemar's test). With Jeffreys' prior over the three outcomes the
-counts that new rows will show follow a Dirichlet-multinomial distribution (A. Gelman et al., *Bayesian Data
-Analysis*, 2013, section 3.4); the bound is its quantile. New rows exceed a point estimate half of the time.
+bound: the largest drop that as many *new* rows will show, with a given confidence. New rows exceed a point
+estimate half of the time. Of the accuracy only those rows say something that the teacher alone got right, or
+the model alone (the counts of McNemar's test): with Jeffreys' prior over the three outcomes the counts that
+new rows will show follow a Dirichlet-multinomial distribution (A. Gelman et al., *Bayesian Data Analysis*,
+2013, section 3.4). For other metrics each row is an outcome of its own, which is the Bayesian bootstrap (D.
+Rubin, "The Bayesian Bootstrap", 1981), and as many rows are drawn from each of its distributions; the same
+prior, half a row, stands for those that only the teacher answers well, and those that only the model does.
 
 Several models are judged on the same rows in a fixed order, from the one most like the teacher to the
 fastest, and the first one that fails ends it. So the probability that *any* model passes wrongly is at most
@@ -22,29 +24,65 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.compression.options import Budget
+from modelmill.tasks.base import Answers
+from modelmill.tasks.metrics import Metric
 
 Flags = npt.NDArray[np.bool_]
 
 _DRAWS = 20_000
 _PRIOR = 0.5
+_BOOTSTRAP_CHUNKS, _CHUNK_DRAWS = 20, 100
+"""Few draws at a time: each has a number for each row."""
 
 
 @dataclass(frozen=True)
 class Drop:
-    """How far a model's accuracy is below its teacher's, on the same rows."""
+    """How far a model is below its teacher, on the same rows."""
 
     rows: int
-    teacher_alone: int
-    """Rows that only the teacher got right."""
-    model_alone: int
-    """Rows that only the model got right."""
+    value: float
+    """The teacher's metric minus the model's; positive where the model is worse."""
     bound: float
     """Largest drop that as many new rows will show, with the given confidence."""
 
-    @property
-    def value(self) -> float:
-        """Accuracy of the teacher minus that of the model; positive where the model is worse."""
-        return (self.teacher_alone - self.model_alone) / self.rows if self.rows else 0.0
+
+def points(drop: float, metric: Metric) -> str:
+    """Return a drop in words: in points of a share, or as a number."""
+    return f"{100 * drop:+.2f} points" if metric.is_share else f"{drop:+.4f} {metric.name}"
+
+
+def metric_drop(
+    metric: Metric, truth: Answers, teacher: Answers, model: Answers, *, confidence: float
+) -> Drop:
+    """Bound the drop of a metric that new rows will show.
+
+    :param metric: of the label's task; more of it is better.
+    :param truth: the labels, see :data:`modelmill.tasks.base.Answers`; at least one row.
+    :param teacher: the teacher's answers to the same rows.
+    :param model: the model's.
+    :param confidence: above 0.5 and below 1.
+    :return: the drop.
+    """
+    if metric.right is not None:
+        right = metric.right
+        return accuracy_drop(right(truth, teacher), right(truth, model), confidence=confidence)
+    rows = len(truth)
+    # What a model answers that knows nothing: no class, or the mean.
+    poor = np.zeros_like(truth) if metric.is_share else np.full_like(truth, truth.mean())
+    pooled = metric.rows(
+        np.concatenate([truth, truth, truth]),
+        np.concatenate([teacher, truth, poor]),
+        np.concatenate([model, poor, truth]),
+    )
+    weights = np.concatenate([np.ones(rows), np.full(2 * rows, _PRIOR / rows)])
+    random = np.random.default_rng(0)
+    drawn = []
+    for _ in range(_BOOTSTRAP_CHUNKS):
+        shares = random.dirichlet(weights, size=_CHUNK_DRAWS)  # (draws, 3 * rows)
+        counts = random.multinomial(rows, shares).astype(np.float64)
+        drawn.append(pooled.values(0, counts) - pooled.values(1, counts))
+    value = metric.of(truth, teacher) - metric.of(truth, model)
+    return Drop(rows, value, float(np.quantile(np.concatenate(drawn), confidence)))
 
 
 def accuracy_drop(teacher_right: Flags, model_right: Flags, *, confidence: float) -> Drop:
@@ -66,7 +104,7 @@ def accuracy_drop(teacher_right: Flags, model_right: Flags, *, confidence: float
     )  # (draws, 3)
     drawn = random.multinomial(rows, shares)  # (draws, 3)
     bound = np.quantile((drawn[:, 0] - drawn[:, 1]) / rows, confidence)
-    return Drop(rows, worse, better, float(bound))
+    return Drop(rows, (worse - better) / rows, float(bound))
 
 
 @dataclass(frozen=True)

@@ -1,101 +1,104 @@
 """Candidates: a recipe is made into the bundle that serves.
 
-A transformer gets its vocabulary, is exported and quantised; a static student is fitted.
+A transformer gets its vocabulary, is exported and quantised; a static student is fitted. What an earlier
+search with the same teacher and rows has made is taken from its store, with its answers.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from modelmill.compression.options import GRAPH_METHODS
 from modelmill.compression.pruning.vocabulary import kept_ids, prune_vocabulary, renumbered, write_tokenizer
-from modelmill.compression.quantization import CALIBRATION_ROWS, GraphMethod
+from modelmill.compression.quantization import CALIBRATION_ROWS
+from modelmill.compression.quantization.quantize import write_onnx
 from modelmill.compression.search.recipes import Recipe
 from modelmill.compression.search.search import Search
 from modelmill.compression.static import fit_static, soft_targets
 from modelmill.models.bundle import BundleInfo, bundle_bytes
 from modelmill.models.classifier import Classifier
-from modelmill.models.onnx_export import check_parity, export_onnx
 from modelmill.models.scorers import load_scorer
 from modelmill.models.static import write_static
+from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.tokenizer import load_tokenizer
-
-_PARITY_ROWS = 8
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A recipe as a bundle, and how it does on the rows that candidates are ranked on."""
+    """A recipe as a bundle, and what it answers."""
 
     recipe: Recipe
     folder: Path
     info: BundleInfo
     size_mb: float
     ranking_drop: float
-    """Accuracy of the teacher minus its own."""
-
-    @classmethod
-    def of(cls, recipe: Recipe, folder: Path, search: Search) -> Candidate:
-        """Measure a bundle on the rows that candidates are ranked on."""
-        rows = search.ranking
-        right = rows.right(load_scorer(folder).logits(rows.texts))
-        return cls(
-            recipe=recipe,
-            folder=folder,
-            info=BundleInfo.load(folder),
-            size_mb=bundle_bytes(folder) / 1e6,
-            ranking_drop=float(rows.teacher_right.mean() - right.mean()),
-        )
+    """The teacher's metric minus its own, on the rows that candidates are ranked on."""
+    logits: FloatArray
+    """For the rows that finalists are judged on, ``(rows, outputs)``."""
 
 
-def transformer_candidate(recipe: Recipe, model: Classifier, search: Search) -> Candidate:
-    """Export a trained model.
+def transformer_candidate(recipe: Recipe, model: Callable[[], Classifier], search: Search) -> Candidate:
+    """Export the teacher or a trained student, which is asked for only if it is not exported yet."""
+    return _candidate(recipe, lambda folder: write_transformer(folder, recipe, model(), search), search)
 
-    :param recipe: of family ``teacher`` or ``transformer``.
-    :param model: the teacher, or the trained student.
-    :param search: the search.
-    :return: the candidate.
-    :raises ModelError: if the model cannot be exported.
-    """
-    folder, teacher = _empty_folder(recipe, search), search.teacher
+
+def static_candidate(recipe: Recipe, search: Search) -> Candidate:
+    """Fit a static student."""
+    return _candidate(recipe, lambda folder: _write_static(folder, recipe, search), search)
+
+
+def _candidate(recipe: Recipe, write: Callable[[Path], None], search: Search) -> Candidate:
+    name, texts = str(recipe), search.ranking.texts + search.judging.texts
+    folder = search.store.bundle(name) or search.store.put(
+        name, write, lambda draft: {"logits": load_scorer(draft).logits(texts).tolist()}
+    )
+    facts, info = search.store.facts(name) or {}, BundleInfo.load(folder)
+    logits = np.array(facts["logits"], dtype=np.float32)  # (rows, outputs)
+    ranking, judging = np.split(logits, [len(search.ranking)])
+    answers = search.ranking.answers(ranking, info.calibration)
+    return Candidate(
+        recipe=recipe,
+        folder=folder,
+        info=info,
+        size_mb=bundle_bytes(folder) / 1e6,
+        ranking_drop=search.ranking.below_teacher(answers),
+        logits=judging,
+    )
+
+
+def write_transformer(folder: Path, recipe: Recipe, model: Classifier, search: Search) -> None:
+    """Finish a teacher or a student by its recipe, and write it into a folder that does not exist yet."""
+    teacher, info = search.teacher, search.teacher.info
     tokens, tokenizer = search.train.tokens, teacher.folder / "tokenizer.json"
     if recipe.vocabulary == "seen":
         kept = kept_ids(tokenizer, tokens)
         model = prune_vocabulary(model, kept)
-        write_tokenizer(tokenizer, kept, folder / "tokenizer.json")
-        tokens = renumbered(tokens.take(slice(CALIBRATION_ROWS)), kept)
-    else:
-        shutil.copyfile(tokenizer, folder / "tokenizer.json")
-    plain = folder.with_suffix(".plain.onnx")
-    export_onnx(model, plain)
-    check_parity(model, plain, tokens.take(slice(_PARITY_ROWS)))
-    quantize_graph: GraphMethod = GRAPH_METHODS.load(recipe.quantization)
-    quantize_graph(plain, folder / "model.onnx", tokens.take(slice(CALIBRATION_ROWS)))
-    plain.unlink()
-    info, lexical = teacher.info, model.lexical is not None
+        smaller = folder.with_suffix(".tokenizer.json")
+        write_tokenizer(tokenizer, kept, smaller)
+        tokenizer, tokens = smaller, renumbered(tokens.take(slice(CALIBRATION_ROWS)), kept)
+    lexical = model.lexical is not None
     encoder_tokens = recipe.structure.tokens if recipe.structure else info.max_tokens
-    info.model_copy(
+    said = info.model_copy(
         update={
-            "format": "onnx",
             "max_tokens": info.max_tokens if lexical else encoder_tokens,
             "encoder_tokens": encoder_tokens if lexical else None,
             "parameters": sum(value.numel() for value in model.state_dict().values()),
             # Fitted to the teacher's logits: a student's have another scale.
             "calibration": info.calibration if recipe.family == "teacher" else None,
         }
-    ).save(folder)
-    return Candidate.of(recipe, folder, search)
+    )
+    write_onnx(model, said, folder, tokenizer=tokenizer, tokens=tokens, method=recipe.quantization)
 
 
-def static_candidate(recipe: Recipe, search: Search) -> Candidate:
-    """Fit a static student."""
-    folder, teacher, options = _empty_folder(recipe, search), search.teacher, search.options
+def _write_static(folder: Path, recipe: Recipe, search: Search) -> None:
+    teacher, options, task = search.teacher, search.options, search.teacher.info.task
     tokens, tokenizer = search.train.tokens, teacher.folder / "tokenizer.json"
     vocabulary = load_tokenizer(teacher.folder, max_tokens=teacher.info.max_tokens).get_vocab_size()
+    folder.mkdir()
     if recipe.vocabulary == "seen":
         kept = kept_ids(tokenizer, tokens)
         write_tokenizer(tokenizer, kept, folder / "tokenizer.json")
@@ -105,26 +108,19 @@ def static_candidate(recipe: Recipe, search: Search) -> Candidate:
     targets = soft_targets(
         search.soft,
         search.train.targets,
+        task=task,
         temperature=options.temperature,
         soft_weight=options.soft_weight,
     )
-    model = fit_static(tokens, targets, vocabulary=vocabulary, pairs=recipe.pairs)
+    model = fit_static(tokens, targets, vocabulary=vocabulary, pairs=recipe.pairs, kind=task.kind)
     write_static(
         folder,
         model.tables,
         model.bias,
         label=teacher.info.label,
         classes=teacher.info.classes,
+        target=task.kind,
         text=teacher.info.text,
         max_tokens=teacher.info.max_tokens,
         dtype=np.float16 if recipe.half else np.float32,
     )
-    return Candidate.of(recipe, folder, search)
-
-
-def _empty_folder(recipe: Recipe, search: Search) -> Path:
-    name = "".join(char if char.isalnum() else "_" for char in str(recipe))
-    folder = search.workspace.workdir / "candidates" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder

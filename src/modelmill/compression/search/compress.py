@@ -11,22 +11,38 @@ quantisation.
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from modelmill.compression.options import CompressionOptions
 from modelmill.compression.pruning.vocabulary import is_prunable
-from modelmill.compression.search.budget import hard_limits
-from modelmill.compression.search.candidates import Candidate, static_candidate, transformer_candidate
-from modelmill.compression.search.measurement import MeasuredCandidate, measure, measure_speeds
+from modelmill.compression.search.budget import hard_limits, points
+from modelmill.compression.search.candidates import (
+    Candidate,
+    static_candidate,
+    transformer_candidate,
+    write_transformer,
+)
+from modelmill.compression.search.measurement import (
+    MORE_ROUNDS,
+    MeasuredCandidate,
+    measure,
+    measure_speeds,
+)
 from modelmill.compression.search.recipes import Line, Recipe, Structure, recipes
 from modelmill.compression.search.report import compression_report
 from modelmill.compression.search.results import CompressionReport
 from modelmill.compression.search.search import Search, prepare
 from modelmill.compression.search.selection import choose
 from modelmill.compression.search.students import Students
+from modelmill.evaluation.latency import MIN_ROUNDS
+from modelmill.models.bundle import bundle_bytes
 from modelmill.models.classifier import Classifier
 from modelmill.tasks.examples import LabelledData
 from modelmill.tokens.texts import Texts
@@ -64,11 +80,12 @@ def compress(
 ) -> CompressionResult:
     """Search for the model that keeps a budget.
 
-    :param data: labelled rows of the texts, which the teacher learned; each label is one class.
+    :param data: labelled rows of the texts, which the teacher learned.
     :param texts: all texts.
     :param teacher: a model of format ``torch``.
     :param options: the budget, and what is tried.
-    :param workspace: gets checkpoints, bundles, metrics and the log; its cache keeps the teacher's logits.
+    :param workspace: gets checkpoints, bundles, metrics and the log; its cache keeps the teacher's logits,
+        and what the next search can use: see :mod:`modelmill.compression.search.store`.
     :return: the chosen model, and what else was measured.
     :raises InputError: if the teacher does not fit the rows, or there are too few validation rows.
     :raises ConfigError: if no candidate keeps the budget: which limit the nearest one breaks, and by how
@@ -76,6 +93,12 @@ def compress(
     """
     began = time.process_time()
     search = prepare(data, texts, teacher, options, workspace)
+    with search.store.open(on_wait=lambda: workspace.log("another search with the same rows is running")):
+        return _search(search, began)
+
+
+def _search(search: Search, began: float) -> CompressionResult:
+    options, workspace, teacher = search.options, search.workspace, search.teacher
     tokenizer = teacher.folder / "tokenizer.json"
     considered = recipes(options.space, search.shape, prunable=is_prunable(tokenizer))
     workspace.log(f"{len(considered)} candidates")
@@ -84,10 +107,12 @@ def compress(
     structures = _worth_training(considered, candidates[0], students, search)
     for structure in students.train(structures):
         finishes = [recipe for recipe in considered if recipe.structure == structure]
-        candidates += _finished(finishes, students.model(structure), search)
+        candidates += _finished(finishes, partial(students.model, structure), search)
     workspace.log(f"measuring {len(candidates)} models side by side")
     speed, measured = measure(candidates, search)
-    chosen = choose(measured, options)
+    place = measured.index(choose(measured, options))
+    measured = [_placed(item, workspace.workdir / "bundles") for item in measured]
+    chosen = measured[place]
     report = compression_report(
         search,
         speed,
@@ -100,11 +125,27 @@ def compress(
     return CompressionResult(chosen, measured, report)
 
 
+def _placed(item: MeasuredCandidate, folder: Path) -> MeasuredCandidate:
+    """Return a candidate with its bundle in the work directory: in the store it may be removed later."""
+    candidate = item.candidate
+    place = folder / candidate.folder.name
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(candidate.folder, place, copy_function=_link)
+    return replace(item, candidate=replace(candidate, folder=place))
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # the cache is on another disk
+        shutil.copyfile(source, target)
+
+
 def _teachers(considered: Sequence[Recipe], search: Search) -> Iterator[Candidate]:
     """Make the teacher's own exports: the smallest, and the plain one, which is the last to fall back on."""
     wanted = [recipe for recipe in considered if recipe.family == "teacher"]
     for recipe in wanted if search.options.exhaustive else dict.fromkeys([wanted[0], wanted[-1]]):
-        yield _logged(transformer_candidate(recipe, search.classifier, search), search)
+        yield _logged(transformer_candidate(recipe, lambda: search.classifier, search), search)
 
 
 def _statics(considered: Sequence[Recipe], search: Search) -> Iterator[Candidate]:
@@ -133,31 +174,43 @@ def _worth_training(
     limited = budget.max_latency_ms or budget.min_throughput_ratio or budget.max_size_mb
     if search.options.exhaustive or not structures or not limited:
         return structures
-    probe = transformer_candidate(finishes[0], students.untrained(structures[0]), search)
-    ends, items = (shape.whole, structures[0]), (teacher, probe)
-    _, speeds = measure_speeds(items, search)
-    work = [shape.work(structure) for structure in ends]
-    seconds = Line.through(work, [1 / speed.ratio for speed in speeds])
-    latency = Line.through(work, [speed.latency.p95_ms for speed in speeds])
-    size = Line.through([shape.weights(structure) for structure in ends], [item.size_mb for item in items])
+    with tempfile.TemporaryDirectory(dir=search.workspace.workdir, prefix="probe-") as scratch:
+        probe = Path(scratch, "bundle")
+        write_transformer(probe, finishes[0], students.untrained(structures[0]), search)
+        ends, folders = (shape.whole, structures[0]), (teacher.folder, probe)
+        sizes = [bundle_bytes(folder) / 1e6 for folder in folders]
+        size = Line.through([shape.weights(structure) for structure in ends], sizes)
 
-    def may_fit(structure: Structure) -> bool:
-        limits = hard_limits(
-            budget,
-            latency_ms=latency.at(shape.work(structure)) / _BENEFIT_OF_DOUBT,
-            throughput_ratio=_BENEFIT_OF_DOUBT / seconds.at(shape.work(structure)),
-            size_mb=size.at(shape.weights(structure)) / _SIZE_DOUBT,
-        )
-        return all(limit.kept for limit in limits)
+        def fitting(rounds: int) -> list[Structure]:
+            _, speeds = measure_speeds(folders, search, rounds=rounds)
+            work = [shape.work(structure) for structure in ends]
+            seconds = Line.through(work, [1 / speed.ratio.high for speed in speeds])
+            latency = Line.through(work, [speed.latency.p95_interval[0] for speed in speeds])
 
-    left = [structure for structure in structures if may_fit(structure)]
+            def may_fit(structure: Structure) -> bool:
+                limits = hard_limits(
+                    budget,
+                    latency_ms=latency.at(shape.work(structure)) / _BENEFIT_OF_DOUBT,
+                    throughput_ratio=_BENEFIT_OF_DOUBT / seconds.at(shape.work(structure)),
+                    size_mb=size.at(shape.weights(structure)) / _SIZE_DOUBT,
+                )
+                return all(limit.kept for limit in limits)
+
+            return [structure for structure in structures if may_fit(structure)]
+
+        left = fitting(MIN_ROUNDS)
+        if len(left) < len(structures) and (budget.max_latency_ms or budget.min_throughput_ratio):
+            again = fitting(MORE_ROUNDS)
+            left = [structure for structure in structures if structure in left or structure in again]
     search.workspace.log(
         f"{len(structures) - len(left)} of {len(structures)} students would be too slow or large"
     )
     return left
 
 
-def _finished(finishes: Sequence[Recipe], model: Classifier, search: Search) -> Iterator[Candidate]:
+def _finished(
+    finishes: Sequence[Recipe], model: Callable[[], Classifier], search: Search
+) -> Iterator[Candidate]:
     """Prune a student's vocabulary and quantise it; where that breaks the budget, try the next finish."""
     for recipe in finishes:
         candidate = _logged(transformer_candidate(recipe, model, search), search)
@@ -169,7 +222,8 @@ def _finished(finishes: Sequence[Recipe], model: Classifier, search: Search) -> 
 
 def _logged(candidate: Candidate, search: Search) -> Candidate:
     search.workspace.log(
-        f"{candidate.recipe}: {candidate.size_mb:.2f} MB, {100 * candidate.ranking_drop:+.2f} points below "
-        f"the teacher on {len(search.ranking)} rows"
+        f"{candidate.recipe}: {candidate.size_mb:.2f} MB, "
+        f"{points(candidate.ranking_drop, search.ranking.metric)} below the teacher on "
+        f"{len(search.ranking)} rows"
     )
     return candidate

@@ -105,12 +105,7 @@ class Line:
 
     @classmethod
     def through(cls, places: Sequence[float], values: Sequence[float]) -> Line:
-        """Return the line through two points.
-
-        :param places: x of the two points; if they are equal, the line is level.
-        :param values: y of the two points.
-        :return: the line.
-        """
+        """Return the line through two points, given by x and y; where both have one x, it is level."""
         run = places[0] - places[1]
         slope = (values[0] - values[1]) / run if run else 0.0
         return cls(values[0] - slope * places[0], slope)
@@ -147,12 +142,9 @@ def structures(space: SearchSpace, shape: Shape) -> list[Structure]:
 
 
 def recipes(space: SearchSpace, shape: Shape, *, prunable: bool) -> list[Recipe]:
-    """Return every candidate.
+    """Return every candidate; the teacher's own exports are among them, whatever the families.
 
-    :param space: the choices.
-    :param shape: the teacher's.
-    :param prunable: whether tokens can be taken out of the teacher's tokenizer.
-    :return: the recipes; the teacher's own exports are among them, whatever the families.
+    The whole vocabulary stays unless the tokenizer is ``prunable``.
     """
     words: Sequence[Literal["seen", "all"]] = [
         name for name in space.vocabularies if name == "all" or prunable

@@ -10,9 +10,8 @@ from modelmill.compression.search.results import CompressionReport, Point
 from modelmill.compression.search.search import Search
 from modelmill.compression.search.selection import broken_limits
 from modelmill.models.bundle import bundle_bytes
-from modelmill.tasks.class_metrics import ACCURACY
 
-_COLUMNS = ("model", "accuracy", "drop at most", "MB", "smaller", "docs/s", "faster", "p95 ms", "")
+_COLUMNS = ("drop at most", "MB", "smaller", "docs/s", "faster", "p95 ms", "")
 
 
 def compression_report(
@@ -25,22 +24,15 @@ def compression_report(
     trained: int,
     cpu_seconds: float,
 ) -> CompressionReport:
-    """Return the report on a search. What it does not know, such as URIs, is empty.
-
-    :param search: the search.
-    :param teacher: how fast the teacher is.
-    :param measured: the measured candidates, the fastest first.
-    :param chosen: the one that is taken.
-    :param candidates: recipes that were considered.
-    :param trained: students of which at least one round was trained.
-    :param cpu_seconds: CPU time of the search.
-    :return: the report.
-    """
+    """Return the report on a search. What it does not know, such as URIs, is empty."""
+    metric = search.judging.metric
     return CompressionReport(
         dataset="",
         label=search.teacher.info.label,
         teacher=search.teacher.name,
-        teacher_accuracy=float(search.judging.teacher_right.mean()),
+        metric=metric.name,
+        is_share=metric.is_share,
+        teacher_quality=metric.of(search.judging.truth, search.judging.teacher_answers),
         teacher_size_mb=bundle_bytes(search.teacher.folder) / 1e6,
         teacher_documents_per_second=teacher.throughput.documents_per_second,
         teacher_latency_p95_ms=teacher.latency.p95_ms,
@@ -60,11 +52,8 @@ def _point(
 ) -> Point:
     candidate, speed, rows = item.candidate, item.speed, search.judging
     recipe, info, structure = candidate.recipe, candidate.info, candidate.recipe.structure
-    accuracy = ACCURACY.interval(
-        [info.classes[number] for number in rows.encoded.targets],
-        [info.classes[number] for number in item.logits.argmax(axis=1)],
-        confidence=search.options.confidence,
-    )
+    answers = rows.answers(candidate.logits, info.calibration)
+    quality = rows.metric.interval(rows.truth, answers, confidence=search.options.confidence)
     return Point(
         name=str(recipe),
         family=recipe.family,
@@ -78,17 +67,20 @@ def _point(
         parameters=info.parameters,
         uri="",
         size_mb=candidate.size_mb,
-        accuracy=accuracy.value,
-        accuracy_low=accuracy.low,
-        accuracy_high=accuracy.high,
+        metric=rows.metric.name,
+        quality=quality.value,
+        quality_low=quality.low,
+        quality_high=quality.high,
         drop=item.drop.value,
         drop_bound=item.drop.bound,
-        agreement=info.task.agreement(item.logits, rows.teacher_logits),
+        agreement=info.task.agreement(candidate.logits, rows.teacher_logits),
         latency_p50_ms=speed.latency.p50_ms,
         latency_p95_ms=speed.latency.p95_ms,
         documents_per_second=speed.throughput.documents_per_second,
         documents_per_cpu_second=speed.throughput.documents_per_cpu_second,
-        speed_ratio=speed.ratio,
+        speed_ratio=speed.ratio.value,
+        speed_ratio_low=speed.ratio.low,
+        speed_ratio_high=speed.ratio.high,
         size_ratio=bundle_bytes(search.teacher.folder) / 1e6 / candidate.size_mb,
         broken=tuple(map(str, broken_limits(item, search.options))),
         pareto=not any(_beats(other, item) for other in measured),
@@ -100,14 +92,15 @@ def _beats(other: MeasuredCandidate, item: MeasuredCandidate) -> bool:
     """Return whether one candidate is as good as another in everything, and better in something."""
 
     def figures(one: MeasuredCandidate) -> tuple[float, float, float]:
-        return (-one.drop.value, one.speed.ratio, -one.candidate.size_mb)
+        return (-one.drop.value, one.speed.ratio.value, -one.candidate.size_mb)
 
     pairs = list(zip(figures(other), figures(item), strict=True))
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 def _cells(report: CompressionReport) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [_COLUMNS]
+    value = ("{:.2%}" if report.is_share else "{:.4f}").format
+    rows: list[tuple[str, ...]] = [("model", report.metric, *_COLUMNS)]
     for point in report.points:
         note = (
             "chosen" if point.chosen else "; ".join(point.broken) or ("on the front" if point.pareto else "")
@@ -115,8 +108,8 @@ def _cells(report: CompressionReport) -> list[tuple[str, ...]]:
         rows.append(
             (
                 point.name,
-                f"{point.accuracy:.2%} ({100 * point.accuracy_low:.1f} to {100 * point.accuracy_high:.1f})",
-                f"{100 * point.drop_bound:.2f}",
+                f"{value(point.quality)} ({value(point.quality_low)} to {value(point.quality_high)})",
+                f"{100 * point.drop_bound:.2f}" if report.is_share else f"{point.drop_bound:.4f}",
                 f"{point.size_mb:.2f}",
                 f"{point.size_ratio:.1f}x",
                 f"{point.documents_per_second:,.0f}",
@@ -129,15 +122,12 @@ def _cells(report: CompressionReport) -> list[tuple[str, ...]]:
 
 
 def table_lines(report: CompressionReport) -> list[str]:
-    """Return the report as a short table.
-
-    :param report: the report.
-    :return: lines of plain text, columns aligned.
-    """
+    """Return the report as a table: lines of plain text, columns aligned."""
     rows = _cells(report)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    teacher = f"{report.teacher_quality:.2%}" if report.is_share else f"{report.teacher_quality:.4f}"
     title = (
-        f"{report.label}: teacher {report.teacher_accuracy:.2%} on {report.judging_rows:,} validation rows; "
+        f"{report.label}: teacher {teacher} on {report.judging_rows:,} validation rows; "
         f"{report.candidates} candidates, {len(report.points)} measured, {report.cpu_seconds:,.0f} CPU s"
     )
     return [
@@ -153,11 +143,7 @@ def table_lines(report: CompressionReport) -> list[str]:
 
 
 def report_html(report: CompressionReport) -> str:
-    """Return the report as a page.
-
-    :param report: the report.
-    :return: HTML without scripts or links to elsewhere.
-    """
+    """Return the report as a page: HTML without scripts or links to elsewhere."""
     head, *rows = _cells(report)
     cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     body = "".join(

@@ -32,35 +32,41 @@ class Point(BaseModel):
     """``models:/m-…``."""
     size_mb: float
     """Size of weights and graph, in millions of bytes."""
-    accuracy: float
-    """On the rows for judging, with its bootstrap interval."""
-    accuracy_low: float
-    accuracy_high: float
+    metric: str
+    """What models are judged by: ``accuracy``, ``micro_f1`` or ``r2``."""
+    quality: float
+    """That metric on the rows for judging, with its bootstrap interval."""
+    quality_low: float
+    quality_high: float
     drop: float
-    """Accuracy of the teacher minus its own, on the same rows."""
+    """The teacher's metric minus its own, on the same rows."""
     drop_bound: float
     """Largest drop that as many new rows will show, with the report's confidence."""
     agreement: float
-    """Share of the rows for judging to which it gives the teacher's answer."""
+    """How alike it and the teacher answer on the rows for judging: see
+    :meth:`modelmill.tasks.base.Task.agreement`."""
     latency_p50_ms: float
     latency_p95_ms: float
     documents_per_second: float
     documents_per_cpu_second: float
     speed_ratio: float
-    """Documents per second over the teacher's, measured side by side."""
+    """Documents per second over the teacher's, measured side by side, with its interval: of CPU time where
+    both run on the CPU."""
+    speed_ratio_low: float
+    speed_ratio_high: float
     size_ratio: float
     """Size of the teacher over its own."""
     broken: tuple[str, ...]
     """The limits that it breaks, in words; empty if it keeps the budget."""
     pareto: bool
-    """Whether no other point is at least as accurate, fast and small, and better in one of them."""
+    """Whether no other point is at least as good, fast and small, and better in one of them."""
     chosen: bool
 
     @property
     def metrics(self) -> dict[str, float]:
         """What is measured of it, by name."""
         return {
-            name: float(value)
+            name.replace("quality", self.metric): float(value)
             for name, value in self.model_dump().items()
             if isinstance(value, float) and name not in ("width", "heads")
         }
@@ -76,7 +82,10 @@ class CompressionReport(BaseModel):
     label: str
     teacher: str
     """URI or folder of the teacher."""
-    teacher_accuracy: float
+    metric: str
+    is_share: bool
+    """Whether the metric is shown in percent."""
+    teacher_quality: float
     teacher_size_mb: float
     teacher_documents_per_second: float
     teacher_latency_p95_ms: float

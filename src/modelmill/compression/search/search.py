@@ -6,17 +6,26 @@ finalists are judged on the other. A model that is chosen on the rows that it is
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from modelmill import __version__
 from modelmill.compression.options import CompressionOptions
+from modelmill.compression.search.budget import Drop, metric_drop
 from modelmill.compression.search.recipes import Shape
-from modelmill.errors import DatasetError, ModelError
+from modelmill.compression.search.store import Store
+from modelmill.errors import DatasetError
+from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, load_classifier
-from modelmill.tasks.calibration import FloatArray
+from modelmill.tasks.base import Answers
+from modelmill.tasks.calibration import Calibration, FloatArray
 from modelmill.tasks.examples import LabelledData
+from modelmill.tasks.metrics import Metric
 from modelmill.tokens.texts import Texts
 from modelmill.training.rows import EncodedRows
 from modelmill.training.teacher import Teacher, check_teacher, teacher_logits
@@ -25,6 +34,10 @@ from modelmill.workspace import Workspace
 _FEWEST_ROWS = 10
 _RANKING_SHARE = 1 / 3
 """Share of the validation rows that candidates are ranked on."""
+_KEY_OPTIONS = {"epochs", "batch_size", "learning_rate", "temperature", "soft_weight", "seed"}
+"""What a student is, beside its recipe, the teacher and the rows."""
+_STANDARD_ERROR = 0.6827
+"""Confidence of an interval of one standard error to either side."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +48,55 @@ class HeldOutRows:
     encoded: EncodedRows
     """The same rows, as the teacher's tokenizer makes them."""
     teacher_logits: FloatArray
-    """The teacher's logits in its own runtime, ``(rows, classes)``."""
+    """The teacher's logits in its own runtime, ``(rows, outputs)``."""
+    teacher: BundleInfo
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
-    def teacher_right(self) -> npt.NDArray[np.bool_]:
-        """Whether the teacher's answer is each row's label, ``(rows,)``."""
-        return self.right(self.teacher_logits)
+    def metric(self) -> Metric:
+        """What models are judged by: the first metric of the label's task."""
+        return self.teacher.task.metrics[0]
 
-    def right(self, logits: FloatArray) -> npt.NDArray[np.bool_]:
-        """Return whether a model's answer is each row's label.
+    @cached_property
+    def truth(self) -> Answers:
+        """The labels: what a perfect model answers."""
+        task, info = self.teacher.task, self.teacher
+        perfect = task.indicators(self.encoded.targets, info.outputs)
+        return task.decide(perfect, known=info.classes, classes=info.classes, calibration=None)  # type: ignore[arg-type]
 
-        :param logits: the model's, ``(rows, classes)``.
-        :return: ``(rows,)``.
+    @cached_property
+    def teacher_answers(self) -> Answers:
+        """The teacher's answers."""
+        return self.answers(self.teacher_logits, self.teacher.calibration)
+
+    def answers(self, logits: FloatArray, calibration: Calibration | None) -> Answers:
+        """Return a model's answers.
+
+        :param logits: the model's, ``(rows, outputs)``.
+        :param calibration: what makes probabilities of them.
+        :return: in the form in which they are compared with :attr:`truth`.
         """
-        found: npt.NDArray[np.bool_] = logits.argmax(axis=1) == self.encoded.targets
-        return found
+        info = self.teacher
+        return info.task.decide(logits, known=info.classes, classes=info.classes, calibration=calibration)
+
+    def below_teacher(self, answers: Answers) -> float:
+        """Return the teacher's metric minus that of a model."""
+        return self.metric.of(self.truth, self.teacher_answers) - self.metric.of(self.truth, answers)
+
+    def doubt(self, answers: Answers) -> float:
+        """Return the standard error of :meth:`below_teacher`."""
+        truth, teacher = self.truth, self.teacher_answers
+        if self.metric.right is not None:
+            lost = self.metric.right(truth, teacher).astype(np.float64) - self.metric.right(truth, answers)
+            return float(lost.std() / np.sqrt(len(self)))
+        found = self.metric.difference(truth, teacher, answers, confidence=_STANDARD_ERROR, resamples=500)
+        return (found.high - found.low) / 2
+
+    def drop(self, answers: Answers, *, confidence: float) -> Drop:
+        """Bound how far below the teacher a model is, see :func:`metric_drop`."""
+        return metric_drop(self.metric, self.truth, self.teacher_answers, answers, confidence=confidence)
 
 
 @dataclass(frozen=True)
@@ -65,12 +109,15 @@ class Search:
     classifier: Classifier
     """The teacher in PyTorch."""
     shape: Shape
+    data: LabelledData
     train: EncodedRows
     """Train rows, as long as the teacher reads them."""
     soft: FloatArray
-    """The teacher's logits for the train rows, ``(rows, classes)``."""
+    """The teacher's logits for the train rows, ``(rows, outputs)``."""
     ranking: HeldOutRows
     judging: HeldOutRows
+    store: Store
+    """What searches with the same teacher, rows and training options have made."""
 
 
 def prepare(
@@ -89,12 +136,6 @@ def prepare(
     """
     folder, info = teacher.folder, teacher.info
     classifier = load_classifier(folder)
-    if not info.task.exclusive:
-        raise ModelError(
-            "compress takes a teacher that gives one class a row",
-            got=f"{info.label}: {info.target}",
-            remedy="export it with quantize",
-        )
     check_teacher(folder, data)
     if len(data.validation) < _FEWEST_ROWS:
         raise DatasetError(
@@ -104,7 +145,9 @@ def prepare(
             "told from chance",
         )
     tokens = texts.tokens(folder, max_tokens=info.max_tokens)
-    train, validation = EncodedRows.of(tokens, data.train), EncodedRows.of(tokens, data.validation)
+    train, validation = (
+        EncodedRows.of(tokens, rows, target=data.target) for rows in (data.train, data.validation)
+    )
     held_out = texts.values(data.validation.places)
     workspace.log(f"the teacher answers {len(train.targets):,} train and {len(held_out):,} validation rows")
     soft, answers = (
@@ -115,8 +158,8 @@ def prepare(
     count = max(1, round(len(held_out) * _RANKING_SHARE))
 
     def part(rows: npt.NDArray[np.int64]) -> HeldOutRows:
-        some = EncodedRows(validation.tokens.take(rows), validation.targets[rows])
-        return HeldOutRows([held_out[row] for row in rows], some, np.asarray(answers[rows]))
+        some = EncodedRows(validation.tokens.take(rows), validation.targets[rows], data.target)
+        return HeldOutRows([held_out[row] for row in rows], some, np.asarray(answers[rows]), info)
 
     return Search(
         options=options,
@@ -124,8 +167,26 @@ def prepare(
         teacher=teacher,
         classifier=classifier,
         shape=Shape.of(classifier.encoder, tokens=info.encoder_tokens or info.max_tokens),
+        data=data,
         train=train,
         soft=soft,
         ranking=part(np.sort(order[:count])),
         judging=part(np.sort(order[count:])),
+        store=Store(workspace.cache / "compress" / _key(teacher, options, train, validation, held_out)),
     )
+
+
+def _key(
+    teacher: Teacher,
+    options: CompressionOptions,
+    train: EncodedRows,
+    validation: EncodedRows,
+    held_out: list[str],
+) -> str:
+    """Return a digest of all that decides what a recipe becomes."""
+    learned = options.model_dump(mode="json", include=_KEY_OPTIONS)
+    found = hashlib.sha256(json.dumps([__version__, teacher.digest, learned, held_out]).encode())
+    for rows in (train, validation):
+        for values in (rows.tokens.lengths, rows.tokens.flat(), rows.targets):
+            found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()[:32]

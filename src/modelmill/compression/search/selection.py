@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from modelmill.compression.options import CompressionOptions
-from modelmill.compression.search.budget import Limit
+from modelmill.compression.search.budget import Limit, points
 from modelmill.compression.search.measurement import MeasuredCandidate
 from modelmill.errors import ConfigError
 
 _KEYS: Mapping[str, Callable[[MeasuredCandidate], float]] = {
-    "speed": lambda item: item.speed.ratio,
+    "speed": lambda item: item.speed.ratio.value,
     "size": lambda item: -item.candidate.size_mb,
     "quality": lambda item: -item.candidate.ranking_drop,
 }
@@ -87,21 +87,17 @@ def is_plain_teacher(item: MeasuredCandidate) -> bool:
 def metric_limit(item: MeasuredCandidate, options: CompressionOptions) -> Limit:
     """Return the limit of the metric, with the bound of the candidate's drop.
 
-    :param item: the candidate.
-    :param options: the budget.
-    :return: the limit; the teacher's fp32 export, whose logits were compared with the teacher's, has no drop.
+    The teacher's fp32 export, whose logits were compared with the teacher's, has no drop.
     """
-    bound = 0.0 if is_plain_teacher(item) else item.drop.bound
-    return Limit("max_metric_drop", 100 * bound, 100 * options.budget.max_metric_drop, "points")
+    bound, limit = 0.0 if is_plain_teacher(item) else item.drop.bound, options.budget.max_metric_drop
+    metric = item.candidate.info.task.metrics[0]
+    if metric.is_share:
+        return Limit("max_metric_drop", 100 * bound, 100 * limit, "points")
+    return Limit("max_metric_drop", bound, limit, metric.name)
 
 
 def broken_limits(item: MeasuredCandidate, options: CompressionOptions) -> list[Limit]:
-    """Return the limits that a candidate breaks.
-
-    :param item: the candidate.
-    :param options: the budget.
-    :return: none if it keeps the budget.
-    """
+    """Return the limits that a candidate breaks: none if it keeps the budget."""
     return [limit for limit in (metric_limit(item, options), *item.limits) if not limit.kept]
 
 
@@ -112,10 +108,10 @@ def _nothing(measured: Sequence[MeasuredCandidate], options: CompressionOptions)
     nearest = min(measured, key=distance)
     broken = broken_limits(nearest, options)
     what = "; ".join(map(str, broken)) or "it does worse on the rows that candidates are ranked by"
+    chance, metric = nearest.drop.bound - nearest.drop.value, nearest.candidate.info.task.metrics[0]
     return ConfigError(
         f"a model must keep the budget; of {len(measured)} that were measured the nearest does not: "
         f"{nearest.candidate.recipe} ({what})",
         remedy="loosen that limit, widen space, or add validation rows: with "
-        f"{nearest.drop.rows} of them chance alone accounts for "
-        f"{100 * (nearest.drop.bound - nearest.drop.value):.2f} points",
+        f"{nearest.drop.rows} of them chance alone accounts for {points(chance, metric).lstrip('+')}",
     )

@@ -11,19 +11,22 @@ al., *Classification and Regression Trees*, 1984.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 
 from modelmill.compression.pruning.heads import attention_heads
 from modelmill.compression.pruning.inner_units import inner_units
+from modelmill.compression.search.budget import points
 from modelmill.compression.search.recipes import Structure
 from modelmill.compression.search.search import Search
-from modelmill.models.classifier import Classifier, all_logits
+from modelmill.models.classifier import Classifier, all_logits, load_classifier, save_classifier
 from modelmill.models.lexical import UNFITTED_SCALES
 from modelmill.training.lexical_head import add_lexical_head
+from modelmill.training.losses import fit_scale, in_units, undo_scale
 from modelmill.training.options import TrainingOptions
 from modelmill.training.soft_labels import distillation_loss
 from modelmill.training.student import make_student
@@ -45,23 +48,19 @@ class Standing:
 
     structure: Structure
     drop: float
-    """Accuracy of the teacher minus that of the student."""
+    """The teacher's metric minus the student's."""
     loss: float
-    """Mean negative logarithm of the probability of the right class."""
+    """Mean over the rows, see :meth:`modelmill.tasks.base.Task.row_losses`."""
     doubt: float = 0.0
     """Standard error of the drop."""
 
 
 class Students:
-    """The students of a search, and how far each has been trained.
-
-    :param search: the search.
-    """
+    """The students of a search, each kept in the search's store as far as it has been trained."""
 
     def __init__(self, search: Search) -> None:
         self.search = search
-        self._models: dict[Structure, Classifier] = {}
-        self._rounds: dict[Structure, int] = {}
+        self._rounds = (1.0,) if search.options.exhaustive else _ROUNDS
 
     def train(self, structures: Sequence[Structure]) -> list[Structure]:
         """Train students in rounds, each with fewer of them.
@@ -70,11 +69,10 @@ class Students:
         :return: those that were trained to the end, the fastest first: all in an exhaustive search.
         """
         options, left = self.search.options, list(structures)
-        rounds = (1.0,) if options.exhaustive else _ROUNDS
-        for number, share in enumerate(rounds):
-            standings = [self._train_round(structure, share * options.epochs) for structure in left]
-            last = number == len(rounds) - 1
-            if not last:
+        last = len(self._rounds) - 1
+        for number in range(len(self._rounds)):
+            standings = [self._standing(structure, number) for structure in left]
+            if number < last:
                 count = max(_FEWEST, math.ceil(len(left) / _SURVIVORS))
                 left = survivors(
                     standings,
@@ -82,58 +80,70 @@ class Students:
                     limit=options.budget.max_metric_drop,
                     quality=options.prefer == "quality",
                 )
-                self._forget(left)
+                for entry in standings:
+                    if entry.structure not in left:
+                        self.search.store.forget_bundle(self._name(entry.structure, number))
         return left
 
     def model(self, structure: Structure) -> Classifier:
-        """Return a trained student, with the teacher's lexical head if it has one.
-
-        :param structure: one of those that :meth:`train` returned.
-        :return: the student, in evaluation mode.
-        """
-        return self._models[structure]
+        """Return one of the students that :meth:`train` returned, in evaluation mode."""
+        return self._trained(structure, len(self._rounds) - 1)
 
     def untrained(self, structure: Structure) -> Classifier:
-        """Return a student that has learned nothing yet, so that its cost can be measured.
-
-        :param structure: its structure.
-        :return: the student, in evaluation mode, with the teacher's lexical head if it has one.
-        """
-        model = self._models[structure] = self._start(structure)
+        """Return a student that has learned nothing yet, so that its cost can be measured."""
+        model = self._start(structure)
         if self.search.classifier.lexical is not None:
             model.attach(self.search.classifier.lexical, UNFITTED_SCALES, encoder_tokens=structure.tokens)
         return model.eval()
 
-    def _forget(self, left: Sequence[Structure]) -> None:
-        for structure in set(self._models) - set(left):
-            del self._models[structure]
+    def _name(self, structure: Structure, number: int) -> str:
+        return f"student: {structure}, round {number + 1} of {len(self._rounds)}"
 
-    def _train_round(self, structure: Structure, epochs: float) -> Standing:
-        search, options, round_ = self.search, self.search.options, self._rounds.get(structure, 0)
-        model = self._models.get(structure) or self._start(structure)
+    def _standing(self, structure: Structure, number: int) -> Standing:
+        """Return how a student does after a round; what is known of an earlier search is not done again."""
+        store, name = self.search.store, self._name(structure, number)
+        known = store.facts(name)
+        if known is None:
+            self._train_round(structure, number)
+            known = store.facts(name) or {}
+        else:
+            self.search.workspace.log(f"{name}: known from an earlier search")
+        return Standing(structure, known["drop"], known["loss"], known["doubt"])
+
+    def _trained(self, structure: Structure, number: int) -> Classifier:
+        """Return a student after a round; one whose weights were not kept learns the same again."""
+        store, name = self.search.store, self._name(structure, number)
+        return load_classifier(store.bundle(name) or self._train_round(structure, number))
+
+    def _train_round(self, structure: Structure, number: int) -> Path:
+        search, options, data = self.search, self.search.options, self.search.data
+        model = self._trained(structure, number - 1) if number else self._start(structure)
         model.lexical = None
+        undo_scale(model, data)
         torch.manual_seed(options.seed)
-        workspace = search.workspace.part("students", f"{structure}, round {round_ + 1}")
+        workspace = search.workspace.part("students", f"{structure}, round {number + 1}")
+        epochs = self._rounds[number] * options.epochs
         train(
             model,
-            search.train.cut(structure.tokens),
+            in_units(search.train.cut(structure.tokens), data),
             validation=None,
             loss=distillation_loss(
                 search.soft,
                 temperature=options.temperature,
                 soft_weight=options.soft_weight,
-                task=search.train.task,
+                task=data.task,
+                units=data.units,
             ),
             options=TrainingOptions(
                 epochs=epochs,
                 batch_size=options.batch_size,
                 learning_rate=options.learning_rate,
-                seed=options.seed + round_,
+                seed=options.seed + number,
                 checkpoint_seconds=_CHECKPOINT_SECONDS,
             ),
             workspace=workspace,
         )
-        self._models[structure], self._rounds[structure] = model, round_ + 1
+        fit_scale(model, data)
         if search.classifier.lexical is not None:
             add_lexical_head(
                 model,
@@ -142,12 +152,25 @@ class Students:
                 encoder_tokens=structure.tokens,
                 workspace=workspace,
             )
-        standing = self._standing(structure, model)
-        search.workspace.log(
-            f"{structure}: {epochs:.2g} passes more, {100 * standing.drop:+.2f} points below the teacher on "
-            f"{len(search.ranking)} rows"
+        standing = self._measured(structure, model.eval())
+        facts = {"drop": standing.drop, "loss": standing.loss, "doubt": standing.doubt}
+        folder = search.store.put(
+            self._name(structure, number), lambda draft: self._save(model, structure, draft), lambda _: facts
         )
-        return standing
+        shutil.rmtree(workspace.workdir)  # its checkpoints
+        if number:
+            search.store.forget_bundle(self._name(structure, number - 1))
+        search.workspace.log(
+            f"{structure}: {epochs:.2g} passes more, {points(standing.drop, search.ranking.metric)} below "
+            f"the teacher on {len(search.ranking)} rows"
+        )
+        return folder
+
+    def _save(self, model: Classifier, structure: Structure, folder: Path) -> None:
+        teacher, lexical = self.search.teacher, model.lexical is not None
+        more = {"lexical": lexical, "encoder_tokens": structure.tokens if lexical else None}
+        info = teacher.info.model_copy(update={**more, "calibration": None})
+        save_classifier(model, folder, tokenizer=teacher.folder / "tokenizer.json", info=info)
 
     def _start(self, structure: Structure) -> Classifier:
         """Return a student made of some of the teacher's layers, each with its most important units."""
@@ -160,19 +183,20 @@ class Students:
             student = attention_heads(student, keep=structure.heads, rows=rows)
         return student
 
-    def _standing(self, structure: Structure, model: Classifier) -> Standing:
+    def _measured(self, structure: Structure, model: Classifier) -> Standing:
         rows = self.search.ranking
         # A lexical head reads beyond the encoder's last token; without one the text ends there.
         read = rows.encoded if model.lexical is not None else rows.encoded.cut(structure.tokens)
-        logits = all_logits(model.eval(), read.tokens).astype(np.float64)
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        lost = rows.teacher_right.astype(np.float64) - rows.right(logits.astype(np.float32))
+        logits = all_logits(model, read.tokens)
+        losses = self.search.data.task.row_losses(
+            torch.from_numpy(logits), torch.from_numpy(rows.encoded.targets)
+        )
+        answers = rows.answers(logits, None)
         return Standing(
             structure,
-            drop=float(lost.mean()),
-            loss=-float(logs[np.arange(len(rows)), rows.encoded.targets].mean()),
-            doubt=float(lost.std() / math.sqrt(len(rows))),
+            drop=rows.below_teacher(answers),
+            loss=float(losses.mean()),
+            doubt=rows.doubt(answers),
         )
 
 

@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
@@ -116,6 +118,19 @@ def test_the_fastest_model_within_the_budget(
     assert "compression.html" in {item.path for item in client.list_artifacts(reference.run_id)}
     assert client.list_artifacts(reference.run_id, "plots")
     assert sum("chosen" in line for line in table_lines(report)) == 1
+    # Another budget: what was trained and measured is taken as it is.
+    lines: list[str] = []
+    (context.workdir / "again").mkdir()
+    later = dataclasses.replace(context, workdir=context.workdir / "again", log=lines.append)
+    again = compressed(configured(max_size_mb=999), topic_dataset, teacher, later).model
+    assert not any("passes more" in line for line in lines)
+    assert sum("known from an earlier search" in line for line in lines) == 3
+    assert again.digest == model.digest or again.digest in {
+        logged_model(client, point.uri).digest for point in report.points
+    }
+    # Checkpoints are gone, and what is kept for later is bounded.
+    assert {path.name for path in later.workdir.iterdir()} == {"bundles"}
+    assert not list(context.cache.glob("compress/*/.*"))
 
 
 def test_a_student_without_a_lexical_head_reads_fewer_tokens(
@@ -143,6 +158,37 @@ def test_a_budget_that_cannot_be_met_names_the_limit_and_leaves_nothing(
     assert "the nearest does not: static, 16 buckets of pairs, fp16, seen tokens (max_size_mb: " in message
     assert "above the limit of 1e-05" in message
     assert logged_by(context) == before
+    assert not list(context.workdir.rglob("*"))
+
+
+@pytest.mark.parametrize(("label", "metric"), [("words", "r2"), ("named", "micro_f1")])
+def test_numbers_and_sets_are_searched_too(
+    label: str, metric: str, tiny_base_model: Path, topic_dataset: DatasetRef, step_context: StepContext
+) -> None:
+    table = DeltaTable(topic_dataset.uri).to_pyarrow_table()
+    words = [text.split() for text in table.column("body").to_pylist()]
+    named = [[name for name in ("goal", "bank") if name in row] for row in words]
+    table = table.append_column("words", [[100.0 + 10 * len(row) for row in words]])
+    table = table.append_column("named", pa.array(named, pa.list_(pa.string())))
+    uri = f"{topic_dataset.uri}_counted"
+    write_deltalake(uri, table)
+    dataset = topic_dataset.model_copy(update={"uri": uri, "labels": ("words", "named")})
+    config = teacher_config(tiny_base_model, lexical_tokens=0).model_copy(update={"label": label})
+    teacher = fine_tune.run(config, FineTuneInputs(dataset=dataset), step_context).model
+    lines: list[str] = []
+    (step_context.workdir / "compress").mkdir()
+    context = dataclasses.replace(step_context, workdir=step_context.workdir / "compress", log=lines.append)
+    outputs = compressed(configured(max_metric_drop=0.99), dataset, teacher, context)
+    info = load_scorer(fetch_bundle(outputs.model, context.cache)).info
+    assert info.target == ("number" if label == "words" else "classes")
+    path = context.run.client.download_artifacts(outputs.report.run_id, "compression.json")
+    report = CompressionReport.model_validate_json(Path(path).read_text())
+    assert {point.family for point in report.points} == {"teacher", "transformer", "static"}
+    assert {point.metric for point in report.points} == {report.metric} == {metric}
+    own = next(p for p in report.points if p.family == "teacher" and p.quantization == "none")
+    assert own.quality == pytest.approx(report.teacher_quality, abs=1e-4)
+    assert metric in own.metrics
+    assert any(("points below" if metric == "micro_f1" else "r2 below") in line for line in lines)
 
 
 def test_students_that_would_be_too_large_learn_nothing(
@@ -166,8 +212,6 @@ def test_what_a_student_costs_lies_on_a_line() -> None:
 def test_too_few_validation_rows_are_refused(
     teacher: ModelRef, topic_dataset: DatasetRef, context: StepContext
 ) -> None:
-    from deltalake import DeltaTable, write_deltalake
-
     table = DeltaTable(topic_dataset.uri).to_pyarrow_table()
     uri = f"{topic_dataset.uri}_few"
     write_deltalake(uri, table.filter([n < 60 or n >= 75 for n in range(100)]))

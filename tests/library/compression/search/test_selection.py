@@ -17,6 +17,7 @@ from modelmill.compression.search.selection import choose, judging_order
 from modelmill.errors import ConfigError
 from modelmill.evaluation.latency import Latency, Throughput
 from modelmill.models.bundle import BundleInfo
+from modelmill.tasks.metrics import Interval
 
 INFO = BundleInfo(format="onnx", label="x", classes=("a", "b"), text="body", max_tokens=8, parameters=1)
 
@@ -31,15 +32,16 @@ def candidate(
     **recipe: Any,
 ) -> MeasuredCandidate:
     values = {"family": "transformer", "structure": Structure(1, 16, 1.0), "vocabulary": "seen", **recipe}
-    made = Candidate(Recipe(**values), Path(), INFO, size_mb=size, ranking_drop=seen)
-    throughput = Throughput(speed, speed, 1, (1.0,))
-    drop = Drop(rows=100, teacher_alone=1, model_alone=1, bound=bound)
     logits = np.zeros((1, 2), np.float32)
-    return MeasuredCandidate(made, Speed(throughput, Latency(1, 1, 1), speed), drop, logits, limits)
+    made = Candidate(Recipe(**values), Path(), INFO, size_mb=size, ranking_drop=seen, logits=logits)
+    throughput = Throughput(speed, speed, 1, (1.0,))
+    drop = Drop(rows=100, value=0.0, bound=bound)
+    latency, ratio = Latency(1, 1, 1, (1, 1)), Interval(speed, speed, speed)
+    return MeasuredCandidate(made, Speed(throughput, latency, ratio), drop, limits)
 
 
 def speeds(found: list[MeasuredCandidate]) -> list[float]:
-    return [item.speed.ratio for item in found]
+    return [item.speed.ratio.value for item in found]
 
 
 def test_the_fastest_that_passes_is_taken() -> None:
@@ -67,7 +69,11 @@ def test_what_is_preferred() -> None:
         candidate(3, seen=0.003, bound=0.005, size=1),
     ]
     taken = {name: choose(found, CompressionOptions(prefer=name)) for name in ("speed", "size", "quality")}
-    assert {name: item.speed.ratio for name, item in taken.items()} == {"speed": 4, "size": 3, "quality": 2}
+    assert {name: item.speed.ratio.value for name, item in taken.items()} == {
+        "speed": 4,
+        "size": 3,
+        "quality": 2,
+    }
 
 
 def test_a_broken_limit_is_named_with_its_excess() -> None:
