@@ -14,7 +14,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from modelmill import __version__
 from modelmill.compression.options import CompressionOptions
 from modelmill.compression.search.budget import Drop, metric_drop
 from modelmill.compression.search.recipes import Shape
@@ -29,6 +28,7 @@ from modelmill.tasks.metrics import Metric
 from modelmill.tokens.texts import Texts
 from modelmill.training.rows import EncodedRows
 from modelmill.training.teacher import Teacher, check_teacher, teacher_logits
+from modelmill.version import __version__
 from modelmill.workspace import Workspace
 
 _FEWEST_ROWS = 10
