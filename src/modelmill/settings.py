@@ -16,6 +16,8 @@ Every process of a pipeline (Airflow task, step, Spark driver, service) can be g
 ``MODELMILL_TABLES``         places, separated by commas, below which the canvas may show tables
 ``MODELMILL_USER``           who asked for a run, for the ledger; the operators name who triggered the DAG
                              run. Default: the user that the process runs as
+``MODELMILL_SOURCES``        places, separated by commas, below which ``ingest`` may load files. Default:
+                             object stores, and local folders that are not the system's
 ``MODELMILL_PARAM_<NAME>``   default of the pipeline parameter ``<name>`` where a pipeline sets none
 ``MLFLOW_TRACKING_URI``      MLflow's own variable. Default: SQLite and files below ``HOME``
 ===========================  =========================================================================
@@ -62,6 +64,12 @@ class Settings:
             signing_key=os.environ.get("MODELMILL_SIGNING_KEY") or None,
             trusted_keys=tuple(filter(None, map(str.strip, trusted.split(",")))),
         )
+
+
+def source_places() -> tuple[str, ...]:
+    """Return the places below which files may be loaded; empty if the deployment names none."""
+    named = os.environ.get("MODELMILL_SOURCES", "")
+    return tuple(filter(None, map(str.strip, named.split(","))))
 
 
 def environment_params() -> dict[str, str]:

@@ -8,14 +8,17 @@ import csv
 import hashlib
 import json
 import lzma
+import os
 import re
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from modelmill.errors import TableError
+from modelmill.settings import source_places
 from modelmill.system.digests import file_digests
 from modelmill.tables.storage import is_local, table_location
 
@@ -41,14 +44,53 @@ class SourceFile:
         return "modelmill-file-" + hashlib.sha256(content.encode()).hexdigest()
 
 
+_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs", "dbfs"})
+"""Protocols that are allowed by default. Others would let a pipeline ask any server that this machine reaches
+(``http``, ``webhdfs``), or name further places within a file or a URL (``reference``, ``simplecache::``)."""
+
+_SYSTEM = ("/etc", "/proc", "/sys", "/dev", "/boot", "/run", "/var/run", "/root/.ssh", "/root/.aws")
+"""Folders whose files are loaded only if the deployment says so."""
+
+
+def check_source(source: str) -> None:
+    """Make sure that the deployment allows to load files from a place.
+
+    :param source: path, glob or URL.
+    :raises TableError: if it lies elsewhere.
+    """
+    place, places = table_location(source), source_places()
+    if is_local(place) and "::" not in source:
+        real = Path(os.path.realpath(place))
+        roots = [Path(table_location(one)).resolve() for one in places if is_local(one)]
+        system = [Path(one).resolve() for one in _SYSTEM]
+        allowed = (
+            any(map(real.is_relative_to, roots)) if places else not any(map(real.is_relative_to, system))
+        )
+    else:
+        scheme = urlsplit(place).scheme
+        plain = "::" not in source and not any(
+            unquote(unquote(part)) in ("..", ".") for part in place.split("/")
+        )
+        below = any(f"{place}/".startswith(f"{one.rstrip('/')}/") for one in places if not is_local(one))
+        allowed = plain and (below if places else scheme in _STORES)
+    if not allowed:
+        shown = ", ".join(places) or "local folders that are not the system's, and object stores"
+        raise TableError(
+            f"files are loaded from places that the deployment allows ({shown})",
+            got=source,
+            remedy="copy them there, or add the place to MODELMILL_SOURCES",
+        )
+
+
 def list_files(source: str, *, memory: Path | None = None) -> list[SourceFile]:
     """Find the files that a path or glob names.
 
     :param source: path, glob or fsspec URL. Names that begin with ``.`` or ``_`` are skipped, as Spark does.
     :param memory: see :func:`modelmill.system.digests.file_digests`.
     :return: the files in the order of their paths.
-    :raises TableError: if the place cannot be read.
+    :raises TableError: if the place cannot be read, or files are not to be loaded from there.
     """
+    check_source(source)
     import fsspec
     from fsspec.implementations.local import LocalFileSystem
 
@@ -61,6 +103,8 @@ def list_files(source: str, *, memory: Path | None = None) -> list[SourceFile]:
             if info["type"] == "file" and not path.rsplit("/", 1)[-1].startswith((".", "_"))
         ]
         if isinstance(store, LocalFileSystem):
+            for path in paths:
+                check_source(path)  # a link may lead anywhere
             digests = _digests(paths, memory)
             return [SourceFile(path, int(found[path]["size"]), digests[path]) for path in paths]
         return [

@@ -1,0 +1,95 @@
+"""Files are loaded only from places that the deployment allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modelmill.errors import TableError
+from modelmill.tables.source_files import check_source, list_files
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/etc/*",
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "file:///tmp/../etc/passwd",
+        "/proc/self/environ",
+        "/tmp/../etc/hosts",
+        "http://127.0.0.1:8080/a.jsonl",
+        "http://169.254.169.254/latest/meta-data",
+        "https://example.com/a.jsonl",
+        "simplecache::http://127.0.0.1/a.jsonl",
+        "filecache::file:///etc/passwd",
+        "reference::/tmp/reference.json",
+        "reference://x",
+        "webhdfs://127.0.0.1:50070/a",
+        "ftp://127.0.0.1/a",
+        "sftp://127.0.0.1/a",
+        "github://a:b@/c",
+        "zip://a.jsonl::/tmp/a.zip",
+        "memory://a.jsonl",
+    ],
+)
+def test_by_default_neither_system_files_nor_servers_are_read(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MODELMILL_SOURCES", raising=False)
+    with pytest.raises(TableError, match="MODELMILL_SOURCES"):
+        list_files(source)
+
+
+def test_local_folders_and_stores_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODELMILL_SOURCES", raising=False)
+    for source in (str(tmp_path / "*.jsonl"), "landing/*.csv", "s3://bucket/landing/*.jsonl", "gs://b/x"):
+        check_source(source)
+
+
+def test_links_out_of_a_folder_are_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    outside.mkdir()
+    (outside / "b.jsonl").write_text("{}")
+    (inside / "system").symlink_to("/etc")
+    (inside / "other").symlink_to(outside)
+    (inside / "b.jsonl").symlink_to(outside / "b.jsonl")
+    with pytest.raises(TableError, match="MODELMILL_SOURCES"):
+        list_files(str(inside / "system" / "passwd"))
+    assert len(list_files(str(inside / "other" / "*"))) == 1
+    monkeypatch.setenv("MODELMILL_SOURCES", str(inside))
+    with pytest.raises(TableError, match="MODELMILL_SOURCES"):
+        list_files(str(inside / "other" / "*"))
+    with pytest.raises(TableError, match="MODELMILL_SOURCES"):
+        list_files(str(inside / "b.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("source", "allowed"),
+    [
+        ("{root}/landing/a.jsonl", True),
+        ("{root}/landing-of-others/a.jsonl", False),
+        ("{root}/landing/../secret.jsonl", False),
+        ("s3://bucket/landing/*.jsonl", True),
+        ("s3://bucket/other/*.jsonl", False),
+        ("s3://bucket/landing/../other/a.jsonl", False),
+        ("s3://bucket/landing/%2e%2e/other/a.jsonl", False),
+        ("simplecache::s3://bucket/landing/a.jsonl", False),
+        ("https://data.example/drop/a.jsonl", True),
+        ("https://data.example.evil/drop/a.jsonl", False),
+        ("/etc/mine/a.jsonl", True),
+    ],
+)
+def test_a_deployment_names_its_places(
+    source: str, allowed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = f"{tmp_path}/landing, s3://bucket/landing/ ,https://data.example/drop,/etc/mine"
+    monkeypatch.setenv("MODELMILL_SOURCES", places)
+    source = source.format(root=tmp_path)
+    if allowed:
+        check_source(source)
+    else:
+        with pytest.raises(TableError, match="MODELMILL_SOURCES"):
+            check_source(source)
