@@ -50,6 +50,9 @@ def _function(compiler: Compiler, node: exp.Anonymous, operands: list[Typed]) ->
     return _called(compiler, FUNCTIONS[name], operands)
 
 
+_KINDS: dict[Operand, Kind] = {"text": "text", "number": "float", "time": "time"}
+
+
 def _called(compiler: Compiler, function: Function, operands: list[Typed]) -> Typed:
     most = len(function.operands)
     if not most - function.optional <= len(operands) <= most:
@@ -57,8 +60,8 @@ def _called(compiler: Compiler, function: Function, operands: list[Typed]) -> Ty
     values: list[Typed] = []
     constants: list[Any] = []
     for operand, wanted in zip(operands, function.operands, strict=False):
-        if wanted in ("text", "number"):
-            kind: Kind = "text" if wanted == "text" else "float"
+        if wanted in _KINDS:
+            kind = _KINDS[wanted]
             values += compiler.all_of([operand], kind, function.name)
         else:
             constants.append(_constant(operand, wanted, function.name))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from modelmill.rules.language import kernels
 from modelmill.signals.values import Kind
 
-Operand = Literal["text", "number", "constant text", "regular expression", "constant integer"]
+Operand = Literal["text", "number", "time", "constant text", "regular expression", "constant integer"]
 """A constant must be written as a literal, so that it can be checked before anything runs."""
 
 
@@ -49,6 +49,13 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
             Function("abs", ("number",), "float", kernels.absolute),
             Function("floor", ("number",), "float", kernels.floor),
             Function("ceil", ("number",), "float", kernels.ceil),
+            Function("year", ("time",), "integer", kernels.year),
+            Function("month", ("time",), "integer", kernels.month),
+            Function("day", ("time",), "integer", kernels.day),
+            Function("hour", ("time",), "integer", kernels.hour),
+            Function("weekday", ("time",), "integer", kernels.weekday),
+            Function("seconds_between", ("time", "time"), "float", kernels.seconds_between),
+            Function("days_between", ("time", "time"), "float", kernels.days_between),
             Function("round", ("number", "constant integer"), "float", kernels.rounded, optional=1),
         )
     }

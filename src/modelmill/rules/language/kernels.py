@@ -7,6 +7,7 @@ time linear in the text.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -237,3 +238,61 @@ def rounded(values: Values, digits: int = 0) -> Values:
         # Doubles from 2^52 on are whole numbers.
         found = np.where((rest == 0) | ~(np.abs(scaled) < 2.0**52), x, found)
     return _from_doubles(found)
+
+
+_DAY = 86_400_000_000
+"""Microseconds."""
+
+
+def year(values: Values) -> Values:
+    """Return the year of a time, in UTC."""
+    return _part_of_time(values, lambda moments: moments.astype("M8[Y]").astype(np.int64) + 1970)
+
+
+def month(values: Values) -> Values:
+    """Return the month of a time, 1 to 12."""
+    return _part_of_time(values, lambda moments: moments.astype("M8[M]").astype(np.int64) % 12 + 1)
+
+
+def day(values: Values) -> Values:
+    """Return the day of the month of a time, 1 to 31."""
+
+    def days(moments: Any) -> Any:
+        first = moments.astype("M8[M]").astype("M8[D]")
+        return (moments.astype("M8[D]") - first).astype(np.int64) + 1
+
+    return _part_of_time(values, days)
+
+
+def hour(values: Values) -> Values:
+    """Return the hour of a time, 0 to 23."""
+    return _part_of_time(values, lambda moments: moments.astype(np.int64) % _DAY // (_DAY // 24))
+
+
+def weekday(values: Values) -> Values:
+    """Return the day of the week of a time: 1 is Monday, 7 Sunday."""
+    # The first of January 1970 was a Thursday.
+    return _part_of_time(values, lambda moments: (moments.astype(np.int64) // _DAY + 3) % 7 + 1)
+
+
+def _part_of_time(values: Values, part: Callable[[Any], Any]) -> Values:
+    """Compute with numpy: Arrow's own functions know the years up to 32,767 alone."""
+    if isinstance(values, pa.Scalar):
+        return _part_of_time(pa.array([values.value], pa.int64()), part)[0]
+    known = values.is_valid().to_numpy(zero_copy_only=False)
+    moments = values.cast(pa.int64()).fill_null(0).to_numpy().astype("M8[us]")
+    return pa.array(part(moments), pa.int64(), mask=~known)
+
+
+def seconds_between(earlier: Values, later: Values) -> Values:
+    """Return the seconds from one time to another; negative if the other one is earlier."""
+    first, last = earlier.cast(pa.int64()), later.cast(pa.int64())
+    rough = pc.subtract(last.cast(pa.float64(), safe=False), first.cast(pa.float64(), safe=False))
+    # Microseconds of 64 bits are exact for 292,000 years.
+    exact = pc.subtract(last, first).cast(pa.float64(), safe=False)
+    return pc.divide(pc.if_else(pc.less(pc.abs(rough), 9e18), exact, rough), 1e6)
+
+
+def days_between(earlier: Values, later: Values) -> Values:
+    """Return the days from one time to another, with their fractions."""
+    return pc.divide(seconds_between(earlier, later), 86_400.0)

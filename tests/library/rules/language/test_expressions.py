@@ -192,6 +192,27 @@ def test_times_beyond_microseconds_are_the_first_or_the_last() -> None:
         assert value("at >= DATE '9999-12-31'", batch) == [True, False, False, True]
 
 
+def test_parts_of_times_and_the_time_between_them() -> None:
+    moments = [
+        datetime(1, 1, 1),
+        datetime(1969, 12, 31, 23, 59),
+        datetime(2024, 2, 29, 7),
+        datetime(9999, 12, 31),
+    ]
+    batch = pa.RecordBatch.from_arrays([pa.array([*moments, None], pa.timestamp("us"))], names=["at"])
+    for part in ("year", "month", "day", "hour"):
+        assert value(f"{part}(at)", batch) == [*(getattr(one, part) for one in moments), None]
+    assert value("weekday(at)", batch) == [*(one.isoweekday() for one in moments), None]
+    seconds = [(one - datetime(2024, 3, 1)).total_seconds() for one in moments]
+    assert value("seconds_between(DATE '2024-03-01', at)", batch) == [*seconds, None]
+    assert value("days_between(at, at)", batch) == [0.0] * 4 + [None]
+    assert value("days_between(DATE '2024-02-29', DATE '2024-03-01') = 1 AND year(at) > 0", batch)[0] is True
+    far = pa.RecordBatch.from_arrays([pa.array([2**62, -(2**62)], pa.timestamp("s"))], names=["at"])
+    assert value("year(at) > 290000", far) == [True, False]
+    assert value("days_between(DATE '2024-01-01', at) > 1e8", far) == [True, False]
+    assert "year takes a time; got text" in problems("year(text) = 1")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
