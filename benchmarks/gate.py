@@ -7,6 +7,7 @@ Reuters R8. Champion and challenger learn from different rows of the same kind, 
 differ. A worse challenger has learnt from rows of which one class had its labels shuffled, each class in
 turn. The gate's own comparisons and its own judge decide, with the defaults of its configuration.
 
+    python benchmarks/gate.py --resplits 1000
     python benchmarks/gate.py --nights 365 --seeds 200
 
 A champion is challenged every night, and no person approves anything in between. Rows are more or less
@@ -208,6 +209,39 @@ def nights(count: int, seeds: int, sizes: Sequence[int]) -> None:
         print("  ".join(cell.rjust(len(name)) for cell, name in zip(cells, head, strict=True)), flush=True)
 
 
+def resplits(count: int, size: int = 400) -> None:
+    """Split the same texts anew, half of them changed a little, and count learnt rows that are judged on."""
+    import pyarrow as pa
+
+    from modelmill.datasets.minhash import similarity
+    from modelmill.datasets.overlap import find_copies
+
+    threshold, stayed, left, learnt, too_many = 0.55, 0, 0, 0, 0
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        texts = [f"{text} row {place}" for place, text in enumerate(rows(size, seed=seed)[0])]
+        before, after = rng.random(size) < 0.2, np.flatnonzero(rng.random(size) < 0.2)
+        words = [texts[place].split() for place in after]
+        for row in words[::2]:
+            row[int(rng.integers(len(row)))] = "changed"
+        test = pa.array([" ".join(row) for row in words], pa.large_string())
+        train = pa.array(
+            [text for text, out in zip(texts, before, strict=True) if not out], pa.large_string()
+        )
+        found = find_copies(test, train, threshold=threshold).any
+        pairs = np.indices((len(test), len(train))).reshape(2, -1)
+        alike = similarity(pa.concat_arrays([test, train]), pairs[0], pairs[1] + len(test)) >= threshold
+        copies = alike.reshape(len(test), len(train)).any(axis=1)
+        stayed += int((copies & ~found).sum())
+        too_many += int((found & ~copies).sum())
+        learnt += int(copies.sum())
+        left += int((~found).sum())
+    print(
+        f"{count} resplits: {learnt:,} test rows learnt from, {stayed} of them judged on; {left:,} rows left"
+    )
+    print(f"rows left out that are no copies: {too_many}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--equal", type=int, default=300)
@@ -215,10 +249,14 @@ def main() -> None:
     parser.add_argument("--worse", type=int, default=40)
     parser.add_argument("--train", type=int, default=4000)
     parser.add_argument("--test", type=int, default=2189)
+    parser.add_argument("--resplits", type=int, default=0)
     parser.add_argument("--nights", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--sizes", type=int, nargs="+", default=[500, 2000, 5000, 10_000])
     arguments = parser.parse_args()
+    if arguments.resplits:
+        resplits(arguments.resplits)
+        return
     if arguments.nights:
         nights(arguments.nights, arguments.seeds, arguments.sizes)
         return

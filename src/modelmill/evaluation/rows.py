@@ -36,6 +36,7 @@ class LabelledRows:
         """Return some of the rows.
 
         :param kept: which, ``(rows,)``.
+        :return: those.
         """
         labelled = self.labelled.copy()
         labelled[labelled] = kept
@@ -121,6 +122,7 @@ class JudgedRows:
         """Return some of the rows; the classes stay.
 
         :param kept: which, ``(rows,)``.
+        :return: those.
         """
         return replace(self, rows=self.rows.keep(kept), truth=self.truth[kept])
 

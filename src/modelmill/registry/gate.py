@@ -11,13 +11,16 @@ becomes a refusal is in :mod:`modelmill.registry.verdict`.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
-from modelmill.errors import GateError, ModelError, TransientError
+from modelmill.errors import GateError, ModelError, TransientError, shorten
 from modelmill.evaluation.logits import cached_logits
 from modelmill.evaluation.rows import judged_label, judged_rows
 from modelmill.models.bundle import BundleInfo
@@ -29,7 +32,7 @@ from modelmill.registry.floors import floors
 from modelmill.registry.gate_check import GateCheck
 from modelmill.registry.gate_options import GateOptions
 from modelmill.registry.gate_plot import gate_figure
-from modelmill.registry.gate_report import ChainLink, GateReport, as_html, summary
+from modelmill.registry.gate_report import ChainLink, ClassLine, GateReport, Mistake, as_html, summary
 from modelmill.registry.history import history
 from modelmill.registry.learnt_rows import LeftOut, check_left, learnt_rows
 from modelmill.registry.lineage import all_missing
@@ -50,6 +53,7 @@ from modelmill.registry.versions import model_at, reference, version_numbered
 from modelmill.settings import Settings
 from modelmill.tasks.base import Answers
 from modelmill.tasks.baselines import MAJORITY, MEAN
+from modelmill.tasks.class_metrics import class_quality
 from modelmill.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -59,6 +63,8 @@ _MIN_CLASS_ROWS = 5
 """Of a class with fewer test rows nothing can be shown."""
 
 _PARENT = "made from 1"
+_SHOWN_MISTAKES = 10
+_SHOWN_LETTERS = 300
 
 Compared = Comparison | NotJudged
 
@@ -123,6 +129,7 @@ def judge_challenger(
         chain=_costs(contest, options) if contest else (),
         checks=results,
         not_judged=tuple(one for one in found if isinstance(one, NotJudged)),
+        **(_details(contest) if contest else {}),
     )
     uri = _publish(report, dataset, run, workspace)
     failed = [result for result in results if not result.passed]
@@ -389,6 +396,44 @@ def _costs(contest: Contest, options: GateOptions) -> tuple[ChainLink, ...]:
         )
         before = one
     return tuple(links)
+
+
+def _details(contest: Contest) -> dict[str, Any]:
+    """Return what the page shows of the challenger's answers: classes, confusions, and the worst rows."""
+    task, truth, one = contest.rows.task, contest.truth, contest.challenger
+    if task.exclusive:
+        wrong = np.flatnonzero(one.answers != truth)
+        order = wrong[np.argsort(-one.confidence[wrong], kind="stable")]
+        names = [str(name) for name in one.answers]
+        score = one.confidence
+    elif not task.has_classes:
+        order = np.argsort(-np.abs(one.answers - truth)[:, 0], kind="stable")
+        score = one.answers[:, 0]
+        names = [f"{value:.4g}" for value in score]
+    else:
+        return {}
+    mistakes = [
+        Mistake(
+            text=shorten(contest.texts[place], limit=_SHOWN_LETTERS),
+            label=str(contest.rows.rows.values[place]),
+            answer=names[place],
+            score=float(score[place]),
+        )
+        for place in order[:_SHOWN_MISTAKES].tolist()
+    ]
+    if not task.exclusive:
+        return {"mistakes": mistakes}
+    pairs = Counter((str(truth[place]), names[place]) for place in order.tolist()).most_common(
+        _SHOWN_MISTAKES
+    )
+    return {
+        "mistakes": mistakes,
+        "confusions": [(label, answer, count) for (label, answer), count in pairs],
+        "classes": [
+            ClassLine(name=each.name, rows=each.rows, precision=each.precision, recall=each.recall)
+            for each in class_quality(truth, one.answers)
+        ],
+    }
 
 
 def _compared_classes(contest: Contest, reference: Contestant, *, limit: float) -> Iterator[Compared]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -17,22 +15,6 @@ from modelmill.registry.verdict import PARTS, CheckResult, apart, shown, span
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_STYLE = (
-    "body{font:15px sans-serif;margin:2em;max-width:75em}td,th{padding:.3em .8em;text-align:left;"
-    "border-bottom:1px solid #ccc}dt{font-weight:bold}.refused{color:#b00}.passed{color:#070}"
-    ".warning{color:#850}img{max-width:100%}"
-)
-_HEADS = (
-    "Check",
-    "Compared with",
-    "Verdict",
-    "Measured",
-    "Challenger",
-    "Other",
-    "Difference",
-    "Interval",
-    "Limit",
-)
 _MOST_REASONS = 8
 _MOST_NAMED = 10
 
@@ -68,6 +50,30 @@ class ChainLink(BaseModel):
         )
 
 
+class ClassLine(BaseModel):
+    """How well the challenger tells one class from the others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    rows: int
+    precision: float
+    recall: float
+
+
+class Mistake(BaseModel):
+    """A test row that the challenger gets wrong."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: str
+    """Its beginning."""
+    label: str
+    answer: str
+    score: float
+    """Probability of the answer; the number that is answered."""
+
+
 class GateReport(BaseModel):
     """Everything that the gate looked at."""
 
@@ -93,6 +99,12 @@ class GateReport(BaseModel):
     checks: tuple[CheckResult, ...]
     not_judged: tuple[NotJudged, ...] = ()
     """What a check would have looked at, but could not judge."""
+    classes: tuple[ClassLine, ...] = ()
+    """Of the challenger; empty unless a row has one class."""
+    confusions: tuple[tuple[str, str, int], ...] = ()
+    """Label, answer and number of test rows of the most frequent mistakes."""
+    mistakes: tuple[Mistake, ...] = ()
+    """The rows that it is most sure about and wrong, or, of numbers, farthest from."""
 
 
 def summary(report: GateReport, *, url: str) -> str:
@@ -138,89 +150,116 @@ def _unknown(report: GateReport) -> str:
     return f"{len(names)} not judged: {'; '.join(names[:_MOST_NAMED])}{more}." if names else ""
 
 
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<title>{{ report.name }}: {{ outcome }}</title>
+<style>body{font:15px sans-serif;margin:2em;max-width:75em}td,th{padding:.3em .8em;text-align:left;
+border-bottom:1px solid #ccc}dt{font-weight:bold}.refused{color:#b00}.passed{color:#070}
+.warning{color:#850}img{max-width:100%}.sign td{padding-top:2.5em;min-width:14em}</style>
+{%- macro table(checks) %}<table><tr><th>Check</th><th>Compared with</th><th>Verdict</th><th>Measured</th>
+<th>Challenger</th><th>Other</th><th>Difference</th><th>Interval</th><th>Accepted</th></tr>
+{%- for one in checks %}<tr>{% for cell in cells(one) %}<td>
+{%- if loop.index == 3 %}<span class='{{ colour(one) }}'>{{ cell }}</span>{% else %}{{ cell }}{% endif %}</td>
+{%- endfor %}</tr>{% endfor %}</table>{% endmacro %}
+<h1>{{ report.name }}: <span class='{{ outcome }}'>{{ outcome }}</span></h1>
+<dl><dt>Challenger</dt><dd>{{ report.challenger }}</dd>
+<dt>Champion</dt><dd>{{ report.champion or "none yet" }}</dd>
+<dt>Dataset</dt>
+<dd>{{ report.dataset }}, label {{ report.label or "not looked at" }},
+{{ report.rows }} test rows</dd>
+{% if left_out %}<dt>Left out</dt><dd>{{ left_out }}</dd>{% endif %}
+<dt>Confidence</dt><dd>{{ "%.0f" | format(100 * report.confidence) }}%, of all comparisons together</dd></dl>
+<p>{{ report.note }}</p>
+{% if reasons %}<h2>Why it is refused</h2>
+<ul>{% for one in reasons %}<li>{{ one.sentence }}</li>{% endfor %}</ul>
+{% endif %}{% if report.chain | length > 1 %}<h2>Made in steps</h2>
+<ol>{% for link in report.chain %}<li>{{ link.sentence | replace("`", "") }}</li>{% endfor %}</ol>{% endif %}
+{% if told %}<h2>What was compared</h2>{{ table(told) }}{% endif %}
+{% if parts %}<details><summary>{{ parts | length }} parts of the rows that passed</summary>
+{{ table(parts) }}</details>{% endif %}
+{% if report.not_judged %}<h2>Not judged</h2>
+<table><tr><th>Check</th><th>Part</th><th>Why</th></tr>
+{% for one in report.not_judged %}<tr><td>{{ one.check }}</td><td>{{ one.name }}</td>
+<td>{{ one.reason }}</td></tr>
+{% endfor %}</table>{% endif %}
+{% if report.classes %}<h2>Classes of the challenger</h2>
+<table><tr><th>Class</th><th>Test rows</th><th>Right of its rows</th>
+<th>Right where answered</th></tr>
+{% for one in report.classes %}<tr><td>{{ one.name }}</td><td>{{ one.rows }}</td>
+<td>{{ percent(one.recall) }}</td><td>{{ percent(one.precision) }}</td></tr>{% endfor %}</table>{% endif %}
+{% if report.confusions %}<h2>Most frequent mistakes</h2>
+<table><tr><th>Label</th><th>Answer</th><th>Test rows</th></tr>
+{% for label, answer, rows in report.confusions %}
+<tr><td>{{ label }}</td><td>{{ answer or "none" }}</td><td>{{ rows }}</td></tr>
+{% endfor %}</table>{% endif %}
+{% if report.mistakes %}<h2>Worst rows</h2>
+<table><tr><th>Text</th><th>Label</th><th>Answer</th><th>Score</th></tr>
+{% for one in report.mistakes %}
+<tr><td>{{ one.text }}</td><td>{{ one.label }}</td>
+<td>{{ one.answer or "none" }}</td>
+<td>{{ "%.3g" | format(one.score) }}</td></tr>{% endfor %}</table>{% endif %}
+{% if image %}<p><img alt="Drops" src="data:image/png;base64,{{ image }}"></p>{% endif %}
+<table class="sign"><tr><td>Name</td><td>Date</td><td>Signature</td></tr></table></html>"""
+"""The page. Everything that is put into it is escaped."""
+
+
 def as_html(report: GateReport, figure: Figure | None) -> str:
-    """Return the report as a page that a person can read, in one file.
+    """Return the report as a page that a person can read and sign, in one file.
 
     :param report: the report.
     :param figure: its plot; None if there is none.
     :return: HTML without scripts.
     """
-    verdict = "passed" if report.passed else "refused"
-    facts = {
-        "Challenger": report.challenger,
-        "Champion": report.champion or "none yet",
-        "Dataset": f"{report.dataset}, label {report.label or 'not looked at'}, {report.rows:,} test rows",
-        **({"Left out": _left_out(report)} if report.left_out else {}),
-        "Confidence": f"{report.confidence:.0%}, of all comparisons together",
-    }
-    listed = "".join(f"<dt>{key}</dt><dd>{html.escape(value)}</dd>" for key, value in facts.items())
+    from jinja2 import Environment, StrictUndefined
+
     told = [
         check for check in report.checks if check.check not in PARTS or not check.passed or check.too_small
     ]
-    parts = [check for check in report.checks if check not in told]
-    more = (
-        f"<details><summary>{len(parts)} parts of the rows that passed</summary>{_table(parts)}</details>"
-        if parts
-        else ""
+    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(_PAGE)
+    return page.render(
+        report=report,
+        outcome="passed" if report.passed else "refused",
+        left_out=_left_out(report) if report.left_out else "",
+        reasons=[check for check in told if not check.passed],
+        told=told,
+        parts=[check for check in report.checks if check not in told],
+        image=_image(figure),
+        cells=_cells,
+        colour=_colour,
+        percent=lambda value: shown(value, "share"),
     )
-    reasons = "".join(f"<li>{html.escape(check.sentence)}</li>" for check in told if not check.passed)
+
+
+def _verdict(check: CheckResult) -> str:
+    if check.too_small:
+        return "too small to judge"
+    return "refused" if not check.passed else "warning" if check.warning else "passed"
+
+
+def _colour(check: CheckResult) -> str:
+    return "warning" if check.too_small else _verdict(check)
+
+
+def _cells(check: CheckResult) -> tuple[str, ...]:
+    unit, alone = check.unit, check.other is None
+    known = check.low is not None and check.high is not None
+    limit = f"at {'least' if check.at_least else 'most'} {shown(check.limit, unit)}"
     return (
-        f"<!doctype html><meta charset='utf-8'><title>Gate</title><style>{_STYLE}</style>"
-        f"<h1>{html.escape(report.name)}: <span class='{verdict}'>{verdict}</span></h1><dl>{listed}</dl>"
-        f"<p>{html.escape(report.note)}</p><ul>{reasons}</ul>{_chain(report.chain)}{_table(told)}{more}{_unknown_list(report)}"
-        f"{_image(figure)}"
-    )
-
-
-def _chain(links: Sequence[ChainLink]) -> str:
-    rows = "".join(f"<li>{html.escape(link.sentence.replace('`', ''))}</li>" for link in links)
-    return f"<h2>Made in steps</h2><ol>{rows}</ol>" if len(links) > 1 else ""
-
-
-def _unknown_list(report: GateReport) -> str:
-    rows = "".join(
-        f"<tr><td>{html.escape(one.check)}</td><td>{html.escape(one.name)}</td>"
-        f"<td>{html.escape(one.reason)}</td></tr>"
-        for one in report.not_judged
-    )
-    head = "<tr><th>Check</th><th>Part</th><th>Why</th></tr>"
-    return f"<h2>Not judged</h2><table>{head}{rows}</table>" if rows else ""
-
-
-def _table(checks: Sequence[CheckResult]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in _HEADS)
-    return f"<table><tr>{head}</tr>{''.join(map(_row, checks))}</table>" if checks else ""
-
-
-def _row(check: CheckResult) -> str:
-    verdict = "refused" if not check.passed else "warning" if check.warning else "passed"
-    shown_verdict = "too small to judge" if check.too_small else verdict
-    unit, interval = check.unit, ""
-    if check.low is not None and check.high is not None:
-        interval = span(check.low, check.high, unit)
-    cells = (
-        html.escape(check.check),
-        html.escape(check.name),
-        f"<span class='{'warning' if check.too_small else verdict}'>{shown_verdict}</span>",
-        html.escape(check.metric) + (f", {check.rows:,} rows" if check.rows else ""),
+        check.check,
+        check.name,
+        _verdict(check),
+        check.metric + (f", {check.rows:,} rows" if check.rows else ""),
         shown(check.challenger, unit),
         "" if check.other is None else shown(check.other, unit),
-        _worse(check) if check.other is not None else "",
-        interval,
-        f"at {'least' if check.at_least else 'most'} {shown(check.limit, unit)}"
-        if check.other is None
-        else apart(check.limit, unit),
+        "" if alone else f"{apart(abs(check.drop), unit)} {'worse' if check.drop > 0 else 'better'}",
+        span(check.low or 0.0, check.high or 0.0, unit) if known else "",
+        limit if alone else f"{apart(check.limit, unit)} worse",
     )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _worse(check: CheckResult) -> str:
-    return f"{apart(abs(check.drop), check.unit)} {'worse' if check.drop > 0 else 'better'}"
 
 
 def _image(figure: Figure | None) -> str:
+    """Return a figure as base64 of its PNG; empty without one."""
     if figure is None:
         return ""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    return f"<p><img alt='Drops' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"
+    return base64.b64encode(buffer.getvalue()).decode()
