@@ -8,26 +8,28 @@ import json
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import h11
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from modelmill.errors import ConfigError
+from modelmill.errors import ConfigError, InputError
 from modelmill.serving.batching import QueueFullError
 from modelmill.serving.config import ServeConfig
-from modelmill.serving.messages import ErrorMessage, PredictResponse, ServiceState
-from modelmill.serving.requests import PredictRequest, RowError
+from modelmill.serving.messages import DecideResponse, ErrorMessage, PredictResponse, ServiceState
+from modelmill.serving.requests import DecideRequest, PredictRequest, RowError
 from modelmill.serving.service import PendingRequest, Service
 from modelmill.settings import Settings
 from modelmill.version import __version__
+
+RequestT = TypeVar("RequestT", PredictRequest, DecideRequest)
 
 _MOST_PROBLEMS = 10
 _CLOSE = {"Connection": "close"}
@@ -141,39 +143,51 @@ def create_app(service: Service) -> FastAPI:
 
     # The pages that FastAPI makes of the OpenAPI document load scripts from elsewhere.
     app = FastAPI(title="modelmill", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    _add_predict(app, service)
+    _add_answers(app, service)
     _add_states(app, service)
     return app
 
 
-def _add_predict(app: FastAPI, service: Service) -> None:
+def _add_answers(app: FastAPI, service: Service) -> None:
+    _add_post(app, service, "/v1/predict", _predict, (PredictRequest, PredictResponse))
+    if service.decider is not None:
+        _add_post(app, service, "/v1/decide", _decide, (DecideRequest, DecideResponse))
+
+
+def _add_post(
+    app: FastAPI,
+    service: Service,
+    path: str,
+    answer: Callable[[Service, Request], Awaitable[Response]],
+    types: tuple[type[BaseModel], type[BaseModel]],
+) -> None:
     problems = {
-        400: "The body is no JSON object.",
+        400: "The body is no JSON.",
         404: "A signal is not served.",
         408: "The body did not arrive in time.",
         413: "The body, or its number of rows, is over the limit.",
-        422: "The JSON is no request for predictions.",
+        422: "The JSON is no such request.",
         503: "The queue is full; Retry-After says when to try again.",
     }
 
     @app.post(
-        "/v1/predict",
-        summary="Answer signals for rows",
-        response_model=PredictResponse,
+        path,
+        summary=(types[0].__doc__ or "").strip(),
+        response_model=types[1],
         responses={status: {"description": text, "model": ErrorMessage} for status, text in problems.items()},
         # The body is read here and not by the framework, which has no limit for its size.
         openapi_extra={
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": _inlined(PredictRequest.model_json_schema())}},
+                "content": {"application/json": {"schema": _inlined(types[0].model_json_schema())}},
             }
         },
     )
-    async def predict(request: Request) -> Response:
+    async def post(request: Request) -> Response:
         began = time.perf_counter()
         status = 500
         try:
-            response = await _predict(service, request)
+            response = await answer(service, request)
             status = response.status_code
             return response
         except HTTPException as error:
@@ -184,16 +198,37 @@ def _add_predict(app: FastAPI, service: Service) -> None:
             service.metrics.request_seconds.observe(time.perf_counter() - began)
 
 
-async def _predict(service: Service, request: Request) -> Response:
+async def _asked(service: Service, request: Request, kind: type[RequestT]) -> RequestT:
+    """Read a request, and check its size."""
+    config = service.config
     try:
-        async with asyncio.timeout(service.config.body_seconds):
-            body = await _body(request, service.config.body_bytes)
+        async with asyncio.timeout(config.body_seconds):
+            body = await _body(request, config.body_bytes)
     except TimeoutError as error:
-        raise HTTPException(408, f"a body arrives in {service.config.body_seconds:g} s", _CLOSE) from error
-    asked = _parsed(body)
-    most = min(service.config.request_rows, service.config.queue_rows)  # more would never be taken
+        raise HTTPException(408, f"a body arrives in {config.body_seconds:g} s", _CLOSE) from error
+    asked = _parsed(body, kind)
+    most = min(config.request_rows, config.queue_rows)  # more would never be taken
     if len(asked.rows) > most:
         raise HTTPException(413, f"a request has at most {most} rows; got {len(asked.rows)}; send several")
+    return asked
+
+
+async def _decide(service: Service, request: Request) -> Response:
+    asked = await _asked(service, request, DecideRequest)
+    decide = functools.partial(service.decider.decide, explain=asked.explain) if service.decider else None
+    if decide is None:
+        raise HTTPException(404, "no rule set is served")
+    try:
+        found = await asyncio.to_thread(decide, asked.rows)
+    except QueueFullError as error:
+        raise HTTPException(503, str(error), {"Retry-After": str(error.retry_after)}) from error
+    except InputError as error:
+        raise HTTPException(422, str(error)) from error
+    return _json({"rows": found})
+
+
+async def _predict(service: Service, request: Request) -> Response:
+    asked = await _asked(service, request, PredictRequest)
     if not service.follower.active.champions.models:
         raise HTTPException(503, "no model is in use yet; see /readyz", {"Retry-After": "1"})
     loop, done = asyncio.get_running_loop(), asyncio.Event()
@@ -216,8 +251,12 @@ async def _predict(service: Service, request: Request) -> Response:
 def _response(pending: PendingRequest) -> Response:
     if pending.failed:
         raise HTTPException(500, "a row could not be scored; the service's log says why")
-    content = json.dumps(pending.content(), separators=(",", ":"), ensure_ascii=False)
-    return Response(content, media_type="application/json")
+    return _json(pending.content())
+
+
+def _json(content: Any) -> Response:
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return Response(text, media_type="application/json")
 
 
 async def _body(request: Request, limit: int) -> bytes:
@@ -231,9 +270,9 @@ async def _body(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _parsed(body: bytes) -> PredictRequest:
+def _parsed(body: bytes, kind: type[RequestT]) -> RequestT:
     try:
-        return PredictRequest.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         lines = [

@@ -124,6 +124,9 @@ def serve(
     model: Annotated[
         list[str] | None, typer.Option(help="Registered model to serve; none: what deploy steps say.")
     ] = None,
+    rules: Annotated[
+        str | None, typer.Option(help="Rule set that decides: a path or models:/NAME@ALIAS.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
     option: Annotated[
@@ -135,7 +138,14 @@ def serve(
     from modelmill.settings import Settings
 
     config = serve_config(
-        {**_params(option or []), "service": service, "models": model or [], "host": host, "port": port}
+        {
+            **_params(option or []),
+            "service": service,
+            "models": model or [],
+            "rules": rules,
+            "host": host,
+            "port": port,
+        }
     )
     try:
         from modelmill.http_service import serve as run_service

@@ -88,8 +88,7 @@ class SignalModel(PythonModel):
         if kind == "double":
             prediction = _numbers(answers)
         elif kind == "string":
-            texts = [pd.NA if answer is None else answer_text(answer) for answer in answers]
-            prediction = _Strings(np.array(texts, dtype=object))
+            prediction = strings(list(map(answer_text, answers)))
         return pd.DataFrame({"prediction": prediction, "score": _numbers(scores)})
 
     def _texts(self, model_input: pd.DataFrame) -> list[str | None]:
@@ -107,6 +106,11 @@ class SignalModel(PythonModel):
             # MLflow makes a single row of {"column": ["a", "b"]}, and several of {"column": ["a", None]}.
             values = values[0]
         return [_text(value, row) for row, value in enumerate(values)]
+
+
+def strings(values: Sequence[str | None]) -> pd.api.extensions.ExtensionArray:
+    """Return strings as a column of an answer; null stays null in a data frame, in JSON and in Spark."""
+    return _Strings(np.array([pd.NA if value is None else value for value in values], dtype=object))
 
 
 def _numbers(values: Sequence[float | None]) -> _Numbers:

@@ -21,6 +21,10 @@ class ServeConfig(BaseModel):
     models: tuple[str, ...] = Field(
         (), description="Registered models to serve; empty: what deploy steps say."
     )
+    rules: str | None = Field(
+        None,
+        description="Rule set for /v1/decide, read at the start: a path or models:/NAME@ALIAS; empty: none.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
     poll_seconds: float = Field(2.0, gt=0, description="Seconds between two looks at the registry.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,6 +35,15 @@ class PredictResponse(_Message):
 
     rows: list[dict[str, Answer]] = Field(description="For each row the answers by signal.")
     models: dict[str, AnsweredBy] = Field(description="For each signal the version that answered.")
+
+
+class DecideResponse(_Message):
+    """The decisions."""
+
+    rows: list[dict[str, Any]] = Field(
+        description="For each row: the key, decision, rule, severity, reason, because, rule_set, and the "
+        "explanation if it was asked for."
+    )
 
 
 class ModelState(_Message):

@@ -34,23 +34,12 @@ class RowError(InputError):
     """Rows without a text, or with something else in its place."""
 
 
-class PredictRequest(BaseModel):
-    """Rows, and the signals to answer for each of them.
-
-    A body may also be a plain list of texts or rows, or what MLflow's server takes: ``dataframe_records``,
-    ``dataframe_split``, ``instances`` or ``inputs``.
+class _RowsRequest(BaseModel):
+    """Rows: under ``rows``, as a plain list, or in a form that MLflow's server takes (``dataframe_records``,
+    ``dataframe_split``, ``instances``, ``inputs``).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rows: list[Any] = Field(
-        min_length=1,
-        description="Texts, or rows with a text; answered in their order.",
-        json_schema_extra={"items": _ROW_SCHEMA},
-    )
-    signals: list[str] | None = Field(
-        None, min_length=1, description="Registered models to ask; null, or left out: all that are served."
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -62,6 +51,26 @@ class PredictRequest(BaseModel):
             return given  # the fields are checked next
         others = {name: value for name, value in given.items() if name != forms[0]}
         return {**others, "rows": _FORMS[forms[0]](given[forms[0]])}
+
+
+class DecideRequest(_RowsRequest):
+    """Rows to decide on."""
+
+    rows: list[dict[str, Any]] = Field(min_length=1, description="Values by column; decided in their order.")
+    explain: bool = Field(False, description="Whether each decision comes with its explanation.")
+
+
+class PredictRequest(_RowsRequest):
+    """Rows, and the signals to answer for each of them."""
+
+    rows: list[Any] = Field(
+        min_length=1,
+        description="Texts, or rows with a text; answered in their order.",
+        json_schema_extra={"items": _ROW_SCHEMA},
+    )
+    signals: list[str] | None = Field(
+        None, min_length=1, description="Registered models to ask; null, or left out: all that are served."
+    )
 
     def texts(self, trained: str) -> Texts:
         """Return the text of each row for one model.

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelmill.errors import ConfigError, did_you_mean
 from modelmill.models.predictions import is_text, or_null
@@ -21,6 +21,9 @@ from modelmill.serving.requests import PredictRequest, Texts
 from modelmill.serving.shadow_scoring import AnsweredRow, ShadowScorer
 from modelmill.settings import Settings
 from modelmill.system.cpu import usable_cores
+
+if TYPE_CHECKING:
+    from modelmill.serving.deciding import Decider
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +116,12 @@ class Service:
             metrics=self.metrics,
         )
 
+        self.decider: Decider | None = None
+        if config.rules:
+            from modelmill.serving.deciding import Decider
+
+            self.decider = Decider(config.rules, settings, most_rows=config.queue_rows)
+
     def start(self) -> None:
         """Begin to follow the registry."""
         self.follower.start()
@@ -126,6 +135,8 @@ class Service:
     def state(self) -> ServiceState:
         """Return which versions are in use, and which should be."""
         state = self.follower.state()
+        if self.decider and not state.models:
+            state = state.model_copy(update={"ready": True, "error": None})
         return state.model_copy(update={"ready": False, "error": "it is ending"}) if self.leaving else state
 
     def submit(self, asked: PredictRequest, finished: Callable[[], None]) -> PendingRequest:

@@ -16,6 +16,7 @@ from modelmill.rules.evaluation.staged_evaluation import SettledChunk, Settlemen
 from modelmill.rules.rule_set import Rule
 from modelmill.signals.values import summary
 
+DECISION_COLUMNS = ("decision", "rule", "severity", "reason", "because", "rule_set")
 EXPLANATION_COLUMN = "explanation"
 
 
@@ -28,14 +29,13 @@ def decision_schema(key: pa.Field) -> pa.Schema:
         NULL; ``rule_set``: its name and the first 12 characters of its digest.
     :raises ConfigError: if the key has the name of another column.
     """
-    names = ("decision", "rule", "severity", "reason", "because", "rule_set")
-    if key.name in (*names, EXPLANATION_COLUMN):
+    if key.name in (*DECISION_COLUMNS, EXPLANATION_COLUMN):
         raise ConfigError(
             "the key must not have the name of a column of decisions",
             got=key.name,
             remedy="rename the column when the table is made",
         )
-    return pa.schema([key, *(pa.field(name, pa.string()) for name in names)])
+    return pa.schema([key, *(pa.field(name, pa.string()) for name in DECISION_COLUMNS)])
 
 
 def decision_rows(program: RuleProgram, chunk: SettledChunk, schema: pa.Schema) -> pa.RecordBatch:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
+from modelmill.registry.pyfunc import strings
 from modelmill.registry.signing import verify_digest
 from modelmill.rules.frames import decide
 from modelmill.rules.lifecycle.registered_rule_sets import bundled_rule_set
@@ -42,4 +43,6 @@ class DecisionModel(PythonModel):
         """
         if self.pinned is None:  # what aliases stand for is looked up once
             self.pinned = pin_rule_set(self.rule_set, Settings.from_environment())
-        return decide(self.pinned, model_input.reset_index(drop=True), explain=False)
+        found = decide(self.pinned, model_input.reset_index(drop=True), explain=False)
+        texts = {name: strings(found[name].tolist()) for name in found.columns if name != self.rule_set.key}
+        return found.assign(**texts)

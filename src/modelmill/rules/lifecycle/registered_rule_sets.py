@@ -22,6 +22,7 @@ from modelmill.registry.bundles import (
     list_outputs,
     publish,
 )
+from modelmill.rules.evaluation.decisions import DECISION_COLUMNS
 from modelmill.rules.pinned_rule_set import STEP_MODEL
 from modelmill.rules.reading import load_rule_set, parse_rule_set
 from modelmill.rules.rule_set import RuleSet
@@ -113,6 +114,8 @@ def _save(bundle: Path, target: Path, rule_set: RuleSet, *, digest: str, run_id:
     # Types are the table's affair: a rule set takes whatever kind of number a column has.
     kind = AnyType()  # type: ignore[no-untyped-call] # MLflow has no types here
     columns = Schema([ColSpec(kind, name) for name in rule_set.columns()])
+    # Without the key, which has any type: spark_udf would make a variant of it.
+    decisions = Schema([ColSpec("string", name, required=False) for name in DECISION_COLUMNS])
 
     pinned = [f"{name}=={metadata.version(name).partition('+')[0]}" for name in _REQUIRED]
     with warnings.catch_warnings():
@@ -124,7 +127,7 @@ def _save(bundle: Path, target: Path, rule_set: RuleSet, *, digest: str, run_id:
             artifacts={"bundle": str(bundle)},
             model_config={"digest": digest},
             pip_requirements=[f"modelmill=={__version__}", *pinned],
-            signature=ModelSignature(inputs=columns),
+            signature=ModelSignature(inputs=columns, outputs=decisions),
             mlflow_model=Model(run_id=run_id),
         )
 

@@ -64,6 +64,10 @@ def test_a_rule_set_is_promoted_like_a_model(
     model = mlflow.pyfunc.load_model("models:/moderation@champion")
     decided = model.predict(pd.DataFrame({"id": [7, 8], "text": ["free money", None]}))
     assert decided["decision"].tolist() == ["drop", "keep"]
+    assert decided["rule"].astype(str).tolist() == ["offer", None]  # as spark_udf casts it
+    assert [row["rule"] for row in decided.to_dict("records")] == ["offer", None]
+    outputs = model.metadata.get_output_schema()
+    assert outputs.input_names() == ["decision", "rule", "severity", "reason", "because", "rule_set"]
     assert model.metadata.get_input_schema().input_names() == ["id", "text"]
     with pytest.raises(MlflowException, match="missing inputs"):
         model.predict(pd.DataFrame({"id": [7]}))
