@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from modelmill.artifacts import ModelFormat
 from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
+from modelmill.system.digests import file_digest
 from modelmill.tasks.base import Task
 from modelmill.tasks.calibration import Calibration, FloatArray
 from modelmill.tasks.kinds import task_of
@@ -175,8 +176,7 @@ def bundle_digest(folder: Path) -> str:
         )
     total = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
-            total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        total.update(f"{path.name}\0{file_digest(path)}\n".encode())
     return total.hexdigest()
 
 

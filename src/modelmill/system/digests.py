@@ -36,7 +36,7 @@ def file_digests(folder: Path, names: Iterable[str], *, memory: Path | None = No
         seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev]
         entry = known.get(name)
         if entry is None or entry[0] != seen:
-            entry = [seen, _digest(folder / name)]
+            entry = [seen, file_digest(folder / name)]
         found[name] = entry[1]
         if max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - _SETTLED_NANOSECONDS:
             kept[name] = entry
@@ -49,7 +49,8 @@ def _name(folder: Path) -> str:
     return hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:32]
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

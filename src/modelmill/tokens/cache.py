@@ -20,12 +20,14 @@ import numpy as np
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import DatasetError
+from modelmill.system.digests import file_digest
 from modelmill.system.disk import flush
 from modelmill.system.locks import locked
 from modelmill.tables.reading import read_arrow, scan_arrow
 from modelmill.tables.versions import table_fingerprint
 from modelmill.tokens.encoders import Encoder, FastEncoder, ReferenceEncoder, UnsuitableError
 from modelmill.tokens.token_ids import Places, Tokens
+from modelmill.tokens.tokenizer import tokenizer_digest
 from modelmill.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -127,7 +129,7 @@ def _key(dataset: DatasetRef, folder: Path, max_length: int, *, skip_empty: bool
         "dataset": str(dataset),
         "files": table_fingerprint(dataset),
         "columns": [dataset.key, dataset.text_column],
-        "tokenizer": _digest(folder / "tokenizer.json"),
+        "tokenizer": tokenizer_digest(folder),
         "max_length": max_length,
         "libraries": {name: _version(name) for name in ("tokenizers", "nanotoken")},
         **({"skip_empty": True} if skip_empty else {}),
@@ -142,14 +144,9 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _kept(place: Path, key: str, log: Callable[[str], None]) -> Path | None:
     for path in sorted(place.glob(f"{key}-*.arrow")):
-        if path.name == f"{key}-{_digest(path)}.arrow":
+        if path.name == f"{key}-{file_digest(path)}.arrow":
             return path
         log(f"{path.name} is damaged: the texts are tokenised again")
         path.unlink()
@@ -179,7 +176,7 @@ def _make(
         _write(rows, draft)
     finally:
         values.unlink(missing_ok=True)
-    target = place / f"{key}-{_digest(draft)}.arrow"
+    target = place / f"{key}-{file_digest(draft)}.arrow"
     draft.rename(target)
     flush(place)
     log(f"tokenised {len(rows):,} texts: {int(rows.lengths.sum()):,} tokens, by {encoder.name}")

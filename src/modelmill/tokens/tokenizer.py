@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelmill.errors import ModelError
+from modelmill.system.digests import file_digest
 from modelmill.tokens.token_ids import Tokens
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ def tokenizer_digest(folder: Path) -> str:
     :param folder: the bundle, or a base model's folder.
     :return: 64 hexadecimal digits.
     """
-    with (folder / "tokenizer.json").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(folder / "tokenizer.json")
 
 
 def load_tokenizer(folder: Path, *, max_tokens: int) -> Tokenizer:

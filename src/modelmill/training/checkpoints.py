@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from modelmill.system.digests import file_digest
 from modelmill.system.disk import flush
 
 _NAME = re.compile(r"step-(\d{10})-([0-9a-f]{64})")
@@ -108,7 +109,7 @@ def _read(path: Path) -> Checkpoint | None:
         if match is None or hashlib.sha256(manifest_bytes).hexdigest() != match[2]:
             return None
         manifest = json.loads(manifest_bytes)
-        if any(_hash(path / name) != digest for name, digest in manifest.items()):
+        if any(file_digest(path / name) != digest for name, digest in manifest.items()):
             return None
         content = json.loads((path / _STATE).read_bytes())
         tensors = {Path(name).stem: load_file(path / name) for name in _groups(manifest)}
@@ -121,11 +122,6 @@ def _groups(manifest: Mapping[str, str]) -> Iterator[str]:
     return (name for name in manifest if name.endswith(".safetensors"))
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _flush_and_hash(path: Path) -> str:
     flush(path)
-    return _hash(path)
+    return file_digest(path)

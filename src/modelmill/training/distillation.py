@@ -1,6 +1,6 @@
 """Distillation: a student learns the answers of a teacher.
 
-What it minimises is in :mod:`modelmill.training.soft_labels` and :mod:`modelmill.training.objectives`.
+What it minimises is in :mod:`modelmill.training.soft_labels` and :mod:`modelmill.training.relations`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from modelmill.tokens.token_ids import Tokens
 from modelmill.training.distillation_data import DistillationData, distillation_data, with_transfer
 from modelmill.training.lexical_head import add_lexical_head
 from modelmill.training.losses import fit_scale, in_units, loss_sum, undo_scale
-from modelmill.training.objectives import objective_loss
 from modelmill.training.options import DistillationOptions, StudentOptions
+from modelmill.training.relations import objective_loss
 from modelmill.training.soft_labels import distillation_loss
 from modelmill.training.state import TrainingHistory
 from modelmill.training.student import make_student

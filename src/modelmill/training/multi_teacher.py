@@ -28,8 +28,8 @@ from modelmill.training.calibration import fit_calibration
 from modelmill.training.features import trunk_features
 from modelmill.training.head_bundle import TrainedHead, save_head
 from modelmill.training.losses import Loss, loss_sum
-from modelmill.training.objectives import objective_loss
 from modelmill.training.options import CalibrationOptions, MultiTeacherOptions
+from modelmill.training.relations import objective_loss
 from modelmill.training.rows import EncodedRows
 from modelmill.training.soft_labels import distillation_loss
 from modelmill.training.state import TrainingHistory

@@ -116,7 +116,7 @@ def _train(folder: Path, rank: int, count: int) -> None:
         world_size=count,
         timeout=_TIMEOUT,
     )
-    talk = distributed.new_group(backend="gloo", timeout=_PATIENCE)
+    control = distributed.new_group(backend="gloo", timeout=_PATIENCE)
     with (folder / JOB).open("rb") as file:
         job, folders = pickle.load(file)  # noqa: S301 (the process that started this one has written it)
     workspace = Workspace(
@@ -125,7 +125,7 @@ def _train(folder: Path, rank: int, count: int) -> None:
         progress=lambda done, total, **figures: _report(done=done, total=total, figures=figures),
         log=lambda line: _write(line if rank == 0 else f"rank {rank}: {line}"),
     )
-    TrainingLoop(job, workspace, Ranks(rank, count, talk)).run()
+    TrainingLoop(job, workspace, Ranks(rank, count, control)).run()
 
 
 class _ReportedMetrics(NoTracker):

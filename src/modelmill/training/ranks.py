@@ -1,7 +1,7 @@
-"""What the processes of one training share: each batch, the sum of the gradients, and what the first decides.
+"""The ranks of a data-parallel training: they split each batch and sum the gradients.
 
 Every rank plans the same batches and computes its share of each. Losses and gradients are already weighted by
-their share of the batch, so they are added up over the ranks, and each rank makes the same step.
+their share of the batch, so they are summed over the ranks, and each rank makes the same step.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """One process among those that train a model together.
+    """One of the processes that train a model together.
 
-    :param rank: its number, from 0. The first one evaluates, saves and reports.
-    :param count: how many they are. Where it is alone, it shares and changes nothing.
-    :param talk: PyTorch's group for what they agree on; None: the one for gradients.
+    :param rank: its number, from 0. Rank 0 evaluates, saves and reports.
+    :param count: number of ranks; with 1 every method returns what it is given.
+    :param control: PyTorch's process group for :meth:`agreed`; None: the one that sums gradients.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1, talk: distributed.ProcessGroup | None = None) -> None:
+    def __init__(
+        self, rank: int = 0, count: int = 1, control: distributed.ProcessGroup | None = None
+    ) -> None:
         self.rank = rank
         self.count = count
-        self._talk = talk
+        self._control = control
 
     @property
     def first(self) -> bool:
@@ -40,7 +42,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, batch: Places, lengths: npt.NDArray[np.int64]) -> Places:
-        """Return the rows of a batch that this rank computes: like numbers of like lengths for each rank.
+        """Return the rows of a batch that this rank computes, about as many tokens as the others.
 
         :param batch: places of the rows, ``(batch,)``.
         :param lengths: tokens of each, ``(batch,)``.
@@ -48,24 +50,23 @@ class Ranks:
         """
         if self.count == 1:
             return batch
-        # Dealt from the shortest to the longest, forth and back: whoever gets the shorter one gets the
-        # longer one next.
+        # Dealt by length in a zigzag, so that the ranks get about as many tokens.
         order = np.argsort(lengths, kind="stable")
         turns = np.concatenate([np.arange(self.count), np.arange(self.count)[::-1]])
         own: Places = np.sort(order[np.resize(turns, len(order)) == self.rank])
         return batch[own]
 
     def seed(self, seed: int, step: int) -> None:
-        """Seed what is random in a step, by the rank too: resumed, it is random in the same way."""
+        """Seed a step of this rank, so that a resumed training draws the same random numbers."""
         if self.count > 1:
             (number,) = np.random.SeedSequence([seed, step, self.rank]).generate_state(1, np.uint64)
             torch.manual_seed(int(number))
 
     def summed(self, value: float, optimizer: Optimizer) -> float:
-        """Add up the gradients of all ranks, and a value with them.
+        """Sum the gradients of all ranks, and a value with them.
 
         :param value: the loss of this rank's rows.
-        :param optimizer: has the weights; afterwards each has the sum as its gradient.
+        :param optimizer: its weights get the sums as their gradients.
         :return: the sum of the values.
         """
         if self.count == 1:
@@ -75,16 +76,16 @@ class Ranks:
         return _sum_all(value, optimizer.dense)
 
     def agreed(self, value: T) -> T:
-        """Return what the first rank says.
+        """Return the value of rank 0.
 
-        :param value: what this rank would say.
-        :return: the first one's value.
+        :param value: of this rank.
+        :return: that of rank 0.
         """
         if self.count == 1:
             return value
-        said = [value]
-        distributed.broadcast_object_list(said, src=0, group=self._talk, device=torch.device("cpu"))
-        return said[0]
+        values = [value]
+        distributed.broadcast_object_list(values, src=0, group=self._control, device=torch.device("cpu"))
+        return values[0]
 
     def check_resumed(self, step: int) -> None:
         """Make sure that all ranks go on from the same checkpoint.
@@ -101,7 +102,7 @@ class Ranks:
 
 
 def _sum_all(value: float, weights: Sequence[nn.Parameter]) -> float:
-    """Sum gradients in one message; behind them stand how many ranks have each one, and the value."""
+    """Sum gradients in one message, followed by the number of ranks that have each one, and the value."""
     gradients = [weight.grad for weight in weights]
     has = weights[0].new_tensor([gradient is not None for gradient in gradients])
     parts = [
@@ -112,7 +113,7 @@ def _sum_all(value: float, weights: Sequence[nn.Parameter]) -> float:
     distributed.all_reduce(flat)
     *parts, has, total = torch.split(flat, [*(len(part) for part in parts), len(has), 1])
     for weight, part, owners in zip(weights, parts, has.tolist(), strict=True):
-        # What nobody has a gradient for stays as it is, without weight decay too.
+        # A weight without a gradient on any rank gets none, and so no weight decay.
         weight.grad = part.view_as(weight).to(weight.dtype) if owners else None
     return float(total)
 

@@ -1,11 +1,11 @@
-"""Relations as an objective: which tokens belong together, as the teacher's last layer sees it.
+"""The loss that an objective adds to that of the answers: none, or the attention relations of MiniLMv2.
 
 W. Wang, H. Bao, S. Huang, L. Dong and F. Wei, "MiniLMv2: Multi-Head Self-Attention Relation Distillation for
-Compressing Pretrained Transformers" (2020, arXiv 2012.15828). Queries are compared with queries, keys with
-keys and values with values, by scaled dot products and a softmax; the student's distributions follow the
-teacher's by their Kullback-Leibler divergence. The features of all attention heads are parted anew into
-*relation heads*, so teacher and student may differ in their heads and their width. A teacher's relations are
-too large to keep (a few hundred kilobytes a text), so the teacher reads each batch as well.
+Compressing Pretrained Transformers" (2020, arXiv 2012.15828). The queries of the last layer are compared with
+each other, and so are its keys and its values, by scaled dot products and a softmax. The loss is the
+Kullback-Leibler divergence between these distributions of teacher and student. The features of all attention
+heads are split into *relation heads*, so teacher and student may differ in heads and width. A teacher's
+relations are too large to keep (a few hundred kilobytes a text): the teacher runs on each batch.
 """
 
 from __future__ import annotations
@@ -14,37 +14,78 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from modelmill.errors import ConfigError
+from modelmill.errors import ConfigError, ModelError
 from modelmill.models.attention import attentions
-from modelmill.models.classifier import Classifier, collate
+from modelmill.models.classifier import Classifier, collate, load_classifier
 from modelmill.models.encoder import layer_list
 from modelmill.tokens.token_ids import Places, Tokens
+from modelmill.tokens.tokenizer import tokenizer_digest
 from modelmill.training.losses import Loss
-from modelmill.training.options import Relations
+from modelmill.training.options import ObjectiveOptions, Relations, SoftLabels
+from modelmill.training.teacher import Teacher
 
 _KINDS = 3
 """Queries, keys, values."""
-_NOTHING = -1e4
+_MASKED = -1e4
 """Added to the scores of padding."""
+
+
+def objective_loss(
+    options: ObjectiveOptions,
+    student: Classifier,
+    teacher: Teacher,
+    tokens: Tokens,
+    *,
+    tokenizer_folder: Path,
+    max_tokens: int,
+) -> contextlib.AbstractContextManager[Loss | None]:
+    """Return the loss that is added to that of the answers.
+
+    :param options: the objective.
+    :param student: the model that is trained.
+    :param teacher: the model that it learns from.
+    :param tokens: the train rows, as the student's encoder reads them.
+    :param tokenizer_folder: folder with the student's ``tokenizer.json``.
+    :param max_tokens: tokens of a text that the student's encoder reads.
+    :return: a context in which the loss can be used; None: no further loss.
+    :raises ModelError: if the teacher has another tokenizer, or reads fewer tokens.
+    """
+    if isinstance(options, SoftLabels):
+        return contextlib.nullcontext()
+    if tokenizer_digest(teacher.folder) != tokenizer_digest(tokenizer_folder):
+        raise ModelError(
+            "teacher and student must have the same tokenizer where relations between tokens are learned",
+            got=f"another tokenizer.json in {teacher.name}",
+            remedy="set objective: {kind: soft_labels}, or take a teacher with the student's tokenizer",
+        )
+    limit = teacher.info.encoder_tokens or teacher.info.max_tokens
+    if max_tokens > limit:
+        raise ModelError(
+            f"a teacher of relations must read as many tokens as its student, {max_tokens}",
+            got=limit,
+            remedy=f"lower max_tokens to at most {limit}",
+        )
+    return relation_loss(options, student, load_classifier(teacher.folder), tokens)
 
 
 @contextlib.contextmanager
 def relation_loss(
     config: Relations, student: Classifier, teacher: Classifier, tokens: Tokens
 ) -> Iterator[Loss]:
-    """Watch the last layers of teacher and student, and compare them.
+    """Compare the last layers of teacher and student.
 
-    :param config: how.
-    :param student: the model that is trained; the loss is of its last pass.
-    :param teacher: reads the same tokens.
-    :param tokens: the train rows, as the encoders read them.
+    :param config: relation heads and weight.
+    :param student: the model that is trained; the loss is that of its last forward pass.
+    :param teacher: the model that it learns from.
+    :param tokens: the train rows, as both encoders read them.
     :yield: the loss.
-    :raises ConfigError: if the features cannot be parted into so many relation heads.
+    :raises ConfigError: if the number of features is not a multiple of the number of relation heads.
     :raises ModelError: if an architecture has no queries, keys and values.
     """
     with _watched(student) as own, _watched(teacher.eval()) as wanted:
@@ -66,10 +107,10 @@ def relation_loss(
 def divergence(
     student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor, *, heads: int
 ) -> torch.Tensor:
-    """Return how far a student's relations are from its teacher's, a mean over heads and tokens.
+    """Return the divergence of a student's relations from its teacher's, averaged over heads and tokens.
 
     :param student: its queries, keys or values, ``(batch, tokens, features)``.
-    :param teacher: those of the teacher; the number of features may differ.
+    :param teacher: the teacher's; the number of features may differ.
     :param mask: 1 where there is a token, ``(batch, tokens)``.
     :param heads: relation heads.
     :return: ``(batch,)``.
@@ -82,20 +123,20 @@ def divergence(
 def _relations(values: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Tensor:
     """Return the logarithms of the relations, ``(batch, heads, tokens, tokens)``."""
     # In full precision, whatever the encoder computes in.
-    parted = (
+    split = (
         values.float().reshape(*values.shape[:2], heads, -1).transpose(1, 2)
     )  # (batch, heads, tokens, features)
-    scores = parted @ parted.transpose(2, 3) / math.sqrt(parted.shape[3])
-    scores = scores + (1 - mask.to(scores.dtype))[:, None, None, :] * _NOTHING
+    scores = split @ split.transpose(2, 3) / math.sqrt(split.shape[3])
+    scores = scores + (1 - mask.to(scores.dtype))[:, None, None, :] * _MASKED
     return torch.log_softmax(scores, dim=-1)
 
 
 @dataclass
 class _Watch:
-    """What the last layer of an encoder made of the last batch."""
+    """Queries, keys and values of an encoder's last layer for the last batch."""
 
     parts: tuple[nn.Linear, ...]
-    """Its queries, keys and values."""
+    """The layers that compute them."""
     heads: int
     values: dict[int, torch.Tensor]
 
