@@ -138,7 +138,8 @@ def test_whoever_is_killed_the_training_ends_in_the_same_bits(
     def kill_the_leader(step: int) -> None:
         leader = step_process(
             interrupted.workdir,
-            f"from test_multi_device import fit\nfit(2, Path({str(tiny_base_model)!r}), context, **{changes})\n",
+            "from test_multi_device import fit\n"
+            f"fit(2, Path({str(tiny_base_model)!r}), context, **{changes})\n",
         )
         assert leader.stdout is not None
         assert f"step {step}\n" in leader.stdout
