@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from modelmill.component import AnyComponent
 from modelmill.documents.parsing import Finding, Path
 from modelmill.errors import ConfigError, InputError, did_you_mean
+from modelmill.labels.options import LabelErrorOptions
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.expansion import gathers
 from modelmill.pipeline.graph import cycle_in, shown
@@ -21,12 +22,14 @@ from modelmill.pipeline.group_checks import (
 from modelmill.pipeline.placeholders import placeholders, substitute
 from modelmill.pipeline.shape_checks import SCHEDULE_REMEDY, SCHEDULE_RULE, shape_findings
 from modelmill.pipeline.spec import Edge, ParamValue, PipelineSpec, StepSpec, TableSchedule, is_absolute_uri
+from modelmill.training.options import LabelOptions
 
 
 def step_findings(spec: PipelineSpec) -> Iterator[Finding]:
     """Yield everything that is wrong with a pipeline's steps and its schedule."""
     yield from _component_findings(spec)
     yield from _edge_findings(spec)
+    yield from _label_findings(spec)
     yield from _cycle_findings(spec)
     yield from _schedule_findings(spec)
 
@@ -115,6 +118,27 @@ def _edge_findings(spec: PipelineSpec) -> Iterator[Finding]:
             continue
         if origin and target:
             yield from _type_findings(spec, edge, origin, target, at)
+
+
+def _label_findings(spec: PipelineSpec) -> Iterator[Finding]:
+    """Yield labels that a dataset of the pipeline does not have, or leaves open."""
+    for edge in spec.edges():
+        origin, step = spec.steps.get(edge.origin), spec.steps[edge.target]
+        target = catalogue().get(step.component)
+        if not (origin and target) or (origin.component, edge.target_port) != ("build_dataset", "dataset"):
+            continue
+        labels: Any = origin.config.get("labels")
+        label = step.config.get("label")
+        known = isinstance(labels, list) and all(isinstance(name, str) for name in labels)
+        if not known or "label" not in target.config.model_fields or placeholders([labels, label]):
+            continue  # checked when the run starts
+        only = len(labels) == 1 or not issubclass(target.config, LabelOptions | LabelErrorOptions)
+        if label in labels or (label is None and only):
+            continue
+        got = "no label" if label is None else repr(label)
+        remedy = f"add label: {labels[0]}" if label is None else did_you_mean(str(label), labels)
+        rule = f"label must name a label column of step {edge.origin!r}: {', '.join(labels)}"
+        yield ("steps", edge.target, "config"), f"{rule}; got {got}; {remedy}"
 
 
 def _type_findings(

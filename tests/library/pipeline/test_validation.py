@@ -280,6 +280,30 @@ def test_a_base_model_that_cannot_be_exported_is_a_problem_of_the_pipeline(tmp_p
         assert all(f"steps.{name}.config" in line for name, line in zip(("t", "stem"), found, strict=False))
 
 
+TWO_LABELS = """
+pipeline: two
+steps:
+  raw: {component: delta_table, config: {uri: /data}}
+  dataset: {component: build_dataset, inputs: {table: raw.table}, config: {text: body, labels: [topic, tags]}}
+  teacher: {component: fine_tune, inputs: {dataset: dataset.dataset}, config: {base_model: /base%s}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("", "label must name a label column of step 'dataset': topic, tags; got no label; add label: topic"),
+        (", label: topics", "got 'topics'; did you mean 'topic'? allowed: 'tags', 'topic'"),
+    ],
+)
+def test_a_label_that_a_dataset_lacks_or_leaves_open_is_a_problem(label: str, said: str) -> None:
+    (problem,) = [problem for problem in problems_of(TWO_LABELS % label) if "must name a label" in problem]
+    assert said in problem
+    with pytest.raises(PipelineError) as caught:
+        parse_pipeline(TWO_LABELS % ", label: tags, epochz: 1")
+    assert "must name a label" not in str(caught.value)
+
+
 def test_the_digest_ignores_comments_and_order_but_not_content() -> None:
     text = CASES["cycle"].replace("teacher: two.model", "teacher: t.model")
     text += "  t: {component: fine_tune, inputs: {dataset: d.dataset}, config: {base_model: m}}\n"
