@@ -70,6 +70,8 @@ def run(
     from modelmill.settings import Settings
 
     spec, settings, ends = load_pipeline(pipeline), Settings.from_environment(), list[StepEnd]()
+    for asked_to_stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(asked_to_stop, _exit)
     try:
         run_pipeline(
             spec,
@@ -209,6 +211,13 @@ def _params(given: list[str]) -> dict[str, ParamValue]:
             )
         values[name] = value
     return values
+
+
+def _exit(number: int, _frame: object) -> None:
+    """End in an orderly way: the step that runs is stopped, and marks its MLflow run."""
+    for again in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(again, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _die_with_parent() -> None:

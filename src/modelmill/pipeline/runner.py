@@ -80,8 +80,7 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
             log=lambda line: print(line, flush=True),
             replaces=finished.run_id if finished else "",
         )
-        with leased(step.needed_resources(), say=context.log):
-            outputs = step.run(context)
+        outputs = step.run(context)
         _clear(workdir)
         return step.result(outputs, run_id=run.run_id, run_url=run.url, reused=False)
 
@@ -171,7 +170,7 @@ class _Step:
         """Run the component, and end its MLflow run: finished, failed, killed, or discarded."""
         run = context.run
         try:
-            with _sigterm_raises():
+            with _sigterm_raises(), leased(self.needed_resources(), say=context.log):
                 run.log_params(self.config.model_dump(mode="json"))
                 yielded = self.component.run(self.config, self.inputs, context)
                 outputs = {name: getattr(yielded, name) for name in self.component.output_ports}

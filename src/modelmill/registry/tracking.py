@@ -38,6 +38,8 @@ def tracking_client(tracking_uri: str) -> MlflowClient:
     """Return MLflow's client for a tracking server, and make that server MLflow's default in this process."""
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # It would print a run's URL before it sets the run's status, be it into a pipe that nobody reads.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     import mlflow
 

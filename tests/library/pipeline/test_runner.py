@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -116,6 +119,29 @@ def test_stopping_ends_the_whole_group_and_marks_the_run(journal: Path, settings
     thread.join(60)
     assert failure
     assert not _alive(grandchild)
+    ((_, status),) = runs(settings)
+    assert status == "KILLED"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda sent: sent.name)
+def test_a_run_that_is_stopped_from_outside_leaves_no_step_running(
+    sent: signal.Signals, tmp_path: Path, journal: Path, settings: Settings
+) -> None:
+    step = f"{{component: count, config: {{journal: {journal}, behaviour: sleep}}}}"
+    (tmp_path / "toy.yaml").write_text(f"pipeline: toy\nsteps: {{a: {step}}}\n")
+    command = [sys.executable, "-m", "modelmill", "run", str(tmp_path / "toy.yaml")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        pid_file = journal.with_suffix(".pid")
+        deadline = time.monotonic() + 120
+        while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if process.stdout:
+            process.stdout.close()  # nobody reads what is printed from now on
+        process.send_signal(sent)
+        process.wait(60)
+    deadline = time.monotonic() + 60
+    while runs(settings)[0][1] == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.1)
     ((_, status),) = runs(settings)
     assert status == "KILLED"
 
