@@ -11,17 +11,10 @@ from modelmill.pipeline.local_run import StepEnd
 from modelmill.settings import Settings
 
 _FIGURES = (
-    "accuracy",
-    "micro_f1",
-    "r2",
-    "macro_f1",
-    "teacher_agreement",
-    "rows",
-    "signals",
-    "size_mb",
-    "alarms",
+    *("accuracy", "micro_f1", "r2", "macro_f1", "teacher_agreement", "rows", "rows_out", "rows_quarantined"),
+    *("signals", "size_mb", "size_ratio", "alarms"),
 )
-"""Last part of the names of the metrics that are shown, in this order."""
+"""Metrics that are shown, the most telling first; also as ``validation_NAME``, and as ``NAME/ROLE``."""
 _MOST_FIGURES = 3
 _SHARES = ("accuracy", "f1", "agreement")
 
@@ -80,19 +73,20 @@ def _metrics(run_id: str, settings: Settings) -> Mapping[str, float]:
 
 
 def _figures(metrics: Mapping[str, float]) -> str:
-    """Return the few metrics that say most, at most one of each name."""
-    found: list[str] = []
-    for wanted in _FIGURES:
-        names = [name for name in sorted(metrics, key=len) if name.rsplit("/", 1)[-1] == wanted]
-        if names:
-            found.append(f"{wanted} {_figure(wanted, metrics[names[0]])}")
+    """Return the few metrics that say most."""
+    found = [
+        f"{name.replace('_', ' ')} {_figure(wanted, value)}"
+        for wanted in _FIGURES
+        for name, value in sorted(metrics.items())
+        if name in (wanted, f"validation_{wanted}") or name.startswith(f"{wanted}/")
+    ]
     return ", ".join(found[:_MOST_FIGURES])
 
 
 def _figure(name: str, value: float) -> str:
     if name.endswith(_SHARES):
         return f"{value:.2%}".replace("%", " %")
-    return f"{value:,.0f}" if value == round(value) else f"{value:,.3g}"
+    return f"{value:,.0f}" if value == round(value, 0) else f"{value:,.3g}"
 
 
 def _shown(reference: AnyReference) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from modelmill.cli.main import app
+from modelmill.cli.run_summary import _figures
 from modelmill.errors import ModelmillError
 from modelmill.settings import Settings
 
@@ -65,6 +67,19 @@ def test_an_error_names_its_step_and_comes_once(here: Path) -> None:
         line.split()[:2] for line in failed.stdout.splitlines() if line.startswith(("first ", "second "))
     ]
     assert states == [["first", "done"], ["second", "failed"]]
+
+
+def test_the_figures_of_a_step_are_few() -> None:
+    assert _figures({"validation_macro_f1": 0.5, "validation_accuracy": 0.97852, "loss": 1.0}) == (
+        "validation accuracy 97.85 %, validation macro f1 50.00 %"
+    )
+    report = {f"accuracy/{role}": 0.9 for role in ("exported", "student", "teacher")} | {
+        "macro_f1/teacher": 0.9
+    }
+    assert _figures(report) == "accuracy/exported 90.00 %, accuracy/student 90.00 %, accuracy/teacher 90.00 %"
+    assert _figures({"rows": 7674.0, "size_mb": 17.04, "r2": 0.4146}) == "r2 0.415, rows 7,674, size mb 17"
+    assert _figures({"r2": math.nan}) == "r2 nan"
+    assert _figures({}) == ""
 
 
 def test_run_python_stays_in_the_folder_of_its_caller(tmp_path: Path) -> None:

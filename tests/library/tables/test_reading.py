@@ -226,6 +226,8 @@ def test_columns_are_read_in_the_order_asked_for(table: Path) -> None:
     assert read_arrow(TableRef(uri=str(table), version=0)).num_rows == 1
     with pytest.raises(TableError, match="did you mean 't'"):
         read_arrow(ref, columns=["tt"])
+    with pytest.raises(TableError, match="got 'tt, m'; did you mean 't'"):
+        read_arrow(ref, columns=["tt", "n", "m"])
 
 
 def test_a_dataset_is_read_in_the_order_of_its_keys(tmp_path: Path) -> None:
