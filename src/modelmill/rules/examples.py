@@ -70,5 +70,5 @@ def _decided(rule_set: RuleSet, example: Example) -> dict[str, str | None]:
         name: "example" if name == changed.key and value is None else value for name, value in columns.items()
     }
     batch = pa.RecordBatch.from_pydict({name: [value] for name, value in columns.items()})
-    (found,) = Engine(changed, batch.schema).decide(batch).to_pylist()
+    found: dict[str, str | None] = Engine(changed, batch.schema).decide(batch).to_pylist()[0]
     return found
