@@ -7,15 +7,23 @@ The explicit rules settle about half of the rows. The other way is one Python ``
 one fp32 copy of the model for each signal: its cost is **extrapolated** from a sample, pattern by pattern and
 copy by copy, since 40 copies over all rows would take days. CPU seconds of all threads; loading, compiling
 and planning left out on both sides.
+
+``--explain`` measures what explanations cost beside deciding alone instead: on these passages, on made-up
+rule sets of 20 and of 1,000 number columns, and with ``--desks MODELS`` on the posts of ``newsgroups_desks``,
+whose models are the bundles ``topic`` and ``field`` in that folder. Both are measured in turns, with a fresh
+engine each.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import re
+import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,10 +41,13 @@ from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo, bundle_digest
 from modelmill.rules.engine import Engine
 from modelmill.rules.lifecycle.threshold_advice import suggest_threshold
+from modelmill.rules.pinned_rule_set import PinnedRuleSet
+from modelmill.rules.reading import load_rule_set
 from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.signals.model_cascade import ModelCascade
 from modelmill.signals.model_groups import ModelGroup
+from modelmill.signals.pinned_models import PinnedModel
 from modelmill.tokens.tokenizer import encode, load_tokenizer
 
 MAX_TOKENS = 128
@@ -73,6 +84,9 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=10_000, help="rows of the fp32 pass")
     parser.add_argument("--method", default="int8_dynamic", help="how the trunk is quantised")
     parser.add_argument("--home", type=Path, default=Settings.from_environment().home)
+    parser.add_argument("--explain", action="store_true", help="measure what explanations cost")
+    parser.add_argument("--desks", type=Path, help="folder with the models of newsgroups_desks")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of --explain")
     parser.add_argument("--tiers", action="store_true", help="measure what cheap models first are worth")
     options = parser.parse_args()
     data, base = prepare(options.home)
@@ -84,12 +98,22 @@ def main() -> None:
 
         compare_tiers(posts, base, options.rows, options.train, options.method)
         return
+    if options.explain:
+        explain_columns(options.rounds)
+    if options.explain and options.desks:
+        explain_desks(posts[: options.rows], options.desks, options.rounds)
     seen = len(posts) // 8
     known, rows = passages(posts[:seen], random), passages(posts[seen:], random)
     known = [known[place] for place in random.permutation(len(known))]
     rows = [rows[place] for place in random.permutation(len(rows))[: options.rows]]
     with tempfile.TemporaryDirectory() as folder:
         fp32, heads = prepared(base, Path(folder), known, options.train, options.method)
+        if options.explain:
+            texts = [text for _, text in rows]
+            batch = pa.RecordBatch.from_pydict({"id": list(range(len(texts))), "text": texts})
+            rule_set = some_rules(texts, heads, Path(folder))
+            explained("passages", lambda: Engine(rule_set, batch.schema), batch, options.rounds)
+            return
         measure(
             [text for _, text in rows], fp32, heads, Path(folder), sample=options.sample, full=options.full
         )
@@ -142,6 +166,64 @@ def measure(texts: list[str], fp32: Any, heads: list[Head], place: Path, *, samp
         print(f"    {stage.rows:,} rows, {stage.seconds:.2f} s, settled {stage.settled:,}")
     for line in engine.plan.lines()[:8]:
         print("   ", line[:150])
+
+
+def explained(name: str, make: Callable[[], Engine], batch: pa.RecordBatch, rounds: int) -> None:
+    """Print what it costs to decide, and to decide and explain: CPU ms for each row, medians of rounds."""
+    plain, told = [], []
+    for _ in range(rounds):
+        for explain, found in ((False, plain), (True, told)):
+            engine = make()
+            engine.decide(batch.slice(0, 5))
+            forget(engine)
+            seconds, _ = timed(lambda made=engine, how=explain: made.decide(batch, explain=how))
+            found.append(seconds * 1e3 / batch.num_rows)
+    one, other = statistics.median(plain), statistics.median(told)
+    print(f"| {name}, {batch.num_rows:,} rows | {one:.4f} | {other:.4f} | {other / one:.2f} |", flush=True)
+
+
+def explain_columns(rounds: int) -> None:
+    """Explain decisions by rules that compare number columns."""
+    print("| CPU ms for each row | deciding | and explaining | ratio |\n| --- | --- | --- | --- |")
+    for count, rows in ((20, 1_000), (1_000, 20)):
+        random = np.random.default_rng(0)
+        names = [f"c{number}" for number in range(count)]
+        conditions = [f"{name} > {1 - 1 / count}" for name in names]
+        rule_set = RuleSet.model_validate(
+            {
+                "rule_set": "columns",
+                "key": "id",
+                "signals": {name: {"kind": "column"} for name in names},
+                "rules": [
+                    {"name": f"r{number}", "when": when, "then": f"d{number % 7}"}
+                    for number, when in enumerate(conditions)
+                ],
+                "default": "none",
+            }
+        )
+        columns = {name: random.random(rows) for name in names}
+        batch = pa.RecordBatch.from_pydict({"id": list(range(rows)), **columns})
+        make = functools.partial(Engine, rule_set, batch.schema)
+        explained(f"{count:,} rules over {count:,} number columns", make, batch, rounds)
+
+
+def explain_desks(posts: list[dict[str, str]], models: Path, rounds: int) -> None:
+    """Explain which desk posts go to."""
+    rule_set = load_rule_set("dags/rules/newsgroups_desks.yaml")
+    pins = {
+        f"signals:{name}": PinnedModel(folder=str(models / name), digest=bundle_digest(models / name))
+        for name in ("topic", "field")
+    }
+    for rows in (200, len(posts)):
+        some = posts[:rows]
+        batch = pa.RecordBatch.from_pydict({name: [one[name] for one in some] for name in ("id", "text")})
+        pinned = PinnedRuleSet(rule_set=rule_set, pins=pins)
+        explained(
+            "newsgroups_desks, static models",
+            lambda made=pinned, schema=batch.schema: made.engine(schema),
+            batch,
+            rounds,
+        )
 
 
 def forget(engine: Engine) -> None:

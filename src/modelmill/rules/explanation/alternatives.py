@@ -75,7 +75,7 @@ class TrialRows:
             actual = np.arange(count, dtype=np.int32) * found.width
             self.codes[:, place] = np.where(known[place], actual, NOT_COMPUTED)
         self.pools = {place: one.pool for place, one in self.choices.items()}
-        self.known = self.codes != NOT_COMPUTED
+        self.known: npt.NDArray[np.bool_] = self.codes != NOT_COMPUTED
 
     def __len__(self) -> int:
         return len(self.codes)

@@ -164,7 +164,8 @@ class _Levels:
         ways: dict[int, list[tuple[Places, Places, int]]] = {}
         for trial in trials.tolist():
             row, codes = int(frontier.owners[trial]), frontier.codes[trial]
-            places = np.flatnonzero((codes != NOT_COMPUTED) & (codes != rows.codes[row]))
+            changed = (codes != NOT_COMPUTED) & (codes != rows.codes[row])
+            places: Places = np.flatnonzero(changed).astype(np.int64)
             one = (places, rows.relative(places, codes[places]), int(decisions[trial]))
             ways.setdefault(row, []).append(one)
         for row, some in ways.items():

@@ -99,8 +99,9 @@ def branched(
 
 
 def by_size(rows: TrialRows, demand: Iterable[int]) -> list[int]:
-    """Return signals: those of which all values are tried first, then those with few values."""
-    return sorted(demand, key=lambda place: (not rows.exact(place), rows.size(place), place))
+    """Return signals: first those of which all values are tried, of earlier rules, with few values."""
+    first = rows.table.first_rule
+    return sorted(demand, key=lambda place: (not rows.exact(place), first[place], rows.size(place), place))
 
 
 def other_anyway(rows: TrialRows, decisions: Decisions, frontier: Frontier) -> Decisions:

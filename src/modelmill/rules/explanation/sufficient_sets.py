@@ -142,7 +142,7 @@ class _Search:
         set cannot be dropped from a smaller one.
         """
         rows = self.rows
-        kept = rows.known[wanted].copy()
+        kept: npt.NDArray[np.bool_] = rows.known[wanted].copy()
         order = [np.flatnonzero(one) for one in kept]
         at = [0] * len(wanted)
         while active := [row for row, one in enumerate(order) if at[row] < len(one)]:

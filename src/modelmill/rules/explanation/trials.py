@@ -21,6 +21,7 @@ from modelmill.rules.evaluation.partial_evaluation import Partial
 from modelmill.rules.evaluation.possible_values import FALSE, NULL, TRUE, Uncertain
 from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.explanation.domains import Domain, domains_of
+from modelmill.rules.language.program import reached
 from modelmill.signals.groups import Mask
 
 OPEN = -1
@@ -90,6 +91,18 @@ class DecisionTable:
         """Signal of each step at which the evaluation of a trial begins."""
         self.evaluated = {*self.upper, *self.leaves}
         self.demand_order = sorted({*self.upper, *self.leaves}, reverse=True)
+
+    @functools.cached_property
+    def first_rule(self) -> list[int]:
+        """The first rule that reads each signal."""
+        found: dict[str, int] = {}
+        seen: set[int] = set()
+        for rule, root in enumerate(self.analysis.roots):
+            new = set(reached(self.analysis.steps, [root])) - seen
+            seen |= new
+            for number in new:
+                found.setdefault(self.analysis.steps[number].column or "", rule)
+        return [found[name] for name in self.names]
 
     @property
     def width(self) -> int:

@@ -114,7 +114,7 @@ def test_numbers_keep_every_digit() -> None:
 
 
 def test_random_rule_sets_with_extreme_values(benchmark_module: Callable[[str], ModuleType]) -> None:
-    found = dict(benchmark_module("extreme_rules").check(20261128, rule_sets=60))
+    found = dict(benchmark_module("extreme_explanations").check(20261128, rule_sets=60))
     assert found.pop("rule_sets") == 60
     assert found.pop("rows") > 200
     assert not any(found.values()), found
