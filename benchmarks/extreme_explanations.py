@@ -1,10 +1,10 @@
 """Explanations of random rule sets with extreme values, against brute force.
 
-``python -m benchmarks.extreme_explanations 100000`` makes so many rule sets over whole numbers around 2^53 and
-2^63, infinities, subnormal numbers, the first and the last dates, empty texts and one of a megabyte. Each
+``python -m benchmarks.extreme_explanations 100000`` makes so many rule sets over whole numbers around 2^53
+and 2^63, infinities, subnormal numbers, the first and the last dates, empty texts and one of a megabyte. Each
 decides and explains a few rows as an engine does. Checked is that nothing is raised; that the sufficient set
-settles the row and is the smallest, for every value of a grid with both neighbours of every constant; that the
-changes lead to the other decision, are the fewest, and of one signal the nearest; and with arithmetic and
+settles the row and is the smallest, for every value of a grid with both neighbours of every constant; that
+the changes lead to the other decision, are the fewest, and of one signal the nearest; and with arithmetic and
 functions of texts that values of the other signals change nothing. The tests run a few of the same cases.
 """
 

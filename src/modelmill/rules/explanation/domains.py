@@ -66,6 +66,21 @@ class Domain:
         return tuple(sorted({one.value for one in self.constants}))
 
     @functools.cached_property
+    def ordered(self) -> list[tuple[Any, str]]:
+        """The constants that it is compared with by order, ascending: an ordinal or bytes, and the text."""
+        found = {_place(one, self.kind): shown(one.value) for one in self.constants if one.order}
+        return sorted(found.items())
+
+    @functools.cached_property
+    def none_of(self) -> str | None:
+        """What to say of a value that equals no constant."""
+        equal = self.landmarks
+        if len(equal) > _SHOWN_MEMBERS:
+            return f"none of {len(equal):,} values"
+        *most, last = map(shown, equal or (None,))
+        return (f"none of {', '.join(most)} and {last}" if most else f"not {last}") if equal else None
+
+    @functools.cached_property
     def regions(self) -> Regions:
         """The regions, for a signal that is compared with constants alone."""
         return _regions(self)
@@ -173,6 +188,15 @@ def cuts(domain: Domain) -> dict[int, Constant]:
     return {place: found[place] for place in sorted(found)}  # type: ignore[misc]
 
 
+def _place(constant: Constant, kind: Kind) -> int | bytes:
+    """Return what orders a constant among the values of a kind."""
+    if kind == "text":
+        return bytes(constant.value.encode())
+    if kind == "integer" and constant.kind == "float":
+        return block(constant.value)[0]
+    return ordinal(constant.value, kind)
+
+
 def _ordered_regions(domain: Domain) -> Regions:
     kind = domain.kind
     begins = cuts(domain)
@@ -195,16 +219,10 @@ def _ordered_regions(domain: Domain) -> Regions:
             values.append(0)
         else:
             values.append(high if low == first else low)
-        named.append(_between(domain, lambda one, low=low: _ordinal_in(one, kind) < low))
+        named.append(_between(domain, low))
     constants = tuple(begins.get(low) is not None for low in lows)
     ends = (np.array(lows, np.int64), np.array(highs, np.int64))
     return Regions(kind, *ends, tuple(named), tuple(values), constants, beyond=beyond)
-
-
-def _ordinal_in(constant: Constant, kind: Kind) -> int:
-    if kind == "integer" and constant.kind == "float":
-        return block(constant.value)[0]
-    return ordinal(constant.value, kind)
 
 
 def _text_regions(domain: Domain) -> Regions:
@@ -219,7 +237,7 @@ def _text_regions(domain: Domain) -> Regions:
         if inner is not None:
             places.append(2 * at)
             values.append(inner)
-            named.append(_between(domain, lambda one, at=at: at > 0 and one.value.encode() <= texts[at - 1]))
+            named.append(_between(domain, texts[at] if at < len(texts) else None))
         if high is not None:
             places.append(2 * at + 1)
             values.append(high)
@@ -234,26 +252,20 @@ def _text_between(low: str | None, high: str | None) -> str | None:
     return next((low + end for end in ("a", " ", "\0") if high is None or low + end < high), None)
 
 
-def _between(domain: Domain, is_below: Any) -> str | None:
-    """Return in words where a value is that is none of the constants."""
-    ordered = sorted({one.value for one in domain.constants if one.order})
+def _between(domain: Domain, end: int | bytes | None) -> str | None:
+    """Return in words where a value is that is none of the constants.
+
+    :param domain: the signal's.
+    :param end: the constants below it are smaller than this ordinal or text; None if all are.
+    :return: the words; None if there are no constants.
+    """
+    ordered = domain.ordered
     if not ordered:
-        equal = domain.landmarks
-        if len(equal) > _SHOWN_MEMBERS:
-            return f"none of {len(equal):,} values"
-        if not equal:
-            return None
-        *most, last = map(shown, equal)
-        return f"none of {', '.join(most)} and {last}" if most else f"not {last}"
-    below = [one for one in ordered if is_below(Constant(one, _kind_of(domain, one), order=True))]
-    above = ordered[len(below) :]
-    if below and above:
-        return f"between {shown(below[-1])} and {shown(above[0])}"
-    return f"above {shown(below[-1])}" if below else f"below {shown(above[0])}"
-
-
-def _kind_of(domain: Domain, value: Any) -> Kind:
-    return next(one.kind for one in domain.constants if one.value == value and one.order)
+        return domain.none_of
+    below = len(ordered) if end is None else bisect_left(ordered, end, key=lambda one: one[0])
+    if 0 < below < len(ordered):
+        return f"between {ordered[below - 1][1]} and {ordered[below][1]}"
+    return f"above {ordered[-1][1]}" if below else f"below {ordered[0][1]}"
 
 
 @dataclass
