@@ -94,8 +94,7 @@ def check_architecture(content: Mapping[str, Any], *, max_tokens: int | None = N
     kind = content.get("model_type")
     if kind not in ARCHITECTURES:
         raise ModelError(
-            "a base model must be a text encoder that can be trained and exported: "
-            + ", ".join(ARCHITECTURES),
+            "base_model must be a text encoder that can be trained and exported",
             got=kind,
             remedy=did_you_mean(str(kind), ARCHITECTURES),
         )

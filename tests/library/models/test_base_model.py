@@ -110,7 +110,8 @@ def test_an_architecture_that_cannot_be_exported_is_refused(folder: Path, kind: 
     assert hint in found
     if kind == "gpt2":
         assert found.startswith(
-            "a base model must be a text encoder that can be trained and exported: albert, bert, "
+            "base_model must be a text encoder that can be trained and exported; got 'gpt2'; "
+            "allowed: 'albert'"
         )
 
 
