@@ -205,7 +205,9 @@ def _contest(
         or (models[name].format != "trunk" and (info.label, info.target) == (own.label, own.target))
     ]
     everything = judged_rows(dataset, judged_label(dataset, [own]), [infos[name] for name in used])
-    sides = {name: model for name, model in models.items() if not name.startswith("made from")}
+    sides = {name: models[name] for name in models if name in ("challenger", "champion")}
+    if "approved" in models and models["approved"].uri != models["champion"].uri:
+        sides["champion that was last approved"] = models["approved"]
     learnt, left_out = learnt_rows(sides, dataset, everything.texts, client)
     for one in left_out:
         workspace.log(one.sentence)

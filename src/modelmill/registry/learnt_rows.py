@@ -52,7 +52,7 @@ class LeftOut(BaseModel):
     @property
     def sentence(self) -> str:
         """All of it in words."""
-        who = " and ".join(self.models)
+        who = " and ".join(f"the {name}" for name in self.models)
         if self.unknown:
             return f"what {who} learnt from is not known, and may be among the test rows: {self.unknown}"
         near = f", and near copies of {self.near:,} more" if self.near else ""

@@ -188,7 +188,7 @@ def _facts(found: Comparison, confidence: float) -> str:
     if distance == apart(0.0, unit):
         relation = "level with"
     part, _, other = found.name.rpartition(", ")
-    of = f" of {part}" if part and found.check in PARTS else ""
+    of = f" of {part}" if part else ""
     text = f"{found.metric}{of}, {shown(found.challenger, unit)}, is {relation} "
     text += f"{_the(other if of else found.name)} ({shown(found.other, unit)}"
     if found.low is not None and found.high is not None:

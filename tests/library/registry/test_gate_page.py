@@ -60,7 +60,7 @@ def test_everything_is_on_the_page_and_escaped() -> None:
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 9
     for told in (
-        "366 of 1,177 test rows are left out, 811 are left: champion learnt from 341 of",
+        "366 of 1,177 test rows are left out, 811 are left: the champion learnt from 341 of",
         "near copies of 25 more (/data/topics@2).",
         "this step costs 0.125 (0.100 to 0.150 worse)",
         "refused: less than the accepted 20.00%, beyond chance (p = 0.001)",

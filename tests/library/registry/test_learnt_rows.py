@@ -152,7 +152,7 @@ def test_a_dataset_that_is_gone_is_said_to_be(
         judged(after, logged(after, tweak=0.001), step_context)
     report = judged(after, logged(after, tweak=0.002), step_context, lost_datasets="compare")
     assert (report.rows, report.left_out_rows) == (120, 0)
-    assert report.left_out[0].sentence.startswith("what champion learnt from is not known")
+    assert report.left_out[0].sentence.startswith("what the champion learnt from is not known")
 
 
 def test_no_resplit_gives_credit_for_learnt_rows(
