@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modelmill.datasets.minhash import shingles
+from modelmill.datasets.word_hashes import Hashes, Offsets, word_hashes
 from modelmill.monitoring.drift import MISSING, Classes, Column, Floats, Numbers
 
 if TYPE_CHECKING:
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 
 _ROWS_OF_A_CLASS = 5
 """A column with fewer rows for each of its values is a key, an address or a text, and no class."""
-_WORD_BREAK = r"[^\pL\pN]+"
+_MOST_WORDS = 3
+"""Words between spaces, on average, above which a text is of a script without spaces."""
 
 
 def column_of(name: str, reference: pa.ChunkedArray, current: pa.ChunkedArray) -> Column | str:
@@ -89,13 +92,19 @@ def text_columns(
     :param current: texts that were scored.
     :return: the columns.
     """
-    vocabulary = set(_words(reference)[0])
+    import pyarrow.compute as pc
+
+    words = _words(reference)
+    tokens = pc.sum(pc.count_substring_regex(reference, r"\S+")).as_py() or 0
+    # Most characters of a script without spaces are known, but not beside each other.
+    find = _words if len(words[0]) <= _MOST_WORDS * tokens else _neighbours
+    vocabulary = np.unique(find(reference)[0])
     return [
         Numbers(f"{name}: characters", _lengths(reference), _lengths(current)),
         Numbers(
             f"{name}: share of new words",
-            _new_words(held_out, vocabulary),
-            _new_words(current, vocabulary),
+            _new_words(*find(held_out), vocabulary),
+            _new_words(*find(current), vocabulary),
         ),
     ]
 
@@ -106,24 +115,19 @@ def _lengths(texts: pa.ChunkedArray) -> Floats:
     return floats(pc.utf8_length(texts))
 
 
-def _words(texts: pa.ChunkedArray) -> tuple[Sequence[str], Sequence[int]]:
-    """Return all words, in lower case, and the row that each is of."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    split = pc.split_pattern_regex(pc.utf8_lower(texts), _WORD_BREAK)
-    table = pa.table({"word": pc.list_flatten(split), "row": pc.list_parent_indices(split)})
-    table = table.filter(pc.greater(pc.utf8_length(table.column("word")), 0))
-    return table.column("word").to_pylist(), table.column("row").to_pylist()
+def _words(texts: pa.ChunkedArray) -> tuple[Hashes, Offsets]:
+    return word_hashes(texts.combine_chunks())
 
 
-def _new_words(texts: pa.ChunkedArray, vocabulary: set[str]) -> Floats:
+def _neighbours(texts: pa.ChunkedArray) -> tuple[Hashes, Offsets]:
+    return shingles(texts.combine_chunks())
+
+
+def _new_words(words: Hashes, offsets: Offsets, vocabulary: Hashes) -> Floats:
     """Return the share of each text's words that are new; NaN without any word."""
-    words, rows = _words(texts)
-    new = np.fromiter((word not in vocabulary for word in words), np.float64, len(words))
-    total = np.bincount(np.asarray(rows, np.intp), minlength=len(texts))
-    found = np.bincount(np.asarray(rows, np.intp), weights=new, minlength=len(texts))
-    return np.where(total > 0, found / np.maximum(total, 1), np.nan)
+    new = np.append(0, np.cumsum(~np.isin(words, vocabulary)))
+    total = np.diff(offsets)
+    return np.where(total > 0, np.diff(new[offsets]) / np.maximum(total, 1), np.nan)
 
 
 def without_seen(texts: pa.ChunkedArray, learned: pa.ChunkedArray) -> pa.ChunkedArray:

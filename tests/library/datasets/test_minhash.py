@@ -235,6 +235,32 @@ def test_texts_at_the_threshold_share_a_bucket(threshold: float) -> None:
     assert np.mean((first == strangers).any(axis=1)) <= 0.02
 
 
+@pytest.mark.parametrize(
+    "script", ["\u4e00\u5000", "\u3041\u3090", "\u0e01\u0e2e", "\u1780\u17a2", "\u0627\u064a"]
+)
+def test_planted_copies_are_found_in_every_script(script: str) -> None:
+    """One letter in twenty is another one; Arabic has spaces, so there a letter changes a word."""
+    random_, (first, last) = random.Random(8), map(ord, script)
+    spaces = " " if first == 0x627 else ""
+    letters = [chr(code) for code in range(first, last) if unicodedata.category(chr(code)) == "Lo"]
+    names = ["".join(random_.choices(letters, k=random_.randint(1, 4))) for _ in range(2000)]
+    texts = [random_.choices(names, k=60) for _ in range(200)]
+    one = [spaces.join(text) for text in texts]
+    units = [(text if spaces else list("".join(text))) for text in texts]
+    pool = names if spaces else letters
+    other = [
+        spaces.join(random_.choice(pool) if random_.random() < 0.05 else unit for unit in text)
+        for text in units
+    ]
+    places = np.arange(200)
+    assert (similarity(pa.array(one + other), places, places + 200) >= 0.55).mean() >= 0.99
+    banding = Banding.for_threshold(0.55)
+    first_, second = (buckets(pa.array(side), banding)[0] for side in (one, other))
+    assert (first_ == second).any(axis=1).mean() >= 0.95
+    ends = np.triu_indices(200, 1)
+    assert similarity(pa.array(one), *ends).max() < 0.4, "others are not alike"
+
+
 GOLDEN = {
     "a": [2108204029, 1940505266, 1879441592],
     "The quick brown fox jumps over the lazy dog.": [1113302846, -1345920287, -2051448150],

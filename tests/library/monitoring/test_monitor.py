@@ -19,6 +19,8 @@ from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.component import StepContext
 from modelmill.errors import ConfigError, TableError
 from modelmill.models.scorers import load_scorer
+from modelmill.monitoring.drift import Numbers
+from modelmill.monitoring.rows import text_columns
 from modelmill.registry.bundles import log_model
 from modelmill.registry.tracking import open_run
 from modelmill.steps.monitor import MonitorConfig, MonitorInputs, monitor
@@ -247,3 +249,17 @@ def test_sets_and_numbers_are_compared_as_what_they_are(
     labelled = own.table("labelled", columns | {"topic": ["1"] * len(rows)})
     with pytest.raises(ConfigError, match="one class a row"):
         own.run(labelled, label="topic")
+
+
+def test_new_words_are_seen_without_spaces_between_them() -> None:
+    words = ["天气", "音乐", "学校", "电影", "价格", "银行"]
+    known = [" ".join(words[n % 6 :]).replace(" ", "的") for n in range(30)]
+    other = [text.replace("天气", "气天").replace("银行", "行银") for text in known]
+    learned, same, new = (pa.chunked_array([texts]) for texts in (known, known[:6], other))
+    _, found = text_columns("body", learned, same, new)
+    assert isinstance(found, Numbers)
+    assert found.reference.max() == 0
+    assert found.current.min() > 0.1, "the characters are known, what stands beside them is not"
+    _, english = text_columns("body", *(pa.chunked_array([[text]]) for text in ("a b", "b a c", "B, d e f")))
+    assert isinstance(english, Numbers)
+    assert (english.reference.tolist(), english.current.tolist()) == ([1 / 3], [0.75])
