@@ -125,8 +125,7 @@ class LocalAirflow(LocalServer):
         migrate = command("db-migrate", python=self.python)
 
         def make(place: Path) -> None:
-            aside = {**servers.environment, _CONNECTION: f"sqlite:///{place}"}
-            Servers(self.home / "logs", aside).run("db-migrate", migrate)
+            servers.run("db-migrate", migrate, {_CONNECTION: f"sqlite:///{place}"})
 
         own = _CONNECTION not in servers.environment
         if not (own and make_database(self.home / "airflow.db", make, table="alembic_version")):

@@ -50,11 +50,12 @@ class Servers:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._guard: subprocess.Popen[str] | None = None
 
-    def start(self, name: str, command: Sequence[str]) -> int:
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
         """Start one server.
 
         :param name: names its log file.
         :param command: what to run.
+        :param environment: variables of this one only.
         :return: its process id.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ class Servers:
         with self.log_path(name).open("wb") as log:
             process = subprocess.Popen(
                 list(command),
-                env=self.environment,
+                env={**self.environment, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -74,14 +75,15 @@ class Servers:
             watcher.stdin.flush()
         return process.pid
 
-    def run(self, name: str, command: Sequence[str]) -> None:
+    def run(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Run a command to its end.
 
         :param name: names its log file.
         :param command: what to run.
+        :param environment: variables of this one only.
         :raises ServerError: if it fails.
         """
-        self.start(name, command)
+        self.start(name, command, environment)
         status = self._running[name].wait()
         if status != 0:
             raise ServerError(f"{name} must succeed", got=f"exit status {status}", remedy=self.tail(name))
