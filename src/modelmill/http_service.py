@@ -215,11 +215,10 @@ async def _asked(service: Service, request: Request, kind: type[RequestT]) -> Re
 
 async def _decide(service: Service, request: Request) -> Response:
     asked = await _asked(service, request, DecideRequest)
-    decide = functools.partial(service.decider.decide, explain=asked.explain) if service.decider else None
-    if decide is None:
+    if service.decider is None:
         raise HTTPException(404, "no rule set is served")
     try:
-        found = await asyncio.to_thread(decide, asked.rows)
+        found = await asyncio.to_thread(service.decider.decide, asked.rows, explain=asked.explain)
     except QueueFullError as error:
         raise HTTPException(503, str(error), {"Retry-After": str(error.retry_after)}) from error
     except InputError as error:
