@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Mask = npt.NDArray[np.bool_]
 
-_FOUND_AT_THRESHOLD = 0.99
+_FOUND_AT_THRESHOLD = 0.9999
 """Smallest probability that a pair exactly at the threshold is compared."""
 _MOST_HASHES = 192
 _TEXTS_EACH = 100_000
