@@ -52,6 +52,9 @@ class Base:
     def single_changes(self) -> SingleChanges:
         """Evaluate every row with every other value of each signal that is known."""
         found = [self._changed(place) for place in range(self.rows.table.width)]
+        if not found:  # the rules read no signals
+            none = np.empty(0, np.int64)
+            return SingleChanges(none, none, none.astype(np.int32), none)
         rows, places, codes, decisions = (np.concatenate(part) for part in zip(*found, strict=True))
         order = np.argsort(rows, kind="stable")
         return SingleChanges(rows[order], places[order], codes[order], decisions[order])
