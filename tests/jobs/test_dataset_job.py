@@ -98,6 +98,7 @@ def test_columns_and_order(build: Builder) -> None:
     [
         ({"text": None}, "text is empty"),
         ({"text": " \t\n\u00a0\u2003\ufeff"}, "text is empty"),
+        ({"text": "\u200f\u202e \u2060\u00ad"}, "text is empty"),
         ({"topic": None}, "no label"),
         ({"topic": "  "}, "no label"),
         ({"id": None}, "key is null"),
