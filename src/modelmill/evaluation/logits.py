@@ -13,7 +13,9 @@ from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.datasets.examples import split_places
 from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.models.scorers import load_scorer, score_into
+from modelmill.system.digests import is_sealed, seal
 from modelmill.system.locks import locked
+from modelmill.tables.versions import table_fingerprint
 from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.cache import tokenised
 from modelmill.tokens.token_ids import Tokens
@@ -62,6 +64,7 @@ def _rows_digest(dataset: DatasetRef, split: str, info: BundleInfo) -> str:
     runtime = _RUNTIMES.get(info.format, "onnxruntime")
     parts = (
         str(dataset),
+        table_fingerprint(dataset),
         dataset.key,
         dataset.text_column,
         dataset.split,
@@ -81,14 +84,17 @@ def _score(folder: Path, tokens: Tokens, *, name: str, workspace: Workspace) -> 
 
 
 def _kept(place: Path, *, shape: tuple[int, int]) -> Logits | None:
+    if not is_sealed(place):
+        return None  # not there, or damaged: it can be made again
     try:
         found = np.load(place, allow_pickle=False)
     except (OSError, ValueError, EOFError):
-        return None  # not there, or damaged: it can be made again
+        return None
     return found if found.shape == shape and found.dtype == np.float32 else None
 
 
 def _keep(logits: Logits, place: Path) -> None:
     scratch = place.with_name(f".{place.stem}-{os.getpid()}.npy")
     np.save(scratch, logits, allow_pickle=False)
+    seal(scratch)
     scratch.replace(place)

@@ -229,24 +229,28 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
         )
     place = cache / "models" / model.digest
     with locked(place.with_name(f".{place.name}.lock")):
-        if not place.exists() or not _is_trusted(place):
+        if not _is_whole(place, model.digest):
             with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as scratch:
                 found = _download(model, Path(scratch)) / BUNDLE_PATH
                 verify_digest(found, model.digest)
                 _place(found, place)
-    verify_digest(place, model.digest)
     if model.trunk is not None:
         fetch_bundle(_trunk_of(place, model), cache)
     return place
 
 
-def _is_trusted(place: Path) -> bool:
-    """Return whether a cached bundle has a signature that is required; the stored one may be newer."""
+def _is_whole(place: Path, digest: str) -> bool:
+    """Return whether a cached bundle may be used; one that is damaged is removed, to be fetched again."""
+    try:
+        if place.exists() and bundle_digest(place) != digest:
+            shutil.rmtree(place)
+    except (ModelError, OSError):  # links, or files that cannot be read
+        shutil.rmtree(place, ignore_errors=True)
     try:
         verify(place, signature_of(place))
     except ModelError:
-        return False
-    return True
+        return False  # the stored signature may be newer
+    return place.exists()
 
 
 def _download(model: ModelRef, scratch: Path) -> Path:

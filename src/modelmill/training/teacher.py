@@ -13,6 +13,7 @@ from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo, bundle_digest
 from modelmill.models.scorer import Scorer
 from modelmill.models.scorers import load_scorer, score_into
+from modelmill.system.digests import is_sealed, seal
 from modelmill.tasks.calibration import FloatArray
 from modelmill.tasks.examples import LabelledData
 from modelmill.tokens.texts import Texts
@@ -105,7 +106,7 @@ def teacher_logits(scorer: Scorer, tokens: Tokens, *, digest: str, workspace: Wo
         content.update(tokens.take(slice(start, start + _CHUNK_ROWS)).flat().tobytes())
     path = workspace.cache / "teacher_logits" / f"{content.hexdigest()}.npy"
     shape = (len(tokens), scorer.info.outputs)
-    if path.exists():
+    if is_sealed(path):
         found: FloatArray = np.load(path, mmap_mode="r", allow_pickle=False)
         if found.shape == shape:
             workspace.log("the teacher's answers are in the cache")
@@ -116,6 +117,7 @@ def teacher_logits(scorer: Scorer, tokens: Tokens, *, digest: str, workspace: Wo
     score_into(target, scorer, tokens, progress=workspace.progress)
     target.flush()
     del target
+    seal(draft)
     draft.replace(path)
     result: FloatArray = np.load(path, mmap_mode="r", allow_pickle=False)
     return result

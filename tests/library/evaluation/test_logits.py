@@ -12,6 +12,7 @@ from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
 from modelmill.evaluation import logits
 from modelmill.evaluation.logits import Logits
+from modelmill.system.digests import seal
 
 WORDS = {"goal": "sport", "team": "sport", "bank": "trade"}
 ROWS = [
@@ -52,6 +53,7 @@ def test_rows_are_scored_once(
     (kept,) = (spoken.cache / "logits").glob("[!.]*")
     changed = np.load(kept) + 1
     np.save(kept, changed)
+    seal(kept)
     assert (cached_logits(model, dataset, "test", spoken) == first + 1).all(), "not read from the cache"
 
 
@@ -66,6 +68,20 @@ def test_a_damaged_file_is_made_again(
     (kept,) = (spoken.cache / "logits").glob("[!.]*")
     kept.write_bytes(content)
     assert (cached_logits(model, dataset, "test", spoken) == first).all()
+
+
+def test_no_flipped_bit_of_kept_logits_goes_unseen(
+    dataset: DatasetRef, make_model, spoken: StepContext
+) -> None:
+    model = make_model(WORDS)
+    first = cached_logits(model, dataset, "test", spoken)
+    (kept,) = (spoken.cache / "logits").glob("[!.]*")
+    content = kept.read_bytes()
+    for position in range(0, len(content), max(1, len(content) // 6)):
+        flipped = bytearray(content)
+        flipped[position] ^= 1
+        kept.write_bytes(flipped)
+        assert (cached_logits(model, dataset, "test", spoken) == first).all()
 
 
 def test_other_models_splits_and_versions_are_scored_again(

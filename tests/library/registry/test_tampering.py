@@ -143,7 +143,7 @@ def test_tampered_files_are_refused(
     kept = step_context.cache / "models" / model.digest
     if name not in ("another model's graph", "a link to another model's graph"):
         TAMPERS[name](kept, step_context.cache / "models" / other.digest)
-        with pytest.raises(ModelError):
+        with pytest.raises(ModelError):  # it is fetched again, and what MLflow stores is no better
             fetch_bundle(model, step_context.cache)
 
 
@@ -190,6 +190,24 @@ def test_a_digest_that_is_a_path_is_refused(
     with pytest.raises(ModelError, match="64 hexadecimal digits"):
         fetch_bundle(model, tmp_path)
     assert list(tmp_path.glob("models/*")) == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "lost", "link"])
+def test_a_damaged_cached_model_is_fetched_again(
+    propose: Callable[..., ModelRef], step_context: StepContext, tmp_path: Path, damage: str
+) -> None:
+    model = propose("model")
+    graph = fetch_bundle(model, step_context.cache) / "model.onnx"
+    content = bytearray(graph.read_bytes())
+    graph.unlink()
+    if damage == "flip":
+        content[100] ^= 1
+        graph.write_bytes(content)
+    elif damage == "link":
+        (tmp_path / "graph").write_bytes(content)
+        graph.symlink_to(tmp_path / "graph")
+    verify_digest(fetch_bundle(model, step_context.cache), model.digest)
+    assert not graph.is_symlink()
 
 
 def test_a_link_to_the_very_same_file_is_refused_too(
