@@ -177,7 +177,7 @@ def answer_on_the_canvas(airflow: LocalAirflow, dag_id: str, option: str, reason
         page.click("button[type=submit]")
         page.get_by_role("link", name="Dags").wait_for()
         page.goto(f"/plugin/modelmill/canvas/{dag_id}")
-        page.get_by_label("Run", exact=True).select_option(index=1)
+        page.get_by_role("combobox", name="Run", exact=True).select_option(index=1)
         page.locator("[data-step=answer] .mm-node-head").click()
         question = page.get_by_role("region", name="Question")
         question.get_by_text("Promote a challenger of topics?").wait_for()
