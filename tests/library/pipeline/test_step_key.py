@@ -98,8 +98,8 @@ def test_a_file_is_hashed_again_only_if_it_has_changed(
 ) -> None:
     (tmp_path / "a").write_text("a")
     hashed: list[Path] = []
-    original = digests._digest
-    monkeypatch.setattr(digests, "_digest", lambda path: hashed.append(path) or original(path))
+    original = digests.file_digest
+    monkeypatch.setattr(digests, "file_digest", lambda path: hashed.append(path) or original(path))
     monkeypatch.setattr(digests, "_SETTLED_NANOSECONDS", -1)  # it is some seconds old
     memory = tmp_path / "memory"
     (first,) = digests.file_digests(tmp_path, ["a"], memory=memory).values()

@@ -143,7 +143,7 @@ def test_tampered_files_are_refused(
     kept = step_context.cache / "models" / model.digest
     if name not in ("another model's graph", "a link to another model's graph"):
         TAMPERS[name](kept, step_context.cache / "models" / other.digest)
-        with pytest.raises(ModelError):  # it is fetched again, and what MLflow stores is no better
+        with pytest.raises(ModelmillError):  # it is fetched again, and what MLflow stores is no better
             fetch_bundle(model, step_context.cache)
 
 
