@@ -38,12 +38,12 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
         do not read, or its log is damaged.
     :raises TransientError: if its store does not answer.
     """
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError
-
     place = table_location(uri)
     check_local_path(place)
     _check_exists(place)
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
     if is_local(place):
         check_depth(place)
     try:

@@ -148,9 +148,9 @@ def table_fingerprint(ref: TableRef | DatasetRef) -> str:
         commit, first = commit_bytes(place, ref.version), commit_bytes(place, 0) or b""
     if commit is not None:
         return hashlib.sha256(hashlib.sha256(first).digest() + commit).hexdigest()
+    table = open_table(ref.uri, version=ref.version)
     import pyarrow as pa
 
-    table = open_table(ref.uri, version=ref.version)
     actions = pa.table(table.get_add_actions(flatten=True))
     files = actions.select(["path", "size_bytes", "modification_time"]).sort_by("path").to_pylist()
     content = json.dumps([str(table.metadata().id), files], default=str)

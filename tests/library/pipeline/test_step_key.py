@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -124,3 +126,23 @@ def test_a_file_that_has_just_been_written_is_not_remembered(tmp_path: Path) -> 
 def test_a_reference_to_a_table_that_is_not_there_has_a_key(settings: Settings, tmp_path: Path) -> None:
     assert TableRef(uri=str(tmp_path / "none"), version=1)
     assert len(key_of(tmp_path / "none", settings, base_model=tmp_path / "no model")) == 64
+
+
+def test_a_key_imports_nothing_heavy(settings: Settings, tmp_path: Path, base_model: Path) -> None:
+    """A night over unchanged tables consists of keys: whether the tables are there or not."""
+    write(tmp_path / "table", 1, 2)
+    code = """
+import sys
+from modelmill.artifacts import DatasetRef
+from modelmill.pipeline.request import step_key
+from modelmill.settings import Settings
+from modelmill.steps.fine_tune import FineTuneConfig, FineTuneInputs, fine_tune
+for uri in sys.argv[1:3]:
+    ref = DatasetRef(uri=uri, version=1, key="n", text="text", labels=("n",), split="split")
+    config = FineTuneConfig(base_model=sys.argv[3])
+    step_key(fine_tune, config, FineTuneInputs(dataset=ref), Settings.from_environment())
+print([name for name in ("deltalake", "pyarrow", "torch", "transformers", "mlflow") if name in sys.modules])
+"""
+    places = [str(tmp_path / "table"), str(tmp_path / "none"), str(base_model)]
+    done = subprocess.run([sys.executable, "-c", code, *places], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
