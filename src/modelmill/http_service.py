@@ -82,8 +82,11 @@ class _Protocol(H11Protocol):
         """Close another idle connection if there are too many; if none is idle, this one."""
         super().connection_made(transport)
         self._wait()
-        if len(self.connections) > self._limits.connections:
-            others = [one for one in self.connections if isinstance(one, _Protocol) and one.idle]
+        # A connection that was told to close stays in the list until the loop's next round.
+        known = [one for one in self.connections if isinstance(one, _Protocol)]
+        kept = [one for one in known if not one.transport.is_closing()]
+        if len(kept) > self._limits.connections:
+            others = [one for one in kept if one.idle and one is not self]
             min(others, key=lambda one: one.since, default=self).transport.close()
 
     def data_received(self, data: bytes) -> None:

@@ -54,9 +54,10 @@ def test_the_labelling_functions_that_are_shown_and_measured_are_valid() -> None
 
 
 def test_the_rule_set_that_is_shown_is_valid() -> None:
-    (example,) = blocks("rules.md", "yaml")
+    example, examples = blocks("rules.md", "yaml")
     schema = pa.schema([("id", pa.string()), ("n_words", pa.int64()), ("text", pa.string())])
-    assert len(parse_rule_set(example, schema=schema).rules) == 3
+    rule_set = parse_rule_set(f"{example}\n{examples}", schema=schema)
+    assert (len(rule_set.rules), len(rule_set.examples)) == (3, 3)
 
 
 def test_the_explanation_that_is_shown_is_what_is_printed() -> None:
