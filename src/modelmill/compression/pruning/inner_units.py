@@ -11,7 +11,7 @@ from torch import nn
 from modelmill.compression.options import Importance, TaylorImportance
 from modelmill.compression.pruning.importance import unit_importance
 from modelmill.errors import ModelError
-from modelmill.models.attention import keep_inputs, keep_outputs
+from modelmill.models.attention import find_attention, keep_inputs, keep_outputs
 from modelmill.models.classifier import Classifier
 from modelmill.models.encoder import layer_list
 from modelmill.training.rows import EncodedRows
@@ -49,7 +49,10 @@ def inner_units(
 def _feed_forward(layer: nn.Module, config: Any) -> tuple[list[nn.Linear], nn.Linear]:
     """Find the linear layers that widen, perhaps with a gate, and the one that narrows."""
     hidden = config.hidden_size
-    linear = [part for part in layer.modules() if isinstance(part, nn.Linear)]
+    # Attention that has lost heads has layers of such sizes, too.
+    attention = find_attention(layer)
+    taken = {id(part) for part in attention.linear} if attention else set()
+    linear = [part for part in layer.modules() if isinstance(part, nn.Linear) and id(part) not in taken]
     down = [part for part in linear if part.out_features == hidden != part.in_features]
     if len(down) == 1:
         sizes = (down[0].in_features, 2 * down[0].in_features)
