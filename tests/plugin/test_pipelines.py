@@ -73,7 +73,7 @@ ALIASES += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 
     ("text", "message"),
     [
         ("a: [", "the text must be YAML"),
-        ("\n".join(ALIASES), "aliases written out"),
+        ("\n".join(ALIASES), "aliases may add at most 20,000 places"),
         ("[" * 5000, ""),
         ("[" * 900 + "]" * 900, ""),
     ],

@@ -61,7 +61,7 @@ def test_a_rule_set_is_tried_and_compared(call: Call, table: str) -> None:
     assert [row["other"] for row in tried["rows"]] == ["review", None, None]
     assert (tried["differ"], tried["version"]) == (1, 0)
     assert tried["rows"][0]["decision"]["reason"] == "an offer of 20"
-    assert "settles the decision" in tried["rows"][0]["text"]
+    assert "why this rule" in tried["rows"][0]["text"]
     assert tried["rows"][0]["row"] == {"id": "a", "text": "An offer", "amount": 20.0}
 
 
@@ -108,4 +108,4 @@ def test_the_explanation_of_a_decision_is_read(call: Call, table: str, tmp_path:
     assert answer.status_code == 200, answer.text
     [row] = answer.json()["rows"]
     assert row["decision"]["decision"] == "remove"
-    assert "settles the decision" in row["text"]
+    assert "why this rule" in row["text"]
