@@ -142,7 +142,7 @@ class _Numbers(yaml.constructor.SafeConstructor):
 
 _MOST_DIGITS = 64
 for _kind in ("int", "float"):
-    _Numbers.add_constructor(f"tag:yaml.org,2002:{_kind}", _Numbers.number)  # type: ignore[type-var]
+    _Numbers.add_constructor(f"tag:yaml.org,2002:{_kind}", _Numbers.number)  # type: ignore[type-var] # PyYAML's stubs bind it to the class it is called on
 
 
 class _SlowLoader(_Numbers, yaml.SafeLoader):
@@ -152,7 +152,7 @@ class _SlowLoader(_Numbers, yaml.SafeLoader):
 _Quick: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may lack libyaml
 
 
-class _FastLoader(_Numbers, _Quick):  # type: ignore[misc]
+class _FastLoader(_Numbers, _Quick):  # type: ignore[misc] # a base that is chosen at run time
     """libyaml's reader. It recurses on the C stack, which Python does not guard: so depth is bounded."""
 
     _most_deep = 100

@@ -11,60 +11,43 @@ becomes a refusal is in :mod:`modelmill.registry.verdict`.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
-from modelmill.errors import GateError, ModelError, TransientError, shorten
-from modelmill.evaluation.logits import cached_logits
-from modelmill.evaluation.rows import judged_label, judged_rows
-from modelmill.models.bundle import BundleInfo
 from modelmill.registry.approval import Approved, last_approved, spent_at
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.comparison import Comparison, NotJudged, must_be_zero
 from modelmill.registry.contest import Contest, Contestant
+from modelmill.registry.contest_models import compared_models, make_contest
 from modelmill.registry.floors import floors
 from modelmill.registry.gate_check import GateCheck
+from modelmill.registry.gate_details import answer_details, chain_costs
 from modelmill.registry.gate_options import GateOptions
 from modelmill.registry.gate_plot import gate_figure
-from modelmill.registry.gate_report import ChainLink, ClassLine, GateReport, Mistake, as_html, summary
+from modelmill.registry.gate_report import GateReport, as_html, summary
 from modelmill.registry.history import history
-from modelmill.registry.learnt_rows import LeftOut, check_left, learnt_rows
+from modelmill.registry.learnt_rows import LeftOut
 from modelmill.registry.lineage import all_missing
 from modelmill.registry.metric_comparisons import (
     Answered,
-    Statistics,
     compare_metric,
     compare_parts,
     must_beat,
     must_keep,
     parts_by,
-    unit_of,
 )
 from modelmill.registry.promotion import champion
 from modelmill.registry.tracking import TrackedRun
 from modelmill.registry.verdict import judge
-from modelmill.registry.versions import model_at, reference, version_numbered
 from modelmill.settings import Settings
 from modelmill.tasks.base import Answers
 from modelmill.tasks.baselines import MAJORITY, MEAN
-from modelmill.tasks.class_metrics import class_quality
 from modelmill.workspace import Workspace
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 _MIN_CLASS_ROWS = 5
 """Of a class with fewer test rows nothing can be shown."""
 
-_PARENT = "made from 1"
-_SHOWN_MISTAKES = 10
-_SHOWN_LETTERS = 300
 
 Compared = Comparison | NotJudged
 
@@ -110,8 +93,10 @@ def judge_challenger(
             # A champion that was set by hand may be older than the ledger's first row.
             by_hand = Approved(int(current.uri.rsplit("/", 1)[1]), look=1)
             approved = last_approved(history(options.name, settings)) or by_hand
-        models = _models(challenger, current, approved, options.name, run.client)
-        contest, left_out = _contest(models, dataset, options, run.client, settings, workspace)
+        models = compared_models(challenger, current, approved, options.name, run.client)
+        contest, left_out = make_contest(
+            models, dataset, options, client=run.client, settings=settings, workspace=workspace
+        )
         found = [*_unfit(options, contest), *_compared(options, checks, contest, approved)]
     results = judge([one for one in found if isinstance(one, Comparison)], confidence=options.confidence)
     report = GateReport(
@@ -126,10 +111,10 @@ def judge_challenger(
         left_out_rows=contest.left_out if contest else 0,
         confidence=options.confidence,
         note=note,
-        chain=_costs(contest, options) if contest else (),
+        chain=chain_costs(contest, options) if contest else (),
         checks=results,
         not_judged=tuple(one for one in found if isinstance(one, NotJudged)),
-        **(_details(contest) if contest else {}),
+        **(answer_details(contest) if contest else {}),
     )
     uri = _publish(report, dataset, run, workspace)
     failed = [result for result in results if not result.passed]
@@ -145,120 +130,6 @@ def judge_challenger(
         summary=summary(report, url=run.url),
         unchanged=report.passed and not results,
     )
-
-
-def _models(
-    challenger: ModelRef,
-    current: ModelRef | None,
-    approved: Approved | None,
-    name: str,
-    client: MlflowClient,
-) -> dict[str, ModelRef]:
-    """Return the models that are looked at; those that the challenger was made from as ``made from 1``, ….
-
-    :param challenger: the challenger.
-    :param current: the champion.
-    :param approved: the last champion that a person approved.
-    :param name: the registered model.
-    :param client: MLflow's client.
-    :return: the models by name.
-    """
-    models = {"challenger": challenger}
-    if current is not None:
-        models["champion"] = current
-        if approved is not None:
-            models["approved"] = _approved(name, approved.version, client)
-    above, steps = challenger, 0
-    while above.parent:
-        above, steps = model_at(client, above.parent), steps + 1
-        models[f"made from {steps}"] = above
-    return models
-
-
-def _approved(name: str, version: int, client: MlflowClient) -> ModelRef:
-    found = version_numbered(client, name, version)
-    if found is None:
-        raise GateError(
-            f"the version of {name} that a person last approved, or the first champion, must exist",
-            got=f"version {version}, which MLflow no longer has",
-            remedy="go back to a version that is there with modelmill registry rollback: that approves it",
-        )
-    return reference(found)
-
-
-def _contest(
-    models: dict[str, ModelRef],
-    dataset: DatasetRef,
-    options: GateOptions,
-    client: MlflowClient,
-    settings: Settings,
-    workspace: Workspace,
-) -> tuple[Contest, tuple[LeftOut, ...]]:
-    folders = {name: _fetch(name, model, workspace.cache) for name, model in models.items()}
-    infos = {name: BundleInfo.load(folder) for name, folder in folders.items()}
-    own = infos["challenger"]
-    # A trunk has no answers, and what answers another label is no measure of this one.
-    used = [
-        name
-        for name, info in infos.items()
-        if not name.startswith("made from")
-        or (models[name].format != "trunk" and (info.label, info.target) == (own.label, own.target))
-    ]
-    everything = judged_rows(dataset, judged_label(dataset, [own]), [infos[name] for name in used])
-    sides = {name: models[name] for name in models if name in ("challenger", "champion")}
-    if "approved" in models and models["approved"].uri != models["champion"].uri:
-        sides["champion that was last approved"] = models["approved"]
-    learnt, left_out = learnt_rows(sides, dataset, everything.texts, client)
-    for one in left_out:
-        workspace.log(one.sentence)
-    rows = everything.keep(~learnt)
-    check_left(len(rows), len(everything), left_out, least=options.min_rows, lost=options.lost_datasets)
-
-    def contestant(name: str, shown: str) -> Contestant:
-        model, folder = models[name], folders[name]
-        logits = cached_logits(model, folder, dataset, "test", workspace)[rows.rows.labelled]
-        return Contestant(shown, model, folder, infos[name], logits, rows)
-
-    challenger = contestant("challenger", "challenger")
-    before = [name for name in used if name.startswith("made from")][::-1]
-    # The oldest comes first; with a single step the parent is where the chain starts.
-    names = ["start of the chain", *(models[name].role for name in before[1:])]
-    chain = [contestant(name, shown) for name, shown in zip(before, names, strict=False)]
-    if len(chain) == 1:
-        chain = [replace(chain[0], name="parent")]
-    parent = contestant(_PARENT, "parent") if _PARENT in used else None
-    contest = Contest(
-        name=options.name,
-        dataset=dataset,
-        rows=rows,
-        left_out=int(learnt.sum()),
-        challenger=challenger,
-        champion=contestant("champion", "champion") if "champion" in models else None,
-        parent=parent,
-        chain=(*chain, challenger),
-        approved=contestant("approved", f"version {models['approved'].uri.rsplit('/', 1)[1]}")
-        if "approved" in models
-        else None,
-        how=Statistics(confidence=options.confidence, resamples=options.resamples),
-        settings=settings,
-        log=workspace.log,
-    )
-    return contest, left_out
-
-
-def _fetch(name: str, model: ModelRef, cache: Path) -> Path:
-    try:
-        return fetch_bundle(model, cache)
-    except (ModelError, TransientError) as error:
-        if name not in ("champion", "approved"):
-            raise
-        registered = model.uri.split("/")[1]
-        which = "champion" if name == "champion" else "last approved champion"
-        raise type(error)(
-            f"the {which} of {registered} must be there to compare with ({error.rule})",
-            got=model.uri,
-            remedy=f"restore its files, or go back with modelmill registry rollback {registered}",
-        ) from error
 
 
 def _without_lineage(missing: list[str]) -> Comparison:
@@ -366,76 +237,6 @@ def _drift(contest: Contest, approved: Contestant, look: int, options: GateOptio
             approved.name, rows, check="drift", metric=metric, limit=budget, how=contest.how
         )
         yield replace(found, note=note)
-
-
-def _costs(contest: Contest, options: GateOptions) -> tuple[ChainLink, ...]:
-    """Return what each step of the challenger's chain cost."""
-    metric, links = contest.rows.task.metric(options.metric), []
-    confidence, resamples = options.confidence, options.resamples
-    before: Contestant | None = None
-    for one in contest.chain:
-        value = metric.interval(contest.truth, one.answers, confidence=confidence, resamples=resamples)
-        cost = (
-            metric.difference(
-                contest.truth, before.answers, one.answers, confidence=confidence, resamples=resamples
-            )
-            if before
-            else None
-        )
-        links.append(
-            ChainLink(
-                role=one.model.role,
-                uri=one.model.uri,
-                metric=metric.title,
-                unit=unit_of(metric),
-                value=value.value,
-                low=value.low,
-                high=value.high,
-                cost=cost.value if cost else None,
-                cost_low=cost.low if cost else None,
-                cost_high=cost.high if cost else None,
-            )
-        )
-        before = one
-    return tuple(links)
-
-
-def _details(contest: Contest) -> dict[str, Any]:
-    """Return what the page shows of the challenger's answers: classes, confusions, and the worst rows."""
-    task, truth, one = contest.rows.task, contest.truth, contest.challenger
-    if task.exclusive:
-        wrong = np.flatnonzero(one.answers != truth)
-        order = wrong[np.argsort(-one.confidence[wrong], kind="stable")]
-        names = [str(name) for name in one.answers]
-        score = one.confidence
-    elif not task.has_classes:
-        order = np.argsort(-np.abs(one.answers - truth)[:, 0], kind="stable")
-        score = one.answers[:, 0]
-        names = [f"{value:.4g}" for value in score]
-    else:
-        return {}
-    mistakes = [
-        Mistake(
-            text=shorten(contest.texts[place], limit=_SHOWN_LETTERS),
-            label=str(contest.rows.rows.values[place]),
-            answer=names[place],
-            score=float(score[place]),
-        )
-        for place in order[:_SHOWN_MISTAKES].tolist()
-    ]
-    if not task.exclusive:
-        return {"mistakes": mistakes}
-    pairs = Counter((str(truth[place]), names[place]) for place in order.tolist()).most_common(
-        _SHOWN_MISTAKES
-    )
-    return {
-        "mistakes": mistakes,
-        "confusions": [(label, answer, count) for (label, answer), count in pairs],
-        "classes": [
-            ClassLine(name=each.name, rows=each.rows, precision=each.precision, recall=each.recall)
-            for each in class_quality(truth, one.answers)
-        ],
-    }
 
 
 def _compared_classes(contest: Contest, reference: Contestant, *, limit: float) -> Iterator[Compared]:

@@ -10,7 +10,7 @@ sure of itself where few rows differ.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -84,10 +84,17 @@ def compare_metric(
         # slices would let every one of them pass.
         p_value = max(not_worse / how.resamples, mcnemar(other, challenger))
         least_p = _half_of_no_wins(int(other.sum())) if other.any() else 1.0
+    compared = _compared(name, found, rows, check=check, metric=metric, limit=limit)
+    return replace(compared, metric=shown or metric.title, p_value=p_value, proof=proof, least_p=least_p)
+
+
+def _compared(
+    name: str, found: Difference, rows: Answered, *, check: str, metric: Metric, limit: float
+) -> Comparison:
     return Comparison(
         check=check,
         name=name,
-        metric=shown or metric.title,
+        metric=metric.title,
         unit=unit_of(metric),
         challenger=found.second,
         other=found.first,
@@ -95,10 +102,7 @@ def compare_metric(
         limit=limit,
         low=found.low,
         high=found.high,
-        p_value=p_value,
         rows=len(rows.truth),
-        proof=proof,
-        least_p=least_p,
     )
 
 
@@ -132,23 +136,8 @@ def must_beat(name: str, rows: Answered, *, check: str, metric: Metric, how: Sta
         other, challenger = (metric.right(rows.truth, one) for one in (rows.other, rows.challenger))
         p_value = max(p_value, mcnemar(challenger, other))
         least_p = _half_of_no_wins(int((~other).sum()))
-    return Comparison(
-        check=check,
-        name=name,
-        metric=metric.title,
-        unit=unit_of(metric),
-        challenger=found.second,
-        other=found.first,
-        worse=found.value,
-        limit=0.0,
-        low=found.low,
-        high=found.high,
-        p_value=p_value,
-        alpha=1 - how.confidence,
-        must_show=True,
-        rows=len(rows.truth),
-        least_p=least_p,
-    )
+    compared = _compared(name, found, rows, check=check, metric=metric, limit=0.0)
+    return replace(compared, p_value=p_value, alpha=1 - how.confidence, must_show=True, least_p=least_p)
 
 
 def must_keep(
@@ -176,22 +165,8 @@ def must_keep(
     else:
         other, challenger = (metric.right(rows.truth, one) for one in (rows.other, rows.challenger))
         p_value = drop_p(int((other & ~challenger).sum()), int((challenger & ~other).sum()), count, budget)
-    return Comparison(
-        check=check,
-        name=name,
-        metric=metric.title,
-        unit=unit_of(metric),
-        challenger=found.second,
-        other=found.first,
-        worse=found.value,
-        limit=budget,
-        low=found.low,
-        high=found.high,
-        p_value=p_value,
-        alpha=alpha,
-        must_show=True,
-        rows=count,
-    )
+    compared = _compared(name, found, rows, check=check, metric=metric, limit=budget)
+    return replace(compared, p_value=p_value, alpha=alpha, must_show=True)
 
 
 def drop_p(lost: int, won: int, rows: int, drop: float) -> float:

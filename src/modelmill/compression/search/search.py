@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +64,9 @@ class HeldOutRows:
     def truth(self) -> Answers:
         """The labels: what a perfect model answers."""
         task, info = self.teacher.task, self.teacher
-        perfect = task.indicators(self.encoded.targets, info.outputs)
-        return task.decide(perfect, known=info.classes, classes=info.classes, calibration=None)  # type: ignore[arg-type]
+        # In double precision: numbers are compared as the table has them.
+        perfect: Any = task.indicators(self.encoded.targets, info.outputs)
+        return task.decide(perfect, known=info.classes, classes=info.classes, calibration=None)
 
     @cached_property
     def teacher_answers(self) -> Answers:
