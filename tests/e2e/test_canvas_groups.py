@@ -142,8 +142,11 @@ def draw(page: Page, source: tuple[str, str], sink: tuple[str, str]) -> None:
 
 
 def box_of(item: Locator) -> FloatRect:
-    box = item.bounding_box()
-    assert box
+    """Return where something is once it has stopped moving: the graph glides to its place."""
+    before = None
+    while (box := item.bounding_box()) is None or box != before:
+        before = box
+        item.page.wait_for_timeout(150)
     return box
 
 
