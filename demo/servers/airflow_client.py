@@ -140,7 +140,7 @@ class AirflowClient:
         raise ServerError(f"run {run_id} must end within {timeout:.0f} s", got=seen, remedy=remedy)
 
     def log(self, dag_id: str, run_id: str, task_id: str, *, attempt: int = 1) -> str:
-        """Return a task's log, one event a line.
+        """Return a task's log, one event a line, and each exception as a line after its event.
 
         :param dag_id: the DAG.
         :param run_id: the run.
@@ -150,7 +150,12 @@ class AirflowClient:
         """
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         content = self.call("GET", path, params={"full_content": True})["content"]
-        return "\n".join(item["event"] if isinstance(item, dict) else str(item) for item in content)
+        lines: list[str] = []
+        for item in content:
+            lines.append(item["event"] if isinstance(item, dict) else str(item))
+            details = (item.get("error_detail") or ()) if isinstance(item, dict) else ()
+            lines += [f"{detail['exc_type']}: {detail['exc_value']}" for detail in details]
+        return "\n".join(lines)
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
         """Return a value that a task has pushed."""

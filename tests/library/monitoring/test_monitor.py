@@ -25,8 +25,6 @@ from modelmill.registry.bundles import log_model
 from modelmill.registry.tracking import open_run
 from modelmill.steps.monitor import MonitorConfig, MonitorInputs, monitor
 
-NOW = datetime.now(UTC)
-
 
 @dataclass(frozen=True)
 class World:
@@ -55,13 +53,13 @@ class World:
         return self.table(name, columns)
 
     def columns(self, seed: int, rows: int) -> dict[str, Any]:
-        random = np.random.default_rng(seed)
+        random, now = np.random.default_rng(seed), datetime.now(UTC)
         return {
             "id": [f"{seed}-{n:04d}" for n in range(rows)],
             "price": random.normal(10, 2, rows),
             "source": random.choice(["web", "app", "mail"], rows, p=[0.6, 0.3, 0.1]),
             "url": [f"http://x/{seed}/{n}" for n in range(rows)],
-            "seen": [NOW - timedelta(hours=n) for n in range(rows)],
+            "seen": [now - timedelta(hours=n) for n in range(rows)],
         }
 
     def table(self, name: str, columns: dict[str, Any]) -> TableRef:
