@@ -83,6 +83,8 @@ def stored(column: pa.Array, kind: Kind) -> pa.Array:
         column = column.dictionary_decode()
     if kind == "time":
         column = _within_microseconds(column)
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.string())  # Arrow's cast to doubles is off by one in the last place
     if column.type != STORED[kind]:
         column = column.cast(STORED[kind], safe=False)
     return without_nan(column) if kind == "float" else column

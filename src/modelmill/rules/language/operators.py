@@ -150,8 +150,8 @@ def _comparison(compiler: Compiler, node: Any, operands: list[Typed]) -> Typed:
 
 @node(exp.NullSafeEQ, exp.NullSafeNEQ, children=("this", "expression"))
 def _distinct(compiler: Compiler, node: Any, operands: list[Typed]) -> Typed:
-    first, second = operands if operands[1].literal else reversed(operands)
-    if _is_bound(first, second):
+    first, second = operands
+    if _is_bound(first, second) or _is_bound(second, first):
         # A number that is written is not NULL.
         equal = _compared(compiler, [first, second], "=")
         same = compiler.call("boolean", kernels.is_true, [equal])
