@@ -24,12 +24,16 @@ from modelmill.signals.values import STORED
 _EVERYTHING = TRUE | FALSE
 """Both distinctions that may matter of a condition: whether it is TRUE, and whether it is FALSE."""
 
-_UNDETERMINED = [
-    np.array([(found & matter) != 0 and (found & ~matter) != 0 for found in range(8)])
-    for matter in range(_EVERYTHING)
-]
+UNDETERMINED = np.array(
+    [
+        *[
+            [(found & matter) != 0 and (found & ~matter) != 0 for found in range(8)]
+            for matter in range(_EVERYTHING)
+        ],
+        [bin(found).count("1") > 1 for found in range(8)],
+    ]
+)
 """Whether a set of truth values leaves open what matters of a condition, by that and by the set."""
-_UNDETERMINED.append(np.array([bin(found).count("1") > 1 for found in range(8)]))
 
 
 class Analysis:
@@ -61,7 +65,7 @@ class Analysis:
         """Return where the value of a step in some state is open in a way that matters: a mask or a bool."""
         if isinstance(state, Uncertain):
             return state.open
-        return possible.looked_up(_UNDETERMINED[self.matters[number]], state)
+        return possible.looked_up(UNDETERMINED[self.matters[number]], state)
 
 
 def _matters_below(step: Step, matter: int) -> Iterable[tuple[int, int]]:
@@ -128,7 +132,7 @@ class Partial:
             self._alive.add(number)
             if step.column is not None:
                 found[step.column] = np.broadcast_to(asked, self.rows)
-            for operand, where in self._below(step, asked):
+            for operand, where in self.below(step, asked):
                 demand[operand] = demand.get(operand, False) | where
         return found
 
@@ -150,7 +154,8 @@ class Partial:
         known = _FORWARD.get(step.kernel) if step.kernel else None
         return known(step, operands) if known else _strict(step, operands)
 
-    def _below(self, step: Step, asked: Any) -> list[tuple[int, Any]]:
+    def below(self, step: Step, asked: Any) -> list[tuple[int, Any]]:
+        """Return where each operand of a step is demanded, given where the step is."""
         states = [self.states[operand] for operand in step.operands]
         if step.kernel is kernels.choose:
             reached = possible.reached_branches(states[:-1:2])

@@ -65,11 +65,11 @@ def _not(value: int) -> int:
     return {TRUE: FALSE, FALSE: TRUE, NULL: NULL}[value]
 
 
-_AND = _table(_and)
-_OR = _table(lambda left, right: _not(_and(_not(left), _not(right))))
-_NOT = _table(lambda _left, right: _not(right))[-8:]
-_IS_TRUE = _table(lambda _left, right: TRUE if right == TRUE else FALSE)[-8:]
-_IS_NULL = _table(lambda _left, right: TRUE if right == NULL else FALSE)[-8:]
+AND = _table(_and)
+OR = _table(lambda left, right: _not(_and(_not(left), _not(right))))
+NOT = _table(lambda _left, right: _not(right))[-8:]
+IS_TRUE = _table(lambda _left, right: TRUE if right == TRUE else FALSE)[-8:]
+IS_NULL = _table(lambda _left, right: TRUE if right == NULL else FALSE)[-8:]
 _SEVERAL = np.array([bin(found).count("1") > 1 for found in range(8)])
 
 
@@ -81,12 +81,12 @@ def looked_up(table: npt.NDArray[Any], index: Any) -> Any:
 
 def conjunction(left: Sets, right: Sets) -> Sets:
     """Return the possible values of AND."""
-    return _looked(_AND, left, right)
+    return _looked(AND, left, right)
 
 
 def disjunction(left: Sets, right: Sets) -> Sets:
     """Return the possible values of OR."""
-    return _looked(_OR, left, right)
+    return _looked(OR, left, right)
 
 
 def _looked(table: npt.NDArray[np.uint8], left: Sets, right: Sets) -> Sets:
@@ -96,20 +96,20 @@ def _looked(table: npt.NDArray[np.uint8], left: Sets, right: Sets) -> Sets:
 
 def negation(value: Sets) -> Sets:
     """Return the possible values of NOT."""
-    found: Sets = looked_up(_NOT, value)
+    found: Sets = looked_up(NOT, value)
     return found
 
 
 def is_true(value: Sets) -> Sets:
     """Return the possible values of IS TRUE."""
-    found: Sets = looked_up(_IS_TRUE, value)
+    found: Sets = looked_up(IS_TRUE, value)
     return found
 
 
 def is_null(value: State) -> Sets:
     """Return the possible values of IS NULL."""
     if not isinstance(value, Uncertain):
-        found: Sets = looked_up(_IS_NULL, value)
+        found: Sets = looked_up(IS_NULL, value)
         return found
     null = _null_mask(value.values)
     return _as_sets(np.where(value.open, TRUE | FALSE, np.where(null, TRUE, FALSE)))
@@ -209,7 +209,15 @@ def _null_mask(values: Any) -> Any:
         return not values.is_valid
     if values.null_count == 0:
         return np.zeros(len(values), np.bool_)
-    return pc.is_null(values).to_numpy(zero_copy_only=False)
+    bits = values.buffers()[0]
+    return pc.is_null(values).to_numpy(zero_copy_only=False) if bits is None else ~_bits(bits, values)
+
+
+def _bits(buffer: pa.Buffer, values: pa.Array) -> Mask:
+    """Return the bits of a buffer of some values: faster than a kernel of Arrow where they are few."""
+    begin, count = values.offset, len(values)
+    part = np.frombuffer(buffer, np.uint8, offset=begin // 8, count=(begin % 8 + count + 7) // 8)
+    return np.unpackbits(part, bitorder="little", count=begin % 8 + count)[begin % 8 :].view(np.bool_)
 
 
 def known_null(value: State) -> Any:
@@ -237,11 +245,7 @@ def sets_of(values: Any, open_rows: Any = False) -> Sets:
         )
     if not values.null_count and not values.true_count and open_rows is False:
         return FALSE
-    truth = (
-        values.fill_null(False).to_numpy(zero_copy_only=False)
-        if values.null_count
-        else values.to_numpy(zero_copy_only=False)
-    )
+    truth = _bits(values.buffers()[1], values)
     found: npt.NDArray[np.uint8] = np.uint8(FALSE) - truth.view(np.uint8)  # TRUE is one less
     if values.null_count:
         found[_null_mask(values)] = NULL

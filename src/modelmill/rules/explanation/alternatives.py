@@ -76,35 +76,50 @@ class TrialRows:
             self.codes[:, place] = np.where(known[place], actual, NOT_COMPUTED)
         self.pools = {place: one.pool for place, one in self.choices.items()}
         self.known: npt.NDArray[np.bool_] = self.codes != NOT_COMPUTED
+        places = range(table.width)
+        self._counts = np.array(
+            [
+                self.choices[place].width - 1 if one is None else len(one.members)
+                for place, one in enumerate(table.tables)
+            ],
+            np.int64,
+        )
+        self.exact = np.array([self._is_exact(place) for place in places], np.bool_)
+        """Whether the values that are tried of each signal stand for all."""
+        first = table.first_rule
+        self.order: Places = np.array(
+            sorted(places, key=lambda one: (not self.exact[one], first[one], self._size(one), one)), np.int64
+        )
+        """Signals: first those of which all values are tried, of earlier rules, with few values."""
 
     def __len__(self) -> int:
         return len(self.codes)
 
-    def others(self, place: int, rows: Places) -> tuple[Places, npt.NDArray[np.int32]]:
-        """Return the other values that a signal may have.
+    def others(self, places: Places, rows: Places) -> tuple[Places, npt.NDArray[np.int32]]:
+        """Return the other values that signals may have.
 
-        :param place: number of the signal.
-        :param rows: numbers of rows.
-        :return: places in ``rows``, each as often as there are values; the codes of these.
+        :param places: numbers of signals.
+        :param rows: the row of each.
+        :return: places in these, each as often as there are values; the codes of these.
         """
-        found = self.table.tables[place]
-        if found is not None:
-            count = len(found.members)
-            where = np.repeat(np.arange(len(rows)), count)
-            codes = np.tile(np.arange(count, dtype=np.int32), len(rows))
-            other = codes != self.codes[rows[where], place]
-            return where[other], codes[other]
-        choices = self.choices[place]
-        where, number = np.nonzero(choices.valid[rows][:, 1:])
-        return where, (rows[where] * choices.width + number + 1).astype(np.int32)
+        counts = self._counts[places]
+        where = np.repeat(np.arange(len(places)), counts)
+        number = np.arange(len(where)) - np.repeat(np.cumsum(counts) - counts, counts)
+        codes = number.astype(np.int32)
+        of, owners = places[where], rows[where]
+        kept = codes != self.codes[owners, of]
+        for place, choices in self.choices.items():
+            at = np.flatnonzero(of == place)
+            if len(at):
+                kept[at] = choices.valid[owners[at], number[at] + 1]
+                codes[at] = owners[at] * choices.width + number[at] + 1
+        return where[kept], codes[kept]
 
-    def exact(self, place: int) -> bool:
-        """Return whether the values that are tried of a signal stand for all."""
+    def _is_exact(self, place: int) -> bool:
         domain = self.table.domains[self.table.names[place]]
         return domain.exact and (self.table.tables[place] is not None or len(domain.company) <= MAX_COMPANY)
 
-    def size(self, place: int) -> int:
-        """Return about how many values a signal may have."""
+    def _size(self, place: int) -> int:
         found = self.table.tables[place]
         return len(found.members) if found is not None else self.choices[place].width
 

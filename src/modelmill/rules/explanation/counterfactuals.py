@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.rules.explanation.alternatives import TrialRows
-from modelmill.rules.explanation.frontiers import MAX_TRIALS, Budget, Frontier, by_size, other_anyway
+from modelmill.rules.explanation.frontiers import MAX_TRIALS, Budget, Frontier, other_anyway
 from modelmill.rules.explanation.single_changes import SingleChanges
-from modelmill.rules.explanation.trials import NOT_COMPUTED, OPEN, Decisions, Places
+from modelmill.rules.explanation.trials import NOT_COMPUTED, OPEN, Codes, Decisions, Places
 from modelmill.signals.groups import Mask
 
 _MAX_CHANGES = 4
@@ -84,6 +84,19 @@ def _first_of_each(trials: Places, owners: Places, most: int) -> Places:
     return trials[np.arange(len(trials)) - first < most]
 
 
+@dataclass(frozen=True)
+class _Branches:
+    """Trials of which one more signal may be changed."""
+
+    frontier: Frontier
+    left_out: Mask
+    """Unknown signals that stay unknown, ``(trials, signals)``."""
+    here: Mask
+    """Signals that may be changed, ``(trials, signals)``."""
+    actual: Codes
+    """The trials with the actual values of these."""
+
+
 class _Levels:
     """Searches changes of several signals: all with one change, then all with two, and so on.
 
@@ -106,57 +119,71 @@ class _Levels:
         """
         done = 0
         for part in frontier.parts(self.rows.table.block):
-            more, more_out = self._completed(part, left_out[done : done + len(part)])
+            branches = self._completed(part, left_out[done : done + len(part)])
             done += len(part)
-            owners, counts = np.unique(more.owners, return_counts=True)
-            unsolved = np.array([not len(self.found[row].lines) for row in owners.tolist()], np.bool_)
-            kept = np.isin(more.owners, owners[unsolved & (counts <= MAX_TRIALS)])
-            if level < _MAX_CHANGES and kept.any():
-                self.search(more.kept(kept), more_out[kept], level + 1)
+            if level < _MAX_CHANGES and branches:
+                more, more_out = self._changed(branches)
+                if len(more):
+                    self.search(more, more_out, level + 1)
 
-    def _completed(self, frontier: Frontier, left_out: Mask) -> tuple[Frontier, Mask]:
+    def _completed(self, frontier: Frontier, left_out: Mask) -> list[_Branches]:
         """Complete trials with actual values, and note those that lead to another decision.
 
         :param frontier: trials with equally many changes.
         :param left_out: see :meth:`search`.
-        :return: the trials with one more change, and what they leave out.
+        :return: where one more signal may be changed.
         """
         rows = self.rows
-        more, more_out = [frontier.kept(np.zeros(len(frontier), np.bool_))], [left_out[:0]]
+        found = []
         while len(frontier):
             spent = self.budget.spend(frontier)
             kept = ~np.isin(frontier.owners, spent)
             frontier, left_out = frontier.kept(kept), left_out[kept]
             decisions, demand = rows.table.evaluate(frontier.codes, rows.pools, demand=True)
             self._note(frontier, decisions)
-            codes, left_out = frontier.codes.copy(), left_out.copy()
-            going_on = np.zeros(len(frontier), np.bool_)
-            for place in by_size(rows, demand):
-                unset = (codes[:, place] == NOT_COMPUTED) & ~left_out[:, place]
-                here = np.flatnonzero((decisions == OPEN) & demand[place] & unset)
-                if len(here) == 0:
-                    continue
-                going_on[here] = True
-                owners = frontier.owners[here]
-                where, values = rows.others(place, owners)
-                changed = codes[here[where]]
-                changed[:, place] = values
-                more.append(Frontier(changed, owners[where]))
-                more_out.append(left_out[here[where]])
-                # Unknown signals stay so: nobody knows their values.
-                codes[here, place] = rows.codes[owners, place]
-                left_out[here, place] = ~rows.known[owners, place]
+            here = demand & (frontier.codes == NOT_COMPUTED) & ~left_out & (decisions == OPEN)[:, None]
+            actual = np.where(here, rows.codes[frontier.owners], frontier.codes)
+            going_on = here.any(1)
+            found.append(_Branches(frontier, left_out, here, actual))
+            # Unknown signals stay so: nobody knows their values.
+            left_out = left_out | (here & ~rows.known[frontier.owners])
             stuck = _first_of_each(
                 np.flatnonzero((decisions == OPEN) & ~going_on), frontier.owners, _MAX_STUCK
             )
             if len(stuck):
-                part = Frontier(codes[stuck], frontier.owners[stuck])
+                part = Frontier(actual[stuck], frontier.owners[stuck])
                 self._note(part, other_anyway(rows, self.decisions, part))
-            frontier, left_out = Frontier(codes, frontier.owners).kept(going_on), left_out[going_on]
-        owners = np.concatenate([part.owners for part in more])
+            frontier, left_out = Frontier(actual, frontier.owners).kept(going_on), left_out[going_on]
+        return found
+
+    def _changed(self, branches: list[_Branches]) -> tuple[Frontier, Mask]:
+        """Return the trials with one more change of rows that have none yet, and what these leave out.
+
+        The signals before the changed one have their actual values. Rows with too many trials are given up.
+        """
+        rows, made = self.rows, []
+        counts = np.zeros(len(rows), np.int64)
+        unsolved = np.array([not len(ways.lines) for ways in self.found], np.bool_)
+        for one in branches:
+            ranks, trials = np.nonzero((one.here & unsolved[one.frontier.owners, None])[:, rows.order].T)
+            where, values = rows.others(rows.order[ranks], one.frontier.owners[trials])
+            made.append((trials[where], ranks[where], values))
+            counts += np.bincount(one.frontier.owners[trials[where]], minlength=len(rows))
+        parts, outs = [], []
+        for one, (trials, ranks, values) in zip(branches, made, strict=True):
+            kept = counts[one.frontier.owners[trials]] <= MAX_TRIALS
+            at, rank = trials[kept], ranks[kept]
+            before = np.empty((len(at), rows.table.width), np.bool_)
+            before[:, rows.order] = np.arange(rows.table.width) < rank[:, None]
+            codes = np.where(before, one.actual[at], one.frontier.codes[at])
+            codes[np.arange(len(at)), rows.order[rank]] = values[kept]
+            owners = one.frontier.owners[at]
+            parts.append(Frontier(codes, owners))
+            outs.append(one.left_out[at] | (before & one.here[at] & ~rows.known[owners]))
+        owners = np.concatenate([part.owners for part in parts])
         order = np.argsort(owners, kind="stable")
-        codes = np.concatenate([part.codes for part in more])[order]
-        return Frontier(codes, owners[order]), np.concatenate(more_out)[order]
+        codes = np.concatenate([part.codes for part in parts])[order]
+        return Frontier(codes, owners[order]), np.concatenate(outs)[order]
 
     def _note(self, frontier: Frontier, decisions: Decisions) -> None:
         rows = self.rows

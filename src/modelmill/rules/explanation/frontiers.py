@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,45 +62,30 @@ class Budget:
 
 
 def branched(
-    rows: TrialRows, frontier: Frontier, left: Mask, demand: Mapping[int, Mask]
+    rows: TrialRows, frontier: Frontier, left: Mask, demand: Mask
 ) -> tuple[Frontier, Places, Places]:
     """Give one more signal each of its values in every trial that is left.
 
     :param rows: the rows.
     :param frontier: their trials.
     :param left: which of them to branch.
-    :param demand: where each signal is demanded.
+    :param demand: where each signal is demanded, ``(trials, signals)``.
     :return: new trials; the trial that each comes from; and the trials whose signal has values that are not
         tried.
     """
-    codes, origins = [frontier.codes[:0]], [np.empty(0, np.int64)]
-    inexact = [np.empty(0, np.int64)]
-    waiting = left.copy()
-    for place in by_size(rows, demand):
-        here = np.flatnonzero(waiting & demand[place])
-        if len(here) == 0:
-            continue
-        waiting[here] = False
-        if not rows.exact(place):
-            inexact.append(here)
-        owners = frontier.owners[here]
-        where, values = rows.others(place, owners)
-        known = np.flatnonzero(rows.known[owners, place])
-        origin = np.concatenate([here[known], here[where]])
-        part = frontier.codes[origin]
-        part[:, place] = np.concatenate([rows.codes[owners[known], place], values])
-        codes.append(part)
-        origins.append(origin)
-    every, source = np.concatenate(codes), np.concatenate(origins)
-    order = np.argsort(source, kind="stable")
-    source = source[order]
-    return Frontier(every[order], frontier.owners[source]), source, np.concatenate(inexact)
-
-
-def by_size(rows: TrialRows, demand: Iterable[int]) -> list[int]:
-    """Return signals: first those of which all values are tried, of earlier rules, with few values."""
-    first = rows.table.first_rule
-    return sorted(demand, key=lambda place: (not rows.exact(place), first[place], rows.size(place), place))
+    asked = demand[:, rows.order]
+    here = np.flatnonzero(left & asked.any(1))
+    places, owners = rows.order[asked[here].argmax(1)] if len(here) else here, frontier.owners[here]
+    where, values = rows.others(places, owners)
+    known = np.flatnonzero(rows.known[owners, places])
+    which = np.concatenate([known, where])
+    own = rows.codes[owners[known], places[known]]
+    order = np.argsort(which, kind="stable")
+    which = which[order]
+    source = here[which]
+    codes = frontier.codes[source]
+    codes[np.arange(len(source)), places[which]] = np.concatenate([own, values])[order]
+    return Frontier(codes, owners[which]), source, here[~rows.exact[places]]
 
 
 def other_anyway(rows: TrialRows, decisions: Decisions, frontier: Frontier) -> Decisions:

@@ -138,9 +138,16 @@ class _Values:
         :param codes: the code of each change.
         """
         own, domain = rows[at], self._table.domains[self._table.names[place]]
+        table = self._table.tables[place]
+        if table is not None and domain.kind not in ORDERED:
+            regions = table.first[codes[at]]
+            self.unknown[at] = regions == domain.regions.count
+            values = domain.regions.array.take(pa.array(regions))
+            self._values[place], self._regions[place], self._where[place] = values, regions, at
+            return
         old = self._columns[place].take(pa.array(own))
         there = self._masks[place][own] & old.is_valid().to_numpy(zero_copy_only=False)
-        if self._table.tables[place] is not None:
+        if table is not None:
             regions, values = self._of_classes(place, codes[at], old, there)
         else:
             values = self._computed_with(place, own, codes[at])
@@ -166,14 +173,13 @@ class _Values:
         """Return the nearest region of each class, and the value there that is nearest to the old one."""
         table, domain = self._table.table_of(place), self._table.domains[self._table.names[place]]
         regions, kind = domain.regions, domain.kind
-        found = np.empty(len(codes), np.int64)
+        found = table.first[codes]
         near = np.zeros(len(codes), np.int64)
-        own = ordinals(old, kind) if kind in ORDERED else near
+        own = ordinals(old, kind)
         for code in np.unique(codes).tolist():
             at = np.flatnonzero(codes == code)
             members = [one for one in table.members[code] if one < regions.count] or [regions.count]
-            found[at] = members[0]
-            if members[0] == regions.count or kind not in ORDERED:
+            if members[0] == regions.count:
                 continue
             tries = np.stack(
                 [
@@ -191,9 +197,7 @@ class _Values:
             best = np.where(there[at], best, 0)
             found[at] = np.array(members)[best]
             near[at] = tries[best, np.arange(len(at))]
-        if kind in ORDERED:
-            return found, valued(near, kind, found == regions.count)
-        return found, regions.array.take(pa.array(found))
+        return found, valued(near, kind, found == regions.count)
 
     def _computed_with(self, place: int, rows: Places, codes: Places) -> pa.Array:
         """Return values of a signal that is no table: those that were tried on a row like this one."""

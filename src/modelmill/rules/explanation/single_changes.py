@@ -62,7 +62,7 @@ class Base:
     def _changed(self, place: int) -> tuple[Places, Places, npt.NDArray[np.int32], Decisions]:
         table = self.rows.table
         owners = np.flatnonzero(self.rows.known[:, place])
-        where, codes = self.rows.others(place, owners)
+        where, codes = self.rows.others(np.full(len(owners), place), owners)
         owners = owners[where]
         parts = [
             self._decisions(place, owners[start : start + table.block], codes[start : start + table.block])

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelmill.rules.evaluation import possible_values as possible
-from modelmill.rules.evaluation.partial_evaluation import Partial
+from modelmill.rules.evaluation.layered_logic import layers_of
+from modelmill.rules.evaluation.partial_evaluation import UNDETERMINED, Partial
 from modelmill.rules.evaluation.possible_values import FALSE, NULL, TRUE, Uncertain
 from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.explanation.domains import Domain, domains_of
@@ -56,6 +57,11 @@ class SignalTable:
     known: dict[bytes, int]
     """Class by the states of the conditions."""
 
+    @functools.cached_property
+    def first(self) -> Places:
+        """The region of each class that is tried first; NULL where there is no other."""
+        return np.array([one[0] for one in self.members], np.int64)
+
 
 class DecisionTable:
     """The decisions of a rule set as a function of its signals.
@@ -90,7 +96,48 @@ class DecisionTable:
         }
         """Signal of each step at which the evaluation of a trial begins."""
         self.evaluated = {*self.upper, *self.leaves}
-        self.demand_order = sorted({*self.upper, *self.leaves}, reverse=True)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Give each step that is evaluated a row, conditions first, and find out which depend on which."""
+        steps, roots = self.analysis.steps, self.analysis.roots
+        operands = {one for number in self.upper for one in steps[number].operands}
+        read = {*self.evaluated, *(one for one in (*operands, *roots) if steps[one].kind == "boolean")}
+        self.conditions = sorted(number for number in read if steps[number].kind == "boolean")
+        self._values = sorted(number for number in read if steps[number].kind != "boolean")
+        self.row = {number: row for row, number in enumerate([*self.conditions, *self._values])}
+        self.layers = layers_of(steps, sorted(self.evaluated), self.row, set(self.leaves))
+        self._roots = np.array([self.row[root] for root in roots], np.intp)
+        self._fixed = np.array([self.initial[number] for number in self.conditions], np.uint8)[:, None]
+        self._matters = np.array([self.analysis.matters[number] for number in self.conditions])[:, None]
+        leaves = sorted(self.leaves.items(), key=lambda one: one[1])
+        places = np.array([place for _, place in leaves], np.intp)
+        self._leaf_rows = np.array([self.row[number] for number, _ in leaves], np.intp)
+        self._leaf_starts = np.flatnonzero(np.append(True, places[1:] != places[:-1]))[: len(places)]
+        self._leaf_places = places[self._leaf_starts]
+        self._sources: dict[int, frozenset[int]] = {}
+        for number in sorted(self.evaluated):
+            own = {self.leaves[number]} if number in self.leaves else ()
+            self._sources[number] = frozenset(own).union(
+                *(self._sources.get(operand, ()) for operand in steps[number].operands)
+            )
+
+    @functools.cached_property
+    def _looked_up(self) -> tuple[npt.NDArray[np.uint8], Places, Places, Places]:
+        """States of the conditions of all tables; where each condition begins, its signal, and its row."""
+        found = [
+            (states, place, self.row[number])
+            for place, table in enumerate(self.tables)
+            if table is not None
+            for number, states in zip(table.steps, table.states, strict=True)
+        ]
+        if not found:
+            none = np.empty(0, np.int64)
+            return np.empty(0, np.uint8), none[:, None], none, none
+        # The last state is that of a signal that is not computed: its number is -1.
+        states = np.concatenate([np.roll(one, 1) for one, _, _ in found])
+        begins = np.cumsum([1, *(len(one) for one, _, _ in found[:-1])])[:, None]
+        return states, begins, np.array([one[1] for one in found]), np.array([one[2] for one in found])
 
     @functools.cached_property
     def first_rule(self) -> list[int]:
@@ -130,30 +177,78 @@ class DecisionTable:
 
     def evaluate(
         self, codes: Codes, pools: Mapping[int, pa.Array], *, demand: bool = False
-    ) -> tuple[Decisions, dict[int, Mask]]:
+    ) -> tuple[Decisions, Mask]:
         """Evaluate trials.
 
         :param codes: the trials.
         :param pools: values that the codes of a signal that is no table stand for.
         :param demand: whether to return where each signal could still change the decision.
-        :return: the decision of each, and masks by signal.
+        :return: the decision of each, and a mask, ``(trials, signals)``.
         """
         trials = self.stated(codes, pools)
         decisions, asked = self.settle(trials.roots())
-        return decisions, trials.demanded(asked, decisions == OPEN) if demand else {}
+        left = decisions == OPEN
+        if not demand or not left.any():
+            return decisions, np.zeros(codes.shape, np.bool_)
+        return decisions, self._demanded(trials, asked & left)
 
     def stated(self, codes: Codes, pools: Mapping[int, pa.Array]) -> Trials:
         """Return the states of all steps on trials; see :meth:`evaluate`."""
         trials = Trials(self, len(codes))
-        for place, table in enumerate(self.tables):
-            column = codes[:, place]
-            if table is not None:
-                for number, states in zip(table.steps, table.states, strict=True):
-                    trials.states[number] = states[column]
-            elif (column != NOT_COMPUTED).any():
-                trials.set_values(place, column, pools[place])
-        trials.forward(self.upper)
+        sets = np.empty((len(self.conditions), len(codes)), np.uint8)
+        sets[:] = self._fixed
+        states, begins, places, rows = self._looked_up
+        sets[rows] = states[begins + codes.T[places]]
+        there = frozenset(np.flatnonzero((codes != NOT_COMPUTED).any(0)).tolist())
+        for number, state in zip(self.conditions, sets, strict=True):
+            trials.states[number] = state
+        for place in pools:
+            if place in there:
+                trials.set_values(place, codes[:, place], pools[place])
+                self._keep(trials, sets, self.analysis.columns[self.names[place]])
+        for layer in self.layers:
+            layer.forward(sets)
+            for number in layer.others:
+                if not self._sources[number].isdisjoint(there):
+                    trials.forward([number])
+                    self._keep(trials, sets, number)
         return trials
+
+    def _keep(self, trials: Trials, sets: npt.NDArray[np.uint8], number: int) -> None:
+        """Copy the new state of a condition to its row."""
+        row = self.row[number]
+        if row < len(sets):
+            sets[row] = trials.states[number]
+            trials.states[number] = sets[row]
+
+    def _demanded(self, trials: Trials, asked: npt.NDArray[np.bool_]) -> Mask:
+        """Return on which trials each signal could still change the decision, ``(trials, signals)``.
+
+        :param trials: the trials.
+        :param asked: where each rule's condition matters, ``(rules, trials)``.
+        """
+        steps, count = self.analysis.steps, trials.rows
+        sets = np.array([trials.states[number] for number in self.conditions])
+        unclear = np.empty((len(self.row), count), np.bool_)
+        unclear[: len(sets)] = UNDETERMINED[self._matters, sets]
+        for number in self._values:
+            unclear[self.row[number]] = trials.states[number].open
+        open_bits, asked_bits = np.packbits(unclear, axis=1), np.packbits(asked, axis=1)
+        demand = np.zeros(open_bits.shape, np.uint8)
+        for row, one in zip(self._roots.tolist(), asked_bits, strict=True):
+            demand[row] |= one
+        for layer in reversed(self.layers):
+            layer.backward(demand, open_bits)
+            for number in layer.others:
+                here = np.unpackbits(demand[self.row[number]], count=count).view(np.bool_)
+                for operand, where in trials.below(steps[number], here) if here.any() else ():
+                    if operand in self.row:
+                        demand[self.row[operand]] |= np.packbits(where)
+        found = np.zeros((self.width, demand.shape[1]), np.uint8)
+        if len(self._leaf_rows):
+            leaves = demand[self._leaf_rows]
+            found[self._leaf_places] = np.bitwise_or.reduceat(leaves, self._leaf_starts, axis=0)
+        return np.unpackbits(found, axis=1, count=count).view(np.bool_).T
 
     def settle(
         self, roots: npt.NDArray[np.uint8], rules: Places | None = None, otherwise: Any = None
@@ -271,6 +366,7 @@ class DecisionTable:
         table.states = [
             np.append(states[:, number], np.uint8(open_states[number])) for number in range(width)
         ]
+        self.__dict__.pop("_looked_up", None)
 
     def _upper_steps(self) -> list[int]:
         """Return the steps that are evaluated on each trial."""
@@ -335,37 +431,4 @@ class Trials(Partial):
         found = np.empty((len(self.analysis.roots), self.rows), np.uint8)
         for number, root in enumerate(self.analysis.roots):
             found[number] = self.states[root]
-        return found
-
-    def demanded(self, reached: npt.NDArray[np.bool_], left: Mask) -> dict[int, Mask]:
-        """Return on which trials each signal could still change the decision.
-
-        :param reached: which conditions each trial may come to.
-        :param left: the trials that matter.
-        :return: masks by signal.
-        """
-        table = self.table
-        demand: dict[int, Any] = {}
-        for number, root in enumerate(self.analysis.roots):
-            asked = reached[number] & left
-            demand[root] = demand[root] | asked if root in demand else asked
-        leaves = table.leaves
-        found: dict[int, Mask] = {}
-        for number in table.demand_order:
-            asked = demand.pop(number, False)
-            if asked is False:
-                continue
-            unclear = self.analysis.undetermined(number, self.states[number])
-            if unclear is False:
-                continue
-            asked = asked & unclear
-            if not asked.any():
-                continue
-            place = leaves.get(number)
-            if place is not None:
-                found[place] = found[place] | asked if place in found else asked
-                continue
-            for operand, where in self._below(self.analysis.steps[number], asked):
-                if operand in table.evaluated:
-                    demand[operand] = demand[operand] | where if operand in demand else where
         return found
