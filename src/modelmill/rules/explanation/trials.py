@@ -244,7 +244,7 @@ class DecisionTable:
                 for operand, where in trials.below(steps[number], here) if here.any() else ():
                     if operand in self.row:
                         demand[self.row[operand]] |= np.packbits(where)
-        found = np.zeros((self.width, demand.shape[1]), np.uint8)
+        found = np.zeros((self.width, (count + 7) // 8), np.uint8)
         if len(self._leaf_rows):
             leaves = demand[self._leaf_rows]
             found[self._leaf_places] = np.bitwise_or.reduceat(leaves, self._leaf_starts, axis=0)
