@@ -285,7 +285,8 @@ def positions(
         theirs = ordinals(values[other], domain.kind)
         both = there & known[other] & values[other].is_valid().to_numpy(zero_copy_only=False)
         found.append(np.where(both, np.sign((own > theirs).astype(np.int64) - (own < theirs)), 2))
-        apart &= ~both | (own == theirs) | _farther(own, theirs) | _farther(theirs, own)
+        # Of an unknown signal fixed values are tried, which may lie on either side of this one.
+        apart &= both & ((own == theirs) | _farther(own, theirs) | _farther(theirs, own))
     return [*found, np.where(there & ~apart, own, 0), (there & ~apart).astype(np.int64)]
 
 

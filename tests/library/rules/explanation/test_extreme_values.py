@@ -109,3 +109,21 @@ def test_numbers_keep_every_digit() -> None:
     (found,) = decision["explanation"]["changes"]
     assert (found["old"], found["new"], found["number"]) == ("1250000.5", "1250000.25", 1250000.25)
     assert decision["reason"] == "1250000.5"
+
+
+def test_rows_with_an_unknown_value_are_alike_only_with_equal_other_values() -> None:
+    rule_set = RuleSet.model_validate(
+        {
+            "rule_set": "extreme",
+            "key": "id",
+            "signals": {"y": {"kind": "column"}, "c": {"kind": "column"}},
+            "rules": [{"name": "r", "when": "nullif(y, c) > c", "then": "above"}],
+            "default": "none",
+            "on_unknown": "review",
+        }
+    )
+    y = pa.array([None, None], pa.float64())
+    batch = pa.RecordBatch.from_pydict({"id": [1, 2], "y": y, "c": [1e19, -1e31]})
+    found = Engine(rule_set, batch.schema).decide(batch, explain=True).column("explanation").to_pylist()
+    changed = [(one["other_decision"], [change["number"] for change in one["changes"]]) for one in found]
+    assert changed == [("none", [0.0]), ("above", [0.0])]
