@@ -157,7 +157,8 @@ class Grid:
             axis = [one for one in SPREAD[kind] if one is not LONG]
             if not self.whole:
                 axis = make.random.sample(axis, min(14, len(axis)))
-            needed = [row["values"][name] for row in listed]
+            alike = [other for other in self.names if COLUMNS[other].kind == kind]
+            needed = [row["values"][other] for row in listed for other in alike]
             needed += [_new(one) for row in listed for one in _changes(row) if one["signal"] == name]
             axis += [one for one in needed if kind in _KNOWN and one not in axis]
             self.axes.append(list(dict.fromkeys(axis)) if kind in _KNOWN else SPREAD[kind])

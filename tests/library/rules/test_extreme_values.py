@@ -24,6 +24,7 @@ def test_decisions_and_explanations_are_those_of_brute_force(
 def test_a_written_whole_number_is_compared_exactly_on_either_side() -> None:
     found = decided("(-9.223372036854776e+18) IS DISTINCT FROM (-9223372036854775807)")
     assert found == decided("(-9223372036854775807) IS DISTINCT FROM (-9.223372036854776e+18)") == ["y"]
+    assert decided("9223372036854775808 NOT IN (9223372036854775807, 7)") == ["y"]
 
 
 def test_a_decimal_is_the_nearest_double() -> None:

@@ -171,7 +171,7 @@ def _between(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
 @node(exp.In, children=("this", "expressions"))
 def _in(compiler: Compiler, _node: Any, operands: list[Typed]) -> Typed:
     kind, (value, *members) = compiler.comparable(operands, "IN")
-    if not all(member.literal for member in members):
+    if operands[0].literal or not all(member.literal for member in members):
         found = [_compared(compiler, [operands[0], member], "=") for member in operands[1:]]
         return functools.reduce(
             lambda one, other: compiler.call("boolean", kernels.disjunction, [one, other]), found
