@@ -256,7 +256,9 @@ def _not_best(grid: Grid, row: dict[str, Any], values: dict[str, Any], changed: 
     sufficient = [one for one in explanation["signals"] if one["sufficient"]]
     found = [] if explanation["minimal"] else ["not_proved"]
     smaller = (chosen for size in range(len(sufficient)) for chosen in itertools.combinations(told, size))
-    if any(grid.reached({name: place[name] for name in one}) == {row["decision"]} for one in smaller):
+    if explanation["minimal"] and any(
+        grid.reached({name: place[name] for name in one}) == {row["decision"]} for one in smaller
+    ):
         found.append("not_smallest")
     singles = {}
     for name in told:

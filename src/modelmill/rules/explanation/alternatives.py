@@ -280,6 +280,10 @@ def positions(
     at = np.minimum(regions.of(values[place]), regions.count - 1)
     low, high = regions.lows[at], regions.highs[at]
     apart = (low == high) | (_farther(own, low) & _farther(high, own)) if others else there | True
+    if others and domain.kind == "integer":
+        # Larger ones may be compared as doubles, and then several of them are one.
+        exact = int(_WHOLE_DOUBLES) - 4 * MAX_COMPANY
+        apart &= (own > -exact) & (own < exact)
     found = [np.where(there, at, -1)]
     for other in others:
         theirs = ordinals(values[other], domain.kind)

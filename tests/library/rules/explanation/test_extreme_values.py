@@ -127,3 +127,22 @@ def test_rows_with_an_unknown_value_are_alike_only_with_equal_other_values() -> 
     found = Engine(rule_set, batch.schema).decide(batch, explain=True).column("explanation").to_pylist()
     changed = [(one["other_decision"], [change["number"] for change in one["changes"]]) for one in found]
     assert changed == [("none", [0.0]), ("above", [0.0])]
+
+
+def test_integers_that_are_one_double_are_not_like_smaller_ones() -> None:
+    rule_set = RuleSet.model_validate(
+        {
+            "rule_set": "extreme",
+            "key": "id",
+            "signals": {"n": {"kind": "column"}, "m": {"kind": "column"}},
+            "rules": [{"name": "r", "when": "n >= nullif(m, 1.5e308)", "then": "above"}],
+            "default": "none",
+        }
+    )
+    m = [2**60, 2**53 - 1, 1_000_000]
+    batch = pa.RecordBatch.from_pydict({"id": [1, 2, 3], "n": [7, 7, 7], "m": m})
+    found = Engine(rule_set, batch.schema).decide(batch, explain=True).column("explanation").to_pylist()
+    for value, one in zip(m, found, strict=True):
+        ((name, new),) = ((change["signal"], change["integer"]) for change in one["changes"])
+        changed = {"n": 7, "m": value} | {name: new}
+        assert float(changed["n"]) >= float(changed["m"]), changed
