@@ -222,10 +222,11 @@ class DecisionTable:
             trials.states[number] = sets[row]
 
     def _demanded(self, trials: Trials, asked: npt.NDArray[np.bool_]) -> Mask:
-        """Return on which trials each signal could still change the decision, ``(trials, signals)``.
+        """Find the trials on which a signal could still change the decision.
 
         :param trials: the trials.
         :param asked: where each rule's condition matters, ``(rules, trials)``.
+        :return: for each signal, ``(trials, signals)``.
         """
         steps, count = self.analysis.steps, trials.rows
         sets = np.array([trials.states[number] for number in self.conditions])
