@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +34,11 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
 }
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The main module of pytest-xdist has neither file nor spec, which PySpark takes for its own doctests.
+    # A spec without a name is none for multiprocessing, which would import the main module by it.
+    sys.modules["__main__"].__spec__ = SimpleNamespace(name=None)  # type: ignore[assignment]
 
 TOY_COMPONENTS = '''
 """Components of another distribution: what a third party ships."""
