@@ -28,18 +28,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from benchmarks.extreme_language import (
-    COLUMNS,
-    LONG,
-    TEXTS,
-    TIMES,
-    WHOLE,
-    Column,
-    Generator,
-    Part,
-    as_signal,
-    known,
-)
+from benchmarks.extreme_language import Generator, Part
+from benchmarks.extreme_values import COLUMNS, LONG, TEXTS, TIMES, WHOLE, Column, as_signal, known
 
 from modelmill.rules.engine import Engine
 from modelmill.rules.evaluation.rule_program import RuleProgram

@@ -111,37 +111,35 @@ def test_numbers_keep_every_digit() -> None:
     assert decision["reason"] == "1250000.5"
 
 
-def test_rows_with_an_unknown_value_are_alike_only_with_equal_other_values() -> None:
+def explanations(when: str, columns: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the explanation of each row of several columns, one of which may be unknown."""
+    batch = pa.RecordBatch.from_pydict({"id": range(len(next(iter(columns.values())))), **columns})
     rule_set = RuleSet.model_validate(
         {
             "rule_set": "extreme",
             "key": "id",
-            "signals": {"y": {"kind": "column"}, "c": {"kind": "column"}},
-            "rules": [{"name": "r", "when": "nullif(y, c) > c", "then": "above"}],
+            "signals": {name: {"kind": "column"} for name in columns},
+            "rules": [{"name": "r", "when": when, "then": "above"}],
             "default": "none",
             "on_unknown": "review",
         }
     )
+    found: list[dict[str, Any]] = (
+        Engine(rule_set, batch.schema).decide(batch, explain=True).column("explanation").to_pylist()
+    )
+    return found
+
+
+def test_rows_with_an_unknown_value_are_alike_only_with_equal_other_values() -> None:
     y = pa.array([None, None], pa.float64())
-    batch = pa.RecordBatch.from_pydict({"id": [1, 2], "y": y, "c": [1e19, -1e31]})
-    found = Engine(rule_set, batch.schema).decide(batch, explain=True).column("explanation").to_pylist()
+    found = explanations("nullif(y, c) > c", {"y": y, "c": [1e19, -1e31]})
     changed = [(one["other_decision"], [change["number"] for change in one["changes"]]) for one in found]
     assert changed == [("none", [0.0]), ("above", [0.0])]
 
 
 def test_integers_that_are_one_double_are_not_like_smaller_ones() -> None:
-    rule_set = RuleSet.model_validate(
-        {
-            "rule_set": "extreme",
-            "key": "id",
-            "signals": {"n": {"kind": "column"}, "m": {"kind": "column"}},
-            "rules": [{"name": "r", "when": "n >= nullif(m, 1.5e308)", "then": "above"}],
-            "default": "none",
-        }
-    )
     m = [2**60, 2**53 - 1, 1_000_000]
-    batch = pa.RecordBatch.from_pydict({"id": [1, 2, 3], "n": [7, 7, 7], "m": m})
-    found = Engine(rule_set, batch.schema).decide(batch, explain=True).column("explanation").to_pylist()
+    found = explanations("n >= nullif(m, 1.5e308)", {"n": [7, 7, 7], "m": m})
     for value, one in zip(m, found, strict=True):
         ((name, new),) = ((change["signal"], change["integer"]) for change in one["changes"])
         changed = {"n": 7, "m": value} | {name: new}
