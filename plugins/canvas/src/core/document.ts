@@ -20,6 +20,7 @@ import {
   isSeq,
   parseDocument,
 } from "yaml";
+import { EditError, type Splice, isBlock, itemEnd, itemStart, keyOf, rangeOf, splice } from "./places";
 import { type Json, type JsonObject, isObject, sameValue } from "./value";
 import { type Context, YAML_OPTIONS, flowText, inline, pairText, render } from "./writing";
 
@@ -39,14 +40,7 @@ export interface Parsed {
   problems: SyntaxProblem[];
 }
 
-/** An edit that cannot be written into the text without changing more than was asked. */
-export class EditError extends Error {}
-
-interface Splice {
-  start: number;
-  end: number;
-  text: string;
-}
+export { EditError };
 
 let latest: { text: string; document: Document.Parsed } | null = null;
 
@@ -91,7 +85,11 @@ export function reconcile(text: string, next: JsonObject): string {
   const edited = splice(text, splices);
   const result = readText(edited);
   if (!sameValue(result.value, next)) {
-    throw new EditError("this part uses anchors, aliases or tags: edit it in the text");
+    throw new EditError(
+      /[&*!]/.test(text)
+        ? "this part uses anchors, aliases or tags: edit it in the text"
+        : "this edit cannot be written into the text: edit it there",
+    );
   }
   return edited;
 }
@@ -186,8 +184,10 @@ class Editor {
 
   change(node: Node, next: Json, indent: number, context: Context): void {
     if (isMap(node) && isObject(next)) this.changeMap(node, next, indent, context);
-    else if (isSeq(node) && Array.isArray(next)) this.changeSeq(node, next, context);
-    else if (!sameValue(plain(node), next)) this.replace(node, next, indent, context);
+    else if (isSeq(node) && Array.isArray(next)) this.changeSeq(node, next, indent, context);
+    else if (sameValue(plain(node), next)) return;
+    else if (isBlock(node)) this.refill(node, next, indent, context);
+    else this.replace(node, next, indent, context);
   }
 
   private replace(node: Node, next: Json, indent: number, context: Context): void {
@@ -223,29 +223,48 @@ class Editor {
             : `\n${render(value, this.column(pair) + 2, inner.depth)}`.replace(/\n$/, "");
           this.splices.push({ start: colon, end: colon, text: written });
         }
-      } else this.change(pair.value as Node, value, this.column(pair) + 2, inner);
+      } else if (isBlock(pair.value) && !continues(pair.value, value)) this.exchange(pair, pair.value, value, inner);
+      else this.change(pair.value as Node, value, this.column(pair) + 2, inner);
     }
     const added = Object.entries(next).filter(([key]) => !kept.has(key));
     if (kept.size === 0) {
       if (items.length === 0 && !context.inFlow) this.replace(node, next, indent, context);
-      else this.refill(node, next, context);
+      else this.refill(node, next, indent, context);
       return;
     }
     if (node.flow === true) this.changeFlow(items, (pair) => kept.has(keyOf(pair)), added.map(pairText));
     else this.changeBlockMap(items, kept, next, inner.depth);
   }
 
-  /** Nothing of a map is left: it is written anew. */
-  private refill(node: YAMLMap | YAMLSeq, next: Json, context: Context): void {
+  /** A key's block collection becomes empty or a value of another kind: it stands behind the colon if it fits there. */
+  private exchange(pair: Pair, node: YAMLMap | YAMLSeq, next: Json, context: Context): void {
+    const colon = this.text.indexOf(":", rangeOf(pair.key)[1]) + 1;
+    const [start, end] = rangeOf(node);
+    const isAlone = this.text.slice(colon, start).trim() === "";
+    if (!isAlone || !isShort(next, context)) {
+      this.refill(node, next, this.column(pair) + 2, context);
+      return;
+    }
+    this.splices.push({ start: colon, end, text: ` ${flowText(next, undefined, false)}${this.lineEnd(start, end)}` });
+  }
+
+  /** Nothing of a collection is left: what takes its place is written anew. */
+  private refill(node: YAMLMap | YAMLSeq, next: Json, indent: number, context: Context): void {
     const [start, end] = rangeOf(node);
     if (node.flow === true) {
       this.splices.push({ start, end, text: flowText(next, undefined, context.inFlow) });
       return;
     }
-    const column = start - (this.text.lastIndexOf("\n", start - 1) + 1);
-    const body = inline(next, undefined, context) ? flowText(next, undefined, false) : render(next, column, context.depth);
-    const trailing = this.text.slice(start, end).endsWith("\n") ? "\n" : "";
-    this.splices.push({ start, end, text: body.trimStart().replace(/\n$/, "") + trailing });
+    // A list may stand as far left as its key. What takes its place may not.
+    const column = Math.max(this.lineColumn(start), indent);
+    const body = isShort(next, context) ? flowText(next, undefined, false) : render(next, column, context.depth);
+    const lead = " ".repeat(column - this.lineColumn(start));
+    this.splices.push({ start, end, text: lead + body.trimStart().replace(/\n$/, "") + this.lineEnd(start, end) });
+  }
+
+  /** What a block collection spans ends with a line, unless the text ends there: so must what takes its place. */
+  private lineEnd(start: number, end: number): string {
+    return this.text.slice(start, end).endsWith("\n") ? "\n" : "";
   }
 
   private changeBlockMap(items: Pair[], kept: Set<string>, next: JsonObject, depth: number): void {
@@ -272,7 +291,7 @@ class Editor {
     }
   }
 
-  private changeSeq(node: YAMLSeq, next: Json[], context: Context): void {
+  private changeSeq(node: YAMLSeq, next: Json[], indent: number, context: Context): void {
     const current = node.items.map((item) => plain(item as Node));
     if (sameValue(current, next)) return;
     const inner = { depth: context.depth + 1, inFlow: context.inFlow || node.flow === true };
@@ -286,7 +305,7 @@ class Editor {
     const items = node.items as Node[];
     const keep = kept(current, next);
     if (node.flow !== true || keep === null || keep.size === 0) {
-      this.refill(node, next, context);
+      this.refill(node, next, indent, context);
       return;
     }
     const added = next.slice(keep.size).map((value) => flowText(value, undefined, true));
@@ -360,6 +379,16 @@ class Editor {
   }
 }
 
+/** Whether a value goes on one line where a collection was; a text of several lines does so in quotes. */
+function isShort(value: Json, context: Context): boolean {
+  return typeof value === "string" || inline(value, undefined, context);
+}
+
+/** Whether a value is of a block collection's own kind, and not empty. */
+function continues(node: YAMLMap | YAMLSeq, next: Json): boolean {
+  return (isMap(node) ? isObject(next) : Array.isArray(next)) && Object.keys(next as object).length > 0;
+}
+
 /** Return the indices of `current` that stay if `next` is `current` with items taken out and others appended. */
 function kept(current: Json[], next: Json[]): Set<number> | null {
   const stays = new Set<number>();
@@ -373,33 +402,8 @@ function kept(current: Json[], next: Json[]): Set<number> | null {
   return stays;
 }
 
-function splice(text: string, splices: Splice[]): string {
-  const ordered = splices.map((item, index) => ({ ...item, index }));
-  ordered.sort((left, right) => right.start - left.start || right.end - left.end || right.index - left.index);
-  return ordered.reduce((result, { start, end, text: put }) => result.slice(0, start) + put + result.slice(end), text);
-}
-
-function keyOf(pair: Pair): string {
-  return String(isScalar(pair.key) ? pair.key.value : pair.key);
-}
-
 function plain(node: Node | null): Json {
   if (node === null) return null;
   if (isAlias(node)) throw new EditError("this part uses anchors or aliases: edit it in the text");
   return node.toJS(new Document()) as Json;
-}
-
-function rangeOf(node: unknown): [number, number] {
-  const range = (node as Node | null)?.range;
-  if (!range) throw new EditError("this part has no place in the text: edit it there");
-  return [range[0], range[1]];
-}
-
-function itemStart(item: Pair | Node): number {
-  return rangeOf(isPair(item) ? item.key : item)[0];
-}
-
-function itemEnd(item: Pair | Node): number {
-  if (!isPair(item)) return rangeOf(item)[1];
-  return rangeOf(item.value ?? item.key)[1];
 }
