@@ -228,7 +228,11 @@ def _head(table: DeltaTable | None, model: str) -> Head:
     if table is None or number is None:
         return Head(last=None, settled=True)
     wanted = range(max(number - 1, 1), number + 1)
-    holding = [file for file, bounds in _files(table) if any(_holds(bounds, model, each) for each in wanted)]
+    files = _files(table)
+    later = [last for _, (low, high, _, last) in files if low == high == model and (last or 0) > number]
+    if later:  # the counter of the last commit is damaged
+        raise _damaged(model, f"row {max(later)} after row {number}, the last one by the log")
+    holding = [file for file, bounds in files if any(_holds(bounds, model, each) for each in wanted)]
     rows = {row.number: row for row in _read(table, holding) if row.model == model and row.number in wanted}
     if set(rows) != set(wanted):
         raise _damaged(model, f"row {max(set(wanted) - set(rows))} is missing")
@@ -236,6 +240,8 @@ def _head(table: DeltaTable | None, model: str) -> Head:
     if last.seal != _seal(last, rows[number - 1].seal if number > 1 else ""):
         raise _damaged(model, f"row {number} is not as it was written")
     settled: int = table.transaction_version(_settled(model)) or 0
+    if settled > number:
+        raise _damaged(model, f"row {settled} is settled, after the last one, row {number}")
     return Head(last=last, settled=settled >= number)
 
 
@@ -307,7 +313,15 @@ def _read(table: DeltaTable, files: Sequence[ActiveFile]) -> list[LedgerRow]:
         )
     ref = TableRef(uri=place, version=table.version())
     with read_batches(table, ref, files, columns=columns) as batches:
-        return [LedgerRow.model_validate(row) for row in batches.read_all().to_pylist()]
+        rows = batches.read_all()
+    try:
+        return [LedgerRow.model_validate(row) for row in rows.to_pylist()]
+    except ValueError as error:  # not UTF-8, null, no action that there is: flipped bits
+        raise TableError(
+            f"the ledger's rows must be as they were written ({' '.join(str(error).split())[:200]})",
+            got=place,
+            remedy="restore the ledger's table from a copy",
+        ) from error
 
 
 def _table(rows: Sequence[LedgerRow]) -> pa.Table:

@@ -133,7 +133,7 @@ def _file_infos(place: str, paths: Iterable[str]) -> dict[str, FileInfo]:
 
 def check_digests(
     table: DeltaTable, place: str, files: Sequence[ActiveFile], *, shown: str, memory: Path | None = None
-) -> int:
+) -> frozenset[str]:
     """Compare files with the digests that the commits which added them name.
 
     :param table: the table, at its version.
@@ -141,13 +141,13 @@ def check_digests(
     :param files: the version's files.
     :param shown: the table and version, for the message.
     :param memory: see :func:`file_digests`; None: what this process has not hashed yet is read.
-    :return: number of files whose content is as written. The others have no digest in the log, since another
-        writer added them or their commit was cleaned up; their name and size are as the log says.
+    :return: paths of the files whose content is as written. The others have no digest in the log, since
+        another writer added them or their commit was cleaned up; their name and size are as the log says.
     :raises TableError: if a file differs, or a commit of ours has lost or gained a file.
     """
     named = _named_digests(table, place, {file.path for file in files}, shown)
     if not named:
-        return 0
+        return frozenset()
     infos = _file_infos(place, named)
     seen = {
         path: (place, path, digest, infos[path].size or 0, infos[path].mtime_ns or 0)
@@ -163,7 +163,7 @@ def check_digests(
             )
         if memory is None:
             _verified.add(seen[path])
-    return len(named)
+    return frozenset(named)
 
 
 def _named_digests(table: DeltaTable, place: str, active: set[str], shown: str) -> dict[str, str]:

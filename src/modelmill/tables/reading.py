@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import TableError, did_you_mean
-from modelmill.tables.files import (
-    ActiveFile,
-    active_files,
-    check_digests,
-)
+from modelmill.tables.files import ActiveFile, active_files, check_digests
+from modelmill.tables.first_reads import check_first_reads
 from modelmill.tables.opening import one_line, open_table, unreachable
 from modelmill.tables.protocol import (
     needs_scan,
@@ -150,7 +147,9 @@ def checked_files(
     place = table_location(ref.uri)
     with _readable(ref):
         files = active_files(table, place)
-        check_digests(table, place, files, shown=str(ref), memory=memory)
+        named = check_digests(table, place, files, shown=str(ref), memory=memory)
+        others = [file.path for file in files if file.path not in named]
+        check_first_reads(table, place, others, shown=str(ref))
     return files
 
 

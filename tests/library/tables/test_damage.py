@@ -16,7 +16,7 @@ from deltalake import DeltaTable, Schema, write_deltalake
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
-from modelmill.tables import files
+from modelmill.tables import files, first_reads
 from modelmill.tables.commits import commit_files, write_rows
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import read_arrow
@@ -190,7 +190,7 @@ def test_what_the_log_still_says_is_checked_after_a_clean_up(dataset: Path) -> N
     commit(dataset, 0).unlink()
     table = open_table(str(dataset))
     active = files.active_files(table, str(dataset))
-    assert files.check_digests(table, str(dataset), active, shown="d") == 1  # b.parquet; nobody vouches for a
+    assert files.check_digests(table, str(dataset), active, shown="d") == {"b.parquet"}
     assert read(dataset).num_rows == 300
 
 
@@ -272,3 +272,40 @@ def test_rows_of_our_own_tables_are_read_as_written_or_refused(tmp_path: Path) -
         file.write_bytes(flipped)
         files._verified.clear()
         assert file.name in refusal(place), position
+
+
+def test_a_file_of_others_that_reads_differently_than_at_first_is_refused(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("MODELMILL_HOME", str(home))
+    assert read(table).num_rows == 3  # without a home nothing is remembered, nor made
+    assert not home.exists()
+    home.mkdir()
+    assert read(table).num_rows == 3
+    file = min(table.glob("*.parquet"))
+    content = file.read_bytes()
+    flips = [content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :] for at in range(4, 200, 7)]
+    for flipped in flips:
+        file.write_bytes(flipped)
+        first_reads._seen.clear()  # as in another process
+        assert f"when it was first read ({table}@2); got '{file.name}'" in refusal(table)
+    file.write_bytes(content)
+    write_deltalake(str(table), pa.table({"n": [3], "t": ["t3"]}), mode="append")
+    assert read(table).num_rows == 4
+
+
+def test_a_table_that_was_written_anew_is_another_one(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELMILL_HOME", str(tmp_path))
+    assert read(table).num_rows == 3
+    names = sorted(file.name for file in table.glob("*.parquet"))
+    shutil.rmtree(table)
+    rows = pa.table({"n": [9], "t": ["t9"]})
+    write_deltalake(str(table), rows)
+    (new,) = table.glob("*.parquet")
+    log = commit(table, 0)
+    log.write_text(log.read_text().replace(new.name, names[0]))
+    new.rename(table / names[0])
+    assert read(table).equals(rows)
