@@ -20,6 +20,7 @@ from modelmill.steps.ingest import IngestConfig
 from modelmill.steps.label_rows import LabelRowsConfig
 from modelmill.steps.monitor import MonitorConfig
 from modelmill.steps.pick_signal import PickSignalConfig
+from modelmill.steps.probe_videos import ProbeVideosConfig
 from modelmill.steps.promote import PromoteConfig
 from modelmill.steps.prune import PruneConfig
 from modelmill.steps.quantize import QuantizeConfig
@@ -100,6 +101,9 @@ class MonitorOperator(_ComponentOperator[MonitorConfig]):
 
 class PickSignalOperator(_ComponentOperator[PickSignalConfig]):
     """Take one signal's model out of many: for a gate, an evaluation or a scored table of its own."""
+
+class ProbeVideosOperator(_ComponentOperator[ProbeVideosConfig]):
+    """Read what the videos of a table say of themselves: container, streams, packets, subtitles."""
 
 class PromoteOperator(_ComponentOperator[PromoteConfig]):
     """Register a challenger that passed the gate and make it the champion; a refused one changes nothing."""

@@ -1,0 +1,95 @@
+"""What the Spark jobs over tables of videos are asked to do."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import Field
+
+from modelmill.artifacts import TableRef
+from modelmill.jobs import JobResult
+from modelmill.options import Options
+from modelmill.tables.storage import TableLocation
+from modelmill.tables.table_request import TableRequest
+from modelmill.videos.limits import VideoLimits
+from modelmill.videos.tasks import TASKS, Task
+
+
+class VideoOptions(Options):
+    """Which videos are worked on, how, and what each of them may cost."""
+
+    key: str = Field("key", description="Column with the key of a video; each stands once.")
+    path: str | None = Field(
+        "path", description="Column with the path of the file; empty: the videos are in the column content."
+    )
+    content: str | None = Field(
+        None, description="Column with the video itself, up to 16 MB; where it is NULL, the path is read."
+    )
+    digest: str | None = Field(
+        None,
+        description="Column with the SHA-256 of the file, 64 hexadecimal digits: it is checked. Empty: it is "
+        "computed.",
+    )
+    keep: tuple[str, ...] = Field((), description="Columns to carry along.")
+    limits: VideoLimits = Field(VideoLimits(), description="What each video may cost, and may be.")
+    processes: int = Field(2, ge=1, le=256, description="Videos that are worked on at the same time.")
+    videos_per_commit: int = Field(
+        64, ge=1, description="Videos whose rows are written together: what a killed run does again at most."
+    )
+
+
+class VideoJobResult(JobResult):
+    """What became of the videos of a table."""
+
+    table: TableRef
+    """Rows of the videos that were read; one for each, or several."""
+    quarantine: TableRef
+    """A row for each video that was refused, with the reason."""
+    videos: int
+    """Videos in the table that was read."""
+    worked_on: int
+    """Videos that this run worked on; the others had their rows already."""
+    refused: dict[str, int]
+    """Videos in the quarantine by reason."""
+    rows: int
+    """Rows in the table."""
+
+
+RequestT = TypeVar("RequestT", bound="VideoRequest")
+
+
+class VideoRequest(VideoOptions, TableRequest[VideoJobResult]):
+    """Base of requests for jobs over a table of videos."""
+
+    task_name: ClassVar[str]
+    carries_content: ClassVar[bool] = False
+    """Whether the rows have the videos' bytes, if they are in a column."""
+
+    quarantine: TableLocation = Field(description="Table to write refused videos to, each with the reason.")
+
+    @property
+    def task(self) -> Task:
+        """What is done with each video."""
+        return TASKS[self.task_name]
+
+    @property
+    def task_options(self) -> dict[str, Any]:
+        """Options of the task, JSON."""
+        return {}
+
+
+class ProbeVideosRequest(VideoRequest):
+    """Read what the videos of a table say of themselves."""
+
+    job = "probe_videos"
+    task_name = "probe"
+    carries_content = True
+
+    sidecars: bool = Field(
+        True, description="Whether files of subtitles beside a video are read: same name, .srt, .vtt or .ass."
+    )
+
+    @property
+    def task_options(self) -> dict[str, Any]:
+        """See :attr:`VideoRequest.task_options`."""
+        return {"sidecars": self.sidecars}

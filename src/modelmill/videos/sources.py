@@ -1,0 +1,93 @@
+"""A video's bytes: opened once, checked, and handed to libav as a file object, never as a name."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from modelmill.videos.limits import SUBTITLE_BYTES, VideoLimits
+from modelmill.videos.refusals import RefusedVideoError
+
+_SIDECARS = (".srt", ".vtt", ".ass")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video to work on."""
+
+    file: BinaryIO
+    size: int
+    """In bytes."""
+    sidecar: bytes | None = None
+    """Content of the file of subtitles that lies beside it; at most :data:`SUBTITLE_BYTES`."""
+    sidecar_name: str = ""
+
+
+@contextlib.contextmanager
+def open_source(named: Mapping[str, Any], limits: VideoLimits) -> Iterator[Source]:
+    """Open a video.
+
+    :param named: ``path`` or ``content``; ``digest``: its SHA-256, checked if it is there; ``sidecars``:
+        whether files of subtitles beside it are read.
+    :param limits: how large it may be.
+    :yields: the video.
+    :raises RefusedVideoError: if it cannot be read, is too large, or has another digest.
+    """
+    content: bytes | None = named.get("content")
+    with contextlib.ExitStack() as stack:
+        if content is not None:
+            file: BinaryIO = io.BytesIO(content)
+            size = len(content)
+        else:
+            file = stack.enter_context(_opened(named["path"]))
+            size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            raise RefusedVideoError("empty")
+        if size > limits.max_bytes:
+            raise RefusedVideoError("too_large", f"{size:,} bytes of {limits.max_bytes:,}")
+        if named.get("digest"):
+            _check_digest(file, named["digest"])
+        sidecar, name = None, ""
+        if content is None and named.get("sidecars"):
+            sidecar, name = _sidecar(Path(named["path"]))
+        yield Source(file, size, sidecar, name)
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        # Without O_NONBLOCK, opening a pipe would wait for its writer.
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        reasons = {errno.ENOENT: "missing", errno.ENOTDIR: "missing", errno.ELOOP: "link"}
+        raise RefusedVideoError(reasons.get(error.errno or 0, "unreadable"), error.strerror or "") from error
+    except ValueError as error:  # a NUL in the name
+        raise RefusedVideoError("missing", str(error)) from error
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise RefusedVideoError("not_a_file")
+    return os.fdopen(number, "rb")
+
+
+def _check_digest(file: BinaryIO, wanted: str) -> None:
+    found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.seek(0)
+    if found != wanted.lower():
+        raise RefusedVideoError("changed", f"SHA-256 {found[:12]} instead of {wanted[:12]}")
+
+
+def _sidecar(path: Path) -> tuple[bytes | None, str]:
+    for suffix in _SIDECARS:
+        beside = path.with_suffix(suffix)
+        if beside == path:
+            continue
+        with contextlib.suppress(RefusedVideoError), _opened(str(beside)) as file:
+            return file.read(SUBTITLE_BYTES), beside.name
+    return None, ""

@@ -1,0 +1,127 @@
+"""Probing a table of videos on the embedded engine: rows once, refusals with reasons, nothing lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from tests.library.videos.clips import write_clip
+
+from modelmill.artifacts import TableRef
+from modelmill.errors import ConfigError, TableError
+from modelmill.tables.reading import read_arrow
+from modelmill.videos.requests import ProbeVideosRequest, VideoJobResult
+from modelmill_jobs import probe_videos
+
+pytest.importorskip("av")
+
+
+class Clips:
+    """A table of clips, and the tables that are made of it."""
+
+    def __init__(self, folder: Path, spark: Any) -> None:
+        self.folder, self.spark = folder, spark
+
+    def write(self, rows: list[dict[str, Any]]) -> TableRef:
+        columns = ["key", "path", "scene", "video"]
+        types = [pa.string(), pa.string(), pa.int64(), pa.binary()]
+        schema = pa.schema(list(zip(columns, types, strict=True)))
+        place = str(self.folder / "clips")
+        write_deltalake(place, pa.Table.from_pylist(rows, schema=schema), mode="overwrite")
+        return TableRef(uri=place, version=DeltaTable(place).version())
+
+    def probe(self, table: TableRef, **more: Any) -> VideoJobResult:
+        request = ProbeVideosRequest(
+            table=table, to=str(self.folder / "probed"), quarantine=str(self.folder / "refused"), **more
+        )
+        return probe_videos.main(request, self.spark)
+
+
+@pytest.fixture
+def clips(tmp_path: Path, sail: Any) -> Clips:
+    return Clips(tmp_path, sail)
+
+
+def rows_of(table: TableRef) -> list[dict[str, Any]]:
+    return read_arrow(table).sort_by("key").to_pylist()
+
+
+def test_each_video_is_read_or_refused_and_only_new_ones_are_worked_on(clips: Clips, tmp_path: Path) -> None:
+    good = write_clip(tmp_path / "good.mp4", seconds=1)
+    other = write_clip(tmp_path / "other.mkv", seconds=1, size=(96, 64))
+    (tmp_path / "empty.mp4").touch()
+    rows = [
+        {"key": "a", "path": str(good), "scene": 1},
+        {"key": "b", "path": str(tmp_path / "empty.mp4"), "scene": 2},
+        {"key": "c", "path": str(tmp_path / "none.mp4"), "scene": 3},
+        {"key": "d", "path": str(other), "scene": 4},
+    ]
+    first = clips.probe(clips.write(rows), keep=["scene"], videos_per_commit=1)
+    assert (first.videos, first.worked_on, first.rows) == (4, 4, 2)
+    assert first.refused == {"empty": 1, "missing": 1}
+    read = rows_of(first.table)
+    assert [(row["key"], row["width"], row["height"], row["scene"]) for row in read] == [
+        ("a", 128, 96, 1),
+        ("d", 96, 64, 4),
+    ]
+    assert read[0]["seconds"] == pytest.approx(1.0, abs=0.05)
+    again = clips.probe(clips.write(rows), keep=["scene"])
+    assert again.worked_on == 0
+    assert (again.table, again.quarantine) == (first.table, first.quarantine)
+
+
+def test_what_has_changed_or_is_gone_leaves_the_table(clips: Clips, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", seconds=1)
+    rows = [{"key": "a", "path": str(path)}, {"key": "b", "path": str(tmp_path / "late.mp4")}]
+    first = clips.probe(clips.write(rows))
+    assert first.refused == {"missing": 1}
+    write_clip(path, seconds=2)
+    write_clip(tmp_path / "late.mp4", seconds=1)
+    second = clips.probe(clips.write(rows))
+    assert (second.worked_on, second.refused) == (2, {})
+    assert [round(row["seconds"]) for row in rows_of(second.table)] == [2, 1]
+    third = clips.probe(clips.write(rows[1:]))
+    assert (third.worked_on, [row["key"] for row in rows_of(third.table)]) == (0, ["b"])
+
+
+def test_videos_may_be_in_a_column(clips: Clips, tmp_path: Path) -> None:
+    content = write_clip(tmp_path / "a.mp4", seconds=1).read_bytes()
+    rows = [{"key": "a", "video": content}, {"key": "b", "video": b"no video"}, {"key": "c"}]
+    found = clips.probe(clips.write(rows), path=None, content="video")
+    assert found.refused == {"missing": 1, "not_a_video": 1}
+    (row,) = rows_of(found.table)
+    assert (row["key"], row["content"], row["path"]) == ("a", content, None)
+
+
+def test_a_digest_that_is_given_is_checked(clips: Clips, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", seconds=1)
+    place = str(tmp_path / "table")
+    write_deltalake(place, pa.table({"key": ["a"], "path": [str(path)], "sha": ["0" * 64]}))
+    found = clips.probe(TableRef(uri=place, version=0), digest="sha")
+    assert found.refused == {"changed": 1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "kind", "said"),
+    [
+        ([{"key": "a"}, {"key": "a"}], {}, TableError, "a key of its own"),
+        ([{"key": None}], {}, TableError, "a key of its own"),
+        ([{"key": "a"}], {"keep": ["path"]}, ConfigError, "a name of its own"),
+        ([{"key": "a"}], {"path": None}, ConfigError, "set path or content"),
+        ([{"key": "a"}], {"path": "pth"}, TableError, "did you mean 'path'"),
+    ],
+)
+def test_wrong_tables_are_refused(
+    clips: Clips, rows: list[dict[str, Any]], more: dict[str, Any], kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        clips.probe(clips.write(rows), **more)
+
+
+def test_an_empty_table_gives_empty_tables(clips: Clips) -> None:
+    found = clips.probe(clips.write([]))
+    assert (found.videos, found.rows, found.refused) == (0, 0, {})
+    assert read_arrow(found.table).num_rows == 0
