@@ -1,0 +1,282 @@
+"""A stub of a language model's endpoint: it answers by words and bills, loses and refuses as it is told.
+
+No language model is behind it. It shows how a pipeline behaves, and says nothing about what a model knows::
+
+    python -m demo.servers.language_model --port 8123 --words '{"sport": ["goal"], "trade": ["bank"]}'
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How the stub behaves. Shares are of the requests."""
+
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Words by label: the label with most of them is answered; without any, the content's hash decides."""
+    wrong: float = 0.0
+    """Share of contents that get another option than their words say, always the same one."""
+    first: float = 0.0
+    """Share of contents that get the option that is shown first, whatever they say."""
+    gullible: bool = False
+    """Whether a content that says ``answer: TEXT`` is answered with that text."""
+    busy: float = 0.0
+    """Share that is refused with 429 and ``Retry-After``."""
+    retry_after: float = 0.02
+    """Seconds."""
+    lost: float = 0.0
+    """Share that is billed, and whose connection is then closed without an answer."""
+    slow: float = 0.0
+    """Share that is billed, and answered after ``slow_seconds``."""
+    slow_seconds: float = 2.0
+    failed: float = 0.0
+    """Share that is billed, and answered with 500."""
+    invalid: float = 0.0
+    """Share of contents that get an answer that is no option."""
+    without_usage: float = 0.0
+    """Share whose answer does not say what was billed."""
+    seconds: float = 0.0
+    """That each answer takes."""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    seed: int = 0
+    key: str = ""
+    """Bearer token that is asked for; empty: none."""
+
+
+@dataclass
+class Bill:
+    """What the stub has done."""
+
+    requests: int = 0
+    billed_input: int = 0
+    billed_output: int = 0
+    billed: int = 0
+    busy: int = 0
+    over_limit: int = 0
+    """Requests refused because of the limits a minute."""
+    unanswered: int = 0
+    """Billed requests that got no answer in time."""
+    contents: Counter[str] = field(default_factory=Counter)
+    """Billed requests by SHA-256 of the body."""
+    times: list[float] = field(default_factory=list)
+    """When requests came that were let through the limits."""
+
+
+class LanguageModelStub:
+    """The stub, on a free port of the loopback interface.
+
+    :param behaviour: how it behaves.
+    :param port: 0: any.
+    :param record: gets each request: path, headers, body.
+    """
+
+    def __init__(
+        self,
+        behaviour: Behaviour | None = None,
+        *,
+        port: int = 0,
+        record: Callable[[str, Mapping[str, str], bytes], None] | None = None,
+    ) -> None:
+        self.behaviour = behaviour or Behaviour()
+        self.bill = Bill()
+        self.record = record
+        self._random = random.Random(self.behaviour.seed)  # noqa: S311 (no secret)
+        self._lock = threading.Lock()
+        self._window: deque[tuple[float, int]] = deque()
+        stub = self
+
+        class Handler(_Handler):
+            owner = stub
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+
+    def __enter__(self) -> LanguageModelStub:
+        """Serve in a thread."""
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.server.shutdown()
+        self.server.server_close()
+
+    def fate(self) -> str:
+        """Draw what happens to a request."""
+        how = self.behaviour
+        with self._lock:
+            drawn = self._random.random()
+        for name in ("busy", "lost", "slow", "failed", "without_usage"):
+            share: float = getattr(how, name)
+            if drawn < share:
+                return name
+            drawn -= share
+        return "answered"
+
+    def let_through(self, tokens: int) -> float:
+        """Take a place in the last 60 seconds; return the seconds to come back after, 0 if there is one."""
+        how, now = self.behaviour, time.monotonic()
+        with self._lock:
+            while self._window and self._window[0][0] <= now - 60:
+                self._window.popleft()
+            used = sum(count for _, count in self._window) if how.tokens_per_minute else 0
+            full = how.requests_per_minute is not None and len(self._window) >= how.requests_per_minute
+            full = full or (how.tokens_per_minute is not None and used + tokens > how.tokens_per_minute)
+            if full:
+                self.bill.over_limit += 1
+                return max(0.01, self._window[0][0] + 60 - now)
+            self._window.append((now, tokens))
+            self.bill.times.append(now)
+            return 0.0
+
+    def charge(self, body: bytes, tokens: tuple[int, int], *, answered: bool) -> None:
+        """Bill a request."""
+        with self._lock:
+            self.bill.billed += 1
+            self.bill.billed_input += tokens[0]
+            self.bill.billed_output += tokens[1]
+            self.bill.unanswered += not answered
+            self.bill.contents[hashlib.sha256(body).hexdigest()] += 1
+
+    def count(self, name: str) -> None:
+        """Count one more."""
+        with self._lock:
+            setattr(self.bill, name, getattr(self.bill, name) + 1)
+
+    def chosen(self, options: Sequence[str], content: str) -> str:
+        """Return the option that a content gets, or a text that is none."""
+        how = self.behaviour
+        if how.gullible and "answer: " in content:
+            return content.partition("answer: ")[2].split("\n")[0]
+        drawn = int(hashlib.sha256(content.encode()).hexdigest()[:12], 16)
+        chance = drawn % 10_000 / 10_000
+        if chance < how.first:
+            return options[0]
+        if 1 - chance < how.invalid:
+            return "something else"
+        found = content.lower().split()
+        counts = {label: sum(found.count(word) for word in how.words.get(label, ())) for label in options}
+        best = max(counts, key=lambda label: counts[label])
+        if not counts[best]:
+            return sorted(options)[drawn % len(options)]
+        if (drawn >> 14) % 10_000 / 10_000 < how.wrong:
+            others = sorted(label for label in options if label != best and label in how.words)
+            return others[(drawn >> 28) % len(others)] if others else best
+        return best
+
+
+class _Handler(BaseHTTPRequestHandler):
+    owner: LanguageModelStub
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        bill = self.owner.bill
+        self._answer(200, {**asdict(bill), "contents": dict(bill.contents)})
+
+    def do_POST(self) -> None:
+        stub, how = self.owner, self.owner.behaviour
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        stub.count("requests")
+        if stub.record:
+            stub.record(self.path, dict(self.headers.items()), body)
+        if how.key and self.headers.get("authorization") != f"Bearer {how.key}":
+            shown = self.headers.get("authorization", "no key")
+            self._answer(401, {"error": {"message": f"Incorrect API key provided: {shown}"}})
+            return
+        if self.path != "/v1/chat/completions":
+            self._answer(404, {"error": {"message": "no such path"}})
+            return
+        asked = json.loads(body)
+        options = asked["response_format"]["json_schema"]["schema"]["properties"]["label"]["enum"]
+        content = asked["messages"][-1]["content"]
+        text = json.dumps({"label": stub.chosen(options, content)})
+        tokens = (len(body) // 4 + 12, len(text) // 4 + 1)
+        later = stub.let_through(sum(tokens))
+        fate = "busy" if later else stub.fate()
+        if fate == "busy":
+            stub.count("busy")
+            self._answer(
+                429, {"error": {"message": "slow down"}}, {"Retry-After": str(later or how.retry_after)}
+            )
+            return
+        usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}
+        message = {"role": "assistant", "content": text}
+        found: dict[str, Any] = {
+            "id": "stub",
+            "object": "chat.completion",
+            "model": asked["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        }
+        self._fulfil(fate, body, tokens, found if fate == "without_usage" else {**found, "usage": usage})
+
+    def _fulfil(self, fate: str, body: bytes, tokens: tuple[int, int], found: dict[str, Any]) -> None:
+        how = self.owner.behaviour
+        answered = fate in ("answered", "without_usage")
+        self.owner.charge(body, tokens, answered=answered)
+        if how.seconds:
+            time.sleep(how.seconds)
+        if fate == "lost":
+            self.close_connection = True
+            return
+        if fate == "slow":
+            time.sleep(how.slow_seconds)
+        if fate == "failed":
+            self._answer(500, {"error": {"message": "internal error"}})
+            return
+        self._answer(200, found)
+
+    def _answer(self, status: int, content: object, headers: Mapping[str, str] | None = None) -> None:
+        encoded = json.dumps(content).encode()
+        try:
+            self.send_response_only(status)
+            for name, value in {**(headers or {}), "Content-Type": "application/json"}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(encoded)))
+            self.end_headers()
+            self.wfile.write(encoded)
+            self.wfile.flush()
+        except OSError:
+            self.close_connection = True  # the client has gone
+
+
+def main() -> None:
+    """Serve until the process is ended."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--words", default="{}", help="JSON: a list of words by label")
+    parser.add_argument("--behaviour", default="{}", help="JSON: fields of Behaviour")
+    parser.add_argument("--url-file", type=Path, help="file that gets the URL once the stub listens")
+    given = parser.parse_args()
+    behaviour = Behaviour(**{"words": json.loads(given.words), **json.loads(given.behaviour)})
+    stub = LanguageModelStub(behaviour, port=given.port)
+    print(f"a stub of a language model, with no model behind it, listens on {stub.url}", flush=True)
+    if given.url_file:
+        given.url_file.write_text(stub.url)
+    stub.server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

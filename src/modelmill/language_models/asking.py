@@ -1,0 +1,273 @@
+"""Asking an endpoint many requests at once, each until it is answered, within the budget and the limits."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelmill.errors import ConfigError, TransientError
+from modelmill.language_models.client import Client, Outcome
+from modelmill.language_models.dialects import Dialect, Parameters, Reply, Request, Usage
+from modelmill.language_models.journal import Journal, Reservation
+from modelmill.language_models.prices import Tariff
+from modelmill.language_models.questions import Question
+from modelmill.language_models.rate_limits import RateLimits
+
+Unanswered = str
+"""``budget``: not asked, the budget is used up; ``lost``: no answer after :attr:`Asker.attempts` requests."""
+
+_LONGEST_PAUSE = 20.0
+_POLL = 0.05
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request, and the question whose options its answer must be one of."""
+
+    request: Request
+    question: Question
+
+
+@dataclass
+class Tally:
+    """What happened while requests were asked, by this process."""
+
+    sent: int = 0
+    busy: int = 0
+    lost: int = 0
+    unsent: int = 0
+    without_usage: int = 0
+    unanswered: dict[str, Unanswered] = field(default_factory=dict)
+    """Why there is no answer, by key."""
+    replies: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Asker:
+    """All that is needed to ask. One object serves all threads."""
+
+    client: Client
+    dialect: Dialect
+    parameters: Parameters
+    journal: Journal
+    limits: RateLimits
+    tariff: Tariff
+    concurrency: int = 8
+    attempts: int = 6
+    """Requests at most for one content: each may be lost after it was billed."""
+    pause: float = 0.5
+    """Seconds to wait at first before a request that failed is tried again; doubled each time."""
+    patience: float = 900.0
+    """Seconds without any answer, while the endpoint asks to come later, after which it is given up."""
+
+    def ask(self, requests: Iterable[Ask], *, on_answer: Callable[[], None] = lambda: None) -> Tally:
+        """Ask until every request is answered, or will not be.
+
+        :param requests: distinct ones; taken one by one, as threads have room for them. What the journal has
+            answered is not asked again.
+        :param on_answer: called after each of them, by one thread at a time.
+        :return: what happened; the answers are in the journal.
+        :raises ConfigError: if the endpoint takes no request, or bills more than a request's worst case.
+        :raises TransientError: if it does not answer for a long time.
+        """
+        run = _Run(self, iter(requests), on_answer)
+        threads = [threading.Thread(target=run.work, daemon=True) for _ in range(self.concurrency)]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:
+            run.stop.set()
+        if run.error is not None:
+            raise run.error
+        return run.tally
+
+
+class _Run:
+    """The state that the threads share."""
+
+    def __init__(self, asker: Asker, requests: Iterator[Ask], on_answer: Callable[[], None]) -> None:
+        self.asker = asker
+        self.requests = requests
+        self.on_answer = on_answer
+        self.tally = Tally()
+        self.stop = threading.Event()
+        self.error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._failures = 0  # since the last answer
+        self._last_answer = time.monotonic()
+
+    def work(self) -> None:
+        """Take requests and ask them, until there are no more."""
+        try:
+            while not self.stop.is_set():
+                with self._lock:
+                    ask = next(self.requests, None)
+                if ask is None:
+                    return
+                self._ask(ask)
+                with self._lock:
+                    self.on_answer()
+        except BaseException as error:
+            with self._lock:
+                self.error = self.error or error
+            self.stop.set()
+
+    def _ask(self, ask: Ask) -> None:
+        asker, request = self.asker, ask.request
+        if asker.journal.is_known(request.key):
+            return
+        worst = asker.dialect.worst_case(request, asker.parameters)
+        failed = 0
+        while not self.stop.is_set():
+            reserved = self._reserve(request.key, worst)
+            if not isinstance(reserved, _Sendable):
+                if reserved is not None:
+                    self._leave(request.key, reserved)
+                return
+            outcome = self._send(ask, reserved, worst)
+            if outcome.kind in ("answered", "rejected"):
+                return
+            if outcome.kind == "busy":
+                self._wait_as_asked(outcome)
+                continue
+            failed += 1
+            if failed >= asker.attempts:
+                self._leave(request.key, "lost")
+                return
+            self._sleep(min(_LONGEST_PAUSE, asker.pause * 2 ** (failed - 1)) * random.uniform(0.5, 1))  # noqa: S311 (no secret)
+
+    def _reserve(self, key: str, worst: Usage) -> _Sendable | Unanswered | None:
+        """Wait for the limits and reserve; None: it is answered, or all stop; a text: why it is not asked."""
+        wait, taken = self.asker.limits.take(worst.total)
+        self._sleep(wait)
+        while not self.stop.is_set() and (wait := self.asker.limits.paused()) > 0:
+            self._sleep(wait)  # another request was asked to come later in the meantime
+        cost = self.asker.tariff.cost(worst)
+        while not self.stop.is_set():
+            reserved = self.asker.journal.reserve(key, cost)
+            if isinstance(reserved, Reservation):
+                return _Sendable(reserved, taken)
+            if reserved in ("known", "exhausted"):
+                self.asker.limits.correct(worst.total, taken, 0)
+                return None if reserved == "known" else "budget"
+            self._sleep(_POLL)
+        return None
+
+    def _send(self, ask: Ask, sendable: _Sendable, worst: Usage) -> Outcome:
+        """Send, and settle whatever comes of it."""
+        journal, reservation = self.asker.journal, sendable.reservation
+        try:
+            outcome = self.asker.client.send(ask.request)
+        except ConfigError:  # a refusal is not billed
+            journal.settle(reservation, "free")
+            raise
+        except BaseException:
+            journal.settle(reservation, "lost")
+            raise
+        reply = self._reply(ask, outcome)
+        used = reply.usage.total if reply and reply.usage else None
+        cost = self.asker.tariff.cost(reply.usage) if reply and reply.usage else None
+        if outcome.kind == "answered" and reply is not None:
+            journal.settle(reservation, "answered", cost=cost, answer=_entry(reply, cost, reservation))
+        elif outcome.kind == "rejected" and reply is not None:
+            used = 0
+            journal.settle(reservation, "answered", cost=0, answer=_entry(reply, 0, reservation))
+        elif outcome.kind == "lost":
+            journal.settle(reservation, "lost")
+        else:
+            used = 0
+            journal.settle(reservation, "free")
+        self.asker.limits.correct(worst.total, sendable.taken, used)
+        self._count(outcome, reply)
+        self._check(cost, reservation)
+        return outcome
+
+    def _reply(self, ask: Ask, outcome: Outcome) -> Reply | None:
+        if outcome.kind == "answered":
+            return self.asker.dialect.reply(ask.question, outcome.body)
+        if outcome.kind == "rejected":
+            return Reply("refused", None, text=outcome.detail, usage=Usage(0, 0))
+        return None
+
+    def _count(self, outcome: Outcome, reply: Reply | None) -> None:
+        most = max(10, 3 * self.asker.concurrency)
+        with self._lock:
+            tally = self.tally
+            tally.sent += outcome.kind != "unsent"
+            tally.busy += outcome.kind == "busy"
+            tally.lost += outcome.kind == "lost"
+            tally.unsent += outcome.kind == "unsent"
+            if reply is not None:
+                tally.replies[reply.status] += 1
+                tally.without_usage += reply.usage is None
+                self._last_answer = time.monotonic()
+            if reply is not None:
+                self._failures = 0
+            elif outcome.kind != "busy":
+                self._failures += 1
+            failures = self._failures
+            silent = time.monotonic() - self._last_answer
+            none_ever = not tally.replies["answered"] and not tally.replies["invalid"]
+        if outcome.kind == "rejected" and none_ever and tally.replies["refused"] >= 5:
+            raise ConfigError(
+                "the language model's endpoint must take the requests",
+                got=outcome.detail,
+                remedy="see the model's name, the dialect and the parameters; nothing was answered yet",
+            )
+        if outcome.kind != "rejected" and (failures >= most or silent > self.asker.patience):
+            raise TransientError(
+                f"the language model's endpoint must answer; {failures} requests in a row failed, and it was "
+                f"silent for {silent:.0f} s",
+                got=outcome.detail,
+                remedy="what it has answered is kept; try again when it answers",
+            )
+
+    def _check(self, cost: int | None, reservation: Reservation) -> None:
+        if cost is not None and cost > reservation.cost:
+            show = self.asker.tariff.shown
+            raise ConfigError(
+                "an endpoint must not bill more than a request's worst case, or no budget can hold",
+                got=f"{show(cost):g} instead of {show(reservation.cost):g} {self.asker.tariff.unit} at most",
+                remedy="use a model that keeps to max_tokens, such as one without hidden reasoning",
+            )
+
+    def _wait_as_asked(self, outcome: Outcome) -> None:
+        seconds = self.asker.pause if outcome.retry_after is None else outcome.retry_after
+        self.asker.limits.pause(min(seconds, 3600.0))
+        self._sleep(random.uniform(0, 0.05))  # noqa: S311 (no secret)
+
+    def _leave(self, key: str, why: Unanswered) -> None:
+        with self._lock:
+            self.tally.unanswered[key] = why
+
+    def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            self.stop.wait(seconds)
+
+
+@dataclass(frozen=True)
+class _Sendable:
+    reservation: Reservation
+    taken: float
+
+
+def _entry(reply: Reply, cost: int | None, reservation: Reservation) -> dict[str, Any]:
+    """Return what the journal keeps of an answer."""
+    usage = reply.usage
+    return {
+        "status": reply.status,
+        "label": reply.label,
+        "probabilities": None if reply.probabilities is None else dict(reply.probabilities),
+        "text": reply.text,
+        "model": reply.model,
+        "input_tokens": None if usage is None else usage.input_tokens,
+        "output_tokens": None if usage is None else usage.output_tokens,
+        "units": reservation.cost if cost is None else cost,
+    }

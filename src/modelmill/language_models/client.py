@@ -1,0 +1,127 @@
+"""Sending one request, once: what came of it decides what is accounted for.
+
+Plain ``httpx``, whose clients retry nothing by themselves. A refusal (a status from 400 to 499) and a
+connection that was never made cost nothing. Everything else that is not an answer may have been billed.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+from modelmill.errors import ConfigError
+from modelmill.language_models.dialects import Request
+from modelmill.language_models.endpoint import Endpoint
+
+Kind = Literal["answered", "busy", "lost", "unsent", "rejected"]
+"""``busy``: asked to come later (429); ``lost``: may have been billed, and no answer came; ``unsent``: no
+connection; ``rejected``: the endpoint does not take this request."""
+
+_LATER = (429,)
+_LOST = (408, 425)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one request."""
+
+    kind: Kind
+    body: bytes = b""
+    """Of an answer."""
+    retry_after: float | None = None
+    """Seconds that the endpoint asks to wait; None if it does not say."""
+    detail: str = ""
+    """Why there is no answer: status and message, without the key."""
+
+
+class Client:
+    """Connections to one endpoint, for several threads.
+
+    :param endpoint: where.
+    :param timeout: seconds to wait for an answer.
+    :param connections: at most.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, timeout: float, connections: int) -> None:
+        import httpx
+
+        self._endpoint = endpoint
+        headers = {"content-type": "application/json", "accept": "application/json"}
+        if endpoint.key:
+            headers["authorization"] = f"Bearer {endpoint.key}"
+        self._client = httpx.Client(
+            headers=headers,
+            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            follow_redirects=False,  # the key is for this host alone
+        )
+
+    def __enter__(self) -> Client:
+        """Return the client."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def send(self, request: Request) -> Outcome:
+        """Send a request.
+
+        :param request: what to send.
+        :return: what came of it.
+        :raises ConfigError: if the endpoint says that no request of this kind can ever be answered.
+        """
+        import httpx
+
+        url = f"{self._endpoint.url}/{request.path}"
+        try:
+            response = self._client.post(url, content=request.body)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            return Outcome("unsent", detail=type(error).__name__)
+        except httpx.HTTPError as error:
+            return Outcome("lost", detail=type(error).__name__)
+        status = response.status_code
+        if status == 200:
+            return Outcome("answered", body=response.content)
+        detail = self._detail(status, response.content)
+        if status in _LATER:
+            return Outcome("busy", retry_after=_seconds(response.headers.get("retry-after")), detail=detail)
+        if status in (401, 402, 403, 404, 405) or 300 <= status < 400:
+            raise ConfigError(
+                "the language model's endpoint must take the key, the path and the model",
+                got=detail,
+                remedy="see the connection's host and password, and the model's name",
+            )
+        if 400 <= status < 500 and status not in _LOST:
+            return Outcome("rejected", detail=detail)
+        return Outcome("lost", detail=detail)
+
+    def _detail(self, status: int, body: bytes) -> str:
+        """Return a status with the server's message; a message may repeat what was sent, never the key."""
+        message = ""
+        try:
+            found = json.loads(body)["error"]
+            message = found["message"] if isinstance(found, dict) else str(found)
+        except (ValueError, LookupError, TypeError):
+            pass
+        return self._endpoint.without_key(f"status {status} {str(message)[:300]}".strip())
+
+
+def _seconds(header: str | None) -> float | None:
+    """Read ``Retry-After``, which is seconds or a date (RFC 9110, section 10.2.3)."""
+    if header is None:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,148 @@
+"""What a dialect is: from a question and a row to a request's bytes, and from an answer's bytes to a label.
+
+A dialect sends nothing and keeps nothing, so golden files of its requests show all that leaves. Another
+distribution adds one with an entry point, whose name is the name that configurations use::
+
+    [project.entry-points."modelmill.llm_dialects"]
+    acme = "acme_mill.dialect:AcmeDialect"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from modelmill.extensions import Extensions
+from modelmill.language_models.questions import Question
+
+DIALECTS = Extensions(
+    "modelmill.llm_dialects",
+    noun="dialect of language models",
+    own={"chat": "modelmill.language_models.chat:ChatDialect"},
+)
+
+ReplyStatus = Literal["answered", "invalid", "refused"]
+"""``invalid``: an answer that is none of the options; ``refused``: the endpoint does not take the content."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one request."""
+
+    input_tokens: int
+    output_tokens: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How an endpoint is asked, the same for every row."""
+
+    model: str
+    """Name of the model, with its date or version: it is part of each answer's key."""
+    max_tokens: int = 64
+    """Tokens that an answer has at most."""
+    seed: int = 0
+    body: Mapping[str, Any] = field(default_factory=dict)
+    """More fields of the request, as an endpoint wants them, such as ``{"reasoning_effort": "none"}``."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, as it is sent."""
+
+    dialect: str
+    path: str
+    """Below the endpoint's URL."""
+    body: bytes
+    """JSON in one spelling: equal questions about equal rows have equal bytes."""
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over the dialect and all that is sent: model, prompt, schema, parameters and content."""
+        head = f"{self.dialect}\n{self.path}\n".encode()
+        return hashlib.sha256(head + self.body).hexdigest()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an endpoint said about one row."""
+
+    status: ReplyStatus
+    label: str | None
+    """One of the question's labels; None if it abstains, or the status is not ``answered``."""
+    probabilities: Mapping[str, float] | None = None
+    """By option, where the dialect gives them; they sum to 1."""
+    model: str = ""
+    """Model that answered, as the endpoint names it."""
+    usage: Usage | None = None
+    """None: the endpoint did not say."""
+    text: str = ""
+    """The answer as it came, shortened; of what is refused, why."""
+
+
+class Dialect(ABC):
+    """One protocol."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def request(self, question: Question, content: str, parameters: Parameters) -> Request:
+        """Return the request for one row.
+
+        :param question: what is asked.
+        :param content: the row, as it is rendered.
+        :param parameters: how it is asked.
+        :return: the request.
+        """
+
+    @abstractmethod
+    def worst_case(self, request: Request, parameters: Parameters) -> Usage:
+        """Return tokens that a request is certainly not billed above.
+
+        :param request: the request.
+        :param parameters: how it is asked.
+        :return: upper bounds.
+        """
+
+    @abstractmethod
+    def reply(self, question: Question, body: bytes) -> Reply:
+        """Read an answer.
+
+        :param question: what was asked.
+        :param body: body of a response with status 200.
+        :return: the label, if it is one of the question's.
+        """
+
+
+def canonical(content: object) -> bytes:
+    """Return JSON in one spelling, UTF-8."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def prompt_digest(dialect: Dialect, question: Question, parameters: Parameters) -> str:
+    """Return the digest of all that is the same in every request: prompt, schema and parameters."""
+    return dialect.request(question, "", parameters).key
+
+
+def read_usage(found: object, *, names: tuple[str, str]) -> Usage | None:
+    """Read the tokens of an answer.
+
+    :param found: the answer's ``usage``.
+    :param names: fields with the input and the output tokens.
+    :return: None unless both are whole numbers, 0 or more.
+    """
+    if not isinstance(found, dict):
+        return None
+    counts = [found.get(name) for name in names]
+    if not all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts):
+        return None
+    return Usage(*(int(count or 0) for count in counts))

@@ -1,0 +1,59 @@
+"""Where a language model answers, and the secret that opens it: environment variables of the step's process.
+
+``MODELMILL_LLM_URL`` is the URL up to and with ``/v1``, ``MODELMILL_LLM_KEY`` the key that is sent as a
+bearer token, if there is one. Under Airflow they come from the connection that a step names as
+``llm_connection``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from modelmill.errors import ConfigError
+
+URL_VARIABLE = "MODELMILL_LLM_URL"
+KEY_VARIABLE = "MODELMILL_LLM_KEY"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint."""
+
+    url: str
+    """Without a slash at its end."""
+    key: str = field(default="", repr=False)
+    """Empty: none is sent."""
+
+    @classmethod
+    def from_environment(cls) -> Endpoint:
+        """Read the variables.
+
+        :return: the endpoint.
+        :raises ConfigError: if no URL is given, or it is not an ``http`` URL without user and query.
+        """
+        url = os.environ.get(URL_VARIABLE, "").strip().rstrip("/")
+        if not url:
+            raise ConfigError(
+                f"a language model's URL must be given in {URL_VARIABLE}",
+                remedy="name an Airflow connection of type http as llm_connection, or set the variable",
+            )
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
+            raise ConfigError(
+                f"{URL_VARIABLE} is an http or https URL without user and query, such as https://host/v1",
+                got=f"{parts.scheme}://…",
+                remedy=f"give a key in {KEY_VARIABLE}",
+            )
+        return cls(url, os.environ.get(KEY_VARIABLE, "").strip())
+
+    @property
+    def digest(self) -> str:
+        """Names the endpoint and its account in file names, without showing either."""
+        return hashlib.sha256(f"{self.url}\n{self.key}".encode()).hexdigest()[:24]
+
+    def without_key(self, text: str) -> str:
+        """Return a server's text with the key taken out, should the server repeat it."""
+        return text.replace(self.key, "…") if self.key else text
