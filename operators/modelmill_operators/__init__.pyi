@@ -17,6 +17,7 @@ from modelmill.steps.gate import GateConfig
 from modelmill.steps.gate_rules import GateRulesConfig
 from modelmill.steps.guard import GuardConfig
 from modelmill.steps.ingest import IngestConfig
+from modelmill.steps.label_by_llm import LabelByLlmConfig
 from modelmill.steps.label_rows import LabelRowsConfig
 from modelmill.steps.monitor import MonitorConfig
 from modelmill.steps.pick_signal import PickSignalConfig
@@ -92,6 +93,9 @@ class GuardOperator(_ComponentOperator[GuardConfig]):
 
 class IngestOperator(_ComponentOperator[IngestConfig]):
     """Load files into a Delta table with Spark, each file exactly once (as COPY INTO does)."""
+
+class LabelByLlmOperator(_ComponentOperator[LabelByLlmConfig]):
+    """Label rows with a language model, within a budget that holds; gold labels check and win."""
 
 class LabelRowsOperator(_ComponentOperator[LabelRowsConfig]):
     """Label rows by rules with Spark: functions vote, a model weighs the votes, gold labels check and win."""

@@ -12,13 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 from modelmill.artifacts import VerdictRef
 from modelmill.component import Config
 from modelmill.errors import ConfigError, InputError
+from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.conditions import unmet
-from modelmill.pipeline.placeholders import placeholders
+from modelmill.pipeline.placeholders import placeholders, substitute
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.spec import Outcome, ParamValue, ResourcesSpec
 from modelmill.pipeline.step_process import StepProcess
 from modelmill.settings import Settings, environment_params
 from modelmill_operators.assets import asset
+from modelmill_operators.language_models import llm_environment
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink
 from modelmill_operators.storage import storage_environment
 
@@ -149,7 +151,20 @@ class StepOperator(BaseOperator):
             found["MODELMILL_USER"] = str(user)
         if self.storage_connection is not None:
             found |= storage_environment(BaseHook.get_connection(self.storage_connection))
+        model = self._llm_connection(context)
+        if model is not None:
+            found |= llm_environment(BaseHook.get_connection(model))
         return found
+
+    def _llm_connection(self, context: Context) -> str | None:
+        """Return the connection that the configuration names, if the component has such a field."""
+        field = component_named(self.component).connection
+        if field is None:
+            return None
+        config = self.config.model_dump(mode="json") if isinstance(self.config, Config) else self.config
+        named = (config or {}).get(field)
+        found = substitute(named, _params({field: named}, context["params"]))
+        return str(found) if found else None
 
     def _request(self, context: Context) -> StepRequest:
         instance = context["ti"]

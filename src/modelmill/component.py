@@ -140,6 +140,10 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
     events: Callable[[ConfigT, OutputsT], tuple[str, ...]] | None = None
     """Which of its conditional outlets a finished step has updated, from what it yields. None: none."""
 
+    connection: str | None = None
+    """Field of the configuration that names an Airflow connection to a language model. Only the step's
+    process gets its URL and its secret, as environment variables. None: there is none."""
+
     forwards: str | None = None
     """Input port, of one edge, whose reference the step yields again. None: what it yields is its own."""
 

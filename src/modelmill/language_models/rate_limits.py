@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
 from modelmill.errors import ConfigError
 
@@ -57,7 +58,13 @@ class RateLimits:
         self._lock = threading.Lock()
         self._asked = self._used = 0.0  # of answers: worst cases and true tokens
 
-    def close(self) -> None:
+    def __enter__(self) -> RateLimits:
+        """Return the limits."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the file."""
         os.close(self._file)
 

@@ -89,15 +89,16 @@ def test_answers_are_asked_once_and_accounted_as_billed(tmp_path: Path) -> None:
 
 def test_faults_cost_what_they_may_have_cost_and_no_answer_is_missing(tmp_path: Path) -> None:
     faults = Behaviour(
-        words=WORDS, busy=0.1, lost=0.08, slow=0.02, slow_seconds=1, failed=0.05, without_usage=0.1, seed=3
+        words=WORDS, busy=0.1, lost=0.08, slow=0.02, slow_seconds=1.5, failed=0.05, without_usage=0.1, seed=3
     )
     with LanguageModelStub(faults) as stub:
-        tally, journal = run(stub.url, tmp_path, count=150, timeout=0.5)
+        tally, journal = run(stub.url, tmp_path, count=150, timeout=1)
         spent = journal.spent
         assert len(labels(journal)) == 150
         assert tally.unanswered == {}
         assert tally.lost == spent.lost >= stub.bill.unanswered > 5
-        assert tally.busy == stub.bill.busy > 5
+        # On a busy machine a refusal, too, may come too late.
+        assert 5 < tally.busy <= stub.bill.busy
         assert tally.without_usage > 5
         assert billed(stub) < spent.accounted
         assert sum(stub.bill.contents.values()) - 150 <= spent.lost

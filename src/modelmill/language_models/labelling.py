@@ -1,0 +1,329 @@
+"""Labelling a table with a language model: plan, pilot, forecast, ask, hold to gold, write."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.errors import ConfigError, DatasetError, TableError, TransientError
+from modelmill.language_models.answers import Answer, Origin, keep_answers, known_answers
+from modelmill.language_models.asking import Asker, Tally
+from modelmill.language_models.client import Client
+from modelmill.language_models.dialects import DIALECTS, Dialect, prompt_digest
+from modelmill.language_models.endpoint import Endpoint
+from modelmill.language_models.forecast import Forecast, forecast
+from modelmill.language_models.gold import GoldReport, GoldRow, held_to_gold
+from modelmill.language_models.journal import Journal
+from modelmill.language_models.labelled_rows import (
+    decide,
+    label_columns,
+    review_columns,
+    write_labelled,
+    write_review,
+)
+from modelmill.language_models.options import LlmLabellingOptions
+from modelmill.language_models.plan import Plan, Planner
+from modelmill.language_models.prices import Tariff
+from modelmill.language_models.rate_limits import RateLimits
+from modelmill.language_models.report import Bill, LlmReport, forecast_line
+from modelmill.language_models.votes import Vote, vote
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import check_columns
+from modelmill.tables.storage import table_location
+from modelmill.workspace import Workspace
+
+MOST_LOST = 0.05
+"""Share of the requests without an answer from which on a result is not made: a retry asks them again."""
+
+
+@dataclass(frozen=True)
+class LlmLabelled:
+    """What was written."""
+
+    table: TableRef
+    disagreements: TableRef
+    report: LlmReport
+
+
+@dataclass(frozen=True)
+class LlmLabelling:
+    """A table, what is asked about its rows, and where everything goes."""
+
+    table: TableRef | DatasetRef
+    options: LlmLabellingOptions
+    to: str
+    answers: str
+    """The table of answers."""
+    limits: Path
+    """Folder with the state of the limits a minute, for all results that ask the same endpoint."""
+    transaction: str
+
+    @property
+    def disagreements(self) -> str:
+        """The table for the rows that a person should see."""
+        return f"{self.to}_disagreements"
+
+
+def label_by_llm(labelling: LlmLabelling, *, workspace: Workspace, endpoint: Endpoint) -> LlmLabelled:
+    """Label a table with a language model.
+
+    :param labelling: the table, the question and the places.
+    :param workspace: the journal is in its work directory, which all attempts have in common.
+    :param endpoint: of the language model.
+    :return: the labelled table, the rows that a person should see, and what it cost.
+    :raises ConfigError: if names collide, the forecast exceeds the budget, or the endpoint refuses.
+    :raises TableError: if a table cannot be read or written, or has no such column.
+    :raises DatasetError: if the table has no rows.
+    :raises TransientError: if the endpoint does not answer; what it has answered is kept.
+    """
+    check_names(labelling)
+    work = _Work.of(labelling, workspace)
+    if not work.plan.rows:
+        raise DatasetError(
+            "a table to label must have rows", got=str(labelling.table), remedy="see what fills it"
+        )
+    work.ask(endpoint)
+    return work.written()
+
+
+def check_names(labelling: LlmLabelling) -> None:
+    """Check the columns and places.
+
+    :param labelling: the table, the question and the places.
+    :raises ConfigError: if names collide, or the table would be written over itself.
+    :raises TableError: if a column is missing.
+    """
+    import pyarrow as pa
+
+    options, table = labelling.options, labelling.table
+    names = pa.schema(open_table(table.uri, version=table.version).schema().to_arrow()).names
+    check_columns(names, [*options.columns, *([options.gold] if options.gold else [])], place=str(table))
+    own = {name.lower() for name in (*label_columns(options.label), *review_columns(options.label))}
+    taken = [name for name in names if name.lower() in own and not name == options.label == options.gold]
+    if taken:
+        raise ConfigError(
+            f"the columns of label {options.label!r} must not be in the table ({table})",
+            got=", ".join(taken),
+            remedy="choose another name under label, or name the column under gold if it has labels by hand",
+        )
+    places = [table_location(place) for place in (labelling.to, labelling.disagreements, labelling.answers)]
+    if len({table_location(table.uri), *places}) < 4:
+        raise ConfigError(
+            "source, result and answers are different tables", got=labelling.to, remedy="name another table"
+        )
+
+
+@dataclass
+class _Work:
+    """One attempt."""
+
+    labelling: LlmLabelling
+    workspace: Workspace
+    planner: Planner
+    plan: Plan
+    tariff: Tariff
+    known: dict[str, Answer] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    forecast: Forecast | None = None
+    bill: Bill | None = None
+
+    @classmethod
+    def of(cls, labelling: LlmLabelling, workspace: Workspace) -> _Work:
+        options = labelling.options
+        dialect: Dialect = DIALECTS.load(options.asking.dialect)()
+        planner = Planner(labelling.table, options, dialect, options.questions(), options.asking.parameters())
+        tariff = Tariff.of(options.budget, options.prices)
+        return cls(labelling, workspace, planner, planner.plan(), tariff)
+
+    def ask(self, endpoint: Endpoint) -> None:
+        """Ask what is not known, and keep the answers in their table, whatever happens."""
+        self.known = known_answers(self.labelling.answers, self.plan.sizes)
+        before = len(self.known)
+        with Journal(self.workspace.workdir / "journal", limit=self.tariff.limit) as journal:
+            try:
+                self._ask_all(endpoint, journal)
+            finally:
+                keep_answers(self.labelling.answers, journal.answers(), self._origin(), self.tariff)
+                self._take_answers(journal)
+                self.bill = self._bill(journal, before)
+        self._check_lost()
+
+    def _ask_all(self, endpoint: Endpoint, journal: Journal) -> None:
+        self._take_answers(journal)
+        todo = sorted(key for key in self.plan.sizes if key not in self.known)
+        if not todo:
+            return
+        asking = self.labelling.options.asking
+        limits = RateLimits(
+            self._limits_path(endpoint), requests=asking.requests_per_minute, tokens=asking.tokens_per_minute
+        )
+        client = Client(endpoint, timeout=asking.timeout_seconds, connections=asking.concurrency)
+        with client, limits:
+            asker = Asker(
+                client=client,
+                dialect=self.planner.dialect,
+                parameters=self.planner.parameters,
+                journal=journal,
+                limits=limits,
+                tariff=self.tariff,
+                concurrency=asking.concurrency,
+                attempts=asking.attempts,
+            )
+            self._log_worst_case(todo, journal)
+            # Keys are digests, so the first ones are a random sample.
+            pilot = todo[: self.labelling.options.pilot_rows]
+            self._ask_some(asker, pilot)
+            self._take_answers(journal)
+            self._check_forecast(todo[len(pilot) :], journal)
+            self._ask_some(asker, todo[len(pilot) :])
+
+    def _ask_some(self, asker: Asker, keys: Sequence[str]) -> None:
+        wanted, done = frozenset(keys), 0
+
+        def count() -> None:
+            nonlocal done
+            done += 1
+            self.workspace.progress(done, len(wanted))
+
+        tally = asker.ask(self.planner.asks(wanted), on_answer=count)
+        self.tally.busy += tally.busy
+        self.tally.without_usage += tally.without_usage
+        self.tally.unanswered |= tally.unanswered
+
+    def _log_worst_case(self, todo: Sequence[str], journal: Journal) -> None:
+        found = self._forecast(todo, journal, {})
+        self.workspace.log(f"before anything is sent: {forecast_line(found)}")
+
+    def _check_forecast(self, todo: Sequence[str], journal: Journal) -> None:
+        self.forecast = found = self._forecast(todo, journal, self.known)
+        self.workspace.log(forecast_line(found))
+        if not found.fits and self.labelling.options.over_budget == "refuse":
+            raise ConfigError(
+                "the forecast must be within the budget",
+                got=forecast_line(found),
+                remedy="raise the budget, label fewer rows, or say over_budget: spend; the pilot's answers "
+                "are kept",
+            )
+
+    def _forecast(self, todo: Sequence[str], journal: Journal, answers: Mapping[str, Answer]) -> Forecast:
+        return forecast(
+            self.plan.sizes,
+            todo,
+            answers,
+            tariff=self.tariff,
+            max_tokens=self.labelling.options.asking.max_tokens,
+            spent=journal.spent.accounted,
+        )
+
+    def _take_answers(self, journal: Journal) -> None:
+        for key, entry in journal.answers():
+            if key not in self.known:
+                self.known[key] = Answer.of(entry)
+
+    def _limits_path(self, endpoint: Endpoint) -> Path:
+        model = hashlib.sha256(self.planner.parameters.model.encode()).hexdigest()[:12]
+        return self.labelling.limits / f"{endpoint.digest}-{model}"
+
+    def _origin(self) -> Origin:
+        parameters, dialect = self.planner.parameters, self.planner.dialect
+        digests = [prompt_digest(dialect, question, parameters) for question in self.planner.questions]
+        prompts = {key: digests[order] for key, order in self.plan.orders.items()}
+        return Origin(dialect.name, parameters.model, prompts)
+
+    def _bill(self, journal: Journal, from_table: int) -> Bill:
+        spent, show = journal.spent, self.tariff.shown
+        return Bill(
+            unit=self.tariff.unit,
+            budget=show(self.tariff.limit),
+            accounted=show(spent.accounted),
+            reserved_for_dead=show(spent.reserved),
+            requests=len(self.plan.sizes),
+            from_table=from_table,
+            answers=sum(1 for _ in journal.answers()),
+            lost=spent.lost,
+            orphans=spent.orphans,
+            told_to_wait=self.tally.busy,
+            without_usage=self.tally.without_usage,
+        )
+
+    def _check_lost(self) -> None:
+        lost = sum(why == "lost" for why in self.tally.unanswered.values())
+        if lost > MOST_LOST * len(self.plan.sizes):
+            raise TransientError(
+                f"the endpoint must answer all but {MOST_LOST:.0%} of the requests",
+                got=f"{lost:,} of {len(self.plan.sizes):,} without an answer after all attempts",
+                remedy="what it has answered is kept; try again when it answers",
+            )
+
+    def _votes(self) -> tuple[list[Vote], GoldReport | None]:
+        options, rows = self.labelling.options, []
+        votes: list[Vote] = []
+        seen: set[str] = set()
+        for row in self.plan.rows:
+            answers = [self.known.get(key) for key in row.keys]
+            failures = [self.tally.unanswered.get(key, "lost") for key in row.keys if key not in self.known]
+            asked = answers[: options.orders]  # what every row is asked: scores compare
+            found = vote(asked, failures, options.labels) if row.keys else Vote(None, 0.0)
+            votes.append(found)
+            if row.gold is not None and row.keys and row.keys[0] not in seen:
+                seen.add(row.keys[0])
+                by_order = [answer for answer in answers if answer and answer.status == "answered"]
+                rows.append(GoldRow(row.gold, found, tuple(answer.label for answer in by_order)))
+        if options.gold is None:
+            return votes, None
+        report = held_to_gold(
+            rows,
+            tuple(options.labels),
+            precision=options.precision,
+            doubt=options.doubt,
+            orders=options.all_orders,
+        )
+        return votes, report
+
+    def written(self) -> LlmLabelled:
+        """Hold the answers to gold, and write both tables."""
+        labelling, options = self.labelling, self.labelling.options
+        votes, gold = self._votes()
+        outcome = decide(self.plan.rows, votes, gold)
+        table = write_labelled(
+            labelling.table,
+            labelling.to,
+            outcome,
+            label=options.label,
+            transaction=labelling.transaction,
+        )
+        disagreements, review = write_review(
+            labelling.table,
+            labelling.disagreements,
+            outcome,
+            label=options.label,
+            most=options.review_rows,
+            transaction=labelling.transaction,
+        )
+        by_gold, by_llm = outcome.counts()
+        if self.bill is None:
+            raise ValueError("rows are written after they were asked about")
+        report = LlmReport(
+            source=str(labelling.table),
+            model=options.asking.model,
+            dialect=options.asking.dialect,
+            columns=options.columns,
+            rows=len(self.plan.rows),
+            rows_gold=by_gold,
+            rows_by_llm=by_llm,
+            abstained=dict(sorted(outcome.abstained.items())),
+            failed=dict(sorted(outcome.failed.items())),
+            labels=dict(sorted(Counter(row.label for row in outcome.rows if row.label).items())),
+            review_rows=review,
+            bill=self.bill,
+            forecast=self.forecast,
+            gold=gold,
+        )
+        counted = by_gold + by_llm + report.rows_abstained + report.rows_failed
+        if counted != report.rows:
+            raise TableError("rows in = labelled + abstained + failed", got=f"{report.rows} and {counted}")
+        return LlmLabelled(table, disagreements, report)

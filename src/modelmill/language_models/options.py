@@ -1,0 +1,125 @@
+"""What can be chosen when a language model labels rows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from modelmill.extensions import NameOf
+from modelmill.language_models.dialects import DIALECTS, Parameters
+from modelmill.language_models.prices import Budget, Prices
+from modelmill.language_models.questions import CANNOT_TELL, Question
+from modelmill.options import Options
+
+
+class Asking(Options):
+    """How an endpoint is asked."""
+
+    model: str = Field(
+        min_length=1,
+        description="The model's name with its date or version, such as gpt-5-mini-2026-08-07: answers are "
+        "kept under it.",
+    )
+    dialect: Annotated[str, NameOf(DIALECTS)] = Field(
+        "chat", description="Protocol; chat: /chat/completions with a JSON schema."
+    )
+    max_tokens: int = Field(64, ge=1, le=100_000, description="Tokens of an answer at most.")
+    seed: int = Field(0, description="Sent to the endpoint.")
+    body: dict[str, JsonValue] = Field(
+        {},
+        description="More fields of each request, or others in place of ours; null leaves one out. "
+        "An example is {max_tokens: null, max_completion_tokens: 64}.",
+    )
+    concurrency: int = Field(8, ge=1, le=256, description="Requests at a time.")
+    requests_per_minute: int | None = Field(None, ge=1, description="Empty: not limited.")
+    tokens_per_minute: int | None = Field(None, ge=1, description="Input and output; empty: not limited.")
+    timeout_seconds: float = Field(60, gt=0, description="Seconds to wait for an answer.")
+    attempts: int = Field(
+        6, ge=1, le=100, description="Requests at most for one content whose answers are lost."
+    )
+
+    def parameters(self) -> Parameters:
+        """Return what is the same in every request."""
+        return Parameters(self.model, max_tokens=self.max_tokens, seed=self.seed, body=dict(self.body))
+
+
+class LlmLabellingOptions(Options):
+    """What a language model is asked about each row, and which of its answers become labels."""
+
+    labels: dict[str, str] = Field(
+        min_length=2, max_length=1000, description="What each label means, by label; may be empty."
+    )
+    columns: tuple[str, ...] = Field(
+        min_length=1, description="Columns that leave for the endpoint; nothing else of a row ever does."
+    )
+    instructions: str = Field("", description="What the labels are about, and how to decide.")
+    label: str = Field(
+        "label", min_length=1, description="Label column to write; others begin with its name and _."
+    )
+    gold: str | None = Field(
+        None, description="Column with labels by hand, null where there is none; may be the label column."
+    )
+    asking: Asking = Field(description="Model and limits.")
+    budget: Budget = Field(description="What may be spent on one result, over all its attempts.")
+    prices: Prices | None = Field(None, description="What the endpoint bills; needed for a budget of money.")
+    abstain: bool = Field(True, description="Whether the language model may answer that it cannot tell.")
+    orders: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="Each row is asked with the labels in so many orders; the share of answers for the label "
+        "is its score.",
+    )
+    gold_orders: int = Field(
+        2,
+        ge=1,
+        le=8,
+        description="Gold rows are asked in so many orders at least, to show what the order changes.",
+    )
+    precision: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of each label's rows that are right, which the gold rows must prove; labels "
+        "for which they do not are not given. Empty: every answer is a label.",
+    )
+    doubt: float = Field(
+        0.05, gt=0, lt=0.5, description="Chance that a proof holds for the gold rows alone, over all labels."
+    )
+    pilot_rows: int = Field(
+        50, ge=10, description="Contents that are asked first, for a forecast of the bill."
+    )
+    over_budget: Literal["refuse", "spend"] = Field(
+        "refuse",
+        description="What happens if the forecast exceeds the budget: stop after the pilot, or label as many "
+        "rows as it lasts for.",
+    )
+    review_rows: int = Field(
+        10_000, ge=0, description="Rows at most in the table for review, the most useful ones first."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> LlmLabellingOptions:
+        if self.budget.money is not None and self.prices is None:
+            raise ValueError("a budget of money needs prices: input_per_million and output_per_million")
+        for label in self.labels:
+            if not label.strip() or label == CANNOT_TELL:
+                raise ValueError(f"a label is a text, and not {CANNOT_TELL!r}: {label!r}")
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"columns are named once: {', '.join(self.columns)}")
+        if self.gold in self.columns or self.label in self.columns:
+            raise ValueError("the gold column and the label column must not leave: they give the answer away")
+        if self.precision is not None and self.gold is None:
+            raise ValueError("precision is proved on gold rows: name their column under gold")
+        return self
+
+    @property
+    def all_orders(self) -> int:
+        """Orders in which gold rows are asked."""
+        return max(self.orders, self.gold_orders) if self.gold is not None else self.orders
+
+    def questions(self) -> tuple[Question, ...]:
+        """Return the question, in each order of its labels."""
+        question = Question(self.label, tuple(self.labels.items()), self.instructions, self.abstain)
+        return tuple(question.ordered(number, of=self.all_orders) for number in range(self.all_orders))
