@@ -12,6 +12,7 @@ from modelmill.steps.deploy import DeployConfig
 from modelmill.steps.distill import DistillConfig
 from modelmill.steps.distill_signals import DistillSignalsConfig
 from modelmill.steps.evaluate import EvaluateConfig
+from modelmill.steps.extract_frames import ExtractFramesConfig
 from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.steps.gate import GateConfig
 from modelmill.steps.gate_rules import GateRulesConfig
@@ -19,6 +20,7 @@ from modelmill.steps.guard import GuardConfig
 from modelmill.steps.ingest import IngestConfig
 from modelmill.steps.label_by_llm import LabelByLlmConfig
 from modelmill.steps.label_rows import LabelRowsConfig
+from modelmill.steps.measure_videos import MeasureVideosConfig
 from modelmill.steps.monitor import MonitorConfig
 from modelmill.steps.pick_signal import PickSignalConfig
 from modelmill.steps.probe_videos import ProbeVideosConfig
@@ -79,6 +81,9 @@ class DistillSignalsOperator(_ComponentOperator[DistillSignalsConfig]):
 class EvaluateOperator(_ComponentOperator[EvaluateConfig]):
     """Measure models side by side on the test split: quality with confidence intervals, size, throughput."""
 
+class ExtractFramesOperator(_ComponentOperator[ExtractFramesConfig]):
+    """Extract frames: some of each shot, as small JPEG pictures with perceptual hashes."""
+
 class FineTuneOperator(_ComponentOperator[FineTuneConfig]):
     """Fine-tune a pretrained encoder on a dataset: the large model, the teacher."""
 
@@ -99,6 +104,9 @@ class LabelByLlmOperator(_ComponentOperator[LabelByLlmConfig]):
 
 class LabelRowsOperator(_ComponentOperator[LabelRowsConfig]):
     """Label rows by rules with Spark: functions vote, a model weighs the votes, gold labels check and win."""
+
+class MeasureVideosOperator(_ComponentOperator[MeasureVideosConfig]):
+    """Measure videos: sharpness, exposure, borders, frozen and black stretches, slideshows, sound and more."""
 
 class MonitorOperator(_ComponentOperator[MonitorConfig]):
     """Compare a scored table with the training data: drift of each column and of the scores, and quality."""

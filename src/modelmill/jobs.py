@@ -43,7 +43,17 @@ from modelmill.spark import session
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_OWN_JOBS = ("build_dataset", "decide", "ingest", "label_rows", "probe_videos", "score_table")
+_OWN_JOBS = (
+    "build_dataset",
+    "decide",
+    "extract_frames",
+    "ingest",
+    "label_rows",
+    "make_defects",
+    "measure_videos",
+    "probe_videos",
+    "score_table",
+)
 # By name: the library does not depend on the jobs that are built on it.
 JOBS = Extensions(
     "modelmill.jobs", noun="Spark job", own={name: f"modelmill_jobs.{name}:main" for name in _OWN_JOBS}

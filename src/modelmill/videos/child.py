@@ -7,6 +7,7 @@ limited by the kernel, and its environment holds no credentials.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pkgutil
 import resource
@@ -19,10 +20,11 @@ from typing import BinaryIO
 
 from modelmill.errors import ConfigError
 from modelmill.videos.containers import libav
+from modelmill.videos.example import tiny_video
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.messages import LENGTH, Message, packed, unpacked
 from modelmill.videos.refusals import RefusedVideoError
-from modelmill.videos.sources import open_source
+from modelmill.videos.sources import Source, open_source
 from modelmill.videos.tasks import TASKS, Work
 
 
@@ -54,7 +56,11 @@ def _loaded() -> dict[str, Work]:
     from PIL import Image
 
     Image.init()
-    return {name: task.load() for name, task in TASKS.items()}
+    tasks = {name: task.load() for name, task in TASKS.items()}
+    content = tiny_video()
+    for name, work in tasks.items():
+        work(Source(io.BytesIO(content), len(content)), VideoLimits(), TASKS[name].example)
+    return tasks
 
 
 def _next(requests: BinaryIO) -> Message | None:

@@ -93,3 +93,51 @@ class ProbeVideosRequest(VideoRequest):
     def task_options(self) -> dict[str, Any]:
         """See :attr:`VideoRequest.task_options`."""
         return {"sidecars": self.sidecars}
+
+
+class MeasureOptions(Options):
+    """What is measured."""
+
+    frames_per_second: float = Field(4.0, gt=0, le=60, description="Frames that are measured, in a second.")
+    most: int = Field(1200, ge=1, description="Frames of a video that are measured, at most.")
+    details: int = Field(
+        24, ge=1, description="Of these, frames that are seen at full size: borders, blur, noise, blockiness."
+    )
+    sound: bool = Field(True, description="Whether loudness and silence are measured.")
+
+
+class MeasureVideosRequest(MeasureOptions, VideoRequest):
+    """Measure the pictures and the sound of the videos of a table."""
+
+    job = "measure_videos"
+    task_name = "measure"
+
+    @property
+    def task_options(self) -> dict[str, Any]:
+        """See :attr:`VideoRequest.task_options`."""
+        return self.model_dump(include=set(MeasureOptions.model_fields))
+
+
+class ExtractOptions(Options):
+    """Which frames are extracted."""
+
+    frames_per_second: float = Field(
+        2.0, gt=0, le=60, description="Frames in a second that are looked at: one of them is the nearest."
+    )
+    every_seconds: float = Field(
+        10.0, gt=0, description="A shot has a frame for each so many seconds, one at least."
+    )
+    most: int = Field(64, ge=1, description="Frames of a video at most.")
+    width: int = Field(320, ge=16, le=320, description="Width of the pictures, in pixels.")
+
+
+class ExtractFramesRequest(ExtractOptions, VideoRequest):
+    """Extract frames of the videos of a table: some of each shot."""
+
+    job = "extract_frames"
+    task_name = "extract"
+
+    @property
+    def task_options(self) -> dict[str, Any]:
+        """See :attr:`VideoRequest.task_options`."""
+        return self.model_dump(include=set(ExtractOptions.model_fields))

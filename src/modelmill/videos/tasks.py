@@ -28,6 +28,9 @@ class Task:
     version: int
     """Raised when the same video gives other rows."""
 
+    example: Mapping[str, Any]
+    """Options with which the limited process tries the task at its start: what it imports is there then."""
+
     def load(self) -> Work:
         """Import the function."""
         module, _, name = self.function.partition(":")
@@ -67,7 +70,79 @@ PROBED = {
 }
 """Columns of ``probe_videos``: times in seconds, rates in bits and frames per second, ``tags`` as JSON."""
 
+MEASURED = {
+    "times": "numbers",
+    "brightness": "numbers",
+    "contrast": "numbers",
+    "dark_share": "numbers",
+    "bright_share": "numbers",
+    "colourfulness": "numbers",
+    "motion": "numbers",
+    "black": "numbers",
+    "frozen": "numbers",
+    "blur": "numbers",
+    "sharpness": "numbers",
+    "noise": "numbers",
+    "blockiness": "numbers",
+    "border": "text",
+    "border_share": "float",
+    "border_box": "numbers",
+    "overlay_share": "float",
+    "overlay_box": "numbers",
+    "measured_seconds": "float",
+    "decode_errors": "integer",
+    "cuts": "numbers",
+    "shots": "integer",
+    "shot_seconds": "float",
+    "shortest_shot": "float",
+    "still_share": "float",
+    "slideshow": "float",
+    "black_seconds": "float",
+    "black_starts": "numbers",
+    "black_ends": "numbers",
+    "frozen_seconds": "float",
+    "frozen_starts": "numbers",
+    "frozen_ends": "numbers",
+    "loudness": "float",
+    "loudness_range": "float",
+    "silent_share": "float",
+    "silent_starts": "numbers",
+    "silent_ends": "numbers",
+    "sound_broken": "boolean",
+}
+"""Columns of ``measure_videos``. The measures from ``brightness`` to ``blockiness`` have a number for each of
+``times``, in seconds from the first frame; boxes are left, top, right, bottom in pixels."""
+
+EXTRACTED = {
+    "frame": "integer",
+    "shot": "integer",
+    "time": "float",
+    "width": "integer",
+    "height": "integer",
+    "jpeg": "bytes",
+    "phash": "text",
+}
+"""Columns of ``extract_frames``: several rows for a video. ``shot`` counts from 0; ``time`` is in seconds
+from the first frame."""
+
 TASKS: Mapping[str, Task] = {
-    task.name: task for task in (Task("probe", "modelmill.videos.probing:probe", PROBED, version=1),)
+    task.name: task
+    for task in (
+        Task("probe", "modelmill.videos.probing:probe", PROBED, version=1, example={}),
+        Task(
+            "measure",
+            "modelmill.videos.measuring:measure",
+            MEASURED,
+            version=1,
+            example={"frames_per_second": 10.0, "most": 10, "details": 2, "sound": True},
+        ),
+        Task(
+            "extract",
+            "modelmill.videos.frames:extract",
+            EXTRACTED,
+            version=1,
+            example={"frames_per_second": 10.0, "every_seconds": 1.0, "most": 4, "width": 32},
+        ),
+    )
 }
 """Every task by its name."""

@@ -13,7 +13,7 @@ Image = npt.NDArray[np.uint8]
 
 
 def moving(seed: int = 0, size: tuple[int, int] = (128, 96)) -> Callable[[int], Image]:
-    """Return a function of the frame's number: a textured picture that moves four pixels a frame."""
+    """Return a function of the frame's number: a textured picture that moves one pixel a frame."""
     width, height = size
     random = np.random.default_rng(seed)
     coarse = random.integers(30, 225, (height // 8 + 2, width // 8 + 64, 3)).astype(np.uint8)
@@ -21,7 +21,7 @@ def moving(seed: int = 0, size: tuple[int, int] = (128, 96)) -> Callable[[int], 
     noise = random.integers(0, 12, picture.shape).astype(np.uint8)
 
     def frame(number: int) -> Image:
-        start = (number * 4) % (picture.shape[1] - width)
+        start = number % (picture.shape[1] - width)
         return picture[:height, start : start + width] + noise[:height, start : start + width]
 
     return frame

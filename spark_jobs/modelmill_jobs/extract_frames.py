@@ -1,0 +1,30 @@
+"""Extract frames of the videos of a table; what cannot be decoded goes to a quarantine.
+
+As an application: ``python -m modelmill_jobs.extract_frames --table '{"uri": "/tables/probed", "version": 0}'
+--to /tables/frames --quarantine /tables/refused``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelmill.jobs import run_as_application
+from modelmill.videos.requests import ExtractFramesRequest, VideoJobResult
+from modelmill_jobs.videos import work_on_videos
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def main(request: ExtractFramesRequest, spark: SparkSession) -> VideoJobResult:
+    """Extract the frames.
+
+    :param request: the table and the places.
+    :param spark: session to use.
+    :return: the tables, and what became of the videos.
+    """
+    return work_on_videos(request, spark)
+
+
+if __name__ == "__main__":
+    run_as_application(ExtractFramesRequest, main)

@@ -1,0 +1,204 @@
+"""All measures of a video, in one pass over its pictures and one over its sound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelmill.videos import pictures, stretches
+from modelmill.videos.borders import Borders
+from modelmill.videos.containers import libav
+from modelmill.videos.limits import VideoLimits
+from modelmill.videos.overlays import Overlays
+from modelmill.videos.sound import Sound, listen
+from modelmill.videos.sources import Source
+from modelmill.videos.watching import Interval, Picture, Sampling, Seen, watch
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+SERIES = (
+    "brightness",
+    "contrast",
+    "dark_share",
+    "bright_share",
+    "colourfulness",
+    "motion",
+    "black",
+    "frozen",
+    "blur",
+    "sharpness",
+    "noise",
+    "blockiness",
+)
+"""Measures in time: a number for each sampled frame; NULL where a frame was not looked at for it."""
+
+Row = dict[str, Any]
+
+
+def measure(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> list[Row]:
+    """Measure a video.
+
+    :param source: the video.
+    :param limits: what it may be.
+    :param options: ``frames_per_second``, ``most``, ``details``: see
+        :class:`~modelmill.videos.watching.Sampling`; ``sound``: whether it is listened to.
+    :return: one row: see ``MEASURED`` in :mod:`modelmill.videos.tasks`.
+    :raises RefusedVideoError: if no frame can be decoded.
+    """
+    sampling = Sampling(**{name: options[name] for name in ("frames_per_second", "most", "details")})
+    looking = _Looking()
+    seen = watch(source, limits, sampling, looking.look)
+    sound = listen(source, limits) if options["sound"] else None
+    row = {**looking.row(seen), **_times(seen), **_heard(sound)}
+    return [{name: _rounded(value) for name, value in row.items()}]
+
+
+class _Looking:
+    """Measures sampled frames."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.series: dict[str, list[float | None]] = {name: [] for name in SERIES}
+        self._borders, self._overlays, self._blocks = Borders(), Overlays(), _Blocks()
+        self._before: pictures.Luma | None = None
+
+    def look(self, time: float, picture: Picture, frame: VideoFrame, detail: bool) -> None:
+        """Measure a frame: see :data:`modelmill.videos.watching.Look`."""
+        grey = pictures.luma(picture)
+        moved = None
+        if self._before is not None and self._before.shape == grey.shape:
+            moved = float(np.abs(grey - self._before).mean())
+        values: dict[str, float | None] = {
+            "brightness": float(grey.mean()) / 255,
+            "contrast": float(grey.std()) / 255,
+            "dark_share": float((grey < 24).mean()),
+            "bright_share": float((grey > 240).mean()),
+            "colourfulness": pictures.colourfulness(picture),
+            "motion": moved,
+        }
+        if detail:
+            values |= self._detail(frame)
+        self._overlays.see(grey)
+        self._before = grey
+        self.times.append(time)
+        for name, column in self.series.items():
+            column.append(values.get(name))
+
+    def _detail(self, frame: VideoFrame) -> dict[str, float | None]:
+        grey: Picture = frame.reformat(format="gray").to_ndarray()
+        self._borders.see(grey)
+        middle = pictures.middle(grey)
+        return {
+            "blur": pictures.blur(middle),
+            "sharpness": pictures.sharpness(middle),
+            "noise": pictures.noise(middle),
+            "blockiness": self._blocks.of(frame),
+        }
+
+    def row(self, seen: Seen) -> Row:
+        """Return the series, the borders and the overlay."""
+        within = {"black": seen.black, "frozen": seen.frozen}
+        for name, intervals in within.items():
+            self.series[name] = [float(_inside(time, intervals)) for time in self.times]
+        box = self._borders.box()
+        size = (seen.width, seen.height)
+        inner = (0.0, 0.0, 1.0, 1.0) if box is None else _shares(box, size)
+        overlay = self._overlays.found(inner)
+        across, down = inner[2] - inner[0] < 1, inner[3] - inner[1] < 1
+        kinds = {(False, False): "none", (True, False): "pillarbox", (False, True): "letterbox"}
+        placed = None
+        if overlay.box is not None:
+            placed = [part * size[place % 2] for place, part in enumerate(overlay.box)]
+        return {
+            "times": self.times,
+            **self.series,
+            "border": None if box is None else kinds.get((across, down), "both"),
+            "border_share": None if box is None else 1 - (inner[2] - inner[0]) * (inner[3] - inner[1]),
+            "border_box": box,
+            "overlay_share": overlay.share,
+            "overlay_box": placed,
+        }
+
+
+def _shares(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    width, height = size
+    return box[0] / width, box[1] / height, box[2] / width, box[3] / height
+
+
+class _Blocks:
+    """libav's ``blockdetect``: Muijs and Kirenko, A no-reference blocking artifact measure, EUSIPCO 2005."""
+
+    def __init__(self) -> None:
+        self._graph: Any = None
+        self._form: tuple[int, int, str] | None = None
+
+    def of(self, frame: VideoFrame) -> float | None:
+        av = libav()
+        form = (frame.width, frame.height, frame.format.name)
+        if min(frame.width, frame.height) < 64:
+            return None
+        if form != self._form:
+            graph = av.filter.Graph()
+            start = graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            )
+            grey, block, end = graph.add("format", "gray"), graph.add("blockdetect"), graph.add("buffersink")
+            start.link_to(grey)
+            grey.link_to(block)
+            block.link_to(end)
+            graph.configure()
+            self._graph, self._form = graph, form
+        self._graph.vpush(frame)
+        try:
+            found = self._graph.vpull().metadata.get("lavfi.block")
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return None
+        return None if found is None else float(found)
+
+
+def _inside(time: float, intervals: Sequence[Interval]) -> bool:
+    return any(start <= time < end for start, end in intervals)
+
+
+def _times(seen: Seen) -> Row:
+    found = stretches.shots(seen.cuts, seen.end)
+    lengths = [end - start for start, end in found]
+    row: Row = {
+        "measured_seconds": seen.end,
+        "decode_errors": seen.errors,
+        "cuts": seen.cuts,
+        "shots": len(found),
+        "shot_seconds": float(np.mean(lengths)),
+        "shortest_shot": min(lengths),
+        "still_share": stretches.share_still(seen.differences),
+        "slideshow": stretches.slideshow(seen.frozen, seen.cuts, seen.end),
+    }
+    for name, intervals in (("black", seen.black), ("frozen", seen.frozen)):
+        row[f"{name}_seconds"] = stretches.covered(intervals)
+        row[f"{name}_starts"] = [start for start, _ in intervals]
+        row[f"{name}_ends"] = [end for _, end in intervals]
+    return row
+
+
+def _heard(sound: Sound | None) -> Row:
+    if sound is None:
+        return dict.fromkeys(("loudness", "loudness_range", "silent_share", "silent_starts", "silent_ends"))
+    share = min(1.0, stretches.covered(sound.silent) / sound.seconds) if sound.seconds > 0 else None
+    return {
+        "loudness": sound.loudness,
+        "loudness_range": sound.loudness_range,
+        "silent_share": share,
+        "silent_starts": [start for start, _ in sound.silent],
+        "silent_ends": [end for _, end in sound.silent],
+        "sound_broken": sound.broken,
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """Round floats to five places: more would be noise, and takes room in the table."""
+    if isinstance(value, float):
+        return round(value, 5)
+    return [_rounded(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,211 @@
+"""One pass over a video's frames: filters of libav on all of them, pictures of some of them.
+
+All frames are decoded (most clips have one keyframe only, so keyframes alone settle neither slideshows nor
+frozen stretches), scaled to 160 pixels and shown to libav's own filters: there each costs microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelmill.videos.containers import libav, open_container, video_stream
+from modelmill.videos.limits import VideoLimits
+from modelmill.videos.refusals import RefusedVideoError
+from modelmill.videos.sources import Source
+from modelmill.videos.stretches import without
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.filter import Graph
+
+Picture = npt.NDArray[np.uint8]
+Interval = tuple[float, float]
+"""Start and end in seconds from the first frame."""
+
+SMALL_WIDTH = 160
+SAMPLE_WIDTH = 320
+FILTERS = (
+    ("scale", f"{SMALL_WIDTH}:-2:flags=area"),
+    ("format", "gray"),
+    ("scdet", "threshold=10"),
+    ("freezedetect", "n=0.002:d=0.4"),
+    ("blackdetect", "d=0.1:picture_black_ratio_th=0.98:pixel_black_th=0.06"),
+)
+"""Filters of all frames, with their options. ``scdet``: cuts, by the difference of mean absolute frame
+differences. ``freezedetect``: mean absolute difference below 0.2 % for 0.4 s. ``blackdetect``: 98 % of the
+pixels below 6 % of white."""
+_ERRORS = 50
+"""Errors of the decoder in a row after which the rest of a video is given up."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames are looked at more closely."""
+
+    frames_per_second: float = 4.0
+    """Sampled frames; those of long videos are farther apart."""
+    most: int = 1200
+    """Sampled frames of a video at most."""
+    details: int = 24
+    """Sampled frames that are also seen at full size."""
+
+
+@dataclass
+class Seen:
+    """What was seen of a video."""
+
+    width: int
+    height: int
+    times: list[float] = field(default_factory=list)
+    """Of all frames."""
+    differences: list[float] = field(default_factory=list)
+    """Mean absolute difference of each frame to the one before, 0 to 100, at 160 pixels."""
+    cuts: list[float] = field(default_factory=list)
+    frozen: list[Interval] = field(default_factory=list)
+    """Without what is black: that stands still, too."""
+    black: list[Interval] = field(default_factory=list)
+    end: float = 0.0
+    errors: int = 0
+
+
+Look = Callable[[float, Picture, "VideoFrame", bool], None]
+"""Gets a sampled frame: its time, its RGB picture at 320 pixels ``(height, 320, 3)``, the frame itself, and
+whether it is one of those to see at full size."""
+
+
+def watch(source: Source, limits: VideoLimits, sampling: Sampling, look: Look) -> Seen:
+    """Decode a video once.
+
+    :param source: the video.
+    :param limits: what it may be.
+    :param sampling: which frames are handed to ``look``.
+    :param look: called with each sampled frame, in the order of time.
+    :return: what libav's filters saw.
+    :raises RefusedVideoError: if it is no video, or no frame can be decoded.
+    """
+    with open_container(source, limits) as container:
+        stream = video_stream(container, limits)
+        declared = container.duration / 1e6 if container.duration else 60.0
+        step = max(1 / sampling.frames_per_second, declared / sampling.most)
+        detail_step = max(declared / sampling.details, step)
+        seen, filters = Seen(stream.codec_context.width, stream.codec_context.height), _Filters()
+        first, next_sample, next_detail, taken = None, 0.0, 0.0, 0
+        for frame in _decoded(container, stream, seen):
+            time = len(seen.times) / 25 if frame.time is None else float(frame.time)
+            first = time if first is None else first
+            time -= first
+            seen.width, seen.height = frame.width, frame.height
+            filters.see(frame, time, seen)
+            if time >= next_sample - 1e-6 and taken < 2 * sampling.most:
+                detail = time >= next_detail - 1e-6
+                next_detail = time + detail_step if detail else next_detail
+                next_sample, taken = max(next_sample + step, time + step / 2), taken + 1
+                look(time, _small(frame), frame, detail)
+        filters.end(seen)
+    if not seen.times:
+        raise RefusedVideoError("no_frames")
+    return seen
+
+
+def _decoded(container: Any, stream: Any, seen: Seen) -> Any:
+    """Yield the frames; what the decoder cannot read is counted and passed over."""
+    av = libav()
+    row = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            seen.errors += 1
+            row += 1
+            if row > _ERRORS:
+                return
+            continue
+        row = 0
+        yield from (frame for frame in frames if frame.width and frame.height)
+
+
+def _small(frame: VideoFrame) -> Picture:
+    width = min(SAMPLE_WIDTH, frame.width)
+    height = max(2, round(frame.height * width / frame.width))
+    picture: Picture = frame.reformat(width, height, "rgb24", interpolation="AREA").to_ndarray()
+    return picture
+
+
+class _Filters:
+    """The filters of all frames, as one graph; a change of the frames' size begins a new one."""
+
+    def __init__(self) -> None:
+        self._graph: Graph | None = None
+        self._form: tuple[int, int, str] | None = None
+        self._begun: dict[str, float] = {}
+
+    def see(self, frame: VideoFrame, time: float, seen: Seen) -> None:
+        form = (frame.width, frame.height, frame.format.name)
+        if form != self._form:
+            self._graph, self._form = _graph(frame), form
+        av = libav()
+        seen.times.append(time)
+        seen.end = max(seen.end, time + _duration(frame))
+        if self._graph is None:
+            return
+        try:
+            self._graph.vpush(frame)
+            found: dict[str, str] = self._graph.vpull().metadata
+        except (av.error.BlockingIOError, av.error.EOFError):
+            found = {}
+        first = not seen.differences
+        seen.differences.append(0.0 if first else float(found.get("lavfi.scd.mafd", 0.0)))
+        if float(found.get("lavfi.scd.score", 0.0)) >= _CUT_SCORE and not first:
+            seen.cuts.append(time)
+        self._stretch("frozen", found, "lavfi.freezedetect.freeze", time, seen.frozen)
+        self._stretch("black", found, "lavfi.black", time, seen.black)
+
+    def _stretch(self, name: str, found: dict[str, str], key: str, time: float, ends: list[Interval]) -> None:
+        # The filters give times of the stream, which need not begin at 0: what is kept is told by the frame.
+        if f"{key}_start" in found:
+            late = _DELAY.get(name, 0.0)
+            self._begun[name] = max(0.0, time - late)
+        if f"{key}_end" in found and name in self._begun:
+            ends.append((self._begun.pop(name), time))
+
+    def end(self, seen: Seen) -> None:
+        for name, ends in (("frozen", seen.frozen), ("black", seen.black)):
+            if name in self._begun:
+                ends.append((self._begun.pop(name), seen.end))
+        seen.frozen = without(seen.frozen, seen.black)
+
+
+_CUT_SCORE = 10.0
+_DELAY = {"frozen": 0.4}
+"""Seconds after which a filter says that a stretch has begun."""
+
+
+def _graph(frame: VideoFrame) -> Graph | None:
+    """Make the graph; None for pictures too narrow for it."""
+    av = libav()
+    if min(frame.width, frame.height) < 8:
+        return None
+    graph = av.filter.Graph()
+    last = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+    )
+    for name, options in (*FILTERS, ("buffersink", "")):
+        node = graph.add(name, options) if options else graph.add(name)
+        last.link_to(node)
+        last = node
+    graph.configure()
+    return graph  # type: ignore[no-any-return]
+
+
+def _duration(frame: VideoFrame) -> float:
+    length = getattr(frame, "duration", None)
+    return float(length * frame.time_base) if length and frame.time_base else 0.04

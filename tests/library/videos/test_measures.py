@@ -1,0 +1,160 @@
+"""Measures of clips that are made to have known values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modelmill.videos import pictures, stretches
+from modelmill.videos.frames import chosen
+from modelmill.videos.limits import VideoLimits
+from modelmill.videos.measuring import measure
+from modelmill.videos.perceptual_hash import distance, perceptual_hash
+from modelmill.videos.sources import open_source
+from tests.library.videos.clips import Image as Pixels
+from tests.library.videos.clips import moving, write_frames
+
+pytest.importorskip("av")
+
+OPTIONS = {"frames_per_second": 4.0, "most": 100, "details": 8, "sound": True}
+
+
+def measured(path: Path) -> dict[str, Any]:
+    with open_source({"path": str(path)}, VideoLimits()) as source:
+        (row,) = measure(source, VideoLimits(), OPTIONS)
+    return row
+
+
+def framed(picture: Pixels, top: int, left: int) -> Pixels:
+    found = np.zeros_like(picture)
+    height, width = picture.shape[:2]
+    found[top : height - top, left : width - left] = picture[top : height - top, left : width - left]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("top", "left", "kind"), [(0, 0, "none"), (24, 0, "letterbox"), (0, 40, "pillarbox"), (16, 32, "both")]
+)
+def test_borders_have_their_box(tmp_path: Path, top: int, left: int, kind: str) -> None:
+    scene = moving(1, (320, 240))
+    row = measured(
+        write_frames(tmp_path / "a.mp4", (framed(scene(number), top, left) for number in range(25)))
+    )
+    assert row["border"] == kind
+    assert row["border_box"] == pytest.approx([left, top, 320 - left, 240 - top], abs=1)
+
+
+def test_frozen_and_black_stretches_have_their_times(tmp_path: Path) -> None:
+    scene = moving(2, (160, 120))
+
+    def frame(number: int) -> Pixels:
+        if number >= 75:
+            return np.zeros((120, 160, 3), np.uint8)
+        return scene(25 if 25 <= number < 50 else number)
+
+    row = measured(write_frames(tmp_path / "a.mp4", map(frame, range(100))))
+    (start,), (end,) = row["frozen_starts"][:1], row["frozen_ends"][:1]
+    assert (start, end) == pytest.approx((1.0, 2.0), abs=0.1)
+    assert (row["black_starts"], row["black_ends"]) == ([pytest.approx(3.0)], [pytest.approx(4.0, abs=0.05)])
+    times, black = np.array(row["times"]), np.array(row["black"])
+    assert ((times >= 3) == (black == 1)).all()
+    assert row["slideshow"] == 0
+
+
+@pytest.mark.parametrize("fade", [0, 12])
+def test_a_slideshow_is_one(tmp_path: Path, fade: int) -> None:
+    slides = [moving(seed, (160, 120))(0).astype(float) for seed in range(4)]
+
+    def frame(number: int) -> Pixels:
+        slide, inside = divmod(number, 40)
+        part = max(0.0, (inside - (39 - fade)) / (fade + 1)) if slide < 3 else 0.0
+        later = slides[min(slide + 1, 3)]
+        return (slides[slide] * (1 - part) + later * part).astype(np.uint8)
+
+    row = measured(write_frames(tmp_path / "a.mp4", map(frame, range(160))))
+    assert row["slideshow"] > 0.85
+
+
+def test_sound_and_silence(tmp_path: Path) -> None:
+    scene = moving(3)
+    loud = measured(write_frames(tmp_path / "a.mp4", map(scene, range(50)), sound=True))
+    assert loud["loudness"] == pytest.approx(-13.5, abs=3)  # a tone with an amplitude of 0.3
+    assert loud["silent_share"] == 0
+    none = measured(write_frames(tmp_path / "b.mp4", map(scene, range(25))))
+    assert none["loudness"] is None
+    assert none["silent_share"] is None
+
+
+def test_an_overlay_is_found_where_the_picture_moves(tmp_path: Path) -> None:
+    scene = moving(4, (320, 240))
+
+    def frame(number: int, speed: int) -> Pixels:
+        picture = scene(number * speed).copy()
+        picture[20:44, 240:300] = 20
+        picture[26:38:3, 246:294] = 240
+        return picture
+
+    moves = measured(write_frames(tmp_path / "a.mp4", (frame(number, 5) for number in range(100))))
+    left, top, right, bottom = moves["overlay_box"]
+    assert left <= 246
+    assert top <= 26
+    assert right >= 294
+    assert bottom >= 38
+    assert moves["overlay_share"] < 0.15
+    still = measured(write_frames(tmp_path / "b.mp4", (frame(number, 0) for number in range(100))))
+    assert (still["overlay_share"], still["overlay_box"]) == (None, None)
+    clean = measured(write_frames(tmp_path / "c.mp4", (scene(number * 5) for number in range(100))))
+    assert clean["overlay_share"] == 0
+
+
+def test_blur_noise_and_colour_are_ordered() -> None:
+    random = np.random.default_rng(0)
+    sharp = random.integers(0, 255, (30, 40)).repeat(8, 0).repeat(8, 1).astype(np.float32)
+    kernel = np.ones(7) / 7
+    soft = np.apply_along_axis(lambda row: np.convolve(row, kernel, "same"), 1, sharp)
+    soft = np.apply_along_axis(lambda column: np.convolve(column, kernel, "same"), 0, soft).astype(np.float32)
+    blurs = [pictures.blur(sharp), pictures.blur(soft)]
+    assert blurs[0] is not None
+    assert blurs[1] is not None
+    assert blurs[0] + 0.2 < blurs[1]
+    assert pictures.sharpness(sharp) > 10 * pictures.sharpness(soft)
+    flat = np.full((200, 200), 128, np.float32) + random.normal(0, 5, (200, 200)).astype(np.float32)
+    assert pictures.noise(flat) == pytest.approx(5, rel=0.05)
+    assert pictures.blur(np.full((100, 100), 9, np.float32)) is None
+    grey = np.full((8, 8, 3), 90, np.uint8)
+    assert pictures.colourfulness(grey) == 0
+    assert pictures.colourfulness(moving(0)(0)) > 20
+
+
+def test_hashes_of_copies_are_near() -> None:
+    picture = Image.fromarray(moving(5, (320, 240))(0))
+    other = Image.fromarray(moving(6, (320, 240))(0))
+    small = picture.resize((160, 120))
+    assert distance(perceptual_hash(picture), perceptual_hash(small)) <= 4
+    assert distance(perceptual_hash(picture), perceptual_hash(picture.point(lambda value: value * 0.8))) <= 4
+    assert distance(perceptual_hash(picture), perceptual_hash(other)) > 10
+
+
+def test_frames_are_chosen_in_the_middle_of_the_parts_of_shots() -> None:
+    times = [number / 2 for number in range(60)]
+    options = {"every_seconds": 10.0, "most": 10}
+    found = chosen(times, [(0.0, 4.0), (4.0, 28.0), (28.0, 28.1)], options)
+    assert [times[place] for place in found] == [2.0, 10.0, 22.0, 28.0]
+    assert len(chosen(times, [(0.0, 30.0)], {"every_seconds": 0.5, "most": 7})) == 7
+
+
+def test_shots_and_stretches() -> None:
+    assert stretches.shots([], 3.0) == [(0.0, 3.0)]
+    assert stretches.shots([1.0, 2.0], 3.0) == [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)]
+    assert stretches.slideshow([(0.0, 4.0)], [], 4.0) == 0
+    assert stretches.slideshow([(0.0, 4.0)], [2.0], 4.0) == 1
+    assert stretches.without([(0.0, 4.0), (5.0, 6.0)], [(1.0, 2.0), (3.0, 5.5)]) == [
+        (0.0, 1.0),
+        (2.0, 3.0),
+        (5.5, 6.0),
+    ]
+    assert stretches.share_still([0.0, 0.0, 5.0]) == 0.5
