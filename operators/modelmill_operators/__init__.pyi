@@ -106,7 +106,7 @@ class LabelRowsOperator(_ComponentOperator[LabelRowsConfig]):
     """Label rows by rules with Spark: functions vote, a model weighs the votes, gold labels check and win."""
 
 class MeasureVideosOperator(_ComponentOperator[MeasureVideosConfig]):
-    """Measure videos: sharpness, exposure, borders, frozen and black stretches, slideshows, sound and more."""
+    """Measure videos: sharpness, exposure, borders, frozen and black stretches, slideshows, sound."""
 
 class MonitorOperator(_ComponentOperator[MonitorConfig]):
     """Compare a scored table with the training data: drift of each column and of the scores, and quality."""

@@ -12,7 +12,7 @@ from modelmill.videos.requests import MeasureOptions, VideoOptions
 
 
 class MeasureVideosConfig(MeasureOptions, VideoOptions, Config):
-    """Measure videos: sharpness, exposure, borders, frozen and black stretches, slideshows, sound and more.
+    """Measure videos: sharpness, exposure, borders, frozen and black stretches, slideshows, sound.
 
     All frames are decoded once, in a process with limits, and some a second are measured. Only videos that
     are new or have changed are decoded.

@@ -24,6 +24,8 @@ _COHERENCE = 0.92
 """Length of the mean gradient, as a share of the mean length, from which an edge is always the same."""
 _FILLED = 0.12
 """Share of a cell's pixels that are such edges."""
+_LEAST_PIXELS = 64
+"""Such edges that an overlay has: fewer are chance."""
 _MOVES = 5.0
 """Median over pixels of the standard deviation in time, in grey levels, from which the picture moves."""
 _LARGEST = 0.4
@@ -99,6 +101,8 @@ def _largest(edges: Mask, corner: tuple[int, int], size: tuple[int, int]) -> Ove
     if filled.mean() > _LARGEST:
         return Overlay(None, None)
     place = max(_components(filled), key=lambda one: sum(float(cells[cell]) for cell in one))
+    if sum(float(cells[cell]) for cell in place) * _CELL * _CELL < _LEAST_PIXELS:
+        return Overlay(0.0, None)
     down, across = [cell[0] for cell in place], [cell[1] for cell in place]
     pixels = [
         corner[0] + min(across) * _CELL,

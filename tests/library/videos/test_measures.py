@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tests.library.videos.clips import Image as Pixels
+from tests.library.videos.clips import moving, write_frames
 
 from modelmill.videos import pictures, stretches
 from modelmill.videos.frames import chosen
@@ -15,8 +17,6 @@ from modelmill.videos.limits import VideoLimits
 from modelmill.videos.measuring import measure
 from modelmill.videos.perceptual_hash import distance, perceptual_hash
 from modelmill.videos.sources import open_source
-from tests.library.videos.clips import Image as Pixels
-from tests.library.videos.clips import moving, write_frames
 
 pytest.importorskip("av")
 
