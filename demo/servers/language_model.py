@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import random
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -103,8 +104,7 @@ class LanguageModelStub:
         class Handler(_Handler):
             owner = stub
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.server.daemon_threads = True
+        self.server = _Server(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
 
     def __enter__(self) -> LanguageModelStub:
@@ -183,6 +183,53 @@ class LanguageModelStub:
         return best
 
 
+Answer = tuple[dict[str, Any], dict[str, int], tuple[int, int]]
+"""The answer without its usage, its usage, and the tokens of input and output."""
+
+
+def _chat(stub: LanguageModelStub, asked: dict[str, Any], size: int) -> Answer:
+    options = asked["response_format"]["json_schema"]["schema"]["properties"]["label"]["enum"]
+    text = json.dumps({"label": stub.chosen(options, asked["messages"][-1]["content"])})
+    tokens = (size, len(text) // 4 + 1)
+    found: dict[str, Any] = {
+        "id": "stub",
+        "object": "chat.completion",
+        "model": asked["model"],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+    }
+    usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}
+    return found, usage, tokens
+
+
+def _systemone(stub: LanguageModelStub, asked: dict[str, Any], size: int) -> Answer:
+    """Answer typed decisions, with a probability that the content's hash decides."""
+    answers = {}
+    for name, question in asked["questions"].items():
+        options, content = list(question["criteria"]), str(asked["state"])
+        best = stub.chosen(options, content)
+        sure = 0.6 + 0.39 * (int(hashlib.sha256(content.encode()).hexdigest()[12:16], 16) / 0xFFFF)
+        rest = (1 - sure) / max(1, len(options) - 1)
+        probabilities = {option: sure if option == best else rest for option in options}
+        answers[name] = {"type": "choice", "choice": best, "confidence": sure, "probabilities": probabilities}
+    return (
+        {"model": asked["model"], "answers": answers},
+        {"input_tokens": size, "output_tokens": 0},
+        (size, 0),
+    )
+
+
+_PROTOCOLS = {"/v1/chat/completions": _chat, "/v1/systemone": _systemone}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # clients are killed: that is no error
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     owner: LanguageModelStub
     protocol_version = "HTTP/1.1"
@@ -198,7 +245,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         stub, how = self.owner, self.owner.behaviour
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        length = int(self.headers.get("content-length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True  # the client was killed while it sent
+            return
         stub.count("requests")
         if stub.record:
             stub.record(self.path, dict(self.headers.items()), body)
@@ -206,14 +257,11 @@ class _Handler(BaseHTTPRequestHandler):
             shown = self.headers.get("authorization", "no key")
             self._answer(401, {"error": {"message": f"Incorrect API key provided: {shown}"}})
             return
-        if self.path != "/v1/chat/completions":
+        if self.path not in _PROTOCOLS:
             self._answer(404, {"error": {"message": "no such path"}})
             return
         asked = json.loads(body)
-        options = asked["response_format"]["json_schema"]["schema"]["properties"]["label"]["enum"]
-        content = asked["messages"][-1]["content"]
-        text = json.dumps({"label": stub.chosen(options, content)})
-        tokens = (len(body) // 4 + 12, len(text) // 4 + 1)
+        found, usage, tokens = _PROTOCOLS[self.path](stub, asked, len(body) // 4 + 12)
         later = stub.let_through(sum(tokens))
         fate = "busy" if later else stub.fate()
         if fate == "busy":
@@ -222,14 +270,6 @@ class _Handler(BaseHTTPRequestHandler):
                 429, {"error": {"message": "slow down"}}, {"Retry-After": str(later or how.retry_after)}
             )
             return
-        usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}
-        message = {"role": "assistant", "content": text}
-        found: dict[str, Any] = {
-            "id": "stub",
-            "object": "chat.completion",
-            "model": asked["model"],
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        }
         self._fulfil(fate, body, tokens, found if fate == "without_usage" else {**found, "usage": usage})
 
     def _fulfil(self, fate: str, body: bytes, tokens: tuple[int, int], found: dict[str, Any]) -> None:

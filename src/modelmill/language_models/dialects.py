@@ -22,7 +22,10 @@ from modelmill.language_models.questions import Question
 DIALECTS = Extensions(
     "modelmill.llm_dialects",
     noun="dialect of language models",
-    own={"chat": "modelmill.language_models.chat:ChatDialect"},
+    own={
+        "chat": "modelmill.language_models.chat:ChatDialect",
+        "systemone": "modelmill.language_models.systemone:SystemOneDialect",
+    },
 )
 
 ReplyStatus = Literal["answered", "invalid", "refused"]

@@ -81,7 +81,7 @@ def label_by_llm(labelling: LlmLabelling, *, workspace: Workspace, endpoint: End
     :raises TransientError: if the endpoint does not answer; what it has answered is kept.
     """
     check_names(labelling)
-    work = _Work.of(labelling, workspace)
+    work = Attempt.of(labelling, workspace)
     if not work.plan.rows:
         raise DatasetError(
             "a table to label must have rows", got=str(labelling.table), remedy="see what fills it"
@@ -118,8 +118,8 @@ def check_names(labelling: LlmLabelling) -> None:
 
 
 @dataclass
-class _Work:
-    """One attempt."""
+class Attempt:
+    """One attempt at labelling a table: rows are planned, then asked about, then written."""
 
     labelling: LlmLabelling
     workspace: Workspace
@@ -132,7 +132,8 @@ class _Work:
     bill: Bill | None = None
 
     @classmethod
-    def of(cls, labelling: LlmLabelling, workspace: Workspace) -> _Work:
+    def of(cls, labelling: LlmLabelling, workspace: Workspace) -> Attempt:
+        """Read the table, and plan its requests."""
         options = labelling.options
         dialect: Dialect = DIALECTS.load(options.asking.dialect)()
         planner = Planner(labelling.table, options, dialect, options.questions(), options.asking.parameters())

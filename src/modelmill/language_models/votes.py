@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modelmill.language_models.answers import Answer
+from modelmill.language_models.questions import CANNOT_TELL
+
+_LEVEL = 1e-9
+"""Two scores that are nearer to each other are level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +37,14 @@ def vote(answers: Sequence[Answer | None], failures: Sequence[str], labels: Mapp
     if not usable:
         reasons = [answer.status for answer in answers if answer is not None]
         return Vote(None, 0.0, (reasons or [*failures] or ["lost"])[0])
-    scores = dict.fromkeys(labels, 0.0)
+    scores = dict.fromkeys([*labels, CANNOT_TELL], 0.0)
     for answer in usable:
-        given = answer.probabilities or ({} if answer.label is None else {answer.label: 1.0})
-        for label, probability in given.items():
-            if label in scores:
-                scores[label] += probability / len(answers)
-    abstained = sum(answer.label is None for answer in usable) / len(answers)
+        given = answer.probabilities or {answer.label or CANNOT_TELL: 1.0}
+        for option, probability in given.items():
+            if option in scores:
+                scores[option] += probability / len(answers)
     first, second = sorted(scores.values(), reverse=True)[:2]
-    if first <= 0 or first <= second or (first <= abstained and not any(a.probabilities for a in usable)):
+    best = max(scores, key=lambda option: scores[option])
+    if best == CANNOT_TELL or first - second < _LEVEL:
         return Vote(None, 0.0)
-    return Vote(max(scores, key=lambda label: scores[label]), round(first, 9))
+    return Vote(best, round(first, 9))

@@ -18,12 +18,13 @@ from modelmill.errors import ConfigError, TransientError
 from modelmill.language_models.asking import Ask, Asker, Tally
 from modelmill.language_models.chat import ChatDialect
 from modelmill.language_models.client import Client
-from modelmill.language_models.dialects import Parameters
+from modelmill.language_models.dialects import DIALECTS, Parameters, Usage
 from modelmill.language_models.endpoint import Endpoint
 from modelmill.language_models.journal import Journal
 from modelmill.language_models.prices import Budget, Prices, Tariff
 from modelmill.language_models.questions import Question
 from modelmill.language_models.rate_limits import RateLimits
+from modelmill.language_models.systemone import SystemOneDialect
 
 QUESTION = Question("topic", (("sport", "games"), ("trade", "")), instructions="Which desk?")
 PARAMETERS = Parameters("stub-2026-11-01")
@@ -249,14 +250,63 @@ def test_a_line_that_was_not_finished_says_nothing(tmp_path: Path) -> None:
         assert dict(journal.answers()) == {"a": {"label": "x"}, "b": {"label": "y"}}
 
 
-def test_a_request_is_as_the_golden_file_has_it() -> None:
-    golden = Path(__file__).parent / "golden/chat.json"
+@pytest.mark.parametrize("name", ["chat", "systemone"])
+def test_a_request_is_as_the_golden_file_has_it(name: str) -> None:
+    golden = Path(__file__).parent / f"golden/{name}.json"
     question = Question("topic", (("sport", "games"), ("tråde", "")), instructions="Which desk?")
-    request = ChatDialect().request(question, 'He said "stop"\n{}', Parameters("m-2026", body={"top_p": 1}))
+    parameters = Parameters("m-2026", body={"top_p": 1} if name == "chat" else {})
+    request = DIALECTS.load(name)().request(question, 'He said "stop"\n{}', parameters)
     if os.environ.get("UPDATE_GOLDEN"):
-        shown = json.dumps(json.loads(request.body), indent=2, ensure_ascii=False) + "\n"
         golden.parent.mkdir(exist_ok=True)
-        golden.write_text(shown)
-    assert request.path == "chat/completions"
+        golden.write_text(json.dumps(json.loads(request.body), indent=2, ensure_ascii=False) + "\n")
     assert json.loads(golden.read_text()) == json.loads(request.body)
     assert list(json.loads(golden.read_text())) == list(json.loads(request.body))
+
+
+def test_transformers_reads_the_questions_of_a_typed_decision() -> None:
+    from transformers.decision import DecisionConfig, parse_questions
+
+    body = json.loads(SystemOneDialect().request(QUESTION, "goal", PARAMETERS).body)
+    (asked,) = parse_questions(body["questions"], DecisionConfig())
+    assert asked.options == ["sport", "trade", "cannot tell"]
+    answer = asked.answer([0.2, 0.7, 0.1])
+    found = json.dumps(
+        {"model": "m", "answers": {"topic": answer}, "usage": {"input_tokens": 9, "output_tokens": 0}}
+    )
+    reply = SystemOneDialect().reply(QUESTION, found.encode())
+    assert (reply.status, reply.label, reply.usage) == ("answered", "trade", Usage(9, 0))
+    assert reply.probabilities == {"sport": 0.2, "trade": 0.7, "cannot tell": 0.1}
+
+
+@pytest.mark.parametrize(
+    "probabilities",
+    [
+        None,
+        {},
+        {"sport": 1.0},
+        {"sport": 0.9, "trade": 0.9, "cannot tell": 0},
+        {"sport": 2, "trade": -1, "cannot tell": 0},
+    ],
+)
+def test_probabilities_that_are_none_are_no_answer(probabilities: object) -> None:
+    body = json.dumps({"answers": {"topic": {"probabilities": probabilities}}}).encode()
+    assert SystemOneDialect().reply(QUESTION, body).status == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        ({"content": '{"label": "sport"}'}, "answered"),
+        ({"content": '{"label": "cannot tell"}'}, "answered"),
+        ({"content": '{"label": "HACKED"}'}, "invalid"),
+        ({"content": "sport"}, "invalid"),
+        ({"content": None}, "invalid"),
+        ({"refusal": "I cannot help with that"}, "refused"),
+    ],
+)
+def test_only_options_are_answers(message: dict[str, object], status: str) -> None:
+    body = json.dumps({"choices": [{"message": message}]}).encode()
+    reply = ChatDialect().reply(QUESTION, body)
+    assert reply.status == status
+    assert reply.label in ("sport", None)
+    assert reply.usage is None

@@ -274,3 +274,20 @@ def test_blank_rows_are_not_asked(
     assert server.bill.billed == 1
     assert report(step_context)["abstained"] == {"blank": 2}
     assert LabelByLlmConfig.model_fields["columns"].is_required()
+
+
+def test_typed_decisions_give_thresholds_between_the_labels_of_gold(
+    news: TableRef, stub: Stub, label: Label, step_context: StepContext
+) -> None:
+    stub()
+    asking = {"model": "stub-2026-11-01", "dialect": "systemone"}
+    outputs = label(news, gold="gold", asking=asking, precision=0.5, orders=2)
+    found = report(step_context)
+    given = {one["label"]: one for one in found["gold"]["labels"] if one["given"]}
+    assert given
+    assert all(0.6 <= one["threshold"] < 1 and one["precision_low"] >= 0.5 for one in given.values())
+    by_llm = [row for row in rows(outputs.table) if row["topic_source"] == "llm"]
+    assert {row["topic"] for row in by_llm} <= set(given)
+    assert found["gold"]["orders_differ"] == 0
+    answers = DeltaTable(str(step_context.settings.home / "language_models/answers")).to_pyarrow_table()
+    assert all(abs(sum(dict(given).values()) - 1) < 1e-6 for given in answers["probabilities"].to_pylist())

@@ -1,0 +1,343 @@
+"""What asking a language model costs besides the language model, and whether its budget holds.
+
+::
+
+    python benchmarks/language_models.py budget --runs 50 --seed 0   # kills, faults, two racing processes
+    python benchmarks/language_models.py limit                      # share of a limit that is used: 4 minutes
+    python benchmarks/language_models.py cpu                        # CPU for an answer
+    python benchmarks/language_models.py memory                     # 100,000 answers in one step
+
+The endpoint is a stub in a process of its own (``demo/servers/language_model.py``); no figure says anything
+of a language model. Processes are forked, so that a hundred of them start in a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from demo.servers.language_model import Behaviour, LanguageModelStub
+
+from modelmill.language_models.asking import Ask, Asker, Tally
+from modelmill.language_models.chat import ChatDialect
+from modelmill.language_models.client import Client
+from modelmill.language_models.dialects import Parameters
+from modelmill.language_models.endpoint import Endpoint
+from modelmill.language_models.journal import Journal
+from modelmill.language_models.prices import Budget, Tariff
+from modelmill.language_models.questions import Question
+from modelmill.language_models.rate_limits import RateLimits
+
+QUESTION = Question("topic", (("sport", "games"), ("trade", "markets")), instructions="Which desk?")
+WORDS = {"sport": ["goal"], "trade": ["bank"]}
+PARAMETERS = Parameters("stub-2026-11-01")
+DIALECT = ChatDialect()
+CONTENTS, CONCURRENCY = 60, 4
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Run something in a child that ends with it."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(status)
+    return child
+
+
+def serve(behaviour: Behaviour) -> tuple[int, str]:
+    """Start a stub in a process of its own."""
+    reads, writes = os.pipe()
+
+    def work() -> None:
+        stub = LanguageModelStub(behaviour)
+        os.write(writes, f"{stub.url}\n".encode())
+        stub.server.serve_forever()
+
+    child = forked(work)
+    os.close(writes)
+    with os.fdopen(reads) as pipe:
+        return child, pipe.readline().strip()
+
+
+def end(child: int) -> int:
+    """Kill a child."""
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
+def bill(url: str) -> dict[str, Any]:
+    """Return what a stub has billed."""
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return dict(json.load(answer))
+
+
+def asks(count: int) -> Iterator[Ask]:
+    for number in range(count):
+        content = f"{('goal', 'bank')[number % 2]} {number} " + "word " * (number % 17)
+        yield Ask(DIALECT.request(QUESTION, content, PARAMETERS), QUESTION)
+
+
+def ask(
+    url: str,
+    folder: Path,
+    *,
+    budget: int,
+    count: int = CONTENTS,
+    timeout: float = 1.0,
+    concurrency: int = CONCURRENCY,
+    per_minute: tuple[int | None, int | None] = (None, None),
+) -> Tally:
+    """Ask as a step does."""
+    tariff = Tariff.of(Budget(tokens=budget), None)
+    with (
+        Client(Endpoint(url), timeout=timeout, connections=concurrency) as client,
+        Journal(folder, limit=tariff.limit) as journal,
+        RateLimits(folder / "limits", requests=per_minute[0], tokens=per_minute[1]) as limits,
+    ):
+        asker = Asker(
+            client=client,
+            dialect=DIALECT,
+            parameters=PARAMETERS,
+            journal=journal,
+            limits=limits,
+            tariff=tariff,
+            concurrency=concurrency,
+            attempts=12,
+            pause=0.01,
+        )
+        return asker.ask(asks(count))
+
+
+def budget_run(seed: int, folder: Path, clean: dict[str, str]) -> dict[str, Any]:
+    """Ask under faults, kill three processes and one of two racing ones, and check every promise."""
+    draw = random.Random(seed)
+    need = sum(DIALECT.worst_case(one.request, PARAMETERS).total for one in asks(CONTENTS))
+    budget = round(need * draw.uniform(0.1, 1.5))
+    behaviour = Behaviour(
+        words=WORDS,
+        busy=draw.uniform(0, 0.15),
+        lost=draw.uniform(0, 0.1),
+        slow=draw.uniform(0, 0.02),
+        slow_seconds=1.5,
+        failed=draw.uniform(0, 0.05),
+        without_usage=draw.uniform(0, 0.2),
+        seconds=0.01,
+        seed=seed,
+    )
+    server, url = serve(behaviour)
+    kills = 0
+    try:
+        for _ in range(3):
+            child = forked(lambda: ask(url, folder, budget=budget))
+            time.sleep(draw.uniform(0.02, 0.4))
+            kills += os.waitstatus_to_exitcode(end(child)) == -signal.SIGKILL
+        racers = [forked(lambda: ask(url, folder, budget=budget)) for _ in range(2)]
+        if draw.random() < 0.5:
+            time.sleep(draw.uniform(0.02, 0.4))
+            kills += os.waitstatus_to_exitcode(end(racers.pop())) == -signal.SIGKILL
+        statuses = [os.waitstatus_to_exitcode(os.waitpid(racer, 0)[1]) for racer in racers]
+        billed = bill(url)
+        repeated = [forked(lambda: ask(url, folder, budget=budget))]
+        statuses += [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in repeated]
+        again = bill(url)
+    finally:
+        end(server)
+    with Journal(folder, limit=budget) as journal:
+        spent, answers = journal.spent, {key: entry["label"] for key, entry in journal.answers()}
+    total = again["billed_input"] + again["billed_output"]
+    asked_again = again["billed"] - len(again["contents"])
+    complete = len(answers) == CONTENTS
+    worst = max(DIALECT.worst_case(one.request, PARAMETERS).total for one in asks(CONTENTS))
+    return {
+        "seed": seed,
+        "budget": budget,
+        "accounted": spent.accounted,
+        "billed": total,
+        "answers": len(answers),
+        "asked_again": asked_again,
+        "allowed": spent.lost + kills * CONCURRENCY,
+        "kills": kills,
+        "checks": {
+            "processes ended well": set(statuses) == {0},
+            "billed <= accounted": total <= spent.accounted,
+            "accounted <= budget": spent.accounted <= budget,
+            "asked again <= lost + kills x concurrency": asked_again <= spent.lost + kills * CONCURRENCY,
+            "answers are those of a clean run": all(clean[key] == label for key, label in answers.items()),
+            "all answered, or the budget is used": complete or spent.accounted > budget - worst,
+            "a repeated run asks nothing": not complete or again["requests"] == billed["requests"],
+        },
+    }
+
+
+def budget_runs(runs: int, seed: int) -> None:
+    """Print the worst of many runs, and every check that failed."""
+    clean = {one.request.key: ("sport", "trade")[number % 2] for number, one in enumerate(asks(CONTENTS))}
+    bad, found = 0, []
+    for number in range(seed, seed + runs):
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+            run = budget_run(number, Path(folder), clean)
+        failed = [name for name, holds in run["checks"].items() if not holds]
+        bad += bool(failed)
+        found.append(run)
+        if failed:
+            print(
+                "FAILED", failed, {name: value for name, value in run.items() if name != "checks"}, flush=True
+            )
+    ratios = [run["billed"] / run["accounted"] for run in found if run["accounted"]]
+    print(
+        f"seeds {seed} to {seed + runs - 1}: {runs - bad} of {runs} runs hold every promise; "
+        f"{sum(run['kills'] for run in found)} kills; answers {sum(run['answers'] for run in found):,}; "
+        f"asked again {sum(run['asked_again'] for run in found)} of {sum(run['allowed'] for run in found)} "
+        f"allowed; billed / accounted {min(ratios):.2f} to {max(ratios):.2f}",
+        flush=True,
+    )
+
+
+def limit_use() -> None:
+    """Ask for two minutes against a stub that enforces its limits, with a restart in between."""
+    for name, (requests, tokens) in {"requests": (600, None), "tokens": (None, 120_000)}.items():
+        server, url = serve(Behaviour(words=WORDS, requests_per_minute=requests, tokens_per_minute=tokens))
+        with tempfile.TemporaryDirectory() as folder:
+            work = functools.partial(
+                ask,
+                url,
+                Path(folder),
+                budget=10**9,
+                count=3_000,
+                concurrency=16,
+                per_minute=(requests, tokens),
+            )
+            began = time.monotonic()
+            for seconds in (20, 100):  # the second process starts where the first one was killed
+                child = forked(work)
+                time.sleep(seconds)
+                end(child)
+            took = time.monotonic() - began
+        found = bill(url)
+        end(server)
+        used = found["billed"] if requests else found["billed_input"] + found["billed_output"]
+        share = used / ((requests or tokens or 0) * took / 60)
+        print(f"{name}: {share:.1%} of the limit used, {found['over_limit']} refused in {took:.0f} s")
+
+
+def cpu(count: int) -> None:
+    """CPU time of this process for an answer, at 16 requests at a time."""
+    server, url = serve(Behaviour(words=WORDS))
+    with tempfile.TemporaryDirectory() as folder:
+        ask(url, Path(folder) / "warm", budget=10**9, count=200, timeout=30, concurrency=16)
+        before = time.process_time()
+        ask(url, Path(folder) / "run", budget=10**9, count=count, timeout=30, concurrency=16)
+        used = time.process_time() - before
+    end(server)
+    print(f"{used / count * 1000:.2f} ms CPU for an answer, {count:,} answers")
+
+
+def memory(count: int) -> None:
+    """Peak memory of a step that takes so many answers out of its journal and its table."""
+    import pyarrow as pa
+    from deltalake import write_deltalake
+
+    from modelmill.artifacts import TableRef
+    from modelmill.language_models.labelling import Attempt, LlmLabelling
+    from modelmill.language_models.options import LlmLabellingOptions
+    from modelmill.workspace import Workspace
+
+    options = LlmLabellingOptions.model_validate(
+        {
+            "labels": {"sport": "games", "trade": "markets"},
+            "columns": ["text"],
+            "asking": {"model": "stub-2026-11-01"},
+            "budget": {"tokens": 10**12},
+        }
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        texts = [f"{('goal', 'bank')[n % 2]} {n} " + "word " * 60 for n in range(count)]
+        write_deltalake(str(folder / "t"), pa.table({"text": texts}))
+        del texts
+        labelling = LlmLabelling(
+            table=TableRef(uri=str(folder / "t"), version=0),
+            options=options,
+            to=str(folder / "to"),
+            answers=str(folder / "answers"),
+            limits=folder / "limits",
+            transaction="benchmark",
+        )
+        with Workspace.temporary(log=quiet) as workspace:
+            began = time.process_time()
+            work = Attempt.of(labelling, workspace)
+            _answer_all(work, workspace.workdir / "journal")
+            labelled = _written(work)
+            used = time.process_time() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{labelled:,} rows labelled: {peak:,.0f} MiB at most, {used / count * 1000:.2f} ms CPU a row")
+
+
+def quiet(_line: str) -> None:
+    pass
+
+
+def _answer_all(work: Any, folder: Path) -> None:
+    """Fill the journal as if an endpoint had answered: 100,000 requests are not what is measured here."""
+    folder.mkdir()
+    entry = {
+        "status": "answered",
+        "label": "sport",
+        "probabilities": None,
+        "text": '{"label": "sport"}',
+        "model": "stub-2026-11-01",
+        "input_tokens": 300,
+        "output_tokens": 6,
+        "units": 306,
+    }
+    with (folder / "journal.jsonl").open("w") as file:
+        for number, key in enumerate(work.plan.sizes):
+            file.write(json.dumps({"r": f"x.{number}", "k": key, "c": 2000}) + "\n")
+            file.write(json.dumps({"s": f"x.{number}", "h": "answered", "c": 306, "a": entry}) + "\n")
+
+
+def _written(work: Any) -> int:
+    """Finish a step whose journal has every answer: nothing is sent."""
+    work.ask(Endpoint("http://127.0.0.1:9/v1"))
+    return int(work.written().report.rows_by_llm)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=["budget", "limit", "cpu", "memory"])
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int)
+    given = parser.parse_args()
+    if given.what == "budget":
+        budget_runs(given.runs, given.seed)
+    elif given.what == "limit":
+        limit_use()
+    elif given.what == "cpu":
+        cpu(given.count or 2_000)
+    else:
+        memory(given.count or 100_000)
+    user = sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(f"{user:.0f} CPU s in all")
+
+
+if __name__ == "__main__":
+    main()
