@@ -109,6 +109,30 @@ class OneClickForm(DatasetForm):
     )
 
 
+class LanguageModelForm(OneClickForm):
+    """From a table and a language model to a small model in use: it labels rows within a budget,
+    gold labels check it, and the small model learns from both.
+    """
+
+    label: str = Field("label", min_length=1, description="Column to write the labels into.")
+    labels: dict[str, str] = Field(min_length=2, description="What each label means, by label.")
+    gold: str = Field(
+        min_length=1, description="Column with labels by hand, null elsewhere: a hundred rows or more."
+    )
+    llm_connection: str = Field(
+        min_length=1, description="Airflow connection (http) to the language model's endpoint."
+    )
+    llm: str = Field(min_length=1, description="Name of the language model, with its date or version.")
+    instructions: str = Field("", description="What the labels are about, and how to decide.")
+    precision: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of each label's rows that the gold rows must prove to be right; empty: none.",
+    )
+    tokens: int = Field(1_000_000, ge=1, description="Budget for each night: tokens of input and output.")
+
+
 class RuleGateForm(Config):
     """Judge a rule set on past rows against the one in use, and promote it if decisions do not change too
     much.
@@ -166,9 +190,37 @@ def _dataset(form: DatasetForm) -> dict[str, Any]:
 
 
 def _one_click(form: OneClickForm) -> dict[str, Any]:
+    steps = {**_dataset_steps(form, [form.label]), **_small_model_steps(form)}
+    description = f"Small model for {form.label}: fine-tuned, distilled, pruned, quantised, gated, promoted"
+    return _document(form.name, description, form.schedule, steps)
+
+
+def _language_model(form: LanguageModelForm) -> dict[str, Any]:
+    steps = _dataset_steps(form, [form.label])
+    steps["dataset"]["inputs"] = {"table": "labelled.table"}
+    labelling = {
+        "columns": [form.text],
+        "label": form.label,
+        "labels": form.labels,
+        "gold": form.gold,
+        "instructions": form.instructions,
+        "llm_connection": form.llm_connection,
+        "asking": {"model": form.llm},
+        "budget": {"tokens": form.tokens},
+        "precision": form.precision,
+    }
+    kept = {name: value for name, value in labelling.items() if value not in ("", None)}
+    labelled = {"component": "label_by_llm", "inputs": {"table": "raw.table"}, "config": kept}
+    order = {"raw": steps["raw"], "labelled": labelled, "dataset": steps["dataset"]}
+    description = (
+        f"Small model for {form.label}: labelled by a language model, fine-tuned, distilled, promoted"
+    )
+    return _document(form.name, description, form.schedule, {**order, **_small_model_steps(form)})
+
+
+def _small_model_steps(form: OneClickForm) -> dict[str, Any]:
     dataset = {"dataset": "dataset.dataset"}
-    steps = {
-        **_dataset_steps(form, [form.label]),
+    return {
         "teacher": {
             "component": "fine_tune",
             "inputs": dataset,
@@ -208,8 +260,6 @@ def _one_click(form: OneClickForm) -> dict[str, Any]:
         },
         "champion": {"component": "promote", "inputs": {"verdict": "verdict.verdict"}},
     }
-    description = f"Small model for {form.label}: fine-tuned, distilled, pruned, quantised, gated, promoted"
-    return _document(form.name, description, form.schedule, steps)
 
 
 def _each_signal(form: EachSignalForm) -> dict[str, Any]:
@@ -272,6 +322,12 @@ TEMPLATES: Mapping[str, Template[Any]] = MappingProxyType(
         template.name: template
         for template in (
             Template("one_click", "One click: table to champion", OneClickForm, _one_click),
+            Template(
+                "language_model",
+                "One click: table and language model to champion",
+                LanguageModelForm,
+                _language_model,
+            ),
             Template("each_signal", "For each signal: a head on one trunk", EachSignalForm, _each_signal),
             Template("dataset", "Dataset of a table", DatasetForm, _dataset),
             Template("rule_gate", "Gate for a rule set", RuleGateForm, _rule_gate),

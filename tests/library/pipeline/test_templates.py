@@ -26,6 +26,9 @@ VALUES = {
     "text": "message",
     "label": "desk",
     "labels": ["sport", "politics"],
+    "gold": "desk_by_hand",
+    "llm": "teacher-2026-11-01",
+    "llm_connection": "teacher",
     "rule_set": "/rules/desks.yaml",
     "model": "desks",
 }
@@ -34,6 +37,8 @@ VALUES = {
 def built(name: str, **changes: Any) -> str:
     template = template_named(name)
     values = {key: value for key, value in VALUES.items() if key in template.form.model_fields}
+    if name == "language_model":
+        values["labels"] = {"sport": "games", "politics": ""}
     return json.dumps(template.build(template.form.model_validate({**values, **changes})))
 
 
