@@ -87,6 +87,12 @@ def _run(config, inputs, context):
         os.kill(os.getpid(), signal.SIGKILL)
     if config.behaviour == "die" and (context.workdir / "checkpoint").read_text() != "half":
         raise RuntimeError("the dead attempt's checkpoint is gone")
+    if config.behaviour == "meet":
+        deadline = time.monotonic() + 120
+        while journal.read_text().count("\\n") < 2:
+            if time.monotonic() > deadline:
+                raise RuntimeError("nobody else came")
+            time.sleep(0.05)
     if config.behaviour == "sleep":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         journal.with_suffix(".pid").write_text(str(child.pid))

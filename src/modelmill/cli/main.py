@@ -58,6 +58,7 @@ def validate(
 def run(
     pipeline: PipelineArgument,
     param: Annotated[list[str] | None, typer.Option(help="Value of a parameter: NAME=VALUE.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="How many steps may run side by side.")] = 1,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="How each step ended, as JSON; what steps say goes to standard error."),
@@ -77,6 +78,7 @@ def run(
             spec,
             settings=settings,
             params=_params(param or []),
+            jobs=jobs,
             say=lambda line: typer.echo(line, err=as_json),
             on_end=ends.append,
         )

@@ -1,22 +1,28 @@
-"""Running a whole pipeline without an orchestrator: for development and tests. One step after the other."""
+"""Running a whole pipeline without an orchestrator: for development and tests."""
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from typing import Literal
 
 from modelmill.artifacts import AnyReference, VerdictRef
+from modelmill.errors import InputError, ModelmillError, TransientError
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.conditions import unmet, verdict_port
 from modelmill.pipeline.expansion import Expansion, expand
 from modelmill.pipeline.request import InputValue, StepRequest, StepResult
+from modelmill.pipeline.runner import reusable
 from modelmill.pipeline.spec import ParamValue, PipelineSpec
-from modelmill.pipeline.step_process import StepProcess
+from modelmill.pipeline.step_process import StepProcess, StepRefusedError
 from modelmill.settings import Settings
 
-StepState = Literal["done", "reused", "skipped", "failed"]
+StepState = Literal["done", "reused", "skipped", "failed", "upstream_failed"]
+"""As Airflow calls them: a step is ``upstream_failed`` if one that it depends on has failed."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class StepEnd:
     state: StepState
     seconds: float
     result: StepResult | None = None
-    """None if it was skipped or has failed."""
+    """None unless it is done or reused."""
 
 
 def run_pipeline(
@@ -35,51 +41,152 @@ def run_pipeline(
     *,
     settings: Settings,
     params: Mapping[str, ParamValue] | None = None,
+    jobs: int = 1,
     say: Callable[[str], None] = print,
     on_end: Callable[[StepEnd], None] = lambda _end: None,
 ) -> dict[str, StepResult]:
     """Run every step in the order of the edges; finished steps whose inputs are the same are reused.
 
+    As in Airflow, a step that fails ends only what depends on it; the error is raised when all others have
+    ended.
+
     :param spec: a valid pipeline; of a group with ``for_each`` every copy runs.
     :param settings: where things are kept.
     :param params: parameter values for this run.
-    :param say: gets each line to show.
-    :param on_end: is told how each step ended: also of the one whose error ends the run.
+    :param jobs: how many steps may run side by side, at least 1.
+    :param say: gets each line to show; one at a time.
+    :param on_end: is told how each step ended: also of those that fail.
     :return: the result of each step that ran, by its id; skipped steps have none.
-    :raises InputError: if a step refuses its input.
+    :raises InputError: if steps refuse their inputs.
     :raises TransientError: if a step fails in another way.
     """
-    values, expansion = spec.param_values(params), expand(spec)
-    needs, order = expansion.spec.needs(), expansion.spec.order()
-    results: dict[str, StepResult] = {}
-    for number, name in enumerate(order, start=1):
+    expansion = expand(spec)
+    needs = {name: sorted(steps) for name, steps in expansion.spec.needs().items()}
+    return _PipelineRun(expansion, needs, settings, spec.param_values(params), jobs, say, on_end).run()
+
+
+@dataclass
+class _PipelineRun:
+    """One run: what has ended, and what runs now. Only the thread that calls :meth:`run` changes it."""
+
+    expansion: Expansion
+    needs: Mapping[str, Sequence[str]]
+    settings: Settings
+    params: Mapping[str, ParamValue]
+    jobs: int
+    say: Callable[[str], None]
+    on_end: Callable[[StepEnd], None]
+    ends: dict[str, StepEnd] = field(default_factory=dict)
+    errors: dict[str, ModelmillError] = field(default_factory=dict)
+    running: dict[Future[StepResult], _Running] = field(default_factory=dict)
+    saying: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self) -> dict[str, StepResult]:
+        waiting = self.expansion.spec.order()
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                while waiting or self.running:
+                    ready = [name for name in waiting if self.ends.keys() >= set(self.needs[name])]
+                    for name in ready[: self.jobs - len(self.running)]:
+                        waiting.remove(name)
+                        self._begin(name, pool)
+                    if self.running and (not ready or len(self.running) == self.jobs):
+                        self._end_those_done()
+            finally:  # steps still run here only if this thread is to stop
+                for future, one in self.running.items():
+                    while not future.done():  # its process may not have started yet
+                        one.process.stop()
+                        wait([future], timeout=0.1)
+                    self.on_end(StepEnd(one.step, "failed", time.monotonic() - one.began))
+        if self.errors:
+            raise _failure(self.errors)
+        return {name: end.result for name, end in self.ends.items() if end.result}
+
+    def _begin(self, name: str, pool: ThreadPoolExecutor) -> None:
         began = time.monotonic()
-        outputs = {step: result.outputs for step, result in results.items()}
-        reason = _skip_reason(expansion, name, needs[name], outputs)
+        outputs = {step: end.result.outputs for step, end in self.ends.items() if end.result}
+        failed = [need for need in self.needs[name] if self.ends[need].state in ("failed", "upstream_failed")]
+        if failed:
+            return self._end(StepEnd(name, "upstream_failed", 0.0), f"{failed[0]} has failed")
+        reason = _skip_reason(self.expansion, name, self.needs[name], outputs)
         if reason:
-            say(f"[{number}/{len(order)}] {name}: skipped: {reason}")
-            on_end(StepEnd(name, "skipped", 0.0))
-            continue
-        request = request_for(expansion, name, values, outputs)
-        state: StepState = "failed"
+            return self._end(StepEnd(name, "skipped", 0.0), reason)
+        request = request_for(self.expansion, name, self.params, outputs)
+        earlier = self._reusable(request)
+        if earlier:
+            return self._end(StepEnd(name, "reused", time.monotonic() - began, earlier))
+        process = StepProcess(request, python=self.settings.python)
+        future = pool.submit(process.run, lambda line: self._said(name, line))
+        self.running[future] = _Running(name, began, process)
+        return None
+
+    def _reusable(self, request: StepRequest) -> StepResult | None:
+        """Ask here: that a process asks takes most of the time of a night in which nothing has changed."""
+        if self.settings.python != sys.executable:
+            return None  # what another interpreter has installed decides the step's key
+        lines: list[str] = []
         try:
-            results[name] = StepProcess(request, python=settings.python).run(say)
-            state = "reused" if results[name].reused else "done"
-        finally:
-            seconds = time.monotonic() - began
-            on_end(StepEnd(name, state, seconds, results.get(name)))
-        say(f"[{number}/{len(order)}] {name}: {state} in {seconds:.1f} s")
-    return results
+            found = reusable(request, self.settings, say=lines.append)
+        except Exception:
+            found = None
+        if found:  # else the step's own process says what is wrong, or what has changed
+            for line in lines:
+                self._said(request.step, line)
+        return found
+
+    def _end_those_done(self) -> None:
+        for future in wait(self.running, return_when=FIRST_COMPLETED).done:
+            one = self.running.pop(future)
+            seconds = time.monotonic() - one.began
+            try:
+                result = future.result()
+            except Exception as error:
+                self._end(StepEnd(one.step, "failed", seconds))
+                if not isinstance(error, ModelmillError):
+                    raise
+                self.errors[one.step] = error
+            else:
+                self._end(StepEnd(one.step, "reused" if result.reused else "done", seconds, result))
+
+    def _end(self, end: StepEnd, why: str = "") -> None:
+        self.ends[end.step] = end
+        self.on_end(end)
+        how = f"{end.state}: {why}" if why else f"{end.state} in {end.seconds:.1f} s"
+        with self.saying:
+            self.say(f"[{len(self.ends)}/{len(self.expansion.spec.steps)}] {end.step}: {how}")
+
+    def _said(self, step: str, line: str) -> None:
+        with self.saying:
+            self.say(line if self.jobs == 1 or line.startswith(f"{step}: ") else f"{step}: {line}")
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A step that runs now."""
+
+    step: str
+    began: float
+    process: StepProcess
+
+
+def _failure(errors: Mapping[str, ModelmillError]) -> ModelmillError:
+    """Return the one error, or one that has them all."""
+    if len(errors) == 1:
+        return next(iter(errors.values()))
+    told = f"{len(errors)} steps failed: " + "; ".join(map(str, errors.values()))
+    if all(isinstance(error, InputError) for error in errors.values()):
+        return StepRefusedError(told)
+    return TransientError(told, remedy="the log of each step says more")
 
 
 def _skip_reason(
     expansion: Expansion,
     name: str,
-    needs: Iterable[str],
+    needs: Sequence[str],
     outputs: Mapping[str, Mapping[str, AnyReference]],
 ) -> str | None:
     """Return why a step is skipped, as Airflow would skip it; None if it runs."""
-    for step in sorted(needs):
+    for step in needs:
         if step not in outputs:
             return f"{step} was skipped"
     steps = expansion.spec.steps

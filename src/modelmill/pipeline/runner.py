@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -43,6 +43,34 @@ class StepInterrupted(BaseException):
     """The step was asked to stop (SIGTERM): its run is marked KILLED, and the next attempt resumes it."""
 
 
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+def reusable(
+    request: StepRequest, settings: Settings, *, say: Callable[[str], None] = _print
+) -> StepResult | None:
+    """Return the result of the finished run that has the same step key, without running anything.
+
+    It only reads, so a caller that has many steps can ask in its own process: 0.01 to 0.1 CPU seconds instead
+    of the 3 to 4 that a process takes to start, import MLflow and ask the same.
+
+    :param request: what would run.
+    :param settings: where things are kept.
+    :param say: gets each line to show.
+    :return: None if there is no such run, or it may not be reused.
+    :raises InputError: if the request, its configuration or its data is wrong.
+    """
+    step = _Step.of(request, settings, say)
+    if settings.tracking_uri.startswith(("http://", "https://")):
+        found = finished_run(settings.tracking_uri, request.pipeline, step.key)
+    else:
+        client = tracking_client(settings.tracking_uri)
+        experiment = client.get_experiment_by_name(request.pipeline)
+        found = find_finished(client, experiment.experiment_id, step.key) if experiment else None
+    return step.reused(found) if found and step.is_still_valid(found) else None
+
+
 def run_step(request: StepRequest, settings: Settings) -> StepResult:
     """Run one step, or reuse the finished run that has the same step key.
 
@@ -54,7 +82,7 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
     step = _Step.of(request, settings)
     workdir = _writable(settings.home / "steps" / step.key)
     cache = _writable(settings.home / "cache")
-    with locked(workdir / "lock", on_wait=lambda: print("another process runs this step", flush=True)):
+    with locked(workdir / "lock", on_wait=lambda: _print("another process runs this step")):
         # Asked over HTTP first: to import MLflow takes longer than all the rest of a reused step.
         known = finished_run(settings.tracking_uri, request.pipeline, step.key)
         if known and step.is_still_valid(known):
@@ -77,7 +105,7 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
             cache=cache,
             settings=settings,
             progress=ProgressPrinter(request.step),
-            log=lambda line: print(line, flush=True),
+            log=_print,
             replaces=finished.run_id if finished else "",
         )
         outputs = step.run(context)
@@ -95,20 +123,21 @@ class _Step:
     config: Config
     inputs: Inputs
     key: str
+    say: Callable[[str], None]
 
     @classmethod
-    def of(cls, request: StepRequest, settings: Settings) -> _Step:
+    def of(cls, request: StepRequest, settings: Settings, say: Callable[[str], None] = _print) -> _Step:
         """Check a request, and compute its step key."""
         component = component_named(request.component)
         config, inputs = checked_config(component, request), checked_inputs(component, request)
         key = step_key(component, config, inputs, settings)
-        return cls(request, settings, component, config, inputs, key)
+        return cls(request, settings, component, config, inputs, key, say)
 
     def is_still_valid(self, found: FinishedRun) -> bool:
         """Return whether an earlier result may be reused; say why if it may not."""
         reason = self._invalid(found)
         if reason:
-            print(f"the result of run {found.run_id} is made again: {reason}", flush=True)
+            self.say(f"the result of run {found.run_id} is made again: {reason}")
         return reason is None
 
     def _invalid(self, found: FinishedRun) -> str | None:
@@ -131,7 +160,7 @@ class _Step:
     def reused(self, found: FinishedRun) -> StepResult:
         """Return the result of an earlier run."""
         name, run_id = self.request.step, found.run_id
-        print(f"{name}: nothing that it reads has changed, so run {run_id} is reused", flush=True)
+        self.say(f"{name}: nothing that it reads has changed, so run {run_id} is reused")
         url = run_url(self.settings.tracking_uri, found.experiment, run_id)
         return self.result(found.outputs, run_id=run_id, run_url=url, reused=True)
 
@@ -163,7 +192,7 @@ class _Step:
                     "machines",
                 )
             usual_memory = f"usually takes up to {needed.memory_gb:g} GB"
-            print(f"{request.step}: {self.component.name} {usual_memory}", flush=True)
+            self.say(f"{request.step}: {self.component.name} {usual_memory}")
         return needed
 
     def run(self, context: StepContext) -> dict[str, AnyReference]:
