@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modelmill.errors import TransientError
+from modelmill.redaction import redacted
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
 
@@ -32,9 +33,9 @@ def mlflow_client() -> Iterator[MlflowClient]:
     try:
         yield tracking_client(uri)
     except (MlflowException, SQLAlchemyError) as error:  # the latter where MLflow is a database
-        reason = " ".join(str(error).split())[:200]
+        reason = redacted(" ".join(str(error).split()))[:200]
         raise TransientError(
             f"MLflow must answer ({reason})",
-            got=uri.partition("@")[2] or uri,
+            got=redacted(uri),
             remedy="see its log, try again",
         ) from error

@@ -15,7 +15,7 @@
     │   └── GateError           a promotion that the gate or the registry refuses
     └── TransientError          a retry may help: a conflict, a server out of reach
 
-The message is one line that names the rule, the value it got and the remedy.
+The message is one line that names the rule, the value it got and the remedy, without secrets.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
+
+from modelmill.redaction import redacted
 
 EXIT_REFUSED = 2
 """Exit status of a process that ends with an error that no retry can mend."""
@@ -51,7 +53,7 @@ class ModelmillError(Exception):
             parts.append(f"got {shorten(got)}")
         if remedy:
             parts.append(remedy)
-        super().__init__("; ".join(" ".join(part.split()) for part in parts))
+        super().__init__(redacted("; ".join(" ".join(part.split()) for part in parts)))
 
     @property
     def exit_status(self) -> int:

@@ -19,6 +19,8 @@ Every process of a pipeline (Airflow task, step, Spark driver, service) can be g
 ``MODELMILL_SOURCES``        places, separated by commas, below which ``ingest`` may load files. Default:
                              object stores, and local folders that are not the system's
 ``MODELMILL_PARAM_<NAME>``   default of the pipeline parameter ``<name>`` where a pipeline sets none
+``MODELMILL_MLFLOW_REPLY``   seconds that MLflow may take for a reply. Default 30
+``MODELMILL_MLFLOW_CALL``    seconds that a call to MLflow may take with all its retries. Default 180
 ``MLFLOW_TRACKING_URI``      MLflow's own variable. Default: SQLite and files below ``HOME``
 ===========================  =========================================================================
 """
@@ -29,6 +31,8 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from modelmill.errors import ConfigError
 
 PARAM_PREFIX = "MODELMILL_PARAM_"
 
@@ -70,6 +74,22 @@ def source_places() -> tuple[str, ...]:
     """Return the places below which files may be loaded; empty if the deployment names none."""
     named = os.environ.get("MODELMILL_SOURCES", "")
     return tuple(filter(None, map(str.strip, named.split(","))))
+
+
+def mlflow_patience() -> tuple[int, int]:
+    """Return the seconds that MLflow may take for a reply, and for a call with all its retries.
+
+    :return: both, at least 1.
+    :raises ConfigError: if a variable is no whole number of seconds.
+    """
+    return _seconds("MODELMILL_MLFLOW_REPLY", 30), _seconds("MODELMILL_MLFLOW_CALL", 180)
+
+
+def _seconds(name: str, default: int) -> int:
+    given = os.environ.get(name) or str(default)
+    if not given.isdecimal() or int(given) < 1:
+        raise ConfigError(f"{name} must be a whole number of seconds, 1 or more", got=given)
+    return int(given)
 
 
 def environment_params() -> dict[str, str]:

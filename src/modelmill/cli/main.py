@@ -17,6 +17,7 @@ from modelmill.cli.registry import app as registry
 from modelmill.cli.rules import app as rules_app
 from modelmill.errors import EXIT_FAILED, ConfigError, ModelmillError, PipelineError
 from modelmill.pipeline.spec import ParamValue
+from modelmill.redaction import redacted
 
 app = typer.Typer(
     name="modelmill",
@@ -195,12 +196,23 @@ def main() -> None:
     # A step with a retryable error ends in 1, with any other of modelmill's errors in 2: see errors.py.
     try:
         app()
-    except ModelmillError as error:
-        typer.echo(f"modelmill: {type(error).__name__}: {error}", err=True)
-        sys.exit(error.exit_status)
-    except Exception:
-        traceback.print_exc()
-        sys.exit(EXIT_FAILED)
+    except Exception as error:
+        known = _known(error)
+        if known is None:
+            typer.echo(redacted(traceback.format_exc()), err=True)
+            sys.exit(EXIT_FAILED)
+        typer.echo(f"modelmill: {type(known).__name__}: {known}", err=True)
+        sys.exit(known.exit_status)
+
+
+def _known(error: Exception) -> ModelmillError | None:
+    """Return the error if it is ours, or about MLflow."""
+    if isinstance(error, ModelmillError) or "mlflow" not in sys.modules:
+        return error if isinstance(error, ModelmillError) else None
+    from modelmill.registry.mlflow_calls import mlflow_error
+    from modelmill.settings import Settings
+
+    return mlflow_error(error, Settings.from_environment().tracking_uri)
 
 
 def _params(given: list[str]) -> dict[str, ParamValue]:

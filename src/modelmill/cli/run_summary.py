@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from modelmill.artifacts import AnyReference, VerdictRef
 from modelmill.pipeline.local_run import StepEnd
+from modelmill.redaction import redacted
 from modelmill.settings import Settings
 
 _FIGURES = (
@@ -58,8 +59,8 @@ def ends_as_json(ends: Sequence[StepEnd]) -> str:
 def mlflow_hint(settings: Settings) -> str:
     """Return how to look at the runs and models."""
     if settings.tracking_uri.startswith(("http://", "https://")):
-        return f"Runs and models: {settings.tracking_uri}"
-    return f"Runs and models: mlflow ui --backend-store-uri {shlex.quote(settings.tracking_uri)}"
+        return f"Runs and models: {redacted(settings.tracking_uri)}"
+    return f"Runs and models: mlflow ui --backend-store-uri {shlex.quote(redacted(settings.tracking_uri))}"
 
 
 def _metrics(run_id: str, settings: Settings) -> Mapping[str, float]:

@@ -21,9 +21,11 @@ from modelmill.pipeline.checked_request import checked_config, checked_inputs
 from modelmill.pipeline.progress import ProgressPrinter
 from modelmill.pipeline.request import StepRequest, StepResult, references, step_key
 from modelmill.registry.finished_runs import FinishedRun, finished_run
+from modelmill.registry.mlflow_calls import asking
 from modelmill.registry.tracking import (
     experiment_id,
     find_finished,
+    mark_dead_runs,
     open_run,
     run_url,
     tracking_client,
@@ -78,7 +80,13 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
     :param settings: where things are kept.
     :return: the outputs.
     :raises InputError: if the request, its configuration or its data is wrong; nothing half-made is left.
+    :raises TransientError: if MLflow does not answer, or another thing may go through later.
     """
+    with asking(settings.tracking_uri):
+        return _run_step(request, settings)
+
+
+def _run_step(request: StepRequest, settings: Settings) -> StepResult:
     step = _Step.of(request, settings)
     workdir = _writable(settings.home / "steps" / step.key)
     cache = _writable(settings.home / "cache")
@@ -95,6 +103,8 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
         finished = find_finished(client, experiment, step.key)
         if finished and finished != known and step.is_still_valid(finished):
             return step.reused(finished)
+        for dead in mark_dead_runs(client, experiment, settings.home / "steps"):
+            print(f"run {dead} is marked KILLED: its process died", flush=True)
         run = open_run(client, experiment, step.key, name=request.step, tags=_tags(request))
         context = StepContext(
             pipeline=request.pipeline,

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from modelmill.errors import EXIT_REFUSED, InputError, ModelmillError, TransientError
 from modelmill.pipeline.request import StepRequest, StepResult
+from modelmill.redaction import redacted, secret_values
 
 GRACE_SECONDS = 4.0
 """Time between SIGTERM and SIGKILL: enough to mark a run, and less than the 5 s after which Airflow kills the
@@ -45,7 +46,7 @@ class StepProcess:
     def run(self, on_line: Callable[[str], None]) -> StepResult:
         """Run the step to its end.
 
-        :param on_line: gets each line that the step prints, as it is printed.
+        :param on_line: gets each line that the step prints, as it is printed, without secrets.
         :return: what the step yields.
         :raises InputError: if the step refuses its input: a retry cannot help.
         :raises TransientError: if it fails in another way.
@@ -73,13 +74,14 @@ class StepProcess:
             env={name: value for name, value in environment.items() if value is not None},
             start_new_session=True,
         )
-        last = ""
+        last, secrets = "", secret_values(environment)
         # A child may outlive the leader and hold the pipe open, so that reading it would never end.
         threading.Thread(target=_end_group_with_leader, args=(self._process.pid,), daemon=True).start()
         try:
             for line in self._process.stdout or ():
-                last = line.rstrip() or last
-                on_line(line.rstrip())
+                shown = redacted(line.rstrip(), secrets=secrets)
+                last = shown or last
+                on_line(shown)
             _wait_for_exit(self._process.pid)
         finally:
             self.stop()

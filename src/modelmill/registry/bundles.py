@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +15,16 @@ from typing import TYPE_CHECKING, cast, get_args
 from modelmill.artifacts import DatasetRef, ModelFormat, ModelRef
 from modelmill.errors import ModelError, TransientError
 from modelmill.models.bundle import BundleInfo, bundle_digest
+from modelmill.registry.mlflow_calls import made_once, uploading
 from modelmill.registry.packaging import APART, BUNDLE_PATH, Packages, name_model, package_digest
 from modelmill.registry.signing import MODEL_SIGNATURE, sign, signature_of, verify
-from modelmill.registry.tracking import StepRun
+from modelmill.registry.tracking import StepRun, TrackedRun
 from modelmill.system.locks import locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 
 TAG_DIGEST = "modelmill.digest"
@@ -34,6 +37,8 @@ TAG_RECIPE = "modelmill.recipe_hash"
 TAG_TRUNK = "modelmill.trunk"
 """URI of the trunk's model, on heads."""
 TAG_TRUNK_DIGEST = "modelmill.trunk_digest"
+TAG_ATTEMPT = "modelmill.attempt"
+"""What an attempt to log a model knows it by, if MLflow's reply is lost."""
 TAG_PACKAGE = "modelmill.package"
 """Digest of what MLflow loads the model with: the files around the bundle."""
 LINEAGE_RUN_TAGS = ("modelmill.pipeline", "modelmill.pipeline_digest", "modelmill.environment")
@@ -168,46 +173,121 @@ def publish(
     :param params: parameters to show.
     :return: the logged model's URI.
     :raises ConfigError: if the signing key cannot be used.
+    :raises TransientError: if MLflow has lost a file that it took.
     """
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
     client, run, bundle = context.run.client, context.run, folder / BUNDLE_PATH
+    own = {TAG_DIGEST: digest, TAG_ROLE: role, TAG_RECIPE: context.step_key, **tags}
+    earlier = _logged_before(run, own)
+    if earlier is not None:
+        run.models.add(earlier)
+        keep_bundle(bundle, digest, context.cache)
+        return f"models:/{earlier}"
     sign(bundle, signature_of(bundle))
-    logged = client.create_logged_model(
-        experiment_id=run.experiment_id,
-        name=role,
-        source_run_id=run.run_id,
-        tags={
-            TAG_DIGEST: digest,
-            TAG_PACKAGE: package_digest(folder),
-            TAG_ROLE: role,
-            TAG_RECIPE: context.step_key,
-            "modelmill.step_key": context.step_key,
-            **tags,
-        },
-        params=dict(params or {}),
-        model_type=kind,
+    attempt = uuid.uuid4().hex
+    marks = {
+        TAG_PACKAGE: package_digest(folder),
+        "modelmill.step_key": context.step_key,
+        TAG_ATTEMPT: attempt,
+    }
+    logged = made_once(
+        lambda: client.create_logged_model(
+            experiment_id=run.experiment_id,
+            name=role,
+            source_run_id=run.run_id,
+            tags={**own, **marks},
+            params=dict(params or {}),
+            model_type=kind,
+        ),
+        lambda: [model for model in run.logged_models() if model.tags.get(TAG_ATTEMPT) == attempt],
+        name=lambda model: str(model.model_id or ""),
     )
+    run.models.add(logged.model_id)
     name_model(folder, logged.model_id)
     sign(folder, folder / MODEL_SIGNATURE, ignored=APART)
-    # The client's log_model_artifacts would ask for the model that has just been made.
-    store = get_artifact_repository(logged.artifact_location, tracking_uri=client.tracking_uri)
-    store.log_artifacts(str(folder))  # type: ignore[no-untyped-call] # MLflow has no types here
+    _upload(folder, logged.artifact_location, client)
     client.finalize_logged_model(logged.model_id, "READY")
     keep_bundle(bundle, digest, context.cache)
     return f"models:/{logged.model_id}"
 
 
+def _logged_before(run: TrackedRun, tags: Mapping[str, str]) -> str | None:
+    """Return the id of the same model, which an attempt that died has logged to its end."""
+    if run.fresh:
+        return None
+    for model in run.logged_models():
+        same = tags.items() <= model.tags.items()
+        if same and model.status == "READY" and model.model_id not in run.models:
+            return str(model.model_id)
+    return None
+
+
+def _upload(folder: Path, location: str, client: MlflowClient) -> None:
+    """Store a model's files, and make sure that the server lists them: it may have lost one that it took."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files_below(folder)}
+    # The client's log_model_artifacts would ask for the model that has just been made.
+    store = get_artifact_repository(location, tracking_uri=client.tracking_uri)
+    with uploading(max(files.values(), default=0)):
+        store.log_artifacts(str(folder))  # type: ignore[no-untyped-call] # MLflow has no types here
+    missing = files.items() - _stored(store, "").items()
+    if missing:
+        raise TransientError(
+            "MLflow must have the files of a model that it has taken",
+            got=f"{', '.join(sorted(name for name, _ in missing))} missing or cut off",
+            remedy="look at the disk of its artifact store, and try again",
+        )
+
+
+def _stored(store: ArtifactRepository, path: str) -> dict[str, int]:
+    """Return size by path of the files that are stored below a path."""
+    found: dict[str, int] = {}
+    for info in store.list_artifacts(path or None):
+        if info.is_dir:
+            found |= _stored(store, info.path)
+        else:
+            found[info.path] = int(info.file_size or 0)
+    return found
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return the files in a folder and in the folders below it."""
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def list_outputs(uris: Sequence[str], context: StepRun) -> None:
     """List models as outputs of the step's run.
 
-    :param uris: ``models:/m-…``.
+    :param uris: ``models:/m-…``; those that are listed already stay so.
     :param context: the step that makes it.
     """
+    from mlflow.exceptions import MlflowException
+
+    run = context.run
+    names = [uri.removeprefix("models:/") for uri in uris]
+    if not run.fresh:
+        names = _unlisted(run, names)
+    try:
+        _list_outputs(run, names)
+    except MlflowException:
+        # MLflow refuses what it has, as when its first reply was lost and its client has asked again.
+        left = _unlisted(run, names)
+        if left == names:
+            raise
+        _list_outputs(run, left)
+
+
+def _unlisted(run: TrackedRun, names: Sequence[str]) -> list[str]:
+    outputs = run.client.get_run(run.run_id).outputs
+    listed = {output.model_id for output in outputs.model_outputs} if outputs else set()
+    return [name for name in names if name not in listed]
+
+
+def _list_outputs(run: TrackedRun, names: Sequence[str]) -> None:
     from mlflow.entities import LoggedModelOutput
 
-    outputs = [LoggedModelOutput(uri.removeprefix("models:/"), 0) for uri in uris]
-    context.run.client.log_outputs(context.run.run_id, outputs)
+    if names:
+        run.client.log_outputs(run.run_id, [LoggedModelOutput(name, 0) for name in names])
 
 
 def fetch_bundle(model: ModelRef, cache: Path) -> Path:

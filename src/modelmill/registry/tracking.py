@@ -12,6 +12,7 @@ import functools
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,15 +21,18 @@ from urllib.parse import urlsplit
 
 from modelmill.artifacts import AnyReference, DatasetRef, TableRef
 from modelmill.errors import TransientError
+from modelmill.redaction import redacted, redacted_value
 from modelmill.registry.finished_runs import TAG_OUTPUTS, TAG_STEP_KEY, TAG_TABLES, FinishedRun, read_tags
+from modelmill.registry.mlflow_calls import bound_calls, briefly, made_once
 from modelmill.settings import Settings
 from modelmill.system.database import make_database
+from modelmill.system.locks import is_held
 from modelmill.tables.versions import table_states
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
 
 TAG_ERROR = "modelmill.error"
 
@@ -36,6 +40,7 @@ TAG_ERROR = "modelmill.error"
 @functools.cache
 def tracking_client(tracking_uri: str) -> MlflowClient:
     """Return MLflow's client for a tracking server, and make that server MLflow's default in this process."""
+    bound_calls()
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # It would print a run's URL before it sets the run's status, be it into a pipe that nobody reads.
@@ -105,6 +110,8 @@ class TrackedRun:
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self.fresh = fresh
+        self.models: set[str] = set()
+        """Ids of the models that this attempt has logged, or taken over from an earlier one."""
 
     @property
     def url(self) -> str:
@@ -119,7 +126,11 @@ class TrackedRun:
         from mlflow.entities import Param
 
         known = self.client.get_run(self.run_id).data.params
-        flat = {name: str(value)[:6000] for name, value in _flatten(params) if name not in known}
+        flat = {
+            name: str(redacted_value(name, value))[:6000]
+            for name, value in _flatten(params)
+            if name not in known
+        }
         self.client.log_batch(self.run_id, params=[Param(name, value) for name, value in flat.items()])
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
@@ -208,20 +219,47 @@ class TrackedRun:
 
         :param outputs: references by output port.
         """
+        if self.models:
+            self._drop_other_models()
         content = {name: value.model_dump(mode="json") for name, value in outputs.items()}
         states = table_states(outputs.values())
         self.set_tags({TAG_OUTPUTS: json.dumps(content), TAG_TABLES: json.dumps(states)})
         self.client.set_terminated(self.run_id, status="FINISHED")
 
     def fail(self, error: BaseException, *, status: str = "FAILED") -> None:
-        """End the run badly; an attempt with the same step key reopens it."""
-        self.set_tags({TAG_ERROR: f"{type(error).__name__}: {error}"[:4000]})
-        self.client.set_terminated(self.run_id, status=status)
+        """End the run badly; an attempt with the same step key reopens it.
+
+        If MLflow does not answer, the run stays RUNNING until a step of the pipeline starts again
+        (:func:`mark_dead_runs`).
+        """
+        with briefly(_print):
+            self.set_tags({TAG_ERROR: redacted(f"{type(error).__name__}: {error}")[:4000]})
+            self.client.set_terminated(self.run_id, status=status)
 
     def discard(self) -> None:
         """Delete the run of a refused input, which this attempt has made."""
-        self.client.set_terminated(self.run_id, status="FAILED")
-        self.client.delete_run(self.run_id)
+        with briefly(_print):
+            self.client.set_terminated(self.run_id, status="FAILED")
+            self.client.delete_run(self.run_id)
+
+    def logged_models(self) -> list[LoggedModel]:
+        """Return the models that the run has logged, those of dead attempts too, the oldest first."""
+        found: list[LoggedModel] = []
+        token: str | None = None
+        while True:
+            page = self.client.search_logged_models(
+                [self.experiment_id], filter_string=f"source_run_id = '{self.run_id}'", page_token=token
+            )
+            found += page
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda model: (model.creation_timestamp, model.model_id))
+
+    def _drop_other_models(self) -> None:
+        """Delete the models of dead attempts, and what a request that came twice has made."""
+        for model in self.logged_models():
+            if model.model_id not in self.models:
+                self.client.delete_logged_model(model.model_id)
 
 
 class StepRun(Protocol):
@@ -282,13 +320,58 @@ def open_run(
     :return: the run, with status ``RUNNING``.
     """
     all_tags = {**tags, TAG_STEP_KEY: key}
-    for run in _runs(client, experiment, key):
-        if run.info.status != "FINISHED":
-            client.update_run(run.info.run_id, status="RUNNING")
-            reopened = TrackedRun(client, run, fresh=False)
-            reopened.set_tags(all_tags)
-            return reopened
-    return TrackedRun(client, client.create_run(experiment, tags=all_tags, run_name=name), fresh=True)
+    left = _unfinished(client, experiment, key)
+    if left:
+        client.update_run(left[0].info.run_id, status="RUNNING")
+        reopened = TrackedRun(client, left[0], fresh=False)
+        reopened.set_tags(all_tags)
+        for double in left[1:]:
+            _drop(client, double)
+        return reopened
+    made = made_once(
+        lambda: client.create_run(experiment, tags=all_tags, run_name=name),
+        lambda: _unfinished(client, experiment, key),
+        name=lambda run: str(run.info.run_id or ""),
+        drop=functools.partial(_drop, client),
+    )
+    return TrackedRun(client, made, fresh=True)
+
+
+def _unfinished(client: MlflowClient, experiment: str, key: str) -> list[Run]:
+    found = [run for run in _runs(client, experiment, key) if run.info.status != "FINISHED"]
+    return sorted(found, key=lambda run: (run.info.start_time or 0, run.info.run_id))
+
+
+def _drop(client: MlflowClient, double: Run) -> None:
+    client.set_terminated(double.info.run_id, status="KILLED")
+    client.delete_run(double.info.run_id)
+
+
+def mark_dead_runs(client: MlflowClient, experiment: str, steps: Path) -> list[str]:
+    """Mark the runs of steps that died as KILLED: MLflow never ends the run of a process that was killed.
+
+    Only runs whose step was started from the same work directory are looked at, by the lock that a step holds
+    while it lives.
+
+    :param client: MLflow's client.
+    :param experiment: experiment id.
+    :param steps: folder with a folder for each step key, in which the step's lock lies.
+    :return: ids of the runs.
+    """
+    marked = []
+    for run in client.search_runs(
+        [experiment], filter_string="attributes.status = 'RUNNING'", max_results=200
+    ):
+        key = str(run.data.tags.get(TAG_STEP_KEY, ""))
+        if re.fullmatch(r"[0-9a-f]{64}", key) and is_held(steps / key / "lock") is False:
+            client.set_tag(run.info.run_id, TAG_ERROR, "its process died")
+            client.set_terminated(run.info.run_id, status="KILLED")
+            marked.append(str(run.info.run_id))
+    return marked
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 def _runs(client: MlflowClient, experiment: str, key: str) -> Iterator[Run]:
@@ -303,11 +386,13 @@ def run_url(tracking_uri: str, experiment: str, run_id: str) -> str:
     :param tracking_uri: as in ``MLFLOW_TRACKING_URI``.
     :param experiment: experiment id.
     :param run_id: run id.
-    :return: the URL; empty if the store has no UI.
+    :return: the URL, without credentials; empty if the store has no UI.
     """
     if not tracking_uri.startswith(("http://", "https://")):
         return ""
-    return f"{tracking_uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+    server = urlsplit(tracking_uri)
+    public = server._replace(netloc=server.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return f"{public.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ import functools
 import re
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from modelmill.artifacts import MODEL_NAME_PATTERN, ModelRef
 from modelmill.errors import GateError, ModelError
 from modelmill.registry.bundles import (
+    TAG_ATTEMPT,
     TAG_DATASET,
     TAG_DIGEST,
     TAG_PARENT,
@@ -23,6 +25,7 @@ from modelmill.registry.bundles import (
     logged_model,
     model_format,
 )
+from modelmill.registry.mlflow_calls import made_once
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -200,11 +203,11 @@ def register(
     :return: the version.
     """
     if not _made_model(client, name):
-        found = client.search_model_versions(f"name = '{name}'")
-        same = [version for version in found if version.tags.get(TAG_DIGEST) == model.digest]
-        newest = max(same, key=lambda version: int(version.version), default=None)
-        if newest is not None and int(newest.version) > (above or 0):
-            return newest
+        found = [
+            version for version in _with_files_of(client, name, model) if int(version.version) > (above or 0)
+        ]
+        if found:
+            return found[-1]
     model_id = model.uri.removeprefix("models:/")
     lineage = {
         **(client.get_logged_model(model_id).tags if logged is None else logged),
@@ -214,11 +217,27 @@ def register(
         **(tags or {}),
     }
     own = {key: value for key, value in lineage.items() if key.startswith("modelmill.")}
-    return patiently(
+    attempt = uuid.uuid4().hex
+    return made_once(
         lambda: client.create_model_version(
-            name, source=model.uri, run_id=model.run_id, tags=own, model_id=model_id
-        )
+            name, source=model.uri, run_id=model.run_id, tags={**own, TAG_ATTEMPT: attempt}, model_id=model_id
+        ),
+        lambda: [
+            version
+            for version in _with_files_of(client, name, model)
+            if version.tags.get(TAG_ATTEMPT) == attempt
+        ],
+        name=lambda version: str(version.version or ""),
+        # No alias has ever pointed at it.
+        drop=lambda version: client.delete_model_version(name, str(version.version)),
     )
+
+
+def _with_files_of(client: MlflowClient, name: str, model: ModelRef) -> list[ModelVersion]:
+    """Return the versions of a registered model that have a model's files, the oldest first."""
+    found = patiently(lambda: client.search_model_versions(f"name = '{name}'"))
+    same = [version for version in found if version.tags.get(TAG_DIGEST) == model.digest]
+    return sorted(same, key=lambda version: int(version.version))
 
 
 def register_all(client: MlflowClient, models: Mapping[str, ModelRef], *, experiment: str) -> None:

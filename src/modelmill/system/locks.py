@@ -25,3 +25,19 @@ def locked(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator
                 on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def is_held(path: Path) -> bool | None:
+    """Return whether a process holds a lock.
+
+    :param path: the lock's file.
+    :return: None if there is no such file: the lock was taken elsewhere, if at all.
+    """
+    try:
+        with path.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None

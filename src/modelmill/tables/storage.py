@@ -20,6 +20,7 @@ from modelmill.errors import TableError
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
+_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://[^/?#]*:[^/?#]*@")
 _LOG_FILE = re.compile(r"\d{20}\.[^#]*")
 """A commit or a checkpoint. One with a ``#`` is not linked into place: its writer was killed, or is busy."""
 
@@ -29,10 +30,16 @@ def table_location(uri: str) -> str:
 
     :param uri: path or URI.
     :return: an absolute path for a local table, else the URI without a slash at its end.
-    :raises TableError: if it is empty.
+    :raises TableError: if it is empty, or has a password in it: references are shown and kept.
     """
     if not uri.strip():
         raise TableError("a table's path must not be empty", remedy="name the table's directory")
+    if _PASSWORD.match(uri):
+        raise TableError(
+            "a URI has no password in it",
+            got=uri,
+            remedy="give it to the store's client in environment variables, or by storage_connection",
+        )
     if uri.startswith("file://"):
         uri = unquote(urlsplit(uri).path)
     return uri.rstrip("/") if "://" in uri else os.path.abspath(uri)  # noqa: PTH100 (keeps links as they are)

@@ -1,0 +1,112 @@
+"""Taking secrets out of what leaves a process: logs, errors, MLflow, links, XCom.
+
+Three kinds are known: what stands before the ``@`` of a URL, values that a text names (``password=…``,
+``Authorization: Bearer …``), and the values of environment variables that are called like a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+HIDDEN = "***"
+
+_CALLED = (
+    r"(?:pass(?:word|wd|phrase)|pwd|secret|token|credentials?|authorization"
+    r"|(?:api|access|account|secret|private|shared|signing|fernet)[_.-]?(?:access[_.-]?)?key"
+    r"|connection[_.-]?string)"
+)
+_NAMED_SECRET = re.compile(rf"(?:^|[_.-])(?:{_CALLED}|sql_alchemy_conn)$|^airflow_conn_", re.IGNORECASE)
+_HARMLESS_NAME = re.compile(r"signing_key$", re.IGNORECASE)
+"""``MODELMILL_SIGNING_KEY`` is the path of a file."""
+_ENDS_IN_SECRET = re.compile(rf"(?:{_CALLED}|[?&]sig(?:nature)?)$")
+_LAST_WORDS = (
+    *("password", "passwd", "passphrase", "pwd", "secret", "token", "credential", "credentials"),
+    *("authorization", "key", "string", "sig", "signature"),
+)
+_USER_INFO = re.compile(r"://([^/\s?#'\"<>]*)@(?=[^\s/@])")
+_CONTAINER = re.compile(r"(?:abfss?|wasbs?)$")
+"""Schemes of Azure, where a container's name stands before the ``@``."""
+_SEPARATOR = re.compile(r"[=:]")
+_VALUE = re.compile(r"\s?((?:(?:bearer|basic)\s)?(?:\"[^\"]*\"|'[^']*'|[^\s,;&'\"(){}\[\]]+))", re.IGNORECASE)
+_LONGEST_NAME = 40
+_SHORTEST = 6
+"""Values of fewer characters are not looked for: they would be found in words."""
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a key, a parameter or an environment variable is called like a secret.
+
+    :param name: such as ``options.password`` or ``AWS_SECRET_ACCESS_KEY``.
+    :return: True for a secret's name; ``max_tokens`` or ``key`` are none.
+    """
+    return bool(_NAMED_SECRET.search(name)) and not _HARMLESS_NAME.search(name)
+
+
+def secret_values(environment: Mapping[str, str | None] | None = None) -> tuple[str, ...]:
+    """Return the values that environment variables keep secret, the longest first.
+
+    :param environment: the variables; None: those of this process.
+    :return: values of six characters or more; of a URL with a password, the password.
+    """
+    found = set[str]()
+    for name, value in (os.environ if environment is None else environment).items():
+        if not value:
+            continue
+        if is_secret_name(name):
+            found.add(value)
+        found |= {part for part in _passwords(value) if part}
+    return tuple(sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True))
+
+
+def _passwords(value: str) -> list[str]:
+    return [info.partition(":")[2] for info in _USER_INFO.findall(value)]
+
+
+def redacted(text: str, *, secrets: tuple[str, ...] | None = None) -> str:
+    """Return a text without the secrets in it.
+
+    :param text: what is to leave the process.
+    :param secrets: see :func:`secret_values`; None: of this process's environment.
+    :return: the text, ``***`` in place of each.
+    """
+    for value in secret_values() if secrets is None else secrets:
+        text = text.replace(value, HIDDEN)
+    return _without_named(_USER_INFO.sub(_without_user, text))
+
+
+def _without_user(found: re.Match[str]) -> str:
+    before = found.string[max(found.start() - 5, 0) : found.start()]
+    return found[0] if _CONTAINER.search(before) and ":" not in found[1] else f"://{HIDDEN}@"
+
+
+def _without_named(text: str) -> str:
+    """Hide what follows a secret's name. The name is looked for backwards, so that this takes linear time."""
+    pieces, done = list[str](), 0
+    for separator in _SEPARATOR.finditer(text):
+        at = separator.start()
+        name = text[max(at - _LONGEST_NAME, 0) : at].rstrip("\"' ").lower()
+        if at < done or not name.endswith(_LAST_WORDS) or not _ENDS_IN_SECRET.search(name):
+            continue
+        value = _VALUE.match(text, separator.end())
+        if value:
+            quote = value[1][0] if value[1][0] in "\"'" else ""
+            pieces += [text[done : value.start(1)], f"{quote}{HIDDEN}{quote}"]
+            done = value.end()
+    return "".join(pieces) + text[done:]
+
+
+def redacted_value(name: str, value: Any) -> Any:
+    """Return a value that is to be shown under a name.
+
+    :param name: dotted name, such as ``options.password``.
+    :param value: anything.
+    :return: ``***`` under a secret's name; a text without its secrets; anything else as it is.
+    """
+    if value in (None, "", {}, [], ()) or isinstance(value, bool):
+        return value
+    if is_secret_name(name):
+        return HIDDEN
+    return redacted(value) if isinstance(value, str) else value

@@ -1,0 +1,125 @@
+"""Canaries: secrets that a deployment has reach no log, error, link or MLflow run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modelmill.cli.run_summary import mlflow_hint
+from modelmill.component import StepContext
+from modelmill.errors import ModelmillError, TableError
+from modelmill.pipeline.request import StepRequest
+from modelmill.pipeline.step_process import StepProcess
+from modelmill.redaction import is_secret_name, redacted, secret_values
+from modelmill.registry.tracking import run_url
+from modelmill.settings import Settings
+from modelmill.tables.source_files import list_files
+from modelmill.tables.storage import table_location
+
+CANARY = "canary-7f3a9"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"https://bob:{CANARY}@ml.example/x is down, https://bob:{CANARY}@ml.example too",
+        f"https://{CANARY}@ml.example",
+        f"postgresql+psycopg2://airflow:{CANARY}@db/airflow",
+        f"password={CANARY}, user=bob",
+        f"{{'options': {{'password': '{CANARY}'}}}}",
+        f'{{"aws_secret_access_key": "{CANARY}"}}',
+        f"a=b=password={CANARY}",
+        f"Authorization: Bearer {CANARY}",
+        f"https://store.example/f?sv=1&sig={CANARY}&se=2",
+        f"AccountName=me;AccountKey={CANARY};Suffix=x",
+    ],
+)
+def test_a_secret_in_a_text_is_hidden(text: str) -> None:
+    assert CANARY not in redacted(text, secrets=())
+    assert "***" in redacted(text, secrets=())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "abfss://lake@account.dfs.core.windows.net/t: 3 rows, max_tokens=32, step_key=abc, mail me@x.org",
+        "tokens: 5; key: id; the token must be good; s3://lake/tables@12",
+        "models:/topics@champion and runs:/abc/gate/verdict.json",
+    ],
+)
+def test_other_texts_stay_as_they_are(text: str) -> None:
+    assert redacted(text, secrets=()) == text
+
+
+def test_secrets_are_known_by_the_names_of_their_variables() -> None:
+    variables = {
+        "MLFLOW_TRACKING_TOKEN": "one-secret",
+        "MLFLOW_TRACKING_URI": "https://bob:two-secret@ml.example",
+        "MODELMILL_PARAM_DB_PASSWORD": "three-secret",
+        "AIRFLOW_CONN_LAKE": "aws://four-secret",
+        "MODELMILL_SIGNING_KEY": "/keys/model.pem",
+        "AWS_ACCESS_KEY_ID": "an-id-is-none",
+        "DB_PASSWORD": "short",
+        "HOME": "/home/bob",
+    }
+    found = secret_values(variables)
+    assert set(found) == {"one-secret", "two-secret", "three-secret", "aws://four-secret"}
+    assert redacted("got 'one-secret' or two-secret", secrets=found) == "got '***' or ***"
+    assert not is_secret_name("max_tokens")
+    assert is_secret_name("options.password")
+
+
+def test_an_error_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORE_SECRET", CANARY)
+    error = ModelmillError(
+        "the store must answer", got=f"https://u:pw@h and {CANARY}", remedy=f"not {CANARY}"
+    )
+    assert str(error) == "the store must answer; got 'https://***@h and ***'; not ***"
+
+
+def test_mlflow_gets_no_secret_parameters(step_context: StepContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELMILL_PARAM_DB_PASSWORD", CANARY)
+    run = step_context.run
+    run.log_params({"options": {"password": "pw", "sep": ";"}, "query": f"login {CANARY}", "max_tokens": 32})
+    run.fail(ValueError(f"cannot log in with {CANARY}"))
+    found = run.client.get_run(run.run_id).data
+    assert CANARY not in str(found.params) + str(found.tags)
+    assert found.params == {
+        "options.password": "***",
+        "options.sep": ";",
+        "query": "login ***",
+        "max_tokens": "32",
+    }
+
+
+def test_links_have_no_credentials(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://bob:{CANARY}@ml.example/base/")
+    url = Settings.from_environment().tracking_uri
+    assert run_url(url, "1", "abc") == "https://ml.example/base/#/experiments/1/runs/abc"
+    assert mlflow_hint(Settings.from_environment()) == "Runs and models: https://***@ml.example/base/"
+
+
+def test_a_uri_with_a_password_is_refused_without_showing_it() -> None:
+    for refuses in (table_location, list_files):
+        with pytest.raises(TableError, match="a URI has no password in it") as caught:
+            refuses(f"s3://bob:{CANARY}@lake/t")
+        assert CANARY not in str(caught.value)
+    assert table_location("abfss://lake@account.dfs.core.windows.net/t/").endswith("/t")
+
+
+def test_a_step_whose_server_does_not_answer_names_it_and_shows_no_secret(
+    settings: Settings, toy_components: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://bob:{CANARY}@127.0.0.1:9")
+    monkeypatch.setenv("MODELMILL_MLFLOW_REPLY", "1")
+    monkeypatch.setenv("MODELMILL_MLFLOW_CALL", "1")
+    config = {"journal": str(tmp_path / "journal")}
+    request = StepRequest(pipeline="p", step="s", component="count", config=config)
+    lines: list[str] = []
+    with pytest.raises(ModelmillError) as caught:
+        StepProcess(request, python=settings.python).run(lines.append)
+    said = str(caught.value)
+    assert "MLflow must answer" in said
+    assert "http://***@127.0.0.1:9" in said
+    assert CANARY not in said + "".join(lines)
