@@ -49,7 +49,6 @@ _OWN_JOBS = (
     "extract_frames",
     "ingest",
     "label_rows",
-    "make_defects",
     "measure_videos",
     "probe_videos",
     "score_table",

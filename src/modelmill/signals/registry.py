@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import Field
 
 from modelmill.errors import ConfigError, SignalError
-from modelmill.signals import column, measured, model, phrases, regex, sql
+from modelmill.signals import column, measured, model, phrases, regex, sql, video
 from modelmill.signals.groups import SignalContext, SignalGroup
 from modelmill.signals.kinds import AnySignalKind, Signal, SignalKind
 
@@ -29,7 +29,7 @@ def signal_kinds() -> Mapping[str, AnySignalKind]:
     :return: a read-only mapping.
     :raises ConfigError: if two modules declare the same name.
     """
-    modules = [column, regex, phrases, sql, measured, model]
+    modules = [column, regex, phrases, sql, measured, video, model]
     modules += [entry.load() for entry in entry_points(group=ENTRY_POINT_GROUP)]
     found: dict[str, AnySignalKind] = {}
     for module in modules:

@@ -38,7 +38,7 @@ def entry(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 def test_every_kind_describes_itself() -> None:
-    assert list(signal_kinds()) == ["column", "regex", "phrases", "sql", "measured", "model"]
+    assert list(signal_kinds()) == ["column", "regex", "phrases", "sql", "measured", "video", "model"]
     for name, kind in signal_kinds().items():
         assert kind.name == name
         assert kind.title
