@@ -26,10 +26,11 @@ from modelmill.serving.config import ServeConfig
 from modelmill.serving.messages import DecideResponse, ErrorMessage, PredictResponse, ServiceState
 from modelmill.serving.requests import DecideRequest, PredictRequest, RowError
 from modelmill.serving.service import PendingRequest, Service
+from modelmill.serving.typed_decisions import SystemOneRequest, SystemOneResponse
 from modelmill.settings import Settings
 from modelmill.version import __version__
 
-RequestT = TypeVar("RequestT", PredictRequest, DecideRequest)
+RequestT = TypeVar("RequestT", PredictRequest, DecideRequest, SystemOneRequest)
 
 _MOST_PROBLEMS = 10
 _CLOSE = {"Connection": "close"}
@@ -153,6 +154,7 @@ def create_app(service: Service) -> FastAPI:
 
 def _add_answers(app: FastAPI, service: Service) -> None:
     _add_post(app, service, "/v1/predict", _predict, (PredictRequest, PredictResponse))
+    _add_post(app, service, "/v1/systemone", _systemone, (SystemOneRequest, SystemOneResponse))
     if service.decider is not None:
         _add_post(app, service, "/v1/decide", _decide, (DecideRequest, DecideResponse))
 
@@ -227,6 +229,22 @@ async def _decide(service: Service, request: Request) -> Response:
     except InputError as error:
         raise HTTPException(422, str(error)) from error
     return _json({"rows": found})
+
+
+async def _systemone(service: Service, request: Request) -> Response:
+    asked = await _asked(service, request, SystemOneRequest)
+    champions = service.follower.active.champions
+    if not champions.models:
+        raise HTTPException(503, "no model is in use yet; see /readyz", {"Retry-After": "1"})
+    try:
+        found = await asyncio.to_thread(service.typed_decisions.answer, asked, champions)
+    except ConfigError as error:
+        raise HTTPException(404, str(error)) from error
+    except RowError as error:
+        raise HTTPException(422, str(error)) from error
+    except QueueFullError as error:
+        raise HTTPException(503, str(error), {"Retry-After": str(error.retry_after)}) from error
+    return _json(found.model_dump())
 
 
 async def _predict(service: Service, request: Request) -> Response:

@@ -66,7 +66,7 @@ def forecast(
     seen = [
         (sizes[key], answer.input_tokens, answer.output_tokens)
         for key, answer in answers.items()
-        if key in sizes and answer.input_tokens and answer.output_tokens is not None
+        if key in sizes and answer.input_tokens is not None and answer.output_tokens is not None
     ]
     if seen:
         x, inputs, outputs = (np.array(column, np.float64) for column in zip(*seen, strict=True))

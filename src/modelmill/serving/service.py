@@ -19,6 +19,7 @@ from modelmill.serving.messages import ServiceState
 from modelmill.serving.metrics import Metrics
 from modelmill.serving.requests import PredictRequest, Texts
 from modelmill.serving.shadow_scoring import AnsweredRow, ShadowScorer
+from modelmill.serving.typed_decisions import TypedDecisions
 from modelmill.settings import Settings
 from modelmill.system.cpu import usable_cores
 
@@ -116,6 +117,9 @@ class Service:
             metrics=self.metrics,
         )
 
+        self.typed_decisions = TypedDecisions(
+            self.metrics, threads=config.threads or usable_cores(), most_waiting=config.queue_rows
+        )
         self.decider: Decider | None = None
         if config.rules:
             from modelmill.serving.deciding import Decider
