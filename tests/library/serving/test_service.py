@@ -278,7 +278,8 @@ def test_the_openapi_document_describes_the_requests(registry: Any, served: Serv
     assert schema["properties"]["rows"]["items"]["anyOf"][2]["properties"]["text"]["description"]
     assert "$ref" not in str(schema)
     assert {"200", "400", "404", "413", "422", "503"} <= set(post["responses"])
-    assert set(document["paths"]) == {"/v1/predict", "/v1/models", "/healthz", "/readyz", "/metrics"}
+    answers = {"/v1/predict", "/v1/systemone"}
+    assert set(document["paths"]) == answers | {"/v1/models", "/healthz", "/readyz", "/metrics"}
 
 
 def test_a_failing_row_is_an_error_and_not_a_hanging_request(
