@@ -218,7 +218,26 @@ def _systemone(stub: LanguageModelStub, asked: dict[str, Any], size: int) -> Ans
     )
 
 
-_PROTOCOLS = {"/v1/chat/completions": _chat, "/v1/systemone": _systemone}
+def _decisions(stub: LanguageModelStub, asked: dict[str, Any], size: int) -> Answer:
+    """Answer the same in OpenAI's form."""
+    questions = {
+        question["name"]: {"criteria": {choice["value"]: None for choice in question["choices"]}}
+        for question in asked["questions"]
+    }
+    of = {"model": asked["model"], "state": asked["input"], "questions": questions}
+    found, usage, tokens = _systemone(stub, of, size)
+    answers = []
+    for name, answer in found["answers"].items():
+        listed = [{"value": value, "probability": p} for value, p in answer["probabilities"].items()]
+        answers.append({**answer, "name": name, "probabilities": listed})
+    return {**found, "answers": answers}, usage, tokens
+
+
+_PROTOCOLS = {
+    "/v1/decisions": _decisions,
+    "/v1/chat/completions": _chat,
+    "/v1/systemone": _systemone,
+}
 
 
 class _Server(ThreadingHTTPServer):

@@ -24,6 +24,7 @@ DIALECTS = Extensions(
     noun="dialect of language models",
     own={
         "chat": "modelmill.language_models.chat:ChatDialect",
+        "decisions": "modelmill.language_models.decisions:DecisionsDialect",
         "systemone": "modelmill.language_models.systemone:SystemOneDialect",
     },
 )

@@ -14,6 +14,7 @@ from modelmill.language_models.gold import GoldReport, by_label
 from modelmill.language_models.plan import PlannedRow
 from modelmill.language_models.votes import Vote
 from modelmill.tables.commits import commit_files, committed_version
+from modelmill.tables.opening import open_table
 from modelmill.tables.reading import scan_arrow
 from modelmill.tables.staged_files import stage_rows
 from modelmill.tables.storage import table_location
@@ -178,8 +179,6 @@ def write_review(
 
 def _batches(source: TableRef | DatasetRef, outcome: Outcome) -> Iterator[tuple[int, pa.Table]]:
     import pyarrow as pa
-
-    from modelmill.tables.opening import open_table
 
     schema = pa.schema(open_table(source.uri, version=source.version).schema().to_arrow())
     start = 0

@@ -23,8 +23,8 @@ class Asking(Options):
     )
     dialect: Annotated[str, NameOf(DIALECTS)] = Field(
         "chat",
-        description="Protocol; chat: /chat/completions with a JSON schema; systemone: /systemone, typed "
-        "decisions with a probability for each label.",
+        description="Protocol; chat: /chat/completions with a JSON schema; systemone and "
+        "decisions: /systemone and /decisions, typed decisions with a probability for each label.",
     )
     max_tokens: int = Field(64, ge=1, le=100_000, description="Tokens of an answer at most.")
     seed: int = Field(0, description="Sent to the endpoint.")

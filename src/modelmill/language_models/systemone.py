@@ -7,8 +7,6 @@ named questions of type ``choice`` with a description for each option, and answe
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from typing import ClassVar
 
 from modelmill.language_models.dialects import (
@@ -20,14 +18,13 @@ from modelmill.language_models.dialects import (
     canonical,
     read_usage,
 )
-from modelmill.language_models.questions import CANNOT_TELL, Question
+from modelmill.language_models.probabilities import decided
+from modelmill.language_models.questions import Question
 
 _OVERHEAD_TOKENS = 256
 """What servers put around the state, the question and its options, beside the body's own bytes."""
 
 _KEPT_CHARACTERS = 500
-_ROUNDING = 0.02
-"""How far the probabilities may be from 1 together."""
 
 
 class SystemOneDialect(Dialect):
@@ -65,36 +62,4 @@ class SystemOneDialect(Dialect):
         except (ValueError, LookupError, TypeError, AttributeError):
             return Reply("invalid", None, text=shown)
         usage = read_usage(found.get("usage"), names=("input_tokens", "output_tokens"))
-        probabilities = read_probabilities(given, question)
-        if probabilities is None:
-            return Reply("invalid", None, model=model, usage=usage, text=shown)
-        best = max(question.options, key=lambda option: probabilities[option])
-        return Reply(
-            "answered",
-            None if best == CANNOT_TELL else best,
-            probabilities=probabilities,
-            model=model,
-            usage=usage,
-            text=best,
-        )
-
-
-def read_probabilities(given: object, question: Question) -> Mapping[str, float] | None:
-    """Read the probabilities of a question's options.
-
-    :param given: what the endpoint said.
-    :param question: what was asked.
-    :return: by option, with a sum of 1; None if they are not those of exactly these options.
-    """
-    if not isinstance(given, dict) or set(given) != set(question.options):
-        return None
-    found: dict[str, float] = {}
-    for option in question.options:
-        value = given[option]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            return None
-        found[option] = float(value)
-    total = math.fsum(found.values())
-    if abs(total - 1) > _ROUNDING:
-        return None
-    return {option: round(value / total, 9) for option, value in found.items()}
+        return decided(question, given, model=model, usage=usage, shown=shown)

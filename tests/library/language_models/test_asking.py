@@ -250,7 +250,7 @@ def test_a_line_that_was_not_finished_says_nothing(tmp_path: Path) -> None:
         assert dict(journal.answers()) == {"a": {"label": "x"}, "b": {"label": "y"}}
 
 
-@pytest.mark.parametrize("name", ["chat", "systemone"])
+@pytest.mark.parametrize("name", ["chat", "decisions", "systemone"])
 def test_a_request_is_as_the_golden_file_has_it(name: str) -> None:
     golden = Path(__file__).parent / f"golden/{name}.json"
     question = Question("topic", (("sport", "games"), ("tråde", "")), instructions="Which desk?")
@@ -310,3 +310,20 @@ def test_only_options_are_answers(message: dict[str, object], status: str) -> No
     assert reply.status == status
     assert reply.label in ("sport", None)
     assert reply.usage is None
+
+
+def test_decisions_may_be_refused_and_have_one_probability_for_each_value() -> None:
+    dialect = DIALECTS.load("decisions")()
+    values = [{"value": "sport", "probability": 0.9}, {"value": "trade", "probability": 0.1}]
+    last = {"value": "cannot tell", "probability": 0}
+    for answer, status in [
+        ({"type": "choice", "probabilities": [*values, last]}, "answered"),
+        ({"type": "choice", "probabilities": values}, "invalid"),
+        ({"type": "choice", "probabilities": [*values, last, last]}, "invalid"),
+        ({"type": "choice", "probabilities": {"sport": 1}}, "invalid"),
+        ({"type": "refusal", "name": "topic"}, "refused"),
+    ]:
+        usage = {"input_tokens": 7, "output_tokens": 0}
+        reply = dialect.reply(QUESTION, json.dumps({"answers": [answer], "usage": usage}).encode())
+        assert reply.status == status
+        assert reply.label == ("sport" if status == "answered" else None)

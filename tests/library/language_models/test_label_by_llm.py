@@ -276,11 +276,12 @@ def test_blank_rows_are_not_asked(
     assert LabelByLlmConfig.model_fields["columns"].is_required()
 
 
-def test_typed_decisions_give_thresholds_between_the_labels_of_gold(
-    news: TableRef, stub: Stub, label: Label, step_context: StepContext
+@pytest.mark.parametrize("dialect", ["decisions", "systemone"])
+def test_typed_decisions_give_thresholds_on_their_probabilities(
+    dialect: str, news: TableRef, stub: Stub, label: Label, step_context: StepContext
 ) -> None:
     stub()
-    asking = {"model": "stub-2026-11-01", "dialect": "systemone"}
+    asking = {"model": "stub-2026-11-01", "dialect": dialect}
     outputs = label(news, gold="gold", asking=asking, precision=0.5, orders=2)
     found = report(step_context)
     given = {one["label"]: one for one in found["gold"]["labels"] if one["given"]}

@@ -1,0 +1,76 @@
+"""Typed decisions in the form of OpenAI's ``POST /decisions`` (beta, October 2026), which vLLM 0.33 has too.
+
+An ``input``, a list of named questions with ``choices``, and answers with a probability for each value; a
+refusal is an answer of its own type.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from modelmill.language_models.dialects import (
+    Dialect,
+    Parameters,
+    Reply,
+    Request,
+    Usage,
+    canonical,
+    read_usage,
+)
+from modelmill.language_models.probabilities import decided
+from modelmill.language_models.questions import Question
+
+_OVERHEAD_TOKENS = 256
+"""What servers put around the input, the question and its choices, beside the body's own bytes."""
+
+_KEPT_CHARACTERS = 500
+
+
+class DecisionsDialect(Dialect):
+    """Typed decisions of OpenAI's form."""
+
+    name: ClassVar[str] = "decisions"
+
+    def request(self, question: Question, content: str, parameters: Parameters) -> Request:
+        """See :meth:`Dialect.request`."""
+        choices = [
+            {"value": option, "description": about} if about else {"value": option}
+            for option, about in question.described()
+        ]
+        asked = {
+            "type": "choice",
+            "name": question.name,
+            "instructions": question.instructions.strip() or f"Which {question.name} fits best?",
+            "choices": choices,
+        }
+        body = {"model": parameters.model, "input": content, "questions": [asked], **parameters.body}
+        return Request(dialect=self.name, path="decisions", body=canonical(body))
+
+    def worst_case(self, request: Request, parameters: Parameters) -> Usage:
+        """See :meth:`Dialect.worst_case`: a token of text is a byte or more."""
+        return Usage(len(request.body) + _OVERHEAD_TOKENS, parameters.max_tokens)
+
+    def reply(self, question: Question, body: bytes) -> Reply:
+        """See :meth:`Dialect.reply`."""
+        shown = body.decode(errors="replace")[:_KEPT_CHARACTERS]
+        try:
+            found = json.loads(body)
+            (answer,) = found["answers"]
+            refused = answer["type"] == "refusal"
+            given = None if refused else _by_value(answer["probabilities"])
+            model = str(found.get("model") or "")
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return Reply("invalid", None, text=shown)
+        usage = read_usage(found.get("usage"), names=("input_tokens", "output_tokens"))
+        if refused:
+            return Reply("refused", None, model=model, usage=usage, text=shown)
+        return decided(question, given, model=model, usage=usage, shown=shown)
+
+
+def _by_value(given: Any) -> dict[Any, Any]:
+    """Return probabilities by value; one that is there twice is an error."""
+    found = {one["value"]: one["probability"] for one in given}
+    if len(found) < len(given):
+        raise ValueError("each value has one probability")
+    return found
