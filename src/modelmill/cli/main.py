@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from modelmill.cli.gc import gc
 from modelmill.cli.registry import app as registry
 from modelmill.cli.rules import app as rules_app
 from modelmill.errors import EXIT_FAILED, ConfigError, ModelmillError, PipelineError
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(registry)
 
 app.add_typer(rules_app, name="rules")
+app.command()(gc)
 
 PipelineArgument = Annotated[str, typer.Argument(help="Path or fsspec URL of a pipeline (YAML or JSON).")]
 

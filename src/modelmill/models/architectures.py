@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modelmill.errors import ModelError, did_you_mean
+from modelmill.models.limits import check_dimensions, read_bounded
 
 ARCHITECTURES = (
     "albert",
@@ -51,12 +52,12 @@ def read_config_json(folder: Path) -> dict[str, Any]:
 
     :param folder: a base model or a bundle.
     :return: its content.
-    :raises ModelError: if it cannot be read, or asks for code.
+    :raises ModelError: if it cannot be read, asks for code, or has numbers that no encoder has.
     """
     path = folder / "config.json"
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        content = json.loads(read_bounded(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"config.json must be readable JSON ({type(error).__name__})",
             got=str(path),
@@ -64,13 +65,17 @@ def read_config_json(folder: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise ModelError("config.json must be a mapping", got=content, remedy="download the model again")
-    asked = sorted(set(_keys(content)) & _CODE_KEYS)
+    try:
+        asked = sorted(set(_keys(content)) & _CODE_KEYS)
+    except RecursionError as error:
+        raise ModelError("config.json must not be nested so deep", got=str(path)) from error
     if asked:
         raise ModelError(
             f"a base model must not bring or choose code: {path} has the key {asked[0]!r}",
             remedy="take a model whose architecture transformers has itself, or remove the key if you know "
             "that the model needs no code",
         )
+    check_dimensions(content, path)
     return content
 
 

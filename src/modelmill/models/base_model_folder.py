@@ -12,6 +12,7 @@ from pathlib import Path
 
 from modelmill.errors import ModelError
 from modelmill.models.architectures import check_architecture, read_config_json
+from modelmill.models.limits import check_weights, read_bounded
 from modelmill.system.digests import file_digests
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
@@ -99,7 +100,7 @@ def check_base_model_files(folder: Path) -> None:
     """Make sure that a folder has the files of a base model, and no pickled weights instead.
 
     :param folder: the folder.
-    :raises ModelError: if not.
+    :raises ModelError: if not, or if one of them is none that can be read safely.
     """
     try:
         present = {path.name for path in folder.iterdir()}
@@ -125,6 +126,13 @@ def check_base_model_files(folder: Path) -> None:
             got=str(folder),
             remedy="download the model again",
         )
+    try:
+        read_bounded(folder / "tokenizer.json")
+        check_weights(read_config_json(folder), folder)
+    except OSError as error:
+        raise ModelError(
+            f"a base model's files must be readable ({error.strerror})", got=str(folder)
+        ) from error
 
 
 def check_base_model(name: str, *, max_tokens: int | None = None) -> None:
@@ -135,5 +143,5 @@ def check_base_model(name: str, *, max_tokens: int | None = None) -> None:
     :raises ModelError: as :func:`~modelmill.models.architectures.check_architecture`.
     """
     folder = _kept_snapshot(name) or Path(name).expanduser()
-    if (folder / "config.json").is_file():
+    if (folder / "config.json").exists():
         check_architecture(read_config_json(folder), max_tokens=max_tokens)

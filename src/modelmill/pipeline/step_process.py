@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from modelmill.errors import EXIT_REFUSED, InputError, ModelmillError, TransientError
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.redaction import redacted, secret_values
+from modelmill.system.scratch import scratch_folder
 
 GRACE_SECONDS = 4.0
 """Time between SIGTERM and SIGKILL: enough to mark a run, and less than the 5 s after which Airflow kills the
@@ -51,8 +51,8 @@ class StepProcess:
         :raises InputError: if the step refuses its input: a retry cannot help.
         :raises TransientError: if it fails in another way.
         """
-        with tempfile.TemporaryDirectory(prefix="modelmill-") as folder:
-            request_path, result_path = Path(folder) / "request.json", Path(folder) / "result.json"
+        with scratch_folder("modelmill-step-") as folder:
+            request_path, result_path = folder / "request.json", folder / "result.json"
             request_path.write_text(self.request.model_dump_json())
             last = self._stream(request_path, result_path, on_line)
             status = self._process.returncode if self._process else 1

@@ -20,6 +20,7 @@ from modelmill.registry.packaging import APART, BUNDLE_PATH, Packages, name_mode
 from modelmill.registry.signing import MODEL_SIGNATURE, sign, signature_of, verify
 from modelmill.registry.tracking import StepRun, TrackedRun
 from modelmill.system.locks import locked
+from modelmill.system.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -109,8 +110,8 @@ def log_models(
     }
     params = {name: value[:250] for name, value in run_data.params.items()}
     found = []
-    with tempfile.TemporaryDirectory(prefix="modelmill-model-") as scratch:
-        packages = Packages(Path(scratch))
+    with scratch_folder("modelmill-model-") as scratch:
+        packages = Packages(scratch)
         for draft, info, digest in read:
             parent, trunk = draft.parent, draft.trunk
             settings = {"digest": digest, **({"trunk": trunk.model_dump(mode="json")} if trunk else {})}
@@ -310,8 +311,8 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
     place = cache / "models" / model.digest
     with locked(place.with_name(f".{place.name}.lock")):
         if not _is_whole(place, model.digest):
-            with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as scratch:
-                found = _download(model, Path(scratch)) / BUNDLE_PATH
+            with scratch_folder(".download-", parent=place.parent) as scratch:
+                found = _download(model, scratch) / BUNDLE_PATH
                 verify_digest(found, model.digest)
                 _place(found, place)
     if model.trunk is not None:
@@ -437,9 +438,9 @@ def keep_bundle(folder: Path, digest: str, cache: Path) -> Path:
     place = cache / "models" / digest
     with (
         locked(place.with_name(f".{place.name}.lock")),
-        tempfile.TemporaryDirectory(dir=place.parent, prefix=".keep-") as scratch,
+        scratch_folder(".keep-", parent=place.parent) as scratch,
     ):
-        made = Path(scratch) / "bundle"
+        made = scratch / "bundle"
         if not place.exists():
             shutil.copytree(folder, made)
         if signature_of(folder).exists():

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelmill.artifacts import MODEL_NAME_PATTERN, ModelRef
@@ -26,6 +24,7 @@ from modelmill.registry.bundles import (
     model_format,
 )
 from modelmill.registry.mlflow_calls import made_once
+from modelmill.system.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -289,8 +288,8 @@ def verify_stored(model: ModelRef) -> None:
     :raises ModelError: if its files are not those that were logged.
     :raises TransientError: if MLflow does not hand them out.
     """
-    with tempfile.TemporaryDirectory(prefix="modelmill-verify-") as scratch:
-        fetch_bundle(model, Path(scratch))
+    with scratch_folder("modelmill-verify-") as scratch:
+        fetch_bundle(model, scratch)
 
 
 def verified_version(client: MlflowClient, name: str, version: int) -> ModelRef:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +168,58 @@ def test_a_decoder_is_refused(folder: Path) -> None:
     assert refusal(folder) == (
         "a base model must be a text encoder such as BERT; got 'bert'; take an encoder-only model"
     )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_hidden_layers": -1},
+        {"num_hidden_layers": 1_000_000},
+        {"num_hidden_layers": True},
+        {"num_hidden_layers": 900},
+        {"hidden_size": 10**9},
+        {"vocab_size": 16_000_000},
+        {"num_attention_heads": 0},
+        {"num_labels": 10**9},
+        {"id2label": {str(number): "x" * 20 for number in range(150_000)}},
+    ],
+)
+def test_a_configuration_beyond_all_bounds_is_refused_at_once(folder: Path, changes: dict[str, Any]) -> None:
+    edit(folder, **changes)
+    began = time.process_time()
+    said = refusal(folder)
+    assert time.process_time() - began < 1
+    assert "config.json" in said
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    elsewhere = tmp_path / name
+    (folder / name).rename(elsewhere)
+    for target, reason in ((Path("/dev/zero"), "regular files"), (elsewhere, "a link to")):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+        said = refusal(folder)
+        assert reason in said
+        assert str(folder / name) in said
+
+
+def test_a_part_outside_of_the_folder_is_refused(folder: Path) -> None:
+    index = {"weight_map": {"a": "../model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "lie in its folder" in refusal(folder)
+
+
+def test_deep_json_is_refused(folder: Path) -> None:
+    (folder / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    assert "config.json" in refusal(folder)
+
+
+def test_links_within_the_cache_of_a_model_are_followed(folder: Path, tmp_path: Path) -> None:
+    blobs = tmp_path / "models--a--b" / "blobs"
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    shutil.copytree(folder, blobs)
+    for path in blobs.iterdir():
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+    assert load_base_model(str(snapshot), max_tokens=16, dropout=0.1).encoder

@@ -7,7 +7,6 @@ proposes it is the verdict of a gate whose checks are about decisions.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +26,7 @@ from modelmill.rules.pinned_rule_set import STEP_MODEL
 from modelmill.rules.reading import load_rule_set, parse_rule_set
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.pinned_models import pin_models
+from modelmill.system.scratch import scratch_folder
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def log_rule_set(rule_set: RuleSet, table: TableRef, context: StepRun) -> ModelR
     """
     run = context.run
     run_tags = run.client.get_run(run.run_id).data.tags
-    with tempfile.TemporaryDirectory(prefix="modelmill-rules-") as scratch:
-        bundle, target = Path(scratch) / "bundle", Path(scratch) / "model"
+    with scratch_folder("modelmill-rules-") as scratch:
+        bundle, target = scratch / "bundle", scratch / "model"
         bundle.mkdir()
         (bundle / RULE_SET_FILE).write_text(rule_set.model_dump_json(indent=1, exclude_defaults=False))
         digest = bundle_digest(bundle)

@@ -1,0 +1,106 @@
+"""``modelmill gc``: what killed processes have left behind."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelmill.settings import Settings
+from modelmill.system.locks import is_held, locked
+
+_DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that nobody needs any more."""
+
+    path: Path
+    size: int
+    """In bytes."""
+    why: str
+    remove: Callable[[], object]
+
+
+def gc(
+    apply: Annotated[bool, typer.Option("--apply", help="Remove it; without, it is only listed.")] = False,
+    table: Annotated[
+        list[str] | None, typer.Option(help="Delta table in which dead writers may have staged files.")
+    ] = None,
+    days: Annotated[
+        float, typer.Option(min=1, help="Days after which staged files and checkpoints are given up.")
+    ] = 7,
+) -> None:
+    """List what killed processes have left behind, and why it can go; --apply removes it."""
+    found = list(leftovers(Settings.from_environment(), tables=table or [], days=days))
+    for one in found:
+        if apply:
+            one.remove()
+        typer.echo(
+            f"{'removed' if apply else 'would remove'} {one.path} ({one.size / 1e6:,.1f} MB): {one.why}"
+        )
+    total = sum(one.size for one in found) / 1e6
+    typer.echo(
+        f"{len(found)} leftovers, {total:,.1f} MB" + ("" if apply or not found else "; --apply removes them")
+    )
+
+
+def leftovers(settings: Settings, *, tables: list[str], days: float) -> Iterator[Leftover]:
+    """Find what killed processes have left behind; nothing that a live process holds.
+
+    :param settings: where things are kept.
+    :param tables: tables on a local disk in which staged files are looked for.
+    :param days: days without a change after which checkpoints of steps and staged files are given up.
+    :yield: what can go.
+    :raises TableError: see :func:`~modelmill.tables.staged_leftovers.staged_leftovers`.
+    """
+    yield from _abandoned_folders(settings)
+    yield from _old_steps(settings.home / "steps", days)
+    if tables:
+        from modelmill.tables.staged_leftovers import remove_leftover, staged_leftovers
+
+        for table in tables:
+            for one in staged_leftovers(table, days=days):
+                why = f"no commit of {table} names it, and it has not changed for {one.days:.0f} days"
+                yield Leftover(one.path, one.size, why, partial(remove_leftover, one))
+
+
+def _abandoned_folders(settings: Settings) -> Iterator[Leftover]:
+    from modelmill.system.scratch import abandoned, remove_abandoned
+
+    for parent in (Path(tempfile.gettempdir()), settings.home / "cache" / "models"):
+        for folder in abandoned(parent):
+            why = "its process has died"
+            yield Leftover(folder, _size(folder), why, partial(remove_abandoned, folder))
+
+
+def _old_steps(steps: Path, days: float) -> Iterator[Leftover]:
+    """Find work directories with checkpoints of a dead attempt that no other attempt has come for."""
+    for folder in sorted(steps.iterdir()) if steps.is_dir() else []:
+        inside = [path for path in folder.rglob("*") if path.name != "lock"]
+        if not inside or is_held(folder / "lock") is not False:
+            continue
+        age = (time.time() - max(path.lstat().st_mtime for path in inside)) / _DAY
+        if age >= days:
+            why = f"the step's last attempt failed {age:.0f} days ago, and none has come since"
+            yield Leftover(folder, _size(folder), why, partial(_clear_step, folder))
+
+
+def _clear_step(folder: Path) -> None:
+    """Remove what is in a work directory, under its lock: an attempt may be about to begin."""
+    with locked(folder / "lock"):
+        for path in folder.iterdir():
+            if path.name != "lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,123 @@
+"""What killed processes leave is found and removed; what a live one holds is not touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from modelmill.cli.main import app
+from modelmill.errors import TableError
+from modelmill.settings import Settings
+from modelmill.system.locks import locked
+from modelmill.system.scratch import scratch_folder
+from modelmill.tables.commits import write_rows
+from modelmill.tables.reading import read_arrow
+from modelmill.tables.staged_files import stage_rows
+from modelmill.tables.staged_leftovers import staged_leftovers
+from modelmill.tables.versions import resolve_table
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from modelmill.system.scratch import scratch_folder
+with scratch_folder("modelmill-verify-", parent=Path(sys.argv[1])) as folder:
+    (folder / "model").write_text("x" * 1000)
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
+def grow_old(*paths: Path, days: float) -> None:
+    for path in paths:
+        os.utime(path, (time.time() - days * 86_400,) * 2, follow_symlinks=False)
+
+
+def gc(*options: str) -> str:
+    result = CliRunner().invoke(app, ["gc", *options], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_what_a_killed_process_left_goes_and_what_lives_stays(settings: Settings, temporary: Path) -> None:
+    held = [
+        subprocess.Popen([sys.executable, "-c", HOLDS, str(temporary)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    dead, alive = (Path(one.stdout.readline().strip()) for one in held if one.stdout)
+    held[0].send_signal(signal.SIGKILL)
+    held[0].wait()
+    (temporary / "modelmill-of-somebody").mkdir()
+    assert "0 leftovers" in gc("--apply")  # a lock's file that is new may be about to be taken
+    grow_old(*temporary.glob("*.owner"), days=1)
+    said = gc()
+    assert f"would remove {dead} (0.0 MB): its process has died" in said
+    assert "1 leftovers" in said
+    assert dead.is_dir()
+    assert f"removed {dead}" in gc("--apply")
+    held[1].send_signal(signal.SIGTERM)
+    held[1].wait()
+    for one in held:
+        one.stdout.close()  # type: ignore[union-attr]
+    left = {path.name for path in temporary.iterdir()}
+    assert left == {"modelmill-of-somebody", alive.name, f"{alive.name}.owner"}
+
+
+def test_a_scratch_folder_is_gone_at_its_end(temporary: Path) -> None:
+    with scratch_folder("modelmill-model-") as folder:
+        assert folder.is_dir()
+    assert not list(temporary.iterdir())
+
+
+def test_checkpoints_that_nobody_comes_for_go(settings: Settings, temporary: Path) -> None:
+    folders = [settings.home / "steps" / (digit * 64) for digit in "abc"]
+    for folder in folders:
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "lock").touch()
+        grow_old(folder / "checkpoints", days=30)
+    grow_old(folders[2] / "checkpoints", days=2)
+    with locked(folders[1] / "lock"):
+        said = gc("--apply")
+    assert f"removed {folders[0]} (0.0 MB): the step's last attempt failed 30 days ago" in said
+    assert [(folder / "checkpoints").exists() for folder in folders] == [False, True, True]
+    assert (folders[0] / "lock").exists()
+
+
+def test_staged_files_that_no_commit_names_go(settings: Settings, temporary: Path, tmp_path: Path) -> None:
+    place = tmp_path / "table"
+    rows = pa.table({"n": [1, 2, 3]})
+    for number in range(2):
+        write_rows(str(place), rows, mode="overwrite", transaction=f"t{number}")
+    dead, busy = (place / stage_rows(rows, str(place)).path for _ in range(2))
+    folder = place / f"part-{'0' * 32}"
+    folder.mkdir()
+    (folder / "1.parquet").touch()
+    foreign = place / "notes.parquet"
+    foreign.touch()
+    old = [path for path in place.rglob("*") if path != busy]
+    grow_old(*old, days=8)
+    said = gc("--table", str(place), "--apply")
+    assert "2 leftovers" in said
+    assert f"no commit of {place} names it" in said
+    assert (dead.exists(), folder.exists()) == (False, False)
+    assert (busy.exists(), foreign.exists()) == (True, True)
+    assert read_arrow(resolve_table(str(place), version=0)).equals(rows)  # an old version stays
+    (place / "_delta_log" / f"{0:020d}.json").rename(tmp_path / "away")
+    with pytest.raises(TableError):
+        staged_leftovers(str(place), days=7)
