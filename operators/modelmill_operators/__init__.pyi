@@ -20,6 +20,7 @@ from modelmill.steps.guard import GuardConfig
 from modelmill.steps.ingest import IngestConfig
 from modelmill.steps.label_by_llm import LabelByLlmConfig
 from modelmill.steps.label_rows import LabelRowsConfig
+from modelmill.steps.make_defects import MakeDefectsConfig
 from modelmill.steps.measure_videos import MeasureVideosConfig
 from modelmill.steps.monitor import MonitorConfig
 from modelmill.steps.pick_signal import PickSignalConfig
@@ -104,6 +105,9 @@ class LabelByLlmOperator(_ComponentOperator[LabelByLlmConfig]):
 
 class LabelRowsOperator(_ComponentOperator[LabelRowsConfig]):
     """Label rows by rules with Spark: functions vote, a model weighs the votes, gold labels check and win."""
+
+class MakeDefectsOperator(_ComponentOperator[MakeDefectsConfig]):
+    """Make labelled clips of clean ones by known transformations: blur, borders, overlay, slides and others."""
 
 class MeasureVideosOperator(_ComponentOperator[MeasureVideosConfig]):
     """Measure videos: sharpness, exposure, borders, frozen and black stretches, slideshows, sound."""

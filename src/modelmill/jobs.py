@@ -49,6 +49,7 @@ _OWN_JOBS = (
     "extract_frames",
     "ingest",
     "label_rows",
+    "make_defects",
     "measure_videos",
     "probe_videos",
     "score_table",

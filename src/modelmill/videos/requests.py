@@ -11,6 +11,7 @@ from modelmill.jobs import JobResult
 from modelmill.options import Options
 from modelmill.tables.storage import TableLocation
 from modelmill.tables.table_request import TableRequest
+from modelmill.videos.defect_kinds import AnyDefect
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.tasks import TASKS, Task
 
@@ -141,3 +142,30 @@ class ExtractFramesRequest(ExtractOptions, VideoRequest):
     def task_options(self) -> dict[str, Any]:
         """See :attr:`VideoRequest.task_options`."""
         return self.model_dump(include=set(ExtractOptions.model_fields))
+
+
+class DefectOptions(Options):
+    """Which defects are made."""
+
+    defects: tuple[AnyDefect, ...] = Field(
+        min_length=1, description="Kinds of defect, with the ranges that their parameters are drawn from."
+    )
+    seed: int = Field(0, ge=0, description="Another seed draws other parameters.")
+    seconds: float = Field(6.0, gt=0, le=60, description="Seconds of a clip that are used, from its start.")
+    width: int = Field(480, ge=16, le=1920, description="Width of the clips that are made, at most.")
+    codec: str = Field(
+        "libx264", min_length=1, description="Encoder of libav that writes the clips; see its licence."
+    )
+    crf: int = Field(23, ge=0, le=63, description="Rate factor of the encoder: lower is better.")
+
+
+class MakeDefectsRequest(DefectOptions, VideoRequest):
+    """Make labelled clips of the clean clips of a table, by known transformations."""
+
+    job = "make_defects"
+    task_name = "defects"
+
+    @property
+    def task_options(self) -> dict[str, Any]:
+        """See :attr:`VideoRequest.task_options`."""
+        return self.model_dump(mode="json", include=set(DefectOptions.model_fields))

@@ -125,6 +125,22 @@ EXTRACTED = {
 """Columns of ``extract_frames``: several rows for a video. ``shot`` counts from 0; ``time`` is in seconds
 from the first frame."""
 
+DEFECTS = {
+    "clip": "text",
+    "source_digest": "text",
+    "defect": "text",
+    "parameters": "text",
+    "box": "numbers",
+    "start": "float",
+    "end": "float",
+    "clip_width": "integer",
+    "clip_height": "integer",
+    "clip_seconds": "float",
+    "video": "bytes",
+}
+"""Columns of ``make_defects``: a row for each defect of a clip. ``clip`` is a key; ``parameters`` are JSON;
+``box`` is in pixels, ``start`` and ``end`` are in seconds, where a defect has them; ``video`` is an MP4."""
+
 TASKS: Mapping[str, Task] = {
     task.name: task
     for task in (
@@ -142,6 +158,20 @@ TASKS: Mapping[str, Task] = {
             EXTRACTED,
             version=1,
             example={"frames_per_second": 10.0, "every_seconds": 1.0, "most": 4, "width": 32},
+        ),
+        Task(
+            "defects",
+            "modelmill.videos.defects:defects",
+            DEFECTS,
+            version=1,
+            example={
+                "defects": [{"kind": kind} for kind in ("clean", "blur", "overlay", "text", "crop")],
+                "seed": 0,
+                "seconds": 1.0,
+                "width": 64,
+                "codec": "libx264",
+                "crf": 23,
+            },
         ),
     )
 }
