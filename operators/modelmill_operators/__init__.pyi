@@ -107,7 +107,7 @@ class LabelRowsOperator(_ComponentOperator[LabelRowsConfig]):
     """Label rows by rules with Spark: functions vote, a model weighs the votes, gold labels check and win."""
 
 class MakeDefectsOperator(_ComponentOperator[MakeDefectsConfig]):
-    """Make labelled clips of clean ones by known transformations: blur, borders, overlay, slides and others."""
+    """Make labelled clips of clean ones by known transformations: blur, borders, slides and others."""
 
 class MeasureVideosOperator(_ComponentOperator[MeasureVideosConfig]):
     """Measure videos: sharpness, exposure, borders, frozen and black stretches, slideshows, sound."""

@@ -12,7 +12,7 @@ from modelmill.videos.requests import DefectOptions, VideoOptions
 
 
 class MakeDefectsConfig(DefectOptions, VideoOptions, Config):
-    """Make labelled clips of clean ones by known transformations: blur, borders, overlay, slides and others.
+    """Make labelled clips of clean ones by known transformations: blur, borders, slides and others.
 
     Each clip is decoded, transformed and encoded again; its labels are exact. Clips of one key, or of one
     value of a column carried along, show one scene: a split by it keeps scenes together.
