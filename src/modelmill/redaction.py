@@ -19,8 +19,8 @@ _CALLED = (
     r"|connection[_.-]?string)"
 )
 _NAMED_SECRET = re.compile(rf"(?:^|[_.-])(?:{_CALLED}|sql_alchemy_conn)$|^airflow_conn_", re.IGNORECASE)
-_HARMLESS_NAME = re.compile(r"signing_key$", re.IGNORECASE)
-"""``MODELMILL_SIGNING_KEY`` is the path of a file."""
+_HARMLESS_NAME = re.compile(r"signing_key$|^(?:old)?pwd$", re.IGNORECASE)
+"""``MODELMILL_SIGNING_KEY`` is the path of a file, ``PWD`` the shell's folder."""
 _ENDS_IN_SECRET = re.compile(rf"(?:{_CALLED}|[?&]sig(?:nature)?)$")
 _LAST_WORDS = (
     *("password", "passwd", "passphrase", "pwd", "secret", "token", "credential", "credentials"),
@@ -32,7 +32,7 @@ _CONTAINER = re.compile(r"(?:abfss?|wasbs?)$")
 _SEPARATOR = re.compile(r"[=:]")
 _VALUE = re.compile(r"\s?((?:(?:bearer|basic)\s)?(?:\"[^\"]*\"|'[^']*'|[^\s,;&'\"(){}\[\]]+))", re.IGNORECASE)
 _LONGEST_NAME = 40
-_SHORTEST = 6
+_SHORTEST = 8
 """Values of fewer characters are not looked for: they would be found in words."""
 
 
@@ -49,7 +49,7 @@ def secret_values(environment: Mapping[str, str | None] | None = None) -> tuple[
     """Return the values that environment variables keep secret, the longest first.
 
     :param environment: the variables; None: those of this process.
-    :return: values of six characters or more; of a URL with a password, the password.
+    :return: values of eight characters or more; of a URL with a password, the password.
     """
     found = set[str]()
     for name, value in (os.environ if environment is None else environment).items():

@@ -62,6 +62,8 @@ def test_secrets_are_known_by_the_names_of_their_variables() -> None:
         "AWS_ACCESS_KEY_ID": "an-id-is-none",
         "DB_PASSWORD": "short",
         "HOME": "/home/bob",
+        "PWD": "/home/bob/work",
+        "OLDPWD": "/home/bob/before",
     }
     found = secret_values(variables)
     assert set(found) == {"one-secret", "two-secret", "three-secret", "aws://four-secret"}
