@@ -49,6 +49,8 @@ class Outcome:
     votes: list[Vote] = field(default_factory=list)
     abstained: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    inclusion: list[float | None] = field(default_factory=list)
+    """Chance of each row of being chosen; None: it was not. Empty if all rows are asked about."""
 
     def counts(self) -> tuple[int, int]:
         """Return the rows with a gold label, and those that the language model has labelled."""
@@ -56,23 +58,36 @@ class Outcome:
         return sources["gold"], sources["llm"]
 
 
-def decide(rows: Sequence[PlannedRow], votes: Sequence[Vote], gold: GoldReport | None) -> Outcome:
+def decide(
+    rows: Sequence[PlannedRow],
+    votes: Sequence[Vote],
+    gold: GoldReport | None,
+    *,
+    inclusion: Mapping[str, float] | None = None,
+) -> Outcome:
     """Make labels of votes. A gold label wins over every vote.
 
     :param rows: of the table, in its order.
     :param votes: one for each row.
     :param gold: which labels are given, and from which score on; None: all of them.
+    :param inclusion: chance of being chosen, by the first key of each row that was chosen; None: all rows are
+        asked about.
     :return: the labels.
     """
     known = {} if gold is None else by_label(gold)
     outcome = Outcome(votes=[*votes])
     for row, vote in zip(rows, votes, strict=True):
+        if inclusion is not None:
+            outcome.inclusion.append(inclusion.get(row.keys[0]) if row.keys else None)
         if row.gold is not None:
             differs = vote.label is not None and vote.label != row.gold
             outcome.rows.append(RowLabel(row.gold, "gold", 1.0, GOLD_DIFFERS if differs else None))
             continue
         if not row.keys:
             outcome.abstained["blank"] += 1
+            outcome.rows.append(RowLabel(None, None, None))
+        elif inclusion is not None and row.keys[0] not in inclusion:
+            outcome.abstained["not chosen"] += 1
             outcome.rows.append(RowLabel(None, None, None))
         elif vote.failure is not None:
             outcome.failed[vote.failure] += 1
@@ -91,9 +106,10 @@ def decide(rows: Sequence[PlannedRow], votes: Sequence[Vote], gold: GoldReport |
     return outcome
 
 
-def label_columns(label: str) -> tuple[str, str, str]:
-    """Return the columns that a labelled row gets."""
-    return (label, f"{label}_source", f"{label}_probability")
+def label_columns(label: str, *, selected: bool = False) -> tuple[str, ...]:
+    """Return the columns that a labelled row gets; one more where rows are selected."""
+    columns = (label, f"{label}_source", f"{label}_probability")
+    return (*columns, f"{label}_inclusion") if selected else columns
 
 
 def review_columns(label: str) -> tuple[str, ...]:
@@ -116,20 +132,19 @@ def write_labelled(
     """
     import pyarrow as pa
 
-    names = label_columns(label)
+    names = label_columns(label, selected=bool(outcome.inclusion))
 
     def labelled() -> Iterator[pa.Table]:
         for start, batch in _batches(source, outcome):
             kept = batch.drop_columns([label]) if label in batch.schema.names else batch
             rows = outcome.rows[start : start + len(batch)]
-            yield _with_columns(
-                kept,
-                {
-                    names[0]: pa.array([row.label for row in rows], pa.string()),
-                    names[1]: pa.array([row.source for row in rows], pa.string()),
-                    names[2]: pa.array([row.probability for row in rows], pa.float64()),
-                },
-            )
+            values = [
+                pa.array([row.label for row in rows], pa.string()),
+                pa.array([row.source for row in rows], pa.string()),
+                pa.array([row.probability for row in rows], pa.float64()),
+                pa.array(outcome.inclusion[start : start + len(batch)], pa.float64()),
+            ]
+            yield _with_columns(kept, dict(zip(names, values, strict=False)))
 
     return _write(labelled(), to, transaction=transaction, source=source)
 

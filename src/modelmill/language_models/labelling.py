@@ -25,11 +25,12 @@ from modelmill.language_models.labelled_rows import (
     write_labelled,
     write_review,
 )
-from modelmill.language_models.options import LlmLabellingOptions
+from modelmill.language_models.options import LlmLabellingOptions, RowSelection
 from modelmill.language_models.plan import Plan, Planner
 from modelmill.language_models.prices import Tariff
 from modelmill.language_models.rate_limits import RateLimits
 from modelmill.language_models.report import Bill, LlmReport, forecast_line
+from modelmill.language_models.selection import Selected, Unit, select_in_rounds, units_of
 from modelmill.language_models.votes import Vote, vote
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import check_columns
@@ -102,7 +103,8 @@ def check_names(labelling: LlmLabelling) -> None:
     options, table = labelling.options, labelling.table
     names = pa.schema(open_table(table.uri, version=table.version).schema().to_arrow()).names
     check_columns(names, [*options.columns, *([options.gold] if options.gold else [])], place=str(table))
-    own = {name.lower() for name in (*label_columns(options.label), *review_columns(options.label))}
+    mine = label_columns(options.label, selected=options.select is not None)
+    own = {name.lower() for name in (*mine, *review_columns(options.label))}
     taken = [name for name in names if name.lower() in own and not name == options.label == options.gold]
     if taken:
         raise ConfigError(
@@ -128,6 +130,7 @@ class Attempt:
     tariff: Tariff
     known: dict[str, Answer] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
+    selected: Selected | None = None
     forecast: Forecast | None = None
     bill: Bill | None = None
 
@@ -143,7 +146,7 @@ class Attempt:
     def ask(self, endpoint: Endpoint) -> None:
         """Ask what is not known, and keep the answers in their table, whatever happens."""
         self.known = known_answers(self.labelling.answers, self.plan.sizes)
-        before = len(self.known)
+        before = frozenset(self.known)
         with Journal(self.workspace.workdir / "journal", limit=self.tariff.limit) as journal:
             try:
                 self._ask_all(endpoint, journal)
@@ -156,7 +159,7 @@ class Attempt:
     def _ask_all(self, endpoint: Endpoint, journal: Journal) -> None:
         self._take_answers(journal)
         todo = sorted(key for key in self.plan.sizes if key not in self.known)
-        if not todo:
+        if not todo and self.labelling.options.select is None:
             return
         asking = self.labelling.options.asking
         limits = RateLimits(
@@ -174,13 +177,48 @@ class Attempt:
                 concurrency=asking.concurrency,
                 attempts=asking.attempts,
             )
-            self._log_worst_case(todo, journal)
+            selection = self.labelling.options.select
+            if selection is None:
+                self._log_worst_case(todo, journal)
+                self._ask_with_pilot(asker, todo, todo, journal)
+            else:
+                self._ask_in_rounds(asker, selection, journal)
+
+    def _ask_with_pilot(
+        self, asker: Asker, keys: Sequence[str], planned: Sequence[str], journal: Journal
+    ) -> None:
+        """Ask some keys; if there is no forecast yet, after a pilot, with one for all that is planned."""
+        keys = sorted(key for key in keys if key not in self.known)
+        if keys and self.forecast is None:
             # Keys are digests, so the first ones are a random sample.
-            pilot = todo[: self.labelling.options.pilot_rows]
+            pilot, keys = (
+                keys[: self.labelling.options.pilot_rows],
+                keys[self.labelling.options.pilot_rows :],
+            )
             self._ask_some(asker, pilot)
             self._take_answers(journal)
-            self._check_forecast(todo[len(pilot) :], journal)
-            self._ask_some(asker, todo[len(pilot) :])
+            self._check_forecast([key for key in planned if key not in self.known], journal)
+        if keys:
+            self._ask_some(asker, keys)
+            self._take_answers(journal)
+
+    def _ask_in_rounds(self, asker: Asker, selection: RowSelection, journal: Journal) -> None:
+        units = units_of(self.plan.rows, self.planner.contents())
+        gold = [key for unit in units if unit.gold is not None for key in unit.keys]
+        others = [unit for unit in units if unit.gold is None][: selection.rows]
+        # Which rows will be chosen is not known yet: as many random ones stand for them in the forecast.
+        planned = [*gold, *(key for unit in others for key in unit.keys)]
+        self._log_worst_case([key for key in planned if key not in self.known], journal)
+
+        def label_of(unit: Unit) -> str | None:
+            return self._vote(unit.keys).label
+
+        self.selected = select_in_rounds(
+            units,
+            selection,
+            ask=lambda keys: self._ask_with_pilot(asker, keys, planned, journal),
+            label_of=label_of,
+        )
 
     def _ask_some(self, asker: Asker, keys: Sequence[str]) -> None:
         wanted, done = frozenset(keys), 0
@@ -235,15 +273,24 @@ class Attempt:
         prompts = {key: digests[order] for key, order in self.plan.orders.items()}
         return Origin(dialect.name, parameters.model, prompts)
 
-    def _bill(self, journal: Journal, from_table: int) -> Bill:
-        spent, show = journal.spent, self.tariff.shown
+    def _wanted(self) -> frozenset[str]:
+        """Return the keys of the requests that rows need; where rows are selected, of those chosen."""
+        if self.selected is None:
+            return frozenset(self.plan.sizes)
+        chosen = self.selected.inclusion
+        return frozenset(
+            key for row in self.plan.rows if row.keys and row.keys[0] in chosen for key in row.keys
+        )
+
+    def _bill(self, journal: Journal, before: frozenset[str]) -> Bill:
+        spent, show, wanted = journal.spent, self.tariff.shown, self._wanted()
         return Bill(
             unit=self.tariff.unit,
             budget=show(self.tariff.limit),
             accounted=show(spent.accounted),
             reserved_for_dead=show(spent.reserved),
-            requests=len(self.plan.sizes),
-            from_table=from_table,
+            requests=len(wanted),
+            from_table=len(before & wanted),
             answers=sum(1 for _ in journal.answers()),
             lost=spent.lost,
             orphans=spent.orphans,
@@ -253,12 +300,22 @@ class Attempt:
 
     def _check_lost(self) -> None:
         lost = sum(why == "lost" for why in self.tally.unanswered.values())
-        if lost > MOST_LOST * len(self.plan.sizes):
+        wanted = len(self._wanted())
+        if lost > MOST_LOST * wanted:
             raise TransientError(
                 f"the endpoint must answer all but {MOST_LOST:.0%} of the requests",
-                got=f"{lost:,} of {len(self.plan.sizes):,} without an answer after all attempts",
+                got=f"{lost:,} of {wanted:,} without an answer after all attempts",
                 remedy="what it has answered is kept; try again when it answers",
             )
+
+    def _vote(self, keys: Sequence[str]) -> Vote:
+        """Return the answers about a row; of what every row is asked, so that scores compare."""
+        options = self.labelling.options
+        asked = keys[: options.orders]
+        if not asked:
+            return Vote(None, 0.0)
+        failures = [self.tally.unanswered.get(key, "lost") for key in asked if key not in self.known]
+        return vote([self.known.get(key) for key in asked], failures, options.labels)
 
     def _votes(self) -> tuple[list[Vote], GoldReport | None]:
         options, rows = self.labelling.options, []
@@ -266,9 +323,7 @@ class Attempt:
         seen: set[str] = set()
         for row in self.plan.rows:
             answers = [self.known.get(key) for key in row.keys]
-            failures = [self.tally.unanswered.get(key, "lost") for key in row.keys if key not in self.known]
-            asked = answers[: options.orders]  # what every row is asked: scores compare
-            found = vote(asked, failures, options.labels) if row.keys else Vote(None, 0.0)
+            found = self._vote(row.keys)
             votes.append(found)
             if row.gold is not None and row.keys and row.keys[0] not in seen:
                 seen.add(row.keys[0])
@@ -289,7 +344,8 @@ class Attempt:
         """Hold the answers to gold, and write both tables."""
         labelling, options = self.labelling, self.labelling.options
         votes, gold = self._votes()
-        outcome = decide(self.plan.rows, votes, gold)
+        inclusion = None if self.selected is None else self.selected.inclusion
+        outcome = decide(self.plan.rows, votes, gold, inclusion=inclusion)
         table = write_labelled(
             labelling.table,
             labelling.to,

@@ -46,6 +46,20 @@ class Asking(Options):
         return Parameters(self.model, max_tokens=self.max_tokens, seed=self.seed, body=dict(self.body))
 
 
+class RowSelection(Options):
+    """Ask about some rows only, chosen in rounds: each learns from the answers of the rounds before."""
+
+    rows: int = Field(ge=1, description="Different contents to ask about, gold rows not counted.")
+    rounds: int = Field(5, ge=1, le=100, description="Rounds, of equal size.")
+    random_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Share of each round that is chosen at random; of the first one, all, as long as fewer "
+        "than two labels are known.",
+    )
+
+
 class LlmLabellingOptions(Options):
     """What a language model is asked about each row, and which of its answers become labels."""
 
@@ -88,6 +102,9 @@ class LlmLabellingOptions(Options):
     )
     doubt: float = Field(
         0.05, gt=0, lt=0.5, description="Chance that a proof holds for the gold rows alone, over all labels."
+    )
+    select: RowSelection | None = Field(
+        None, description="Which rows to ask about; empty: all. Gold rows are asked about in any case."
     )
     pilot_rows: int = Field(
         50, ge=10, description="Contents that are asked first, for a forecast of the bill."

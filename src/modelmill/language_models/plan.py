@@ -59,7 +59,7 @@ class Planner:
         :raises TableError: if the table cannot be read, or has no such column.
         """
         plan = Plan()
-        for content, gold in self._contents():
+        for content, gold in self._rows():
             keys = []
             for order, ask in enumerate(self._asks(content, gold)):
                 key = ask.request.key
@@ -77,7 +77,7 @@ class Planner:
         :yield: each with its question.
         """
         seen: set[str] = set()
-        for content, gold in self._contents():
+        for content, gold in self._rows():
             for ask in self._asks(content, gold):
                 key = ask.request.key
                 if key in keys and key not in seen:
@@ -91,7 +91,12 @@ class Planner:
         for question in self.questions[:orders]:
             yield Ask(self.dialect.request(question, content, self.parameters), question)
 
-    def _contents(self) -> Iterator[tuple[str | None, str | None]]:
+    def contents(self) -> Iterator[str | None]:
+        """Yield each row as it is rendered, in the table's order; None where there is nothing to ask."""
+        for content, _ in self._rows():
+            yield content
+
+    def _rows(self) -> Iterator[tuple[str | None, str | None]]:
         columns, gold = self.options.columns, self.options.gold
         wanted = [*columns] if gold is None else [*columns, gold]
         for batch in scan_arrow(self.table, columns=wanted, batch_rows=_BATCH_ROWS):

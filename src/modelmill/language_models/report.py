@@ -50,7 +50,8 @@ class LlmReport(BaseModel):
     rows_gold: int
     rows_by_llm: int
     abstained: Mapping[str, int]
-    """Rows without a label, by reason: ``cannot tell``, ``below the threshold``, ``blank``."""
+    """Rows without a label, by reason: ``cannot tell``, ``below the threshold``, ``blank``,
+    ``not chosen``."""
     failed: Mapping[str, int]
     """Rows without an answer, by reason: ``invalid``, ``refused``, ``lost``, ``budget``."""
     labels: Mapping[str, int]

@@ -292,3 +292,35 @@ def test_typed_decisions_give_thresholds_on_their_probabilities(
     assert found["gold"]["orders_differ"] == 0
     answers = DeltaTable(str(step_context.settings.home / "language_models/answers")).to_pyarrow_table()
     assert all(abs(sum(dict(given).values()) - 1) < 1e-6 for given in answers["probabilities"].to_pylist())
+
+
+def test_rows_are_chosen_in_rounds_and_a_second_attempt_chooses_the_same(
+    tmp_path: Path, news: TableRef, stub: Stub, label: Label, step_context: StepContext
+) -> None:
+    server = stub()
+    select = {"rows": 20, "rounds": 4, "random_share": 0.25}
+    outputs = label(news, gold="gold", gold_orders=1, select=select)
+    asked = server.bill.billed
+    found = rows(outputs.table)
+    said = report(step_context)
+    assert said["abstained"] == {"not chosen": 20}
+    assert said["rows_by_llm"] == 20
+    assert said["bill"]["requests"] == asked == 40
+    chosen = [row["topic_inclusion"] for row in found if row["topic_source"] == "llm"]
+    assert sum(chance == 1 for chance in chosen) == 16  # of each round of 5 one is chosen at random
+    assert sorted(round(1 / chance) for chance in chosen if chance < 1) == [21, 26, 31, 36]
+    assert all((row["topic"] is None) == (row["topic_inclusion"] is None) for row in found)
+    # Killed before it ended: the next attempt has the journal, and asks nothing.
+    again = replace(step_context, step_key="1" * 64, workdir=tmp_path / "again")
+    assert rows(label(news, again, gold="gold", gold_orders=1, select=select).table) == found
+    assert server.bill.billed == asked
+    assert report(again)["bill"]["from_table"] == 40
+
+
+def test_without_a_label_the_first_round_is_chosen_at_random(
+    news: TableRef, stub: Stub, label: Label, step_context: StepContext
+) -> None:
+    stub()
+    outputs = label(news, select={"rows": 30, "rounds": 2, "random_share": 0})
+    chosen = [row["topic_inclusion"] for row in rows(outputs.table) if row["topic"]]
+    assert sorted(chosen) == [15 / 60] * 15 + [1.0] * 15

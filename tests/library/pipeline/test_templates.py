@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from demo.servers.language_model import Behaviour, LanguageModelStub
 
 from modelmill.pipeline.expansion import expand
 from modelmill.pipeline.local_run import request_for
@@ -34,6 +35,12 @@ VALUES = {
 }
 
 
+WORDS = {
+    "sport": ("goal", "match", "team", "score", "league", "coach"),
+    "trade": ("bank", "share", "price", "profit", "market", "loan"),
+}
+
+
 def built(name: str, **changes: Any) -> str:
     template = template_named(name)
     values = {key: value for key, value in VALUES.items() if key in template.form.model_fields}
@@ -47,27 +54,38 @@ def test_a_template_makes_a_valid_pipeline(name: str) -> None:
     assert parse_pipeline(built(name)).pipeline == "tickets"
 
 
+@pytest.mark.parametrize("name", ["one_click", "language_model"])
 def test_one_click_from_a_table_to_a_champion(
+    name: str,
     settings: Settings,
     tmp_path: Path,
     tiny_base_model: Path,
     topic_rows: Callable[..., list[tuple[str, str]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows = topic_rows(160)
-    table = pa.table(
-        {
-            "ticket": [f"T{number}" for number in range(len(rows))],
-            "message": [f"{text} {number}" for number, (text, _) in enumerate(rows)],
-            "desk": [topic for _, topic in rows],
-        }
-    )
-    write_deltalake(str(tmp_path / "tickets"), table)
-    spec = parse_pipeline(built("one_click", base_model=str(tiny_base_model)))
+    columns: dict[str, Any] = {
+        "ticket": [f"T{number}" for number in range(len(rows))],
+        "message": [f"{text} {number}" for number, (text, _) in enumerate(rows)],
+    }
+    changes: dict[str, Any] = {"base_model": str(tiny_base_model)}
+    if name == "one_click":
+        columns["desk"] = [topic for _, topic in rows]
+    else:
+        # Half of the rows have a label by hand, and are tested with; a language model labels the others.
+        columns["desk_by_hand"] = [topic if n % 4 < 2 else None for n, (_, topic) in enumerate(rows)]
+        columns["part"] = [("test", "test", "train", "train")[n % 4] for n in range(len(rows))]
+        changes |= {"split": "part", "labels": {"sport": "games", "trade": "markets"}, "precision": 0.8}
+    write_deltalake(str(tmp_path / "tickets"), pa.table(columns))
+    spec = parse_pipeline(built(name, **changes))
     values = spec.param_values({"data": str(tmp_path)})
     outputs: dict[str, Any] = {}
     expansion = expand(spec)
-    for step in spec.order():  # in this process: the libraries are loaded once
-        outputs[step] = run_step(request_for(expansion, step, values, outputs), settings).outputs
+    with LanguageModelStub(Behaviour(words=WORDS)) as stub:
+        monkeypatch.setenv("MODELMILL_LLM_URL", stub.url)
+        for step in spec.order():  # in this process: the libraries are loaded once
+            outputs[step] = run_step(request_for(expansion, step, values, outputs), settings).outputs
+        assert stub.bill.billed >= (160 if name == "language_model" else 0)
     pruned, exported = outputs["pruned"]["model"], outputs["exported"]["model"]
     assert (pruned.role, exported.parent) == ("pruned", pruned.uri)
     found = champion("desks", tracking_client(settings.tracking_uri))

@@ -1,0 +1,137 @@
+"""Which rows to ask about: those that a model of the answers so far is least sure of, and some at random.
+
+The model is TF-IDF with a linear SVM, fitted on the labels that are known; the margin is the difference
+between its two highest scores (of two classes: the distance from the boundary). Uncertainty sampling: D. D.
+Lewis and W. A. Gale, *A sequential algorithm for training text classifiers* (1994).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modelmill.language_models.options import RowSelection
+from modelmill.language_models.plan import PlannedRow
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One content."""
+
+    content: str
+    keys: tuple[str, ...]
+    """Of its requests; the first one names it."""
+    gold: str | None
+
+
+@dataclass
+class Selected:
+    """What was chosen."""
+
+    inclusion: dict[str, float] = field(default_factory=dict)
+    """By name of the unit: its chance of being chosen in its round; 1 for a margin and for gold."""
+
+
+def units_of(rows: Iterable[PlannedRow], contents: Iterable[str | None]) -> list[Unit]:
+    """Return the different contents of a table, in an order that does not depend on the table's.
+
+    :param rows: of the table.
+    :param contents: of the same rows, as they are rendered.
+    :return: the units; a content has a gold label if one of its rows has.
+    """
+    found: dict[str, Unit] = {}
+    for row, content in zip(rows, contents, strict=True):
+        if not row.keys or content is None:
+            continue
+        known = found.get(row.keys[0])
+        if known is None or (known.gold is None and row.gold is not None):
+            found[row.keys[0]] = Unit(content, row.keys, row.gold)
+    return [found[name] for name in sorted(found)]  # names are digests: a random order
+
+
+def select_in_rounds(
+    units: Sequence[Unit],
+    options: RowSelection,
+    *,
+    ask: Callable[[Sequence[str]], None],
+    label_of: Callable[[Unit], str | None],
+) -> Selected:
+    """Choose and ask, round by round. The same answers lead to the same choice, so a killed run goes on.
+
+    :param units: see :func:`units_of`.
+    :param options: how many, and how.
+    :param ask: asks the requests with these keys, unless they are answered.
+    :param label_of: the label of a unit that was asked; None if it has none.
+    :return: the units that were chosen, gold ones included.
+    """
+    gold = [number for number, unit in enumerate(units) if unit.gold is not None]
+    ask([key for number in gold for key in units[number].keys])
+    labels = {number: str(units[number].gold) for number in gold}
+    selected = Selected({units[number].keys[0]: 1.0 for number in gold})
+    left = [number for number, unit in enumerate(units) if unit.gold is None]
+    features = _features([unit.content for unit in units])
+    for wanted in _sizes(min(options.rows, len(left)), options.rounds):
+        chosen = _choose(features, labels, left, wanted, share=options.random_share)
+        ask([key for number in chosen for key in units[number].keys])
+        for number, inclusion in chosen.items():
+            selected.inclusion[units[number].keys[0]] = inclusion
+            label = label_of(units[number])
+            if label is not None:
+                labels[number] = label
+        left = [number for number in left if number not in chosen]
+    return selected
+
+
+def _sizes(rows: int, rounds: int) -> list[int]:
+    return [
+        size for number in range(rounds) if (size := rows * (number + 1) // rounds - rows * number // rounds)
+    ]
+
+
+def _choose(
+    features: csr_matrix, labels: Mapping[int, str], left: Sequence[int], wanted: int, *, share: float
+) -> dict[int, float]:
+    """Return the units of a round, with the chance that each had."""
+    margins = _margins(features, labels, left)
+    at_random = wanted if margins is None else round(share * wanted)
+    found: dict[int, float] = {}
+    if margins is not None:
+        order = np.argsort(margins, kind="stable")[: wanted - at_random]
+        found = {left[place]: 1.0 for place in order.tolist()}
+    rest = [number for number in left if number not in found]
+    # Units are in the order of their digests, so the first ones are a random sample.
+    return found | dict.fromkeys(rest[:at_random], at_random / max(1, len(rest)))
+
+
+def _margins(
+    features: csr_matrix, labels: Mapping[int, str], left: Sequence[int]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None:
+    """Return the margin of each unit that is left; None if there is nothing to learn from."""
+    from sklearn.svm import LinearSVC
+
+    known = sorted(labels)
+    if len({labels[number] for number in known}) < 2 or not left or features.shape[1] == 0:
+        return None
+    model = LinearSVC(C=1.0, random_state=0).fit(features[known], [labels[number] for number in known])
+    scores = np.asarray(model.decision_function(features[list(left)]), np.float64)
+    if scores.ndim == 1:
+        return np.abs(scores)
+    ordered = np.sort(scores, axis=1)  # (units, classes)
+    return np.asarray(ordered[:, -1] - ordered[:, -2])
+
+
+def _features(contents: Sequence[str]) -> csr_matrix:
+    """Return TF-IDF weights, ``(units, words)``."""
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    try:
+        return TfidfVectorizer(sublinear_tf=True).fit_transform(contents)
+    except ValueError:  # no content has a word
+        return csr_matrix((len(contents), 0))
