@@ -13,9 +13,11 @@ from typing import Annotated
 
 import typer
 
+from modelmill.cli.doctor import doctor
 from modelmill.cli.gc import gc
 from modelmill.cli.registry import app as registry
 from modelmill.cli.rules import app as rules_app
+from modelmill.cli.sbom import sbom
 from modelmill.errors import EXIT_FAILED, ConfigError, ModelmillError, PipelineError
 from modelmill.pipeline.spec import ParamValue
 from modelmill.redaction import redacted
@@ -31,6 +33,8 @@ app.add_typer(registry)
 
 app.add_typer(rules_app, name="rules")
 app.command()(gc)
+app.command()(doctor)
+app.command()(sbom)
 
 PipelineArgument = Annotated[str, typer.Argument(help="Path or fsspec URL of a pipeline (YAML or JSON).")]
 

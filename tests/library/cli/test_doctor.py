@@ -1,0 +1,123 @@
+"""The doctor finds what is wrong with a deployment, says what to do, and shows no secrets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from modelmill.cli.doctor import Finding, examine
+from modelmill.cli.main import app
+from modelmill.cli.sbom import bill_of_materials
+from modelmill.registry import ledger
+from modelmill.settings import Settings
+
+
+def found(settings: Settings, check: str) -> list[Finding]:
+    return [one for one in examine(settings) if one.check == check]
+
+
+@pytest.fixture
+def late_server() -> Iterator[str]:
+    """A server that answers, and whose clock is a minute late."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            import time
+
+            return super().date_time_string(time.time() - 60)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_sound_deployment_has_no_failures(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_HOME", str(settings.home))
+    result = CliRunner().invoke(app, ["doctor", "--json"], catch_exceptions=False)
+    findings = json.loads(result.output)
+    mine = [one for one in findings if one["check"] != "secrets"]  # of this machine, not of the deployment
+    assert {one["verdict"] for one in mine} <= {"ok", "warning"}
+    assert {one["check"] for one in findings} >= {
+        "versions",
+        "home",
+        "ledger",
+        "mlflow",
+        "secrets",
+        "signing",
+    }
+
+
+def test_what_is_wrong_is_named_with_a_remedy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.home.mkdir()
+    settings.home.chmod(0o777)
+    (settings.home / "airflow.cfg").write_text("fernet_key = x")
+    (settings.home / "airflow.cfg").chmod(0o644)
+    monkeypatch.setenv("AIRFLOW_HOME", str(settings.home))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://bob:canary-7f3a9@127.0.0.1:9")
+    monkeypatch.setenv("MODELMILL_TRUSTED_KEYS", str(settings.home / "none.pem"))
+    result = CliRunner().invoke(app, ["doctor"], catch_exceptions=False)
+    assert result.exit_code == 2
+    said = result.output
+    assert f"everybody may write {settings.home}; chmod o-w" in said
+    assert f"everybody may read {settings.home}/airflow.cfg; chmod 600" in said
+    assert "MLFLOW_TRACKING_URI has a password in it" in said
+    assert "start it, or set MLFLOW_TRACKING_URI" in said
+    assert f"no key at {settings.home}/none.pem" in said
+    assert "canary" not in said
+
+
+def test_a_damaged_ledger_and_a_home_that_is_a_file_are_found(settings: Settings, tmp_path: Path) -> None:
+    ledger.append(
+        settings,
+        "topics",
+        lambda head: ledger.Entry(
+            action="refuse", model="topics", from_version=None, to_version=None, digest="d", step_key="k"
+        ),
+        step_key="k",
+        moves_alias=False,
+    )
+    assert found(settings, "ledger")[0].found.endswith("1 rows of 1 models, all as written")
+    (file,) = Path(settings.ledger).glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-1])
+    assert found(settings, "ledger")[0].verdict == "failed"
+    shutil.rmtree(settings.home)
+    settings.home.write_text("a file")
+    assert found(settings, "home")[0].verdict == "failed"
+
+
+def test_clocks_that_differ_are_found(
+    settings: Settings, late_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", late_server)
+    (finding,) = found(Settings.from_environment(), "clock")
+    assert finding.verdict == "warning"
+    assert finding.found.startswith(("+60", "+61"))
+
+
+def test_the_bill_of_materials_is_complete_and_the_same_each_time() -> None:
+    bill = bill_of_materials()
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    components = {one["name"]: one for one in bill["components"]}
+    assert components["pydantic"]["purl"] == f"pkg:pypi/pydantic@{components['pydantic']['version']}"
+    needs = {one["ref"]: one["dependsOn"] for one in bill["dependencies"]}
+    assert components["pydantic-core"]["bom-ref"] in needs[components["pydantic"]["bom-ref"]]
+    known = {one["bom-ref"] for one in bill["components"]}
+    assert set(needs) == known
+    assert all(set(listed) <= known for listed in needs.values())
+    assert bill == bill_of_materials()
