@@ -83,6 +83,7 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
         }
         with LocalAirflow(home / "airflow", ROOT / "dags", environment=environment) as airflow:
             airflow.wait_ready(timeout=START_SECONDS)
+            airflow.warm_up(timeout=START_SECONDS)
             os.environ.update(environment)
             with closing(airflow.client()) as client:
                 succeeded = _run_pipeline(client) if run_demo else True

@@ -160,6 +160,16 @@ class LocalAirflow(LocalServer):
         servers.wait_until(lambda: servers.listens("api-server", self.port), what="our API server", timeout=5)
         self.client().close()
 
+    def warm_up(self, *, timeout: float) -> None:
+        """Make the API server build the versions of the API that tasks talk to.
+
+        Airflow does so at the first request, and answers nobody else meanwhile: the pages would stand still
+        when the first task starts.
+
+        :param timeout: seconds.
+        """
+        httpx.get(f"{self.url}/execution/health", timeout=timeout).raise_for_status()
+
     def client(self) -> AirflowClient:
         """Return a client that is logged in."""
         return AirflowClient(self.url, self.user, self.password, servers=self.servers)

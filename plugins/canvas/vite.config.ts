@@ -37,5 +37,5 @@ export default defineConfig({
       output: { globals: HOST_GLOBALS },
     },
   },
-  test: { include: ["tests/**/*.test.ts"], environment: "node", testTimeout: 300_000 },
+  test: { include: ["tests/**/*.test.ts"], setupFiles: ["tests/setup.ts"], environment: "node", testTimeout: 300_000 },
 });

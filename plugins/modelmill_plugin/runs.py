@@ -128,6 +128,18 @@ def recent_runs(dag_id: str, session: Session, *, limit: int) -> list[DagRun]:
     return list(session.scalars(query.limit(limit)))
 
 
+def runs_before(run: DagRun, session: Session, *, limit: int) -> list[DagRun]:
+    """Return the runs of a pipeline before one of them, the newest first.
+
+    :param run: the run.
+    :param session: Airflow's database.
+    :param limit: most runs.
+    :return: runs.
+    """
+    query = select(DagRun).where(DagRun.dag_id == run.dag_id, DagRun.run_after < run.run_after)
+    return list(session.scalars(query.order_by(DagRun.run_after.desc()).limit(limit)))
+
+
 def run_named(dag_id: str, run_id: str, session: Session) -> DagRun:
     """Return one run.
 

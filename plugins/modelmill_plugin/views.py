@@ -40,12 +40,15 @@ class PipelineDocument(BaseModel):
     spec: PipelineSpec | None = Field(description="The checked pipeline; null if there are problems.")
     digest: str | None = Field(description="Digest of the pipeline; comments and order do not change it.")
     problems: list[ProblemView]
+    may_edit: bool = Field(description="Whether the user may save and delete it.")
+    may_run: bool = Field(description="Whether the user may run it.")
 
 
-def pipeline_document(stored: StoredPipeline) -> PipelineDocument:
+def pipeline_document(stored: StoredPipeline, user: User) -> PipelineDocument:
     """Return a pipeline as routes show it.
 
     :param stored: the pipeline.
+    :param user: who is shown it.
     :return: its text, its content, and its problems.
     """
     file = stored.file
@@ -58,6 +61,8 @@ def pipeline_document(stored: StoredPipeline) -> PipelineDocument:
         spec=file.spec,
         digest=file.spec.digest if file.spec else None,
         problems=problem_views(file.problems),
+        may_edit=may("PUT", stored.name, user),
+        may_run=may("POST", stored.name, user, DagAccessEntity.RUN),
     )
 
 

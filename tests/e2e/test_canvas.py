@@ -53,7 +53,39 @@ def test_one_click_from_a_table_to_a_promoted_model(page: Page, home: Path) -> N
     step(page, "teacher").locator(".mm-node-head").click()
     expect(page.get_by_label("Log of teacher")).to_contain_text("validation accuracy")
 
+    check_what_is_in_it(page)
     check_the_tab_of_the_run(page)
+    check_that_it_answers(page)
+
+
+def check_that_it_answers(page: Page) -> None:
+    page.goto("/plugin/modelmill/models/tickets")
+    box = page.get_by_role("region", name="Ask it")
+    box.get_by_label("Text to ask about").fill("<b>goal</b> team match coach")
+    box.get_by_role("button", name="Ask", exact=True).click()
+    expect(box.get_by_role("status")).to_contain_text("Version 1: sport", timeout=RUN_MILLISECONDS)
+
+
+def check_what_is_in_it(page: Page) -> None:
+    """An edge shows its rows and what became of them; a node its figures, a gate its checks."""
+    page.locator('[data-id="raw.table>dataset.table"]').press("Enter")
+    rows = page.get_by_role("region", name="Rows", exact=True)
+    expect(rows).to_contain_text("160 rows at version 0")
+    expect(rows.get_by_role("table", name="First rows")).to_contain_text("ticket")
+    rows.get_by_role("button", name="desk").click()
+    expect(rows).to_contain_text("sport 80")
+    expect(page.get_by_role("region", name="What became of the rows").first).to_contain_text(
+        "160 rows came in"
+    )
+    step(page, "dataset").locator(".mm-node-head").click()
+    expect(page.get_by_label("Result of dataset")).to_contain_text("Classes of desk")
+    page.locator(".react-flow__controls-fitview").click()
+    step(page, "exported").locator(".mm-node-head").click()
+    evaluation = page.get_by_role("table", name="Evaluation")
+    expect(evaluation).to_contain_text("exported")
+    expect(evaluation).to_contain_text("majority")
+    step(page, "verdict").locator(".mm-node-head").click()
+    expect(page.get_by_role("table", name="Checks")).to_contain_text("passed")
 
 
 def check_the_tab_of_the_run(page: Page) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -120,3 +122,43 @@ def test_a_problem_leads_to_its_field(page: Page) -> None:
     problems.get_by_role("button", name="delta_table · uri").click()
     expect(problems).to_contain_text("'uri' is required; add it")
     expect(page.locator("#form_delta_table_uri")).to_be_focused()
+
+
+def test_a_parameter_of_the_deployment_needs_no_second_place(page: Page) -> None:
+    page.goto("/plugin/modelmill/new")
+    page.locator("[data-component=delta_table]").press("Enter")
+    page.locator("#form_delta_table_uri").fill("${data}/tickets")
+    expect(page.locator(".mm-toolbar")).to_contain_text("valid")
+    page.get_by_label("Text", exact=True).first.click()
+    text = page.get_by_label("Text of the pipeline (YAML)")
+    expect(text).to_have_value(re.compile(r"params:\n  data: \{\}"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (720, 450)])  # a telephone; 1440 x 900 at 200 %
+def test_a_narrow_window_has_everything(
+    width: int, height: int, page: Page, rules: Path, serious: Callable[[Page], list[Any]]
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.goto(f"{CANVAS}/small")
+    expect(page.locator("[data-step=dataset]")).to_be_visible()
+    box = page.locator(".mm-graph").bounding_box()
+    assert box
+    assert box["height"] >= 300
+    page.get_by_label("Description").fill("typed in a narrow window")
+    expect(page.get_by_role("toolbar").get_by_role("button", name="Save")).to_be_enabled()
+    assert hidden_width(page) <= 1
+    assert serious(page) == []
+    page.get_by_role("button", name="Undo").click()
+    (rules / "mail.yaml").write_text(RULES)
+    page.goto("/plugin/modelmill/rules/mail")
+    expect(page.get_by_label("Rule set (YAML)")).to_be_visible()
+    page.get_by_label("Table to try it on").fill("${data}/tickets")
+    expect(page.get_by_role("button", name="Try")).to_be_visible()
+    assert hidden_width(page) <= 1
+    assert serious(page) == []
+
+
+def hidden_width(page: Page) -> int:
+    """Return how many pixels of the page stand outside of the window, where nobody can scroll to."""
+    widths = "({scrollWidth, clientWidth}) => scrollWidth - clientWidth"
+    return int(page.locator(".mm-root").evaluate(widths))

@@ -98,3 +98,46 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "topics.yaml").write_text(TEXT)
     monkeypatch.setenv("MODELMILL_PIPELINES", str(folder))
     return folder
+
+
+@pytest.fixture(name="parse")
+def _parse(folder: Path, airflow_app: Any) -> Callable[[], None]:
+    """What the DAG processor does with the folder."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+    from airflow.utils.session import create_session
+
+    from modelmill_operators.loader import load_pipelines
+
+    def parse() -> None:
+        with create_session() as session:
+            session.merge(DagBundleModel(name="dags-folder"))
+        for name, dag in load_pipelines(folder).items():
+            with create_session() as session:
+                if session.get(DagModel, name) is None:
+                    session.add(
+                        DagModel(
+                            dag_id=name,
+                            bundle_name="dags-folder",
+                            fileloc="/x.py",
+                            relative_fileloc="x.py",
+                            is_stale=False,
+                        )
+                    )
+                session.flush()
+                SerializedDagModel.write_dag(
+                    LazyDeserializedDAG.from_dag(dag), "dags-folder", session=session
+                )
+
+    return parse
+
+
+@pytest.fixture(name="name")
+def _name(folder: Path, request: pytest.FixtureRequest) -> str:
+    """A pipeline of the test's own: Airflow's database is everybody's."""
+    name = f"p{abs(hash(request.node.name))}"
+    text = (folder / "topics.yaml").read_text().replace("pipeline: topics", f"pipeline: {name}")
+    (folder / "topics.yaml").write_text(text)
+    return name

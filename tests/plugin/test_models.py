@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from modelmill.registry.bundles import TAG_DATASET, TAG_DIGEST, TAG_RECIPE, TAG_ROLE
 from modelmill.registry.ledger import Entry, append, entries
 from modelmill.registry.tracking import tracking_client
+from modelmill.registry.versions import TAG_FORMAT
 from modelmill.settings import Settings
 from modelmill_plugin.routes.models import with_evidence
 
@@ -54,6 +56,10 @@ def test_a_model_is_shown_with_its_versions(call: Call, digest: str) -> None:
     assert shown["all_versions"][1]["metrics"] == {"accuracy": 0.9}
     assert shown["all_versions"][0]["metrics"] == {}  # no number: JSON has none
     assert [version["dag_run"] for version in shown["all_versions"]] == ["night_2", "night_1"]
+    assert (shown["may_roll_back"], call("op")("GET", "/models/topic").json()["may_roll_back"]) == (
+        False,
+        True,
+    )
     [row] = shown["history"]
     assert (row["number"], row["evidence_url"]) == (1, "")
     tree = call("viewer")("GET", "/models/topic/versions/1/lineage").json()
@@ -117,3 +123,23 @@ def test_an_mlflow_that_is_down_is_said(call: Call, monkeypatch: pytest.MonkeyPa
     assert (answer.status_code, answer.json()["retry"]) == (503, True)
     assert "MLflow must answer" in answer.json()["message"]
     assert call("viewer")("GET", "/pipelines").status_code == 200
+
+
+def test_who_cannot_answer_a_text_is_said(call: Call, digest: str, settings: Settings) -> None:
+    user = call("user")
+    unknown = user("POST", "/models/topic/answers", {"text": "a", "versions": [7]})
+    assert (unknown.status_code, "topic version 7" in unknown.json()["message"]) == (404, True)
+    no_lineage = user("POST", "/models/topic/answers", {"text": "a", "versions": [1]})
+    assert (no_lineage.status_code, "must carry its lineage" in no_lineage.json()["message"]) == (422, True)
+    client = tracking_client(settings.tracking_uri)
+    lineage = dict.fromkeys((TAG_DIGEST, TAG_DATASET, TAG_RECIPE, TAG_ROLE), "a")
+    client.create_model_version("topic", source="/files", tags={**lineage, TAG_FORMAT: "rules"})
+    rules = user("POST", "/models/topic/answers", {"text": "a", "versions": [3]})
+    assert (rules.status_code, "its own page" in rules.json()["remedy"]) == (409, True), rules.text
+    for body in (
+        {"text": "", "versions": [1]},
+        {"text": "a", "versions": []},
+        {"text": "a", "versions": [1, 2, 3]},
+    ):
+        assert user("POST", "/models/topic/answers", body).status_code == 422
+    assert user("POST", "/models/topic/answers", {"text": "x" * 20_001, "versions": [1]}).status_code == 422

@@ -38,6 +38,8 @@ ROUTES: dict[tuple[str, str], Lowest] = {
     ("GET", "/api/pipelines/{dag_id}/runs"): "viewer",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}"): "viewer",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/steps/{step}/log"): "viewer",
+    ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/steps/{step}/result"): "viewer",
+    ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/steps/{step}/outputs/{port}/rows"): "user",
     ("POST", "/api/rule-sets/check"): "viewer",
     ("POST", "/api/rule-sets/try"): "user",
     ("GET", "/api/rule-sets"): "viewer",
@@ -51,6 +53,7 @@ ROUTES: dict[tuple[str, str], Lowest] = {
     ("GET", "/api/models/{name}"): "viewer",
     ("GET", "/api/models/{name}/versions/{version}/lineage"): "viewer",
     ("GET", "/api/models/{name}/versions/{version}/source"): "viewer",
+    ("POST", "/api/models/{name}/answers"): "user",
     ("POST", "/api/models/{name}/rollback"): "op",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/metrics"): "viewer",
 }
@@ -62,6 +65,7 @@ VALUES = {
     "name": "one_click",
     "run_id": "nothing",
     "step": "raw",
+    "port": "table",
 }
 
 
@@ -93,6 +97,13 @@ def test_every_route_answers_each_role_as_the_table_says(role: str, call: Call, 
             expected = {200, 404, 409, 422, 428}
         assert answer.status_code in expected, (role, method, path, answer.text)
         assert answer.status_code < 400 or answer.json()["message"]
+
+
+@pytest.mark.parametrize(("role", "may_edit"), [("viewer", False), ("user", True)])
+def test_the_pages_are_told_what_a_user_may_do(role: str, may_edit: bool, call: Call, folder: Path) -> None:
+    shown = call(role)("GET", "/pipelines/topics").json()
+    assert (shown["may_edit"], shown["may_run"]) == (may_edit, may_edit)
+    assert call(role)("GET", "/catalogue").json()["may_create"] == may_edit
 
 
 def test_without_a_guard_there_is_no_app(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,15 @@ import { EditError, type SyntaxProblem, readText, reconcile, renameGroup, rename
 import { groupKey, groupOfKey } from "./core/groups";
 import { type Point, arrange, withPlaces } from "./core/layout";
 import { type History, record, redo, startOf, undo } from "./core/history";
-import { type Catalogue, type Group, type Pipeline, type Step, groupsOf, isPipeline, stepsOf } from "./core/pipeline";
+import { type Catalogue, type Edge, type Group, type Pipeline, type Step, groupsOf, isPipeline, stepsOf } from "./core/pipeline";
 
 const MERGE_MILLISECONDS = 1200;
+
+/** What a user may do with a pipeline. */
+export interface May {
+  edit: boolean;
+  run: boolean;
+}
 
 export interface CanvasState {
   /** Id of the DAG; null for a pipeline that has never been saved. */
@@ -26,6 +32,8 @@ export interface CanvasState {
   digest: string | null;
   /** The deployment's values of parameters. */
   deploymentParams: Readonly<Record<string, string>>;
+  /** What Airflow lets this user do with the pipeline. */
+  may: May;
   history: History;
   /** The latest text that was YAML, and what it stands for. */
   pipeline: Pipeline;
@@ -38,6 +46,8 @@ export interface CanvasState {
   catalogue: Catalogue;
   /** Names of steps, and keys of groups. */
   selection: ReadonlySet<string>;
+  /** The edge whose data is shown; null: none is selected. */
+  edge: Edge | null;
   /** Groups that are shown as one node: the view's, too. */
   collapsed: ReadonlySet<string>;
   /** Group that takes the step in the hand, if it is let go. */
@@ -48,7 +58,7 @@ export interface CanvasState {
   notice: { text: string; isError: boolean } | null;
 
   /** Show a saved pipeline, or the text of a new one; a draft in this browser goes on. */
-  open: (document: PipelineDocument | { text: string; draftName: string | null }) => void;
+  open: (document: PipelineDocument | NewDocument) => void;
   /** Take a newer saved text as what the next save replaces; `text` is shown, and the newer text is one undo away. */
   rebase: (newer: Saved, text: string) => void;
   setCatalogue: (catalogue: Catalogue, deploymentParams: Readonly<Record<string, string>>) => void;
@@ -60,6 +70,7 @@ export interface CanvasState {
   undo: () => void;
   redo: () => void;
   select: (ids: Iterable<string>) => void;
+  look: (edge: Edge | null) => void;
   place: (points: ReadonlyMap<string, Point>) => void;
   arrange: () => void;
   toggle: (group: string) => void;
@@ -76,6 +87,14 @@ const OPENED = {
   merged: "Somebody saved this pipeline meanwhile. Your changes are merged with theirs; undo shows theirs.",
   conflict: null,
 };
+
+/** A text that is not saved under its name: a new pipeline, or the one that an earlier run was of. */
+interface NewDocument {
+  text: string;
+  draftName: string | null;
+  may_edit: boolean;
+  may_run: boolean;
+}
 
 let lastEdit = { key: "", time: 0 };
 
@@ -126,6 +145,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     newer: null,
     digest: null,
     deploymentParams: {},
+    may: { edit: true, run: true },
     history: startOf(""),
     pipeline: {},
     steps: new Map(),
@@ -135,6 +155,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     isChecked: false,
     catalogue: new Map(),
     selection: new Set(),
+    edge: null,
     collapsed: new Set(),
     target: null,
     places: new Map(),
@@ -153,10 +174,12 @@ export const useCanvas = create<CanvasState>()((set, get) => {
         savedText: base.text,
         newer: state === "conflict" ? newest : null,
         digest: saved?.digest ?? null,
+        may: { edit: document.may_edit, run: document.may_run },
         pipeline: {},
         steps: new Map(),
         groups: new Map(),
         selection: new Set(),
+        edge: null,
         collapsed: new Set(saved ? (read(COLLAPSED + saved.dag_id) as string[]) : []),
         places: new Map(saved ? (read(PLACES + saved.dag_id) as [string, Point][]) : []),
         problems: saved?.problems ?? [],
@@ -222,6 +245,9 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       const present = get().selection;
       if (selection.size !== present.size || [...selection].some((id) => !present.has(id))) set({ selection });
     },
+    look: (edge) => {
+      if (get().edge !== edge) set({ edge });
+    },
     check: async (signal) => {
       const text = get().history.present;
       try {
@@ -241,6 +267,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
         etag: document.etag,
         savedText: document.text,
         digest: document.digest,
+        may: { edit: document.may_edit, run: document.may_run },
         newer: null,
       });
       keepDraft();

@@ -244,8 +244,8 @@ const pipeline: fc.Arbitrary<JsonObject> = fc.record(
   { requiredKeys: ["pipeline", "steps"] },
 );
 
-/** How often each property is tried; more often by hand: RUNS=5000 SEED=1 npm test. */
-const tried = { numRuns: Number(process.env.RUNS ?? 1000), ...(process.env.SEED && { seed: Number(process.env.SEED) }) };
+/** How often each property is tried; more often by hand: RUNS=5000 SEED=2 npm test. */
+const tried = { numRuns: Number(process.env.RUNS ?? 1000) };
 
 /** Write a pipeline as a person might: comments, empty lines, one line or several. */
 function written(value: JsonObject, style: number): string {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from modelmill_plugin.routes import (
+    answers,
     catalogue,
     decisions,
     models,
     pipelines,
+    results,
     rule_set_files,
     rule_sets,
     run_logs,
@@ -26,7 +28,9 @@ ROUTERS = tuple(
         tables,
         runs,
         run_logs,
+        results,
         models,
+        answers,
         rule_sets,
         rule_set_files,
         decisions,

@@ -11,7 +11,8 @@ from modelmill.component import AnyComponent, Port
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.settings import environment_params
 from modelmill_plugin.errors import error_responses
-from modelmill_plugin.security import READ
+from modelmill_plugin.security import READ, User
+from modelmill_plugin.views import may
 
 router = APIRouter(tags=["catalogue"])
 
@@ -54,14 +55,20 @@ class Catalogue(BaseModel):
     components: list[ComponentView]
     groups: list[str] = Field(description="Headings of the palette, in its order.")
     params: dict[str, str] = Field(description="The deployment's defaults for parameters, by name.")
+    may_create: bool = Field(description="Whether the user may save new pipelines.")
 
 
 @router.get("/catalogue", dependencies=[READ], responses=error_responses())
-def get_catalogue() -> Catalogue:
+def get_catalogue(user: User) -> Catalogue:
     """Return every component that a pipeline can use, in the palette's order."""
     components = [_component(component) for component in catalogue().values()]
     groups = list(dict.fromkeys(component.group for component in components))
-    return Catalogue(components=components, groups=groups, params=environment_params())
+    return Catalogue(
+        components=components,
+        groups=groups,
+        params=environment_params(),
+        may_create=may("PUT", None, user),
+    )
 
 
 def _component(component: AnyComponent) -> ComponentView:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
 from fastapi import APIRouter, Path
@@ -87,6 +88,7 @@ class ModelView(ModelSummary):
 
     history: list[HistoryRow] = Field(description="The ledger's rows, the oldest first.")
     all_versions: list[ModelVersionView] = Field(description="The newest first.")
+    may_roll_back: bool = Field(description="Whether the user may say which version is in use.")
 
 
 class ModelSource(BaseModel):
@@ -130,7 +132,7 @@ def list_models() -> list[ModelSummary]:
 
 
 @router.get("/models/{name}", dependencies=[READ], responses=error_responses(404))
-def read_model(name: ModelName) -> ModelView:
+def read_model(name: ModelName, user: User) -> ModelView:
     """Return a registered model: its versions with their figures, and its rows of the ledger."""
     settings = Settings.from_environment()
     rows = history(name, settings)
@@ -147,7 +149,8 @@ def read_model(name: ModelName) -> ModelView:
     versions = [_version(version, made_by.get(version.run_id or "")) for version in found]
     versions.sort(key=lambda version: -version.version)
     summary = _summary(name, rows, {CHAMPION: aliased.version} if aliased else {}, len(found))
-    return ModelView(**summary.model_dump(), history=told, all_versions=versions)
+    may_roll_back = bool(get_auth_manager().is_authorized_asset(method="PUT", user=user))
+    return ModelView(**summary.model_dump(), history=told, all_versions=versions, may_roll_back=may_roll_back)
 
 
 @router.get("/models/{name}/versions/{version}/lineage", dependencies=[READ], responses=error_responses(404))

@@ -139,11 +139,11 @@ def list_pipelines(user: User, session: SessionDep) -> PipelineList:
 
 
 @router.get("/pipelines/{dag_id}", dependencies=[READ], responses=error_responses(404))
-def read_pipeline(dag_id: DagId, response: Response) -> PipelineDocument:
+def read_pipeline(dag_id: DagId, response: Response, user: User) -> PipelineDocument:
     """Return one pipeline: its text, what it says, and everything that is wrong with it."""
     stored = pipeline_store().read(dag_id)
     set_etag(response, stored.etag)
-    return pipeline_document(stored)
+    return pipeline_document(stored, user)
 
 
 @router.post("/check", dependencies=[READ], responses=error_responses())
@@ -200,7 +200,7 @@ def save_pipeline(
         dag_id, request.text, expected=expected, author=user.get_name(), message=request.message
     )
     set_etag(response, stored.etag)
-    return pipeline_document(stored)
+    return pipeline_document(stored, user)
 
 
 @router.delete("/pipelines/{dag_id}", dependencies=[DELETE], responses=error_responses(404, 409, 428))

@@ -68,7 +68,7 @@ def read_version(dag_id: DagId, number: Number) -> VersionDocument:
 
 @router.get("/pipelines/{dag_id}/digests/{digest}", dependencies=[READ], responses=error_responses(404))
 def find_digest(
-    dag_id: DagId, digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+    dag_id: DagId, digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$")], user: User
 ) -> VersionDocument | PipelineDocument:
     """Return the text that a run, or a model, was made by: a version, or the pipeline as it is now."""
     store = pipeline_store()
@@ -81,7 +81,7 @@ def find_digest(
         )
     number = found[1]
     if number is None:
-        return pipeline_document(store.read(dag_id))
+        return pipeline_document(store.read(dag_id), user)
     return version_document(store.version(dag_id, number))
 
 
@@ -117,7 +117,7 @@ def revert_pipeline(
     message = request.message or f"back to version {number}"
     stored = store.save(dag_id, version.text, expected=expected, author=user.get_name(), message=message)
     set_etag(response, stored.etag)
-    return pipeline_document(stored)
+    return pipeline_document(stored, user)
 
 
 def _summary(version: Version) -> dict[str, Any]:

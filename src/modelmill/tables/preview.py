@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
-from modelmill.tables.files import active_files
+from modelmill.tables.files import ActiveFile, active_files
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import check_columns, read_batches
 from modelmill.tables.storage import is_local, table_location
@@ -119,16 +119,31 @@ def preview(
         with read_batches(table, ref, files, columns=wanted) as batches:
             head = _head(batches, BALANCE_ROWS)
         counted, balance = head.num_rows, {name: _classes(head.column(name)) for name in wanted}
-    known = [file.rows for file in files if file.rows is not None]
     return TablePreview(
         uri=ref.uri,
         version=ref.version,
-        rows=sum(known) if len(known) == len(files) else None,
+        rows=_row_count(files),
         columns=tuple(PreviewColumn(field.name, str(field.type), field.nullable) for field in schema),
         sample=tuple({name: shown_value(value) for name, value in row.items()} for row in sample.to_pylist()),
         balance=balance,
         counted=counted,
     )
+
+
+def rows_in(uri: str, *, version: int | None = None) -> int | None:
+    """Count the rows of a table by its log: no file of data is read.
+
+    :param uri: path or URI.
+    :param version: version; None: the newest.
+    :return: rows; None if the log does not say.
+    :raises TableError: if it cannot be read.
+    """
+    return _row_count(active_files(open_table(uri, version=version), table_location(uri)))
+
+
+def _row_count(files: Sequence[ActiveFile]) -> int | None:
+    known = [file.rows for file in files if file.rows is not None]
+    return sum(known) if len(known) == len(files) else None
 
 
 def first_rows(uri: str, *, version: int | None = None, rows: int) -> tuple[str, int, pa.RecordBatch]:

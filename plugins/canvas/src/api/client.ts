@@ -16,6 +16,9 @@ export type RunSummary = Schemas["RunSummary"];
 export type RunView = Schemas["RunView"];
 export type RunNode = Schemas["NodeView"];
 export type RunRequest = Schemas["RunRequest"];
+export type StepResult = Schemas["StepResult"];
+export type VersionAnswer = Schemas["VersionAnswer"];
+export type OutputRows = Schemas["OutputRows"];
 export type ModelView = Schemas["ModelView"];
 export type ModelVersion = Schemas["ModelVersionView"];
 export type LedgerRow = Schemas["LedgerRow"];
@@ -103,6 +106,9 @@ const quoted = (etag: string): string => `"${etag}"`;
 const rules = (name: string): string => `/rule-sets/${encodeURIComponent(name)}`;
 const at = (dagId: string): string => `/pipelines/${encodeURIComponent(dagId)}`;
 
+const stepPath = (dagId: string, runId: string, step: string): string =>
+  `${at(dagId)}/runs/${encodeURIComponent(runId)}/steps/${encodeURIComponent(step)}`;
+
 const questionPath = (dagId: string, runId: string, task: string): string =>
   `/${["dags", dagId, "dagRuns", runId, "taskInstances", task].map(encodeURIComponent).join("/")}/-1/hitlDetails`;
 
@@ -138,6 +144,13 @@ export const api = {
       query: { lines },
       signal,
     }),
+  /** What a step of a run has made: reports and figures. */
+  stepResult: (dagId: string, runId: string, step: string) => call<StepResult>("GET", `${stepPath(dagId, runId, step)}/result`),
+  /** Rows of a table that left a step; `label`: a column whose values are counted. */
+  outputRows: (dagId: string, runId: string, step: string, port: string, label: string) =>
+    call<OutputRows>("GET", `${stepPath(dagId, runId, step)}/outputs/${encodeURIComponent(port)}/rows`, {
+      query: { rows: 20, label: label === "" ? undefined : label },
+    }),
   /** What each step of a run has measured. */
   runMetrics: (dagId: string, runId: string) =>
     call<Record<string, Schemas["StepMetrics"]>>("GET", `${at(dagId)}/runs/${encodeURIComponent(runId)}/metrics`),
@@ -147,6 +160,9 @@ export const api = {
     call<Lineage>("GET", `/models/${encodeURIComponent(name)}/versions/${version}/lineage`),
   modelSource: (name: string, version: number) =>
     call<Schemas["ModelSource"]>("GET", `/models/${encodeURIComponent(name)}/versions/${version}/source`),
+  /** What versions of a model answer to a text. */
+  answers: (name: string, text: string, versions: readonly number[]) =>
+    call<VersionAnswer[]>("POST", `/models/${encodeURIComponent(name)}/answers`, { body: { text, versions } }),
   rollBack: (name: string, why: string, to: number | null) =>
     call<LedgerRow>("POST", `/models/${encodeURIComponent(name)}/rollback`, { body: { why, to } }),
   decisions: (uri: string, column: string, key: string) =>

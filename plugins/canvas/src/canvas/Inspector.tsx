@@ -4,11 +4,13 @@ import { Box, Button, HStack, Input, NativeSelect, Text } from "@chakra-ui/react
 import { Copy, Group, Trash2 } from "lucide-react";
 import { useMemo } from "react";
 
-import { connect, disconnect, setStep } from "../core/edits";
+import { connect, declareParams, disconnect, setStep } from "../core/edits";
 import { groupOfKey, stepsIn } from "../core/groups";
 import { type Edge, type Port, type Step, accepts, edgeProblem } from "../core/pipeline";
+import { tableBefore } from "../core/upstream";
 import { isObject } from "../core/value";
 import { ConfigForm } from "../form/ConfigForm";
+import { useColumns } from "../rules/words";
 import { useCanvas } from "../store";
 import { deleteSelection, duplicate, groupSelection } from "./actions";
 import { GroupForm } from "./GroupForm";
@@ -54,16 +56,20 @@ function Several() {
 }
 
 function StepForm({ id, step }: { id: string; step: Step }) {
-  const { catalogue, problems, pipeline: { params }, steps, groups, edit, rename } = useCanvas();
+  const { catalogue, problems, pipeline: { params }, deploymentParams, steps, groups, edit, rename } = useCanvas();
   const component = catalogue.get(step.component);
   const mine = useMemo(() => problems.filter((problem) => problem.step === id), [problems, id]);
   const ofConfig = useMemo(() => mine.filter((problem) => problem.field?.startsWith("config") === true), [mine]);
   const ofWhen = mine.filter((problem) => problem.field?.startsWith("when") === true);
   const others = mine.filter((problem) => !ofConfig.includes(problem) && !ofWhen.includes(problem));
   const names = useMemo(
-    () => [...(step.variable === null ? [] : [step.variable]), ...Object.keys(isObject(params) ? params : {})],
-    [step.variable, params],
+    () => [...new Set([...(step.variable === null ? [] : [step.variable]), ...Object.keys(isObject(params) ? params : {}), ...Object.keys(deploymentParams)])],
+    [step.variable, params, deploymentParams],
   );
+  const table = tableBefore(steps, params, id) ?? "";
+  const known = useColumns(table);
+  const columns = useMemo(() => known.map((column) => column.name), [known]);
+  const deployed = Object.keys(deploymentParams).filter((name) => name !== step.variable);
   return (
     <>
       <Section title={component?.title ?? step.component}>
@@ -96,7 +102,8 @@ function StepForm({ id, step }: { id: string; step: Step }) {
             value={step.config}
             problems={ofConfig}
             names={names}
-            onChange={(config) => edit((pipeline) => setStep(pipeline, id, "config", config), `config ${id}`)}
+            columns={columns}
+            onChange={(config) => edit((pipeline) => declareParams(setStep(pipeline, id, "config", config), config, deployed), `config ${id}`)}
           />
         </Section>
       ) : null}

@@ -9,6 +9,7 @@ import { api } from "../api/client";
 import { groupOfKey } from "../core/groups";
 import { isDirty, useCanvas } from "../store";
 import { groupSelection, ungroupSelection } from "./actions";
+import { NO_EDIT, NO_RUN } from "./parts";
 import { VersionsDialog } from "./VersionsDialog";
 
 export type View = "graph" | "split" | "text";
@@ -29,12 +30,13 @@ interface Props {
 }
 
 export function Toolbar({ view, onView, onSave, onRun, isBusy }: Props) {
-  const { dagId, pipeline, history, undo, redo, arrange, selection, steps } = useCanvas();
+  const { dagId, pipeline, may, history, undo, redo, arrange, selection, steps } = useCanvas();
   const isGrouped = [...selection].some((key) => groupOfKey(key) !== null || steps.get(key)?.group != null);
   const [isShowingVersions, setShowingVersions] = useState(false);
   const dirty = useCanvas(isDirty);
   const count = useCanvas((state) => state.syntax.length + state.problems.length);
   const flow = useReactFlow();
+  const runProblem = !may.run ? NO_RUN : dirty && !may.edit ? NO_EDIT : count > 0 ? "A pipeline with problems cannot run" : "";
   return (
     <HStack className="mm-toolbar" role="toolbar" aria-label="Canvas" gap={2}>
       <Text as="h1" className="mm-name" title={String(pipeline.pipeline ?? "")}>
@@ -79,10 +81,10 @@ export function Toolbar({ view, onView, onSave, onRun, isBusy }: Props) {
         </IconButton>
       )}
       {dagId !== null && isShowingVersions ? <Versions dagId={dagId} onClose={() => setShowingVersions(false)} /> : null}
-      <Button size="xs" variant="outline" disabled={!dirty} onClick={onSave}>
+      <Button size="xs" variant="outline" disabled={!dirty || !may.edit} title={may.edit ? "Save (Ctrl+S)" : NO_EDIT} onClick={onSave}>
         <Save size={14} /> Save
       </Button>
-      <Button size="xs" colorPalette="brand" disabled={count > 0} loading={isBusy} onClick={onRun} title={count > 0 ? "A pipeline with problems cannot run" : "Run all steps; what has not changed is reused"}>
+      <Button size="xs" colorPalette="brand" disabled={runProblem !== ""} loading={isBusy} onClick={onRun} title={runProblem === "" ? "Run all steps; what has not changed is reused" : runProblem}>
         <Play size={14} /> Run
       </Button>
     </HStack>

@@ -1,7 +1,7 @@
 /** Edges of the graph: what steps take, and what they wait for. */
 
 import { type Connection, type EdgeChange, type Edge as FlowEdge } from "@xyflow/react";
-import { useCallback, useMemo, useState } from "react";
+import { useCallback, useEffect, useMemo, useState } from "react";
 
 import { groupKey } from "../core/groups";
 import {
@@ -72,6 +72,10 @@ export function useEdges() {
       return next;
     });
   }, []);
+  useEffect(() => {
+    const [only] = selected.size === 1 ? selected : [];
+    useCanvas.getState().look(edgesOf(steps).find((edge) => idOf(edge) === only) ?? null);
+  }, [selected, steps]);
   const edges = useMemo((): FlowEdge[] => {
     const isHidden = (id: string): boolean => collapsed.has(steps.get(id)?.group ?? "");
     const all = [...dataEdges(steps, catalogue), ...controlEdges(steps)].filter((edge) => steps.has(edge.source));
@@ -86,11 +90,16 @@ export function useEdges() {
   return { edges, onEdgesChange };
 }
 
+function idOf(edge: Edge): string {
+  return `${edge.origin}.${edge.originPort}>${edge.target}.${edge.targetPort}`;
+}
+
 function dataEdges(steps: ReadonlyMap<string, Step>, catalogue: Catalogue): FlowEdge[] {
   return edgesOf(steps).map((edge) => {
     const type = portOf(steps, catalogue, edge.origin, edge.originPort, "outputs")?.type ?? "";
     return {
-      id: `${edge.origin}.${edge.originPort}>${edge.target}.${edge.targetPort}`,
+      id: idOf(edge),
+      ariaLabel: `What flows from ${edge.origin}.${edge.originPort} to ${edge.target}.${edge.targetPort}`,
       source: edge.origin,
       sourceHandle: edge.originPort,
       target: edge.target,

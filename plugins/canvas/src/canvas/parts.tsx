@@ -5,6 +5,10 @@ import { type ReactNode, useState } from "react";
 
 import { nameProblem } from "../core/pipeline";
 
+/** Why a button cannot be pressed. */
+export const NO_EDIT = "Your role in Airflow may look at this pipeline, not change it";
+export const NO_RUN = "Your role in Airflow may look at this pipeline, not run it";
+
 export function Section({ title, children }: { title: string; children: ReactNode }) {
   return (
     <section className="mm-section" aria-label={title}>

@@ -132,6 +132,18 @@ export function setStep(pipeline: Pipeline, id: string, key: "config" | "retries
   return updateStep(pipeline, id, (step) => withKey(step, key, isObject(value) && Object.keys(value).length === 0 ? undefined : value));
 }
 
+const PLACEHOLDER = /\$\{([^}]*)\}/g;
+
+/** Declare the parameters that a value names and the deployment has a value for: `${data}` needs no second place. */
+export function declareParams(pipeline: Pipeline, value: Json, deployed: readonly string[]): Pipeline {
+  if (pipeline.params !== undefined && !isObject(pipeline.params)) return pipeline;
+  const known = objectOf(pipeline.params);
+  const named = new Set([...JSON.stringify(value).matchAll(PLACEHOLDER)].map((found) => found[1] ?? ""));
+  const missing = deployed.filter((name) => named.has(name) && !Object.hasOwn(known, name));
+  if (missing.length === 0) return pipeline;
+  return { ...pipeline, params: { ...known, ...Object.fromEntries(missing.map((name) => [name, {}])) } };
+}
+
 /** Set a key of the pipeline itself; `undefined` takes it away. */
 export function setKey(pipeline: Pipeline, key: string, value: Json | undefined): Pipeline {
   return withKey(pipeline, key, value);

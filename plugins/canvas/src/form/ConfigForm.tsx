@@ -2,7 +2,7 @@
 
 import { withTheme } from "@rjsf/core";
 import type { ErrorSchema } from "@rjsf/utils";
-import { useMemo } from "react";
+import { useCallback, useMemo } from "react";
 
 import type { Problem } from "../api/client";
 import type { JsonObject } from "../core/value";
@@ -10,7 +10,8 @@ import { cleaned } from "../core/edits";
 import { formHints, formSchema } from "../core/schema";
 import { templates } from "./templates";
 import { validator } from "./validator";
-import { NAMES_LIST, NamesContext } from "./names";
+import { columnFields } from "../core/upstream";
+import { COLUMNS_LIST, ColumnFieldContext, NAMES_LIST, NamesContext } from "./names";
 import { fields, widgets } from "./widgets";
 
 const Form = withTheme({ templates, widgets, fields });
@@ -23,14 +24,20 @@ interface Props {
   problems: readonly Problem[];
   /** Parameters, and the variable of the step's group: offered as `${name}`. */
   names?: readonly string[];
+  /** Columns of the table before the step: offered where a field asks for one. */
+  columns?: readonly string[];
   onChange: (value: JsonObject) => void;
 }
 
 /** Fields show what the text says; a default is a hint in an empty field, not a value. */
-export function ConfigForm({ id, schema, value, problems, names = [], onChange }: Props) {
+export function ConfigForm({ id, schema, value, problems, names = [], columns = [], onChange }: Props) {
   const simple = useMemo(() => withoutHeading(formSchema(schema)), [schema]);
   const hints = useMemo(() => formHints(simple), [simple]);
   const extraErrors = useMemo(() => errorsOf(problems), [problems]);
+  const isColumn = useCallback(
+    (field: string) => columns.length > 0 && columnFields(simple).some((name) => `${field}_`.startsWith(`form_${id}_${name}_`)),
+    [columns, simple, id],
+  );
   const form = (
     <Form
       idPrefix={`form_${id}`}
@@ -51,10 +58,14 @@ export function ConfigForm({ id, schema, value, problems, names = [], onChange }
   );
   return (
     <NamesContext value={names}>
+      <datalist id={COLUMNS_LIST}>
+        {columns.map((name) => <option key={name} value={name} />)}
+        {names.map((name) => <option key={`\${${name}}`} value={`\${${name}}`} />)}
+      </datalist>
       <datalist id={NAMES_LIST}>
         {names.map((name) => <option key={name} value={`\${${name}}`} />)}
       </datalist>
-      {form}
+      <ColumnFieldContext value={isColumn}>{form}</ColumnFieldContext>
     </NamesContext>
   );
 }

@@ -5,7 +5,7 @@ import type { FieldProps, RegistryFieldsType, RegistryWidgetsType, WidgetProps }
 import { use, useState } from "react";
 import { parse, stringify } from "yaml";
 
-import { NAMES_LIST, NamesContext } from "./names";
+import { COLUMNS_LIST, ColumnFieldContext, NAMES_LIST, NamesContext } from "./names";
 import { NULLABLE, type Schema, scalarOf } from "../core/schema";
 
 function hintOf(schema: Schema): string {
@@ -35,6 +35,7 @@ function NullBox({ schema, value, onChange, id }: Pick<WidgetProps, "schema" | "
 function TextWidget({ id, schema, value, onChange, disabled, required }: WidgetProps) {
   const described = schema as Schema;
   const [typed, setTyped] = useState<string | null>(null);
+  const isColumn = use(ColumnFieldContext);
   const shown = value === undefined || value === null ? "" : String(value as unknown);
   // What is typed stays as it is typed (such as "1." on the way to 1.5) while it means the value.
   const text = typed !== null && sameMeaning(typed, value, described) ? typed : shown;
@@ -46,7 +47,7 @@ function TextWidget({ id, schema, value, onChange, disabled, required }: WidgetP
         value={text}
         disabled={disabled === true || value === null && described[NULLABLE] === true && described.default !== null && described.default !== undefined}
         placeholder={hintOf(described)}
-        list={NAMES_LIST}
+        list={isColumn(id) ? COLUMNS_LIST : NAMES_LIST}
         aria-required={required}
         aria-describedby={`${id}__description`}
         autoComplete="off"

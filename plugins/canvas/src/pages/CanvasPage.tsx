@@ -39,10 +39,9 @@ export function CanvasPage() {
   const given = (useLocation().state as { text?: string } | null)?.text;
   const { open, setCatalogue, setText, say } = useCanvas();
   const ask = useCallback(async () => {
-    const [catalogue, document] = await Promise.all([
-      api.catalogue(),
-      dagId === undefined ? { text: given ?? EMPTY, draftName: draft } : api.pipeline(dagId),
-    ]);
+    const [catalogue, saved] = await Promise.all([api.catalogue(), dagId === undefined ? null : api.pipeline(dagId)]);
+    const mayCreate = { may_edit: catalogue.may_create, may_run: catalogue.may_create };
+    const document = saved ?? { text: given ?? EMPTY, draftName: draft, ...mayCreate };
     setCatalogue(new Map(catalogue.components.map((component) => [component.name, component])), catalogue.params);
     open(document);
     if (dagId !== undefined && given !== undefined && given !== document.text) {

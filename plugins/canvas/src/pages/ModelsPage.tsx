@@ -9,6 +9,7 @@ import { ApiError, type HistoryRow, type Lineage, type ModelVersion, type ModelV
 import { useAnswer } from "../api/useAnswer";
 import { Frame } from "../canvas/dialogs";
 import { isWebAddress } from "../run/state";
+import { AnswerBox } from "./AnswerBox";
 import { Pareto, pointsOf } from "./Pareto";
 import { BASE, canvasPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
@@ -64,12 +65,23 @@ function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () =>
   const [chosen, setChosen] = useState(model.champion ?? newest?.version ?? null);
   const version = model.all_versions.find((item) => item.version === chosen);
   const [isRollingBack, setRollingBack] = useState(false);
+  const rollbackProblem = !model.may_roll_back
+    ? "Your role in Airflow may not say which version is in use"
+    : model.all_versions.length < 2
+      ? "There is no other version"
+      : "";
   return (
     <Stack gap={4} minW={0}>
       <section className="mm-card" aria-label="Versions">
         <HStack justify="space-between" mb={2}>
           <h2 className="mm-section-title">{model.name}</h2>
-          <Button size="xs" variant="outline" disabled={model.all_versions.length < 2} onClick={() => setRollingBack(true)}>
+          <Button
+            size="xs"
+            variant="outline"
+            disabled={rollbackProblem !== ""}
+            title={rollbackProblem === "" ? undefined : rollbackProblem}
+            onClick={() => setRollingBack(true)}
+          >
             <Undo2 size={13} /> Roll back
           </Button>
         </HStack>
@@ -103,6 +115,7 @@ function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () =>
         </Table.Root>
       </section>
       {version ? <VersionCards key={version.version} name={model.name} version={version} /> : null}
+      {chosen === null ? null : <AnswerBox key={chosen} name={model.name} first={chosen} versions={model.all_versions.map((item) => item.version)} />}
       <Ledger rows={model.history} />
       {isRollingBack ? <RollbackDialog model={model} onClose={() => setRollingBack(false)} onDone={onChanged} /> : null}
     </Stack>

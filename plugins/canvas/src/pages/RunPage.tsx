@@ -19,7 +19,7 @@ export function RunPage({ dagId, runId }: { dagId: string; runId: string | undef
   const ask = useCallback(async () => {
     const [catalogue, document, runs] = await Promise.all([api.catalogue(), textOf(dagId, runId), api.runs(dagId)]);
     setCatalogue(new Map(catalogue.components.map((component) => [component.name, component])), catalogue.params);
-    open({ text: document.text, draftName: null });
+    open({ ...document, draftName: null });
     return { dagId, newest: runs[0]?.run_id ?? null };
   }, [dagId, runId, open, setCatalogue]);
   const answer = useAnswer(ask);
@@ -58,15 +58,16 @@ function RunGraph({ dagId, first }: { dagId: string; first: string | null }) {
 }
 
 /** Text of the pipeline that a run is of: of its own version where that was saved here, else the present one. */
-async function textOf(dagId: string, runId: string | undefined): Promise<{ text: string }> {
-  const present = await api.pipeline(dagId);
-  if (runId === undefined) return { text: present.text };
+async function textOf(dagId: string, runId: string | undefined) {
+  const { text, digest: now, may_edit, may_run } = await api.pipeline(dagId);
+  const present = { text, may_edit, may_run };
+  if (runId === undefined) return present;
   try {
     const { digest } = await api.run(dagId, runId, new AbortController().signal);
-    if (digest === null || digest === present.digest) return { text: present.text };
-    return { text: (await api.digest(dagId, digest)).text };
+    if (digest === null || digest === now) return present;
+    return { ...present, text: (await api.digest(dagId, digest)).text };
   } catch (error) {
-    if (error instanceof ApiError) return { text: present.text };
+    if (error instanceof ApiError) return present;
     throw error;
   }
 }

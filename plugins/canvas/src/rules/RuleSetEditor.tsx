@@ -18,6 +18,7 @@ import { SignalDialog } from "./SignalDialog";
 import { TryPanel } from "./TryPanel";
 import { useColumns, useModelNames } from "./words";
 
+const NO_EDIT = "Your role in Airflow may look at rule sets, not change them";
 const CHECK_DELAY = 350;
 const EMPTY = `rule_set: new_rules
 key: id
@@ -117,14 +118,20 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
           <Button size="xs" variant="outline" title="Add or change a signal in a form" onClick={() => setStage("signal")}>
             <Activity size={14} /> Signal
           </Button>
-          <Button size="xs" variant="outline" disabled={!isDirty || !known.store.may_create} onClick={() => { setRefusal(""); setStage("save"); }}>
+          <Button
+            size="xs"
+            variant="outline"
+            disabled={!isDirty || !known.store.may_create}
+            title={known.store.may_create ? undefined : NO_EDIT}
+            onClick={() => { setRefusal(""); setStage("save"); }}
+          >
             <Save size={14} /> Save
           </Button>
           <Button
             size="xs"
             colorPalette="brand"
             disabled={document === null || isDirty || document.digest === null || !known.store.may_create}
-            title={isDirty ? "What is judged is what is saved: save it first" : "Run a pipeline that judges it"}
+            title={!known.store.may_create ? NO_EDIT : isDirty ? "What is judged is what is saved: save it first" : "Run a pipeline that judges it"}
             onClick={() => setStage("gate")}
           >
             <Gavel size={14} /> Submit to the gate

@@ -5,7 +5,12 @@ import { useEffect, useRef, useState } from "react";
 import { Link } from "react-router-dom";
 
 import { ApiError, type RunSummary, api } from "../api/client";
+import { NO_RUN } from "../canvas/parts";
+import { portOf } from "../core/pipeline";
+import { useCanvas } from "../store";
+import { EdgePanel } from "./EdgePanel";
 import { QuestionForm } from "./QuestionForm";
+import { ResultCard } from "./ResultCard";
 import { RunBadge } from "./RunBadge";
 import { type StepRun, countsText, foldedRun, isWebAddress, stateWord } from "./state";
 import { type FollowedRun, isFinished } from "./useRun";
@@ -25,9 +30,17 @@ interface Props {
   onStop: () => void;
 }
 
+/** The run that an edge or a step is asked about: the one that is shown, else the newest. */
+function askedRun(runId: string | null, history: readonly RunSummary[]): string | null {
+  return runId ?? history[0]?.run_id ?? null;
+}
+
 export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain, onStop }: Props) {
   const state = step === null ? undefined : view.steps.get(step);
   const isOver = view.run !== null && isFinished(view.run);
+  const { edge, steps, catalogue, may: { run: mayRun } } = useCanvas();
+  const asked = askedRun(runId, history);
+  const type = edge === null ? "" : (portOf(steps, catalogue, edge.origin, edge.originPort, "outputs")?.type ?? "");
   return (
     <section className="mm-run" aria-label="Run">
       <HStack className="mm-run-head" gap={3}>
@@ -49,7 +62,7 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
               Run in Airflow
             </Link>
             {isOver ? null : (
-              <Button size="2xs" variant="outline" colorPalette="red" onClick={onStop}>
+              <Button size="2xs" variant="outline" colorPalette="red" disabled={!mayRun} title={mayRun ? undefined : NO_RUN} onClick={onStop}>
                 Stop
               </Button>
             )}
@@ -58,7 +71,16 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
         <span className="mm-grow" />
         {view.error === "" ? null : <span className="mm-field-error">{view.error}</span>}
       </HStack>
-      {step === null || runId === null ? null : state === undefined ? (
+      {edge !== null && asked !== null ? (
+        <EdgePanel key={JSON.stringify(edge)} dagId={dagId} runId={asked} edge={edge} type={type} />
+      ) : step !== null && runId === null && asked !== null ? (
+        <div className="mm-run-body">
+          <strong>{step}</strong> <span className="mm-help">in the newest run</span>
+          <div className="mm-step-panes">
+            <ResultCard key={step} dagId={dagId} runId={asked} step={step} />
+          </div>
+        </div>
+      ) : step === null || runId === null ? null : state === undefined ? (
         <p className="mm-help mm-run-body">{step} is not in this run.</p>
       ) : (
         <StepPanel key={step} dagId={dagId} runId={runId} step={step} run={state} isOver={isOver} onAgain={onAgain} />
@@ -79,6 +101,7 @@ interface StepPanelProps {
 /** A step of the run; where there is a copy for each value, all of them or one. */
 function StepPanel({ dagId, runId, step, run, isOver, onAgain }: StepPanelProps) {
   const [chosen, setChosen] = useState("");
+  const mayRun = useCanvas((state) => state.may.run);
   const one = run.tasks.find((task) => task.task === chosen);
   const task = one ?? run.tasks[0];
   if (!task) return null;
@@ -114,17 +137,20 @@ function StepPanel({ dagId, runId, step, run, isOver, onAgain }: StepPanelProps)
         ) : null}
         {isOver ? (
           <>
-            <Button size="2xs" variant="outline" onClick={() => onAgain(again, true)}>
+            <Button size="2xs" variant="outline" disabled={!mayRun} title={mayRun ? undefined : NO_RUN} onClick={() => onAgain(again, true)}>
               Run from here
             </Button>
-            <Button size="2xs" variant="outline" onClick={() => onAgain(again, false)}>
+            <Button size="2xs" variant="outline" disabled={!mayRun} title={mayRun ? undefined : NO_RUN} onClick={() => onAgain(again, false)}>
               Run only this
             </Button>
           </>
         ) : null}
       </HStack>
       {task.state === "awaiting_input" ? <QuestionForm key={task.task} dagId={dagId} runId={runId} task={task.task} /> : null}
-      {task.attempt > 0 ? <Log key={`${runId} ${task.task} ${task.attempt}`} dagId={dagId} runId={runId} step={task.task} isLive={task.state === "running"} /> : null}
+      <div className="mm-step-panes">
+        {task.state === "success" ? <ResultCard key={task.task} dagId={dagId} runId={runId} step={task.task} /> : null}
+        {task.attempt > 0 ? <Log key={`${runId} ${task.task} ${task.attempt}`} dagId={dagId} runId={runId} step={task.task} isLive={task.state === "running"} /> : null}
+      </div>
     </div>
   );
 }

@@ -1,0 +1,264 @@
+/** What the reports of a run say, read with care: a report may come from an earlier or later version. */
+
+import { isObject } from "./value";
+
+type Fields = Record<string, unknown>;
+
+const fieldsOf = (value: unknown): Fields => (isObject(value) ? value : {});
+const listOf = (value: unknown): Fields[] => (Array.isArray(value) ? value.map(fieldsOf) : []);
+const textOf = (value: unknown): string => (typeof value === "string" ? value : "");
+const numberOf = (value: unknown): number | null => (typeof value === "number" ? value : null);
+const countOf = (value: unknown): number => numberOf(value) ?? 0;
+
+function countsOf(value: unknown): [string, number][] {
+  return Object.entries(fieldsOf(value)).map(([name, count]) => [name, countOf(count)]);
+}
+
+/** What became of the rows that a dataset was built of. */
+export interface DatasetFacts {
+  source: string;
+  rowsIn: number;
+  rowsOut: number;
+  /** Where the rest went, and how many rows each way took, the most first. */
+  lost: [string, number][];
+  splits: [string, number][];
+  /** Rows by label and class, the most first. */
+  classes: [string, [string, number][]][];
+  /** Rows by length of the text: characters, at least. */
+  lengths: [number, number][];
+}
+
+export function datasetFacts(content: unknown): DatasetFacts | null {
+  const report = fieldsOf(content);
+  if (numberOf(report.rows_in) === null || numberOf(report.rows_out) === null) return null;
+  const near = countOf(report.near_duplicates);
+  const leaks = countOf(report.leaks);
+  const lost: [string, number][] = [
+    ...countsOf(report.reasons).map(([reason, rows]): [string, number] => [`quarantined: ${reason}`, rows]),
+    ["the same as another row, or as its copy in the test split", countOf(report.duplicates) - near],
+    ["nearly the same as another row, or as its copy in the test split", near],
+  ];
+  const lengths = new Map<number, number>();
+  for (const [, byLength] of Object.entries(fieldsOf(report.lengths))) {
+    for (const [length, rows] of countsOf(byLength)) lengths.set(Number(length), (lengths.get(Number(length)) ?? 0) + rows);
+  }
+  const told = lost.filter(([, rows]) => rows > 0);
+  if (leaks > 0) told.push(["of these copies: in the shipped test split", leaks]);
+  return {
+    source: textOf(report.source),
+    rowsIn: countOf(report.rows_in),
+    rowsOut: countOf(report.rows_out),
+    lost: told,
+    splits: countsOf(report.splits),
+    classes: Object.entries(fieldsOf(report.classes)).map(([label, classes]) => [
+      label,
+      Object.entries(fieldsOf(classes))
+        .map(([name, splits]): [string, number] => [name, countsOf(splits).reduce((sum, [, rows]) => sum + rows, 0)])
+        .sort((left, right) => right[1] - left[1]),
+    ]),
+    lengths: [...lengths].sort((left, right) => left[0] - right[0]),
+  };
+}
+
+/** A model, or a baseline, in an evaluation. */
+export interface Judged {
+  name: string;
+  uri: string;
+  metric: string;
+  value: number;
+  low: number;
+  high: number;
+  isShare: boolean;
+  sizeMb: number | null;
+  documentsPerSecond: number | null;
+}
+
+export interface ClassFacts {
+  name: string;
+  rows: number;
+  precision: number;
+  recall: number;
+}
+
+export interface EvaluationFacts {
+  label: string;
+  rows: number;
+  confidence: number;
+  /** Models in the order of the step's inputs, then the baselines. */
+  judged: Judged[];
+  /** Quality by class, by the model's name. */
+  classes: ReadonlyMap<string, ClassFacts[]>;
+}
+
+const NUMBERS = new Set(["r2", "rmse", "mae"]);
+
+export function evaluationFacts(content: unknown): EvaluationFacts | null {
+  const report = fieldsOf(content);
+  if (!Array.isArray(report.models) || !Array.isArray(report.baselines)) return null;
+  const judged = [...listOf(report.models), ...listOf(report.baselines)].flatMap((one): Judged[] => {
+    const score = scoreOf(one);
+    if (score === null) return [];
+    return [
+      {
+        ...score,
+        name: textOf(one.name),
+        uri: textOf(one.uri),
+        isShare: !NUMBERS.has(score.metric),
+        sizeMb: numberOf(one.size_mb),
+        documentsPerSecond: numberOf(one.documents_per_second),
+      },
+    ];
+  });
+  const classes = new Map<string, ClassFacts[]>();
+  for (const one of listOf(report.per_class)) classes.set(textOf(one.model), [...(classes.get(textOf(one.model)) ?? []), classOf(one)]);
+  return { label: textOf(report.label), rows: countOf(report.rows), confidence: numberOf(report.confidence) ?? 0.95, judged, classes };
+}
+
+/** The first metric of a result: in a list of scores, or, where a row has one class, as fields of its own. */
+function scoreOf(one: Fields): Pick<Judged, "metric" | "value" | "low" | "high"> | null {
+  const [first] = listOf(one.scores);
+  const metric = first ? textOf(first.metric) : (Object.keys(one).find((name) => `${name}_low` in one) ?? "");
+  const [value, low, high] = first ? [first.value, first.low, first.high] : [one[metric], one[`${metric}_low`], one[`${metric}_high`]];
+  if (typeof value !== "number") return null;
+  return { metric, value, low: numberOf(low) ?? value, high: numberOf(high) ?? value };
+}
+
+function classOf(one: Fields): ClassFacts {
+  return { name: textOf(one.name), rows: countOf(one.rows), precision: countOf(one.precision), recall: countOf(one.recall) };
+}
+
+/** One thing that a gate looked at. */
+export interface Check {
+  check: string;
+  name: string;
+  verdict: "passed" | "refused" | "warning" | "too small to judge";
+  figure: string;
+  other: string;
+  limit: string;
+  sentence: string;
+}
+
+export interface Mistake {
+  text: string;
+  label: string;
+  answer: string;
+  score: number | null;
+}
+
+export interface GateFacts {
+  passed: boolean;
+  challenger: string;
+  champion: string;
+  note: string;
+  rows: number;
+  /** Those that refuse first, then warnings. */
+  checks: Check[];
+  classes: ClassFacts[];
+  /** Label, answer, rows. */
+  confusions: [string, string, number][];
+  /** The worst first. */
+  mistakes: Mistake[];
+}
+
+export function gateFacts(content: unknown): GateFacts | null {
+  const report = fieldsOf(content);
+  if (typeof report.passed !== "boolean" || !Array.isArray(report.checks)) return null;
+  const checks = listOf(report.checks).map(checkOf);
+  const rank = (check: Check): number => ["refused", "warning", "too small to judge", "passed"].indexOf(check.verdict);
+  return {
+    passed: report.passed,
+    challenger: textOf(report.challenger),
+    champion: textOf(report.champion),
+    note: textOf(report.note),
+    rows: countOf(report.rows),
+    checks: checks.toSorted((left, right) => rank(left) - rank(right)),
+    classes: listOf(report.classes).map(classOf),
+    confusions: (Array.isArray(report.confusions) ? report.confusions : []).flatMap((one): [string, string, number][] =>
+      Array.isArray(one) ? [[textOf(one[0]), textOf(one[1]), countOf(one[2])]] : [],
+    ),
+    mistakes: listOf(report.mistakes).map((one) => ({
+      text: textOf(one.text),
+      label: textOf(one.label),
+      answer: textOf(one.answer),
+      score: numberOf(one.score),
+    })),
+  };
+}
+
+function checkOf(one: Fields): Check {
+  const unit = textOf(one.unit);
+  const other = numberOf(one.other);
+  const limit = numberOf(one.limit);
+  const isTooSmall = one.too_small === true;
+  return {
+    check: textOf(one.check),
+    name: textOf(one.name),
+    verdict: one.passed !== true ? "refused" : isTooSmall ? "too small to judge" : one.warning === true ? "warning" : "passed",
+    figure: `${textOf(one.metric)} ${figureText(numberOf(one.challenger), unit)}`.trim(),
+    other: other === null ? "" : figureText(other, unit),
+    limit: limit === null ? "" : other === null ? `${one.at_least === true ? "at least" : "at most"} ${figureText(limit, unit)}` : `${figureText(limit, unit)} worse`,
+    sentence: textOf(one.sentence),
+  };
+}
+
+/** Return a number of a gate with its unit. */
+export function figureText(value: number | null, unit: string): string {
+  if (value === null) return "";
+  if (unit === "share") return shareText(value);
+  if (unit === "score") return value.toFixed(3);
+  return unit === "count" ? value.toFixed(0) : `${value.toPrecision(3)} ${unit}`.trim();
+}
+
+export function shareText(value: number): string {
+  return `${(100 * value).toFixed(1)} %`;
+}
+
+/** Return a score with its confidence interval. */
+export function scoreText({ value, low, high, isShare }: Pick<Judged, "value" | "low" | "high" | "isShare">): string {
+  if (!isShare) return `${value.toPrecision(3)} (${low.toPrecision(3)} to ${high.toPrecision(3)})`;
+  return `${shareText(value)} (${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)})`;
+}
+
+/** A model that a search for a small one has made and measured. */
+export interface Candidate {
+  name: string;
+  quality: string;
+  sizeMb: number;
+  speedRatio: number;
+  isChosen: boolean;
+  /** On the front: no other is at least as good, fast and small, and better in one of them. */
+  isBest: boolean;
+  /** The limits that it breaks. */
+  broken: string[];
+}
+
+export interface CompressionFacts {
+  candidates: number;
+  trained: number;
+  points: Candidate[];
+}
+
+export function compressionFacts(content: unknown): CompressionFacts | null {
+  const report = fieldsOf(content);
+  if (!Array.isArray(report.points)) return null;
+  const isShare = report.is_share !== false;
+  return {
+    candidates: countOf(report.candidates),
+    trained: countOf(report.trained),
+    points: listOf(report.points).map((point) => ({
+      name: textOf(point.name),
+      quality: scoreText({ value: countOf(point.quality), low: countOf(point.quality_low), high: countOf(point.quality_high), isShare }),
+      sizeMb: countOf(point.size_mb),
+      speedRatio: countOf(point.speed_ratio),
+      isChosen: point.chosen === true,
+      isBest: point.pareto === true,
+      broken: Array.isArray(point.broken) ? point.broken.map(textOf) : [],
+    })),
+  };
+}
+
+/** Lines that a report has for people: alarms of monitoring, reasons of a gate of rules. */
+export function saidLines(content: unknown): string[] {
+  const report = fieldsOf(content);
+  return [report.alarms, report.reasons].flatMap((lines) => (Array.isArray(lines) ? lines.map(textOf) : [])).filter((line) => line !== "");
+}

@@ -1,0 +1,87 @@
+/** A box to type a text into, and what one version of a model answers to it, or two side by side. */
+
+import { Button, HStack, NativeSelect, Text, Textarea } from "@chakra-ui/react";
+import { useState } from "react";
+
+import { ApiError, type VersionAnswer, api } from "../api/client";
+import { shareText } from "../core/results";
+import { Complaint } from "./parts";
+
+interface Props {
+  name: string;
+  /** The version that is asked first. */
+  first: number;
+  versions: readonly number[];
+}
+
+export function AnswerBox({ name, first, versions }: Props) {
+  const [text, setText] = useState("");
+  const [second, setSecond] = useState("");
+  const [answers, setAnswers] = useState<readonly VersionAnswer[]>([]);
+  const [error, setError] = useState("");
+  const [isBusy, setBusy] = useState(false);
+  const ask = async (): Promise<void> => {
+    setBusy(true);
+    setError("");
+    try {
+      setAnswers(await api.answers(name, text, second === "" ? [first] : [first, Number(second)]));
+    } catch (problem) {
+      if (!(problem instanceof ApiError)) throw problem;
+      setError(problem.message);
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <section className="mm-card" aria-label="Ask it">
+      <h2 className="mm-section-title">Ask version {first}</h2>
+      <Textarea aria-label="Text to ask about" placeholder="Type or paste a text" size="sm" rows={3} maxLength={20000} value={text} onChange={(event) => { setText(event.target.value); }} />
+      <HStack mt={2} mb={2}>
+        <NativeSelect.Root size="xs" width="200px">
+          <NativeSelect.Field aria-label="Beside it" value={second} onChange={(event) => { setSecond(event.target.value); }}>
+            <option value="">no other version</option>
+            {versions
+              .filter((version) => version !== first)
+              .map((version) => (
+                <option key={version} value={version}>
+                  beside version {version}
+                </option>
+              ))}
+          </NativeSelect.Field>
+          <NativeSelect.Indicator />
+        </NativeSelect.Root>
+        <Button size="xs" colorPalette="brand" disabled={text.trim() === ""} loading={isBusy} loadingText="Loading the model" onClick={() => void ask()}>
+          Ask
+        </Button>
+        <Text className="mm-help">The model is loaded for this question: it takes some seconds.</Text>
+      </HStack>
+      {error === "" ? null : <Complaint text={error} />}
+      <div className="mm-two" role="status">
+        {answers.map((answer) => (
+          <Answer key={answer.version} answer={answer} />
+        ))}
+      </div>
+    </section>
+  );
+}
+
+function Answer({ answer }: { answer: VersionAnswer }) {
+  if (answer.error !== "") return <Complaint text={answer.error} />;
+  const said = Array.isArray(answer.answer) ? answer.answer.join(", ") || "none of the classes" : answer.answer;
+  return (
+    <div>
+      <Text>
+        Version {answer.version}: <strong>{said ?? "no answer, for there is no word in it"}</strong>
+      </Text>
+      {answer.classes.map(({ name, probability }) => (
+        <div key={name} className="mm-bar">
+          <span title={name}>{name}</span>
+          <span className="mm-bar-track">
+            <span style={{ width: `${100 * probability}%` }} />
+          </span>
+          <span>{shareText(probability)}</span>
+        </div>
+      ))}
+    </div>
+  );
+}

@@ -1,0 +1,79 @@
+/** What a step of a run has made: its reports as cards, its figures where there is no report. */
+
+import { Text } from "@chakra-ui/react";
+import { useCallback } from "react";
+
+import { type StepResult, api } from "../api/client";
+import { useAnswer } from "../api/useAnswer";
+import { compressionFacts, datasetFacts, evaluationFacts, gateFacts, saidLines } from "../core/results";
+import { isObject } from "../core/value";
+import { Answered } from "../pages/parts";
+import { CompressionCard, DatasetCard, EvaluationCard, Figures, GateCard } from "./cards";
+
+interface Props {
+  dagId: string;
+  runId: string;
+  step: string;
+}
+
+export function ResultCard({ dagId, runId, step }: Props) {
+  const answer = useAnswer(useCallback(() => api.stepResult(dagId, runId, step), [dagId, runId, step]));
+  return (
+    <section className="mm-result" tabIndex={0} aria-label={`Result of ${step}`}>
+      <Answered answer={answer}>{(result) => <Result result={result} />}</Answered>
+    </section>
+  );
+}
+
+/** The URI of the model that a step has made; null: it has made none, or several. */
+export function modelOf(outputs: Record<string, unknown>): string | null {
+  const models = Object.values(outputs).filter((output) => isObject(output) && output.kind === "model" && typeof output.uri === "string");
+  return models.length === 1 ? (models[0] as { uri: string }).uri : null;
+}
+
+function Result({ result }: { result: StepResult }) {
+  const uri = modelOf(result.outputs);
+  const cards = result.reports.map((report) => (
+    <Report key={`${report.step} ${report.file}`} report={report} uri={uri} isTextHidden={result.texts_hidden} />
+  ));
+  const metrics = Object.entries(result.metrics);
+  return (
+    <>
+      {cards}
+      {uri === null ? null : <Text className="mm-help">{uri}</Text>}
+      {metrics.length === 0 ? null : (
+        <details className="mm-more" open={cards.length === 0}>
+          <summary>{metrics.length} figures of this step</summary>
+          <Figures label="Figures" head={["Figure", "Value"]} rows={metrics.map(([name, value]) => [name, String(Number(value.toPrecision(6)))])} />
+        </details>
+      )}
+      {cards.length + metrics.length === 0 ? <Text className="mm-help">This step has measured nothing: look at the edges that leave it.</Text> : null}
+    </>
+  );
+}
+
+interface ReportProps {
+  report: StepResult["reports"][number];
+  uri: string | null;
+  isTextHidden: boolean;
+}
+
+function Report({ report, uri, isTextHidden }: ReportProps) {
+  const { content } = report;
+  if (content === null) return <Text className="mm-help">{report.file} is longer than is shown here: it is among the files of the MLflow run.</Text>;
+  const dataset = datasetFacts(content);
+  if (dataset) return <DatasetCard facts={dataset} />;
+  const gate = gateFacts(content);
+  if (gate) return <GateCard facts={gate} isTextHidden={isTextHidden} />;
+  const evaluation = evaluationFacts(content);
+  if (evaluation) return <EvaluationCard facts={evaluation} uri={uri} />;
+  const compression = compressionFacts(content);
+  if (compression) return <CompressionCard facts={compression} />;
+  return (
+    <ul className="mm-lines">
+      {saidLines(content).map((line) => (
+        <li key={line}>{line}</li>
+      ))}
+    </ul>
+  );
+}

@@ -1,0 +1,214 @@
+/** Cards of what a step has made: a dataset, an evaluation, a gate, a compression. Texts of data are shown as text. */
+
+import { Badge, Text } from "@chakra-ui/react";
+import type { ReactNode } from "react";
+
+import {
+  type ClassFacts,
+  type CompressionFacts,
+  type DatasetFacts,
+  type EvaluationFacts,
+  type GateFacts,
+  scoreText,
+  shareText,
+} from "../core/results";
+
+interface FiguresProps {
+  label: string;
+  head: readonly string[];
+  rows: readonly (readonly ReactNode[])[];
+  /** The row that the card is about. */
+  own?: number;
+}
+
+/** A small table of figures. */
+export function Figures({ label, head, rows, own }: FiguresProps) {
+  return (
+    <table className="mm-figures" aria-label={label}>
+      <thead>
+        <tr>
+          {head.map((title) => (
+            <th key={title} scope="col">
+              {title}
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody>
+        {rows.map((row, index) => (
+          <tr key={index} data-own={index === own ? "" : undefined}>
+            {row.map((cell, column) => (
+              <td key={head[column]}>{cell}</td>
+            ))}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+const MOST = 12;
+
+function Part({ title, children }: { title: string; children: ReactNode }) {
+  return (
+    <section className="mm-part" aria-label={title}>
+      <h3 className="mm-label">{title}</h3>
+      {children}
+    </section>
+  );
+}
+
+function Bars({ rows }: { rows: readonly (readonly [string, number])[] }) {
+  const most = Math.max(1, ...rows.map(([, count]) => count));
+  return (
+    <>
+      {rows.slice(0, MOST).map(([name, count]) => (
+        <div key={name} className="mm-bar">
+          <span title={name}>{name}</span>
+          <span className="mm-bar-track">
+            <span style={{ width: `${(100 * count) / most}%` }} />
+          </span>
+          <span>{count.toLocaleString()}</span>
+        </div>
+      ))}
+      {rows.length > MOST ? <Text className="mm-help">and {rows.length - MOST} more</Text> : null}
+    </>
+  );
+}
+
+export function DatasetCard({ facts }: { facts: DatasetFacts }) {
+  return (
+    <>
+      <Part title="What became of the rows">
+        <Text fontSize="sm">
+          {facts.rowsIn.toLocaleString()} rows came in, {facts.rowsOut.toLocaleString()} went on
+          {facts.lost.length === 0 ? "; none was left out." : ":"}
+        </Text>
+        <ul className="mm-lines">
+          {facts.lost.map(([why, rows]) => (
+            <li key={why}>
+              {rows.toLocaleString()} {why}
+            </li>
+          ))}
+        </ul>
+        <Text className="mm-help">{facts.splits.map(([name, rows]) => `${rows.toLocaleString()} ${name}`).join(", ")}</Text>
+      </Part>
+      {facts.classes.map(([label, classes]) => (
+        <Part key={label} title={`Classes of ${label}`}>
+          <Bars rows={classes} />
+        </Part>
+      ))}
+      {facts.lengths.length === 0 ? null : (
+        <Part title="Length of the texts, characters at least">
+          <Bars rows={facts.lengths.map(([from, rows]) => [String(from), rows] as const)} />
+        </Part>
+      )}
+    </>
+  );
+}
+
+function Classes({ classes }: { classes: readonly ClassFacts[] }) {
+  const worst = classes.toSorted((left, right) => left.recall - right.recall);
+  return (
+    <Part title="By class, the least found first">
+      <Figures
+        label="Quality by class"
+        head={["Class", "Rows", "Found", "Right"]}
+        rows={worst.slice(0, MOST).map(({ name, rows, recall, precision }) => [name, rows.toLocaleString(), shareText(recall), shareText(precision)])}
+      />
+      <Text className="mm-help">
+        Found: of the rows of this class. Right: of the rows that were given it.
+        {worst.length > MOST ? ` ${worst.length - MOST} more classes are not shown.` : ""}
+      </Text>
+    </Part>
+  );
+}
+
+/** Models and baselines side by side; the model that the card is about is marked. */
+export function EvaluationCard({ facts, uri }: { facts: EvaluationFacts; uri: string | null }) {
+  const own = facts.judged.findIndex((one) => one.uri !== "" && one.uri === uri);
+  const shown = facts.judged[own] ?? facts.judged.findLast((one) => facts.classes.has(one.name));
+  const classes = facts.classes.get(shown?.name ?? "") ?? [];
+  return (
+    <>
+      <Part title={`${facts.label} on ${facts.rows.toLocaleString()} test rows`}>
+        <Figures
+          label="Evaluation"
+          head={["Model or baseline", facts.judged[0]?.metric ?? "Quality", "Size", "Texts a second"]}
+          own={own}
+          rows={facts.judged.map((one) => [
+            one.name,
+            scoreText(one),
+            one.sizeMb === null ? "" : `${one.sizeMb.toFixed(1)} MB`,
+            one.documentsPerSecond?.toFixed(0) ?? "",
+          ])}
+        />
+        <Text className="mm-help">In brackets: the {shareText(facts.confidence)} interval.</Text>
+      </Part>
+      {classes.length > 0 ? <Classes classes={classes} /> : null}
+    </>
+  );
+}
+
+const COLOURS = { passed: "green", refused: "red", warning: "orange", "too small to judge": "gray" } as const;
+
+export function GateCard({ facts, isTextHidden }: { facts: GateFacts; isTextHidden: boolean }) {
+  return (
+    <>
+      <Part title="The gate">
+        <Text fontSize="sm">
+          <Badge colorPalette={facts.passed ? "green" : "red"}>{facts.passed ? "passed" : "refused"}</Badge> {facts.challenger} against{" "}
+          {facts.champion === "" ? "no champion yet" : facts.champion}, on {facts.rows.toLocaleString()} test rows. {facts.note}
+        </Text>
+        <Figures
+          label="Checks"
+          head={["Check", "Verdict", "Figure", "Against", "Accepted"]}
+          rows={facts.checks.map((check) => [
+            <span title={check.sentence}>{[check.check, check.name].filter((part) => part !== "").join(": ")}</span>,
+            <Badge colorPalette={COLOURS[check.verdict]}>{check.verdict}</Badge>,
+            check.figure,
+            check.other,
+            check.limit,
+          ])}
+        />
+      </Part>
+      {facts.classes.length > 0 ? <Classes classes={facts.classes} /> : null}
+      {facts.confusions.length > 0 ? (
+        <Part title="What it takes for what">
+          <Figures label="Confusions" head={["Label", "Answer", "Rows"]} rows={facts.confusions.map(([label, answer, rows]) => [label, answer, rows.toLocaleString()])} />
+        </Part>
+      ) : null}
+      {facts.mistakes.length > 0 ? (
+        <Part title="Rows that it gets wrong, the worst first">
+          <Figures
+            label="Mistakes"
+            head={["Text", "Label", "Answer", "Score"]}
+            rows={facts.mistakes.map(({ text, label, answer, score }) => [text, label, answer, score?.toFixed(2) ?? ""])}
+          />
+        </Part>
+      ) : isTextHidden ? (
+        <Text className="mm-help">The rows that it gets wrong are shown to those who may edit the pipeline.</Text>
+      ) : null}
+    </>
+  );
+}
+
+export function CompressionCard({ facts }: { facts: CompressionFacts }) {
+  const own = facts.points.findIndex((point) => point.isChosen);
+  return (
+    <Part title={`${facts.points.length} of ${facts.candidates.toLocaleString()} recipes were measured`}>
+      <Figures
+        label="Candidates"
+        head={["Recipe", "Quality", "Size", "Speed", "Why"]}
+        own={own}
+        rows={facts.points.map((point) => [
+          point.name,
+          point.quality,
+          `${point.sizeMb.toFixed(1)} MB`,
+          `${point.speedRatio.toFixed(1)} ×`,
+          point.isChosen ? "chosen" : point.broken.length > 0 ? point.broken.join("; ") : point.isBest ? "keeps the budget" : "another is better",
+        ])}
+      />
+    </Part>
+  );
+}
