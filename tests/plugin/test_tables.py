@@ -91,3 +91,22 @@ def test_what_is_wrong_with_a_table_is_said(query: str, message: str, call: Call
     answer = call("user")("GET", f"/tables/preview?{query}")
     assert answer.status_code == 422
     assert message in answer.json()["message"]
+
+
+def test_only_what_is_shown_is_read(call: Call, lake: Path) -> None:
+    """Files behind the first rows may be of any number and size: none of their bytes is asked for."""
+    from deltalake import DeltaTable
+
+    from modelmill.tables.files import active_files
+
+    for number in range(5):
+        write_deltalake(str(lake / "long"), pa.table({"text": [f"row {number}"] * 30}), mode="append")
+    first, *others = active_files(DeltaTable(str(lake / "long")), str(lake / "long"))
+    for file in others:
+        path = lake / "long" / file.path
+        path.write_bytes(b"\0" * path.stat().st_size)
+    shown = call("user")("GET", "/tables/preview?uri=${data}/long&rows=30")
+    assert shown.status_code == 200, shown.text
+    assert (shown.json()["rows"], len(shown.json()["sample"])) == (150, 30)
+    assert call("user")("GET", "/tables/preview?uri=${data}/long&rows=31").status_code == 422
+    assert first.rows == 30

@@ -111,12 +111,12 @@ def preview(
     names = [field.name for field in table.schema().fields]
     wanted = list(dict.fromkeys(labels))
     check_columns(names, wanted, place=ref.uri)
-    with read_batches(table, ref, files) as batches:
+    with read_batches(table, ref, _first(files, rows)) as batches:
         sample = _head(batches, rows)
         schema = batches.schema
     counted, balance = 0, {}
     if wanted:
-        with read_batches(table, ref, files, columns=wanted) as batches:
+        with read_batches(table, ref, _first(files, BALANCE_ROWS), columns=wanted) as batches:
             head = _head(batches, BALANCE_ROWS)
         counted, balance = head.num_rows, {name: _classes(head.column(name)) for name in wanted}
     return TablePreview(
@@ -128,6 +128,16 @@ def preview(
         balance=balance,
         counted=counted,
     )
+
+
+def _first(files: list[ActiveFile], rows: int) -> list[ActiveFile]:
+    """Return the first files that have so many rows by the log: a reader would read ahead into the others."""
+    known = 0
+    for place, file in enumerate(files, start=1):
+        known += file.rows or 0
+        if known >= rows:
+            return files[:place]
+    return files
 
 
 def rows_in(uri: str, *, version: int | None = None) -> int | None:
@@ -157,7 +167,7 @@ def first_rows(uri: str, *, version: int | None = None, rows: int) -> tuple[str,
     """
     table = open_table(uri, version=version)
     ref = TableRef(uri=table_location(uri), version=table.version())
-    with read_batches(table, ref, active_files(table, ref.uri)) as batches:
+    with read_batches(table, ref, _first(active_files(table, ref.uri), rows)) as batches:
         found = _head(batches, rows).combine_chunks().to_batches()
     if not found:
         raise TableError("the table must have rows", got=str(ref), remedy="name another table or version")
