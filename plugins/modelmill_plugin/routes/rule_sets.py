@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from modelmill.errors import Problem, RuleSetError
+from modelmill.rules.lifecycle.timed_trial import TrialProcess
 from modelmill.settings import Settings
 from modelmill.tables.preview import first_rows, shown_value
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
@@ -141,8 +142,11 @@ def try_rule_set(request: RuleSetTrial) -> TriedRuleSet:
     )
 
 
+_trials = TrialProcess()
+"""Rules that take minutes on some rows must not hold a thread of the API server."""
+
+
 def _decided(text: str, batch: pa.RecordBatch, *, explain: bool) -> tuple[RuleSet, list[dict[str, Any]]]:
-    from modelmill.rules.engine import Engine
     from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
     from modelmill.rules.reading import parse_rule_set
 
@@ -156,9 +160,7 @@ def _decided(text: str, batch: pa.RecordBatch, *, explain: bool) -> tuple[RuleSe
             raise RefusedError(
                 422, "a rule set is tried with registered models", got=model, remedy="register it"
             )
-    engine = Engine(rule_set, batch.schema, settings=Settings.from_environment())
-    decided: list[dict[str, Any]] = engine.decide(batch, explain=explain).to_pylist()
-    return rule_set, decided
+    return rule_set, _trials.decide(text, batch, explain=explain)
 
 
 def rule_problem(problem: Problem) -> RuleProblem:

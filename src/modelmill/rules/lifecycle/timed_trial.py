@@ -1,0 +1,216 @@
+"""Deciding on a few rows within a time limit: in a child process, which ends with the time.
+
+Some rules take minutes on some rows (``LIKE`` with thousands of ``%``, patterns with many repetitions), and
+no check of a rule set can tell. A thread cannot be stopped, a process can. The child stays for the next
+trial: to import the engine takes longer than most trials.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+from modelmill.errors import InputError, ModelmillError, TransientError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TRIAL_SECONDS = 20.0
+"""Time that a trial may take. The longest that people make on the canvas takes less than one."""
+
+_START_SECONDS = 60.0
+_READY = b"ready\n"
+
+
+class TrialProcess:
+    """A child process that decides on rows, one trial at a time; it is started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
+
+    def decide(
+        self, text: str, rows: pa.RecordBatch, *, explain: bool, seconds: float = TRIAL_SECONDS
+    ) -> list[dict[str, Any]]:
+        """Decide on rows.
+
+        :param text: a valid rule set.
+        :param rows: the rows.
+        :param explain: whether decisions have explanations.
+        :param seconds: time that it may take, without the child's start.
+        :return: a decision for each row.
+        :raises InputError: if it takes longer, or a signal cannot be computed.
+        :raises TransientError: if other trials take all the time, or the child cannot start.
+        """
+        if not self._lock.acquire(timeout=3 * seconds):
+            raise TransientError("one rule set is tried at a time", remedy="try again in a minute")
+        try:
+            child = self._ready()
+            header = {"text": text, "explain": explain, "seconds": seconds}
+            with _killed_after(seconds, child) as late:
+                answer = _ask(child, header, rows)
+        finally:
+            self._lock.release()
+        if answer is None:
+            self.close()
+            raise InputError(
+                f"a rule set is tried within {seconds:g} seconds"
+                if late.is_set()
+                else "a rule set must not end the process that tries it",
+                got=f"{rows.num_rows} rows",
+                remedy="look for LIKE with many %, or repetitions within repetitions; try fewer rows",
+            )
+        about, decided = answer
+        if "error" in about:
+            kind = TransientError if about["retryable"] else InputError
+            error = kind.__new__(kind)
+            ModelmillError.__init__(error, str(about["error"]))
+            raise error
+        return decided
+
+    def close(self) -> None:
+        """End the child, if there is one."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+
+    def _ready(self) -> subprocess.Popen[bytes]:
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self.close()
+        child = self._child = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        with _killed_after(_START_SECONDS, child):
+            said = _pipe(child.stdout).readline()
+        if said != _READY:
+            self.close()
+            raise TransientError("the process that tries rule sets must start", remedy="try again")
+        return child
+
+
+@contextlib.contextmanager
+def _killed_after(seconds: float, child: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        child.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+
+
+def _ask(
+    child: subprocess.Popen[bytes], header: dict[str, Any], rows: pa.RecordBatch
+) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    """Return the child's answer; None if it ended."""
+    try:
+        _send(_pipe(child.stdin), header, _packed(rows))
+        answer = _receive(_pipe(child.stdout))
+    except OSError:
+        return None
+    return None if answer is None else (answer[0], _unpacked(answer[1]).to_pylist() if answer[1] else [])
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise OSError("the child has no such pipe")
+    return stream
+
+
+def _send(stream: IO[bytes], header: dict[str, Any], payload: bytes) -> None:
+    about = json.dumps(header).encode()
+    stream.write(len(about).to_bytes(8, "big") + len(payload).to_bytes(8, "big") + about + payload)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
+    sizes = stream.read(16)
+    if len(sizes) < 16:
+        return None
+    about, payload = int.from_bytes(sizes[:8], "big"), int.from_bytes(sizes[8:], "big")
+    content = stream.read(about + payload)
+    if len(content) < about + payload:
+        return None
+    header: dict[str, Any] = json.loads(content[:about])
+    return header, content[about:]
+
+
+def _packed(rows: pa.RecordBatch) -> bytes:
+    import pyarrow as pa
+
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_batch(rows)
+    return sink.getvalue()
+
+
+def _unpacked(content: bytes) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.ipc.open_stream(content).read_all()
+
+
+def _decided(header: dict[str, Any], content: bytes) -> pa.RecordBatch:
+    from modelmill.rules.engine import Engine
+    from modelmill.rules.reading import parse_rule_set
+    from modelmill.settings import Settings
+
+    (rows,) = _unpacked(content).to_batches()
+    rule_set = parse_rule_set(header["text"], schema=rows.schema)
+    return Engine(rule_set, rows.schema, settings=Settings.from_environment()).decide(
+        rows, explain=header["explain"]
+    )
+
+
+def main() -> None:
+    """Answer trials until the parent closes the pipe."""
+    # What libraries print must not get between the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    from modelmill.rules import engine as _engine  # noqa: F401 (takes long)
+
+    answers.write(_READY)
+    answers.flush()
+    while True:
+        asked = _receive(sys.stdin.buffer)
+        if asked is None:
+            return
+        # If the parent dies meanwhile, nobody else ends it.
+        limit = int(time.process_time() + 4 * asked[0]["seconds"]) + 60
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+        try:
+            answer = _packed(_decided(*asked))
+            about: dict[str, Any] = {}
+        except ModelmillError as error:
+            about, answer = {"error": str(error), "retryable": error.retryable}, b""
+        _send(answers, about, answer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Trials end in time, whatever a rule set asks for, and the next one is as good as new."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+
+from modelmill.errors import InputError
+from modelmill.rules.engine import Engine
+from modelmill.rules.lifecycle.timed_trial import TrialProcess
+from modelmill.rules.reading import parse_rule_set
+
+RULES = """\
+rule_set: offers
+key: id
+signals:
+  offer: {kind: regex, column: text, pattern: "(?i)offer"}
+  text: {kind: column}
+rules:
+  - {name: one, when: WHEN, then: remove, reason: "an offer"}
+default: keep
+"""
+ROWS = pa.RecordBatch.from_pydict({"id": ["a", "b"], "text": ["An offer", "ab" * 25_000]})
+
+
+@pytest.fixture(scope="module")
+def trials() -> Iterator[TrialProcess]:
+    process = TrialProcess()
+    yield process
+    process.close()
+
+
+def test_decisions_are_those_of_the_engine(trials: TrialProcess) -> None:
+    text = RULES.replace("WHEN", "offer")
+    engine = Engine(parse_rule_set(text, schema=ROWS.schema), ROWS.schema)
+    for explain in (False, True):
+        assert trials.decide(text, ROWS, explain=explain) == engine.decide(ROWS, explain=explain).to_pylist()
+
+
+def test_a_rule_that_takes_minutes_ends_in_time_and_the_next_trial_goes_through(trials: TrialProcess) -> None:
+    slow = RULES.replace("WHEN", f"\"text LIKE '{'%a' * 20_000}'\"")
+    trials.decide(RULES.replace("WHEN", "offer"), ROWS, explain=False)
+    began = time.monotonic()
+    with pytest.raises(
+        InputError, match="is tried within 2 seconds; got '2 rows'; look for LIKE with many %"
+    ):
+        trials.decide(slow, ROWS, explain=False, seconds=2)
+    assert time.monotonic() - began < 10
+    assert len(trials.decide(RULES.replace("WHEN", "offer"), ROWS, explain=False)) == 2
+
+
+def test_an_error_of_the_rule_set_is_handed_on(trials: TrialProcess) -> None:
+    with pytest.raises(InputError, match="did you mean"):
+        trials.decide(RULES.replace("WHEN", "ofer"), ROWS, explain=False)
