@@ -32,6 +32,7 @@ from modelmill.registry.tracking import (
 )
 from modelmill.settings import Settings
 from modelmill.system.devices import leased
+from modelmill.system.disk import disk_error
 from modelmill.system.locks import locked
 from modelmill.system.memory import memory_gb
 from modelmill.system.resources import Resources
@@ -83,7 +84,13 @@ def run_step(request: StepRequest, settings: Settings) -> StepResult:
     :raises TransientError: if MLflow does not answer, or another thing may go through later.
     """
     with asking(settings.tracking_uri):
-        return _run_step(request, settings)
+        try:
+            return _run_step(request, settings)
+        except Exception as error:
+            full = disk_error(error, settings.home)
+            if full is None:
+                raise
+            raise full from error
 
 
 def _run_step(request: StepRequest, settings: Settings) -> StepResult:

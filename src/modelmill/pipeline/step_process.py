@@ -139,4 +139,8 @@ def _failure(step: str, status: int, result_path: Path, last: str) -> ModelmillE
     if status == EXIT_REFUSED:
         return StepRefusedError(f"step {step!r}: {message}")
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-    return TransientError(f"step {step!r} ended with {how}: {message}", remedy="its log says more")
+    remedy = "its log says more"
+    if status == -signal.SIGKILL:  # which nobody can write down: what it printed last need not be why
+        remedy = "if nobody has killed it, memory ran out: give it less to do at once, or a larger machine"
+        message = f"it printed last: {message}" if message else "it printed nothing"
+    return TransientError(f"step {step!r} ended with {how}: {message}", remedy=remedy)

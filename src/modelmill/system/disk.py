@@ -1,9 +1,24 @@
-"""What has to be on the disk before something else relies on it."""
+"""What has to be on the disk before something else relies on it, and disks that take no more."""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+
+from modelmill.errors import ModelmillError, TransientError
+
+_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_SAID = re.compile(
+    r"No space left on device|Disk quota exceeded|Read-only file system|database or disk is full"
+    r"|os error (?:28|30|122)\b",
+    re.IGNORECASE,
+)
+"""How libraries in Rust, C++ and SQL say it; their exceptions have no ``errno``."""
+_FULL_BYTES = 1 << 20
 
 
 def flush(path: Path) -> None:
@@ -17,3 +32,44 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def disk_error(error: BaseException, folder: Path) -> TransientError | None:
+    """Return an error that names the disk, if it takes no more.
+
+    :param error: what was raised; also what it was raised from is looked at.
+    :param folder: a folder on the disk that is most likely meant, such as the work directory.
+    :return: the error; None if it is about something else, or says so already.
+    """
+    if isinstance(error, ModelmillError):
+        return None
+    for one in _causes(error):
+        is_full = isinstance(one, OSError) and one.errno in _ERRNOS
+        # SQLite says only this of a write that found no room.
+        masked = "disk I/O error" in str(one) and _is_full(folder)
+        said = _SAID.search(str(one))
+        if is_full or masked or said:
+            place = one.filename if isinstance(one, OSError) and one.filename else folder
+            reason = said[0] if said else one.strerror if isinstance(one, OSError) else "disk I/O error"
+            return TransientError(
+                f"the disk must take what a step writes ({reason})",
+                got=str(place),
+                remedy="make room (modelmill gc lists what killed processes left), or raise the quota; the "
+                "step goes on where it was when it is tried again",
+            )
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen, current = set[int](), error
+    while id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__ or current
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _FULL_BYTES
+    except OSError:
+        return False

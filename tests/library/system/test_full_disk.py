@@ -1,0 +1,64 @@
+"""A disk that takes no more is named, whichever library says it in whichever way."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from modelmill.errors import TransientError
+from modelmill.pipeline.request import StepRequest
+from modelmill.pipeline.runner import run_step
+from modelmill.registry.tracking import tracking_client
+from modelmill.settings import Settings
+from modelmill.system.disk import disk_error
+
+
+def save_on_a_full_disk() -> None:
+    """Write to a device that is always full, as libraries do that raise something else."""
+    try:
+        with Path("/dev/full").open("w") as file:
+            file.write("x")
+    except OSError as error:
+        raise ValueError("cannot save") from error
+
+
+def test_a_step_on_a_full_disk_says_so_and_its_run_is_failed(
+    toy_components: None, settings: Settings
+) -> None:
+    request = StepRequest(pipeline="p", step="s", component="count", config={"journal": "/dev/full"})
+    with pytest.raises(TransientError, match="the disk must take what a step writes") as caught:
+        run_step(request, settings)
+    assert "No space left on device" in str(caught.value)
+    assert "modelmill gc" in str(caught.value)
+    client = tracking_client(settings.tracking_uri)
+    experiment = client.get_experiment_by_name("p")
+    assert experiment is not None
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EDQUOT, "Disk quota exceeded", "/data/x"),
+        OSError(errno.EROFS, "Read-only file system", "/data/x"),
+        RuntimeError("Generic LocalFileSystem error: Unable to write (os error 28)"),
+        RuntimeError("(sqlite3.OperationalError) database or disk is full"),
+    ],
+)
+def test_every_library_s_words_are_known(error: Exception, tmp_path: Path) -> None:
+    found = disk_error(error, tmp_path)
+    assert found is not None
+    assert ("/data/x" if isinstance(error, OSError) else str(tmp_path)) in str(found)
+
+
+def test_the_cause_of_an_error_counts_too(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot save") as caught:
+        save_on_a_full_disk()
+    assert "No space left on device" in str(disk_error(caught.value, tmp_path))
+
+
+def test_other_errors_are_left_alone(tmp_path: Path) -> None:
+    for error in (ValueError("os error 2"), FileNotFoundError(2, "x"), RuntimeError("disk I/O error")):
+        assert disk_error(error, tmp_path) is None
