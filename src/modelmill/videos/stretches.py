@@ -11,6 +11,8 @@ _STILL = 0.1
 """Mean absolute difference of frames, of 100, up to which nothing moves."""
 _FADE_SECONDS = 1.6
 """Longest change from one slide to the next."""
+_OVERLAP = 0.1
+"""Seconds by which stretches may overlap: times are those of frames."""
 _SLIDE_SECONDS = 0.8
 """Shortest slide."""
 
@@ -72,7 +74,7 @@ def slideshow(frozen: Sequence[Interval], cuts: Sequence[float], end: float) -> 
     changes = [
         (before[1], after[0])
         for before, after in pairwise(slides)
-        if 0 <= after[0] - before[1] <= _FADE_SECONDS
+        if -_OVERLAP <= after[0] - before[1] <= _FADE_SECONDS
     ]
     return min(1.0, (covered(slides) + covered(changes)) / end) if changes else 0.0
 
