@@ -50,7 +50,7 @@ DETECTORS = {
     "blur": ["blurred"],
     "exposure": ["dark", "bright"],
 }
-"""Kind of defect, and the rules that find it. A slideshow is frozen, too: it counts for neither side there."""
+"""Kind of defect, and the rules that find it. A slideshow is frozen, too, and counts for neither."""
 IGNORED = {"freeze": {"slides"}, "slides": set(), "black": set()}
 MEASURE = {"frames_per_second": 4.0, "most": 1200, "details": 24, "sound": False}
 TYPES = {"numbers": pa.list_(pa.float64()), "text": pa.string(), "float": pa.float64(), "integer": pa.int64()}
@@ -95,13 +95,17 @@ def main() -> None:
     rows = made_rows(options)
     table = pa.RecordBatch.from_pylist(rows, schema=schema())
     rule_set = load_rule_set(RULES)
-    print(f"{len(rows)} clips of {len({row['scene'] for row in rows})} scenes; rule set {rule_set.digest[:12]}")
+    print(
+        f"{len(rows)} clips of {len({row['scene'] for row in rows})} scenes; rule set {rule_set.digest[:12]}"
+    )
     print("| defect | clips | precision | recall | F1 | 95 % |\n| --- | --- | --- | --- | --- | --- |")
     for kind, names in DETECTORS.items():
         found = fired(rule_set, names, table)
         report(kind, rows, found, show=options.show)
     overlaps = [overlap(row["border_box"], row["truth_box"]) for row in rows if row["defect"] == "border"]
-    print(f"box IoU of borders: mean {np.mean(overlaps):.4f}, least {min(overlaps):.4f}, {len(overlaps)} clips")
+    print(
+        f"box IoU of borders: mean {np.mean(overlaps):.4f}, least {min(overlaps):.4f}, {len(overlaps)} clips"
+    )
     print(f"{time.monotonic() - began:.0f} s")
 
 
@@ -111,7 +115,9 @@ def schema() -> pa.Schema:
     known = ["seconds", "bit_rate", "frames_per_second"]
     fields += [pa.field(name, pa.float64()) for name in known]
     fields += [pa.field(name, pa.int64()) for name in ("width", "height")]
-    return pa.schema([*fields, *(pa.field(name, pa.string()) for name in ("key", "audio_codec", "subtitles"))])
+    return pa.schema(
+        [*fields, *(pa.field(name, pa.string()) for name in ("key", "audio_codec", "subtitles"))]
+    )
 
 
 def made_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -164,14 +170,24 @@ def report(kind: str, rows: Sequence[Mapping[str, Any]], found: Sequence[bool], 
     precision, recall, score = f1(counted)
     low, high = np.quantile(scores, [0.025, 0.975])
     positives = sum(truth for _, truth, _ in counted)
-    print(f"| {kind} | {positives} of {len(counted)} | {precision:.3f} | {recall:.3f} | {score:.3f} | {low:.3f} to {high:.3f} |")
+    scored = f"{precision:.3f} | {recall:.3f} | {score:.3f} | {low:.3f} to {high:.3f}"
+    print(f"| {kind} | {positives} of {len(counted)} | {scored} |")
     if show:
         for row, hit in zip(rows, found, strict=True):
             if (row["defect"] == kind) != hit:
                 print("   ", "missed" if not hit else "wrong", row["key"], {n: brief(row[n]) for n in SHOWN})
 
 
-SHOWN = ("blur", "frozen_starts", "frozen_ends", "slideshow", "brightness", "dark_share", "bright_share", "border_box")
+SHOWN = (
+    "blur",
+    "frozen_starts",
+    "frozen_ends",
+    "slideshow",
+    "brightness",
+    "dark_share",
+    "bright_share",
+    "border_box",
+)
 
 
 def brief(value: Any) -> Any:
