@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.execution_time.xcom import XCom
 
+from modelmill.redaction import public_url
 from modelmill.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,4 +64,4 @@ def version_url(tracking_uri: str, model_uri: str) -> str:
     name, _, version = model_uri.removeprefix("models:/").partition("/")
     if not tracking_uri.startswith(("http://", "https://")) or not version.isdecimal():
         return ""
-    return f"{tracking_uri.rstrip('/')}/#/models/{name}/versions/{version}"
+    return f"{public_url(tracking_uri)}/#/models/{name}/versions/{version}"

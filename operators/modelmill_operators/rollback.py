@@ -9,6 +9,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from modelmill.errors import EXIT_REFUSED
+from modelmill.redaction import redacted
 from modelmill.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,7 +57,11 @@ class RollbackOperator(BaseOperator):
         ended = subprocess.run(
             [*command, "--", self.model], capture_output=True, text=True, errors="replace", check=False
         )
-        lines = [line for line in (*ended.stdout.splitlines(), *ended.stderr.splitlines()) if line.strip()]
+        lines = [
+            redacted(line)
+            for line in (*ended.stdout.splitlines(), *ended.stderr.splitlines())
+            if line.strip()
+        ]
         for line in lines:
             self.log.info(line)
         if ended.returncode:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 HIDDEN = "***"
 
@@ -75,6 +76,17 @@ def redacted(text: str, *, secrets: tuple[str, ...] | None = None) -> str:
     for value in secret_values() if secrets is None else secrets:
         text = text.replace(value, HIDDEN)
     return _without_named(_USER_INFO.sub(_without_user, text))
+
+
+def public_url(url: str) -> str:
+    """Return a server's URL for a link: without credentials, query and fragment.
+
+    :param url: an HTTP URL.
+    :return: the URL, without a slash at its end.
+    """
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="", fragment="").geturl().rstrip("/")
 
 
 def _without_user(found: re.Match[str]) -> str:

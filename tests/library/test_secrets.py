@@ -102,6 +102,18 @@ def test_links_have_no_credentials(settings: Settings, monkeypatch: pytest.Monke
     assert mlflow_hint(Settings.from_environment()) == "Runs and models: https://***@ml.example/base/"
 
 
+def test_links_of_the_operators_and_of_the_plugin_have_no_credentials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from modelmill_operators.links import version_url
+    from modelmill_plugin.plugin import external_views
+
+    url = f"https://bob:{CANARY}@ml.example/base/?token={CANARY}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    assert version_url(url, "models:/topics/3") == "https://ml.example/base/#/models/topics/versions/3"
+    assert [view["href"] for view in external_views()] == ["https://ml.example/base"]
+
+
 def test_a_uri_with_a_password_is_refused_without_showing_it() -> None:
     for refuses in (table_location, list_files):
         with pytest.raises(TableError, match="a URI has no password in it") as caught:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from modelmill.artifacts import AnyReference, DatasetRef, TableRef
 from modelmill.errors import TransientError
-from modelmill.redaction import redacted, redacted_value
+from modelmill.redaction import public_url, redacted, redacted_value
 from modelmill.registry.finished_runs import TAG_OUTPUTS, TAG_STEP_KEY, TAG_TABLES, FinishedRun, read_tags
 from modelmill.registry.mlflow_calls import bound_calls, briefly, made_once
 from modelmill.settings import Settings
@@ -390,9 +390,7 @@ def run_url(tracking_uri: str, experiment: str, run_id: str) -> str:
     """
     if not tracking_uri.startswith(("http://", "https://")):
         return ""
-    server = urlsplit(tracking_uri)
-    public = server._replace(netloc=server.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    return f"{public.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+    return f"{public_url(tracking_uri)}/#/experiments/{experiment}/runs/{run_id}"
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
