@@ -88,6 +88,7 @@ def decide(
             outcome.rows.append(RowLabel(None, None, None))
         elif inclusion is not None and row.keys[0] not in inclusion:
             outcome.abstained["not chosen"] += 1
+            outcome.votes[len(outcome.rows)] = Vote(None, 0.0)  # an answer of another night plays no part
             outcome.rows.append(RowLabel(None, None, None))
         elif vote.failure is not None:
             outcome.failed[vote.failure] += 1
@@ -108,7 +109,7 @@ def decide(
 
 def label_columns(label: str, *, selected: bool = False) -> tuple[str, ...]:
     """Return the columns that a labelled row gets; one more where rows are selected."""
-    columns = (label, f"{label}_source", f"{label}_probability")
+    columns = (label, f"{label}_source", f"{label}_probability", f"{label}_answer")
     return (*columns, f"{label}_inclusion") if selected else columns
 
 
@@ -138,10 +139,12 @@ def write_labelled(
         for start, batch in _batches(source, outcome):
             kept = batch.drop_columns([label]) if label in batch.schema.names else batch
             rows = outcome.rows[start : start + len(batch)]
+            votes = outcome.votes[start : start + len(batch)]
             values = [
                 pa.array([row.label for row in rows], pa.string()),
                 pa.array([row.source for row in rows], pa.string()),
                 pa.array([row.probability for row in rows], pa.float64()),
+                pa.array([vote.label for vote in votes], pa.string()),
                 pa.array(outcome.inclusion[start : start + len(batch)], pa.float64()),
             ]
             yield _with_columns(kept, dict(zip(names, values, strict=False)))

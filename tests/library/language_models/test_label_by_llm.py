@@ -42,7 +42,9 @@ def test_every_row_is_labelled_and_gold_wins(
     outputs = label(news, gold="gold")
     found = rows(outputs.table)
     assert [row["id"] for row in found] == [*range(60)]
-    assert list(found[0]) == ["id", "body", "gold", "secret", "topic", "topic_source", "topic_probability"]
+    mine = ["topic", "topic_source", "topic_probability", "topic_answer"]
+    assert list(found[0]) == ["id", "body", "gold", "secret", *mine]
+    assert all(row["topic_answer"] == row["topic"] for row in found if row["topic_source"] == "llm")
     assert all(row["topic"] == row["gold"] for row in found if row["gold"])
     assert {row["topic_source"] for row in found} == {"gold", "llm"}
     said = report(step_context)
@@ -51,6 +53,10 @@ def test_every_row_is_labelled_and_gold_wins(
     assert review
     assert {row["topic_reason"] for row in review} == {"gold differs"}
     assert all(row["topic_suggested"] != row["gold"] for row in review)
+    differ = {
+        row["id"]: row["topic_answer"] for row in found if row["gold"] not in (None, row["topic_answer"])
+    }
+    assert differ == {row["id"]: row["topic_suggested"] for row in review}
     assert said["gold"]["answered"] - said["gold"]["right"] == len(review)
     assert said["bill"]["accounted"] == server.bill.billed_input + server.bill.billed_output
     metrics = step_context.run.client.get_run(step_context.run.run_id).data.metrics
