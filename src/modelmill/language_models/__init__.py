@@ -1,1 +1,1 @@
-"""Language models as teachers: asked within a budget, each content once, and held to gold labels."""
+"""Language models as teachers: within a budget, each content once, held to gold."""
