@@ -29,8 +29,7 @@ def bill_of_materials() -> dict[str, Any]:
 
     :return: the document, for JSON.
     """
-    named = ((one.metadata.get("Name"), one) for one in metadata.distributions())
-    found = {_name(name): one for name, one in named if name}
+    found = {_name(one.metadata["Name"]): one for one in metadata.distributions() if "Name" in one.metadata}
     components = [_component(name, one) for name, one in sorted(found.items())]
     references = {name: _reference(name, one) for name, one in found.items()}
     dependencies = [
@@ -79,9 +78,8 @@ def _component(name: str, one: metadata.Distribution) -> dict[str, Any]:
         "version": one.version,
         "purl": _reference(name, one),
     }
-    licence = one.metadata.get("License-Expression")
-    if licence:
-        component["licenses"] = [{"expression": licence}]
+    if "License-Expression" in one.metadata:
+        component["licenses"] = [{"expression": one.metadata["License-Expression"]}]
     elif names := list(_classified(one)):
         component["licenses"] = [{"license": {"name": licence}} for licence in names]
     if record:

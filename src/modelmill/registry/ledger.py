@@ -229,7 +229,11 @@ def _head(table: DeltaTable | None, model: str) -> Head:
         return Head(last=None, settled=True)
     wanted = range(max(number - 1, 1), number + 1)
     files = _files(table)
-    later = [last for _, (low, high, _, last) in files if low == high == model and (last or 0) > number]
+    later = [
+        last
+        for _, (low, high, _, last) in files
+        if low == high == model and last is not None and last > number
+    ]
     if later:  # the counter of the last commit is damaged
         raise _damaged(model, f"row {max(later)} after row {number}, the last one by the log")
     holding = [file for file, bounds in files if any(_holds(bounds, model, each) for each in wanted)]

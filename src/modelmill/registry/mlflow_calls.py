@@ -149,7 +149,7 @@ def _is_refusal(error: Exception) -> bool:
 
     if not isinstance(error, MlflowException):
         return False
-    status = error.get_http_status_code()
+    status = int(error.get_http_status_code())  # type: ignore[no-untyped-call] # MLflow has no types here
     return 400 <= status < 500 and status not in (408, 429)
 
 
