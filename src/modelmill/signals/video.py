@@ -89,9 +89,9 @@ def taken(times: Numbers, values: Numbers, signal: VideoSignal) -> Taken | None:
     return _TAKES[signal.take](times[measured], values[measured], signal)
 
 
-def _extreme(place: Callable[[Numbers], np.intp]) -> Callable[[Numbers, Numbers, VideoSignal], Taken]:
+def _extreme(place: Callable[[Numbers], int]) -> Callable[[Numbers, Numbers, VideoSignal], Taken]:
     def take(times: Numbers, values: Numbers, _signal: VideoSignal) -> Taken:
-        at = int(place(values))
+        at = place(values)
         return Taken(float(values[at]), float(times[at]))
 
     return take
@@ -140,9 +140,9 @@ def _runs(times: Numbers, inside: npt.NDArray[np.bool_]) -> tuple[Numbers, Numbe
 
 
 _TAKES: Mapping[Take, Callable[[Numbers, Numbers, VideoSignal], Taken]] = {
-    "max": _extreme(np.argmax),
+    "max": _extreme(lambda values: int(np.argmax(values))),
     "mean": _mean,
-    "min": _extreme(np.argmin),
+    "min": _extreme(lambda values: int(np.argmin(values))),
     "quantile": _quantile,
     "longest_run": _longest_run,
     "share": _share,

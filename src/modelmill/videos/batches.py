@@ -45,7 +45,7 @@ def identified_batches(
 
 def _identified(row: Mapping[str, Any], request: VideoRequest) -> dict[str, Any]:
     content, path, digest = row.get("content"), row.get("path"), row.get("digest")
-    found = {"key": row["key"], "path": path, "digest": digest, "reason": None, "detail": None}
+    found: dict[str, Any] = {"key": row["key"], "path": path, "digest": digest}
     try:
         if content is not None and len(content) > CONTENT_BYTES:
             raise RefusedVideoError("too_large", f"{len(content):,} bytes in a column, of {CONTENT_BYTES:,}")

@@ -39,7 +39,7 @@ class Borders:
         """
         if grey.mean() < 6 or (self._shape[0] and grey.shape != self._shape):
             return
-        quiet, means = [], []
+        quiet, means = list[npt.NDArray[np.bool_]](), list[npt.NDArray[np.float32]]()
         bright = grey > _BLACK
         for axis in (1, 0):
             mean = grey.mean(axis, dtype=np.float32)

@@ -254,13 +254,9 @@ class Crop(Defect):
     def make(self, clip: Clip) -> Made:
         """See :meth:`Defect.make`."""
         share, (width, height) = clip.draw(self.share), clip.size
-        box = [
-            round(share * width),
-            round(share * height),
-            round((1 - share) * width),
-            round((1 - share) * height),
-        ]
-        frames = _each(clip.frames, lambda image: image.crop(tuple(box)).resize((width, height)))
+        left, top = round(share * width), round(share * height)
+        box = (left, top, width - left, height - top)
+        frames = _each(clip.frames, lambda image: image.crop(box).resize((width, height)))
         return Made(frames, {"share": share}, box=[float(part) for part in box])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from modelmill.videos.containers import libav, open_container, video_stream
 from modelmill.videos.defect_kinds import AnyDefect, Clip, Made, Pictures
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.refusals import RefusedVideoError
-from modelmill.videos.sources import Source
+from modelmill.videos.sources import Source, digest_of
 
 _LEAST_FRAMES = 8
 _KINDS: TypeAdapter[Any] = TypeAdapter(AnyDefect)
@@ -35,7 +34,7 @@ def defects(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> 
     :raises RefusedVideoError: if the clip cannot be decoded, or is too short.
     """
     frames, rate = _read(source, limits, options)
-    digest = _digest(source)
+    digest = digest_of(source.file)
     rows = []
     for number, raw in enumerate(options["defects"]):
         kind = _KINDS.validate_python(raw)
@@ -58,11 +57,6 @@ def defects(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> 
             }
         )
     return rows
-
-
-def _digest(source: Source) -> str:
-    source.file.seek(0)
-    return hashlib.file_digest(source.file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _read(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> tuple[Pictures, float]:

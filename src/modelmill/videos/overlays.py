@@ -54,9 +54,9 @@ class Overlays:
 
         :param grey: ``(height, width)``, the sampled picture.
         """
-        if self._count and grey.shape != self._sums["level"].shape:
+        if min(grey.shape) < 2 or (self._count and grey.shape != self._sums["level"].shape):
             return
-        down, across = np.gradient(grey) if min(grey.shape) > 1 else (grey * 0, grey * 0)
+        down, across = np.gradient(grey)
         found = {
             "down": down,
             "across": across,
@@ -119,7 +119,7 @@ def _components(filled: Mask) -> list[list[tuple[int, int]]]:
     left = {(int(row), int(column)) for row, column in np.argwhere(filled)}
     found = []
     while left:
-        group, waiting = [], [left.pop()]
+        group, waiting = list[tuple[int, int]](), [left.pop()]
         while waiting:
             row, column = waiting.pop()
             group.append((row, column))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -54,9 +54,6 @@ class VideoJobResult(JobResult):
     """Videos in the quarantine by reason."""
     rows: int
     """Rows in the table."""
-
-
-RequestT = TypeVar("RequestT", bound="VideoRequest")
 
 
 class VideoRequest(VideoOptions, TableRequest[VideoJobResult]):

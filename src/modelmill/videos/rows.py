@@ -145,7 +145,7 @@ def split_answers(
     :param kept: columns to carry along.
     :return: the rows of videos that were read, and of those that were refused, in the order of their keys.
     """
-    read, refused = [], []
+    read, refused = list[dict[str, Any]](), list[dict[str, Any]]()
     for answer in sorted(answers, key=lambda one: (one["key"], one["number"])):
         begun = {**videos[answer["key"]].begun, **kept.values[answer["key"]]}
         if answer["reason"] is not None:

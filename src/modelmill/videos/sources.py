@@ -76,9 +76,18 @@ def _opened(path: str) -> BinaryIO:
     return os.fdopen(number, "rb")
 
 
-def _check_digest(file: BinaryIO, wanted: str) -> None:
-    found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+def digest_of(file: BinaryIO) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits, and go back to its start."""
+    digest = hashlib.sha256()
     file.seek(0)
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    file.seek(0)
+    return digest.hexdigest()
+
+
+def _check_digest(file: BinaryIO, wanted: str) -> None:
+    found = digest_of(file)
     if found != wanted.lower():
         raise RefusedVideoError("changed", f"SHA-256 {found[:12]} instead of {wanted[:12]}")
 

@@ -94,7 +94,8 @@ def watch(source: Source, limits: VideoLimits, sampling: Sampling, look: Look) -
         step = max(1 / sampling.frames_per_second, declared / sampling.most)
         detail_step = max(declared / sampling.details, step)
         seen, filters = Seen(stream.codec_context.width, stream.codec_context.height), _Filters()
-        first, next_sample, next_detail, taken = None, 0.0, 0.0, 0
+        first: float | None = None
+        next_sample, next_detail, taken = 0.0, 0.0, 0
         for frame in _decoded(container, stream, seen):
             time = len(seen.times) / 25 if frame.time is None else float(frame.time)
             first = time if first is None else first
