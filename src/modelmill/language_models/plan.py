@@ -100,7 +100,9 @@ class Planner:
         columns, gold = self.options.columns, self.options.gold
         wanted = [*columns] if gold is None else [*columns, gold]
         for batch in scan_arrow(self.table, columns=wanted, batch_rows=_BATCH_ROWS):
-            golds = [None] * len(batch) if gold is None else gold_texts(batch.column(gold))
+            golds: list[str | None] = [None] * len(batch)
+            if gold is not None:
+                golds = gold_texts(batch.column(gold))
             for row, label in zip(batch.select(columns).to_pylist(), golds, strict=True):
                 yield rendered(row, columns), label
 
