@@ -16,6 +16,8 @@ Every process of a pipeline (Airflow task, step, Spark driver, service) can be g
 ``MODELMILL_TABLES``         places, separated by commas, below which the canvas may show tables
 ``MODELMILL_USER``           who asked for a run, for the ledger; the operators name who triggered the DAG
                              run. Default: the user that the process runs as
+``MODELMILL_LLM_URL``        URL of a language model's endpoint, up to and with ``/v1``, and
+``MODELMILL_LLM_KEY``        its key, for steps that name no Airflow connection. Default: none
 ``MODELMILL_SOURCES``        places, separated by commas, below which ``ingest`` may load files. Default:
                              object stores, and local folders that are not the system's
 ``MODELMILL_PARAM_<NAME>``   default of the pipeline parameter ``<name>`` where a pipeline sets none
