@@ -88,6 +88,7 @@ class Journal:
         self._numbers = 0
         self._threads = threading.RLock()
         self._flushing = threading.Lock()
+        self._closed = False
         self._flushed = 0
         self._read = 0
         self._answers: dict[str, bytes] = {}
@@ -112,8 +113,10 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the files: what is still open counts as that of a dead process."""
-        for file in (self._file, self._gate, self._owner):
-            os.close(file)
+        with self._threads, self._flushing:
+            self._closed = True
+            for file in (self._file, self._gate, self._owner):
+                os.close(file)
 
     def reserve(self, key: str, cost: int) -> Reservation | Denial:
         """Reserve the worst case of a request, and wait until that is on the disk.
@@ -192,6 +195,7 @@ class Journal:
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
         with self._threads:
+            self._check_open()
             fcntl.flock(self._gate, fcntl.LOCK_EX)
             try:
                 self._catch_up()
@@ -254,10 +258,16 @@ class Journal:
     def _flush(self, end: int) -> None:
         """Wait until the file is on the disk as far as ``end``; one wait serves all threads that need it."""
         with self._flushing:
+            self._check_open()
             if self._flushed < end:
                 size = os.fstat(self._file).st_size
                 os.fsync(self._file)
                 self._flushed = size
+
+    def _check_open(self) -> None:
+        # A thread may outlive an interrupted step, and the numbers of closed files are given out again.
+        if self._closed:
+            raise ValueError("the journal is closed")
 
     def _is_alive(self, token: str) -> bool:
         if token == self._token:

@@ -56,6 +56,7 @@ class RateLimits:
         self._clock = clock
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._lock = threading.Lock()
+        self._closed = False
         self._asked = self._used = 0.0  # of answers: worst cases and true tokens
 
     def __enter__(self) -> RateLimits:
@@ -66,7 +67,9 @@ class RateLimits:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file."""
-        os.close(self._file)
+        with self._lock:
+            self._closed = True
+            os.close(self._file)
 
     def take(self, worst: int) -> tuple[float, float]:
         """Take the place of one request.
@@ -121,6 +124,8 @@ class RateLimits:
 
     def _change(self, change: Callable[[list[float]], float]) -> float:
         with self._lock:
+            if self._closed:  # the numbers of closed files are given out again
+                raise ValueError("the limits are closed")
             fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
                 content = os.pread(self._file, _STATE.size, 0)

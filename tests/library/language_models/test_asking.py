@@ -327,3 +327,18 @@ def test_decisions_may_be_refused_and_have_one_probability_for_each_value() -> N
         reply = dialect.reply(QUESTION, json.dumps({"answers": [answer], "usage": usage}).encode())
         assert reply.status == status
         assert reply.label == ("sport" if status == "answered" else None)
+
+
+def test_a_thread_that_outlives_its_step_writes_nowhere(tmp_path: Path) -> None:
+    with Journal(tmp_path, limit=100) as journal, RateLimits(tmp_path / "l", requests=9, tokens=9) as limits:
+        reservation = journal.reserve("a", 10)
+    assert not isinstance(reservation, str)
+    other = os.open(tmp_path / "another-file", os.O_RDWR | os.O_CREAT)  # gets the number of a closed one
+    with pytest.raises(ValueError, match="journal is closed"):
+        journal.settle(reservation, "answered", cost=1, answer={"label": "x"})
+    with pytest.raises(ValueError, match="limits are closed"):
+        limits.take(1)
+    os.close(other)
+    assert (tmp_path / "another-file").read_bytes() == b""
+    with Journal(tmp_path, limit=100) as journal:
+        assert (journal.spent.reserved, journal.spent.orphans) == (10, 1)
