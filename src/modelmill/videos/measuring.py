@@ -33,7 +33,8 @@ SERIES = (
     "noise",
     "blockiness",
 )
-"""Measures in time: a number for each sampled frame; NULL where a frame was not looked at for it."""
+"""Measures in time: a number for each sampled frame; NULL where a frame was not looked at for it. ``black``
+and ``frozen`` are the length of the stretch that a frame is in: exact, however far apart the samples are."""
 
 Row = dict[str, Any]
 
@@ -102,7 +103,7 @@ class _Looking:
         """Return the series, the borders and the overlay."""
         within = {"black": seen.black, "frozen": seen.frozen}
         for name, intervals in within.items():
-            self.series[name] = [float(_inside(time, intervals)) for time in self.times]
+            self.series[name] = [_stretch_at(time, intervals) for time in self.times]
         box = self._borders.box()
         size = (seen.width, seen.height)
         inner = (0.0, 0.0, 1.0, 1.0) if box is None else _shares(box, size)
@@ -159,8 +160,9 @@ class _Blocks:
         return None if found is None else float(found)
 
 
-def _inside(time: float, intervals: Sequence[Interval]) -> bool:
-    return any(start <= time < end for start, end in intervals)
+def _stretch_at(time: float, intervals: Sequence[Interval]) -> float:
+    """Return the length of the stretch that a time lies in, in seconds; 0 if it lies in none."""
+    return next((end - start for start, end in intervals if start <= time < end), 0.0)
 
 
 def _times(seen: Seen) -> Row:

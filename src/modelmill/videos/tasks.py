@@ -149,7 +149,7 @@ TASKS: Mapping[str, Task] = {
             "measure",
             "modelmill.videos.measuring:measure",
             MEASURED,
-            version=1,
+            version=2,
             example={"frames_per_second": 10.0, "most": 10, "details": 2, "sound": True},
         ),
         Task(

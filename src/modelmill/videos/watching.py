@@ -34,11 +34,11 @@ FILTERS = (
     ("format", "gray"),
     ("scdet", "threshold=10"),
     ("freezedetect", "n=0.0004:d=0.4"),
-    ("blackdetect", "d=0.1:picture_black_ratio_th=0.98:pixel_black_th=0.06"),
+    ("blackdetect", "d=0.1:picture_black_ratio_th=0.98:pixel_black_th=0.03"),
 )
 """Filters of all frames, with their options. ``scdet``: cuts, by the difference of mean absolute frame
 differences. ``freezedetect``: mean absolute difference below 0.04 % for 0.4 s. ``blackdetect``: 98 % of the
-pixels below 6 % of white."""
+pixels below 3 % of white."""
 _ERRORS = 50
 """Errors of the decoder in a row after which the rest of a video is given up."""
 
