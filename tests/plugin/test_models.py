@@ -143,3 +143,39 @@ def test_who_cannot_answer_a_text_is_said(call: Call, digest: str, settings: Set
     ):
         assert user("POST", "/models/topic/answers", body).status_code == 422
     assert user("POST", "/models/topic/answers", {"text": "x" * 20_001, "versions": [1]}).status_code == 422
+
+
+def test_nights_have_the_figure_that_was_judged(
+    call: Call, digest: str, settings: Settings, tmp_path: Path
+) -> None:
+    client = tracking_client(settings.tracking_uri)
+    experiment = client.create_experiment("judged", artifact_location=str(tmp_path / "artifacts"))
+    run = client.create_run(experiment).info.run_id
+    figures = {"value": 0.91, "low": 0.88, "high": 0.94}
+    chain = [
+        {"metric": "accuracy", "unit": "share", "value": 0.95},
+        {"metric": "accuracy", "unit": "share", **figures},
+    ]
+    client.log_dict(run, {"passed": False, "chain": chain}, "gate/verdict.json")
+    for number, evidence in enumerate(
+        (f"runs:/{run}/gate/verdict.json", f"runs:/{run}/gate/gone.json", "runs:/../x")
+    ):
+        entry = Entry(
+            action="refuse",
+            model="topic",
+            from_version=1,
+            to_version=1,
+            digest="d",
+            step_key=f"night {number}",
+            evidence=evidence,
+            who="me",
+        )
+        append(settings, "topic", lambda head, entry=entry: entry, step_key=entry.step_key, moves_alias=False)
+    answer = call("viewer")("GET", "/models/topic/nights")
+    assert answer.status_code == 200, answer.text
+    first, judged, gone, strange = answer.json()
+    assert (first["action"], first["to_version"], first["value"]) == ("promote", 1, None)
+    assert (judged["action"], judged["metric"], judged["unit"]) == ("refuse", "accuracy", "share")
+    assert {name: judged[name] for name in figures} == figures
+    assert (gone["value"], strange["metric"]) == (None, "")
+    assert call("viewer")("GET", "/models/unknown/nights").json() == []

@@ -53,6 +53,7 @@ ROUTES: dict[tuple[str, str], Lowest] = {
     ("GET", "/api/models/{name}"): "viewer",
     ("GET", "/api/models/{name}/versions/{version}/lineage"): "viewer",
     ("GET", "/api/models/{name}/versions/{version}/source"): "viewer",
+    ("GET", "/api/models/{name}/nights"): "viewer",
     ("POST", "/api/models/{name}/answers"): "user",
     ("POST", "/api/models/{name}/rollback"): "op",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/metrics"): "viewer",

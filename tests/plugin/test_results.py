@@ -159,9 +159,9 @@ def test_what_an_edge_cannot_show_is_said(
 def test_a_report_that_is_no_json_or_too_long_is_named_and_not_shown(
     call: Call, made: Made, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modelmill_plugin.routes import results
+    from modelmill_plugin import report_files
 
-    monkeypatch.setattr(results, "_MOST_BYTES", 60)
+    monkeypatch.setattr(report_files, "MOST_BYTES", 60)
     shown = call("user")("GET", f"/pipelines/{made.name}/runs/{made.run_id}/steps/raw/result").json()
     contents = {report["file"]: report["content"] for report in shown["reports"]}
     assert (contents["dataset.json"], contents["report.json"]) == (None, None)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -25,6 +22,7 @@ from modelmill_operators.links import XCOM_STEP
 from modelmill_plugin import runs
 from modelmill_plugin.errors import RefusedError, error_responses
 from modelmill_plugin.mlflow_answers import mlflow_client
+from modelmill_plugin.report_files import REPORT, ReportFiles
 from modelmill_plugin.routes.runs import RunId
 from modelmill_plugin.routes.tables import TableView
 from modelmill_plugin.security import EDIT, SEE_RUNS, SEE_XCOMS, User
@@ -42,7 +40,6 @@ Step = Annotated[
 ]
 Port = Annotated[str, InPath(pattern=NAME_PATTERN, description="Name of the output.")]
 
-_REPORT = re.compile(r"runs:/([0-9a-f]{32})/((?:[a-z_]+/)?[a-z_]+\.json)")
 _OWN_REPORTS = (
     "dataset.json",
     "scores.json",
@@ -55,7 +52,6 @@ _OWN_REPORTS = (
 _OF_MODELS = ("report.json", "gate/verdict.json")
 """Reports that say something of other steps' models."""
 _MOST_REPORTS = 8
-_MOST_BYTES = 4_000_000
 _EARLIER_RUNS = 20
 
 
@@ -112,7 +108,7 @@ def read_step_result(dag_id: DagId, run_id: RunId, step: Step, user: User, sessi
     may_see_texts = may("PUT", dag_id, user)
     with mlflow_client() as client:
         metrics = _metrics(client, mlflow_run)
-        files = _Files(client)
+        files = ReportFiles(client)
         found = [uri for uri in dict.fromkeys(_report_uris(task, results, mlflow_run)) if files.has(*uri[1:])]
         reports = [
             StepReport(step=by, file=path, content=files.json(mlflow_id, path))
@@ -192,7 +188,7 @@ def _report_uris(
 ) -> Iterator[tuple[str, str, str]]:
     """Yield task, MLflow run and path of reports: the task's own, then those that judge models."""
     for ref in _outputs(results[task]).values():
-        if (parts := _REPORT.fullmatch(str(ref.get("uri", "")))) is not None:
+        if (parts := REPORT.fullmatch(str(ref.get("uri", "")))) is not None:
             yield task, parts[1], parts[2]
     if re.fullmatch("[0-9a-f]{32}", mlflow_run):
         yield from ((task, mlflow_run, name) for name in _OWN_REPORTS)
@@ -200,48 +196,9 @@ def _report_uris(
         return
     for other, result in results.items():
         for ref in _outputs(result).values():
-            parts = _REPORT.fullmatch(str(ref.get("uri", "")))
+            parts = REPORT.fullmatch(str(ref.get("uri", "")))
             if other != task and parts is not None and parts[2] in _OF_MODELS:
                 yield other, parts[1], parts[2]
-
-
-class _Files:
-    """The artifacts of MLflow runs: each folder is listed once.
-
-    :param client: MLflow's client.
-    """
-
-    def __init__(self, client: MlflowClient) -> None:
-        self._client = client
-        self._sizes: dict[tuple[str, str], dict[str, int]] = {}
-
-    def has(self, run_id: str, path: str) -> bool:
-        """Return whether a run has such a file."""
-        return path in self._listed(run_id, path.rpartition("/")[0])
-
-    def json(self, run_id: str, path: str) -> Any:
-        """Return the content of a JSON file; None if it is longer than is shown, or no JSON."""
-        if self._listed(run_id, path.rpartition("/")[0])[path] > _MOST_BYTES:
-            return None
-        with tempfile.TemporaryDirectory(prefix="modelmill-report-") as place:
-            text = Path(self._client.download_artifacts(run_id, path, place)).read_text("utf-8")
-        try:
-            return as_json(json.loads(text))
-        except ValueError:
-            return None
-
-    def _listed(self, run_id: str, folder: str) -> dict[str, int]:
-        from mlflow.exceptions import MlflowException
-
-        if (run_id, folder) not in self._sizes:
-            try:
-                found = self._client.list_artifacts(run_id, folder or None)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-                found = []  # the run was deleted
-            self._sizes[run_id, folder] = {item.path: item.file_size or 0 for item in found}
-        return self._sizes[run_id, folder]
 
 
 def _metrics(client: MlflowClient, run_id: str) -> dict[str, float]:

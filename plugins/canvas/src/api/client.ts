@@ -17,6 +17,7 @@ export type RunView = Schemas["RunView"];
 export type RunNode = Schemas["NodeView"];
 export type RunRequest = Schemas["RunRequest"];
 export type StepResult = Schemas["StepResult"];
+export type Night = Schemas["Night"];
 export type VersionAnswer = Schemas["VersionAnswer"];
 export type OutputRows = Schemas["OutputRows"];
 export type ModelView = Schemas["ModelView"];
@@ -160,6 +161,8 @@ export const api = {
     call<Lineage>("GET", `/models/${encodeURIComponent(name)}/versions/${version}/lineage`),
   modelSource: (name: string, version: number) =>
     call<Schemas["ModelSource"]>("GET", `/models/${encodeURIComponent(name)}/versions/${version}/source`),
+  /** What happened to a model, with the figures that gates judged it by. */
+  nights: (name: string) => call<Night[]>("GET", `/models/${encodeURIComponent(name)}/nights`),
   /** What versions of a model answer to a text. */
   answers: (name: string, text: string, versions: readonly number[]) =>
     call<VersionAnswer[]>("POST", `/models/${encodeURIComponent(name)}/answers`, { body: { text, versions } }),

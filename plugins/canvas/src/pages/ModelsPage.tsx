@@ -10,6 +10,7 @@ import { useAnswer } from "../api/useAnswer";
 import { Frame } from "../canvas/dialogs";
 import { isWebAddress } from "../run/state";
 import { AnswerBox } from "./AnswerBox";
+import { Nights } from "./Nights";
 import { Pareto, pointsOf } from "./Pareto";
 import { BASE, canvasPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
@@ -116,6 +117,7 @@ function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () =>
       </section>
       {version ? <VersionCards key={version.version} name={model.name} version={version} /> : null}
       {chosen === null ? null : <AnswerBox key={chosen} name={model.name} first={chosen} versions={model.all_versions.map((item) => item.version)} />}
+      <Nights key={`nights ${model.history.length}`} name={model.name} />
       <Ledger rows={model.history} />
       {isRollingBack ? <RollbackDialog model={model} onClose={() => setRollingBack(false)} onDone={onChanged} /> : null}
     </Stack>
