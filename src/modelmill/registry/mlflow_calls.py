@@ -114,7 +114,9 @@ def made_once(
     """
     deadline, pause = time.monotonic() + mlflow_patience()[1], 0.25
     while True:
-        made, lost = _try(make, name)
+        made, lost = _try(make)
+        if made is not None and not name(made):
+            made = None
         if lost is None and drop is None and made is not None:
             return made
         found = list(find())
@@ -132,7 +134,7 @@ def made_once(
     return found[0]
 
 
-def _try(make: Callable[[], Made], name: Callable[[Made], str]) -> tuple[Made | None, Exception | None]:
+def _try(make: Callable[[], Made]) -> tuple[Made | None, Exception | None]:
     try:
         with _environment({_RETRIES: "0"}):
             made = make()
@@ -140,7 +142,7 @@ def _try(make: Callable[[], Made], name: Callable[[Made], str]) -> tuple[Made | 
         if isinstance(error, ModelmillError) or _is_refusal(error):
             raise
         return None, error
-    return (made, None) if name(made) else (None, None)
+    return made, None
 
 
 def _is_refusal(error: Exception) -> bool:

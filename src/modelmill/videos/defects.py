@@ -75,7 +75,8 @@ def _read(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> tu
                     continue
                 if size is None:
                     size = _even(frame.width, frame.height, options["width"])
-                frames.append(frame.reformat(*size, "rgb24", interpolation="AREA").to_ndarray())
+                small = frame.reformat(*size, "rgb24", interpolation="AREA")
+                frames.append(np.asarray(small.to_ndarray(), np.uint8))
                 if len(frames) >= most:
                     break
         except av.error.FFmpegError as error:

@@ -6,6 +6,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from modelmill.videos import stretches
 from modelmill.videos.borders import Borders
 from modelmill.videos.limits import VideoLimits
@@ -38,7 +40,7 @@ def extract(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> 
 
     def look(time: float, picture: Picture, frame: VideoFrame, detail: bool) -> None:
         if detail:
-            borders.see(frame.reformat(format="gray").to_ndarray())
+            borders.see(np.asarray(frame.reformat(format="gray").to_ndarray(), np.uint8))
         image = Image.fromarray(picture)
         if image.width > options["width"]:
             height = max(1, round(image.height * options["width"] / image.width))

@@ -89,7 +89,7 @@ class _Looking:
             column.append(values.get(name))
 
     def _detail(self, frame: VideoFrame) -> dict[str, float | None]:
-        grey: Picture = frame.reformat(format="gray").to_ndarray()
+        grey: Picture = np.asarray(frame.reformat(format="gray").to_ndarray(), np.uint8)
         self._borders.see(grey)
         middle = pictures.middle(grey)
         return {

@@ -137,8 +137,8 @@ def _decoded(container: Any, stream: Any, seen: Seen) -> Any:
 def _small(frame: VideoFrame) -> Picture:
     width = min(SAMPLE_WIDTH, frame.width)
     height = max(2, round(frame.height * width / frame.width))
-    picture: Picture = frame.reformat(width, height, "rgb24", interpolation="AREA").to_ndarray()
-    return picture
+    small = frame.reformat(width, height, "rgb24", interpolation="AREA")
+    return np.asarray(small.to_ndarray(), np.uint8)
 
 
 class _Filters:
