@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
-import os
-import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,6 @@ from PIL import Image
 from tests.library.videos.clips import moving, write_clip, write_frames
 
 from modelmill.artifacts import TableRef
-from modelmill.jobs import run_job
-from modelmill.settings import Settings
 from modelmill.tables.reading import read_arrow
 from modelmill.videos.requests import ExtractFramesRequest, MeasureVideosRequest
 from modelmill_jobs import extract_frames, measure_videos
@@ -70,23 +67,27 @@ def test_frames_of_a_table(sail: Any, tmp_path: Path) -> None:
     assert (again.worked_on, again.table) == (0, found.table)
 
 
-def _work(request: Any, home: str) -> None:
-    settings = Settings.from_environment()
-    run_job(request, settings=settings)
+WORK = """
+import sys
+from modelmill.jobs import run_job
+from modelmill.settings import Settings
+from modelmill.videos.requests import ExtractFramesRequest
+run_job(ExtractFramesRequest.model_validate_json(sys.argv[1]), settings=Settings.from_environment())
+"""
 
 
 def test_a_killed_run_goes_on_and_doubles_nothing(sail: Any, tmp_path: Path) -> None:
     clips = [write_clip(tmp_path / f"{number}.mp4", seconds=1, seed=number) for number in range(5)]
     table = table_of(tmp_path, clips)
     request = requested(ExtractFramesRequest, table, tmp_path, videos_per_commit=1, processes=1)
-    child = multiprocessing.get_context("spawn").Process(target=_work, args=(request, str(tmp_path)))
-    child.start()
     log, deadline = tmp_path / "made/_delta_log", time.monotonic() + 120
-    while len(list(log.glob("*.json"))) < 3 and time.monotonic() < deadline and child.is_alive():
-        time.sleep(0.02)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
+    script = tmp_path / "work.py"  # PySpark takes a process without a file for its own doctests
+    script.write_text(WORK)
+    with subprocess.Popen([sys.executable, str(script), request.model_dump_json()]) as child:
+        while len(list(log.glob("*.json"))) < 3 and time.monotonic() < deadline:
+            assert child.poll() is None
+            time.sleep(0.02)
+        child.kill()
     before = DeltaTable(str(tmp_path / "made")).to_pyarrow_table(columns=["key"]).num_rows
     assert before >= 2
     found = extract_frames.main(request, sail)

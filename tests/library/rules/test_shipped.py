@@ -7,13 +7,27 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from modelmill.artifacts import TableRef
+from modelmill.pipeline.validation import load_pipeline
 from modelmill.rules.reading import load_rule_set
+from modelmill.videos.requests import MeasureVideosRequest, ProbeVideosRequest
+from modelmill.videos.rows import Kept, result_schema
 
-FOLDER = Path(__file__).parents[3] / "dags" / "rules"
-SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("topic", pa.string())])
+DAGS = Path(__file__).parents[3] / "dags"
+TEXTS = pa.schema([("id", pa.string()), ("text", pa.string()), ("topic", pa.string())])
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def measured_videos() -> pa.Schema:
+    """Return the columns that the pipeline ``video_nightly`` hands to its rules."""
+    places = {"table": TableRef(uri="/clips", version=0), "to": "/made", "quarantine": "/refused"}
+    probed = result_schema(ProbeVideosRequest.model_validate(places), Kept((), {}))
+    keep = load_pipeline(str(DAGS / "pipelines/video_nightly.yaml")).steps["measured"].config["keep"]
+    measured = MeasureVideosRequest.model_validate({**places, "keep": keep})
+    return result_schema(measured, Kept(tuple(probed.field(name) for name in keep), {}))
+
+
+@pytest.mark.parametrize("path", sorted((DAGS / "rules").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_shipped_rule_set_loads(path: Path) -> None:
-    rule_set = load_rule_set(str(path), schema=SCHEMA)
+    schema = measured_videos() if path.stem == "video_quality" else TEXTS
+    rule_set = load_rule_set(str(path), schema=schema)
     assert len(rule_set.signals) >= 20

@@ -29,7 +29,7 @@ from modelmill.tables.source_files import check_source, list_files
         "webhdfs://127.0.0.1:50070/a",
         "ftp://127.0.0.1/a",
         "sftp://127.0.0.1/a",
-        "github://a:b@/c",
+        "github://a/b",
         "zip://a.jsonl::/tmp/a.zip",
         "memory://a.jsonl",
     ],
