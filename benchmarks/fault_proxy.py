@@ -51,7 +51,7 @@ class FaultProxy:
             def handle_any(self) -> None:
                 proxy.handle(self)
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_any  # noqa: N815
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_any  # noqa: N815 (http.server names them)
 
             def log_message(self, *_: Any) -> None:
                 pass

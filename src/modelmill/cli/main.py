@@ -1,4 +1,4 @@
-"""The command line: ``modelmill validate``, ``run``, ``components``, ``registry``, ``serve`` and ``step``."""
+"""The command line: ``modelmill --help`` lists the commands."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ import json
 from typing import Any, ClassVar
 
 from modelmill.language_models.dialects import (
+    KEPT_CHARACTERS,
+    OVERHEAD_TOKENS,
     Dialect,
     Parameters,
     Reply,
@@ -15,11 +17,6 @@ from modelmill.language_models.dialects import (
     read_usage,
 )
 from modelmill.language_models.questions import CANNOT_TELL, Question
-
-_OVERHEAD_TOKENS = 256
-"""What chat templates and servers that put the schema into the prompt add, beside the body's own bytes."""
-
-_KEPT_CHARACTERS = 500
 
 
 class ChatDialect(Dialect):
@@ -55,7 +52,7 @@ class ChatDialect(Dialect):
 
     def worst_case(self, request: Request, parameters: Parameters) -> Usage:
         """See :meth:`Dialect.worst_case`: a token of text is a byte or more."""
-        return Usage(len(request.body) + _OVERHEAD_TOKENS, parameters.max_tokens)
+        return Usage(len(request.body) + OVERHEAD_TOKENS, parameters.max_tokens)
 
     def reply(self, question: Question, body: bytes) -> Reply:
         """See :meth:`Dialect.reply`."""
@@ -91,4 +88,4 @@ def _label(text: Any) -> str | None:
 
 
 def _shown(text: str) -> str:
-    return text[:_KEPT_CHARACTERS]
+    return text[:KEPT_CHARACTERS]

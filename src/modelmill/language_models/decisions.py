@@ -10,6 +10,8 @@ import json
 from typing import Any, ClassVar
 
 from modelmill.language_models.dialects import (
+    KEPT_CHARACTERS,
+    OVERHEAD_TOKENS,
     Dialect,
     Parameters,
     Reply,
@@ -20,11 +22,6 @@ from modelmill.language_models.dialects import (
 )
 from modelmill.language_models.probabilities import decided
 from modelmill.language_models.questions import Question
-
-_OVERHEAD_TOKENS = 256
-"""What servers put around the input, the question and its choices, beside the body's own bytes."""
-
-_KEPT_CHARACTERS = 500
 
 
 class DecisionsDialect(Dialect):
@@ -49,11 +46,11 @@ class DecisionsDialect(Dialect):
 
     def worst_case(self, request: Request, parameters: Parameters) -> Usage:
         """See :meth:`Dialect.worst_case`: a token of text is a byte or more."""
-        return Usage(len(request.body) + _OVERHEAD_TOKENS, parameters.max_tokens)
+        return Usage(len(request.body) + OVERHEAD_TOKENS, parameters.max_tokens)
 
     def reply(self, question: Question, body: bytes) -> Reply:
         """See :meth:`Dialect.reply`."""
-        shown = body.decode(errors="replace")[:_KEPT_CHARACTERS]
+        shown = body.decode(errors="replace")[:KEPT_CHARACTERS]
         try:
             found = json.loads(body)
             (answer,) = found["answers"]

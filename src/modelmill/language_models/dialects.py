@@ -29,6 +29,12 @@ DIALECTS = Extensions(
     },
 )
 
+OVERHEAD_TOKENS = 256
+"""What servers and chat templates put around a question and its options, beside the body's own bytes."""
+
+KEPT_CHARACTERS = 500
+"""Of an answer that is no label, for a person to look at."""
+
 ReplyStatus = Literal["answered", "invalid", "refused"]
 """``invalid``: an answer that is none of the options; ``refused``: the endpoint does not take the content."""
 
