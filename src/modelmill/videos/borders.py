@@ -53,6 +53,11 @@ class Borders:
             self._lines = [one & other for one, other in zip(self._lines, quiet, strict=True)]
             self._means = [np.maximum(one, other) for one, other in zip(self._means, means, strict=True)]
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the frames that were looked at; None if every frame was black."""
+        return (self._shape[1], self._shape[0]) if self._shape[0] else None
+
     def box(self) -> list[float] | None:
         """Return the picture within the borders: left, top, right, bottom in pixels.
 

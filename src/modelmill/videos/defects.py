@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -66,7 +67,7 @@ def _read(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> tu
     with open_container(source, limits) as container:
         stream = video_stream(container, limits)
         own = float(stream.average_rate or 25)
-        every = max(1, round(own / 25))
+        every = max(1, math.ceil(own / 30.1))  # a rate such as 30.02 is not halved
         most = int(options["seconds"] * own / every)
         size: tuple[int, int] | None = None
         try:

@@ -48,13 +48,13 @@ def extract(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> 
         samples.append((time, jpeg(image, _QUALITY)))
 
     seen = watch(source, limits, Sampling(frames_per_second=options["frames_per_second"]), look)
-    box = borders.box()
+    box, size = borders.box(), borders.size or (seen.width, seen.height)
     rows = []
     shots = stretches.shots(seen.cuts, seen.end)
     for number, place in enumerate(chosen([time for time, _ in samples], shots, options)):
         time, content = samples[place]
         with Image.open(io.BytesIO(content)) as image:
-            inner = _without_borders(image, box, (seen.width, seen.height))
+            inner = _without_borders(image, box, size)
             rows.append(
                 {
                     "frame": number,

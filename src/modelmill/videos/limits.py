@@ -39,7 +39,7 @@ CONTENT_BYTES = 16 << 20
 """Largest video that a column of bytes may hold."""
 
 SUBTITLE_CHARACTERS = 200_000
-"""Characters of subtitles that are kept; what follows is cut off, and said so."""
+"""Characters of subtitles that are kept; what follows is cut off."""
 
 SUBTITLE_BYTES = 4 << 20
 """Bytes of a file of subtitles that are read."""

@@ -105,7 +105,7 @@ class _Looking:
         for name, intervals in within.items():
             self.series[name] = [_stretch_at(time, intervals) for time in self.times]
         box = self._borders.box()
-        size = (seen.width, seen.height)
+        size = self._borders.size or (seen.width, seen.height)
         inner = (0.0, 0.0, 1.0, 1.0) if box is None else _shares(box, size)
         overlay = self._overlays.found(inner)
         across, down = inner[2] - inner[0] < 1, inner[3] - inner[1] < 1

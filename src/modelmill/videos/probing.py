@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _TAG_CHARACTERS = 4000
+"""Of all tags together, and a quarter of it for each value."""
 _TRUNCATED_BELOW = 0.8
 """Share of the declared duration that the frames must reach."""
 _SLACK_SECONDS = 1.0
@@ -140,4 +141,12 @@ def _described(container: InputContainer, stream: VideoStream, packets: _Packets
 
 
 def _tags(container: InputContainer) -> str:
-    return json.dumps(dict(sorted(container.metadata.items())), ensure_ascii=False)[:_TAG_CHARACTERS]
+    """Return tags as JSON: the first ones by name, as many as there is room for."""
+    kept, length = dict[str, str](), 2
+    for name, value in sorted(container.metadata.items()):
+        shown = value[: _TAG_CHARACTERS // 4]
+        length += len(json.dumps({name: shown}, ensure_ascii=False))
+        if length > _TAG_CHARACTERS:
+            break
+        kept[name] = shown
+    return json.dumps(kept, ensure_ascii=False)

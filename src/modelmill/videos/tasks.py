@@ -144,26 +144,26 @@ DEFECTS = {
 TASKS: Mapping[str, Task] = {
     task.name: task
     for task in (
-        Task("probe", "modelmill.videos.probing:probe", PROBED, version=1, example={}),
+        Task("probe", "modelmill.videos.probing:probe", PROBED, version=2, example={}),
         Task(
             "measure",
             "modelmill.videos.measuring:measure",
             MEASURED,
-            version=2,
+            version=3,
             example={"frames_per_second": 10.0, "most": 10, "details": 2, "sound": True},
         ),
         Task(
             "extract",
             "modelmill.videos.frames:extract",
             EXTRACTED,
-            version=1,
+            version=2,
             example={"frames_per_second": 10.0, "every_seconds": 1.0, "most": 4, "width": 32},
         ),
         Task(
             "defects",
             "modelmill.videos.defects:defects",
             DEFECTS,
-            version=1,
+            version=2,
             example={
                 "defects": [{"kind": kind} for kind in ("clean", "blur", "overlay", "text", "crop")],
                 "seed": 0,

@@ -60,6 +60,7 @@ class Seen:
     """What was seen of a video."""
 
     width: int
+    """Of the first frame, in pixels; a stream may change its size."""
     height: int
     times: list[float] = field(default_factory=list)
     """Of all frames."""
@@ -98,9 +99,9 @@ def watch(source: Source, limits: VideoLimits, sampling: Sampling, look: Look) -
         next_sample, next_detail, taken = 0.0, 0.0, 0
         for frame in _decoded(container, stream, seen):
             time = len(seen.times) / 25 if frame.time is None else float(frame.time)
-            first = time if first is None else first
+            if first is None:
+                first, seen.width, seen.height = time, frame.width, frame.height
             time -= first
-            seen.width, seen.height = frame.width, frame.height
             filters.see(frame, time, seen)
             if time >= next_sample - 1e-6 and taken < 2 * sampling.most:
                 detail = time >= next_detail - 1e-6
@@ -152,6 +153,7 @@ class _Filters:
     def see(self, frame: VideoFrame, time: float, seen: Seen) -> None:
         form = (frame.width, frame.height, frame.format.name)
         if form != self._form:
+            self._end_stretches(time, seen)  # the new graph knows nothing of what has begun
             self._graph, self._form = _graph(frame), form
         av = libav()
         seen.times.append(time)
@@ -179,10 +181,13 @@ class _Filters:
             ends.append((self._begun.pop(name), time))
 
     def end(self, seen: Seen) -> None:
+        self._end_stretches(seen.end, seen)
+        seen.frozen = without(seen.frozen, seen.black)
+
+    def _end_stretches(self, time: float, seen: Seen) -> None:
         for name, ends in (("frozen", seen.frozen), ("black", seen.black)):
             if name in self._begun:
-                ends.append((self._begun.pop(name), seen.end))
-        seen.frozen = without(seen.frozen, seen.black)
+                ends.append((self._begun.pop(name), time))
 
 
 _CUT_SCORE = 10.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -49,6 +50,29 @@ def write_frames(
         if audio is not None:
             write_tone(container, audio, count / rate)
     return path
+
+
+def changing_size(parts: Iterable[Iterable[Image]]) -> bytes:
+    """Encode parts of a stream, each with pictures of another size, one after the other at 25 a second."""
+    import av
+
+    content, count = b"", 0
+    for part in parts:
+        written = io.BytesIO()
+        with av.open(written, "w", format="mpegts") as container:
+            stream = container.add_stream("mpeg2video", rate=25)
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.max_b_frames = 0
+            for image in part:
+                if not stream.codec_context.is_open:
+                    stream.height, stream.width = image.shape[:2]
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
+                frame.pts, frame.time_base = count, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+                count += 1
+            container.mux(stream.encode(None))
+        content += written.getvalue()
+    return content
 
 
 def write_tone(container: object, stream: object, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.library.videos.clips import Image as Pixels
-from tests.library.videos.clips import moving, write_frames
+from tests.library.videos.clips import changing_size, moving, write_frames
 
 from modelmill.videos import pictures, stretches
 from modelmill.videos.frames import chosen
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.measuring import measure
 from modelmill.videos.perceptual_hash import distance, perceptual_hash
+from modelmill.videos.probing import probe
 from modelmill.videos.sources import open_source
 
 pytest.importorskip("av")
@@ -46,6 +48,45 @@ def test_borders_have_their_box(tmp_path: Path, top: int, left: int, kind: str) 
     )
     assert row["border"] == kind
     assert row["border_box"] == pytest.approx([left, top, 320 - left, 240 - top], abs=1)
+
+
+def test_a_stretch_ends_where_the_picture_changes_its_size() -> None:
+    scene = moving(1, (160, 120))
+    black = [np.zeros((240, 320, 3), np.uint8)] * 50
+    content = changing_size([black, map(scene, range(50))])
+    with open_source({"content": content}, VideoLimits()) as source:
+        (row,) = measure(source, VideoLimits(), OPTIONS)
+    assert (row["black_starts"], row["black_ends"]) == ([0.0], [pytest.approx(2.0, abs=0.05)])
+    assert (row["border"], row["border_box"], row["border_share"]) == ("none", [0.0, 0.0, 160.0, 120.0], 0.0)
+
+
+def test_borders_are_those_of_one_size() -> None:
+    large, small = moving(1, (320, 240)), moving(2, (160, 120))
+    for parts in ([large, small], [small, large]):
+        content = changing_size([map(scene, range(50)) for scene in parts])
+        with open_source({"content": content}, VideoLimits()) as source:
+            (row,) = measure(source, VideoLimits(), OPTIONS)
+        assert (row["border"], row["border_share"]) == ("none", 0.0)
+
+
+def test_long_tags_are_json_all_the_same(tmp_path: Path) -> None:
+    import av
+
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        container.metadata.update({f"tag{number}": "x" * 5000 for number in range(9)})
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        picture = np.zeros((64, 64, 3), np.uint8)
+        for _ in range(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode(None))
+    with open_source({"path": str(tmp_path / "a.mkv")}, VideoLimits()) as source:
+        (row,) = probe(source, VideoLimits(), {})
+    tags = json.loads(row["tags"])
+    assert len(row["tags"]) <= 4000
+    assert tags["ENCODER"].startswith("Lavf")
+    assert (tags["TAG0"], "TAG8" in tags) == ("x" * 1000, False)
 
 
 def test_frozen_and_black_stretches_have_their_times(tmp_path: Path) -> None:
