@@ -16,7 +16,7 @@ HIDDEN = "***"
 
 _CALLED = (
     r"(?:pass(?:word|wd|phrase)|pwd|secret|token|credentials?|authorization"
-    r"|(?:api|access|account|secret|private|shared|signing|fernet)[_.-]?(?:access[_.-]?)?key"
+    r"|(?:api|access|account|secret|private|shared|signing|fernet|storage|llm)[_.-]?(?:access[_.-]?)?key"
     r"|connection[_.-]?string)"
 )
 _NAMED_SECRET = re.compile(rf"(?:^|[_.-])(?:{_CALLED}|sql_alchemy_conn)$|^airflow_conn_", re.IGNORECASE)

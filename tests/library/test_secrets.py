@@ -58,6 +58,7 @@ def test_secrets_are_known_by_the_names_of_their_variables() -> None:
         "MLFLOW_TRACKING_URI": "https://bob:two-secret@ml.example",
         "MODELMILL_PARAM_DB_PASSWORD": "three-secret",
         "AIRFLOW_CONN_LAKE": "aws://four-secret",
+        "MODELMILL_LLM_KEY": "five-secret",
         "MODELMILL_SIGNING_KEY": "/keys/model.pem",
         "AWS_ACCESS_KEY_ID": "an-id-is-none",
         "DB_PASSWORD": "short",
@@ -66,7 +67,7 @@ def test_secrets_are_known_by_the_names_of_their_variables() -> None:
         "OLDPWD": "/home/bob/before",
     }
     found = secret_values(variables)
-    assert set(found) == {"one-secret", "two-secret", "three-secret", "aws://four-secret"}
+    assert set(found) == {"one-secret", "two-secret", "three-secret", "aws://four-secret", "five-secret"}
     assert redacted("got 'one-secret' or two-secret", secrets=found) == "got '***' or ***"
     assert not is_secret_name("max_tokens")
     assert is_secret_name("options.password")
@@ -92,6 +93,18 @@ def test_mlflow_gets_no_secret_parameters(step_context: StepContext, monkeypatch
         "options.sep": ";",
         "query": "login ***",
         "max_tokens": "32",
+    }
+
+
+def test_mlflow_gets_parameters_whatever_their_names_are(step_context: StepContext) -> None:
+    run = step_context.run
+    run.log_params({"labels": {"C++": "one", "C??": "two", "a//b": "", "é": "x", "l" * 300: "y"}})
+    assert run.client.get_run(run.run_id).data.params == {
+        "labels.C__": "one",
+        "labels.C___2": "two",
+        "labels.a__b": "",
+        "labels.é": "x",
+        f"labels.{'l' * 233}": "y",
     }
 
 

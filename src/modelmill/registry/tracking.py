@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -121,16 +121,16 @@ class TrackedRun:
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters, nested ones under dotted names. A resumed run keeps the ones it has.
 
-        :param params: values by name.
+        :param params: values by name. What MLflow does not take in a name, such as the ``+`` of a label that
+            is part of it, becomes ``_``.
         """
         from mlflow.entities import Param
 
         known = self.client.get_run(self.run_id).data.params
-        flat = {
-            name: str(redacted_value(name, value))[:6000]
-            for name, value in _flatten(params)
-            if name not in known
-        }
+        flat = dict[str, str]()
+        for name, value in _flatten(params):
+            flat[_free_name(name, flat)] = str(redacted_value(name, value))[:6000]
+        flat = {name: value for name, value in flat.items() if name not in known}
         self.client.log_batch(self.run_id, params=[Param(name, value) for name, value in flat.items()])
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
@@ -391,6 +391,22 @@ def run_url(tracking_uri: str, experiment: str, run_id: str) -> str:
     if not tracking_uri.startswith(("http://", "https://")):
         return ""
     return f"{public_url(tracking_uri)}/#/experiments/{experiment}/runs/{run_id}"
+
+
+_LONGEST_NAME = 240
+"""Characters of a parameter's name: MLflow takes 250."""
+_NOT_IN_NAMES = re.compile(r"[^\w\-. :]")
+"""With the slash, which MLflow takes in some places: ``a//b`` and ``../a`` are no names."""
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    """Return a name that MLflow takes and no other parameter has."""
+    found = plain = _NOT_IN_NAMES.sub("_", name)[:_LONGEST_NAME]
+    number = 1
+    while found in taken:
+        number += 1
+        found = f"{plain}_{number}"
+    return found
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
