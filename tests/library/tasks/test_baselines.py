@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import CountVectorizer
 
-from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM, _cut
+from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM, _beats, _cut
+from modelmill.tasks.character_counts import CharacterCounts
 from modelmill.tasks.class_metrics import ACCURACY
 from modelmill.tasks.multi_label import MultiLabel
 from modelmill.tasks.regression import Regression
@@ -98,3 +100,37 @@ def test_texts_are_cut_to_one_length_and_none_more_than_needed() -> None:
     assert _cut(["abc", "abcdefgh", "ab"], 9) == ["abc", "abcd", "ab"]
     assert _cut(["abcd", "efgh"], 5) == ["ab", "ef"]
     assert _cut([], 5) == []
+
+
+@pytest.mark.parametrize("sizes", [(1, 3), (2, 5)])
+@pytest.mark.parametrize("rarest", [1, 2])
+def test_characters_are_counted_as_scikit_learn_does(sizes: tuple[int, int], rarest: int) -> None:
+    random = np.random.default_rng(0)
+    letters = list("abcÄß  \n\t漢字ไทย😀\x00")
+    texts = ["", "a", *("".join(random.choice(letters, int(random.integers(0, 30)))) for _ in range(60))]
+    ours, theirs = (
+        CharacterCounts(sizes, rarest),
+        CountVectorizer(analyzer="char", ngram_range=sizes, min_df=rarest),
+    )
+    for mine, other in (
+        (ours.fit_transform(texts[:40]), theirs.fit_transform(texts[:40])),
+        (ours.transform(texts[40:]), theirs.transform(texts[40:])),
+    ):
+        assert mine.shape == other.shape
+        # The columns have another order: what rows have in common is the same.
+        assert ((mine @ mine.T) != (other @ other.T)).nnz == 0
+
+
+def test_characters_that_only_rare_texts_have_are_none_to_learn() -> None:
+    with pytest.raises(ValueError, match="stands in 2 texts; got none"):
+        CharacterCounts((1, 3), 2).fit_transform(["a", "b"])
+    assert list(CharacterCounts((1, 1)).fit_transform(["a\ud800"]).toarray()[0]) == [1, 1]
+
+
+def test_a_difference_of_chance_is_none() -> None:
+    truth = np.array(["a", "b"] * 50, dtype=object)
+    ours, theirs = truth.copy(), truth.copy()
+    ours[:10], theirs[10:21] = "c", "c"
+    assert not _beats(ours, theirs, truth, ACCURACY.of)  # one row better
+    theirs[10:40] = "c"
+    assert _beats(ours, theirs, truth, ACCURACY.of)
