@@ -52,16 +52,18 @@ def work_on_videos(request: VideoRequest, spark: SparkSession) -> VideoJobResult
     for table in (read, refused):
         table.append(table.schema.empty_table())  # there is a table even if no video is for it
     done = read.identities() | refused.identities()
-    new = [video for video in videos if video.identity not in done]
-    unreadable = [video for video in new if video.reason is not None]
-    refused.append(_unreadable_rows(unreadable, kept, refused.schema))
+    new = [video for video in videos if done.isdisjoint((video.identity, video.refusal(video.reason)))]
+    reasons = {video.key: video.reason for video in videos}
+    unreadable = [video.refused(video.reason, video.detail, kept) for video in new if video.reason]
+    refused.append(_arrow(unreadable, refused.schema))
     for chunk in _chunks([video for video in new if video.reason is None], request.videos_per_commit):
         answers = _answers(spark, source, chunk, request)
         rows, no_rows = split_answers(answers, chunk, kept)
         content = _content(source, rows, read.schema)
         read.append(_arrow([{**row, **content.get(row["key"], {})} for row in rows], read.schema))
         refused.append(_arrow(no_rows, refused.schema))
-    return _result(request, videos, len(new), (read, refused))
+        reasons |= {row["key"]: row["reason"] for row in no_rows}
+    return _result(request, videos, len(new), reasons, (read, refused))
 
 
 def _source(rows: DataFrame, request: VideoRequest) -> DataFrame:
@@ -82,13 +84,19 @@ def _videos(source: DataFrame, request: VideoRequest, kept: Kept) -> list[Video]
     work = functools.partial(identified_batches, request=request)
     found = source.repartition(request.processes).mapInArrow(work, IDENTIFIED).toArrow().to_pylist()
     recipe = request.task.recipe(request.task_options)
+    limits = request.limits.model_dump_json()
     videos = [
         Video(
             key=row["key"],
             path=row["path"],
-            identity=(row["key"], row["digest"], kept.recipe(row["key"], recipe)),
+            identity=(
+                row["key"],
+                row["digest"],
+                kept.recipe(row["key"], recipe, row["path"], row["beside"]),
+            ),
             reason=row["reason"],
             detail=row["detail"],
+            limits=limits,
         )
         for row in sorted(found, key=lambda row: row["key"])
     ]
@@ -97,14 +105,6 @@ def _videos(source: DataFrame, request: VideoRequest, kept: Kept) -> list[Video]
             "every video is looked at", got=f"{len(videos):,} of {len(kept.values):,}", remedy="try again"
         )
     return videos
-
-
-def _unreadable_rows(videos: Sequence[Video], kept: Kept, schema: pa.Schema) -> pa.Table:
-    rows = [
-        {**video.begun, **kept.values[video.key], "reason": video.reason, "detail": video.detail}
-        for video in videos
-    ]
-    return _arrow(rows, schema)
 
 
 def _chunks(videos: Sequence[Video], size: int) -> Iterator[Mapping[str, Video]]:
@@ -155,16 +155,24 @@ def _arrow(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
 
 
 def _result(
-    request: VideoRequest, videos: Sequence[Video], worked_on: int, tables: tuple[VideoTable, VideoTable]
+    request: VideoRequest,
+    videos: Sequence[Video],
+    worked_on: int,
+    reasons: Mapping[str, str | None],
+    tables: tuple[VideoTable, VideoTable],
 ) -> VideoJobResult:
-    wanted = {video.identity for video in videos}
-    read, refused = (table.keep_only(wanted, transaction=request.transaction) for table in tables)
-    reasons = read_arrow(refused, columns=["reason"]).column("reason").to_pylist()
+    """Take out what is gone, and count what is there."""
+    read, refused = tables
+    rows = read.keep_only({video.identity for video in videos}, transaction=request.transaction)
+    there = read.identities()
+    left = {video.refusal(reasons[video.key]) for video in videos if video.identity not in there}
+    quarantine = refused.keep_only(left, transaction=request.transaction)
+    found = read_arrow(quarantine, columns=["reason"]).column("reason").to_pylist()
     return VideoJobResult(
-        table=read,
-        quarantine=refused,
+        table=rows,
+        quarantine=quarantine,
         videos=len(videos),
         worked_on=worked_on,
-        refused=dict(sorted(Counter(reasons).items())),
-        rows=read_arrow(read, columns=["key"]).num_rows,
+        refused=dict(sorted(Counter(found).items())),
+        rows=read_arrow(rows, columns=["key"]).num_rows,
     )

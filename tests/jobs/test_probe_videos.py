@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,56 @@ def test_a_digest_that_is_given_is_checked(clips: Clips, tmp_path: Path) -> None
     write_deltalake(place, pa.table({"key": ["a"], "path": [str(path)], "sha": ["0" * 64]}))
     found = clips.probe(TableRef(uri=place, version=0), digest="sha")
     assert found.refused == {"changed": 1}
+
+
+def test_what_was_refused_is_tried_again_when_it_may_go_well(clips: Clips, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", seconds=2)
+    table = clips.write([{"key": "a", "path": str(path)}])
+    short = clips.probe(table, limits={"max_seconds": 1})
+    assert short.refused == {"too_long": 1}
+    assert clips.probe(table, limits={"max_seconds": 1}).worked_on == 0
+    longer = clips.probe(table)
+    assert (longer.rows, longer.refused) == (1, {})
+
+
+def test_a_file_that_comes_late_or_is_put_right_is_read_although_its_digest_is_given(
+    clips: Clips, tmp_path: Path
+) -> None:
+    right, path = write_clip(tmp_path / "right.mp4").read_bytes(), tmp_path / "a.mp4"
+    place = str(tmp_path / "table")
+    digest = hashlib.sha256(right).hexdigest()
+    write_deltalake(place, pa.table({"key": ["a"], "path": [str(path)], "sha": [digest]}))
+    table = TableRef(uri=place, version=0)
+    assert clips.probe(table, digest="sha").refused == {"missing": 1}
+    path.write_bytes(b"another one")
+    assert clips.probe(table, digest="sha").refused == {"changed": 1}
+    path.write_bytes(right)
+    found = clips.probe(table, digest="sha")
+    assert (found.rows, found.refused) == (1, {})
+
+
+def test_rows_have_the_path_and_the_subtitles_of_today(clips: Clips, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4")
+    moved, beside = tmp_path / "b.mp4", tmp_path / "b.srt"
+    clips.probe(clips.write([{"key": "a", "path": str(path)}]))
+    path.rename(moved)
+    table = clips.write([{"key": "a", "path": str(moved)}])
+    (row,) = rows_of(clips.probe(table).table)
+    assert (row["path"], row["subtitles"]) == (str(moved), None)
+    for text in ("first", "second"):
+        beside.write_text(f"1\n00:00:00,000 --> 00:00:01,000\n{text}\n")
+        (row,) = rows_of(clips.probe(table).table)
+        assert (row["subtitles"], row["subtitles_from"]) == (text, "b.srt")
+
+
+def test_a_step_is_not_reused_when_a_file_has_come(step: Any, clips: Clips, tmp_path: Path) -> None:
+    table = clips.write([{"key": "a", "path": str(tmp_path / "a.mp4")}])
+    config = {"to": str(tmp_path / "probed"), "quarantine": str(tmp_path / "refused")}
+    assert rows_of(step("probe_videos", config, table=table).outputs["table"]) == []
+    assert step("probe_videos", config, table=table).reused
+    write_clip(tmp_path / "a.mp4")
+    again = step("probe_videos", config, table=table)
+    assert (again.reused, len(rows_of(again.outputs["table"]))) == (False, 1)
 
 
 @pytest.mark.parametrize(

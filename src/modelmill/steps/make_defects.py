@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from modelmill.component import Assets, Component, Config, StepContext
-from modelmill.steps.videos import VideoInputs, VideoOutputs, run_videos, video_resources
+from modelmill.steps.videos import VideoInputs, VideoOutputs, run_videos, video_resources, videos_state
 from modelmill.videos.requests import DefectOptions, VideoOptions
 
 
@@ -43,5 +43,6 @@ make_defects = Component(
     outputs=VideoOutputs,
     run=run,
     resources=video_resources,
+    outside_state=videos_state,
     assets=_assets,
 )

@@ -9,7 +9,8 @@ from modelmill.component import Inputs, Outputs, StepContext
 from modelmill.system.resources import Resources
 
 if TYPE_CHECKING:
-    from modelmill.videos.requests import VideoRequest
+    from modelmill.settings import Settings
+    from modelmill.videos.requests import VideoOptions, VideoRequest
 
 video_resources = Resources(cpus=2, memory_gb=4)
 
@@ -25,6 +26,13 @@ class VideoOutputs(Outputs):
 
     table: TableRef
     quarantine: TableRef
+
+
+def videos_state(config: VideoOptions, inputs: VideoInputs, _settings: Settings) -> str:
+    """Return the state of the files that the table names: one that has come or changed is due."""
+    from modelmill.videos.file_states import file_states
+
+    return file_states(inputs.table, config.path, sidecars=getattr(config, "sidecars", False))
 
 
 def run_videos(request: VideoRequest, context: StepContext) -> VideoOutputs:

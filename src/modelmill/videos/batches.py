@@ -18,13 +18,14 @@ from modelmill.videos.limited_process import LimitedProcess
 from modelmill.videos.limits import CONTENT_BYTES
 from modelmill.videos.messages import LENGTH, packed
 from modelmill.videos.refusals import RefusedVideoError
+from modelmill.videos.sources import sidecar_digest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from modelmill.videos.requests import VideoRequest
 
-IDENTIFIED = "key string, path string, digest string, reason string, detail string"
+IDENTIFIED = "key string, path string, digest string, beside string, reason string, detail string"
 """Columns of :func:`identified_batches`, as Spark spells them."""
 WORKED = "key string, number bigint, row string, reason string, detail string"
 """Columns of :func:`worked_batches`, as Spark spells them."""
@@ -38,6 +39,7 @@ def identified_batches(
     :param batches: key, path, content, digest, as far as the request names them.
     :param request: the limits.
     :yields: the columns of :data:`IDENTIFIED`; a video that cannot be read has no digest, but a reason.
+        ``beside`` is the digest of its file of subtitles.
     """
     for batch in batches:
         yield _batch([_identified(row, request) for row in batch.to_pylist()], IDENTIFIED)
@@ -53,8 +55,10 @@ def _identified(row: Mapping[str, Any], request: VideoRequest) -> dict[str, Any]
             _check_place(path)
         if digest is None:
             found["digest"] = _digest(path, content, request.limits.max_bytes)
+        if content is None and path and request.task_options.get("sidecars"):
+            found["beside"] = sidecar_digest(path)
     except RefusedVideoError as error:
-        found |= {"reason": error.reason, "detail": error.detail}
+        found |= {"digest": None, "reason": error.reason, "detail": error.detail}
     return found
 
 

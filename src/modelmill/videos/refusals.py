@@ -26,6 +26,9 @@ REASONS = {
 }
 """Each reason, as the column ``reason`` of a quarantine has it, and what it means."""
 
+OF_THE_PLACE = frozenset({"missing", "outside", "link", "not_a_file", "unreadable", "changed"})
+"""Reasons that are about a file's place and not its content: each run tries such a video again."""
+
 
 class RefusedVideoError(Exception):
     """A video that is not worked on.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelmill.errors import ConfigError, TableError
 from modelmill.tables.reading import check_columns, read_arrow
 from modelmill.videos.messages import unpacked
+from modelmill.videos.refusals import OF_THE_PLACE
 from modelmill.videos.store import Identity
 
 if TYPE_CHECKING:
@@ -29,12 +30,20 @@ class Kept:
     values: Mapping[str, dict[str, Any]]
     """By key."""
 
-    def recipe(self, key: str, base: str) -> str:
-        """Return the recipe of a video: another one if a value that is carried along has changed."""
-        if not self.fields:
-            return base
-        text = json.dumps([base, self.values[key]], default=str, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def recipe(self, key: str, base: str, *besides: str | None) -> str:
+        """Return the recipe of a video: another one if what its rows have beside the task's columns changes.
+
+        :param key: the video's.
+        :param base: the task's recipe.
+        :param *besides: its path, and the digest of its subtitles.
+        :return: 16 hexadecimal digits.
+        """
+        return _hashed(base, self.values[key], *besides)
+
+
+def _hashed(*parts: object) -> str:
+    text = json.dumps(parts, default=str, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def kept_columns(request: VideoRequest) -> Kept:
@@ -127,12 +136,30 @@ class Video:
     reason: str | None = None
     """Why it cannot be worked on; None: it can."""
     detail: str | None = None
+    limits: str = ""
+    """Limits of the run."""
 
-    @property
-    def begun(self) -> dict[str, Any]:
-        """The first columns of its rows."""
+    def refusal(self, reason: str | None = None) -> Identity:
+        """Return the identity of its row in the quarantine: with other limits it may not be refused.
+
+        :param reason: why; None: as far as its content says.
+        :return: key, digest and recipe; without a digest if the reason is about the file's place, so that the
+            next run tries it again.
+        """
         key, digest, recipe = self.identity
+        if reason in OF_THE_PLACE:
+            return key, None, _hashed(recipe, self.limits, reason)
+        return key, digest, _hashed(recipe, self.limits)
+
+    def begun(self, identity: Identity) -> dict[str, Any]:
+        """Return the first columns of its rows."""
+        key, digest, recipe = identity
         return {"key": key, "path": self.path, "digest": digest, "recipe": recipe}
+
+    def refused(self, reason: str, detail: str | None, kept: Kept) -> dict[str, Any]:
+        """Return its row in the quarantine."""
+        begun = self.begun(self.refusal(reason))
+        return {**begun, **kept.values[self.key], "reason": reason, "detail": detail}
 
 
 def split_answers(
@@ -147,9 +174,10 @@ def split_answers(
     """
     read, refused = list[dict[str, Any]](), list[dict[str, Any]]()
     for answer in sorted(answers, key=lambda one: (one["key"], one["number"])):
-        begun = {**videos[answer["key"]].begun, **kept.values[answer["key"]]}
+        video = videos[answer["key"]]
         if answer["reason"] is not None:
-            refused.append({**begun, "reason": answer["reason"], "detail": answer["detail"]})
+            refused.append(video.refused(answer["reason"], answer["detail"], kept))
         else:
+            begun = {**video.begun(video.identity), **kept.values[answer["key"]]}
             read.append({**begun, **unpacked(answer["row"].encode())})
     return read, refused

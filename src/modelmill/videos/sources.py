@@ -93,10 +93,18 @@ def _check_digest(file: BinaryIO, wanted: str) -> None:
 
 
 def _sidecar(path: Path) -> tuple[bytes | None, str]:
-    for suffix in _SIDECARS:
-        beside = path.with_suffix(suffix)
-        if beside == path:
-            continue
+    for beside in sidecars_of(path):
         with contextlib.suppress(RefusedVideoError), _opened(str(beside)) as file:
             return file.read(SUBTITLE_BYTES), beside.name
     return None, ""
+
+
+def sidecar_digest(path: str) -> str | None:
+    """Return the SHA-256 of the file of subtitles that lies beside a video; None if there is none."""
+    content, name = _sidecar(Path(path))
+    return None if content is None else hashlib.sha256(f"{name}\0".encode() + content).hexdigest()
+
+
+def sidecars_of(path: Path) -> list[Path]:
+    """Return the files that may have a video's subtitles, the first one that there is counts."""
+    return [beside for suffix in _SIDECARS if (beside := path.with_suffix(suffix)) != path]

@@ -1,8 +1,8 @@
 """The tables that jobs over videos grow: a video's rows stand in them once, whatever is killed or doubled.
 
-A video is known by its key, its digest and a recipe: a hash of the task, its options and the columns carried
-along. What has its rows already is not worked on again; rows of videos that are gone or have changed are
-taken out at the end of a run.
+A video is known by its key, its digest and a recipe: a hash of the task, its options, its path and the
+columns that are carried along; in the quarantine also of the limits. What has its rows already is not worked
+on again; rows of videos that are gone or have changed are taken out at the end of a run.
 """
 
 from __future__ import annotations
