@@ -29,7 +29,7 @@ import yaml
 Label = str | float | list[str]
 Pairs = Iterable[tuple[str, Label]]
 REQUIREMENTS = Path(__file__).with_name("corpora.txt")
-ROWS = 2400
+ROWS = 1600
 """Rows of a sample."""
 
 
