@@ -41,6 +41,8 @@ PLANTED = 0.1
 CHANGED = 0.05
 """Share of their words that are other ones."""
 _FEWEST_WORDS = 12
+_HALF_SPACE = "\u200c"
+"""Stands between words, as a space does."""
 _EACH_ONE_WORD = (
     "CJK UNIFIED",
     "HIRAGANA LETTER",
@@ -58,7 +60,7 @@ def words(text: str) -> list[str]:
     goes_on = single = False
     for character in unicodedata.normalize("NFKC", text).lower():
         category, name = unicodedata.category(character), unicodedata.name(character, "")
-        if category == "Cf" or _is_point(category, name):
+        if (category == "Cf" and character != _HALF_SPACE) or _is_point(category, name):
             continue
         if category[0] == "M" and goes_on:
             found[-1] += character

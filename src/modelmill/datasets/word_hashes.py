@@ -3,7 +3,7 @@
 A word is a run of letters, marks and digits, upper and lower case alike, in the compatibility form NFKC: full
 and half width, ligatures and composed letters are alike. In scripts without spaces between words, each letter
 with its marks is one, and everywhere each symbol, such as an emoji. Vowel points of Arabic and Hebrew, which
-most texts leave out, do not count.
+most texts leave out, do not count. The half space of Persian, U+200C, ends a word, since many write a space.
 
 The hash of a word is a polynomial: the sum of a number for each byte, times the power of a base for the
 place of the byte (Karp, Rabin, "Efficient randomized pattern-matching algorithms", 1987). Places are counted
