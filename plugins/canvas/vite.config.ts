@@ -1,7 +1,8 @@
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 import react from "@vitejs/plugin-react";
-import { esmExternalRequirePlugin } from "vite";
+import { type Plugin, esmExternalRequirePlugin } from "vite";
 import { defineConfig } from "vitest/config";
 import injectCss from "vite-plugin-css-injected-by-js";
 
@@ -15,9 +16,24 @@ const HOST_GLOBALS = {
   "@emotion/react": "EmotionReact",
 };
 
+/** Languages beside English stand beside the bundle: a page loads the one that it speaks. */
+const LANGUAGES = ["zh-CN"];
+
+function languages(): Plugin {
+  const read = (file: string): object => JSON.parse(readFileSync(new URL(`src/i18n/${file}.json`, import.meta.url), "utf8")) as object;
+  return {
+    name: "languages",
+    generateBundle() {
+      for (const name of LANGUAGES) {
+        this.emitFile({ type: "asset", fileName: `${name}.json`, source: JSON.stringify({ ...read(`${name}.words`), ...read(name) }) });
+      }
+    },
+  };
+}
+
 export default defineConfig({
   // CommonJS packages ask for the host's React with require(), which a browser does not have.
-  plugins: [react(), injectCss(), esmExternalRequirePlugin({ external: Object.keys(HOST_GLOBALS) })],
+  plugins: [react(), injectCss(), languages(), esmExternalRequirePlugin({ external: Object.keys(HOST_GLOBALS) })],
   define: { "process.env.NODE_ENV": JSON.stringify("production") },
   resolve: {
     // rjsf's own test helper asks for the validator that compiles schemas; nothing here may.

@@ -5,6 +5,8 @@ import { NavLink, Navigate, Route, Routes } from "react-router-dom";
 
 import "@xyflow/react/dist/base.css";
 import "./canvas.css";
+import { useLanguage } from "./i18n/language";
+import { t } from "./i18n/t";
 import { BASE } from "./pages/base";
 import { CanvasPage, NewPipelinePage } from "./pages/CanvasPage";
 import { DecisionsPage } from "./pages/DecisionsPage";
@@ -26,14 +28,20 @@ const PAGES = [
   { path: "decisions", name: "Decisions" },
 ] as const;
 
-export default function Plugin({ dagId, runId }: HostProps) {
+export default function Plugin(props: HostProps) {
+  const language = useLanguage();
+  // With another language everything is said again; what was typed is in the drafts.
+  return language === null ? null : <Pages key={language} {...props} />;
+}
+
+function Pages({ dagId, runId }: HostProps) {
   if (dagId !== undefined) return <RunPage key={`${dagId} ${runId ?? ""}`} dagId={dagId} runId={runId} />;
   return (
     <Box className="mm-root">
       <nav className="mm-nav" aria-label="modelmill">
         {PAGES.map(({ path, name }) => (
           <NavLink key={path} to={`${BASE}/${path}`} className="mm-nav-link">
-            {name}
+            {t(name)}
           </NavLink>
         ))}
       </nav>

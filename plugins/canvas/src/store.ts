@@ -9,6 +9,7 @@ import { groupKey, groupOfKey } from "./core/groups";
 import { type Point, arrange, withPlaces } from "./core/layout";
 import { type History, record, redo, startOf, undo } from "./core/history";
 import { type Catalogue, type Edge, type Group, type Pipeline, type Step, groupsOf, isPipeline, stepsOf } from "./core/pipeline";
+import { t } from "./i18n/t";
 
 const MERGE_MILLISECONDS = 1200;
 
@@ -86,7 +87,7 @@ const OPENED = {
   restored: "Your changes that were not saved are here again.",
   merged: "Somebody saved this pipeline meanwhile. Your changes are merged with theirs; undo shows theirs.",
   conflict: null,
-};
+} as const;
 
 /** A text that is not saved under its name: a new pipeline, or the one that an earlier run was of. */
 interface NewDocument {
@@ -118,7 +119,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     const isEmpty = etag === null && history.past.length === 0 && steps.size === 0;
     if (!isDirty(get()) || isEmpty) dropDraft("pipeline", draftName);
     else if (!storeDraft("pipeline", draftName, history.present, { text: savedText, etag })) {
-      get().say("This browser keeps no drafts: what is not saved is lost when the tab is closed.", true);
+      get().say(t("This browser keeps no drafts: what is not saved is lost when the tab is closed."), true);
     }
   };
   const put = (text: string, key: string): void => {
@@ -188,7 +189,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       if (saved === null) show(state === "saved" ? startOf(document.text) : record(startOf(document.text), text));
       else show(record(startOf(base.text), text));
       const said = OPENED[state];
-      if (said !== null) get().say(said);
+      if (said !== null) get().say(t(said));
     },
     rebase: (newer, text) => {
       set({ etag: newer.etag, savedText: newer.text, newer: null });

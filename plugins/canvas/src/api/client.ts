@@ -1,6 +1,7 @@
 /** The plugin's routes, typed by the app's OpenAPI document (`npm run client`). */
 
 import type { components } from "./schema";
+import { t } from "../i18n/t";
 
 type Schemas = components["schemas"];
 export type Problem = Schemas["ProblemView"];
@@ -84,7 +85,7 @@ async function request<T>(path: string, method: string, options: CallOptions): P
     answer = await fetch(url, { method, headers, credentials: "same-origin", ...body, ...signal });
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    throw new ApiError(0, null, "Airflow does not answer. What you have typed is kept: try again.");
+    throw new ApiError(0, null, t("Airflow does not answer. What you have typed is kept: try again."));
   }
   const text = await answer.text();
   if (answer.ok) return (text === "" ? null : JSON.parse(text)) as T;
@@ -92,7 +93,7 @@ async function request<T>(path: string, method: string, options: CallOptions): P
 }
 
 function refusal(status: number, text: string): ApiError {
-  if (status === 401) return new ApiError(status, null, "Your session has ended: log in again in another tab, then go on here.");
+  if (status === 401) return new ApiError(status, null, t("Your session has ended: log in again in another tab, then go on here."));
   try {
     const body = JSON.parse(text) as Partial<ErrorBody> & { detail?: unknown };
     if (typeof body.message === "string") return new ApiError(status, body as ErrorBody, body.message);
@@ -100,7 +101,7 @@ function refusal(status: number, text: string): ApiError {
   } catch {
     // No JSON: a proxy has answered.
   }
-  return new ApiError(status, null, `The server answered with status ${status}.`);
+  return new ApiError(status, null, t("The server answered with status {status}.", { status }));
 }
 
 const quoted = (etag: string): string => `"${etag}"`;

@@ -6,6 +6,7 @@ import { groupOfKey } from "../core/groups";
 import type { Point } from "../core/layout";
 import { useCanvas } from "../store";
 import { deleteSelection, duplicate, groupSelection, keepFocus, ungroupSelection } from "./actions";
+import { t } from "../i18n/t";
 
 interface Props {
   /** On the page. */
@@ -25,11 +26,11 @@ export function ContextMenu({ at, onClose }: Props) {
   const group = keys.length === 1 ? groupOfKey(keys[0] ?? "") : null;
   const isGrouped = keys.some((key) => groupOfKey(key) !== null || steps.get(key)?.group != null);
   const actions: Action[] = [
-    ...(group === null ? [{ name: "Group", keys: "Ctrl+G", run: groupSelection }] : []),
-    ...(isGrouped ? [{ name: group === null ? "Take out of the group" : "Ungroup", keys: "Ctrl+Shift+G", run: ungroupSelection }] : []),
-    ...(group === null ? [] : [{ name: collapsed.has(group) ? "Expand" : "Collapse", keys: "", run: () => { toggle(group); } }]),
-    { name: "Duplicate", keys: "Ctrl+D", run: duplicate },
-    { name: group === null ? "Delete" : "Delete the group, keep its steps", keys: "Delete", run: () => { deleteSelection(); } },
+    ...(group === null ? [{ name: t("Group"), keys: "Ctrl+G", run: groupSelection }] : []),
+    ...(isGrouped ? [{ name: group === null ? t("Take out of the group") : t("Ungroup"), keys: "Ctrl+Shift+G", run: ungroupSelection }] : []),
+    ...(group === null ? [] : [{ name: collapsed.has(group) ? t("Expand") : t("Collapse"), keys: "", run: () => { toggle(group); } }]),
+    { name: t("Duplicate"), keys: "Ctrl+D", run: duplicate },
+    { name: group === null ? t("Delete") : t("Delete the group, keep its steps"), keys: "Delete", run: () => { deleteSelection(); } },
   ];
   const menu = useRef<HTMLDivElement>(null);
   useEffect(() => {
@@ -51,7 +52,7 @@ export function ContextMenu({ at, onClose }: Props) {
     if (!event.currentTarget.contains(event.relatedTarget)) onClose();
   };
   return (
-    <div ref={menu} className="mm-menu" role="menu" aria-label="Selection" style={{ left: at.x, top: at.y }} onKeyDown={onKeyDown} onBlur={onBlur}>
+    <div ref={menu} className="mm-menu" role="menu" aria-label={t("Selection")} style={{ left: at.x, top: at.y }} onKeyDown={onKeyDown} onBlur={onBlur}>
       {actions.map(({ name, keys: combination, run }) => (
         <button
           key={name}

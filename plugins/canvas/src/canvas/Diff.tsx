@@ -2,6 +2,7 @@
 
 import { diffLines } from "diff";
 import { useMemo } from "react";
+import { t } from "../i18n/t";
 
 const CONTEXT = 3;
 
@@ -33,9 +34,9 @@ export function linesOf(before: string, after: string): Line[] {
 
 export function Diff({ before, after }: { before: string; after: string }) {
   const lines = useMemo(() => linesOf(before, after), [before, after]);
-  if (before === after) return <p className="mm-help">Nothing changes.</p>;
+  if (before === after) return <p className="mm-help">{t("Nothing changes.")}</p>;
   return (
-    <div className="mm-diff" role="region" aria-label="Changes" tabIndex={0}>
+    <div className="mm-diff" role="region" aria-label={t("Changes")} tabIndex={0}>
       {lines.map((line, index) => (
         <div key={index} data-sign={line.sign}>
           <span aria-hidden="true">{line.sign}</span>

@@ -29,6 +29,7 @@ import { GroupNode } from "./GroupNode";
 import { type CanvasNode, useNodes } from "./nodes";
 import { StepNode } from "./StepNode";
 import { useColorMode } from "./useColorMode";
+import { t } from "../i18n/t";
 
 export const DRAG_TYPE = "application/x-modelmill-component";
 const NODE_TYPES = { step: StepNode, frame: GroupNode };
@@ -145,7 +146,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
       >
         <Background gap={20} size={1} />
         <Controls showInteractive={false} position="bottom-left" />
-        {steps.size > 8 ? <MiniMap pannable zoomable position="bottom-right" ariaLabel="Overview of the pipeline" /> : null}
+        {steps.size > 8 ? <MiniMap pannable zoomable position="bottom-right" ariaLabel={t("Overview of the pipeline")} /> : null}
         {isReadOnly ? null : <Refusal />}
       </ReactFlow>
       {menu === null ? null : <ContextMenu at={menu} onClose={() => { setMenu(null); }} />}
@@ -181,7 +182,7 @@ function useMoving() {
       const changes = changesOf(moved);
       if (changes.size === 0) return;
       edit((pipeline) => [...changes].reduce((result, [id, group]) => moveSteps(result, [id], group), pipeline));
-      say([...changes].map(([id, group]) => (group === null ? `${id} has left its group` : `${id} is now in ${group}`)).join("; "));
+      say([...changes].map(([id, group]) => (group === null ? t("{id} has left its group", { id }) : t("{id} is now in {group}", { id, group }))).join("; "));
     },
     [changesOf],
   );

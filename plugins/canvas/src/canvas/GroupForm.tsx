@@ -11,6 +11,7 @@ import { type Json, sameValue } from "../core/value";
 import { useCanvas } from "../store";
 import { duplicate, ungroupSelection } from "./actions";
 import { FieldProblems, NameField, Section } from "./parts";
+import { t } from "../i18n/t";
 
 export function GroupForm({ name, group }: { name: string; group: Group }) {
   const { groups, steps, problems, collapsed, edit, renameGroup, toggle } = useCanvas();
@@ -19,12 +20,12 @@ export function GroupForm({ name, group }: { name: string; group: Group }) {
     mine.filter(({ path }) => isWanted(path.split(".")[2] ?? "")).map(({ message }) => message);
   return (
     <>
-      <Section title="Group">
-        <NameField label="Name" name={name} taken={[...groups.keys(), ...steps.keys()]} onRename={(to) => { renameGroup(name, to); }} />
+      <Section title={t("Group")}>
+        <NameField label={t("Name")} name={name} taken={[...groups.keys(), ...steps.keys()]} onRename={(to) => { renameGroup(name, to); }} />
         <FieldProblems messages={messages((part) => part !== "steps" && part !== "for_each")} />
         <div className="mm-field">
           <label htmlFor="mm-group-description" className="mm-label">
-            Description
+            {t("Description")}
           </label>
           <Textarea
             id="mm-group-description"
@@ -35,23 +36,23 @@ export function GroupForm({ name, group }: { name: string; group: Group }) {
           />
         </div>
       </Section>
-      <Section title="For each">
+      <Section title={t("For each")}>
         <ForEachFields name={name} group={group} />
         <FieldProblems messages={messages((part) => part === "for_each")} />
       </Section>
-      <Section title="Steps">
+      <Section title={t("Steps")}>
         <Members name={name} group={group} />
         <FieldProblems messages={messages((part) => part === "steps")} />
       </Section>
       <HStack px={4} pb={4}>
         <Button size="xs" variant="outline" onClick={() => { toggle(name); }}>
-          <ChevronsDownUp size={13} /> {collapsed.has(name) ? "Expand" : "Collapse"}
+          <ChevronsDownUp size={13} /> {collapsed.has(name) ? t("Expand") : t("Collapse")}
         </Button>
         <Button size="xs" variant="outline" onClick={duplicate}>
-          <Copy size={13} /> Duplicate
+          <Copy size={13} />{" "}{t("Duplicate")}
         </Button>
-        <Button size="xs" variant="outline" title="The steps stay (Ctrl+Shift+G, Delete)" onClick={ungroupSelection}>
-          <Ungroup size={13} /> Ungroup
+        <Button size="xs" variant="outline" title={t("The steps stay (Ctrl+Shift+G, Delete)")} onClick={ungroupSelection}>
+          <Ungroup size={13} />{" "}{t("Ungroup")}
         </Button>
       </HStack>
     </>
@@ -66,9 +67,9 @@ function ForEachFields({ name, group }: { name: string; group: Group }) {
   const params = Object.keys((pipeline.params ?? {}) as object);
   const isClean = typed === "" || NAME.test(typed);
   const problem = !isClean
-    ? "a variable's name has at most 63 of a-z, 0-9 and _, and begins with a letter"
+    ? t("a variable's name has at most 63 of a-z, 0-9 and _, and begins with a letter")
     : params.includes(typed)
-      ? `there is a parameter ${typed} already`
+      ? t("there is a parameter {typed} already", { typed })
       : "";
   const set = (variable: string, values: Json[], key = ""): void => {
     edit((before) => setForEach(before, name, { variable, values }), key);
@@ -89,13 +90,13 @@ function ForEachFields({ name, group }: { name: string; group: Group }) {
     <>
       <div className={problem === "" ? "mm-field" : "mm-field mm-field-bad"}>
         <label htmlFor="mm-variable" className="mm-label">
-          Variable
+          {t("Variable")}
         </label>
         <Input
           id="mm-variable"
           size="sm"
           fontFamily="mono"
-          placeholder="none: the steps are there once"
+          placeholder={t("none: the steps are there once")}
           value={typed}
           aria-invalid={problem !== ""}
           onChange={(event) => { setDraft(event.target.value); }}
@@ -108,24 +109,24 @@ function ForEachFields({ name, group }: { name: string; group: Group }) {
         <FieldProblems messages={problem === "" ? [] : [problem]} />
         <Text className="mm-help">
           {group.variable === null
-            ? "With a variable there is a copy of the steps for each of its values."
-            : `\${${group.variable}} in a configuration of these steps stands for the value.`}
+            ? t("With a variable there is a copy of the steps for each of its values.")
+            : t("${{variable}} in a configuration of these steps stands for the value.", { variable: group.variable })}
         </Text>
       </div>
       {group.variable === null ? null : (
         <>
           <Values variable={group.variable} values={group.values} onChange={(values, key) => { set(group.variable ?? "", values, key); }} onAdd={add} />
           {offered.length > 0 ? (
-            <HStack mt={2} gap={1} flexWrap="wrap" role="group" aria-label="Labels of the dataset">
-              <Text className="mm-help">Labels of the dataset:</Text>
+            <HStack mt={2} gap={1} flexWrap="wrap" role="group" aria-label={t("Labels of the dataset")}>
+              <Text className="mm-help">{t("Labels of the dataset:")}</Text>
               {offered.map((label) => (
-                <Button key={label} size="2xs" variant="outline" aria-label={`Add ${label}`} onClick={() => { add([label]); }}>
+                <Button key={label} size="2xs" variant="outline" aria-label={t("Add {label}", { label })} onClick={() => { add([label]); }}>
                   + {label}
                 </Button>
               ))}
               {offered.length > 1 ? (
                 <Button size="2xs" variant="ghost" onClick={() => { add(offered); }}>
-                  all
+                  {t("all")}
                 </Button>
               ) : null}
             </HStack>
@@ -158,15 +159,15 @@ function Values({ variable, values, onChange, onAdd }: ValuesProps) {
     add(text);
   };
   return (
-    <div role="group" aria-label={`Values of ${variable}`}>
+    <div role="group" aria-label={t("Values of {variable}", { variable })}>
       {values.map((value, index) => (
         <HStack key={index} gap={1} mb={1}>
           <ValueInput
-            label={`Value ${index + 1}`}
+            label={t("Value {value}", { value: index + 1 })}
             value={value}
             onChange={(next) => { onChange(values.map((item, place) => (place === index ? next : item)), `value ${variable} ${index}`); }}
           />
-          <Button size="2xs" variant="ghost" aria-label={`Remove ${String(value)}`} onClick={() => { onChange(values.filter((_, place) => place !== index)); }}>
+          <Button size="2xs" variant="ghost" aria-label={t("Remove {value}", { value: String(value) })} onClick={() => { onChange(values.filter((_, place) => place !== index)); }}>
             <X size={12} />
           </Button>
         </HStack>
@@ -174,15 +175,15 @@ function Values({ variable, values, onChange, onAdd }: ValuesProps) {
       <HStack gap={1}>
         <Input
           size="xs"
-          aria-label="New values"
-          placeholder="add, or paste a list"
+          aria-label={t("New values")}
+          placeholder={t("add, or paste a list")}
           value={typed}
           onChange={(event) => { setTyped(event.target.value); }}
           onPaste={onPaste}
           onKeyDown={(event) => { if (event.key === "Enter") add(typed); }}
         />
         <Button size="xs" variant="ghost" disabled={typed.trim() === ""} onClick={() => { add(typed); }}>
-          <Plus size={12} /> Add
+          <Plus size={12} />{" "}{t("Add")}
         </Button>
       </HStack>
     </div>
@@ -215,20 +216,20 @@ function Members({ name, group }: { name: string; group: Group }) {
           <button type="button" className="mm-link" onClick={() => { select([id]); }}>
             {id}
           </button>
-          <Button size="2xs" variant="ghost" aria-label={`Take ${id} out`} onClick={() => { edit((pipeline) => moveSteps(pipeline, [id], null)); }}>
+          <Button size="2xs" variant="ghost" aria-label={t("Take {id} out", { id })} onClick={() => { edit((pipeline) => moveSteps(pipeline, [id], null)); }}>
             ×
           </Button>
         </HStack>
       ))}
       <NativeSelect.Root size="sm">
         <NativeSelect.Field
-          aria-label="Add a step to the group"
+          aria-label={t("Add a step to the group")}
           value=""
           onChange={(event) => {
             if (event.target.value !== "") edit((pipeline) => moveSteps(pipeline, [event.target.value], name));
           }}
         >
-          <option value="">add …</option>
+          <option value="">{t("add …")}</option>
           {others.map((id) => (
             <option key={id} value={id}>
               {id}

@@ -8,6 +8,7 @@ import type { Group } from "../core/pipeline";
 import type { StepRun } from "../run/state";
 import { RunBadge } from "../run/RunBadge";
 import { useCanvas } from "../store";
+import { plural, t } from "../i18n/t";
 
 export interface GroupData extends Record<string, unknown> {
   name: string;
@@ -26,7 +27,7 @@ export const GroupNode = memo(function GroupNode({ data, selected }: NodeProps<G
   const isTarget = useCanvas((state) => state.target === name);
   const classes = ["mm-frame", isCollapsed ? "mm-collapsed" : "", selected ? "mm-selected" : "", isTarget ? "mm-target" : "", problems.length > 0 ? "mm-bad" : ""];
   const Icon = isCollapsed ? ChevronsUpDown : ChevronsDownUp;
-  const label = `${isCollapsed ? "Expand" : "Collapse"} group ${name}`;
+  const label = isCollapsed ? t("Expand group {name}", { name }) : t("Collapse group {name}", { name });
   return (
     <div className={classes.join(" ")} data-frame={name} title={group.description}>
       <div className="mm-frame-head">
@@ -34,7 +35,7 @@ export const GroupNode = memo(function GroupNode({ data, selected }: NodeProps<G
         <ForEach group={group} />
         <span className="mm-grow" />
         {problems.length > 0 ? (
-          <span className="mm-node-problem" title={problems.join("\n")} role="img" aria-label={`${problems.length} problems`}>
+          <span className="mm-node-problem" title={problems.join("\n")} role="img" aria-label={plural(problems.length, "1 problem", "{n} problems")}>
             <AlertTriangle size={14} />
           </span>
         ) : null}
@@ -46,7 +47,7 @@ export const GroupNode = memo(function GroupNode({ data, selected }: NodeProps<G
       {isCollapsed ? (
         <>
           <div className="mm-frame-line">
-            <span>{group.steps.length} steps</span>
+            <span>{plural(group.steps.length, "1 step", "{n} steps")}</span>
             {run ? <RunBadge run={run} /> : null}
           </div>
           <Handle type="target" position={Position.Left} id="in" className="mm-handle mm-handle-none" />
@@ -63,7 +64,7 @@ function ForEach({ group }: { group: Group }) {
   return (
     <>
       <span className="mm-frame-each" title={values}>
-        for each {group.variable}: {values === "" ? "no value yet" : values}
+        {t("for each {variable}:", { variable: group.variable })}{" "}{values === "" ? t("no value yet") : values}
       </span>
       <span className="mm-frame-count">× {group.values.length}</span>
     </>

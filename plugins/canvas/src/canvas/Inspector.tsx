@@ -17,6 +17,7 @@ import { GroupForm } from "./GroupForm";
 import { NameField, Section } from "./parts";
 import { PipelineForm } from "./PipelineForm";
 import { GroupField, WhenField } from "./StepFlow";
+import { plural, t, word } from "../i18n/t";
 
 export function Inspector() {
   const { selection, steps, groups } = useCanvas();
@@ -28,7 +29,7 @@ export function Inspector() {
   else if (step) form = <StepForm key={key} id={key} step={step} />;
   else if (name !== null && group) form = <GroupForm key={key} name={name} group={group} />;
   return (
-    <Box as="aside" className="mm-inspector" aria-label="Properties">
+    <Box as="aside" className="mm-inspector" aria-label={t("Properties")}>
       {form}
     </Box>
   );
@@ -38,17 +39,17 @@ function Several() {
   const { selection, groups } = useCanvas();
   const ids = stepsIn(groups, selection);
   return (
-    <Section title={`${ids.size} steps`}>
+    <Section title={plural(ids.size, "1 step", "{n} steps")}>
       <Text className="mm-help">{[...ids].join(", ")}</Text>
       <HStack mt={3}>
         <Button size="xs" variant="outline" onClick={groupSelection}>
-          <Group size={13} /> Group
+          <Group size={13} />{" "}{t("Group")}
         </Button>
         <Button size="xs" variant="outline" onClick={duplicate}>
-          <Copy size={13} /> Duplicate
+          <Copy size={13} />{" "}{t("Duplicate")}
         </Button>
         <Button size="xs" variant="outline" colorPalette="red" onClick={() => { deleteSelection(); }}>
-          <Trash2 size={13} /> Delete
+          <Trash2 size={13} />{" "}{t("Delete")}
         </Button>
       </HStack>
     </Section>
@@ -72,9 +73,9 @@ function StepForm({ id, step }: { id: string; step: Step }) {
   const deployed = Object.keys(deploymentParams).filter((name) => name !== step.variable);
   return (
     <>
-      <Section title={component?.title ?? step.component}>
+      <Section title={component ? word(component.title) : step.component}>
         {component ? <Text className="mm-help">{component.help}</Text> : null}
-        <NameField label="Step" name={id} taken={[...steps.keys(), ...groups.keys()]} onRename={(to) => { rename(id, to); }} />
+        <NameField label={t("Step")} name={id} taken={[...steps.keys(), ...groups.keys()]} onRename={(to) => { rename(id, to); }} />
         <GroupField id={id} step={step} />
         {others.map((problem) => (
           <Text key={problem.path + problem.message} className="mm-field-error">
@@ -83,17 +84,17 @@ function StepForm({ id, step }: { id: string; step: Step }) {
         ))}
       </Section>
       {component && component.inputs.length > 0 ? (
-        <Section title="Inputs">
+        <Section title={t("Inputs")}>
           {component.inputs.map((port) => (
             <InputField key={port.name} id={id} port={port} sources={step.inputs[port.name] ?? []} />
           ))}
         </Section>
       ) : null}
       {component && hasFields(component.config_schema) ? (
-        <Section title="Configuration">
+        <Section title={t("Configuration")}>
           {step.variable === null ? null : (
             <Text className="mm-help" mb={2}>
-              {`\${${step.variable}}`} stands for each of {groups.get(step.group ?? "")?.values.map(String).join(", ")}.
+              {t("{name} stands for each of {values}.", { name: `\${${step.variable}}`, values: groups.get(step.group ?? "")?.values.map(String).join(", ") })}
             </Text>
           )}
           <ConfigForm
@@ -107,22 +108,23 @@ function StepForm({ id, step }: { id: string; step: Step }) {
           />
         </Section>
       ) : null}
-      <Section title="Running">
+      <Section title={t("Running")}>
         <WhenField id={id} step={step} problems={ofWhen.map((problem) => problem.message)} />
         <RetriesField id={id} retries={step.retries} />
         {component ? (
           <Text className="mm-help">
-            Asks for {component.resources.cpus} CPU, {component.resources.memory_gb} GB
-            {component.resources.gpus > 0 ? `, ${component.resources.gpus} GPU where there is one` : ""}.
+            {component.resources.gpus > 0
+              ? t("Asks for {cpus} CPU, {memory} GB, {gpus} GPU where there is one.", { cpus: component.resources.cpus, memory: component.resources.memory_gb, gpus: component.resources.gpus })
+              : t("Asks for {cpus} CPU, {memory} GB.", { cpus: component.resources.cpus, memory: component.resources.memory_gb })}
           </Text>
         ) : null}
       </Section>
       <HStack px={4} pb={4}>
         <Button size="xs" variant="outline" onClick={duplicate}>
-          <Copy size={13} /> Duplicate
+          <Copy size={13} />{" "}{t("Duplicate")}
         </Button>
         <Button size="xs" variant="outline" colorPalette="red" onClick={() => { deleteSelection(); }}>
-          <Trash2 size={13} /> Delete
+          <Trash2 size={13} />{" "}{t("Delete")}
         </Button>
       </HStack>
     </>
@@ -166,7 +168,7 @@ function InputField({ id, port, sources }: { id: string; port: Port; sources: st
         ? sources.map((source) => (
             <HStack key={source} justify="space-between" className="mm-source">
               <span>{source}</span>
-              <Button size="2xs" variant="ghost" aria-label={`Disconnect ${source}`} onClick={() => edit((pipeline) => disconnect(pipeline, [edgeOf(source)]))}>
+              <Button size="2xs" variant="ghost" aria-label={t("Disconnect {source}", { source })} onClick={() => edit((pipeline) => disconnect(pipeline, [edgeOf(source)]))}>
                 ×
               </Button>
             </HStack>
@@ -183,7 +185,7 @@ function InputField({ id, port, sources }: { id: string; port: Port; sources: st
             );
           }}
         >
-          <option value="">{port.many ? "add …" : choices.length > 0 ? "not connected" : `no step here yields a ${port.type}`}</option>
+          <option value="">{port.many ? t("add …") : choices.length > 0 ? t("not connected") : t("no step here yields a {type}", { type: port.type })}</option>
           {shown !== "" && !choices.some((edge) => nameOf(edge) === shown) ? <option value={shown}>{shown}</option> : null}
           {choices.map((edge) => (
             <option key={nameOf(edge)} value={nameOf(edge)}>
@@ -202,21 +204,21 @@ function RetriesField({ id, retries }: { id: string; retries: number | null }) {
   return (
     <div className="mm-field">
       <label htmlFor="mm-retries" className="mm-label">
-        Retries
+        {t("Retries")}
       </label>
       <Input
         id="mm-retries"
         size="sm"
         inputMode="numeric"
         value={retries === null ? "" : String(retries)}
-        placeholder="the deployment's default"
+        placeholder={t("the deployment's default")}
         onChange={(event) => {
           const text = event.target.value.trim();
           if (!/^\d*$/.test(text)) return;
           edit((pipeline) => setStep(pipeline, id, "retries", text === "" ? undefined : Number(text)), `retries ${id}`);
         }}
       />
-      <Text className="mm-help">Tries after the first one, for errors that a retry can help (0 to 20).</Text>
+      <Text className="mm-help">{t("Tries after the first one, for errors that a retry can help (0 to 20).")}</Text>
     </div>
   );
 }

@@ -8,6 +8,7 @@ import type { Component } from "../core/pipeline";
 import { useCanvas } from "../store";
 import { DRAG_TYPE } from "./Graph";
 import { groupIcon, groupRank } from "./StepNode";
+import { t, word } from "../i18n/t";
 
 export function Palette() {
   const { catalogue, edit, select, selection } = useCanvas();
@@ -26,12 +27,12 @@ export function Palette() {
   };
 
   return (
-    <Box as="aside" className="mm-palette" aria-label="Components">
+    <Box as="aside" className="mm-palette" aria-label={t("Components")}>
       <Input
         size="sm"
         type="search"
-        placeholder="Search components"
-        aria-label="Search components"
+        placeholder={t("Search components")}
+        aria-label={t("Search components")}
         value={wanted}
         onChange={(event) => { setWanted(event.target.value); }}
       />
@@ -60,7 +61,7 @@ export function Palette() {
                     <Icon size={14} />
                   </span>
                   <span>
-                    <span className="mm-palette-title">{component.title}</span>
+                    <span className="mm-palette-title">{word(component.title)}</span>
                     <span className="mm-palette-help">{component.help}</span>
                   </span>
                 </button>
@@ -68,7 +69,7 @@ export function Palette() {
             </section>
           );
         })}
-        {groups.length === 0 ? <Text className="mm-help">No component matches.</Text> : null}
+        {groups.length === 0 ? <Text className="mm-help">{t("No component matches.")}</Text> : null}
       </div>
     </Box>
   );
@@ -78,8 +79,8 @@ function grouped(components: readonly Component[], wanted: string): [string, Com
   const words = wanted.toLowerCase().split(/\s+/);
   const groups = new Map<string, Component[]>();
   for (const component of components) {
-    const text = `${component.name} ${component.title} ${component.group} ${component.help}`.toLowerCase();
-    if (!words.every((word) => text.includes(word))) continue;
+    const text = `${component.name} ${component.title} ${word(component.title)} ${word(component.group)} ${component.group} ${component.help}`.toLowerCase();
+    if (!words.every((part) => text.includes(part))) continue;
     groups.set(component.group, [...(groups.get(component.group) ?? []), component]);
   }
   return [...groups].sort(([left], [right]) => groupRank(left) - groupRank(right));

@@ -10,22 +10,23 @@ import { plainValue } from "../core/groups";
 import { groupOfProblem } from "../core/problems";
 import { useCanvas } from "../store";
 import { Section } from "./parts";
+import { type Sentence, t } from "../i18n/t";
 
 export function PipelineForm() {
   const { pipeline, problems } = useCanvas();
   const mine = problems.filter((problem) => problem.step === null && groupOfProblem(problem) === null);
   return (
     <>
-      <Section title="Pipeline">
-        <TextField name="pipeline" label="Name" isMono problems={messages(mine, "pipeline")} help="Name of the DAG, too." />
-        <TextField name="description" label="Description" isLong problems={messages(mine, "description")} />
+      <Section title={t("Pipeline")}>
+        <TextField name="pipeline" label={t("Name")} isMono problems={messages(mine, "pipeline")} help={t("Name of the DAG, too.")} />
+        <TextField name="description" label={t("Description")} isLong problems={messages(mine, "description")} />
         <TagsField tags={pipeline.tags} />
       </Section>
-      <Section title="Schedule">
+      <Section title={t("Schedule")}>
         <ScheduleField problems={messages(mine, "schedule")} />
       </Section>
-      <Section title="Parameters">
-        <Text className="mm-help">{"${name} in a configuration stands for the value. Without a default, the deployment or whoever starts the run gives it."}</Text>
+      <Section title={t("Parameters")}>
+        <Text className="mm-help">{t("${name} in a configuration stands for the value. Without a default, the deployment or whoever starts the run gives it.")}</Text>
         <ParamsField params={pipeline.params} />
       </Section>
     </>
@@ -83,13 +84,13 @@ function TagsField({ tags }: { tags: Json | undefined }) {
   return (
     <div className="mm-field">
       <label htmlFor="mm-tags" className="mm-label">
-        Tags
+        {t("Tags")}
       </label>
       <Input
         id="mm-tags"
         size="sm"
         value={typed ?? list.join(", ")}
-        placeholder="text, nightly"
+        placeholder={t("text, nightly")}
         onBlur={() => { setTyped(null); }}
         onChange={(event) => {
           setTyped(event.target.value);
@@ -103,7 +104,7 @@ function TagsField({ tags }: { tags: Json | undefined }) {
 
 const KINDS = ["none", "cron", "table", "assets"] as const;
 type Kind = (typeof KINDS)[number];
-const KIND_NAMES: Record<Kind, string> = {
+const KIND_NAMES: Record<Kind, Sentence> = {
   none: "By hand only",
   cron: "At times (cron, UTC)",
   table: "When a Delta table has a new version",
@@ -128,17 +129,17 @@ function ScheduleField({ problems }: { problems: string[] }) {
   return (
     <div className={problems.length > 0 ? "mm-field mm-field-bad" : "mm-field"}>
       <NativeSelect.Root size="sm">
-        <NativeSelect.Field aria-label="Schedule" value={kind} onChange={(event) => { set(FIRST[event.target.value as Kind]); }}>
+        <NativeSelect.Field aria-label={t("Schedule")} value={kind} onChange={(event) => { set(FIRST[event.target.value as Kind]); }}>
           {KINDS.map((name) => (
             <option key={name} value={name}>
-              {KIND_NAMES[name]}
+              {t(KIND_NAMES[name])}
             </option>
           ))}
         </NativeSelect.Field>
         <NativeSelect.Indicator />
       </NativeSelect.Root>
       {kind === "cron" ? (
-        <Input mt={2} size="sm" fontFamily="mono" aria-label="Cron expression" value={textOf(schedule ?? "")} onChange={(event) => { set(event.target.value); }} />
+        <Input mt={2} size="sm" fontFamily="mono" aria-label={t("Cron expression")} value={textOf(schedule ?? "")} onChange={(event) => { set(event.target.value); }} />
       ) : null}
       {kind === "table" || kind === "assets" ? (
         <Textarea
@@ -147,7 +148,7 @@ function ScheduleField({ problems }: { problems: string[] }) {
           rows={2}
           fontFamily="mono"
           fontSize="xs"
-          aria-label={kind === "table" ? "Tables, one a line" : "Assets, one a line"}
+          aria-label={kind === "table" ? t("Tables, one a line") : t("Assets, one a line")}
           placeholder={kind === "table" ? "${data}/tickets" : "s3://bucket/key"}
           value={uris.join("\n")}
           onChange={(event) => {
@@ -185,14 +186,14 @@ function ParamsField({ params }: { params: Json | undefined }) {
               id={`mm-param-${param}`}
               size="xs"
               flex={1}
-              placeholder="no default"
+              placeholder={t("no default")}
               value={textOf(declared.default ?? "")}
               onChange={(event) => {
                 const { default: _, ...rest } = declared;
                 set({ ...known, [param]: event.target.value === "" ? rest : { ...rest, default: plainValue(event.target.value) } });
               }}
             />
-            <Button size="2xs" variant="ghost" aria-label={`Remove parameter ${param}`} onClick={() => {
+            <Button size="2xs" variant="ghost" aria-label={t("Remove parameter {param}", { param })} onClick={() => {
               const { [param]: _, ...rest } = known;
               set(rest);
             }}>
@@ -202,9 +203,9 @@ function ParamsField({ params }: { params: Json | undefined }) {
         );
       })}
       <HStack mt={2} gap={1}>
-        <Input size="xs" aria-label="Name of a new parameter" placeholder="new parameter" value={name} onChange={(event) => { setName(event.target.value); }} onKeyDown={(event) => { if (event.key === "Enter") add(); }} />
+        <Input size="xs" aria-label={t("Name of a new parameter")} placeholder={t("new parameter")} value={name} onChange={(event) => { setName(event.target.value); }} onKeyDown={(event) => { if (event.key === "Enter") add(); }} />
         <Button size="xs" variant="ghost" disabled={!canAdd} onClick={add}>
-          <Plus size={12} /> Add
+          <Plus size={12} />{" "}{t("Add")}
         </Button>
       </HStack>
     </>

@@ -5,6 +5,7 @@ import { useState } from "react";
 import type { Problem } from "../api/client";
 import { placeOfProblem } from "../core/problems";
 import { useCanvas } from "../store";
+import { plural, t } from "../i18n/t";
 
 export function ProblemList({ onOpen }: { onOpen: (problem: Problem) => void }) {
   const { problems, syntax } = useCanvas();
@@ -15,10 +16,10 @@ export function ProblemList({ onOpen }: { onOpen: (problem: Problem) => void }) 
       : problems;
   if (shown.length === 0) return null;
   return (
-    <section className="mm-problems" aria-label="Problems">
+    <section className="mm-problems" aria-label={t("Problems")}>
       <button type="button" className="mm-problems-head" aria-expanded={isOpen} onClick={() => { setOpen(!isOpen); }}>
-        {isOpen ? "▾" : "▸"} {shown.length} {shown.length === 1 ? "problem" : "problems"}
-        {syntax.length > 0 ? "; the graph shows the latest text that could be read" : ""}
+        {isOpen ? "▾" : "▸"} {plural(shown.length, "1 problem", "{n} problems")}
+        {syntax.length > 0 ? t("; the graph shows the latest text that could be read") : ""}
       </button>
       {isOpen ? (
         <ul>
@@ -26,7 +27,7 @@ export function ProblemList({ onOpen }: { onOpen: (problem: Problem) => void }) 
             <li key={index}>
               <button type="button" onClick={() => { onOpen(problem); }}>
                 <span className="mm-place">{placeOfProblem(problem)}</span>
-                {problem.line > 0 ? <span className="mm-place-line">line {problem.line}</span> : null}
+                {problem.line > 0 ? <span className="mm-place-line">{t("line {line}", { line: problem.line })}</span> : null}
                 <span>{problem.message}</span>
               </button>
             </li>

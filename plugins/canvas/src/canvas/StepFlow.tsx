@@ -8,6 +8,7 @@ import { groupSteps, moveSteps } from "../core/groups";
 import { type Step, VERDICTS, controlProblem } from "../core/pipeline";
 import { useCanvas } from "../store";
 import { FieldProblems } from "./parts";
+import { t } from "../i18n/t";
 
 const NEW = "+"; // no group has such a name
 
@@ -21,17 +22,17 @@ export function GroupField({ id, step }: { id: string; step: Step }) {
   return (
     <div className="mm-field">
       <label htmlFor="mm-group" className="mm-label">
-        Group
+        {t("Group")}
       </label>
       <NativeSelect.Root size="sm">
         <NativeSelect.Field id="mm-group" value={step.group ?? ""} onChange={(event) => { choose(event.target.value); }}>
-          <option value="">none</option>
+          <option value="">{t("none")}</option>
           {[...groups.keys()].map((name) => (
             <option key={name} value={name}>
               {name}
             </option>
           ))}
-          <option value={NEW}>a new one</option>
+          <option value={NEW}>{t("a new one")}</option>
         </NativeSelect.Field>
         <NativeSelect.Indicator />
       </NativeSelect.Root>
@@ -61,14 +62,14 @@ export function WhenField({ id, step, problems }: WhenProps) {
   return (
     <div className={problems.length > 0 ? "mm-field mm-field-bad" : "mm-field"}>
       <label htmlFor="mm-when" className="mm-label">
-        Runs if
+        {t("Runs if")}
       </label>
       {present.map(([gate, verdict]) => (
         <HStack key={gate} justify="space-between" className="mm-source">
           <span>
             {gate} {verdict}
           </span>
-          <Button size="2xs" variant="ghost" aria-label={`Whatever ${gate} says`} onClick={() => edit((pipeline) => setWhen(pipeline, id, gate, undefined))}>
+          <Button size="2xs" variant="ghost" aria-label={t("Whatever {gate} says", { gate })} onClick={() => edit((pipeline) => setWhen(pipeline, id, gate, undefined))}>
             ×
           </Button>
         </HStack>
@@ -82,7 +83,7 @@ export function WhenField({ id, step, problems }: WhenProps) {
             if (chosen && event.target.value !== "") edit((pipeline) => setWhen(pipeline, id, chosen.origin, chosen.verdict));
           }}
         >
-          <option value="">{present.length > 0 ? "and …" : choices.length > 0 ? "always" : "always: no gate here that it could wait for"}</option>
+          <option value="">{present.length > 0 ? t("and …") : choices.length > 0 ? t("always") : t("always: no gate here that it could wait for")}</option>
           {choices.map(({ origin, verdict }, index) => (
             <option key={`${origin} ${verdict}`} value={index}>
               {origin} {verdict}
@@ -92,7 +93,7 @@ export function WhenField({ id, step, problems }: WhenProps) {
         <NativeSelect.Indicator />
       </NativeSelect.Root>
       <FieldProblems messages={problems} />
-      {present.length > 0 ? <Text className="mm-help">Otherwise it is skipped, and so is what needs it.</Text> : null}
+      {present.length > 0 ? <Text className="mm-help">{t("Otherwise it is skipped, and so is what needs it.")}</Text> : null}
     </div>
   );
 }

@@ -8,6 +8,7 @@ import { type Component, type Port, type Step, VERDICTS } from "../core/pipeline
 import type { StepRun } from "../run/state";
 import { RunBadge } from "../run/RunBadge";
 import { WHEN, whenHandle } from "./edges";
+import { plural, t, word } from "../i18n/t";
 
 export interface StepData extends Record<string, unknown> {
   step: Step;
@@ -52,16 +53,16 @@ export const StepNode = memo(function StepNode({ id, data, selected }: NodeProps
   return (
     <div className={classes.join(" ")} data-group={component?.group ?? "unknown"} data-step={id}>
       <div className="mm-node-head">
-        <Handle type="target" position={Position.Left} id={WHEN} className="mm-handle mm-handle-when" title="Runs if: a branch of a gate ends here" />
+        <Handle type="target" position={Position.Left} id={WHEN} className="mm-handle mm-handle-when" title={t("Runs if: a branch of a gate ends here")} />
         <span className="mm-node-icon" aria-hidden="true">
           <Icon size={15} />
         </span>
         <span className="mm-node-names">
           <span className="mm-node-id">{id}</span>
-          <span className="mm-node-title">{component?.title ?? (data.step.component || "no component")}</span>
+          <span className="mm-node-title">{component ? word(component.title) : data.step.component || t("no component")}</span>
         </span>
         {problems.length > 0 ? (
-          <span className="mm-node-problem" title={problems.join("\n")} role="img" aria-label={`${problems.length} problems`}>
+          <span className="mm-node-problem" title={problems.join("\n")} role="img" aria-label={plural(problems.length, "1 problem", "{n} problems")}>
             <AlertTriangle size={14} />
           </span>
         ) : null}
@@ -70,7 +71,7 @@ export const StepNode = memo(function StepNode({ id, data, selected }: NodeProps
       <div className="mm-node-ports">
         <div>
           {inputs.map((port) => (
-            <div key={port.name} className="mm-port mm-port-in" title={`${port.name}: ${port.type}${port.many ? ", several" : ""}`}>
+            <div key={port.name} className="mm-port mm-port-in" title={`${port.name}: ${port.type}${port.many ? `, ${t("several")}` : ""}`}>
               <Handle type="target" position={Position.Left} id={port.name} data-type={port.type} className="mm-handle" />
               {port.name}
               {port.required ? "" : "?"}
@@ -86,8 +87,8 @@ export const StepNode = memo(function StepNode({ id, data, selected }: NodeProps
           ))}
           {outputs.some((port) => port.type === "verdict")
             ? VERDICTS.map((verdict) => (
-                <div key={verdict} className="mm-port mm-port-out" title={`A step that this leads to runs only if the verdict is ${verdict}`}>
-                  if {verdict}
+                <div key={verdict} className="mm-port mm-port-out" title={t("A step that this leads to runs only if the verdict is {verdict}", { verdict: word(verdict) })}>
+                  {t("if {verdict}", { verdict: word(verdict) })}
                   <Handle type="source" position={Position.Right} id={whenHandle(verdict)} className="mm-handle mm-handle-when" />
                 </div>
               ))

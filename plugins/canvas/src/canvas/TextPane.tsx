@@ -4,6 +4,7 @@ import { useMemo } from "react";
 
 import { CodeArea } from "../form/CodeArea";
 import { useCanvas } from "../store";
+import { t } from "../i18n/t";
 
 interface Props {
   /** Line that the cursor goes to when this changes; null: stay. */
@@ -15,7 +16,7 @@ export function TextPane({ target }: Props) {
   const marks = useMemo(() => marksOf(syntax.length > 0 ? syntax : problems), [problems, syntax]);
   return (
     <CodeArea
-      label="Text of the pipeline (YAML)"
+      label={t("Text of the pipeline (YAML)")}
       text={history.present}
       marks={marks}
       target={target}

@@ -11,6 +11,7 @@ import { isDirty, useCanvas } from "../store";
 import { groupSelection, ungroupSelection } from "./actions";
 import { NO_EDIT, NO_RUN } from "./parts";
 import { VersionsDialog } from "./VersionsDialog";
+import { plural, t } from "../i18n/t";
 
 export type View = "graph" | "split" | "text";
 
@@ -36,25 +37,25 @@ export function Toolbar({ view, onView, onSave, onRun, isBusy }: Props) {
   const dirty = useCanvas(isDirty);
   const count = useCanvas((state) => state.syntax.length + state.problems.length);
   const flow = useReactFlow();
-  const runProblem = !may.run ? NO_RUN : dirty && !may.edit ? NO_EDIT : count > 0 ? "A pipeline with problems cannot run" : "";
+  const runProblem = !may.run ? t(NO_RUN) : dirty && !may.edit ? t(NO_EDIT) : count > 0 ? t("A pipeline with problems cannot run") : "";
   return (
-    <HStack className="mm-toolbar" role="toolbar" aria-label="Canvas" gap={2}>
+    <HStack className="mm-toolbar" role="toolbar" aria-label={t("Canvas")} gap={2}>
       <Text as="h1" className="mm-name" title={String(pipeline.pipeline ?? "")}>
-        {typeof pipeline.pipeline === "string" ? pipeline.pipeline : "pipeline"}
+        {typeof pipeline.pipeline === "string" ? pipeline.pipeline : t("pipeline")}
       </Text>
       <State isDirty={dirty} />
       <span className="mm-grow" />
-      <IconButton size="xs" variant="ghost" aria-label="Undo" title="Undo (Ctrl+Z)" disabled={history.past.length === 0} onClick={undo}>
+      <IconButton size="xs" variant="ghost" aria-label={t("Undo")} title={t("Undo (Ctrl+Z)")} disabled={history.past.length === 0} onClick={undo}>
         <Undo2 size={16} />
       </IconButton>
-      <IconButton size="xs" variant="ghost" aria-label="Redo" title="Redo (Ctrl+Shift+Z)" disabled={history.future.length === 0} onClick={redo}>
+      <IconButton size="xs" variant="ghost" aria-label={t("Redo")} title={t("Redo (Ctrl+Shift+Z)")} disabled={history.future.length === 0} onClick={redo}>
         <Redo2 size={16} />
       </IconButton>
       <IconButton
         size="xs"
         variant="ghost"
-        aria-label="Arrange automatically"
-        title="Arrange automatically"
+        aria-label={t("Arrange automatically")}
+        title={t("Arrange automatically")}
         onClick={() => {
           arrange();
           setTimeout(() => { void flow.fitView({ padding: 0.12, maxZoom: 1, duration: 200 }); }, 50);
@@ -62,30 +63,30 @@ export function Toolbar({ view, onView, onSave, onRun, isBusy }: Props) {
       >
         <LayoutDashboard size={16} />
       </IconButton>
-      <IconButton size="xs" variant="ghost" aria-label="Group" title="Group the selected steps (Ctrl+G)" disabled={selection.size === 0} onClick={groupSelection}>
+      <IconButton size="xs" variant="ghost" aria-label={t("Group")} title={t("Group the selected steps (Ctrl+G)")} disabled={selection.size === 0} onClick={groupSelection}>
         <Group size={16} />
       </IconButton>
-      <IconButton size="xs" variant="ghost" aria-label="Ungroup" title="Ungroup (Ctrl+Shift+G)" disabled={!isGrouped} onClick={ungroupSelection}>
+      <IconButton size="xs" variant="ghost" aria-label={t("Ungroup")} title={t("Ungroup (Ctrl+Shift+G)")} disabled={!isGrouped} onClick={ungroupSelection}>
         <Ungroup size={16} />
       </IconButton>
-      <HStack gap={0} role="group" aria-label="View" className="mm-views">
+      <HStack gap={0} role="group" aria-label={t("View")} className="mm-views">
         {VIEWS.map(({ view: name, name: label, Icon }) => (
-          <IconButton key={name} size="xs" variant={view === name ? "subtle" : "ghost"} aria-label={label} title={label} aria-pressed={view === name} onClick={() => { onView(name); }}>
+          <IconButton key={name} size="xs" variant={view === name ? "subtle" : "ghost"} aria-label={t(label)} title={t(label)} aria-pressed={view === name} onClick={() => { onView(name); }}>
             <Icon size={16} />
           </IconButton>
         ))}
       </HStack>
       {dagId === null ? null : (
-        <IconButton size="xs" variant="ghost" aria-label="Versions" title="Versions" onClick={() => setShowingVersions(true)}>
+        <IconButton size="xs" variant="ghost" aria-label={t("Versions")} title={t("Versions")} onClick={() => setShowingVersions(true)}>
           <History size={16} />
         </IconButton>
       )}
       {dagId !== null && isShowingVersions ? <Versions dagId={dagId} onClose={() => setShowingVersions(false)} /> : null}
-      <Button size="xs" variant="outline" disabled={!dirty || !may.edit} title={may.edit ? "Save (Ctrl+S)" : NO_EDIT} onClick={onSave}>
-        <Save size={14} /> Save
+      <Button size="xs" variant="outline" disabled={!dirty || !may.edit} title={may.edit ? t("Save (Ctrl+S)") : t(NO_EDIT)} onClick={onSave}>
+        <Save size={14} />{" "}{t("Save")}
       </Button>
-      <Button size="xs" colorPalette="brand" disabled={runProblem !== ""} loading={isBusy} onClick={onRun} title={runProblem === "" ? "Run all steps; what has not changed is reused" : runProblem}>
-        <Play size={14} /> Run
+      <Button size="xs" colorPalette="brand" disabled={runProblem !== ""} loading={isBusy} onClick={onRun} title={runProblem === "" ? t("Run all steps; what has not changed is reused") : runProblem}>
+        <Play size={14} />{" "}{t("Run")}
       </Button>
     </HStack>
   );
@@ -96,13 +97,13 @@ function State({ isDirty: dirty }: { isDirty: boolean }) {
   const count = syntax.length > 0 ? syntax.length : problems.length;
   return (
     <HStack gap={1}>
-      {dirty ? <Badge variant="outline">not saved</Badge> : null}
+      {dirty ? <Badge variant="outline">{t("not saved")}</Badge> : null}
       {count > 0 ? (
         <Badge colorPalette="red">
-          {count} {count === 1 ? "problem" : "problems"}
+          {plural(count, "1 problem", "{n} problems")}
         </Badge>
       ) : isChecked ? (
-        <Badge colorPalette="green">valid</Badge>
+        <Badge colorPalette="green">{t("valid")}</Badge>
       ) : null}
     </HStack>
   );
@@ -117,7 +118,7 @@ function Versions({ dagId, onClose }: { dagId: string; onClose: () => void }) {
       read={useCallback((number: number) => api.version(dagId, number), [dagId])}
       onTake={(text, number) => {
         setText(text, "");
-        say(`The canvas shows version ${number}. Save it to make it the newest one.`);
+        say(t("The canvas shows version {number}. Save it to make it the newest one.", { number }));
       }}
       onClose={onClose}
     />

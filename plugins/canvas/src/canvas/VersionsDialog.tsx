@@ -8,6 +8,7 @@ import { useAnswer } from "../api/useAnswer";
 import { Answered, Complaint } from "../pages/parts";
 import { Diff } from "./Diff";
 import { Frame } from "./dialogs";
+import { t } from "../i18n/t";
 
 interface Props {
   /** The text that is being edited. */
@@ -23,12 +24,12 @@ export function VersionsDialog({ present, list, read, onTake, onClose }: Props) 
   const answer = useAnswer(list);
   const [chosen, setChosen] = useState<Version | null>(null);
   return (
-    <Frame title="Versions" isWide onClose={onClose}>
+    <Frame title={t("Versions")} isWide onClose={onClose}>
       <Answered answer={answer}>
         {(versions) => (
           <div className="mm-versions">
-            <ul aria-label="Versions">
-              {versions.length === 0 ? <li className="mm-help">Nothing has been saved here yet.</li> : null}
+            <ul aria-label={t("Versions")}>
+              {versions.length === 0 ? <li className="mm-help">{t("Nothing has been saved here yet.")}</li> : null}
               {versions.map((version) => (
                 <li key={version.number}>
                   <button type="button" aria-pressed={chosen?.number === version.number} onClick={() => setChosen(version)}>
@@ -36,7 +37,7 @@ export function VersionsDialog({ present, list, read, onTake, onClose }: Props) 
                       <Text fontWeight="semibold">
                         {version.number} · {version.author}
                       </Text>
-                      {version.deleted ? <Badge colorPalette="red">deleted</Badge> : null}
+                      {version.deleted ? <Badge colorPalette="red">{t("deleted")}</Badge> : null}
                     </HStack>
                     <Text className="mm-help">{new Date(version.time).toLocaleString()}</Text>
                     <Text fontSize="xs">{version.message}</Text>
@@ -45,7 +46,7 @@ export function VersionsDialog({ present, list, read, onTake, onClose }: Props) 
               ))}
             </ul>
             {chosen === null ? (
-              <Text className="mm-help">Choose a version to see what it would change.</Text>
+              <Text className="mm-help">{t("Choose a version to see what it would change.")}</Text>
             ) : (
               <VersionView
                 key={chosen.number}
@@ -88,11 +89,11 @@ function VersionView({ present, read, number, onTake }: ViewProps) {
   return (
     <div>
       <Text fontSize="sm" mb={2}>
-        From the present text to version {number}
+        {t("From the present text to version {number}", { number })}
       </Text>
       <Diff before={present} after={text} />
       <Button size="sm" disabled={text === present} onClick={() => onTake(text)}>
-        Go back to version {number}
+        {t("Go back to version {number}", { number })}
       </Button>
     </div>
   );

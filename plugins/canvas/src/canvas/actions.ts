@@ -7,6 +7,7 @@ import { groupKey, groupOfKey, groupSteps, moveSteps, stepsIn, ungroup } from ".
 import { placesOfCopies } from "../core/layout";
 import { useCanvas } from "../store";
 import { controlOf, edgeOf } from "./edges";
+import { t } from "../i18n/t";
 
 /** Return the selected steps, with those of the selected groups. */
 export function selectedSteps(): Set<string> {
@@ -67,7 +68,7 @@ export function groupSelection(): void {
   const { edit, select, say } = useCanvas.getState();
   const ids = selectedSteps();
   if (ids.size === 0) {
-    say("Select the steps that belong together, then group them.");
+    say(t("Select the steps that belong together, then group them."));
     return;
   }
   let made = "";

@@ -5,6 +5,7 @@ import { type ReactNode, useState } from "react";
 
 import { mergeTexts } from "../core/drafts";
 import { Diff } from "./Diff";
+import { t } from "../i18n/t";
 
 interface FrameProps {
   title: string;
@@ -27,7 +28,7 @@ export function Frame({ title, isWide = false, onClose, children, footer }: Fram
             <Dialog.Body>{children}</Dialog.Body>
             {footer === undefined ? null : <Dialog.Footer>{footer}</Dialog.Footer>}
             <Dialog.CloseTrigger asChild>
-              <Button size="xs" variant="ghost" aria-label="Close">
+              <Button size="xs" variant="ghost" aria-label={t("Close")}>
                 ×
               </Button>
             </Dialog.CloseTrigger>
@@ -53,23 +54,23 @@ export function SaveDialog({ before, after, isBusy, isRun, problem, onSave, onCl
   const [message, setMessage] = useState("");
   return (
     <Frame
-      title="Save"
+      title={t("Save")}
       isWide
       onClose={onClose}
       footer={
         <>
           <Button size="sm" variant="outline" onClick={onClose}>
-            Cancel
+            {t("Cancel")}
           </Button>
           <Button size="sm" colorPalette="brand" loading={isBusy} onClick={() => { onSave(message); }}>
-            {isRun ? "Save and run" : "Save"}
+            {isRun ? t("Save and run") : t("Save")}
           </Button>
         </>
       }
     >
       <Diff before={before} after={after} />
       <label className="mm-label" htmlFor="mm-message">
-        Why (for the list of versions)
+        {t("Why (for the list of versions)")}
       </label>
       <Input
         id="mm-message"
@@ -90,7 +91,7 @@ export function SaveDialog({ before, after, isBusy, isRun, problem, onSave, onCl
 
 interface ConflictProps {
   /** What was saved: a pipeline, or a rule set. */
-  noun?: string;
+  noun?: "pipeline" | "rules";
   author: string;
   /** What both began with. */
   base: string;
@@ -109,25 +110,25 @@ export function ConflictDialog({ noun = "pipeline", author, base, theirs, mine, 
   const merged = theirs === null ? null : mergeTexts(base, mine, theirs);
   return (
     <Frame
-      title={`${author} has saved this ${noun} meanwhile`}
+      title={noun === "rules" ? t("{author} has saved this rule set meanwhile", { author }) : t("{author} has saved this pipeline meanwhile", { author })}
       isWide
       onClose={onClose}
       footer={
         <>
           <Button size="sm" variant="outline" onClick={onClose}>
-            Keep editing
+            {t("Keep editing")}
           </Button>
           {theirs === null ? null : (
             <Button size="sm" variant="outline" onClick={() => { onTake(theirs); }}>
-              Take theirs
+              {t("Take theirs")}
             </Button>
           )}
           <Button size="sm" variant={merged === null ? "solid" : "outline"} colorPalette="brand" onClick={onMine}>
-            {isSaving ? "Save mine over it" : "Keep mine"}
+            {isSaving ? t("Save mine over it") : t("Keep mine")}
           </Button>
           {merged === null ? null : (
             <Button size="sm" colorPalette="brand" onClick={() => { onTake(merged); }}>
-              Merge both
+              {t("Merge both")}
             </Button>
           )}
         </>
@@ -135,8 +136,12 @@ export function ConflictDialog({ noun = "pipeline", author, base, theirs, mine, 
     >
       <Text mb={2} fontSize="sm">
         {theirs === null
-          ? `The ${noun} has been deleted. Your text is still here.`
-          : `From their text to yours. ${merged === null ? "Both change the same lines, so they cannot be merged. " : ""}If you take theirs, yours is one undo away.`}
+          ? noun === "rules"
+            ? t("The rule set has been deleted. Your text is still here.")
+            : t("The pipeline has been deleted. Your text is still here.")
+          : merged === null
+            ? t("From their text to yours. Both change the same lines, so they cannot be merged. If you take theirs, yours is one undo away.")
+            : t("From their text to yours. If you take theirs, yours is one undo away.")}
       </Text>
       <Diff before={theirs ?? ""} after={mine} />
     </Frame>

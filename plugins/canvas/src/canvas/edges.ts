@@ -18,6 +18,7 @@ import {
   portOf,
 } from "../core/pipeline";
 import { useCanvas } from "../store";
+import { t, word } from "../i18n/t";
 
 /** Where a branch ends; no port has such a name. */
 export const WHEN = "when:";
@@ -51,10 +52,10 @@ export function connectionProblem(steps: ReadonlyMap<string, Step>, catalogue: C
   if (control) return controlProblem(steps, catalogue, control);
   if (connection.targetHandle === WHEN) {
     const origin = steps.get(connection.source);
-    if (origin && !hasVerdict(origin, catalogue)) return `${connection.source} gives no verdict: a branch begins at a gate`;
-    return "a branch begins at “if accepted” or “if refused” of a gate";
+    if (origin && !hasVerdict(origin, catalogue)) return t("{step} gives no verdict: a branch begins at a gate", { step: connection.source });
+    return t("a branch begins at “if accepted” or “if refused” of a gate");
   }
-  if (connection.sourceHandle?.startsWith(WHEN) === true) return "a branch ends beside the name of a step";
+  if (connection.sourceHandle?.startsWith(WHEN) === true) return t("a branch ends beside the name of a step");
   return edgeProblem(steps, catalogue, edgeOf(connection));
 }
 
@@ -99,7 +100,7 @@ function dataEdges(steps: ReadonlyMap<string, Step>, catalogue: Catalogue): Flow
     const type = portOf(steps, catalogue, edge.origin, edge.originPort, "outputs")?.type ?? "";
     return {
       id: idOf(edge),
-      ariaLabel: `What flows from ${edge.origin}.${edge.originPort} to ${edge.target}.${edge.targetPort}`,
+      ariaLabel: t("What flows from {origin} to {target}", { origin: `${edge.origin}.${edge.originPort}`, target: `${edge.target}.${edge.targetPort}` }),
       source: edge.origin,
       sourceHandle: edge.originPort,
       target: edge.target,
@@ -118,7 +119,7 @@ function controlEdges(steps: ReadonlyMap<string, Step>): FlowEdge[] {
     targetHandle: WHEN,
     label: verdict,
     labelBgPadding: [2, 1] as [number, number],
-    ariaLabel: `${target} runs if ${origin} has ${verdict}`,
+    ariaLabel: t("{target} runs if {origin} has {verdict}", { target, origin, verdict: word(verdict) }),
     className: `mm-edge mm-when mm-when-${verdict}`,
   }));
 }

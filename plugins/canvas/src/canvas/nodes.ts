@@ -14,6 +14,7 @@ import { useCanvas } from "../store";
 import { WHEN, whenHandle } from "./edges";
 import type { GroupData, GroupNodeType } from "./GroupNode";
 import { type StepData, type StepNodeType, portsOf } from "./StepNode";
+import { t } from "../i18n/t";
 
 export type CanvasNode = StepNodeType | GroupNodeType;
 
@@ -51,7 +52,7 @@ export function useNodes(run: ReadonlyMap<string, StepRun>) {
           ...geometryOf(step, catalogue),
           data: kept(id, data, [step, component?.name, data.problems, data.run]),
           selected: selection.has(id),
-          ariaLabel: `Step ${id}, ${step.component}`,
+          ariaLabel: t("Step {id}, {component}", { id, component: step.component }),
         },
       ];
     };
@@ -83,7 +84,9 @@ export function useNodes(run: ReadonlyMap<string, StepRun>) {
           zIndex: selected ? -1001 : -1,
           data: kept(groupKey(name), data, data),
           selected,
-          ariaLabel: `Group ${name}, ${group.steps.length} steps${group.variable === null ? "" : `, for each ${group.variable}`}`,
+          ariaLabel: group.variable === null
+            ? t("Group {name}, {n} steps", { name, n: group.steps.length })
+            : t("Group {name}, {n} steps, for each {variable}", { name, n: group.steps.length, variable: group.variable }),
         },
       ];
     };

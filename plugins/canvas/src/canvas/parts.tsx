@@ -4,10 +4,11 @@ import { Input, Text } from "@chakra-ui/react";
 import { type ReactNode, useState } from "react";
 
 import { nameProblem } from "../core/pipeline";
+import type { Sentence } from "../i18n/t";
 
 /** Why a button cannot be pressed. */
-export const NO_EDIT = "Your role in Airflow may look at this pipeline, not change it";
-export const NO_RUN = "Your role in Airflow may look at this pipeline, not run it";
+export const NO_EDIT: Sentence = "Your role in Airflow may look at this pipeline, not change it";
+export const NO_RUN: Sentence = "Your role in Airflow may look at this pipeline, not run it";
 
 export function Section({ title, children }: { title: string; children: ReactNode }) {
   return (

@@ -23,6 +23,7 @@ import {
 import { EditError, type Splice, isBlock, itemEnd, itemStart, keyOf, rangeOf, splice } from "./places";
 import { type Json, type JsonObject, isObject, sameValue } from "./value";
 import { type Context, YAML_OPTIONS, flowText, inline, pairText, render } from "./writing";
+import { t } from "../i18n/t";
 
 /** A place in the text: line and column from 1. */
 export interface Position {
@@ -55,7 +56,7 @@ export function readText(text: string): Parsed {
   const document = parse(text);
   const problems = document.errors.map((error) => {
     const [at] = error.linePos ?? [{ line: 1, col: 1 }];
-    return { line: at.line, column: at.col, message: error.message.split("\n")[0] ?? "the text must be YAML" };
+    return { line: at.line, column: at.col, message: error.message.split("\n")[0] ?? t("the text must be YAML") };
   });
   if (problems.length > 0) return { value: null, problems };
   try {
@@ -76,7 +77,7 @@ export function newText(value: JsonObject): string {
  */
 export function reconcile(text: string, next: JsonObject): string {
   const current = readText(text);
-  if (current.problems.length > 0) throw new EditError("the text must be YAML before the graph can be edited");
+  if (current.problems.length > 0) throw new EditError(t("the text must be YAML before the graph can be edited"));
   if (sameValue(current.value, next)) return text;
   const document = parse(text);
   const splices: Splice[] = [];
@@ -87,8 +88,8 @@ export function reconcile(text: string, next: JsonObject): string {
   if (!sameValue(result.value, next)) {
     throw new EditError(
       /[&*!]/.test(text)
-        ? "this part uses anchors, aliases or tags: edit it in the text"
-        : "this edit cannot be written into the text: edit it there",
+        ? t("this part uses anchors, aliases or tags: edit it in the text")
+        : t("this edit cannot be written into the text: edit it there"),
     );
   }
   return edited;
@@ -98,7 +99,7 @@ export function reconcile(text: string, next: JsonObject): string {
 export function renameStep(text: string, from: string, to: string): string {
   const document = parse(text);
   const steps = document.get("steps", true);
-  if (!isMap(steps)) throw new EditError("the text has no steps");
+  if (!isMap(steps)) throw new EditError(t("the text has no steps"));
   const renaming = new Renaming(text, to);
   renaming.key(steps, from);
   for (const { value: step } of steps.items) {
@@ -145,7 +146,7 @@ class Renaming {
   }
 
   scalar(node: unknown, value: string): void {
-    if (!isScalar(node) || !node.range) throw new EditError("an anchor stands here: edit it in the text");
+    if (!isScalar(node) || !node.range) throw new EditError(t("an anchor stands here: edit it in the text"));
     this.splices.push({ start: node.range[0], end: node.range[1], text: flowText(value, node.type, false) });
   }
 
@@ -404,6 +405,6 @@ function kept(current: Json[], next: Json[]): Set<number> | null {
 
 function plain(node: Node | null): Json {
   if (node === null) return null;
-  if (isAlias(node)) throw new EditError("this part uses anchors or aliases: edit it in the text");
+  if (isAlias(node)) throw new EditError(t("this part uses anchors or aliases: edit it in the text"));
   return node.toJS(new Document()) as Json;
 }

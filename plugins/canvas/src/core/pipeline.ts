@@ -1,6 +1,7 @@
 /** A pipeline as the graph sees it, and what can be drawn in it. */
 
 import { type Json, type JsonObject, isObject } from "./value";
+import { t } from "../i18n/t";
 
 export interface Port {
   name: string;
@@ -140,8 +141,8 @@ export function edgesOf(steps: ReadonlyMap<string, Step>): Edge[] {
 
 /** Return why a name cannot be a step's, or null. */
 export function nameProblem(name: string, taken: Iterable<string>): string | null {
-  if (!NAME.test(name)) return "a name has at most 63 of a-z, 0-9 and _, and begins with a letter";
-  if (new Set(taken).has(name)) return `${name} is taken already`;
+  if (!NAME.test(name)) return t("a name has at most 63 of a-z, 0-9 and _, and begins with a letter");
+  if (new Set(taken).has(name)) return t("{name} is taken already", { name });
   return null;
 }
 
@@ -149,16 +150,22 @@ export function nameProblem(name: string, taken: Iterable<string>): string | nul
 export function edgeProblem(steps: ReadonlyMap<string, Step>, catalogue: Catalogue, edge: Edge): string | null {
   const source = portOf(steps, catalogue, edge.origin, edge.originPort, "outputs");
   const sink = portOf(steps, catalogue, edge.target, edge.targetPort, "inputs");
-  if (!source || !sink) return "an edge runs from an output to an input";
-  if (edge.origin === edge.target) return "a step cannot feed itself";
+  if (!source || !sink) return t("an edge runs from an output to an input");
+  if (edge.origin === edge.target) return t("a step cannot feed itself");
   if (!accepts(sink, source)) {
-    return `input ${sink.name} takes a ${sink.type}; ${edge.origin}.${source.name} is a ${source.type}`;
+    return t("input {input} takes a {type}; {output} is a {other}", { input: sink.name, type: sink.type, output: `${edge.origin}.${source.name}`, other: source.type });
   }
   const present = steps.get(edge.target)?.inputs[edge.targetPort] ?? [];
-  if (present.includes(`${edge.origin}.${edge.originPort}`)) return "this edge is there already";
+  if (present.includes(`${edge.origin}.${edge.originPort}`)) return t("this edge is there already");
   const from = steps.get(edge.origin);
   if (from?.variable != null && from.group !== steps.get(edge.target)?.group && !sink.many) {
-    return `${edge.origin} is there for each ${from.variable}; ${sink.name} takes one: use an input for several, or put ${edge.target} into ${from.group ?? ""}`;
+    return t("{origin} is there for each {variable}; {input} takes one: use an input for several, or put {target} into {group}", {
+      origin: edge.origin,
+      variable: from.variable,
+      input: sink.name,
+      target: edge.target,
+      group: from.group,
+    });
   }
   return cycleProblem(steps, edge.origin, edge.target);
 }
@@ -166,12 +173,12 @@ export function edgeProblem(steps: ReadonlyMap<string, Step>, catalogue: Catalog
 /** Return why a step cannot wait for a verdict, or null. */
 export function controlProblem(steps: ReadonlyMap<string, Step>, catalogue: Catalogue, control: Control): string | null {
   const [gate, target] = [steps.get(control.origin), steps.get(control.target)];
-  if (!gate || !target) return "a branch runs from a gate to a step";
-  if (control.origin === control.target) return "a step cannot wait for itself";
-  if (!hasVerdict(gate, catalogue)) return `${control.origin} gives no verdict: a branch begins at a gate`;
-  if (target.when[control.origin] === control.verdict) return "this branch is there already";
+  if (!gate || !target) return t("a branch runs from a gate to a step");
+  if (control.origin === control.target) return t("a step cannot wait for itself");
+  if (!hasVerdict(gate, catalogue)) return t("{step} gives no verdict: a branch begins at a gate", { step: control.origin });
+  if (target.when[control.origin] === control.verdict) return t("this branch is there already");
   if (gate.variable !== null && gate.group !== target.group) {
-    return `${control.origin} is there for each ${gate.variable}: only steps of ${gate.group ?? ""} can wait for it`;
+    return t("{origin} is there for each {variable}: only steps of {group} can wait for it", { origin: control.origin, variable: gate.variable, group: gate.group });
   }
   return cycleProblem(steps, control.origin, control.target);
 }
@@ -183,12 +190,12 @@ export function hasVerdict(step: Step, catalogue: Catalogue): boolean {
 function cycleProblem(steps: ReadonlyMap<string, Step>, origin: string, target: string): string | null {
   const order = orderOf(steps);
   const way = pathBetween(order, target, origin);
-  if (way) return `a pipeline has no cycles: ${[...way, target].join(" → ")}`;
+  if (way) return t("a pipeline has no cycles: {way}", { way: [...way, target].join(" → ") });
   // Airflow shows a group as one node, so what holds for steps holds for groups.
   const nodeOf = (id: string): string => steps.get(id)?.group ?? id;
   const [from, to] = [nodeOf(target), nodeOf(origin)];
   const around = from === to ? null : pathBetween(order.map((pair) => ({ origin: nodeOf(pair.origin), target: nodeOf(pair.target) })), from, to);
-  return around ? `no path leaves a group and comes back: ${[...around, from].join(" → ")}` : null;
+  return around ? t("no path leaves a group and comes back: {way}", { way: [...around, from].join(" → ") }) : null;
 }
 
 export function accepts(sink: Port, source: Port): boolean {

@@ -1,6 +1,7 @@
 /** Where the nodes of a YAML document stand in its text, and changes of that text. */
 
 import { type Node, type Pair, type YAMLMap, type YAMLSeq, isMap, isPair, isScalar, isSeq } from "yaml";
+import { t } from "../i18n/t";
 
 /** An edit that cannot be written into the text without changing more than was asked. */
 export class EditError extends Error {}
@@ -29,7 +30,7 @@ export function keyOf(pair: Pair): string {
 
 export function rangeOf(node: unknown): [number, number] {
   const range = (node as Node | null)?.range;
-  if (!range) throw new EditError("this part has no place in the text: edit it there");
+  if (!range) throw new EditError(t("this part has no place in the text: edit it there"));
   return [range[0], range[1]];
 }
 

@@ -1,6 +1,7 @@
 /** What the reports of a run say, read with care: a report may come from an earlier or later version. */
 
 import { isObject } from "./value";
+import { t } from "../i18n/t";
 
 type Fields = Record<string, unknown>;
 
@@ -34,16 +35,16 @@ export function datasetFacts(content: unknown): DatasetFacts | null {
   const near = countOf(report.near_duplicates);
   const leaks = countOf(report.leaks);
   const lost: [string, number][] = [
-    ...countsOf(report.reasons).map(([reason, rows]): [string, number] => [`quarantined: ${reason}`, rows]),
-    ["the same as another row, or as its copy in the test split", countOf(report.duplicates) - near],
-    ["nearly the same as another row, or as its copy in the test split", near],
+    ...countsOf(report.reasons).map(([reason, rows]): [string, number] => [t("quarantined: {reason}", { reason }), rows]),
+    [t("the same as another row, or as its copy in the test split"), countOf(report.duplicates) - near],
+    [t("nearly the same as another row, or as its copy in the test split"), near],
   ];
   const lengths = new Map<number, number>();
   for (const [, byLength] of Object.entries(fieldsOf(report.lengths))) {
     for (const [length, rows] of countsOf(byLength)) lengths.set(Number(length), (lengths.get(Number(length)) ?? 0) + rows);
   }
   const told = lost.filter(([, rows]) => rows > 0);
-  if (leaks > 0) told.push(["of these copies: in the shipped test split", leaks]);
+  if (leaks > 0) told.push([t("of these copies: in the shipped test split"), leaks]);
   return {
     source: textOf(report.source),
     rowsIn: countOf(report.rows_in),
@@ -196,7 +197,7 @@ function checkOf(one: Fields): Check {
     verdict: one.passed !== true ? "refused" : isTooSmall ? "too small to judge" : one.warning === true ? "warning" : "passed",
     figure: `${textOf(one.metric)} ${figureText(numberOf(one.challenger), unit)}`.trim(),
     other: other === null ? "" : figureText(other, unit),
-    limit: limit === null ? "" : other === null ? `${one.at_least === true ? "at least" : "at most"} ${figureText(limit, unit)}` : `${figureText(limit, unit)} worse`,
+    limit: limit === null ? "" : other === null ? (one.at_least === true ? t("at least {limit}", { limit: figureText(limit, unit) }) : t("at most {limit}", { limit: figureText(limit, unit) })) : t("{limit} worse", { limit: figureText(limit, unit) }),
     sentence: textOf(one.sentence),
   };
 }
@@ -215,8 +216,8 @@ export function shareText(value: number): string {
 
 /** Return a score with its confidence interval. */
 export function scoreText({ value, low, high, isShare }: Pick<Judged, "value" | "low" | "high" | "isShare">): string {
-  if (!isShare) return `${value.toPrecision(3)} (${low.toPrecision(3)} to ${high.toPrecision(3)})`;
-  return `${shareText(value)} (${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)})`;
+  if (!isShare) return t("{value} ({low} to {high})", { value: value.toPrecision(3), low: low.toPrecision(3), high: high.toPrecision(3) });
+  return t("{value} ({low} to {high})", { value: shareText(value), low: (100 * low).toFixed(1), high: (100 * high).toFixed(1) });
 }
 
 /** A model that a search for a small one has made and measured. */

@@ -4,6 +4,7 @@ import { parseDocument } from "yaml";
 
 import type { Schema } from "./schema";
 import { isObject } from "./value";
+import { t } from "../i18n/t";
 
 export interface Suggestion {
   text: string;
@@ -58,11 +59,11 @@ export function complete(
   const prefix = /[A-Za-z_][\w.]*$|$/.exec(value)![0];
   if (key === "reason") {
     const open = /\{(\w*)$/.exec(value);
-    return open ? fitting(caret, open[1]!, named(signals, "signal"), true) : null;
+    return open ? fitting(caret, open[1]!, named(signals, t("signal")), true) : null;
   }
   const format = key === null ? undefined : (FORMATS.get(key) ?? formatOf(words, key));
   if (format === "model") {
-    const known = words.models.map((name) => ({ text: `models:/${name}@champion`, detail: "registered model" }));
+    const known = words.models.map((name) => ({ text: `models:/${name}@champion`, detail: t("registered model") }));
     return fitting(caret, /[^\s"']*$/.exec(value)![0], known, true);
   }
   if (key === null) {
@@ -70,14 +71,14 @@ export function complete(
     const keys = kind === undefined ? (/^\s*- /.test(line) ? RULE_KEYS : []) : keysOf(words, kind);
     return isFlow ? fitting(caret, prefix, named(keys.filter((name) => !line.includes(`${name}:`)), "", ": "), isAsked) : null;
   }
-  if (key === "kind") return fitting(caret, prefix, named(words.kinds.map((kind) => kind.name), "kind of signal"), true);
+  if (key === "kind") return fitting(caret, prefix, named(words.kinds.map((kind) => kind.name), t("kind of signal")), true);
   if (format === "measure") return fitting(caret, prefix, words.measures.map(({ name, help }) => ({ text: name, detail: help })), true);
   if (format === "column") {
     return fitting(caret, prefix, words.columns.map(({ name, type }) => ({ text: name, detail: type })), true);
   }
   if (format !== "sql" || isQuoted(value)) return null;
   const functions = words.functions.map(({ name, usage }) => ({ text: `${name}(`, detail: usage }));
-  return fitting(caret, prefix, [...named(signals, "signal"), ...functions, ...named(KEYWORDS, "")], isAsked);
+  return fitting(caret, prefix, [...named(signals, t("signal")), ...functions, ...named(KEYWORDS, "")], isAsked);
 }
 
 function propertiesOf(schema: Schema): Record<string, unknown> {

@@ -1,6 +1,7 @@
 /** Forms out of the catalogue's JSON Schemas: what pydantic writes, made simpler for rjsf. */
 
 import { isObject } from "./value";
+import { t } from "../i18n/t";
 
 export type Schema = Record<string, unknown>;
 
@@ -48,14 +49,14 @@ export function scalarOf(text: string, schema: Schema): string | number | boolea
 /** Return the limits of a field in words, such as "0.4 to 1" or "at least 1". */
 export function limitsOf(schema: Schema): string {
   const [low, high] = [schema.minimum ?? schema.exclusiveMinimum, schema.maximum ?? schema.exclusiveMaximum];
-  const from = schema.minimum === undefined ? "above" : "at least";
-  const to = schema.maximum === undefined ? "below" : "at most";
+  const from = schema.minimum === undefined ? t("above {limit}", { limit: String(low) }) : t("at least {limit}", { limit: String(low) });
+  const to = schema.maximum === undefined ? t("below {limit}", { limit: String(high) }) : t("at most {limit}", { limit: String(high) });
   if (low !== undefined && high !== undefined) {
     const exact = schema.minimum !== undefined && schema.maximum !== undefined;
-    return exact ? `${String(low)} to ${String(high)}` : `${from} ${String(low)}, ${to} ${String(high)}`;
+    return exact ? t("{low} to {high}", { low: String(low), high: String(high) }) : `${from}, ${to}`;
   }
-  if (low !== undefined) return `${from} ${String(low)}`;
-  return high === undefined ? "" : `${to} ${String(high)}`;
+  if (low !== undefined) return from;
+  return high === undefined ? "" : to;
 }
 
 /** Return rjsf's hints for a simplified schema: what no single input can show is edited as YAML. */

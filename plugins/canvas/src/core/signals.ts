@@ -3,6 +3,7 @@
 import { readText, reconcile } from "./document";
 import type { Schema } from "./schema";
 import { type JsonObject, isObject } from "./value";
+import { t } from "../i18n/t";
 
 const NAME = /^[a-z][a-z0-9_]{0,62}$/;
 
@@ -26,7 +27,7 @@ export function withSignal(text: string, name: string, signal: JsonObject): stri
 
 /** Say what is wrong with a signal's name; empty: nothing. */
 export function nameProblem(name: string): string {
-  return NAME.test(name) ? "" : "A name has at most 63 of a-z, 0-9 and _, and begins with a letter.";
+  return NAME.test(name) ? "" : t("a name has at most 63 of a-z, 0-9 and _, and begins with a letter");
 }
 
 /** Return the schema of a kind's form: the kind itself is chosen beside it. */

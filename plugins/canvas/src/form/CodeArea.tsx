@@ -3,6 +3,7 @@
 import { type KeyboardEvent, useEffect, useRef, useState } from "react";
 
 import type { Completion, Suggestion } from "../core/ruleWords";
+import { t } from "../i18n/t";
 
 interface Props {
   label: string;
@@ -99,7 +100,7 @@ export function CodeArea({ label, text, marks, target = null, complete, onChange
           }}
         />
         {offer === null ? null : (
-          <ul id="mm-offer" className="mm-offer" role="listbox" aria-label="Completions" style={offer.place}>
+          <ul id="mm-offer" className="mm-offer" role="listbox" aria-label={t("Completions")} style={offer.place}>
             {offer.suggestions.map((suggestion, index) => (
               <li
                 key={suggestion.text}

@@ -12,6 +12,7 @@ import { Plus, X } from "lucide-react";
 import { useState } from "react";
 
 import { type Schema, limitsOf } from "../core/schema";
+import { plural, t } from "../i18n/t";
 
 function FieldTemplate({ id, label, required, rawErrors, hidden, schema, children }: FieldTemplateProps) {
   if (hidden === true) return null;
@@ -62,7 +63,7 @@ function ObjectFieldTemplate({ properties, fieldPathId, formData, schema }: Obje
       {others.length > 0 ? (
         <details className="mm-more" open={main.length === 0 || others.length <= 3}>
           <summary>
-            {others.length} {others.length === 1 ? "setting" : "settings"} at the default
+            {plural(others.length, "1 setting at the default", "{n} settings at the default")}
           </summary>
           {others.map((property) => property.content)}
         </details>
@@ -76,8 +77,8 @@ function ArrayFieldTemplate({ items, canAdd, onAddClick, title }: ArrayFieldTemp
     <Stack gap={1}>
       {items}
       {canAdd === true ? (
-        <Button size="2xs" variant="ghost" alignSelf="flex-start" onClick={onAddClick} aria-label={`Add to ${title}`}>
-          <Plus size={12} /> Add
+        <Button size="2xs" variant="ghost" alignSelf="flex-start" onClick={onAddClick} aria-label={t("Add to {title}", { title })}>
+          <Plus size={12} />{" "}{t("Add")}
         </Button>
       ) : null}
     </Stack>
@@ -89,7 +90,7 @@ function ArrayFieldItemTemplate({ children, buttonsProps, hasToolbar }: ArrayFie
     <HStack gap={1} align="flex-start" className="mm-item">
       <Box flex={1}>{children}</Box>
       {hasToolbar && buttonsProps.hasRemove ? (
-        <IconButton size="xs" variant="ghost" aria-label="Remove" onClick={buttonsProps.onRemoveItem}>
+        <IconButton size="xs" variant="ghost" aria-label={t("Remove")} onClick={buttonsProps.onRemoveItem}>
           <X size={14} />
         </IconButton>
       ) : null}

@@ -7,6 +7,7 @@ import { parse, stringify } from "yaml";
 
 import { COLUMNS_LIST, ColumnFieldContext, NAMES_LIST, NamesContext } from "./names";
 import { NULLABLE, type Schema, scalarOf } from "../core/schema";
+import { t } from "../i18n/t";
 
 function hintOf(schema: Schema): string {
   const fallback = schema.default;
@@ -27,7 +28,7 @@ function NullBox({ schema, value, onChange, id }: Pick<WidgetProps, "schema" | "
     >
       <Checkbox.HiddenInput />
       <Checkbox.Control />
-      <Checkbox.Label>none</Checkbox.Label>
+      <Checkbox.Label>{t("none")}</Checkbox.Label>
     </Checkbox.Root>
   );
 }
@@ -99,7 +100,7 @@ function SelectWidget({ id, schema, value, options, onChange, disabled }: Widget
           onChange(event.target.value === "" ? undefined : (chosen?.value ?? event.target.value));
         }}
       >
-        <option value="">{fallback === "" ? "–" : `${fallback} (default)`}</option>
+        <option value="">{fallback === "" ? "–" : t("{fallback} (default)", { fallback })}</option>
         {shown !== "" && !choices.includes(shown) ? <option value={shown}>{shown}</option> : null}
         {choices.map((choice) => (
           <option key={choice} value={choice}>

@@ -6,6 +6,7 @@ import { useState } from "react";
 import { ApiError, type VersionAnswer, api } from "../api/client";
 import { shareText } from "../core/results";
 import { Complaint } from "./parts";
+import { t } from "../i18n/t";
 
 interface Props {
   name: string;
@@ -33,27 +34,27 @@ export function AnswerBox({ name, first, versions }: Props) {
     }
   };
   return (
-    <section className="mm-card" aria-label="Ask it">
-      <h2 className="mm-section-title">Ask version {first}</h2>
-      <Textarea aria-label="Text to ask about" placeholder="Type or paste a text" size="sm" rows={3} maxLength={20000} value={text} onChange={(event) => { setText(event.target.value); }} />
+    <section className="mm-card" aria-label={t("Ask it")}>
+      <h2 className="mm-section-title">{t("Ask version {first}", { first })}</h2>
+      <Textarea aria-label={t("Text to ask about")} placeholder={t("Type or paste a text")} size="sm" rows={3} maxLength={20000} value={text} onChange={(event) => { setText(event.target.value); }} />
       <HStack mt={2} mb={2}>
         <NativeSelect.Root size="xs" width="200px">
-          <NativeSelect.Field aria-label="Beside it" value={second} onChange={(event) => { setSecond(event.target.value); }}>
-            <option value="">no other version</option>
+          <NativeSelect.Field aria-label={t("Beside it")} value={second} onChange={(event) => { setSecond(event.target.value); }}>
+            <option value="">{t("no other version")}</option>
             {versions
               .filter((version) => version !== first)
               .map((version) => (
                 <option key={version} value={version}>
-                  beside version {version}
+                  {t("beside version {version}", { version })}
                 </option>
               ))}
           </NativeSelect.Field>
           <NativeSelect.Indicator />
         </NativeSelect.Root>
-        <Button size="xs" colorPalette="brand" disabled={text.trim() === ""} loading={isBusy} loadingText="Loading the model" onClick={() => void ask()}>
-          Ask
+        <Button size="xs" colorPalette="brand" disabled={text.trim() === ""} loading={isBusy} loadingText={t("Loading the model")} onClick={() => void ask()}>
+          {t("Ask")}
         </Button>
-        <Text className="mm-help">The model is loaded for this question: it takes some seconds.</Text>
+        <Text className="mm-help">{t("The model is loaded for this question: it takes some seconds.")}</Text>
       </HStack>
       {error === "" ? null : <Complaint text={error} />}
       <div className="mm-two" role="status">
@@ -67,11 +68,11 @@ export function AnswerBox({ name, first, versions }: Props) {
 
 function Answer({ answer }: { answer: VersionAnswer }) {
   if (answer.error !== "") return <Complaint text={answer.error} />;
-  const said = Array.isArray(answer.answer) ? answer.answer.join(", ") || "none of the classes" : answer.answer;
+  const said = Array.isArray(answer.answer) ? answer.answer.join(", ") || t("none of the classes") : answer.answer;
   return (
     <div>
       <Text>
-        Version {answer.version}: <strong>{said ?? "no answer, for there is no word in it"}</strong>
+        {t("Version {version}:", { version: answer.version })}{" "}<strong>{said ?? t("no answer, for there is no word in it")}</strong>
       </Text>
       {answer.classes.map(({ name, probability }) => (
         <div key={name} className="mm-bar">

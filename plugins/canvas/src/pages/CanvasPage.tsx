@@ -22,6 +22,7 @@ import { useRunning } from "../run/useRunning";
 import { isDirty, useCanvas } from "../store";
 import { canvasPath, newPath } from "./base";
 import { Answered } from "./parts";
+import { t } from "../i18n/t";
 
 const CHECK_DELAY = 350;
 const EMPTY = "pipeline: new_pipeline\nsteps: {}\n";
@@ -46,7 +47,7 @@ export function CanvasPage() {
     open(document);
     if (dagId !== undefined && given !== undefined && given !== document.text) {
       setText(given, "");
-      say("This is the pipeline as it was then. Undo shows it as it is now.");
+      say(t("This is the pipeline as it was then. Undo shows it as it is now."));
     }
     return { dagId };
   }, [dagId, draft, given, open, setCatalogue, setText, say]);
@@ -75,7 +76,7 @@ function Editor() {
         {notice === null ? null : (
           <div className={notice.isError ? "mm-notice mm-notice-bad" : "mm-notice"} role={notice.isError ? "alert" : "status"}>
             <span>{notice.text}</span>
-            <button type="button" aria-label="Dismiss" onClick={quiet}>
+            <button type="button" aria-label={t("Dismiss")} onClick={quiet}>
               ×
             </button>
           </div>
@@ -183,7 +184,7 @@ function useSaving(run: () => void) {
   const [stage, setStage] = useState<Stage>(() =>
     newer === null
       ? { name: "none" }
-      : { name: "conflict", isRun: false, conflict: { author: "Somebody else", ...newer }, message: "", isSaving: false },
+      : { name: "conflict", isRun: false, conflict: { author: t("Somebody else"), ...newer }, message: "", isSaving: false },
   );
   const [isBusy, setBusy] = useState(false);
   const [problem, setProblem] = useState("");
@@ -200,7 +201,7 @@ function useSaving(run: () => void) {
     try {
       const document = await api.save(name, history.present, message, over);
       saved(document);
-      say("Saved.");
+      say(t("Saved."));
       close();
       if (document.dag_id !== dagId) void navigate(canvasPath(document.dag_id), { replace: true, state: { run: isRun } });
       else if (isRun) run();

@@ -9,6 +9,7 @@ import { type FoundDecision, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { isObject } from "../core/value";
 import { Answered, Page } from "./parts";
+import { plural, t } from "../i18n/t";
 
 const FIELDS = [
   { name: "table", label: "Table of decisions", placeholder: "${data}/decisions" },
@@ -24,7 +25,7 @@ export function DecisionsPage() {
   const isComplete = FIELDS.every(({ name }) => (typed[name] ?? "").trim() !== "");
   const isAsked = FIELDS.every(({ name }) => (params.get(name) ?? "") !== "");
   return (
-    <Page title="Decisions" help="Find a row by its key, and read which rule settled it and why.">
+    <Page title={t("Decisions")} help={t("Find a row by its key, and read which rule settled it and why.")}>
       <form
         className="mm-find"
         onSubmit={(event) => {
@@ -35,7 +36,7 @@ export function DecisionsPage() {
         {FIELDS.map(({ name, label, placeholder }) => (
           <div key={name} className="mm-wide">
             <label className="mm-label" htmlFor={`mm-find-${name}`}>
-              {label}
+              {t(label)}
             </label>
             <Input
               id={`mm-find-${name}`}
@@ -47,7 +48,7 @@ export function DecisionsPage() {
           </div>
         ))}
         <Button type="submit" size="sm" colorPalette="brand" disabled={!isComplete}>
-          <Search size={15} /> Find
+          <Search size={15} />{" "}{t("Find")}
         </Button>
       </form>
       {isAsked ? <Found key={params.toString()} table={params.get("table") ?? ""} column={params.get("column") ?? ""} rowKey={params.get("key") ?? ""} /> : null}
@@ -62,9 +63,8 @@ function Found({ table, column, rowKey }: { table: string; column: string; rowKe
       {(found) => (
         <Stack gap={4}>
           <Text className="mm-help">
-            {found.table}, version {found.version}: {found.is_cut ? "the first " : ""}
-            {found.rows.length} {found.rows.length === 1 ? "row" : "rows"}
-            {found.is_cut ? " of more" : ""}
+            {t("{table}, version {version}:", { table: found.table, version: found.version })}{" "}
+            {found.is_cut ? t("the first {n} rows of more", { n: found.rows.length }) : plural(found.rows.length, "1 row", "{n} rows")}
           </Text>
           {found.rows.map((row, index) => (
             <Decision key={index} row={row} />
@@ -78,12 +78,12 @@ function Found({ table, column, rowKey }: { table: string; column: string; rowKe
 function Decision({ row }: { row: FoundDecision }) {
   const { explanation, ...columns } = row.decision as Record<string, unknown>;
   return (
-    <section className="mm-card" aria-label="Decision">
+    <section className="mm-card" aria-label={t("Decision")}>
       {row.text === "" ? null : <pre className="mm-explanation">{row.text}</pre>}
       <Value value={columns} />
       {explanation === undefined || explanation === null ? null : (
         <details className="mm-more">
-          <summary>Everything that the explanation holds</summary>
+          <summary>{t("Everything that the explanation holds")}</summary>
           <Value value={explanation} />
         </details>
       )}
@@ -104,7 +104,7 @@ function Value({ value }: { value: unknown }) {
       </ul>
     );
   }
-  if (!isObject(value)) return <span className="mm-uri">{value === null ? "unknown" : String(value)}</span>;
+  if (!isObject(value)) return <span className="mm-uri">{value === null ? t("unknown") : String(value)}</span>;
   return (
     <ul className="mm-tree">
       {Object.entries(value).map(([name, item]) => (

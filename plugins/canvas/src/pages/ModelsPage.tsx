@@ -14,19 +14,20 @@ import { Nights } from "./Nights";
 import { Pareto, pointsOf } from "./Pareto";
 import { BASE, canvasPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
+import { plural, t, word } from "../i18n/t";
 
 export function ModelsPage() {
   const { name } = useParams();
   const answer = useAnswer(api.models);
   return (
-    <Page title="Models" help="What the pipelines have made, and what is in use.">
+    <Page title={t("Models")} help={t("What the pipelines have made, and what is in use.")}>
       <Answered answer={answer}>
         {(models) =>
           models.length === 0 ? (
-            <Text className="mm-help">No model is registered yet. A pipeline that ends with Gate and Promote registers one.</Text>
+            <Text className="mm-help">{t("No model is registered yet. A pipeline that ends with Gate and Promote registers one.")}</Text>
           ) : (
             <div className="mm-models">
-              <nav aria-label="Registered models">
+              <nav aria-label={t("Registered models")}>
                 {models.map((model) => (
                   <Link
                     key={model.name}
@@ -36,10 +37,9 @@ export function ModelsPage() {
                   >
                     <strong>{model.name}</strong>
                     <Text className="mm-help">
-                      {model.champion === null ? "no champion" : `champion: version ${model.champion}`} · {model.versions}{" "}
-                      {model.versions === 1 ? "version" : "versions"}
+                      {model.champion === null ? t("no champion") : t("champion: version {champion}", { champion: model.champion })} · {plural(model.versions, "1 version", "{n} versions")}
                     </Text>
-                    {model.alias === model.champion ? null : <Badge colorPalette="orange">alias moved by hand</Badge>}
+                    {model.alias === model.champion ? null : <Badge colorPalette="orange">{t("alias moved by hand")}</Badge>}
                   </Link>
                 ))}
               </nav>
@@ -67,13 +67,13 @@ function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () =>
   const version = model.all_versions.find((item) => item.version === chosen);
   const [isRollingBack, setRollingBack] = useState(false);
   const rollbackProblem = !model.may_roll_back
-    ? "Your role in Airflow may not say which version is in use"
+    ? t("Your role in Airflow may not say which version is in use")
     : model.all_versions.length < 2
-      ? "There is no other version"
+      ? t("There is no other version")
       : "";
   return (
     <Stack gap={4} minW={0}>
-      <section className="mm-card" aria-label="Versions">
+      <section className="mm-card" aria-label={t("Versions")}>
         <HStack justify="space-between" mb={2}>
           <h2 className="mm-section-title">{model.name}</h2>
           <Button
@@ -83,13 +83,13 @@ function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () =>
             title={rollbackProblem === "" ? undefined : rollbackProblem}
             onClick={() => setRollingBack(true)}
           >
-            <Undo2 size={13} /> Roll back
+            <Undo2 size={13} />{" "}{t("Roll back")}
           </Button>
         </HStack>
         <Table.Root size="sm">
           <Table.Header>
             <Table.Row>
-              {["Version", "Made", "Role", "Pipeline", "Dataset", "Figures"].map((title) => (
+              {[t("Version"), t("Made"), t("Role"), t("Pipeline"), t("Dataset"), t("Figures")].map((title) => (
                 <Table.ColumnHeader key={title}>{title}</Table.ColumnHeader>
               ))}
             </Table.Row>
@@ -101,10 +101,10 @@ function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () =>
                   <button type="button" className="mm-link" onClick={() => setChosen(item.version)}>
                     {item.version}
                   </button>{" "}
-                  {item.version === model.champion ? <Badge colorPalette="green">champion</Badge> : null}
+                  {item.version === model.champion ? <Badge colorPalette="green">{t("champion")}</Badge> : null}
                 </Table.Cell>
                 <Table.Cell>{timeText(item.created)}</Table.Cell>
-                <Table.Cell>{item.role}</Table.Cell>
+                <Table.Cell>{word(item.role)}</Table.Cell>
                 <Table.Cell>{item.pipeline}</Table.Cell>
                 <Table.Cell className="mm-cell" title={item.dataset}>
                   {item.dataset.split("/").at(-1)}
@@ -133,20 +133,20 @@ function VersionCards({ name, version }: { name: string; version: ModelVersion }
   const points = useAnswer(ask);
   return (
     <div className="mm-two">
-      <section className="mm-card" aria-label="Lineage">
+      <section className="mm-card" aria-label={t("Lineage")}>
         <HStack justify="space-between" mb={2}>
-          <h2 className="mm-section-title">Made from</h2>
+          <h2 className="mm-section-title">{t("Made from")}</h2>
           <SourceButton name={name} version={version} />
         </HStack>
         <Answered answer={lineage}>{(tree) => <ul className="mm-tree"><Branch tree={tree} /></ul>}</Answered>
         {isWebAddress(version.url) ? (
           <a className="mm-link" href={version.url} target="_blank" rel="noreferrer">
-            Version in MLflow
+            {t("Version in MLflow")}
           </a>
         ) : null}
       </section>
-      <section className="mm-card" aria-label="Accuracy and speed">
-        <h2 className="mm-section-title">Accuracy and speed</h2>
+      <section className="mm-card" aria-label={t("Accuracy and speed")}>
+        <h2 className="mm-section-title">{t("Accuracy and speed")}</h2>
         <Answered answer={points}>{(found) => <Pareto points={found} />}</Answered>
       </section>
     </div>
@@ -170,7 +170,7 @@ function SourceButton({ name, version }: { name: string; version: ModelVersion }
   return (
     <div>
       <Button size="xs" variant="outline" onClick={() => void open()}>
-        <FileClock size={13} /> Open what made this
+        <FileClock size={13} />{" "}{t("Open what made this")}
       </Button>
       {error === "" ? null : <Complaint text={error} />}
     </div>
@@ -180,9 +180,9 @@ function SourceButton({ name, version }: { name: string; version: ModelVersion }
 function Branch({ tree }: { tree: Lineage }) {
   return (
     <li>
-      <Badge variant="outline">{tree.role || "model"}</Badge> <span className="mm-uri">{tree.uri}</span>
+      <Badge variant="outline">{tree.role === "" ? t("model") : word(tree.role)}</Badge> <span className="mm-uri">{tree.uri}</span>
       {tree.digest === "" ? null : <span className="mm-help"> {tree.digest.slice(0, 12)}</span>}
-      {tree.missing.length > 0 ? <Badge colorPalette="orange">does not say: {tree.missing.join(", ")}</Badge> : null}
+      {tree.missing.length > 0 ? <Badge colorPalette="orange">{t("does not say: {missing}", { missing: tree.missing.join(", ") })}</Badge> : null}
       {tree.made_from.length > 0 ? (
         <ul>
           {tree.made_from.map((part) => (
@@ -196,12 +196,12 @@ function Branch({ tree }: { tree: Lineage }) {
 
 function Ledger({ rows }: { rows: readonly HistoryRow[] }) {
   return (
-    <section className="mm-card" aria-label="Ledger">
-      <h2 className="mm-section-title">Ledger</h2>
+    <section className="mm-card" aria-label={t("Ledger")}>
+      <h2 className="mm-section-title">{t("Ledger")}</h2>
       <Table.Root size="sm">
         <Table.Header>
           <Table.Row>
-            {["When", "What", "From", "To", "Who", "Why", "Evidence"].map((title) => (
+            {[t("When"), t("What"), t("From"), t("To"), t("Who"), t("Why"), t("Evidence")].map((title) => (
               <Table.ColumnHeader key={title}>{title}</Table.ColumnHeader>
             ))}
           </Table.Row>
@@ -210,7 +210,7 @@ function Ledger({ rows }: { rows: readonly HistoryRow[] }) {
           {rows.toReversed().map((row) => (
             <Table.Row key={row.number}>
               <Table.Cell>{timeText(row.time)}</Table.Cell>
-              <Table.Cell>{row.action}</Table.Cell>
+              <Table.Cell>{word(row.action)}</Table.Cell>
               <Table.Cell>{row.from_version ?? "–"}</Table.Cell>
               <Table.Cell>{row.to_version ?? "–"}</Table.Cell>
               <Table.Cell>{row.who}</Table.Cell>
@@ -218,7 +218,7 @@ function Ledger({ rows }: { rows: readonly HistoryRow[] }) {
               <Table.Cell>
                 {isWebAddress(row.evidence_url) ? (
                   <a className="mm-link" href={row.evidence_url} target="_blank" rel="noreferrer">
-                    Gate's report
+                    {t("Gate's report")}
                   </a>
                 ) : null}
               </Table.Cell>
@@ -257,34 +257,34 @@ function RollbackDialog({ model, onClose, onDone }: RollbackProps) {
   };
   return (
     <Frame
-      title={`Roll ${model.name} back`}
+      title={t("Roll {name} back", { name: model.name })}
       onClose={onClose}
       footer={
         <Button size="sm" colorPalette="brand" disabled={why.trim() === ""} loading={isBusy} onClick={() => void roll()}>
-          Roll back
+          {t("Roll back")}
         </Button>
       }
     >
       <label className="mm-label" htmlFor="mm-rollback-to">
-        To
+        {t("To")}
       </label>
       <NativeSelect.Root size="sm" mb={3}>
         <NativeSelect.Field id="mm-rollback-to" value={to} onChange={(event) => setTo(event.target.value)}>
-          <option value="">the champion before</option>
+          <option value="">{t("the champion before")}</option>
           {others.map((version) => (
             <option key={version.version} value={version.version}>
-              version {version.version}
+              {t("version {version}", { version: version.version })}
             </option>
           ))}
         </NativeSelect.Field>
         <NativeSelect.Indicator />
       </NativeSelect.Root>
       <label className="mm-label" htmlFor="mm-rollback-why">
-        Why (goes into the ledger)
+        {t("Why (goes into the ledger)")}
       </label>
       <Input id="mm-rollback-why" size="sm" maxLength={500} value={why} onChange={(event) => setWhy(event.target.value)} />
       <Text className="mm-help" mt={2}>
-        The version's files and its lineage are verified first.
+        {t("The version's files and its lineage are verified first.")}
       </Text>
       {error === "" ? null : <Complaint text={error} />}
     </Frame>
@@ -299,10 +299,10 @@ function timeText(time: string | null): string {
 function figuresOf(metrics: Readonly<Record<string, number>>): string {
   const shown = [
     ["accuracy", (value: number) => `${(100 * value).toFixed(1)} %`],
-    ["validation_accuracy", (value: number) => `validation ${(100 * value).toFixed(1)} %`],
+    ["validation_accuracy", (value: number) => t("validation {share}", { share: `${(100 * value).toFixed(1)} %` })],
     ["bytes", (value: number) => `${(value / 1e6).toFixed(1)} MB`],
     ["size_ratio", (value: number) => `${value.toFixed(1)}× smaller`],
-    ["drift", (value: number) => `drift ${value.toPrecision(2)}`],
+    ["drift", (value: number) => t("drift {value}", { value: value.toPrecision(2) })],
   ] as const;
   return shown.flatMap(([name, write]) => (metrics[name] === undefined ? [] : [write(metrics[name])])).join(" · ");
 }

@@ -8,12 +8,13 @@ import { useAnswer } from "../api/useAnswer";
 import { plotOf } from "../core/nights";
 import { figureText } from "../core/results";
 import { Answered } from "./parts";
+import { type Sentence, t } from "../i18n/t";
 
 const WIDTH = 900;
 const HEIGHT = 200;
 const BOX = { left: 60, right: WIDTH - 20, top: 14, bottom: HEIGHT - 26 };
 
-const WORDS: Record<string, string> = {
+const WORDS: Record<string, Sentence> = {
   promote: "promoted",
   refuse: "refused",
   rollback: "rolled back",
@@ -24,8 +25,8 @@ const WORDS: Record<string, string> = {
 export function Nights({ name }: { name: string }) {
   const answer = useAnswer(useCallback(() => api.nights(name), [name]));
   return (
-    <section className="mm-card" aria-label="Nights">
-      <h2 className="mm-section-title">Over the nights</h2>
+    <section className="mm-card" aria-label={t("Nights")}>
+      <h2 className="mm-section-title">{t("Over the nights")}</h2>
       <Answered answer={answer}>{(nights) => <Plot nights={nights} />}</Answered>
     </section>
   );
@@ -33,7 +34,7 @@ export function Nights({ name }: { name: string }) {
 
 function Plot({ nights }: { nights: readonly Night[] }) {
   const plot = plotOf(nights, BOX);
-  if (plot === null) return <Text className="mm-help">No gate has judged this model yet, or the reports are gone.</Text>;
+  if (plot === null) return <Text className="mm-help">{t("No gate has judged this model yet, or the reports are gone.")}</Text>;
   const judged = nights.find((night) => night.value !== null);
   return (
     <>
@@ -61,7 +62,7 @@ function Plot({ nights }: { nights: readonly Night[] }) {
         </text>
       </svg>
       <Text className="mm-help">
-        {judged?.metric} on the gate's test rows, with its interval. Filled: promoted. Hollow: refused. A line from top to bottom: moved without a gate.
+        {t("{metric} on the gate's test rows, with its interval. Filled: promoted. Hollow: refused. A line from top to bottom: moved without a gate.", { metric: judged?.metric })}
       </Text>
     </>
   );
@@ -73,6 +74,7 @@ function dayOf(night: Night | undefined): string {
 
 function sentenceOf(night: Night): string {
   const figure = night.value === null ? "" : `, ${night.metric} ${figureText(night.value, night.unit)}`;
-  const champion = night.to_version === null ? "no champion" : `champion is version ${night.to_version}`;
-  return `${dayOf(night)}: ${WORDS[night.action] ?? night.action}${figure}; ${champion}`;
+  const action = WORDS[night.action];
+  const champion = night.to_version === null ? t("no champion") : t("champion is version {version}", { version: night.to_version });
+  return `${dayOf(night)}: ${action === undefined ? night.action : t(action)}${figure}; ${champion}`;
 }

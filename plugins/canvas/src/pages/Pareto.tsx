@@ -1,6 +1,7 @@
 /** Accuracy against speed of the models that a run has measured side by side; those that no other beats are joined. */
 
 import { Text } from "@chakra-ui/react";
+import { t } from "../i18n/t";
 
 export interface Measured {
   name: string;
@@ -57,7 +58,7 @@ const RIGHT = 40;
 
 export function Pareto({ points }: { points: readonly Measured[] }) {
   if (points.length === 0) {
-    return <Text className="mm-help">Nothing has been measured side by side: add the component Evaluate to the pipeline.</Text>;
+    return <Text className="mm-help">{t("Nothing has been measured side by side: add the component Evaluate to the pipeline.")}</Text>;
   }
   const speeds = points.map((point) => Math.log10(Math.max(point.documentsPerSecond, 1e-3)));
   const [slow, fast] = widened(Math.min(...speeds), Math.max(...speeds), 0.15);
@@ -80,7 +81,7 @@ export function Pareto({ points }: { points: readonly Measured[] }) {
         </g>
       ))}
       <text x={(LEFT + WIDTH - RIGHT) / 2} y={HEIGHT - 6} textAnchor="middle">
-        documents per second, logarithmic
+        {t("documents per second, logarithmic")}
       </text>
       {[Math.min(...speeds), Math.max(...speeds)].map((speed) => (
         <text key={speed} x={x(10 ** speed)} y={HEIGHT - 20} textAnchor="middle">
@@ -108,6 +109,6 @@ function widened(low: number, high: number, least: number): [number, number] {
 }
 
 function sentenceOf(point: Measured): string {
-  const accuracy = `${(100 * point.accuracy).toFixed(2)} % (${(100 * point.low).toFixed(1)} to ${(100 * point.high).toFixed(1)})`;
-  return `${point.name}: ${accuracy}, ${point.documentsPerSecond.toFixed(0)} documents a second, ${point.sizeMb.toFixed(1)} MB`;
+  const accuracy = t("{value} ({low} to {high})", { value: `${(100 * point.accuracy).toFixed(2)} %`, low: (100 * point.low).toFixed(1), high: (100 * point.high).toFixed(1) });
+  return t("{name}: {accuracy}, {speed} documents a second, {size} MB", { name: point.name, accuracy, speed: point.documentsPerSecond.toFixed(0), size: point.sizeMb.toFixed(1) });
 }

@@ -13,6 +13,7 @@ import { isPipeline, stepsOf } from "../core/pipeline";
 import { isObject } from "../core/value";
 import { BASE, canvasPath, newPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
+import { plural, t, word } from "../i18n/t";
 
 export function PipelinesPage() {
   const answer = useAnswer(api.pipelines);
@@ -22,24 +23,24 @@ export function PipelinesPage() {
   const actions = mayCreate ? (
     <>
       <Button size="sm" variant="outline" onClick={() => { void navigate(newPath()); }}>
-        <Plus size={15} /> Empty pipeline
+        <Plus size={15} />{" "}{t("Empty pipeline")}
       </Button>
       <Button size="sm" colorPalette="brand" onClick={() => { void navigate(`${BASE}/one-click`); }}>
-        <WandSparkles size={15} /> One click: table to model
+        <WandSparkles size={15} />{" "}{t("One click: table to model")}
       </Button>
     </>
   ) : null;
   return (
-    <Page title="Pipelines" help="From tables to small models. Each pipeline is one DAG." actions={actions}>
+    <Page title={t("Pipelines")} help={t("From tables to small models. Each pipeline is one DAG.")} actions={actions}>
       <Answered answer={answer}>
         {({ pipelines, store }) => (
           <>
-            {store.writable ? null : <Complaint text={`Nothing can be saved. ${store.reason}`} />}
+            {store.writable ? null : <Complaint text={t("Nothing can be saved. {reason}", { reason: store.reason })} />}
             <Drafts known={pipelines.map((pipeline) => pipeline.dag_id)} />
             <Table.Root size="sm" variant="outline" className="mm-table">
               <Table.Header>
                 <Table.Row>
-                  {["Pipeline", "Schedule", "Steps", "Last run", "Champion of", "State"].map((name) => (
+                  {[t("Pipeline"), t("Schedule"), t("Steps"), t("Last run"), t("Champion of"), t("State")].map((name) => (
                     <Table.ColumnHeader key={name}>{name}</Table.ColumnHeader>
                   ))}
                 </Table.Row>
@@ -50,7 +51,7 @@ export function PipelinesPage() {
                 ))}
               </Table.Body>
             </Table.Root>
-            {pipelines.length === 0 ? <Text className="mm-help">There is no pipeline yet.</Text> : null}
+            {pipelines.length === 0 ? <Text className="mm-help">{t("There is no pipeline yet.")}</Text> : null}
           </>
         )}
       </Answered>
@@ -73,8 +74,8 @@ function Drafts({ known }: { known: readonly string[] }) {
     void navigate(newPath(target));
   };
   return (
-    <section className="mm-card" aria-label="Not saved yet">
-      <h2 className="mm-section-title">Not saved yet, kept in this browser</h2>
+    <section className="mm-card" aria-label={t("Not saved yet")}>
+      <h2 className="mm-section-title">{t("Not saved yet, kept in this browser")}</h2>
       {left.map(({ name, draft }) => (
         <HStack key={name} gap={2}>
           <Button size="xs" variant="plain" className="mm-link" onClick={() => { open(name); }}>
@@ -84,13 +85,13 @@ function Drafts({ known }: { known: readonly string[] }) {
           <Button
             size="xs"
             variant="ghost"
-            aria-label={`Discard ${draftTitle(draft.text)}`}
+            aria-label={t("Discard {text}", { text: draftTitle(draft.text) })}
             onClick={() => {
               dropDraft("pipeline", name);
               setDrafts(listDrafts("pipeline"));
             }}
           >
-            Discard
+            {t("Discard")}
           </Button>
         </HStack>
       ))}
@@ -100,10 +101,10 @@ function Drafts({ known }: { known: readonly string[] }) {
 
 function draftTitle(text: string): string {
   const { value } = readText(text);
-  if (!isPipeline(value)) return "a text that is not a pipeline yet";
+  if (!isPipeline(value)) return t("a text that is not a pipeline yet");
   const count = stepsOf(value).size;
   const name = typeof value.pipeline === "string" ? value.pipeline : "pipeline";
-  return `${name}, ${count} ${count === 1 ? "step" : "steps"}`;
+  return `${name}, ${plural(count, "1 step", "{n} steps")}`;
 }
 
 /** The version of each registered model that is in use; none while MLflow has not answered. */
@@ -126,7 +127,7 @@ function LastRun({ dagId, run }: { dagId: string; run: PipelineSummary["last_run
   return (
     <Link to={`/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(run.run_id)}`}>
       <span className="mm-badge" data-state={run.state}>
-        {run.state}
+        {word(run.state)}
       </span>
       <Text className="mm-help">{time === null ? "" : new Date(time).toLocaleString()}</Text>
     </Link>
@@ -141,7 +142,7 @@ function Row({ pipeline, champions }: { pipeline: PipelineSummary; champions: Re
         <Link to={canvasPath(pipeline.dag_id)} className="mm-link">
           {pipeline.dag_id}
         </Link>
-        {isDraft ? <Badge variant="outline" ml={2}>changes not saved</Badge> : null}
+        {isDraft ? <Badge variant="outline" ml={2}>{t("changes not saved")}</Badge> : null}
         <Text color="fg.muted" fontSize="xs">
           {pipeline.description}
         </Text>
@@ -159,7 +160,7 @@ function Row({ pipeline, champions }: { pipeline: PipelineSummary; champions: Re
             <Link key={model} to={`${BASE}/models/${encodeURIComponent(model)}`}>
               <Badge variant="outline">
                 {model}
-                {champions.get(model) == null ? "" : ` · version ${champions.get(model) ?? ""}`}
+                {champions.get(model) == null ? "" : ` · ${t("version {version}", { version: champions.get(model) })}`}
               </Badge>
             </Link>
           ))}
@@ -167,10 +168,10 @@ function Row({ pipeline, champions }: { pipeline: PipelineSummary; champions: Re
       </Table.Cell>
       <Table.Cell>
         {pipeline.valid ? (
-          <Badge colorPalette="green">valid</Badge>
+          <Badge colorPalette="green">{t("valid")}</Badge>
         ) : (
           <Badge colorPalette="red" title={pipeline.problems.map((problem) => problem.message).join("\n")}>
-            {pipeline.problems.length} {pipeline.problems.length === 1 ? "problem" : "problems"}
+            {plural(pipeline.problems.length, "1 problem", "{n} problems")}
           </Badge>
         )}
       </Table.Cell>
@@ -180,7 +181,7 @@ function Row({ pipeline, champions }: { pipeline: PipelineSummary; champions: Re
 
 export function scheduleText(schedule: unknown): string {
   if (typeof schedule === "string") return schedule;
-  if (!isObject(schedule)) return "by hand";
+  if (!isObject(schedule)) return t("by hand");
   const uris = [schedule.table ?? schedule.assets ?? []].flat().map(String);
-  return `new version of ${uris.join(", ")}`;
+  return t("new version of {tables}", { tables: uris.join(", ") });
 }

@@ -9,19 +9,20 @@ import { useAnswer } from "../api/useAnswer";
 import { RuleSetEditor } from "../rules/RuleSetEditor";
 import { BASE } from "./base";
 import { Answered, Complaint, Page } from "./parts";
+import { t } from "../i18n/t";
 
 export function RulesPage() {
   const { name } = useParams();
   const answer = useAnswer(api.ruleSets);
   return (
-    <Page title="Rule sets" help="Compose signals into decisions, and try them on past rows before anything is in use.">
+    <Page title={t("Rule sets")} help={t("Compose signals into decisions, and try them on past rows before anything is in use.")}>
       <Answered answer={answer}>
         {(known) => (
           <>
-            {known.store.writable ? null : <Complaint text={`Nothing can be saved. ${known.store.reason}`} />}
+            {known.store.writable ? null : <Complaint text={t("Nothing can be saved. {reason}", { reason: known.store.reason })} />}
             <div className="mm-rules">
-              <nav aria-label="Rule sets">
-                <Entry to={`${BASE}/rules`} title="New rule set" isHere={name === undefined} />
+              <nav aria-label={t("Rule sets")}>
+                <Entry to={`${BASE}/rules`} title={t("New rule set")} isHere={name === undefined} />
                 {known.rule_sets.map((item) => (
                   <Entry
                     key={item.name}
@@ -46,7 +47,7 @@ function Entry({ to, title, help, isHere }: { to: string; title: string; help?: 
     <Link to={to} className="mm-model" aria-current={isHere ? "page" : undefined}>
       <strong>{title}</strong>
       {help === undefined ? null : <Text className="mm-help">{help}</Text>}
-      {help === undefined && !to.endsWith("/rules") ? <Badge colorPalette="red">has problems</Badge> : null}
+      {help === undefined && !to.endsWith("/rules") ? <Badge colorPalette="red">{t("has problems")}</Badge> : null}
     </Link>
   );
 }

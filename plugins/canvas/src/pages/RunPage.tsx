@@ -13,6 +13,7 @@ import { useRunning } from "../run/useRunning";
 import { useCanvas } from "../store";
 import { canvasPath } from "./base";
 import { Answered } from "./parts";
+import { t } from "../i18n/t";
 
 export function RunPage({ dagId, runId }: { dagId: string; runId: string | undefined }) {
   const { open, setCatalogue } = useCanvas();
@@ -39,7 +40,7 @@ function RunGraph({ dagId, first }: { dagId: string; first: string | null }) {
         <div className="mm-graph mm-grow">
           <Graph isReadOnly run={running.view.steps} />
           <Link className="mm-link mm-corner" to={canvasPath(dagId)}>
-            Open on the canvas
+            {t("Open on the canvas")}
           </Link>
         </div>
         <RunPanel

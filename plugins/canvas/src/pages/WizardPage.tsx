@@ -12,6 +12,7 @@ import { newText } from "../core/document";
 import type { JsonObject } from "../core/value";
 import { BASE, canvasPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
+import { plural, t } from "../i18n/t";
 
 /** What has a field of its own here; the template's other fields follow as its schema describes them. */
 const OWN_FIELDS = ["table", "text", "label", "labels", "name", "max_drop"];
@@ -22,12 +23,12 @@ export function WizardPage() {
   const ask = useCallback(async () => {
     const templates = new Map((await api.templates()).map((item) => [item.name, item]));
     const [one, each] = [templates.get(ONE), templates.get(EACH)];
-    if (!one || !each) throw new ApiError(404, null, `The templates ${ONE} and ${EACH} are missing.`);
+    if (!one || !each) throw new ApiError(404, null, t("The templates {one} and {each} are missing.", { one: ONE, each: EACH }));
     return { one, each };
   }, []);
   const answer = useAnswer(ask);
   return (
-    <Page title="One click: table to model" help="Choose a table, its text, and its label or labels. You get a pipeline that you can still change.">
+    <Page title={t("One click: table to model")} help={t("Choose a table, its text, and its label or labels. You get a pipeline that you can still change.")}>
       <Answered answer={answer}>{({ one, each }) => <Wizard one={one} each={each} />}</Answered>
     </Page>
   );
@@ -73,8 +74,8 @@ function Wizard({ one, each }: { one: Template; each: Template }) {
   return (
     <div className="mm-wizard">
       <Stack gap={4}>
-        <Step number={1} title="Table">
-          <Labelled id="mm-table" label="Path or URI of the Delta table" help="${data} stands for the deployment's folder of tables.">
+        <Step number={1} title={t("Table")}>
+          <Labelled id="mm-table" label={t("Path or URI of the Delta table")} help={t("${data} stands for the deployment's folder of tables.")}>
             <Input
               id="mm-table"
               size="sm"
@@ -86,23 +87,23 @@ function Wizard({ one, each }: { one: Template; each: Template }) {
           </Labelled>
           {table.error === "" ? null : <Complaint text={table.error} />}
         </Step>
-        <Step number={2} title="Columns">
+        <Step number={2} title={t("Columns")}>
           <HStack gap={4} align="flex-start">
-            <ColumnField name="text" label="Text" view={view} value={textOf(values.text)} onChange={(text) => set({ text })} />
+            <ColumnField name="text" label={t("Text")} view={view} value={textOf(values.text)} onChange={(text) => set({ text })} />
             {isEach ? (
               <LabelsField view={view} text={textOf(values.text)} labels={labels} onChange={(chosen) => set({ labels: chosen })} />
             ) : (
-              <ColumnField name="label" label="Label" view={view} value={textOf(values.label)} onChange={(label) => set({ label })} />
+              <ColumnField name="label" label={t("Label")} view={view} value={textOf(values.label)} onChange={(label) => set({ label })} />
             )}
           </HStack>
           <Box mb={2}>
-            <Tick label="A small model for each of several columns" isOn={isEach} onChange={setEach} />
+            <Tick label={t("A small model for each of several columns")} isOn={isEach} onChange={setEach} />
           </Box>
           {view === null || isEach ? null : <Balance view={view} label={textOf(values.label)} />}
         </Step>
-        <Step number={3} title="Budget and name">
+        <Step number={3} title={t("Budget and name")}>
           <HStack gap={4} align="flex-start">
-            <Labelled id="mm-budget" label="Accuracy that may be lost" help="Against the champion, and against the large model. 0.01 is one point.">
+            <Labelled id="mm-budget" label={t("Accuracy that may be lost")} help={t("Against the champion, and against the large model. 0.01 is one point.")}>
               <Input
                 id="mm-budget"
                 size="sm"
@@ -112,22 +113,22 @@ function Wizard({ one, each }: { one: Template; each: Template }) {
                 onChange={(event) => set({ max_drop: event.target.value })}
               />
             </Labelled>
-            <Labelled id="mm-pipeline-name" label="Name of the pipeline" help="Of the DAG and the registered model, too.">
+            <Labelled id="mm-pipeline-name" label={t("Name of the pipeline")} help={t("Of the DAG and the registered model, too.")}>
               <Input id="mm-pipeline-name" size="sm" fontFamily="mono" value={textOf(values.name)} onChange={(event) => set({ name: event.target.value })} />
             </Labelled>
           </HStack>
           <details className="mm-more">
-            <summary>More settings</summary>
+            <summary>{t("More settings")}</summary>
             <ConfigForm id="template" schema={otherFields(template.form_schema)} value={values} problems={[]} onChange={setValues} />
           </details>
         </Step>
         {error === "" ? null : <Complaint text={error} />}
         <HStack>
           <Button size="sm" colorPalette="brand" disabled={!isComplete} loading={isBusy} onClick={() => void make(true)}>
-            <Play size={15} /> Save and run
+            <Play size={15} />{" "}{t("Save and run")}
           </Button>
           <Button size="sm" variant="outline" disabled={!isComplete || isBusy} onClick={() => void make(false)}>
-            Open on the canvas <ArrowRight size={15} />
+            {t("Open on the canvas")}{" "}<ArrowRight size={15} />
           </Button>
         </HStack>
       </Stack>
@@ -177,7 +178,7 @@ function ColumnField({ name, label, view, value, onChange }: ColumnProps) {
       </label>
       <NativeSelect.Root size="sm" disabled={columns.length === 0}>
         <NativeSelect.Field id={id} value={value} onChange={(event) => onChange(event.target.value)}>
-          <option value="">{columns.length === 0 ? "choose a table first" : "choose a column"}</option>
+          <option value="">{columns.length === 0 ? t("choose a table first") : t("choose a column")}</option>
           {columns.map((column) => (
             <option key={column.name} value={column.name}>
               {column.name} ({column.type})
@@ -202,8 +203,8 @@ function LabelsField({ view, text, labels, onChange }: LabelsProps) {
   const columns = (view?.columns ?? []).map((column) => column.name).filter((name) => name !== text);
   return (
     <Box as="fieldset" className="mm-field mm-wide">
-      <legend className="mm-label">Labels</legend>
-      {columns.length === 0 ? <Text className="mm-help">choose a table first</Text> : null}
+      <legend className="mm-label">{t("Labels")}</legend>
+      {columns.length === 0 ? <Text className="mm-help">{t("choose a table first")}</Text> : null}
       {columns.map((name) => (
         <div key={name}>
           <Tick
@@ -235,20 +236,20 @@ function Balance({ view, label }: { view: TableView; label: string }) {
   if (!classes) return null;
   const most = Math.max(...classes.map((item) => item.rows), 1);
   return (
-    <div aria-label="Rows by class" role="group">
+    <div aria-label={t("Rows by class")} role="group">
       <Text className="mm-help" mb={1}>
-        {classes.length.toLocaleString()} classes in {view.counted.toLocaleString()} rows
+        {t("{n} classes in {counted} rows", { n: classes.length.toLocaleString(), counted: view.counted.toLocaleString() })}
       </Text>
       {classes.slice(0, MOST_CLASSES).map((item) => (
         <div key={item.value ?? ""} className="mm-bar">
-          <span title={item.value ?? "no label"}>{item.value ?? "no label"}</span>
+          <span title={item.value ?? t("no label")}>{item.value ?? t("no label")}</span>
           <span className="mm-bar-track">
             <span style={{ width: `${(100 * item.rows) / most}%` }} />
           </span>
           <span>{item.rows.toLocaleString()}</span>
         </div>
       ))}
-      {classes.length > MOST_CLASSES ? <Text className="mm-help">and {classes.length - MOST_CLASSES} more</Text> : null}
+      {classes.length > MOST_CLASSES ? <Text className="mm-help">{t("and {value} more", { value: classes.length - MOST_CLASSES })}</Text> : null}
     </div>
   );
 }
@@ -258,15 +259,15 @@ function Preview({ view }: { view: TableView | null }) {
     return (
       <Box className="mm-card mm-empty">
         <Table2 size={28} aria-hidden="true" />
-        <Text className="mm-help">The first rows of the table are shown here.</Text>
+        <Text className="mm-help">{t("The first rows of the table are shown here.")}</Text>
       </Box>
     );
   }
   return (
-    <section className="mm-card mm-scroll" aria-label="Preview of the table">
+    <section className="mm-card mm-scroll" aria-label={t("Preview of the table")}>
       <h2 className="mm-section-title">
-        Version {view.version}
-        {view.rows === null ? "" : ` · ${view.rows.toLocaleString()} rows`}
+        {t("Version {version}", { version: view.version })}
+        {view.rows === null ? "" : ` · ${plural(view.rows, "1 row", "{n} rows")}`}
       </h2>
       <Table.Root size="sm">
         <Table.Header>

@@ -4,6 +4,7 @@ import { Alert, Box, Heading, HStack, Spinner, Text } from "@chakra-ui/react";
 import type { ReactNode } from "react";
 
 import type { Answer } from "../api/useAnswer";
+import { t } from "../i18n/t";
 
 interface PageProps {
   title: string;
@@ -38,7 +39,7 @@ export function Answered<T>({ answer, children }: { answer: Answer<T>; children:
   return (
     <>
       {answer.error === "" ? null : <Complaint text={answer.error} />}
-      {answer.data === null ? answer.error === "" ? <Spinner aria-label="Loading" /> : null : children(answer.data)}
+      {answer.data === null ? answer.error === "" ? <Spinner aria-label={t("Loading")} /> : null : children(answer.data)}
     </>
   );
 }

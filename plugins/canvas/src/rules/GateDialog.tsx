@@ -10,6 +10,7 @@ import { Frame } from "../canvas/dialogs";
 import { newText } from "../core/document";
 import type { JsonObject } from "../core/value";
 import { canvasPath } from "../pages/base";
+import { t } from "../i18n/t";
 
 interface Props {
   ruleSet: RuleSetDocument;
@@ -62,34 +63,33 @@ export function GateDialog({ ruleSet, table, onClose }: Props) {
   );
   return (
     <Frame
-      title={`Submit ${ruleSet.name} to the gate`}
+      title={t("Submit {name} to the gate", { name: ruleSet.name })}
       onClose={onClose}
       footer={
         <Button size="sm" colorPalette="brand" disabled={values.table === "" || values.name === ""} loading={isBusy} onClick={() => void make()}>
-          Make the pipeline and run it
+          {t("Make the pipeline and run it")}
         </Button>
       }
     >
       <Stack gap={2} mb={4}>
         {ruleSet.judged_by.map((dagId) => (
           <Button key={dagId} size="sm" variant="outline" onClick={() => run(dagId)}>
-            <Play size={14} /> Run {dagId}, which judges it
+            <Play size={14} />{" "}{t("Run {dagId}, which judges it", { dagId })}
           </Button>
         ))}
       </Stack>
       <Text className="mm-help" mb={3}>
-        {ruleSet.judged_by.length > 0 ? "Or make another pipeline. " : ""}
-        It compares the saved rule set with the champion on past rows. If too many decisions change, or labelled rows get
-        worse, it is refused; else it becomes the champion.
+        {ruleSet.judged_by.length > 0 ? `${t("Or make another pipeline.")} ` : ""}
+        {t("It compares the saved rule set with the champion on past rows. If too many decisions change, or labelled rows get worse, it is refused; else it becomes the champion.")}
       </Text>
-      {field("table", "Table with past rows", "${data}/tickets")}
-      {field("label", "Column with labels by hand (empty: there is none)")}
-      {field("max_changed", "Largest share of rows with another decision", "0.05")}
-      {field("name", "Name of the pipeline")}
+      {field("table", t("Table with past rows"), "${data}/tickets")}
+      {field("label", t("Column with labels by hand (empty: there is none)"))}
+      {field("max_changed", t("Largest share of rows with another decision"), "0.05")}
+      {field("name", t("Name of the pipeline"))}
       <Checkbox.Root size="sm" checked={approval} onCheckedChange={({ checked }) => setApproval(checked === true)}>
         <Checkbox.HiddenInput />
         <Checkbox.Control />
-        <Checkbox.Label>A person has to approve it, too</Checkbox.Label>
+        <Checkbox.Label>{t("A person has to approve it, too")}</Checkbox.Label>
       </Checkbox.Root>
       {problem === "" ? null : (
         <Text className="mm-field-error" role="alert">

@@ -17,8 +17,9 @@ import { GateDialog } from "./GateDialog";
 import { SignalDialog } from "./SignalDialog";
 import { TryPanel } from "./TryPanel";
 import { useColumns, useModelNames } from "./words";
+import { type Sentence, t } from "../i18n/t";
 
-const NO_EDIT = "Your role in Airflow may look at rule sets, not change them";
+const NO_EDIT: Sentence = "Your role in Airflow may look at rule sets, not change them";
 const CHECK_DELAY = 350;
 const EMPTY = `rule_set: new_rules
 key: id
@@ -30,11 +31,16 @@ default: keep
 `;
 
 const OPENED = {
-  saved: "",
+  saved: null,
   restored: "Your changes that were not saved are here again.",
   merged: "Somebody saved this rule set meanwhile. Your changes are merged with theirs.",
-  conflict: "",
-};
+  conflict: null,
+} as const;
+
+function openedText(state: keyof typeof OPENED): string {
+  const said = OPENED[state];
+  return said === null ? "" : t(said);
+}
 
 type Conflict = Omit<NonNullable<ErrorBody["conflict"]>, "diff">;
 type Stage = "none" | "save" | "signal" | "versions" | "gate" | (Conflict & { isSaving: boolean });
@@ -57,11 +63,11 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
   const [table, setTable] = useState("");
   const [target, setTarget] = useState<{ line: number } | null>(null);
   const [stage, setStage] = useState<Stage>(() =>
-    opened.state === "conflict" ? { author: "Somebody else", ...savedOf(saved), isSaving: false } : "none",
+    opened.state === "conflict" ? { author: t("Somebody else"), ...savedOf(saved), isSaving: false } : "none",
   );
   const [isBusy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState("");
-  const [notice, setNotice] = useState(OPENED[opened.state]);
+  const [notice, setNotice] = useState(() => openedText(opened.state));
   const checked = useCheck(text);
   const isDirty = text !== base.text;
 
@@ -69,7 +75,7 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
     setText(next);
     setNotice("");
     if (next === from.text) dropDraft("rules", draft);
-    else if (!keepDraft("rules", draft, next, from)) setNotice("This browser keeps no drafts: what is not saved is lost when the tab is closed.");
+    else if (!keepDraft("rules", draft, next, from)) setNotice(t("This browser keeps no drafts: what is not saved is lost when the tab is closed."));
   };
   /** Go on with a text over the newest saved one. */
   const take = (newest: Saved, next: string): void => {
@@ -87,7 +93,7 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
       setDocument(stored);
       setBase(savedOf(stored));
       setStage("none");
-      setNotice("Saved.");
+      setNotice(t("Saved."));
       onSaved();
       if (stored.name !== document?.name) void navigate(`${BASE}/rules/${encodeURIComponent(stored.name)}`, { replace: true });
     } catch (error) {
@@ -104,42 +110,42 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
   const words = useWords(known, table, text);
   return (
     <>
-      <section className="mm-card" aria-label="Rule set">
+      <section className="mm-card" aria-label={t("Rule set")}>
         <HStack mb={2} gap={2}>
           <Text as="h2" className="mm-section-title mm-wide">
-            {document?.name ?? "New rule set"}
+            {document?.name ?? t("New rule set")}
           </Text>
-          {checked.problems.length === 0 ? <Badge colorPalette="green">valid</Badge> : null}
+          {checked.problems.length === 0 ? <Badge colorPalette="green">{t("valid")}</Badge> : null}
           {document === null ? null : (
-            <IconButton size="xs" variant="ghost" aria-label="Versions" title="Versions" onClick={() => setStage("versions")}>
+            <IconButton size="xs" variant="ghost" aria-label={t("Versions")} title={t("Versions")} onClick={() => setStage("versions")}>
               <History size={16} />
             </IconButton>
           )}
-          <Button size="xs" variant="outline" title="Add or change a signal in a form" onClick={() => setStage("signal")}>
-            <Activity size={14} /> Signal
+          <Button size="xs" variant="outline" title={t("Add or change a signal in a form")} onClick={() => setStage("signal")}>
+            <Activity size={14} />{" "}{t("Signal")}
           </Button>
           <Button
             size="xs"
             variant="outline"
             disabled={!isDirty || !known.store.may_create}
-            title={known.store.may_create ? undefined : NO_EDIT}
+            title={known.store.may_create ? undefined : t(NO_EDIT)}
             onClick={() => { setRefusal(""); setStage("save"); }}
           >
-            <Save size={14} /> Save
+            <Save size={14} />{" "}{t("Save")}
           </Button>
           <Button
             size="xs"
             colorPalette="brand"
             disabled={document === null || isDirty || document.digest === null || !known.store.may_create}
-            title={!known.store.may_create ? NO_EDIT : isDirty ? "What is judged is what is saved: save it first" : "Run a pipeline that judges it"}
+            title={!known.store.may_create ? t(NO_EDIT) : isDirty ? t("What is judged is what is saved: save it first") : t("Run a pipeline that judges it")}
             onClick={() => setStage("gate")}
           >
-            <Gavel size={14} /> Submit to the gate
+            <Gavel size={14} />{" "}{t("Submit to the gate")}
           </Button>
         </HStack>
-        <CodeArea label="Rule set (YAML)" text={text} marks={checked.marks} target={target} complete={words} onChange={change} />
+        <CodeArea label={t("Rule set (YAML)")} text={text} marks={checked.marks} target={target} complete={words} onChange={change} />
         <Text className="mm-help" mt={1}>
-          Ctrl+Space lists what fits at the cursor: signals, functions, columns of the table beside. What is not saved is kept in your browser.
+          {t("Ctrl+Space lists what fits at the cursor: signals, functions, columns of the table beside. What is not saved is kept in your browser.")}
         </Text>
         {notice === "" ? null : <span role="status">{notice}</span>}
         {checked.problems.map((problem) => (
@@ -149,7 +155,7 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
             className="mm-field-error mm-rule-problem"
             onClick={() => setTarget({ line: Math.max(1, problem.line) })}
           >
-            {problem.line > 0 ? `line ${problem.line}: ` : ""}
+            {problem.line > 0 ? `${t("line {line}", { line: problem.line })}: ` : ""}
             {problem.message}
             {problem.excerpt === "" ? null : <pre>{problem.excerpt}</pre>}
           </button>
@@ -169,7 +175,7 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
       ) : null}
       {typeof stage === "object" ? (
         <ConflictDialog
-          noun="rule set"
+          noun="rules"
           author={stage.author}
           base={base.text}
           theirs={stage.text}

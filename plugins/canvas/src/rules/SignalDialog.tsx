@@ -9,6 +9,7 @@ import { nameProblem, signalForm, signalsOf, withSignal } from "../core/signals"
 import type { JsonObject } from "../core/value";
 import { Frame } from "../canvas/dialogs";
 import { ConfigForm } from "../form/ConfigForm";
+import { t } from "../i18n/t";
 
 interface Props {
   text: string;
@@ -37,7 +38,7 @@ export function SignalDialog({ text, language, onChange, onClose }: Props) {
     setProblem("");
   };
   const write = (): void => {
-    const wrong = nameProblem(name) || (edited === NEW && name in signals ? "There is a signal of this name." : "");
+    const wrong = nameProblem(name) || (edited === NEW && name in signals ? t("There is a signal of this name.") : "");
     setProblem(wrong);
     if (wrong !== "") return;
     try {
@@ -50,26 +51,26 @@ export function SignalDialog({ text, language, onChange, onClose }: Props) {
   };
   return (
     <Frame
-      title="Signal"
+      title={t("Signal")}
       onClose={onClose}
       footer={
         <Button size="sm" colorPalette="brand" onClick={write}>
-          Write it into the text
+          {t("Write it into the text")}
         </Button>
       }
     >
-      <Choice id="mm-signal" label="Signal" value={edited} onChange={edit} options={[[NEW, "a new one"], ...Object.keys(signals).map((one): Option => [one, one])]} />
+      <Choice id="mm-signal" label={t("Signal")} value={edited} onChange={edit} options={[[NEW, t("a new one")], ...Object.keys(signals).map((one): Option => [one, one])]} />
       {edited === NEW ? (
         <div className="mm-field">
           <label className="mm-label" htmlFor="mm-signal-name">
-            Name
+            {t("Name")}
           </label>
           <Input id="mm-signal-name" size="sm" fontFamily="mono" value={name} onChange={(event) => setName(event.target.value)} />
         </div>
       ) : null}
       <Choice
         id="mm-signal-kind"
-        label="Kind"
+        label={t("Kind")}
         value={kind}
         onChange={(next) => { setKind(next); setValue({}); }}
         options={language.kinds.map((one): Option => [one.name, one.title])}

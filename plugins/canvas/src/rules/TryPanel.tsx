@@ -6,6 +6,7 @@ import { useState } from "react";
 
 import { ApiError, type RuleSetDocument, type TriedRuleSet, api } from "../api/client";
 import { Complaint } from "../pages/parts";
+import { plural, t } from "../i18n/t";
 
 type Other = "none" | "champion" | "saved" | "text";
 
@@ -46,28 +47,28 @@ export function TryPanel({ text, saved, isValid, table, onTable }: Props) {
 
   return (
     <Stack gap={4} minW={0}>
-      <section className="mm-card" aria-label="Try">
+      <section className="mm-card" aria-label={t("Try")}>
         <label className="mm-label" htmlFor="mm-rules-table">
-          Table to try it on
+          {t("Table to try it on")}
         </label>
         <Input id="mm-rules-table" size="sm" fontFamily="mono" placeholder="${data}/tickets" value={table} onChange={(event) => onTable(event.target.value)} />
         <label className="mm-label" htmlFor="mm-rules-other">
-          Compare with
+          {t("Compare with")}
         </label>
         <NativeSelect.Root size="sm">
           <NativeSelect.Field id="mm-rules-other" value={other} onChange={(event) => setOther(event.target.value as Other)}>
-            <option value="none">nothing</option>
-            {saved === null ? null : <option value="champion">the champion of {saved.name}</option>}
-            {saved === null ? null : <option value="saved">the saved text</option>}
-            <option value="text">another text</option>
+            <option value="none">{t("nothing")}</option>
+            {saved === null ? null : <option value="champion">{t("the champion of {name}", { name: saved.name })}</option>}
+            {saved === null ? null : <option value="saved">{t("the saved text")}</option>}
+            <option value="text">{t("another text")}</option>
           </NativeSelect.Field>
           <NativeSelect.Indicator />
         </NativeSelect.Root>
         {other === "text" ? (
-          <Textarea aria-label="Other rule set (YAML)" mt={2} rows={8} fontFamily="mono" fontSize="xs" value={against} onChange={(event) => setAgainst(event.target.value)} />
+          <Textarea aria-label={t("Other rule set (YAML)")} mt={2} rows={8} fontFamily="mono" fontSize="xs" value={against} onChange={(event) => setAgainst(event.target.value)} />
         ) : null}
         <Button size="sm" mt={2} colorPalette="brand" disabled={table === "" || !isValid} loading={isBusy} onClick={() => void attempt()}>
-          <Play size={15} /> Try
+          <Play size={15} />{" "}{t("Try")}
         </Button>
         {error === "" ? null : <Complaint text={error} />}
       </section>
@@ -78,13 +79,13 @@ export function TryPanel({ text, saved, isValid, table, onTable }: Props) {
 
 function Tried({ tried }: { tried: TriedRuleSet }) {
   return (
-    <section className="mm-card mm-scroll" aria-label="Decisions" tabIndex={0}>
+    <section className="mm-card mm-scroll" aria-label={t("Decisions")} tabIndex={0}>
       <h2 className="mm-section-title">
-        {tried.table}, version {tried.version}
+        {t("{table}, version {version}", { table: tried.table, version: tried.version })}
       </h2>
       <Text className="mm-help">
         {tried.counts.map((count) => `${count.decision}${count.rule === null ? "" : ` (${count.rule})`}: ${count.rows}`).join(" · ")}
-        {tried.differ === null ? "" : ` · ${tried.differ} rows differ`}
+        {tried.differ === null ? "" : ` · ${plural(tried.differ, "1 row differs", "{n} rows differ")}`}
       </Text>
       <Table.Root size="sm">
         <Table.Body>
@@ -92,9 +93,9 @@ function Tried({ tried }: { tried: TriedRuleSet }) {
             <Table.Row key={index}>
               <Table.Cell>
                 <pre className="mm-explanation">{row.text}</pre>
-                {row.other === null ? null : <Badge colorPalette="orange">other: {row.other}</Badge>}
+                {row.other === null ? null : <Badge colorPalette="orange">{t("other: {other}", { other: row.other })}</Badge>}
                 <details className="mm-more">
-                  <summary>Row</summary>
+                  <summary>{t("Row")}</summary>
                   <pre className="mm-uri">{JSON.stringify(row.row, null, 1)}</pre>
                 </details>
               </Table.Cell>

@@ -10,6 +10,7 @@ import type { Edge } from "../core/pipeline";
 import { Answered } from "../pages/parts";
 import { DatasetCard, Figures } from "./cards";
 import { ResultCard } from "./ResultCard";
+import { plural, t, word } from "../i18n/t";
 
 interface Props {
   dagId: string;
@@ -48,7 +49,7 @@ function Rows({ dagId, runId, edge }: Omit<Props, "type">) {
   );
   const answer = useAnswer(ask);
   return (
-    <section className="mm-result" tabIndex={0} aria-label="Rows">
+    <section className="mm-result" tabIndex={0} aria-label={t("Rows")}>
       <Answered answer={answer}>{(rows) => <RowsView rows={rows} onLabel={setLabel} />}</Answered>
     </section>
   );
@@ -59,22 +60,22 @@ function RowsView({ rows, onLabel }: { rows: OutputRows; onLabel: (column: strin
   return (
     <>
       <Text fontSize="sm">
-        {rows.rows === null ? "Rows" : `${rows.rows.toLocaleString()} rows`} at version {rows.version}
-        {more === null ? "" : `, ${differenceText(more)}`}. The first {rows.sample.length} are shown.
+        {rows.rows === null ? t("Rows at version {version}", { version: rows.version }) : plural(rows.rows, "1 row at version {version}", "{n} rows at version {version}", { version: rows.version })}
+        {more === null ? "" : t(", {difference}", { difference: differenceText(more) })}{t(". The first {n} are shown.", { n: rows.sample.length })}
       </Text>
       <Text className="mm-uri mm-help">{rows.uri}</Text>
       {Object.entries(rows.balance).map(([label, classes]) => (
         <Text key={label} className="mm-help">
-          {label}: {classes.map((item) => `${item.value ?? "no label"} ${item.rows.toLocaleString()}`).join(", ")}
-          {rows.rows !== null && rows.counted < rows.rows ? ` (counted in the first ${rows.counted.toLocaleString()} rows)` : ""}
+          {label}: {classes.map((item) => `${item.value ?? t("no label")} ${item.rows.toLocaleString()}`).join(", ")}
+          {rows.rows !== null && rows.counted < rows.rows ? ` ${t("(counted in the first {counted} rows)", { counted: rows.counted.toLocaleString() })}` : ""}
         </Text>
       ))}
-      <table className="mm-figures" aria-label="First rows">
+      <table className="mm-figures" aria-label={t("First rows")}>
         <thead>
           <tr>
             {rows.columns.map((column) => (
               <th key={column.name} scope="col">
-                <button type="button" title={`${column.type}: count its values`} onClick={() => { onLabel(column.name); }}>
+                <button type="button" title={t("{type}: count its values", { type: column.type })} onClick={() => { onLabel(column.name); }}>
                   {column.name}
                 </button>
                 <span className="mm-type">{column.type}</span>
@@ -104,8 +105,10 @@ function cellText(value: unknown): string {
 }
 
 export function differenceText(rows: number): string {
-  if (rows === 0) return "as many as in the run before";
-  return `${Math.abs(rows).toLocaleString()} ${rows > 0 ? "more" : "fewer"} than in the run before`;
+  if (rows === 0) return t("as many as in the run before");
+  return rows > 0
+    ? t("{n} more than in the run before", { n: rows.toLocaleString() })
+    : t("{n} fewer than in the run before", { n: Math.abs(rows).toLocaleString() });
 }
 
 /** What the step at either end of the edge has made of its rows, where it says so. */
@@ -116,7 +119,7 @@ function Fate({ dagId, runId, edge }: Omit<Props, "type">) {
   }, [dagId, runId, edge.target, edge.origin]);
   const answer = useAnswer(ask);
   return (
-    <section className="mm-result" tabIndex={0} aria-label="What became of the rows">
+    <section className="mm-result" tabIndex={0} aria-label={t("What became of the rows")}>
       <Answered answer={answer}>{(results) => <FateView results={results} />}</Answered>
     </section>
   );
@@ -129,6 +132,6 @@ function FateView({ results }: { results: readonly StepResult[] }) {
     if (facts) return <DatasetCard facts={facts} />;
   }
   const counted = results.find((result) => counts(result).length > 0);
-  if (!counted) return <Text className="mm-help">Neither step reports rows that it left out.</Text>;
-  return <Figures label={`Rows of ${counted.step}`} head={["Rows", "Number"]} rows={counts(counted).map(([name, value]) => [name.replaceAll("_", " "), value.toLocaleString()])} />;
+  if (!counted) return <Text className="mm-help">{t("Neither step reports rows that it left out.")}</Text>;
+  return <Figures label={t("Rows of {step}", { step: counted.step })} head={[t("Rows"), t("Number")]} rows={counts(counted).map(([name, value]) => [word(name.replaceAll("_", " ")), value.toLocaleString()])} />;
 }

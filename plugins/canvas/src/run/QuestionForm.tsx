@@ -6,6 +6,7 @@ import { useCallback, useState } from "react";
 import { ApiError, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { Answered, Complaint } from "../pages/parts";
+import { t } from "../i18n/t";
 
 export function QuestionForm({ dagId, runId, task }: { dagId: string; runId: string; task: string }) {
   const question = useAnswer(useCallback(() => api.question(dagId, runId, task), [dagId, runId, task]));
@@ -25,20 +26,20 @@ export function QuestionForm({ dagId, runId, task }: { dagId: string; runId: str
   return (
     <Answered answer={question}>
       {({ subject, body, options, assigned_users: users }) => (
-        <section className="mm-card" aria-label="Question">
+        <section className="mm-card" aria-label={t("Question")}>
           <h3 className="mm-section-title">{subject}</h3>
           <Text fontSize="sm" whiteSpace="pre-wrap">
             {body}
           </Text>
           {users === null || users.length === 0 ? null : (
-            <Text className="mm-help">May be answered by {users.map((user) => user.name).join(", ")}.</Text>
+            <Text className="mm-help">{t("May be answered by {value}.", { value: users.map((user) => user.name).join(", ") })}</Text>
           )}
           {answered === "" ? (
             <HStack mt={2} gap={2}>
               <Input
                 size="xs"
-                aria-label="Reason (goes into the ledger)"
-                placeholder="Reason (goes into the ledger)"
+                aria-label={t("Reason (goes into the ledger)")}
+                placeholder={t("Reason (goes into the ledger)")}
                 maxLength={500}
                 value={reason}
                 onChange={(event) => { setReason(event.target.value); }}
@@ -50,7 +51,7 @@ export function QuestionForm({ dagId, runId, task }: { dagId: string; runId: str
               ))}
             </HStack>
           ) : (
-            <Text role="status">Answered: {answered}. The run goes on in a moment.</Text>
+            <Text role="status">{t("Answered: {answered}. The run goes on in a moment.", { answered })}</Text>
           )}
           {error === "" ? null : <Complaint text={error} />}
         </section>

@@ -9,6 +9,7 @@ import { compressionFacts, datasetFacts, evaluationFacts, gateFacts, saidLines }
 import { isObject } from "../core/value";
 import { Answered } from "../pages/parts";
 import { CompressionCard, DatasetCard, EvaluationCard, Figures, GateCard } from "./cards";
+import { t } from "../i18n/t";
 
 interface Props {
   dagId: string;
@@ -19,7 +20,7 @@ interface Props {
 export function ResultCard({ dagId, runId, step }: Props) {
   const answer = useAnswer(useCallback(() => api.stepResult(dagId, runId, step), [dagId, runId, step]));
   return (
-    <section className="mm-result" tabIndex={0} aria-label={`Result of ${step}`}>
+    <section className="mm-result" tabIndex={0} aria-label={t("Result of {step}", { step })}>
       <Answered answer={answer}>{(result) => <Result result={result} />}</Answered>
     </section>
   );
@@ -43,11 +44,11 @@ function Result({ result }: { result: StepResult }) {
       {uri === null ? null : <Text className="mm-help">{uri}</Text>}
       {metrics.length === 0 ? null : (
         <details className="mm-more" open={cards.length === 0}>
-          <summary>{metrics.length} figures of this step</summary>
-          <Figures label="Figures" head={["Figure", "Value"]} rows={metrics.map(([name, value]) => [name, String(Number(value.toPrecision(6)))])} />
+          <summary>{t("{n} figures of this step", { n: metrics.length })}</summary>
+          <Figures label={t("Figures")} head={[t("Figure"), t("Value")]} rows={metrics.map(([name, value]) => [name, String(Number(value.toPrecision(6)))])} />
         </details>
       )}
-      {cards.length + metrics.length === 0 ? <Text className="mm-help">This step has measured nothing: look at the edges that leave it.</Text> : null}
+      {cards.length + metrics.length === 0 ? <Text className="mm-help">{t("This step has measured nothing: look at the edges that leave it.")}</Text> : null}
     </>
   );
 }
@@ -60,7 +61,7 @@ interface ReportProps {
 
 function Report({ report, uri, isTextHidden }: ReportProps) {
   const { content } = report;
-  if (content === null) return <Text className="mm-help">{report.file} is longer than is shown here: it is among the files of the MLflow run.</Text>;
+  if (content === null) return <Text className="mm-help">{t("{file} is longer than is shown here: it is among the files of the MLflow run.", { file: report.file })}</Text>;
   const dataset = datasetFacts(content);
   if (dataset) return <DatasetCard facts={dataset} />;
   const gate = gateFacts(content);

@@ -14,6 +14,7 @@ import { ResultCard } from "./ResultCard";
 import { RunBadge } from "./RunBadge";
 import { type StepRun, countsText, foldedRun, isWebAddress, stateWord } from "./state";
 import { type FollowedRun, isFinished } from "./useRun";
+import { t } from "../i18n/t";
 
 const LOG_POLL = 3000;
 const LOG_LINES = 300;
@@ -42,11 +43,11 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
   const asked = askedRun(runId, history);
   const type = edge === null ? "" : (portOf(steps, catalogue, edge.origin, edge.originPort, "outputs")?.type ?? "");
   return (
-    <section className="mm-run" aria-label="Run">
+    <section className="mm-run" aria-label={t("Run")}>
       <HStack className="mm-run-head" gap={3}>
         <NativeSelect.Root size="xs" width="320px">
-          <NativeSelect.Field aria-label="Run" value={runId ?? ""} onChange={(event) => onChoose(event.target.value === "" ? null : event.target.value)}>
-            <option value="">no run shown</option>
+          <NativeSelect.Field aria-label={t("Run")} value={runId ?? ""} onChange={(event) => onChoose(event.target.value === "" ? null : event.target.value)}>
+            <option value="">{t("no run shown")}</option>
             {history.map((run) => (
               <option key={run.run_id} value={run.run_id}>
                 {run.queued === null ? run.run_id : new Date(run.queued).toLocaleString()} · {run.user ?? run.run_type} · {run.state}
@@ -59,11 +60,11 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
           <>
             <span className="mm-badge" data-state={view.run.state}>{view.run.state}</span>
             <Link className="mm-link" to={`/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(view.run.run_id)}`}>
-              Run in Airflow
+              {t("Run in Airflow")}
             </Link>
             {isOver ? null : (
-              <Button size="2xs" variant="outline" colorPalette="red" disabled={!mayRun} title={mayRun ? undefined : NO_RUN} onClick={onStop}>
-                Stop
+              <Button size="2xs" variant="outline" colorPalette="red" disabled={!mayRun} title={mayRun ? undefined : t(NO_RUN)} onClick={onStop}>
+                {t("Stop")}
               </Button>
             )}
           </>
@@ -75,13 +76,13 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
         <EdgePanel key={JSON.stringify(edge)} dagId={dagId} runId={asked} edge={edge} type={type} />
       ) : step !== null && runId === null && asked !== null ? (
         <div className="mm-run-body">
-          <strong>{step}</strong> <span className="mm-help">in the newest run</span>
+          <strong>{step}</strong> <span className="mm-help">{t("in the newest run")}</span>
           <div className="mm-step-panes">
             <ResultCard key={step} dagId={dagId} runId={asked} step={step} />
           </div>
         </div>
       ) : step === null || runId === null ? null : state === undefined ? (
-        <p className="mm-help mm-run-body">{step} is not in this run.</p>
+        <p className="mm-help mm-run-body">{t("{step} is not in this run.", { step })}</p>
       ) : (
         <StepPanel key={step} dagId={dagId} runId={runId} step={step} run={state} isOver={isOver} onAgain={onAgain} />
       )}
@@ -112,9 +113,9 @@ function StepPanel({ dagId, runId, step, run, isOver, onAgain }: StepPanelProps)
         <strong>{step}</strong>
         {run.tasks.length > 1 ? (
           <NativeSelect.Root size="xs" width="220px">
-            <NativeSelect.Field aria-label={`Copy of ${step}`} value={one?.task ?? ""} onChange={(event) => setChosen(event.target.value)}>
+            <NativeSelect.Field aria-label={t("Copy of {step}", { step })} value={one?.task ?? ""} onChange={(event) => setChosen(event.target.value)}>
               <option value="">
-                all {run.tasks.length}: {countsText(run.tasks)}
+                {t("all {n}: {tasks}", { n: run.tasks.length, tasks: countsText(run.tasks) })}
               </option>
               {run.tasks.map(({ task: id, value, state }) => (
                 <option key={id} value={id}>
@@ -128,20 +129,20 @@ function StepPanel({ dagId, runId, step, run, isOver, onAgain }: StepPanelProps)
         <RunBadge run={one ? foldedRun([one]) : run} />
         {task.line === "" ? null : <span className="mm-help">{task.line}</span>}
         <Link className="mm-link" to={`/${task.logUrl}`}>
-          Task and log{one || run.tasks.length === 1 ? "" : ` of ${task.value ?? ""}`}
+          {one || run.tasks.length === 1 ? t("Task and log") : t("Task and log of {value}", { value: task.value })}
         </Link>
         {isWebAddress(task.runUrl) ? (
           <a className="mm-link" href={task.runUrl} target="_blank" rel="noreferrer">
-            MLflow run
+            {t("MLflow run")}
           </a>
         ) : null}
         {isOver ? (
           <>
-            <Button size="2xs" variant="outline" disabled={!mayRun} title={mayRun ? undefined : NO_RUN} onClick={() => onAgain(again, true)}>
-              Run from here
+            <Button size="2xs" variant="outline" disabled={!mayRun} title={mayRun ? undefined : t(NO_RUN)} onClick={() => onAgain(again, true)}>
+              {t("Run from here")}
             </Button>
-            <Button size="2xs" variant="outline" disabled={!mayRun} title={mayRun ? undefined : NO_RUN} onClick={() => onAgain(again, false)}>
-              Run only this
+            <Button size="2xs" variant="outline" disabled={!mayRun} title={mayRun ? undefined : t(NO_RUN)} onClick={() => onAgain(again, false)}>
+              {t("Run only this")}
             </Button>
           </>
         ) : null}
@@ -189,7 +190,7 @@ function Log({ dagId, runId, step, isLive }: LogProps) {
     if (box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [lines]);
   return (
-    <pre ref={box} className="mm-log" tabIndex={0} aria-label={`Log of ${step}`}>
+    <pre ref={box} className="mm-log" tabIndex={0} aria-label={t("Log of {step}", { step })}>
       {lines.join("\n")}
     </pre>
   );

@@ -12,6 +12,7 @@ import {
   scoreText,
   shareText,
 } from "../core/results";
+import { t } from "../i18n/t";
 
 interface FiguresProps {
   label: string;
@@ -71,7 +72,7 @@ function Bars({ rows }: { rows: readonly (readonly [string, number])[] }) {
           <span>{count.toLocaleString()}</span>
         </div>
       ))}
-      {rows.length > MOST ? <Text className="mm-help">and {rows.length - MOST} more</Text> : null}
+      {rows.length > MOST ? <Text className="mm-help">{t("and {value} more", { value: rows.length - MOST })}</Text> : null}
     </>
   );
 }
@@ -79,10 +80,10 @@ function Bars({ rows }: { rows: readonly (readonly [string, number])[] }) {
 export function DatasetCard({ facts }: { facts: DatasetFacts }) {
   return (
     <>
-      <Part title="What became of the rows">
+      <Part title={t("What became of the rows")}>
         <Text fontSize="sm">
-          {facts.rowsIn.toLocaleString()} rows came in, {facts.rowsOut.toLocaleString()} went on
-          {facts.lost.length === 0 ? "; none was left out." : ":"}
+          {t("{rowsIn} rows came in, {rowsOut} went on", { rowsIn: facts.rowsIn.toLocaleString(), rowsOut: facts.rowsOut.toLocaleString() })}
+          {facts.lost.length === 0 ? t("; none was left out.") : t(":")}
         </Text>
         <ul className="mm-lines">
           {facts.lost.map(([why, rows]) => (
@@ -94,12 +95,12 @@ export function DatasetCard({ facts }: { facts: DatasetFacts }) {
         <Text className="mm-help">{facts.splits.map(([name, rows]) => `${rows.toLocaleString()} ${name}`).join(", ")}</Text>
       </Part>
       {facts.classes.map(([label, classes]) => (
-        <Part key={label} title={`Classes of ${label}`}>
+        <Part key={label} title={t("Classes of {label}", { label })}>
           <Bars rows={classes} />
         </Part>
       ))}
       {facts.lengths.length === 0 ? null : (
-        <Part title="Length of the texts, characters at least">
+        <Part title={t("Length of the texts, characters at least")}>
           <Bars rows={facts.lengths.map(([from, rows]) => [String(from), rows] as const)} />
         </Part>
       )}
@@ -110,15 +111,15 @@ export function DatasetCard({ facts }: { facts: DatasetFacts }) {
 function Classes({ classes }: { classes: readonly ClassFacts[] }) {
   const worst = classes.toSorted((left, right) => left.recall - right.recall);
   return (
-    <Part title="By class, the least found first">
+    <Part title={t("By class, the least found first")}>
       <Figures
-        label="Quality by class"
-        head={["Class", "Rows", "Found", "Right"]}
+        label={t("Quality by class")}
+        head={[t("Class"), t("Rows"), t("Found"), t("Right")]}
         rows={worst.slice(0, MOST).map(({ name, rows, recall, precision }) => [name, rows.toLocaleString(), shareText(recall), shareText(precision)])}
       />
       <Text className="mm-help">
-        Found: of the rows of this class. Right: of the rows that were given it.
-        {worst.length > MOST ? ` ${worst.length - MOST} more classes are not shown.` : ""}
+        {t("Found: of the rows of this class. Right: of the rows that were given it.")}
+        {worst.length > MOST ? ` ${t("{n} more classes are not shown.", { n: worst.length - MOST })}` : ""}
       </Text>
     </Part>
   );
@@ -131,10 +132,10 @@ export function EvaluationCard({ facts, uri }: { facts: EvaluationFacts; uri: st
   const classes = facts.classes.get(shown?.name ?? "") ?? [];
   return (
     <>
-      <Part title={`${facts.label} on ${facts.rows.toLocaleString()} test rows`}>
+      <Part title={t("{label} on {rows} test rows", { label: facts.label, rows: facts.rows.toLocaleString() })}>
         <Figures
-          label="Evaluation"
-          head={["Model or baseline", facts.judged[0]?.metric ?? "Quality", "Size", "Texts a second"]}
+          label={t("Evaluation")}
+          head={[t("Model or baseline"), facts.judged[0]?.metric ?? t("Quality"), t("Size"), t("Texts a second")]}
           own={own}
           rows={facts.judged.map((one) => [
             one.name,
@@ -143,7 +144,7 @@ export function EvaluationCard({ facts, uri }: { facts: EvaluationFacts; uri: st
             one.documentsPerSecond?.toFixed(0) ?? "",
           ])}
         />
-        <Text className="mm-help">In brackets: the {shareText(facts.confidence)} interval.</Text>
+        <Text className="mm-help">{t("In brackets: the {confidence} interval.", { confidence: shareText(facts.confidence) })}</Text>
       </Part>
       {classes.length > 0 ? <Classes classes={classes} /> : null}
     </>
@@ -155,17 +156,19 @@ const COLOURS = { passed: "green", refused: "red", warning: "orange", "too small
 export function GateCard({ facts, isTextHidden }: { facts: GateFacts; isTextHidden: boolean }) {
   return (
     <>
-      <Part title="The gate">
+      <Part title={t("The gate")}>
         <Text fontSize="sm">
-          <Badge colorPalette={facts.passed ? "green" : "red"}>{facts.passed ? "passed" : "refused"}</Badge> {facts.challenger} against{" "}
-          {facts.champion === "" ? "no champion yet" : facts.champion}, on {facts.rows.toLocaleString()} test rows. {facts.note}
+          <Badge colorPalette={facts.passed ? "green" : "red"}>{facts.passed ? t("passed") : t("refused")}</Badge>{" "}{facts.champion === ""
+            ? t("{challenger} against no champion yet, on {rows} test rows.", { challenger: facts.challenger, rows: facts.rows.toLocaleString() })
+            : t("{challenger} against {champion}, on {rows} test rows.", { challenger: facts.challenger, champion: facts.champion, rows: facts.rows.toLocaleString() })}{" "}
+          {facts.note}
         </Text>
         <Figures
-          label="Checks"
-          head={["Check", "Verdict", "Figure", "Against", "Accepted"]}
+          label={t("Checks")}
+          head={[t("Check"), t("Verdict"), t("Figure"), t("Against"), t("Accepted")]}
           rows={facts.checks.map((check) => [
             <span title={check.sentence}>{[check.check, check.name].filter((part) => part !== "").join(": ")}</span>,
-            <Badge colorPalette={COLOURS[check.verdict]}>{check.verdict}</Badge>,
+            <Badge colorPalette={COLOURS[check.verdict]}>{t(check.verdict)}</Badge>,
             check.figure,
             check.other,
             check.limit,
@@ -174,20 +177,20 @@ export function GateCard({ facts, isTextHidden }: { facts: GateFacts; isTextHidd
       </Part>
       {facts.classes.length > 0 ? <Classes classes={facts.classes} /> : null}
       {facts.confusions.length > 0 ? (
-        <Part title="What it takes for what">
-          <Figures label="Confusions" head={["Label", "Answer", "Rows"]} rows={facts.confusions.map(([label, answer, rows]) => [label, answer, rows.toLocaleString()])} />
+        <Part title={t("What it takes for what")}>
+          <Figures label={t("Confusions")} head={[t("Label"), t("Answer"), t("Rows")]} rows={facts.confusions.map(([label, answer, rows]) => [label, answer, rows.toLocaleString()])} />
         </Part>
       ) : null}
       {facts.mistakes.length > 0 ? (
-        <Part title="Rows that it gets wrong, the worst first">
+        <Part title={t("Rows that it gets wrong, the worst first")}>
           <Figures
-            label="Mistakes"
-            head={["Text", "Label", "Answer", "Score"]}
+            label={t("Mistakes")}
+            head={[t("Text"), t("Label"), t("Answer"), t("Score")]}
             rows={facts.mistakes.map(({ text, label, answer, score }) => [text, label, answer, score?.toFixed(2) ?? ""])}
           />
         </Part>
       ) : isTextHidden ? (
-        <Text className="mm-help">The rows that it gets wrong are shown to those who may edit the pipeline.</Text>
+        <Text className="mm-help">{t("The rows that it gets wrong are shown to those who may edit the pipeline.")}</Text>
       ) : null}
     </>
   );
@@ -196,17 +199,17 @@ export function GateCard({ facts, isTextHidden }: { facts: GateFacts; isTextHidd
 export function CompressionCard({ facts }: { facts: CompressionFacts }) {
   const own = facts.points.findIndex((point) => point.isChosen);
   return (
-    <Part title={`${facts.points.length} of ${facts.candidates.toLocaleString()} recipes were measured`}>
+    <Part title={t("{n} of {candidates} recipes were measured", { n: facts.points.length, candidates: facts.candidates.toLocaleString() })}>
       <Figures
-        label="Candidates"
-        head={["Recipe", "Quality", "Size", "Speed", "Why"]}
+        label={t("Candidates")}
+        head={[t("Recipe"), t("Quality"), t("Size"), t("Speed"), t("Why")]}
         own={own}
         rows={facts.points.map((point) => [
           point.name,
           point.quality,
           `${point.sizeMb.toFixed(1)} MB`,
           `${point.speedRatio.toFixed(1)} ×`,
-          point.isChosen ? "chosen" : point.broken.length > 0 ? point.broken.join("; ") : point.isBest ? "keeps the budget" : "another is better",
+          point.isChosen ? t("chosen") : point.broken.length > 0 ? point.broken.join("; ") : point.isBest ? t("keeps the budget") : t("another is better"),
         ])}
       />
     </Part>

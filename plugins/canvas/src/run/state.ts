@@ -1,5 +1,7 @@
 /** How a run goes, as the graph shows it. */
 
+import { type Sentence, t } from "../i18n/t";
+
 /** A task of a run: a step, or a copy of it for a value. */
 export interface TaskRun {
   task: string;
@@ -60,7 +62,7 @@ export function foldedRuns(tasks: readonly (readonly [string, TaskRun])[]): Map<
   return new Map([...byStep].map(([step, found]) => [step, foldedRun(found)]));
 }
 
-const WORDS: Record<string, string> = {
+const WORDS: Record<string, Sentence> = {
   "": "waits",
   success: "done",
   running: "running",
@@ -75,14 +77,15 @@ const WORDS: Record<string, string> = {
 };
 
 export function stateWord(state: string): string {
-  return WORDS[state] ?? state;
+  const known = WORDS[state];
+  return known === undefined ? state : t(known);
 }
 
 /** Return a step's state in a word: of one task with its time, of several with how many are done. */
 export function runWord({ state, tasks, done }: StepRun): string {
   const [first] = tasks;
   if (tasks.length > 1) return `${stateWord(state)} ${done}/${tasks.length}`;
-  const word = first?.isReused === true ? "reused" : stateWord(state);
+  const word = first?.isReused === true ? t("reused") : stateWord(state);
   return first?.duration == null || state === "skipped" ? word : `${word} ${durationText(first.duration)}`;
 }
 
@@ -95,10 +98,10 @@ export function countsText(tasks: readonly TaskRun[]): string {
 
 export function durationText(seconds: number | null): string {
   if (seconds === null) return "";
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 60) return t("{n} s", { n: seconds.toFixed(seconds < 10 ? 1 : 0) });
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return t("{hours} h {minutes} min", { hours: Math.floor(minutes / 60), minutes: minutes % 60 });
 }
 
 /** Whether a text is an address that a link may lead to. */

@@ -3,6 +3,7 @@ import { useEffect, useState } from "react";
 import { ApiError, type RunNode, type RunView, api } from "../api/client";
 import { pointsOf } from "../pages/Pareto";
 import { type StepRun, type TaskRun, foldedRuns } from "./state";
+import { plural, t } from "../i18n/t";
 
 const POLL = 2500;
 const NO_STEPS: ReadonlyMap<string, StepRun> = new Map();
@@ -94,7 +95,7 @@ async function figuresOf(dagId: string, runId: string): Promise<Map<string, stri
     for (const [name, { metrics }] of Object.entries(steps)) lines.set(name, lineOf(metrics));
     for (const point of pointsOf(steps)) {
       const size = `${point.sizeMb.toFixed(1)} MB`;
-      lines.set(point.name, `${(100 * point.accuracy).toFixed(1)} %, ${size}, ${point.documentsPerSecond.toFixed(0)} docs/s`);
+      lines.set(point.name, t("{accuracy}, {size}, {speed} docs/s", { accuracy: `${(100 * point.accuracy).toFixed(1)} %`, size, speed: point.documentsPerSecond.toFixed(0) }));
     }
   } catch (error) {
     // MLflow does not answer: the run is shown without its figures.
@@ -105,8 +106,8 @@ async function figuresOf(dagId: string, runId: string): Promise<Map<string, stri
 
 function lineOf(metrics: Readonly<Record<string, number>>): string {
   const { rows_out: rows, validation_accuracy: accuracy, bytes } = metrics;
-  if (rows !== undefined) return `${rows.toLocaleString()} rows`;
-  if (accuracy !== undefined) return `validation ${(100 * accuracy).toFixed(1)} %`;
+  if (rows !== undefined) return plural(rows, "1 row", "{n} rows");
+  if (accuracy !== undefined) return t("validation {share}", { share: `${(100 * accuracy).toFixed(1)} %` });
   if (bytes !== undefined) return `${(bytes / 1e6).toFixed(1)} MB`;
   return "";
 }

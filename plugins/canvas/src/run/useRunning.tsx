@@ -8,6 +8,7 @@ import { Frame } from "../canvas/dialogs";
 import { isObject } from "../core/value";
 import { useCanvas } from "../store";
 import { useRun } from "./useRun";
+import { t } from "../i18n/t";
 
 const POLL = 1500;
 
@@ -56,7 +57,7 @@ export function useRunning(dagId: string | null, first: string | null = null) {
       await waitUntilReady(id, say, () => isHere.current);
       if (!isHere.current) return;
       const started = await api.startRun(id, { mode: "all", params, unpause: true });
-      say("The run has started.");
+      say(t("The run has started."));
       setRunId(started.run_id);
     });
   };
@@ -128,10 +129,10 @@ function ParamsDialog({ names, onStart, onClose }: ParamsProps) {
     if (isComplete) onStart(values);
   };
   return (
-    <Frame title="Run" onClose={onClose}>
+    <Frame title={t("Run")} onClose={onClose}>
       <form onSubmit={submit}>
         <Text className="mm-help" mb={3}>
-          Nobody has given these parameters a value yet.
+          {t("Nobody has given these parameters a value yet.")}
         </Text>
         {names.map((name) => (
           <div key={name} className="mm-field">
@@ -147,7 +148,7 @@ function ParamsDialog({ names, onStart, onClose }: ParamsProps) {
           </div>
         ))}
         <Button type="submit" size="sm" colorPalette="brand" disabled={!isComplete}>
-          Run
+          {t("Run")}
         </Button>
       </form>
     </Frame>

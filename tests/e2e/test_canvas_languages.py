@@ -1,0 +1,55 @@
+"""The page speaks the language that Airflow's own page speaks, and changes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.airflow]
+
+CHINESE = "localStorage.setItem('i18nextLng', 'zh-CN')"
+ADDRESSES = ("pipelines", "models", "rules", "decisions", "one-click", "canvas/small")
+LATIN_LETTERS = """() => {
+    const own = new Set(['INPUT', 'TEXTAREA', 'CODE', 'KBD', 'PRE', 'STYLE', 'SCRIPT']);
+    const walker = document.createTreeWalker(document.querySelector('.mm-root'), NodeFilter.SHOW_TEXT);
+    const texts = [];
+    while (walker.nextNode()) {
+        const element = walker.currentNode.parentElement;
+        if (!own.has(element.tagName)) texts.push(walker.currentNode.textContent.trim());
+    }
+    return texts.filter((text) => /[A-Za-z]{3,} [A-Za-z]{2,}/.test(text));
+}"""
+
+
+@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
+def test_each_page_is_chinese_where_airflow_is(page: Page, serious: Callable[[Page], list[Any]]) -> None:
+    page.add_init_script(CHINESE)
+    for address in ADDRESSES:
+        page.goto(f"/plugin/modelmill/{address}")
+        expect(page.get_by_role("link", name="规则集", exact=True)).to_be_visible()
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        english = page.evaluate(LATIN_LETTERS)
+        assert [text for text in english if not is_from_python(text)] == [], address
+        assert serious(page) == [], address
+    expect(page.get_by_role("complementary", name="组件")).to_contain_text("构建数据集")
+
+
+def is_from_python(text: str) -> bool:
+    """Docstrings of components stay English: docs/canvas.md says so. They end with a full stop."""
+    return text.endswith(".")
+
+
+def test_the_page_changes_with_the_language_that_is_chosen_in_airflow(page: Page) -> None:
+    page.goto("/plugin/modelmill/pipelines")
+    expect(page.get_by_role("heading", name="Pipelines")).to_be_visible()
+    # What Airflow's own menu does: it keeps the choice, and names the language on the page.
+    page.evaluate(f"{CHINESE}; document.documentElement.setAttribute('lang', 'zh-CN')")
+    expect(page.get_by_role("heading", name="流水线")).to_be_visible()
+    page.evaluate(
+        "localStorage.setItem('i18nextLng', 'en'); document.documentElement.setAttribute('lang', 'en')"
+    )
+    expect(page.get_by_role("heading", name="Pipelines")).to_be_visible()

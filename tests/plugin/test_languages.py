@@ -1,0 +1,33 @@
+"""Words of Python's that the canvas shows in other languages: none is forgotten, none is left over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from modelmill.pipeline.catalogue import catalogue
+
+SOURCES = Path(__file__).parents[2] / "plugins" / "canvas" / "src" / "i18n"
+
+
+def read(name: str) -> dict[str, str]:
+    return json.loads((SOURCES / name).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("language", ["zh-CN"])
+def test_the_palette_speaks_every_language(language: str) -> None:
+    """Headings and titles of all components that come with modelmill, as they are now."""
+    known = {**read(f"{language}.json"), **read(f"{language}.words.json")}
+    said = {text for item in catalogue().values() for text in (item.title, item.group)}
+    assert said - set(known) == set()
+
+
+def test_no_word_of_a_component_that_is_gone_is_left() -> None:
+    titles = {text for item in catalogue().values() for text in (item.title, item.group)}
+    from_airflow_or_mlflow = {
+        *("accepted", "promote", "refuse", "rollback", "hand_move", "revert"),
+        *("success", "upstream_failed", "teacher", "student"),
+    }
+    assert set(read("zh-CN.words.json")) - titles - from_airflow_or_mlflow == set()
