@@ -14,12 +14,14 @@ from typing import Annotated
 import typer
 
 from modelmill.cli.doctor import doctor
+from modelmill.cli.forecast import forecast
 from modelmill.cli.gc import gc
+from modelmill.cli.morning import morning
+from modelmill.cli.params import given_params
 from modelmill.cli.registry import app as registry
 from modelmill.cli.rules import app as rules_app
 from modelmill.cli.sbom import sbom
 from modelmill.errors import EXIT_FAILED, ConfigError, ModelmillError, PipelineError
-from modelmill.pipeline.spec import ParamValue
 from modelmill.redaction import redacted
 
 app = typer.Typer(
@@ -35,6 +37,8 @@ app.add_typer(rules_app, name="rules")
 app.command()(gc)
 app.command()(doctor)
 app.command()(sbom)
+app.command()(morning)
+app.command()(forecast)
 
 PipelineArgument = Annotated[str, typer.Argument(help="Path or fsspec URL of a pipeline (YAML or JSON).")]
 
@@ -84,7 +88,7 @@ def run(
         run_pipeline(
             spec,
             settings=settings,
-            params=_params(param or []),
+            params=given_params(param or []),
             jobs=jobs,
             say=lambda line: typer.echo(line, err=as_json),
             on_end=ends.append,
@@ -150,7 +154,7 @@ def serve(
 
     config = serve_config(
         {
-            **_params(option or []),
+            **given_params(option or []),
             "service": service,
             "models": model or [],
             "rules": rules,
@@ -178,10 +182,11 @@ def step(
     from modelmill.pipeline.request import StepRequest
     from modelmill.pipeline.runner import StepInterrupted, run_step
     from modelmill.settings import Settings
+    from modelmill.system.usage import UsageMeter
 
     try:
         asked = StepRequest.model_validate_json(request.read_text())
-        outcome = run_step(asked, Settings.from_environment())
+        outcome = run_step(asked, Settings.from_environment(), meter=UsageMeter.of_process())
     except BaseException as error:
         if isinstance(error, ModelmillError):
             result.write_text(json.dumps({"error": str(error)}))
@@ -219,18 +224,6 @@ def _known(error: Exception) -> ModelmillError | None:
     from modelmill.settings import Settings
 
     return mlflow_error(error, Settings.from_environment().tracking_uri)
-
-
-def _params(given: list[str]) -> dict[str, ParamValue]:
-    values: dict[str, ParamValue] = {}
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise ConfigError(
-                "a parameter is given as NAME=VALUE", got=item, remedy=f"write --param {item}=VALUE"
-            )
-        values[name] = value
-    return values
 
 
 def _exit(number: int, _frame: object) -> None:

@@ -110,6 +110,21 @@ def read_documents(folder: str, kind: DocumentKind[FileT]) -> tuple[dict[str, Fi
     return valid, sorted(invalid, key=lambda file: file.path)
 
 
+def read_document(folder: str, name: str, kind: DocumentKind[FileT]) -> FileT | None:
+    """Read the one file below a folder that keeps a name, if its file name is that name; no other is opened.
+
+    :param folder: local folder or fsspec URL.
+    :param name: the name.
+    :param kind: what the files are.
+    :return: the file, as :func:`read_documents` has it; None: only all the files together tell.
+    :raises ConfigError: if there is no such folder.
+    """
+    for file in _files(folder, kind, stem=name):
+        if file.content is not None and file.name == name:
+            return file
+    return None
+
+
 def free_id(file: DocumentFile[Any], taken: Collection[str]) -> str:
     """Return the id of an invalid file.
 
@@ -121,7 +136,7 @@ def free_id(file: DocumentFile[Any], taken: Collection[str]) -> str:
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def _files(folder: str, kind: DocumentKind[FileT]) -> Iterator[FileT]:
+def _files(folder: str, kind: DocumentKind[FileT], *, stem: str | None = None) -> Iterator[FileT]:
     filesystem, root = fsspec.core.url_to_fs(folder)
     filesystem.invalidate_cache()
     if not filesystem.isdir(root):
@@ -134,7 +149,8 @@ def _files(folder: str, kind: DocumentKind[FileT]) -> Iterator[FileT]:
     for path in sorted(filesystem.find(root)):
         relative = path.removeprefix(root).lstrip("/")
         hidden = any(part.startswith(".") for part in relative.split("/"))
-        if path.endswith(SUFFIXES) and not hidden:
+        wanted = stem is None or PurePosixPath(relative).stem == stem
+        if path.endswith(SUFFIXES) and wanted and not hidden:
             yield _file(filesystem.unstrip_protocol(path), relative, kind)
 
 

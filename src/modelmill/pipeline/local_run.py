@@ -16,7 +16,7 @@ from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.conditions import unmet, verdict_port
 from modelmill.pipeline.expansion import Expansion, expand
 from modelmill.pipeline.request import InputValue, StepRequest, StepResult
-from modelmill.pipeline.runner import reusable
+from modelmill.pipeline.reuse import reusable
 from modelmill.pipeline.spec import ParamValue, PipelineSpec
 from modelmill.pipeline.step_process import StepProcess, StepRefusedError
 from modelmill.settings import Settings
@@ -78,6 +78,8 @@ class _PipelineRun:
     on_end: Callable[[StepEnd], None]
     ends: dict[str, StepEnd] = field(default_factory=dict)
     errors: dict[str, ModelmillError] = field(default_factory=dict)
+    requests: dict[str, StepRequest] = field(default_factory=dict)
+    """Of steps that have been asked about: they run unless they have ended."""
     running: dict[Future[StepResult], _Running] = field(default_factory=dict)
     saying: threading.Lock = field(default_factory=threading.Lock)
 
@@ -87,9 +89,13 @@ class _PipelineRun:
             try:
                 while waiting or self.running:
                     ready = [name for name in waiting if self.ends.keys() >= set(self.needs[name])]
+                    self._end_without_process([name for name in ready if name not in self.requests])
+                    waiting = [name for name in waiting if name not in self.ends]
+                    if not self.ends.keys().isdisjoint(ready):
+                        continue  # others may be ready now, and are asked about together
                     for name in ready[: self.jobs - len(self.running)]:
                         waiting.remove(name)
-                        self._begin(name, pool)
+                        self._start(name, pool)
                     if self.running and (not ready or len(self.running) == self.jobs):
                         self._end_those_done()
             finally:  # steps still run here only if this thread is to stop
@@ -102,37 +108,41 @@ class _PipelineRun:
             raise _failure(self.errors)
         return {name: end.result for name, end in self.ends.items() if end.result}
 
-    def _begin(self, name: str, pool: ThreadPoolExecutor) -> None:
-        began = time.monotonic()
+    def _end_without_process(self, ready: Sequence[str]) -> None:
+        """End those that are skipped, depend on a failure, or have a result already; keep what is to run."""
         outputs = {step: end.result.outputs for step, end in self.ends.items() if end.result}
-        failed = [need for need in self.needs[name] if self.ends[need].state in ("failed", "upstream_failed")]
-        if failed:
-            return self._end(StepEnd(name, "upstream_failed", 0.0), f"{failed[0]} has failed")
-        reason = _skip_reason(self.expansion, name, self.needs[name], outputs)
-        if reason:
-            return self._end(StepEnd(name, "skipped", 0.0), reason)
-        request = request_for(self.expansion, name, self.params, outputs)
-        earlier = self._reusable(request)
-        if earlier:
-            return self._end(StepEnd(name, "reused", time.monotonic() - began, earlier))
-        process = StepProcess(request, python=self.settings.python)
-        future = pool.submit(process.run, lambda line: self._said(name, line))
-        self.running[future] = _Running(name, began, process)
-        return None
+        asked: dict[str, StepRequest] = {}
+        for name in ready:
+            needs = self.needs[name]
+            failed = [need for need in needs if self.ends[need].state in ("failed", "upstream_failed")]
+            if failed:
+                self._end(StepEnd(name, "upstream_failed", 0.0), f"{failed[0]} has failed")
+                continue
+            reason = _skip_reason(self.expansion, name, needs, outputs)
+            if reason:
+                self._end(StepEnd(name, "skipped", 0.0), reason)
+                continue
+            asked[name] = request_for(self.expansion, name, self.params, outputs)
+        self.requests |= asked
+        # What another interpreter has installed decides the step's key: only that one can ask.
+        if asked and self.settings.python == sys.executable:
+            self._reuse(asked)
 
-    def _reusable(self, request: StepRequest) -> StepResult | None:
+    def _reuse(self, asked: Mapping[str, StepRequest]) -> None:
         """Ask here: that a process asks takes most of the time of a night in which nothing has changed."""
-        if self.settings.python != sys.executable:
-            return None  # what another interpreter has installed decides the step's key
-        lines: list[str] = []
-        try:
-            found = reusable(request, self.settings, say=lines.append)
-        except Exception:
-            found = None
-        if found:  # else the step's own process says what is wrong, or what has changed
-            for line in lines:
-                self._said(request.step, line)
-        return found
+        began = time.monotonic()
+        answers = reusable([*asked.values()], self.settings)
+        seconds = (time.monotonic() - began) / len(asked)
+        for name, answer in zip(asked, answers, strict=True):
+            if answer.result:  # else the step's own process says what is wrong, or what has changed
+                for line in answer.lines:
+                    self._said(name, line)
+                self._end(StepEnd(name, "reused", seconds, answer.result))
+
+    def _start(self, name: str, pool: ThreadPoolExecutor) -> None:
+        process = StepProcess(self.requests[name], python=self.settings.python)
+        future = pool.submit(process.run, lambda line: self._said(name, line))
+        self.running[future] = _Running(name, time.monotonic(), process)
 
     def _end_those_done(self) -> None:
         for future in wait(self.running, return_when=FIRST_COMPLETED).done:

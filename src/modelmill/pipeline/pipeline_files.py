@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from modelmill.documents.folder import DocumentFile, DocumentKind, free_id, read_documents
+from modelmill.documents.folder import DocumentFile, DocumentKind, free_id, read_document, read_documents
 from modelmill.documents.names import NAME_PATTERN
 from modelmill.documents.parsing import wanted_name
 from modelmill.errors import PipelineError, Problem
@@ -14,7 +14,7 @@ from modelmill.pipeline.spec import PipelineSpec
 from modelmill.pipeline.validation import MAX_BYTES, parse_pipeline
 from modelmill.settings import environment_params
 
-__all__ = ["PIPELINES", "PipelineFile", "free_id", "read_folder"]
+__all__ = ["PIPELINES", "PipelineFile", "free_id", "read_file_of", "read_folder"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,17 @@ def read_folder(folder: str) -> tuple[dict[str, PipelineFile], list[PipelineFile
     :raises ConfigError: if there is no such folder.
     """
     return read_documents(folder, PIPELINES)
+
+
+def read_file_of(folder: str, name: str) -> PipelineFile | None:
+    """Read the valid file of one pipeline, if its file name is the pipeline's name; no other is opened.
+
+    :param folder: local folder or fsspec URL.
+    :param name: the pipeline's name.
+    :return: the file; None: only :func:`read_folder` tells.
+    :raises ConfigError: if there is no such folder.
+    """
+    return read_document(folder, name, PIPELINES)
 
 
 def _made(path: str, text: str) -> PipelineFile:

@@ -1,19 +1,23 @@
 """Asking an MLflow server whether a step has been run, without importing MLflow.
 
 A nightly run over unchanged tables consists of such questions. Importing MLflow costs 2 to 3 CPU seconds a
-step, more than all else that a reused step does; the question itself is two requests of its REST API.
+step, more than all else that a reused step does; the question itself is two requests of its REST API. A run
+that is remembered (:func:`remember`) is asked for by its id, and so are hundreds of them, in one request.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from modelmill.artifacts import AnyReference, parse_reference
@@ -23,6 +27,8 @@ TAG_OUTPUTS = "modelmill.outputs"
 TAG_TABLES = "modelmill.tables"
 
 _TIMEOUT_SECONDS = 10.0
+_RUNS_A_REQUEST = 200
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,83 @@ def read_tags(experiment: str, run_id: str, tags: Mapping[str, str]) -> Finished
         return None
     outputs = {name: parse_reference(value) for name, value in json.loads(tags[TAG_OUTPUTS]).items()}
     return FinishedRun(experiment, run_id, outputs, json.loads(tags.get(TAG_TABLES, "{}")))
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """Where the run lies that made a result."""
+
+    experiment: str
+    run_id: str
+
+
+def remember(home: Path, key: str, experiment: str, run_id: str) -> None:
+    """Write down which run made the result of a step key; nothing is lost if it cannot be written.
+
+    :param home: the work directory.
+    :param key: step key.
+    :param experiment: id of the run's experiment.
+    :param run_id: the run.
+    """
+    place = _memory(home, key)
+    half = place.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        half.write_text(f"{experiment} {run_id}")
+        half.replace(place)
+
+
+def remembered(home: Path, key: str) -> RunPlace | None:
+    """Return the run that made the result of a step key, as far as this work directory knows.
+
+    Whether the run still is there, and finished, is for the tracking store to say.
+
+    :param home: the work directory.
+    :param key: step key.
+    :return: None if nothing is written down.
+    """
+    try:
+        experiment, run_id = _memory(home, key).read_text().split()
+    except (OSError, ValueError):
+        return None
+    return RunPlace(experiment, run_id) if _RUN_ID.fullmatch(run_id) else None
+
+
+def _memory(home: Path, key: str) -> Path:
+    return home / "results" / key[:2] / key
+
+
+def finished_runs(tracking_uri: str, places: Collection[RunPlace]) -> dict[str, FinishedRun]:
+    """Return those of many runs that are there and finished, in a request for each 200 of them.
+
+    :param tracking_uri: as in ``MLFLOW_TRACKING_URI``, of a server (HTTP).
+    :param places: the runs.
+    :return: the finished ones by run id; none if the server could not be asked.
+    """
+    found: dict[str, FinishedRun] = {}
+    asked = list(places)
+    for first in range(0, len(asked), _RUNS_A_REQUEST):
+        some = asked[first : first + _RUNS_A_REQUEST]
+        body = {
+            "experiment_ids": sorted({place.experiment for place in some}),
+            "filter": run_filter(place.run_id for place in some),
+            "max_results": len(some),
+        }
+        try:
+            for run in _call(tracking_uri, "runs/search", body).get("runs", []):
+                tags = {tag["key"]: tag["value"] for tag in run["data"].get("tags", [])}
+                info = run["info"]
+                finished = read_tags(str(info["experiment_id"]), str(info["run_id"]), tags)
+                if finished and info["status"] == "FINISHED":
+                    found[finished.run_id] = finished
+        except (OSError, ValueError, KeyError):
+            continue  # each is then asked for by its step key
+    return found
+
+
+def run_filter(run_ids: Iterable[str]) -> str:
+    """Return MLflow's filter for runs with one of some ids."""
+    return f"attributes.run_id IN ({', '.join(map(repr, run_ids))})"
 
 
 def finished_run(tracking_uri: str, experiment: str, key: str) -> FinishedRun | None:

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -22,7 +22,15 @@ from urllib.parse import urlsplit
 from modelmill.artifacts import AnyReference, DatasetRef, TableRef
 from modelmill.errors import TransientError
 from modelmill.redaction import public_url, redacted, redacted_value
-from modelmill.registry.finished_runs import TAG_OUTPUTS, TAG_STEP_KEY, TAG_TABLES, FinishedRun, read_tags
+from modelmill.registry.finished_runs import (
+    TAG_OUTPUTS,
+    TAG_STEP_KEY,
+    TAG_TABLES,
+    FinishedRun,
+    RunPlace,
+    read_tags,
+    run_filter,
+)
 from modelmill.registry.mlflow_calls import bound_calls, briefly, made_once
 from modelmill.settings import Settings
 from modelmill.system.database import make_database
@@ -236,9 +244,10 @@ class TrackedRun:
             self.set_tags({TAG_ERROR: redacted(f"{type(error).__name__}: {error}")[:4000]})
             self.client.set_terminated(self.run_id, status=status)
 
-    def discard(self) -> None:
-        """Delete the run of a refused input, which this attempt has made."""
+    def discard(self, error: BaseException) -> None:
+        """Delete the run of a refused input, which this attempt has made. MLflow keeps the error."""
         with briefly(_print):
+            self.set_tags({TAG_ERROR: redacted(f"{type(error).__name__}: {error}")[:4000]})
             self.client.set_terminated(self.run_id, status="FAILED")
             self.client.delete_run(self.run_id)
 
@@ -303,6 +312,27 @@ def find_finished(client: MlflowClient, experiment: str, key: str) -> FinishedRu
         if run.info.status == "FINISHED" and finished:
             return finished
     return None
+
+
+def find_runs(client: MlflowClient, places: Collection[RunPlace]) -> dict[str, FinishedRun]:
+    """Return those of many runs that are there and finished.
+
+    :param client: MLflow's client.
+    :param places: the runs.
+    :return: the finished ones by run id.
+    """
+    if not places:
+        return {}
+    found: dict[str, FinishedRun] = {}
+    for run in client.search_runs(
+        sorted({place.experiment for place in places}),
+        filter_string=run_filter(place.run_id for place in places),
+        max_results=len(places),
+    ):
+        finished = read_tags(str(run.info.experiment_id), str(run.info.run_id), run.data.tags)
+        if finished and run.info.status == "FINISHED":
+            found[finished.run_id] = finished
+    return found
 
 
 def open_run(

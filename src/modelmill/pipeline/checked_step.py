@@ -1,0 +1,107 @@
+"""A step whose request has been checked: its key, and whether an earlier result may stand for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelmill.artifacts import AnyReference, DatasetRef, TableRef
+from modelmill.component import AnyComponent, Config, Inputs
+from modelmill.errors import InputError
+from modelmill.pipeline.catalogue import component_named
+from modelmill.pipeline.checked_request import checked_config, checked_inputs
+from modelmill.pipeline.request import StepRequest, StepResult, references, step_key
+from modelmill.registry.finished_runs import FinishedRun
+from modelmill.registry.tracking import run_url
+from modelmill.settings import Settings
+from modelmill.tables.reading import check_table
+from modelmill.tables.versions import table_states
+
+
+@dataclass(frozen=True)
+class CheckedStep:
+    """A checked request, with the component that it names."""
+
+    request: StepRequest
+    settings: Settings
+    component: AnyComponent
+    config: Config
+    inputs: Inputs
+    key: str
+    say: Callable[[str], None]
+
+    @classmethod
+    def of(cls, request: StepRequest, settings: Settings, say: Callable[[str], None]) -> CheckedStep:
+        """Check a request, and compute its step key.
+
+        :param request: the request.
+        :param settings: where things are kept.
+        :param say: gets each line to show.
+        :return: the step.
+        :raises InputError: if the request, its configuration or its data is wrong.
+        """
+        component = component_named(request.component)
+        config, inputs = checked_config(component, request), checked_inputs(component, request)
+        key = step_key(component, config, inputs, settings)
+        return cls(request, settings, component, config, inputs, key, say)
+
+    def is_still_valid(self, found: FinishedRun) -> bool:
+        """Return whether an earlier result may be reused; say why if it may not.
+
+        :param found: the run that made it.
+        :return: True if it may.
+        """
+        reason = self._invalid(found)
+        if reason:
+            self.say(f"the result of run {found.run_id} is made again: {reason}")
+        return reason is None
+
+    def _invalid(self, found: FinishedRun) -> str | None:
+        outputs = self._outputs(found.outputs)
+        for table in references(outputs):
+            if not isinstance(table, TableRef | DatasetRef):
+                continue
+            was, now = found.tables.get(str(table)), table_states([table])[str(table)]
+            if was != now:
+                return f"{table} is {'gone' if now == 'missing' else 'not the table that it made'}"
+            if now != "missing":
+                try:
+                    check_table(table, memory=self.settings.home / "cache" / "digests")
+                except InputError as error:
+                    return str(error)
+        if self.component.still_valid is None or self.component.still_valid(outputs, self.settings):
+            return None
+        return "it no longer holds"
+
+    def reused(self, found: FinishedRun) -> StepResult:
+        """Return the result of an earlier run, and say so.
+
+        :param found: the run that made it.
+        :return: the result.
+        """
+        name, run_id = self.request.step, found.run_id
+        self.say(f"{name}: nothing that it reads has changed, so run {run_id} is reused")
+        url = run_url(self.settings.tracking_uri, found.experiment, run_id)
+        return self.result(found.outputs, run_id=run_id, run_url=url, reused=True)
+
+    def result(
+        self, outputs: dict[str, AnyReference], *, run_id: str, run_url: str, reused: bool
+    ) -> StepResult:
+        """Return the step's result.
+
+        :param outputs: references by output port.
+        :param run_id: MLflow run that made them.
+        :param run_url: its page; empty if there is none.
+        :param reused: whether nothing was run.
+        :return: the result, with the events that follow from it.
+        """
+        events: tuple[str, ...] = ()
+        if self.component.events is not None:
+            events = self.component.events(self.config, self._outputs(outputs))
+        return StepResult(
+            outputs=outputs, step_key=self.key, run_id=run_id, run_url=run_url, reused=reused, events=events
+        )
+
+    def _outputs(self, outputs: Mapping[str, AnyReference]) -> Any:
+        return self.component.outputs.model_validate(dict(outputs))

@@ -1,0 +1,244 @@
+"""What a run of a pipeline will take, before it starts: from what its steps have taken before.
+
+Steps whose results are there already are found as the run itself would find them: they take nothing. For
+every other one the last finished runs of the same step are looked up, in a group with ``for_each`` those of
+its other copies, too, and their median is the forecast. How far off it is, is measured in the same way: what
+would have been forecast for each of those runs from the ones before it, against what it took. A step that has
+never run is not known, and neither is the total then: it is at least what the others take.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from modelmill.artifacts import AnyReference
+from modelmill.pipeline.expansion import Expansion, expand
+from modelmill.pipeline.local_run import request_for
+from modelmill.pipeline.reuse import reusable
+from modelmill.pipeline.spec import ParamValue, PipelineSpec
+from modelmill.registry.mlflow_calls import asking
+from modelmill.registry.tracking import tracking_client
+from modelmill.settings import Settings
+from modelmill.system.usage import CPU_SECONDS, DISK_MB, MEMORY_MB, SECONDS
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+RUNS = 5
+"""Past runs of a step that are looked at, the newest."""
+_SEARCHED = 1000
+_MEASURES = (SECONDS, CPU_SECONDS, MEMORY_MB, DISK_MB)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Amount(_Part):
+    """What a step, or a run, takes of one thing."""
+
+    expected: float
+    error: float | None
+    """Median of the relative errors of the forecasts of past runs, 0.1 for 10 %; None: there was none, as
+    after one run."""
+
+
+class StepForecast(_Part):
+    """What a step will take."""
+
+    step: str
+    component: str
+    state: Literal["reused", "known", "unknown"]
+    """``reused``: its result is there already; ``unknown``: it has never run."""
+    from_runs: int
+    """Past runs that the forecast is made of."""
+    of_copies: bool
+    """Whether they are runs of other copies of the step, since this one has none."""
+    seconds: Amount | None
+    cpu_seconds: Amount | None
+    memory_mb: Amount | None
+    """Most memory, in 10⁶ bytes."""
+    disk_mb: Amount | None
+    """What lies in its work directory at its end, in 10⁶ bytes. All four are None unless it is known."""
+
+
+class RunForecast(_Part):
+    """What a run of a pipeline will take."""
+
+    pipeline: str
+    jobs: int
+    steps: tuple[StepForecast, ...]
+    unknown: tuple[str, ...]
+    """Steps that nothing is known of. If there are any, the amounts are those of the others: the least."""
+    seconds: Amount
+    """From the first step's begin to the last one's end, with so many steps side by side."""
+    cpu_seconds: Amount
+    memory_mb: Amount
+    """Of the largest steps that may run side by side, together."""
+    disk_mb: Amount
+    """Of all work directories together: more than there is at any time, since a step empties its own."""
+
+
+def forecast(
+    spec: PipelineSpec,
+    *,
+    settings: Settings,
+    params: Mapping[str, ParamValue] | None = None,
+    jobs: int = 1,
+) -> RunForecast:
+    """Return what a run of a pipeline will take on a machine like that of its past runs.
+
+    :param spec: a valid pipeline.
+    :param settings: where MLflow is.
+    :param params: parameter values of the run.
+    :param jobs: how many steps may run side by side, at least 1.
+    :return: the forecast.
+    :raises ConfigError: if MLflow does not let us in.
+    :raises TransientError: if MLflow does not answer.
+    """
+    expansion = expand(spec)
+    reused = _reused(expansion, settings, spec.param_values(params))
+    with asking(settings.tracking_uri):
+        past = _past(spec.pipeline, settings)
+    steps = tuple(_step(name, expansion, past, is_reused=name in reused) for name in expansion.spec.order())
+    known = {step.step: step for step in steps if step.state == "known"}
+    return RunForecast(
+        pipeline=spec.pipeline,
+        jobs=jobs,
+        steps=steps,
+        unknown=tuple(step.step for step in steps if step.state == "unknown"),
+        seconds=_total([step.seconds for step in known.values()], _makespan(expansion, known, jobs)),
+        cpu_seconds=_total([step.cpu_seconds for step in known.values()]),
+        memory_mb=_memory([step.memory_mb for step in known.values()], jobs),
+        disk_mb=_total([step.disk_mb for step in known.values()]),
+    )
+
+
+def _reused(
+    expansion: Expansion, settings: Settings, params: Mapping[str, ParamValue]
+) -> dict[str, dict[str, AnyReference]]:
+    """Return the outputs of the steps that will be reused: those of whose inputs all are known."""
+    outputs: dict[str, dict[str, AnyReference]] = {}
+    needs, waiting = expansion.spec.needs(), expansion.spec.order()
+    while True:
+        ready = [name for name in waiting if set(needs[name]) <= outputs.keys()]
+        if not ready:
+            return outputs
+        answers = reusable([request_for(expansion, name, params, outputs) for name in ready], settings)
+        waiting = [name for name in waiting if name not in ready]
+        for name, answer in zip(ready, answers, strict=True):
+            if answer.result:
+                outputs[name] = answer.result.outputs
+
+
+def _past(pipeline: str, settings: Settings) -> dict[str, list[Run]]:
+    """Return the finished runs of each step, the newest first."""
+    client = tracking_client(settings.tracking_uri)
+    experiment = client.get_experiment_by_name(pipeline)
+    found: dict[str, list[Run]] = {}
+    if experiment is None:
+        return found
+    runs = client.search_runs(
+        [experiment.experiment_id],
+        filter_string="attributes.status = 'FINISHED'",
+        order_by=["attributes.end_time DESC"],
+        max_results=_SEARCHED,
+    )
+    for run in runs:
+        if SECONDS in run.data.metrics:
+            found.setdefault(str(run.data.tags.get("modelmill.step", "")), []).append(run)
+    return found
+
+
+def _step(name: str, expansion: Expansion, past: Mapping[str, list[Run]], *, is_reused: bool) -> StepForecast:
+    component = expansion.spec.steps[name].component
+    own = _alike(past.get(name, ()), component)
+    copies = [] if own else _of_copies(name, expansion, past)
+    runs = own or copies
+    known = not is_reused and bool(runs)
+    amounts = {
+        measure: _amount([run.data.metrics[measure] for run in runs if measure in run.data.metrics])
+        for measure in _MEASURES
+        if known
+    }
+    return StepForecast(
+        step=name,
+        component=component,
+        state="reused" if is_reused else "known" if known else "unknown",
+        from_runs=len(runs) if known else 0,
+        of_copies=known and not own,
+        seconds=amounts.get(SECONDS),
+        cpu_seconds=amounts.get(CPU_SECONDS),
+        memory_mb=amounts.get(MEMORY_MB),
+        disk_mb=amounts.get(DISK_MB),
+    )
+
+
+def _alike(runs: Sequence[Run], component: str) -> list[Run]:
+    return [run for run in runs if run.data.tags.get("modelmill.component") == component][:RUNS]
+
+
+def _of_copies(name: str, expansion: Expansion, past: Mapping[str, list[Run]]) -> list[Run]:
+    """Return the newest runs of the other copies of a step."""
+    origin = expansion.origins[name].of
+    others = [other for other, found in expansion.origins.items() if found.of == origin and other != name]
+    runs = [run for other in others for run in past.get(other, ())]
+    newest = sorted(runs, key=lambda run: int(run.info.end_time or 0), reverse=True)
+    return _alike(newest, expansion.spec.steps[name].component)
+
+
+def _amount(values: Sequence[float]) -> Amount | None:
+    """Return the forecast from past values, the newest first, and how far off such forecasts were."""
+    if not values:
+        return None
+    errors = [
+        abs(statistics.median(values[place + 1 :]) - value) / value
+        for place, value in enumerate(values[:-1])
+        if value
+    ]
+    return Amount(expected=statistics.median(values), error=statistics.median(errors) if errors else None)
+
+
+def _total(amounts: Sequence[Amount | None], expected: float | None = None) -> Amount:
+    """Return the sum. Its error is at most the sum of the parts' errors: what is said is that bound."""
+    found = [amount for amount in amounts if amount]
+    total = sum(amount.expected for amount in found)
+    off = [amount.error * amount.expected for amount in found if amount.error is not None]
+    error = sum(off) / total if total and len(off) == len(found) else None
+    return Amount(expected=total if expected is None else expected, error=error)
+
+
+def _memory(amounts: Sequence[Amount | None], jobs: int) -> Amount:
+    largest = sorted((one for one in amounts if one), key=lambda one: one.expected, reverse=True)[:jobs]
+    return _total(largest)
+
+
+def _makespan(expansion: Expansion, known: Mapping[str, StepForecast], jobs: int) -> float:
+    """Return when the last step ends, if each starts as ``modelmill run`` would start it."""
+    needs, waiting = expansion.spec.needs(), expansion.spec.order()
+    ends: dict[str, float] = {}
+    running: dict[str, float] = {}
+    now = 0.0
+    while waiting or running:
+        for name in _ready(waiting, needs, ends):
+            amount = known[name].seconds if name in known else None
+            if amount is None:
+                ends[name] = now
+                waiting.remove(name)
+                break  # others may be ready now
+            if len(running) < jobs:
+                running[name] = now + amount.expected
+                waiting.remove(name)
+        else:
+            if running:
+                first = min(running, key=lambda name: running[name])
+                now = ends[first] = running.pop(first)
+    return now
+
+
+def _ready(waiting: Sequence[str], needs: Mapping[str, set[str]], ends: Mapping[str, float]) -> Iterator[str]:
+    return iter([name for name in waiting if needs[name] <= ends.keys()])

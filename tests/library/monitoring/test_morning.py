@@ -1,0 +1,153 @@
+"""What a night is told to have been, from real runs and a real ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from modelmill.artifacts import AnyReference, ModelRef, ReportRef
+from modelmill.cli.main import app
+from modelmill.errors import ConfigError, DatasetError
+from modelmill.monitoring.morning import Morning, morning, night_of
+from modelmill.monitoring.morning_page import as_html, as_text
+from modelmill.registry.ledger import Entry, append
+from modelmill.registry.tracking import TrackedRun, experiment_id, open_run, tracking_client
+from modelmill.settings import Settings
+
+
+@dataclass
+class Night:
+    """Makes runs of steps as the runner does."""
+
+    settings: Settings
+    number: int = 0
+
+    def step(self, step: str, component: str, pipeline: str = "desks") -> TrackedRun:
+        client = tracking_client(self.settings.tracking_uri)
+        experiment = experiment_id(client, pipeline, artifact_root=self.settings.home / "artifacts")
+        self.number += 1
+        tags = {
+            "modelmill.pipeline": pipeline,
+            "modelmill.step": step,
+            "modelmill.component": component,
+        }
+        return open_run(client, experiment, f"{self.number:064x}", name=step, tags=tags)
+
+    def done(self, run: TrackedRun, metrics: dict[str, float], **outputs: AnyReference) -> None:
+        run.log_metrics(metrics)
+        run.finish(outputs)
+
+    def told(self) -> Morning:
+        return morning(self.settings, since=datetime.now(UTC) - timedelta(hours=1))
+
+
+def model_of(run: TrackedRun) -> ModelRef:
+    return ModelRef(uri="models:/m-1", run_id=run.run_id, digest="d", format="onnx", role="student")
+
+
+def entry(action: str, key: str, reasons: tuple[str, ...] = ()) -> Entry:
+    return Entry.model_validate(
+        {
+            "action": action,
+            "model": "desks",
+            "from_version": None,
+            "to_version": 1 if action == "promote" else None,
+            "digest": "d",
+            "reasons": reasons,
+            "step_key": key,
+            "pipeline": "desks",
+        }
+    )
+
+
+@pytest.fixture
+def night(settings: Settings) -> Night:
+    """A night with a training, a promotion, a refusal, a drift alarm and three failures."""
+    night = Night(settings)
+    trained = night.step("student", "distill")
+    metrics = {"validation_accuracy": 0.91, "used/cpu_seconds": 90.0, "used/memory_mb": 512.0, "loss": 1.0}
+    night.done(trained, metrics, model=model_of(trained))
+    handed_on = night.step("champion", "use_champion")
+    night.done(handed_on, {}, model=model_of(trained))
+    watched = night.step("watch", "monitor")
+    report = ReportRef(uri="runs:/r/m.json", run_id=watched.run_id, alarms=("score: PSI 0.4 > 0.2",))
+    night.done(watched, {}, report=report)
+    night.step("broken", "evaluate").fail(RuntimeError("<b>no disk</b>"))
+    night.step("wrong", "build_dataset", "other").discard(DatasetError("a label must be there"))
+    night.step("killed", "prune", "other").fail(KeyboardInterrupt(), status="KILLED")
+    again = night.step("again", "gate", "other")
+    again.fail(RuntimeError("once"))
+    night.done(again, {})
+    append(settings, "desks", lambda head: entry("promote", "a" * 64), step_key="a" * 64, moves_alias=False)
+    refusal = entry("refuse", "b" * 64, ("accuracy 0.80 < 0.91",))
+    append(settings, "desks", lambda head: refusal, step_key="b" * 64, moves_alias=False)
+    return night
+
+
+def test_a_night_with_everything(night: Night) -> None:
+    told = night.told()
+    assert told.headline == "1 trained, 1 promoted, 1 refused, 1 drift alarms, 3 failed"
+    assert [(one.step, one.figures) for one in told.trained] == [("student", {"validation_accuracy": 0.91})]
+    assert [(one.what, one.to_version) for one in told.promoted] == [("promoted", 1)]
+    assert [one.reasons for one in told.refused] == [("accuracy 0.80 < 0.91",)]
+    assert [one.alarms for one in told.alarms] == [("score: PSI 0.4 > 0.2",)]
+    failed = {one.step: (one.how, one.error) for one in told.failed}
+    assert failed == {
+        "broken": ("failed", "RuntimeError: <b>no disk</b>"),
+        "wrong": ("refused", "DatasetError: a label must be there"),
+        "killed": ("killed", "KeyboardInterrupt: "),
+    }
+    desks, other = told.costs
+    assert (desks.pipeline, desks.steps, desks.cpu_minutes, desks.most_memory_mb) == ("desks", 4, 1.5, 512)
+    assert (other.steps, other.cpu_minutes) == (3, None)
+    assert told.unknown == ()
+
+
+def test_the_page_says_all_of_it_and_escapes_what_steps_say(night: Night) -> None:
+    told = night.told()
+    text, page = as_text(told), as_html(told)
+    for said in ("student", "accuracy 0.80 &lt; 0.91", "score: PSI 0.4 &gt; 0.2", "version 1"):
+        assert said in page
+    assert "&lt;b&gt;no disk&lt;/b&gt;" in page
+    assert "<b>" not in page
+    assert "<script" not in page
+    assert "what: failed: RuntimeError: <b>no disk</b>; what to do: look at the task's log" in text
+    assert text.splitlines()[0].endswith("UTC: 1 trained, 1 promoted, 1 refused, 1 drift alarms, 3 failed")
+
+
+def test_an_empty_night_and_one_that_cannot_be_read(settings: Settings) -> None:
+    now = datetime.now(UTC)
+    assert morning(settings, since=now - timedelta(hours=1)).headline == "nothing has changed"
+    Path(settings.ledger).mkdir(parents=True)
+    (Path(settings.ledger) / "_delta_log").mkdir()
+    (Path(settings.ledger) / "_delta_log" / f"{0:020d}.json").write_text("{broken")
+    told = morning(settings, since=now - timedelta(hours=1))
+    assert told.headline == "unknown"
+    assert told.unknown[0].startswith("the ledger: ")
+    assert "NOT KNOWN: the ledger: " in as_text(told)
+
+
+def test_the_command_writes_the_page(night: Night, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["morning", "--html", str(tmp_path / "m.html")])
+    assert result.exit_code == 0, result.output
+    assert "1 trained, 1 promoted" in result.output
+    assert "<h2>Refused</h2>" in (tmp_path / "m.html").read_text()
+    told = CliRunner().invoke(app, ["morning", f"{datetime.now(UTC):%Y-%m-%d}", "--json"])
+    assert Morning.model_validate_json(told.output).trained == night.told().trained
+
+
+@pytest.mark.parametrize("day", ["yesterday", "2026-13-01", "2999-01-01"])
+def test_a_day_that_is_none(day: str) -> None:
+    with pytest.raises(ConfigError, match=f"got {day}"):
+        night_of(day, hours=1)
+
+
+def test_a_night_needs_zones_and_a_later_end(settings: Settings) -> None:
+    with pytest.raises(ConfigError, match="both with a zone"):
+        morning(settings, since=datetime(2026, 1, 1))
+    with pytest.raises(ConfigError, match="a later end"):
+        morning(settings, since=datetime.now(UTC) + timedelta(hours=1))
