@@ -27,7 +27,7 @@ from modelmill.tables.reading import read_arrow, scan_arrow
 from modelmill.tables.versions import table_fingerprint
 from modelmill.tokens.encoders import Encoder, FastEncoder, ReferenceEncoder, UnsuitableError
 from modelmill.tokens.token_ids import Places, Tokens
-from modelmill.tokens.tokenizer import tokenizer_digest
+from modelmill.tokens.tokenizer import tokenizer_digest, unknown_share
 from modelmill.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ _LAYOUT = 1
 """Raised when the file or the ids in it would be others for the same input."""
 _CHUNK_ROWS = 8192
 """Rows that are read and tokenised at a time."""
+_MANY_UNKNOWN = 0.05
+"""Share of unknown tokens that is worth a word: a few emojis or foreign names are not."""
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,21 @@ def _make(
     target = place / f"{key}-{file_digest(draft)}.arrow"
     draft.rename(target)
     flush(place)
-    log(f"tokenised {len(rows):,} texts: {int(rows.lengths.sum()):,} tokens, by {encoder.name}")
+    log(
+        f"tokenised {len(rows):,} texts: {int(rows.lengths.sum()):,} tokens, by {encoder.name}"
+        f"{_unknown(unknown_share(folder, rows))}"
+    )
     return target
+
+
+def _unknown(share: float) -> str:
+    """Return what to say of tokens that the tokenizer does not know; empty if there are few."""
+    if share < _MANY_UNKNOWN:
+        return ""
+    return (
+        f"; {share:.1%} of the texts' tokens are unknown to this tokenizer, and the encoder cannot tell them "
+        "apart: take a base model that was trained on this script"
+    )
 
 
 def _encode(dataset: DatasetRef, encoder: Encoder, path: Path, *, skip_empty: bool) -> Tokens:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from modelmill.errors import ModelError
 from modelmill.system.digests import file_digest
@@ -13,6 +16,9 @@ from modelmill.tokens.token_ids import Tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+_COUNTED_AT_A_TIME = 1 << 20
+"""Tokens that are held in memory when they are counted."""
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -65,3 +71,25 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokens:
     # A tokenizer without special tokens makes nothing of an empty text; the model needs a token all the same.
     found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=True)
     return Tokens.of(encoding.ids or [0] for encoding in found)
+
+
+def unknown_share(folder: Path, tokens: Tokens) -> float:
+    """Return which share of the tokens of texts stands for what the tokenizer does not know.
+
+    :param folder: the bundle, or a base model's folder, whose tokenizer made the tokens.
+    :param tokens: ids; special tokens, which the tokenizer adds by itself, do not count.
+    :return: from 0 to 1; 0 for tokenizers that know every text, byte by byte.
+    """
+    content = json.loads((folder / "tokenizer.json").read_bytes())
+    model = content["model"]
+    named = model.get("unk_token")
+    unknown = model["vocab"].get(named) if isinstance(named, str) else model.get("unk_id")
+    if unknown is None:
+        return 0.0
+    special = {token["id"] for token in content.get("added_tokens", ()) if token["special"]} - {unknown}
+    counts = np.zeros(1 << 16, np.int64)
+    for start in range(0, len(tokens.values), _COUNTED_AT_A_TIME):
+        found = np.bincount(tokens.values[start : start + _COUNTED_AT_A_TIME], minlength=len(counts))
+        counts = np.pad(counts, (0, len(found) - len(counts))) + found
+    counted = int(counts.sum() - counts[[one for one in special if one < len(counts)]].sum())
+    return float(counts[unknown] / counted) if counted and unknown < len(counts) else 0.0

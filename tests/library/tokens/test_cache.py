@@ -20,7 +20,7 @@ from modelmill.artifacts import DatasetRef
 from modelmill.errors import DatasetError, ModelError, TableError
 from modelmill.tokens.cache import tokenised
 from modelmill.tokens.token_ids import Tokens
-from modelmill.tokens.tokenizer import encode, load_tokenizer
+from modelmill.tokens.tokenizer import encode, load_tokenizer, unknown_share
 
 WORDS = ("goal", "match", "bank", "goals", "cafe", "caf\u00e9", "\u4e2d", "unknown-word", "a.b")
 
@@ -79,6 +79,30 @@ def test_ids_are_those_of_the_tokenizer_in_the_order_of_the_keys(
     again = made(ref, folder, lines=lines)
     assert listed(again) == listed(first)
     assert len(lines) == 1, "made a second time"
+
+
+def test_a_script_that_the_tokenizer_does_not_know_is_said(tmp_path: Path, make_tokenizer, made) -> None:
+    lines: list[str] = []
+    rows = ["goal match", "中 goal", "中中", "国国"]
+    made(dataset(tmp_path / "table", rows), make_tokenizer(), lines=lines)
+    assert "; 62.5% of the texts' tokens are unknown to this tokenizer" in lines[0], (
+        "5 of 8, without [CLS], [SEP]"
+    )
+    made(dataset(tmp_path / "known", ["goal", "match", "bank"]), tmp_path / "tokenizer", lines=lines)
+    assert "unknown" not in lines[1]
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_unknown_pieces_of_sentencepiece_are_counted(tmp_path: Path, fallback: bool) -> None:
+    from tokenizers import Tokenizer, models
+
+    pieces = [("<s>", 0.0), ("<unk>", 0.0), ("a", -1.0), ("b", -1.0)]
+    pieces += [(f"<0x{byte:02X}>", -2.0) for byte in range(256)] if fallback else []
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=1, byte_fallback=fallback))
+    tokenizer.add_special_tokens(["<s>", "<unk>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    found = encode(load_tokenizer(tmp_path, max_tokens=8), ["ab", "国", "b"])
+    assert unknown_share(tmp_path, found) == (0 if fallback else 1 / 4)
 
 
 def test_the_ids_are_mapped_from_one_arrow_file(tmp_path: Path, make_tokenizer, made) -> None:
