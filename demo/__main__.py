@@ -75,8 +75,6 @@ def _serve(home: Path, *, run_demo: bool, leave: bool) -> int:
             "MODELMILL_PARAM_BASE_MODEL": str(base_model),
             "MODELMILL_PARAM_RULES": str(ROOT / "dags" / "rules"),
             "MODELMILL_PARAM_SERVICE_URL": "http://127.0.0.1:8080",  # where modelmill serve listens by itself
-            # Training gets the cores: a scheduler that never sleeps takes a third of one.
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.4",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
             # Else a pipeline that is saved twice within half a minute waits for the next parse.
             "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "1",

@@ -40,10 +40,6 @@ params:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium; of the module, since an event loop runs in this thread until it is closed."""
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium; on Debian: apt-get install chromium")
-    if not BUNDLE.exists():
-        pytest.skip("the canvas is not built: ./run canvas")
     with sync_playwright() as playwright:
         expect.set_options(timeout=PATIENCE)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -52,66 +48,83 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("canvas")
+def home(airflow: LocalAirflow) -> Path:
+    """The folder in which Airflow, MLflow and all tables of a deployment are."""
+    return airflow.home.parent
 
 
 @pytest.fixture(scope="module")
 def pipelines(home: Path) -> Path:
-    """The pipeline store."""
+    """The pipeline store, with one pipeline when a module begins."""
     folder = home / "pipelines"
-    folder.mkdir()
+    for path in folder.glob("*.yaml"):
+        path.unlink()
     (folder / "small.yaml").write_text(SMALL)
     return folder
 
 
 @pytest.fixture(scope="module")
 def rules(home: Path) -> Path:
-    """The rule sets' folder."""
+    """The rule sets' folder, empty when a module begins."""
     folder = home / "rules"
-    folder.mkdir()
+    for path in folder.glob("*.yaml"):
+        path.unlink()
     return folder
 
 
-@pytest.fixture(scope="module")
-def tracking_uri(home: Path, mlflow_database: Path) -> str:
-    """Where MLflow is."""
-    shutil.copy(mlflow_database, home / "mlflow.db")
-    return f"sqlite:///{home}/mlflow.db"
+@pytest.fixture(scope="session")
+def start_airflow(
+    tiny_base_model: Path, topic_rows: Callable[..., list[tuple[str, str]]]
+) -> Callable[[Path, str], LocalAirflow]:
+    """``start_airflow(home, tracking_uri)``: Airflow with the canvas, a table and a large model."""
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium; on Debian: apt-get install chromium")
+    if not BUNDLE.exists():
+        pytest.skip("the canvas is not built: ./run canvas")
 
-
-@pytest.fixture(scope="module")
-def airflow(
-    home: Path,
-    pipelines: Path,
-    rules: Path,
-    tiny_base_model: Path,
-    topic_rows: Callable[..., list[tuple[str, str]]],
-    tracking_uri: str,
-    browser: Browser,
-) -> Iterator[LocalAirflow]:
-    rows = topic_rows(160)
-    table = pa.table(
-        {
-            "ticket": [f"T{number}" for number in range(len(rows))],
-            "message": [f"{text} {number}" for number, (text, _) in enumerate(rows)],
-            "desk": [topic for _, topic in rows],
+    def start(home: Path, tracking_uri: str) -> LocalAirflow:
+        rows = topic_rows(160)
+        table = pa.table(
+            {
+                "ticket": [f"T{number}" for number in range(len(rows))],
+                "message": [f"{text} {number}" for number, (text, _) in enumerate(rows)],
+                "desk": [topic for _, topic in rows],
+            }
+        )
+        write_deltalake(str(home / "data" / "tickets"), table)
+        environment = {
+            "MLFLOW_TRACKING_URI": tracking_uri,
+            "MODELMILL_HOME": str(home / "home"),
+            "MODELMILL_PIPELINES": str(home / "pipelines"),
+            "MODELMILL_PARAM_DATA": str(home / "data"),
+            "MODELMILL_PARAM_RULES": str(home / "rules"),
+            "MODELMILL_PARAM_BASE_MODEL": str(tiny_base_model),
         }
-    )
-    write_deltalake(str(home / "data" / "tickets"), table)
-    environment = {
-        "MLFLOW_TRACKING_URI": tracking_uri,
-        "MODELMILL_HOME": str(home / "home"),
-        "MODELMILL_PIPELINES": str(pipelines),
-        "MODELMILL_PARAM_DATA": str(home / "data"),
-        "MODELMILL_PARAM_RULES": str(rules),
-        "MODELMILL_PARAM_BASE_MODEL": str(tiny_base_model),
-    }
-    (home / "airflow").mkdir()
-    (home / "airflow" / "passwords.json").write_text(json.dumps({"admin": "a password of these tests"}))
-    with LocalAirflow(home / "airflow", ROOT / "dags", environment=environment) as server:
+        for folder in ("airflow", "pipelines", "rules"):
+            (home / folder).mkdir()
+        (home / "airflow" / "passwords.json").write_text(json.dumps({"admin": "a password of these tests"}))
+        return LocalAirflow(home / "airflow", ROOT / "dags", environment=environment)
+
+    return start
+
+
+@pytest.fixture(scope="package")
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory,
+    mlflow_database: Path,
+    start_airflow: Callable[[Path, str], LocalAirflow],
+) -> Iterator[LocalAirflow]:
+    """One for all files of this folder, which a process runs: a start costs 50 s of CPU."""
+    home = tmp_path_factory.mktemp("canvas")
+    shutil.copy(mlflow_database, home / "mlflow.db")
+    with start_airflow(home, f"sqlite:///{home}/mlflow.db") as server:
         server.wait_ready(timeout=START_SECONDS)
         yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _as_at_first(pipelines: Path, rules: Path) -> None:
+    """No module sees what another has saved."""
 
 
 @pytest.fixture(scope="module")

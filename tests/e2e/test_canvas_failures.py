@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,9 +23,14 @@ def save(page: Page) -> None:
 
 
 @pytest.fixture(scope="module")
-def tracking_uri() -> str:
-    """MLflow is down all the while."""
-    return f"http://127.0.0.1:{free_port()}"
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory, start_airflow: Callable[[Path, str], LocalAirflow]
+) -> Iterator[LocalAirflow]:
+    """One of its own, whose MLflow is down all the while."""
+    home = tmp_path_factory.mktemp("failures")
+    with start_airflow(home, f"http://127.0.0.1:{free_port()}") as server:
+        server.wait_ready(timeout=300)
+        yield server
 
 
 @pytest.fixture

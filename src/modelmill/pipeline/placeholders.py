@@ -15,11 +15,11 @@ _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 def placeholders(value: Any) -> set[str]:
     """Return the parameter names that a configuration value refers to, at any depth."""
     if isinstance(value, str):
-        return set(_PLACEHOLDER.findall(value))
+        return set(_PLACEHOLDER.findall(value)) if "${" in value else set()
     if isinstance(value, Mapping):
-        return set().union(*(placeholders(item) for item in value.values()), set())
+        return set().union(*map(placeholders, value.values()))
     if isinstance(value, list | tuple):
-        return set().union(*(placeholders(item) for item in value), set())
+        return set().union(*map(placeholders, value))
     return set()
 
 

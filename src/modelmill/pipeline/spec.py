@@ -136,18 +136,20 @@ class PipelineSpec(_Part):
         canonical = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    def edges(self) -> Iterator[Edge]:
-        """Yield every edge, in the order of the text."""
-        for target, step in self.steps.items():
-            for port, sources in step.inputs.items():
-                for source in (sources,) if isinstance(sources, str) else sources:
-                    origin, _, origin_port = source.partition(".")
-                    yield Edge(origin, origin_port, target, port)
+    @functools.cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """Every edge, in the order of the text."""
+        return tuple(
+            Edge(*source.partition(".")[::2], target, port)
+            for target, step in self.steps.items()
+            for port, sources in step.inputs.items()
+            for source in ((sources,) if isinstance(sources, str) else sources)
+        )
 
     def needs(self) -> dict[str, set[str]]:
         """Return, by step id, the steps that have to be done before it: by its inputs and its ``when``."""
         needs = {name: set(step.when) & self.steps.keys() for name, step in self.steps.items()}
-        for edge in self.edges():
+        for edge in self.edges:
             if edge.origin in needs:
                 needs[edge.target].add(edge.origin)
         return needs

@@ -40,7 +40,8 @@ def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
         at: Path = ("steps", name)
         group = spec.groups.get(spec.group_of.get(name, ""))
         variable = group.variable if group else None
-        for param in sorted(placeholders(step.config) - {*spec.params, variable}):
+        used = placeholders(step.config)
+        for param in sorted(used - {*spec.params, variable}):
             yield (*at, "config"), undeclared(spec, param)
         if step.component not in known:
             remedy = did_you_mean(step.component, known)
@@ -69,9 +70,10 @@ def _config_findings(
 ) -> Iterator[Finding]:
     """Yield what is wrong with a configuration; of several copies (``each``), what one of them shows."""
     used, seen = placeholders(step.config), set[Path]()
-    open_names = {name for name, value in params.items() if value is None}
-    config = {key: value for key, value in step.config.items() if not placeholders(value) & open_names}
-    deferred = set(step.config) - set(config)
+    config: Mapping[str, Any] = step.config
+    if open_names := {name for name in used if params.get(name, "") is None}:
+        config = {key: value for key, value in config.items() if not placeholders(value) & open_names}
+    deferred = step.config.keys() - config.keys()
     for variables in each if used & each[0].keys() else each[:1]:
         found = _refused(component, config, {**params, **variables})
         # A field whose parameter has no value yet is checked when the run starts.
@@ -100,7 +102,7 @@ def _refused(
 
 def _edge_findings(spec: PipelineSpec) -> Iterator[Finding]:
     known = catalogue()
-    for edge in spec.edges():
+    for edge in spec.edges:
         at: Path = ("steps", edge.target, "inputs", edge.target_port)
         target = known.get(spec.steps[edge.target].component)
         if target and edge.target_port not in target.input_ports:
@@ -122,7 +124,7 @@ def _edge_findings(spec: PipelineSpec) -> Iterator[Finding]:
 
 def _label_findings(spec: PipelineSpec) -> Iterator[Finding]:
     """Yield labels that a dataset of the pipeline does not have, or leaves open."""
-    for edge in spec.edges():
+    for edge in spec.edges:
         origin, step = spec.steps.get(edge.origin), spec.steps[edge.target]
         target = catalogue().get(step.component)
         if not (origin and target) or (origin.component, edge.target_port) != ("build_dataset", "dataset"):
