@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +30,8 @@ class Leftover:
     size: int
     """In bytes."""
     why: str
-    remove: Callable[[], object]
+    remove: Callable[[], bool]
+    """Returns False if somebody has come for it meanwhile, or may not remove it."""
 
 
 def gc(
@@ -40,13 +44,14 @@ def gc(
     ] = 7,
 ) -> None:
     """List what killed processes have left behind, and why it can go; --apply removes it."""
-    found = list(leftovers(Settings.from_environment(), tables=table or [], days=days))
-    for one in found:
+    found = []
+    for one in list(leftovers(Settings.from_environment(), tables=table or [], days=days)):
+        done = "would remove"
         if apply:
-            one.remove()
-        typer.echo(
-            f"{'removed' if apply else 'would remove'} {one.path} ({one.size / 1e6:,.1f} MB): {one.why}"
-        )
+            done = "removed" if one.remove() else "could not remove"
+        if done != "could not remove":
+            found.append(one)
+        typer.echo(f"{done} {one.path} ({one.size / 1e6:,.1f} MB): {one.why}")
     total = sum(one.size for one in found) / 1e6
     typer.echo(
         f"{len(found)} leftovers, {total:,.1f} MB" + ("" if apply or not found else "; --apply removes them")
@@ -85,22 +90,36 @@ def _abandoned_folders(settings: Settings) -> Iterator[Leftover]:
 def _old_steps(steps: Path, days: float) -> Iterator[Leftover]:
     """Find work directories with checkpoints of a dead attempt that no other attempt has come for."""
     for folder in sorted(steps.iterdir()) if steps.is_dir() else []:
-        inside = [path for path in folder.rglob("*") if path.name != "lock"]
-        if not inside or is_held(folder / "lock") is not False:
-            continue
-        age = (time.time() - max(path.lstat().st_mtime for path in inside)) / _DAY
-        if age >= days:
+        age = _idle_days(folder)
+        if age >= days and is_held(folder / "lock") is False:
             why = f"the step's last attempt failed {age:.0f} days ago, and none has come since"
-            yield Leftover(folder, _size(folder), why, partial(_clear_step, folder))
+            yield Leftover(folder, _size(folder), why, partial(_clear_step, folder, days))
 
 
-def _clear_step(folder: Path) -> None:
-    """Remove what is in a work directory, under its lock: an attempt may be about to begin."""
+def _idle_days(folder: Path) -> float:
+    """Return the days since the last change in a work directory; 0 if there is nothing in it."""
+    states = _states(path for path in folder.rglob("*") if path.name != "lock")
+    return (time.time() - max((state.st_mtime for state in states), default=time.time())) / _DAY
+
+
+def _clear_step(folder: Path, days: float) -> bool:
+    """Remove what is in a work directory, unless an attempt has come for it since it was listed."""
+    if is_held(folder / "lock"):
+        return False  # to wait for it would be to remove what it is about to leave
     with locked(folder / "lock"):
+        if _idle_days(folder) < days:
+            return False
         for path in folder.iterdir():
             if path.name != "lock":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return True
 
 
 def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(state.st_size for state in _states(folder.rglob("*")) if stat.S_ISREG(state.st_mode))
+
+
+def _states(paths: Iterable[Path]) -> Iterator[os.stat_result]:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # who holds a folder works in it
+            yield path.lstat()

@@ -63,11 +63,13 @@ def remove_abandoned(folder: Path) -> bool:
     """Remove a folder that a dead process has left, and its lock.
 
     :param folder: see :func:`abandoned`.
-    :return: False if a process holds it now.
+    :return: False if a process holds it now, or this user may not remove it.
     """
     lock = folder.with_name(folder.name + _LOCK)
     if is_held(lock) is not False:
         return False
     shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        return False  # the lock stays: by it the rest is found again
     lock.unlink(missing_ok=True)
     return True

@@ -75,9 +75,10 @@ def _named(place: str, version: int) -> Iterator[str]:
                 yield unquote(action[kind]["path"])
 
 
-def remove_leftover(leftover: StagedLeftover) -> None:
-    """Remove a leftover."""
+def remove_leftover(leftover: StagedLeftover) -> bool:
+    """Remove a leftover; return whether it is gone."""
     if leftover.path.is_dir():
         shutil.rmtree(leftover.path, ignore_errors=True)
     else:
         leftover.path.unlink(missing_ok=True)
+    return not leftover.path.exists()

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
+from modelmill.cli.gc import leftovers
 from modelmill.cli.main import app
 from modelmill.errors import TableError
 from modelmill.settings import Settings
@@ -97,6 +98,22 @@ def test_checkpoints_that_nobody_comes_for_go(settings: Settings, temporary: Pat
     assert f"removed {folders[0]} (0.0 MB): the step's last attempt failed 30 days ago" in said
     assert [(folder / "checkpoints").exists() for folder in folders] == [False, True, True]
     assert (folders[0] / "lock").exists()
+
+
+def test_checkpoints_that_an_attempt_has_come_for_meanwhile_stay(settings: Settings, temporary: Path) -> None:
+    folder = settings.home / "steps" / ("a" * 64)
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "lock").touch()
+    grow_old(folder / "checkpoints", days=30)
+    (listed,) = leftovers(settings, tables=[], days=7)
+    (folder / "checkpoints" / "of-a-new-attempt").touch()
+    assert not listed.remove()
+    assert (folder / "checkpoints" / "of-a-new-attempt").exists()
+    grow_old(folder / "checkpoints", folder / "checkpoints" / "of-a-new-attempt", days=30)
+    with locked(folder / "lock"):
+        assert not listed.remove()
+    assert listed.remove()
+    assert list(folder.iterdir()) == [folder / "lock"]
 
 
 def test_staged_files_that_no_commit_names_go(settings: Settings, temporary: Path, tmp_path: Path) -> None:
