@@ -20,6 +20,7 @@ import typer
 from modelmill.errors import ConfigError, ModelmillError
 from modelmill.redaction import redacted
 from modelmill.settings import Settings, mlflow_patience
+from modelmill.system.disk import make_writable
 
 Verdict = Literal["ok", "warning", "failed"]
 
@@ -111,17 +112,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _home(settings: Settings) -> Iterator[Finding]:
-    home = settings.home
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        probe = home / f".doctor-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        yield Finding(
-            "home", "failed", f"{home}: {error.strerror}", "set MODELMILL_HOME to a writable folder"
-        )
-        return
+    home = make_writable(settings.home)
     yield Finding("home", "ok", f"{home} is writable")
     if home.stat().st_mode & stat.S_IWOTH:
         remedy = f"chmod o-w {home}: who may write there decides what is promoted"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import shutil
 import signal
@@ -28,7 +27,7 @@ from modelmill.registry.tracking import (
 )
 from modelmill.settings import Settings
 from modelmill.system.devices import leased
-from modelmill.system.disk import disk_error
+from modelmill.system.disk import disk_error, make_writable
 from modelmill.system.locks import locked
 from modelmill.system.memory import memory_gb
 from modelmill.system.resources import Resources
@@ -67,8 +66,8 @@ def run_step(request: StepRequest, settings: Settings, *, meter: UsageMeter | No
 
 def _run_step(request: StepRequest, settings: Settings, meter: UsageMeter) -> StepResult:
     step = CheckedStep.of(request, settings, _print)
-    workdir = _writable(settings.home / "steps" / step.key)
-    cache = _writable(settings.home / "cache")
+    workdir = make_writable(settings.home / "steps" / step.key)
+    cache = make_writable(settings.home / "cache")
     with locked(workdir / "lock", on_wait=lambda: _print("another process runs this step")):
         # Asked over HTTP first: to import MLflow takes longer than all the rest of a reused step.
         known = finished_run(settings.tracking_uri, request.pipeline, step.key)
@@ -171,21 +170,6 @@ def _environment_lock() -> str:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions.append(f"{name}=={metadata.version(name)}")
     return " ".join(versions)
-
-
-def _writable(directory: Path) -> Path:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"the work directory must be writable ({error.strerror})",
-            got=str(directory),
-            remedy="set MODELMILL_HOME to a directory that this user may write",
-        ) from error
-    return directory
 
 
 @contextlib.contextmanager

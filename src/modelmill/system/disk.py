@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelmill.errors import ModelmillError, TransientError
+from modelmill.errors import ConfigError, ModelmillError, TransientError
 
 _ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _SAID = re.compile(
@@ -32,6 +32,27 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_writable(folder: Path) -> Path:
+    """Make a folder, and make sure that files can be made in it.
+
+    :param folder: below the deployment's home.
+    :return: the folder.
+    :raises ConfigError: if this user may not write there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"the work directory must be writable ({error.strerror})",
+            got=str(folder),
+            remedy="set MODELMILL_HOME to a directory that this user may write",
+        ) from error
+    return folder
 
 
 def disk_error(error: BaseException, folder: Path) -> TransientError | None:
