@@ -147,8 +147,12 @@ class _Run:
         """Wait for the limits and reserve; None: it is answered, or all stop; a text: why it is not asked."""
         wait, taken = self.asker.limits.take(worst.total)
         self._sleep(wait)
-        while not self.stop.is_set() and (wait := self.asker.limits.paused()) > 0:
-            self._sleep(wait)  # another request was asked to come later in the meantime
+        while not self.stop.is_set() and self.asker.limits.paused() > 0:
+            # Another request was asked to come later: this one's place is past when the pause is, as those of
+            # all threads that wait are, which would go at once.
+            self.asker.limits.correct(worst.total, taken, 0)
+            wait, taken = self.asker.limits.take(worst.total)
+            self._sleep(wait)
         cost = self.asker.tariff.cost(worst)
         while not self.stop.is_set():
             reserved = self.asker.journal.reserve(key, cost)

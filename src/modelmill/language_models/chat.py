@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar
 
 from modelmill.language_models.dialects import (
     KEPT_CHARACTERS,
-    OVERHEAD_TOKENS,
     Dialect,
     Parameters,
     Reply,
     Request,
-    Usage,
     canonical,
+    read_json,
     read_usage,
 )
 from modelmill.language_models.questions import CANNOT_TELL, Question
@@ -50,14 +48,10 @@ class ChatDialect(Dialect):
         kept = {name: value for name, value in body.items() if value is not None}
         return Request(dialect=self.name, path="chat/completions", body=canonical(kept))
 
-    def worst_case(self, request: Request, parameters: Parameters) -> Usage:
-        """See :meth:`Dialect.worst_case`: a token of text is a byte or more."""
-        return Usage(len(request.body) + OVERHEAD_TOKENS, parameters.max_tokens)
-
     def reply(self, question: Question, body: bytes) -> Reply:
         """See :meth:`Dialect.reply`."""
         try:
-            found = json.loads(body)
+            found = read_json(body)
             choice = found["choices"][0]
             message = choice["message"]
             text, refusal = message.get("content"), message.get("refusal")
@@ -80,7 +74,7 @@ class ChatDialect(Dialect):
 
 def _label(text: Any) -> str | None:
     try:
-        found = json.loads(text)
+        found = read_json(text)
     except (ValueError, TypeError):
         return None
     label = found.get("label") if isinstance(found, dict) else None

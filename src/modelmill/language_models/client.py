@@ -7,14 +7,13 @@ connection that was never made cost nothing. Everything else that is not an answ
 from __future__ import annotations
 
 import email.utils
-import json
 import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
 from modelmill.errors import ConfigError
-from modelmill.language_models.dialects import Request
+from modelmill.language_models.dialects import Request, read_json
 from modelmill.language_models.endpoint import Endpoint
 
 Kind = Literal["answered", "busy", "lost", "unsent", "rejected"]
@@ -106,7 +105,7 @@ class Client:
         """Return a status with the server's message; a message may repeat what was sent, never the key."""
         message = ""
         try:
-            found = json.loads(body)["error"]
+            found = read_json(body)["error"]
             message = found["message"] if isinstance(found, dict) else str(found)
         except (ValueError, LookupError, TypeError):
             pass

@@ -6,18 +6,16 @@ refusal is an answer of its own type.
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar
 
 from modelmill.language_models.dialects import (
     KEPT_CHARACTERS,
-    OVERHEAD_TOKENS,
     Dialect,
     Parameters,
     Reply,
     Request,
-    Usage,
     canonical,
+    read_json,
     read_usage,
 )
 from modelmill.language_models.probabilities import decided
@@ -44,15 +42,11 @@ class DecisionsDialect(Dialect):
         body = {"model": parameters.model, "input": content, "questions": [asked], **parameters.body}
         return Request(dialect=self.name, path="decisions", body=canonical(body))
 
-    def worst_case(self, request: Request, parameters: Parameters) -> Usage:
-        """See :meth:`Dialect.worst_case`: a token of text is a byte or more."""
-        return Usage(len(request.body) + OVERHEAD_TOKENS, parameters.max_tokens)
-
     def reply(self, question: Question, body: bytes) -> Reply:
         """See :meth:`Dialect.reply`."""
         shown = body.decode(errors="replace")[:KEPT_CHARACTERS]
         try:
-            found = json.loads(body)
+            found = read_json(body)
             (answer,) = found["answers"]
             refused = answer["type"] == "refusal"
             given = None if refused else _by_value(answer["probabilities"])

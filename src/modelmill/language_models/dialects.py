@@ -114,14 +114,14 @@ class Dialect(ABC):
         :return: the request.
         """
 
-    @abstractmethod
     def worst_case(self, request: Request, parameters: Parameters) -> Usage:
-        """Return tokens that a request is certainly not billed above.
+        """Return tokens that a request is certainly not billed above: a token of text is a byte or more.
 
         :param request: the request.
         :param parameters: how it is asked.
         :return: upper bounds.
         """
+        return Usage(len(request.body) + OVERHEAD_TOKENS, parameters.max_tokens)
 
     @abstractmethod
     def reply(self, question: Question, body: bytes) -> Reply:
@@ -136,6 +136,19 @@ class Dialect(ABC):
 def canonical(content: object) -> bytes:
     """Return JSON in one spelling, UTF-8."""
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def read_json(text: str | bytes) -> Any:
+    """Read JSON that an endpoint wrote.
+
+    :param text: the text.
+    :return: its content.
+    :raises ValueError: if it is none, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON that is nested too deep") from error
 
 
 def prompt_digest(dialect: Dialect, question: Question, parameters: Parameters) -> str:

@@ -32,7 +32,8 @@ class Endpoint:
         """Read the variables.
 
         :return: the endpoint.
-        :raises ConfigError: if no URL is given, or it is not an ``http`` URL without user and query.
+        :raises ConfigError: if no URL is given, it is not an ``http`` URL without user and query, or the key
+            cannot be sent as a header.
         """
         url = os.environ.get(URL_VARIABLE, "").strip().rstrip("/")
         if not url:
@@ -40,14 +41,24 @@ class Endpoint:
                 f"a language model's URL must be given in {URL_VARIABLE}",
                 remedy="name an Airflow connection of type http as llm_connection, or set the variable",
             )
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # a bracket that is not closed
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
             raise ConfigError(
                 f"{URL_VARIABLE} is an http or https URL without user and query, such as https://host/v1",
                 got=f"{parts.scheme}://…",
                 remedy=f"give a key in {KEY_VARIABLE}",
             )
-        return cls(url, os.environ.get(KEY_VARIABLE, "").strip())
+        key = os.environ.get(KEY_VARIABLE, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ConfigError(
+                f"{KEY_VARIABLE} is one line of ASCII characters",
+                got=f"{len(key)} characters, others among them",
+                remedy="copy the key again, or see the connection's password",
+            )
+        return cls(url, key)
 
     @property
     def digest(self) -> str:

@@ -54,8 +54,6 @@ class Spent:
     settled: int
     reserved: int
     """By requests in flight, or of dead processes."""
-    over_reserved: int
-    """What endpoints have billed above a worst case; 0 unless one does not keep to ``max_tokens``."""
     lost: int
     """Requests that may have been billed and gave no answer."""
     orphans: int
@@ -94,7 +92,7 @@ class Journal:
         self._answers: dict[str, bytes] = {}
         self._open: dict[str, _Open] = {}
         self._in_flight: dict[str, str] = {}  # by key, the newest open reservation
-        self._settled = self._reserved = self._over = self._lost = 0
+        self._settled = self._reserved = self._lost = 0
         self._dead: set[str] = set()
         # Held before the first reservation is written, so that nobody takes this process for dead.
         self._owner = self._opened(f"owner-{self._token}")
@@ -162,11 +160,6 @@ class Journal:
             end = self._append(line)
         self._flush(end)
 
-    def refresh(self) -> None:
-        """Read what other processes have written."""
-        with self._exclusive():
-            pass
-
     def is_known(self, key: str) -> bool:
         """Return whether the answer to a request is there."""
         with self._threads:
@@ -190,7 +183,7 @@ class Journal:
         """Where the money is, as of what this process has read."""
         with self._threads:
             orphans = sum(not self._is_alive(one.owner) for one in self._open.values())
-            return Spent(self._settled, self._reserved, self._over, self._lost, orphans)
+            return Spent(self._settled, self._reserved, self._lost, orphans)
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -237,7 +230,6 @@ class Journal:
             del self._in_flight[reservation.key]
         self._reserved -= reservation.cost
         self._settled += found["c"]
-        self._over += max(0, found["c"] - reservation.cost)
         self._lost += found["h"] == "lost"
         if found["h"] == "answered":
             # The first answer stays: the step may have used it already.

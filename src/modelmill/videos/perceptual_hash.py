@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 _SIDE = 32
 _KEPT = 8
-BITS = _KEPT * _KEPT
 
 
 def _cosines(size: int) -> np.ndarray:

@@ -161,6 +161,22 @@ def test_limits_a_minute_are_kept_over_restarts_and_used(tmp_path: Path) -> None
         assert most <= (seconds + 2) * limit / 60
 
 
+class BusyOnce(LanguageModelStub):
+    """Refuses the first request."""
+
+    def fate(self) -> str:
+        return "busy" if not self.bill.busy else "answered"
+
+
+def test_after_a_pause_the_limit_is_kept(tmp_path: Path) -> None:
+    limit = 600  # 10 a second
+    with BusyOnce(Behaviour(words=WORDS, retry_after=2.5)) as stub:
+        run(stub.url, tmp_path, count=50, limits=(limit, None), concurrency=32)
+        times = sorted(stub.bill.times)
+    most = max(sum(start <= at < start + 0.5 for at in times) for start in times)
+    assert most <= (0.5 + 1) * limit / 60
+
+
 def test_tokens_a_minute_are_kept(tmp_path: Path) -> None:
     with LanguageModelStub(Behaviour(words=WORDS)) as stub:
         run(stub.url, tmp_path / "a", count=40)
@@ -327,6 +343,30 @@ def test_decisions_may_be_refused_and_have_one_probability_for_each_value() -> N
         reply = dialect.reply(QUESTION, json.dumps({"answers": [answer], "usage": usage}).encode())
         assert reply.status == status
         assert reply.label == ("sport" if status == "answered" else None)
+
+
+@pytest.mark.parametrize("name", ["chat", "systemone", "decisions"])
+def test_an_answer_that_is_nested_too_deep_is_none(name: str) -> None:
+    body = b"[" * 200_000
+    assert DIALECTS.load(name)().reply(QUESTION, body).status == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "said"),
+    [
+        ("http://[::1/v1", "", "is an http or https URL"),
+        ("http://h/v1", "k\u00e9y", "one line of ASCII"),
+        ("http://h/v1", "one\ntwo", "one line of ASCII"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_asked_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, url: str, key: str, said: str
+) -> None:
+    monkeypatch.setenv("MODELMILL_LLM_URL", url)
+    monkeypatch.setenv("MODELMILL_LLM_KEY", key)
+    with pytest.raises(ConfigError, match=said) as found:
+        Endpoint.from_environment()
+    assert not key or key not in str(found.value)
 
 
 def test_a_thread_that_outlives_its_step_writes_nowhere(tmp_path: Path) -> None:
