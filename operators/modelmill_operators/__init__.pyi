@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from modelmill.component import Config
+from modelmill.steps.apply_labels import ApplyLabelsConfig
 from modelmill.steps.approve import ApproveConfig
 from modelmill.steps.build_dataset import BuildDatasetConfig
 from modelmill.steps.compress import CompressConfig
@@ -54,6 +55,9 @@ class _ComponentOperator(StepOperator, Generic[_ConfigT]):
         config: _ConfigT | Mapping[str, Any] | None = ...,
         **kwargs: Any,
     ) -> None: ...
+
+class ApplyLabelsOperator(_ComponentOperator[ApplyLabelsConfig]):
+    """Put the labels that people gave into a table; they win over the labels that it has."""
 
 class ApproveOperator(_ComponentOperator[ApproveConfig]):
     """Ask a person before the promotion, with the gate's report: approve, or reject with a reason."""

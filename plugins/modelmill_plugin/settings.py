@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from modelmill.errors import ConfigError
 from modelmill.pipeline.pipeline_store import PipelineStore
-from modelmill.settings import environment_params
+from modelmill.settings import Settings, environment_params
 
 if TYPE_CHECKING:
+    from modelmill.labels.queue_store import LabelQueues
     from modelmill.rules.lifecycle.rule_set_store import RuleSetStore
 
 
@@ -54,6 +55,14 @@ def table_roots() -> list[str]:
     return [root.strip() for root in roots.split(",") if root.strip()]
 
 
+def label_queues() -> LabelQueues:
+    """Return the queues of rows that people label.
+
+    :return: the store that ``MODELMILL_LABELLING`` names, or that in modelmill's home.
+    """
+    return _label_queues(Settings.from_environment().queues)
+
+
 @functools.cache
 def _store(folder: str) -> PipelineStore:
     return PipelineStore(folder)
@@ -64,3 +73,10 @@ def _rule_set_store(folder: str) -> RuleSetStore:
     from modelmill.rules.lifecycle.rule_set_store import RuleSetStore
 
     return RuleSetStore(folder)
+
+
+@functools.cache
+def _label_queues(root: str) -> LabelQueues:
+    from modelmill.labels.queue_store import LabelQueues
+
+    return LabelQueues(root)

@@ -14,6 +14,7 @@ Every process of a pipeline (Airflow task, step, Spark driver, service) can be g
 ``MODELMILL_PIPELINES``      folder or fsspec URL of pipeline files. Default ``pipelines``, beside the
                              loading DAG file (the canvas needs it set)
 ``MODELMILL_TABLES``         places, separated by commas, below which the canvas may show tables
+``MODELMILL_LABELLING``      folder or URI of what people label on the canvas. Default ``HOME/labelling``
 ``MODELMILL_USER``           who asked for a run, for the ledger; the operators name who triggered the DAG
                              run. Default: the user that the process runs as
 ``MODELMILL_LLM_URL``        URL of a language model's endpoint, up to and with ``/v1``, and
@@ -54,6 +55,13 @@ class Settings:
     """None: models are not signed."""
     trusted_keys: tuple[str, ...] = ()
     """Empty: signatures are not looked at."""
+    labelling: str = ""
+    """Empty: ``labelling`` in the home."""
+
+    @property
+    def queues(self) -> str:
+        """Where the queues of rows to label lie."""
+        return self.labelling or str(self.home / "labelling")
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -69,6 +77,7 @@ class Settings:
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home}/mlflow.db",
             signing_key=os.environ.get("MODELMILL_SIGNING_KEY") or None,
             trusted_keys=tuple(filter(None, map(str.strip, trusted.split(",")))),
+            labelling=os.environ.get("MODELMILL_LABELLING", ""),
         )
 
 

@@ -22,6 +22,11 @@ AXE = ROOT / "plugins" / "canvas" / "node_modules" / "axe-core" / "axe.min.js"
 SERIOUS = ("serious", "critical")
 PATIENCE = 60_000
 """Milliseconds that the browser waits for something to appear: the machine may be busy."""
+PASSWORDS = {
+    "admin": "a password of these tests",
+    "looker": "another password of these tests",
+    "second": "the second person's password",
+}
 SMALL = """
 pipeline: small
 steps:
@@ -99,10 +104,11 @@ def start_airflow(
             "MODELMILL_PARAM_DATA": str(home / "data"),
             "MODELMILL_PARAM_RULES": str(home / "rules"),
             "MODELMILL_PARAM_BASE_MODEL": str(tiny_base_model),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,looker:viewer,second:admin",
         }
         for folder in ("airflow", "pipelines", "rules"):
             (home / folder).mkdir()
-        (home / "airflow" / "passwords.json").write_text(json.dumps({"admin": "a password of these tests"}))
+        (home / "airflow" / "passwords.json").write_text(json.dumps(PASSWORDS))
         return LocalAirflow(home / "airflow", ROOT / "dags", environment=environment)
 
     return start

@@ -57,6 +57,12 @@ ROUTES: dict[tuple[str, str], Lowest] = {
     ("POST", "/api/models/{name}/answers"): "user",
     ("POST", "/api/models/{name}/rollback"): "op",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/metrics"): "viewer",
+    ("GET", "/api/labelling"): "viewer",
+    ("POST", "/api/labelling"): "user",
+    ("GET", "/api/labelling/{name}"): "viewer",
+    ("POST", "/api/labelling/{name}/rows"): "user",
+    ("POST", "/api/labelling/{name}/labels"): "user",
+    ("POST", "/api/pipelines/{dag_id}/runs/{run_id}/steps/{step}/labelling"): "user",
 }
 VALUES = {
     "dag_id": "topics",

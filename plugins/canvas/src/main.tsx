@@ -10,6 +10,7 @@ import { t } from "./i18n/t";
 import { BASE } from "./pages/base";
 import { CanvasPage, NewPipelinePage } from "./pages/CanvasPage";
 import { DecisionsPage } from "./pages/DecisionsPage";
+import { LabellingPage } from "./pages/LabellingPage";
 import { ModelsPage } from "./pages/ModelsPage";
 import { PipelinesPage } from "./pages/PipelinesPage";
 import { RulesPage } from "./pages/RulesPage";
@@ -26,6 +27,7 @@ const PAGES = [
   { path: "models", name: "Models" },
   { path: "rules", name: "Rule sets" },
   { path: "decisions", name: "Decisions" },
+  { path: "labelling", name: "Labelling" },
 ] as const;
 
 export default function Plugin(props: HostProps) {
@@ -52,6 +54,7 @@ function Pages({ dagId, runId }: HostProps) {
         <Route path="new/:draft?" element={<NewPipelinePage />} />
         <Route path="models/:name?" element={<ModelsPage />} />
         <Route path="decisions" element={<DecisionsPage />} />
+        <Route path="labelling/:name?" element={<LabellingPage />} />
         <Route path="rules/:name?" element={<RulesPage />} />
         <Route path="one-click" element={<WizardPage />} />
         <Route path="*" element={<Navigate to={`${BASE}/pipelines`} replace />} />

@@ -18,7 +18,9 @@ const SHOWN = new Set(["title", "aria-label", "ariaLabel", "placeholder", "alt",
 const KEPT = new Set([
   "Made from the template", // stored with the version, for readers of every language
   "Made to judge {}",
-  "input, textarea, select",
+  "input, textarea, select", // selectors
+  "textarea, select, input:not([data-keys])",
+  "button, a",
   "key: value", // YAML
   "modelmill",
   "{} MB",

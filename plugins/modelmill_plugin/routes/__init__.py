@@ -6,6 +6,7 @@ from modelmill_plugin.routes import (
     answers,
     catalogue,
     decisions,
+    labelling,
     models,
     nights,
     pipelines,
@@ -17,6 +18,7 @@ from modelmill_plugin.routes import (
     tables,
     templates,
     versions,
+    wrong_rows,
 )
 
 ROUTERS = tuple(
@@ -36,5 +38,7 @@ ROUTERS = tuple(
         rule_sets,
         rule_set_files,
         decisions,
+        labelling,
+        wrong_rows,
     )
 )

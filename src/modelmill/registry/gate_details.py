@@ -17,7 +17,7 @@ from modelmill.registry.metric_comparisons import (
 from modelmill.tasks.class_metrics import class_quality
 
 _SHOWN_MISTAKES = 10
-_SHOWN_LETTERS = 300
+SHOWN_LETTERS = 300
 
 
 def chain_costs(contest: Contest, options: GateOptions) -> tuple[ChainLink, ...]:
@@ -68,7 +68,7 @@ def answer_details(contest: Contest) -> dict[str, Any]:
         return {}
     mistakes = [
         Mistake(
-            text=shorten(contest.texts[place], limit=_SHOWN_LETTERS),
+            text=shorten(contest.texts[place], limit=SHOWN_LETTERS),
             label=str(contest.rows.rows.values[place]),
             answer=names[place],
             score=float(score[place]),

@@ -1,5 +1,6 @@
 /** The plugin's routes, typed by the app's OpenAPI document (`npm run client`). */
 
+import type { Act } from "../core/labelling";
 import type { components } from "./schema";
 import { t } from "../i18n/t";
 
@@ -32,6 +33,9 @@ export type TriedRuleSet = Schemas["TriedRuleSet"];
 export type RuleSetList = Schemas["RuleSetList"];
 export type RuleSetDocument = Schemas["RuleSetDocument"];
 export type LanguageView = Schemas["LanguageView"];
+export type QueueView = Schemas["QueueView"];
+export type HandedRows = Schemas["HandedRows"];
+export type PutForwardAnswer = Schemas["PutForwardAnswer"];
 export type ErrorBody = Schemas["ErrorBody"];
 
 /** Airflow's human-in-the-loop detail, as far as it is shown here. */
@@ -104,6 +108,7 @@ function refusal(status: number, text: string): ApiError {
   return new ApiError(status, null, t("The server answered with status {status}.", { status }));
 }
 
+const queuePath = (name: string): string => `/labelling/${encodeURIComponent(name)}`;
 const quoted = (etag: string): string => `"${etag}"`;
 const rules = (name: string): string => `/rule-sets/${encodeURIComponent(name)}`;
 const at = (dagId: string): string => `/pipelines/${encodeURIComponent(dagId)}`;
@@ -185,6 +190,17 @@ export const api = {
     call<Schemas["CheckedRuleSet"]>("POST", "/rule-sets/check", { body: { text }, signal }),
   tryRules: (text: string, table: string, against: string) =>
     call<TriedRuleSet>("POST", "/rule-sets/try", { body: { text, table, against: against === "" ? null : against } }),
+  /** Queues of rows to label. */
+  queues: () => call<QueueView[]>("GET", "/labelling"),
+  queue: (name: string) => call<QueueView>("GET", queuePath(name)),
+  putForward: (body: Partial<Schemas["PutForward"]> & Pick<Schemas["PutForward"], "name" | "table" | "key" | "text">) =>
+    call<PutForwardAnswer>("POST", "/labelling", { body }),
+  /** Rows that nobody else gets for ten minutes. */
+  handOut: (name: string, rows: number) => call<HandedRows>("POST", `${queuePath(name)}/rows`, { body: { rows } }),
+  keepLabels: (name: string, given: readonly Act[]) => call<Schemas["KeptLabels"]>("POST", `${queuePath(name)}/labels`, { body: { given } }),
+  /** The rows that the gate of a run found wrong, to labelling. */
+  sendWrongRows: (dagId: string, runId: string, step: string) =>
+    call<PutForwardAnswer>("POST", `${stepPath(dagId, runId, step)}/labelling`, { body: {} }),
   /** Ends a run, through Airflow's own API. */
   stopRun: (dagId: string, runId: string) =>
     airflow("PATCH", `/dags/${encodeURIComponent(dagId)}/dagRuns/${encodeURIComponent(runId)}`, { body: { state: "failed" } }),

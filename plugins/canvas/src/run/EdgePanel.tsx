@@ -2,11 +2,13 @@
 
 import { Text } from "@chakra-ui/react";
 import { useCallback, useState } from "react";
+import { Link } from "react-router-dom";
 
 import { type OutputRows, type StepResult, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { datasetFacts } from "../core/results";
 import type { Edge } from "../core/pipeline";
+import { BASE } from "../pages/base";
 import { Answered } from "../pages/parts";
 import { DatasetCard, Figures } from "./cards";
 import { ResultCard } from "./ResultCard";
@@ -64,6 +66,9 @@ function RowsView({ rows, onLabel }: { rows: OutputRows; onLabel: (column: strin
         {more === null ? "" : t(", {difference}", { difference: differenceText(more) })}{t(". The first {n} are shown.", { n: rows.sample.length })}
       </Text>
       <Text className="mm-uri mm-help">{rows.uri}</Text>
+      <Link className="mm-link" to={labelPath(rows)}>
+        {t("Label these rows")}
+      </Link>
       {Object.entries(rows.balance).map(([label, classes]) => (
         <Text key={label} className="mm-help">
           {label}: {classes.map((item) => `${item.value ?? t("no label")} ${item.rows.toLocaleString()}`).join(", ")}
@@ -97,6 +102,13 @@ function RowsView({ rows, onLabel }: { rows: OutputRows; onLabel: (column: strin
       </table>
     </>
   );
+}
+
+/** The form that puts the rows of a table forward, filled in. */
+function labelPath({ uri, version, columns }: OutputRows): string {
+  const query = new URLSearchParams({ table: uri, version: String(version) });
+  for (const column of columns) query.append("column", column.name);
+  return `${BASE}/labelling?${query.toString()}`;
 }
 
 function cellText(value: unknown): string {

@@ -1,13 +1,14 @@
 /** What a step of a run has made: its reports as cards, its figures where there is no report. */
 
 import { Text } from "@chakra-ui/react";
-import { useCallback } from "react";
+import { type ReactNode, useCallback } from "react";
 
 import { type StepResult, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { compressionFacts, datasetFacts, evaluationFacts, gateFacts, saidLines } from "../core/results";
 import { isObject } from "../core/value";
 import { Answered } from "../pages/parts";
+import { SendWrongRows } from "../labelling/SendWrongRows";
 import { CompressionCard, DatasetCard, EvaluationCard, Figures, GateCard } from "./cards";
 import { t } from "../i18n/t";
 
@@ -21,7 +22,7 @@ export function ResultCard({ dagId, runId, step }: Props) {
   const answer = useAnswer(useCallback(() => api.stepResult(dagId, runId, step), [dagId, runId, step]));
   return (
     <section className="mm-result" tabIndex={0} aria-label={t("Result of {step}", { step })}>
-      <Answered answer={answer}>{(result) => <Result result={result} />}</Answered>
+      <Answered answer={answer}>{(result) => <Result result={result} wrong={<SendWrongRows key={step} dagId={dagId} runId={runId} step={step} />} />}</Answered>
     </section>
   );
 }
@@ -32,10 +33,10 @@ export function modelOf(outputs: Record<string, unknown>): string | null {
   return models.length === 1 ? (models[0] as { uri: string }).uri : null;
 }
 
-function Result({ result }: { result: StepResult }) {
+function Result({ result, wrong }: { result: StepResult; wrong: ReactNode }) {
   const uri = modelOf(result.outputs);
   const cards = result.reports.map((report) => (
-    <Report key={`${report.step} ${report.file}`} report={report} uri={uri} isTextHidden={result.texts_hidden} />
+    <Report key={`${report.step} ${report.file}`} report={report} uri={uri} isTextHidden={result.texts_hidden} wrong={wrong} />
   ));
   const metrics = Object.entries(result.metrics);
   return (
@@ -57,15 +58,16 @@ interface ReportProps {
   report: StepResult["reports"][number];
   uri: string | null;
   isTextHidden: boolean;
+  wrong: ReactNode;
 }
 
-function Report({ report, uri, isTextHidden }: ReportProps) {
+function Report({ report, uri, isTextHidden, wrong }: ReportProps) {
   const { content } = report;
   if (content === null) return <Text className="mm-help">{t("{file} is longer than is shown here: it is among the files of the MLflow run.", { file: report.file })}</Text>;
   const dataset = datasetFacts(content);
   if (dataset) return <DatasetCard facts={dataset} />;
   const gate = gateFacts(content);
-  if (gate) return <GateCard facts={gate} isTextHidden={isTextHidden} />;
+  if (gate) return <GateCard facts={gate} isTextHidden={isTextHidden} actions={wrong} />;
   const evaluation = evaluationFacts(content);
   if (evaluation) return <EvaluationCard facts={evaluation} uri={uri} />;
   const compression = compressionFacts(content);

@@ -153,7 +153,14 @@ export function EvaluationCard({ facts, uri }: { facts: EvaluationFacts; uri: st
 
 const COLOURS = { passed: "green", refused: "red", warning: "orange", "too small to judge": "gray" } as const;
 
-export function GateCard({ facts, isTextHidden }: { facts: GateFacts; isTextHidden: boolean }) {
+interface GateProps {
+  facts: GateFacts;
+  isTextHidden: boolean;
+  /** What can be done with the rows that are wrong. */
+  actions?: ReactNode;
+}
+
+export function GateCard({ facts, isTextHidden, actions }: GateProps) {
   return (
     <>
       <Part title={t("The gate")}>
@@ -183,6 +190,7 @@ export function GateCard({ facts, isTextHidden }: { facts: GateFacts; isTextHidd
       ) : null}
       {facts.mistakes.length > 0 ? (
         <Part title={t("Rows that it gets wrong, the worst first")}>
+          {actions}
           <Figures
             label={t("Mistakes")}
             head={[t("Text"), t("Label"), t("Answer"), t("Score")]}

@@ -1,0 +1,134 @@
+/** Put the first rows of a table forward; the address may fill the form in (`?table=…&version=…&column=…`). */
+
+import { Button, HStack, Input, NativeSelect, Text } from "@chakra-ui/react";
+import { type ReactNode, useState } from "react";
+import { useSearchParams } from "react-router-dom";
+
+import { ApiError, api } from "../api/client";
+import { nameProblem } from "../core/pipeline";
+import { Complaint } from "../pages/parts";
+import { t } from "../i18n/t";
+
+const KINDS = { class: "one of several classes", set: "any of several classes", number: "a number" } as const;
+type Kind = keyof typeof KINDS;
+const NO_EDIT = "Your role in Airflow may look at the queues, not put rows into them";
+const MOST_ROWS = 10_000;
+
+interface Props {
+  mayEdit: boolean;
+  onDone: (queue: string) => void;
+}
+
+export function PutForwardForm({ mayEdit, onDone }: Props) {
+  const [params] = useSearchParams();
+  const columns = params.getAll("column");
+  const [typed, setTyped] = useState({
+    name: "",
+    table: params.get("table") ?? "",
+    key: columns.find((column) => /^(id|key)$|_id$/iu.test(column)) ?? "",
+    text: columns.find((column) => /text|message|body|title/iu.test(column)) ?? "",
+    label: "",
+    classes: "",
+    second: "0",
+    rows: "1000",
+  });
+  const [kind, setKind] = useState<Kind>("class");
+  const [error, setError] = useState("");
+  const [isBusy, setBusy] = useState(false);
+  const wrongName = typed.name === "" ? null : nameProblem(typed.name, []);
+  const [second, rows] = [Number(typed.second), Number(typed.rows)];
+  const isRight = wrongName === null && second >= 0 && second <= 100 && Number.isInteger(rows) && rows >= 1 && rows <= MOST_ROWS;
+  const isComplete = [typed.name, typed.table, typed.key, typed.text].every((text) => text.trim() !== "") && isRight;
+  const field = (name: keyof typeof typed, label: string, help: string, list?: string): ReactNode => (
+    <div className="mm-field">
+      <label className="mm-label" htmlFor={`mm-forward-${name}`}>
+        {label}
+      </label>
+      <Input
+        id={`mm-forward-${name}`}
+        size="sm"
+        list={list}
+        value={typed[name]}
+        onChange={(event) => {
+          setTyped({ ...typed, [name]: event.target.value });
+        }}
+      />
+      <Text className="mm-help">{help}</Text>
+    </div>
+  );
+  const send = async (): Promise<void> => {
+    setBusy(true);
+    setError("");
+    const version = params.get("version");
+    try {
+      const { queue } = await api.putForward({
+        name: typed.name,
+        table: typed.table.trim(),
+        version: version !== null && params.get("table") === typed.table ? Number(version) : null,
+        key: typed.key.trim(),
+        text: typed.text.trim(),
+        label: typed.label.trim(),
+        kind,
+        classes: kind === "number" ? [] : typed.classes.split(",").map((one) => one.trim()).filter((one) => one !== ""),
+        second_opinion: second / 100,
+        rows,
+      });
+      onDone(queue.queue.name);
+    } catch (problem) {
+      if (!(problem instanceof ApiError)) throw problem;
+      setError(problem.message);
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <form
+      className="mm-card"
+      aria-label={t("Put rows forward")}
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (isComplete && mayEdit) void send();
+      }}
+    >
+      <h2 className="mm-section-title">{t("Put rows forward")}</h2>
+      <datalist id="mm-forward-columns">
+        {columns.map((column) => (
+          <option key={column} value={column} />
+        ))}
+      </datalist>
+      {field("table", t("Table"), t("Such as disagreements of label_rows, or what rank_label_errors lists."))}
+      {field("name", t("Name of the queue"), wrongName ?? t("Rows of the same name come together."))}
+      {field("key", t("Column with the key"), t("The labels are found again by it."), "mm-forward-columns")}
+      {field("text", t("Column to read"), t("What people see of a row."), "mm-forward-columns")}
+      <div className="mm-field">
+        <label className="mm-label" htmlFor="mm-forward-kind">
+          {t("A label is")}
+        </label>
+        <NativeSelect.Root size="sm">
+          <NativeSelect.Field id="mm-forward-kind" value={kind} onChange={(event) => { setKind(event.target.value as Kind); }}>
+            {Object.entries(KINDS).map(([name, words]) => (
+              <option key={name} value={name}>
+                {t(words)}
+              </option>
+            ))}
+          </NativeSelect.Field>
+          <NativeSelect.Indicator />
+        </NativeSelect.Root>
+      </div>
+      {kind === "number" ? null : field("classes", t("Classes"), t("Separated by commas; empty: the labels and suggestions in the table."))}
+      <details className="mm-more">
+        <summary>{t("More")}</summary>
+        {field("label", t("What is labelled"), t("Empty: the label that the table has suggestions for."))}
+        {field("second", t("Second opinion, percent of the rows"), t("Two people label these, and their agreement is shown."))}
+        {field("rows", t("Rows"), t("The first rows of the table, {most} at most.", { most: MOST_ROWS.toLocaleString() }))}
+      </details>
+      {error === "" ? null : <Complaint text={error} />}
+      <HStack mt={2}>
+        <Button type="submit" size="sm" colorPalette="brand" loading={isBusy} disabled={!isComplete || !mayEdit} title={mayEdit ? undefined : t(NO_EDIT)}>
+          {t("Put forward")}
+        </Button>
+        {mayEdit ? null : <Text className="mm-help">{t(NO_EDIT)}.</Text>}
+      </HStack>
+    </form>
+  );
+}

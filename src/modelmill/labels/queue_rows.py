@@ -1,0 +1,137 @@
+"""Rows for people to label, taken from a table: disagreements, ranked label errors, or any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelmill.artifacts import TableRef
+from modelmill.errors import TableError
+from modelmill.labels.queue import MOST_CLASSES, MOST_LETTERS, QueueRow
+from modelmill.tables.preview import first_rows
+from modelmill.tables.reading import check_columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a step shows beside a row that it puts forward."""
+
+    name: str
+    """Name of the label; empty: not known."""
+    label: str | None = None
+    """Column with the label; None: there is none."""
+    suggestion: str | None = None
+    """Column with what functions or a model say; None: there is none."""
+    why: str | None = None
+    """Column that says why a person should look; None: there is none."""
+
+
+@dataclass(frozen=True)
+class TakenRows:
+    """What was taken from a table."""
+
+    source: TableRef
+    rows: tuple[QueueRow, ...]
+    left_out: int
+    """Rows without a key or a text, and rows whose key an earlier one has."""
+    label: str
+    """Name of the label; empty: not known."""
+    classes: tuple[str, ...]
+    """The labels and suggestions in these rows, the most frequent first."""
+
+
+def what_is_shown(names: Sequence[str]) -> Shown:
+    """Find the label, the suggestion and the reason among the columns of a table.
+
+    ``label_rows`` and ``label_by_llm`` name theirs after the label (``topic_suggested``, ``topic_reason``),
+    ``rank_label_errors`` has ``suggested_label``, just behind the label's column.
+
+    :param names: the table's columns.
+    :return: what they are for, where something looks like it.
+    """
+    for name in names:
+        stem = name.removesuffix("_suggested")
+        if stem != name and f"{stem}_reason" in names:
+            return Shown(stem, stem if stem in names else None, name, f"{stem}_reason")
+    if "suggested_label" in names and (place := names.index("suggested_label")) > 0:
+        return Shown(names[place - 1], names[place - 1], "suggested_label")
+    return Shown("")
+
+
+def take_rows(uri: str, *, key: str, text: str, most: int, version: int | None = None) -> TakenRows:
+    """Take the first rows of a table: the most useful ones, where a step has ranked them.
+
+    :param uri: path or URI.
+    :param key: column that identifies a row.
+    :param text: column that people read.
+    :param most: rows to read.
+    :param version: version; None: the newest.
+    :return: the rows, in the table's order.
+    :raises TableError: if the table cannot be read, has no rows, or lacks a column.
+    """
+    place, at, batch = first_rows(uri, version=version, rows=most)
+    check_columns(batch.schema.names, [key, text], place=place)
+    shown = what_is_shown(batch.schema.names)
+    parts = {"text": text} | {
+        part: name
+        for part, name in (("label", shown.label), ("suggestion", shown.suggestion), ("why", shown.why))
+        if name is not None
+    }
+    rows: dict[str, QueueRow] = {}
+    counts: dict[str, int] = {}
+    keys = key_texts(batch.column(key), key).to_pylist()
+    for found, raw in zip(keys, batch.select(list(dict.fromkeys(parts.values()))).to_pylist(), strict=True):
+        values = {part: _shown(raw[name]) for part, name in parts.items()}
+        # A key is a key only as a whole.
+        if not found or not values["text"] or found in rows or len(found) > MOST_LETTERS:
+            continue
+        rows[found] = QueueRow(
+            key=found,
+            text=values["text"],
+            label=values.get("label"),
+            suggestion=values.get("suggestion"),
+            why=values.get("why") or "",
+        )
+        for part in ("label", "suggestion"):
+            for one in _classes(raw[parts[part]]) if part in parts else ():
+                counts[one] = counts.get(one, 0) + 1
+    classes = sorted(counts, key=lambda one: (-counts[one], one))[:MOST_CLASSES]
+    return TakenRows(
+        source=TableRef(uri=place, version=at),
+        rows=tuple(rows.values()),
+        left_out=batch.num_rows - len(rows),
+        label=shown.name,
+        classes=tuple(classes),
+    )
+
+
+def key_texts(column: pa.Array, name: str) -> pa.Array:
+    """Return keys as text, as they stand in tables of labels.
+
+    :param column: the keys.
+    :param name: of the column, for the message.
+    :return: texts; null where there is none.
+    :raises TableError: if its values are lists or structures.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_nested(column.type):
+        raise TableError("a key is one value", got=f"{name}: {column.type}", remedy="name another column")
+    return column.cast(pa.string())
+
+
+def _shown(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return text[:MOST_LETTERS]
+
+
+def _classes(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [str(one) for one in values if one is not None and str(one) != ""]

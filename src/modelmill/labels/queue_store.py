@@ -1,0 +1,316 @@
+"""Queues of rows that people label, kept in append-only Delta tables.
+
+Below a root lie ``queues``, what is asked in each queue, and for each of them a folder with
+
+- ``rows``: the rows that were put forward,
+- ``labels``: ``key``, ``label``, ``who``, ``when``, ``source`` (always ``person``). A null label takes back
+  the person's earlier one. The table that the next night reads;
+- ``claims``: which row was handed to whom until when, and who skipped it.
+
+Nothing is held in a process: several servers may serve one root, and a restart loses nothing. A label has an
+id that the browser gives it; it is the commit's application transaction, so a label that is sent again (an
+answer was lost, a page was loaded anew) is written once. Of two servers that hand out one row at once, one
+conflicts on the row's own transaction, and looks again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from modelmill.documents.versions import NotFoundError
+from modelmill.errors import ConfigError
+from modelmill.labels.appended_rows import AppendedRows
+from modelmill.labels.queue import LEASE, LabelQueue, QueueRow, QueueState
+from modelmill.tables.conditional_append import Proposal, append_if
+from modelmill.tables.opening import open_table
+from modelmill.tables.storage import table_exists, table_location
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+SOURCE = "person"
+_PROPERTIES = {"delta.appendOnly": "true"}
+_MOST_ROWS = 100_000
+_TICK = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Given:
+    """One thing that a person did with a row."""
+
+    id: str
+    """Unique: the same is written once, however often it is sent."""
+    key: str
+    value: Any
+    """The label; None: the label is taken back, or the row skipped."""
+    skipped: bool = False
+
+
+class LabelQueues:
+    """The queues below a root.
+
+    :param root: path or URI of a folder.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = table_location(root)
+        self._tables: dict[str, AppendedRows] = {}
+        self._lock = threading.Lock()
+
+    def place(self, name: str, table: str = "labels") -> str:
+        """Return where a table of a queue lies."""
+        return f"{self.root}/{name}/{table}"
+
+    def queues(self) -> list[LabelQueue]:
+        """Return all queues, the latest first."""
+        newest: dict[str, str] = {}
+        for row in sorted(self._read(self._definitions), key=lambda row: row["when"]):
+            newest.pop(row["name"], None)
+            newest[row["name"]] = row["definition"]
+        return [LabelQueue.model_validate_json(text) for text in reversed(newest.values())]
+
+    def queue(self, name: str) -> LabelQueue:
+        """Return a queue.
+
+        :param name: its name.
+        :return: what is asked in it.
+        :raises NotFoundError: if there is none of this name.
+        """
+        found = next((queue for queue in self.queues() if queue.name == name), None)
+        if found is None:
+            raise NotFoundError("there must be such a queue of rows to label", got=name)
+        return found
+
+    def put_forward(self, queue: LabelQueue, rows: Sequence[QueueRow], *, who: str) -> int:
+        """Put rows into a queue, which is made if there is none of its name.
+
+        Classes that the queue does not have yet come behind those that it has, which keep their keys.
+
+        :param queue: what is asked.
+        :param rows: the rows; those whose key the queue has already are left out.
+        :param who: who does it.
+        :return: rows added.
+        :raises ConfigError: if the queue of this name asks something else, or would become too long.
+        """
+        found = self._defined(queue, who)
+        place = self.place(queue.name, "rows")
+        now = datetime.now(UTC)
+        added = 0
+
+        def propose(table: DeltaTable | None) -> Proposal | None:
+            nonlocal added
+            known = {row["key"] for row in self._rows(place).of(table)}
+            fresh = {row.key: row for row in rows if row.key not in known}
+            added = len(fresh)
+            if len(known) + added > _MOST_ROWS:
+                raise ConfigError(f"a queue has {_MOST_ROWS:,} rows at most", got=f"{len(known) + added:,}")
+            values = [
+                {**row.model_dump(), "position": len(known) + number, "when": now, "who": who}
+                for number, row in enumerate(fresh.values())
+            ]
+            return _proposal(values, _row_schema(), {"rows": _count(table, "rows") + 1})
+
+        append_if(place, propose, schema=_row_schema(), properties=_PROPERTIES)
+        self._make_labels(found)
+        return added
+
+    def state(self, name: str) -> QueueState:
+        """Return all that is known of a queue now.
+
+        :param name: the queue.
+        :return: its state.
+        :raises NotFoundError: if there is none of this name.
+        """
+        return self._state(self.queue(name), self._read(self.place(name, "claims")))
+
+    def hand_out(
+        self, name: str, who: str, *, most: int, now: datetime | None = None
+    ) -> tuple[list[QueueRow], QueueState]:
+        """Hand rows to a person: those that are with them already, then others that nobody has.
+
+        :param name: the queue.
+        :param who: the person.
+        :param most: rows at most.
+        :param now: the time; None: the clock's.
+        :return: the rows, and the state that they were chosen by.
+        :raises NotFoundError: if there is no such queue.
+        :raises TransientError: if other people were always faster.
+        """
+        queue, time = self.queue(name), now or datetime.now(UTC)
+        place = self.place(name, "claims")
+        chosen: list[QueueRow] = []
+        states: list[QueueState] = []
+
+        def propose(table: DeltaTable | None) -> Proposal | None:
+            state = self._state(queue, self._rows(place).of(table))
+            mine, fresh = state.next_rows(who, time, most=most)
+            chosen[:], states[:] = [*mine, *fresh], [state]
+            values = [{"key": row.key, "who": who, "when": time, "until": time + LEASE} for row in fresh]
+            names = [f"row {hashlib.sha256(row.key.encode()).hexdigest()}" for row in fresh]
+            return _proposal(values, _claim_schema(), {one: _count(table, one) + 1 for one in names})
+
+        append_if(place, propose, schema=_claim_schema(), properties=_PROPERTIES)
+        return chosen, states[0]
+
+    def give(self, name: str, who: str, given: Sequence[Given]) -> int:
+        """Keep what a person did.
+
+        :param name: the queue.
+        :param who: the person.
+        :param given: labels, labels taken back, and skipped rows, in the order in which it was done.
+        :return: how many were new.
+        :raises NotFoundError: if there is no such queue.
+        :raises ConfigError: if a key is not in the queue, or a label is no answer to what is asked: then
+            nothing of all that is kept.
+        """
+        queue = self.queue(name)
+        known = {row["key"] for row in self._read(self.place(name, "rows"))}
+        unknown = [one.key for one in given if one.key not in known]
+        if unknown:
+            raise ConfigError(f"a row that is labelled is in the queue {name}", got=unknown[0])
+        labels = [
+            (one, None if one.value is None else queue.checked(one.value)) for one in given if not one.skipped
+        ]
+        now = datetime.now(UTC)
+        kept = self._append(
+            self.place(name),
+            _label_schema(queue),
+            [
+                (one.id, {"key": one.key, "label": value, "who": who, "source": SOURCE})
+                for one, value in labels
+            ],
+            now,
+        )
+        skips = [(one.id, {"key": one.key, "who": who, "until": None}) for one in given if one.skipped]
+        return kept + self._append(self.place(name, "claims"), _claim_schema(), skips, now)
+
+    def _append(
+        self, place: str, schema: pa.Schema, rows: Sequence[tuple[str, dict[str, Any]]], now: datetime
+    ) -> int:
+        """Append rows that were not appended under their ids before."""
+        kept = 0
+
+        def propose(table: DeltaTable | None) -> Proposal | None:
+            nonlocal kept
+            fresh = {id_: row for id_, row in rows if _count(table, f"given {id_}") == 0}
+            kept = len(fresh)
+            values = [{**row, "when": now + number * _TICK} for number, row in enumerate(fresh.values())]
+            return _proposal(values, schema, {f"given {id_}": 1 for id_ in fresh})
+
+        if rows:
+            append_if(place, propose, schema=schema, properties=_PROPERTIES)
+        return kept
+
+    @property
+    def _definitions(self) -> str:
+        return f"{self.root}/queues"
+
+    def _defined(self, queue: LabelQueue, who: str) -> LabelQueue:
+        """Return the queue of this name with all classes; it is made, or gets the new ones."""
+        found = queue
+        name = f"queue {queue.name}"
+
+        def propose(table: DeltaTable | None) -> Proposal | None:
+            nonlocal found
+            rows = [row for row in self._rows(self._definitions).of(table) if row["name"] == queue.name]
+            if rows:
+                newest = max(rows, key=lambda row: row["when"])
+                before = LabelQueue.model_validate_json(newest["definition"])
+                found = _with_classes(before, queue)
+                if found == before:
+                    return None
+            definition = json.dumps(found.model_dump(mode="json"))
+            row = {"name": queue.name, "definition": definition, "who": who, "when": datetime.now(UTC)}
+            return _proposal([row], _queue_schema(), {name: _count(table, name) + 1})
+
+        append_if(self._definitions, propose, schema=_queue_schema(), properties=_PROPERTIES)
+        return found
+
+    def _make_labels(self, queue: LabelQueue) -> None:
+        """Make the table of labels: a pipeline that reads it must not wait for the first one."""
+        schema = _label_schema(queue)
+
+        def propose(table: DeltaTable | None) -> Proposal | None:
+            return Proposal(schema.empty_table(), {"made": 1}) if table is None else None
+
+        append_if(self.place(queue.name), propose, schema=schema, properties=_PROPERTIES)
+
+    def _state(self, queue: LabelQueue, claims: Iterable[dict[str, Any]]) -> QueueState:
+        rows, labels = (self._read(self.place(queue.name, table)) for table in ("rows", "labels"))
+        return QueueState.of(queue, rows, labels, claims)
+
+    def _read(self, place: str) -> list[dict[str, Any]]:
+        return self._rows(place).of(open_table(place) if table_exists(place) else None)
+
+    def _rows(self, place: str) -> AppendedRows:
+        with self._lock:
+            return self._tables.setdefault(place, AppendedRows(place))
+
+
+def _with_classes(before: LabelQueue, queue: LabelQueue) -> LabelQueue:
+    """Return a queue with the classes that a later one asks for."""
+    if (before.kind, before.label, before.key) != (queue.kind, queue.label, queue.key):
+        raise ConfigError(
+            f"the queue {queue.name} must ask the same as before: {_asked(before)}",
+            got=_asked(queue),
+            remedy="choose another name",
+        )
+    more = [name for name in queue.classes if name not in before.classes]
+    return LabelQueue.model_validate({**before.model_dump(), "classes": (*before.classes, *more)})
+
+
+def _asked(queue: LabelQueue) -> str:
+    return f"a {queue.kind}, {queue.label}, of rows by {queue.key}"
+
+
+def _count(table: DeltaTable | None, transaction: str) -> int:
+    return 0 if table is None else table.transaction_version(transaction) or 0
+
+
+def _proposal(
+    values: list[dict[str, Any]], schema: pa.Schema, transactions: dict[str, int]
+) -> Proposal | None:
+    import pyarrow as pa
+
+    return Proposal(pa.Table.from_pylist(values, schema), transactions) if values else None
+
+
+def _queue_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    texts = [(name, pa.string()) for name in ("name", "definition", "who")]
+    return pa.schema([*texts, ("when", _time())])
+
+
+def _row_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    texts = [(name, pa.string()) for name in QueueRow.model_fields]
+    return pa.schema([*texts, ("position", pa.int64()), ("when", _time()), ("who", pa.string())])
+
+
+def _label_schema(queue: LabelQueue) -> pa.Schema:
+    import pyarrow as pa
+
+    label = {"class": pa.string(), "set": pa.list_(pa.string()), "number": pa.float64()}[queue.kind]
+    text = pa.string()
+    return pa.schema([("key", text), ("label", label), ("who", text), ("when", _time()), ("source", text)])
+
+
+def _claim_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([("key", pa.string()), ("who", pa.string()), ("when", _time()), ("until", _time())])
+
+
+def _time() -> pa.DataType:
+    import pyarrow as pa
+
+    return pa.timestamp("us", tz="UTC")

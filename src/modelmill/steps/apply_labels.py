@@ -1,0 +1,69 @@
+"""Put the labels that people gave on the labelling page into a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from modelmill.artifacts import TableRef
+from modelmill.component import Assets, Component, Config, Inputs, StepContext
+from modelmill.steps.ports import TableOutputs
+
+
+class ApplyLabelsConfig(Config):
+    """Put the labels that people gave into a table; they win over the labels that it has."""
+
+    key: str = Field(min_length=1, description="Column whose values identify a row in the table of labels.")
+    label: str = Field(min_length=1, description="Label column to write; it need not be in the table yet.")
+    source: str | None = Field(
+        None, min_length=1, description="Column that says person in rows with a person's label; empty: none."
+    )
+    to: str | None = Field(None, description="Table to write; empty: in modelmill's home.")
+
+
+class ApplyLabelsInputs(Inputs):
+    """The table, and the table of labels that the labelling page writes."""
+
+    table: TableRef
+    labels: TableRef
+
+
+def run(config: ApplyLabelsConfig, inputs: ApplyLabelsInputs, context: StepContext) -> TableOutputs:
+    """Write the table, and log how many rows have a person's label."""
+    from modelmill.labels.person_labels import LabelColumns
+    from modelmill.labels.person_labels import apply_labels as apply
+
+    applied = apply(
+        inputs.table,
+        inputs.labels,
+        columns=LabelColumns(config.key, config.label, config.source),
+        to=config.to or str(context.settings.home / "labelled" / context.pipeline / context.step),
+        transaction=context.transaction,
+    )
+    context.run.log_dataset(inputs.table, context="source", rows=applied.rows)
+    context.run.log_dataset(inputs.labels, context="labels")
+    context.run.log_metrics(
+        {"rows": applied.rows, "rows_by_people": applied.labelled, "keys_contested": applied.contested}
+    )
+    context.log(
+        f"{context.step}: {applied.labelled:,} of {applied.rows:,} rows have a person's label; "
+        f"{applied.settled:,} keys are settled, on {applied.contested:,} people differ"
+    )
+    return TableOutputs(table=applied.table)
+
+
+def _assets(config: ApplyLabelsConfig, _upstream: Mapping[str, Config]) -> Assets:
+    return Assets(outlets=(config.to,)) if config.to else Assets()
+
+
+apply_labels = Component(
+    name="apply_labels",
+    title="Apply people's labels",
+    group="Data",
+    config=ApplyLabelsConfig,
+    inputs=ApplyLabelsInputs,
+    outputs=TableOutputs,
+    run=run,
+    assets=_assets,
+)

@@ -1,0 +1,242 @@
+"""Queues of rows that people label: nothing is lost, nobody gets another's row, the next night reads it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from modelmill.artifacts import TableRef
+from modelmill.component import StepContext
+from modelmill.documents.versions import NotFoundError
+from modelmill.errors import ConfigError, TableError
+from modelmill.labels.agreement import agreements, cohen_kappa
+from modelmill.labels.queue import LEASE, LabelQueue, QueueRow, settled_labels
+from modelmill.labels.queue_rows import Shown, take_rows, what_is_shown
+from modelmill.labels.queue_store import Given, LabelQueues
+from modelmill.steps.apply_labels import ApplyLabelsConfig, ApplyLabelsInputs, run
+from modelmill.tables.reading import read_arrow
+
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
+QUEUE = LabelQueue(name="topics", classes=("sport", "trade"), label="topic", key="id", source="/t@3")
+ROWS = [QueueRow(key=f"k{number}", text=f"text {number}", why="conflict") for number in range(8)]
+
+
+@pytest.fixture(name="queues")
+def _queues(tmp_path: Path) -> LabelQueues:
+    queues = LabelQueues(str(tmp_path / "labelling"))
+    queues.put_forward(QUEUE, ROWS, who="ada")
+    return queues
+
+
+def test_rows_go_to_one_person_each(queues: LabelQueues) -> None:
+    again = LabelQueues(queues.root)  # another process
+    ada, _ = queues.hand_out("topics", "ada", most=3, now=NOW)
+    bob, _ = again.hand_out("topics", "bob", most=10, now=NOW)
+    assert [row.key for row in ada] == ["k0", "k1", "k2"]
+    assert [row.key for row in bob] == ["k3", "k4", "k5", "k6", "k7"]
+    # A page that is loaded anew has the same rows; so has a server that was restarted.
+    assert again.hand_out("topics", "ada", most=3, now=NOW)[0] == ada
+    later = NOW + LEASE + timedelta(seconds=1)
+    assert [row.key for row in again.hand_out("topics", "cy", most=10, now=later)[0]] == [r.key for r in ROWS]
+
+
+def test_labels_are_written_once_and_taken_back(queues: LabelQueues) -> None:
+    given = [Given("a", "k0", "sport"), Given("b", "k1", "trade"), Given("c", "k2", None, skipped=True)]
+    assert queues.give("topics", "ada", given) == 3
+    assert LabelQueues(queues.root).give("topics", "ada", given) == 0  # sent again after a lost answer
+    assert queues.give("topics", "ada", [Given("d", "k1", None)]) == 1
+    written = DeltaTable(queues.place("topics")).to_pyarrow_table().sort_by("when").to_pylist()
+    assert [(row["key"], row["label"], row["who"], row["source"]) for row in written] == [
+        ("k0", "sport", "ada", "person"),
+        ("k1", "trade", "ada", "person"),
+        ("k1", None, "ada", "person"),
+    ]
+    rows, state = queues.hand_out("topics", "ada", most=2, now=NOW)
+    assert [row.key for row in rows] == ["k1", "k3"]  # taken back; k2 was skipped
+    assert "k2" in [row.key for row in queues.hand_out("topics", "bob", most=8, now=NOW)[0]]
+    progress = state.progress()
+    assert (progress.rows, progress.labelled, progress.skipped, progress.people) == (8, 1, 1, {"ada": 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "value", "kept", "refused"),
+    [
+        ("class", ("a", "b"), "a", "a", "c"),
+        ("set", ("a", "b"), ["b", "a", "a"], ["a", "b"], ["c"]),
+        ("set", ("a", "b"), [], [], "d"),
+        ("number", (), 3, 3.0, float("nan")),
+        ("number", (), 0, 0.0, "1"),
+    ],
+)
+def test_each_kind_of_label(
+    kind: str, classes: tuple[str, ...], value: object, kept: object, refused: object, tmp_path: Path
+) -> None:
+    queues = LabelQueues(str(tmp_path))
+    queue = LabelQueue.model_validate(
+        {"name": "q", "kind": kind, "classes": classes, "label": "l", "key": "id", "source": ""}
+    )
+    assert queues.put_forward(queue, ROWS, who="ada") == 8
+    queues.give("q", "ada", [Given("a", "k0", value)])
+    with pytest.raises(ConfigError, match="label"):
+        queues.give("q", "ada", [Given("c", "k1", value), Given("b", "k0", refused)])
+    (row,) = DeltaTable(queues.place("q")).to_pyarrow_table().to_pylist()
+    assert row["label"] == kept
+    assert queues.state("q").progress().labelled == 1
+
+
+def test_rows_are_put_forward_once_and_a_name_asks_one_thing(queues: LabelQueues) -> None:
+    assert queues.put_forward(QUEUE, [*ROWS, QueueRow(key="new", text="t")], who="bob") == 1
+    with pytest.raises(ConfigError, match="choose another name"):
+        queues.put_forward(QUEUE.model_copy(update={"label": "other"}), ROWS, who="bob")
+    assert queues.put_forward(QUEUE.model_copy(update={"classes": ("trade", "art")}), ROWS, who="bob") == 0
+    assert LabelQueues(queues.root).queue("topics").classes == ("sport", "trade", "art")
+    with pytest.raises(NotFoundError):
+        queues.hand_out("nothing", "ada", most=1)
+    with pytest.raises(ConfigError, match="is in the queue"):
+        queues.give("topics", "ada", [Given("x", "elsewhere", "sport")])
+    for broken in ({"classes": ("a",)}, {"classes": ("a", "a", "b")}, {"kind": "number"}):
+        with pytest.raises(ConfigError, match="class"):
+            LabelQueue.asking(**QUEUE.model_dump() | broken)
+
+
+def test_a_second_opinion_is_asked_of_somebody_else(tmp_path: Path) -> None:
+    queues = LabelQueues(str(tmp_path))
+    queue = QUEUE.model_copy(update={"second_opinion": 1.0})
+    queues.put_forward(queue, ROWS, who="ada")
+    queues.give("topics", "ada", [Given("a", "k0", "sport"), Given("b", "k1", "sport")])
+    assert [row.key for row in queues.hand_out("topics", "bob", most=2, now=NOW)[0]] == ["k0", "k1"]
+    queues.give("topics", "bob", [Given("c", "k0", "sport"), Given("d", "k1", "trade")])
+    assert "k0" not in [row.key for row in queues.hand_out("topics", "cy", most=8, now=NOW)[0]]
+    state = queues.state("topics")
+    progress = state.progress()
+    assert (progress.labelled, progress.complete, progress.contested) == (2, 2, 1)
+    (pair,) = agreements(state.labels)
+    assert (pair.people, pair.rows, pair.share, pair.kappa) == (("ada", "bob"), 2, 0.5, 0.0)
+    some = QUEUE.model_copy(update={"second_opinion": 0.2})
+    assert 150 < sum(some.wanted(f"row {number}") == 2 for number in range(1000)) < 250
+
+
+WRITER = """
+import sys
+from modelmill.labels.queue_store import Given, LabelQueues
+queues, who = LabelQueues(sys.argv[1]), sys.argv[2]
+while rows := queues.hand_out("topics", who, most=2)[0]:
+    for row in rows:
+        print(row.key, flush=True)
+        queues.give("topics", who, [Given(f"{who} {row.key}", row.key, "sport")])
+"""
+
+
+def test_two_processes_share_a_queue(queues: LabelQueues) -> None:
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, queues.root, who], stdout=subprocess.PIPE, text=True)
+        for who in ("ada", "bob")
+    ]
+    said = [writer.communicate(timeout=120)[0].split() for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert sorted(said[0] + said[1]) == [row.key for row in ROWS]  # each row went to one of them, once
+    assert len(DeltaTable(queues.place("topics")).to_pyarrow_table()) == 8
+
+
+def test_kappa_is_scikit_learns() -> None:
+    from sklearn.metrics import cohen_kappa_score
+
+    random = Random(3)
+    pairs = [(random.choice("abc"), random.choice("aab")) for _ in range(200)]
+    expected = cohen_kappa_score([one for one, _ in pairs], [other for _, other in pairs])
+    assert cohen_kappa(pairs) == pytest.approx(expected)
+    assert cohen_kappa([("a", "a")] * 3) is None
+    assert cohen_kappa([]) is None
+
+
+def test_most_people_settle_a_label_and_a_tie_settles_nothing() -> None:
+    labels = {"k": {"ada": "a", "bob": "b"}, "l": {"ada": "a", "bob": "b", "cy": "a"}, "m": {"ada": "b"}}
+    assert settled_labels(labels) == {"l": "a", "m": "b"}
+
+
+def test_rows_are_taken_from_what_steps_put_forward(tmp_path: Path) -> None:
+    place = str(tmp_path / "t")
+    rows = {
+        "id": [1, 2, 2, None, 5],
+        "text": ["a", "b", "c", "d", None],
+        "topic": ["sport", None, "trade", "sport", "sport"],
+        "topic_suggested": ["trade"] * 5,
+        "topic_suggested_probability": [0.5] * 5,
+        "topic_reason": ["unsure"] * 5,
+        "topic_rank": [1, 2, 3, 4, 5],
+    }
+    write_deltalake(place, pa.table(rows))
+    assert what_is_shown(list(rows)) == Shown("topic", "topic", "topic_suggested", "topic_reason")
+    ranked = ["key", "text", "topic", "suggested_label", "label_probability"]
+    assert what_is_shown(ranked) == Shown("topic", "topic", "suggested_label")
+    assert what_is_shown(["a", "b"]) == Shown("")
+    taken = take_rows(place, key="id", text="text", most=100)
+    assert [(row.key, row.text, row.label, row.suggestion, row.why) for row in taken.rows] == [
+        ("1", "a", "sport", "trade", "unsure"),
+        ("2", "b", None, "trade", "unsure"),
+    ]
+    assert (taken.left_out, taken.classes, taken.label) == (3, ("trade", "sport"), "topic")
+    with pytest.raises(TableError, match="did you mean 'topic'"):
+        take_rows(place, key="id", text="tpoic", most=5)
+
+
+def test_the_next_night_reads_the_labels(
+    queues: LabelQueues, step_context: StepContext, tmp_path: Path
+) -> None:
+    queues.give("topics", "ada", [Given("a", "k0", "trade"), Given("b", "k1", "sport")])
+    queues.give("topics", "bob", [Given("c", "k1", "trade")])  # they differ: the row stays as it is
+    source = str(tmp_path / "rows")
+    table = pa.table({"id": ["k0", "k1", "k9", None], "topic": ["sport", None, "sport", "sport"]})
+    write_deltalake(source, table)
+    labels = TableRef(uri=queues.place("topics"), version=DeltaTable(queues.place("topics")).version())
+    inputs = ApplyLabelsInputs(table=TableRef(uri=source, version=0), labels=labels)
+    config = ApplyLabelsConfig(key="id", label="topic", source="topic_source")
+    made = run(config, inputs, step_context).table
+    assert read_arrow(made).to_pylist() == [
+        {"id": "k0", "topic": "trade", "topic_source": "person"},
+        {"id": "k1", "topic": None, "topic_source": None},
+        {"id": "k9", "topic": "sport", "topic_source": None},
+        {"id": None, "topic": "sport", "topic_source": None},
+    ]
+    number = str(tmp_path / "numbers")
+    write_deltalake(number, pa.table({"id": ["k0"], "topic": [1.5]}))
+    wrong = ApplyLabelsInputs(table=TableRef(uri=number, version=0), labels=labels)
+    with pytest.raises(TableError, match="must fit the column topic"):
+        run(ApplyLabelsConfig(key="id", label="topic"), wrong, step_context)
+    with pytest.raises(ConfigError, match="different columns"):
+        run(ApplyLabelsConfig(key="id", label="id"), inputs, step_context)
+
+
+def test_sets_and_numbers_are_applied(tmp_path: Path, step_context: StepContext) -> None:
+    source = str(tmp_path / "rows")
+    write_deltalake(source, pa.table({"id": [1, 2]}))
+    kinds: list[tuple[str, tuple[str, ...], object]] = [("set", ("a", "b"), ["b", "a"]), ("number", (), 2.5)]
+    for kind, classes, value in kinds:
+        queues = LabelQueues(str(tmp_path / kind))
+        queue = {"name": "q", "kind": kind, "classes": classes, "label": "l", "key": "id", "source": ""}
+        queues.put_forward(LabelQueue.model_validate(queue), [QueueRow(key="2", text="t")], who="ada")
+        queues.give("q", "ada", [Given("a", "2", value)])
+        labels = TableRef(uri=queues.place("q"), version=DeltaTable(queues.place("q")).version())
+        inputs = ApplyLabelsInputs(table=TableRef(uri=source, version=0), labels=labels)
+        config = ApplyLabelsConfig(key="id", label="l", to=str(tmp_path / f"made {kind}"))
+        made = read_arrow(run(config, inputs, step_context).table).to_pylist()
+        expected = sorted(value) if isinstance(value, list) else value
+        assert [row["l"] for row in made] == [None, expected]
+
+
+def test_an_empty_queue_can_be_read_before_anybody_labels(
+    queues: LabelQueues, step_context: StepContext, tmp_path: Path
+) -> None:
+    source = str(tmp_path / "rows")
+    write_deltalake(source, pa.table({"id": ["k0"], "topic": ["sport"]}))
+    labels = TableRef(uri=queues.place("topics"), version=0)
+    inputs = ApplyLabelsInputs(table=TableRef(uri=source, version=0), labels=labels)
+    made = run(ApplyLabelsConfig(key="id", label="topic"), inputs, step_context).table
+    assert read_arrow(made).column("topic").to_pylist() == ["sport"]
