@@ -24,11 +24,13 @@ BUNDLE = "bundle"
 
 
 class _NullIsNone:
-    """A pandas array whose null is None when a value is looked at, and not ``pandas.NA``."""
+    """A pandas array of plain values: null is None and not ``pandas.NA``, a number is no numpy scalar."""
 
     def __getitem__(self, item: Any) -> Any:
         value = super().__getitem__(item)  # type: ignore[misc]
-        return None if value is pd.NA else value
+        if value is pd.NA:
+            return None
+        return value.item() if isinstance(value, np.generic) else value
 
     def __iter__(self) -> Iterator[Any]:
         return (self[place] for place in range(len(self)))  # type: ignore[arg-type]

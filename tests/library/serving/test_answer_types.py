@@ -22,7 +22,18 @@ from modelmill.models.bundle import BundleInfo, bundle_digest
 from modelmill.models.predictions import answer_text
 from modelmill.serving.scoring import ScoreTableRequest, score_batches
 
-TEXTS: list[str | None] = ["goal team", "a loan", "the", None, "  ", "\u200b", "goal bank", "goal loan goal"]
+TEXTS: list[str | None] = [
+    "goal team",
+    "a loan",
+    "the",
+    None,
+    "  ",
+    "\u200b",
+    "goal bank",
+    "goal loan goal",
+    "\0",
+    "goal\0",
+]
 ROWS = len(TEXTS)
 FORMS: dict[str, Any] = {
     "records": {"dataframe_records": [{"body": text, "id": 1} for text in TEXTS]},
@@ -70,7 +81,7 @@ def test_the_same_request_has_the_same_typed_answer(
     assert scored.schema.field("score").type == pa.float64()
     expected = scored.select(["prediction", "score"]).to_pylist()
     blank = {"prediction": None, "score": None}
-    assert [row == blank for row in expected] == [text in (None, "  ", "\u200b") for text in TEXTS]
+    assert [row == blank for row in expected] == [text in (None, "  ", "\u200b", "\0") for text in TEXTS]
     assert all(isinstance(row["prediction"], TYPES[target]) for row in expected if row != blank)
 
     model = mlflow.pyfunc.load_model("models:/topics@champion")
@@ -84,7 +95,9 @@ def test_the_same_request_has_the_same_typed_answer(
     for given in own:
         assert model.predict(given).to_dict("records") == expected
         assert model.predict(given)["prediction"].tolist() == [row["prediction"] for row in expected]
-        assert model.predict(given)["score"].tolist() == [row["score"] for row in expected]
+        scores = model.predict(given)["score"].tolist()
+        assert scores == [row["score"] for row in expected]
+        assert {type(score) for score in scores} == {float, type(None)}  # numpy's float is none in JSON
 
     server = TestClient(scoring_server.init(model))
     with served(models=("topics",)) as service:
