@@ -77,13 +77,19 @@ def main() -> None:
     landing(data / "landing", settings.home / "downloads", chosen)
     outcomes = []
     for corpus in chosen:
-        outcomes.append(run(corpus.name, data, base_model, settings))
-        print(line(outcomes[-1]), flush=True)
+        outcome = run(corpus.name, data, base_model, settings)
+        if outcome is None:
+            print(f"{corpus.name} failed: {data / 'logs' / corpus.name}.log says why", flush=True)
+            continue
+        print(line(outcome), flush=True)
+        outcomes.append(outcome)
     print(table(outcomes))
+    if len(outcomes) < len(chosen):
+        raise SystemExit(1)
 
 
-def run(corpus: str, data: Path, base_model: Path, settings: Settings) -> Outcome:
-    """Run the pipeline on a corpus."""
+def run(corpus: str, data: Path, base_model: Path, settings: Settings) -> Outcome | None:
+    """Run the pipeline on a corpus; None if it fails."""
     params = {"data": data, "corpus": corpus, "base_model": base_model}
     command = [sys.executable, "-m", "modelmill", "run", "--json", str(TEMPLATE)]
     for name, value in params.items():
@@ -93,7 +99,7 @@ def run(corpus: str, data: Path, base_model: Path, settings: Settings) -> Outcom
     with log.open("w") as errors:
         ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
     if ended.returncode:
-        raise SystemExit(f"{corpus} failed:\n{log.read_text()[-3000:]}")
+        return None
     ends: dict[str, Any] = json.loads(ended.stdout)
     report = _document(ends["report"]["outputs"]["report"]["uri"], settings)
     verdict = ends["verdict"]["outputs"]["verdict"]
