@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from modelmill.artifacts import AnyReference, DatasetRef, TableRef
 from modelmill.errors import TransientError
 from modelmill.redaction import public_url, redacted, redacted_value
+from modelmill.registry.figure_letters import draw_letters, missing_letters
 from modelmill.registry.finished_runs import (
     TAG_OUTPUTS,
     TAG_STEP_KEY,
@@ -215,12 +216,13 @@ class TrackedRun:
         return f"runs:/{self.run_id}/{path}"
 
     def log_figure(self, figure: Figure, path: str) -> None:
-        """Log a plot.
+        """Log a plot. Letters that its font lacks are drawn in another one, or it is said that none has them.
 
         :param figure: a Matplotlib figure; it is not closed.
         :param path: path below the run's artifacts, ending in ``.png``.
         """
-        self.client.log_figure(self.run_id, figure, path)
+        if missing := draw_letters(figure, lambda: self.client.log_figure(self.run_id, figure, path)):
+            print(missing_letters(path, missing), flush=True)
 
     def finish(self, outputs: Mapping[str, AnyReference]) -> None:
         """End the run well. Only now can another attempt reuse it.
