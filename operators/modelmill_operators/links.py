@@ -6,11 +6,13 @@ be registered anywhere else.
 
 from __future__ import annotations
 
+import abc
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.execution_time.xcom import XCom
 
+from modelmill.pipeline.request import StepResult
 from modelmill.redaction import public_url
 from modelmill.settings import Settings
 
@@ -22,10 +24,26 @@ XCOM_STEP = "modelmill_step"
 """XCom of a finished step: ``step_key``, ``run_id``, ``run_url`` and ``reused``."""
 
 
-class MlflowRunLink(BaseOperatorLink):
+class ResultLink(BaseOperatorLink, abc.ABC):
+    """A link whose target follows from the step's result."""
+
+    @abc.abstractmethod
+    def target(self, result: StepResult) -> str:
+        """Return the page that the link leads to.
+
+        :param result: what the step has yielded.
+        :return: a URL; empty if there is no page.
+        """
+
+
+class MlflowRunLink(ResultLink):
     """To the page of the MLflow run that made the step's outputs."""
 
     name = "MLflow run"
+
+    def target(self, result: StepResult) -> str:
+        """Return the run's page; see :meth:`ResultLink.target`."""
+        return result.run_url
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 (the caller fixes the signature)
         """Return the run's page.
@@ -38,10 +56,15 @@ class MlflowRunLink(BaseOperatorLink):
         return str(step.get("run_url", ""))
 
 
-class RegisteredModelLink(BaseOperatorLink):
+class RegisteredModelLink(ResultLink):
     """To the page of the registered model's version that the step handed on."""
 
     name = "Registered model"
+
+    def target(self, result: StepResult) -> str:
+        """Return the version's page; see :meth:`ResultLink.target`."""
+        model = result.outputs.get("model")
+        return version_url(Settings.from_environment().tracking_uri, model.uri) if model else ""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 (the caller fixes the signature)
         """Return the version's page.

@@ -12,12 +12,21 @@ whose documentation lists every problem and whose only task fails with them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, TaskGroup, XComArg
+from airflow.sdk import (
+    DAG,
+    Asset,
+    CronTriggerTimetable,
+    Param,
+    TaskGroup,
+    XComArg,
+    get_parsing_context,
+)
 from airflow.sdk.configuration import conf
 from croniter import croniter
 from pydantic import ValidationError
@@ -27,7 +36,7 @@ from modelmill.errors import ConfigError, InputError, Problem
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.conditions import verdict_port
 from modelmill.pipeline.expansion import Expansion, expand
-from modelmill.pipeline.pipeline_files import PipelineFile, free_id, read_folder
+from modelmill.pipeline.pipeline_files import PipelineFile, free_id, read_file_of, read_folder
 from modelmill.pipeline.placeholders import substitute
 from modelmill.pipeline.spec import (
     Outcome,
@@ -43,6 +52,7 @@ from modelmill_operators.invalid_pipeline import InvalidPipelineOperator
 from modelmill_operators.operators import operator_for
 from modelmill_operators.placement import check_executor, place, pod_override
 from modelmill_operators.profiles import Profiles, configured_profiles
+from modelmill_operators.question import ask_first, can_ask
 from modelmill_operators.step import StepOperator
 
 INVALID_TAG = "invalid"
@@ -54,10 +64,19 @@ def load_pipelines(folder: str | Path) -> dict[str, DAG]:
     Of two files with the same pipeline name, the one whose file name is the pipeline's name keeps it, else
     the first; the other one is reported as invalid.
 
+    A task's process needs one DAG, and says which (:func:`airflow.sdk.get_parsing_context`): where the file
+    has that name, no other is read.
+
     :param folder: local folder or fsspec URL.
     :return: DAGs by id, in the order of the ids.
     :raises ConfigError: if there is no such folder.
     """
+    wanted = get_parsing_context().dag_id
+    if wanted is not None:
+        own = read_file_of(str(folder), wanted)
+        if own and own.spec:
+            with contextlib.suppress(Exception):  # all of them together say what is wrong
+                return {wanted: build_dag(own.spec)}
     valid, invalid = read_folder(str(folder))
     dags: dict[str, DAG] = {}
     watched = {uri for file in valid.values() if file.spec for uri in _watched(file.spec)}
@@ -133,7 +152,7 @@ class _Tasks:
         """Make the task of a step whose inputs have their tasks already."""
         spec, step = self._spec, self._spec.steps[name]
         assets = _assets(spec, name, self._configs)
-        self._tasks[name] = operator_for(step.component)(
+        task = self._tasks[name] = operator_for(step.component)(
             task_id=name,
             component=step.component,
             inputs={
@@ -155,17 +174,23 @@ class _Tasks:
             task_group=self._groups.get(spec.group_of.get(name, "")),
             **_placed(self._expansion.origins[name].of, step, self._profiles),
         )
+        if can_ask(task):
+            ask_first(task, step, self._verdicts(step))
 
     def _follow(self, source: str) -> Any:
         origin, _, port = source.partition(".")
         return XComArg(self._tasks[origin], key=port)
 
     def _conditions(self, step: StepSpec) -> dict[Outcome, Any]:
-        conditions: dict[Outcome, list[Any]] = {}
+        return {wanted: [*map(self._follow, verdicts)] for wanted, verdicts in self._verdicts(step).items()}
+
+    def _verdicts(self, step: StepSpec) -> dict[Outcome, list[str]]:
+        """Return the edges, ``STEP.PORT``, of the verdicts on which a step runs."""
+        verdicts: dict[Outcome, list[str]] = {}
         for gate, wanted in step.when.items():
             port = verdict_port(component_named(self._spec.steps[gate].component))
-            conditions.setdefault(wanted, []).append(XComArg(self._tasks[gate], key=port))
-        return dict(conditions)
+            verdicts.setdefault(wanted, []).append(f"{gate}.{port}")
+        return verdicts
 
 
 def _placed(name: str, step: StepSpec, profiles: Profiles) -> dict[str, Any]:

@@ -22,7 +22,10 @@ def get_provider_info() -> dict[str, Any]:
             },
         ],
         "triggers": [
-            {"integration-name": "modelmill", "python-modules": ["modelmill_operators.triggers"]},
+            {
+                "integration-name": "modelmill",
+                "python-modules": ["modelmill_operators.reuse", "modelmill_operators.triggers"],
+            },
         ],
         "extra-links": [
             "modelmill_operators.links.MlflowRunLink",
@@ -45,6 +48,13 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "float",
                         "example": None,
                         "default": "10",
+                    },
+                    "ask_in_triggerer": {
+                        "description": "Whether steps whose results are there already end in the triggerer.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": None,
+                        "default": "False",
                     },
                     "profiles": {
                         "description": "YAML file with the kinds of machines that steps may run on.",

@@ -14,14 +14,15 @@ from modelmill.component import Config
 from modelmill.errors import ConfigError, InputError
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.conditions import unmet
-from modelmill.pipeline.placeholders import placeholders, substitute
+from modelmill.pipeline.placeholders import substitute
 from modelmill.pipeline.request import StepRequest, StepResult
-from modelmill.pipeline.spec import Outcome, ParamValue, ResourcesSpec
+from modelmill.pipeline.spec import Outcome, ResourcesSpec
 from modelmill.pipeline.step_process import StepProcess
-from modelmill.settings import Settings, environment_params
+from modelmill.settings import Settings
 from modelmill_operators.assets import asset
 from modelmill_operators.language_models import llm_environment
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink
+from modelmill_operators.params import asked_params
 from modelmill_operators.storage import storage_environment
 
 if TYPE_CHECKING:
@@ -100,6 +101,22 @@ class StepOperator(BaseOperator):
         :raises AirflowSkipException: if a verdict is not what ``when`` requires.
         """
         self._check_conditions()
+        return self._run(context)
+
+    def after_question(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on after the triggerer has asked whether there is a result already.
+
+        :param context: Airflow's.
+        :param event: see :class:`~modelmill_operators.reuse.ReuseTrigger`.
+        :return: as :meth:`execute`, with its exceptions.
+        """
+        if event.get("result") is None:
+            return self.execute(context)
+        result = StepResult.model_validate(event["result"])
+        self.log.info("%s: run %s is reused", self.task_id, result.run_id)
+        return self._end(result, context)
+
+    def _run(self, context: Context) -> dict[str, Any]:
         try:
             request = self._request(context)
             python = self.python or Settings.from_environment().python
@@ -107,6 +124,9 @@ class StepOperator(BaseOperator):
             result = self._process.run(self.log.info)
         except InputError as error:
             raise AirflowFailException(str(error)) from error
+        return self._end(result, context)
+
+    def _end(self, result: StepResult, context: Context) -> dict[str, Any]:
         context["ti"].xcom_push(key=XCOM_STEP, value=result.model_dump(mode="json", exclude={"outputs"}))
         self._emit(result, context)
         return _outputs(result)
@@ -163,7 +183,7 @@ class StepOperator(BaseOperator):
             return None
         config = self.config.model_dump(mode="json") if isinstance(self.config, Config) else self.config
         named = (config or {}).get(field)
-        found = substitute(named, _params({field: named}, context["params"]))
+        found = substitute(named, asked_params({field: named}, context["params"]))
         return str(found) if found else None
 
     def _request(self, context: Context) -> StepRequest:
@@ -176,7 +196,7 @@ class StepOperator(BaseOperator):
                 step=instance.task_id,
                 component=self.component,
                 config=dict(config or {}),
-                params=_params(config, context["params"]),
+                params=asked_params(config, context["params"]),
                 inputs={name: value for name, value in (self.inputs or {}).items() if value is not None},
                 resources=self.needs or {},
                 origin={
@@ -191,16 +211,6 @@ class StepOperator(BaseOperator):
                 got=detail["input"],
                 remedy=_REMEDIES.get(str(detail["loc"][0]), ""),
             ) from error
-
-
-def _params(config: Mapping[str, Any] | None, given: Mapping[str, Any]) -> dict[str, ParamValue]:
-    """Return the values of the parameters that a configuration names; the worker's environment fills gaps."""
-    environment = environment_params()
-    values: dict[str, ParamValue] = {}
-    for name in sorted(placeholders(config) & set(given)):
-        value = given[name]
-        values[name] = environment.get(name) if value is None else value
-    return values
 
 
 def _outputs(result: StepResult) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from modelmill.pipeline.catalogue import catalogue
 from modelmill.settings import Settings
 from modelmill.steps.delta_table import DeltaTableConfig
 from modelmill_operators import DeltaTableOperator, IngestOperator, StepOperator, operator_for, operators
-from modelmill_operators.step import _params
+from modelmill_operators.params import asked_params
 
 pytestmark = pytest.mark.usefixtures("toy_components", "settings")
 
@@ -345,7 +345,7 @@ def test_parameters_without_a_value_come_from_the_worker(monkeypatch: pytest.Mon
     monkeypatch.setenv("MODELMILL_PARAM_NUMBER", "7")
     given = {"number": None, "journal": "/journal", "unused": [1, 2]}
     config = {"journal": "${journal}/x", "number": "${number}"}
-    assert _params(config, given) == {"journal": "/journal", "number": "7"}
+    assert asked_params(config, given) == {"journal": "/journal", "number": "7"}
 
 
 def test_the_registered_version_has_a_page(settings: Settings) -> None:
