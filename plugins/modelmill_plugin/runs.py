@@ -64,6 +64,17 @@ def newest_runs(dag_ids: Sequence[str], session: Session) -> dict[str, RunSummar
     return {run.dag_id: run_summary(run) for run in runs}
 
 
+def paused_dags(dag_ids: Sequence[str], session: Session) -> dict[str, bool]:
+    """Return of each pipeline that Airflow has parsed whether its schedule is off.
+
+    :param dag_ids: the DAGs.
+    :param session: Airflow's database.
+    :return: by DAG id.
+    """
+    query = select(DagModel.dag_id, DagModel.is_paused).where(DagModel.dag_id.in_(dag_ids))
+    return {dag_id: bool(is_paused) for dag_id, is_paused in session.execute(query)}
+
+
 def parsed_digest(dag_id: str, session: Session) -> str | None:
     """Return the digest of the pipeline that Airflow runs next.
 

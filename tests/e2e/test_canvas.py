@@ -39,7 +39,7 @@ def save(page: Page, button: str = "Save") -> None:
 
 @pytest.mark.timeout(900)
 def test_one_click_from_a_table_to_a_promoted_model(page: Page, home: Path) -> None:
-    page.goto("/plugin/modelmill")
+    page.goto("/plugin/modelmill/pipelines")
     page.get_by_role("button", name="One click").click()
     page.get_by_label("Path or URI").fill("${data}/tickets")
     page.get_by_label("Text").select_option("message")

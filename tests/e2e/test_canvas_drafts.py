@@ -24,7 +24,7 @@ default: keep
 
 
 def test_a_new_pipeline_is_found_again(page: Page) -> None:
-    page.goto("/plugin/modelmill")
+    page.goto("/plugin/modelmill/pipelines")
     page.get_by_role("button", name="Empty pipeline").click()
     page.locator("[data-component=delta_table]").press("Enter")
     expect(page.locator("[data-step=delta_table]")).to_be_visible()

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 pytestmark = [pytest.mark.browser, pytest.mark.airflow]
 
 CHINESE = "localStorage.setItem('i18nextLng', 'zh-CN')"
-ADDRESSES = ("pipelines", "models", "rules", "decisions", "one-click", "canvas/small")
+ADDRESSES = ("home", "pipelines", "models", "rules", "decisions", "one-click", "canvas/small")
 LATIN_LETTERS = """() => {
     const own = new Set(['INPUT', 'TEXTAREA', 'CODE', 'KBD', 'PRE', 'STYLE', 'SCRIPT']);
     const walker = document.createTreeWalker(document.querySelector('.mm-root'), NodeFilter.SHOW_TEXT);

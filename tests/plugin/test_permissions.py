@@ -31,6 +31,8 @@ ROUTES: dict[tuple[str, str], Lowest] = {
     ("POST", "/api/pipelines/{dag_id}/versions/{number}/revert"): "user",
     ("GET", "/api/templates"): "viewer",
     ("POST", "/api/templates/{name}"): "viewer",
+    ("POST", "/api/templates/{name}/sample"): "user",
+    ("GET", "/api/home"): "viewer",
     ("GET", "/api/tables/preview"): "user",
     ("GET", "/api/pipelines/{dag_id}/dag"): "viewer",
     ("POST", "/api/pipelines/{dag_id}/parse"): "user",

@@ -10,6 +10,7 @@ import { t } from "./i18n/t";
 import { BASE } from "./pages/base";
 import { CanvasPage, NewPipelinePage } from "./pages/CanvasPage";
 import { DecisionsPage } from "./pages/DecisionsPage";
+import { HomePage } from "./pages/HomePage";
 import { LabellingPage } from "./pages/LabellingPage";
 import { ModelsPage } from "./pages/ModelsPage";
 import { PipelinesPage } from "./pages/PipelinesPage";
@@ -23,6 +24,7 @@ interface HostProps {
 }
 
 const PAGES = [
+  { path: "home", name: "Overview" },
   { path: "pipelines", name: "Pipelines" },
   { path: "models", name: "Models" },
   { path: "rules", name: "Rule sets" },
@@ -48,7 +50,8 @@ function Pages({ dagId, runId }: HostProps) {
         ))}
       </nav>
       <Routes>
-        <Route index element={<Navigate to={`${BASE}/pipelines`} replace />} />
+        <Route index element={<Navigate to={`${BASE}/home`} replace />} />
+        <Route path="home" element={<HomePage />} />
         <Route path="pipelines" element={<PipelinesPage />} />
         <Route path="canvas/:dagId" element={<CanvasPage />} />
         <Route path="new/:draft?" element={<NewPipelinePage />} />

@@ -12,6 +12,7 @@ import {
   type Catalogue,
   type Component,
   type Pipeline,
+  type Step,
   controlProblem,
   edgeProblem,
   edgesOf,
@@ -301,9 +302,34 @@ it("no two steps stand on one another, no frame on another or on a step outside,
         }
       });
       for (const { origin, target } of orderOf(value)) {
-        if (value.has(origin)) expect(places.get(origin)!.x).toBeLessThan(places.get(target)!.x);
+        if (!value.has(origin)) continue;
+        const [from, to] = [places.get(origin)!, places.get(target)!];
+        const isInNextRow = from.y + nodeHeight(value.get(origin)!, catalogue) < to.y;
+        expect(from.x < to.x || isInNextRow).toBe(true);
       }
     }),
     { numRuns: 200 },
   );
+});
+
+describe("rows", () => {
+  const chain = (length: number): Map<string, Step> =>
+    stepsOf({
+      steps: Object.fromEntries(
+        Array.from({ length }, (_, index) => [`s${index}`, index === 0 ? { component: "delta_table" } : { component: "build_dataset", inputs: { table: `s${index - 1}.dataset` } }]),
+      ),
+    });
+  const sizeOf = (steps: Map<string, Step>) => {
+    const places = [...arrange(steps, catalogue).values()];
+    return { width: Math.max(...places.map(({ x }) => x)) + NODE_WIDTH, height: Math.max(...places.map(({ y }) => y)) + 100 };
+  };
+
+  it("ten steps in a row fit a screen of 1440 x 900, and can be read", () => {
+    const { width, height } = sizeOf(chain(10));
+    expect(Math.min(800 / width, 620 / height)).toBeGreaterThan(0.7);
+  });
+
+  it("a short flow is one row", () => {
+    expect(sizeOf(chain(3)).width).toBe(3 * NODE_WIDTH + 2 * 60);
+  });
 });

@@ -6,6 +6,7 @@ from modelmill_plugin.routes import (
     answers,
     catalogue,
     decisions,
+    home,
     labelling,
     models,
     nights,
@@ -15,6 +16,7 @@ from modelmill_plugin.routes import (
     rule_sets,
     run_logs,
     runs,
+    samples,
     tables,
     templates,
     versions,
@@ -40,5 +42,7 @@ ROUTERS = tuple(
         decisions,
         labelling,
         wrong_rows,
+        home,
+        samples,
     )
 )

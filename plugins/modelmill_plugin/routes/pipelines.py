@@ -18,7 +18,7 @@ from modelmill.pipeline.spec import PipelineSpec
 from modelmill.pipeline.validation import MAX_BYTES, check_text, parse_pipeline
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import ProblemView, RefusedError, error_responses, problem_views
-from modelmill_plugin.runs import RunSummary, newest_runs
+from modelmill_plugin.runs import RunSummary, newest_runs, paused_dags
 from modelmill_plugin.security import DELETE, EDIT, READ, User
 from modelmill_plugin.settings import pipeline_store
 from modelmill_plugin.views import (
@@ -51,6 +51,7 @@ class PipelineSummary(BaseModel):
     etag: str
     models: list[str] = Field(description="Names of the registered models that it makes champions of.")
     last_run: RunSummary | None = Field(description="Null: none yet, or the user may not see runs.")
+    paused: bool | None = Field(description="Whether its schedule is off; null: Airflow has not parsed it.")
     may_edit: bool
     may_run: bool
 
@@ -125,7 +126,10 @@ def list_pipelines(user: User, session: SessionDep) -> PipelineList:
     ]
     may_see = [item.name for item in shown if may("GET", item.name, user, DagAccessEntity.RUN)]
     newest = newest_runs(may_see, session)
-    summaries = [_summary(stored, user, newest.get(stored.name)) for stored in shown]
+    paused = paused_dags(may_see, session)
+    summaries = [
+        _summary(stored, user, newest.get(stored.name), paused=paused.get(stored.name)) for stored in shown
+    ]
     reason = ""
     try:
         store.check_writable()
@@ -213,7 +217,9 @@ def delete_pipeline(
     pipeline_store().delete(dag_id, expected=expected, author=user.get_name(), message=request.message)
 
 
-def _summary(stored: StoredPipeline, user: User, last_run: RunSummary | None) -> PipelineSummary:
+def _summary(
+    stored: StoredPipeline, user: User, last_run: RunSummary | None, *, paused: bool | None
+) -> PipelineSummary:
     file, spec = stored.file, stored.file.spec
     return PipelineSummary(
         dag_id=stored.name,
@@ -228,6 +234,7 @@ def _summary(stored: StoredPipeline, user: User, last_run: RunSummary | None) ->
         etag=stored.etag,
         models=_models(spec) if spec else [],
         last_run=last_run,
+        paused=paused,
         may_edit=may("PUT", stored.name, user),
         may_run=may("POST", stored.name, user, DagAccessEntity.RUN),
     )

@@ -22,6 +22,7 @@ export type StepResult = Schemas["StepResult"];
 export type Night = Schemas["Night"];
 export type VersionAnswer = Schemas["VersionAnswer"];
 export type OutputRows = Schemas["OutputRows"];
+export type Home = Schemas["Home"];
 export type ModelView = Schemas["ModelView"];
 export type ModelVersion = Schemas["ModelVersionView"];
 export type LedgerRow = Schemas["LedgerRow"];
@@ -120,6 +121,10 @@ const questionPath = (dagId: string, runId: string, task: string): string =>
   `/${["dags", dagId, "dagRuns", runId, "taskInstances", task].map(encodeURIComponent).join("/")}/-1/hitlDetails`;
 
 export const api = {
+  home: () => call<Home>("GET", "/home"),
+  /** Write the sample table of a template, and fill the template with it. */
+  sample: (template: string) =>
+    call<Schemas["FilledTemplate"]>("POST", `/templates/${encodeURIComponent(template)}/sample`, { body: {} }),
   catalogue: () => call<CatalogueAnswer>("GET", "/catalogue"),
   pipelines: () => call<PipelineList>("GET", "/pipelines"),
   pipeline: (dagId: string) => call<PipelineDocument>("GET", at(dagId)),
@@ -201,6 +206,8 @@ export const api = {
   /** The rows that the gate of a run found wrong, to labelling. */
   sendWrongRows: (dagId: string, runId: string, step: string) =>
     call<PutForwardAnswer>("POST", `${stepPath(dagId, runId, step)}/labelling`, { body: {} }),
+  /** Turns a pipeline's schedule off or on, through Airflow's own API. */
+  pause: (dagId: string, isPaused: boolean) => airflow("PATCH", `/dags/${encodeURIComponent(dagId)}`, { body: { is_paused: isPaused } }),
   /** Ends a run, through Airflow's own API. */
   stopRun: (dagId: string, runId: string) =>
     airflow("PATCH", `/dags/${encodeURIComponent(dagId)}/dagRuns/${encodeURIComponent(runId)}`, { body: { state: "failed" } }),

@@ -4,6 +4,7 @@ import { type Connection, type EdgeChange, type Edge as FlowEdge } from "@xyflow
 import { useCallback, useEffect, useMemo, useState } from "react";
 
 import { groupKey } from "../core/groups";
+import type { Point } from "../core/layout";
 import {
   type Catalogue,
   type Control,
@@ -60,7 +61,7 @@ export function connectionProblem(steps: ReadonlyMap<string, Step>, catalogue: C
 }
 
 export function useEdges() {
-  const { steps, collapsed, catalogue } = useCanvas();
+  const { steps, collapsed, catalogue, places } = useCanvas();
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const onEdgesChange = useCallback((changes: EdgeChange[]) => {
     setSelected((current) => {
@@ -79,7 +80,7 @@ export function useEdges() {
   }, [selected, steps]);
   const edges = useMemo((): FlowEdge[] => {
     const isHidden = (id: string): boolean => collapsed.has(steps.get(id)?.group ?? "");
-    const all = [...dataEdges(steps, catalogue), ...controlEdges(steps)].filter((edge) => steps.has(edge.source));
+    const all = [...dataEdges(steps, catalogue), ...controlEdges(steps)].filter((edge) => steps.has(edge.source)).map((edge) => bentBack(edge, places));
     const shown = all.filter((edge) => !isHidden(edge.source) && !isHidden(edge.target)).map((edge) => ({ ...edge, selected: selected.has(edge.id) }));
     const folded = new Map<string, FlowEdge>();
     for (const edge of all.filter((item) => isHidden(item.source) || isHidden(item.target))) {
@@ -87,8 +88,14 @@ export function useEdges() {
       if (end.source !== end.target) folded.set(end.id, end);
     }
     return [...shown, ...folded.values()];
-  }, [steps, collapsed, catalogue, selected]);
+  }, [steps, collapsed, catalogue, selected, places]);
   return { edges, onEdgesChange };
+}
+
+/** An edge to the next row goes between the rows, with corners: a curve would run over the steps. */
+function bentBack(edge: FlowEdge, places: ReadonlyMap<string, Point>): FlowEdge {
+  const [from, to] = [places.get(edge.source), places.get(edge.target)];
+  return from && to && to.x <= from.x ? { ...edge, type: "smoothstep" } : edge;
 }
 
 function idOf(edge: Edge): string {
@@ -117,7 +124,7 @@ function controlEdges(steps: ReadonlyMap<string, Step>): FlowEdge[] {
     sourceHandle: whenHandle(verdict),
     target,
     targetHandle: WHEN,
-    label: verdict,
+    label: word(verdict),
     labelBgPadding: [2, 1] as [number, number],
     ariaLabel: t("{target} runs if {origin} has {verdict}", { target, origin, verdict: word(verdict) }),
     className: `mm-edge mm-when mm-when-${verdict}`,

@@ -3,7 +3,8 @@
  *
  * Own code, because ELK is larger than the whole canvas may be (472 kB gzip), and dagre takes 9 s for 500 steps.
  * A group is laid out by itself; it then stands among the others as a block that spans its layers, so that no two
- * frames, and no frame and a step of another, stand on one another.
+ * frames, and no frame and a step of another, stand on one another. A flow that is too long to be read on one screen
+ * goes on in a second row, as lines of a text do.
  */
 
 import { type Catalogue, type Group, type Step, VERDICTS, hasVerdict, orderOf } from "./pipeline";
@@ -67,15 +68,67 @@ export function arrange(
   sweep(outer);
   for (const block of blocks) block.y = block.cells.reduce((sum, cell) => sum + cell.y, 0) / block.cells.length;
   separate(blocks);
-  const top = Math.min(0, ...blocks.map((block) => block.y - block.height / 2));
   const places = new Map<string, Point>();
-  for (const { y, height, offsets } of blocks) {
-    for (const [id, offset] of offsets) {
-      const layer = cells.get(id)?.layer ?? 0;
-      places.set(id, { x: layer * (NODE_WIDTH + LAYER_GAP), y: Math.round(y - height / 2 + offset - top) });
+  for (const { first, blocks: own, top } of rowsOf(blocks)) {
+    for (const { y, height, offsets } of own) {
+      for (const [id, offset] of offsets) {
+        const column = (cells.get(id)?.layer ?? 0) - first;
+        places.set(id, { x: column * (NODE_WIDTH + LAYER_GAP), y: Math.round(y - height / 2 + offset + top) });
+      }
     }
   }
   return places;
+}
+
+/** What the graph is laid out for: the space that it has on a screen of 1440 x 900, with palette and properties. */
+const VIEW = { width: 800, height: 620 };
+const ROW_GAP = 64;
+/** How much larger the steps have to get for another row: an edge that goes back to the left is harder to follow. */
+const WORTH = 1.15;
+
+/** Layers side by side. */
+interface Row {
+  /** Its first layer. */
+  first: number;
+  blocks: Block[];
+  height: number;
+  /** What its blocks are moved down by. */
+  top: number;
+}
+
+/** Break a flow into as many rows as show it largest. Rows do not break a group. */
+function rowsOf(blocks: readonly Block[]): Row[] {
+  const layers = 1 + Math.max(0, ...blocks.map((block) => block.cells.at(-1)?.layer ?? 0));
+  const whole = new Set(blocks.flatMap(({ cells }) => cells.slice(1).map((cell) => cell.layer)));
+  let best = stacked(blocks, [0]);
+  for (let count = 2; count <= layers; count += 1) {
+    const length = Math.ceil(layers / count);
+    const starts = [0];
+    for (let layer = 1; layer < layers; layer += 1) if (layer - starts.at(-1)! >= length && !whole.has(layer)) starts.push(layer);
+    const rows = stacked(blocks, starts);
+    if (zoomOf(rows) > WORTH * zoomOf(best)) best = rows;
+  }
+  return best;
+}
+
+function stacked(blocks: readonly Block[], starts: readonly number[]): Row[] {
+  let down = 0;
+  return starts.map((first, index): Row => {
+    const end = starts[index + 1] ?? Infinity;
+    const own = blocks.filter(({ cells }) => cells[0]!.layer >= first && cells[0]!.layer < end);
+    const upper = Math.min(...own.map((block) => block.y - block.height / 2));
+    const height = Math.max(...own.map((block) => block.y + block.height / 2)) - upper;
+    const row = { first, blocks: own, height, top: down - upper };
+    down += height + ROW_GAP;
+    return row;
+  });
+}
+
+/** Return how large rows can be shown; 1: as they are. */
+function zoomOf(rows: readonly Row[]): number {
+  const columns = Math.max(...rows.map(({ first, blocks }) => 1 + Math.max(...blocks.map(({ cells }) => cells.at(-1)!.layer)) - first));
+  const height = rows.reduce((sum, row) => sum + row.height + ROW_GAP, -ROW_GAP);
+  return Math.min(1, VIEW.width / (columns * (NODE_WIDTH + LAYER_GAP) - LAYER_GAP), VIEW.height / height);
 }
 
 /** A step, or a group with its steps. It has a cell in each layer that it spans. */

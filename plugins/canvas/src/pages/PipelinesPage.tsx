@@ -2,7 +2,7 @@
 
 import { Badge, Button, HStack, Table, Text } from "@chakra-ui/react";
 import { Plus, WandSparkles } from "lucide-react";
-import { useEffect, useState } from "react";
+import { type ReactNode, useEffect, useState } from "react";
 import { Link, useNavigate } from "react-router-dom";
 
 import { type PipelineSummary, api } from "../api/client";
@@ -10,8 +10,9 @@ import { useAnswer } from "../api/useAnswer";
 import { dropDraft, keepDraft, listDrafts, newDraftName, readDraft } from "../core/drafts";
 import { readText } from "../core/document";
 import { isPipeline, stepsOf } from "../core/pipeline";
-import { isObject } from "../core/value";
+import { scheduleText } from "../core/schedule";
 import { BASE, canvasPath, newPath } from "./base";
+import { PipelineActions } from "./PipelineActions";
 import { Answered, Complaint, Page } from "./parts";
 import { plural, t, word } from "../i18n/t";
 
@@ -19,6 +20,7 @@ export function PipelinesPage() {
   const answer = useAnswer(api.pipelines);
   const navigate = useNavigate();
   const champions = useChampions();
+  const [error, setError] = useState("");
   const mayCreate = answer.data?.store.may_create === true;
   const actions = mayCreate ? (
     <>
@@ -35,19 +37,25 @@ export function PipelinesPage() {
       <Answered answer={answer}>
         {({ pipelines, store }) => (
           <>
+            {error === "" ? null : <Complaint text={error} />}
             {store.writable ? null : <Complaint text={t("Nothing can be saved. {reason}", { reason: store.reason })} />}
             <Drafts known={pipelines.map((pipeline) => pipeline.dag_id)} />
             <Table.Root size="sm" variant="outline" className="mm-table">
               <Table.Header>
                 <Table.Row>
-                  {[t("Pipeline"), t("Schedule"), t("Steps"), t("Last run"), t("Champion of"), t("State")].map((name) => (
-                    <Table.ColumnHeader key={name}>{name}</Table.ColumnHeader>
+                  {[t("Pipeline"), t("Schedule"), t("Steps"), t("Last run"), t("Champion of"), t("State"), ""].map((name) => (
+                    <Table.ColumnHeader key={name}>{name === "" ? <span className="mm-unseen">{t("Actions")}</span> : name}</Table.ColumnHeader>
                   ))}
                 </Table.Row>
               </Table.Header>
               <Table.Body>
                 {pipelines.map((pipeline) => (
-                  <Row key={pipeline.dag_id} pipeline={pipeline} champions={champions} />
+                  <Row
+                    key={pipeline.dag_id}
+                    pipeline={pipeline}
+                    champions={champions}
+                    actions={<PipelineActions pipeline={pipeline} taken={pipelines.map((item) => item.dag_id)} mayCreate={mayCreate} onChanged={answer.reload} onError={setError} />}
+                  />
                 ))}
               </Table.Body>
             </Table.Root>
@@ -134,7 +142,13 @@ function LastRun({ dagId, run }: { dagId: string; run: PipelineSummary["last_run
   );
 }
 
-function Row({ pipeline, champions }: { pipeline: PipelineSummary; champions: ReadonlyMap<string, number | null> }) {
+interface RowProps {
+  pipeline: PipelineSummary;
+  champions: ReadonlyMap<string, number | null>;
+  actions: ReactNode;
+}
+
+function Row({ pipeline, champions, actions }: RowProps) {
   const [isDraft] = useState(() => readDraft("pipeline", pipeline.dag_id) !== null);
   return (
     <Table.Row>
@@ -147,8 +161,9 @@ function Row({ pipeline, champions }: { pipeline: PipelineSummary; champions: Re
           {pipeline.description}
         </Text>
       </Table.Cell>
-      <Table.Cell fontFamily={typeof pipeline.schedule === "string" ? "mono" : "body"} fontSize="xs">
+      <Table.Cell fontSize="xs" title={typeof pipeline.schedule === "string" ? pipeline.schedule : undefined}>
         {scheduleText(pipeline.schedule)}
+        {pipeline.paused === true && pipeline.schedule !== null ? <Badge ml={2}>{t("paused")}</Badge> : null}
       </Table.Cell>
       <Table.Cell>{pipeline.steps}</Table.Cell>
       <Table.Cell>
@@ -175,13 +190,7 @@ function Row({ pipeline, champions }: { pipeline: PipelineSummary; champions: Re
           </Badge>
         )}
       </Table.Cell>
+      <Table.Cell>{actions}</Table.Cell>
     </Table.Row>
   );
-}
-
-export function scheduleText(schedule: unknown): string {
-  if (typeof schedule === "string") return schedule;
-  if (!isObject(schedule)) return t("by hand");
-  const uris = [schedule.table ?? schedule.assets ?? []].flat().map(String);
-  return t("new version of {tables}", { tables: uris.join(", ") });
 }

@@ -1,0 +1,172 @@
+/** The first page: what to begin with, what runs, what waits for a person, and what happened since yesterday. */
+
+import { Badge, Button, HStack, Input, Stack, Text } from "@chakra-ui/react";
+import { type ReactNode, useCallback, useEffect, useState } from "react";
+import { Link, useNavigate } from "react-router-dom";
+
+import { type Home, type LedgerRow, api } from "../api/client";
+import { useAnswer } from "../api/useAnswer";
+import { type Sentence, plural, t, word } from "../i18n/t";
+import { BASE, canvasPath } from "./base";
+import { Gallery } from "./Gallery";
+import { Answered, Complaint, Page } from "./parts";
+import { type Named, matching, useNames } from "./useNames";
+
+const POLL = 15_000;
+
+export function HomePage() {
+  const answer = useAnswer(useCallback(() => api.home(), []));
+  const { reload } = answer;
+  useEffect(() => {
+    const timer = setInterval(() => { if (!document.hidden) reload(); }, POLL);
+    return () => { clearInterval(timer); };
+  }, [reload]);
+  return (
+    <Page title={t("Overview")} help={t("What runs, what waits for you, and what happened in the last 24 hours.")}>
+      <Answered answer={answer}>{(home) => <Shown home={home} />}</Answered>
+    </Page>
+  );
+}
+
+function Shown({ home }: { home: Home }) {
+  const isNew = home.pipelines === 0 && home.decided.length === 0;
+  if (isNew) return <Gallery isOpen />;
+  return (
+    <Stack gap={4}>
+      <SearchBox />
+      <div className="mm-home">
+        <List title={t("Waiting for an answer")} empty={t("Nobody is asked anything.")}>
+          {home.waiting.map((item) => (
+            <Item key={`${item.run_id} ${item.task}`} time={item.since} to={canvasPath(item.dag_id)} name={item.dag_id} badge={t("waits for an answer")} colour="orange">
+              {item.subject}
+            </Item>
+          ))}
+        </List>
+        <List title={t("Running now")} empty={t("Nothing runs.")}>
+          {home.running.map((run) => (
+            <Item key={`${run.dag_id} ${run.run_id}`} time={run.start} to={canvasPath(run.dag_id)} name={run.dag_id} badge={word(run.state)} colour="blue" />
+          ))}
+        </List>
+        <List title={t("Failed")} empty={t("Nothing failed.")}>
+          {home.failed.map((run) => (
+            <Item key={`${run.dag_id} ${run.run_id}`} time={run.end} to={runPath(run.dag_id, run.run_id)} name={run.dag_id} badge={word(run.state)} colour="red" />
+          ))}
+        </List>
+        <List title={t("Promoted and refused")} empty={t("No model was promoted, and none refused.")}>
+          {home.ledger_problem === "" ? null : <Complaint text={home.ledger_problem} />}
+          {home.decided.map((row) => (
+            <Decided key={`${row.model} ${row.number}`} row={row} />
+          ))}
+        </List>
+        <List title={t("Drift")} empty={t("No alarm.")}>
+          {home.drifted.map((alarm) => (
+            <Item key={`${alarm.name} ${alarm.time}`} time={alarm.time} to={runPath(alarm.dag_id, alarm.run_id)} name={alarm.name} badge={t("drifted")} colour="orange" />
+          ))}
+        </List>
+      </div>
+      <Gallery isOpen={false} />
+    </Stack>
+  );
+}
+
+function runPath(dagId: string, runId: string): string {
+  return `/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}`;
+}
+
+const ACTIONS: Readonly<Record<string, { said: Sentence; colour: string }>> = {
+  promote: { said: "promoted", colour: "green" },
+  refuse: { said: "refused", colour: "red" },
+  rollback: { said: "rolled back", colour: "orange" },
+  hand_move: { said: "moved by hand", colour: "orange" },
+  revert: { said: "moved back by the guard", colour: "orange" },
+};
+
+function Decided({ row }: { row: LedgerRow }) {
+  const action = ACTIONS[row.action];
+  return (
+    <Item time={row.time} to={`${BASE}/models/${encodeURIComponent(row.model)}`} name={row.model} badge={action ? t(action.said) : row.action} colour={action?.colour ?? "gray"}>
+      {[row.action === "promote" && row.to_version !== null ? t("version {version}", { version: row.to_version }) : "", ...row.reasons].filter((part) => part !== "").join("; ")}
+    </Item>
+  );
+}
+
+function List({ title, empty, children }: { title: string; empty: string; children: ReactNode }) {
+  const isEmpty = [children].flat(2).every((child) => child === null);
+  return (
+    <section className="mm-card" aria-label={title}>
+      <h2 className="mm-section-title">{title}</h2>
+      {isEmpty ? <Text className="mm-help">{empty}</Text> : <ul className="mm-items">{children}</ul>}
+    </section>
+  );
+}
+
+interface ItemProps {
+  time: string | null;
+  to: string;
+  name: string;
+  badge: string;
+  colour: string;
+  children?: ReactNode;
+}
+
+function Item({ time, to, name, badge, colour, children }: ItemProps) {
+  return (
+    <li>
+      <HStack gap={2}>
+        <Link className="mm-link" to={to}>
+          {name}
+        </Link>
+        <Badge colorPalette={colour}>{badge}</Badge>
+        <span className="mm-grow" />
+        <Text as="span" className="mm-help">
+          {time === null ? "" : new Date(time).toLocaleString()}
+        </Text>
+      </HStack>
+      {children === undefined || children === "" ? null : <Text fontSize="sm">{children}</Text>}
+    </li>
+  );
+}
+
+const KINDS: Readonly<Record<Named["kind"], Sentence>> = { pipeline: "pipeline", model: "model", rules: "rule set" };
+
+/** Find a pipeline, a model or a rule set. The names are asked for when somebody begins to search, not before. */
+function SearchBox() {
+  const [typed, setTyped] = useState("");
+  const [isAsked, setAsked] = useState(false);
+  const { names, problems } = useNames(isAsked);
+  const navigate = useNavigate();
+  const found = matching(names, typed);
+  return (
+    <search className="mm-search">
+      <Input
+        size="sm"
+        type="search"
+        aria-label={t("Search pipelines, models and rule sets")}
+        placeholder={t("Search pipelines, models and rule sets")}
+        value={typed}
+        onFocus={() => { setAsked(true); }}
+        onChange={(event) => { setTyped(event.target.value); }}
+        onKeyDown={(event) => {
+          const [first] = found;
+          if (event.key === "Enter" && first) void navigate(first.path);
+        }}
+      />
+      {typed.trim() === "" ? null : (
+        <div role="status">
+          {problems.map((problem) => <Complaint key={problem} text={problem} />)}
+          {found.length === 0 ? <Text className="mm-help">{names === null ? t("Loading") : t("Nothing has such a name.")}</Text> : <Text className="mm-help">{plural(found.length, "1 found", "{n} found")}</Text>}
+          <ul className="mm-items">
+            {found.map((item) => (
+              <li key={item.path}>
+                <Button asChild size="xs" variant="plain" className="mm-link">
+                  <Link to={item.path}>{item.name}</Link>
+                </Button>
+                <Badge variant="outline">{t(KINDS[item.kind])}</Badge>
+              </li>
+            ))}
+          </ul>
+        </div>
+      )}
+    </search>
+  );
+}

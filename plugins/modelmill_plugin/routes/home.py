@@ -1,0 +1,180 @@
+"""The first page: what runs now, what waits for a person, and what happened since yesterday.
+
+All of it comes from a few short queries of Airflow's database and from the ledger: no pipeline is parsed, so
+the page is as fast with hundreds of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, TypeVar
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.models.asset import AssetEvent, AssetModel
+from airflow.models.dag import DagTag
+from airflow.models.dagrun import DagRun
+from airflow.models.hitl import HITLDetail
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.state import DagRunState, TaskInstanceState
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime, BaseModel, Field
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from modelmill.errors import ModelmillError
+from modelmill.monitoring.drift import drift_asset
+from modelmill.registry.ledger import LedgerRow, entries
+from modelmill.settings import Settings
+from modelmill_plugin.errors import error_responses
+from modelmill_plugin.security import SEE_RUNS, User
+from modelmill_plugin.views import may
+
+router = APIRouter(tags=["home"])
+
+_MOST = 50
+"""Most items of each list: what a person reads."""
+
+
+class RunOf(BaseModel):
+    """A run of a pipeline."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    start: AwareDatetime | None
+    end: AwareDatetime | None
+
+
+class Waiting(BaseModel):
+    """A task that waits for a person's answer."""
+
+    dag_id: str
+    run_id: str
+    task: str
+    subject: str
+    since: AwareDatetime
+
+
+class Drifted(BaseModel):
+    """An alarm of a monitor."""
+
+    name: str = Field(description="What is monitored.")
+    time: AwareDatetime
+    dag_id: str
+    run_id: str
+
+
+_ItemT = TypeVar("_ItemT", RunOf, Waiting, Drifted)
+
+
+class Home(BaseModel):
+    """What a user comes back to. Each list has the newest first, and at most 50 items."""
+
+    pipelines: int = Field(description="How many pipelines Airflow knows.")
+    running: list[RunOf] = Field(description="Runs under way, and those that are queued.")
+    waiting: list[Waiting]
+    failed: list[RunOf] = Field(description="Runs that failed in these hours.")
+    decided: list[LedgerRow] = Field(description="Promotions, refusals and rollbacks of these hours.")
+    drifted: list[Drifted] = Field(description="Alarms of these hours.")
+    ledger_problem: str = Field(description="Why the ledger cannot be read; empty if it can.")
+
+
+@router.get("/home", dependencies=[SEE_RUNS], responses=error_responses())
+def read_home(
+    user: User,
+    session: SessionDep,
+    hours: Annotated[int, Query(ge=1, le=168, description="How far back to look.")] = 24,
+) -> Home:
+    """Return what runs, what waits for a person, and what happened lately, as far as the user may see it."""
+    since = datetime.now(UTC) - timedelta(hours=hours)
+    running = _runs().where(DagRun.state.in_((DagRunState.RUNNING, DagRunState.QUEUED)))
+    failed = _runs().where(DagRun.state == DagRunState.FAILED, DagRun.end_date >= since)
+    visible = _Visible(user)
+    decided, problem = _decided(since)
+    known = select(func.count()).select_from(DagTag).where(DagTag.name == "modelmill")
+    return Home(
+        pipelines=session.scalar(known) or 0,
+        running=visible.only(_run(row) for row in session.scalars(running)),
+        waiting=visible.only(_waiting(session)),
+        failed=visible.only(_run(row) for row in session.scalars(failed)),
+        decided=decided,
+        drifted=visible.only(_drifted(session, since)),
+        ledger_problem=problem,
+    )
+
+
+class _Visible:
+    """What a user may see: each pipeline is asked about once."""
+
+    def __init__(self, user: User) -> None:
+        self._user = user
+        self._known: dict[str, bool] = {}
+
+    def only(self, found: Iterable[_ItemT]) -> list[_ItemT]:
+        return [item for item in found if self._may(item.dag_id)][:_MOST]
+
+    def _may(self, dag_id: str) -> bool:
+        if dag_id not in self._known:
+            self._known[dag_id] = may("GET", dag_id, self._user, DagAccessEntity.RUN)
+        return self._known[dag_id]
+
+
+def _runs() -> Select[tuple[DagRun]]:
+    query = select(DagRun).join(DagTag, DagTag.dag_id == DagRun.dag_id).where(DagTag.name == "modelmill")
+    return query.order_by(DagRun.run_after.desc(), DagRun.id.desc()).limit(4 * _MOST)
+
+
+def _run(run: DagRun) -> RunOf:
+    return RunOf(
+        dag_id=run.dag_id, run_id=run.run_id, state=str(run.state), start=run.start_date, end=run.end_date
+    )
+
+
+def _waiting(session: Session) -> Iterable[Waiting]:
+    query = (
+        select(TaskInstance, HITLDetail)
+        .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
+        .join(DagTag, DagTag.dag_id == TaskInstance.dag_id)
+        .where(DagTag.name == "modelmill", HITLDetail.responded_at.is_(None))
+        .where(TaskInstance.state.in_((TaskInstanceState.AWAITING_INPUT, TaskInstanceState.DEFERRED)))
+        .order_by(HITLDetail.created_at.desc())
+        .limit(4 * _MOST)
+    )
+    for task, question in session.execute(query):
+        yield Waiting(
+            dag_id=task.dag_id,
+            run_id=task.run_id,
+            task=task.task_id,
+            subject=question.subject,
+            since=question.created_at,
+        )
+
+
+def _drifted(session: Session, since: datetime) -> Iterable[Drifted]:
+    prefix = drift_asset("")
+    query = (
+        select(AssetEvent, AssetModel.uri)
+        .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        .where(AssetModel.uri.startswith(prefix), AssetEvent.timestamp >= since)
+        .where(AssetEvent.source_dag_id.is_not(None), AssetEvent.source_run_id.is_not(None))
+        .order_by(AssetEvent.timestamp.desc())
+        .limit(4 * _MOST)
+    )
+    for event, uri in session.execute(query):
+        yield Drifted(
+            name=uri.removeprefix(prefix),
+            time=event.timestamp,
+            dag_id=event.source_dag_id,
+            run_id=event.source_run_id,
+        )
+
+
+def _decided(since: datetime) -> tuple[list[LedgerRow], str]:
+    """Return the ledger's newest rows; what else is on the page does not need them."""
+    try:
+        rows = [row for row in entries(Settings.from_environment()) if row.time >= since]
+    except ModelmillError as error:
+        return [], str(error)
+    return rows[::-1][:_MOST], ""

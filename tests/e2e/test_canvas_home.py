@@ -1,0 +1,106 @@
+"""The first page, and what can be done with pipelines in the list: a sample, a copy, a file, a pause."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.airflow]
+
+RUN_MILLISECONDS = 480_000
+
+
+def save(page: Page, button: str = "Save") -> None:
+    page.get_by_role("toolbar").get_by_role("button", name="Save").click()
+    page.get_by_role("dialog").get_by_role("button", name=button, exact=True).click()
+
+
+def row(page: Page, name: str) -> Locator:
+    return page.get_by_role("row").filter(has=page.get_by_role("link", name=name, exact=True))
+
+
+@pytest.mark.timeout(900)
+def test_one_click_on_a_sample_leads_to_a_pipeline_that_runs(page: Page, home: Path, pipelines: Path) -> None:
+    page.goto("/plugin/modelmill")
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    begin = page.get_by_role("button", name="Begin something new")
+    if begin.is_visible():  # there are pipelines already
+        begin.click()
+    page.get_by_role("region", name="Dataset of a table").get_by_role("button", name="Try it").click()
+    expect(page.locator("[data-step=dataset]")).to_be_visible()
+    expect(page.get_by_text("valid", exact=True)).to_be_visible()
+    assert (home / "data" / "samples" / "messages" / "_delta_log").is_dir()
+    page.get_by_role("toolbar").get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Save and run").click()
+    state = page.locator(".mm-run-head .mm-badge")
+    expect(state).to_have_text(re.compile("success|failed"), timeout=RUN_MILLISECONDS)
+    assert state.inner_text() == "success", page.locator(".mm-run").inner_text()
+    assert (pipelines / "sample_dataset.yaml").exists()
+
+
+def test_what_is_searched_for_is_found_by_the_keyboard(page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto("/plugin/modelmill/home")
+    box = page.get_by_role("searchbox", name="Search pipelines")
+    expect(box).to_be_visible()
+    assert not any(url.endswith("/api/pipelines") for url in asked)  # only what is shown is read
+    box.fill("SMA")
+    expect(page.get_by_role("search").get_by_role("link", name="small")).to_be_visible()
+    box.press("Enter")
+    expect(page).to_have_url(re.compile("/canvas/small$"))
+
+
+def test_a_pipeline_is_copied_exported_and_deleted(page: Page, pipelines: Path) -> None:
+    page.goto("/plugin/modelmill/pipelines")
+    with page.expect_download() as exported:
+        row(page, "small").get_by_role("button", name="Export small").click()
+    assert exported.value.suggested_filename == "small.yaml"
+    assert exported.value.path().read_text() == (pipelines / "small.yaml").read_text()
+
+    row(page, "small").get_by_role("button", name="Duplicate small").click()
+    expect(page.locator(".mm-name")).to_have_text("small_copy")
+    save(page)
+    expect(page).to_have_url(re.compile("/canvas/small_copy$"))
+    assert "# the labels are reviewed" in (pipelines / "small_copy.yaml").read_text()
+
+    page.get_by_role("link", name="Pipelines", exact=True).click()
+    row(page, "small_copy").get_by_role("button", name="Delete small_copy").click()
+    dialog = page.get_by_role("dialog")
+    button = dialog.get_by_role("button", name="Delete", exact=True)
+    expect(button).to_be_disabled()
+    dialog.get_by_label("Type the name").fill("small_copy")
+    button.click()
+    expect(row(page, "small_copy")).to_have_count(0)
+    assert not (pipelines / "small_copy.yaml").exists()
+
+
+def test_a_schedule_is_said_in_words_and_pauses(page: Page, pipelines: Path) -> None:
+    text = (pipelines / "small.yaml").read_text().replace("pipeline: small", "pipeline: nightly")
+    (pipelines / "nightly.yaml").write_text(text + 'schedule: "30 2 * * 1-5"\n')
+    page.goto("/plugin/modelmill/pipelines")
+    expect(row(page, "nightly")).to_contain_text("Monday to Friday at 02:30 UTC")
+    pause = row(page, "nightly").get_by_role("button", name=re.compile("the schedule of nightly"))
+    for _ in range(60):  # until Airflow has parsed it
+        if pause.count():
+            break
+        page.wait_for_timeout(2_000)
+        page.reload()
+    before = pause.get_attribute("aria-pressed")
+    pause.click()
+    expect(pause).to_have_attribute("aria-pressed", "false" if before == "true" else "true")
+
+
+@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
+def test_the_first_page_is_for_everybody(page: Page, serious: Callable[[Page], list[Any]]) -> None:
+    page.goto("/plugin/modelmill/home")
+    page.get_by_role("button", name="Begin something new").click()
+    expect(page.get_by_role("region", name="Dataset of a table")).to_be_visible()
+    assert serious(page) == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.locator(".mm-page").evaluate("element => element.scrollWidth <= element.clientWidth")
