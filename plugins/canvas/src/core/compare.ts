@@ -1,5 +1,6 @@
 /** Two runs side by side: parameters, figures and data versions, what differs first. */
 
+import { t } from "../i18n/t";
 import { isObject } from "./value";
 
 /** What is compared of a run. */
@@ -31,7 +32,7 @@ export interface Comparison {
 
 export function compareRuns(left: RunFacts, right: RunFacts): Comparison {
   return {
-    parameters: lines([["", "pipeline (digest)", left.digest?.slice(0, 12), right.digest?.slice(0, 12)], ...pairs("", left.params, right.params)]),
+    parameters: lines([["", t("pipeline (digest)"), left.digest?.slice(0, 12), right.digest?.slice(0, 12)], ...pairs("", left.params, right.params)]),
     data: lines(stepPairs(dataOf(left), dataOf(right))),
     figures: lines(stepPairs(left.metrics, right.metrics)),
     steps: lines(stepPairs(statesOf(left), statesOf(right))),
@@ -57,7 +58,7 @@ function dataOf(run: RunFacts): BySteps {
       step,
       Object.fromEntries(
         Object.entries(outputs).flatMap(([port, value]) =>
-          isObject(value) && typeof value.uri === "string" ? [[port, typeof value.version === "number" ? `${value.uri}, version ${value.version}` : value.uri]] : [],
+          isObject(value) && typeof value.uri === "string" ? [[port, typeof value.version === "number" ? t("{uri}, version {version}", { uri: value.uri, version: value.version }) : value.uri]] : [],
         ),
       ),
     ]),

@@ -8,6 +8,7 @@ import { ApiError, type RunSummary, api } from "../api/client";
 import { NO_RUN } from "../canvas/parts";
 import { portOf } from "../core/pipeline";
 import { useCanvas } from "../store";
+import { CompareDialog, runName } from "./CompareDialog";
 import { EdgePanel } from "./EdgePanel";
 import { QuestionForm } from "./QuestionForm";
 import { ResultCard } from "./ResultCard";
@@ -41,6 +42,7 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
   const isOver = view.run !== null && isFinished(view.run);
   const { edge, steps, catalogue, may: { run: mayRun } } = useCanvas();
   const asked = askedRun(runId, history);
+  const [isComparing, setComparing] = useState(false);
   const type = edge === null ? "" : (portOf(steps, catalogue, edge.origin, edge.originPort, "outputs")?.type ?? "");
   return (
     <section className="mm-run" aria-label={t("Run")}>
@@ -50,7 +52,7 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
             <option value="">{t("no run shown")}</option>
             {history.map((run) => (
               <option key={run.run_id} value={run.run_id}>
-                {run.queued === null ? run.run_id : new Date(run.queued).toLocaleString()} · {run.user ?? run.run_type} · {run.state}
+                {runName(run)}
               </option>
             ))}
           </NativeSelect.Field>
@@ -62,6 +64,11 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
             <Link className="mm-link" to={`/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(view.run.run_id)}`}>
               {t("Run in Airflow")}
             </Link>
+            {history.length < 2 ? null : (
+              <Button size="2xs" variant="outline" onClick={() => { setComparing(true); }}>
+                {t("Compare")}
+              </Button>
+            )}
             {isOver ? null : (
               <Button size="2xs" variant="outline" colorPalette="red" disabled={!mayRun} title={mayRun ? undefined : t(NO_RUN)} onClick={onStop}>
                 {t("Stop")}
@@ -69,6 +76,7 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
             )}
           </>
         )}
+        {isComparing && runId !== null ? <CompareDialog dagId={dagId} history={history} runId={runId} onClose={() => { setComparing(false); }} /> : null}
         <span className="mm-grow" />
         {view.error === "" ? null : <span className="mm-field-error">{view.error}</span>}
       </HStack>
