@@ -1,4 +1,4 @@
-"""The folders of pipelines and rule sets, as the routes use them, for tests of the canvas: JSON lines in and out."""
+"""The folders of pipelines and rule sets, as the routes use them, for tests of the canvas: JSON lines."""
 
 from __future__ import annotations
 
