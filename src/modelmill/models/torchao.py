@@ -7,7 +7,6 @@ the encoder is bf16 and the file needs a GPU that has such products; int8 weight
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,6 @@ def torchao_library() -> Any:
     :return: the package ``torchao.quantization``.
     :raises ConfigError: if it is not installed.
     """
-    # It warns of each kernel of its wheel that this build of PyTorch has no use for.
-    logging.getLogger("torchao").setLevel(logging.ERROR)
     try:
         import torchao.quantization as library
     except ImportError as error:
