@@ -104,7 +104,7 @@ def test_mlflow_gets_parameters_whatever_their_names_are(step_context: StepConte
         "labels.C___2": "two",
         "labels.a__b": "",
         "labels.é": "x",
-        f"labels.{'l' * 233}": "y",
+        f"labels.{'l' * 193}": "y",
     }
 
 

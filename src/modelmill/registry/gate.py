@@ -22,7 +22,7 @@ from modelmill.registry.contest import Contest, Contestant
 from modelmill.registry.contest_models import compared_models, make_contest
 from modelmill.registry.floors import floors
 from modelmill.registry.gate_check import GateCheck
-from modelmill.registry.gate_details import answer_details, chain_costs
+from modelmill.registry.gate_details import answer_details, chain_costs, drop_metrics
 from modelmill.registry.gate_options import GateOptions
 from modelmill.registry.gate_plot import gate_figure
 from modelmill.registry.gate_report import GateReport, as_html, summary
@@ -275,15 +275,6 @@ def _publish(report: GateReport, dataset: DatasetRef, run: TrackedRun, workspace
     if report.rows:
         run.log_dataset(dataset, context="gate", rows=report.rows)
     run.client.log_text(run.run_id, as_html(report, figure), "gate/verdict.html")
-    figures = {"gate/passed": float(report.passed)}
-    for result in report.checks:
-        figures[f"gate/drop/{result.check}/{_metric_name(result.name)}"] = result.drop
-    run.log_metrics(figures)
+    run.log_metrics({"gate/passed": float(report.passed), **drop_metrics(report.checks)})
     workspace.log(f"{report.name}: the challenger {report.challenger} is {outcome}. {report.note}".rstrip())
     return uri
-
-
-def _metric_name(text: str) -> str:
-    """Return a name without the characters that MLflow's metric names do not take."""
-    kept = "".join(letter if letter.isalnum() or letter in " _-" else "" for letter in text)
-    return kept.strip()[:200]

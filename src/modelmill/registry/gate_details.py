@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from modelmill.errors import shorten
 from modelmill.registry.contest import Contest, Contestant
 from modelmill.registry.gate_options import GateOptions
 from modelmill.registry.gate_report import ChainLink, ClassLine, Mistake
-from modelmill.registry.metric_comparisons import (
-    unit_of,
-)
+from modelmill.registry.metric_comparisons import unit_of
+from modelmill.registry.tracking import free_name
+from modelmill.registry.verdict import CheckResult
 from modelmill.tasks.class_metrics import class_quality
 
 _SHOWN_MISTAKES = 10
@@ -87,4 +88,15 @@ def answer_details(contest: Contest) -> dict[str, Any]:
             ClassLine(name=each.name, rows=each.rows, precision=each.precision, recall=each.recall)
             for each in class_quality(truth, one.answers)
         ],
+    }
+
+
+def drop_metrics(checks: Iterable[CheckResult]) -> dict[str, float]:
+    """Return how much worse each comparison finds the challenger, by the name of a metric of MLflow."""
+    found: dict[str, dict[str, float]] = {}
+    for result in checks:
+        drops = found.setdefault(result.check, {})
+        drops[free_name(result.name, drops)] = result.drop
+    return {
+        f"gate/drop/{check}/{name}": drop for check, drops in found.items() for name, drop in drops.items()
     }

@@ -138,7 +138,7 @@ class TrackedRun:
         known = self.client.get_run(self.run_id).data.params
         flat = dict[str, str]()
         for name, value in _flatten(params):
-            flat[_free_name(name, flat)] = str(redacted_value(name, value))[:6000]
+            flat[free_name(name, flat)] = str(redacted_value(name, value))[:6000]
         flat = {name: value for name, value in flat.items() if name not in known}
         self.client.log_batch(self.run_id, params=[Param(name, value) for name, value in flat.items()])
 
@@ -425,14 +425,19 @@ def run_url(tracking_uri: str, experiment: str, run_id: str) -> str:
     return f"{public_url(tracking_uri)}/#/experiments/{experiment}/runs/{run_id}"
 
 
-_LONGEST_NAME = 240
-"""Characters of a parameter's name: MLflow takes 250."""
+_LONGEST_NAME = 200
+"""Characters of a parameter's or metric's name, without what stands before it: MLflow takes 250."""
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :]")
 """With the slash, which MLflow takes in some places: ``a//b`` and ``../a`` are no names."""
 
 
-def _free_name(name: str, taken: Container[str]) -> str:
-    """Return a name that MLflow takes and no other parameter has."""
+def free_name(name: str, taken: Container[str]) -> str:
+    """Return a name that MLflow takes for a parameter or a metric.
+
+    :param name: any text.
+    :param taken: names that others have.
+    :return: the text, with ``_`` for what MLflow does not take, and a number if another one has that name.
+    """
     found = plain = _NOT_IN_NAMES.sub("_", name)[:_LONGEST_NAME]
     number = 1
     while found in taken:

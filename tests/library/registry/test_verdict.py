@@ -9,6 +9,7 @@ import pytest
 
 from modelmill.registry.checks import CalibrationCheck
 from modelmill.registry.comparison import Comparison
+from modelmill.registry.gate_details import drop_metrics
 from modelmill.registry.metric_comparisons import (
     Answered,
     Statistics,
@@ -146,3 +147,16 @@ def test_calibration_error_is_the_distance_of_confidence_and_rightness() -> None
     assert limit.challenger == pytest.approx(0.2)
     assert compared.other == pytest.approx(0.0, abs=1e-9)
     assert [check.passed for check in judge([limit, compared], confidence=0.95)] == [False, False]
+
+
+def test_classes_whose_names_mlflow_does_not_take_have_a_metric_each() -> None:
+    names = {"class C++": 0.1, "class C#": 0.2, "class C??": 0.3, "class a//b": 0.4}
+    checks = [
+        CheckResult.model_construct(check="class", name=name, drop=drop) for name, drop in names.items()
+    ]
+    assert drop_metrics(checks) == {
+        "gate/drop/class/class C__": 0.1,
+        "gate/drop/class/class C_": 0.2,
+        "gate/drop/class/class C___2": 0.3,
+        "gate/drop/class/class a__b": 0.4,
+    }
