@@ -91,6 +91,10 @@ def test_wrong_defects_are_refused() -> None:
         ([], "at least 1"),
         ([{"kind": "blurr"}], "blurr"),
         ([{"kind": "blur", "sigma": [3, 1]}], "a range goes up"),
+        ([{"kind": "border", "share": [0.6, 0.7]}], "less than or equal to 0.45"),
+        ([{"kind": "overlay", "width": [1.5, 2]}], "less than or equal to 0.9"),
+        ([{"kind": "freeze", "seconds": [-2, 1]}], "greater than 0"),
+        ([{"kind": "compression", "crf": [200, 300]}], "less than or equal to 63"),
     ):
         with pytest.raises(ValidationError, match=said):
             MakeDefectsRequest(table=table, to="/a", quarantine="/b", defects=wrong)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import Field
 
 from modelmill.artifacts import TableRef
-from modelmill.component import Inputs, Outputs, StepContext
+from modelmill.component import Assets, Component, Config, Inputs, Outputs, StepContext
 from modelmill.system.resources import Resources
+from modelmill.videos.requests import VideoOptions, VideoRequest
 
 if TYPE_CHECKING:
     from modelmill.settings import Settings
-    from modelmill.videos.requests import VideoOptions, VideoRequest
-
-video_resources = Resources(cpus=2, memory_gb=4)
 
 
 class VideoInputs(Inputs):
@@ -28,7 +28,47 @@ class VideoOutputs(Outputs):
     quarantine: TableRef
 
 
-def videos_state(config: VideoOptions, inputs: VideoInputs, _settings: Settings) -> str:
+class VideoConfig(VideoOptions, Config):
+    """What the steps over tables of videos have in common."""
+
+    to: str = Field(description="Table to write: a row for each video.")
+    quarantine: str = Field(description="Table to write refused videos to.")
+
+
+ConfigT = TypeVar("ConfigT", bound=VideoConfig)
+
+
+def video_component(
+    name: str, title: str, config: type[ConfigT], request: type[VideoRequest]
+) -> Component[ConfigT, VideoInputs, VideoOutputs]:
+    """Declare a step over a table of videos.
+
+    :param name: of the component.
+    :param title: what the palette shows.
+    :param config: its configuration: the fields of the request, but for the table.
+    :param request: the job.
+    :return: the component.
+    """
+
+    def run(config: ConfigT, inputs: VideoInputs, context: StepContext) -> VideoOutputs:
+        asked = request(table=inputs.table, transaction=context.transaction, **dict(config))
+        return run_videos(asked, context)
+
+    return Component(
+        name=name,
+        title=title,
+        group="Data",
+        config=config,
+        inputs=VideoInputs,
+        outputs=VideoOutputs,
+        run=run,
+        resources=Resources(cpus=2, memory_gb=4),
+        outside_state=_files,
+        assets=lambda config, _upstream: Assets(outlets=(config.to, config.quarantine)),
+    )
+
+
+def _files(config: VideoConfig, inputs: VideoInputs, _settings: Settings) -> str:
     """Return the state of the files that the table names: one that has come or changed is due."""
     from modelmill.videos.file_states import file_states
 

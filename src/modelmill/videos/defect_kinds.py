@@ -24,6 +24,14 @@ Picture = npt.NDArray[np.uint8]
 Pictures = list[Picture]
 Range = tuple[float, float]
 
+_Side = Annotated[float, Field(ge=0, le=0.45)]
+"""Share of a side of the picture that is cut off at both ends: something is left between them."""
+_Positive = Annotated[float, Field(gt=0)]
+_Factor = Annotated[float, Field(ge=0)]
+_Width = Annotated[float, Field(gt=0, le=0.9)]
+_Lines = Annotated[int, Field(ge=1, le=50)]
+_Crf = Annotated[int, Field(ge=0, le=63)]
+
 
 @dataclass
 class Made:
@@ -91,7 +99,9 @@ class Blur(Defect):
     """Gaussian blur."""
 
     kind: Literal["blur"] = "blur"
-    sigma: Range = Field((2.0, 5.0), description="Standard deviation in pixels, at 480 pixels of width.")
+    sigma: tuple[_Positive, _Positive] = Field(
+        (2.0, 5.0), description="Standard deviation in pixels, at 480 pixels of width."
+    )
 
     def make(self, clip: Clip) -> Made:
         """See :meth:`Defect.make`."""
@@ -107,7 +117,9 @@ class Border(Defect):
     """Black borders: letterbox, pillarbox or both."""
 
     kind: Literal["border"] = "border"
-    share: Range = Field((0.04, 0.2), description="Share of the height or width that each border takes.")
+    share: tuple[_Side, _Side] = Field(
+        (0.04, 0.2), description="Share of the height or width that each border takes."
+    )
 
     def make(self, clip: Clip) -> Made:
         """See :meth:`Defect.make`."""
@@ -132,14 +144,15 @@ class Overlay(Defect):
     """A logo in a corner: a box with letters."""
 
     kind: Literal["overlay"] = "overlay"
-    width: Range = Field((0.12, 0.25), description="Width, as a share of the picture's.")
+    width: tuple[_Width, _Width] = Field((0.12, 0.25), description="Width, as a share of the picture's.")
 
     def make(self, clip: Clip) -> Made:
         """See :meth:`Defect.make`."""
         size = clip.draw(self.width) * clip.size[0]
-        width, height = round(size), max(12, round(size / 3))
-        left = 8 if clip.random.random() < 0.5 else clip.size[0] - width - 8
-        top = 8 if clip.random.random() < 0.5 else clip.size[1] - height - 8
+        width, height = round(size), min(max(12, round(size / 3)), clip.size[1])
+        across, down = clip.size[0] - width, clip.size[1] - height
+        left = min(8, across) if clip.random.random() < 0.5 else max(0, across - 8)
+        top = min(8, down) if clip.random.random() < 0.5 else max(0, down - 8)
         box = [left, top, left + width, top + height]
 
         def drawn(image: Image) -> Image:
@@ -157,7 +170,7 @@ class Text(Defect):
     """Lines of text over much of the picture."""
 
     kind: Literal["text"] = "text"
-    lines: tuple[int, int] = Field((4, 8), description="Lines of text.")
+    lines: tuple[_Lines, _Lines] = Field((4, 8), description="Lines of text.")
 
     def make(self, clip: Clip) -> Made:
         """See :meth:`Defect.make`."""
@@ -182,7 +195,7 @@ class Freeze(Defect):
     """A frame that stands for a while."""
 
     kind: Literal["freeze"] = "freeze"
-    seconds: Range = Field((1.2, 2.0), description="How long it stands.")
+    seconds: tuple[_Positive, _Positive] = Field((1.2, 2.0), description="How long it stands.")
 
     def make(self, clip: Clip) -> Made:
         """See :meth:`Defect.make`."""
@@ -196,7 +209,7 @@ class Black(Defect):
     """A black stretch."""
 
     kind: Literal["black"] = "black"
-    seconds: Range = Field((1.1, 2.0), description="How long it is black.")
+    seconds: tuple[_Positive, _Positive] = Field((1.1, 2.0), description="How long it is black.")
 
     def make(self, clip: Clip) -> Made:
         """See :meth:`Defect.make`."""
@@ -210,8 +223,8 @@ class Slides(Defect):
     """Still pictures with cuts or fades between them."""
 
     kind: Literal["slides"] = "slides"
-    seconds: Range = Field((1.0, 2.0), description="How long each is shown.")
-    fade: Range = Field((0.0, 0.6), description="Seconds of a fade; below 0.1 it is a cut.")
+    seconds: tuple[_Positive, _Positive] = Field((1.0, 2.0), description="How long each is shown.")
+    fade: tuple[_Factor, _Factor] = Field((0.0, 0.6), description="Seconds of a fade; below 0.1 it is a cut.")
 
     def make(self, clip: Clip) -> Made:
         """See :meth:`Defect.make`."""
@@ -234,8 +247,12 @@ class Exposure(Defect):
     """Too dark, or too bright."""
 
     kind: Literal["exposure"] = "exposure"
-    dark: Range = Field((0.08, 0.25), description="Factor of the light where it is too dark.")
-    bright: Range = Field((2.5, 4.0), description="Factor of the light where it is too bright.")
+    dark: tuple[_Factor, _Factor] = Field(
+        (0.08, 0.25), description="Factor of the light where it is too dark."
+    )
+    bright: tuple[_Factor, _Factor] = Field(
+        (2.5, 4.0), description="Factor of the light where it is too bright."
+    )
 
     def make(self, clip: Clip) -> Made:
         """See :meth:`Defect.make`."""
@@ -249,7 +266,7 @@ class Crop(Defect):
     """A part of the picture, enlarged to its size."""
 
     kind: Literal["crop"] = "crop"
-    share: Range = Field((0.02, 0.1), description="Share of each side that is cut off.")
+    share: tuple[_Side, _Side] = Field((0.02, 0.1), description="Share of each side that is cut off.")
 
     def make(self, clip: Clip) -> Made:
         """See :meth:`Defect.make`."""
@@ -264,7 +281,7 @@ class Compression(Defect):
     """Few bits: blocks and smears."""
 
     kind: Literal["compression"] = "compression"
-    crf: tuple[int, int] = Field((38, 48), description="Rate factor of the encoder: 51 is the worst.")
+    crf: tuple[_Crf, _Crf] = Field((38, 48), description="Rate factor of the encoder: 51 is the worst.")
 
     def make(self, clip: Clip) -> Made:
         """See :meth:`Defect.make`."""

@@ -97,7 +97,12 @@ class MeasureOptions(Options):
     """What is measured."""
 
     frames_per_second: float = Field(4.0, gt=0, le=60, description="Frames that are measured, in a second.")
-    most: int = Field(1200, ge=1, description="Frames of a video that are measured, at most.")
+    most: int = Field(
+        1200,
+        ge=1,
+        description="Frames of a video that are measured, at most; twice as many of one that is longer than "
+        "it says.",
+    )
     details: int = Field(
         24, ge=1, description="Of these, frames that are seen at full size: borders, blur, noise, blockiness."
     )

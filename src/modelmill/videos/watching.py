@@ -50,7 +50,7 @@ class Sampling:
     frames_per_second: float = 4.0
     """Sampled frames; those of long videos are farther apart."""
     most: int = 1200
-    """Sampled frames of a video at most."""
+    """Sampled frames of a video at most; twice as many of one that is longer than it says."""
     details: int = 24
     """Sampled frames that are also seen at full size."""
 
