@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from airflow.sdk import DAG
@@ -27,7 +29,10 @@ pipeline: two
 params: {number: {default: 1}}
 steps:
   first: {component: count, config: {journal: JOURNAL, number: "${number}"}}
-  second: {component: count, inputs: {table: first.table}, config: {journal: JOURNAL, behaviour: BEHAVIOUR}}
+  second:
+    component: count
+    inputs: {table: first.table}
+    config: {journal: JOURNAL, behaviour: BEHAVIOUR, number: "${number}"}
   verdict: {component: judge, inputs: {table: first.table}}
   third: {component: gather, inputs: {tables: [first.table, second.table]}, when: {verdict: refused}}
 """
@@ -193,6 +198,59 @@ def test_airflow_keeps_the_question_with_the_dag(tmp_path: Path, toy_components:
         "modelmill_operators.reuse.ReuseTrigger",
         dag.get_task("third").start_trigger_args.trigger_kwargs,
     )
+
+
+def test_airflows_triggerer_makes_the_question_of_a_run(
+    tmp_path: Path, settings: Settings, toy_components: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its runner does it: from the serialised DAG, with the run's own parameters."""
+    from airflow.executors.workloads.task import TaskInstanceDTO
+    from airflow.jobs.triggerer_job_runner import TriggerRunner
+    from airflow.models.trigger import Trigger
+    from airflow.serialization.decoders import smart_decode_trigger_kwargs
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    run = Run(dag_of(tmp_path), settings, monkeypatch)
+    run.make("first")
+    encoded = DagSerialization.to_dict(run.dag)
+    now = datetime.now(UTC)
+    instance = TaskInstanceDTO(
+        id=uuid4(),
+        dag_version_id=uuid4(),
+        task_id="second",
+        dag_id="two",
+        run_id="r",
+        try_number=1,
+        map_index=-1,
+        pool_slots=1,
+        queue="default",
+        priority_weight=1,
+    )
+    of_run = {
+        **dict.fromkeys(("logical_date", "data_interval_start", "data_interval_end"), None),
+        "dag_id": "two",
+        "run_id": "r",
+        "run_after": now,
+        "start_date": now,
+        "end_date": None,
+        "run_type": "manual",
+        "state": "running",
+        "consumed_asset_events": [],
+        "partition_key": None,
+        "conf": {"number": 7},
+    }
+    arguments = DagSerialization.from_dict(encoded).get_task("second").start_trigger_args.trigger_kwargs
+    kept = Trigger._decrypt_kwargs(Trigger.encrypt_kwargs(arguments))  # as they lie in the database
+    made = ReuseTrigger(**{name: smart_decode_trigger_kwargs(value) for name, value in kept.items()})
+    runtime = TriggerRunner.create_runtime_ti(instance, encoded, of_run)
+    context = runtime.get_template_context()
+    made.task_instance = runtime
+    made.render_template_fields(context=context)
+    assert made.template_fields == ()
+    request = made._request()
+    assert request.params == {"number": 7}
+    assert request.step == "second"
+    assert request.inputs == {"table": run.make("first").outputs["table"]}
 
 
 def test_a_tasks_process_reads_the_file_of_its_own_dag(

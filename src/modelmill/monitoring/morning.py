@@ -20,7 +20,7 @@ from modelmill.registry.finished_runs import TAG_OUTPUTS
 from modelmill.registry.ledger import Action, LedgerRow, entries
 from modelmill.registry.mlflow_calls import asking
 from modelmill.registry.tracking import TAG_ERROR, run_url, tracking_client
-from modelmill.system.usage import CPU_SECONDS, MEMORY_MB
+from modelmill.system.usage import CPU_SECONDS, MEMORY_MB, SECONDS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -149,7 +149,10 @@ class Morning(_Part):
             "failed": len(self.failed),
         }
         said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        return said or ("unknown" if self.unknown else "nothing has changed")
+        if said or self.unknown:
+            return said or "unknown"
+        ran = sum(cost.steps for cost in self.costs)
+        return f"{ran} steps ran, and made no model" if ran else "nothing has changed"
 
 
 def morning(settings: Settings, *, since: datetime, until: datetime | None = None) -> Morning:
@@ -205,8 +208,9 @@ class _NightRun:
         self.deleted = info.lifecycle_stage == "deleted"
         self.error = str(tags.get(TAG_ERROR, ""))
         self.began = int(info.start_time or 0)
-        self.seconds = max(0, int(info.end_time or 0) - self.began) / 1000 if info.end_time else 0.0
         self.metrics: dict[str, float] = dict(run.data.metrics)
+        tracked = max(0, int(info.end_time or 0) - self.began) / 1000 if info.end_time else 0.0
+        self.seconds = self.metrics.get(SECONDS, tracked)  # with the start of the step's process
         self.url = run_url(settings.tracking_uri, str(info.experiment_id), self.run_id)
         outputs = json.loads(tags.get(TAG_OUTPUTS, "{}")) if self.status == "FINISHED" else {}
         self.outputs: list[AnyReference] = [parse_reference(value) for value in outputs.values()]

@@ -122,6 +122,14 @@ def test_the_page_says_all_of_it_and_escapes_what_steps_say(night: Night) -> Non
 def test_an_empty_night_and_one_that_cannot_be_read(settings: Settings) -> None:
     now = datetime.now(UTC)
     assert morning(settings, since=now - timedelta(hours=1)).headline == "nothing has changed"
+    night = Night(settings)
+    night.done(night.step("rows", "delta_table"), {"used/seconds": 60.0})
+    told = night.told()
+    assert told.headline == "1 steps ran, and made no model"
+    assert told.costs[0].minutes == 1
+    tracking_client(settings.tracking_uri).delete_experiment(
+        experiment_id(tracking_client(settings.tracking_uri), "desks")
+    )
     Path(settings.ledger).mkdir(parents=True)
     (Path(settings.ledger) / "_delta_log").mkdir()
     (Path(settings.ledger) / "_delta_log" / f"{0:020d}.json").write_text("{broken")
@@ -142,7 +150,7 @@ def test_the_command_writes_the_page(night: Night, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("day", ["yesterday", "2026-13-01", "2999-01-01"])
 def test_a_day_that_is_none(day: str) -> None:
-    with pytest.raises(ConfigError, match=f"got {day}"):
+    with pytest.raises(ConfigError, match=f"got '{day}'"):
         night_of(day, hours=1)
 
 
