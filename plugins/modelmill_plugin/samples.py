@@ -75,6 +75,7 @@ _TEXTS = {"table": _TABLE, "text": "text", "key": "id"}
 _VALUES: dict[str, dict[str, Any]] = {
     "one_click": {**_TEXTS, "name": "sample_desks_model", "label": "desk"},
     "each_signal": {**_TEXTS, "name": "sample_signals", "labels": ["urgent", "complaint"]},
+    "compression": {**_TEXTS, "name": "sample_compression", "label": "desk"},
     "dataset": {**_TEXTS, "name": "sample_dataset", "label": "desk"},
     "rule_gate": {
         "name": "sample_rules_gate",

@@ -17,7 +17,7 @@ from modelmill.settings import Settings
 from modelmill_plugin.samples import sample_messages
 
 Call = Callable[[str], Any]
-TEMPLATES = ("one_click", "language_model", "each_signal", "dataset", "rule_gate")
+TEMPLATES = ("one_click", "language_model", "each_signal", "compression", "dataset", "rule_gate")
 
 
 @pytest.fixture(name="known")

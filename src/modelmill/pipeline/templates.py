@@ -109,6 +109,29 @@ class OneClickForm(DatasetForm):
     )
 
 
+class CompressionForm(DatasetForm):
+    """The smallest and fastest model that keeps a budget: fine-tune a large model, let a search try ways to
+    compress it, and promote what it chose if a gate agrees.
+    """
+
+    model: str | None = Field(
+        None,
+        pattern=MODEL_NAME_PATTERN,
+        description="Name of the registered model; empty: the pipeline's name.",
+    )
+    base_model: str = Field(
+        "${base_model}",
+        min_length=1,
+        description="Hugging Face id, or a folder, of the large pretrained model; ${base_model}: the "
+        "deployment's.",
+    )
+    max_drop: float = Field(
+        0.02, ge=0, lt=1, description="Accuracy that may be lost against the large model (0.01: one point)."
+    )
+    faster: float = Field(8.0, ge=1, description="How many times faster than the large model it has to be.")
+    max_size_mb: float = Field(12.0, gt=0, description="Largest size on disk, in MB.")
+
+
 class LanguageModelForm(OneClickForm):
     """From a table and a language model to a small model in use: it labels rows within a budget,
     gold labels check it, and the small model learns from both.
@@ -192,6 +215,36 @@ def _dataset(form: DatasetForm) -> dict[str, Any]:
 def _one_click(form: OneClickForm) -> dict[str, Any]:
     steps = {**_dataset_steps(form, [form.label]), **_small_model_steps(form)}
     description = f"Small model for {form.label}: fine-tuned, distilled, pruned, quantised, gated, promoted"
+    return _document(form.name, description, form.schedule, steps)
+
+
+def _compression(form: CompressionForm) -> dict[str, Any]:
+    dataset = {"dataset": "dataset.dataset"}
+    budget = {
+        "max_metric_drop": form.max_drop,
+        "min_throughput_ratio": form.faster,
+        "max_size_mb": form.max_size_mb,
+    }
+    steps = {
+        **_dataset_steps(form, [form.label]),
+        "teacher": {"component": "fine_tune", "inputs": dataset, "config": {"base_model": form.base_model}},
+        "small": {
+            "component": "compress",
+            "inputs": {**dataset, "teacher": "teacher.model"},
+            "config": {"budget": budget},
+        },
+        "report": {
+            "component": "evaluate",
+            "inputs": {**dataset, "models": ["teacher.model", "small.model"]},
+        },
+        "verdict": {
+            "component": "gate",
+            "inputs": {**dataset, "challenger": "small.model"},
+            "config": {"name": form.model or form.name, "max_drop": form.max_drop},
+        },
+        "champion": {"component": "promote", "inputs": {"verdict": "verdict.verdict"}},
+    }
+    description = f"The smallest model for {form.label} that keeps a budget"
     return _document(form.name, description, form.schedule, steps)
 
 
@@ -329,6 +382,7 @@ TEMPLATES: Mapping[str, Template[Any]] = MappingProxyType(
                 _language_model,
             ),
             Template("each_signal", "For each signal: a head on one trunk", EachSignalForm, _each_signal),
+            Template("compression", "Compression within a budget", CompressionForm, _compression),
             Template("dataset", "Dataset of a table", DatasetForm, _dataset),
             Template("rule_gate", "Gate for a rule set", RuleGateForm, _rule_gate),
         )

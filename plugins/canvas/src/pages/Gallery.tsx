@@ -17,6 +17,7 @@ import { Answered, Complaint } from "./parts";
 const PURPOSES: Readonly<Record<string, Sentence>> = {
   one_click: "From a table with texts and labels to a small, fast model: a large model learns, a small one learns from it, and a gate compares it with the one in use.",
   each_signal: "Several yes-or-no questions about a text, each with a small model of its own on a common trunk.",
+  compression: "The smallest and fastest model that keeps a budget of accuracy, speed and size: a search tries ways to compress a large one.",
   rule_gate: "Decisions by rules that everybody can read: tried on past rows before they are in use.",
   language_model: "A language model labels the rows within a budget, checked by some labels by hand. It needs an Airflow connection to the language model.",
   dataset: "Clean a table: bad rows set aside, copies removed, and split for training and testing.",
