@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,8 @@ _SPACES = re.compile(r"\s\s+")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that multiplying by it loses no bit: 2^64 divided by the golden ratio."""
 
-Counts = sp.csr_matrix
+Counts: TypeAlias = Any
+"""A ``scipy.sparse.csr_matrix``: SciPy has no types."""
 
 
 @dataclass
