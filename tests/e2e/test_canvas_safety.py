@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from playwright.sync_api import Dialog, Page
+from playwright.sync_api import Dialog, Page, Route
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow]
 
@@ -52,6 +53,7 @@ PAGES = (
     "/plugin/modelmill/models",
     "/plugin/modelmill/rules",
     "/plugin/modelmill/decisions",
+    "/plugin/modelmill/labelling",
 )
 
 
@@ -125,6 +127,154 @@ def test_no_payload_runs(page: Page, pipelines: Path) -> None:
         page.get_by_role("alert").first.wait_for()
     finally:
         file.unlink()
+    assert next(calls) == 0
+
+
+ALL = " ".join(PAYLOADS)
+
+
+def table_of_payloads() -> dict[str, Any]:
+    """Rows of an edge: markup in names of columns, values, classes and types."""
+    return {
+        "uri": ALL,
+        "version": 0,
+        "rows": 30,
+        "columns": [{"name": text, "type": text, "nullable": True} for text in PAYLOADS],
+        "sample": [dict.fromkeys(PAYLOADS, other) for other in PAYLOADS[:5]],
+        "balance": {ALL: [{"value": text, "rows": 1} for text in PAYLOADS]},
+        "counted": 30,
+        "step": "raw",
+        "kind": "table",
+        "rows_before": 10,
+    }
+
+
+def result_of_payloads() -> dict[str, Any]:
+    """Each report that has a card of its own, and one that has none."""
+    each = [{"name": text, "rows": 1, "precision": 0.5, "recall": 0.5, "model": ALL} for text in PAYLOADS]
+    mistakes = [{"text": text, "label": text, "answer": text, "score": 0.5} for text in PAYLOADS]
+    judged = {
+        "name": ALL,
+        "uri": "models:/m-1",
+        "scores": [{"metric": ALL, "value": 0.5, "low": 0.4, "high": 0.6}],
+    }
+    check = {
+        "check": ALL,
+        "name": ALL,
+        "metric": ALL,
+        "unit": ALL,
+        "challenger": 0.5,
+        "sentence": ALL,
+        "passed": True,
+    }
+    point = {"name": ALL, "quality": 0.5, "size_mb": 1, "speed_ratio": 2, "broken": list(PAYLOADS)}
+    reports = [
+        {
+            "source": ALL,
+            "rows_in": 9,
+            "rows_out": 3,
+            "reasons": dict.fromkeys(PAYLOADS, 1),
+            "splits": {ALL: 3},
+            "classes": {ALL: {text: {ALL: 1} for text in PAYLOADS}},
+            "lengths": {ALL: {"1": 2}},
+        },
+        {
+            "challenger": ALL,
+            "champion": ALL,
+            "passed": False,
+            "note": ALL,
+            "rows": 3,
+            "checks": [check],
+            "classes": each,
+            "confusions": [[ALL, ALL, 1]],
+            "mistakes": mistakes,
+        },
+        {"label": ALL, "rows": 3, "models": [judged], "baselines": [judged], "per_class": each},
+        {"candidates": 2, "trained": 1, "points": [point]},
+        {"alarms": list(PAYLOADS), "reasons": list(PAYLOADS)},
+    ]
+    return {
+        "step": "raw",
+        "tasks": ["raw"],
+        "outputs": {"model": {"kind": "model", "uri": ALL}},
+        "reports": [{"step": "raw", "file": ALL, "content": one} for one in reports],
+        "metrics": dict.fromkeys(PAYLOADS, 0.5),
+        "mlflow_url": "javascript:xss()",
+        "texts_hidden": False,
+    }
+
+
+def run_of_payloads(run_id: str) -> dict[str, Any]:
+    """A run that has ended, with markup in parameters, values and addresses."""
+    run = {
+        "run_id": run_id,
+        "state": "success",
+        "run_type": ALL,
+        "user": ALL,
+        "queued": "2026-11-29T00:00:00Z",
+        "start": None,
+        "end": None,
+        "params": {text: f"{text} {run_id}" for text in PAYLOADS},
+        "digest": ALL,
+    }
+    node = {
+        "value": None,
+        "state": "success",
+        "try_number": 1,
+        "max_tries": 1,
+        "start": None,
+        "end": None,
+        "duration": 1.0,
+        "outputs": {"table": {"kind": "table", "uri": f"{ALL} {run_id}", "version": 1}},
+        "step_key": ALL,
+        "mlflow_run": ALL,
+        "mlflow_url": "javascript:xss()",
+        "reused": False,
+        "log_url": "javascript:xss()",
+    }
+    return {**run, "nodes": [{**node, "step": step, "of": step} for step in ("raw", "dataset")]}
+
+
+def test_no_payload_runs_in_what_a_run_shows(page: Page) -> None:
+    """Edge, cards, comparison, ask box, labelling: the answers are this test's, the page is the real one."""
+    calls = itertools.count()
+    page.expose_function("xss", lambda: next(calls))
+    page.on("dialog", lambda dialog: (next(calls), dialog.dismiss()))
+    runs = [run_of_payloads(run_id) for run_id in ("two", "one")]
+    answers: dict[str, Any] = {
+        "/pipelines/small/runs": runs,
+        "/pipelines/small/runs/two": runs[0],
+        "/pipelines/small/runs/one": runs[1],
+        "/pipelines/small/runs/two/metrics": {ALL: {"run_id": ALL, "status": ALL, "metrics": {ALL: 0.5}}},
+        "/pipelines/small/runs/one/metrics": {ALL: {"run_id": ALL, "status": ALL, "metrics": {ALL: 0.7}}},
+        "/pipelines/small/runs/two/steps/raw/outputs/table/rows": table_of_payloads(),
+        "/pipelines/small/runs/two/steps/raw/result": result_of_payloads(),
+        "/pipelines/small/runs/two/steps/dataset/result": result_of_payloads(),
+        "/pipelines/small/runs/two/steps/raw/labelling": {"queue": {"queue": {"name": ALL}}, "added": 2},
+        "/pipelines/small/runs/two/steps/raw/log": {"lines": [{"text": text} for text in PAYLOADS]},
+    }
+
+    def answer(route: Route) -> None:
+        path = urlsplit(route.request.url).path.partition("/modelmill/api")[2]
+        if path in answers:
+            route.fulfill(json=answers[path])
+        else:
+            route.continue_()
+
+    page.route("**/modelmill/api/**", answer)
+    page.goto("/plugin/modelmill/canvas/small")
+    page.locator('[data-id="raw.table>dataset.table"]').press("Enter")
+    page.get_by_role("table", name="First rows").wait_for()
+    page.locator("select[aria-label=Run]").select_option("two")
+    page.locator("[data-step=raw] .mm-node-head").click()
+    page.get_by_role("table", name="Mistakes").wait_for()
+    page.get_by_role("button", name="Send to labelling").first.click()
+    page.get_by_role("link", name="Label them").wait_for()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.get_by_role("dialog").get_by_role("table", name="Parameters").wait_for()
+    page.keyboard.press("Escape")
+    assert page.locator(".mm-result img, .mm-result svg, .mm-result script, .mm-dialog img").count() == 0
+    assert page.locator("a[href^='javascript:']").count() == 0
     assert next(calls) == 0
 
 

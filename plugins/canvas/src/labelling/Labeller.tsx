@@ -114,9 +114,9 @@ function RowForm({ row, queue }: { row: LabelRow; queue: QueueSession }) {
   });
   return (
     <section className="mm-card" aria-label={t("Row to label")}>
-      <pre className="mm-label-text" tabIndex={0} aria-label={t("Text of the row")}>
+      <section className="mm-label-text" tabIndex={0} aria-label={t("Text of the row")}>
         {row.text}
-      </pre>
+      </section>
       <HStack gap={2} mb={3} flexWrap="wrap">
         <Said name={t("{label} now", { label })} value={row.label} />
         <Said name={t("suggested")} value={row.suggestion} />
