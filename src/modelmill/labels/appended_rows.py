@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
-from modelmill.tables.files import active_files
+from modelmill.tables.files import ActiveFile, path_within
 from modelmill.tables.reading import read_batches
 
 if TYPE_CHECKING:
@@ -36,15 +36,22 @@ class AppendedRows:
         """
         if table is None:
             return []
-        files = active_files(table, self._place)
-        paths = {file.path for file in files}
+        import pyarrow as pa
+
+        actions = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"])
+        logged = actions.column("path").to_pylist()
         with self._lock:
-            if not self._files <= paths:
+            if not self._files.issubset(logged):
                 self._files, self._rows = set(), []
-            new = [file for file in files if file.path not in self._files]
+            # Each label is a file: of those that are known, nothing is looked at again.
+            new = [
+                ActiveFile(path_within(row["path"], self._place), row["size_bytes"], row["num_records"], {})
+                for row in actions.to_pylist()
+                if row["path"] not in self._files
+            ]
             if new:
                 ref = TableRef(uri=self._place, version=table.version())
                 with read_batches(table, ref, new) as batches:
                     self._rows += batches.read_all().to_pylist()
-                self._files |= {file.path for file in new}
+                self._files.update(logged)
             return list(self._rows)
