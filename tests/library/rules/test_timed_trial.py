@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -50,6 +52,35 @@ def test_a_rule_that_takes_minutes_ends_in_time_and_the_next_trial_goes_through(
         trials.decide(slow, ROWS, explain=False, seconds=2)
     assert time.monotonic() - began < 10
     assert len(trials.decide(RULES.replace("WHEN", "offer"), ROWS, explain=False)) == 2
+
+
+class SlowToClose(TrialProcess):
+    """One of its threads is interrupted while it ends the child of a trial that took too long."""
+
+    slow: threading.Thread | None = None
+
+    def close(self) -> None:
+        if threading.current_thread() is self.slow:
+            time.sleep(0.5)
+        super().close()
+
+
+def test_a_trial_that_ends_late_does_not_end_the_next_one() -> None:
+    slow, process = RULES.replace("WHEN", f"\"text LIKE '{'%a' * 20_000}'\""), SlowToClose()
+    process.decide(RULES.replace("WHEN", "offer"), ROWS, explain=False)
+
+    def late() -> None:
+        process.slow = threading.current_thread()
+        with pytest.raises(InputError):
+            process.decide(slow, ROWS, explain=False, seconds=1)
+
+    with ThreadPoolExecutor(2) as pool:
+        ended = pool.submit(late)
+        time.sleep(0.5)
+        waits = pool.submit(process.decide, RULES.replace("WHEN", "offer"), ROWS, explain=False)
+        ended.result()
+        assert len(waits.result()) == 2
+    process.close()
 
 
 def test_an_error_of_the_rule_set_is_handed_on(trials: TrialProcess) -> None:

@@ -60,10 +60,11 @@ class TrialProcess:
             header = {"text": text, "explain": explain, "seconds": seconds}
             with _killed_after(seconds, child) as late:
                 answer = _ask(child, header, rows)
+            if answer is None:
+                self.close()  # while nobody else has started another one
         finally:
             self._lock.release()
         if answer is None:
-            self.close()
             raise InputError(
                 f"a rule set is tried within {seconds:g} seconds"
                 if late.is_set()
