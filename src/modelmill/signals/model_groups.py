@@ -87,11 +87,13 @@ class ModelEvaluation(Evaluation):
         found = {}
         for name in names:
             band = self._group.configs[name].abstain
+            if band is None:
+                continue
             chosen, _ = self._chosen(name, rows)
             places = []
             for row, p in zip(rows, chosen, strict=True):
                 said = []
-                if band is not None and self._has_text[row] and _within(band, p):
+                if self._has_text[row] and _within(band, p):
                     text = f"abstains: probability {p:.4f} is in the band from {band.low:g} to {band.high:g}"
                     said = [{"column": self._group.column, "text": text}]
                 places.append(said)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelmill.rules.explanation.domains import Domain
+from modelmill.rules.explanation.joint_states import LooseValues, joint_states
 from modelmill.rules.explanation.ordinals import (
     LARGEST,
     ORDERED,
@@ -74,7 +75,10 @@ class TrialRows:
             self.choices[place] = found
             actual = np.arange(count, dtype=np.int32) * found.width
             self.codes[:, place] = np.where(known[place], actual, NOT_COMPUTED)
-        self.pools = {place: one.pool for place, one in self.choices.items()}
+        pools = {place: one.pool for place, one in self.choices.items()}
+        self.loose: LooseValues = joint_states(
+            table, pools, {place: one.valid for place, one in self.choices.items()}
+        )
         self.known: npt.NDArray[np.bool_] = self.codes != NOT_COMPUTED
         places = range(table.width)
         self._counts = np.array(

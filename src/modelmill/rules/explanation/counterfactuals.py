@@ -137,9 +137,10 @@ class _Levels:
         found = []
         while len(frontier):
             spent = self.budget.spend(frontier)
-            kept = ~np.isin(frontier.owners, spent)
-            frontier, left_out = frontier.kept(kept), left_out[kept]
-            decisions, demand = rows.table.evaluate(frontier.codes, rows.pools, demand=True)
+            if len(spent):
+                kept = ~np.isin(frontier.owners, spent)
+                frontier, left_out = frontier.kept(kept), left_out[kept]
+            decisions, demand = rows.table.evaluate(frontier.codes, rows.loose, demand=True)
             self._note(frontier, decisions)
             here = demand & (frontier.codes == NOT_COMPUTED) & ~left_out & (decisions == OPEN)[:, None]
             actual = np.where(here, rows.codes[frontier.owners], frontier.codes)

@@ -56,9 +56,10 @@ class Budget:
 
     def spend(self, frontier: Frontier) -> Places:
         """Count an evaluation, and return the rows that have spent too much."""
-        owners, counts = np.unique(frontier.owners, return_counts=True)
-        self._work[owners] += self._steps * (1 + counts // 512)
-        return owners[(counts > MAX_TRIALS) | (self._work[owners] > MAX_WORK)]
+        counts = np.bincount(frontier.owners, minlength=len(self._work))
+        there = counts > 0
+        self._work[there] += self._steps * (1 + counts[there] // 512)
+        return np.flatnonzero(there & ((counts > MAX_TRIALS) | (self._work > MAX_WORK)))
 
 
 def branched(
@@ -103,7 +104,7 @@ def other_anyway(rows: TrialRows, decisions: Decisions, frontier: Frontier) -> D
     waiting = [(frontier, np.arange(len(frontier)))]
     while waiting:
         part, trials = waiting.pop()
-        settled, demand = rows.table.evaluate(part.codes, rows.pools, demand=True)
+        settled, demand = rows.table.evaluate(part.codes, rows.loose, demand=True)
         done = np.flatnonzero(settled != OPEN)
         at, what = trials[done], settled[done]
         failed[at[what == own[at]]] = True

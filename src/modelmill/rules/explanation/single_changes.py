@@ -11,7 +11,11 @@ import pyarrow as pa
 
 from modelmill.rules.evaluation.possible_values import FALSE, NULL, TRUE, Uncertain
 from modelmill.rules.explanation.alternatives import TrialRows
+from modelmill.rules.explanation.joint_states import LooseValues
 from modelmill.rules.explanation.trials import Decisions, Places, Trials
+
+_MOST_STATES = 50_000
+"""States for each signal that cost about as much as an evaluation of its own."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Base:
     def __init__(self, rows: TrialRows) -> None:
         self.rows = rows
         table = rows.table
-        self.trials = table.stated(rows.codes, rows.pools)
+        self.trials = table.stated(rows.codes, LooseValues(rows.loose.pools))
         self.roots = self.trials.roots()
         self.decisions, reached = table.settle(self.roots)
         stops = TRUE if table.truth_only else TRUE | NULL
@@ -51,13 +55,26 @@ class Base:
 
     def single_changes(self) -> SingleChanges:
         """Evaluate every row with every other value of each signal that is known."""
-        found = [self._changed(place) for place in range(self.rows.table.width)]
-        if not found:  # the rules read no signals
-            none = np.empty(0, np.int64)
-            return SingleChanges(none, none, none.astype(np.int32), none)
-        rows, places, codes, decisions = (np.concatenate(part) for part in zip(*found, strict=True))
-        order = np.argsort(rows, kind="stable")
-        return SingleChanges(rows[order], places[order], codes[order], decisions[order])
+        table, rows = self.rows.table, self.rows
+        owners, places = np.nonzero(rows.known)
+        where, codes = rows.others(places, owners)
+        # One evaluation of all steps is cheaper than one a signal of the steps over it, if these are few.
+        if len(where) * len(table.row) <= _MOST_STATES * table.width:
+            owners, places = owners[where], places[where]
+            return SingleChanges(owners, places, codes, self._together(owners, places, codes))
+        found = [self._changed(place) for place in range(table.width)]
+        rows_of, places, codes, decisions = (np.concatenate(part) for part in zip(*found, strict=True))
+        order = np.argsort(rows_of, kind="stable")
+        return SingleChanges(rows_of[order], places[order], codes[order], decisions[order])
+
+    def _together(self, owners: Places, places: Places, codes: npt.NDArray[np.int32]) -> Decisions:
+        table, found = self.rows.table, np.empty(len(owners), np.int64)
+        for start in range(0, len(owners), table.block):
+            part = slice(start, start + table.block)
+            trials = self.rows.codes[owners[part]]
+            trials[np.arange(len(trials)), places[part]] = codes[part]
+            found[part] = table.evaluate(trials, self.rows.loose)[0]
+        return found
 
     def _changed(self, place: int) -> tuple[Places, Places, npt.NDArray[np.int32], Decisions]:
         table = self.rows.table
@@ -80,7 +97,7 @@ class Base:
             new = {number: states[codes] for number, states in given.items()}
         else:
             column = table.analysis.columns[table.names[place]]
-            trials.set_values(place, codes, self.rows.pools[place])
+            trials.set_values(place, codes, self.rows.loose.pools[place])
             new = {column: trials.states[column]}
         steps = table.reaches[place]
         changed = {*new, *steps}

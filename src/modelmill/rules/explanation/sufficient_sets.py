@@ -99,7 +99,7 @@ class _Search:
             frontier = frontier.kept(~over[frontier.owners])
             if len(frontier) == 0:
                 continue
-            decisions, demand = rows.table.evaluate(frontier.codes, rows.pools, demand=True)
+            decisions, demand = rows.table.evaluate(frontier.codes, rows.loose, demand=True)
             differ = np.flatnonzero((decisions != OPEN) & (decisions != self.decisions[frontier.owners]))
             owners, first = np.unique(frontier.owners[differ], return_index=True)
             examples |= dict(zip(owners.tolist(), frontier.codes[differ[first]], strict=True))
@@ -127,7 +127,7 @@ class _Search:
             places = np.array([changed[row][number] for row in at.tolist()], np.int64)
             trial = codes[at]
             trial[np.arange(len(at)), places] = actual[at, places]
-            decisions, _ = rows.table.evaluate(trial, rows.pools)
+            decisions, _ = rows.table.evaluate(trial, rows.loose)
             still = (decisions != OPEN) & (decisions != self.decisions[owners[at]])
             codes[at[still]] = trial[still]
         return {
@@ -168,7 +168,7 @@ class _Search:
     def _decided(self, codes: Codes) -> Decisions:
         block = self.rows.table.block
         parts = [
-            self.rows.table.evaluate(codes[start : start + block], self.rows.pools)[0]
+            self.rows.table.evaluate(codes[start : start + block], self.rows.loose)[0]
             for start in range(0, len(codes), block)
         ]
         found: Decisions = np.concatenate(parts)

@@ -8,7 +8,6 @@ Trying one of its values is looking it up. Values of other signals are computed 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from modelmill.rules.evaluation.partial_evaluation import UNDETERMINED, Partial
 from modelmill.rules.evaluation.possible_values import FALSE, NULL, TRUE, Uncertain
 from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.explanation.domains import Domain, domains_of
+from modelmill.rules.explanation.joint_states import LooseValues
 from modelmill.rules.language.program import reached
 from modelmill.signals.groups import Mask
 
@@ -115,12 +115,15 @@ class DecisionTable:
         self._leaf_rows = np.array([self.row[number] for number, _ in leaves], np.intp)
         self._leaf_starts = np.flatnonzero(np.append(True, places[1:] != places[:-1]))[: len(places)]
         self._leaf_places = places[self._leaf_starts]
-        self._sources: dict[int, frozenset[int]] = {}
+        self.sources: dict[int, frozenset[int]] = {}
+        """Signals that each step depends on."""
         for number in sorted(self.evaluated):
             own = {self.leaves[number]} if number in self.leaves else ()
-            self._sources[number] = frozenset(own).union(
-                *(self._sources.get(operand, ()) for operand in steps[number].operands)
+            self.sources[number] = frozenset(own).union(
+                *(self.sources.get(operand, ()) for operand in steps[number].operands)
             )
+        self.computed_singly = {number for layer in self.layers for number in layer.others}
+        """Steps that are no logic."""
 
     @functools.cached_property
     def _looked_up(self) -> tuple[npt.NDArray[np.uint8], Places, Places, Places]:
@@ -175,24 +178,22 @@ class DecisionTable:
             return table.of_region[domain.regions.of(values)]
         return self._classes(table, self._states(place, values, table.steps))
 
-    def evaluate(
-        self, codes: Codes, pools: Mapping[int, pa.Array], *, demand: bool = False
-    ) -> tuple[Decisions, Mask]:
+    def evaluate(self, codes: Codes, loose: LooseValues, *, demand: bool = False) -> tuple[Decisions, Mask]:
         """Evaluate trials.
 
         :param codes: the trials.
-        :param pools: values that the codes of a signal that is no table stand for.
+        :param loose: values of the signals that are no tables.
         :param demand: whether to return where each signal could still change the decision.
         :return: the decision of each, and a mask, ``(trials, signals)``.
         """
-        trials = self.stated(codes, pools)
-        decisions, asked = self.settle(trials.roots())
+        trials = self.stated(codes, loose)
+        decisions, asked = self.settle(trials.sets[self._roots])
         left = decisions == OPEN
         if not demand or not left.any():
             return decisions, np.zeros(codes.shape, np.bool_)
         return decisions, self._demanded(trials, asked & left)
 
-    def stated(self, codes: Codes, pools: Mapping[int, pa.Array]) -> Trials:
+    def stated(self, codes: Codes, loose: LooseValues) -> Trials:
         """Return the states of all steps on trials; see :meth:`evaluate`."""
         trials = Trials(self, len(codes))
         sets = np.empty((len(self.conditions), len(codes)), np.uint8)
@@ -200,16 +201,23 @@ class DecisionTable:
         states, begins, places, rows = self._looked_up
         sets[rows] = states[begins + codes.T[places]]
         there = frozenset(np.flatnonzero((codes != NOT_COMPUTED).any(0)).tolist())
+        trials.sets = sets
         for number, state in zip(self.conditions, sets, strict=True):
             trials.states[number] = state
-        for place in pools:
+        if loose.joint is not None:
+            for one in loose.joint:
+                one.look_up(trials, sets, codes)
+            for layer in self.layers:
+                layer.forward(sets)
+            return trials
+        for place in loose.pools:
             if place in there:
-                trials.set_values(place, codes[:, place], pools[place])
+                trials.set_values(place, codes[:, place], loose.pools[place])
                 self._keep(trials, sets, self.analysis.columns[self.names[place]])
         for layer in self.layers:
             layer.forward(sets)
             for number in layer.others:
-                if not self._sources[number].isdisjoint(there):
+                if not self.sources[number].isdisjoint(there):
                     trials.forward([number])
                     self._keep(trials, sets, number)
         return trials
@@ -229,7 +237,7 @@ class DecisionTable:
         :return: for each signal, ``(trials, signals)``.
         """
         steps, count = self.analysis.steps, trials.rows
-        sets = np.array([trials.states[number] for number in self.conditions])
+        sets = trials.sets
         unclear = np.empty((len(self.row), count), np.bool_)
         unclear[: len(sets)] = UNDETERMINED[self._matters, sets]
         for number in self._values:
@@ -411,6 +419,8 @@ class Trials(Partial):
         self.analysis = table.analysis
         self.rows = rows
         self.states = list(table.initial)
+        self.sets = np.empty((0, rows), np.uint8)
+        """States of the conditions of rules and steps, ``(conditions, trials)``."""
 
     def set_values(self, place: int, column: npt.NDArray[np.int32], pool: pa.Array) -> None:
         """Set the values of a signal that is no table."""
