@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.registry.comparison import NotJudged, Unit
+from modelmill.registry.figure_letters import draw_letters
 from modelmill.registry.learnt_rows import LeftOut
 from modelmill.registry.verdict import PARTS, CheckResult, apart, shown, span
 
@@ -260,6 +261,12 @@ def _image(figure: Figure | None) -> str:
     """Return a figure as base64 of its PNG; empty without one."""
     if figure is None:
         return ""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return base64.b64encode(buffer.getvalue()).decode()
+    drawn: list[bytes] = []
+
+    def draw() -> None:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        drawn.append(buffer.getvalue())
+
+    draw_letters(figure, draw)  # the step's log has said of the plot by itself what no font has
+    return base64.b64encode(drawn[-1]).decode()

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import re
+import warnings
+
+from matplotlib.figure import Figure
+
 from modelmill.registry.comparison import Comparison, NotJudged
 from modelmill.registry.gate_report import ChainLink, ClassLine, GateReport, Mistake, as_html
 from modelmill.registry.learnt_rows import LeftOut
@@ -69,3 +75,27 @@ def test_everything_is_on_the_page_and_escaped() -> None:
         "Signature",
     ):
         assert told in page
+
+
+def test_a_plot_of_classes_in_another_script_is_on_the_page_without_warnings() -> None:
+    report = GateReport(
+        name="topics",
+        passed=True,
+        challenger="models:/m-2",
+        champion=None,
+        dataset="/data/topics@3",
+        label="\u98df\u7269",
+        rows=811,
+        confidence=0.95,
+        note="",
+        checks=(),
+        not_judged=(),
+    )
+    figure = Figure()
+    figure.suptitle("\u98df\u7269")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = as_html(report, figure)
+    found = re.search(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page)
+    assert found is not None
+    assert base64.b64decode(found.group(1)).startswith(b"\x89PNG")
