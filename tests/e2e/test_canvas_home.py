@@ -104,3 +104,21 @@ def test_the_first_page_is_for_everybody(page: Page, serious: Callable[[Page], l
     assert serious(page) == []
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.locator(".mm-page").evaluate("element => element.scrollWidth <= element.clientWidth")
+
+
+def test_the_tour_is_for_the_keyboard_too(page: Page) -> None:
+    page.goto("/plugin/modelmill/home")
+    page.get_by_role("button", name="Take the tour").press("Enter")
+    tour = page.get_by_role("dialog")
+    for title, path in (
+        ("Overview", "home"),
+        ("Pipelines", "pipelines"),
+        ("Canvas", "new"),
+        ("Models", "models"),
+    ):
+        expect(tour.get_by_role("heading", name=title)).to_be_focused()
+        expect(page).to_have_url(re.compile(f"/modelmill/{path}"))
+        tour.get_by_role("button", name="Next").press("Enter")
+    expect(tour.get_by_role("button", name="Done")).to_be_visible()
+    tour.get_by_role("heading").press("Escape")
+    expect(tour).to_have_count(0)

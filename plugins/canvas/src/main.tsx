@@ -16,6 +16,7 @@ import { ModelsPage } from "./pages/ModelsPage";
 import { PipelinesPage } from "./pages/PipelinesPage";
 import { RulesPage } from "./pages/RulesPage";
 import { RunPage } from "./pages/RunPage";
+import { Tour } from "./pages/Tour";
 import { WizardPage } from "./pages/WizardPage";
 
 interface HostProps {
@@ -62,6 +63,7 @@ function Pages({ dagId, runId }: HostProps) {
         <Route path="one-click" element={<WizardPage />} />
         <Route path="*" element={<Navigate to={`${BASE}/pipelines`} replace />} />
       </Routes>
+      <Tour />
     </Box>
   );
 }

@@ -10,6 +10,7 @@ import { type Sentence, plural, t, word } from "../i18n/t";
 import { BASE, canvasPath } from "./base";
 import { Gallery } from "./Gallery";
 import { Answered, Complaint, Page } from "./parts";
+import { startTour } from "./Tour";
 import { type Named, matching, useNames } from "./useNames";
 
 const POLL = 15_000;
@@ -21,8 +22,13 @@ export function HomePage() {
     const timer = setInterval(() => { if (!document.hidden) reload(); }, POLL);
     return () => { clearInterval(timer); };
   }, [reload]);
+  const actions = (
+    <Button size="sm" variant="outline" onClick={startTour}>
+      {t("Take the tour")}
+    </Button>
+  );
   return (
-    <Page title={t("Overview")} help={t("What runs, what waits for you, and what happened in the last 24 hours.")}>
+    <Page title={t("Overview")} help={t("What runs, what waits for you, and what happened in the last 24 hours.")} actions={actions}>
       <Answered answer={answer}>{(home) => <Shown home={home} />}</Answered>
     </Page>
   );
