@@ -19,8 +19,9 @@ Every process of a pipeline (Airflow task, step, Spark driver, service) can be g
                              run. Default: the user that the process runs as
 ``MODELMILL_LLM_URL``        URL of a language model's endpoint, up to and with ``/v1``, and
 ``MODELMILL_LLM_KEY``        its key, for steps that name no Airflow connection. Default: none
-``MODELMILL_SOURCES``        places, separated by commas, below which ``ingest`` may load files. Default:
-                             object stores, and local folders that are not the system's
+``MODELMILL_SOURCES``        places, separated by commas, below which ``ingest`` and the steps over videos
+                             may read files. Default: object stores, and local folders that are not the
+                             system's
 ``MODELMILL_PARAM_<NAME>``   default of the pipeline parameter ``<name>`` where a pipeline sets none
 ``MODELMILL_MLFLOW_REPLY``   seconds that MLflow may take for a reply. Default 30
 ``MODELMILL_MLFLOW_CALL``    seconds that a call to MLflow may take with all its retries. Default 180

@@ -86,7 +86,7 @@ class Client:
         except httpx.HTTPError as error:
             return Outcome("lost", detail=type(error).__name__)
         status = response.status_code
-        if status == 200:
+        if status == 200 and _is_answer(response.content):
             return Outcome("answered", body=response.content)
         detail = self._detail(status, response.content)
         if status in _LATER:
@@ -110,6 +110,15 @@ class Client:
         except (ValueError, LookupError, TypeError):
             pass
         return self._endpoint.without_key(f"status {status} {str(message)[:300]}".strip())
+
+
+def _is_answer(body: bytes) -> bool:
+    """Return whether a body may be an answer: no page of a proxy, no error with the wrong status."""
+    try:
+        found = read_json(body)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and not found.get("error")
 
 
 def _seconds(header: str | None) -> float | None:

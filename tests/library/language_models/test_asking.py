@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -367,6 +369,27 @@ def test_an_endpoint_that_cannot_be_asked_is_refused_by_name(
     with pytest.raises(ConfigError, match=said) as found:
         Endpoint.from_environment()
     assert not key or key not in str(found.value)
+
+
+@pytest.mark.parametrize("page", [b"<html>we are back soon</html>", b'{"error": {"message": "overloaded"}}'])
+def test_a_page_instead_of_an_answer_is_asked_again_and_not_kept(tmp_path: Path, page: bytes) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        tally, journal = run(url, tmp_path, count=3, attempts=2, concurrency=1)
+        server.shutdown()
+    assert (tally.sent, tally.lost, set(tally.unanswered.values())) == (6, 6, {"lost"})
+    assert list(journal.answers()) == []
 
 
 def test_a_thread_that_outlives_its_step_writes_nowhere(tmp_path: Path) -> None:
