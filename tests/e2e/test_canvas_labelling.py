@@ -97,6 +97,7 @@ def test_a_page_that_is_closed_in_the_middle_loses_nothing(page: Page, suspects:
     assert labels(suspects, "closed") == []
     page.unroute("**/labelling/closed/labels")
     page.reload()
+    page.get_by_role("region", name="Row to label").wait_for()
     expect(page.get_by_label("Saved")).to_have_text("All that you did is saved.")
     expect(page.get_by_label("Text of the row")).to_contain_text("number 2")
     assert labels(suspects, "closed") == [("T0", "sport"), ("T1", "trade")]

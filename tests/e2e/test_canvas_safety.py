@@ -278,6 +278,58 @@ def test_no_payload_runs_in_what_a_run_shows(page: Page) -> None:
     assert next(calls) == 0
 
 
+def test_no_payload_runs_in_what_a_model_answers(page: Page) -> None:
+    """The ask box and the nights of a model, with markup in each text that a registry could hold."""
+    calls = itertools.count()
+    page.expose_function("xss", lambda: next(calls))
+    version = {"version": 1, "created": None, "role": ALL, "digest": ALL, "dataset": ALL, "parent": ALL}
+    version |= {
+        "run_id": ALL,
+        "url": "javascript:xss()",
+        "pipeline": ALL,
+        "dag_run": ALL,
+        "metrics": {ALL: 0.5},
+    }
+    model = {"name": "m", "champion": 1, "alias": 1, "versions": 1, "last": None}
+    night = {"number": 1, "time": "2026-11-29T00:00:00Z", "action": ALL, "to_version": 1, "metric": ALL}
+    answers: dict[str, Any] = {
+        "/models": [model],
+        "/models/m": {
+            **model,
+            "history": [],
+            "all_versions": [version | {"pipeline_digest": ALL}],
+            "may_roll_back": True,
+        },
+        "/models/m/nights": [night | {"unit": ALL, "value": 0.5, "low": 0.4, "high": 0.6}],
+        "/models/m/answers": [
+            {
+                "version": 1,
+                "answer": ALL,
+                "score": 0.5,
+                "classes": [{"name": text, "probability": 0.5} for text in PAYLOADS],
+                "error": "",
+            }
+        ],
+    }
+
+    def answer(route: Route) -> None:
+        path = urlsplit(route.request.url).path.partition("/modelmill/api")[2]
+        if path in answers:
+            route.fulfill(json=answers[path])
+        else:
+            route.continue_()
+
+    page.route("**/modelmill/api/**", answer)
+    page.goto("/plugin/modelmill/models/m")
+    box = page.get_by_role("region", name="Ask it")
+    box.get_by_label("Text to ask about").fill(ALL)
+    box.get_by_role("button", name="Ask", exact=True).click()
+    box.get_by_text("Version 1:").wait_for()
+    assert box.locator("img, script, iframe").count() == 0
+    assert page.locator("a[href^='javascript:']").count() == 0
+    assert next(calls) == 0
+
+
 @pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
 def test_axe_finds_nothing_serious(page: Page, serious: Callable[[Page], list[Any]]) -> None:
     for path in PAGES:

@@ -20,7 +20,7 @@ interface Props {
 
 export function Labeller({ view: first, mayEdit }: Props) {
   const queue = useQueue(first, mayEdit);
-  const { session, view, error, isOver } = queue;
+  const { session, view, error, isReady, isOver } = queue;
   const [row] = session.rows;
   return (
     <div className="mm-labelling">
@@ -29,7 +29,7 @@ export function Labeller({ view: first, mayEdit }: Props) {
         {mayEdit ? null : <Text role="status">{t(NO_EDIT)}</Text>}
         {row ? <RowForm key={row.key} row={row} queue={queue} /> : isOver ? <Over queue={queue} /> : null}
         <Text className="mm-help" role="status" aria-label={t("Saved")}>
-          {session.outbox.length === 0 ? t("All that you did is saved.") : t("{n} not saved yet; they are kept in this browser.", { n: session.outbox.length })}
+          {!isReady ? "" : session.outbox.length === 0 ? t("All that you did is saved.") : t("{n} not saved yet; they are kept in this browser.", { n: session.outbox.length })}
         </Text>
       </div>
       <Standing view={view} />

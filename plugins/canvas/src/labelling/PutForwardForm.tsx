@@ -26,7 +26,7 @@ export function PutForwardForm({ mayEdit, onDone }: Props) {
     name: "",
     table: params.get("table") ?? "",
     key: columns.find((column) => /^(id|key)$|_id$/iu.test(column)) ?? "",
-    text: columns.find((column) => /text|message|body|title/iu.test(column)) ?? "",
+    text: columns.find((column) => /text|message|body|title/iu.test(column) && !/_id$|^id$|^key$/iu.test(column)) ?? "",
     label: "",
     classes: "",
     second: "0",

@@ -15,6 +15,8 @@ export interface QueueSession {
   view: QueueView;
   /** Why the server does not answer, or refuses; empty: it does not. */
   error: string;
+  /** Whether it is known what an earlier page has left to send. */
+  isReady: boolean;
   /** Whether nothing is left to hand out. */
   isOver: boolean;
   act: (action: "label" | "skip", value: LabelValue | null) => void;
@@ -29,6 +31,7 @@ export function useQueue(first: QueueView, mayEdit: boolean): QueueSession {
   const [view, setView] = useState(first);
   const [error, setError] = useState("");
   const [isOver, setOver] = useState(false);
+  const [isReady, setReady] = useState(false);
   const [round, setRound] = useState(0);
   const who = useRef<string | null>(null);
   const isBusy = useRef(false);
@@ -52,6 +55,7 @@ export function useQueue(first: QueueView, mayEdit: boolean): QueueSession {
         // What a page that was closed in the middle has left.
         const left = readOutbox(found.who, name);
         setSession((before) => handed({ ...before, outbox: [...left, ...before.outbox] }, found.rows));
+        setReady(true);
       } else {
         setSession((before) => handed(before, found.rows));
       }
@@ -88,7 +92,7 @@ export function useQueue(first: QueueView, mayEdit: boolean): QueueSession {
     setSession((before) => stored(undone(before, newId()), who.current, name));
   }, [name]);
   const lookAgain = useCallback(() => { setOver(false); }, []);
-  return { session, view, error, isOver, act, undo, lookAgain };
+  return { session, view, error, isReady, isOver, act, undo, lookAgain };
 }
 
 /** An id that no other act has. Not randomUUID, which a page without TLS does not have. */
