@@ -8,7 +8,6 @@ that is remembered (:func:`remember`) is asked for by its id, and so are hundred
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from modelmill.artifacts import AnyReference, parse_reference
+from modelmill.system.disk import try_write
 
 TAG_STEP_KEY = "modelmill.step_key"
 TAG_OUTPUTS = "modelmill.outputs"
@@ -67,12 +67,7 @@ def remember(home: Path, key: str, experiment: str, run_id: str) -> None:
     :param experiment: id of the run's experiment.
     :param run_id: the run.
     """
-    place = _memory(home, key)
-    half = place.with_suffix(f".{os.getpid()}")
-    with contextlib.suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        half.write_text(f"{experiment} {run_id}")
-        half.replace(place)
+    try_write(_memory(home, key), f"{experiment} {run_id}")
 
 
 def remembered(home: Path, key: str) -> RunPlace | None:

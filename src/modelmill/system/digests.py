@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from modelmill.system.disk import try_write
+
 _SETTLED_NANOSECONDS = 2_000_000_000
 """A file that changed more recently is not remembered: it could change again within one tick of its clock."""
 
@@ -41,7 +43,7 @@ def file_digests(folder: Path, names: Iterable[str], *, memory: Path | None = No
         if max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - _SETTLED_NANOSECONDS:
             kept[name] = entry
     if place is not None and kept != known:
-        _save(place, kept)
+        try_write(place, json.dumps(kept))
     return found
 
 
@@ -59,14 +61,6 @@ def _load(place: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         return dict(json.loads(place.read_text()))
     return {}
-
-
-def _save(place: Path, kept: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # without a memory it takes longer, nothing else
-        place.parent.mkdir(parents=True, exist_ok=True)
-        aside = place.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(kept))
-        aside.replace(place)
 
 
 _BYTES = hashlib.sha256().digest_size

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,24 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def try_write(path: Path, text: str) -> None:
+    """Write a small file that is read whole or not at all; where it cannot be written, nothing happens.
+
+    For what makes the next run faster, and no more.
+
+    :param path: the file; its folder is made.
+    :param text: its content.
+    """
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with contextlib.suppress(OSError):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_text(text)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def make_writable(folder: Path) -> Path:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from modelmill.errors import TableError
 from modelmill.settings import Settings
 from modelmill.system.digests import file_digest
+from modelmill.system.disk import try_write
 from modelmill.system.locks import locked
 from modelmill.tables.storage import is_local
 
@@ -83,6 +83,4 @@ def _load(memory: Path) -> dict[str, str]:
 def _remember(memory: Path, found: Mapping[str, str]) -> None:
     with contextlib.suppress(OSError), locked(memory.with_suffix(".lock")):  # read-only home: not remembered
         kept = list({**_load(memory), **found}.items())[-MOST_REMEMBERED:]
-        aside = memory.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(dict(kept)))
-        aside.replace(memory)
+        try_write(memory, json.dumps(dict(kept)))

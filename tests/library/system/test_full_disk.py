@@ -12,7 +12,7 @@ from modelmill.pipeline.request import StepRequest
 from modelmill.pipeline.runner import run_step
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
-from modelmill.system.disk import disk_error
+from modelmill.system.disk import disk_error, try_write
 
 
 def save_on_a_full_disk() -> None:
@@ -62,3 +62,14 @@ def test_the_cause_of_an_error_counts_too(tmp_path: Path) -> None:
 def test_other_errors_are_left_alone(tmp_path: Path) -> None:
     for error in (ValueError("os error 2"), FileNotFoundError(2, "x"), RuntimeError("disk I/O error")):
         assert disk_error(error, tmp_path) is None
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    try_write(tmp_path / "a" / "b", "one")
+    try_write(tmp_path / "a" / "b", "two")
+    assert (tmp_path / "a" / "b").read_text() == "two"
+    try_write(tmp_path / "a" / "b" / "c", "below a file")
+    (tmp_path / "full" / "folder" / "file").mkdir(parents=True)
+    try_write(tmp_path / "full" / "folder", "instead of a folder")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["folder"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
