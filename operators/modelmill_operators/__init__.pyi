@@ -138,7 +138,7 @@ class RankLabelErrorsOperator(_ComponentOperator[RankLabelErrorsConfig]):
     """List the rows whose label is probably wrong, the most suspicious first (confident learning)."""
 
 class ScoreTableOperator(_ComponentOperator[ScoreTableConfig]):
-    """Score every row of a table with a model, with Spark; a row without a text gets null, not a guess."""
+    """Score every row of a table with a model; a row without a text, or a readable image, gets null."""
 
 class SignalStudentsOperator(_ComponentOperator[SignalStudentsConfig]):
     """Make a static student of each model signal of a rule set: what tier_rules asks first."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _TEXT = "_mm_text"
+_TYPES = {"text": "string", "image": "binary"}
 
 
 def main(request: ScoreTableRequest, spark: SparkSession) -> ScoreTableResult:
@@ -66,7 +67,7 @@ def _scored(source: DataFrame, keep: Sequence[str], request: ScoreTableRequest) 
         .add("score", DoubleType())
         .add("model", StringType())
     )
-    rows = source.select(*kept, quoted(request.text).cast("string").alias(_TEXT))
+    rows = source.select(*kept, quoted(request.text).cast(_TYPES[request.content]).alias(_TEXT))
     return rows.mapInArrow(functools.partial(score_batches, request=request), schema)
 
 

@@ -17,6 +17,9 @@ MODEL_NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
 
 ModelFormat = Literal["torch", "torchao", "onnx", "trunk", "head", "static", "rules"]
 
+ContentKind = Literal["text", "image"]
+"""What a model reads of an example: see :mod:`modelmill.tokens.contents`."""
+
 
 class Reference(BaseModel):
     """Base of all references."""
@@ -74,6 +77,29 @@ class DatasetRef(Reference):
                 remedy="name a text column in build_dataset",
             )
         return self.text
+
+    @property
+    def image_column(self) -> str:
+        """Column with the image, for steps that need one.
+
+        :raises ConfigError: if an example is a text alone.
+        """
+        if self.image is None:
+            raise ConfigError(
+                "this step reads images, and the dataset has none",
+                got=str(self),
+                remedy="name an image column in build_dataset",
+            )
+        return self.image
+
+    def content_column(self, kind: ContentKind) -> str:
+        """Return the column that a model reads.
+
+        :param kind: what it reads.
+        :return: the name of the text column, or of the image column.
+        :raises ConfigError: if the dataset has none.
+        """
+        return self.text_column if kind == "text" else self.image_column
 
     def __str__(self) -> str:
         return f"{self.uri}@{self.version}"

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.artifacts import DatasetRef, Reference, TableRef
+from modelmill.artifacts import ContentKind, DatasetRef, Reference, TableRef
 from modelmill.options import Options
 from modelmill.settings import Settings
 from modelmill.system.resources import Resources
@@ -124,6 +124,9 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
     version: int = 1
     """Raised when the same input would give another result: part of the step key."""
     resources: Resources = field(default_factory=Resources)
+    reads: tuple[ContentKind, ...] = ("text", "image")
+    """What it can work on of a dataset among its inputs. A pipeline that gives it anything else is refused
+    when it is checked."""
     check: Callable[[ConfigT], None] | None = None
     """Raises an :class:`~modelmill.errors.InputError` for what cannot work, as far as the files that a
     configuration names show it: before anything runs. None: there is nothing to look at."""

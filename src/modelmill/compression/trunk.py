@@ -13,13 +13,17 @@ from torch import nn
 
 from modelmill.compression.options import GRAPH_METHODS
 from modelmill.compression.quantization import CALIBRATION_ROWS, GraphMethod
+from modelmill.errors import ConfigError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import mean_over_tokens, parameter_count
-from modelmill.models.onnx_export import check_parity, encode_masked, export_graph
+from modelmill.models.image_encoder import ImageEncoder
+from modelmill.models.onnx_export import check_parity, encode_masked, export_graph, image_inputs
+from modelmill.tokens.images import ImageInput
 from modelmill.tokens.token_ids import Tokens
 from modelmill.tokens.tokenizer import encode, load_tokenizer
 
 _CALIBRATION_TOKENS = 64
+_PARITY_IMAGES = 4
 _PARITY_TEXTS = (
     "",
     "a",
@@ -94,6 +98,53 @@ def make_trunk(
     )
     info.save(bundle)
     return difference
+
+
+def make_image_trunk(encoder: ImageEncoder, bundle: Path, *, image: str, method: str = "none") -> float:
+    """Write a trunk's bundle for images: standardisation of pixels is part of its graph.
+
+    :param encoder: the encoder, on the CPU, in evaluation mode.
+    :param bundle: folder to write; replaced if it exists.
+    :param image: column that is read as image by default.
+    :param method: a name in :data:`modelmill.compression.options.GRAPH_METHODS`; for images ``none`` alone.
+    :return: largest difference of a feature between PyTorch and the export.
+    :raises ConfigError: if it is another method.
+    :raises ModelError: if it cannot be exported, or differs by more than
+        :data:`modelmill.models.onnx_export.PARITY`.
+    """
+    if method != "none":
+        raise ConfigError(
+            "the trunk of images is not quantised yet: its graph is convolutions, and the methods are for "
+            "products of matrices",
+            got=f"method: {method}",
+            remedy="set method: none, or leave it empty",
+        )
+    shutil.rmtree(bundle, ignore_errors=True)
+    bundle.mkdir(parents=True)
+    settings = encoder.settings
+    settings.save(bundle)
+    inputs = image_inputs(settings.height, settings.width)
+    path = bundle / "model.onnx"
+    export_graph(encoder, path, encoder=encoder.model, outputs=["features"], inputs=inputs)
+    tokens = random_images(settings, rows=_PARITY_IMAGES)
+    difference = check_parity(encoder, path, tokens, output="features", inputs=inputs)
+    BundleInfo(
+        format="trunk",
+        content="image",
+        text=image,
+        max_tokens=settings.numbers,
+        parameters=sum(weight.numel() for weight in encoder.model.parameters()),
+        features=encoder.features,
+    ).save(bundle)
+    return difference
+
+
+def random_images(settings: ImageInput, *, rows: int) -> Tokens:
+    """Make images of random pixels, from dark ones to bright ones; the same for the same arguments."""
+    random = np.random.default_rng(0)
+    brightest = np.linspace(1, 256, rows).astype(np.int64)[:, None]
+    pixels = random.integers(0, brightest, (rows, settings.numbers)).astype(np.uint8)
+    return Tokens.packed(pixels.reshape(-1), np.full(rows, settings.numbers, dtype=np.int64))
 
 
 def random_rows(empty: npt.NDArray[np.integer], vocabulary: int, *, rows: int, tokens: int) -> Tokens:

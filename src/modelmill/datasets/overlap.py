@@ -55,15 +55,16 @@ def find_copies(texts: pa.Array, others: pa.Array, *, threshold: float | None) -
 
     Near copies are found by MinHash and compared exactly, see :mod:`modelmill.datasets.minhash`.
 
-    :param texts: strings without nulls.
-    :param others: strings without nulls, any number.
-    :param threshold: Jaccard similarity from which a text is a near copy; None: only equal texts count.
+    :param texts: strings without nulls; without a threshold also binary values.
+    :param others: values of the same type without nulls, any number.
+    :param threshold: Jaccard similarity from which a text is a near copy; None: only equal ones count.
     :return: which texts are copies.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    texts, others = texts.cast(pa.large_string()), others.cast(pa.large_string())
+    if threshold is not None:
+        texts, others = texts.cast(pa.large_string()), others.cast(pa.large_string())
     exact = pc.is_in(texts, value_set=pc.unique(others)).to_numpy(zero_copy_only=False)
     near = np.zeros(len(texts), bool)
     if threshold is None or not len(texts) or not len(others):

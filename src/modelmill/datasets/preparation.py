@@ -17,16 +17,10 @@ from modelmill.datasets.contract import broken_contract
 from modelmill.datasets.options import BuildOptions
 from modelmill.datasets.prepared_columns import TEST, TRAIN, VALIDATION, Preparation
 from modelmill.tables.row_hash import Digests, hexadecimal, int64_of_digests, row_strings, sha256_rows
+from modelmill.tokens.contents import BLANKS
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-BLANKS = (
-    "\0 \t\n\r\f\v\u0085\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b"
-    "\u2028\u2029\u202f\u205f\u3000\ufeff\u00ad\u1680\u180e\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
-    "\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069"
-)
-"""A text of only these characters is empty. NUL is one: MLflow's server drops it at the end of a text."""
 
 _SPLIT_NAMES = {
     "train": TRAIN,

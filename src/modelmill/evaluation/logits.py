@@ -66,7 +66,7 @@ def _rows_digest(dataset: DatasetRef, split: str, info: BundleInfo) -> str:
         str(dataset),
         table_fingerprint(dataset),
         dataset.key,
-        dataset.text_column,
+        dataset.content_column(info.content),
         dataset.split,
         split,
         __version__,

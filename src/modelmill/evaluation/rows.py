@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.artifacts import DatasetRef
+from modelmill.artifacts import ContentKind, DatasetRef
 from modelmill.datasets.examples import choose_label, label_kind
 from modelmill.datasets.options import LabelKind
 from modelmill.errors import DatasetError, ModelError
@@ -26,11 +26,14 @@ class LabelledRows:
 
     task: Task
     """That of the label column."""
-    texts: list[str]
+    texts: list[Any]
+    """What the models read of each row: its text, or the file of its image."""
     values: list[Any]
     """Labels, see :meth:`modelmill.tasks.base.Task.values`."""
     labelled: npt.NDArray[np.bool_]
     """Which rows of the whole split these are, ``(rows of the split,)``."""
+    content: ContentKind = "text"
+    """What models read of them."""
 
     def keep(self, kept: npt.NDArray[np.bool_]) -> LabelledRows:
         """Return some of the rows.
@@ -41,15 +44,18 @@ class LabelledRows:
         labelled = self.labelled.copy()
         labelled[labelled] = kept
         texts, values = (list(itertools.compress(column, kept)) for column in (self.texts, self.values))
-        return LabelledRows(self.task, texts, values, labelled)
+        return LabelledRows(self.task, texts, values, labelled, self.content)
 
 
-def labelled_rows(dataset: DatasetRef, split: str, label: str) -> LabelledRows:
+def labelled_rows(
+    dataset: DatasetRef, split: str, label: str, *, content: ContentKind = "text"
+) -> LabelledRows:
     """Read the rows of a split that have a label.
 
     :param dataset: the dataset.
     :param split: ``train``, ``validation`` or ``test``.
     :param label: label column.
+    :param content: what models read of them.
     :return: the rows.
     :raises TableError: if the table cannot be read.
     """
@@ -58,13 +64,14 @@ def labelled_rows(dataset: DatasetRef, split: str, label: str) -> LabelledRows:
 
     from modelmill.tables.reading import read_arrow
 
-    table = read_arrow(dataset, columns=[dataset.text_column, label, dataset.split])
+    read = dataset.content_column(content)
+    table = read_arrow(dataset, columns=[read, label, dataset.split])
     table = table.filter(pc.equal(table.column(dataset.split), split))
     column = table.column(label).combine_chunks()
     task = task_of(label_kind(column.type))
     labelled = task.labelled(column)
-    texts, labels = (one.filter(pa.array(labelled)) for one in (table.column(dataset.text_column), column))
-    return LabelledRows(task, texts.to_pylist(), task.values(labels), labelled)
+    texts, labels = (one.filter(pa.array(labelled)) for one in (table.column(read), column))
+    return LabelledRows(task, texts.to_pylist(), task.values(labels), labelled, content)
 
 
 def judged_label(dataset: DatasetRef, infos: Sequence[BundleInfo], label: str | None = None) -> str:
@@ -114,8 +121,8 @@ class JudgedRows:
         return self.rows.task
 
     @property
-    def texts(self) -> list[str]:
-        """Text of each row."""
+    def texts(self) -> list[Any]:
+        """Text of each row, or the file of its image."""
         return self.rows.texts
 
     def keep(self, kept: npt.NDArray[np.bool_]) -> JudgedRows:
@@ -144,7 +151,10 @@ class JudgedRows:
         :return: answers by name of the baseline.
         :raises DatasetError: if there are no labelled train or validation rows.
         """
-        parts = [labelled_rows(dataset, split, self.label) for split in ("train", "validation")]
+        content = self.rows.content
+        parts = [
+            labelled_rows(dataset, split, self.label, content=content) for split in ("train", "validation")
+        ]
         texts = [text for part in parts for text in part.texts]
         if not texts:
             raise DatasetError(
@@ -165,9 +175,10 @@ def judged_rows(dataset: DatasetRef, label: str, infos: Sequence[BundleInfo]) ->
     :param infos: of the bundles of the models that are judged; at least one.
     :return: the rows.
     :raises DatasetError: if there are none.
-    :raises ModelError: if a model answers with another kind of label than the column has.
+    :raises ModelError: if a model answers with another kind of label than the column has, or some read texts
+        and others images.
     """
-    rows = labelled_rows(dataset, "test", label)
+    rows = labelled_rows(dataset, "test", label, content=judged_content(infos))
     check_kinds(infos, rows.task.kind, label=label)
     if not rows.texts:
         raise DatasetError(
@@ -178,6 +189,23 @@ def judged_rows(dataset: DatasetRef, label: str, infos: Sequence[BundleInfo]) ->
     names = rows.task.classes_in(rows.values).union(*(info.classes for info in infos))
     classes = tuple(sorted(names))
     return JudgedRows(label, rows, classes, rows.task.truth(rows.values, classes))
+
+
+def judged_content(infos: Sequence[BundleInfo]) -> ContentKind:
+    """Return what models that are judged on the same rows read of them.
+
+    :param infos: of their bundles; at least one.
+    :return: texts or images.
+    :raises ModelError: if some read the one and some the other.
+    """
+    kinds = sorted({info.content for info in infos})
+    if len(kinds) > 1:
+        raise ModelError(
+            "models that are compared read the same of a row",
+            got=", ".join(f"{info.content} ({info.label})" for info in infos),
+            remedy="compare the models of texts and those of images in a step each",
+        )
+    return infos[0].content
 
 
 def check_kinds(infos: Sequence[BundleInfo], kind: LabelKind, *, label: str) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.datasets.preparation import BLANKS
 from modelmill.labels.models import LabelModel, most_probable, uncertainty
 from modelmill.labels.report import is_sure
 from modelmill.labels.votes import Fired, Floats, Functions, votes_by_class
+from modelmill.tokens.contents import BLANKS
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.datasets.preparation import BLANKS
 from modelmill.language_models.asking import Ask
 from modelmill.language_models.dialects import Dialect, Parameters
 from modelmill.language_models.options import LlmLabellingOptions
 from modelmill.language_models.questions import Question, rendered
 from modelmill.tables.reading import scan_arrow
+from modelmill.tokens.contents import BLANKS
 
 if TYPE_CHECKING:
     import pyarrow as pa

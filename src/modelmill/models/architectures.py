@@ -6,6 +6,7 @@ It imports neither torch nor transformers, so that a pipeline can be checked bef
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ ARCHITECTURES = (
     "xlm-roberta",
 )
 """``model_type`` of the encoders that tests train, distil, export and score: see docs/architectures.md."""
+
+IMAGE_ARCHITECTURES = ("convnext", "resnet", "timm_wrapper", "vit")
+"""``model_type`` of the image encoders that tests export, train and score: see docs/images.md."""
 
 _PADDED_POSITIONS = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 """Architectures whose positions start behind the id of the padding token."""
@@ -87,6 +91,37 @@ def _keys(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _keys(inner)
+
+
+def reads_images(content: Mapping[str, Any]) -> bool:
+    """Return whether a base model is an image encoder.
+
+    :param content: of its ``config.json``.
+    """
+    return content.get("model_type") in IMAGE_ARCHITECTURES
+
+
+def check_image_architecture(content: Mapping[str, Any]) -> None:
+    """Check that an image encoder is built of code that is installed here, and of nothing else.
+
+    :param content: of its ``config.json``, see :func:`reads_images`.
+    :raises ModelError: if it is one of timm's and its name or arguments could load anything else.
+    """
+    if content.get("model_type") != "timm_wrapper":
+        return
+    name = content.get("architecture")
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)?", name):
+        raise ModelError(
+            "the architecture of a timm_wrapper is the name of one of timm's models",
+            got=name,
+            remedy="write it without hf-hub: and the like, and give the weights as model.safetensors",
+        )
+    if content.get("model_args"):
+        raise ModelError(
+            "a timm_wrapper has no model_args: they choose code",
+            got=content["model_args"],
+            remedy="take a model whose architecture says it all",
+        )
 
 
 def check_architecture(content: Mapping[str, Any], *, max_tokens: int | None = None) -> None:

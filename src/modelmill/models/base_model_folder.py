@@ -8,17 +8,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from modelmill.artifacts import ContentKind
 from modelmill.errors import ModelError
-from modelmill.models.architectures import check_architecture, read_config_json
+from modelmill.models.architectures import (
+    check_architecture,
+    check_image_architecture,
+    read_config_json,
+    reads_images,
+)
 from modelmill.models.limits import check_weights, read_bounded
 from modelmill.system.digests import file_digests
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 """What a base model's folder has. Weights may also be split, with ``model.safetensors.index.json``."""
 
-_READ = ("config.json", "tokenizer.json", "model*.safetensors", "*.safetensors.index.json")
+IMAGE_FILES = ("config.json", "model.safetensors")
+"""What the folder of an image encoder has, and ``preprocessor_config.json`` where transformers wrote it."""
+
+_READ = (
+    "config.json",
+    "tokenizer.json",
+    "preprocessor_config.json",
+    "model*.safetensors",
+    "*.safetensors.index.json",
+)
 """What is read of it."""
 
 
@@ -96,10 +112,11 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
-def check_base_model_files(folder: Path) -> None:
+def check_base_model_files(folder: Path, *, files: Sequence[str] = FILES) -> None:
     """Make sure that a folder has the files of a base model, and no pickled weights instead.
 
     :param folder: the folder.
+    :param files: :data:`FILES`, or :data:`IMAGE_FILES`.
     :raises ModelError: if not, or if one of them is none that can be read safely.
     """
     try:
@@ -112,7 +129,7 @@ def check_base_model_files(folder: Path) -> None:
         ) from error
     if "model.safetensors.index.json" in present:
         present.add("model.safetensors")
-    missing = [name for name in FILES if name not in present]
+    missing = [name for name in files if name not in present]
     pickled = sorted(name for name in present if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")))
     if "model.safetensors" in missing and pickled:
         raise ModelError(
@@ -122,12 +139,13 @@ def check_base_model_files(folder: Path) -> None:
         )
     if missing:
         raise ModelError(
-            f"a base model's folder has {', '.join(FILES)}; missing here: {', '.join(missing)}",
+            f"a base model's folder has {', '.join(files)}; missing here: {', '.join(missing)}",
             got=str(folder),
             remedy="download the model again",
         )
     try:
-        read_bounded(folder / "tokenizer.json")
+        if "tokenizer.json" in files:
+            read_bounded(folder / "tokenizer.json")
         check_weights(read_config_json(folder), folder)
     except OSError as error:
         raise ModelError(
@@ -135,13 +153,21 @@ def check_base_model_files(folder: Path) -> None:
         ) from error
 
 
-def check_base_model(name: str, *, max_tokens: int | None = None) -> None:
+def check_base_model(name: str, *, max_tokens: int | None = None) -> ContentKind | None:
     """Check a base model as far as this machine can see it: one that is not here yet passes.
 
     :param name: see :func:`locate_base_model`.
     :param max_tokens: tokens that it has to read; None: not checked.
-    :raises ModelError: as :func:`~modelmill.models.architectures.check_architecture`.
+    :return: what it reads; None if it is not here.
+    :raises ModelError: as :func:`~modelmill.models.architectures.check_architecture` and
+        :func:`~modelmill.models.architectures.check_image_architecture`.
     """
     folder = _kept_snapshot(name) or Path(name).expanduser()
-    if (folder / "config.json").exists():
-        check_architecture(read_config_json(folder), max_tokens=max_tokens)
+    if not (folder / "config.json").exists():
+        return None
+    content = read_config_json(folder)
+    if reads_images(content):
+        check_image_architecture(content)
+        return "image"
+    check_architecture(content, max_tokens=max_tokens)
+    return "text"

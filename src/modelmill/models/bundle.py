@@ -2,7 +2,8 @@
 
 ===================  ======================================================================
 ``modelmill.json``   :class:`BundleInfo`: format, label, classes, how the text is read
-``tokenizer.json``   the tokenizer, as the ``tokenizers`` library reads it
+``tokenizer.json``   the tokenizer, as the ``tokenizers`` library reads it; or
+``image.json``       how images are read, for models of images
 ``config.json``      architecture (``torch``, ``torchao``), as ``transformers`` reads it
 ``model.safetensors``  weights (``torch``, ``torchao``, ``static``)
 ``model.onnx``       graph and weights in one file (``onnx`` and ``trunk``)
@@ -24,23 +25,25 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from modelmill.artifacts import ModelFormat
+from modelmill.artifacts import ContentKind, ModelFormat
 from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
 from modelmill.system.digests import file_digest
 from modelmill.tasks.base import Task
 from modelmill.tasks.calibration import Calibration, FloatArray
 from modelmill.tasks.kinds import task_of
+from modelmill.tokens.contents import CONTENTS
 
 INFO_FILE = "modelmill.json"
 _FILES: dict[str, tuple[str, ...]] = {
-    "torch": (INFO_FILE, "tokenizer.json", "config.json", "model.safetensors"),
-    "torchao": (INFO_FILE, "tokenizer.json", "config.json", "model.safetensors"),
-    "onnx": (INFO_FILE, "tokenizer.json", "model.onnx"),
-    "trunk": (INFO_FILE, "tokenizer.json", "model.onnx"),
+    "torch": (INFO_FILE, "config.json", "model.safetensors"),
+    "torchao": (INFO_FILE, "config.json", "model.safetensors"),
+    "onnx": (INFO_FILE, "model.onnx"),
+    "trunk": (INFO_FILE, "model.onnx"),
     "head": (INFO_FILE, "head.safetensors"),
-    "static": (INFO_FILE, "tokenizer.json", "model.safetensors"),
+    "static": (INFO_FILE, "model.safetensors"),
 }
+"""Files of each format, beside the one by which it reads contents."""
 
 HeadKind = Literal["linear", "mlp", "attention"]
 """What a head is: see :mod:`modelmill.models.heads`."""
@@ -61,10 +64,12 @@ class BundleInfo(BaseModel):
     """One class a row, a set of classes a row, or a number."""
     calibration: Calibration | None = None
     """What makes probabilities of the logits; None: softmax, or the sigmoid for sets of classes."""
+    content: ContentKind = "text"
+    """What it reads."""
     text: str
-    """Column that was read as text in training: the default when a table is scored."""
+    """Column that was read in training, as text or as image: the default when a table is scored."""
     max_tokens: int
-    """Longer texts are cut, special tokens included."""
+    """Longer texts are cut, special tokens included. For images the numbers of each, which all have."""
     encoder_tokens: int | None = None
     """Tokens that the encoder reads of those; None: all."""
     lexical: bool = False
@@ -129,7 +134,7 @@ class BundleInfo(BaseModel):
                 remedy="make the model again with modelmill",
             ) from error
         present = {path.name for path in folder.iterdir()}
-        wanted = set(_FILES[info.format])
+        wanted = {*_FILES[info.format], *([] if info.format == "head" else [CONTENTS[info.content].file])}
         if present != wanted:
             raise ModelError(
                 f"a model bundle of format {info.format} has exactly {', '.join(sorted(wanted))}",

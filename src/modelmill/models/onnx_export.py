@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 
 from modelmill.errors import ModelError
 from modelmill.models.classifier import Classifier, collate
+from modelmill.tokens.images import CHANNELS
 from modelmill.tokens.token_ids import Tokens
 
 PARITY = 1e-3
@@ -69,19 +71,58 @@ def export_onnx(model: Classifier, path: Path) -> None:
     export_graph(_Exportable(model), path, encoder=model.encoder, outputs=["logits"])
 
 
-def export_graph(module: nn.Module, path: Path, *, encoder: Any, outputs: Sequence[str]) -> None:
-    """Export a module that runs an encoder, with free batch and sequence sizes.
+@dataclass(frozen=True)
+class GraphInputs:
+    """What a graph reads of a row."""
 
-    :param module: takes ``input_ids`` and ``attention_mask``, both ``(batch, tokens)``; on the CPU.
-    :param path: file to write.
-    :param encoder: the transformers encoder within the module.
-    :param outputs: names of what the module returns.
-    :raises ModelError: if the architecture cannot be exported.
-    """
+    names: tuple[str, ...]
+    example: tuple[torch.Tensor, ...]
+    """Two rows, by which it is traced."""
+    free: tuple[dict[int, Any], ...]
+    """Of each input the axes whose size is free."""
+    of: Callable[[Tokens, slice], tuple[torch.Tensor, ...]]
+    """Makes the inputs of rows."""
+
+
+def text_inputs() -> GraphInputs:
+    """Return what a graph reads of texts: ids and mask, both ``(batch, tokens)``."""
     ids = torch.ones((2, 16), dtype=torch.long)
     mask = torch.ones((2, 16), dtype=torch.long)
     mask[1, 9:] = 0
     free = {0: torch.export.Dim("batch", min=1, max=4096), 1: torch.export.Dim("tokens", min=1, max=8192)}
+    return GraphInputs(("input_ids", "attention_mask"), (ids, mask), (free, free), collate)
+
+
+def image_inputs(height: int, width: int) -> GraphInputs:
+    """Return what a graph reads of images of one size: pixels, ``(batch, 3, height, width)``, uint8."""
+
+    def pixels(tokens: Tokens, rows: slice) -> tuple[torch.Tensor, ...]:
+        part = tokens.take(rows)
+        return (torch.from_numpy(part.flat().reshape(len(part), CHANNELS, height, width).copy()),)
+
+    example = torch.zeros((2, CHANNELS, height, width), dtype=torch.uint8)
+    free = {0: torch.export.Dim("batch", min=1, max=4096)}
+    return GraphInputs(("pixels",), (example,), (free,), pixels)
+
+
+def export_graph(
+    module: nn.Module,
+    path: Path,
+    *,
+    encoder: Any,
+    outputs: Sequence[str],
+    inputs: GraphInputs | None = None,
+) -> None:
+    """Export a module that runs an encoder, with a free number of rows, and of tokens.
+
+    :param module: takes the inputs; on the CPU.
+    :param path: file to write.
+    :param encoder: the transformers encoder within the module.
+    :param outputs: names of what the module returns.
+    :param inputs: what it takes; None: :func:`text_inputs`.
+    :raises ModelError: if the architecture cannot be exported.
+    """
+    inputs = inputs or text_inputs()
     before = encoder.config._attn_implementation  # noqa: SLF001 (it has a setter only)
     encoder.set_attn_implementation("eager")
     for name in ("onnxscript", "onnx_ir", "torch.onnx"):
@@ -91,11 +132,11 @@ def export_graph(module: nn.Module, path: Path, *, encoder: Any, outputs: Sequen
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 module.eval(),
-                (ids, mask),
+                inputs.example,
                 dynamo=True,
-                input_names=["input_ids", "attention_mask"],
+                input_names=list(inputs.names),
                 output_names=list(outputs),
-                dynamic_shapes=(free, free),
+                dynamic_shapes=inputs.free,
                 verbose=False,
             )
             if program is not None:  # as with every export by dynamo
@@ -105,7 +146,7 @@ def export_graph(module: nn.Module, path: Path, *, encoder: Any, outputs: Sequen
         raise ModelError(
             f"the model must be exportable to ONNX ({type(error).__name__}: {str(error).splitlines()[0]})",
             got=encoder.config.model_type,
-            remedy="take a base model of a BERT-like architecture",
+            remedy="take a base model of an architecture in docs/architectures.md or docs/images.md",
         ) from error
     finally:
         encoder.set_attn_implementation(before)
@@ -123,25 +164,34 @@ def _drop_debug_metadata(model: onnx_ir.Model) -> None:
 
 
 @torch.inference_mode()
-def check_parity(model: nn.Module, path: Path, tokens: Tokens, *, output: str = "logits") -> float:
+def check_parity(
+    model: nn.Module,
+    path: Path,
+    tokens: Tokens,
+    *,
+    output: str = "logits",
+    inputs: GraphInputs | None = None,
+) -> float:
     """Check that an exported file answers as PyTorch does.
 
     :param model: what was exported, in evaluation mode.
     :param path: the fp32 export.
     :param tokens: some rows.
     :param output: the first output of both.
+    :param inputs: what both take; None: :func:`text_inputs`.
     :return: the largest difference of a number.
     :raises ModelError: if it exceeds :data:`PARITY`.
     """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    worst = 0.0
+    inputs, worst = inputs or text_inputs(), 0.0
     for row in range(len(tokens)):
-        ids, mask = collate(tokens, slice(row, row + 1))
-        found = model(ids, mask)
+        given = inputs.of(tokens, slice(row, row + 1))
+        found = model(*given)
         expected = (found[0] if isinstance(found, tuple) else found).numpy()
-        (exported,) = session.run([output], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+        feed = {name: value.numpy() for name, value in zip(inputs.names, given, strict=True)}
+        (exported,) = session.run([output], feed)
         worst = max(worst, float(np.abs(exported - expected).max()))
     if not worst <= PARITY:
         raise ModelError(

@@ -1,38 +1,32 @@
-"""Answers to texts, some of which may be missing; and those of many models, computed together."""
+"""Answers to texts and images, some of which may be missing; and those of many models, computed together."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelmill.datasets.preparation import BLANKS
+from modelmill.artifacts import ContentKind
 from modelmill.models.bundle import BundleInfo
 from modelmill.tasks.calibration import FloatArray, Temperature, plain_probabilities
+from modelmill.tokens.contents import CONTENTS, Content
 
 if TYPE_CHECKING:
     from modelmill.models.scorer import Scorer
 
-COMMON_COLUMN = "text"
-"""Name under which every model takes its text, besides that of the column that it was trained on."""
 
-
-def text_column(names: Collection[Hashable], trained: str) -> str | None:
+def read_column(names: Collection[Hashable], trained: str, kind: ContentKind = "text") -> str | None:
     """Return the column that a model reads.
 
     :param names: the columns that there are.
     :param trained: the one that the model was trained on, see :attr:`BundleInfo.text`.
-    :return: that one, else :data:`COMMON_COLUMN`; None if there is neither.
+    :param kind: what it reads, see :attr:`BundleInfo.content`.
+    :return: that one, else the one that every model of this kind takes; None if there is neither.
     """
-    return next((name for name in (trained, COMMON_COLUMN) if name in names), None)
-
-
-def is_text(text: str | None) -> TypeGuard[str]:
-    """Return whether there is anything to read; the answer to what is missing or blank is null."""
-    return text is not None and bool(text.strip(BLANKS))
+    return next((name for name in (trained, CONTENTS[kind].common) if name in names), None)
 
 
 def or_null(answer: Any, score: float) -> tuple[Any, float | None]:
@@ -40,17 +34,18 @@ def or_null(answer: Any, score: float) -> tuple[Any, float | None]:
     return (answer, score) if math.isfinite(score) else (None, None)
 
 
-def answers_to(scorer: Scorer, texts: Sequence[str | None]) -> tuple[list[Any], list[float | None]]:
-    """Return what a model answers to texts.
+def answers_to(scorer: Scorer, contents: Sequence[Content | None]) -> tuple[list[Any], list[float | None]]:
+    """Return what a model answers.
 
     :param scorer: the model.
-    :param texts: any number of texts.
-    :return: of each text what :meth:`~modelmill.tasks.base.Task.answers` gives; None and None where it
-        is not :func:`is_text`.
+    :param contents: any number of texts, or of the files of images.
+    :return: of each what :meth:`~modelmill.tasks.base.Task.answers` gives; None and None where there is
+        nothing, or nothing that can be read.
     """
-    present = {index: text for index, text in enumerate(texts) if is_text(text)}
-    answers: list[Any] = [None] * len(texts)
-    scores: list[float | None] = [None] * len(texts)
+    kind = CONTENTS[scorer.info.content]
+    present = {index: one for index, one in enumerate(contents) if one is not None and kind.readable(one)}
+    answers: list[Any] = [None] * len(contents)
+    scores: list[float | None] = [None] * len(contents)
     if present:
         logits = scorer.logits(list(present.values()))  # (rows, outputs)
         for index, answer, score in zip(present, *scorer.info.answers(logits), strict=True):

@@ -4,53 +4,49 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from modelmill.models.bundle import BundleInfo
 from modelmill.tasks.calibration import FloatArray
+from modelmill.tokens.contents import Content, Reader
 from modelmill.tokens.token_ids import Tokens
-from modelmill.tokens.tokenizer import encode
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 
 class Scorer(ABC):
     """A loaded model bundle.
 
     :param info: what the bundle says of itself.
-    :param tokenizer: see :func:`load_tokenizer`.
+    :param reader: makes rows of texts or images.
     """
 
-    def __init__(self, info: BundleInfo, tokenizer: Tokenizer) -> None:
+    def __init__(self, info: BundleInfo, reader: Reader) -> None:
         self.info = info
-        self._tokenizer = tokenizer
+        self._reader = reader
 
     @abstractmethod
     def score(self, tokens: Tokens) -> FloatArray:
         """Return the score of each class before the softmax.
 
-        :param tokens: any number of rows, as the bundle's tokenizer makes them of texts.
+        :param tokens: any number of rows, as the bundle's reader makes them of contents.
         :return: ``(rows, classes)``, in the order of the rows.
         """
 
-    def logits(self, texts: Sequence[str]) -> FloatArray:
+    def logits(self, contents: Sequence[Content]) -> FloatArray:
         """Return the score of each class before the softmax.
 
-        :param texts: any number of texts, an empty list included.
-        :return: ``(rows, classes)``, in the order of the texts.
+        :param contents: any number of texts, or of the files of images; an empty list included.
+        :return: ``(rows, classes)``, in their order.
         """
-        return self.score(encode(self._tokenizer, texts))
+        return self.score(self._reader.encode(contents))
 
-    def probabilities(self, texts: Sequence[str]) -> FloatArray:
+    def probabilities(self, contents: Sequence[Content]) -> FloatArray:
         """Return a probability for each class, calibrated where the bundle says how.
 
-        :param texts: any number of texts.
+        :param contents: any number of texts, or of the files of images.
         :return: ``(rows, classes)``; each row sums to 1 where it has one class. Numbers come as they are,
             ``(rows, 1)``.
         """
-        return self.info.probabilities(self.logits(texts))
+        return self.info.probabilities(self.logits(contents))
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
+    def predict(self, contents: Sequence[Content]) -> list[str]:
         """Return the class of the highest logit; the first of equals."""
-        return [self.info.classes[index] for index in self.logits(texts).argmax(axis=1)]
+        return [self.info.classes[index] for index in self.logits(contents).argmax(axis=1)]

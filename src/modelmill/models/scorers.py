@@ -18,8 +18,8 @@ from modelmill.models.onnx_session import RowSession
 from modelmill.models.scorer import Scorer
 from modelmill.system.cpu import usable_cores
 from modelmill.tasks.calibration import FloatArray
+from modelmill.tokens.contents import load_reader
 from modelmill.tokens.token_ids import Tokens
-from modelmill.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ class OnnxScorer(Scorer):
     """
 
     def __init__(self, folder: Path, info: BundleInfo, *, threads: int) -> None:
-        super().__init__(info, load_tokenizer(folder, max_tokens=info.max_tokens))
+        super().__init__(info, load_reader(folder, max_tokens=info.max_tokens))
         self._session = RowSession(folder / "model.onnx", threads=threads)
 
     def score(self, tokens: Tokens) -> FloatArray:
@@ -71,7 +71,7 @@ class TorchScorer(Scorer):
         from modelmill.system.memory import keep_freed_memory
 
         keep_freed_memory()
-        super().__init__(info, load_tokenizer(folder, max_tokens=info.max_tokens))
+        super().__init__(info, load_reader(folder, max_tokens=info.max_tokens))
         self._model = load(folder, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
     def score(self, tokens: Tokens) -> FloatArray:

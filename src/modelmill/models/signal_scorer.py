@@ -16,7 +16,7 @@ from modelmill.models.scorers import load_scorer
 from modelmill.models.trunk import Trunk, TrunkHeads
 from modelmill.system.cpu import usable_cores
 from modelmill.tasks.calibration import FloatArray
-from modelmill.tokens.tokenizer import encode, load_tokenizer, tokenizer_digest
+from modelmill.tokens.contents import Content, load_reader, reader_digest
 
 
 class SignalScorer:
@@ -56,13 +56,12 @@ class SignalScorer:
             heads = {name: (self.infos[name], load_head(bundles[name], self.infos[name])) for name in names}
             self._trunks[digest] = TrunkHeads(trunk, heads)
         places = {name: trunk_folder(path, self.infos[name]) for name, path in bundles.items()}
-        # What decides how texts become tokens: signals with the same share them.
+        # What decides how contents become rows: signals with the same share them.
         self._readers = {
-            name: (tokenizer_digest(place), BundleInfo.load(place).max_tokens)
-            for name, place in places.items()
+            name: (reader_digest(place), BundleInfo.load(place).max_tokens) for name, place in places.items()
         }
-        self._tokenizers = {
-            key: load_tokenizer(places[name], max_tokens=key[1]) for name, key in self._readers.items()
+        self._encoders = {
+            key: load_reader(places[name], max_tokens=key[1]) for name, key in self._readers.items()
         }
 
     def _scorer_of(self, folder: Path) -> Scorer | None:
@@ -75,11 +74,11 @@ class SignalScorer:
         return (*shared, *((name,) for name in self._alone))
 
     def logits(
-        self, texts: Sequence[str], signals: Collection[str] | None = None
+        self, contents: Sequence[Content], signals: Collection[str] | None = None
     ) -> Mapping[str, FloatArray]:
         """Return what each signal says before calibration.
 
-        :param texts: any number of texts.
+        :param contents: any number of texts, or of the files of images: what the signals read.
         :param signals: the signals that are wanted; None: all. Trunks that none of them needs do not run.
         :return: by name, in the order of the bundles, ``(rows, outputs)`` each.
         :raises ConfigError: if a signal is unknown.
@@ -91,7 +90,7 @@ class SignalScorer:
                     "a signal must be one that is loaded", got=name, remedy=did_you_mean(name, self.infos)
                 )
         readers = {self._readers[name] for name in wanted}
-        tokens = {key: encode(self._tokenizers[key], texts) for key in readers}
+        tokens = {key: self._encoders[key].encode(contents) for key in readers}
         found: dict[str, FloatArray] = {}
         for heads in self._trunks.values():
             names = [name for name in heads.infos if name in wanted]
@@ -103,14 +102,14 @@ class SignalScorer:
         return {name: found[name] for name in self.infos if name in found}
 
     def scores(
-        self, texts: Sequence[str], signals: Collection[str] | None = None
+        self, contents: Sequence[Content], signals: Collection[str] | None = None
     ) -> Mapping[str, FloatArray]:
         """Return what each signal says: calibrated probabilities, or numbers.
 
-        :param texts: any number of texts.
+        :param contents: any number of texts, or of the files of images: what the signals read.
         :param signals: the signals that are wanted; None: all.
         :return: by name ``(rows, classes)``, a probability for each class; ``(rows, 1)`` for numbers.
         :raises ConfigError: if a signal is unknown.
         """
-        found = self.logits(texts, signals)
+        found = self.logits(contents, signals)
         return {name: self.infos[name].probabilities(logits) for name, logits in found.items()}

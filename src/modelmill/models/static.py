@@ -24,6 +24,7 @@ from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.scorer import Scorer
 from modelmill.tasks.calibration import FloatArray
+from modelmill.tokens.contents import Content, TextReader
 from modelmill.tokens.token_ids import Tokens
 from modelmill.tokens.tokenizer import encode, load_tokenizer, tokenizer_digest
 
@@ -119,7 +120,8 @@ class StaticScorer(Scorer):
     """
 
     def __init__(self, folder: Path, info: BundleInfo) -> None:
-        super().__init__(info, load_tokenizer(folder, max_tokens=info.max_tokens))
+        self._tokenizer = load_tokenizer(folder, max_tokens=info.max_tokens)
+        super().__init__(info, TextReader(self._tokenizer))
         self._tables, self._bias = read_tables(folder, info)
         if self._tokenizer.get_vocab_size() > len(self._tables[0].idf):
             raise ModelError(
@@ -136,9 +138,9 @@ class StaticScorer(Scorer):
         """See :meth:`Scorer.score`."""
         return summed(tokens, self._tables, self._bias)
 
-    def logits(self, texts: Sequence[str]) -> FloatArray:
+    def logits(self, contents: Sequence[Content]) -> FloatArray:
         """See :meth:`Scorer.logits`."""
-        return self.score(self._encode(texts))
+        return self.score(self._encode([str(text) for text in contents]))
 
     def _encode(self, texts: Sequence[str]) -> Tokens:
         from modelmill.tokens.encoders import FastEncoder, UnsuitableError

@@ -19,8 +19,8 @@ from modelmill.models.heads import STACKS, HeadStack, Weights, load_head
 from modelmill.models.onnx_session import RowSession
 from modelmill.models.scorer import Scorer
 from modelmill.tasks.calibration import FloatArray
+from modelmill.tokens.contents import load_reader
 from modelmill.tokens.token_ids import Tokens
-from modelmill.tokens.tokenizer import load_tokenizer
 
 
 class Trunk:
@@ -88,7 +88,7 @@ class TrunkHeads:
     def score(self, tokens: Tokens, names: Collection[str] | None = None) -> dict[str, FloatArray]:
         """Return the logits of heads for rows: one pass of the trunk.
 
-        :param tokens: any number of rows, as the trunk's tokenizer makes them of texts.
+        :param tokens: any number of rows, as the trunk's reader makes them.
         :param names: the heads that are wanted; None: all.
         :return: logits by name, ``(rows, outputs)`` each.
         """
@@ -139,7 +139,7 @@ class HeadScorer(Scorer):
     def __init__(self, folder: Path, info: BundleInfo, *, threads: int) -> None:
         place = trunk_folder(folder, info)
         trunk = Trunk(place, threads=threads)
-        super().__init__(info, load_tokenizer(place, max_tokens=trunk.info.max_tokens))
+        super().__init__(info, load_reader(place, max_tokens=trunk.info.max_tokens))
         self._heads = TrunkHeads(trunk, {info.label: (info, load_head(folder, info))})
 
     def score(self, tokens: Tokens) -> FloatArray:

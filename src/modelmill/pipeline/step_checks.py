@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from modelmill.artifacts import ContentKind
 from modelmill.component import AnyComponent
 from modelmill.documents.parsing import Finding, Path
 from modelmill.errors import ConfigError, InputError, did_you_mean
@@ -30,6 +31,7 @@ def step_findings(spec: PipelineSpec) -> Iterator[Finding]:
     yield from _component_findings(spec)
     yield from _edge_findings(spec)
     yield from _label_findings(spec)
+    yield from _content_findings(spec)
     yield from _cycle_findings(spec)
     yield from _schedule_findings(spec)
 
@@ -141,6 +143,28 @@ def _label_findings(spec: PipelineSpec) -> Iterator[Finding]:
         remedy = f"add label: {labels[0]}" if label is None else did_you_mean(str(label), labels)
         rule = f"label must name a label column of step {edge.origin!r}: {', '.join(labels)}"
         yield ("steps", edge.target, "config"), f"{rule}; got {got}; {remedy}"
+
+
+def _content_findings(spec: PipelineSpec) -> Iterator[Finding]:
+    """Yield steps that get a dataset of the pipeline with nothing in it that they can work on."""
+    for edge in spec.edges():
+        origin, step = spec.steps.get(edge.origin), spec.steps[edge.target]
+        target = catalogue().get(step.component)
+        if not (origin and target) or (origin.component, edge.target_port) != ("build_dataset", "dataset"):
+            continue
+        given = [kind for kind in get_args(ContentKind) if origin.config.get(kind) is not None]
+        if given and not {*given} & {*target.reads}:
+            able = [name for name, one in catalogue().items() if "dataset" in one.input_ports]
+            able = sorted(name for name in able if {*given} <= {*catalogue()[name].reads})
+            yield (
+                ("steps", edge.target, "inputs", edge.target_port),
+                (
+                    f"{target.name} works on {' and '.join(f'{kind}s' for kind in target.reads)}; step "
+                    f"{edge.origin!r} makes a dataset of {' and '.join(f'{kind}s' for kind in given)} alone; "
+                    f"remove the step (what works on {given[0]}s: {', '.join(able)}), or name a "
+                    f"{target.reads[0]} column in {edge.origin!r}"
+                ),
+            )
 
 
 def _type_findings(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,8 +92,8 @@ class Contest:
         return self.rows.label
 
     @property
-    def texts(self) -> list[str]:
-        """Text of each row."""
+    def texts(self) -> list[Any]:
+        """Text of each row, or the file of its image."""
         return self.rows.texts
 
     @property

@@ -102,7 +102,7 @@ def make_contest(
     sides = {name: models[name] for name in models if name in ("challenger", "champion")}
     if "approved" in models and models["approved"].uri != models["champion"].uri:
         sides["champion that was last approved"] = models["approved"]
-    learnt, left_out = learnt_rows(sides, dataset, everything.texts, client)
+    learnt, left_out = learnt_rows(sides, dataset, everything.texts, client, kind=everything.rows.content)
     for one in left_out:
         workspace.log(one.sentence)
     rows = everything.keep(~learnt)

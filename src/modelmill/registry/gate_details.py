@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from modelmill.errors import shorten
 from modelmill.registry.contest import Contest, Contestant
 from modelmill.registry.gate_options import GateOptions
 from modelmill.registry.gate_report import ChainLink, ClassLine, Mistake
@@ -16,6 +15,7 @@ from modelmill.registry.metric_comparisons import unit_of
 from modelmill.registry.tracking import free_name
 from modelmill.registry.verdict import CheckResult
 from modelmill.tasks.class_metrics import class_quality
+from modelmill.tokens.contents import CONTENTS
 
 _SHOWN_MISTAKES = 10
 SHOWN_LETTERS = 300
@@ -69,7 +69,7 @@ def answer_details(contest: Contest) -> dict[str, Any]:
         return {}
     mistakes = [
         Mistake(
-            text=shorten(contest.texts[place], limit=SHOWN_LETTERS),
+            text=CONTENTS[contest.rows.rows.content].shown(contest.texts[place], limit=SHOWN_LETTERS),
             label=str(contest.rows.rows.values[place]),
             answer=names[place],
             score=float(score[place]),

@@ -8,14 +8,14 @@ texts as one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.artifacts import ContentKind, DatasetRef, ModelRef
 from modelmill.datasets.overlap import find_copies, similar_texts
 from modelmill.errors import GateError, ModelmillError
 from modelmill.registry.lineage import taught_by
@@ -60,7 +60,12 @@ class LeftOut(BaseModel):
 
 
 def learnt_rows(
-    models: Mapping[str, ModelRef], dataset: DatasetRef, texts: Sequence[str], client: MlflowClient
+    models: Mapping[str, ModelRef],
+    dataset: DatasetRef,
+    contents: Sequence[Any],
+    client: MlflowClient,
+    *,
+    kind: ContentKind = "text",
 ) -> tuple[npt.NDArray[np.bool_], tuple[LeftOut, ...]]:
     """Find the test rows that models have learnt from.
 
@@ -68,15 +73,16 @@ def learnt_rows(
 
     :param models: by their names in the comparison.
     :param dataset: that of the test rows.
-    :param texts: of the test rows.
+    :param contents: texts of the test rows, or the files of their images.
     :param client: MLflow's client.
+    :param kind: which of the two.
     :return: which rows, ``(rows,)``; and for each dataset that shares rows, or cannot be read, how many.
     """
     import pyarrow as pa
 
-    column = pa.array(texts, pa.large_string())
-    threshold = similar_texts(dataset)
-    learnt, told = np.zeros(len(texts), bool), []
+    column = pa.array(contents, _TYPES[kind]())
+    threshold = similar_texts(dataset) if kind == "text" else None
+    learnt, told = np.zeros(len(contents), bool), []
     for other, (names, unknown) in _datasets(models, client).items():
         if other == dataset:
             continue
@@ -84,7 +90,7 @@ def learnt_rows(
             if other is None:
                 told.append(LeftOut(models=names, dataset="", same=0, near=0, unknown=unknown))
                 continue
-            copies = find_copies(column, _texts(other), threshold=threshold)
+            copies = find_copies(column, _contents(other, kind), threshold=threshold)
         except ModelmillError as error:
             told.append(LeftOut(models=names, dataset=str(other), same=0, near=0, unknown=str(error)))
             continue
@@ -110,17 +116,34 @@ def _datasets(
     return {dataset: (tuple(found), why) for dataset, found in names.items()}
 
 
-def _texts(dataset: DatasetRef) -> pa.Array:
-    """Return the texts of all rows but the test rows."""
+def _contents(dataset: DatasetRef, kind: ContentKind) -> pa.Array:
+    """Return the texts or images of all rows but the test rows."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from modelmill.tables.reading import read_arrow
 
-    table = read_arrow(dataset, columns=list(dict.fromkeys([dataset.text_column, dataset.split])))
+    name, type_ = dataset.content_column(kind), _TYPES[kind]()
+    table = read_arrow(dataset, columns=list(dict.fromkeys([name, dataset.split])))
     table = table.filter(pc.not_equal(table.column(dataset.split), "test"))
-    column = table.column(dataset.text_column).drop_null().cast(pa.large_string())
-    return column.combine_chunks() if column.num_chunks else pa.array([], pa.large_string())
+    column = table.column(name).drop_null().cast(type_)
+    return column.combine_chunks() if column.num_chunks else pa.array([], type_)
+
+
+def _large_string() -> pa.DataType:
+    import pyarrow as pa
+
+    return pa.large_string()
+
+
+def _large_binary() -> pa.DataType:
+    import pyarrow as pa
+
+    return pa.large_binary()
+
+
+_TYPES: Mapping[ContentKind, Callable[[], pa.DataType]] = {"text": _large_string, "image": _large_binary}
+"""Types in which contents are compared."""
 
 
 def check_left(kept: int, rows: int, left_out: Sequence[LeftOut], *, least: int, lost: str) -> None:

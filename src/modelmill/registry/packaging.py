@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import json
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from modelmill.artifacts import ModelFormat
+from modelmill.artifacts import ContentKind, ModelFormat
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.predictions import COMMON_COLUMN
 from modelmill.registry.signing import MODEL_SIGNATURE
 from modelmill.tasks.base import AnswerType
+from modelmill.tokens.contents import CONTENTS
+from modelmill.tokens.images import black_image
 from modelmill.version import __version__
 
 if TYPE_CHECKING:
@@ -39,6 +41,11 @@ _REQUIREMENTS: Mapping[ModelFormat, tuple[str, ...]] = {
     "trunk": ("onnxruntime",),
     "head": ("onnxruntime", "safetensors"),
     "static": ("nanotoken", "pyarrow", "safetensors", "scipy"),
+}
+
+_EXAMPLES: Mapping[ContentKind, Callable[[], str]] = {
+    "text": lambda: "a text",
+    "image": lambda: base64.b64encode(black_image()).decode(),
 }
 
 
@@ -67,7 +74,7 @@ class Packages:
         from mlflow.models import Model
         from mlflow.pyfunc import FLAVOR_NAME
 
-        kind = (info.format, info.text, info.target)
+        kind = (info.format, info.content, info.text, info.target)
         if kind not in self._templates:
             self._templates[kind] = self._save(bundle, info)
         target, saved = self._templates[kind]
@@ -106,7 +113,7 @@ class Packages:
                 pip_requirements=_requirements(info),
             )
         shutil.rmtree(named)
-        example = {"columns": [info.text], "data": [["a text"]]}
+        example = {"columns": [info.text], "data": [[_EXAMPLES[info.content]()]]}
         (target / "input_example.json").write_text(json.dumps(example))
         return target, Model.load(str(target / _DESCRIPTION))
 
@@ -147,7 +154,7 @@ def _signature(info: BundleInfo) -> ModelSignature:
 
     # Any, because MLflow's server makes the text "None" of a null in a column of strings. Of a plain list
     # MLflow makes column 0, which has to come first.
-    names: list[Any] = list(dict.fromkeys([0, info.text, COMMON_COLUMN]))
+    names: list[Any] = list(dict.fromkeys([0, info.text, CONTENTS[info.content].common]))
     any_type = AnyType()  # type: ignore[no-untyped-call] # MLflow has no types here
     types: dict[AnswerType, DataType | Array] = {
         "string": DataType.string,
@@ -162,7 +169,8 @@ def _signature(info: BundleInfo) -> ModelSignature:
 
 
 def _requirements(info: BundleInfo) -> list[str]:
-    pinned = ("mlflow", "pandas", "numpy", "tokenizers", *_REQUIREMENTS[info.format])
+    reads = {"text": "tokenizers", "image": "pillow"}[info.content]
+    pinned = ("mlflow", "pandas", "numpy", reads, *_REQUIREMENTS[info.format])
     return [f"modelmill=={__version__}", *(f"{name}=={_release(name)}" for name in pinned)]
 
 

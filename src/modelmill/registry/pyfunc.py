@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
-from modelmill.artifacts import ModelRef
+from modelmill.artifacts import ContentKind, ModelRef
 from modelmill.errors import ModelError
-from modelmill.models.predictions import COMMON_COLUMN, answer_text, answers_to, text_column
+from modelmill.models.predictions import answer_text, answers_to, read_column
 from modelmill.models.scorers import load_scorer
 from modelmill.registry.signing import verify_digest
+from modelmill.tokens.contents import CONTENTS, Content
 
 if TYPE_CHECKING:
     from modelmill.models.scorer import Scorer
@@ -55,7 +56,7 @@ class _Strings(_NullIsNone, pd.arrays.StringArray):
 
 
 class SignalModel(PythonModel):
-    """Answers one signal for each text."""
+    """Answers one signal for each text or image."""
 
     scorer: Scorer
     typed: bool
@@ -77,14 +78,15 @@ class SignalModel(PythonModel):
         """Answer.
 
         :param context: MLflow's; not used.
-        :param model_input: rows with the text column that the model was trained on, or with a column
-            ``text``, or a plain list of texts, which MLflow makes a column 0 of. Other columns are ignored.
+        :param model_input: rows with the column that the model was trained on, or with a column ``text`` (of
+            images ``image``), or a plain list, which MLflow makes a column 0 of. Other columns are ignored.
+            An image is its file, as bytes or in base64.
         :param params: none are known.
         :return: ``prediction`` and ``score``, see :meth:`modelmill.tasks.base.Task.answers`; null without a
-            text.
-        :raises ModelError: if there is no such column, or anything in it but texts and null.
+            text or image.
+        :raises ModelError: if there is no such column, or anything in it but what the model reads and null.
         """
-        answers, scores = answers_to(self.scorer, self._texts(model_input))
+        answers, scores = answers_to(self.scorer, self._contents(model_input))
         kind = self.scorer.info.task.answer_type if self.typed else "string"
         prediction: Any = pd.Series(answers, dtype=object)  # lists
         if kind == "double":
@@ -93,21 +95,21 @@ class SignalModel(PythonModel):
             prediction = strings(list(map(answer_text, answers)))
         return pd.DataFrame({"prediction": prediction, "score": _numbers(scores)})
 
-    def _texts(self, model_input: pd.DataFrame) -> list[str | None]:
-        trained = self.scorer.info.text
+    def _contents(self, model_input: pd.DataFrame) -> list[Content | None]:
+        info = self.scorer.info
         names: list[Any] = list(model_input.columns)
-        name = 0 if 0 in names else text_column(names, trained)
+        name = 0 if 0 in names else read_column(names, info.text, info.content)
         if name is None:
             raise ModelError(
-                f"the input must have a column {trained!r} or {COMMON_COLUMN!r}",
+                f"the input must have a column {info.text!r} or {CONTENTS[info.content].common!r}",
                 got=", ".join(map(str, names)) or "neither",
-                remedy=f"rename the text column to {trained!r}",
+                remedy=f"rename the {info.content} column to {info.text!r}",
             )
         values = model_input[name].tolist()
         if len(values) == 1 and isinstance(values[0], list):
             # MLflow makes a single row of {"column": ["a", "b"]}, and several of {"column": ["a", None]}.
             values = values[0]
-        return [_text(value, row) for row, value in enumerate(values)]
+        return [_content(value, row, info.content) for row, value in enumerate(values)]
 
 
 def strings(values: Sequence[str | None]) -> pd.api.extensions.ExtensionArray:
@@ -120,14 +122,17 @@ def _numbers(values: Sequence[float | None]) -> _Numbers:
     return _Numbers(numbers, np.isnan(numbers))
 
 
-def _text(value: Any, row: int) -> str | None:
-    if isinstance(value, str):
-        return value
-    if value is None or value is pd.NA or value != value:  # NaN
+def _content(value: Any, row: int, kind: ContentKind) -> Content | None:
+    if value is None or value is pd.NA or (isinstance(value, float) and value != value):  # NaN
         return None
-    raise ModelError(
-        "a text is a string or null", got=f"{value!r} in row {row}", remedy="send one text a row"
-    )
+    try:
+        return CONTENTS[kind].of_json(value)
+    except ValueError as error:
+        raise ModelError(
+            str(error) if kind == "image" else "a text is a string or null",
+            got=f"{value!r} in row {row}"[:100],
+            remedy=f"send one {kind} a row",
+        ) from error
 
 
 def _beside_trunk(folder: Path, digest: str, trunk: Mapping[str, Any]) -> Path:

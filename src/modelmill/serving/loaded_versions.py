@@ -9,9 +9,10 @@ from typing import Any
 
 from modelmill.models.predictions import answers_of_many
 from modelmill.models.signal_scorer import SignalScorer
+from modelmill.tokens.contents import CONTENTS, Content
 
 Answers = list[tuple[Any, float]]
-"""Prediction and score of each text."""
+"""Prediction and score of each row."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +43,28 @@ class LoadedVersions:
         self.passes = self.scorer.passes
 
     def warm_up(self, names: Collection[str]) -> None:
-        """Score a few texts: a model's first texts are slow, and its memory is allocated for the longest one.
+        """Score a few rows: a model's first rows are slow, and its memory is allocated for the longest one.
 
         :param names: the signals that are new.
         """
-        longest = max((self.scorer.infos[name].max_tokens for name in names), default=0)
-        self.scorer.logits(["", "warm", "warm " * longest], names)
+        infos = self.scorer.infos
+        for kind, content in CONTENTS.items():
+            own = [name for name in names if infos[name].content == kind]
+            if own:
+                longest = max(infos[name].max_tokens for name in own)
+                self.scorer.logits(content.examples(longest), own)
 
-    def answer(self, texts: Sequence[str], names: Collection[str]) -> dict[str, Answers]:
+    def answer(self, contents: Sequence[Content], names: Collection[str]) -> dict[str, Answers]:
         """Return the answers of some signals; each trunk runs once.
 
-        :param texts: any number of texts; equal ones are scored once.
-        :param names: the signals.
-        :return: by signal, in the order of the texts.
+        :param contents: any number of texts, or of the files of images; equal ones are scored once.
+        :param names: the signals, which read them.
+        :return: by signal, in their order.
         """
-        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        places = {one: place for place, one in enumerate(dict.fromkeys(contents))}
         logits = self.scorer.logits(list(places), names)
         distinct = answers_of_many(self.scorer.infos, logits)
-        rows = [places[text] for text in texts]
+        rows = [places[one] for one in contents]
         return {name: [(distinct[name][0][row], distinct[name][1][row]) for row in rows] for name in names}
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from modelmill.errors import InputError, shorten
-from modelmill.models.predictions import COMMON_COLUMN, text_column
+from modelmill.artifacts import ContentKind
+from modelmill.errors import InputError
+from modelmill.models.predictions import read_column
+from modelmill.tokens.contents import CONTENTS, Content
 
-Texts = list[str | None]
-"""A text of each row; None where the row has none."""
+Contents = list[Content | None]
+"""What a model reads of each row; None where the row has none."""
 _ROW_SCHEMA: dict[str, Any] = {
     "anyOf": [
         {"type": "string"},
@@ -23,7 +25,12 @@ _ROW_SCHEMA: dict[str, Any] = {
                     "type": ["string", "null"],
                     "description": "The text, here or under the name of the column that the model was "
                     "trained on; without one (null, or blanks alone) the answer is null.",
-                }
+                },
+                "image": {
+                    "type": ["string", "null"],
+                    "description": "For models of images: the file (PNG, JPEG, WEBP, BMP, GIF, TIFF) in "
+                    "base64, or as a data URL; likewise.",
+                },
             },
         },
     ]
@@ -31,7 +38,7 @@ _ROW_SCHEMA: dict[str, Any] = {
 
 
 class RowError(InputError):
-    """Rows without a text, or with something else in its place."""
+    """Rows without a text or image, or with something else in its place."""
 
 
 class _RowsRequest(BaseModel):
@@ -65,34 +72,36 @@ class PredictRequest(_RowsRequest):
 
     rows: list[Any] = Field(
         min_length=1,
-        description="Texts, or rows with a text; answered in their order.",
+        description="Texts, or rows with a text or an image; answered in their order.",
         json_schema_extra={"items": _ROW_SCHEMA},
     )
     signals: list[str] | None = Field(
         None, min_length=1, description="Registered models to ask; null, or left out: all that are served."
     )
 
-    def texts(self, trained: str) -> Texts:
-        """Return the text of each row for one model.
+    def contents(self, trained: str, kind: ContentKind = "text") -> Contents:
+        """Return what one model reads of each row.
 
         :param trained: the column that the model was trained on.
+        :param kind: what it reads.
         :return: of each row.
-        :raises RowError: naming the rows that lack one.
+        :raises RowError: naming the rows that lack one, or have something else.
         """
+        content = CONTENTS[kind]
         columns = {name for row in self.rows if isinstance(row, dict) for name in row}
-        column = text_column(columns, trained)
-        found: Texts = []
+        column = read_column(columns, trained, kind)
+        found: Contents = []
         problems = []
         for number, row in enumerate(self.rows):
             if isinstance(row, dict) and column not in row:
-                names = " or ".join(dict.fromkeys([column or trained, COMMON_COLUMN]))
+                names = " or ".join(dict.fromkeys([column or trained, content.common]))
                 problems.append(f"rows.{number}: must have the field {names}")
                 continue
-            text = row[column] if isinstance(row, dict) else row
-            if text is not None and not isinstance(text, str):
+            try:
+                found.append(content.of_json(row[column] if isinstance(row, dict) else row))
+            except ValueError as error:
                 place = f"rows.{number}.{column}" if isinstance(row, dict) else f"rows.{number}"
-                problems.append(f"{place}: a text is a string or null; got {shorten(text, limit=50)}")
-            found.append(text)
+                problems.append(f"{place}: {error}")
         if problems:
             more = len(problems) - _MOST_PROBLEMS
             raise RowError("; ".join(problems[:_MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else ""))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from modelmill.artifacts import ModelRef, TableRef
+from modelmill.artifacts import ContentKind, ModelRef, TableRef
 from modelmill.errors import ConfigError
 from modelmill.jobs import JobResult, run_job
 from modelmill.models.predictions import answers_to
@@ -20,6 +20,7 @@ from modelmill.tables.opening import open_table
 from modelmill.tables.reading import check_columns
 from modelmill.tables.table_request import TableRequest
 from modelmill.tasks.base import AnswerType
+from modelmill.tokens.contents import CONTENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +39,7 @@ class ScoreTableResult(JobResult):
     table: TableRef
     rows: int
     unscored: int
-    """Rows without a prediction: they have no text."""
+    """Rows without a prediction: they have no text, or no image that can be read."""
     predictions: dict[str, int] = {}
     """Rows by class; a row with a set counts for each class in it. Empty for numbers."""
     numbers: dict[str, float] = {}
@@ -52,7 +53,8 @@ class ScoreTableRequest(TableRequest[ScoreTableResult]):
 
     model: ModelRef = Field(description="The model.")
     bundle: str = Field(description="Folder with the model's files.")
-    text: str = Field(description="Column with the text.")
+    text: str = Field(description="Column with the text or the image.")
+    content: ContentKind = Field("text", description="What the model reads of it.")
     answer_type: AnswerType = Field(description="Type of the column prediction: that of the model's task.")
     keep: tuple[str, ...] = Field((), description="Columns to carry along; empty: all.")
     tracking_uri: str = Field("", description="MLflow server, for workers without the model's folder.")
@@ -83,6 +85,7 @@ def kept_columns(request: ScoreTableRequest) -> list[str]:
     table = request.table
     names = [field.name for field in open_table(table.uri, version=table.version).schema().fields]
     check_columns(names, [request.text, *request.keep], place=str(table))
+    _check_content(request)
     keep = list(dict.fromkeys(request.keep)) if request.keep else names
     taken = [name for name in keep if name.lower() in RESULT_COLUMNS]
     if taken:
@@ -98,12 +101,28 @@ def kept_columns(request: ScoreTableRequest) -> list[str]:
     return keep
 
 
+def _check_content(request: ScoreTableRequest) -> None:
+    """Refuse a column that cannot hold images: it would be scored as if no row had one."""
+    import pyarrow as pa
+
+    if request.content != "image":
+        return  # whatever is no text becomes one
+    table = request.table
+    schema = pa.schema(open_table(table.uri, version=table.version).schema().to_arrow())
+    if not CONTENTS["image"].fits(schema.field(request.text).type):
+        raise ConfigError(
+            f"the model reads images: a column with the bytes of their files ({table})",
+            got=f"{request.text}: {schema.field(request.text).type}",
+            remedy="name another column under text",
+        )
+
+
 def score_batches(
     batches: Iterable[pa.RecordBatch], *, request: ScoreTableRequest
 ) -> Iterator[pa.RecordBatch]:
-    """Score batches in a worker of the engine. The last column is the text, and does not come back.
+    """Score batches in a worker of the engine. The last column is the text or image, and does not come back.
 
-    :param batches: rows: columns to carry along, then the text.
+    :param batches: rows: columns to carry along, then the text or image.
     :param request: which model; it is fetched anew where the worker has no such folder.
     :yields: columns carried along, then :data:`RESULT_COLUMNS`.
     """

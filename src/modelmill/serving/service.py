@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmill.errors import ConfigError, did_you_mean
-from modelmill.models.predictions import is_text, or_null
+from modelmill.models.predictions import or_null
 from modelmill.serving.batching import RowQueue
 from modelmill.serving.config import ServeConfig
 from modelmill.serving.deployments import Deployment, read_deployments
@@ -17,11 +17,12 @@ from modelmill.serving.follower import Follower
 from modelmill.serving.loaded_versions import ActiveVersions
 from modelmill.serving.messages import ServiceState
 from modelmill.serving.metrics import Metrics
-from modelmill.serving.requests import PredictRequest, Texts
+from modelmill.serving.requests import Contents, PredictRequest
 from modelmill.serving.shadow_scoring import AnsweredRow, ShadowScorer
 from modelmill.serving.typed_decisions import TypedDecisions
 from modelmill.settings import Settings
 from modelmill.system.cpu import usable_cores
+from modelmill.tokens.contents import CONTENTS
 
 if TYPE_CHECKING:
     from modelmill.serving.deciding import Decider
@@ -35,26 +36,32 @@ class PendingRequest:
     """A request that waits for its rows.
 
     :param active: the models that answer all of its rows.
-    :param texts: of each signal the text of each row; None for one without a text.
+    :param contents: of each signal what it reads of each row; None where there is none.
     :param finished: called once, in any thread, when the last row is answered or one has failed.
     """
 
     def __init__(
         self,
         active: ActiveVersions,
-        texts: Mapping[str, Texts],
+        contents: Mapping[str, Contents],
         finished: Callable[[], None],
     ) -> None:
         self.active = active
-        self.texts = texts
+        self.contents = contents
+        infos = active.champions.scorer.infos
+        self._is_there = {name: CONTENTS[infos[name].content].is_there for name in contents}
         self.failed = False
-        rows = list(zip(*texts.values(), strict=True))
-        self._answers: list[dict[str, Any]] = [dict.fromkeys(texts, _NOTHING) for _ in rows]
+        rows = len(next(iter(contents.values()), ()))
+        self._answers: list[dict[str, Any]] = [dict.fromkeys(contents, _NOTHING) for _ in range(rows)]
         self._finished = finished
-        self.waiting = [number for number, row in enumerate(rows) if any(map(is_text, row))]
-        """Rows to answer: those that have a text."""
+        self.waiting = [row for row in range(rows) if any(self.asks(name, row) for name in contents)]
+        """Rows to answer: those that have a text or image."""
         self._left = len(self.waiting)
         self._lock = threading.Lock()
+
+    def asks(self, name: str, row: int) -> bool:
+        """Return whether a signal is asked for and there is something for it to read in a row."""
+        return name in self.contents and self._is_there[name](self.contents[name][row])
 
     def answer(self, row: int, answers: Mapping[str, tuple[Any, float]]) -> None:
         """Store the answers to one row.
@@ -80,7 +87,9 @@ class PendingRequest:
     def content(self) -> dict[str, Any]:
         """Return the answer as a :class:`~modelmill.serving.messages.PredictResponse`'s content."""
         known = self.active.champions.models
-        models = {name: {"version": known[name].version, "digest": known[name].digest} for name in self.texts}
+        models = {
+            name: {"version": known[name].version, "digest": known[name].digest} for name in self.contents
+        }
         return {"rows": self._answers, "models": models}
 
 
@@ -150,7 +159,7 @@ class Service:
         :param finished: see :class:`PendingRequest`; may be called before this returns.
         :return: the request as it waits.
         :raises ConfigError: if it asks for a signal that is not served.
-        :raises RowError: if a row has no text.
+        :raises RowError: if a row has no text or image.
         :raises QueueFullError: if there is no room for its rows.
         """
         active = self.follower.active
@@ -160,9 +169,10 @@ class Service:
         for name in names:
             if name not in known:
                 raise ConfigError("a signal must be served here", got=name, remedy=did_you_mean(name, known))
-        columns = {name: active.champions.scorer.infos[name].text for name in names}
-        texts = {column: asked.texts(column) for column in dict.fromkeys(columns.values())}
-        pending = PendingRequest(active, {name: texts[columns[name]] for name in names}, finished)
+        infos = active.champions.scorer.infos
+        reads = {name: (infos[name].text, infos[name].content) for name in names}
+        found = {one: asked.contents(*one) for one in dict.fromkeys(reads.values())}
+        pending = PendingRequest(active, {name: found[reads[name]] for name in names}, finished)
         if pending.waiting:
             self._queue.put([(pending, row) for row in pending.waiting])
         else:
@@ -190,18 +200,18 @@ class Service:
         answers: list[dict[str, tuple[Any, float]]] = [{} for _ in rows]
         for together in champions.passes:
             asked = [
-                (place, name, text)
+                (place, name, pending.contents[name][row] or "")
                 for place, (pending, row) in enumerate(rows)
                 for name in together
-                if name in pending.texts and is_text(text := pending.texts[name][row])
+                if pending.asks(name, row)
             ]
             if not asked:
                 continue
-            texts = list(dict.fromkeys(text for _, _, text in asked))
-            found = champions.answer(texts, list(dict.fromkeys(name for _, name, _ in asked)))
-            places = {text: place for place, text in enumerate(texts)}
-            for place, name, text in asked:
-                answers[place][name] = found[name][places[text]]
+            contents = list(dict.fromkeys(content for _, _, content in asked))
+            found = champions.answer(contents, list(dict.fromkeys(name for _, name, _ in asked)))
+            places = {content: place for place, content in enumerate(contents)}
+            for place, name, content in asked:
+                answers[place][name] = found[name][places[content]]
         for name, count in Counter(name for found in answers for name in found).items():
             self.metrics.rows.labels(name, champions.models[name].version).inc(count)
         for (pending, row), given in zip(rows, answers, strict=True):
@@ -220,7 +230,7 @@ class Service:
                 loaded=active.challengers,
                 champion=active.champions.models[name],
                 share=deployments[name].shadow_share,
-                text=pending.texts[name][row] or "",
+                content=pending.contents[name][row] or "",
                 prediction=found[name][0],
                 score=found[name][1],
             )

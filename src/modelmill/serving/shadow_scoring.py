@@ -22,6 +22,7 @@ from modelmill.models.predictions import answer_text
 from modelmill.serving.loaded_versions import LoadedVersions, ServedVersion
 from modelmill.serving.metrics import Metrics
 from modelmill.tables.commits import write_rows
+from modelmill.tokens.contents import Content
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +48,7 @@ class AnsweredRow:
     champion: ServedVersion
     share: float
     """Share of the rows that are compared."""
-    text: str
+    content: Content
     prediction: Any
     score: float
 
@@ -111,14 +112,15 @@ class ShadowScorer:
                 return
 
     def _compare(self, row: AnsweredRow) -> None:
-        digest = hashlib.sha256(row.text.encode()).hexdigest()
-        # Chosen by the text's hash: the same rows are compared as long as the share is the same.
+        raw = row.content if isinstance(row.content, bytes) else row.content.encode()
+        digest = hashlib.sha256(raw).hexdigest()
+        # Chosen by the content's hash: the same rows are compared as long as the share is the same.
         if int(digest[:8], 16) >= row.share * 2**32:
             return
         name = row.champion.name
         challenger = row.loaded.models[name]
         try:
-            ((prediction, score),) = row.loaded.answer([row.text], [name])[name]
+            ((prediction, score),) = row.loaded.answer([row.content], [name])[name]
         except Exception:  # to find challengers that fail is a purpose of shadow scoring
             _log.exception("%s version %d failed", name, challenger.version)
             self._metrics.shadow_dropped.labels("failed").inc()

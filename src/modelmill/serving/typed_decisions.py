@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelmill.errors import ConfigError, did_you_mean
-from modelmill.models.predictions import is_text, text_column
+from modelmill.models.predictions import read_column
 from modelmill.serving.batching import QueueFullError
 from modelmill.serving.requests import RowError
+from modelmill.tokens.contents import CONTENTS
 
 if TYPE_CHECKING:
     from modelmill.serving.loaded_versions import LoadedVersions
@@ -139,21 +140,21 @@ class TypedDecisions:
 def _model_for(question: str, champions: LoadedVersions) -> str:
     infos = champions.scorer.infos
     named = [question] if question in infos else [n for n, info in infos.items() if info.label == question]
-    fitting = [name for name in named if infos[name].target == "class"]
+    known = [name for name, info in infos.items() if info.target == "class" and info.content == "text"]
+    fitting = [name for name in named if name in known]
     if len(fitting) == 1:
         return fitting[0]
-    known = [name for name, info in infos.items() if info.target == "class"]
     raise ConfigError(
-        "a question must be the name of one model of a class that is served here, or of its label",
+        "a question must be the name of one model of texts and a class that is served here, or of its label",
         got=question,
         remedy=f"it is the label of {', '.join(fitting)}" if fitting else did_you_mean(question, known),
     )
 
 
 def _text(state: str | Mapping[str, Any], trained: str) -> str:
-    column = None if isinstance(state, str) else text_column(state, trained)
+    column = None if isinstance(state, str) else read_column(state, trained)
     text = state if isinstance(state, str) else state.get(column or "")
-    if not isinstance(text, str) or not is_text(text):
+    if not isinstance(text, str) or not CONTENTS["text"].is_there(text):
         raise RowError(f"state: must be a text that is not blank, or an object with one as {trained} or text")
     return text
 

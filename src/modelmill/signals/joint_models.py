@@ -1,7 +1,7 @@
 """Models in memory: one pass answers all that stand on one trunk, and equal inputs are read once.
 
-What a model reads is token ids. Two texts with the same ids have the same answer, so a row is looked up by
-its ids: that covers equal texts and those that the tokenizer makes equal (case, white space, what lies
+A model reads token ids, or pixels. Two texts with the same ids have the same answer, so a row is looked
+up by its ids: that covers equal texts and those that the tokenizer makes equal (case, white space, what lies
 beyond the longest input), and no others.
 """
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modelmill.models.scorer import Scorer
     from modelmill.models.static import StaticStack
     from modelmill.tasks.calibration import FloatArray
+    from modelmill.tokens.contents import Content
     from modelmill.tokens.token_ids import Tokens
 
 _REMEMBERED = 65_536
@@ -46,12 +47,12 @@ class JointModels:
         from modelmill.models.static import StaticStack
         from modelmill.models.trunk import Trunk, TrunkHeads
         from modelmill.system.cpu import usable_cores
-        from modelmill.tokens.tokenizer import load_tokenizer
+        from modelmill.tokens.contents import load_reader
 
         self.infos = {digest: BundleInfo.load(folder) for digest, folder in bundles.items()}
         first, folder = next(iter(bundles.items()))
         place = trunk_folder(folder, self.infos[first])
-        self._tokenizer = load_tokenizer(place, max_tokens=BundleInfo.load(place).max_tokens)
+        self._reader = load_reader(place, max_tokens=BundleInfo.load(place).max_tokens)
         self._scorer: Scorer | StaticStack | None = None
         if len(bundles) > 1 and self.infos[first].format == "static":
             self._scorer = StaticStack([(bundles[digest], info) for digest, info in self.infos.items()])
@@ -73,15 +74,13 @@ class JointModels:
         self.rows_read = 0
         """Rows that a model has really read."""
 
-    def logits(self, texts: Sequence[str]) -> dict[str, FloatArray]:
-        """Return what every bundle says of texts.
+    def logits(self, contents: Sequence[Content]) -> dict[str, FloatArray]:
+        """Return what every bundle says of texts or images.
 
-        :param texts: any number of texts.
+        :param contents: any number of what they read.
         :return: by the bundle's digest, ``(rows, outputs)`` each.
         """
-        from modelmill.tokens.tokenizer import encode
-
-        tokens = encode(self._tokenizer, texts)
+        tokens = self._reader.encode(contents)
         keys = [hashlib.blake2b(ids.tobytes(), digest_size=16).digest() for ids in tokens]
         with self._lock:
             known = {key: self._known[key] for key in keys if key in self._known}

@@ -1,4 +1,4 @@
-"""Signals that a registered text model answers."""
+"""Signals that a registered model of texts or images answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modelmill.signals.values import Kind
 
 
 def _operands(_name: str, signal: ModelSignal) -> tuple[Operand, ...]:
-    return (Operand(signal.column, ("text",)),)
+    return (Operand(signal.column, ("text", "bytes")),)
 
 
 def _result(_name: str, signal: ModelSignal, _schema: pa.Schema | None) -> Kind:

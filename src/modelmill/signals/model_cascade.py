@@ -17,7 +17,7 @@ from modelmill.signals.joint_models import JointModels, load_models
 from modelmill.signals.model_config import FirstTier, ModelSignal
 from modelmill.signals.model_groups import ModelEvaluation, ModelGroup, class_number, class_probabilities
 from modelmill.signals.pinned_models import PinnedModel
-from modelmill.signals.values import STORED, stored
+from modelmill.signals.values import STORED
 
 
 class ModelCascade(ModelGroup, CascadeGroup):
@@ -48,7 +48,7 @@ class ModelCascade(ModelGroup, CascadeGroup):
 
     def begin(self, chunk: pa.RecordBatch) -> CascadeEvaluation:
         """See :meth:`SignalGroup.begin`."""
-        return _ModelCascadeEvaluation(self, stored(chunk.column(self.column), "text"))
+        return _ModelCascadeEvaluation(self, self.contents(chunk))
 
 
 class _ModelCascadeEvaluation(ModelEvaluation, CascadeEvaluation):

@@ -62,7 +62,7 @@ class FirstTier(Options):
 
 
 class ModelSignal(Signal):
-    """What a registered text model says."""
+    """What a registered model says of a text, or of an image."""
 
     kind: Literal["model"] = "model"
     column: ColumnName

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +11,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelmill.datasets.preparation import BLANKS
+from modelmill.artifacts import ContentKind
 from modelmill.errors import SignalError, did_you_mean
 from modelmill.models.bundle import BundleInfo
 from modelmill.signals.groups import EVIDENCE, Evaluation, Mask, Rows, SignalGroup, SignalInfo, SignalValues
 from modelmill.signals.joint_models import JointModels, load_models
 from modelmill.signals.model_config import Band, ModelSignal
 from modelmill.signals.pinned_models import PinnedModel
-from modelmill.signals.values import STORED, stored
+from modelmill.signals.values import STORED, Kind, column_kind, stored
+from modelmill.tokens.contents import BLANKS, CONTENTS
 
 if TYPE_CHECKING:
     from modelmill.tasks.calibration import FloatArray
@@ -49,6 +50,12 @@ class ModelGroup(SignalGroup):
         self.pins = {one: pins[signal.model] for one, signal in signals.items()}
 
     @functools.cached_property
+    def content(self) -> ContentKind:
+        """What the models read; a missing one is taken to read texts."""
+        found = (BundleInfo.load(pin.bundle()).content for pin in self.pins.values() if not pin.missing)
+        return next(found, "text")
+
+    @functools.cached_property
     def models(self) -> JointModels:
         """The models, loaded when the first row needs them."""
         return load_models(self.pins.values())
@@ -57,23 +64,45 @@ class ModelGroup(SignalGroup):
         """Return the facts of a signal's bundle."""
         return self.models.infos[self.pins[name].digest]
 
+    def contents(self, chunk: pa.RecordBatch) -> pa.Array:
+        """Return what the models read of a chunk of rows.
+
+        :param chunk: the rows.
+        :return: texts, or the files of images. JSON has no bytes: images may also be texts in base64.
+        :raises SignalError: if the column holds something else.
+        """
+        column = chunk.column(self.column)
+        wanted, found = _STORED_AS[self.content], column_kind(column.type)
+        try:
+            if self.content == "image" and found == "text":
+                decode = CONTENTS["image"].of_json
+                return pa.array([decode(one) for one in stored(column, "text").to_pylist()], STORED["bytes"])
+            if found not in (wanted, "null"):
+                raise ValueError(f"{self.column}: {column.type}")
+        except ValueError as error:
+            raise SignalError(
+                f"the models of {', '.join(self.configs)} read {self.content}s in {self.column!r}",
+                got=str(error),
+                remedy="name another column, or another model",
+            ) from error
+        return stored(column, wanted)
+
     def begin(self, chunk: pa.RecordBatch) -> Evaluation:
         """See :meth:`SignalGroup.begin`."""
-        return ModelEvaluation(self, stored(chunk.column(self.column), "text"))
+        return ModelEvaluation(self, self.contents(chunk))
 
 
 class ModelEvaluation(Evaluation):
     """One pass answers all signals of the group: those that were not asked for are kept until they are.
 
     :param group: the group.
-    :param texts: the chunk's texts.
+    :param texts: the chunk's texts, or the files of its images.
     """
 
     def __init__(self, group: ModelGroup, texts: pa.Array) -> None:
         self._group = group
         self._texts = texts
-        blank = pc.equal(pc.utf8_trim(texts, characters=BLANKS), "")
-        self._has_text = ~pc.fill_null(blank, True).to_numpy(zero_copy_only=False)
+        self._has_text = _WHERE_THERE[group.content](texts)
         self._seen = np.zeros(len(texts), bool)
         self._probabilities: dict[str, npt.NDArray[np.float64]] = {}
 
@@ -178,3 +207,19 @@ def class_number(signal: str, label: str, info: BundleInfo) -> int:
 
 def _within(band: Band, probability: Any) -> Any:
     return (probability >= band.low) & (probability < band.high)
+
+
+def _where_text(texts: pa.Array) -> Mask:
+    blank = pc.equal(pc.utf8_trim(texts, characters=BLANKS), "")
+    found: Mask = ~pc.fill_null(blank, True).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _where_image(images: pa.Array) -> Mask:
+    readable = CONTENTS["image"].readable
+    return np.array([readable(image) for image in images.to_pylist()], bool)
+
+
+_WHERE_THERE: Mapping[ContentKind, Callable[[pa.Array], Mask]] = {"text": _where_text, "image": _where_image}
+"""Which rows a model can read."""
+_STORED_AS: Mapping[ContentKind, Kind] = {"text": "text", "image": "bytes"}

@@ -103,5 +103,6 @@ compress = Component(
     inputs=CompressInputs,
     outputs=CompressOutputs,
     run=run,
+    reads=("text",),
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

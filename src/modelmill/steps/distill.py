@@ -65,5 +65,6 @@ distill = Component(
     inputs=DistillInputs,
     outputs=ModelOutputs,
     run=run,
+    reads=("text",),
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

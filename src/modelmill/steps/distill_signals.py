@@ -120,5 +120,6 @@ distill_signals = Component(
     inputs=DistillSignalsInputs,
     outputs=DistillSignalsOutputs,
     run=run,
+    reads=("text",),
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

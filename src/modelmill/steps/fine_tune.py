@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelmill.artifacts import DatasetRef
 from modelmill.component import Component, Config, Inputs, StepContext
+from modelmill.errors import ConfigError
 from modelmill.settings import Settings
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
@@ -24,7 +25,12 @@ def check(config: FineTuneConfig) -> None:
     """Check that the base model can be trained and exported, if it is on this machine."""
     from modelmill.models.base_model_folder import check_base_model
 
-    check_base_model(config.base_model, max_tokens=config.max_tokens)
+    if check_base_model(config.base_model, max_tokens=config.max_tokens) == "image":
+        raise ConfigError(
+            "fine_tune trains encoders of texts",
+            got=config.base_model,
+            remedy="make it a trunk: component trunk",
+        )
 
 
 def run(config: FineTuneConfig, inputs: FineTuneInputs, context: StepContext) -> ModelOutputs:
@@ -60,6 +66,7 @@ fine_tune = Component(
     inputs=FineTuneInputs,
     outputs=ModelOutputs,
     run=run,
+    reads=("text",),
     outside_state=_base_model,
     check=check,
     resources=Resources(gpus=1, cpus=2, memory_gb=8),

@@ -59,6 +59,7 @@ monitor = Component(
     inputs=MonitorInputs,
     outputs=ReportOutputs,
     run=run,
+    reads=("text",),
     events=_events,
     assets=_assets,
     resources=Resources(cpus=1, memory_gb=4),

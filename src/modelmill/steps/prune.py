@@ -63,5 +63,6 @@ prune = Component(
     inputs=PruneInputs,
     outputs=ModelOutputs,
     run=run,
+    reads=("text",),
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

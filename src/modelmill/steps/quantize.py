@@ -90,5 +90,6 @@ quantize = Component(
     inputs=QuantizeInputs,
     outputs=ModelOutputs,
     run=run,
+    reads=("text",),
     resources=Resources(cpus=2, memory_gb=4),
 )

@@ -59,6 +59,7 @@ rank_label_errors = Component(
     inputs=RankLabelErrorsInputs,
     outputs=TableOutputs,
     run=run,
+    reads=("text",),
     resources=Resources(cpus=2, memory_gb=4),
     assets=_assets,
 )

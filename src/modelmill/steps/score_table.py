@@ -1,4 +1,4 @@
-"""Score every row of a table with a model, with Spark."""
+"""Score every row of a table with a model; a row without a text, or a readable image, gets null."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from modelmill.system.resources import Resources
 
 
 class ScoreTableConfig(Config):
-    """Score every row of a table with a model, with Spark; a row without a text gets null, not a guess."""
+    """Score every row of a table with a model; a row without a text, or a readable image, gets null."""
 
     to: str = Field(description="Path or URI of the Delta table to write; each run makes a new version.")
     text: str | None = Field(
-        None, description="Column with the text; empty: the one that the model was trained on, else `text`."
+        None,
+        description="Column with the text or the image; empty: the one that the model was trained on, else "
+        "`text` or `image`.",
     )
     keep: tuple[str, ...] = Field((), description="Columns to carry along; empty: all.")
 
@@ -33,7 +35,7 @@ class ScoreTableInputs(Inputs):
 def run(config: ScoreTableConfig, inputs: ScoreTableInputs, context: StepContext) -> TableOutputs:
     """Fetch the model, score the table, and log the predictions."""
     from modelmill.models.bundle import BundleInfo
-    from modelmill.models.predictions import text_column
+    from modelmill.models.predictions import read_column
     from modelmill.registry.bundles import fetch_bundle
     from modelmill.serving.scoring import ScoreTableRequest, score_table
     from modelmill.tables.opening import open_table
@@ -46,7 +48,8 @@ def run(config: ScoreTableConfig, inputs: ScoreTableInputs, context: StepContext
         table=inputs.table,
         model=inputs.model,
         bundle=str(folder),
-        text=config.text or text_column(names, info.text) or info.text,
+        text=config.text or read_column(names, info.text, info.content) or info.text,
+        content=info.content,
         answer_type=info.task.answer_type,
         keep=config.keep,
         to=config.to,
@@ -60,7 +63,8 @@ def run(config: ScoreTableConfig, inputs: ScoreTableInputs, context: StepContext
     context.run.log_json(scored.model_dump(mode="json") | {"source": str(inputs.table)}, "scores.json")
     context.run.log_metrics({"rows": scored.rows, "rows_unscored": scored.unscored, "seconds": seconds})
     context.log(
-        f"{context.step}: {scored.rows} rows scored, {scored.unscored} of them without a text; {scored.table}"
+        f"{context.step}: {scored.rows} rows scored, {scored.unscored} of them without a {info.content}; "
+        f"{scored.table}"
     )
     return TableOutputs(table=scored.table)
 

@@ -58,12 +58,13 @@ def run(config: TrainHeadsConfig, inputs: TrainHeadsInputs, context: StepContext
     from modelmill.training.features import row_keys
     from modelmill.training.heads import head_key, train_heads
 
-    dataset, text = inputs.dataset, inputs.dataset.text_column
     trunk = Trunk(fetch_bundle(inputs.trunk, context.cache), threads=usable_cores())
+    dataset, kind = inputs.dataset, trunk.info.content
+    text = dataset.content_column(kind)
     labels = config.labels or dataset.labels
     _check_names([f"{config.prefix}{label}" for label in labels])
     signals = read_all_labelled(dataset, labels=labels)
-    tokens = DatasetTexts(dataset, context).tokens(trunk.folder, max_tokens=trunk.info.max_tokens)
+    tokens = DatasetTexts(dataset, context, kind).tokens(trunk.folder, max_tokens=trunk.info.max_tokens)
     rows = row_keys(tokens)
     keys = {signal.label: head_key(signal, rows, trunk, config, text=text) for signal in signals}
     known = logged_heads(inputs.trunk, context.run)

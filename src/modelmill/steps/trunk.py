@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -26,11 +27,25 @@ class TrunkConfig(Config):
     max_tokens: int | None = Field(
         None, ge=8, le=8192, description="Tokens of a text that it reads; empty: as the input model, or 128."
     )
-    method: TrunkMethod = Field(
-        "int8_dynamic", description="How it is quantised, as in quantize; none: fp32."
+    method: TrunkMethod | None = Field(
+        None,
+        description="How it is quantised, as in quantize; none: fp32. Empty: int8_dynamic, for images none.",
     )
     states: bool = Field(
         False, description="Also give the features of each token, which heads with attention need."
+    )
+    image_size: int | None = Field(
+        None,
+        ge=8,
+        le=1024,
+        description="Images: side in pixels that it reads; empty: as the base model says.",
+    )
+    early_layers: int = Field(
+        4,
+        ge=0,
+        le=16,
+        description="Images: layers from the first on whose mean and spread are features beside the last "
+        "one's mean. They tell how an image looks (blur, borders, light), the last one what it shows.",
     )
     registered_name: str | None = Field(
         None,
@@ -52,20 +67,29 @@ class TrunkOutputs(Outputs):
 
 
 def check(config: TrunkConfig) -> None:
-    """Check that the base model can be exported, if it is on this machine."""
+    """Check that the base model can be exported as the configuration says, if it is on this machine."""
     from modelmill.models.base_model_folder import check_base_model
 
-    if config.base_model:
-        check_base_model(config.base_model, max_tokens=config.max_tokens)
+    if config.base_model and check_base_model(config.base_model, max_tokens=config.max_tokens) == "image":
+        _check_images(config)
+
+
+def _check_images(config: TrunkConfig) -> None:
+    for name, value, why in (
+        ("max_tokens", config.max_tokens, "an image has a size, and no tokens: set image_size"),
+        ("states", config.states or None, "heads on images read features alone"),
+        ("method", None if config.method == "none" else config.method, "it is exported as fp32"),
+    ):
+        if value is not None:
+            raise ConfigError(
+                f"{name} is not for a trunk that reads images: {why}", got=value, remedy=f"leave {name} empty"
+            )
 
 
 def run(config: TrunkConfig, inputs: TrunkInputs, context: StepContext) -> TrunkOutputs:
     """Export the encoder, log it as a model of the role ``trunk``, and register it if it has a name."""
-    from modelmill.compression.trunk import make_trunk
-    from modelmill.models.base_model import load_base_model
-    from modelmill.models.bundle import BundleInfo, bundle_bytes
-    from modelmill.models.classifier import load_classifier
-    from modelmill.registry.bundles import fetch_bundle, log_model
+    from modelmill.models.bundle import bundle_bytes
+    from modelmill.registry.bundles import log_model
     from modelmill.registry.versions import register
 
     if (inputs.model is None) == (config.base_model is None):
@@ -74,32 +98,52 @@ def run(config: TrunkConfig, inputs: TrunkInputs, context: StepContext) -> Trunk
             got="neither" if inputs.model is None else "both",
             remedy="give the input model, or base_model in the configuration",
         )
-    encoder: Any
-    if inputs.model is not None:
-        folder = fetch_bundle(inputs.model, context.cache)
-        info = BundleInfo.load(folder)
-        encoder, tokenizer, text = load_classifier(folder).encoder, folder / "tokenizer.json", info.text
-        max_tokens = config.max_tokens or info.encoder_tokens or info.max_tokens
-    else:
-        max_tokens = config.max_tokens or _TOKENS
-        base = load_base_model(str(config.base_model), max_tokens=max_tokens, dropout=0.0)
-        encoder, tokenizer, text = base.encoder, base.tokenizer, "text"
     bundle = context.workdir / "bundle"
-    difference = make_trunk(
-        encoder,
-        bundle,
-        tokenizer=tokenizer,
-        text=text,
-        max_tokens=max_tokens,
-        method=config.method,
-        states=config.states,
-    )
+    difference = _export(config, inputs, bundle, context)
     metrics = {"export_difference": difference, "bytes": float(bundle_bytes(bundle))}
     context.log(f"trunk: {metrics['bytes'] / 1e6:.1f} MB; differs from PyTorch's by at most {difference:.1e}")
     trunk = log_model(bundle, role="trunk", context=context, parent=inputs.model, metrics=metrics)
     if config.registered_name:
         register(context.run.client, config.registered_name, trunk)
     return TrunkOutputs(trunk=trunk)
+
+
+def _export(config: TrunkConfig, inputs: TrunkInputs, bundle: Path, context: StepContext) -> float:
+    """Write the trunk's bundle, and return how far it is from PyTorch."""
+    from modelmill.compression.trunk import make_image_trunk, make_trunk
+    from modelmill.models.architectures import read_config_json, reads_images
+    from modelmill.models.base_model import load_base_model
+    from modelmill.models.base_model_folder import locate_base_model
+    from modelmill.models.bundle import BundleInfo
+    from modelmill.models.classifier import load_classifier
+    from modelmill.models.image_base import load_image_base
+    from modelmill.registry.bundles import fetch_bundle
+
+    encoder: Any
+    if inputs.model is not None:
+        folder = fetch_bundle(inputs.model, context.cache)
+        info = BundleInfo.load(folder)
+        encoder, tokenizer, text = load_classifier(folder).encoder, folder / "tokenizer.json", info.text
+        max_tokens = config.max_tokens or info.encoder_tokens or info.max_tokens
+    elif reads_images(read_config_json(locate_base_model(str(config.base_model)))):
+        _check_images(config)
+        images = load_image_base(
+            str(config.base_model), early_layers=config.early_layers, size=config.image_size
+        )
+        return make_image_trunk(images, bundle, image="image")
+    else:
+        max_tokens = config.max_tokens or _TOKENS
+        base = load_base_model(str(config.base_model), max_tokens=max_tokens, dropout=0.0)
+        encoder, tokenizer, text = base.encoder, base.tokenizer, "text"
+    return make_trunk(
+        encoder,
+        bundle,
+        tokenizer=tokenizer,
+        text=text,
+        max_tokens=max_tokens,
+        method=config.method or "int8_dynamic",
+        states=config.states,
+    )
 
 
 def _base_model(config: TrunkConfig, _inputs: TrunkInputs, settings: Settings) -> str:

@@ -14,6 +14,7 @@ from modelmill.datasets.options import LabelKind
 from modelmill.tasks.baselines import linear_baseline
 from modelmill.tasks.calibration import Calibration, FloatArray
 from modelmill.tasks.metrics import Metric
+from modelmill.tasks.pixel_features import pixel_baseline
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +31,13 @@ AnswerType = Literal["string", "array<string>", "double"]
 """A class, a set of classes, or a number, as Spark names it."""
 TargetsBySplit = tuple[tuple[str, ...], dict[str, Targets]]
 """The classes of a label column (empty for numbers), and the targets of each split."""
+
+
+_LINEAR: Mapping[type, tuple[str, Callable[..., tuple[str, Any] | None]]] = {
+    str: ("TF-IDF", linear_baseline),
+    bytes: ("pixels", pixel_baseline),
+}
+"""What is counted in contents by their type, and what fits a linear model of it."""
 
 
 class Task(ABC):
@@ -49,7 +57,7 @@ class Task(ABC):
     unknown: ClassVar[float] = np.nan
     """What stands for a missing label among the targets."""
     linear_name: ClassVar[str]
-    """Name of the baseline that reads texts."""
+    """Name of the linear model that is a baseline."""
     metrics: ClassVar[tuple[Metric, ...]]
     """What models are judged by. Models are compared by the first one unless another one is asked for."""
 
@@ -302,32 +310,33 @@ class Task(ABC):
         """
 
     def baselines(
-        self, texts: Sequence[str], truth: Answers, new_texts: Sequence[str], *, validation: int = 0
+        self, contents: Sequence[Any], truth: Answers, new_contents: Sequence[Any], *, validation: int = 0
     ) -> dict[str, Answers]:
-        """Fit the baselines, and answer other texts.
+        """Fit the baselines, and answer other rows.
 
-        :param texts: texts to fit on; at least one.
+        :param contents: texts, or the files of images, to fit on; at least one.
         :param truth: their labels.
-        :param new_texts: texts to answer.
-        :param validation: so many of the texts, the last ones, choose between words and characters; with
-            fewer than 20 every fifth of all texts does.
+        :param new_contents: those to answer.
+        :param validation: so many of the contents, the last ones, choose between words and characters, or
+            what is counted in images; with fewer than 20 every fifth of all does.
         :return: answers by name of the baseline: the most frequent class (the mean), and a linear model of
-            TF-IDF features, unless the texts or the labels do not let it be fitted.
+            TF-IDF features or pixel statistics, unless the texts or the labels do not let it be fitted.
         """
         name, plain = self.plain_answer(truth)
-        found = {name: np.repeat(plain, len(new_texts), axis=0)}
-        if len(new_texts) and (truth != truth[:1]).any():
-            linear = linear_baseline(
-                texts,
+        found = {name: np.repeat(plain, len(new_contents), axis=0)}
+        if len(new_contents) and (truth != truth[:1]).any():
+            source, fitted = _LINEAR[type(contents[0])]
+            linear = fitted(
+                contents,
                 truth,
-                new_texts,
+                new_contents,
                 validation=validation,
                 fit=self.fit_linear,
                 score=self.metrics[0].of,
             )
             if linear is not None:
                 features, answers = linear
-                found[f"{self.linear_name} ({features})"] = answers
+                found[f"{source} + {self.linear_name} ({features})"] = answers
         return found
 
     @abstractmethod
@@ -342,7 +351,7 @@ class Task(ABC):
     def fit_linear(self, features: Any, truth: Answers, new_features: Any, strength: float) -> Answers:
         """Fit a linear model, and answer other rows.
 
-        :param features: sparse, ``(rows, features)``.
+        :param features: sparse for texts, dense for images, ``(rows, features)``.
         :param truth: their labels.
         :param new_features: of the rows to answer.
         :param strength: the inverse of the regularisation, 1 by default in scikit-learn.

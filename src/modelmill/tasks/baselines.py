@@ -17,9 +17,9 @@ import numpy.typing as npt
 from modelmill.tasks.character_counts import CharacterCounts
 
 MAJORITY = "majority class"
-TFIDF_SVM = "TF-IDF + linear SVM"
+LINEAR_SVM = "linear SVM"
 MEAN = "mean"
-TFIDF_RIDGE = "TF-IDF + ridge regression"
+RIDGE = "ridge regression"
 
 _Truth = npt.NDArray[Any]
 Fit = Callable[[Any, _Truth, Any, float], _Truth]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from modelmill.datasets.examples import Places
 from modelmill.tasks.base import Answers, Measures, Targets, TargetsBySplit, Task
-from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM
+from modelmill.tasks.baselines import LINEAR_SVM, MAJORITY
 from modelmill.tasks.calibration import Calibration, FloatArray, plain_probabilities
 from modelmill.tasks.classes import check_classes
 from modelmill.tasks.metrics import Floats, mean_of_rows, summed
@@ -54,7 +54,7 @@ class MultiLabel(Task):
 
     kind = "classes"
     answer_type = "array<string>"
-    linear_name = TFIDF_SVM
+    linear_name = LINEAR_SVM
     metrics = (
         summed("micro_f1", _hits, _micro_f1),
         summed("macro_f1", _hits, _macro_f1),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from modelmill.datasets.examples import Places
 from modelmill.errors import DatasetError
 from modelmill.tasks.base import Answers, Measures, Targets, TargetsBySplit, Task
-from modelmill.tasks.baselines import MEAN, TFIDF_RIDGE
+from modelmill.tasks.baselines import MEAN, RIDGE
 from modelmill.tasks.calibration import Calibration, FloatArray
 from modelmill.tasks.metrics import Floats, mean_of_rows, summed
 
@@ -47,7 +47,7 @@ class Regression(Task):
     kind = "number"
     answer_type = "double"
     has_classes = False
-    linear_name = TFIDF_RIDGE
+    linear_name = RIDGE
     metrics = (
         summed("r2", _squares, _r2, is_share=False),
         summed("rmse", _squares, _rmse, more_is_better=False, is_share=False),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from modelmill.datasets.examples import Places
 from modelmill.tasks.base import Answers, Measures, Targets, TargetsBySplit, Task
-from modelmill.tasks.baselines import MAJORITY, TFIDF_SVM
+from modelmill.tasks.baselines import LINEAR_SVM, MAJORITY
 from modelmill.tasks.calibration import Calibration, FloatArray, plain_probabilities
 from modelmill.tasks.class_metrics import ACCURACY, MACRO_F1
 from modelmill.tasks.classes import check_classes
@@ -27,7 +27,7 @@ class SingleLabel(Task):
     kind = "class"
     exclusive = True
     unknown = -1
-    linear_name = TFIDF_SVM
+    linear_name = LINEAR_SVM
     metrics = (ACCURACY, MACRO_F1)
 
     def outputs(self, classes: Sequence[str]) -> int:

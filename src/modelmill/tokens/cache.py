@@ -1,5 +1,7 @@
 """A dataset's texts as token ids: made once for each tokenizer and length, then mapped from a file.
 
+Its images as pixels: made once for each size, likewise. Below, ids stands for both.
+
 The file is Arrow IPC, not compressed, of one record batch. Its column ``ids`` is a list view: the rows stand
 in the order of the dataset's keys, whatever the order of the ids in the buffer. The file is made in bounded
 memory, and its name holds its own SHA-256: a torn or damaged one is not read but made again.
@@ -10,7 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,16 +20,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.artifacts import ContentKind, DatasetRef, TableRef
 from modelmill.errors import DatasetError
 from modelmill.system.digests import file_digest
 from modelmill.system.disk import flush
 from modelmill.system.locks import locked
 from modelmill.tables.reading import read_arrow, scan_arrow
 from modelmill.tables.versions import table_fingerprint
-from modelmill.tokens.encoders import Encoder, FastEncoder, ReferenceEncoder, UnsuitableError
+from modelmill.tokens.contents import ContentType, content_of, reader_digest
+from modelmill.tokens.encoders import ENCODERS, Encoder, UnsuitableError
+from modelmill.tokens.images import UnreadableImageError
 from modelmill.tokens.token_ids import Places, Tokens
-from modelmill.tokens.tokenizer import tokenizer_digest, unknown_share
+from modelmill.tokens.tokenizer import unknown_share
 from modelmill.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -35,25 +39,31 @@ if TYPE_CHECKING:
 
 _LAYOUT = 1
 """Raised when the file or the ids in it would be others for the same input."""
-_CHUNK_ROWS = 8192
-"""Rows that are read and tokenised at a time."""
+_CHUNK_ROWS: Mapping[ContentKind, int] = {"text": 8192, "image": 256}
+"""Rows that are read and encoded at a time."""
+_LIBRARIES: Mapping[ContentKind, tuple[str, ...]] = {
+    "text": ("tokenizers", "nanotoken"),
+    "image": ("pillow",),
+}
 _MANY_UNKNOWN = 0.05
 """Share of unknown tokens that is worth a word: a few emojis or foreign names are not."""
 
 
 @dataclass(frozen=True)
 class DatasetTexts:
-    """The texts of a dataset, in the order of its keys: :class:`~modelmill.tokens.texts.Texts`."""
+    """The texts or images of a dataset, in the order of its keys: :class:`~modelmill.tokens.texts.Texts`."""
 
     dataset: DatasetRef
     workspace: Workspace
+    kind: ContentKind = "text"
+    """Which of the two."""
     skip_empty: bool = False
     """Leave out rows without a text, for tables that are not datasets."""
 
     @property
     def column(self) -> str:
-        """Name of the text column."""
-        return self.dataset.text_column
+        """Name of the text column, or of the image column."""
+        return self.dataset.content_column(self.kind)
 
     def tokens(self, folder: Path, *, max_tokens: int) -> Tokens:
         """See :func:`tokenised`."""
@@ -98,20 +108,21 @@ def tokenised(
     log: Callable[[str], None] = print,
     skip_empty: bool = False,
 ) -> Tokens:
-    """Return the token ids of all rows of a dataset, in the order of their keys.
+    """Return the token ids of all rows of a dataset, or their pixels, in the order of their keys.
 
     They are made at the first call for this version of the dataset, tokenizer and length, and mapped from a
     file ever after. The second of two processes that ask at the same time waits for the first.
 
     :param dataset: the dataset.
-    :param folder: where ``tokenizer.json`` lies: a base model or a bundle.
+    :param folder: where ``tokenizer.json`` lies, or ``image.json``: a base model or a bundle. It says which
+        of the two columns is read.
     :param max_length: longer texts are cut, special tokens included.
     :param cache: directory for things that can be made again.
     :param log: gets a line about what is made, and why it is slow if it is.
     :param skip_empty: leave out rows without a text, for tables that are no datasets.
     :return: the ids.
-    :raises ModelError: if ``tokenizer.json`` cannot be read.
-    :raises InputError: if the dataset cannot be read, or a text is null.
+    :raises ModelError: if that file cannot be read.
+    :raises InputError: if the dataset cannot be read, a text or image is null, or an image is none.
     """
     place = cache / "tokens"
     key = _key(dataset, folder, max_length, skip_empty=skip_empty)
@@ -119,21 +130,22 @@ def tokenised(
     with locked(place / f".{key}.lock", on_wait=lambda: log(waits)):
         path = _kept(place, key, log)
         if path is None:
-            encode = functools.partial(_encode, dataset, skip_empty=skip_empty)
+            encode = functools.partial(_encode, dataset, content_of(folder), skip_empty=skip_empty)
             path = _make(place, key, encode, folder, max_length=max_length, log=log)
     return _mapped(path)
 
 
 def _key(dataset: DatasetRef, folder: Path, max_length: int, *, skip_empty: bool) -> str:
     """Return a digest of everything that the ids depend on."""
+    content = content_of(folder)
     parts = {
         "layout": _LAYOUT,
         "dataset": str(dataset),
         "files": table_fingerprint(dataset),
-        "columns": [dataset.key, dataset.text_column],
-        "tokenizer": tokenizer_digest(folder),
+        "columns": [dataset.key, dataset.content_column(content.kind)],
+        "tokenizer": reader_digest(folder),
         "max_length": max_length,
-        "libraries": {name: _version(name) for name in ("tokenizers", "nanotoken")},
+        "libraries": {name: _version(name) for name in _LIBRARIES[content.kind]},
         **({"skip_empty": True} if skip_empty else {}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
@@ -166,14 +178,18 @@ def _make(
 ) -> Path:
     # Only the holder of the lock writes these two: what a dead process left is written over.
     values, draft = place / f".{key}.values", place / f".{key}.arrow"
-    encoder: Encoder
+    content = content_of(folder)
+    *preferred, last = ENCODERS[content.kind]
     try:
-        try:
-            encoder = FastEncoder(folder, max_length=max_length)
-            rows = encode(encoder, values)
-        except UnsuitableError as error:
-            log(f"texts are tokenised by tokenizers, the slower one; nanotoken cannot be used: {error}")
-            encoder = ReferenceEncoder(folder, max_length=max_length)
+        for make in preferred:
+            try:
+                encoder = make(folder, max_length=max_length)
+                rows = encode(encoder, values)
+                break
+            except UnsuitableError as error:
+                log(f"texts are tokenised by tokenizers, the slower one; nanotoken cannot be used: {error}")
+        else:
+            encoder = last(folder, max_length=max_length)
             rows = encode(encoder, values)
         _write(rows, draft)
     finally:
@@ -181,10 +197,9 @@ def _make(
     target = place / f"{key}-{file_digest(draft)}.arrow"
     draft.rename(target)
     flush(place)
-    log(
-        f"tokenised {len(rows):,} texts: {int(rows.lengths.sum()):,} tokens, by {encoder.name}"
-        f"{_unknown(unknown_share(folder, rows))}"
-    )
+    did, unit = {"text": ("tokenised", "tokens"), "image": ("decoded", "numbers")}[content.kind]
+    more = _unknown(unknown_share(folder, rows)) if content.kind == "text" else ""
+    log(f"{did} {len(rows):,} {content.kind}s: {int(rows.lengths.sum()):,} {unit}, by {encoder.name}{more}")
     return target
 
 
@@ -198,17 +213,27 @@ def _unknown(share: float) -> str:
     )
 
 
-def _encode(dataset: DatasetRef, encoder: Encoder, path: Path, *, skip_empty: bool) -> Tokens:
-    """Tokenise file by file into a file, and return its rows in the order of their keys."""
+def _encode(
+    dataset: DatasetRef, content: ContentType, encoder: Encoder, path: Path, *, skip_empty: bool
+) -> Tokens:
+    """Encode file by file into a file, and return its rows in the order of their keys."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    column = dataset.content_column(content.kind)
     keys, lengths = [], [np.zeros(0, dtype=np.int64)]
     with path.open("wb") as file:
-        columns = list(dict.fromkeys([dataset.key, dataset.text_column]))
-        for read in scan_arrow(dataset, columns=columns, batch_rows=_CHUNK_ROWS):
+        columns = list(dict.fromkeys([dataset.key, column]))
+        for read in scan_arrow(dataset, columns=columns, batch_rows=_CHUNK_ROWS[content.kind]):
             batch = _with_texts(read, dataset) if skip_empty else read
-            found = encoder.encode(_texts(batch, dataset))
+            try:
+                found = encoder.encode(_contents(batch, dataset, content))
+            except UnreadableImageError as error:
+                raise DatasetError(
+                    f"each image of a dataset must be readable ({dataset}): {error}",
+                    got=f"the row with the key {batch.column(dataset.key)[error.row]}",
+                    remedy="build the dataset with build_dataset, which sets such rows aside",
+                ) from error
             file.write(found.values.astype(encoder.dtype).data)
             keys.append(batch.column(dataset.key))
             lengths.append(found.lengths)
@@ -229,33 +254,35 @@ def _with_texts(batch: pa.RecordBatch, dataset: DatasetRef) -> pa.RecordBatch:
     return batch.filter(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0))
 
 
-def _texts(batch: pa.RecordBatch, dataset: DatasetRef) -> pa.Array:
+def _contents(batch: pa.RecordBatch, dataset: DatasetRef, content: ContentType) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    texts = batch.column(dataset.text_column)
-    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+    column = dataset.content_column(content.kind)
+    found = batch.column(column)
+    if not content.fits(found.type):
+        holds = {"text": "strings", "image": "the bytes of images"}[content.kind]
         raise DatasetError(
-            f"the text column must hold strings ({dataset})",
-            got=f"{dataset.text_column}: {texts.type}",
+            f"the {content.kind} column must hold {holds} ({dataset})",
+            got=f"{column}: {found.type}",
             remedy="name another column, or cast it when the dataset is built",
         )
     try:
-        texts.validate(full=True)
+        found.validate(full=True)
     except pa.ArrowInvalid as error:
         raise DatasetError(
             f"texts must be valid UTF-8 ({dataset})",
             got=str(error),
             remedy="build the dataset with build_dataset, which sets such rows aside",
         ) from error
-    if texts.null_count:
-        key = batch.column(dataset.key)[pc.index(texts.is_null(), True).as_py()]
+    if found.null_count:
+        key = batch.column(dataset.key)[pc.index(found.is_null(), True).as_py()]
         raise DatasetError(
-            f"a row of a dataset must have a text ({dataset})",
+            f"a row of a dataset must have {'a text' if content.kind == 'text' else 'an image'} ({dataset})",
             got=f"null in the row with the key {key}",
             remedy="build the dataset with build_dataset, which sets such rows aside",
         )
-    return texts
+    return found
 
 
 def _write(rows: Tokens, path: Path) -> None:

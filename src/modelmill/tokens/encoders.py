@@ -8,7 +8,7 @@ each batch. One difference, and ``tokenizers`` does all the work.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from modelmill.artifacts import ContentKind
 from modelmill.errors import shorten
+from modelmill.tokens.images import ImageInput, ImageReader
 from modelmill.tokens.token_ids import Places, Tokens
 from modelmill.tokens.tokenizer import encode, load_tokenizer
 
@@ -56,12 +58,12 @@ _RANDOM_TEXTS = 64
 
 
 class Encoder(Protocol):
-    """Turns texts into token ids."""
+    """Turns texts into token ids, or images into pixels."""
 
     name: str
     """Library and version."""
     dtype: type[np.unsignedinteger]
-    """The narrower of uint16 and uint32 that holds every id."""
+    """The narrowest type that holds every id, or every pixel."""
 
     def encode(self, texts: pa.Array) -> Tokens:
         """Tokenise texts.
@@ -69,6 +71,28 @@ class Encoder(Protocol):
         :param texts: strings without nulls.
         :return: ids of each text, at least one, packed.
         """
+
+
+class ImageEncoder:
+    """Pillow, for the images of a dataset.
+
+    :param folder: where ``image.json`` lies.
+    :param max_length: not read: all images of a model have one size.
+    """
+
+    def __init__(self, folder: Path, *, max_length: int) -> None:  # noqa: ARG002 (as the others)
+        self._reader = ImageReader(ImageInput.load(folder))
+        self.name = self._reader.name
+        self.dtype = np.uint8
+
+    def encode(self, texts: pa.Array) -> Tokens:
+        """See :meth:`Encoder.encode`.
+
+        :param texts: files of images, without nulls.
+        :return: pixels of each image, packed.
+        :raises UnreadableImageError: for the first that cannot be decoded.
+        """
+        return self._reader.encode(texts.to_pylist())
 
 
 class UnsuitableError(Exception):
@@ -165,6 +189,13 @@ def _unsuitable_if(what: str) -> Iterator[None]:
         raise
     except BaseException as error:  # a panic of Rust code is no Exception
         raise UnsuitableError(f"{what} ({error})") from error
+
+
+ENCODERS: Mapping[ContentKind, tuple[Callable[..., Encoder], ...]] = {
+    "text": (FastEncoder, ReferenceEncoder),
+    "image": (ImageEncoder,),
+}
+"""What encodes the contents of a dataset: the first that is suitable."""
 
 
 def _narrowest(tokenizer: Tokenizer) -> type[np.unsignedinteger]:

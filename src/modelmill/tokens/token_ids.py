@@ -1,4 +1,4 @@
-"""Token ids of many texts, one after the other in one buffer.
+"""Token ids of many texts, or pixels of many images, one after the other in one buffer.
 
 A cache maps the buffer from its file, and each batch is gathered straight from there: no text has a Python
 object of its own.
@@ -57,6 +57,11 @@ class Tokens:
     def __getitem__(self, row: int) -> Ids:
         start = self.starts[row]
         return self.values[start : start + self.lengths[row]].astype(np.int64)
+
+    def raw(self, row: int) -> npt.NDArray[np.unsignedinteger]:
+        """Return a row as it is stored, without a copy, ``(tokens,)``."""
+        start = self.starts[row]
+        return self.values[start : start + self.lengths[row]]
 
     def __iter__(self) -> Iterator[Ids]:
         return (self[row] for row in range(len(self)))

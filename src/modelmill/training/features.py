@@ -1,9 +1,9 @@
-"""What a trunk makes of texts: computed once for each text and trunk, then mapped from files.
+"""What a trunk makes of texts or images: computed once for each text and trunk, then mapped from files.
 
 Below the cache directory each trunk has a folder named after its digest, with segments that are only ever
 added: rows that no segment has are computed and become the next one. A row is known by the hash of its token
-ids, so a new version of a dataset costs its new texts only. A segment's name is the digest of its files: a
-torn or damaged one is not read but made again.
+ids, or of its pixels, so a new version of a dataset costs its new texts or images only. A segment's name is
+the digest of its files: a torn or damaged one is not read but made again.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def trunk_features(trunk: Trunk, tokens: Tokens, *, states: bool, workspace: Wor
         _, first = np.unique(keys[missing], return_index=True)
         if len(first):
             rows = missing[np.sort(first)]
-            workspace.log(f"the trunk reads {len(rows):,} of {len(tokens):,} texts; the others are known")
+            what = f"{len(rows):,} of {len(tokens):,} {trunk.info.content}s"
+            workspace.log(f"the trunk reads {what}; the others are known")
             _write(place, trunk, keys[rows], tokens.take(rows), states=states, workspace=workspace)
             segments = _segments(place, workspace)
             found = _find(segments, keys)
@@ -125,7 +126,7 @@ def trunk_features(trunk: Trunk, tokens: Tokens, *, states: bool, workspace: Wor
 
 
 def row_keys(tokens: Tokens) -> Keys:
-    """Return a hash of the token ids of each row.
+    """Return a hash of the token ids of each row, or of its pixels.
 
     :param tokens: the rows.
     :return: 16 bytes each, ``(rows,)``.

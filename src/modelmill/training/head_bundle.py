@@ -56,6 +56,7 @@ def save_head(
         classes=answers.classes,
         target=answers.target,
         calibration=calibration,
+        content=trunk.info.content,
         text=text,
         max_tokens=trunk.info.max_tokens,
         parameters=sum(value.size for value in weights.values()),

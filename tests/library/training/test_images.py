@@ -1,0 +1,314 @@
+"""Images from a table to a served champion: every step on a few small pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from deltalake import write_deltalake
+from PIL import Image
+
+from modelmill.artifacts import DatasetRef, ModelRef, TableRef
+from modelmill.component import StepContext
+from modelmill.errors import ConfigError, DatasetError, ModelError, PipelineError, SignalError
+from modelmill.evaluation.options import EvaluationOptions
+from modelmill.evaluation.report import FetchedModel, evaluate_models
+from modelmill.models.predictions import answers_to
+from modelmill.models.scorers import load_scorer
+from modelmill.pipeline.validation import load_pipeline
+from modelmill.registry.bundles import fetch_bundle
+from modelmill.steps import gate, pick_signal, promote, train_heads, trunk
+
+KINDS = ("stripes", "plain", "noise")
+
+
+def picture(kind: str, seed: int) -> bytes:
+    random = np.random.default_rng(seed)
+    light = random.integers(60, 200)
+    pixels = np.full((20, 24, 3), light, np.int64)
+    if kind == "stripes":
+        pixels[:, ::4] -= 50
+    if kind == "noise":
+        pixels += random.integers(-50, 50, pixels.shape)
+    file = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ResNet of two layers with random weights."""
+    from transformers import ResNetConfig, ResNetModel
+
+    folder = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(0)
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic")
+    ResNetModel(config).save_pretrained(folder)
+    said = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    return folder
+
+
+def rows(count: int) -> dict[str, Any]:
+    kinds = [KINDS[number % 3] for number in range(count)]
+    images = [picture(kind, number) for number, kind in enumerate(kinds)]
+    light = [float(np.asarray(Image.open(io.BytesIO(image))).mean()) for image in images]
+    traits = [
+        [name for name, so in (("flat", kind == "plain"), ("bright", level > 130)) if so]
+        for kind, level in zip(kinds, light, strict=True)
+    ]
+    return {
+        "id": [f"{number:03d}" for number in range(count)],
+        "photo": pa.array(images, pa.binary()),
+        "kind": kinds,
+        "traits": pa.array(traits, pa.list_(pa.string())),
+        "light": light,
+        "split": (["train"] * 8 + ["validation"] * 2 + ["test"] * 5) * (count // 15),
+    }
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> DatasetRef:
+    """90 images with a class, a set of classes and a number."""
+    uri = str(tmp_path / "tables" / "photos")
+    write_deltalake(uri, pa.table(rows(90)))
+    labels = ("kind", "traits", "light")
+    return DatasetRef(uri=uri, version=0, key="id", text=None, image="photo", labels=labels, split="split")
+
+
+def made_trunk(encoder: Path, context: StepContext) -> ModelRef:
+    config = trunk.TrunkConfig(base_model=str(encoder))
+    return trunk.run(config, trunk.TrunkInputs(), context).trunk
+
+
+def models(dataset: DatasetRef, base: ModelRef, context: StepContext) -> dict[str, ModelRef]:
+    config = train_heads.TrainHeadsConfig(epochs=60, learning_rate=0.05)
+    signals = train_heads.run(
+        config, train_heads.TrainHeadsInputs(dataset=dataset, trunk=base), context
+    ).signals
+    return {
+        label: pick_signal.run(
+            pick_signal.PickSignalConfig(signal=label), pick_signal.PickSignalInputs(signals=signals), context
+        ).model
+        for label in dataset.labels
+    }
+
+
+def test_every_step_from_images_to_a_champion(
+    photos: DatasetRef, encoder: Path, step_context: StepContext
+) -> None:
+    heads = models(photos, made_trunk(encoder, step_context), step_context)
+    folders = {label: fetch_bundle(model, step_context.cache) for label, model in heads.items()}
+    options = EvaluationOptions(throughput_rows=5, resamples=50)
+    reports = {
+        label: evaluate_models([FetchedModel(heads[label], folders[label])], photos, options, step_context)
+        for label in heads
+    }
+    for label, metric, least in (
+        ("kind", "accuracy", 0.9),
+        ("traits", "micro_f1", 0.8),
+        ("light", "r2", 0.8),
+    ):
+        report = reports[label]
+        assert report.rows == 30
+        assert report.models[0][metric].value >= least, label
+        names = [one.name for one in report.baselines]
+        assert len(names) == 2
+        assert names[1].startswith("pixels + "), names
+    # What an image is sent as must not matter: the model reads its pixels.
+    scorer = load_scorer(folders["kind"])
+    answers, scores = answers_to(scorer, [picture("noise", 1000), None, b"no image", b""])
+    assert answers == ["noise", None, None, None]
+    assert scores[0] is not None
+    assert scores[1:] == [None] * 3
+
+    judged = gate.run(
+        gate.GateConfig(name="kinds", resamples=50),
+        gate.GateInputs(dataset=photos, challenger=heads["kind"]),
+        step_context,
+    )
+    champion = promote.run(
+        promote.PromoteConfig(), promote.PromoteInputs(verdict=judged.verdict), step_context
+    )
+    assert champion.model.uri.startswith("models:/kinds/")
+    served_over_http(step_context)
+    loaded_by_mlflow(champion.model)
+    decided_by_rules(step_context)
+
+
+def served_over_http(context: StepContext) -> None:
+    from fastapi.testclient import TestClient
+
+    from modelmill.http_service import create_app
+    from modelmill.serving.config import ServeConfig
+    from modelmill.serving.service import Service
+
+    service = Service(ServeConfig(poll_seconds=3600, threads=1, models=("kinds",)), context.settings)
+    service.follower.poll()
+    service.start = lambda: None  # type: ignore[method-assign]
+    service.follower.close = lambda: None  # type: ignore[method-assign]
+    try:
+        with TestClient(create_app(service)) as client:
+            coded = [base64.b64encode(picture(kind, 500)).decode() for kind in KINDS]
+            sent = [{"photo": coded[0]}, {"image": f"data:image/png;base64,{coded[1]}"}, coded[2], None]
+            for row in sent:
+                answer = client.post("/v1/predict", json={"rows": [row]})
+                assert answer.status_code == 200, answer.text
+                found = answer.json()["rows"][0]["kinds"]["prediction"]
+                assert found == (None if row is None else KINDS[sent.index(row)])
+            for row, said in (
+                ({"photo": "§"}, "rows.0.photo: an image is null, or its file in base64"),
+                ({"photo": coded[0][:40]}, "rows.0.photo: an image is a whole file"),
+                ({"text": coded[0]}, "rows.0: must have the field photo or image"),
+            ):
+                refused = client.post("/v1/predict", json={"rows": [row]})
+                assert refused.status_code == 422
+                assert said in refused.json()["detail"]
+            asked = {"state": "a text", "questions": {"kinds": {"type": "choice", "criteria": {"noise": ""}}}}
+            other = client.post("/v1/systemone", json=asked)
+            assert other.status_code == 404
+            assert "one model of texts" in other.json()["detail"]
+    finally:
+        service.close()
+
+
+def loaded_by_mlflow(champion: ModelRef) -> None:
+    import mlflow
+    import pandas as pd
+
+    model = mlflow.pyfunc.load_model(champion.uri)
+    image = picture("stripes", 501)
+    given = pd.DataFrame({"photo": [image, base64.b64encode(image).decode(), None]})
+    assert model.predict(given)["prediction"].tolist() == ["stripes", "stripes", None]
+
+
+def decided_by_rules(context: StepContext) -> None:
+    import pandas as pd
+
+    from modelmill.rules.frames import decide
+    from modelmill.rules.reading import parse_rule_set
+
+    rules, settings = parse_rule_set(RULES), context.settings
+    noisy, plain = picture("noise", 7), picture("plain", 8)
+    for given in (
+        [noisy, plain, None],
+        [base64.b64encode(noisy).decode(), base64.b64encode(plain).decode(), None],
+    ):
+        frame = pd.DataFrame({"id": ["a", "b", "c"], "photo": given})
+        found = decide(rules, frame, explain=True, settings=settings)
+        assert found["decision"].tolist() == ["review", "keep", "keep"]
+        (signal,) = found["explanation"][0]["signals"]
+        assert signal["signal"] == "noisy"
+        assert "models:/kinds/1" in signal["version"]
+    with pytest.raises(
+        SignalError, match="read images in 'photo'; got 'an image is null, or its file in base64"
+    ):
+        decide(rules, pd.DataFrame({"id": ["a"], "photo": ["/a/path.png"]}), settings=settings)
+
+
+RULES = """
+rule_set: pictures
+key: id
+signals:
+  noisy: {kind: model, column: photo, model: "models:/kinds@champion", label: noise}
+rules:
+  - {name: noisy, when: noisy > 0.5, then: review, reason: "noise {noisy:.2f}"}
+default: keep
+"""
+
+
+def test_features_are_computed_once_for_the_same_pixels(
+    photos: DatasetRef, encoder: Path, step_context: StepContext
+) -> None:
+    lines: list[str] = []
+    context = StepContext(**{**vars(step_context), "log": lines.append})
+    base = made_trunk(encoder, context)
+    models(photos, base, context)
+    assert "the trunk reads 60 of 60 images; the others are known" in lines
+    # The same pixels in files of another format, and one new image.
+    table = pa.table(rows(90))
+    images = [one.as_py() for one in table.column("photo")]
+    for number, content in enumerate(images):
+        file = io.BytesIO()
+        Image.open(io.BytesIO(content)).save(file, "BMP")
+        images[number] = file.getvalue()
+    images[0] = picture("stripes", 999)
+    table = table.set_column(1, "photo", pa.array(images, pa.binary()))
+    write_deltalake(photos.uri, table, mode="overwrite")
+    lines.clear()
+    models(photos.model_copy(update={"version": 1}), base, context)
+    assert "the trunk reads 1 of 60 images; the others are known" in lines
+
+
+def test_a_row_that_is_no_image_is_named(
+    photos: DatasetRef, encoder: Path, step_context: StepContext
+) -> None:
+    base = made_trunk(encoder, step_context)
+    for column, said in (
+        (pa.array([b"no image"] * 90, pa.binary()), "each image of a dataset must be readable.*key 000"),
+        (pa.array([None] * 90, pa.binary()), "a row of a dataset must have an image.*key 000"),
+        (pa.array(["/a/path.png"] * 90), "the image column must hold the bytes of images"),
+    ):
+        table = pa.table(rows(90)).set_column(1, "photo", column)
+        write_deltalake(photos.uri, table, mode="overwrite", schema_mode="overwrite")
+        version = int(TableRef(uri=photos.uri, version=0).version) + 1
+        photos = photos.model_copy(update={"version": photos.version + version})
+        with pytest.raises(DatasetError, match=said):
+            models(photos, base, step_context)
+
+
+def test_a_trunk_of_images_needs_images(
+    topic_dataset: DatasetRef, encoder: Path, step_context: StepContext
+) -> None:
+    base = made_trunk(encoder, step_context)
+    with pytest.raises(ConfigError, match="this step reads images, and the dataset has none"):
+        models(topic_dataset, base, step_context)
+
+
+PIPELINE = """
+pipeline: photos
+steps:
+  source: {component: delta_table, config: {uri: /data/photos}}
+  dataset:
+    component: build_dataset
+    inputs: {table: source.table}
+    config: {image: photo, labels: [kind]}
+  pruned:
+    component: prune
+    inputs: {dataset: dataset.dataset, model: teacher.model}
+  teacher:
+    component: use_champion
+    config: {name: kinds}
+"""
+
+
+def test_what_reads_texts_alone_is_refused_when_the_pipeline_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "photos.yaml"
+    path.write_text(PIPELINE)
+    with pytest.raises(PipelineError) as error:
+        load_pipeline(str(path))
+    said = [str(problem) for problem in error.value.problems if "works on texts" in str(problem)]
+    assert len(said) == 1
+    assert "prune works on texts; step 'dataset' makes a dataset of images alone; remove the step" in said[0]
+    assert "train_heads" in said[0]
+    path.write_text(PIPELINE.replace("image: photo", "image: photo, text: caption"))
+    load_pipeline(str(path))  # with texts, it has something to work on
+
+
+def test_models_of_texts_and_of_images_are_not_compared(
+    photos: DatasetRef, encoder: Path, step_context: StepContext, make_bundle: Any
+) -> None:
+    from modelmill.evaluation.rows import judged_content
+    from modelmill.models.bundle import BundleInfo
+
+    image = models(photos, made_trunk(encoder, step_context), step_context)["kind"]
+    infos = [BundleInfo.load(fetch_bundle(image, step_context.cache)), BundleInfo.load(make_bundle("words"))]
+    with pytest.raises(ModelError, match="models that are compared read the same of a row"):
+        judged_content(infos)
