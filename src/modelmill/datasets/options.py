@@ -56,7 +56,9 @@ class BuildOptions(Options):
 
     text: str | None = Field(None, description="Column with the text.")
     image: str | None = Field(
-        None, description="Column with the image: its bytes, or its path or URI; with or instead of text."
+        None,
+        description="Column with the image, with or instead of text: the bytes of its file, which models "
+        "read, or its path or URI, which they do not.",
     )
     labels: tuple[str, ...] = Field(min_length=1, description="Label columns, one per signal.")
     label_kinds: dict[str, LabelKind] = Field(

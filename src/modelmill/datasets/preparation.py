@@ -17,7 +17,7 @@ from modelmill.datasets.contract import broken_contract
 from modelmill.datasets.options import BuildOptions
 from modelmill.datasets.prepared_columns import TEST, TRAIN, VALIDATION, Preparation
 from modelmill.tables.row_hash import Digests, hexadecimal, int64_of_digests, row_strings, sha256_rows
-from modelmill.tokens.contents import BLANKS
+from modelmill.tokens.contents import BLANKS, CONTENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +52,13 @@ def prepare(rows: pa.RecordBatch, plan: Preparation) -> pa.RecordBatch:
     key = _identity(columns[options.key]) if options.key else hexadecimal(content)
     shipped, bad_split = _shipped(columns, options)
     group = pc.coalesce(_identity(columns[options.split.group]), key) if options.split.group else key
-    reasons = [(empty, _empty(options)), (pc.is_null(key), "key is null"), *bad_labels, *bad_split]
+    reasons = [
+        (empty, _empty(options)),
+        (_undecodable(columns, options), "image cannot be decoded"),
+        (pc.is_null(key), "key is null"),
+        *bad_labels,
+        *bad_split,
+    ]
     reason = reduce(
         lambda later, case: pc.if_else(case[0], case[1], later),
         reversed(reasons),
@@ -95,6 +101,21 @@ def _empty(options: BuildOptions) -> str:
     if options.text is not None and options.image is not None:
         return "text and image are empty"
     return "image is empty" if options.text is None else "text is empty"
+
+
+def _undecodable(columns: dict[str, pa.Array], options: BuildOptions) -> pa.Array:
+    """Return which rows are an image that no model reads. The path of one is not followed, and beside a text
+    it may be anything.
+    """
+    import pyarrow as pa
+
+    image = CONTENTS["image"]
+    column = None if options.image is None or options.text is not None else columns[options.image]
+    if column is None or not image.fits(column.type):
+        return pa.array(np.zeros(len(next(iter(columns.values()))), bool))
+    return pa.array(
+        [image.is_there(one) and image.problem(one) is not None for one in column.to_pylist()], pa.bool_()
+    )
 
 
 def _content(columns: dict[str, pa.Array], options: BuildOptions) -> tuple[Digests, pa.Array]:

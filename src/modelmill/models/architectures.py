@@ -97,6 +97,7 @@ def reads_images(content: Mapping[str, Any]) -> bool:
     """Return whether a base model is an image encoder.
 
     :param content: of its ``config.json``.
+    :return: whether its architecture is one of :data:`IMAGE_ARCHITECTURES`.
     """
     return content.get("model_type") in IMAGE_ARCHITECTURES
 

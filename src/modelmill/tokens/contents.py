@@ -117,6 +117,7 @@ class ContentType(ABC):
         """Return a few contents by which a model is warmed up.
 
         :param longest: tokens of the longest text that a model reads.
+        :return: the contents.
         """
 
     def readable(self, content: Content | None) -> bool:

@@ -120,6 +120,7 @@ def black_image(side: int = 8) -> bytes:
     """Return a black square as a PNG file.
 
     :param side: in pixels.
+    :return: the file.
     """
     from PIL import Image
 

@@ -131,12 +131,17 @@ def test_a_row_needs_one_label_of_several() -> None:
     assert found[REASON] == [None, "no label"]
 
 
+DOT = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;"
+"""A picture of one pixel."""
+
+
 @pytest.mark.parametrize(
     ("images", "reasons"),
     [
-        (pa.array([b"\x00", b"", None]), [None, "image is empty", "image is empty"]),
+        (pa.array([DOT, b"", None]), [None, "image is empty", "image is empty"]),
+        (pa.array([DOT, b"\x00", DOT[:30]]), [None, *["image cannot be decoded"] * 2]),
         (pa.array(["a.png", " ", None]), [None, "image is empty", "image is empty"]),
-        (pa.array([b"\x00", b"", None], pa.large_binary()), [None, "image is empty", "image is empty"]),
+        (pa.array([DOT, b"", None], pa.large_binary()), [None, "image is empty", "image is empty"]),
     ],
 )
 def test_an_example_may_be_an_image(images: pa.Array, reasons: list[Any]) -> None:

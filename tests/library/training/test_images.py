@@ -106,7 +106,7 @@ def test_every_step_from_images_to_a_champion(
 ) -> None:
     heads = models(photos, made_trunk(encoder, step_context), step_context)
     folders = {label: fetch_bundle(model, step_context.cache) for label, model in heads.items()}
-    options = EvaluationOptions(throughput_rows=5, resamples=50)
+    options = EvaluationOptions(throughput_rows=32, resamples=100)
     reports = {
         label: evaluate_models([FetchedModel(heads[label], folders[label])], photos, options, step_context)
         for label in heads
@@ -130,7 +130,7 @@ def test_every_step_from_images_to_a_champion(
     assert scores[1:] == [None] * 3
 
     judged = gate.run(
-        gate.GateConfig(name="kinds", resamples=50),
+        gate.GateConfig(name="kinds", resamples=100),
         gate.GateInputs(dataset=photos, challenger=heads["kind"]),
         step_context,
     )
