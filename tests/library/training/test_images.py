@@ -17,13 +17,15 @@ from PIL import Image
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.component import StepContext
+from modelmill.compression.trunk import make_image_trunk
 from modelmill.errors import ConfigError, DatasetError, ModelError, PipelineError, SignalError
 from modelmill.evaluation.options import EvaluationOptions
 from modelmill.evaluation.report import FetchedModel, evaluate_models
+from modelmill.models.image_base import load_image_base
 from modelmill.models.predictions import answers_to
 from modelmill.models.scorers import load_scorer
 from modelmill.pipeline.validation import load_pipeline
-from modelmill.registry.bundles import fetch_bundle
+from modelmill.registry.bundles import fetch_bundle, log_model
 from modelmill.steps import gate, pick_signal, promote, train_heads, trunk
 
 KINDS = ("stripes", "plain", "noise")
@@ -83,9 +85,16 @@ def photos(tmp_path: Path) -> DatasetRef:
     return DatasetRef(uri=uri, version=0, key="id", text=None, image="photo", labels=labels, split="split")
 
 
-def made_trunk(encoder: Path, context: StepContext) -> ModelRef:
-    config = trunk.TrunkConfig(base_model=str(encoder))
-    return trunk.run(config, trunk.TrunkInputs(), context).trunk
+@pytest.fixture(scope="module")
+def exported(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a trunk of that encoder."""
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    make_image_trunk(load_image_base(str(encoder), early_layers=4), folder, image="image")
+    return folder
+
+
+def made_trunk(exported: Path, context: StepContext) -> ModelRef:
+    return log_model(exported, role="trunk", context=context)
 
 
 def models(dataset: DatasetRef, base: ModelRef, context: StepContext) -> dict[str, ModelRef]:
@@ -104,7 +113,9 @@ def models(dataset: DatasetRef, base: ModelRef, context: StepContext) -> dict[st
 def test_every_step_from_images_to_a_champion(
     photos: DatasetRef, encoder: Path, step_context: StepContext
 ) -> None:
-    heads = models(photos, made_trunk(encoder, step_context), step_context)
+    config = trunk.TrunkConfig(base_model=str(encoder))
+    base = trunk.run(config, trunk.TrunkInputs(), step_context).trunk
+    heads = models(photos, base, step_context)
     folders = {label: fetch_bundle(model, step_context.cache) for label, model in heads.items()}
     options = EvaluationOptions(throughput_rows=32, resamples=100)
     reports = {
@@ -225,11 +236,11 @@ default: keep
 
 
 def test_features_are_computed_once_for_the_same_pixels(
-    photos: DatasetRef, encoder: Path, step_context: StepContext
+    photos: DatasetRef, exported: Path, step_context: StepContext
 ) -> None:
     lines: list[str] = []
     context = StepContext(**{**vars(step_context), "log": lines.append})
-    base = made_trunk(encoder, context)
+    base = made_trunk(exported, context)
     models(photos, base, context)
     assert "the trunk reads 60 of 60 images; the others are known" in lines
     # The same pixels in files of another format, and one new image.
@@ -248,9 +259,9 @@ def test_features_are_computed_once_for_the_same_pixels(
 
 
 def test_a_row_that_is_no_image_is_named(
-    photos: DatasetRef, encoder: Path, step_context: StepContext
+    photos: DatasetRef, exported: Path, step_context: StepContext
 ) -> None:
-    base = made_trunk(encoder, step_context)
+    base = made_trunk(exported, step_context)
     for column, said in (
         (pa.array([b"no image"] * 90, pa.binary()), "each image of a dataset must be readable.*key 000"),
         (pa.array([None] * 90, pa.binary()), "a row of a dataset must have an image.*key 000"),
@@ -265,9 +276,9 @@ def test_a_row_that_is_no_image_is_named(
 
 
 def test_a_trunk_of_images_needs_images(
-    topic_dataset: DatasetRef, encoder: Path, step_context: StepContext
+    topic_dataset: DatasetRef, exported: Path, step_context: StepContext
 ) -> None:
-    base = made_trunk(encoder, step_context)
+    base = made_trunk(exported, step_context)
     with pytest.raises(ConfigError, match="this step reads images, and the dataset has none"):
         models(topic_dataset, base, step_context)
 
@@ -303,12 +314,12 @@ def test_what_reads_texts_alone_is_refused_when_the_pipeline_is_checked(tmp_path
 
 
 def test_models_of_texts_and_of_images_are_not_compared(
-    photos: DatasetRef, encoder: Path, step_context: StepContext, make_bundle: Any
+    photos: DatasetRef, exported: Path, step_context: StepContext, make_bundle: Any
 ) -> None:
     from modelmill.evaluation.rows import judged_content
     from modelmill.models.bundle import BundleInfo
 
-    image = models(photos, made_trunk(encoder, step_context), step_context)["kind"]
+    image = models(photos, made_trunk(exported, step_context), step_context)["kind"]
     infos = [BundleInfo.load(fetch_bundle(image, step_context.cache)), BundleInfo.load(make_bundle("words"))]
     with pytest.raises(ModelError, match="models that are compared read the same of a row"):
         judged_content(infos)
