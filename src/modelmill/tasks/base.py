@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from modelmill.datasets.examples import Places
 from modelmill.datasets.options import LabelKind
-from modelmill.tasks.baselines import linear_baseline
+from modelmill.tasks.baselines import TFIDF, linear_baseline
 from modelmill.tasks.calibration import Calibration, FloatArray
 from modelmill.tasks.metrics import Metric
 from modelmill.tasks.pixel_features import pixel_baseline
@@ -34,7 +34,7 @@ TargetsBySplit = tuple[tuple[str, ...], dict[str, Targets]]
 
 
 _LINEAR: Mapping[type, tuple[str, Callable[..., tuple[str, Any] | None]]] = {
-    str: ("TF-IDF", linear_baseline),
+    str: (TFIDF, linear_baseline),
     bytes: ("pixels", pixel_baseline),
 }
 """What is counted in contents by their type, and what fits a linear model of it."""

@@ -17,9 +17,12 @@ import numpy.typing as npt
 from modelmill.tasks.character_counts import CharacterCounts
 
 MAJORITY = "majority class"
+TFIDF = "TF-IDF"
 LINEAR_SVM = "linear SVM"
 MEAN = "mean"
 RIDGE = "ridge regression"
+TFIDF_SVM, TFIDF_RIDGE = f"{TFIDF} + {LINEAR_SVM}", f"{TFIDF} + {RIDGE}"
+"""What the baselines of texts are called, but for what is counted."""
 
 _Truth = npt.NDArray[Any]
 Fit = Callable[[Any, _Truth, Any, float], _Truth]
