@@ -147,7 +147,7 @@ def _label_findings(spec: PipelineSpec) -> Iterator[Finding]:
 
 def _content_findings(spec: PipelineSpec) -> Iterator[Finding]:
     """Yield steps that get a dataset of the pipeline with nothing in it that they can work on."""
-    for edge in spec.edges():
+    for edge in spec.edges:
         origin, step = spec.steps.get(edge.origin), spec.steps[edge.target]
         target = catalogue().get(step.component)
         if not (origin and target) or (origin.component, edge.target_port) != ("build_dataset", "dataset"):
