@@ -22,7 +22,7 @@ _CALLED = (
 _NAMED_SECRET = re.compile(rf"(?:^|[_.-])(?:{_CALLED}|sql_alchemy_conn)$|^airflow_conn_", re.IGNORECASE)
 _HARMLESS_NAME = re.compile(r"signing_key$|^(?:old)?pwd$", re.IGNORECASE)
 """``MODELMILL_SIGNING_KEY`` is the path of a file, ``PWD`` the shell's folder."""
-_ENDS_IN_SECRET = re.compile(rf"(?:{_CALLED}|[?&]sig(?:nature)?)$")
+_ENDS_IN_SECRET = re.compile(rf"(?:{_CALLED}|[?&](?:x-(?:amz|goog)-)?sig(?:nature)?)$")
 _LAST_WORDS = (
     *("password", "passwd", "passphrase", "pwd", "secret", "token", "credential", "credentials"),
     *("authorization", "key", "string", "sig", "signature"),
@@ -31,7 +31,9 @@ _USER_INFO = re.compile(r"://([^/\s?#'\"<>]*)@(?=[^\s/@])")
 _CONTAINER = re.compile(r"(?:abfss?|wasbs?)$")
 """Schemes of Azure, where a container's name stands before the ``@``."""
 _SEPARATOR = re.compile(r"[=:]")
-_VALUE = re.compile(r"\s?((?:(?:bearer|basic)\s)?(?:\"[^\"]*\"|'[^']*'|[^\s,;&'\"(){}\[\]]+))", re.IGNORECASE)
+_VALUE = re.compile(
+    r"\s?((?:(?:bearer|basic)\s)?(?:\"[^\"]*(?:\"|$)|'[^']*(?:'|$)|[^\s,;&'\"(){}\[\]]+))", re.IGNORECASE
+)
 _LONGEST_NAME = 40
 _SHORTEST = 8
 """Values of fewer characters are not looked for: they would be found in words."""

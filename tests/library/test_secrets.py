@@ -33,6 +33,8 @@ CANARY = "canary-7f3a9"
         f"Authorization: Bearer {CANARY}",
         f"https://store.example/f?sv=1&sig={CANARY}&se=2",
         f"AccountName=me;AccountKey={CANARY};Suffix=x",
+        f"https://bucket.example/x?X-Amz-Date=1&X-Amz-Signature={CANARY}",
+        f"a text that was cut off in the middle: {{'token': '{CANARY}",
     ],
 )
 def test_a_secret_in_a_text_is_hidden(text: str) -> None:
