@@ -56,7 +56,7 @@ function Queues() {
 function QueueLine({ view }: { view: QueueView }) {
   const { queue, rows, labelled } = view;
   return (
-    <Link to={queuePath(queue.name)} className="mm-model mm-card" aria-label={t("Queue {name}", { name: queue.name })}>
+    <Link to={queuePath(queue.name)} className="mm-model mm-card">
       <strong>{queue.name}</strong>
       <Text className="mm-help">
         {t("{labelled} of {rows} rows have a label of {label}.", { labelled: labelled.toLocaleString(), rows: rows.toLocaleString(), label: queue.label })} {queue.source}
