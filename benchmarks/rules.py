@@ -57,6 +57,8 @@ PRECISION = 0.8
 """Precision on new rows that a model rule is given its threshold for."""
 UNSHOWN = 0.95
 """Probability from which one decides where no threshold can be shown to have it."""
+FIRST = 5
+"""Rows that an engine is warmed up with."""
 FIELDS = ("comp.", "rec.sport.", "rec.", "sci.", "talk.politics.", "misc.", "talk.religion.")
 
 
@@ -101,7 +103,7 @@ def main() -> None:
     if options.explain:
         explain_columns(options.rounds)
     if options.explain and options.desks:
-        explain_desks(posts[: options.rows], options.desks, options.rounds)
+        explain_desks(posts[: options.rows + FIRST], options.desks, options.rounds)
     seen = len(posts) // 8
     known, rows = passages(posts[:seen], random), passages(posts[seen:], random)
     known = [known[place] for place in random.permutation(len(known))]
@@ -169,12 +171,16 @@ def measure(texts: list[str], fp32: Any, heads: list[Head], place: Path, *, samp
 
 
 def explained(name: str, make: Callable[[], Engine], batch: pa.RecordBatch, rounds: int) -> None:
-    """Print what it costs to decide, and to decide and explain: CPU ms for each row, medians of rounds."""
+    """Print what it costs to decide, and to decide and explain: CPU ms for each row, medians of rounds.
+
+    The first rows are left out: on them each engine compiles what it needs, that of explanations included.
+    """
+    first, batch = batch.slice(0, FIRST), batch.slice(FIRST)
     plain, told = [], []
     for _ in range(rounds):
         for explain, found in ((False, plain), (True, told)):
             engine = make()
-            engine.decide(batch.slice(0, 5))
+            engine.decide(first, explain=explain)
             forget(engine)
             seconds, _ = timed(lambda made=engine, how=explain: made.decide(batch, explain=how))
             found.append(seconds * 1e3 / batch.num_rows)
@@ -201,6 +207,7 @@ def explain_columns(rounds: int) -> None:
                 "default": "none",
             }
         )
+        rows += FIRST
         columns = {name: random.random(rows) for name in names}
         batch = pa.RecordBatch.from_pydict({"id": list(range(rows)), **columns})
         make = functools.partial(Engine, rule_set, batch.schema)
@@ -214,8 +221,8 @@ def explain_desks(posts: list[dict[str, str]], models: Path, rounds: int) -> Non
         f"signals:{name}": PinnedModel(folder=str(models / name), digest=bundle_digest(models / name))
         for name in ("topic", "field")
     }
-    for rows in (200, len(posts)):
-        some = posts[:rows]
+    for rows in (200, len(posts) - FIRST):
+        some = posts[: rows + FIRST]
         batch = pa.RecordBatch.from_pydict({name: [one[name] for one in some] for name in ("id", "text")})
         pinned = PinnedRuleSet(rule_set=rule_set, pins=pins)
         explained(
