@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.corpora_packages import CORPORA, landing
 from demo.samples import prepare
 
+from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
 
 TEMPLATE = Path(__file__).with_name("corpora.yaml")
@@ -30,7 +31,7 @@ _TITLES = {"accuracy": "accuracy", "micro_f1": "micro-F1", "r2": "R²"}
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric with its 95 % interval, as a share."""
+    """A metric with its 95 % interval: a share, shown in per cent, or R², shown as it is."""
 
     name: str
     value: float
@@ -38,6 +39,8 @@ class Figure:
     high: float
 
     def __str__(self) -> str:
+        if self.name == "r2":
+            return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
         return f"{self.value * 100:.1f} ({self.low * 100:.1f} to {self.high * 100:.1f})"
 
 
@@ -118,7 +121,7 @@ def _document(uri: str, settings: Settings) -> dict[str, Any]:
     """Return a JSON report of MLflow."""
     import mlflow
 
-    mlflow.set_tracking_uri(settings.tracking_uri)
+    tracking_client(settings.tracking_uri)  # and no progress bars
     found: dict[str, Any] = mlflow.artifacts.load_dict(uri)
     return found
 
