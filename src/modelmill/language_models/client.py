@@ -10,11 +10,14 @@ import email.utils
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from modelmill.errors import ConfigError
 from modelmill.language_models.dialects import Request, read_json
 from modelmill.language_models.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    import httpx
 
 Kind = Literal["answered", "busy", "lost", "unsent", "rejected"]
 """``busy``: asked to come later (429); ``lost``: may have been billed, and no answer came; ``unsent``: no
@@ -22,6 +25,8 @@ connection; ``rejected``: the endpoint does not take this request."""
 
 _LATER = (429,)
 _LOST = (408, 425)
+_MOST_BYTES = 4_000_000
+"""Of a response: an answer has some hundred."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Client:
         import httpx
 
         self._endpoint = endpoint
+        self._timeout = timeout
         headers = {"content-type": "application/json", "accept": "application/json"}
         if endpoint.key:
             headers["authorization"] = f"Bearer {endpoint.key}"
@@ -80,15 +86,18 @@ class Client:
 
         url = f"{self._endpoint.url}/{request.path}"
         try:
-            response = self._client.post(url, content=request.body)
+            with self._client.stream("POST", url, content=request.body) as response:
+                content = self._read(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             return Outcome("unsent", detail=type(error).__name__)
         except httpx.HTTPError as error:
             return Outcome("lost", detail=type(error).__name__)
+        if content is None:
+            return Outcome("lost", detail=f"more than {_MOST_BYTES:,} bytes, or no end within the time")
         status = response.status_code
-        if status == 200 and _is_answer(response.content):
-            return Outcome("answered", body=response.content)
-        detail = self._detail(status, response.content)
+        if status == 200 and _is_answer(content):
+            return Outcome("answered", body=content)
+        detail = self._detail(status, content)
         if status in _LATER:
             return Outcome("busy", retry_after=_seconds(response.headers.get("retry-after")), detail=detail)
         if status in (401, 402, 403, 404, 405) or 300 <= status < 400:
@@ -100,6 +109,16 @@ class Client:
         if 400 <= status < 500 and status not in _LOST:
             return Outcome("rejected", detail=detail)
         return Outcome("lost", detail=detail)
+
+    def _read(self, response: httpx.Response) -> bytes | None:
+        """Return a response's body; None if it does not end: httpx bounds the time of each part alone."""
+        parts, size, deadline = list[bytes](), 0, time.monotonic() + self._timeout
+        for part in response.iter_bytes():
+            size += len(part)
+            if size > _MOST_BYTES or time.monotonic() > deadline:
+                return None
+            parts.append(part)
+        return b"".join(parts)
 
     def _detail(self, status: int, body: bytes) -> str:
         """Return a status with the server's message; a message may repeat what was sent, never the key."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -390,6 +391,30 @@ def test_a_page_instead_of_an_answer_is_asked_again_and_not_kept(tmp_path: Path,
         server.shutdown()
     assert (tally.sent, tally.lost, set(tally.unanswered.values())) == (6, 6, {"lost"})
     assert list(journal.answers()) == []
+
+
+@pytest.mark.parametrize(("size", "pause"), [(40, 0.1), (9_000_000, 0.0)])
+def test_an_answer_that_does_not_end_is_lost(size: int, pause: float) -> None:
+    class Endless(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(40):
+                    self.wfile.write(b" " * (size // 40))
+                    time.sleep(pause)
+                self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        endpoint, began = Endpoint(f"http://127.0.0.1:{server.server_address[1]}/v1"), time.monotonic()
+        with Client(endpoint, timeout=1, connections=1) as client:
+            assert client.send(next(asks(1)).request).kind == "lost"
+        assert time.monotonic() - began < 3
+        server.shutdown()
 
 
 def test_a_thread_that_outlives_its_step_writes_nowhere(tmp_path: Path) -> None:
