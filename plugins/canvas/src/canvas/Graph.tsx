@@ -142,6 +142,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
         onInit={(instance) => { requestAnimationFrame(() => { void show(instance); }); }}
         connectionRadius={28}
         colorMode={colorMode}
+        ariaLabelConfig={labels()}
         proOptions={{ hideAttribution: true }}
       >
         <Background gap={20} size={1} />
@@ -152,6 +153,19 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
       {menu === null ? null : <ContextMenu at={menu} onClose={() => { setMenu(null); }} />}
     </>
   );
+}
+
+/** What those hear who do not see the graph: React Flow's own sentences, in the page's language. */
+function labels() {
+  return {
+    "node.a11yDescription.default": t("Enter selects a step. Delete removes it, Escape goes back."),
+    "node.a11yDescription.keyboardDisabled": t("Enter selects a step; arrow keys move it. Delete removes it, Escape goes back."),
+    "edge.a11yDescription.default": t("Enter selects an edge. Delete removes it, Escape goes back."),
+    "controls.ariaLabel": t("View"),
+    "controls.zoomIn.ariaLabel": t("Zoom in"),
+    "controls.zoomOut.ariaLabel": t("Zoom out"),
+    "controls.fitView.ariaLabel": t("Fit View"),
+  };
 }
 
 /** A step that is dropped in another frame, or out of its own, changes its group. */

@@ -40,8 +40,8 @@ export function Palette() {
         {groups.map(([group, components]) => {
           const Icon = groupIcon(group);
           return (
-            <section key={group} aria-label={group}>
-              <h2 className="mm-palette-group">{group}</h2>
+            <section key={group} aria-label={word(group)}>
+              <h2 className="mm-palette-group">{word(group)}</h2>
               {components.map((component) => (
                 <button
                   key={component.name}

@@ -39,7 +39,7 @@ export function Answered<T>({ answer, children }: { answer: Answer<T>; children:
   return (
     <>
       {answer.error === "" ? null : <Complaint text={answer.error} />}
-      {answer.data === null ? answer.error === "" ? <Spinner aria-label={t("Loading")} /> : null : children(answer.data)}
+      {answer.data === null ? answer.error === "" ? <Spinner role="img" aria-label={t("Loading")} /> : null : children(answer.data)}
     </>
   );
 }
