@@ -26,7 +26,7 @@ from modelmill.models.predictions import answers_to
 from modelmill.models.scorers import load_scorer
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.registry.bundles import fetch_bundle, log_model
-from modelmill.steps import gate, pick_signal, promote, train_heads, trunk
+from modelmill.steps import gate, pick_signal, promote, score_table, train_heads, trunk
 
 KINDS = ("stripes", "plain", "noise")
 
@@ -228,6 +228,22 @@ rules:
   - {{name: noisy, when: noisy > 0.5, then: review, reason: "noise {{noisy:.4f}}"}}
 default: keep
 """
+
+
+def test_a_table_of_images_is_scored(photos: DatasetRef, exported: Path, step_context: StepContext) -> None:
+    from modelmill.tables.reading import read_arrow
+
+    model = models(photos, made_trunk(exported, step_context), step_context)["kind"]
+    images = pa.array([picture("noise", 400), None, b"no image", picture("plain", 401)], pa.binary())
+    place = Path(photos.uri).with_name("new")
+    write_deltalake(str(place), pa.table({"id": list("abcd"), "photo": images, "name": ["x"] * 4}))
+    inputs = score_table.ScoreTableInputs(table=TableRef(uri=str(place), version=0), model=model)
+    config = score_table.ScoreTableConfig(to=f"{place}_scored", keep=("id",))
+    scored = read_arrow(score_table.run(config, inputs, step_context).table).sort_by("id")
+    assert scored.column("prediction").to_pylist() == ["noise", None, None, "plain"]
+    wrong = score_table.ScoreTableConfig(to=f"{place}_other", text="name", keep=("id",))
+    with pytest.raises(ConfigError, match="the model reads images: a column with the bytes of their files"):
+        score_table.run(wrong, inputs, step_context)
 
 
 def test_features_are_computed_once_for_the_same_pixels(
