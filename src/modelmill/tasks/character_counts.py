@@ -9,18 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 _SPACES = re.compile(r"\s\s+")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that multiplying by it loses no bit: 2^64 divided by the golden ratio."""
-
-Counts: TypeAlias = Any
-"""A ``scipy.sparse.csr_matrix``: SciPy has no types."""
 
 
 @dataclass
@@ -37,7 +36,7 @@ class CharacterCounts:
     """Texts that a run must stand in to be learned."""
     _learned: list[npt.NDArray[np.uint64]] = field(default_factory=list)
 
-    def fit_transform(self, texts: Sequence[str]) -> Counts:
+    def fit_transform(self, texts: Sequence[str]) -> csr_matrix:
         """Learn the runs of texts, and count them there.
 
         :param texts: the texts.
@@ -55,9 +54,9 @@ class CharacterCounts:
             raise ValueError(
                 f"there must be a run of characters that stands in {self.rarest} texts; got none"
             )
-        return sp.hstack(parts, format="csr")
+        return _beside(parts)
 
-    def transform(self, texts: Sequence[str]) -> Counts:
+    def transform(self, texts: Sequence[str]) -> csr_matrix:
         """Count the learned runs in other texts.
 
         :param texts: the texts.
@@ -69,7 +68,7 @@ class CharacterCounts:
             there = columns < len(known)
             there[there] = known[columns[there]] == hashes[there]
             parts.append(_counts(rows[there], columns[there], (len(texts), len(known))))
-        return sp.hstack(parts, format="csr")
+        return _beside(parts)
 
     def _runs(self, texts: Sequence[str]) -> list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]]:
         """Return the hashes of all runs of each length, and the text of each."""
@@ -80,13 +79,23 @@ class CharacterCounts:
         hashes, found = np.zeros(len(codes), np.uint64), []
         for size in range(1, self.sizes[1] + 1):
             count = max(len(codes) - size + 1, 0)
-            hashes = hashes[:count] * _FACTOR + codes[size - 1 :]
+            hashes = hashes[:count] * _FACTOR + codes[size - 1 :].astype(np.uint64)
             if size >= self.sizes[0]:
                 inside = rows[:count] == rows[size - 1 :]
                 found.append((hashes[inside], rows[:count][inside]))
         return found
 
 
-def _counts(rows: npt.NDArray[np.int32], columns: npt.NDArray[np.int64], shape: tuple[int, int]) -> Counts:
-    ones = np.ones(len(rows), np.float64)
-    return sp.coo_matrix((ones, (rows, columns)), shape=shape).tocsr()
+def _counts(
+    rows: npt.NDArray[np.int32], columns: npt.NDArray[np.int64], shape: tuple[int, int]
+) -> csr_matrix:
+    from scipy.sparse import csr_matrix
+
+    counts: csr_matrix = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
+    return counts  # those of one place are added up
+
+
+def _beside(parts: Sequence[csr_matrix]) -> csr_matrix:
+    from scipy.sparse import csr_matrix, hstack
+
+    return csr_matrix(hstack(parts, format="csr"))

@@ -10,6 +10,7 @@ import pytest
 
 from modelmill.rules.engine import Engine
 from modelmill.rules.explanation import joint_states, single_changes
+from modelmill.rules.explanation.joint_states import JointStates
 from modelmill.rules.rule_set import RuleSet
 
 KINDS = {
@@ -57,9 +58,15 @@ def test_what_is_looked_up_is_what_is_computed(name: str, monkeypatch: pytest.Mo
             "default": "none",
         }
     )
-    batch, made = rows(60), []
+    batch = rows(60)
+    made: list[JointStates] = []
     original = joint_states._computed
-    monkeypatch.setattr(joint_states, "_computed", lambda *given: made.append(original(*given)) or made[-1])
+
+    def noted(*given: Any) -> JointStates:
+        made.append(original(*given))
+        return made[-1]
+
+    monkeypatch.setattr(joint_states, "_computed", noted)
     found = Engine(rule_set, batch.schema).decide(batch, explain=True)
     assert len(made) == {"one pair": 1, "three, which are too many": 0}.get(name, 2)
     monkeypatch.setattr(joint_states, "_MOST_PAIRS", 0)
