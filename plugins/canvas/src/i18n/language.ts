@@ -28,10 +28,13 @@ export function airflowLanguage(): string {
   }
 }
 
+/** What is spoken: Airflow makes the page anew for each address, and it need not wait again. */
+let present: string | null = null;
+
 /** Return the language that the page speaks, once its sentences are here; null: they are on their way. */
 export function useLanguage(): string | null {
   const [wanted, setWanted] = useState(() => catalogueFor(airflowLanguage()));
-  const [spoken, setSpoken] = useState<string | null>(null);
+  const [spoken, setSpoken] = useState(() => (present === wanted ? present : null));
   useEffect(() => {
     // Airflow says the language on the page's root when a person chooses another one.
     const observer = new MutationObserver(() => { setWanted(catalogueFor(airflowLanguage())); });
@@ -43,6 +46,7 @@ export function useLanguage(): string | null {
     void sentencesOf(wanted).then((sentences) => {
       if (!isCurrent) return;
       speak(sentences);
+      present = wanted;
       setSpoken(wanted);
     });
     return () => { isCurrent = false; };

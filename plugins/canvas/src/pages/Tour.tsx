@@ -16,6 +16,9 @@ const STOPS: readonly { path: string; title: Sentence; text: Sentence }[] = [
   { path: "rules", title: "Rule sets", text: "Decisions by rules that people can read. Try them on past rows, then submit them to a gate." },
 ];
 
+/** Where the tour is; null: nowhere. Airflow makes the page anew for each address, so it is kept beside the page. */
+let present: number | null = null;
+
 /** Ask for the tour from anywhere on the pages. */
 const START = "mm-tour";
 
@@ -25,10 +28,17 @@ export function startTour(): void {
 
 export function Tour() {
   const navigate = useNavigate();
-  const [at, setAt] = useState<number | null>(null);
+  const [at, show] = useState(present);
+  const setAt = (to: number | null): void => {
+    present = to;
+    show(to);
+  };
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    const start = (): void => setAt(0);
+    const start = (): void => {
+      present = 0;
+      show(0);
+    };
     window.addEventListener(START, start);
     return () => { window.removeEventListener(START, start); };
   }, []);
