@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelmill.rules.explanation.domains import Domain
-from modelmill.rules.explanation.joint_states import LooseValues, joint_states
+from modelmill.rules.explanation.joint_states import joint_states
+from modelmill.rules.explanation.loose_values import LooseValues
 from modelmill.rules.explanation.ordinals import (
     LARGEST,
     ORDERED,

@@ -7,71 +7,20 @@ so few pairs of them that every step over both is computed once for all pairs. A
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from modelmill.rules.evaluation.possible_values import Uncertain
+from modelmill.rules.explanation.loose_values import JointStates, LooseValues
+from modelmill.rules.explanation.trials import DecisionTable, Trials
 from modelmill.rules.language import kernels
-from modelmill.signals.groups import Mask
-
-if TYPE_CHECKING:
-    from modelmill.rules.explanation.trials import Codes, DecisionTable, Places, Trials
 
 _MOST_SIGNALS = 2
 """Signals of one group."""
 _MOST_PAIRS = 400_000
 """Pairs of values, those of all rows together, that are computed in advance."""
-_NO_VALUE = pa.scalar(None, pa.float64())
-"""Value of a step that is looked up: only whether it is open is asked."""
-
-
-@dataclass(frozen=True)
-class LooseValues:
-    """Values of the signals that are no tables."""
-
-    pools: Mapping[int, pa.Array]
-    """Values that the codes of a signal stand for: those of each row beside each other."""
-    joint: tuple[JointStates, ...] | None = None
-    """The states of all steps over them; None if these have to be computed."""
-
-
-@dataclass(frozen=True)
-class JointStates:
-    """The steps over one group of signals, for every combination of values of every row."""
-
-    ranks: dict[int, Places]
-    """For each code of each signal, the number of that value among those of its row, from 1 on."""
-    counts: dict[int, Places]
-    """Values of each signal that each row has, and one more for none."""
-    begins: Places
-    """Where the combinations of each row begin."""
-    sets: dict[int, npt.NDArray[np.uint8]]
-    """State of each condition for each combination."""
-    unclear: dict[int, Mask]
-    """Whether each other step is open."""
-
-    def look_up(self, trials: Trials, sets: npt.NDArray[np.uint8], codes: Codes) -> None:
-        """Set the states of the steps.
-
-        :param trials: gets the other steps' states.
-        :param sets: gets the conditions' states, ``(conditions, trials)``.
-        :param codes: the trials.
-        """
-        row, owner, at = trials.table.row, np.zeros(len(codes), np.int64), np.zeros(len(codes), np.int64)
-        for place, ranks in self.ranks.items():
-            np.maximum(owner, codes[:, place] // (len(ranks) // len(self.begins)), out=owner)
-        for place, ranks in self.ranks.items():
-            own = codes[:, place]
-            at = at * self.counts[place][owner] + np.where(own < 0, 0, ranks[own])
-        at += self.begins[owner]
-        for number, states in self.sets.items():
-            sets[row[number]] = states[at]
-        for number, open_rows in self.unclear.items():
-            trials.states[number] = Uncertain(_NO_VALUE, open_rows[at])
 
 
 def joint_states(
@@ -124,8 +73,6 @@ def _computed(
     valid: dict[int, npt.NDArray[np.bool_]],
     steps: list[int],
 ) -> JointStates:
-    from modelmill.rules.explanation.trials import Trials
-
     counts = {place: one.sum(1, dtype=np.int64) + 1 for place, one in valid.items()}
     sizes = np.prod(list(counts.values()), axis=0)
     begins = np.cumsum(sizes) - sizes

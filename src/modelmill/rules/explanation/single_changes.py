@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from modelmill.rules.evaluation.possible_values import FALSE, NULL, TRUE, Uncertain
 from modelmill.rules.explanation.alternatives import TrialRows
-from modelmill.rules.explanation.joint_states import LooseValues
+from modelmill.rules.explanation.loose_values import LooseValues
 from modelmill.rules.explanation.trials import Decisions, Places, Trials
 
 _MOST_STATES = 50_000

@@ -21,7 +21,7 @@ from modelmill.rules.evaluation.partial_evaluation import UNDETERMINED, Partial
 from modelmill.rules.evaluation.possible_values import FALSE, NULL, TRUE, Uncertain
 from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.explanation.domains import Domain, domains_of
-from modelmill.rules.explanation.joint_states import LooseValues
+from modelmill.rules.explanation.loose_values import LooseValues
 from modelmill.rules.language.program import reached
 from modelmill.signals.groups import Mask
 
@@ -206,7 +206,7 @@ class DecisionTable:
             trials.states[number] = state
         if loose.joint is not None:
             for one in loose.joint:
-                one.look_up(trials, sets, codes)
+                one.look_up(codes, sets, self.row, trials.states)
             for layer in self.layers:
                 layer.forward(sets)
             return trials

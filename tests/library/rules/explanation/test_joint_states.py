@@ -10,7 +10,7 @@ import pytest
 
 from modelmill.rules.engine import Engine
 from modelmill.rules.explanation import joint_states, single_changes
-from modelmill.rules.explanation.joint_states import JointStates
+from modelmill.rules.explanation.loose_values import JointStates
 from modelmill.rules.rule_set import RuleSet
 
 KINDS = {
