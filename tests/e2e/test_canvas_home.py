@@ -76,6 +76,7 @@ def test_a_pipeline_is_copied_exported_and_deleted(page: Page, pipelines: Path) 
     expect(button).to_be_disabled()
     dialog.get_by_label("Type the name").fill("small_copy")
     button.click()
+    expect(dialog).to_have_count(0)  # what is behind it can be seen again
     expect(row(page, "small_copy")).to_have_count(0)
     assert not (pipelines / "small_copy.yaml").exists()
 
