@@ -42,7 +42,7 @@ def can_ask(task: StepOperator) -> bool:
 
 
 def _wanted() -> bool:
-    return conf.getboolean("modelmill", "ask_in_triggerer", fallback=False)
+    return bool(conf.getboolean("modelmill", "ask_in_triggerer", fallback=False))
 
 
 def ask_first(task: StepOperator, step: StepSpec, when: Mapping[Outcome, Sequence[str]]) -> None:

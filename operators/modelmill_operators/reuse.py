@@ -100,7 +100,7 @@ class ReuseTrigger(BaseTrigger):
             event = await asyncio.wait_for(self._event(), timeout=ANSWER_SECONDS)
         except Exception as error:  # whatever it is, the worker finds out and says it
             log.info("whether there is a result already is asked on a worker: %r", error)
-            event = TriggerEvent({"result": None})
+            event = _worker({"result": None})
         yield event
 
     async def _event(self) -> TriggerEvent:
@@ -110,11 +110,11 @@ class ReuseTrigger(BaseTrigger):
             return TaskSkippedEvent()
         answer = await _ask(await asyncio.to_thread(self._request))
         if answer.result is None:
-            return TriggerEvent({"result": None})
+            return _worker({"result": None})
         for line in answer.lines:
             log.info(line)
         if self.outlets or answer.result.events:
-            return TriggerEvent({"result": answer.result.model_dump(mode="json")})
+            return _worker({"result": answer.result.model_dump(mode="json")})
         return TaskSuccessEvent(xcoms=self._xcoms(answer.result))
 
     def _unmet(self) -> str | None:
@@ -189,6 +189,11 @@ class _Pulls:
 _pulls = _Pulls()
 _waiting: list[tuple[StepRequest, asyncio.Future[ReuseAnswer]]] = []
 _tasks: set[asyncio.Task[None]] = set()
+
+
+def _worker(told: dict[str, Any]) -> TriggerEvent:
+    """Return the event that hands the task to a worker."""
+    return TriggerEvent(told)  # type: ignore[no-untyped-call] # Airflow has no types here
 
 
 async def _ask(request: StepRequest) -> ReuseAnswer:

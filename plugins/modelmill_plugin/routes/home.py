@@ -121,7 +121,7 @@ class _Visible:
         return self._known[dag_id]
 
 
-def _runs() -> Select[tuple[DagRun]]:
+def _runs() -> Select[DagRun]:
     query = select(DagRun).join(DagTag, DagTag.dag_id == DagRun.dag_id).where(DagTag.name == "modelmill")
     return query.order_by(DagRun.run_after.desc(), DagRun.id.desc()).limit(4 * _MOST)
 
