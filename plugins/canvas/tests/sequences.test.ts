@@ -45,8 +45,8 @@ class Folder {
   }
   async ask<T>(request: Record<string, unknown>): Promise<T> {
     this.child.stdin.write(`${JSON.stringify({ name: "small", ...request })}\n`);
-    const { value } = await this.lines.next();
-    return JSON.parse(String(value)) as T;
+    const line = (await this.lines.next()) as { value: string };
+    return JSON.parse(line.value) as T;
   }
   end(): void {
     this.child.stdin.end();
@@ -125,7 +125,12 @@ function rulesEditor(): Editor {
   };
 }
 
-type Act = { who: 0 | 1; what: "edit" | "describe" | "undo" | "reopen" | "save" | "back"; number: number; choice: "mine" | "theirs" | "close" };
+interface Act {
+  who: 0 | 1;
+  what: "edit" | "describe" | "undo" | "reopen" | "save" | "back";
+  number: number;
+  choice: "mine" | "theirs" | "close";
+}
 
 const acts = fc.array(
   fc.record({
