@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from airflow.api.common.airflow_health import get_airflow_health
@@ -149,7 +150,8 @@ async def parse_pipeline_now(dag_id: DagId, request: Request, user: User, sessio
         details = await api.call("GET", "dags", known)
         await api.call("PUT", "parseDagFile", details["file_token"])
     except RefusedError as error:
-        return ParseAnswer(asked=False, message=str(error))
+        if error.status != HTTPStatus.CONFLICT:  # else the same has been asked, and nobody has parsed since
+            return ParseAnswer(asked=False, message=str(error))
     return ParseAnswer(asked=True, message="")
 
 
