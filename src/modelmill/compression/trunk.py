@@ -135,6 +135,7 @@ def make_image_trunk(encoder: ImageEncoder, bundle: Path, *, image: str, method:
         max_tokens=settings.numbers,
         parameters=sum(weight.numel() for weight in encoder.model.parameters()),
         features=encoder.features,
+        early_features=encoder.early_features,
     ).save(bundle)
     return difference
 

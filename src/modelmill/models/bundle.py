@@ -80,6 +80,8 @@ class BundleInfo(BaseModel):
     """Number of weights of the model it was exported from, or of the model itself."""
     features: int | None = None
     """Features that a trunk makes of a text, or that a head reads; None for other formats."""
+    early_features: int = 0
+    """How many of a trunk's features, the last ones, measure early layers of an encoder of images."""
     states: bool = False
     """Whether a trunk also gives the features of each token."""
     head: HeadKind | None = None

@@ -39,7 +39,9 @@ class ImageEncoder(nn.Module):
         was = self.model.training
         with torch.inference_mode():
             self.model.eval()
-            self.features = int(self(self.example(1)).shape[1])
+            parts = [part.shape[1] for part in self._parts(self.example(1))]
+        self.features = sum(parts)
+        self.early_features = sum(parts[1:])
         self.model.train(was)
 
     @property
@@ -55,8 +57,11 @@ class ImageEncoder(nn.Module):
         """Return the features of images.
 
         :param pixels: from 0 to 255, ``(batch, 3, height, width)``.
-        :return: ``(batch, features)``.
+        :return: ``(batch, features)``; the last :attr:`early_features` of them are of early layers.
         """
+        return torch.cat(self._parts(pixels), dim=1)
+
+    def _parts(self, pixels: torch.Tensor) -> list[torch.Tensor]:
         values = (pixels.to(self.mean.dtype) / 255 - self.mean) / self.spread
         found = self.model(pixel_values=values, output_hidden_states=self.early_layers > 0)
         last = found.last_hidden_state
@@ -66,7 +71,7 @@ class ImageEncoder(nn.Module):
             axes = _positions(layer)
             spread = layer.var(axes, unbiased=False).clamp(min=_LEAST_VARIANCE).sqrt()
             parts += [layer.mean(axes), spread]
-        return torch.cat(parts, dim=1)
+        return parts
 
 
 def _positions(layer: torch.Tensor) -> tuple[int, ...]:

@@ -53,13 +53,22 @@ class Features:
     :param segments: mapped segments that hold all rows.
     :param segment: the segment of each row, ``(rows,)``.
     :param place: its place in that segment, ``(rows,)``.
+    :param columns: which of its features are taken.
     """
 
-    def __init__(self, segments: Sequence[_Segment], segment: Places, place: Places) -> None:
+    def __init__(
+        self,
+        segments: Sequence[_Segment],
+        segment: Places,
+        place: Places,
+        *,
+        columns: slice = slice(None),
+    ) -> None:
         self._segments = segments
         self._segment = segment
         self._place = place
-        self.size = segments[0].features.shape[1] if segments else 0
+        self._columns = columns
+        self.size = len(range(segments[0].features.shape[1])[columns]) if segments else 0
 
     def __len__(self) -> int:
         return len(self._place)
@@ -73,8 +82,16 @@ class Features:
         result: FloatArray = np.empty((len(rows), self.size), dtype=np.float32)
         for number, segment in enumerate(self._segments):
             inside = self._segment[rows] == number
-            result[inside] = segment.features[self._place[rows[inside]]]
+            result[inside] = segment.features[self._place[rows[inside]], self._columns]
         return result
+
+    def block(self, columns: slice) -> Features:
+        """Return the same rows with some of their features; it has no states of tokens.
+
+        :param columns: which features, from where to where.
+        :return: the rows.
+        """
+        return Features(self._segments, self._segment, self._place, columns=columns)
 
     def take_states(self, rows: Places) -> tuple[FloatArray, FloatArray]:
         """Return the features of the tokens of rows, padded with zeros.

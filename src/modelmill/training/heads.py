@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from modelmill.errors import ConfigError
+from modelmill.models.bundle import BundleInfo
 from modelmill.models.heads import STACKS
 from modelmill.models.trunk import Trunk
 from modelmill.tasks.calibration import FloatArray
@@ -22,7 +23,7 @@ from modelmill.training.head_bundle import TrainedHead, save_head
 from modelmill.training.head_group import BestHead
 from modelmill.training.head_training import fit_heads
 from modelmill.training.options import HeadTrainingOptions
-from modelmill.training.trainable_heads import TRAINABLE_HEADS
+from modelmill.training.trainable_heads import TRAINABLE_HEADS, TrainableHeads
 from modelmill.version import __version__
 from modelmill.workspace import Workspace
 
@@ -61,7 +62,8 @@ def train_heads(
     features = trunk_features(trunk, tokens.take(places), states=states, workspace=workspace)
     # From places among all texts to places among those that the trunk has read.
     moved = [_moved(signal, places) for signal in signals]
-    heads = fit_heads(moved, features, options=options, workspace=workspace)
+    blocks = [slice(None)] if states else _blocks(trunk.info)
+    heads = _best_heads(moved, features, blocks, options=options, workspace=workspace)
     logits = _validation_logits(moved, heads, features, options)
     folder = workspace.workdir / "heads"
     shutil.rmtree(folder, ignore_errors=True)
@@ -79,6 +81,49 @@ def train_heads(
             metrics |= {f"validation_{name}": value for name, value in measured.items()}
         found[signal.label] = TrainedHead(place, metrics)
     return found
+
+
+def _blocks(info: BundleInfo) -> list[slice]:
+    """Return what a head may read: all features, or of images those of early layers or of the last one alone.
+
+    Early layers tell how an image looks, the last one what it shows. To a head that needs one of the two, the
+    other is noise, and there are more features than small signals have rows.
+    """
+    late = (info.features or 0) - info.early_features
+    return [slice(None), slice(late, None), slice(late)] if info.early_features else [slice(None)]
+
+
+def _best_heads(
+    signals: Sequence[LabelledData],
+    features: Features,
+    blocks: Sequence[slice],
+    *,
+    options: HeadTrainingOptions,
+    workspace: Workspace,
+) -> dict[str, BestHead]:
+    """Fit a head of each signal on each block of features; validation rows choose, without any the first."""
+    judged = {signal.label for signal in signals if len(signal.validation)}
+    best: dict[str, BestHead] = {}
+    for block in blocks:
+        part = features.block(block)
+        chosen = [signal for signal in signals if block == blocks[0] or signal.label in judged]
+        found = fit_heads(chosen, part, options=options, workspace=workspace) if chosen else {}
+        for name, head in found.items():
+            if name not in best or head.loss < best[name].loss:
+                best[name] = _widened(head, block, features.size, by=TRAINABLE_HEADS[type(options.head)])
+                if len(blocks) > 1:
+                    workspace.log(f"{name}: {part.size:,} features, loss {head.loss:.4g}")
+    return best
+
+
+def _widened(head: BestHead, block: slice, size: int, *, by: type[TrainableHeads]) -> BestHead:
+    """Return the same head for all features: it does not count those that it has not read."""
+    if len(range(size)[block]) == size:
+        return head
+    narrow = head.weights[by.by_feature]
+    wide = np.zeros((*narrow.shape[:-1], size), dtype=narrow.dtype)
+    wide[..., block] = narrow
+    return dataclasses.replace(head, weights={**head.weights, by.by_feature: wide})
 
 
 def head_key(

@@ -27,6 +27,8 @@ class TrainableHeads(nn.Module, ABC):
     """
 
     reads: ClassVar[str]
+    by_feature: ClassVar[str]
+    """Which of a head's weights has a number for each feature, ``(…, features)``."""
     starts_at_zero: ClassVar[bool] = False
     """Whether all weights do: then those of two classes are each other's, negated, after every step."""
 
@@ -69,6 +71,7 @@ class LinearHeads(TrainableHeads):
     """Linear heads."""
 
     reads = "features"
+    by_feature = "weight"
     starts_at_zero = True
 
     def __init__(self, options: LinearHead, names: Sequence[str], **sizes: int) -> None:
@@ -92,6 +95,7 @@ class MlpHeads(TrainableHeads):
     """Heads with one hidden layer."""
 
     reads = "features"
+    by_feature = "hidden.weight"
 
     def __init__(self, options: MlpHead, names: Sequence[str], **sizes: int) -> None:
         super().__init__(options, names, **sizes)
