@@ -7,12 +7,14 @@ something must therefore be one that no other site can make it send.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_asset, requires_access_dag
 from airflow.configuration import conf
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.routing import Mount
@@ -38,9 +40,17 @@ may_run = requires_access_dag("POST", DagAccessEntity.RUN)
 may_promote = requires_access_asset("PUT")
 """May say which version of a model is in use: a registered model is an asset to Airflow."""
 
+
+def may_edit_all(user: User) -> None:
+    """May change pipelines in general. The guards above take a pipeline's id from the query as well."""
+    if not get_auth_manager().is_authorized_dag(method="PUT", user=user):
+        raise HTTPException(HTTPStatus.FORBIDDEN, "the user must be allowed to edit pipelines in general")
+
+
 GUARDS = (
     may_read,
     may_edit,
+    may_edit_all,
     may_delete,
     may_see_runs,
     may_see_steps,
@@ -52,6 +62,7 @@ GUARDS = (
 
 READ = Depends(may_read)
 EDIT = Depends(may_edit)
+EDIT_ALL = Depends(may_edit_all)
 DELETE = Depends(may_delete)
 SEE_RUNS = Depends(may_see_runs)
 SEE_STEPS = Depends(may_see_steps)

@@ -115,6 +115,31 @@ def test_the_pages_are_told_what_a_user_may_do(role: str, may_edit: bool, call: 
     assert call(role)("GET", "/catalogue").json()["may_create"] == may_edit
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/labelling",
+        "/labelling/q/rows",
+        "/labelling/q/labels",
+        "/templates/rule_gate/sample",
+        "/models/m/answers",
+    ],
+)
+def test_a_right_on_one_pipeline_is_none_on_all(
+    path: str, call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever names a pipeline of theirs in the query may no more than without it."""
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+
+    def only_topics(self: Any, *, details: DagDetails | None = None, **_: Any) -> bool:
+        return details is not None and details.id == "topics"
+
+    monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", only_topics)
+    refused = call("user")("POST", f"{path}?dag_id=topics", {})
+    assert (refused.status_code, "in general" in refused.json()["message"]) == (403, True)
+
+
 def test_without_a_guard_there_is_no_app(monkeypatch: pytest.MonkeyPatch) -> None:
     from modelmill_plugin import app
 

@@ -13,7 +13,7 @@ from modelmill.serving.answering import ModelAnswer, answers_of
 from modelmill_plugin.errors import RefusedError, error_responses
 from modelmill_plugin.mlflow_answers import mlflow_client
 from modelmill_plugin.routes.models import ModelName
-from modelmill_plugin.security import EDIT
+from modelmill_plugin.security import EDIT_ALL
 
 router = APIRouter(tags=["models"])
 
@@ -34,7 +34,7 @@ class VersionAnswer(ModelAnswer):
 
 
 # It takes the API server's machine some seconds of work: not for everybody who may look.
-@router.post("/models/{name}/answers", dependencies=[EDIT], responses=error_responses(404, 409))
+@router.post("/models/{name}/answers", dependencies=[EDIT_ALL], responses=error_responses(404, 409))
 def answer_text(name: ModelName, request: AnswerRequest) -> list[VersionAnswer]:
     """Return what versions of a model answer to a text, in the order of the request.
 

@@ -21,7 +21,7 @@ from modelmill.settings import Settings, environment_params
 from modelmill.tables.preview import check_below
 from modelmill_plugin.audit import record
 from modelmill_plugin.errors import error_responses
-from modelmill_plugin.security import EDIT, READ, User
+from modelmill_plugin.security import EDIT_ALL, READ, User
 from modelmill_plugin.settings import label_queues, table_roots
 
 router = APIRouter(tags=["labelling"])
@@ -142,7 +142,7 @@ def list_queues() -> list[QueueView]:
 
 
 # As for a table's preview: whoever may edit pipelines can read these tables by running one.
-@router.post("/labelling", dependencies=[EDIT], responses=error_responses())
+@router.post("/labelling", dependencies=[EDIT_ALL], responses=error_responses())
 def put_rows_forward(request: PutForward, user: User, session: SessionDep) -> PutForwardAnswer:
     """Put the first rows of a table forward: a new queue, or more rows of one."""
     place = substitute(request.table, environment_params())
@@ -170,7 +170,7 @@ def read_queue(name: QueueName) -> QueueView:
     return queue_view(label_queues().state(name))
 
 
-@router.post("/labelling/{name}/rows", dependencies=[EDIT], responses=error_responses(404))
+@router.post("/labelling/{name}/rows", dependencies=[EDIT_ALL], responses=error_responses(404))
 def hand_out_rows(name: QueueName, request: HandRequest, user: User) -> HandedRows:
     """Hand rows to the user, those already with them first; nobody else gets them for ten minutes."""
     rows, state = label_queues().hand_out(name, user.get_name(), most=request.rows)
@@ -178,7 +178,7 @@ def hand_out_rows(name: QueueName, request: HandRequest, user: User) -> HandedRo
     return HandedRows(rows=shown, who=user.get_name(), queue=queue_view(state))
 
 
-@router.post("/labelling/{name}/labels", dependencies=[EDIT], responses=error_responses(404))
+@router.post("/labelling/{name}/labels", dependencies=[EDIT_ALL], responses=error_responses(404))
 def keep_labels(name: QueueName, request: GivenLabels, user: User, session: SessionDep) -> KeptLabels:
     """Keep what a person did: labels, labels taken back, skipped rows. What is sent again is kept once."""
     for one in request.given:

@@ -16,13 +16,13 @@ from modelmill_plugin.audit import record
 from modelmill_plugin.errors import error_responses
 from modelmill_plugin.routes.templates import FilledTemplate
 from modelmill_plugin.samples import RULES, SAMPLE_RULES, SAMPLE_TABLE, sample_values, write_sample_table
-from modelmill_plugin.security import EDIT, User
+from modelmill_plugin.security import EDIT_ALL, User
 from modelmill_plugin.settings import rule_set_store
 
 router = APIRouter(tags=["templates"])
 
 
-@router.post("/templates/{name}/sample", dependencies=[EDIT], responses=error_responses(404))
+@router.post("/templates/{name}/sample", dependencies=[EDIT_ALL], responses=error_responses(404))
 def make_sample(
     name: Annotated[str, Path(pattern=NAME_PATTERN)], user: User, session: SessionDep
 ) -> FilledTemplate:
