@@ -263,7 +263,7 @@ def _with_classes(before: LabelQueue, queue: LabelQueue) -> LabelQueue:
             remedy="choose another name",
         )
     more = [name for name in queue.classes if name not in before.classes]
-    return LabelQueue.model_validate({**before.model_dump(), "classes": (*before.classes, *more)})
+    return LabelQueue.asking(**before.model_dump() | {"classes": (*before.classes, *more)})
 
 
 def _asked(queue: LabelQueue) -> str:

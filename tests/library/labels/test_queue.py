@@ -97,6 +97,9 @@ def test_rows_are_put_forward_once_and_a_name_asks_one_thing(queues: LabelQueues
         queues.put_forward(QUEUE.model_copy(update={"label": "other"}), ROWS, who="bob")
     assert queues.put_forward(QUEUE.model_copy(update={"classes": ("trade", "art")}), ROWS, who="bob") == 0
     assert LabelQueues(queues.root).queue("topics").classes == ("sport", "trade", "art")
+    many = QUEUE.model_copy(update={"classes": tuple(f"class {number}" for number in range(98))})
+    with pytest.raises(ConfigError, match="classes"):
+        queues.put_forward(many, ROWS, who="bob")
     with pytest.raises(NotFoundError):
         queues.hand_out("nothing", "ada", most=1)
     with pytest.raises(ConfigError, match="is in the queue"):
