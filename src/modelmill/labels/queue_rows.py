@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.labels.queue import MOST_CLASSES, MOST_LETTERS, QueueRow
+from modelmill.tables.opening import open_table
 from modelmill.tables.preview import first_rows
 from modelmill.tables.reading import check_columns
 
@@ -74,14 +75,18 @@ def take_rows(uri: str, *, key: str, text: str, most: int, version: int | None =
     :return: the rows, in the table's order.
     :raises TableError: if the table cannot be read, has no rows, or lacks a column.
     """
-    place, at, batch = first_rows(uri, version=version, rows=most)
-    check_columns(batch.schema.names, [key, text], place=place)
-    shown = what_is_shown(batch.schema.names)
+    table = open_table(uri, version=version)
+    names = [field.name for field in table.schema().fields]
+    check_columns(names, [key, text], place=uri)
+    shown = what_is_shown(names)
     parts = {"text": text} | {
         part: name
         for part, name in (("label", shown.label), ("suggestion", shown.suggestion), ("why", shown.why))
         if name is not None
     }
+    # Beside these may stand columns of images, for which no server has the memory.
+    read = list(dict.fromkeys([key, *parts.values()]))
+    place, at, batch = first_rows(uri, version=table.version(), rows=most, columns=read)
     rows: dict[str, QueueRow] = {}
     counts: dict[str, int] = {}
     keys = key_texts(batch.column(key), key).to_pylist()
@@ -116,13 +121,16 @@ def key_texts(column: pa.Array, name: str) -> pa.Array:
     :param column: the keys.
     :param name: of the column, for the message.
     :return: texts; null where there is none.
-    :raises TableError: if its values are lists or structures.
+    :raises TableError: if its values are lists or structures, or bytes that are no text.
     """
     import pyarrow as pa
 
     if pa.types.is_nested(column.type):
         raise TableError("a key is one value", got=f"{name}: {column.type}", remedy="name another column")
-    return column.cast(pa.string())
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise TableError("a key is a text", got=f"{name}: {error}", remedy="name another column") from error
 
 
 def _shown(value: Any) -> str | None:

@@ -156,18 +156,21 @@ def _row_count(files: Sequence[ActiveFile]) -> int | None:
     return sum(known) if len(known) == len(files) else None
 
 
-def first_rows(uri: str, *, version: int | None = None, rows: int) -> tuple[str, int, pa.RecordBatch]:
+def first_rows(
+    uri: str, *, version: int | None = None, rows: int, columns: Sequence[str] | None = None
+) -> tuple[str, int, pa.RecordBatch]:
     """Read the first rows of a table.
 
     :param uri: path or URI.
     :param version: version; None: the newest.
     :param rows: rows at most.
+    :param columns: columns to read, in this order; None: all.
     :return: what was found.
     :raises TableError: if it cannot be read, or has none.
     """
     table = open_table(uri, version=version)
     ref = TableRef(uri=table_location(uri), version=table.version())
-    with read_batches(table, ref, _first(active_files(table, ref.uri), rows)) as batches:
+    with read_batches(table, ref, _first(active_files(table, ref.uri), rows), columns=columns) as batches:
         found = _head(batches, rows).combine_chunks().to_batches()
     if not found:
         raise TableError("the table must have rows", got=str(ref), remedy="name another table or version")

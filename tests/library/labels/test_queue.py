@@ -16,6 +16,7 @@ from modelmill.artifacts import TableRef
 from modelmill.component import StepContext
 from modelmill.documents.versions import NotFoundError
 from modelmill.errors import ConfigError, TableError
+from modelmill.labels import queue_rows
 from modelmill.labels.agreement import agreements, cohen_kappa
 from modelmill.labels.queue import LEASE, LabelQueue, QueueRow, settled_labels
 from modelmill.labels.queue_rows import Shown, take_rows, what_is_shown
@@ -188,6 +189,19 @@ def test_rows_are_taken_from_what_steps_put_forward(tmp_path: Path) -> None:
     assert (taken.left_out, taken.classes, taken.label) == (3, ("trade", "sport"), "topic")
     with pytest.raises(TableError, match="did you mean 'topic'"):
         take_rows(place, key="id", text="tpoic", most=5)
+
+
+def test_only_what_is_shown_of_a_table_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    read = queue_rows.first_rows
+    monkeypatch.setattr(queue_rows, "first_rows", lambda *at, **how: asked.append(how) or read(*at, **how))
+    place = str(tmp_path / "t")
+    write_deltalake(place, pa.table({"image": [b"\xff\xd8"], "id": ["a"], "text": ["t"]}))
+    (row,) = take_rows(place, key="id", text="text", most=5).rows
+    assert (row.key, row.text) == ("a", "t")
+    assert asked == [{"version": 0, "rows": 5, "columns": ["id", "text"]}]
+    with pytest.raises(TableError, match="a key is a text"):
+        take_rows(place, key="image", text="text", most=5)
 
 
 def test_the_next_night_reads_the_labels(
