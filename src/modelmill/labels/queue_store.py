@@ -159,12 +159,13 @@ class LabelQueues:
         append_if(place, propose, schema=_claim_schema(), properties=_PROPERTIES)
         return chosen, states[0]
 
-    def give(self, name: str, who: str, given: Sequence[Given]) -> int:
-        """Keep what a person did.
+    def give(self, name: str, who: str, given: Sequence[Given], *, now: datetime | None = None) -> int:
+        """Keep what a person did. Its times always rise, whatever the servers' clocks say.
 
         :param name: the queue.
         :param who: the person.
         :param given: labels, labels taken back, and skipped rows, in the order in which it was done.
+        :param now: the time; None: the clock's.
         :return: how many were new.
         :raises NotFoundError: if there is no such queue.
         :raises ConfigError: if a key is not in the queue, or a label is no answer to what is asked: then
@@ -178,7 +179,7 @@ class LabelQueues:
         labels = [
             (one, None if one.value is None else queue.checked(one.value)) for one in given if not one.skipped
         ]
-        now = datetime.now(UTC)
+        time = now or datetime.now(UTC)
         kept = self._append(
             self.place(name),
             _label_schema(queue),
@@ -186,22 +187,25 @@ class LabelQueues:
                 (one.id, {"key": one.key, "label": value, "who": who, "source": SOURCE})
                 for one, value in labels
             ],
-            now,
+            time,
         )
         skips = [(one.id, {"key": one.key, "who": who, "until": None}) for one in given if one.skipped]
-        return kept + self._append(self.place(name, "claims"), _claim_schema(), skips, now)
+        return kept + self._append(self.place(name, "claims"), _claim_schema(), skips, time)
 
     def _append(
         self, place: str, schema: pa.Schema, rows: Sequence[tuple[str, dict[str, Any]]], now: datetime
     ) -> int:
-        """Append rows that were not appended under their ids before."""
+        """Append a person's rows that were not appended under their ids before, later than all of theirs."""
+        people = {row["who"] for _, row in rows}
         kept = 0
 
         def propose(table: DeltaTable | None) -> Proposal | None:
             nonlocal kept
             fresh = {id_: row for id_, row in rows if _count(table, f"given {id_}") == 0}
             kept = len(fresh)
-            values = [{**row, "when": now + number * _TICK} for number, row in enumerate(fresh.values())]
+            before = [row["when"] for row in self._rows(place).of(table) if row["who"] in people]
+            first = max([now, *(when + _TICK for when in before)])
+            values = [{**row, "when": first + number * _TICK} for number, row in enumerate(fresh.values())]
             return _proposal(values, schema, {f"given {id_}": 1 for id_ in fresh})
 
         if rows:

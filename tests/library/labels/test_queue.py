@@ -66,6 +66,13 @@ def test_labels_are_written_once_and_taken_back(queues: LabelQueues) -> None:
     assert (progress.rows, progress.labelled, progress.skipped, progress.people) == (8, 1, 1, {"ada": 1})
 
 
+def test_what_a_person_does_later_counts_whatever_the_clocks_say(queues: LabelQueues) -> None:
+    queues.give("topics", "ada", [Given("a", "k0", "sport"), Given("b", "k1", "sport")], now=NOW + LEASE)
+    slow = LabelQueues(queues.root)  # on a machine whose clock is slow
+    slow.give("topics", "ada", [Given("c", "k0", None), Given("d", "k1", "trade")], now=NOW)
+    assert queues.state("topics").labels == {"k1": {"ada": "trade"}}
+
+
 @pytest.mark.parametrize(
     ("kind", "classes", "value", "kept", "refused"),
     [
