@@ -43,7 +43,7 @@ function Shown({ home }: { home: Home }) {
       <div className="mm-home">
         <List title={t("Waiting for an answer")} empty={t("Nobody is asked anything.")}>
           {home.waiting.map((item) => (
-            <Item key={`${item.run_id} ${item.task}`} time={item.since} to={canvasPath(item.dag_id)} name={item.dag_id} badge={t("waits for an answer")} colour="orange">
+            <Item key={`${item.dag_id} ${item.run_id} ${item.task}`} time={item.since} to={canvasPath(item.dag_id)} name={item.dag_id} badge={t("waits for an answer")} colour="orange">
               {item.subject}
             </Item>
           ))}

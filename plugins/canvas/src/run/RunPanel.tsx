@@ -81,12 +81,12 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
         {view.error === "" ? null : <span className="mm-field-error">{view.error}</span>}
       </HStack>
       {edge !== null && asked !== null ? (
-        <EdgePanel key={JSON.stringify(edge)} dagId={dagId} runId={asked} edge={edge} type={type} />
+        <EdgePanel key={`${asked} ${JSON.stringify(edge)}`} dagId={dagId} runId={asked} edge={edge} type={type} />
       ) : step !== null && runId === null && asked !== null ? (
         <div className="mm-run-body">
           <strong>{step}</strong> <span className="mm-help">{t("in the newest run")}</span>
           <div className="mm-step-panes">
-            <ResultCard key={step} dagId={dagId} runId={asked} step={step} />
+            <ResultCard key={`${asked} ${step}`} dagId={dagId} runId={asked} step={step} />
           </div>
         </div>
       ) : step === null || runId === null ? null : state === undefined ? (
@@ -157,7 +157,7 @@ function StepPanel({ dagId, runId, step, run, isOver, onAgain }: StepPanelProps)
       </HStack>
       {task.state === "awaiting_input" ? <QuestionForm key={task.task} dagId={dagId} runId={runId} task={task.task} /> : null}
       <div className="mm-step-panes">
-        {task.state === "success" ? <ResultCard key={task.task} dagId={dagId} runId={runId} step={task.task} /> : null}
+        {task.state === "success" ? <ResultCard key={`${runId} ${task.task}`} dagId={dagId} runId={runId} step={task.task} /> : null}
         {task.attempt > 0 ? <Log key={`${runId} ${task.task} ${task.attempt}`} dagId={dagId} runId={runId} step={task.task} isLive={task.state === "running"} /> : null}
       </div>
     </div>
