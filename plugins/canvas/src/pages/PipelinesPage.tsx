@@ -39,7 +39,7 @@ export function PipelinesPage() {
           <>
             {error === "" ? null : <Complaint text={error} />}
             {store.writable ? null : <Complaint text={t("Nothing can be saved. {reason}", { reason: store.reason })} />}
-            <Drafts known={pipelines.map((pipeline) => pipeline.dag_id)} />
+            <Drafts key={pipelines.map((pipeline) => pipeline.dag_id).join(" ")} known={pipelines.map((pipeline) => pipeline.dag_id)} />
             <Table.Root size="sm" variant="outline" className="mm-table">
               <Table.Header>
                 <Table.Row>
