@@ -1,6 +1,6 @@
 /** Two runs side by side: parameters, figures and data versions, what differs first. */
 
-import { t } from "../i18n/t";
+import { t, word } from "../i18n/t";
 import { isObject } from "./value";
 
 /** What is compared of a run. */
@@ -66,7 +66,7 @@ function dataOf(run: RunFacts): BySteps {
 }
 
 function statesOf(run: RunFacts): BySteps {
-  return Object.fromEntries(run.nodes.map(({ step, state }) => [step, { state: state ?? "waiting" }]));
+  return Object.fromEntries(run.nodes.map(({ step, state }) => [step, { state: word(state ?? "waiting") }]));
 }
 
 function lines(found: readonly Pair[]): Line[] {

@@ -7,7 +7,7 @@ import { type RunSummary, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { Frame } from "../canvas/dialogs";
 import { type Line, type RunFacts, compareRuns } from "../core/compare";
-import { t } from "../i18n/t";
+import { t, word } from "../i18n/t";
 import { Answered } from "../pages/parts";
 import { Figures } from "./cards";
 
@@ -46,7 +46,7 @@ export function CompareDialog({ dagId, history, runId, onClose }: Props) {
 
 export function runName(run: RunSummary): string {
   const time = run.queued === null ? run.run_id : new Date(run.queued).toLocaleString();
-  return [time, run.user ?? run.run_type, run.state].join(" · ");
+  return [time, run.user ?? run.run_type, word(run.state)].join(" · ");
 }
 
 async function factsOf(dagId: string, runId: string): Promise<RunFacts> {

@@ -15,7 +15,7 @@ import { ResultCard } from "./ResultCard";
 import { RunBadge } from "./RunBadge";
 import { type StepRun, countsText, foldedRun, isWebAddress, stateWord } from "./state";
 import { type FollowedRun, isFinished } from "./useRun";
-import { t } from "../i18n/t";
+import { t, word } from "../i18n/t";
 
 const LOG_POLL = 3000;
 const LOG_LINES = 300;
@@ -60,7 +60,7 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
         </NativeSelect.Root>
         {view.run === null ? null : (
           <>
-            <span className="mm-badge" data-state={view.run.state}>{view.run.state}</span>
+            <span className="mm-badge" data-state={view.run.state}>{word(view.run.state)}</span>
             <Link className="mm-link" to={`/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(view.run.run_id)}`}>
               {t("Run in Airflow")}
             </Link>
