@@ -133,7 +133,7 @@ class LabelQueues:
     def hand_out(
         self, name: str, who: str, *, most: int, now: datetime | None = None
     ) -> tuple[list[QueueRow], QueueState]:
-        """Hand rows to a person: those that are with them already, then others that nobody has.
+        """Hand rows to a person for ten minutes from now: those that they have, then others that nobody has.
 
         :param name: the queue.
         :param who: the person.
@@ -152,8 +152,8 @@ class LabelQueues:
             state = self._state(queue, self._rows(place).of(table))
             mine, fresh = state.next_rows(who, time, most=most)
             chosen[:], states[:] = [*mine, *fresh], [state]
-            values = [{"key": row.key, "who": who, "when": time, "until": time + LEASE} for row in fresh]
-            names = [f"row {hashlib.sha256(row.key.encode()).hexdigest()}" for row in fresh]
+            values = [{"key": row.key, "who": who, "when": time, "until": time + LEASE} for row in chosen]
+            names = [f"row {hashlib.sha256(row.key.encode()).hexdigest()}" for row in chosen]
             return _proposal(values, _claim_schema(), {one: _count(table, one) + 1 for one in names})
 
         append_if(place, propose, schema=_claim_schema(), properties=_PROPERTIES)

@@ -44,7 +44,11 @@ def test_rows_go_to_one_person_each(queues: LabelQueues) -> None:
     assert [row.key for row in bob] == ["k3", "k4", "k5", "k6", "k7"]
     # A page that is loaded anew has the same rows; so has a server that was restarted.
     assert again.hand_out("topics", "ada", most=3, now=NOW)[0] == ada
-    later = NOW + LEASE + timedelta(seconds=1)
+    # It has them for ten minutes from then on.
+    again.hand_out("topics", "ada", most=3, now=NOW + LEASE - timedelta(seconds=1))
+    bob, _ = again.hand_out("topics", "bob", most=10, now=NOW + LEASE + timedelta(seconds=1))
+    assert [row.key for row in bob] == ["k3", "k4", "k5", "k6", "k7"]
+    later = NOW + 2 * LEASE + timedelta(seconds=2)
     assert [row.key for row in again.hand_out("topics", "cy", most=10, now=later)[0]] == [r.key for r in ROWS]
 
 
