@@ -156,7 +156,6 @@ class QueueState:
             if claim["until"] is None:
                 state.skips.setdefault(key, set()).add(who)
             else:
-                state.skips.get(key, set()).discard(who)
                 state.leases.setdefault(key, {})[who] = claim["until"]
         return state
 
