@@ -66,6 +66,17 @@ describe("whatever happens in between", () => {
     }
   }
 
+  it("two tabs keep what each of them did", () => {
+    const [one, other] = ["1", "2"].map((id) => acted(handed(beginning([]), [row(id)]), id, "label", "sport"));
+    const [mine, others] = [new Set<string>(), new Set<string>()];
+    keepOutbox("ada", "q", one!.outbox, mine);
+    keepOutbox("ada", "q", other!.outbox, others);
+    keepOutbox("ada", "q", sent(one!, one!.outbox).outbox, mine);
+    expect(readOutbox("ada", "q").map(({ id }) => id)).toEqual(["2"]);
+    keepOutbox("ada", "q", sent(other!, other!.outbox).outbox, others);
+    expect(stored.size).toBe(0);
+  });
+
   it("no label is lost and none is written twice", () => {
     const step = fc.constantFrom("label", "skip", "undo", "send", "lost answer", "reload", "ask");
     fc.assert(
@@ -75,7 +86,8 @@ describe("whatever happens in between", () => {
         const meant = new Map<string, string>();
         let number = 0;
         let session = handed(beginning([]), server.rows());
-        const keep = (): void => void keepOutbox("ada", "q", session.outbox);
+        let mine = new Set<string>();
+        const keep = (): void => void keepOutbox("ada", "q", session.outbox, mine);
         for (const name of steps) {
           number += 1;
           const shown = session.rows[0]?.key;
@@ -91,7 +103,10 @@ describe("whatever happens in between", () => {
             server.take(session.outbox);
             session = sent(session, session.outbox);
           } else if (name === "lost answer") server.take(session.outbox);
-          else if (name === "reload") session = handed(beginning(readOutbox("ada", "q")), server.rows());
+          else if (name === "reload") {
+            mine = new Set();
+            session = handed(beginning(readOutbox("ada", "q")), server.rows());
+          }
           else if (name === "ask") session = handed(session, server.rows());
           keep();
         }

@@ -102,11 +102,18 @@ export function readOutbox(who: string, queue: string): Act[] {
   }
 }
 
-/** @return false if the browser's storage is full or forbidden: then only the page has them. */
-export function keepOutbox(who: string, queue: string, outbox: readonly Act[]): boolean {
+/**
+ * Keep what is not sent. What another tab of the same person keeps stays.
+ *
+ * @param mine Ids of all that has ever been in this page's outbox; the outbox's own are added.
+ * @return false if the browser's storage is full or forbidden: then only the page has them.
+ */
+export function keepOutbox(who: string, queue: string, outbox: readonly Act[], mine: Set<string>): boolean {
   try {
-    if (outbox.length === 0) localStorage.removeItem(`${PREFIX}${queue}.${who}`);
-    else localStorage.setItem(`${PREFIX}${queue}.${who}`, JSON.stringify(outbox));
+    for (const { id } of outbox) mine.add(id);
+    const kept = [...readOutbox(who, queue).filter(({ id }) => !mine.has(id)), ...outbox];
+    if (kept.length === 0) localStorage.removeItem(`${PREFIX}${queue}.${who}`);
+    else localStorage.setItem(`${PREFIX}${queue}.${who}`, JSON.stringify(kept));
     return true;
   } catch {
     return false;

@@ -34,6 +34,7 @@ export function useQueue(first: QueueView, mayEdit: boolean): QueueSession {
   const [isReady, setReady] = useState(false);
   const [round, setRound] = useState(0);
   const who = useRef<string | null>(null);
+  const mine = useRef(new Set<string>());
   const isBusy = useRef(false);
   const again = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
 
@@ -46,7 +47,7 @@ export function useQueue(first: QueueView, mayEdit: boolean): QueueSession {
       const acts = outbox.slice(0, MOST_SENT);
       const kept = await api.keepLabels(name, acts);
       setView(kept.queue);
-      setSession((before) => stored(sent(before, acts), who.current, name));
+      setSession((before) => stored(sent(before, acts), who.current, name, mine.current));
     } else {
       const found = await api.handOut(name, AHEAD);
       setView(found.queue);
@@ -54,6 +55,7 @@ export function useQueue(first: QueueView, mayEdit: boolean): QueueSession {
         who.current = found.who;
         // What a page that was closed in the middle has left.
         const left = readOutbox(found.who, name);
+        for (const { id } of left) mine.current.add(id);
         setSession((before) => handed({ ...before, outbox: [...left, ...before.outbox] }, found.rows));
         setReady(true);
       } else {
@@ -84,12 +86,12 @@ export function useQueue(first: QueueView, mayEdit: boolean): QueueSession {
 
   const act = useCallback(
     (action: "label" | "skip", value: LabelValue | null) => {
-      setSession((before) => stored(acted(before, newId(), action, value), who.current, name));
+      setSession((before) => stored(acted(before, newId(), action, value), who.current, name, mine.current));
     },
     [name],
   );
   const undo = useCallback(() => {
-    setSession((before) => stored(undone(before, newId()), who.current, name));
+    setSession((before) => stored(undone(before, newId()), who.current, name, mine.current));
   }, [name]);
   const lookAgain = useCallback(() => { setOver(false); }, []);
   return { session, view, error, isReady, isOver, act, undo, lookAgain };
@@ -101,7 +103,7 @@ function newId(): string {
 }
 
 /** Keep what is not sent in the browser: it outlives a page that is loaded anew, and an ended session. */
-function stored(session: Session, who: string | null, queue: string): Session {
-  if (who !== null) keepOutbox(who, queue, session.outbox);
+function stored(session: Session, who: string | null, queue: string, mine: Set<string>): Session {
+  if (who !== null) keepOutbox(who, queue, session.outbox, mine);
   return session;
 }
