@@ -67,6 +67,25 @@ def test_a_question_waits_until_it_is_answered(call: Call, known: str, settings:
     assert of(name, call("viewer")("GET", "/home").json()["waiting"]) == []
 
 
+def test_a_question_is_for_those_who_may_read_it(
+    call: Call, known: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+
+    name = known
+    run_id = call("user")("POST", f"/pipelines/{name}/runs", {"unpause": True}).json()["run_id"]
+    _ask(name, run_id, "raw", "Promote it?")
+
+    def no_questions(self: Any, *, access_entity: DagAccessEntity | None = None, **_: Any) -> bool:
+        return access_entity is not DagAccessEntity.HITL_DETAIL
+
+    monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", no_questions)
+    home = call("viewer")("GET", "/home").json()
+    assert len(of(name, home["running"])) == 1
+    assert home["waiting"] == []
+
+
 def test_what_was_decided_is_the_newest_of_the_ledger(call: Call, folder: Path, settings: Settings) -> None:
     for number, action in enumerate(("promote", "refuse")):
         entry = Entry(

@@ -28,7 +28,7 @@ from modelmill.monitoring.drift import drift_asset
 from modelmill.registry.ledger import LedgerRow, entries
 from modelmill.settings import Settings
 from modelmill_plugin.errors import error_responses
-from modelmill_plugin.security import SEE_RUNS, User
+from modelmill_plugin.security import READ, SEE_RUNS, User
 from modelmill_plugin.views import may
 
 router = APIRouter(tags=["home"])
@@ -81,7 +81,7 @@ class Home(BaseModel):
     ledger_problem: str = Field(description="Why the ledger cannot be read; empty if it can.")
 
 
-@router.get("/home", dependencies=[SEE_RUNS], responses=error_responses())
+@router.get("/home", dependencies=[READ, SEE_RUNS], responses=error_responses())
 def read_home(
     user: User,
     session: SessionDep,
@@ -97,7 +97,7 @@ def read_home(
     return Home(
         pipelines=session.scalar(known) or 0,
         running=visible.only(_run(row) for row in session.scalars(running)),
-        waiting=visible.only(_waiting(session)),
+        waiting=visible.only(_waiting(session), DagAccessEntity.HITL_DETAIL),
         failed=visible.only(_run(row) for row in session.scalars(failed)),
         decided=decided,
         drifted=visible.only(_drifted(session, since)),
@@ -106,19 +106,19 @@ def read_home(
 
 
 class _Visible:
-    """What a user may see: each pipeline is asked about once."""
+    """What a user may see: of each pipeline it is asked once."""
 
     def __init__(self, user: User) -> None:
         self._user = user
-        self._known: dict[str, bool] = {}
+        self._known: dict[tuple[str, DagAccessEntity], bool] = {}
 
-    def only(self, found: Iterable[_ItemT]) -> list[_ItemT]:
-        return [item for item in found if self._may(item.dag_id)][:_MOST]
+    def only(self, found: Iterable[_ItemT], entity: DagAccessEntity = DagAccessEntity.RUN) -> list[_ItemT]:
+        return [item for item in found if self._may(item.dag_id, entity)][:_MOST]
 
-    def _may(self, dag_id: str) -> bool:
-        if dag_id not in self._known:
-            self._known[dag_id] = may("GET", dag_id, self._user, DagAccessEntity.RUN)
-        return self._known[dag_id]
+    def _may(self, dag_id: str, entity: DagAccessEntity) -> bool:
+        if (dag_id, entity) not in self._known:
+            self._known[dag_id, entity] = may("GET", dag_id, self._user, entity)
+        return self._known[dag_id, entity]
 
 
 def _runs() -> Select[DagRun]:
