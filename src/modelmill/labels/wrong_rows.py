@@ -18,7 +18,7 @@ class WrongRow:
     """A row as the report of a gate has it."""
 
     text: str
-    """Its beginning, on one line."""
+    """As the report shows it: on one line, a long one cut in its middle."""
     label: str
     answer: str
 
