@@ -6,17 +6,19 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from deltalake import DeltaTable
 
 from modelmill.pipeline.validation import check_text
-from modelmill.registry.ledger import Entry, append
+from modelmill.registry.ledger import Entry, append, entries
 from modelmill.settings import Settings
+from modelmill_plugin.routes import home as home_routes
 from modelmill_plugin.samples import sample_messages
 
 Call = Callable[[str], Any]
+ACTIONS: tuple[Literal["promote", "refuse"], ...] = ("promote", "refuse")
 TEMPLATES = ("one_click", "language_model", "each_signal", "compression", "dataset", "rule_gate")
 
 
@@ -87,24 +89,26 @@ def test_a_question_is_for_those_who_may_read_it(
 
 
 def test_what_was_decided_is_the_newest_of_the_ledger(call: Call, folder: Path, settings: Settings) -> None:
-    for number, action in enumerate(("promote", "refuse")):
-        entry = Entry(
-            action=action,
-            model="desks",
-            from_version=None if number == 0 else 1,
-            to_version=1,
-            digest="d",
-            step_key=f"k{number}",
-            who="me",
-            reasons=["worse by a point"] if action == "refuse" else [],
-        )
-        append(settings, "desks", lambda head, entry=entry: entry, step_key=f"k{number}", moves_alias=False)
+    for number, action in enumerate(ACTIONS):
+        _decide(settings, number, action)
     home = call("viewer")("GET", "/home").json()
     assert [(row["action"], row["reasons"]) for row in home["decided"]] == [
         ("refuse", ["worse by a point"]),
         ("promote", []),
     ]
     assert home["ledger_problem"] == ""
+
+
+def test_the_ledger_is_read_once_for_each_of_its_versions(
+    call: Call, folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Settings] = []
+    monkeypatch.setattr(home_routes, "entries", lambda settings: read.append(settings) or entries(settings))
+    for number, action in enumerate(ACTIONS):
+        _decide(settings, number, action)
+        for _ in range(2):
+            decided = call("viewer")("GET", "/home").json()["decided"]
+            assert (decided[0]["action"], len(decided), len(read)) == (action, number + 1, number + 1)
 
 
 def test_a_damaged_ledger_hides_nothing_else(call: Call, folder: Path, settings: Settings) -> None:
@@ -174,6 +178,20 @@ def test_the_first_page_parses_no_pipeline(call: Call, folder: Path, settings: S
     assert len(listed) == 301
     print(f"home {first:.3f} s, list of 301 {time.process_time() - began:.3f} s")
     assert first < 0.5
+
+
+def _decide(settings: Settings, number: int, action: Literal["promote", "refuse"]) -> None:
+    entry = Entry(
+        action=action,
+        model="desks",
+        from_version=None if number == 0 else 1,
+        to_version=1,
+        digest="d",
+        step_key=f"k{number}",
+        who="me",
+        reasons=("worse by a point",) if action == "refuse" else (),
+    )
+    append(settings, "desks", lambda head: entry, step_key=f"k{number}", moves_alias=False)
 
 
 def _end(name: str, run_id: str, *, ended: datetime) -> None:

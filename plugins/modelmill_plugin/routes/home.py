@@ -6,6 +6,7 @@ the page is as fast with hundreds of them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
@@ -27,6 +28,8 @@ from modelmill.errors import ModelmillError
 from modelmill.monitoring.drift import drift_asset
 from modelmill.registry.ledger import LedgerRow, entries
 from modelmill.settings import Settings
+from modelmill.tables.opening import open_table
+from modelmill.tables.storage import table_exists
 from modelmill_plugin.errors import error_responses
 from modelmill_plugin.security import READ, SEE_RUNS, User
 from modelmill_plugin.views import may
@@ -173,8 +176,17 @@ def _drifted(session: Session, since: datetime) -> Iterable[Drifted]:
 
 def _decided(since: datetime) -> tuple[list[LedgerRow], str]:
     """Return the ledger's newest rows; what else is on the page does not need them."""
+    settings = Settings.from_environment()
     try:
-        rows = [row for row in entries(Settings.from_environment()) if row.time >= since]
+        if not table_exists(settings.ledger):
+            return [], ""
+        rows = _ledger(settings, open_table(settings.ledger).version())
     except ModelmillError as error:
         return [], str(error)
-    return rows[::-1][:_MOST], ""
+    return [row for row in reversed(rows) if row.time >= since][:_MOST], ""
+
+
+@functools.lru_cache(maxsize=1)
+def _ledger(settings: Settings, _version: int) -> tuple[LedgerRow, ...]:
+    """Return all rows: open pages ask every few seconds, and the ledger grows at night."""
+    return tuple(entries(settings))
