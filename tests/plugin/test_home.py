@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable
 
 from modelmill.pipeline.validation import check_text
-from modelmill.registry.ledger import Entry, append, entries
+from modelmill.registry.ledger import Entry, LedgerRow, append, entries
 from modelmill.settings import Settings
 from modelmill_plugin.routes import home as home_routes
 from modelmill_plugin.samples import sample_messages
@@ -103,7 +103,12 @@ def test_the_ledger_is_read_once_for_each_of_its_versions(
     call: Call, folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Settings] = []
-    monkeypatch.setattr(home_routes, "entries", lambda settings: read.append(settings) or entries(settings))
+
+    def counted(settings: Settings) -> list[LedgerRow]:
+        read.append(settings)
+        return entries(settings)
+
+    monkeypatch.setattr(home_routes, "entries", counted)
     for number, action in enumerate(ACTIONS):
         _decide(settings, number, action)
         for _ in range(2):

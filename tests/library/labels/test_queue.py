@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -22,6 +23,7 @@ from modelmill.labels.queue import LEASE, LabelQueue, QueueRow, settled_labels
 from modelmill.labels.queue_rows import Shown, take_rows, what_is_shown
 from modelmill.labels.queue_store import Given, LabelQueues
 from modelmill.steps.apply_labels import ApplyLabelsConfig, ApplyLabelsInputs, run
+from modelmill.tables.preview import first_rows
 from modelmill.tables.reading import read_arrow
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -204,8 +206,12 @@ def test_rows_are_taken_from_what_steps_put_forward(tmp_path: Path) -> None:
 
 def test_only_what_is_shown_of_a_table_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    read = queue_rows.first_rows
-    monkeypatch.setattr(queue_rows, "first_rows", lambda *at, **how: asked.append(how) or read(*at, **how))
+
+    def noted(uri: str, **how: Any) -> tuple[str, int, pa.RecordBatch]:
+        asked.append(how)
+        return first_rows(uri, **how)
+
+    monkeypatch.setattr(queue_rows, "first_rows", noted)
     place = str(tmp_path / "t")
     write_deltalake(place, pa.table({"image": [b"\xff\xd8"], "id": ["a"], "text": ["t"]}))
     (row,) = take_rows(place, key="id", text="text", most=5).rows
