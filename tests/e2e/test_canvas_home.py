@@ -29,6 +29,7 @@ def test_one_click_on_a_sample_leads_to_a_pipeline_that_runs(page: Page, home: P
     page.goto("/plugin/modelmill")
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     begin = page.get_by_role("button", name="Begin something new")
+    begin.or_(page.get_by_role("region", name="Templates")).wait_for()
     if begin.is_visible():  # there are pipelines already
         begin.click()
     page.get_by_role("region", name="Dataset of a table").get_by_role("button", name="Try it").click()
