@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -24,6 +25,8 @@ from modelmill_plugin.security import EDIT, SEE_RUNS, SEE_XCOMS, User
 from modelmill_plugin.views import DagId
 
 router = APIRouter(tags=["labelling"])
+
+_MOST_LETTERS = 60
 
 
 class WrongRowsRequest(BaseModel):
@@ -87,5 +90,10 @@ def _dataset(dag_id: str, run_id: str, named: str, session: SessionDep) -> Datas
 
 
 def _name(dag_id: str, label: str) -> str:
-    words = re.sub("[^a-z0-9]+", "_", f"{dag_id}_{label}".lower()).strip("_")
-    return f"wrong_{words}"[:60].rstrip("_")
+    said = f"{dag_id}_{label}"
+    name = f"wrong_{re.sub('[^a-z0-9]+', '_', said.lower()).strip('_')}"
+    if name == f"wrong_{said}" and len(name) <= _MOST_LETTERS:
+        return name
+    # Letters of other scripts are lost, and long ends: two labels would get one queue.
+    mark = hashlib.sha256(said.encode()).hexdigest()[:8]
+    return f"{name[: _MOST_LETTERS - 9].rstrip('_')}_{mark}"
