@@ -200,7 +200,8 @@ async def _ask(request: StepRequest) -> ReuseAnswer:
     """Ask together with all others that ask meanwhile: one question to MLflow for many steps."""
     answer: asyncio.Future[ReuseAnswer] = asyncio.get_running_loop().create_future()
     _waiting.append((request, answer))
-    if not _tasks:  # else whoever is at work takes this one next
+    # Who is at work takes this one next. One that has ended is still listed until the loop runs its callback.
+    if all(task.done() for task in _tasks):
         task = asyncio.create_task(_answer_all())
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)

@@ -132,6 +132,23 @@ def test_all_that_ask_meanwhile_are_one_question(run: Run, monkeypatch: pytest.M
     assert run.pulls == 1  # of what ten of them get
 
 
+def test_who_asks_as_the_last_answer_ends_is_answered(run: Run) -> None:
+    """Between a task's end and its callback the loop may run others."""
+    run.make("first")
+    request = run.trigger("first")._request()
+
+    async def late() -> library.ReuseAnswer:
+        ended = asyncio.create_task(asyncio.sleep(0))
+        await ended
+        reuse._tasks.add(ended)
+        try:
+            return await asyncio.wait_for(reuse._ask(request), 20)
+        finally:
+            reuse._tasks.discard(ended)
+
+    assert asyncio.run(late()).result is not None
+
+
 def test_a_step_whose_verdict_is_another_is_skipped(run: Run) -> None:
     run.make("first"), run.make("second"), run.make("verdict")
     assert isinstance(run.asked("third")[0], TaskSkippedEvent)
