@@ -66,9 +66,9 @@ def _checked(request: StepRequest, settings: Settings, said: list[str]) -> Check
 def _finished(settings: Settings, places: Sequence[RunPlace]) -> dict[str, FinishedRun]:
     if not places:
         return {}
-    if _is_served(settings):
-        return finished_runs(settings.tracking_uri, places)
     try:
+        if _is_served(settings):
+            return finished_runs(settings.tracking_uri, places)
         return find_runs(tracking_client(settings.tracking_uri), places)
     except Exception:
         return {}

@@ -8,6 +8,7 @@ that is remembered (:func:`remember`) is asked for by its id, and so are hundred
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import re
@@ -29,6 +30,8 @@ TAG_TABLES = "modelmill.tables"
 _TIMEOUT_SECONDS = 10.0
 _RUNS_A_REQUEST = 200
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
+_UNANSWERED = (OSError, ValueError, KeyError, http.client.HTTPException)
+"""No answer, or none that says what was asked; the last is a reply that breaks off or is no HTTP."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def finished_runs(tracking_uri: str, places: Collection[RunPlace]) -> dict[str, 
                 finished = read_tags(str(info["experiment_id"]), str(info["run_id"]), tags)
                 if finished and info["status"] == "FINISHED":
                     found[finished.run_id] = finished
-        except (OSError, ValueError, KeyError):
+        except _UNANSWERED:
             continue  # each is then asked for by its step key
     return found
 
@@ -147,7 +150,7 @@ def finished_run(tracking_uri: str, experiment: str, key: str) -> FinishedRun | 
             finished = read_tags(identifier, str(run["info"]["run_id"]), tags)
             if finished:
                 return finished
-    except (OSError, ValueError, KeyError):
+    except _UNANSWERED:
         return None
     return None
 
