@@ -141,12 +141,14 @@ class Morning(_Part):
     @property
     def headline(self) -> str:
         """The night in one line."""
+        running = sum(one.how == "running" for one in self.failed)
         counts = {
             "trained": len(self.trained),
             "promoted": sum(move.what == "promoted" for move in self.promoted),
             "refused": len(self.refused),
             "drift alarms": len(self.alarms),
-            "failed": len(self.failed),
+            "failed": len(self.failed) - running,
+            "still running": running,
         }
         said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         if said or self.unknown:
@@ -217,13 +219,15 @@ class _NightRun:
 
 
 def _runs(settings: Settings, since: datetime, until: datetime) -> Iterator[_NightRun]:
-    """Find the runs of steps that ended in the night, or had begun and have not ended; the oldest first."""
+    """Find the runs of steps that ended in the night, or began in it and have not ended; the oldest first."""
     client = tracking_client(settings.tracking_uri)
     first, last = (int(moment.timestamp() * 1000) for moment in (since, until))
     ended = f"attributes.end_time >= {first} and attributes.end_time < {last}"
     begun = f"attributes.status = 'RUNNING' and attributes.start_time >= {first}"
     found = [*_search(client, ended), *_search(client, f"{begun} and attributes.start_time < {last}")]
-    for run in sorted(found, key=lambda run: int(run.info.start_time or 0)):
+    # A run that goes on after it has failed keeps the end of its first attempt until it ends again.
+    once = {str(run.info.run_id): run for run in found}.values()
+    for run in sorted(once, key=lambda run: int(run.info.start_time or 0)):
         # A run that is deleted and has no error is one of two that a lost reply has made.
         if "modelmill.step" in run.data.tags and (
             run.info.lifecycle_stage != "deleted" or TAG_ERROR in run.data.tags

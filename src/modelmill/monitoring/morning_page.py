@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TypeVar
 
 from modelmill.monitoring.morning import (
@@ -120,7 +121,8 @@ def _version(version: int | None) -> str:
 
 
 def _span(night: Morning) -> str:
-    return f"{night.since:%Y-%m-%d %H:%M} to {night.until:%Y-%m-%d %H:%M} UTC"
+    since, until = (moment.astimezone(UTC) for moment in (night.since, night.until))
+    return f"{since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC"
 
 
 def as_text(night: Morning) -> str:

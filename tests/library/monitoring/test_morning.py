@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -117,6 +117,25 @@ def test_the_page_says_all_of_it_and_escapes_what_steps_say(night: Night) -> Non
     assert "<script" not in page
     assert "what: failed: RuntimeError: <b>no disk</b>; what to do: look at the task's log" in text
     assert text.splitlines()[0].endswith("UTC: 1 trained, 1 promoted, 1 refused, 1 drift alarms, 3 failed")
+
+
+def test_a_step_that_goes_on_after_a_failure_is_one_step_that_runs(settings: Settings) -> None:
+    night = Night(settings)
+    night.step("student", "distill").fail(RuntimeError("once"))
+    night.number -= 1
+    night.step("student", "distill")  # the next attempt opens the same run
+    told = night.told()
+    assert [(one.step, one.how) for one in told.failed] == [("student", "running")]
+    assert told.headline == "1 still running"
+    assert [one.steps for one in told.costs] == [1]
+
+
+def test_times_are_shown_in_utc_whatever_the_zone() -> None:
+    since = datetime(2026, 1, 31, 4, tzinfo=timezone(timedelta(hours=8)))
+    lists = ("trained", "promoted", "refused", "alarms", "failed", "costs", "unknown")
+    until = since + timedelta(hours=8)
+    night = Morning.model_validate({"since": since, "until": until, **dict.fromkeys(lists, ())})
+    assert "2026-01-30 20:00 to 2026-01-31 04:00 UTC: nothing has changed" in as_text(night)
 
 
 def test_an_empty_night_and_one_that_cannot_be_read(settings: Settings) -> None:
