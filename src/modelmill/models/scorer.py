@@ -5,9 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import numpy as np
+
 from modelmill.models.bundle import BundleInfo
 from modelmill.tasks.calibration import FloatArray
 from modelmill.tokens.contents import Content, Reader
+from modelmill.tokens.images import IMAGES_AT_ONCE
 from modelmill.tokens.token_ids import Tokens
 
 
@@ -36,7 +39,11 @@ class Scorer(ABC):
         :param contents: any number of texts, or of the files of images; an empty list included.
         :return: ``(rows, classes)``, in their order.
         """
-        return self.score(self._reader.encode(contents))
+        if self.info.content == "text" or len(contents) <= IMAGES_AT_ONCE:
+            return self.score(self._reader.encode(contents))
+        starts = range(0, len(contents), IMAGES_AT_ONCE)
+        parts = (contents[start : start + IMAGES_AT_ONCE] for start in starts)
+        return np.concatenate([self.score(self._reader.encode(part)) for part in parts])
 
     def probabilities(self, contents: Sequence[Content]) -> FloatArray:
         """Return a probability for each class, calibrated where the bundle says how.

@@ -29,7 +29,7 @@ from modelmill.tables.reading import read_arrow, scan_arrow
 from modelmill.tables.versions import table_fingerprint
 from modelmill.tokens.contents import ContentType, content_of, reader_digest
 from modelmill.tokens.encoders import ENCODERS, Encoder, UnsuitableError
-from modelmill.tokens.images import UnreadableImageError
+from modelmill.tokens.images import IMAGES_AT_ONCE, UnreadableImageError
 from modelmill.tokens.token_ids import Places, Tokens
 from modelmill.tokens.tokenizer import unknown_share
 from modelmill.workspace import Workspace
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _LAYOUT = 1
 """Raised when the file or the ids in it would be others for the same input."""
-_CHUNK_ROWS: Mapping[ContentKind, int] = {"text": 8192, "image": 256}
+_CHUNK_ROWS: Mapping[ContentKind, int] = {"text": 8192, "image": IMAGES_AT_ONCE}
 """Rows that are read and encoded at a time."""
 _LIBRARIES: Mapping[ContentKind, tuple[str, ...]] = {
     "text": ("tokenizers", "nanotoken"),
