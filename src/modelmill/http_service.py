@@ -257,7 +257,10 @@ async def _predict(service: Service, request: Request) -> Response:
         loop.call_soon_threadsafe(done.set)
 
     try:
-        pending = service.submit(asked, finished)
+        if service.reads_images:  # to decode them takes long, and the loop has others to serve
+            pending = await asyncio.to_thread(service.submit, asked, finished)
+        else:
+            pending = service.submit(asked, finished)
     except ConfigError as error:
         raise HTTPException(404, str(error)) from error
     except RowError as error:

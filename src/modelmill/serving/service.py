@@ -152,6 +152,11 @@ class Service:
             state = state.model_copy(update={"ready": True, "error": None})
         return state.model_copy(update={"ready": False, "error": "it is ending"}) if self.leaving else state
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether one of the champions in use reads images."""
+        return any(info.content == "image" for info in self.follower.active.champions.scorer.infos.values())
+
     def submit(self, asked: PredictRequest, finished: Callable[[], None]) -> PendingRequest:
         """Take a request.
 

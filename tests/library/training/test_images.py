@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -164,6 +165,14 @@ def served_over_http(context: StepContext) -> None:
     service.follower.poll()
     service.start = lambda: None  # type: ignore[method-assign]
     service.follower.close = lambda: None  # type: ignore[method-assign]
+    submit = service.submit
+
+    def aside(*given: Any) -> Any:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()  # it serves others while images are decoded
+        return submit(*given)
+
+    service.submit = aside  # type: ignore[method-assign]
     try:
         with TestClient(create_app(service)) as client:
             coded = [base64.b64encode(picture(kind, 500)).decode() for kind in KINDS]
