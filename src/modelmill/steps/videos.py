@@ -10,6 +10,7 @@ from modelmill.artifacts import TableRef
 from modelmill.component import Assets, Component, Config, Inputs, Outputs, StepContext
 from modelmill.system.resources import Resources
 from modelmill.videos.requests import VideoOptions, VideoRequest
+from modelmill.videos.tasks import TASKS
 
 if TYPE_CHECKING:
     from modelmill.settings import Settings
@@ -62,6 +63,7 @@ def video_component(
         inputs=VideoInputs,
         outputs=VideoOutputs,
         run=run,
+        version=TASKS[request.task_name].version,  # else a step whose task has changed is reused
         resources=Resources(cpus=2, memory_gb=4),
         outside_state=_files,
         assets=lambda config, _upstream: Assets(outlets=(config.to, config.quarantine)),
