@@ -40,5 +40,6 @@ evaluate = Component(
     inputs=EvaluateInputs,
     outputs=ReportOutputs,
     run=run,
+    version=2,
     resources=Resources(cpus=2, memory_gb=4),
 )

@@ -69,7 +69,7 @@ gate = Component(
     inputs=GateInputs,
     outputs=GateOutputs,
     run=run,
-    version=5,
+    version=6,
     resources=Resources(cpus=2, memory_gb=4),
     outside_state=_outside_state,
 )
