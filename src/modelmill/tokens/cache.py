@@ -45,6 +45,11 @@ _LIBRARIES: Mapping[ContentKind, tuple[str, ...]] = {
     "text": ("tokenizers", "nanotoken"),
     "image": ("pillow",),
 }
+_SET_ASIDE: Mapping[ContentKind, str] = {
+    "text": "build the dataset with build_dataset, which sets such rows aside",
+    "image": "build the dataset with build_dataset and without a text column, which sets such rows aside",
+}
+"""What to do about rows that cannot be read. Beside a text an image may be anything."""
 _MANY_UNKNOWN = 0.05
 """Share of unknown tokens that is worth a word: a few emojis or foreign names are not."""
 
@@ -232,7 +237,7 @@ def _encode(
                 raise DatasetError(
                     f"each image of a dataset must be readable ({dataset}): {error}",
                     got=f"the row with the key {batch.column(dataset.key)[error.row]}",
-                    remedy="build the dataset with build_dataset, which sets such rows aside",
+                    remedy=_SET_ASIDE[content.kind],
                 ) from error
             file.write(found.values.astype(encoder.dtype).data)
             keys.append(batch.column(dataset.key))
@@ -273,14 +278,14 @@ def _contents(batch: pa.RecordBatch, dataset: DatasetRef, content: ContentType) 
         raise DatasetError(
             f"texts must be valid UTF-8 ({dataset})",
             got=str(error),
-            remedy="build the dataset with build_dataset, which sets such rows aside",
+            remedy=_SET_ASIDE["text"],
         ) from error
     if found.null_count:
         key = batch.column(dataset.key)[pc.index(found.is_null(), True).as_py()]
         raise DatasetError(
             f"a row of a dataset must have {'a text' if content.kind == 'text' else 'an image'} ({dataset})",
             got=f"null in the row with the key {key}",
-            remedy="build the dataset with build_dataset, which sets such rows aside",
+            remedy=_SET_ASIDE[content.kind],
         )
     return found
 
