@@ -100,6 +100,14 @@ def _lesson(name: str, signal: ModelSignal, said: FullEvaluation, pins: Mapping[
         raise ConfigError(
             "the model of a signal must exist", got=pins[signal.model].missing, remedy="promote one"
         )
+    folder = pins[signal.model].bundle()
+    info = BundleInfo.load(folder)
+    if info.content != "text":
+        raise ConfigError(
+            "a static student reads texts",
+            got=f"{name}, whose model reads {info.content}s",
+            remedy="leave it out",
+        )
     limits = thresholds(said.program, name, signal)
     values = floats(said.signals[name])
     known = np.isfinite(values)
@@ -109,8 +117,7 @@ def _lesson(name: str, signal: ModelSignal, said: FullEvaluation, pins: Mapping[
             got=f"none with a text in {signal.column!r}",
             remedy="name a table that has some",
         )
-    folder = pins[signal.model].bundle()
-    place = trunk_folder(folder, BundleInfo.load(folder))
+    place = trunk_folder(folder, info)
     reached = np.searchsorted(limits, values[known], side="right") / len(limits)
     return _Lesson(name, signal, place, BundleInfo.load(place).max_tokens, known, reached)
 
