@@ -119,12 +119,20 @@ def _answers(task: _Task, seconds: float) -> tuple[ModelAnswer, ...]:
 
 def _answer(model: ModelRef, text: str, settings: Settings) -> ModelAnswer:
     """Load a model and ask it."""
+    from modelmill.models.bundle import BundleInfo
     from modelmill.models.predictions import answers_to
     from modelmill.models.scorers import load_scorer
     from modelmill.registry.bundles import fetch_bundle
 
     try:
-        scorer = load_scorer(fetch_bundle(model, settings.home / "cache"), threads=1)
+        folder = fetch_bundle(model, settings.home / "cache")
+        content = BundleInfo.load(folder).content
+        if content != "text":
+            raise ModelError(
+                f"this model reads {content}s, and it is asked about a text",
+                remedy="score a table in a pipeline",
+            )
+        scorer = load_scorer(folder, threads=1)
         answers, scores = answers_to(scorer, [text])
         shares: Mapping[str, float] = {}
         if answers[0] is not None and scorer.info.task.has_classes:
