@@ -20,6 +20,7 @@ from modelmill.models.bundle import BundleInfo
 from modelmill.models.scorer import Scorer
 from modelmill.tasks.calibration import FloatArray
 from modelmill.tasks.metrics import Interval
+from modelmill.tokens.contents import TextReader
 from modelmill.tokens.token_ids import Tokens
 
 
@@ -47,7 +48,7 @@ class Sleeper(Scorer):
             BundleInfo(
                 format="onnx", label="topic", classes=("a", "b"), text="t", max_tokens=8, parameters=1
             ),
-            Tokenizer(models.WordLevel({"text": 0}, unk_token="text")),
+            TextReader(Tokenizer(models.WordLevel({"text": 0}, unk_token="text"))),
         )
         self.name, self.seconds, self.turns = name, seconds, turns
 
