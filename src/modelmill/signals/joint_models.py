@@ -87,7 +87,9 @@ class JointModels:
             parts = [self.logits(contents[start : start + IMAGES_AT_ONCE]) for start in starts]
             return {name: np.concatenate([part[name] for part in parts]) for name in self._columns}
         tokens = self._reader.encode(contents)
-        keys = [hashlib.blake2b(tokens.raw(row).tobytes(), digest_size=16).digest() for row in range(len(tokens))]
+        keys = [
+            hashlib.blake2b(tokens.raw(row).tobytes(), digest_size=16).digest() for row in range(len(tokens))
+        ]
         with self._lock:
             known = {key: self._known[key] for key in keys if key in self._known}
         fresh = {key: row for row, key in reversed(list(enumerate(keys))) if key not in known}
