@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 import torch
 from deltalake import write_deltalake
 from PIL import Image
+from safetensors.numpy import load_file
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.component import StepContext
@@ -22,6 +25,7 @@ from modelmill.compression.trunk import make_image_trunk
 from modelmill.errors import ConfigError, DatasetError, ModelError, PipelineError
 from modelmill.evaluation.options import EvaluationOptions
 from modelmill.evaluation.report import FetchedModel, evaluate_models
+from modelmill.models.bundle import BundleInfo
 from modelmill.models.image_base import load_image_base
 from modelmill.models.predictions import answers_to
 from modelmill.models.scorers import load_scorer
@@ -208,6 +212,30 @@ def loaded_by_mlflow(champion: ModelRef) -> None:
     assert model.predict(given)["prediction"].tolist() == ["stripes", "stripes", None]
 
 
+def test_a_head_reads_the_features_that_validation_rows_like_best(
+    photos: DatasetRef, exported: Path, step_context: StepContext
+) -> None:
+    info = BundleInfo.load(exported)
+    assert info.features
+    late = info.features - info.early_features
+    assert 0 < late < info.features
+    lines: list[str] = []
+    context = dataclasses.replace(step_context, log=lines.append)
+    found = models(photos, made_trunk(exported, context), context)
+    for label, model in found.items():
+        better = [
+            (float(loss), int(size))
+            for size, loss in re.findall(rf"^{label}: (\d+) features, loss (\S+)$", "\n".join(lines), re.M)
+        ]
+        assert better[0][1] == info.features
+        assert better == sorted(better, reverse=True, key=lambda one: one[0])
+        (weights,) = fetch_bundle(model, context.cache).glob("*.safetensors")
+        read = (load_file(weights)["weight"] != 0).any(0)
+        blocks = {late: read[:late], info.early_features: read[late:], info.features: read}
+        assert blocks[better[-1][1]].any()
+        assert read.sum() <= better[-1][1]
+
+
 def test_rules_ask_models_of_images(photos: DatasetRef, exported: Path, step_context: StepContext) -> None:
     import pandas as pd
 
@@ -337,7 +365,6 @@ def test_models_of_texts_and_of_images_are_not_compared(
     photos: DatasetRef, exported: Path, step_context: StepContext, make_bundle: Any
 ) -> None:
     from modelmill.evaluation.rows import judged_content
-    from modelmill.models.bundle import BundleInfo
 
     image = models(photos, made_trunk(exported, step_context), step_context)["kind"]
     infos = [BundleInfo.load(fetch_bundle(image, step_context.cache)), BundleInfo.load(make_bundle("words"))]
