@@ -290,7 +290,7 @@ BUILD = [
     taken("label very long", with_rows({"topic": LONG}), rows=13),
     taken("text of 10 MB", with_rows({"text": "word " * 2_000_000}), rows=13),
     taken("NUL in text", with_rows({"text": "a\x00b"}), rows=13),
-    taken("NUL alone", with_rows({"text": "\x00"}), rows=13),
+    taken("NUL alone", with_rows({"text": "\x00"}), rows=12, reasons={"text is empty": 1}),
     refused("lone surrogate in text", invalid_text, "UTF-8"),
     refused("no text column", with_rows(config={"text": "txt"}), "got 'txt'", "did you mean 'text'"),
     refused("no label column", with_rows(config={"labels": ["topics"]}), "did you mean 'topic'"),
