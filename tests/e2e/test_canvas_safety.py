@@ -235,6 +235,19 @@ def run_of_payloads(run_id: str) -> dict[str, Any]:
     return {**run, "nodes": [{**node, "step": step, "of": step} for step in ("raw", "dataset")]}
 
 
+def route_answers(page: Page, answers: dict[str, Any]) -> None:
+    """Answer requests to some of the plugin's routes, by path; all others go to the server."""
+
+    def answer(route: Route) -> None:
+        path = urlsplit(route.request.url).path.partition("/modelmill/api")[2]
+        if path in answers:
+            route.fulfill(json=answers[path])
+        else:
+            route.continue_()
+
+    page.route("**/modelmill/api/**", answer)
+
+
 def test_no_payload_runs_in_what_a_run_shows(page: Page) -> None:
     """Edge, cards, comparison, ask box, labelling: the answers are this test's, the page is the real one."""
     calls = itertools.count()
@@ -254,14 +267,7 @@ def test_no_payload_runs_in_what_a_run_shows(page: Page) -> None:
         "/pipelines/small/runs/two/steps/raw/log": {"lines": [{"text": text} for text in PAYLOADS]},
     }
 
-    def answer(route: Route) -> None:
-        path = urlsplit(route.request.url).path.partition("/modelmill/api")[2]
-        if path in answers:
-            route.fulfill(json=answers[path])
-        else:
-            route.continue_()
-
-    page.route("**/modelmill/api/**", answer)
+    route_answers(page, answers)
     page.goto("/plugin/modelmill/canvas/small")
     page.locator('[data-id="raw.table>dataset.table"]').press("Enter")
     page.get_by_role("table", name="First rows").wait_for()
@@ -312,14 +318,7 @@ def test_no_payload_runs_in_what_a_model_answers(page: Page) -> None:
         ],
     }
 
-    def answer(route: Route) -> None:
-        path = urlsplit(route.request.url).path.partition("/modelmill/api")[2]
-        if path in answers:
-            route.fulfill(json=answers[path])
-        else:
-            route.continue_()
-
-    page.route("**/modelmill/api/**", answer)
+    route_answers(page, answers)
     page.goto("/plugin/modelmill/models/m")
     box = page.get_by_role("region", name="Ask it")
     box.get_by_label("Text to ask about").fill(ALL)

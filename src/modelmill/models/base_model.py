@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging
+from transformers import PretrainedConfig, PreTrainedModel
 
 from modelmill.errors import ModelError
 from modelmill.models.architectures import check_architecture
 from modelmill.models.base_model_folder import check_base_model_files, locate_base_model
-from modelmill.models.encoder import encoder_options, read_config
+from modelmill.models.encoder import read_config
+from modelmill.models.pretrained_weights import load_weights
 from modelmill.tokens.tokenizer import load_tokenizer
 
 
@@ -47,7 +47,8 @@ def load_base_model(name: str, *, max_tokens: int, dropout: float) -> BaseModel:
             got=str(folder),
             remedy="download the model again",
         )
-    return BaseModel(_load_weights(folder, config, dropout), folder / "tokenizer.json")
+    _set_dropout(config, dropout)
+    return BaseModel(load_weights(folder, config), folder / "tokenizer.json")
 
 
 def _check_config(config: PretrainedConfig, folder: Path, *, max_tokens: int) -> None:
@@ -61,36 +62,7 @@ def _check_config(config: PretrainedConfig, folder: Path, *, max_tokens: int) ->
             )
 
 
-def _load_weights(folder: Path, config: PretrainedConfig, dropout: float) -> PreTrainedModel:
+def _set_dropout(config: PretrainedConfig, dropout: float) -> None:
     for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
         if hasattr(config, field):
             setattr(config, field, dropout)
-    # Its report lists the pooling layer that is left out on purpose; what is missing is checked below.
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # transformers has no types here
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers has no types here
-    try:
-        encoder, found = AutoModel.from_pretrained(
-            str(folder),
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **encoder_options(config),
-        )
-    except Exception as error:  # safetensors, shape and architecture errors share no base class
-        raise ModelError(
-            f"model.safetensors must hold the weights that config.json describes ({type(error).__name__})",
-            got=str(folder),
-            remedy="download the model again",
-        ) from error
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"model.safetensors must hold all weights of the encoder; {len(missing)} are missing, such as "
-            f"{missing[0]}",
-            got=str(folder),
-            remedy="take a model whose weights fit its config.json",
-        )
-    result: PreTrainedModel = encoder.float()
-    return result

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from transformers import AutoModel
-from transformers.utils import logging
 
 from modelmill.errors import ModelError
 from modelmill.models.architectures import check_image_architecture, read_config_json
 from modelmill.models.base_model_folder import IMAGE_FILES, check_base_model_files, locate_base_model
-from modelmill.models.encoder import encoder_options, read_config
+from modelmill.models.encoder import read_config
 from modelmill.models.image_encoder import ImageEncoder
 from modelmill.models.limits import read_bounded
+from modelmill.models.pretrained_weights import load_weights
 from modelmill.tokens.images import ImageInput
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -38,44 +37,9 @@ def load_image_base(name: str, *, early_layers: int, size: int | None = None) ->
     content = read_config_json(folder)
     check_image_architecture(content)
     settings = image_input(folder, content, size=size)
-    # Its report lists the head that is left out on purpose; what is missing is checked below.
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # transformers has no types here
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers has no types here
-    try:
-        config = read_config(folder)
-        model, found = AutoModel.from_pretrained(
-            str(folder),
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **encoder_options(config),
-        )
-    except ModelError:
-        raise
-    except ImportError as error:
-        raise ModelError(
-            "an encoder of timm needs timm, which is not installed",
-            got=str(folder),
-            remedy="pip install 'modelmill[images]'",
-        ) from error
-    except Exception as error:  # safetensors, shape and architecture errors share no base class
-        raise ModelError(
-            f"model.safetensors must hold the weights that config.json describes ({type(error).__name__})",
-            got=str(folder),
-            remedy="download the model again",
-        ) from error
     # A pooling layer behind the last one is not used.
-    missing = sorted(key for key in found["missing_keys"] if "pooler" not in key)
-    if missing:
-        raise ModelError(
-            f"model.safetensors must hold all weights of the encoder; {len(missing)} are missing, such as "
-            f"{missing[0]}",
-            got=str(folder),
-            remedy="take a model whose weights fit its config.json",
-        )
-    return ImageEncoder(model.float().eval(), settings, early_layers=early_layers).eval()
+    model = load_weights(folder, read_config(folder), unused="pooler")
+    return ImageEncoder(model, settings, early_layers=early_layers).eval()
 
 
 def image_input(folder: Path, content: Mapping[str, Any], *, size: int | None) -> ImageInput:

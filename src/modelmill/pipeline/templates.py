@@ -75,10 +75,8 @@ class EachSignalForm(TableForm):
     )
 
 
-class OneClickForm(DatasetForm):
-    """From a table to a small model in use: fine-tune a large model, distil a small one out of it, prune and
-    quantise it, and promote it if it is good enough.
-    """
+class ModelForm(DatasetForm):
+    """A dataset, and the large model that a small one is made of."""
 
     model: str | None = Field(
         None,
@@ -91,6 +89,13 @@ class OneClickForm(DatasetForm):
         description="Hugging Face id, or a folder, of the large pretrained model; ${base_model}: the "
         "deployment's.",
     )
+
+
+class OneClickForm(ModelForm):
+    """From a table to a small model in use: fine-tune a large model, distil a small one out of it, prune and
+    quantise it, and promote it if it is good enough.
+    """
+
     epochs: float = Field(1.5, gt=0, le=1000, description="Passes over the train split for the large model.")
     layers: int = Field(2, ge=1, description="Layers of the small model: fewer are faster.")
     width: float = Field(
@@ -109,22 +114,11 @@ class OneClickForm(DatasetForm):
     )
 
 
-class CompressionForm(DatasetForm):
+class CompressionForm(ModelForm):
     """The smallest and fastest model that keeps a budget: fine-tune a large model, let a search try ways to
     compress it, and promote what it chose if a gate agrees.
     """
 
-    model: str | None = Field(
-        None,
-        pattern=MODEL_NAME_PATTERN,
-        description="Name of the registered model; empty: the pipeline's name.",
-    )
-    base_model: str = Field(
-        "${base_model}",
-        min_length=1,
-        description="Hugging Face id, or a folder, of the large pretrained model; ${base_model}: the "
-        "deployment's.",
-    )
     max_drop: float = Field(
         0.02, ge=0, lt=1, description="Accuracy that may be lost against the large model (0.01: one point)."
     )
