@@ -91,6 +91,27 @@ def test_what_is_no_label_is_refused(body: dict[str, Any], message: str, call: C
     assert call("user")("GET", "/labelling/suspects").json()["labelled"] == 0
 
 
+def test_what_one_person_did_is_not_kept_in_the_name_of_another(call: Call, lake: Path) -> None:
+    call("user")("POST", "/labelling", FORWARD)
+    body = {"who": "user", "given": [given("r0", "sport")]}
+    refused = call("admin")("POST", "/labelling/suspects/labels", body)
+    assert (refused.status_code, refused.json()["kind"]) == (409, "OtherUserError")
+    assert "log in as user" in refused.json()["message"]
+    assert call("viewer")("GET", "/labelling/suspects").json()["people"] == {}
+    assert call("user")("POST", "/labelling/suspects/labels", body).json()["kept"] == 1
+
+
+def test_a_skip_is_taken_back_and_rows_in_front_are_kept(call: Call, lake: Path) -> None:
+    call("user")("POST", "/labelling", FORWARD)
+    user = call("user")
+    user("POST", "/labelling/suspects/rows", {"rows": 1})
+    user("POST", "/labelling/suspects/labels", {"given": [given("r0", None, "skip")]})
+    back = {"given": [given("r0", None, "unskip", id_="taken-back")]}
+    assert user("POST", "/labelling/suspects/labels", back).json()["queue"]["skipped"] == 0
+    held = user("POST", "/labelling/suspects/rows", {"rows": 0, "holding": ["r0", "gone"]}).json()["rows"]
+    assert [row["key"] for row in held] == ["r0"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

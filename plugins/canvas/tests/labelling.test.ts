@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 
-import { type Act, type LabelRow, type Session, acted, beginning, classOf, handed, keepOutbox, numberOf, readOutbox, sent, undone } from "../src/core/labelling";
+import { type Act, type LabelRow, type Session, acted, beginning, classOf, confirmed, discarded, handed, numberOf, resent, sent, setAside, undone } from "../src/core/labelling";
+import { keepOutbox, keptForOthers, readOutbox } from "../src/core/outbox";
 
 const row = (key: string): LabelRow => ({ key, text: key, label: null, suggestion: null, why: "", second: false });
 const keys = (session: Session): string[] => session.rows.map(({ key }) => key);
@@ -16,8 +17,7 @@ describe("a person at a queue", () => {
     expect(skipped.outbox.map(({ id, action }) => [id, action])).toEqual([["1", "label"], ["2", "skip"]]);
     const back = undone(undone(skipped, "3"), "4");
     expect(keys(back)).toEqual(["a", "b", "c"]);
-    // A skipped row needs no word: whoever labels it later has labelled it.
-    expect(back.outbox.map(({ key, action }) => [key, action])).toEqual([["a", "label"], ["b", "skip"], ["a", "undo"]]);
+    expect(back.outbox.map(({ key, action }) => [key, action])).toEqual([["a", "label"], ["b", "skip"], ["b", "unskip"], ["a", "undo"]]);
     expect(undone(full, "5")).toBe(full);
   });
 
@@ -28,6 +28,26 @@ describe("a person at a queue", () => {
     const reloaded = handed(beginning(labelled.outbox), ["a", "b", "c"].map(row));
     expect(keys(reloaded)).toEqual(["b", "c"]);
     expect(keys(handed(beginning(undone(labelled, "2").outbox), [row("a")]))).toEqual(["a"]);
+  });
+
+  it("keeps what is not accepted until it is sent again, thrown away, or settled by another label", () => {
+    const labelled = acted(full, "1", "label", "sport");
+    const aside = setAside(labelled, labelled.outbox, "is one of the classes");
+    expect([aside.outbox, aside.done]).toEqual([[], []]);
+    expect(aside.refused).toEqual([{ id: "1", key: "a", action: "label", value: "sport", reason: "is one of the classes" }]);
+    expect(keys(handed(aside, [row("a")]))).toEqual(["b", "c", "a"]);
+    expect(beginning([...aside.refused, ...labelled.outbox])).toMatchObject({ refused: aside.refused, outbox: labelled.outbox });
+    const again = resent(aside, "1");
+    expect([again.outbox, again.refused]).toEqual([labelled.outbox, []]);
+    expect(discarded(aside, "1").refused).toEqual([]);
+    const back = { ...aside, rows: [row("a"), ...aside.rows] };
+    expect(acted(back, "2", "label", "trade").refused).toEqual([]);
+  });
+
+  it("lets rows go that are with others, not the one that is shown", () => {
+    const asked = new Set(["a", "b"]);
+    expect(keys(confirmed(full, asked, [row("b")]))).toEqual(["a", "b", "c"]);
+    expect(keys(confirmed(full, asked, []))).toEqual(["a", "c"]);
   });
 
   it("knows numbers and keys", () => {
@@ -41,6 +61,8 @@ describe("whatever happens in between", () => {
   beforeEach(() => {
     stored.clear();
     globalThis.localStorage = {
+      get length() { return stored.size; },
+      key: (place: number) => [...stored.keys()][place] ?? null,
       getItem: (key: string) => stored.get(key) ?? null,
       setItem: (key: string, value: string) => void stored.set(key, value),
       removeItem: (key: string) => void stored.delete(key),
@@ -58,6 +80,7 @@ describe("whatever happens in between", () => {
         this.ids.add(id);
         if (action === "label") this.labels.set(key, value as string);
         else if (action === "undo") this.labels.delete(key);
+        else if (action === "unskip") this.skipped.delete(key);
         else this.skipped.add(key);
       }
     }
@@ -77,6 +100,16 @@ describe("whatever happens in between", () => {
     expect(stored.size).toBe(0);
   });
 
+  it("what others did is known, and is theirs", () => {
+    const { outbox } = acted(handed(beginning([]), [row("a")]), "1", "label", "sport");
+    keepOutbox("bob.smith", "q", outbox, new Set());
+    keepOutbox("ada", "q", outbox, new Set());
+    keepOutbox("cy", "other", outbox, new Set());
+    expect([...keptForOthers("ada", "q")]).toEqual([["bob.smith", 1]]);
+    stored.set("modelmill.labels.q.dan", "no JSON");
+    expect(readOutbox("dan", "q")).toEqual([]);
+  });
+
   it("no label is lost and none is written twice", () => {
     const step = fc.constantFrom("label", "skip", "undo", "send", "lost answer", "reload", "ask");
     fc.assert(
@@ -84,6 +117,7 @@ describe("whatever happens in between", () => {
         stored.clear();
         const server = new Server();
         const meant = new Map<string, string>();
+        const skipped = new Set<string>();
         let number = 0;
         let session = handed(beginning([]), server.rows());
         let mine = new Set<string>();
@@ -94,11 +128,13 @@ describe("whatever happens in between", () => {
           if (name === "label" && shown !== undefined) {
             session = acted(session, String(number), "label", `label ${number}`);
             meant.set(shown, `label ${number}`);
-          } else if (name === "skip") session = acted(session, String(number), "skip", null);
-          else if (name === "undo") {
+          } else if (name === "skip" && shown !== undefined) {
+            session = acted(session, String(number), "skip", null);
+            skipped.add(shown);
+          } else if (name === "undo") {
             const last = session.done.at(-1);
             session = undone(session, String(number));
-            if (last) meant.delete(last.row.key);
+            if (last) (last.act.action === "label" ? meant : skipped).delete(last.row.key);
           } else if (name === "send") {
             server.take(session.outbox);
             session = sent(session, session.outbox);
@@ -112,6 +148,7 @@ describe("whatever happens in between", () => {
         }
         server.take(readOutbox("ada", "q"));
         expect(Object.fromEntries(server.labels)).toEqual(Object.fromEntries(meant));
+        expect([...server.skipped].sort()).toEqual([...skipped].sort());
       }),
       { numRuns: 500 },
     );

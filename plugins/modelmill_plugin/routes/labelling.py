@@ -20,7 +20,7 @@ from modelmill.pipeline.placeholders import substitute
 from modelmill.settings import Settings, environment_params
 from modelmill.tables.preview import check_below
 from modelmill_plugin.audit import record
-from modelmill_plugin.errors import error_responses
+from modelmill_plugin.errors import RefusedError, error_responses
 from modelmill_plugin.security import EDIT_ALL, READ, User
 from modelmill_plugin.settings import label_queues, table_roots
 
@@ -30,6 +30,7 @@ QueueName = Annotated[str, InPath(pattern=NAME_PATTERN, description="Name of the
 
 _MOST_PUT_FORWARD = 10_000
 _MOST_HANDED = 20
+_MOST_HELD = 50
 _MOST_GIVEN = 200
 
 
@@ -80,7 +81,12 @@ class HandedRows(BaseModel):
 class HandRequest(BaseModel):
     """How many rows a person wants."""
 
-    rows: int = Field(10, ge=1, le=_MOST_HANDED)
+    rows: int = Field(
+        10, ge=0, le=_MOST_HANDED, description="Rows, those held among them; 0: none but those held."
+    )
+    holding: list[str] = Field(
+        [], max_length=_MOST_HELD, description="Keys of rows in front of the person, to be kept for them."
+    )
 
 
 class PutForward(BaseModel):
@@ -115,7 +121,9 @@ class GivenLabel(BaseModel):
 
     id: str = Field(pattern="^[0-9A-Za-z-]{8,64}$", description="Unique: the same is kept once.")
     key: str
-    action: Literal["label", "undo", "skip"]
+    action: Literal["label", "undo", "skip", "unskip"] = Field(
+        description="undo takes the person's label back, unskip that they skipped the row."
+    )
     value: JsonValue = Field(
         None, description="The class, the classes, or the number; null unless action is label."
     )
@@ -125,6 +133,29 @@ class GivenLabels(BaseModel):
     """What a person did, in its order."""
 
     given: list[GivenLabel] = Field(min_length=1, max_length=_MOST_GIVEN)
+    who: str | None = Field(
+        None, description="Who did it: nobody else's is kept in their name. Null: who is logged in."
+    )
+
+
+class OtherUserError(RefusedError):
+    """What one person did, sent while another is logged in: it waits for the one who did it.
+
+    :param did: who did it.
+    :param user: who is logged in.
+    """
+
+    def __init__(self, did: str, user: str) -> None:
+        rule = f"what {did} did is kept in the name of {did} alone"
+        super().__init__(409, rule, got=f"the login of {user}", remedy=f"log in as {did}")
+
+
+_MEANT: dict[str, Literal["label", "skip", "unskip"]] = {
+    "label": "label",
+    "undo": "label",
+    "skip": "skip",
+    "unskip": "unskip",
+}
 
 
 class KeptLabels(BaseModel):
@@ -173,20 +204,23 @@ def read_queue(name: QueueName) -> QueueView:
 @router.post("/labelling/{name}/rows", dependencies=[EDIT_ALL], responses=error_responses(404))
 def hand_out_rows(name: QueueName, request: HandRequest, user: User) -> HandedRows:
     """Hand rows to the user, those already with them first; nobody else gets them for ten minutes."""
-    rows, state = label_queues().hand_out(name, user.get_name(), most=request.rows)
+    who = user.get_name()
+    rows, state = label_queues().hand_out(name, who, most=request.rows, holding=request.holding)
     shown = [RowView(**row.model_dump(), second=state.queue.wanted(row.key) > 1) for row in rows]
-    return HandedRows(rows=shown, who=user.get_name(), queue=queue_view(state))
+    return HandedRows(rows=shown, who=who, queue=queue_view(state))
 
 
-@router.post("/labelling/{name}/labels", dependencies=[EDIT_ALL], responses=error_responses(404))
+@router.post("/labelling/{name}/labels", dependencies=[EDIT_ALL], responses=error_responses(404, 409))
 def keep_labels(name: QueueName, request: GivenLabels, user: User, session: SessionDep) -> KeptLabels:
-    """Keep what a person did: labels, labels taken back, skipped rows. What is sent again is kept once."""
+    """Keep what a person did: labels and skips, and that they were taken back; what is sent again, once."""
+    if request.who is not None and request.who != user.get_name():
+        raise OtherUserError(request.who, user.get_name())
     for one in request.given:
         if (one.value is None) == (one.action == "label"):
             raise InputError("a label has a value, and nothing else has", got=f"{one.action} {one.value}")
     store = label_queues()
     record(session, user, "label_rows", queue=name, rows=len(request.given))
-    given = [Given(one.id, one.key, one.value, skipped=one.action == "skip") for one in request.given]
+    given = [Given(one.id, one.key, one.value, _MEANT[one.action]) for one in request.given]
     kept = store.give(name, user.get_name(), given)
     return KeptLabels(kept=kept, queue=queue_view(store.state(name)))
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +20,9 @@ from modelmill.errors import ConfigError
 
 LEASE = timedelta(minutes=10)
 """How long a row stays with whom it was handed to. A label that comes later counts all the same."""
+
+UNSKIPPED = datetime(1970, 1, 1, tzinfo=UTC)
+"""End of a claim that takes a skip back: the row is in front of the person again, for as long as a lease."""
 
 MOST_CLASSES = 100
 MOST_LETTERS = 20_000
@@ -155,24 +158,47 @@ class QueueState:
             key, who = claim["key"], claim["who"]
             if claim["until"] is None:
                 state.skips.setdefault(key, set()).add(who)
+            elif claim["until"] == UNSKIPPED:
+                state.skips.get(key, set()).discard(who)
+                state.leases.setdefault(key, {})[who] = claim["when"] + LEASE
             else:
                 state.leases.setdefault(key, {})[who] = claim["until"]
         return state
 
-    def next_rows(self, who: str, now: datetime, *, most: int) -> tuple[list[QueueRow], list[QueueRow]]:
+    def still_theirs(self, keys: Iterable[str], who: str, now: datetime) -> list[QueueRow]:
+        """Return those of the rows in front of a person that are still theirs to label.
+
+        :param keys: of the rows.
+        :param who: the person.
+        :param now: the time.
+        :return: the rows, in the order of the keys; without those that the person has labelled or skipped,
+            that went to others after the lease, or that as many others have labelled as are wanted.
+        """
+        return [
+            self.rows[key]
+            for key in dict.fromkeys(keys)
+            if key in self.rows and not self._is_settled(key, who) and self._is_open(key, who, now)
+        ]
+
+    def next_rows(
+        self, who: str, now: datetime, *, most: int, besides: Sequence[QueueRow] = ()
+    ) -> tuple[list[QueueRow], list[QueueRow]]:
         """Choose the rows that a person is shown next.
 
         :param who: the person.
         :param now: the time.
-        :param most: rows at most.
+        :param most: rows at most, those that the person has before them among them.
+        :param besides: rows that the person has before them.
         :return: rows that are with this person already, and rows to hand out.
         """
         mine: list[QueueRow] = []
         fresh: list[QueueRow] = []
+        shown = {row.key for row in besides}
+        most = max(0, most - len(shown))
         for key, row in self.rows.items():
             if len(mine) >= most:
                 break
-            if who in self.labels.get(key, {}) or who in self.skips.get(key, set()):
+            if key in shown or self._is_settled(key, who):
                 continue
             if self._holds(key, who, now):
                 mine.append(row)
@@ -195,6 +221,9 @@ class QueueState:
             skipped=sum(bool(self.skips.get(key)) and key not in given for key in self.rows),
             people=dict(sorted(people.items(), key=lambda item: (-item[1], item[0]))),
         )
+
+    def _is_settled(self, key: str, who: str) -> bool:
+        return who in self.labels.get(key, {}) or who in self.skips.get(key, set())
 
     def _holds(self, key: str, who: str, now: datetime) -> bool:
         until = self.leases.get(key, {}).get(who)

@@ -5,7 +5,8 @@ Below a root lie ``queues``, what is asked in each queue, and for each of them a
 - ``rows``: the rows that were put forward,
 - ``labels``: ``key``, ``label``, ``who``, ``when``, ``source`` (always ``person``). A null label takes back
   the person's earlier one. The table that the next night reads;
-- ``claims``: which row was handed to whom until when, and who skipped it.
+- ``claims``: which row was handed to whom until when, and who skipped it (``until`` is null) or took that
+  back (``until`` is the beginning of 1970).
 
 Nothing is held in a process: several servers may serve one root, and a restart loses nothing. A label has an
 id that the browser gives it; it is the commit's application transaction, so a label that is sent again (an
@@ -21,12 +22,12 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelmill.documents.versions import NotFoundError
 from modelmill.errors import ConfigError
 from modelmill.labels.appended_rows import AppendedRows
-from modelmill.labels.queue import LEASE, LabelQueue, QueueRow, QueueState
+from modelmill.labels.queue import LEASE, UNSKIPPED, LabelQueue, QueueRow, QueueState
 from modelmill.tables.conditional_append import Proposal, append_if
 from modelmill.tables.opening import open_table
 from modelmill.tables.storage import table_exists, table_location
@@ -49,8 +50,9 @@ class Given:
     """Unique: the same is written once, however often it is sent."""
     key: str
     value: Any
-    """The label; None: the label is taken back, or the row skipped."""
-    skipped: bool = False
+    """The label; None: the label is taken back, or ``what`` is no label."""
+    what: Literal["label", "skip", "unskip"] = "label"
+    """A label, or the row was skipped, or that is taken back."""
 
 
 class LabelQueues:
@@ -131,13 +133,21 @@ class LabelQueues:
         return self._state(self.queue(name), self._read(self.place(name, "claims")))
 
     def hand_out(
-        self, name: str, who: str, *, most: int, now: datetime | None = None
+        self,
+        name: str,
+        who: str,
+        *,
+        most: int,
+        holding: Sequence[str] = (),
+        now: datetime | None = None,
     ) -> tuple[list[QueueRow], QueueState]:
         """Hand rows to a person for ten minutes from now: those that they have, then others that nobody has.
 
         :param name: the queue.
         :param who: the person.
-        :param most: rows at most.
+        :param most: rows at most, those held among them.
+        :param holding: keys of rows in front of the person. They come first, however many they are; those
+            that went to others meanwhile, or that need no label any more, are left out.
         :param now: the time; None: the clock's.
         :return: the rows, and the state that they were chosen by.
         :raises NotFoundError: if there is no such queue.
@@ -150,8 +160,9 @@ class LabelQueues:
 
         def propose(table: DeltaTable | None) -> Proposal | None:
             state = self._state(queue, self._rows(place).of(table))
-            mine, fresh = state.next_rows(who, time, most=most)
-            chosen[:], states[:] = [*mine, *fresh], [state]
+            held = state.still_theirs(holding, who, time)
+            mine, fresh = state.next_rows(who, time, most=most, besides=held)
+            chosen[:], states[:] = [*held, *mine, *fresh], [state]
             values = [{"key": row.key, "who": who, "when": time, "until": time + LEASE} for row in chosen]
             names = [f"row {hashlib.sha256(row.key.encode()).hexdigest()}" for row in chosen]
             return _proposal(values, _claim_schema(), {one: _count(table, one) + 1 for one in names})
@@ -177,7 +188,9 @@ class LabelQueues:
         if unknown:
             raise ConfigError(f"a row that is labelled is in the queue {name}", got=unknown[0])
         labels = [
-            (one, None if one.value is None else queue.checked(one.value)) for one in given if not one.skipped
+            (one, None if one.value is None else queue.checked(one.value))
+            for one in given
+            if one.what == "label"
         ]
         time = now or datetime.now(UTC)
         kept = self._append(
@@ -189,8 +202,12 @@ class LabelQueues:
             ],
             time,
         )
-        skips = [(one.id, {"key": one.key, "who": who, "until": None}) for one in given if one.skipped]
-        return kept + self._append(self.place(name, "claims"), _claim_schema(), skips, time)
+        claims = [
+            (one.id, {"key": one.key, "who": who, "until": UNSKIPPED if one.what == "unskip" else None})
+            for one in given
+            if one.what != "label"
+        ]
+        return kept + self._append(self.place(name, "claims"), _claim_schema(), claims, time)
 
     def _append(
         self, place: str, schema: pa.Schema, rows: Sequence[tuple[str, dict[str, Any]]], now: datetime

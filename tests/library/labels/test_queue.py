@@ -55,7 +55,7 @@ def test_rows_go_to_one_person_each(queues: LabelQueues) -> None:
 
 
 def test_labels_are_written_once_and_taken_back(queues: LabelQueues) -> None:
-    given = [Given("a", "k0", "sport"), Given("b", "k1", "trade"), Given("c", "k2", None, skipped=True)]
+    given = [Given("a", "k0", "sport"), Given("b", "k1", "trade"), Given("c", "k2", None, "skip")]
     assert queues.give("topics", "ada", given) == 3
     assert LabelQueues(queues.root).give("topics", "ada", given) == 0  # sent again after a lost answer
     assert queues.give("topics", "ada", [Given("d", "k1", None)]) == 1
@@ -274,3 +274,31 @@ def test_an_empty_queue_can_be_read_before_anybody_labels(
     inputs = ApplyLabelsInputs(table=TableRef(uri=source, version=0), labels=labels)
     made = run(ApplyLabelsConfig(key="id", label="topic"), inputs, step_context).table
     assert read_arrow(made).column("topic").to_pylist() == ["sport"]
+
+
+def test_a_skip_is_taken_back_once(queues: LabelQueues) -> None:
+    queues.hand_out("topics", "ada", most=1, now=NOW)
+    queues.give("topics", "ada", [Given("a", "k0", None, "skip")], now=NOW)
+    assert queues.state("topics").progress().skipped == 1
+    back = [Given("b", "k0", None, "unskip")]
+    assert [queues.give("topics", "ada", back, now=NOW) for _ in range(2)] == [1, 0]
+    assert queues.state("topics").progress().skipped == 0
+    # It is in front of the person again, and of nobody else.
+    assert queues.hand_out("topics", "bob", most=1, now=NOW)[0][0].key == "k1"
+    assert queues.hand_out("topics", "ada", most=1, now=NOW)[0][0].key == "k0"
+    queues.give("topics", "ada", [Given("c", "k0", None, "skip")], now=NOW)
+    queues.give("topics", "ada", back, now=NOW)  # sent again after a lost answer: the later skip stands
+    assert queues.state("topics").progress().skipped == 1
+    assert DeltaTable(queues.place("topics")).to_pyarrow_table().num_rows == 0  # a skip is no label
+
+
+def test_a_slow_reader_keeps_the_rows_that_are_in_front(queues: LabelQueues) -> None:
+    queues.hand_out("topics", "ada", most=2, now=NOW)
+    late = NOW + LEASE + timedelta(minutes=1)
+    queues.hand_out("topics", "ada", most=0, holding=["k0", "k1", "gone"], now=NOW + LEASE / 2)
+    assert queues.hand_out("topics", "bob", most=1, now=late)[0][0].key == "k2"
+    # Without that it goes to somebody else after ten minutes, and is said to be no longer there.
+    later = late + LEASE
+    assert queues.hand_out("topics", "bob", most=1, holding=[], now=later)[0][0].key == "k0"
+    rows, _ = queues.hand_out("topics", "ada", most=3, holding=["k1", "k0"], now=later)
+    assert [row.key for row in rows] == ["k1", "k2", "k3"]

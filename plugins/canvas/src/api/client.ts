@@ -200,9 +200,12 @@ export const api = {
   queue: (name: string) => call<QueueView>("GET", queuePath(name)),
   putForward: (body: Partial<Schemas["PutForward"]> & Pick<Schemas["PutForward"], "name" | "table" | "key" | "text">) =>
     call<PutForwardAnswer>("POST", "/labelling", { body }),
-  /** Rows that nobody else gets for ten minutes. */
-  handOut: (name: string, rows: number) => call<HandedRows>("POST", `${queuePath(name)}/rows`, { body: { rows } }),
-  keepLabels: (name: string, given: readonly Act[]) => call<Schemas["KeptLabels"]>("POST", `${queuePath(name)}/labels`, { body: { given } }),
+  /** Rows that nobody else gets for ten minutes; `holding`: keys of those that are in front of the person already. */
+  handOut: (name: string, rows: number, holding: readonly string[]) =>
+    call<HandedRows>("POST", `${queuePath(name)}/rows`, { body: { rows, holding } }),
+  /** `who`: who did it; refused if somebody else is logged in. */
+  keepLabels: (name: string, who: string, given: readonly Act[]) =>
+    call<Schemas["KeptLabels"]>("POST", `${queuePath(name)}/labels`, { body: { who, given } }),
   /** The rows that the gate of a run found wrong, to labelling. */
   sendWrongRows: (dagId: string, runId: string, step: string) =>
     call<PutForwardAnswer>("POST", `${stepPath(dagId, runId, step)}/labelling`, { body: {} }),

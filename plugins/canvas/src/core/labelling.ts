@@ -20,8 +20,13 @@ export type LabelValue = string | number | string[];
 export interface Act {
   id: string;
   key: string;
-  action: "label" | "undo" | "skip";
+  action: "label" | "undo" | "skip" | "unskip";
   value: LabelValue | null;
+}
+
+/** An act that the server does not accept, however often it is sent. */
+export interface RefusedAct extends Act {
+  reason: string;
 }
 
 export interface Session {
@@ -31,17 +36,22 @@ export interface Session {
   done: readonly { row: LabelRow; act: Act }[];
   /** What the server does not have yet, in the order in which it was done. */
   outbox: readonly Act[];
+  /** What the server does not accept: it stays in sight until the person sends it again or throws it away. */
+  refused: readonly RefusedAct[];
 }
 
-export function beginning(outbox: readonly Act[]): Session {
-  return { rows: [], done: [], outbox };
+/** Begin with what an earlier page has left: acts to send, and acts that were not accepted. */
+export function beginning(left: readonly (Act & { reason?: string })[]): Session {
+  const outbox = left.filter(({ reason }) => reason === undefined);
+  const refused = left.flatMap((act) => act.reason === undefined ? [] : [{ ...act, reason: act.reason }]);
+  return { rows: [], done: [], outbox, refused };
 }
 
 /** Keys of rows that a list of acts leaves labelled or skipped. */
 function settledKeys(acts: readonly Act[]): Set<string> {
   const keys = new Set<string>();
   for (const act of acts) {
-    if (act.action === "undo") keys.delete(act.key);
+    if (act.action === "undo" || act.action === "unskip") keys.delete(act.key);
     else keys.add(act.key);
   }
   return keys;
@@ -60,21 +70,54 @@ export function acted(session: Session, id: string, action: "label" | "skip", va
   const [row, ...rows] = session.rows;
   if (!row) return session;
   const act: Act = { id, key: row.key, action, value };
-  return { rows, done: [...session.done, { row, act }], outbox: [...session.outbox, act] };
+  // What was not accepted for this row is settled by what the person does now.
+  const refused = session.refused.filter(({ key }) => key !== row.key);
+  return { rows, done: [...session.done, { row, act }], outbox: [...session.outbox, act], refused };
 }
 
 /** Take the last act back: its row is shown again. */
 export function undone(session: Session, id: string): Session {
   const last = session.done.at(-1);
   if (!last) return session;
-  const back: Act[] = last.act.action === "label" ? [{ id, key: last.row.key, action: "undo", value: null }] : [];
-  return { rows: [last.row, ...session.rows], done: session.done.slice(0, -1), outbox: [...session.outbox, ...back] };
+  const back: Act = { id, key: last.row.key, action: last.act.action === "label" ? "undo" : "unskip", value: null };
+  return { ...session, rows: [last.row, ...session.rows], done: session.done.slice(0, -1), outbox: [...session.outbox, back] };
 }
 
 /** Forget what the server has. */
 export function sent(session: Session, acts: readonly Act[]): Session {
   const ids = new Set(acts.map(({ id }) => id));
   return { ...session, outbox: session.outbox.filter(({ id }) => !ids.has(id)) };
+}
+
+/** Put acts aside that the server does not accept. Their rows may be handed out again. */
+export function setAside(session: Session, acts: readonly Act[], reason: string): Session {
+  const ids = new Set(acts.map(({ id }) => id));
+  return {
+    ...sent(session, acts),
+    done: session.done.filter(({ act }) => !ids.has(act.id)),
+    refused: [...session.refused, ...acts.map((act) => ({ ...act, reason }))],
+  };
+}
+
+/** Send what was not accepted once more. */
+export function resent(session: Session, id: string): Session {
+  const again = session.refused.filter((act) => act.id === id).map(({ reason: _, ...act }): Act => act);
+  return { ...discarded(session, id), outbox: [...session.outbox, ...again] };
+}
+
+/** Throw away what was not accepted. */
+export function discarded(session: Session, id: string): Session {
+  return { ...session, refused: session.refused.filter((act) => act.id !== id) };
+}
+
+/**
+ * Let go of rows that the server did not confirm: they are with somebody else now. The row that is shown stays: a
+ * person may be in the middle of it, and a label that comes late counts all the same.
+ */
+export function confirmed(session: Session, asked: ReadonlySet<string>, held: readonly LabelRow[]): Session {
+  const keys = new Set(held.map(({ key }) => key));
+  const rows = session.rows.filter(({ key }, place) => place === 0 || !asked.has(key) || keys.has(key));
+  return rows.length === session.rows.length ? session : { ...session, rows };
 }
 
 /** Return the number that a person has typed; null: it is none. */
@@ -89,33 +132,4 @@ export function numberOf(typed: string): number | null {
 export function classOf(key: string, classes: number): number | null {
   const place = /^[1-9]$/u.test(key) ? Number(key) - 1 : -1;
   return place >= 0 && place < classes ? place : null;
-}
-
-const PREFIX = "modelmill.labels.";
-
-export function readOutbox(who: string, queue: string): Act[] {
-  try {
-    const found = JSON.parse(localStorage.getItem(`${PREFIX}${queue}.${who}`) ?? "[]") as unknown;
-    return Array.isArray(found) ? (found as Act[]).filter((act) => typeof act.id === "string" && typeof act.key === "string") : [];
-  } catch {
-    return [];
-  }
-}
-
-/**
- * Keep what is not sent. What another tab of the same person keeps stays.
- *
- * @param mine Ids of all that has ever been in this page's outbox; the outbox's own are added.
- * @return false if the browser's storage is full or forbidden: then only the page has them.
- */
-export function keepOutbox(who: string, queue: string, outbox: readonly Act[], mine: Set<string>): boolean {
-  try {
-    for (const { id } of outbox) mine.add(id);
-    const kept = [...readOutbox(who, queue).filter(({ id }) => !mine.has(id)), ...outbox];
-    if (kept.length === 0) localStorage.removeItem(`${PREFIX}${queue}.${who}`);
-    else localStorage.setItem(`${PREFIX}${queue}.${who}`, JSON.stringify(kept));
-    return true;
-  } catch {
-    return false;
-  }
 }

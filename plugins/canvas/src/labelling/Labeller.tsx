@@ -4,12 +4,12 @@ import { Badge, Button, HStack, Input, Kbd, Text } from "@chakra-ui/react";
 import { useEffect, useState } from "react";
 
 import type { QueueView } from "../api/client";
-import { type LabelRow, type LabelValue, classOf, numberOf } from "../core/labelling";
+import { type LabelRow, type LabelValue, type RefusedAct, classOf, numberOf } from "../core/labelling";
 import { shareText } from "../core/results";
 import { Complaint } from "../pages/parts";
 import { Figures } from "../run/cards";
 import { type QueueSession, useQueue } from "./useQueue";
-import { t } from "../i18n/t";
+import { plural, t } from "../i18n/t";
 
 const NO_EDIT = "Your role in Airflow may look at this queue, not label its rows.";
 
@@ -29,12 +29,68 @@ export function Labeller({ view: first, mayEdit }: Props) {
         {mayEdit ? null : <Text role="status">{t(NO_EDIT)}</Text>}
         {row ? <RowForm key={row.key} row={row} queue={queue} /> : isOver ? <Over queue={queue} /> : null}
         <Text className="mm-help" role="status" aria-label={t("Saved")}>
-          {!isReady ? "" : session.outbox.length === 0 ? t("All that you did is saved.") : t("{n} not saved yet; they are kept in this browser.", { n: session.outbox.length })}
+          {isReady ? savedText(queue) : ""}
         </Text>
+        <NotAccepted queue={queue} />
+        {[...queue.others].map(([who, acts]) => (
+          <Text key={who} className="mm-help" role="status">
+            {plural(acts, "1 act of {who} is kept in this browser; it is sent when {who} logs in here and opens this queue.", "{n} acts of {who} are kept in this browser; they are sent when {who} logs in here and opens this queue.", { who })}
+          </Text>
+        ))}
       </div>
       <Standing view={view} />
     </div>
   );
+}
+
+function savedText({ session, isKept }: QueueSession): string {
+  const waiting = session.outbox.length;
+  if (!isKept && waiting + session.refused.length > 0) return t("{n} not saved yet, and this browser's storage is full or forbidden: leave this page open until they are saved.", { n: waiting + session.refused.length });
+  if (waiting > 0) return t("{n} not saved yet; they are kept in this browser.", { n: waiting });
+  return session.refused.length > 0 ? t("All else that you did is saved.") : t("All that you did is saved.");
+}
+
+/** What the server does not accept: it stays here, with its reason, until the person has chosen what becomes of it. */
+function NotAccepted({ queue }: { queue: QueueSession }) {
+  const { refused } = queue.session;
+  if (refused.length === 0) return null;
+  return (
+    <section className="mm-card" aria-label={t("Not accepted")}>
+      <h2 className="mm-section-title">{t("Not accepted")}</h2>
+      <ul className="mm-items">
+        {refused.map((act) => (
+          <li key={act.id}>
+            <Text fontSize="sm">
+              {shortened(act.key)}: <strong>{choiceText(act)}</strong>
+            </Text>
+            <Text className="mm-help">{t("not accepted: {reason}", { reason: act.reason })}</Text>
+            <HStack>
+              <Button size="2xs" variant="outline" onClick={() => { queue.resend(act.id); }}>
+                {t("Send again")}
+              </Button>
+              <Button size="2xs" variant="outline" onClick={() => { queue.discard(act.id); }}>
+                {t("Throw away")}
+              </Button>
+            </HStack>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+const SHOWN_LETTERS = 80;
+
+function shortened(text: string): string {
+  return text.length > SHOWN_LETTERS ? `${text.slice(0, SHOWN_LETTERS)}…` : text;
+}
+
+/** Say what a person chose. */
+function choiceText({ action, value }: RefusedAct): string {
+  if (action === "skip") return t("skipped");
+  if (action !== "label") return t("taken back");
+  if (Array.isArray(value)) return value.length === 0 ? t("None of them") : value.join(", ");
+  return String(value);
 }
 
 function Over({ queue }: { queue: QueueSession }) {
