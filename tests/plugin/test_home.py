@@ -88,6 +88,49 @@ def test_a_question_is_for_those_who_may_read_it(
     assert home["waiting"] == []
 
 
+def test_runs_that_somebody_may_not_see_take_no_place(
+    call: Call, known: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+    from airflow.models.dag import DagModel, DagTag
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete, select
+
+    name, hidden = known, f"hidden_{known}"
+    run_id = call("user")("POST", f"/pipelines/{name}/runs", {"unpause": True}).json()["run_id"]
+    with create_session() as session:
+        run = session.scalars(select(DagRun).where(DagRun.dag_id == name)).one()
+        session.add(DagModel(dag_id=hidden, bundle_name="dags-folder", fileloc="/x.py", is_stale=False))
+        session.flush()
+        session.add(DagTag(name="modelmill", dag_id=hidden))
+        later = run.run_after + timedelta(minutes=1)
+        for number in range(201):
+            session.add(
+                DagRun(
+                    dag_id=hidden,
+                    run_id=f"run-{number}",
+                    run_type="manual",
+                    state="queued",
+                    run_after=later,
+                    logical_date=later + timedelta(seconds=number),
+                )
+            )
+
+    def all_but_hidden(self: Any, *, details: Any = None, **_: Any) -> bool:
+        return details is None or details.id != hidden
+
+    monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", all_but_hidden)
+    try:
+        running = call("viewer")("GET", "/home").json()["running"]
+        assert of(hidden, running) == []
+        assert [run["run_id"] for run in of(name, running)] == [run_id]
+    finally:
+        with create_session() as session:
+            session.execute(delete(DagRun).where(DagRun.dag_id == hidden))
+            session.execute(delete(DagModel).where(DagModel.dag_id == hidden))
+
+
 def test_what_was_decided_is_the_newest_of_the_ledger(call: Call, folder: Path, settings: Settings) -> None:
     for number, action in enumerate(ACTIONS):
         _decide(settings, number, action)

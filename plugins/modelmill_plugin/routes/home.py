@@ -7,9 +7,9 @@ the page is as fast with hundreds of them.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -21,8 +21,8 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.utils.state import DagRunState, TaskInstanceState
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
-from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Row, Select, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from modelmill.errors import ModelmillError
 from modelmill.monitoring.drift import drift_asset
@@ -37,7 +37,7 @@ from modelmill_plugin.views import may
 router = APIRouter(tags=["home"])
 
 _MOST = 50
-"""Most items of each list: what a person reads."""
+"""Most items of each list: what a person reads. Of what the user may see, not of what there is."""
 
 
 class RunOf(BaseModel):
@@ -69,9 +69,6 @@ class Drifted(BaseModel):
     run_id: str
 
 
-_ItemT = TypeVar("_ItemT", RunOf, Waiting, Drifted)
-
-
 class Home(BaseModel):
     """What a user comes back to. Each list has the newest first, and at most 50 items."""
 
@@ -94,29 +91,55 @@ def read_home(
     since = datetime.now(UTC) - timedelta(hours=hours)
     running = _runs().where(DagRun.state.in_((DagRunState.RUNNING, DagRunState.QUEUED)))
     failed = _runs().where(DagRun.state == DagRunState.FAILED, DagRun.end_date >= since)
-    visible = _Visible(user)
+    visible = _Visible(user, session)
     decided, problem = _decided(since)
     known = select(func.count()).select_from(DagTag).where(DagTag.name == "modelmill")
     return Home(
         pipelines=session.scalar(known) or 0,
-        running=visible.only(_run(row) for row in session.scalars(running)),
-        waiting=visible.only(_waiting(session), DagAccessEntity.HITL_DETAIL),
-        failed=visible.only(_run(row) for row in session.scalars(failed)),
+        running=[_run(run) for (run,) in visible.first(running, DagRun.dag_id)],
+        waiting=[
+            _waits(task, question)
+            for task, question in visible.first(_waiting(), TaskInstance.dag_id, DagAccessEntity.HITL_DETAIL)
+        ],
+        failed=[_run(run) for (run,) in visible.first(failed, DagRun.dag_id)],
         decided=decided,
-        drifted=visible.only(_drifted(session, since)),
+        drifted=[
+            _drifted(event, uri) for event, uri in visible.first(_alarms(since), AssetEvent.source_dag_id)
+        ],
         ledger_problem=problem,
     )
 
 
 class _Visible:
-    """What a user may see: of each pipeline it is asked once."""
+    """What a user may see: of each pipeline it is asked once.
 
-    def __init__(self, user: User) -> None:
+    :param user: the user.
+    :param session: Airflow's database.
+    """
+
+    def __init__(self, user: User, session: Session) -> None:
         self._user = user
+        self._session = session
         self._known: dict[tuple[str, DagAccessEntity], bool] = {}
 
-    def only(self, found: Iterable[_ItemT], entity: DagAccessEntity = DagAccessEntity.RUN) -> list[_ItemT]:
-        return [item for item in found if self._may(item.dag_id, entity)][:_MOST]
+    def first(
+        self,
+        query: Select[Any],
+        dag_id: InstrumentedAttribute[Any],
+        entity: DagAccessEntity = DagAccessEntity.RUN,
+    ) -> Sequence[Row[Any]]:
+        """Return the first rows of a query that the user may see: others take nobody's place.
+
+        :param query: ordered, without a limit.
+        :param dag_id: the column of the query that names the pipeline.
+        :param entity: what of the pipeline the rows show.
+        :return: at most as many rows as a list has.
+        """
+        pipelines = self._session.scalars(
+            query.with_only_columns(dag_id, maintain_column_froms=True).order_by(None).distinct()
+        )
+        seen = [one for one in pipelines if self._may(one, entity)]
+        return self._session.execute(query.where(dag_id.in_(seen)).limit(_MOST)).all() if seen else ()
 
     def _may(self, dag_id: str, entity: DagAccessEntity) -> bool:
         if (dag_id, entity) not in self._known:
@@ -124,9 +147,9 @@ class _Visible:
         return self._known[dag_id, entity]
 
 
-def _runs() -> Select[DagRun]:
+def _runs() -> Select[Any]:
     query = select(DagRun).join(DagTag, DagTag.dag_id == DagRun.dag_id).where(DagTag.name == "modelmill")
-    return query.order_by(DagRun.run_after.desc(), DagRun.id.desc()).limit(4 * _MOST)
+    return query.order_by(DagRun.run_after.desc(), DagRun.id.desc())
 
 
 def _run(run: DagRun) -> RunOf:
@@ -135,43 +158,44 @@ def _run(run: DagRun) -> RunOf:
     )
 
 
-def _waiting(session: Session) -> Iterable[Waiting]:
-    query = (
+def _waiting() -> Select[Any]:
+    return (
         select(TaskInstance, HITLDetail)
         .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
         .join(DagTag, DagTag.dag_id == TaskInstance.dag_id)
         .where(DagTag.name == "modelmill", HITLDetail.responded_at.is_(None))
         .where(TaskInstance.state.in_((TaskInstanceState.AWAITING_INPUT, TaskInstanceState.DEFERRED)))
         .order_by(HITLDetail.created_at.desc())
-        .limit(4 * _MOST)
     )
-    for task, question in session.execute(query):
-        yield Waiting(
-            dag_id=task.dag_id,
-            run_id=task.run_id,
-            task=task.task_id,
-            subject=question.subject,
-            since=question.created_at,
-        )
 
 
-def _drifted(session: Session, since: datetime) -> Iterable[Drifted]:
-    prefix = drift_asset("")
-    query = (
+def _waits(task: TaskInstance, question: HITLDetail) -> Waiting:
+    return Waiting(
+        dag_id=task.dag_id,
+        run_id=task.run_id,
+        task=task.task_id,
+        subject=question.subject,
+        since=question.created_at,
+    )
+
+
+def _alarms(since: datetime) -> Select[Any]:
+    return (
         select(AssetEvent, AssetModel.uri)
         .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
-        .where(AssetModel.uri.startswith(prefix), AssetEvent.timestamp >= since)
+        .where(AssetModel.uri.startswith(drift_asset("")), AssetEvent.timestamp >= since)
         .where(AssetEvent.source_dag_id.is_not(None), AssetEvent.source_run_id.is_not(None))
         .order_by(AssetEvent.timestamp.desc())
-        .limit(4 * _MOST)
     )
-    for event, uri in session.execute(query):
-        yield Drifted(
-            name=uri.removeprefix(prefix),
-            time=event.timestamp,
-            dag_id=event.source_dag_id,
-            run_id=event.source_run_id,
-        )
+
+
+def _drifted(event: AssetEvent, uri: str) -> Drifted:
+    return Drifted(
+        name=uri.removeprefix(drift_asset("")),
+        time=event.timestamp,
+        dag_id=event.source_dag_id,
+        run_id=event.source_run_id,
+    )
 
 
 def _decided(since: datetime) -> tuple[list[LedgerRow], str]:
