@@ -34,7 +34,19 @@ def main(request: ScoreTableRequest, spark: SparkSession) -> ScoreTableResult:
         metadata={"operation": "score_table", "source": str(request.table)},
     )
     counted = _counted(read_table(spark, table), request)
+    if request.content == "image" and counted["unscored"]:
+        counted["unreadable"] = counted["unscored"] - _without_content(
+            read_table(spark, request.table), request
+        )
     return ScoreTableResult(table=table, **counted)
+
+
+def _without_content(source: DataFrame, request: ScoreTableRequest) -> int:
+    """Return in how many rows there is nothing to read."""
+    from pyspark.sql import functions as sql
+
+    size = sql.length(quoted(request.text).cast(_TYPES[request.content]))
+    return source.where(size.isNull() | (size == 0)).count()
 
 
 def _counted(scored: DataFrame, request: ScoreTableRequest) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class ScoreTableResult(JobResult):
     rows: int
     unscored: int
     """Rows without a prediction: they have no text, or no image that can be read."""
+    unreadable: int = 0
+    """Those among them that do have something: an image that cannot be decoded."""
     predictions: dict[str, int] = {}
     """Rows by class; a row with a set counts for each class in it. Empty for numbers."""
     numbers: dict[str, float] = {}

@@ -15,7 +15,13 @@ from modelmill.signals.cascade import CascadeEvaluation, CascadeGroup, QuickValu
 from modelmill.signals.groups import Rows, SignalValues
 from modelmill.signals.joint_models import JointModels, load_models
 from modelmill.signals.model_config import FirstTier, ModelSignal
-from modelmill.signals.model_groups import ModelEvaluation, ModelGroup, class_number, class_probabilities
+from modelmill.signals.model_groups import (
+    ColumnContents,
+    ModelEvaluation,
+    ModelGroup,
+    class_number,
+    class_probabilities,
+)
 from modelmill.signals.pinned_models import PinnedModel
 from modelmill.signals.values import STORED
 
@@ -54,9 +60,9 @@ class ModelCascade(ModelGroup, CascadeGroup):
 class _ModelCascadeEvaluation(ModelEvaluation, CascadeEvaluation):
     _group: ModelCascade
 
-    def __init__(self, group: ModelCascade, texts: pa.Array) -> None:
-        super().__init__(group, texts)
-        self._seen_first = np.zeros(len(texts), bool)
+    def __init__(self, group: ModelCascade, contents: ColumnContents) -> None:
+        super().__init__(group, contents)
+        self._seen_first = np.zeros(len(contents.values), bool)
         self._sure: dict[str, npt.NDArray[np.float64]] = {}
         """What cheap models tell of the rows that they settle; NaN elsewhere, ``(rows,)`` each."""
 
@@ -76,6 +82,7 @@ class _ModelCascadeEvaluation(ModelEvaluation, CascadeEvaluation):
 
     def _read_first(self, rows: Rows) -> None:
         """Ask the cheap models about the rows that have a text and have not been read by them."""
+        self._look_at(rows)
         rows = rows[self._has_text[rows] & ~self._seen_first[rows]]
         if not len(rows):
             return
@@ -101,10 +108,12 @@ class _ModelCascadeEvaluation(ModelEvaluation, CascadeEvaluation):
         signal, sure = self._group.configs[name], self._sure.get(name)
         if sure is None:
             kind = self._group.signals[name].kind
-            return QuickValues(pa.nulls(len(rows), STORED[kind]), open=self._has_text[rows])
+            return QuickValues(
+                pa.nulls(len(rows), STORED[kind]), self._failures(rows), open=self._has_text[rows]
+            )
         unclear = np.isnan(sure[rows])
         values = pa.array(sure[rows], mask=unclear | self._unknown(signal, sure[rows], rows))
-        return QuickValues(values, open=unclear & self._has_text[rows])
+        return QuickValues(values, self._failures(rows), open=unclear & self._has_text[rows])
 
     def _chosen(self, name: str, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         if name not in self._sure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from modelmill.signals.joint_models import JointModels, load_models
 from modelmill.signals.model_config import Band, ModelSignal
 from modelmill.signals.pinned_models import PinnedModel
 from modelmill.signals.values import STORED, Kind, column_kind, stored
-from modelmill.tokens.contents import BLANKS, CONTENTS
+from modelmill.tokens.contents import BLANKS, CONTENTS, image_of_base64
 
 if TYPE_CHECKING:
     from modelmill.tasks.calibration import FloatArray
@@ -64,7 +65,7 @@ class ModelGroup(SignalGroup):
         """Return the facts of a signal's bundle."""
         return self.models.infos[self.pins[name].digest]
 
-    def contents(self, chunk: pa.RecordBatch) -> pa.Array:
+    def contents(self, chunk: pa.RecordBatch) -> ColumnContents:
         """Return what the models read of a chunk of rows.
 
         :param chunk: the rows.
@@ -73,37 +74,61 @@ class ModelGroup(SignalGroup):
         """
         column = chunk.column(self.column)
         wanted, found = _STORED_AS[self.content], column_kind(column.type)
-        try:
-            if self.content == "image" and found == "text":
-                decode = CONTENTS["image"].of_json
-                return pa.array([decode(one) for one in stored(column, "text").to_pylist()], STORED["bytes"])
-            if found not in (wanted, "null"):
-                raise ValueError(f"{self.column}: {column.type}")
-        except ValueError as error:
+        if self.content == "image" and found == "text":
+            return _images_of_texts(stored(column, "text").to_pylist())
+        if found not in (wanted, "null"):
             raise SignalError(
                 f"the models of {', '.join(self.configs)} read {self.content}s in {self.column!r}",
-                got=str(error),
+                got=f"{self.column}: {column.type}",
                 remedy="name another column, or another model",
-            ) from error
-        return stored(column, wanted)
+            )
+        return ColumnContents(stored(column, wanted))
 
     def begin(self, chunk: pa.RecordBatch) -> Evaluation:
         """See :meth:`SignalGroup.begin`."""
         return ModelEvaluation(self, self.contents(chunk))
 
 
+@dataclass(frozen=True)
+class ColumnContents:
+    """What models read of a column."""
+
+    values: pa.Array
+    """Texts, or the files of images; null where there is none, or none that can be read."""
+    problems: dict[int, str] = field(default_factory=dict)
+    """Why there is something in a row that cannot be read, by the row's number."""
+
+
+def _images_of_texts(texts: Sequence[str | None]) -> ColumnContents:
+    """Read images in base64: one that is none costs its own row, and no other."""
+    images: list[bytes | None] = []
+    problems: dict[int, str] = {}
+    for row, text in enumerate(texts):
+        try:
+            images.append(image_of_base64(text))
+        except ValueError as error:
+            problems[row] = str(error)
+            images.append(None)
+    return ColumnContents(pa.array(images, STORED["bytes"]), problems)
+
+
 class ModelEvaluation(Evaluation):
     """One pass answers all signals of the group: those that were not asked for are kept until they are.
 
+    An image that cannot be decoded is unknown, with the reason.
+
     :param group: the group.
-    :param texts: the chunk's texts, or the files of its images.
+    :param contents: the chunk's texts, or the files of its images.
     """
 
-    def __init__(self, group: ModelGroup, texts: pa.Array) -> None:
+    def __init__(self, group: ModelGroup, contents: ColumnContents) -> None:
         self._group = group
-        self._texts = texts
-        self._has_text = _WHERE_THERE[group.content](texts)
-        self._seen = np.zeros(len(texts), bool)
+        self._texts = contents.values
+        self._has_text = _WHERE_THERE[group.content](contents.values)
+        self._problems = dict(contents.problems)
+        # A text that is there can be read.
+        self._looked_at = np.full(len(contents.values), group.content == "text")
+        self._seen = np.zeros(len(contents.values), bool)
         self._probabilities: dict[str, npt.NDArray[np.float64]] = {}
 
     def compute(self, names: Sequence[str], rows: Rows) -> dict[str, SignalValues]:
@@ -129,8 +154,25 @@ class ModelEvaluation(Evaluation):
             found[name] = pa.array(places, EVIDENCE)
         return found
 
+    def _look_at(self, rows: Rows) -> None:
+        """Find out which images cannot be decoded: each is looked at once, when it is first asked about."""
+        fresh = rows[self._has_text[rows] & ~self._looked_at[rows]]
+        for row in fresh.tolist():
+            problem = CONTENTS[self._group.content].problem(self._texts[row].as_py())
+            if problem is not None:
+                self._problems[row] = problem
+                self._has_text[row] = False
+        self._looked_at[fresh] = True
+
+    def _failures(self, rows: Rows) -> pa.Array | None:
+        """Return why contents cannot be read; None if all can that are there."""
+        if not self._problems:
+            return None
+        return pa.array([self._problems.get(row) for row in rows.tolist()], pa.string())
+
     def _read(self, rows: Rows) -> None:
         """Ask the models about the rows that have a text and have not been read."""
+        self._look_at(rows)
         rows = rows[self._has_text[rows] & ~self._seen[rows]]
         if not len(rows):
             return
@@ -170,12 +212,13 @@ class ModelEvaluation(Evaluation):
         signal = self._group.configs[name]
         chosen, best = self._chosen(name, rows)
         unknown = self._unknown(signal, chosen, rows)
+        failures = self._failures(rows)
         if signal.output == "probability":
-            return SignalValues(pa.array(chosen, mask=unknown))
+            return SignalValues(pa.array(chosen, mask=unknown), failures)
         if unknown.all():
-            return SignalValues(pa.nulls(len(rows), STORED["text"]))
+            return SignalValues(pa.nulls(len(rows), STORED["text"]), failures)
         classes = pa.array(self._group.info(name).classes, STORED["text"])
-        return SignalValues(classes.take(pa.array(best, mask=unknown)))
+        return SignalValues(classes.take(pa.array(best, mask=unknown)), failures)
 
 
 def class_probabilities(
@@ -216,10 +259,10 @@ def _where_text(texts: pa.Array) -> Mask:
 
 
 def _where_image(images: pa.Array) -> Mask:
-    readable = CONTENTS["image"].readable
-    return np.array([readable(image) for image in images.to_pylist()], bool)
+    found: Mask = pc.fill_null(pc.greater(pc.binary_length(images), 0), False).to_numpy(zero_copy_only=False)
+    return np.array(found)  # one that can be written: not all that is there can be read
 
 
 _WHERE_THERE: Mapping[ContentKind, Callable[[pa.Array], Mask]] = {"text": _where_text, "image": _where_image}
-"""Which rows a model can read."""
+"""Which rows have anything that a model might read."""
 _STORED_AS: Mapping[ContentKind, Kind] = {"text": "text", "image": "bytes"}

@@ -80,6 +80,8 @@ def run(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> Tab
     decisions = decide_table(request, settings, in_process_rows=config.in_process_rows)
     counts = count_decisions(decisions)
     figures = {"rows": counts.rows, "rows_default": counts.default, "rows_unknown": counts.unknown}
+    if counts.failures is not None:
+        figures["failures"] = sum(sum(reasons.values()) for reasons in counts.failures.values())
     context.run.log_dataset(source, context="deciding", rows=counts.rows)
     report = decision_report(counts, decider, source=source, decisions=decisions)
     context.run.log_json(report, "decisions.json")
@@ -114,6 +116,7 @@ def _assets(config: DecideConfig, _upstream: Mapping[str, Config]) -> Assets:
 
 decide = Component(
     name="decide",
+    version=2,
     title="Decide by rules",
     group="Release",
     config=DecideConfig,

@@ -61,10 +61,12 @@ def run(config: ScoreTableConfig, inputs: ScoreTableInputs, context: StepContext
     seconds = time.monotonic() - began
     context.run.log_dataset(inputs.table, context="scoring", rows=scored.rows)
     context.run.log_json(scored.model_dump(mode="json") | {"source": str(inputs.table)}, "scores.json")
-    context.run.log_metrics({"rows": scored.rows, "rows_unscored": scored.unscored, "seconds": seconds})
+    figures = {"rows": scored.rows, "rows_unscored": scored.unscored, "rows_unreadable": scored.unreadable}
+    context.run.log_metrics({**figures, "seconds": seconds})
+    unread = f", {scored.unreadable} with one that cannot be decoded" if scored.unreadable else ""
     context.log(
-        f"{context.step}: {scored.rows} rows scored, {scored.unscored} of them without a {info.content}; "
-        f"{scored.table}"
+        f"{context.step}: {scored.rows} rows, {scored.unscored - scored.unreadable} of them without a "
+        f"{info.content}{unread}: their answer is null; {scored.table}"
     )
     return TableOutputs(table=scored.table)
 
@@ -75,7 +77,7 @@ def _assets(config: ScoreTableConfig, _upstream: Mapping[str, Config]) -> Assets
 
 score_table = Component(
     name="score_table",
-    version=2,
+    version=3,
     title="Score table",
     group="Release",
     config=ScoreTableConfig,

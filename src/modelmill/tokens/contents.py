@@ -199,18 +199,12 @@ class ImageContent(ContentType):
 
     def of_json(self, value: object) -> Content | None:
         """See :meth:`ContentType.of_json`. The head of a data URL is left out."""
-        if value is None or value == "":
-            return None
         if isinstance(value, bytes):
-            return value
-        if not isinstance(value, str):
+            return value or None
+        if value is not None and not isinstance(value, str):
             raise ValueError(f"{self.accepted}; got {shorten(value, limit=50)}")
-        body = value.partition(",")[2] if value.startswith("data:") else value
-        try:
-            content = base64.b64decode(body, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise ValueError(f"{self.accepted}; got {shorten(value, limit=50)}") from error
-        problem = self.problem(content)
+        content = image_of_base64(value)
+        problem = None if content is None else self.problem(content)
         if problem is not None:
             raise ValueError(problem)
         return content
@@ -228,6 +222,22 @@ class ImageContent(ContentType):
     def shown(self, content: Content, *, limit: int) -> str:
         """Return its size and the first digits of its SHA-256."""
         return f"image of {len(content):,} bytes, SHA-256 {self.digest(content)}"[:limit]
+
+
+def image_of_base64(text: str | None) -> bytes | None:
+    """Return the file of an image that was sent as a text; whether it can be decoded is another question.
+
+    :param text: base64, with or without the head of a data URL.
+    :return: the file; None for None and for the empty text.
+    :raises ValueError: with what is accepted, if it is no base64.
+    """
+    if not text:
+        return None
+    body = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"{ImageContent.accepted}; got {shorten(text, limit=50)}") from error
 
 
 CONTENTS: Mapping[ContentKind, ContentType] = {one.kind: one for one in (TextContent(), ImageContent())}

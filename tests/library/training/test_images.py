@@ -256,6 +256,56 @@ def test_rules_ask_models_of_images(photos: DatasetRef, exported: Path, step_con
         assert model.digest[:16] in signal["version"]
 
 
+def test_an_image_that_cannot_be_read_costs_its_own_row(
+    photos: DatasetRef, exported: Path, step_context: StepContext
+) -> None:
+    import pandas as pd
+
+    from modelmill.errors import SignalError
+    from modelmill.rules.frames import decide
+    from modelmill.rules.reading import parse_rule_set
+
+    model = models(photos, made_trunk(exported, step_context), step_context)["kind"]
+    text = RULES.format(model=fetch_bundle(model, step_context.cache))
+    noisy, cut = picture("noise", 7), picture("noise", 9)[:40]
+    coded = [base64.b64encode(one).decode() for one in (noisy, cut)]
+    whole = "an image is a whole file of the kind"
+    for given, said in (
+        ([noisy, cut, b"no image", None], (whole, whole)),
+        ([*coded, "§ no base64", None], (whole, "an image is null, or its file in base64")),
+    ):
+        frame = pd.DataFrame({"id": ["a", "b", "c", "d"], "photo": given})
+        found = decide(parse_rule_set(text), frame, settings=step_context.settings)
+        assert found["decision"].tolist() == ["review", "keep", "keep", "keep"]
+        unknown = [one["signals"][0]["unknown"] for one in found["explanation"]]
+        assert (unknown[0], unknown[3]) == (None, "NULL")
+        assert unknown[1].startswith(said[0]), unknown
+        assert unknown[2].startswith(said[1]), unknown
+        with pytest.raises(SignalError, match=f"row 1: {whole}"):
+            decide(parse_rule_set(f"{text}on_failure: stop\n"), frame, settings=step_context.settings)
+
+
+def test_a_table_with_broken_images_is_decided_on_and_they_are_counted(
+    photos: DatasetRef, exported: Path, step_context: StepContext, tmp_path: Path
+) -> None:
+    from modelmill.steps import decide
+    from modelmill.tables.reading import read_arrow
+
+    model = models(photos, made_trunk(exported, step_context), step_context)["kind"]
+    path, place = tmp_path / "rules.yaml", tmp_path / "new"
+    path.write_text(RULES.format(model=fetch_bundle(model, step_context.cache)))
+    coded = [base64.b64encode(picture("noise", 400)).decode(), "§", "no image", None, "§"]
+    write_deltalake(str(place), pa.table({"id": list("abcde"), "photo": pa.array(coded, pa.string())}))
+    lines: list[str] = []
+    context = dataclasses.replace(step_context, log=lines.append)
+    config = decide.DecideConfig(rule_set=str(path), to=f"{place}_decided")
+    inputs = decide.DecideInputs(table=TableRef(uri=str(place), version=0))
+    decided = read_arrow(decide.run(config, inputs, context).table).sort_by("id")
+    assert decided.column("decision").to_pylist() == ["review", *["keep"] * 4]
+    (said,) = [line for line in lines if "could not be computed" in line]
+    assert "noisy could not be computed on 3 rows: an image is null, or its file in base64; got '§'" in said
+
+
 RULES = """
 rule_set: pictures
 key: id
@@ -276,7 +326,10 @@ def test_a_table_of_images_is_scored(photos: DatasetRef, exported: Path, step_co
     write_deltalake(str(place), pa.table({"id": list("abcd"), "photo": images, "name": ["x"] * 4}))
     inputs = score_table.ScoreTableInputs(table=TableRef(uri=str(place), version=0), model=model)
     config = score_table.ScoreTableConfig(to=f"{place}_scored", keep=("id",))
-    scored = read_arrow(score_table.run(config, inputs, step_context).table).sort_by("id")
+    lines: list[str] = []
+    context = dataclasses.replace(step_context, log=lines.append)
+    scored = read_arrow(score_table.run(config, inputs, context).table).sort_by("id")
+    assert "4 rows, 1 of them without a image, 1 with one that cannot be decoded" in "\n".join(lines)
     assert scored.column("prediction").to_pylist() == ["noise", None, None, "plain"]
     wrong = score_table.ScoreTableConfig(to=f"{place}_other", text="name", keep=("id",))
     with pytest.raises(ConfigError, match="the model reads images: a column with the bytes of their files"):

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import TableRef
+from modelmill.rules.evaluation.decisions import EXPLANATION_COLUMN
 from modelmill.rules.lifecycle.table_decider import TableDecider
-from modelmill.tables.reading import read_arrow
+from modelmill.tables.opening import open_table
+from modelmill.tables.reading import read_arrow, scan_arrow
+
+_BATCH_ROWS = 10_000
+_MOST_REASONS = 10
 
 
 class DecisionCounts(BaseModel):
@@ -26,10 +33,14 @@ class DecisionCounts(BaseModel):
     """Rows on which no rule fires."""
     unknown: int
     """Rows that are decided because a condition is NULL."""
+    failures: dict[str, dict[str, int]] | None = None
+    """Rows on which a signal could not be computed, by signal and reason: of each its most frequent ones.
+    Only explained rows say it; None: no row is explained."""
 
 
 def count_decisions(decisions: TableRef) -> DecisionCounts:
     """Count the rows of a decisions table."""
+    names = [field.name for field in open_table(decisions.uri, version=decisions.version).schema().fields]
     rows = read_arrow(decisions, columns=["decision", "rule", "because"])
     grouped = rows.group_by(["decision", "rule", "because"]).aggregate([([], "count_all")]).to_pylist()
     by_decision: Counter[str] = Counter()
@@ -46,7 +57,22 @@ def count_decisions(decisions: TableRef) -> DecisionCounts:
         rules=dict(sorted(by_rule.items())),
         default=by_cause["default"],
         unknown=by_cause["unknown"],
+        failures=_failures(decisions) if EXPLANATION_COLUMN in names else None,
     )
+
+
+def _failures(decisions: TableRef) -> dict[str, dict[str, int]]:
+    """Count why signals could not be computed. A signal that is NULL for no such reason says ``NULL``."""
+    found: dict[str, Counter[str]] = {}
+    for batch in scan_arrow(decisions, columns=[EXPLANATION_COLUMN], batch_rows=_BATCH_ROWS):
+        explanations = batch.column(0).drop_null()
+        signals = pc.list_flatten(pc.struct_field(explanations, "signals"))
+        table = pa.table({name: pc.struct_field(signals, name) for name in ("signal", "unknown")})
+        failed = table.filter(pc.and_(table["unknown"].is_valid(), pc.not_equal(table["unknown"], "NULL")))
+        counted = failed.group_by(["signal", "unknown"]).aggregate([([], "count_all")])
+        for one in counted.to_pylist():
+            found.setdefault(one["signal"], Counter())[one["unknown"]] += one["count_all"]
+    return {name: dict(counts.most_common(_MOST_REASONS)) for name, counts in sorted(found.items())}
 
 
 def decision_report(
@@ -81,6 +107,10 @@ def report_lines(counts: DecisionCounts, decider: TableDecider, decisions: Table
             f"{name} does not exist: signals that need it are unknown"
             for name, pin in decider.pins.items()
             if pin.missing
+        ),
+        *(
+            f"{signal} could not be computed on {sum(reasons.values()):,} rows: {next(iter(reasons))}"
+            for signal, reasons in (counts.failures or {}).items()
         ),
         *(decider.plan.lines() if decider.plan else ()),
     ]
