@@ -4,7 +4,9 @@ A task of Airflow is a process that reads the DAG file, and a step is a second o
 a night in which nothing has changed both only ask MLflow one question. So a step's task begins in the
 triggerer (``start_from_trigger``), which asks for all steps that are ready in one go, and ends those with a
 result where they are. All others go on to a worker, as always: also where the triggerer cannot tell, be it
-that it lacks a library, or cannot reach a table.
+that it lacks a library, or cannot reach a table, or MLflow does not answer in time. The question is answered
+by a process beside the triggerer, which has none of Airflow's secrets: whatever it looks at, and however long
+that takes, the triggerer's loop serves others meanwhile.
 
 What a worker has to do stays with the worker: Airflow records updates of assets only there. So a reused step
 that updates one is ended by its worker, which gets the answer with the task and starts no step for it.
@@ -13,6 +15,7 @@ that updates one is ended by its worker, which gets the answer with the task and
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import threading
 import time
@@ -31,14 +34,16 @@ from pydantic import TypeAdapter
 from modelmill.artifacts import AnyReference, VerdictRef
 from modelmill.pipeline.conditions import unmet
 from modelmill.pipeline.request import InputValue, StepRequest, StepResult
-from modelmill.pipeline.reuse import ReuseAnswer, reusable
+from modelmill.pipeline.reuse import ReuseAnswer
+from modelmill.pipeline.reuse_process import ReuseProcess
 from modelmill.pipeline.spec import Outcome
-from modelmill.settings import Settings
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink, RegisteredModelLink, ResultLink
 from modelmill_operators.params import asked_params
 
 ANSWER_SECONDS = 120.0
 """After so long the step goes to a worker without an answer."""
+QUESTION_SECONDS = 55.0
+"""So long a question to MLflow and the tables may take. Who asks meanwhile waits for it and the next one."""
 _TOGETHER_SECONDS = 0.05
 
 _REFERENCE: TypeAdapter[AnyReference] = TypeAdapter(AnyReference)
@@ -187,6 +192,8 @@ class _Pulls:
 
 
 _pulls = _Pulls()
+_answering = ReuseProcess()
+atexit.register(_answering.close)
 _waiting: list[tuple[StepRequest, asyncio.Future[ReuseAnswer]]] = []
 _tasks: set[asyncio.Task[None]] = set()
 
@@ -209,14 +216,17 @@ async def _ask(request: StepRequest) -> ReuseAnswer:
 
 
 async def _answer_all() -> None:
-    """Answer all that wait, until nobody does. One thread at a time: it is the triggerer's own memory."""
+    """Answer all that wait, until nobody does: one question at a time, each within its time.
+
+    The thread only waits for the process that answers: the deadline ends that one, and so the thread.
+    """
     while _waiting:
         await asyncio.sleep(_TOGETHER_SECONDS)
         taken = [(request, answer) for request, answer in _waiting if not answer.done()]
         _waiting.clear()
         try:
             requests = [request for request, _ in taken]
-            answers = await asyncio.to_thread(reusable, requests, Settings.from_environment())
+            answers = await asyncio.to_thread(_answering.answers, requests, seconds=QUESTION_SECONDS)
         except Exception as error:
             log.warning("steps could not be asked about: %r", error)
             answers = [ReuseAnswer(None)] * len(taken)

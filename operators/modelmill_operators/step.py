@@ -199,10 +199,7 @@ class StepOperator(BaseOperator):
                 params=asked_params(config, context["params"]),
                 inputs={name: value for name, value in (self.inputs or {}).items() if value is not None},
                 resources=self.needs or {},
-                origin={
-                    name: str(getattr(instance, name))
-                    for name in ("dag_id", "run_id", "task_id", "try_number")
-                },
+                origin=_origin(context),
             )
         except ValidationError as error:
             detail = error.errors(include_url=False)[0]
@@ -211,6 +208,13 @@ class StepOperator(BaseOperator):
                 got=detail["input"],
                 remedy=_REMEDIES.get(str(detail["loc"][0]), ""),
             ) from error
+
+
+def _origin(context: Context) -> dict[str, str]:
+    """Return who asks. A run that an asset has started has no logical date."""
+    instance, date = context["ti"], getattr(context.get("dag_run"), "logical_date", None)
+    found = {name: str(getattr(instance, name)) for name in ("dag_id", "run_id", "task_id", "try_number")}
+    return found if date is None else {**found, "logical_date": date.isoformat()}
 
 
 def _outputs(result: StepResult) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -357,3 +358,15 @@ def test_the_registered_version_has_a_page(settings: Settings) -> None:
     )
     assert version_url("http://mlflow:5000", "models:/m-0123") == ""
     assert version_url(settings.tracking_uri, "models:/reuters_topic/3") == ""
+
+
+def test_a_run_says_for_which_date_it_is() -> None:
+    from modelmill_operators.step import _origin
+
+    instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", try_number=2)
+    who = {"dag_id": "d", "task_id": "t", "run_id": "r", "try_number": "2"}
+    by_an_asset = {"ti": instance, "dag_run": SimpleNamespace(logical_date=None)}
+    assert _origin(cast("Context", by_an_asset)) == who
+    date = datetime(2026, 1, 30, 2, tzinfo=UTC)
+    nightly = {"ti": instance, "dag_run": SimpleNamespace(logical_date=date)}
+    assert _origin(cast("Context", nightly)) == {**who, "logical_date": "2026-01-30T02:00:00+00:00"}

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
+import sys
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,12 +123,13 @@ def test_a_step_with_a_result_ends_where_it_is_asked_about(run: Run) -> None:
 def test_all_that_ask_meanwhile_are_one_question(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.make("first"), run.make("second")
     asked: list[int] = []
+    answers = reuse._answering.answers
 
-    def counted(requests: list[StepRequest], settings: Settings) -> list[library.ReuseAnswer]:
+    def counted(requests: list[StepRequest], *, seconds: float) -> list[library.ReuseAnswer]:
         asked.append(len(requests))
-        return library.reusable(requests, settings)
+        return answers(requests, seconds=seconds)
 
-    monkeypatch.setattr(reuse, "reusable", counted)
+    monkeypatch.setattr(reuse._answering, "answers", counted)
     run.pulls = 0
     monkeypatch.setattr(reuse._pulls, "_kept", {})
     assert len(run.asked(*["first", "second"] * 10)) == 20
@@ -142,7 +147,7 @@ def test_who_asks_as_the_last_answer_ends_is_answered(run: Run) -> None:
         await ended
         reuse._tasks.add(ended)
         try:
-            return await asyncio.wait_for(reuse._ask(request), 20)
+            return await asyncio.wait_for(reuse._ask(request), 90)
         finally:
             reuse._tasks.discard(ended)
 
@@ -160,11 +165,10 @@ def test_what_goes_wrong_is_the_workers_to_say(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr(reuse._pulls, "_kept", {})
     assert run.asked("second")[0].payload == {"result": None}
 
-    def broken(_requests: list[StepRequest], _settings: Settings) -> list[library.ReuseAnswer]:
-        raise RuntimeError("no MLflow")
-
-    monkeypatch.setattr(reuse, "reusable", broken)
-    assert [event.payload for event in run.asked("first", "first")] == [{"result": None}] * 2
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/no/python")
+        broken.setenv("MODELMILL_HOME", "/another")  # it is started again
+        assert [event.payload for event in run.asked("first", "first")] == [{"result": None}] * 2
 
     async def never(_request: StepRequest) -> library.ReuseAnswer:
         await asyncio.sleep(3600)
@@ -173,6 +177,24 @@ def test_what_goes_wrong_is_the_workers_to_say(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr(reuse, "_ask", never)
     monkeypatch.setattr(reuse, "ANSWER_SECONDS", 0.1)
     assert run.asked("first")[0].payload == {"result": None}
+
+
+def test_a_server_that_hangs_sends_every_step_to_its_worker(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deadline of one question is not that of the next: whoever asks later is answered."""
+    run.make("first")
+    tracking = os.environ["MLFLOW_TRACKING_URI"]
+    monkeypatch.setattr(reuse, "QUESTION_SECONDS", 3.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        began = time.monotonic()
+        events = run.asked(*["first"] * 10)
+        assert [event.payload for event in events] == [{"result": None}] * 10
+        assert time.monotonic() - began < 10
+    monkeypatch.setattr(reuse, "QUESTION_SECONDS", 60.0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking)
+    assert isinstance(run.asked("first")[0], TaskSuccessEvent)
 
 
 def test_a_worker_ends_a_step_that_updates_an_asset(

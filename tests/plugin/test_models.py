@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from modelmill.registry.bundles import TAG_DATASET, TAG_DIGEST, TAG_RECIPE, TAG_ROLE
+from modelmill.registry.gate_report import TAG_JUDGED
 from modelmill.registry.ledger import Entry, append, entries
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import TAG_FORMAT
@@ -179,3 +181,38 @@ def test_nights_have_the_figure_that_was_judged(
     assert {name: judged[name] for name in figures} == figures
     assert (gone["value"], strange["metric"]) == (None, "")
     assert call("viewer")("GET", "/models/unknown/nights").json() == []
+
+
+def test_fifty_nights_are_two_questions(
+    call: Call, digest: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tracking_client(settings.tracking_uri)
+    experiment = client.create_experiment("judged", artifact_location=str(tmp_path / "artifacts"))
+    figures = {"metric": "accuracy", "unit": "share", "low": 0.8, "high": 0.95}
+    for number in range(50):
+        run = client.create_run(experiment).info.run_id
+        client.set_tag(run, TAG_JUDGED, json.dumps({**figures, "value": 0.9 + number / 1000}))
+        entry = Entry(
+            action="refuse",
+            model="topic",
+            from_version=1,
+            to_version=1,
+            digest="d",
+            step_key=f"night {number}",
+            evidence=f"runs:/{run}/gate/verdict.json",
+            who="me",
+        )
+        append(settings, "topic", lambda head, entry=entry: entry, step_key=entry.step_key, moves_alias=False)
+    asked: list[str] = []
+    names = ("search_experiments", "search_runs", "list_artifacts", "download_artifacts", "get_run")
+    for name, method in {name: getattr(type(client), name) for name in names}.items():
+
+        def counted(*given: Any, of: Any = method, called: str = name, **more: Any) -> Any:
+            asked.append(called)
+            return of(*given, **more)
+
+        monkeypatch.setattr(type(client), name, counted)
+    nights = call("viewer")("GET", "/models/topic/nights").json()
+    assert [night["value"] for night in nights[1:]] == [0.9 + number / 1000 for number in range(50)]
+    assert {night["metric"] for night in nights[1:]} == {"accuracy"}
+    assert asked == ["search_experiments", "search_runs"]

@@ -12,6 +12,7 @@ from deltalake import write_deltalake
 
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
+from modelmill_plugin.reports_without_rows import without_rows
 
 Call = Callable[[str], Any]
 
@@ -114,6 +115,55 @@ def test_a_model_shows_what_the_run_s_gate_says_of_it(call: Call, made: Made) ->
     judged = {(report["step"], report["file"]) for report in shown["reports"]}
     # The evaluation beside it judges another model, and is not shown.
     assert judged == {("dataset", "dataset.json"), ("raw", "gate/verdict.json")}
+
+
+def test_a_report_without_rows_has_what_is_known_to_hold_none() -> None:
+    """Reports as steps log them: what stands in a row is not always at the top, nor under a known name."""
+    gate = {
+        "passed": False,
+        "challenger": MODEL,
+        "rows": 12,
+        "checks": [
+            {"check": "champion", "sentence": "1 % worse", "limit": 0.01, "other": None, "row": SECRET}
+        ],
+        "classes": [{"name": "a", "rows": 3, "recall": 0.5}],
+        "confusions": [["a", "b", 3]],
+        "mistakes": [{"text": SECRET, "label": "a", "answer": "b", "score": 0.9}],
+        "of_a_later_version": [SECRET],
+    }
+    assert without_rows(gate) == {
+        "passed": False,
+        "challenger": MODEL,
+        "rows": 12,
+        "checks": [{"check": "champion", "sentence": "1 % worse", "limit": 0.01}],
+        "classes": [{"name": "a", "rows": 3, "recall": 0.5}],
+        "confusions": [["a", "b", 3]],
+    }
+    decisions = {
+        "rows": 3,
+        "decisions": {"keep": 2, "review": 1},
+        "failures": [{"signal": "noisy", "why": SECRET, "rows": 1}],
+        "rule_set": {"rule_set": "r", "examples": [{"row": {"text": SECRET}, "decision": "keep"}]},
+        "plan": {"stages": [{"note": SECRET}]},
+    }
+    assert without_rows(decisions) == {
+        "rows": 3,
+        "decisions": {"keep": 2, "review": 1},
+        "failures": [{"signal": "noisy", "rows": 1}],
+    }
+    changed = {"before": "keep", "after": "review", "rows": 2}
+    trial = {
+        "difference": {
+            "changes": [{**changed, "examples": [SECRET]}],
+            "slices": [{"column": "city", "value": SECRET, "rows": 2}],
+        }
+    }
+    assert without_rows(trial) == {"difference": {"changes": [changed]}}
+    watched = {"columns": [{"name": "city", "psi": 0.3, "shares": [{"name": SECRET, "now": 0.1}]}]}
+    assert without_rows(watched) == {"columns": [{"name": "city", "psi": 0.3}]}
+    built = {"classes": {"topic": {"a": {"train": 8, "test": 2}}}, "reasons": {"no text": 3}}
+    assert without_rows(built) == built
+    assert without_rows([SECRET]) is without_rows(SECRET) is None
 
 
 def test_who_may_not_read_the_data_is_shown_no_rows(call: Call, made: Made) -> None:

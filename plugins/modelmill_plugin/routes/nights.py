@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, Field
 
+from modelmill.registry.finished_runs import run_filter
+from modelmill.registry.gate_report import GATE_REPORT, TAG_JUDGED
 from modelmill.registry.history import history
 from modelmill.registry.ledger import Action, LedgerRow
+from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
 from modelmill_plugin.errors import error_responses
 from modelmill_plugin.mlflow_answers import mlflow_client
 from modelmill_plugin.report_files import REPORT, ReportFiles
 from modelmill_plugin.routes.models import ModelName
 from modelmill_plugin.security import READ
+from modelmill_plugin.views import as_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,11 +53,11 @@ def list_nights(name: ModelName) -> list[Night]:
     """Return what happened to a model, the oldest first, with the figures of those that a gate judged."""
     rows = history(name, Settings.from_environment())[-_MOST_NIGHTS:]
     with mlflow_client() as client:
-        return [_night(row, client) for row in rows]
+        judged = _judged([row.evidence for row in rows], client)
+        return [_night(row, judged.get(row.evidence, {})) for row in rows]
 
 
-def _night(row: LedgerRow, client: MlflowClient) -> Night:
-    link = _challenger(row.evidence, client)
+def _night(row: LedgerRow, link: Mapping[str, Any]) -> Night:
     figures = {name: link.get(name) for name in ("value", "low", "high")}
     return Night(
         number=row.number,
@@ -62,12 +70,50 @@ def _night(row: LedgerRow, client: MlflowClient) -> Night:
     )
 
 
-def _challenger(evidence: str, client: MlflowClient) -> dict[str, Any]:
-    """Return what a gate's report says of its challenger: the last link of its chain."""
-    parts = REPORT.fullmatch(evidence)
-    files = ReportFiles(client)
+def _judged(evidence: Sequence[str], client: MlflowClient) -> dict[str, Mapping[str, Any]]:
+    """Return what gates have said of their challengers, by the URI of the report.
+
+    The runs say it in a tag: all of them in two requests. Of gates of earlier versions the report is read,
+    once in the life of this process.
+    """
+    reports = {uri: parts for uri in evidence if (parts := REPORT.fullmatch(uri)) is not None}
+    tagged = _tagged({parts[1] for parts in reports.values() if parts[2] == GATE_REPORT}, client)
+    found: dict[str, Mapping[str, Any]] = {}
+    for uri, parts in reports.items():
+        link = tagged.get(parts[1]) if parts[2] == GATE_REPORT else None
+        with contextlib.suppress(LookupError):
+            found[uri] = _reported(Settings.from_environment().tracking_uri, uri) if link is None else link
+    return found
+
+
+def _tagged(runs: Collection[str], client: MlflowClient) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    if not runs:
+        return found
+    experiments = [str(one.experiment_id) for one in client.search_experiments()]
+    asked = client.search_runs(experiments, filter_string=run_filter(sorted(runs)), max_results=len(runs))
+    for run in asked:
+        with contextlib.suppress(ValueError):
+            link = json.loads(run.data.tags.get(TAG_JUDGED, ""))
+            if isinstance(link, dict):
+                found[str(run.info.run_id)] = as_json(link)
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _reported(tracking_uri: str, uri: str) -> Mapping[str, Any]:
+    """Return what a gate's report says of its challenger: the last link of its chain. A report never changes.
+
+    :param tracking_uri: where MLflow is.
+    :param uri: of the report.
+    :return: the link.
+    :raises LookupError: if there is none; that is not kept, the report may be on its way.
+    """
+    parts, files = REPORT.fullmatch(uri), ReportFiles(tracking_client(tracking_uri))
     if parts is None or not files.has(parts[1], parts[2]):
-        return {}
+        raise LookupError(uri)
     report = files.json(parts[1], parts[2])
     chain = report.get("chain") if isinstance(report, dict) else None
-    return chain[-1] if isinstance(chain, list) and chain and isinstance(chain[-1], dict) else {}
+    if isinstance(chain, list) and chain and isinstance(chain[-1], dict):
+        return chain[-1]
+    raise LookupError(uri)

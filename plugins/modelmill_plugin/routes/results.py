@@ -23,6 +23,7 @@ from modelmill_plugin import runs
 from modelmill_plugin.errors import RefusedError, error_responses
 from modelmill_plugin.mlflow_answers import mlflow_client
 from modelmill_plugin.report_files import REPORT, ReportFiles
+from modelmill_plugin.reports_without_rows import without_rows
 from modelmill_plugin.routes.runs import RunId
 from modelmill_plugin.routes.tables import TableView
 from modelmill_plugin.security import EDIT, SEE_RUNS, SEE_XCOMS, User
@@ -117,7 +118,7 @@ def read_step_result(dag_id: DagId, run_id: RunId, step: Step, user: User, sessi
     models = {ref["uri"] for ref in outputs.values() if ref.get("kind") == "model" and "uri" in ref}
     shown = [one for one in reports if one.step == task or _judges(one.content, models)]
     if not may_see_texts:
-        shown = [one.model_copy(update={"content": _without_texts(one.content)}) for one in shown]
+        shown = [one.model_copy(update={"content": without_rows(one.content)}) for one in shown]
     return StepResult(
         step=task,
         tasks=tasks,
@@ -221,16 +222,6 @@ def _judges(content: Any, models: set[str]) -> bool:
         return False
     judged = [one.get("uri") for one in content.get("models") or () if isinstance(one, dict)]
     return content.get("challenger") in models or bool(models.intersection(map(str, judged)))
-
-
-def _without_texts(content: Any) -> Any:
-    """Return a report without the rows of data that stand in it."""
-    if not isinstance(content, dict):
-        return content
-    return {
-        name: [] if name in ("mistakes", "examples", "rows_shown") else value
-        for name, value in content.items()
-    }
 
 
 def _shown_place(reference: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from modelmill.artifacts import ContentKind, DatasetRef
 from modelmill.datasets.examples import choose_label, label_kind
 from modelmill.datasets.options import LabelKind
+from modelmill.datasets.stored_images import StoredImages, stored_images
 from modelmill.errors import DatasetError, ModelError
 from modelmill.evaluation.logits import Logits
 from modelmill.models.bundle import BundleInfo
@@ -26,8 +27,9 @@ class LabelledRows:
 
     task: Task
     """That of the label column."""
-    texts: list[Any]
-    """What the models read of each row: its text, or the file of its image."""
+    texts: Sequence[Any]
+    """What the models read of each row: its text, or the file of its image, which is read when it is asked
+    for."""
     values: list[Any]
     """Labels, see :meth:`modelmill.tasks.base.Task.values`."""
     labelled: npt.NDArray[np.bool_]
@@ -43,8 +45,8 @@ class LabelledRows:
         """
         labelled = self.labelled.copy()
         labelled[labelled] = kept
-        texts, values = (list(itertools.compress(column, kept)) for column in (self.texts, self.values))
-        return LabelledRows(self.task, texts, values, labelled, self.content)
+        values = list(itertools.compress(self.values, kept))
+        return LabelledRows(self.task, _kept(self.texts, kept), values, labelled, self.content)
 
 
 def labelled_rows(
@@ -65,13 +67,31 @@ def labelled_rows(
     from modelmill.tables.reading import read_arrow
 
     read = dataset.content_column(content)
-    table = read_arrow(dataset, columns=[read, label, dataset.split])
+    light = [read] if content == "text" else []
+    table = read_arrow(dataset, columns=[*light, label, dataset.split])
     table = table.filter(pc.equal(table.column(dataset.split), split))
     column = table.column(label).combine_chunks()
     task = task_of(label_kind(column.type))
     labelled = task.labelled(column)
-    texts, labels = (one.filter(pa.array(labelled)) for one in (table.column(read), column))
-    return LabelledRows(task, texts.to_pylist(), task.values(labels), labelled, content)
+    values = task.values(column.filter(pa.array(labelled)))
+    contents: Sequence[Any]
+    if content == "image":
+        contents = stored_images(dataset, split).keep(labelled)
+    else:
+        contents = table.column(read).filter(pa.array(labelled)).to_pylist()
+    return LabelledRows(task, contents, values, labelled, content)
+
+
+def _kept(contents: Sequence[Any], kept: npt.NDArray[np.bool_]) -> Sequence[Any]:
+    if isinstance(contents, StoredImages):
+        return contents.keep(kept)
+    return list(itertools.compress(contents, kept))
+
+
+def _joined(first: Sequence[Any], second: Sequence[Any]) -> Sequence[Any]:
+    if isinstance(first, StoredImages) and isinstance(second, StoredImages):
+        return first + second
+    return [*first, *second]
 
 
 def judged_label(dataset: DatasetRef, infos: Sequence[BundleInfo], label: str | None = None) -> str:
@@ -121,7 +141,7 @@ class JudgedRows:
         return self.rows.task
 
     @property
-    def texts(self) -> list[Any]:
+    def texts(self) -> Sequence[Any]:
         """Text of each row, or the file of its image."""
         return self.rows.texts
 
@@ -155,7 +175,7 @@ class JudgedRows:
         parts = [
             labelled_rows(dataset, split, self.label, content=content) for split in ("train", "validation")
         ]
-        texts = [text for part in parts for text in part.texts]
+        texts = _joined(parts[0].texts, parts[1].texts)
         if not texts:
             raise DatasetError(
                 "baselines need labelled train or validation rows",

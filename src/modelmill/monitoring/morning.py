@@ -33,6 +33,8 @@ FIGURES = (
     *("heads_trained", "signals", "size_mb", "size_ratio"),
 )
 """Metrics that say most of a model; of each, the one on validation rows counts, too."""
+TAG_LOGICAL_DATE = "airflow.logical_date"
+"""Tag of a run with the logical date of the pipeline's run, as the operators hand it on."""
 _MOST_FIGURES = 3
 _PAGE = 1000
 _MOVES: Mapping[Action, str] = {
@@ -97,7 +99,13 @@ class DriftAlarm(_Part):
 
 
 class FailedStep(_Part):
-    """A step that did not end well, and did not end well later that night either."""
+    """A step that did not end well, and was not made good later that night; or that has not ended.
+
+    The last word on a step is the run of the newest logical date, and of several for that date the one that
+    ended last. A failure for an older date stands beside it if it ended after that: a backfill neither hides
+    the night's own result nor is hidden by it. A run that has not ended says nothing yet, and is listed
+    besides.
+    """
 
     pipeline: str
     step: str
@@ -108,6 +116,8 @@ class FailedStep(_Part):
     next: str
     """What to do about it."""
     url: str
+    logical_date: datetime | None = None
+    """Of the pipeline's run; None if it was not Airflow's, or has none: its begin then stands for it."""
 
 
 class PipelineCost(_Part):
@@ -209,7 +219,9 @@ class _NightRun:
         self.run_id, self.status = str(info.run_id), str(info.status)
         self.deleted = info.lifecycle_stage == "deleted"
         self.error = str(tags.get(TAG_ERROR, ""))
-        self.began = int(info.start_time or 0)
+        self.began, self.ended = int(info.start_time or 0), int(info.end_time or 0)
+        self.logical_date = _date(tags.get(TAG_LOGICAL_DATE, ""))
+        self.date = self.logical_date or datetime.fromtimestamp(self.began / 1000, UTC)
         self.metrics: dict[str, float] = dict(run.data.metrics)
         tracked = max(0, int(info.end_time or 0) - self.began) / 1000 if info.end_time else 0.0
         self.seconds = self.metrics.get(SECONDS, tracked)  # with the start of the step's process
@@ -316,9 +328,11 @@ _NEXT: Mapping[Outcome, str] = {
 
 
 def _failures(runs: Sequence[_NightRun]) -> Iterator[FailedStep]:
-    """Return the last word on each step, if it is a bad one."""
-    last = {(run.pipeline, run.step): run for run in runs}
-    for run in last.values():
+    """Return the last words on each step that are bad ones, and what has not ended."""
+    steps: dict[tuple[str, str], list[_NightRun]] = {}
+    for run in runs:
+        steps.setdefault((run.pipeline, run.step), []).append(run)
+    for run in (one for its in steps.values() for one in (*_last_words(its), *_running(its))):
         if run.status == "FINISHED":
             continue
         how: Outcome = "running"
@@ -327,8 +341,37 @@ def _failures(runs: Sequence[_NightRun]) -> Iterator[FailedStep]:
         elif run.status != "RUNNING":
             how = "refused" if run.deleted else "failed"
         yield FailedStep(
-            pipeline=run.pipeline, step=run.step, how=how, error=run.error, next=_NEXT[how], url=run.url
+            pipeline=run.pipeline,
+            step=run.step,
+            how=how,
+            error=run.error,
+            next=_NEXT[how],
+            url=run.url,
+            logical_date=run.logical_date,
         )
+
+
+def _last_words(runs: Sequence[_NightRun]) -> Iterator[_NightRun]:
+    """Return the runs of a step that have ended, and after which none for the same or a newer date has."""
+    latest = -1
+    for run in sorted(runs, key=lambda run: (run.date, run.ended), reverse=True):
+        if run.status != "RUNNING" and run.ended > latest:
+            latest = run.ended
+            yield run
+
+
+def _running(runs: Sequence[_NightRun]) -> list[_NightRun]:
+    """Return the run of a step that has not ended; of several, that of the newest date."""
+    return sorted((run for run in runs if run.status == "RUNNING"), key=lambda run: run.date)[-1:]
+
+
+def _date(text: str) -> datetime | None:
+    """Read a logical date, as the operators write it; None if it is none."""
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _costs(runs: Sequence[_NightRun]) -> Iterator[PipelineCost]:

@@ -89,7 +89,8 @@ def _rows(row: Callable[[Part], _Row], parts: Sequence[Part]) -> tuple[_Row, ...
 
 def _failed(one: FailedStep) -> _Row:
     what = f"{one.how}: {one.error}" if one.error else one.how
-    return _Row((f"{one.pipeline}.{one.step}", what, one.next), one.url)
+    date = f" for {one.logical_date.astimezone(UTC):%Y-%m-%d %H:%M}" if one.logical_date else ""
+    return _Row((f"{one.pipeline}.{one.step}{date}", what, one.next), one.url)
 
 
 def _alarm(one: DriftAlarm) -> _Row:

@@ -12,7 +12,7 @@ from modelmill.errors import InputError
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.checked_request import checked_config, checked_inputs
 from modelmill.pipeline.request import StepRequest, StepResult, references, step_key
-from modelmill.registry.finished_runs import FinishedRun
+from modelmill.registry.finished_runs import AskedRun, FinishedRun
 from modelmill.registry.tracking import run_url
 from modelmill.settings import Settings
 from modelmill.tables.reading import check_table
@@ -45,6 +45,11 @@ class CheckedStep:
         config, inputs = checked_config(component, request), checked_inputs(component, request)
         key = step_key(component, config, inputs, settings)
         return cls(request, settings, component, config, inputs, key, say)
+
+    @property
+    def asked(self) -> AskedRun:
+        """What a run that has made the step's result is asked for by."""
+        return AskedRun(self.settings.tracking_uri, self.request.pipeline, self.key)
 
     def is_still_valid(self, found: FinishedRun) -> bool:
         """Return whether an earlier result may be reused; say why if it may not.

@@ -36,7 +36,7 @@ class StepRequest(BaseModel):
     resources: ResourcesSpec = ResourcesSpec()
     """The step's needs as the pipeline has them: never part of its key."""
     origin: dict[str, str] = {}
-    """Who asks, as MLflow tags: ``dag_id``, ``run_id``, ``task_id``, ``try_number``."""
+    """Who asks, as MLflow tags: ``dag_id``, ``run_id``, ``task_id``, ``try_number``, ``logical_date``."""
 
 
 class StepResult(BaseModel):

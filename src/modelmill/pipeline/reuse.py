@@ -46,11 +46,11 @@ def reusable(requests: Sequence[StepRequest], settings: Settings) -> list[ReuseA
     """
     lines: list[list[str]] = [[] for _ in requests]
     steps = [_checked(request, settings, said) for request, said in zip(requests, lines, strict=True)]
-    known = {step.key: remembered(settings.home, step.key) for step in steps if step}
+    known = {step.asked: remembered(settings.home, step.asked) for step in steps if step}
     runs = _finished(settings, [place for place in known.values() if place])
     answers = []
     for step, said in zip(steps, lines, strict=True):
-        place = known[step.key] if step else None
+        place = known[step.asked] if step else None
         result = _result(step, runs.get(place.run_id) if place else None) if step else None
         answers.append(ReuseAnswer(result, tuple(said)) if result else ReuseAnswer(None))
     return answers
@@ -80,7 +80,7 @@ def _result(step: CheckedStep, found: FinishedRun | None) -> StepResult | None:
         for run in _candidates(step, found):
             if step.is_still_valid(run):
                 if run is not found:
-                    remember(step.settings.home, step.key, run.experiment, run.run_id)
+                    remember(step.settings.home, step.asked, RunPlace(run.experiment, run.run_id))
                 return step.reused(run)
     except Exception:
         return None

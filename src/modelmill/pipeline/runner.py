@@ -16,7 +16,7 @@ from modelmill.errors import ConfigError, InputError
 from modelmill.pipeline.checked_step import CheckedStep
 from modelmill.pipeline.progress import ProgressPrinter
 from modelmill.pipeline.request import StepRequest, StepResult
-from modelmill.registry.finished_runs import FinishedRun, finished_run, remember
+from modelmill.registry.finished_runs import FinishedRun, RunPlace, finished_run, remember
 from modelmill.registry.mlflow_calls import asking
 from modelmill.registry.tracking import (
     experiment_id,
@@ -98,13 +98,13 @@ def _run_step(request: StepRequest, settings: Settings, meter: UsageMeter) -> St
         )
         outputs = _run_component(step, context, meter)
         _clear(workdir)
-        remember(settings.home, step.key, run.experiment_id, run.run_id)
+        remember(settings.home, step.asked, RunPlace(run.experiment_id, run.run_id))
         return step.result(outputs, run_id=run.run_id, run_url=run.url, reused=False)
 
 
 def _remembered(step: CheckedStep, found: FinishedRun) -> StepResult:
     """Return an earlier result: the next one who asks for it finds it by its run's id."""
-    remember(step.settings.home, step.key, found.experiment, found.run_id)
+    remember(step.settings.home, step.asked, RunPlace(found.experiment, found.run_id))
     return step.reused(found)
 
 

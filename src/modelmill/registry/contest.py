@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,7 +92,7 @@ class Contest:
         return self.rows.label
 
     @property
-    def texts(self) -> list[Any]:
+    def texts(self) -> Sequence[Any]:
         """Text of each row, or the file of its image."""
         return self.rows.texts
 

@@ -8,6 +8,7 @@ that is remembered (:func:`remember`) is asked for by its id, and so are hundred
 from __future__ import annotations
 
 import base64
+import hashlib
 import http.client
 import json
 import os
@@ -62,35 +63,53 @@ class RunPlace:
     run_id: str
 
 
-def remember(home: Path, key: str, experiment: str, run_id: str) -> None:
-    """Write down which run made the result of a step key; nothing is lost if it cannot be written.
+@dataclass(frozen=True)
+class AskedRun:
+    """What a run is asked for by: the same step key in another store or pipeline is another question."""
+
+    tracking_uri: str
+    """As in ``MLFLOW_TRACKING_URI``."""
+    pipeline: str
+    """Name of the experiment."""
+    key: str
+    """Step key."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all three, 64 hexadecimal digits."""
+        parts = [self.tracking_uri.rstrip("/"), self.pipeline, self.key]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def remember(home: Path, asked: AskedRun, place: RunPlace) -> None:
+    """Write down which run made a result; nothing is lost if it cannot be written.
 
     :param home: the work directory.
-    :param key: step key.
-    :param experiment: id of the run's experiment.
-    :param run_id: the run.
+    :param asked: what it is asked for by.
+    :param place: the run.
     """
-    try_write(_memory(home, key), f"{experiment} {run_id}")
+    try_write(memory_file(home, asked), f"{place.experiment} {place.run_id}")
 
 
-def remembered(home: Path, key: str) -> RunPlace | None:
-    """Return the run that made the result of a step key, as far as this work directory knows.
+def remembered(home: Path, asked: AskedRun) -> RunPlace | None:
+    """Return the run that made a result, as far as this work directory knows.
 
     Whether the run still is there, and finished, is for the tracking store to say.
 
     :param home: the work directory.
-    :param key: step key.
+    :param asked: what it is asked for by.
     :return: None if nothing is written down.
     """
     try:
-        experiment, run_id = _memory(home, key).read_text().split()
+        experiment, run_id = memory_file(home, asked).read_text().split()
     except (OSError, ValueError):
         return None
     return RunPlace(experiment, run_id) if _RUN_ID.fullmatch(run_id) else None
 
 
-def _memory(home: Path, key: str) -> Path:
-    return home / "results" / key[:2] / key
+def memory_file(home: Path, asked: AskedRun) -> Path:
+    """Return the file in which a run is remembered."""
+    return home / "results" / asked.digest[:2] / asked.digest
 
 
 def finished_runs(tracking_uri: str, places: Collection[RunPlace]) -> dict[str, FinishedRun]:

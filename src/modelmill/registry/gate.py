@@ -10,6 +10,7 @@ becomes a refusal is in :mod:`modelmill.registry.verdict`.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from modelmill.registry.gate_check import GateCheck
 from modelmill.registry.gate_details import answer_details, chain_costs, drop_metrics
 from modelmill.registry.gate_options import GateOptions
 from modelmill.registry.gate_plot import gate_figure
-from modelmill.registry.gate_report import GateReport, as_html, summary
+from modelmill.registry.gate_report import GATE_REPORT, TAG_JUDGED, GateReport, as_html, summary
 from modelmill.registry.history import history
 from modelmill.registry.learnt_rows import LeftOut
 from modelmill.registry.lineage import all_missing
@@ -267,7 +268,7 @@ def _publish(report: GateReport, dataset: DatasetRef, run: TrackedRun, workspace
             workspace.log(result.sentence)
     for one in report.not_judged:
         workspace.log(one.sentence)
-    uri = run.log_json(report.model_dump(mode="json"), "gate/verdict.json")
+    uri = run.log_json(report.model_dump(mode="json"), GATE_REPORT)
     outcome = "passed" if report.passed else "refused"
     figure = gate_figure(report.checks, title=f"{report.name}: {outcome}")
     if figure is not None:
@@ -276,5 +277,8 @@ def _publish(report: GateReport, dataset: DatasetRef, run: TrackedRun, workspace
         run.log_dataset(dataset, context="gate", rows=report.rows)
     run.client.log_text(run.run_id, as_html(report, figure), "gate/verdict.html")
     run.log_metrics({"gate/passed": float(report.passed), **drop_metrics(report.checks)})
+    if report.chain:
+        judged = report.chain[-1].model_dump(include={"metric", "unit", "value", "low", "high"})
+        run.set_tags({TAG_JUDGED: json.dumps(judged)})
     workspace.log(f"{report.name}: the challenger {report.challenger} is {outcome}. {report.note}".rstrip())
     return uri

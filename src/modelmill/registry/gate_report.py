@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 _MOST_REASONS = 8
 _MOST_NAMED = 10
+GATE_REPORT = "gate/verdict.json"
+"""Path of the report among a run's artifacts."""
+TAG_JUDGED = "modelmill.judged"
+"""Tag of a gate's run: metric, unit, value and interval of the challenger, as JSON. It is in the report, too;
+whoever shows many nights reads it from here."""
 
 
 class ChainLink(BaseModel):

@@ -8,7 +8,8 @@ texts as one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from modelmill.artifacts import ContentKind, DatasetRef, ModelRef
 from modelmill.datasets.overlap import find_copies, similar_texts
 from modelmill.errors import GateError, ModelmillError
 from modelmill.registry.lineage import taught_by
+from modelmill.tokens.images import IMAGES_AT_ONCE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,7 +82,7 @@ def learnt_rows(
     """
     import pyarrow as pa
 
-    column = pa.array(contents, _TYPES[kind]())
+    column = pa.array(_compared(contents, kind), _TYPES[kind]())
     threshold = similar_texts(dataset) if kind == "text" else None
     learnt, told = np.zeros(len(contents), bool), []
     for other, (names, unknown) in _datasets(models, client).items():
@@ -124,10 +126,34 @@ def _contents(dataset: DatasetRef, kind: ContentKind) -> pa.Array:
     from modelmill.tables.reading import read_arrow
 
     name, type_ = dataset.content_column(kind), _TYPES[kind]()
+    if kind == "image":
+        return _image_digests(dataset)
     table = read_arrow(dataset, columns=list(dict.fromkeys([name, dataset.split])))
     table = table.filter(pc.not_equal(table.column(dataset.split), "test"))
     column = table.column(name).drop_null().cast(type_)
     return column.combine_chunks() if column.num_chunks else pa.array([], type_)
+
+
+def _compared(contents: Sequence[Any], kind: ContentKind) -> Iterable[Any]:
+    """Return what two datasets are compared by: texts, or the digests of the files of images."""
+    if kind == "text":
+        return contents
+    return (hashlib.sha256(content or b"").digest() for content in contents)
+
+
+def _image_digests(dataset: DatasetRef) -> pa.Array:
+    """Return the digests of the images of all rows but the test rows: no more than a batch is in memory."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from modelmill.tables.reading import scan_arrow
+
+    name, found = dataset.image_column, list[bytes]()
+    columns = list(dict.fromkeys([name, dataset.split]))
+    for batch in scan_arrow(dataset, columns=columns, batch_rows=IMAGES_AT_ONCE):
+        rows = batch.filter(pc.not_equal(batch.column(dataset.split), "test"))
+        found += _compared([image.as_py() for image in rows.column(name).drop_null()], "image")
+    return pa.array(found, pa.large_binary())
 
 
 def _large_string() -> pa.DataType:

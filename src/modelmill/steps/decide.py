@@ -81,7 +81,7 @@ def run(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> Tab
     counts = count_decisions(decisions)
     figures = {"rows": counts.rows, "rows_default": counts.default, "rows_unknown": counts.unknown}
     if counts.failures is not None:
-        figures["failures"] = sum(sum(reasons.values()) for reasons in counts.failures.values())
+        figures["failures"] = sum(one.rows for one in counts.failures)
     context.run.log_dataset(source, context="deciding", rows=counts.rows)
     report = decision_report(counts, decider, source=source, decisions=decisions)
     context.run.log_json(report, "decisions.json")

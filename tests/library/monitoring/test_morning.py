@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from modelmill.artifacts import AnyReference, ModelRef, ReportRef
 from modelmill.cli.main import app
 from modelmill.errors import ConfigError, DatasetError
-from modelmill.monitoring.morning import Morning, morning, night_of
+from modelmill.monitoring.morning import TAG_LOGICAL_DATE, Morning, morning, night_of
 from modelmill.monitoring.morning_page import as_html, as_text
 from modelmill.registry.ledger import Entry, append
 from modelmill.registry.tracking import TrackedRun, experiment_id, open_run, tracking_client
@@ -26,7 +26,7 @@ class Night:
     settings: Settings
     number: int = 0
 
-    def step(self, step: str, component: str, pipeline: str = "desks") -> TrackedRun:
+    def step(self, step: str, component: str, pipeline: str = "desks", *, date: str = "") -> TrackedRun:
         client = tracking_client(self.settings.tracking_uri)
         experiment = experiment_id(client, pipeline, artifact_root=self.settings.home / "artifacts")
         self.number += 1
@@ -35,6 +35,8 @@ class Night:
             "modelmill.step": step,
             "modelmill.component": component,
         }
+        if date:
+            tags[TAG_LOGICAL_DATE] = f"2026-01-{date}T02:00:00+00:00"
         return open_run(client, experiment, f"{self.number:064x}", name=step, tags=tags)
 
     def done(self, run: TrackedRun, metrics: dict[str, float], **outputs: AnyReference) -> None:
@@ -128,6 +130,28 @@ def test_a_step_that_goes_on_after_a_failure_is_one_step_that_runs(settings: Set
     assert [(one.step, one.how) for one in told.failed] == [("student", "running")]
     assert told.headline == "1 still running"
     assert [one.steps for one in told.costs] == [1]
+
+
+def test_neither_a_backfill_nor_a_run_that_goes_on_hides_the_nights_result(settings: Settings) -> None:
+    night = Night(settings)
+    night.step("student", "distill", date="30").fail(RuntimeError("last night's"))
+    night.done(night.step("student", "distill", date="12"), {})  # a backfill goes well
+    night.step("gate", "gate", date="30").fail(RuntimeError("the gate's"))
+    night.step("gate", "gate", date="31")  # somebody has started it again
+    night.step("made_good", "prune", date="30").fail(RuntimeError("once"))
+    night.done(night.step("made_good", "prune", date="31"), {})
+    night.done(night.step("old", "prune", date="30"), {})
+    night.step("old", "prune", date="12").fail(RuntimeError("a backfill's"))
+    told = night.told()
+    found = {(one.step, one.how, one.logical_date and one.logical_date.day, one.error) for one in told.failed}
+    assert found == {
+        ("student", "failed", 30, "RuntimeError: last night's"),
+        ("gate", "failed", 30, "RuntimeError: the gate's"),
+        ("gate", "running", 31, ""),
+        ("old", "failed", 12, "RuntimeError: a backfill's"),
+    }
+    assert told.headline == "3 failed, 1 still running"
+    assert "desks.old for 2026-01-12 02:00" in as_text(told)
 
 
 def test_times_are_shown_in_utc_whatever_the_zone() -> None:

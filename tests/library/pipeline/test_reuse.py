@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.reuse import reusable
 from modelmill.pipeline.runner import run_step
-from modelmill.registry.finished_runs import remember, remembered
+from modelmill.registry.finished_runs import AskedRun, RunPlace, memory_file, remember, remembered
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
 from modelmill.system.usage import CPU_SECONDS, DISK_MB, MEMORY_MB, SECONDS
@@ -22,6 +22,10 @@ pytestmark = pytest.mark.usefixtures("toy_components")
 def request_of(folder: Path, number: int, **config: object) -> StepRequest:
     config = {"journal": str(folder / "journal"), "number": number, **config}
     return StepRequest(pipeline="toy", step=f"s{number}", component="count", config=config)
+
+
+def asked_of(settings: Settings, result: StepResult) -> AskedRun:
+    return AskedRun(settings.tracking_uri, "toy", result.step_key)
 
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def test_what_is_not_remembered_is_looked_for(
     new, wrong = request_of(tmp_path, 7), request_of(tmp_path, 1, behavior="typo")
     answers = reusable([request_of(tmp_path, 1), new, wrong], settings)
     assert [answer.result is not None for answer in answers] == [True, False, False]
-    place = remembered(settings.home, made[1].step_key)
+    place = remembered(settings.home, asked_of(settings, made[1]))
     assert place is not None
     assert place.run_id == made[1].run_id
 
@@ -70,15 +74,35 @@ def test_a_run_that_is_deleted_is_not_reused(
 
 
 def test_a_wrong_memory_changes_nothing(made: list[StepResult], tmp_path: Path, settings: Settings) -> None:
-    key = made[0].step_key
+    asked = asked_of(settings, made[0])
     for content in ("", "0 '); DROP TABLE runs", "0 " + "f" * 32, "half"):
-        (settings.home / "results" / key[:2] / key).write_text(content)
+        memory_file(settings.home, asked).write_text(content)
         (answer,) = reusable([request_of(tmp_path, 0)], settings)
         assert answer.result is not None
         assert answer.result.run_id == made[0].run_id
     (settings.home / "file").write_text("in the way")
-    remember(settings.home / "file", key, "0", "f" * 32)  # nothing is raised: it only costs a question
-    assert remembered(settings.home / "file", key) is None
+    # Nothing is raised: it only costs a question.
+    remember(settings.home / "file", asked, RunPlace("0", "f" * 32))
+    assert remembered(settings.home / "file", asked) is None
+
+
+def test_stores_and_pipelines_do_not_answer_for_each_other(
+    made: list[StepResult], tmp_path: Path, settings: Settings
+) -> None:
+    """The work directory is the same; what is remembered there is of one store and one pipeline."""
+    other = request_of(tmp_path, 0).model_copy(update={"pipeline": "another"})
+    (answer,) = reusable([other], settings)
+    assert answer.result is None
+    ours = run_step(other, settings)
+    assert ours.step_key == made[0].step_key
+    assert ours.run_id != made[0].run_id
+    for request, result in ((request_of(tmp_path, 0), made[0]), (other, ours)):
+        (answer,) = reusable([request], settings)
+        assert answer.result is not None
+        assert answer.result.run_id == result.run_id
+    elsewhere = AskedRun("http://localhost:1", "toy", made[0].step_key)
+    assert remembered(settings.home, elsewhere) is None
+    assert remembered(settings.home, asked_of(settings, made[0])) is not None
 
 
 def test_a_step_writes_down_what_it_took(made: list[StepResult], settings: Settings) -> None:

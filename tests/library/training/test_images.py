@@ -303,7 +303,15 @@ def test_a_table_with_broken_images_is_decided_on_and_they_are_counted(
     decided = read_arrow(decide.run(config, inputs, context).table).sort_by("id")
     assert decided.column("decision").to_pylist() == ["review", *["keep"] * 4]
     (said,) = [line for line in lines if "could not be computed" in line]
-    assert "noisy could not be computed on 3 rows: an image is null, or its file in base64; got '§'" in said
+    assert "noisy could not be computed on 3 rows: decisions.json" in said
+    place = context.run.client.download_artifacts(context.run.run_id, "decisions.json", str(tmp_path))
+    report = json.loads(Path(place).read_text())
+    assert [
+        (one["signal"], one["why"].partition(";")[0][:40], one["rows"]) for one in report["failures"]
+    ] == [
+        ("noisy", "an image is null, or its file in base64", 2),
+        ("noisy", "an image is null, or its file in base64", 1),
+    ]
 
 
 RULES = """

@@ -19,6 +19,17 @@ _BATCH_ROWS = 10_000
 _MOST_REASONS = 10
 
 
+class SignalFailure(BaseModel):
+    """Why a signal could not be computed, and on how many rows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    signal: str
+    why: str
+    """As the signal says it, which may repeat what stands in the row."""
+    rows: int
+
+
 class DecisionCounts(BaseModel):
     """The number of rows of a decisions table by decision, rule and cause."""
 
@@ -33,9 +44,9 @@ class DecisionCounts(BaseModel):
     """Rows on which no rule fires."""
     unknown: int
     """Rows that are decided because a condition is NULL."""
-    failures: dict[str, dict[str, int]] | None = None
-    """Rows on which a signal could not be computed, by signal and reason: of each its most frequent ones.
-    Only explained rows say it; None: no row is explained."""
+    failures: tuple[SignalFailure, ...] | None = None
+    """Why signals could not be computed: of each the most frequent reasons. Only explained rows say it; None:
+    no row is explained."""
 
 
 def count_decisions(decisions: TableRef) -> DecisionCounts:
@@ -61,7 +72,7 @@ def count_decisions(decisions: TableRef) -> DecisionCounts:
     )
 
 
-def _failures(decisions: TableRef) -> dict[str, dict[str, int]]:
+def _failures(decisions: TableRef) -> tuple[SignalFailure, ...]:
     """Count why signals could not be computed. A signal that is NULL for no such reason says ``NULL``."""
     found: dict[str, Counter[str]] = {}
     for batch in scan_arrow(decisions, columns=[EXPLANATION_COLUMN], batch_rows=_BATCH_ROWS):
@@ -72,7 +83,18 @@ def _failures(decisions: TableRef) -> dict[str, dict[str, int]]:
         counted = failed.group_by(["signal", "unknown"]).aggregate([([], "count_all")])
         for one in counted.to_pylist():
             found.setdefault(one["signal"], Counter())[one["unknown"]] += one["count_all"]
-    return {name: dict(counts.most_common(_MOST_REASONS)) for name, counts in sorted(found.items())}
+    return tuple(
+        SignalFailure(signal=name, why=why, rows=rows)
+        for name, counts in sorted(found.items())
+        for why, rows in counts.most_common(_MOST_REASONS)
+    )
+
+
+def _failed_rows(counts: DecisionCounts) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for one in counts.failures or ():
+        found[one.signal] += one.rows
+    return found
 
 
 def decision_report(
@@ -109,8 +131,8 @@ def report_lines(counts: DecisionCounts, decider: TableDecider, decisions: Table
             if pin.missing
         ),
         *(
-            f"{signal} could not be computed on {sum(reasons.values()):,} rows: {next(iter(reasons))}"
-            for signal, reasons in (counts.failures or {}).items()
+            f"{signal} could not be computed on {rows:,} rows: decisions.json and the explanations say why"
+            for signal, rows in sorted(_failed_rows(counts).items())
         ),
         *(decider.plan.lines() if decider.plan else ()),
     ]
