@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
 import os
 import shutil
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,15 +23,19 @@ from modelmill.datasets.options import LabelKind
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.registry.tracking import experiment_id, open_run, tracking_client
 from modelmill.settings import Settings
+from modelmill.system.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
 
 # Airflow reads its home when it is first imported: no test may touch the user's.
-_AIRFLOW_HOME = tempfile.TemporaryDirectory(prefix="modelmill-tests-airflow-", ignore_cleanup_errors=True)
+# One that is left by tests that were killed is removed by the next ones.
+_HELD = contextlib.ExitStack()
+_AIRFLOW_HOME = _HELD.enter_context(scratch_folder("modelmill-tests-airflow-"))
+atexit.register(_HELD.close)
 os.environ |= {
-    "AIRFLOW_HOME": _AIRFLOW_HOME.name,
+    "AIRFLOW_HOME": str(_AIRFLOW_HOME),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
 }

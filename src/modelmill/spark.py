@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ from urllib.parse import urlsplit
 
 from modelmill.errors import ConfigError, TransientError
 from modelmill.settings import Settings
+from modelmill.system import scratch
 from modelmill.system.memory import give_back_freed_memory
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def session(settings: Settings | None = None) -> Iterator[SparkSession]:
         yield spark
 
 
-_scratch: dict[int, Path] = {}
+_scratch: dict[int, tuple[contextlib.ExitStack, Path]] = {}
 """Scratch folder of each open session, by its ``id``."""
 
 
@@ -70,14 +69,15 @@ def scratch_folder(spark: SparkSession) -> Path:
     :return: the folder; only this user may read it.
     """
     if id(spark) not in _scratch:
-        _scratch[id(spark)] = Path(tempfile.mkdtemp(prefix="modelmill-spark-"))
-    return _scratch[id(spark)]
+        stack = contextlib.ExitStack()
+        _scratch[id(spark)] = stack, stack.enter_context(scratch.scratch_folder("modelmill-spark-"))
+    return _scratch[id(spark)][1]
 
 
 def _remove_scratch(spark: SparkSession) -> None:
-    folder = _scratch.pop(id(spark), None)
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+    found = _scratch.pop(id(spark), None)
+    if found is not None:
+        found[0].close()
 
 
 @contextlib.contextmanager

@@ -83,6 +83,7 @@ def jvm_remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         **os.environ,
         "SPARK_HOME": str(home),
         "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_LOCAL_DIRS": str(folder / "local"),  # a JVM that is killed leaves its blocks
         "PYSPARK_PYTHON": sys.executable,
     }
     log = folder / "server.log"

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import typer
+from packaging.version import InvalidVersion, Version
 
 from modelmill.errors import ConfigError, ModelmillError
 from modelmill.redaction import redacted
@@ -98,7 +99,7 @@ def _versions() -> Iterator[Finding]:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue  # not every machine needs every extra
-        if _numbers(found) < _numbers(least):
+        if _is_older(found, least):
             yield Finding(
                 "versions", "failed", f"{name} {found}", f"it has known holes: install {least} or newer"
             )
@@ -106,9 +107,15 @@ def _versions() -> Iterator[Finding]:
             yield Finding("versions", "ok", f"{name} {found}")
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    plain = version.partition("+")[0].split(".")
-    return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in plain[:3])
+def _is_older(found: str, least: str) -> bool:
+    """Compare versions as PEP 440 orders them: ``3.3.2rc1`` and ``3.3.2.dev1`` come before ``3.3.2``.
+
+    A local version, such as ``2.13.0+cpu``, is the one that it was built of; what is no version is older.
+    """
+    try:
+        return Version(Version(found).public) < Version(least)
+    except InvalidVersion:
+        return True
 
 
 def _home(settings: Settings) -> Iterator[Finding]:

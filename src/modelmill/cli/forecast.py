@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,14 @@ from modelmill.cli.params import given_params
 from modelmill.settings import Settings
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.forecast import Amount, RunForecast, StepForecast
+    from modelmill.pipeline.forecast import Amount, RunForecast, StepForecast, Where
+
+
+_WHERE: Mapping[Where, str] = {
+    "here": "",
+    "this host": ", with another interpreter",
+    "elsewhere": ", on another machine",
+}
 
 
 def forecast(
@@ -55,9 +63,8 @@ def _step(step: StepForecast) -> str:
     cells = [_time(step.seconds), _time(step.cpu_seconds)]
     cells += ["" if amount is None else _size(amount) for amount in (step.memory_mb, step.disk_mb)]
     runs = f"{step.from_runs} {'run' if step.from_runs == 1 else 'runs'}"
-    return (
-        "  ".join(f"{cell:>16}" for cell in cells) + f"  from {runs}{' of copies' if step.of_copies else ''}"
-    )
+    told = f"from {runs}{' of copies' if step.of_copies else ''}{_WHERE[step.where or 'here']}"
+    return "  ".join(f"{cell:>16}" for cell in cells) + f"  {told}"
 
 
 def _time(amount: Amount) -> str:

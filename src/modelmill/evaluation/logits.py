@@ -17,7 +17,7 @@ from modelmill.system.digests import is_sealed, seal
 from modelmill.system.locks import locked
 from modelmill.tables.versions import table_fingerprint
 from modelmill.tasks.calibration import FloatArray
-from modelmill.tokens.cache import tokenised
+from modelmill.tokens.cache import library_versions, tokenised
 from modelmill.tokens.token_ids import Tokens
 from modelmill.version import __version__
 from modelmill.workspace import Workspace
@@ -71,6 +71,8 @@ def _rows_digest(dataset: DatasetRef, split: str, info: BundleInfo) -> str:
         split,
         __version__,
         f"{runtime} {metadata.version(runtime)}",
+        # Another decoder makes other pixels of the same file.
+        *(f"{name} {version}" for name, version in library_versions(info.content).items()),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 

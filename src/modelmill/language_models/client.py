@@ -6,11 +6,16 @@ connection that was never made cost nothing. Everything else that is not an answ
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
+import queue
+import socket
+import threading
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelmill.errors import ConfigError
 from modelmill.language_models.dialects import Request, read_json
@@ -42,28 +47,90 @@ class Outcome:
     """Why there is no answer: status and message, without the key."""
 
 
+class _Connection:
+    """One connection, for one thread, with a time after which it is shut, whatever the server still sends.
+
+    httpx bounds the time of each read alone: a server that sends a byte now and then, be it of the headers,
+    would hold a thread for ever.
+
+    :param headers: of each request.
+    :param timeout: seconds from the beginning of a request to the last byte of its response.
+    """
+
+    def __init__(self, headers: Mapping[str, str], timeout: float) -> None:
+        import httpx
+
+        self._client = httpx.Client(
+            headers=dict(headers),
+            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+            follow_redirects=False,  # the key is for this host alone
+        )
+        self._timeout = timeout
+        self._changing = threading.Lock()
+        self._socket: socket.socket | None = None
+        self.is_late = False
+        """Whether the time of the last request was over before its end."""
+
+    @contextlib.contextmanager
+    def post(self, url: str, body: bytes) -> Iterator[httpx.Response]:
+        """Send a request.
+
+        :param url: where to.
+        :param body: its content.
+        :yield: the response; its body is still to be read, within the same time.
+        """
+        self.is_late = False
+        timer = threading.Timer(self._timeout, self._shut)
+        timer.daemon = True
+        timer.start()
+        try:
+            with self._client.stream(
+                "POST", url, content=body, extensions={"trace": self._trace}
+            ) as response:
+                yield response
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Close it."""
+        self._client.close()
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Keep the socket that the next bytes go through; TLS makes a new one of it."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            with self._changing:
+                self._socket = info["return_value"].get_extra_info("socket")
+            if self.is_late:
+                self._shut()
+
+    def _shut(self) -> None:
+        with self._changing:
+            self.is_late = True
+            if self._socket is not None:
+                with contextlib.suppress(OSError):  # it is closed already
+                    # Not that of a TLS socket, which another thread is reading: it would take its state away.
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
 class Client:
-    """Connections to one endpoint, for several threads.
+    """Connections to one endpoint, one for each thread that sends.
 
     :param endpoint: where.
-    :param timeout: seconds to wait for an answer.
-    :param connections: at most.
+    :param timeout: seconds that a request may take, from its beginning to the last byte of the answer.
+    :param connections: threads that send at the same time, at most.
     """
 
     def __init__(self, endpoint: Endpoint, *, timeout: float, connections: int) -> None:
-        import httpx
-
         self._endpoint = endpoint
         self._timeout = timeout
-        headers = {"content-type": "application/json", "accept": "application/json"}
+        self._headers = {"content-type": "application/json", "accept": "application/json"}
         if endpoint.key:
-            headers["authorization"] = f"Bearer {endpoint.key}"
-        self._client = httpx.Client(
-            headers=headers,
-            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            follow_redirects=False,  # the key is for this host alone
-        )
+            self._headers["authorization"] = f"Bearer {endpoint.key}"
+        self._free: queue.SimpleQueue[_Connection | None] = queue.SimpleQueue()
+        self._made: list[_Connection] = []
+        for _ in range(connections):
+            self._free.put(None)  # made when it is needed
 
     def __enter__(self) -> Client:
         """Return the client."""
@@ -73,7 +140,8 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the connections."""
-        self._client.close()
+        for connection in self._made:
+            connection.close()
 
     def send(self, request: Request) -> Outcome:
         """Send a request.
@@ -82,18 +150,37 @@ class Client:
         :return: what came of it.
         :raises ConfigError: if the endpoint says that no request of this kind can ever be answered.
         """
+        try:
+            connection = self._free.get(timeout=self._timeout)
+        except queue.Empty:
+            return Outcome("unsent", detail="no connection is free")
+        try:
+            connection = connection or self._connection()
+            return self._sent(connection, request)
+        finally:
+            self._free.put(connection)
+
+    def _connection(self) -> _Connection:
+        made = _Connection(self._headers, self._timeout)
+        self._made.append(made)
+        return made
+
+    def _sent(self, connection: _Connection, request: Request) -> Outcome:
         import httpx
 
-        url = f"{self._endpoint.url}/{request.path}"
         try:
-            with self._client.stream("POST", url, content=request.body) as response:
-                content = self._read(response)
+            with connection.post(f"{self._endpoint.url}/{request.path}", request.body) as response:
+                content = _read(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             return Outcome("unsent", detail=type(error).__name__)
         except httpx.HTTPError as error:
-            return Outcome("lost", detail=type(error).__name__)
+            late = f"no end within {self._timeout:g} s"
+            return Outcome("lost", detail=late if connection.is_late else type(error).__name__)
         if content is None:
-            return Outcome("lost", detail=f"more than {_MOST_BYTES:,} bytes, or no end within the time")
+            return Outcome("lost", detail=f"more than {_MOST_BYTES:,} bytes")
+        return self._outcome(response, content)
+
+    def _outcome(self, response: httpx.Response, content: bytes) -> Outcome:
         status = response.status_code
         if status == 200 and _is_answer(content):
             return Outcome("answered", body=content)
@@ -110,16 +197,6 @@ class Client:
             return Outcome("rejected", detail=detail)
         return Outcome("lost", detail=detail)
 
-    def _read(self, response: httpx.Response) -> bytes | None:
-        """Return a response's body; None if it does not end: httpx bounds the time of each part alone."""
-        parts, size, deadline = list[bytes](), 0, time.monotonic() + self._timeout
-        for part in response.iter_bytes():
-            size += len(part)
-            if size > _MOST_BYTES or time.monotonic() > deadline:
-                return None
-            parts.append(part)
-        return b"".join(parts)
-
     def _detail(self, status: int, body: bytes) -> str:
         """Return a status with the server's message; a message may repeat what was sent, never the key."""
         message = ""
@@ -129,6 +206,17 @@ class Client:
         except (ValueError, LookupError, TypeError):
             pass
         return self._endpoint.without_key(f"status {status} {str(message)[:300]}".strip())
+
+
+def _read(response: httpx.Response) -> bytes | None:
+    """Return a response's body; None if it is too long."""
+    parts, size = list[bytes](), 0
+    for part in response.iter_bytes():
+        size += len(part)
+        if size > _MOST_BYTES:
+            return None
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _is_answer(body: bytes) -> bool:

@@ -2,13 +2,16 @@
 
 Steps whose results are there already are found as the run itself would find them: they take nothing. For
 every other one the last finished runs of the same step are looked up, in a group with ``for_each`` those of
-its other copies, too, and their median is the forecast. How far off it is, is measured in the same way: what
-would have been forecast for each of those runs from the ones before it, against what it took. A step that has
-never run is not known, and neither is the total then: it is at least what the others take.
+its other copies, too, and their median is the forecast. What a step takes is a matter of where it runs: runs of
+this machine and interpreter go before those of this machine, and those before others; they are not mixed, and
+the forecast says on which it stands. How far off it is, is measured in the same way: what would have been
+forecast for each of those runs from the ones before it, against what it took. A step that has never run is not
+known, and neither is the total then: it is at least what the others take.
 """
 
 from __future__ import annotations
 
+import platform
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +24,7 @@ from modelmill.pipeline.local_run import request_for
 from modelmill.pipeline.reuse import reusable
 from modelmill.pipeline.spec import ParamValue, PipelineSpec
 from modelmill.registry.mlflow_calls import asking
-from modelmill.registry.tracking import tracking_client
+from modelmill.registry.tracking import TAG_HOST, TAG_PYTHON, tracking_client
 from modelmill.settings import Settings
 from modelmill.system.usage import CPU_SECONDS, DISK_MB, MEMORY_MB, SECONDS
 
@@ -32,6 +35,9 @@ RUNS = 5
 """Past runs of a step that are looked at, the newest."""
 _SEARCHED = 1000
 _MEASURES = (SECONDS, CPU_SECONDS, MEMORY_MB, DISK_MB)
+
+
+Where = Literal["here", "this host", "elsewhere"]
 
 
 class _Part(BaseModel):
@@ -56,6 +62,9 @@ class StepForecast(_Part):
     """``reused``: its result is there already; ``unknown``: it has never run."""
     from_runs: int
     """Past runs that the forecast is made of."""
+    where: Where | None
+    """Where those runs were: ``here`` on this machine with the interpreter that will run the step, ``this
+    host`` with another one, ``elsewhere`` on another machine, or one that the runs do not name."""
     of_copies: bool
     """Whether they are runs of other copies of the step, since this one has none."""
     seconds: Amount | None
@@ -90,7 +99,7 @@ def forecast(
     params: Mapping[str, ParamValue] | None = None,
     jobs: int = 1,
 ) -> RunForecast:
-    """Return what a run of a pipeline will take on a machine like that of its past runs.
+    """Return what a run of a pipeline will take on this machine.
 
     :param spec: a valid pipeline.
     :param settings: where MLflow is.
@@ -104,7 +113,10 @@ def forecast(
     reused = _reused(expansion, settings, spec.param_values(params))
     with asking(settings.tracking_uri):
         past = _past(spec.pipeline, settings)
-    steps = tuple(_step(name, expansion, past, is_reused=name in reused) for name in expansion.spec.order())
+    steps = tuple(
+        _step(name, expansion, past, python=settings.python, is_reused=name in reused)
+        for name in expansion.spec.order()
+    )
     known = {step.step: step for step in steps if step.state == "known"}
     return RunForecast(
         pipeline=spec.pipeline,
@@ -154,11 +166,12 @@ def _past(pipeline: str, settings: Settings) -> dict[str, list[Run]]:
     return found
 
 
-def _step(name: str, expansion: Expansion, past: Mapping[str, list[Run]], *, is_reused: bool) -> StepForecast:
+def _step(
+    name: str, expansion: Expansion, past: Mapping[str, list[Run]], *, python: str, is_reused: bool
+) -> StepForecast:
     component = expansion.spec.steps[name].component
     own = _alike(past.get(name, ()), component)
-    copies = [] if own else _of_copies(name, expansion, past)
-    runs = own or copies
+    where, runs = _nearest(own or _of_copies(name, expansion, past), python)
     known = not is_reused and bool(runs)
     amounts = {
         measure: _amount([run.data.metrics[measure] for run in runs if measure in run.data.metrics])
@@ -170,6 +183,7 @@ def _step(name: str, expansion: Expansion, past: Mapping[str, list[Run]], *, is_
         component=component,
         state="reused" if is_reused else "known" if known else "unknown",
         from_runs=len(runs) if known else 0,
+        where=where if known else None,
         of_copies=known and not own,
         seconds=amounts.get(SECONDS),
         cpu_seconds=amounts.get(CPU_SECONDS),
@@ -179,7 +193,21 @@ def _step(name: str, expansion: Expansion, past: Mapping[str, list[Run]], *, is_
 
 
 def _alike(runs: Sequence[Run], component: str) -> list[Run]:
-    return [run for run in runs if run.data.tags.get("modelmill.component") == component][:RUNS]
+    return [run for run in runs if run.data.tags.get("modelmill.component") == component]
+
+
+def _nearest(runs: Sequence[Run], python: str) -> tuple[Where, list[Run]]:
+    """Return the newest runs of the place that is most like this one, and which place that is."""
+    found: dict[Where, list[Run]] = {"here": [], "this host": [], "elsewhere": []}
+    for run in runs:
+        tags = run.data.tags
+        is_here = tags.get(TAG_HOST) == platform.node()
+        place: Where = "elsewhere"
+        if is_here:
+            place = "here" if tags.get(TAG_PYTHON) == python else "this host"
+        found[place].append(run)
+    where = next((place for place, those in found.items() if those), "elsewhere")
+    return where, found[where][:RUNS]
 
 
 def _of_copies(name: str, expansion: Expansion, past: Mapping[str, list[Run]]) -> list[Run]:

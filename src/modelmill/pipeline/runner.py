@@ -6,6 +6,7 @@ import contextlib
 import platform
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +20,8 @@ from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.registry.finished_runs import FinishedRun, RunPlace, finished_run, remember
 from modelmill.registry.mlflow_calls import asking
 from modelmill.registry.tracking import (
+    TAG_HOST,
+    TAG_PYTHON,
     experiment_id,
     find_finished,
     mark_dead_runs,
@@ -160,6 +163,8 @@ def _tags(request: StepRequest) -> dict[str, str]:
         "modelmill.step": request.step,
         "modelmill.component": request.component,
         "modelmill.environment": _environment_lock(),
+        TAG_HOST: platform.node(),
+        TAG_PYTHON: sys.executable,
         **{f"airflow.{name}": value for name, value in request.origin.items()},
     }
 

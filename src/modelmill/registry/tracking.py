@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
 
 TAG_ERROR = "modelmill.error"
+TAG_HOST = "modelmill.host"
+"""Name of the machine that a step has run on."""
+TAG_PYTHON = "modelmill.python"
+"""Path of the interpreter that has run it."""
 
 
 @functools.cache

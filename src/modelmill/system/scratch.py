@@ -1,12 +1,14 @@
 """Folders for temporary files whose owner is known: what a killed process leaves is told from what is used.
 
 Beside each folder lies a lock, which its process holds while it lives; the kernel releases it on any kind of
-death.
+death. Who makes a folder first removes those of the same kind that dead processes have left.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import glob
 import os
 import shutil
 import tempfile
@@ -29,6 +31,7 @@ def scratch_folder(prefix: str, *, parent: Path | None = None) -> Iterator[Path]
     :param parent: folder to make it in; None: where temporary files go.
     :yield: the folder; only this user may read it.
     """
+    _sweep(parent or Path(tempfile.gettempdir()), prefix)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     lock = folder.with_name(folder.name + _LOCK)
     try:
@@ -39,17 +42,26 @@ def scratch_folder(prefix: str, *, parent: Path | None = None) -> Iterator[Path]
         lock.unlink(missing_ok=True)
 
 
-def abandoned(parent: Path) -> list[Path]:
+@functools.cache
+def _sweep(parent: Path, prefix: str) -> None:
+    """Remove what dead processes have left, once in the life of this one."""
+    for folder in abandoned(parent, prefix=prefix):
+        with contextlib.suppress(OSError):
+            remove_abandoned(folder)
+
+
+def abandoned(parent: Path, *, prefix: str = "") -> list[Path]:
     """Return the folders that dead processes have left.
 
     :param parent: where they were made.
+    :param prefix: beginning of their names.
     :return: the folders, in the order of their names; nothing that a process holds, and nothing whose owner
         is not known.
     """
     if not parent.is_dir():
         return []
     found = []
-    for lock in sorted(parent.glob(f"*{_LOCK}")):
+    for lock in sorted(parent.glob(f"{glob.escape(prefix)}*{_LOCK}")):
         folder = lock.with_name(lock.name.removesuffix(_LOCK))
         with contextlib.suppress(OSError):
             status = lock.lstat()

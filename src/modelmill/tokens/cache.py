@@ -41,10 +41,11 @@ _LAYOUT = 1
 """Raised when the file or the ids in it would be others for the same input."""
 _CHUNK_ROWS: Mapping[ContentKind, int] = {"text": 8192, "image": IMAGES_AT_ONCE}
 """Rows that are read and encoded at a time."""
-_LIBRARIES: Mapping[ContentKind, tuple[str, ...]] = {
+LIBRARIES: Mapping[ContentKind, tuple[str, ...]] = {
     "text": ("tokenizers", "nanotoken"),
     "image": ("pillow",),
 }
+"""Whose versions make other numbers of the same content, by kind: part of what caches are kept by."""
 _SET_ASIDE: Mapping[ContentKind, str] = {
     "text": "build the dataset with build_dataset, which sets such rows aside",
     "image": "build the dataset with build_dataset and without a text column, which sets such rows aside",
@@ -150,10 +151,19 @@ def _key(dataset: DatasetRef, folder: Path, max_length: int, *, skip_empty: bool
         "columns": [dataset.key, dataset.content_column(content.kind)],
         "tokenizer": reader_digest(folder),
         "max_length": max_length,
-        "libraries": {name: _version(name) for name in _LIBRARIES[content.kind]},
+        "libraries": library_versions(content.kind),
         **({"skip_empty": True} if skip_empty else {}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def library_versions(kind: ContentKind) -> dict[str, str | None]:
+    """Return the versions of the libraries that make numbers of contents.
+
+    :param kind: of the contents.
+    :return: by name; None if one is not installed.
+    """
+    return {name: _version(name) for name in LIBRARIES[kind]}
 
 
 def _version(name: str) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from modelmill.cli.doctor import Finding, examine
+from modelmill.cli.doctor import Finding, _is_older, examine
 from modelmill.cli.main import app
 from modelmill.cli.sbom import bill_of_materials
 from modelmill.registry import ledger
@@ -121,3 +121,22 @@ def test_the_bill_of_materials_is_complete_and_the_same_each_time() -> None:
     assert set(needs) == known
     assert all(set(listed) <= known for listed in needs.values())
     assert bill == bill_of_materials()
+
+
+@pytest.mark.parametrize(
+    ("found", "least", "older"),
+    [
+        ("3.3.2", "3.3.2", False),
+        ("3.3.0rc1", "3.3.0", True),
+        ("3.3.0rc1", "3.2.9", False),
+        ("2.0.0.dev1", "2.0.0", True),
+        ("3.17.10", "3.17.2", False),
+        ("1.23.0.post1", "1.23", False),
+        ("2.13.0+cpu", "2.13", False),
+        ("2.13rc2+cpu", "2.13", True),
+        ("1!1.0", "5.23", False),
+        ("unknown", "1.0", True),
+    ],
+)
+def test_versions_are_ordered_as_pep_440_has_it(found: str, least: str, older: bool) -> None:
+    assert _is_older(found, least) is older

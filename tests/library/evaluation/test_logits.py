@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import StepContext
 from modelmill.evaluation import logits
 from modelmill.evaluation.logits import Logits
+from modelmill.models.bundle import BundleInfo
 from modelmill.system.digests import seal
 
 WORDS = {"goal": "sport", "team": "sport", "bank": "trade"}
@@ -126,3 +128,18 @@ def test_a_second_process_waits_for_the_first(
         assert not found
     thread.join(10)
     assert (found[0] == first).all()
+
+
+def test_another_decoder_of_images_is_another_key(
+    dataset: DatasetRef, make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pixels of the same file may change with the library that decodes it, and logits with them."""
+    text = BundleInfo.load(make_bundle("words"))
+    image, photos = text.model_copy(update={"content": "image"}), dataset.model_copy(update={"image": "text"})
+    before = [logits._rows_digest(photos, "test", info) for info in (text, image)]
+    versions = {"pillow": "99.0"}
+    found = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: versions.get(name) or found(name))
+    after = [logits._rows_digest(photos, "test", info) for info in (text, image)]
+    assert after[0] == before[0]  # a text has no decoder
+    assert after[1] != before[1]

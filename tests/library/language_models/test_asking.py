@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -415,6 +416,39 @@ def test_an_answer_that_does_not_end_is_lost(size: int, pause: float) -> None:
             assert client.send(next(asks(1)).request).kind == "lost"
         assert time.monotonic() - began < 3
         server.shutdown()
+
+
+@pytest.mark.parametrize("where", ["headers", "body"])
+def test_a_server_that_dribbles_holds_nobody(where: str) -> None:
+    """A byte now and then keeps each single read within its time: the request as a whole has one, too."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2000\r\n"
+    answers = [b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"a": [12]}']  # the first one is whole
+    stop = threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        with server.accept()[0] as peer, contextlib.suppress(OSError):
+            while peer.recv(65_536):
+                if answers:
+                    peer.sendall(answers.pop())
+                    continue
+                peer.sendall(head + (b"X-Slow: " if where == "headers" else b"\r\n"))
+                while not stop.wait(0.1):
+                    peer.sendall(b"x")
+                return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        endpoint = Endpoint(f"http://127.0.0.1:{server.getsockname()[1]}/v1")
+        with Client(endpoint, timeout=1, connections=1) as client:
+            request = next(asks(1)).request
+            assert client.send(request).kind == "answered"
+            began = time.monotonic()
+            outcome = client.send(request)  # over the same connection
+            assert time.monotonic() - began < 3
+            assert (outcome.kind, outcome.detail) == ("lost", "no end within 1 s")
+        stop.set()
+        thread.join(5)
 
 
 def test_a_thread_that_outlives_its_step_writes_nowhere(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from modelmill.pipeline.forecast import Amount, RunForecast, StepForecast, forec
 from modelmill.pipeline.local_run import request_for
 from modelmill.pipeline.runner import run_step
 from modelmill.pipeline.validation import parse_pipeline
-from modelmill.registry.tracking import experiment_id, open_run, tracking_client
+from modelmill.registry.tracking import TAG_HOST, TAG_PYTHON, experiment_id, open_run, tracking_client
 from modelmill.settings import Settings
 from modelmill.system.usage import CPU_SECONDS, DISK_MB, MEMORY_MB, SECONDS
 
@@ -36,12 +38,20 @@ class Past:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.number = settings, 0
 
-    def ran(self, step: str, component: str, *seconds: float) -> None:
+    def ran(
+        self,
+        step: str,
+        component: str,
+        *seconds: float,
+        host: str | None = None,
+        python: str = sys.executable,
+    ) -> None:
         client = tracking_client(self.settings.tracking_uri)
         experiment = experiment_id(client, "flow", artifact_root=self.settings.home / "artifacts")
         for taken in seconds:
             self.number += 1
             tags = {"modelmill.step": step, "modelmill.component": component}
+            tags |= {TAG_HOST: host or platform.node(), TAG_PYTHON: python}
             run = open_run(client, experiment, f"{self.number:064x}", name=step, tags=tags)
             figures = {SECONDS: taken, CPU_SECONDS: 2 * taken, MEMORY_MB: 100 * taken, DISK_MB: 0.0}
             run.log_metrics(figures)
@@ -94,6 +104,34 @@ def test_past_runs_tell_with_their_error(pipeline: Path, settings: Settings) -> 
     assert "from 1 run of copies" in shown
     assert "flow with 2 side by side: at least 18.0 s ± ?, CPU 44.0 s ± ?" in shown
     assert "not known, since they have never run: last" in shown
+
+
+def test_runs_of_other_machines_are_not_mixed_with_those_of_this_one(
+    pipeline: Path, settings: Settings
+) -> None:
+    past = Past(settings)
+    past.ran("first", "count", 50.0, host="another")
+    assert told(pipeline, settings)[1]["first"].where == "elsewhere"
+    assert "from 1 run, on another machine" in CliRunner().invoke(app, ["forecast", str(pipeline)]).output
+    past.ran("first", "count", 20.0, python="/another/python")
+    past.ran("first", "count", 70.0, host="another")  # newer, and farther away
+    first = told(pipeline, settings)[1]["first"]
+    assert (first.where, first.from_runs, first.seconds) == (
+        "this host",
+        1,
+        Amount(expected=20.0, error=None),
+    )
+    past.ran("first", "count", 10.0)
+    past.ran("first", "count", 30.0, python="/another/python")
+    first = told(pipeline, settings)[1]["first"]
+    assert (first.where, first.from_runs, first.seconds) == ("here", 1, Amount(expected=10.0, error=None))
+
+
+def test_a_step_says_where_it_has_run(pipeline: Path, settings: Settings) -> None:
+    spec = parse_pipeline(pipeline.read_text())
+    result = run_step(request_for(expand(spec), "first", {}, {}), settings)
+    tags = tracking_client(settings.tracking_uri).get_run(result.run_id).data.tags
+    assert (tags[TAG_HOST], tags[TAG_PYTHON]) == (platform.node(), sys.executable)
 
 
 def test_what_is_reused_takes_nothing(pipeline: Path, settings: Settings) -> None:
