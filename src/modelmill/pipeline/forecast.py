@@ -2,11 +2,11 @@
 
 Steps whose results are there already are found as the run itself would find them: they take nothing. For
 every other one the last finished runs of the same step are looked up, in a group with ``for_each`` those of
-its other copies, too, and their median is the forecast. What a step takes is a matter of where it runs: runs of
-this machine and interpreter go before those of this machine, and those before others; they are not mixed, and
-the forecast says on which it stands. How far off it is, is measured in the same way: what would have been
-forecast for each of those runs from the ones before it, against what it took. A step that has never run is not
-known, and neither is the total then: it is at least what the others take.
+its other copies, too, and their median is the forecast. What a step takes is a matter of where it runs: runs
+of this machine and interpreter go before those of this machine, and those before others; they are not mixed,
+and the forecast says on which it stands. How far off it is, is measured in the same way: what would have
+been forecast for each of those runs from the ones before it, against what it took. A step that has never run
+is not known, and neither is the total then: it is at least what the others take.
 """
 
 from __future__ import annotations
