@@ -36,7 +36,11 @@ class Asking(Options):
     concurrency: int = Field(8, ge=1, le=256, description="Requests at a time.")
     requests_per_minute: int | None = Field(None, ge=1, description="Empty: not limited.")
     tokens_per_minute: int | None = Field(None, ge=1, description="Input and output; empty: not limited.")
-    timeout_seconds: float = Field(60, gt=0, description="Seconds to wait for an answer.")
+    timeout_seconds: float = Field(
+        60,
+        gt=0,
+        description="Seconds that a request may take, from its start to the last byte of the answer.",
+    )
     attempts: int = Field(
         6, ge=1, le=100, description="Requests at most for one content whose answers are lost."
     )
