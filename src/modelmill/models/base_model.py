@@ -11,6 +11,7 @@ from modelmill.errors import ModelError
 from modelmill.models.architectures import check_architecture
 from modelmill.models.base_model_folder import check_base_model_files, locate_base_model
 from modelmill.models.encoder import read_config
+from modelmill.models.image_encoder import RowEncoder
 from modelmill.models.pretrained_weights import load_weights
 from modelmill.tokens.tokenizer import load_tokenizer
 
@@ -19,9 +20,9 @@ from modelmill.tokens.tokenizer import load_tokenizer
 class BaseModel:
     """A pretrained encoder."""
 
-    encoder: PreTrainedModel
+    encoder: PreTrainedModel | RowEncoder
     tokenizer: Path
-    """Path of its ``tokenizer.json``."""
+    """Path of its ``tokenizer.json``, or of ``image.json``."""
 
 
 def load_base_model(name: str, *, max_tokens: int, dropout: float) -> BaseModel:

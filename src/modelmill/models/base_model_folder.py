@@ -171,3 +171,13 @@ def check_base_model(name: str, *, max_tokens: int | None = None) -> ContentKind
         return "image"
     check_architecture(content, max_tokens=max_tokens)
     return "text"
+
+
+def content_of_base(name: str) -> ContentKind:
+    """Return what a base model reads.
+
+    :param name: see :func:`locate_base_model`.
+    :return: texts or images.
+    :raises ModelError: if there is none, or its ``config.json`` cannot be read.
+    """
+    return "image" if reads_images(read_config_json(locate_base_model(name))) else "text"

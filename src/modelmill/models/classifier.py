@@ -24,7 +24,7 @@ from transformers import PretrainedConfig
 
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
-from modelmill.models.encoder import build_encoder, read_config
+from modelmill.models.encoder import build_encoder, build_row_encoder, read_config, width
 from modelmill.models.lexical import UNFITTED_SCALES, LexicalHead
 from modelmill.tokens.token_ids import Places, Tokens
 
@@ -32,7 +32,8 @@ from modelmill.tokens.token_ids import Places, Tokens
 class Classifier(nn.Module):
     """Encoder, mean over the tokens, dropout, linear layer; and, once it is attached, a lexical head.
 
-    :param encoder: a transformers encoder without a head.
+    :param encoder: a transformers encoder without a head, or a
+        :class:`~modelmill.models.image_encoder.RowEncoder`.
     :param classes: number of classes.
     :param dropout: probability that a pooled feature is dropped in training.
     """
@@ -45,7 +46,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(self.config.hidden_size, classes)
+        self.head = nn.Linear(width(encoder), classes)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         self.lexical = None
@@ -78,7 +79,8 @@ class Classifier(nn.Module):
         read, mask = input_ids[:, : self.encoder_tokens], attention_mask[:, : self.encoder_tokens]
         hidden = self.encoder(input_ids=read, attention_mask=mask)[0]  # (batch, tokens, hidden)
         hidden = hidden.to(self.head.weight.dtype)  # a quantised encoder may give bf16
-        return self.combine(self.classify(hidden, mask), input_ids, attention_mask)
+        # An image is one position, however many pixels it has.
+        return self.combine(self.classify(hidden, mask[:, : hidden.shape[1]]), input_ids, attention_mask)
 
     def combine(
         self, logits: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
@@ -140,7 +142,7 @@ def save_classifier(
 
     :param model: the model.
     :param folder: where to; replaced if it exists.
-    :param tokenizer: ``tokenizer.json`` to copy.
+    :param tokenizer: ``tokenizer.json`` to copy, or ``image.json``.
     :param info: what the bundle says of itself.
     :param write: writes ``model.safetensors``.
     """
@@ -148,7 +150,7 @@ def save_classifier(
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(_plain_config(model.config), indent=2, sort_keys=True))
     write(model, folder / "model.safetensors")
-    shutil.copyfile(tokenizer, folder / "tokenizer.json")
+    shutil.copyfile(tokenizer, folder / tokenizer.name)
     info.save(folder)
 
 
@@ -194,7 +196,10 @@ def empty_classifier(folder: Path, info: BundleInfo) -> Classifier:
     :return: a model with random weights, on the CPU.
     :raises ModelError: if its ``config.json`` describes no encoder.
     """
-    model = Classifier(build_encoder(read_config(folder)), classes=info.outputs)
+    encoder: nn.Module = (
+        build_row_encoder(folder) if info.content == "image" else build_encoder(read_config(folder))
+    )
+    model = Classifier(encoder, classes=info.outputs)
     if info.lexical:
         lexical = LexicalHead(model.config.vocab_size, len(info.classes))
         model.attach(lexical, UNFITTED_SCALES, encoder_tokens=info.encoder_tokens or info.max_tokens)

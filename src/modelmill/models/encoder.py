@@ -12,8 +12,10 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from modelmill.errors import ModelError, did_you_mean
-from modelmill.models.architectures import ARCHITECTURES, read_config_json
+from modelmill.models.architectures import ARCHITECTURES, check_image_architecture, read_config_json
 from modelmill.models.attention import KEPT_HEADS, fit_heads
+from modelmill.models.image_encoder import EARLY_LAYERS, ImageEncoder, RowEncoder
+from modelmill.tokens.images import ImageInput
 
 
 def read_config(folder: Path) -> PretrainedConfig:
@@ -59,6 +61,41 @@ def layer_list(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
         got=config.model_type,
         remedy="take a base model of a BERT-like architecture",
     )
+
+
+def layers_of(encoder: nn.Module) -> tuple[nn.Module, ...]:
+    """Return an encoder's layers, the lowest first; of an image encoder its stages."""
+    return encoder.stages if isinstance(encoder, RowEncoder) else tuple(layer_list(encoder)[1])
+
+
+def depth(encoder: nn.Module) -> int:
+    """Return how many layers an encoder runs: where they share their weights (ALBERT), more than it has."""
+    if isinstance(encoder, RowEncoder):
+        return len(encoder.stages)
+    config: Any = encoder.config
+    return int(config.num_hidden_layers)
+
+
+def width(encoder: nn.Module) -> int:
+    """Return the number of features that an encoder gives of a position."""
+    if isinstance(encoder, RowEncoder):
+        return encoder.features
+    config: Any = encoder.config
+    return int(config.hidden_size)
+
+
+def build_row_encoder(folder: Path) -> RowEncoder:
+    """Return an image encoder with random weights.
+
+    :param folder: a bundle, with ``config.json`` and ``image.json``.
+    :return: the encoder.
+    :raises ModelError: if its architecture could load anything but code that is installed here.
+    """
+    check_image_architecture(read_config_json(folder))
+    config = read_config(folder)
+    model = build_encoder(config)
+    early = getattr(config, EARLY_LAYERS, 0)
+    return RowEncoder(ImageEncoder(model, ImageInput.load(folder), early_layers=early))
 
 
 def build_encoder(config: PretrainedConfig) -> PreTrainedModel:

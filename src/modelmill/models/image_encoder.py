@@ -14,7 +14,11 @@ from torch import nn
 
 from modelmill.tokens.images import CHANNELS, ImageInput
 
+EARLY_LAYERS = "modelmill_early_layers"
+"""Key of the encoder's configuration in a bundle: layers whose channels are measured."""
 _LEAST_VARIANCE = 1e-6
+_STAGES = ("stages", "layers", "layer", "blocks")
+"""Names of an encoder's list of stages or layers, in transformers and in timm."""
 
 
 class ImageEncoder(nn.Module):
@@ -79,3 +83,68 @@ def _positions(layer: torch.Tensor) -> tuple[int, ...]:
     ``(batch, patches, channels)``.
     """
     return (2, 3) if layer.ndim == 4 else (1,)
+
+
+class RowEncoder(nn.Module):
+    """An image encoder that reads rows of numbers, as encoders of texts read rows of ids: for training.
+
+    An image is one position with all its features, so the mean over positions is the features themselves.
+    Layers of batch normalisation keep the statistics that they have: those of small batches of other images
+    would be worse, and a training that is resumed must end in the same bits.
+
+    :param encoder: the encoder. Its configuration gets :data:`EARLY_LAYERS`.
+    """
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.features = encoder.features
+        setattr(encoder.config, EARLY_LAYERS, encoder.early_layers)
+        # Tuples: their modules are parts of the encoder already.
+        self.stem, self.stages = _stem_and_stages(encoder.model)
+
+    @property
+    def config(self) -> Any:
+        """The encoder's configuration."""
+        return self.encoder.config
+
+    def get_input_embeddings(self) -> None:
+        """Return the embeddings, as encoders of texts do: there are none."""
+
+    def train(self, mode: bool = True) -> RowEncoder:
+        """Change the mode of all layers but those of batch normalisation."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (the base of all of them)
+                module.eval()
+        return self
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor]:  # noqa: ARG002 (as encoders of texts)
+        """Return the features of images.
+
+        :param input_ids: pixels, red before green before blue, ``(batch, 3 * height * width)``.
+        :param attention_mask: not read: images of one encoder have one size.
+        :return: ``(batch, 1, features)``.
+        """
+        settings = self.encoder.settings
+        pixels = input_ids.reshape(-1, CHANNELS, settings.height, settings.width)
+        return (self.encoder(pixels)[:, None, :],)
+
+
+def _stem_and_stages(model: nn.Module) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
+    """Return what stands before an encoder's list of stages or layers, and that list; both are empty if
+    there is none.
+    """
+    for name, module in model.named_modules():
+        *path, last = name.split(".")
+        if last in _STAGES and isinstance(module, nn.ModuleList | nn.Sequential):
+            stem: list[nn.Module] = []
+            at = model
+            for step in (*path, last):
+                for child_name, child in at.named_children():
+                    if child_name == step:
+                        break
+                    stem.append(child)
+                at = at.get_submodule(step)
+            return tuple(stem), tuple(module)
+    return (), ()

@@ -17,6 +17,7 @@ from torch import nn
 
 from modelmill.errors import ModelError
 from modelmill.models.classifier import Classifier, collate
+from modelmill.models.image_encoder import ImageEncoder, RowEncoder
 from modelmill.tokens.images import CHANNELS
 from modelmill.tokens.token_ids import Tokens
 
@@ -38,6 +39,19 @@ class _Exportable(nn.Module):
         mask = attention_mask[:, : self.model.encoder_tokens]
         hidden = encode_masked(self.model.encoder, ids, mask)
         return self.model.combine(self.model.classify(hidden, mask), input_ids, attention_mask)
+
+
+class _ExportableImages(nn.Module):
+    """A classifier of images that reads pixels."""
+
+    def __init__(self, model: Classifier, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.model = model
+        self.encoder = encoder
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model.head(self.encoder(pixels))
+        return logits
 
 
 def encode_masked(encoder: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -65,10 +79,28 @@ def export_onnx(model: Classifier, path: Path) -> None:
     """Export a model with free batch and sequence sizes.
 
     :param model: the model, on the CPU, in evaluation mode.
-    :param path: file to write; its inputs are ``input_ids`` and ``attention_mask``, its output ``logits``.
+    :param path: file to write; its inputs are ``input_ids`` and ``attention_mask``, or ``pixels``; its output
+        ``logits``.
     :raises ModelError: if the architecture cannot be exported.
     """
-    export_graph(_Exportable(model), path, encoder=model.encoder, outputs=["logits"])
+    if isinstance(model.encoder, RowEncoder):
+        images, inputs = exportable_images(model, model.encoder)
+        inner = model.encoder.encoder.model
+        export_graph(images, path, encoder=inner, outputs=["logits"], inputs=inputs)
+    else:
+        export_graph(_Exportable(model), path, encoder=model.encoder, outputs=["logits"])
+
+
+def exportable_images(model: Classifier, encoder: RowEncoder) -> tuple[nn.Module, GraphInputs]:
+    """Return a classifier of images as a graph has it: from pixels to logits.
+
+    :param model: the classifier.
+    :param encoder: its encoder.
+    :return: the module, in evaluation mode, and what it takes.
+    """
+    settings = encoder.encoder.settings
+    inputs = image_inputs(settings.height, settings.width)
+    return _ExportableImages(model, encoder.encoder).eval(), inputs
 
 
 @dataclass(frozen=True)
@@ -98,7 +130,8 @@ def image_inputs(height: int, width: int) -> GraphInputs:
 
     def pixels(tokens: Tokens, rows: slice) -> tuple[torch.Tensor, ...]:
         part = tokens.take(rows)
-        return (torch.from_numpy(part.flat().reshape(len(part), CHANNELS, height, width).copy()),)
+        found = part.flat().astype(np.uint8).reshape(len(part), CHANNELS, height, width)
+        return (torch.from_numpy(found),)
 
     example = torch.zeros((2, CHANNELS, height, width), dtype=torch.uint8)
     free = {0: torch.export.Dim("batch", min=1, max=4096)}

@@ -8,7 +8,7 @@ from modelmill.errors import ConfigError
 from modelmill.settings import Settings
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
-from modelmill.training.options import FineTuningOptions, LabelOptions
+from modelmill.training.options import FineTuningOptions, LabelOptions, LoraTuning
 
 
 class FineTuneConfig(FineTuningOptions, LabelOptions, Config):
@@ -25,16 +25,18 @@ def check(config: FineTuneConfig) -> None:
     """Check that the base model can be trained and exported, if it is on this machine."""
     from modelmill.models.base_model_folder import check_base_model
 
-    if check_base_model(config.base_model, max_tokens=config.max_tokens) == "image":
+    kind = check_base_model(config.base_model, max_tokens=config.max_tokens)
+    if kind == "image" and isinstance(config.mode, LoraTuning):
         raise ConfigError(
-            "fine_tune trains encoders of texts",
+            "LoRA is for encoders of texts: those of images are small",
             got=config.base_model,
-            remedy="make it a trunk: component trunk",
+            remedy="set mode: {kind: last_layers, layers: 1}, or leave it empty",
         )
 
 
 def run(config: FineTuneConfig, inputs: FineTuneInputs, context: StepContext) -> ModelOutputs:
     """Fine-tune, and log the model with the role ``teacher``."""
+    from modelmill.models.base_model_folder import content_of_base
     from modelmill.registry.bundles import log_model
     from modelmill.tasks.examples import read_labelled
     from modelmill.tokens.cache import DatasetTexts
@@ -44,7 +46,8 @@ def run(config: FineTuneConfig, inputs: FineTuneInputs, context: StepContext) ->
     dataset = inputs.dataset
     data = read_labelled(dataset, label=config.label)
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
-    trained = fine_tune(data, DatasetTexts(dataset, context), config, context)
+    kind = content_of_base(config.base_model)
+    trained = fine_tune(data, DatasetTexts(dataset, context, kind), config, context)
     context.run.log_figure(learning_curve(trained.history, title=context.step), FIGURE_PATH)
     model = log_model(
         trained.folder, role="teacher", dataset=dataset, context=context, metrics=trained.metrics
@@ -66,7 +69,6 @@ fine_tune = Component(
     inputs=FineTuneInputs,
     outputs=ModelOutputs,
     run=run,
-    reads=("text",),
     outside_state=_base_model,
     check=check,
     resources=Resources(gpus=1, cpus=2, memory_gb=8),

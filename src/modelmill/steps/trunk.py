@@ -13,11 +13,12 @@ from modelmill.compression.options import TrunkMethod
 from modelmill.errors import ConfigError
 from modelmill.settings import Settings
 from modelmill.system.resources import Resources
+from modelmill.training.options import ImageOptions
 
 _TOKENS = 128
 
 
-class TrunkConfig(Config):
+class TrunkConfig(ImageOptions, Config):
     """Make a trunk: the encoder that many signals share, exported once. Its heads come from train_heads."""
 
     base_model: str | None = Field(
@@ -33,19 +34,6 @@ class TrunkConfig(Config):
     )
     states: bool = Field(
         False, description="Also give the features of each token, which heads with attention need."
-    )
-    image_size: int | None = Field(
-        None,
-        ge=8,
-        le=1024,
-        description="Images: side in pixels that it reads; empty: as the base model says.",
-    )
-    early_layers: int = Field(
-        4,
-        ge=0,
-        le=16,
-        description="Images: layers from the first on whose mean and spread are features beside the last "
-        "one's mean. They tell how an image looks (blur, borders, light), the last one what it shows.",
     )
     registered_name: str | None = Field(
         None,
@@ -111,9 +99,8 @@ def run(config: TrunkConfig, inputs: TrunkInputs, context: StepContext) -> Trunk
 def _export(config: TrunkConfig, inputs: TrunkInputs, bundle: Path, context: StepContext) -> float:
     """Write the trunk's bundle, and return how far it is from PyTorch."""
     from modelmill.compression.trunk import make_image_trunk, make_trunk
-    from modelmill.models.architectures import read_config_json, reads_images
     from modelmill.models.base_model import load_base_model
-    from modelmill.models.base_model_folder import locate_base_model
+    from modelmill.models.base_model_folder import content_of_base
     from modelmill.models.bundle import BundleInfo
     from modelmill.models.classifier import load_classifier
     from modelmill.models.image_base import load_image_base
@@ -124,8 +111,11 @@ def _export(config: TrunkConfig, inputs: TrunkInputs, bundle: Path, context: Ste
         folder = fetch_bundle(inputs.model, context.cache)
         info = BundleInfo.load(folder)
         encoder, tokenizer, text = load_classifier(folder).encoder, folder / "tokenizer.json", info.text
+        if info.content == "image":
+            _check_images(config)
+            return make_image_trunk(encoder.encoder, bundle, image=info.text)
         max_tokens = config.max_tokens or info.encoder_tokens or info.max_tokens
-    elif reads_images(read_config_json(locate_base_model(str(config.base_model)))):
+    elif content_of_base(str(config.base_model)) == "image":
         _check_images(config)
         images = load_image_base(
             str(config.base_model), early_layers=config.early_layers, size=config.image_size

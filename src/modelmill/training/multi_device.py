@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from modelmill.errors import ModelmillError, TransientError
-from modelmill.models.encoder import layer_list
+from modelmill.models.encoder import layers_of
 from modelmill.system.devices import own_devices
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training.checkpoints import CheckpointStore
@@ -62,7 +62,8 @@ def process_count(job: TrainingJob, *, log: Callable[[str], None]) -> int:
     count = min(len(own_devices()), torch.cuda.device_count(), job.options.batch_size)
     if count < 2:
         return 1
-    weights = sum(weight.numel() for weight in layer_list(job.model.encoder)[1].parameters())
+    layers = layers_of(job.model.encoder)
+    weights = sum(weight.numel() for layer in layers for weight in layer.parameters())
     if weights * float(job.rows.tokens.lengths.sum()) * job.options.epochs < _WORTH:
         log("the training is short: it uses the first device only")
         return 1

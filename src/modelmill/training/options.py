@@ -166,7 +166,25 @@ class DistillationOptions(TrainingOptions):
     )
 
 
-class FineTuningOptions(TrainingOptions):
+class ImageOptions(Options):
+    """How an encoder of images reads them."""
+
+    image_size: int | None = Field(
+        None,
+        ge=8,
+        le=1024,
+        description="Images: side in pixels that it reads; empty: as the base model says.",
+    )
+    early_layers: int = Field(
+        4,
+        ge=0,
+        le=16,
+        description="Images: layers from the first on whose mean and spread are features beside the last "
+        "one's mean. They tell how an image looks (blur, borders, light), the last one what it shows.",
+    )
+
+
+class FineTuningOptions(ImageOptions, TrainingOptions):
     """Options of :func:`modelmill.training.fine_tuning.fine_tune`."""
 
     frozen_layers: int = Field(2, ge=0, description="Lowest layers that keep their weights.")
@@ -194,6 +212,9 @@ class StudentOptions(DistillationOptions):
         None, ge=8, le=8192, description="Tokens of a text that are read; empty: as the teacher."
     )
     layers: int = Field(2, ge=1, description="Transformer layers of the student.")
+    student: str | None = Field(
+        None, description="Images: folder or Hugging Face id of the encoder that the student starts from."
+    )
 
 
 class MultiTeacherOptions(DistillationOptions):

@@ -6,7 +6,8 @@ from torch import nn
 
 from modelmill.errors import ModelError
 from modelmill.models.classifier import Classifier
-from modelmill.models.encoder import layer_list
+from modelmill.models.encoder import depth, layers_of
+from modelmill.models.image_encoder import RowEncoder
 from modelmill.training.optimizer import Optimizer
 from modelmill.training.options import TrainingOptions
 
@@ -20,12 +21,12 @@ def make_optimizer(model: Classifier, options: TrainingOptions) -> Optimizer:
         embeddings row by row.
     :raises ModelError: if more layers are to be frozen than there are.
     """
-    depth = model.config.num_hidden_layers
-    if options.frozen_layers > depth:
+    most = depth(model.encoder)
+    if options.frozen_layers > most:
         raise ModelError(
-            f"frozen_layers must not exceed the model's layers, {depth}",
+            f"frozen_layers must not exceed the model's layers, {most}",
             got=options.frozen_layers,
-            remedy=f"lower it to at most {depth}",
+            remedy=f"lower it to at most {most}",
         )
     for module in frozen_modules(model, options):
         module.requires_grad_(False)
@@ -62,14 +63,16 @@ def frozen_modules(model: Classifier, options: TrainingOptions) -> list[nn.Modul
 
     :param model: the model.
     :param options: how to train.
-    :return: the embeddings and the lowest layers, or none.
+    :return: the embeddings and the lowest layers, or none; of an image encoder the lowest stages
+        and what stands before them, or none.
     """
-    layers: list[nn.Module] = list(layer_list(model.encoder)[1])
-    depth = model.config.num_hidden_layers
-    count = options.frozen_layers
-    if len(layers) < depth:  # they share their weights (ALBERT): all are frozen, or none is
-        count = len(layers) if count == depth else 0
-    found = layers[:count]
-    if not options.train_embeddings:
+    layers, count = layers_of(model.encoder), options.frozen_layers
+    if len(layers) < depth(model.encoder):  # they share their weights (ALBERT): all are frozen, or none is
+        count = len(layers) if count == depth(model.encoder) else 0
+    found = list(layers[:count])
+    if isinstance(model.encoder, RowEncoder):
+        # With no layer to freeze, the convolutions before them learn, too: nothing is embedded here.
+        found += model.encoder.stem if count else ()
+    elif not options.train_embeddings:
         found.append(getattr(model.encoder, "embeddings", None) or model.encoder.get_input_embeddings())
     return found

@@ -10,8 +10,10 @@ import torch
 
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, parameter_count, save_classifier
+from modelmill.models.encoder import depth
 from modelmill.tasks.calibration import Calibration, FloatArray
 from modelmill.tasks.examples import LabelledData
+from modelmill.tokens.contents import content_of
 from modelmill.training.rows import EncodedRows
 from modelmill.training.state import TrainingHistory
 from modelmill.workspace import Workspace
@@ -44,7 +46,7 @@ def save_bundle(
     :param data: what it learned.
     :param workspace: the bundle is the folder ``bundle`` of its work directory.
     :param text: column that held the texts.
-    :param tokenizer: ``tokenizer.json`` to copy.
+    :param tokenizer: ``tokenizer.json`` to copy, or ``image.json``.
     :param max_tokens: tokens of a text that it reads.
     :param calibration: what makes probabilities of its logits.
     :return: the bundle.
@@ -55,6 +57,7 @@ def save_bundle(
         classes=data.classes,
         target=data.target,
         calibration=calibration,
+        content=content_of(tokenizer.parent).kind,
         text=text,
         max_tokens=max_tokens,
         encoder_tokens=model.encoder_tokens,
@@ -71,7 +74,7 @@ def describe(model: Classifier, data: LabelledData) -> str:
     return (
         f"{data.label}: {data.task.describe(data.classes)}; {len(data.train):,} train and "
         f"{len(data.validation):,} validation rows; {model.config.model_type} with "
-        f"{model.config.num_hidden_layers} layers, "
+        f"{depth(model.encoder)} layers, "
         f"{parameter_count(model):,} parameters, on the {'GPU' if torch.cuda.is_available() else 'CPU'}"
     )
 

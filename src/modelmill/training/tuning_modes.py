@@ -8,6 +8,7 @@ from typing import Any
 
 from modelmill.errors import ConfigError
 from modelmill.models.classifier import Classifier
+from modelmill.models.encoder import depth
 from modelmill.training.options import FineTuningOptions, FullTuning, LastLayers, LoraTuning
 
 
@@ -33,7 +34,7 @@ def _full(_model: Classifier, options: FineTuningOptions, _mode: FullTuning) -> 
 def _last_layers(
     model: Classifier, options: FineTuningOptions, mode: LastLayers
 ) -> Iterator[FineTuningOptions]:
-    total = model.config.num_hidden_layers
+    total = depth(model.encoder)
     if mode.layers > total:
         raise ConfigError(
             f"mode.layers must not exceed the model's layers, {total}",

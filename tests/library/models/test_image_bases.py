@@ -15,7 +15,11 @@ from modelmill.compression.trunk import make_image_trunk, random_images
 from modelmill.errors import ConfigError, ModelError
 from modelmill.models.base_model_folder import check_base_model
 from modelmill.models.bundle import BundleInfo
+from modelmill.models.classifier import Classifier, all_logits, load_classifier, save_classifier
+from modelmill.models.encoder import depth
 from modelmill.models.image_base import load_image_base
+from modelmill.models.image_encoder import RowEncoder
+from modelmill.models.onnx_export import check_parity, export_onnx, exportable_images
 from modelmill.models.trunk import Trunk
 from modelmill.steps import trunk as trunk_step
 
@@ -102,6 +106,35 @@ def test_a_trunk_answers_as_pytorch_does(kind: str, saved: Callable[..., Path], 
         expected = encoder(pixels).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert np.ptp(expected, axis=0).max() > 0.01  # images differ
+
+
+@pytest.mark.parametrize(
+    ("kind", "stages"), [("resnet", 2), ("vit", 2), ("convnext", 2), ("timm_wrapper", 5)]
+)
+def test_a_classifier_is_read_again_and_exported(
+    kind: str, stages: int, saved: Callable[..., Path], tmp_path: Path
+) -> None:
+    encoder = load_image_base(str(saved(kind)), early_layers=1)
+    settings = encoder.settings
+    settings.save(tmp_path)
+    model = Classifier(RowEncoder(encoder), classes=3).eval()
+    assert depth(model.encoder) == stages
+    info = BundleInfo(
+        format="torch",
+        content="image",
+        classes=("a", "b", "c"),
+        text="photo",
+        max_tokens=settings.numbers,
+        parameters=1,
+    )
+    save_classifier(model, tmp_path / "bundle", tokenizer=tmp_path / "image.json", info=info)
+    tokens = random_images(settings, rows=4)
+    wanted = all_logits(model, tokens)
+    assert np.ptp(wanted, axis=0).max() > 0  # images differ
+    np.testing.assert_array_equal(all_logits(load_classifier(tmp_path / "bundle"), tokens), wanted)
+    export_onnx(model, tmp_path / "model.onnx")
+    module, inputs = exportable_images(model, model.encoder)
+    assert check_parity(module, tmp_path / "model.onnx", tokens, inputs=inputs) < 1e-3
 
 
 def test_features_are_mean_and_spread_of_what_the_layers_give(saved: Callable[..., Path]) -> None:

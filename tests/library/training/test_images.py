@@ -6,18 +6,16 @@ import asyncio
 import base64
 import dataclasses
 import io
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from deltalake import write_deltalake
 from PIL import Image
 from safetensors.numpy import load_file
+from tests.library.training.photos import KINDS, picture, rows
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.component import StepContext
@@ -33,68 +31,12 @@ from modelmill.pipeline.validation import load_pipeline
 from modelmill.registry.bundles import fetch_bundle, log_model
 from modelmill.steps import gate, pick_signal, promote, score_table, train_heads, trunk
 
-KINDS = ("stripes", "plain", "noise")
-
-
-def picture(kind: str, seed: int) -> bytes:
-    random = np.random.default_rng(seed)
-    light = 90 + seed % 80
-    pixels = np.full((20, 24, 3), light, np.int64)
-    if kind == "stripes":
-        pixels[:, (np.arange(24) // 4) % 2 == 0] -= 80
-    if kind == "noise":
-        pixels += random.integers(-80, 80, pixels.shape)
-    file = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()
-
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ResNet of two layers with random weights."""
-    from transformers import ResNetConfig, ResNetModel
-
-    folder = tmp_path_factory.mktemp("encoder")
-    torch.manual_seed(0)
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic")
-    ResNetModel(config).save_pretrained(folder)
-    said = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    (folder / "preprocessor_config.json").write_text(json.dumps(said))
-    return folder
-
-
-def rows(count: int) -> dict[str, Any]:
-    kinds = [KINDS[number % 3] for number in range(count)]
-    images = [picture(kind, number) for number, kind in enumerate(kinds)]
-    light = [float(np.asarray(Image.open(io.BytesIO(image))).mean()) for image in images]
-    traits = [
-        [name for name, so in (("flat", kind == "plain"), ("bright", level > 130)) if so]
-        for kind, level in zip(kinds, light, strict=True)
-    ]
-    return {
-        "id": [f"{number:03d}" for number in range(count)],
-        "photo": pa.array(images, pa.binary()),
-        "kind": kinds,
-        "traits": pa.array(traits, pa.list_(pa.string())),
-        "light": light,
-        "split": (["train"] * 8 + ["validation"] * 2 + ["test"] * 5) * (count // 15),
-    }
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> DatasetRef:
-    """90 images with a class, a set of classes and a number."""
-    uri = str(tmp_path / "tables" / "photos")
-    write_deltalake(uri, pa.table(rows(90)))
-    labels = ("kind", "traits", "light")
-    return DatasetRef(uri=uri, version=0, key="id", text=None, image="photo", labels=labels, split="split")
-
-
-@pytest.fixture(scope="module")
-def exported(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(image_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of a trunk of that encoder."""
     folder = tmp_path_factory.mktemp("exported") / "bundle"
-    make_image_trunk(load_image_base(str(encoder), early_layers=4), folder, image="image")
+    make_image_trunk(load_image_base(str(image_encoder), early_layers=4), folder, image="image")
     return folder
 
 
@@ -116,9 +58,9 @@ def models(dataset: DatasetRef, base: ModelRef, context: StepContext) -> dict[st
 
 
 def test_every_step_from_images_to_a_champion(
-    photos: DatasetRef, encoder: Path, step_context: StepContext
+    photos: DatasetRef, image_encoder: Path, step_context: StepContext
 ) -> None:
-    config = trunk.TrunkConfig(base_model=str(encoder))
+    config = trunk.TrunkConfig(base_model=str(image_encoder))
     base = trunk.run(config, trunk.TrunkInputs(), step_context).trunk
     heads = models(photos, base, step_context)
     folders = {label: fetch_bundle(model, step_context.cache) for label, model in heads.items()}
