@@ -78,7 +78,7 @@ class DeployOperator(_ComponentOperator[DeployConfig]):
     """Have a running service (modelmill serve) answer with the champion, and wait until it does."""
 
 class DistillOperator(_ComponentOperator[DistillConfig]):
-    """Distil a student with fewer layers out of a teacher: soft labels, and layers taken from the teacher."""
+    """Distil a student with fewer layers out of a teacher, or an image encoder with fewer stages."""
 
 class DistillSignalsOperator(_ComponentOperator[DistillSignalsConfig]):
     """Distil one small student out of several teachers: a trunk with a head for each teacher's label."""

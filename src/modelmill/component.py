@@ -127,6 +127,9 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
     reads: tuple[ContentKind, ...] = ("text", "image")
     """What it can work on of a dataset among its inputs. A pipeline that gives it anything else is refused
     when it is checked."""
+    cannot_read: Callable[[ConfigT, ContentKind], str | None] | None = None
+    """Why it cannot work on a dataset of one kind of content alone as it is configured, with the remedy; None
+    if it can. A pipeline is refused with it when it is checked, as by :attr:`reads`."""
     check: Callable[[ConfigT], None] | None = None
     """Raises an :class:`~modelmill.errors.InputError` for what cannot work, as far as the files that a
     configuration names show it: before anything runs. None: there is nothing to look at."""

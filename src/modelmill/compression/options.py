@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from modelmill.artifacts import ContentKind
+from modelmill.errors import ConfigError
 from modelmill.extensions import Extensions, NameOf
 from modelmill.options import Options
 from modelmill.training.options import DistillationOptions
@@ -46,6 +48,27 @@ PRUNING_METHODS = Extensions(
     },
 )
 """What can be taken out of a model: see :mod:`modelmill.compression.pruning`."""
+
+IMAGE_METHODS = ("none",)
+"""Methods for models of images."""
+
+
+def unfit_method(method: str, content: ContentKind) -> ConfigError | None:
+    """Return why a method of quantisation is not for models of one kind of content; None if it is.
+
+    :param method: a name in :data:`GRAPH_METHODS` or :data:`TORCH_METHODS`.
+    :param content: what the models read.
+    :return: an error with the methods that are.
+    """
+    if content == "text" or method in IMAGE_METHODS:
+        return None
+    return ConfigError(
+        "a model of images is made of convolutions, and this method of quantisation is for products of "
+        "matrices",
+        got=method,
+        remedy=f"set method: {' or '.join(IMAGE_METHODS)}",
+    )
+
 
 TrunkMethod = Annotated[str, NameOf(GRAPH_METHODS, without=("int8_static",))]
 """A method for trunks. They are calibrated with random tokens, which fixed scales must not come from."""

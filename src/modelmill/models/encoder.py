@@ -15,6 +15,7 @@ from modelmill.errors import ModelError, did_you_mean
 from modelmill.models.architectures import ARCHITECTURES, check_image_architecture, read_config_json
 from modelmill.models.attention import KEPT_HEADS, fit_heads
 from modelmill.models.image_encoder import EARLY_LAYERS, ImageEncoder, RowEncoder
+from modelmill.models.image_stages import KEPT_STAGES, cut_stages
 from modelmill.tokens.images import ImageInput
 
 
@@ -110,6 +111,8 @@ def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     )
     if hasattr(config, KEPT_HEADS):
         fit_heads(encoder, layer_list(encoder)[1])
+    if hasattr(config, KEPT_STAGES):
+        cut_stages(encoder, getattr(config, KEPT_STAGES))
     return encoder
 
 

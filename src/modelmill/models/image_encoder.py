@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from modelmill.models.image_stages import stage_list
 from modelmill.tokens.images import CHANNELS, ImageInput
 
 EARLY_LAYERS = "modelmill_early_layers"
 """Key of the encoder's configuration in a bundle: layers whose channels are measured."""
 _LEAST_VARIANCE = 1e-6
-_STAGES = ("stages", "layers", "layer", "blocks")
-"""Names of an encoder's list of stages or layers, in transformers and in timm."""
 
 
 class ImageEncoder(nn.Module):
@@ -135,16 +134,15 @@ def _stem_and_stages(model: nn.Module) -> tuple[tuple[nn.Module, ...], tuple[nn.
     """Return what stands before an encoder's list of stages or layers, and that list; both are empty if
     there is none.
     """
-    for name, module in model.named_modules():
-        *path, last = name.split(".")
-        if last in _STAGES and isinstance(module, nn.ModuleList | nn.Sequential):
-            stem: list[nn.Module] = []
-            at = model
-            for step in (*path, last):
-                for child_name, child in at.named_children():
-                    if child_name == step:
-                        break
-                    stem.append(child)
-                at = at.get_submodule(step)
-            return tuple(stem), tuple(module)
-    return (), ()
+    name = stage_list(model)
+    if name is None:
+        return (), ()
+    stem: list[nn.Module] = []
+    at = model
+    for step in name.split("."):
+        for child_name, child in at.named_children():
+            if child_name == step:
+                break
+            stem.append(child)
+        at = at.get_submodule(step)
+    return tuple(stem), tuple(at.children())

@@ -84,20 +84,30 @@ def export_onnx(model: Classifier, path: Path) -> None:
     :raises ModelError: if the architecture cannot be exported.
     """
     if isinstance(model.encoder, RowEncoder):
-        images, inputs = exportable_images(model, model.encoder)
+        images, inputs = _exportable_images(model, model.encoder)
         inner = model.encoder.encoder.model
         export_graph(images, path, encoder=inner, outputs=["logits"], inputs=inputs)
     else:
         export_graph(_Exportable(model), path, encoder=model.encoder, outputs=["logits"])
 
 
-def exportable_images(model: Classifier, encoder: RowEncoder) -> tuple[nn.Module, GraphInputs]:
-    """Return a classifier of images as a graph has it: from pixels to logits.
+def check_classifier(model: Classifier, path: Path, tokens: Tokens) -> float:
+    """Check that an exported classifier answers as PyTorch does.
 
-    :param model: the classifier.
-    :param encoder: its encoder.
-    :return: the module, in evaluation mode, and what it takes.
+    :param model: what was exported, on the CPU, in evaluation mode.
+    :param path: the fp32 export.
+    :param tokens: some rows.
+    :return: the largest difference of a logit.
+    :raises ModelError: if it exceeds :data:`PARITY`.
     """
+    if isinstance(model.encoder, RowEncoder):
+        images, inputs = _exportable_images(model, model.encoder)
+        return check_parity(images, path, tokens, inputs=inputs)
+    return check_parity(model, path, tokens)
+
+
+def _exportable_images(model: Classifier, encoder: RowEncoder) -> tuple[nn.Module, GraphInputs]:
+    """Return a classifier of images as a graph has it, from pixels to logits, and what it takes."""
     settings = encoder.encoder.settings
     inputs = image_inputs(settings.height, settings.width)
     return _ExportableImages(model, encoder.encoder).eval(), inputs

@@ -56,7 +56,7 @@ class RowSession:
                 got=str(path),
                 remedy="export the model again",
             ) from error
-        self._feed = _feed({one.name: one.shape for one in self._session.get_inputs()}, path)
+        self._feed = feed_of(self._session, path)
         # Threads start with the first texts: a session may be made before a process forks.
         self._pool: ThreadPoolExecutor | None = None
         self._threads = threads
@@ -86,8 +86,15 @@ class RowSession:
         list(self._pool.map(one, np.argsort(-tokens.lengths, kind="stable")))
 
 
-def _feed(inputs: Mapping[str, Sequence[int | str]], path: Path) -> Feed:
-    """Return what feeds a graph, by the names of its inputs."""
+def feed_of(session: Any, path: Path) -> Feed:
+    """Return what feeds a graph.
+
+    :param session: ONNX Runtime's, of the graph.
+    :param path: what an error names.
+    :return: the function, by the names of the graph's inputs.
+    :raises ModelError: if it has other inputs than graphs of texts or of images.
+    """
+    inputs: Mapping[str, Sequence[int | str]] = {one.name: one.shape for one in session.get_inputs()}
     if set(inputs) == {"input_ids", "attention_mask"}:
         return _ids
     if set(inputs) == {"pixels"} and all(isinstance(size, int) for size in inputs["pixels"][1:]):

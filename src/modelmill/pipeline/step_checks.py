@@ -87,10 +87,9 @@ def _config_findings(
 def _refused(
     component: AnyComponent, config: Mapping[str, Any], values: Mapping[str, ParamValue]
 ) -> list[Finding]:
-    try:
-        settled = substitute(config, values)
-    except ConfigError:
-        return []  # an undeclared parameter, which is reported by itself
+    settled = _substituted(config, values)
+    if settled is None:
+        return []
     try:
         found = component.config.model_validate(settled)
         if component.check:
@@ -100,6 +99,17 @@ def _refused(
     except InputError as error:
         return [((), str(error))]
     return []
+
+
+def _substituted(config: Mapping[str, Any], values: Mapping[str, ParamValue]) -> Mapping[str, Any] | None:
+    """Return a configuration with the values of its parameters; None if one is not declared, which is
+    reported by itself.
+    """
+    try:
+        found: Mapping[str, Any] = substitute(config, values)
+    except ConfigError:
+        return None
+    return found
 
 
 def _edge_findings(spec: PipelineSpec) -> Iterator[Finding]:
@@ -147,6 +157,7 @@ def _label_findings(spec: PipelineSpec) -> Iterator[Finding]:
 
 def _content_findings(spec: PipelineSpec) -> Iterator[Finding]:
     """Yield steps that get a dataset of the pipeline with nothing in it that they can work on."""
+    values = spec.param_values()
     for edge in spec.edges:
         origin, step = spec.steps.get(edge.origin), spec.steps[edge.target]
         target = catalogue().get(step.component)
@@ -165,6 +176,23 @@ def _content_findings(spec: PipelineSpec) -> Iterator[Finding]:
                     f"{target.reads[0]} column in {edge.origin!r}"
                 ),
             )
+        elif len(given) == 1 and (why := _unreadable(target, _substituted(step.config, values), given[0])):
+            yield (
+                ("steps", edge.target, "config"),
+                f"{why}; step {edge.origin!r} makes a dataset of {given[0]}s alone",
+            )
+
+
+def _unreadable(target: AnyComponent, config: Mapping[str, Any] | None, kind: ContentKind) -> str | None:
+    """Return why a step cannot work on one kind of content as it is configured; None if it can, or if the
+    configuration is refused by itself.
+    """
+    if target.cannot_read is None or config is None:
+        return None
+    try:
+        return target.cannot_read(target.config.model_validate(config), kind)
+    except ValidationError:
+        return None
 
 
 def _type_findings(

@@ -6,13 +6,18 @@ from pydantic import Field
 
 from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.component import Component, Config, Inputs, StepContext
+from modelmill.errors import ConfigError
+from modelmill.settings import Settings
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
 from modelmill.training.options import LabelOptions, StudentOptions
 
 
 class DistillConfig(StudentOptions, LabelOptions, Config):
-    """Distil a student with fewer layers out of a teacher: soft labels, and layers taken from the teacher."""
+    """Distil a student with fewer layers out of a teacher, or an image encoder with fewer stages.
+
+    It learns soft labels, and starts from layers of the teacher.
+    """
 
     transfer_text: str | None = Field(
         None,
@@ -28,6 +33,18 @@ class DistillInputs(Inputs):
     transfer: TableRef | None = None
 
 
+def check(config: DistillConfig) -> None:
+    """Check that the encoder that a student of images starts from reads images, if it is on this machine."""
+    from modelmill.models.base_model_folder import check_base_model
+
+    if config.student and check_base_model(config.student) == "text":
+        raise ConfigError(
+            "student names an encoder of images: a student of texts starts from layers of its teacher",
+            got=config.student,
+            remedy="leave student empty",
+        )
+
+
 def run(config: DistillConfig, inputs: DistillInputs, context: StepContext) -> ModelOutputs:
     """Distil, and log the model with the role ``student``."""
     from modelmill.registry.bundles import fetch_bundle, log_model
@@ -41,10 +58,16 @@ def run(config: DistillConfig, inputs: DistillInputs, context: StepContext) -> M
     data = read_labelled(dataset, label=config.label)
     teacher = Teacher.load(fetch_bundle(inputs.teacher, context.cache), name=inputs.teacher.uri)
     context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
-    transfer = None
+    transfer, kind = None, teacher.info.content
     if inputs.transfer is not None:
+        if kind == "image":
+            raise ConfigError(
+                "the rows without labels on the input transfer are texts, and the teacher reads images",
+                got=str(inputs.transfer),
+                remedy="take the edge away",
+            )
         transfer = table_texts(inputs.transfer, config.transfer_text or dataset.text_column, context)
-    trained = distill(data, DatasetTexts(dataset, context), teacher, config, context, transfer=transfer)
+    trained = distill(data, DatasetTexts(dataset, context, kind), teacher, config, context, transfer=transfer)
     context.run.log_figure(learning_curve(trained.history, title=context.step), FIGURE_PATH)
     model = log_model(
         trained.folder,
@@ -57,6 +80,13 @@ def run(config: DistillConfig, inputs: DistillInputs, context: StepContext) -> M
     return ModelOutputs(model=model)
 
 
+def _student(config: DistillConfig, _inputs: DistillInputs, settings: Settings) -> str:
+    from modelmill.models.base_model_folder import base_model_state
+
+    memory = settings.home / "cache" / "digests"
+    return base_model_state(config.student, memory=memory) if config.student else ""
+
+
 distill = Component(
     name="distill",
     title="Distil",
@@ -65,6 +95,7 @@ distill = Component(
     inputs=DistillInputs,
     outputs=ModelOutputs,
     run=run,
-    reads=("text",),
+    outside_state=_student,
+    check=check,
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.artifacts import ContentKind, DatasetRef, ModelRef
 from modelmill.component import Component, Config, Inputs, StepContext
-from modelmill.compression.options import QuantizationOptions
+from modelmill.compression.options import QuantizationOptions, unfit_method
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
 
@@ -67,6 +67,11 @@ def run(config: QuantizeConfig, inputs: QuantizeInputs, context: StepContext) ->
     return ModelOutputs(model=model)
 
 
+def _cannot_read(config: QuantizeConfig, kind: ContentKind) -> str | None:
+    unfit = unfit_method(config.method, kind)
+    return None if unfit is None else str(unfit)
+
+
 def _places(dataset: DatasetRef) -> Places:
     from modelmill.datasets.examples import split_places
     from modelmill.errors import DatasetError
@@ -90,6 +95,6 @@ quantize = Component(
     inputs=QuantizeInputs,
     outputs=ModelOutputs,
     run=run,
-    reads=("text",),
+    cannot_read=_cannot_read,
     resources=Resources(cpus=2, memory_gb=4),
 )

@@ -5,17 +5,24 @@ What it minimises is in :mod:`modelmill.training.soft_labels` and :mod:`modelmil
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import torch
 
+from modelmill.errors import ConfigError
 from modelmill.models.classifier import Classifier, all_logits, load_classifier
 from modelmill.models.lexical import LexicalHead
 from modelmill.models.scorer import Scorer
 from modelmill.models.scorers import load_scorer
 from modelmill.tasks.calibration import FloatArray
 from modelmill.tasks.examples import LabelledData
+from modelmill.tokens.images import ImageInput
 from modelmill.tokens.texts import Texts
 from modelmill.tokens.token_ids import Tokens
 from modelmill.training.distillation_data import DistillationData, distillation_data, with_transfer
+from modelmill.training.image_start import image_start
+from modelmill.training.image_student import image_student
 from modelmill.training.lexical_head import add_lexical_head
 from modelmill.training.losses import fit_scale, in_units, loss_sum, undo_scale
 from modelmill.training.options import DistillationOptions, StudentOptions
@@ -38,10 +45,10 @@ def distill(
     *,
     transfer: Texts | None = None,
 ) -> TrainedModel:
-    """Distil a student with fewer layers out of a teacher.
+    """Distil a student with fewer layers, or stages, out of a teacher.
 
-    :param data: labelled rows of the texts.
-    :param texts: all texts.
+    :param data: labelled rows of the texts or images.
+    :param texts: all texts, or images.
     :param teacher: a model of format ``torch``, of the same label and classes.
     :param options: how to train, and the student's size.
     :param workspace: gets checkpoints, the bundle, metrics and the log; its cache keeps the teacher's logits.
@@ -50,27 +57,26 @@ def distill(
     :raises InputError: if the teacher does not fit the data or the options.
     """
     check_teacher(teacher.folder, data)
-    info = teacher.info
-    encoder_tokens = options.max_tokens or info.encoder_tokens or info.max_tokens
-    max_tokens = info.max_tokens if info.lexical else encoder_tokens
     large = load_classifier(teacher.folder)
-    model = make_student(large, layers=options.layers, dropout=options.dropout)
+    start = (_image_start if teacher.info.content == "image" else _text_start)(
+        large, teacher, options, workspace
+    )
+    model = start.model
     workspace.log(describe(model, data))
     learned = distillation_data(
         data,
         texts,
         teacher,
         workspace,
-        tokenizer_folder=teacher.folder,
-        max_tokens=max_tokens,
-        encoder_tokens=encoder_tokens,
+        tokenizer_folder=start.reader.parent,
+        max_tokens=start.max_tokens,
+        encoder_tokens=start.encoder_tokens,
     )
     if transfer is not None:
         learned = with_transfer(learned, transfer, texts, workspace)
     history = train_student(model, learned, options, workspace, lexical=large.lexical)
-    tokenizer = teacher.folder / "tokenizer.json"
     folder = save_bundle(
-        model, data, workspace, text=texts.column, tokenizer=tokenizer, max_tokens=max_tokens
+        model, data, workspace, text=texts.column, tokenizer=start.reader, max_tokens=start.max_tokens
     )
     metrics: dict[str, float] = {}
     if learned.validation is not None:
@@ -79,6 +85,46 @@ def distill(
         wanted = teacher.logits(texts, data.validation.places, workspace)
         metrics["teacher_agreement"] = log_agreement(load_scorer(folder), rows, wanted, workspace)
     return TrainedModel(folder, metrics, history)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A student before its training."""
+
+    model: Classifier
+    reader: Path
+    """``tokenizer.json`` or ``image.json``, in a folder of its own or the teacher's."""
+    max_tokens: int
+    """Tokens of a text that the student reads, its lexical head included; numbers of an image."""
+    encoder_tokens: int
+    """Those that its encoder reads."""
+
+
+def _text_start(
+    large: Classifier, teacher: Teacher, options: StudentOptions, _workspace: Workspace
+) -> _Start:
+    if options.student is not None:
+        raise ConfigError(
+            "a student of texts starts from layers of its teacher",
+            got=options.student,
+            remedy="leave student empty, or fine-tune that base model instead",
+        )
+    info = teacher.info
+    length = options.max_tokens or info.encoder_tokens or info.max_tokens
+    model = make_student(large, layers=options.layers, dropout=options.dropout)
+    return _Start(
+        model, teacher.folder / "tokenizer.json", info.max_tokens if info.lexical else length, length
+    )
+
+
+def _image_start(
+    large: Classifier, _teacher: Teacher, options: StudentOptions, workspace: Workspace
+) -> _Start:
+    base = image_start(image_student(large, options), workspace)
+    torch.manual_seed(options.seed)
+    model = Classifier(base.encoder, classes=large.head.out_features, dropout=options.dropout)
+    numbers = ImageInput.load(base.tokenizer.parent).numbers
+    return _Start(model, base.tokenizer, numbers, numbers)
 
 
 def train_student(

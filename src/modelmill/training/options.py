@@ -211,9 +211,16 @@ class StudentOptions(DistillationOptions):
     max_tokens: int | None = Field(
         None, ge=8, le=8192, description="Tokens of a text that are read; empty: as the teacher."
     )
-    layers: int = Field(2, ge=1, description="Transformer layers of the student.")
+    layers: int = Field(
+        2,
+        ge=1,
+        description="Layers of the student: of texts layers from all over its teacher, of images its first "
+        "stages.",
+    )
     student: str | None = Field(
-        None, description="Images: folder or Hugging Face id of the encoder that the student starts from."
+        None,
+        description="Images: folder or Hugging Face id of another encoder that the student starts from; "
+        "empty: its teacher's first stages.",
     )
 
 

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 from tests.library.training.photos import KINDS, picture
 
-from modelmill.artifacts import DatasetRef, ModelRef
+from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.component import StepContext
-from modelmill.errors import ConfigError, ModelError
+from modelmill.errors import ConfigError, ModelError, PipelineError
 from modelmill.evaluation.options import EvaluationOptions
 from modelmill.evaluation.report import FetchedModel, evaluate_models
 from modelmill.models.bundle import BundleInfo
+from modelmill.models.classifier import load_classifier, parameter_count
+from modelmill.models.encoder import depth
 from modelmill.models.image_base import load_image_base
 from modelmill.models.predictions import answers_to
 from modelmill.models.scorers import load_scorer
+from modelmill.pipeline.validation import load_pipeline
 from modelmill.registry.bundles import fetch_bundle
-from modelmill.steps import fine_tune, gate, promote
-from modelmill.training.options import FullTuning, LastLayers, LoraTuning, TuningMode
+from modelmill.steps import distill, fine_tune, gate, promote, quantize
+from modelmill.training.options import FullTuning, LastLayers, LoraTuning, Relations, TuningMode
 
 
 def tuned(dataset: DatasetRef, encoder: Path, context: StepContext, **options: Any) -> ModelRef:
@@ -32,7 +39,12 @@ def tuned(dataset: DatasetRef, encoder: Path, context: StepContext, **options: A
         base_model=str(encoder), **{"label": "kind", "frozen_layers": 0, **given, **options}
     )
     fine_tune.check(config)
-    return fine_tune.run(config, fine_tune.FineTuneInputs(dataset=dataset), context).model
+    return fine_tune.run(config, fine_tune.FineTuneInputs(dataset=dataset), step(context)).model
+
+
+def step(context: StepContext) -> StepContext:
+    """Return the context of another step: a step resumes from the checkpoints of its own work directory."""
+    return dataclasses.replace(context, workdir=Path(tempfile.mkdtemp(dir=context.workdir)))
 
 
 def test_a_fine_tuned_network_becomes_a_served_champion(
@@ -89,7 +101,7 @@ def served(champion: ModelRef, context: StepContext) -> None:
 def test_sets_of_classes_and_numbers_are_learned(
     photos: DatasetRef, image_encoder: Path, step_context: StepContext
 ) -> None:
-    for label, least in (("traits", 0.8), ("light", 0.8)):
+    for label in ("traits", "light"):
         model = tuned(photos, image_encoder, step_context, label=label)
         scorer = load_scorer(fetch_bundle(model, step_context.cache))
         assert scorer.info.target == {"traits": "classes", "light": "number"}[label]
@@ -97,9 +109,9 @@ def test_sets_of_classes_and_numbers_are_learned(
         answers, _ = answers_to(scorer, asked)
         assert answers[2:] == [None, None]
         if label == "traits":
-            assert answers[:2] == [["bright", "flat"], []] or answers[:2] == [["flat", "bright"], []]
+            assert answers[:2] == [["bright", "flat"], []]
         else:
-            assert abs(answers[0] - 165) < 15, least
+            assert abs(answers[0] - 165) < 15
             assert abs(answers[1] - 51) < 15
 
 
@@ -142,3 +154,128 @@ def test_what_does_not_fit_an_image_encoder_is_refused(
         tuned(photos, image_encoder, step_context, frozen_layers=3)
     with pytest.raises(ConfigError, match="this step reads images, and the dataset has none"):
         tuned(topic_dataset, image_encoder, step_context, label="topic")
+
+
+@pytest.fixture(scope="module")
+def other_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A smaller encoder of another architecture, with random weights."""
+    from transformers import ConvNextConfig, ConvNextModel
+
+    folder = tmp_path_factory.mktemp("other")
+    torch.manual_seed(1)
+    sizes = {"hidden_sizes": [8, 10], "depths": [1, 1], "num_stages": 2, "patch_size": 4}
+    ConvNextModel(ConvNextConfig(**sizes)).save_pretrained(folder)
+    said = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    return folder
+
+
+def distilled(
+    dataset: DatasetRef,
+    teacher: ModelRef,
+    context: StepContext,
+    *,
+    transfer: TableRef | None = None,
+    **options: Any,
+) -> ModelRef:
+    given = {
+        "epochs": 15,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "head_learning_rate": 0.02,
+        "label": "kind",
+    }
+    config = distill.DistillConfig(**{**given, **options})
+    distill.check(config)
+    inputs = distill.DistillInputs(dataset=dataset, teacher=teacher, transfer=transfer)
+    return distill.run(config, inputs, step(context)).model
+
+
+def test_a_student_has_fewer_stages_or_an_encoder_of_its_own(
+    photos: DatasetRef, image_encoder: Path, other_encoder: Path, step_context: StepContext
+) -> None:
+    teacher = tuned(photos, image_encoder, step_context)
+    large = load_classifier(fetch_bundle(teacher, step_context.cache))
+    for options, stages, kind in (
+        ({"layers": 1}, 1, "resnet"),
+        ({"student": str(other_encoder)}, 2, "convnext"),
+    ):
+        folder = fetch_bundle(distilled(photos, teacher, step_context, **options), step_context.cache)
+        student, info = load_classifier(folder), BundleInfo.load(folder)
+        assert (depth(student.encoder), student.config.model_type) == (stages, kind)
+        assert info.parameters == parameter_count(student) < parameter_count(large)
+        # It reads images of its teacher's size.
+        assert info.max_tokens == 3 * 16 * 16
+        asked = [picture(name, 700) for name in KINDS] + [None]
+        assert answers_to(load_scorer(folder), asked)[0] == [*KINDS, None]
+
+
+def test_what_a_student_of_images_cannot_learn_is_refused_before_it_is_trained(
+    photos: DatasetRef, image_encoder: Path, tiny_base_model: Path, step_context: StepContext
+) -> None:
+    teacher = tuned(photos, image_encoder, step_context, epochs=1)
+    table = TableRef(uri=photos.uri, version=0)
+    for options, error, said in (
+        ({"layers": 3}, ModelError, "more stages than its teacher, 2; got 3; set layers to at most 2"),
+        (
+            {"objective": Relations()},
+            ConfigError,
+            "learns its teacher's answers alone.*leave objective empty",
+        ),
+        ({"student": str(tiny_base_model)}, ConfigError, "student names an encoder of images"),
+        ({"transfer": table}, ConfigError, "input transfer are texts, and the teacher reads images"),
+    ):
+        with pytest.raises(error, match=said):
+            distilled(photos, teacher, step_context, **options)
+
+
+def quantised(dataset: DatasetRef, model: ModelRef, context: StepContext, method: str) -> ModelRef:
+    config = quantize.QuantizeConfig(method=method)
+    return quantize.run(config, quantize.QuantizeInputs(dataset=dataset, model=model), step(context)).model
+
+
+def test_a_network_is_exported_and_answers_the_same(
+    photos: DatasetRef, image_encoder: Path, step_context: StepContext
+) -> None:
+    model = tuned(photos, image_encoder, step_context)
+    large = load_scorer(fetch_bundle(model, step_context.cache))
+    images = [picture(kind, seed) for seed in range(3) for kind in KINDS]
+    wanted = large.logits(images)
+    folder = fetch_bundle(quantised(photos, model, step_context, "none"), step_context.cache)
+    info = BundleInfo.load(folder)
+    assert (info.format, info.content, info.classes) == ("onnx", "image", large.info.classes)
+    np.testing.assert_allclose(load_scorer(folder).logits(images), wanted, atol=1e-3)
+    with pytest.raises(ConfigError, match=r"is for products of matrices; got .int4_weights.;"):
+        quantised(photos, model, step_context, "int4_weights")
+
+
+PIPELINE = """
+pipeline: photos
+steps:
+  source: {component: delta_table, config: {uri: /data/photos}}
+  dataset:
+    component: build_dataset
+    inputs: {table: source.table}
+    config: {image: photo, labels: [kind]}
+  teacher:
+    component: fine_tune
+    inputs: {dataset: dataset.dataset}
+    config: {base_model: /nowhere/encoder}
+  small:
+    component: quantize
+    inputs: {dataset: dataset.dataset, model: teacher.model}
+    config: {method: int4_weights}
+"""
+
+
+def test_a_method_that_is_not_for_images_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    path = tmp_path / "photos.yaml"
+    path.write_text(PIPELINE)
+    with pytest.raises(PipelineError) as error:
+        load_pipeline(str(path))
+    (problem,) = error.value.problems
+    assert "got 'int4_weights'; set method: none" in str(problem)
+    assert "step 'dataset' makes a dataset of images alone" in str(problem)
+    for better in (PIPELINE.replace("int4_weights", "none"), PIPELINE.replace("image: photo", "text: words")):
+        path.write_text(better)
+        load_pipeline(str(path))

@@ -7,15 +7,20 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelmill.compression.options import GRAPH_METHODS, TORCH_METHODS, QuantizationOptions
+from modelmill.compression.options import (
+    GRAPH_METHODS,
+    TORCH_METHODS,
+    QuantizationOptions,
+    unfit_method,
+)
 from modelmill.compression.quantization import CALIBRATION_ROWS, GraphMethod
 from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo, bundle_bytes
 from modelmill.models.classifier import Classifier, load_classifier, save_classifier
-from modelmill.models.onnx_export import check_parity, export_onnx
+from modelmill.models.onnx_export import check_classifier, export_onnx
 from modelmill.models.scorers import load_scorer
+from modelmill.tokens.contents import CONTENTS, content_of, load_reader
 from modelmill.tokens.token_ids import Tokens
-from modelmill.tokens.tokenizer import encode, load_tokenizer
 from modelmill.workspace import Workspace
 
 _PARITY_ROWS = 16
@@ -48,6 +53,9 @@ def quantize(
     """
     target, metrics = workspace.workdir / "bundle", {}
     classifier, info = load_classifier(source), BundleInfo.load(source)
+    unfit = unfit_method(options.method, info.content)
+    if unfit is not None:
+        raise unfit
     if options.method in TORCH_METHODS:
         _write_torch(classifier, info, target, source=source, method=options.method)
         workspace.log("quantised by torchao: the file runs in PyTorch")
@@ -56,7 +64,7 @@ def quantize(
             classifier,
             info,
             target,
-            tokenizer=source / "tokenizer.json",
+            tokenizer=source / content_of(source).file,
             tokens=tokens,
             method=options.method,
         )
@@ -78,7 +86,7 @@ def write_onnx(
     :param model: on the CPU, in evaluation mode.
     :param info: what the bundle says of itself, but for its format.
     :param target: folder to write; replaced if it exists.
-    :param tokenizer: ``tokenizer.json`` to copy.
+    :param tokenizer: ``tokenizer.json`` to copy, or ``image.json``.
     :param tokens: rows to compare answers on and to calibrate with, as that tokenizer makes them.
     :param method: a name in :data:`modelmill.compression.options.GRAPH_METHODS`.
     :return: largest difference of a logit between PyTorch and the fp32 export.
@@ -86,15 +94,15 @@ def write_onnx(
     """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    shutil.copyfile(tokenizer, target / "tokenizer.json")
-    empty = encode(load_tokenizer(target, max_tokens=info.max_tokens), [""])
+    shutil.copyfile(tokenizer, target / tokenizer.name)
+    empty = load_reader(target, max_tokens=info.max_tokens).encode(CONTENTS[info.content].examples(1)[:1])
     quantize_graph: GraphMethod = GRAPH_METHODS.load(method)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as scratch:
         plain = Path(scratch, "plain.onnx")
         export_onnx(model, plain)
         longest = tokens[int(tokens.lengths.argmax())]
         rows = Tokens.of([*empty, longest, *tokens.take(slice(_PARITY_ROWS))])
-        difference = check_parity(model, plain, rows)
+        difference = check_classifier(model, plain, rows)
         quantize_graph(plain, target / "model.onnx", tokens.take(slice(CALIBRATION_ROWS)))
     info.model_copy(update={"format": "onnx"}).save(target)
     return difference
