@@ -6,6 +6,7 @@ import asyncio
 import base64
 import dataclasses
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
