@@ -157,6 +157,7 @@ def test_the_same_by_dragging_every_node_by_hand(page: Page, home: Path) -> None
             f"[data-component={component}]",
             ".mm-flow",
             target_position={"x": 130 + 300 * column, "y": 60 + 190 * row},
+            steps=6,
         )
         expect(step(page, component)).to_be_visible()
     draw(page, "delta_table.table", "fine_tune.dataset")
