@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -44,6 +44,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # The main module of pytest-xdist has neither file nor spec, which PySpark takes for its own doctests.
     # A spec without a name is none for multiprocessing, which would import the main module by it.
     sys.modules["__main__"].__spec__ = SimpleNamespace(name=None)  # type: ignore[assignment]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process whole files, and one of them all browser tests: they share an Airflow."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = "tests/e2e"
+            return folder if nodeid.startswith(f"{folder}/") else str(super()._split_scope(nodeid))
+
+    return Scheduling(config, log)
+
 
 TOY_COMPONENTS = '''
 """Components of another distribution: what a third party ships."""
