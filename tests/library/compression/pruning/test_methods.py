@@ -91,6 +91,8 @@ def test_heads_that_do_nothing_go_first(
     # Heads of a pruned model can be pruned again, and inner units beside them.
     both = inner_units(attention_heads(again, keep=0.5, rows=rows), keep=0.5, rows=rows)
     assert getattr(both.config, KEPT_HEADS) == [1, 1, 1]
+    if importance is not IMPORTANCES[0]:
+        return  # what is exported does not depend on it, and an export takes seconds
     export_onnx(both, tmp_path / "model.onnx")
     check_parity(both, tmp_path / "model.onnx", rows.tokens)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
