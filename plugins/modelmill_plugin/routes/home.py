@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVarTuple
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -35,6 +35,7 @@ from modelmill_plugin.security import READ, SEE_RUNS, User
 from modelmill_plugin.views import may
 
 router = APIRouter(tags=["home"])
+Columns = TypeVarTuple("Columns")
 
 _MOST = 50
 """Most items of each list: what a person reads. Of what the user may see, not of what there is."""
@@ -124,10 +125,10 @@ class _Visible:
 
     def first(
         self,
-        query: Select[Any],
+        query: Select[*Columns],
         dag_id: InstrumentedAttribute[Any],
         entity: DagAccessEntity = DagAccessEntity.RUN,
-    ) -> Sequence[Row[Any]]:
+    ) -> Sequence[Row[*Columns]]:
         """Return the first rows of a query that the user may see: others take nobody's place.
 
         :param query: ordered, without a limit.
@@ -147,7 +148,7 @@ class _Visible:
         return self._known[dag_id, entity]
 
 
-def _runs() -> Select[Any]:
+def _runs() -> Select[DagRun]:
     query = select(DagRun).join(DagTag, DagTag.dag_id == DagRun.dag_id).where(DagTag.name == "modelmill")
     return query.order_by(DagRun.run_after.desc(), DagRun.id.desc())
 
@@ -158,7 +159,7 @@ def _run(run: DagRun) -> RunOf:
     )
 
 
-def _waiting() -> Select[Any]:
+def _waiting() -> Select[TaskInstance, HITLDetail]:
     return (
         select(TaskInstance, HITLDetail)
         .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
@@ -179,7 +180,7 @@ def _waits(task: TaskInstance, question: HITLDetail) -> Waiting:
     )
 
 
-def _alarms(since: datetime) -> Select[Any]:
+def _alarms(since: datetime) -> Select[AssetEvent, str]:
     return (
         select(AssetEvent, AssetModel.uri)
         .join(AssetModel, AssetModel.id == AssetEvent.asset_id)

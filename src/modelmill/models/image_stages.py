@@ -25,7 +25,7 @@ def stage_list(model: nn.Module) -> str | None:
     """Return the name of an encoder's list of stages or layers within it; None if it has no such list."""
     for name, module in model.named_modules():
         if name.rpartition(".")[2] in STAGE_LISTS and isinstance(module, nn.ModuleList | nn.Sequential):
-            return name
+            return str(name)
     return None
 
 
