@@ -1,30 +1,36 @@
-import { useCallback, useEffect, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 
+import { Asking } from "./asking";
 import { ApiError } from "./client";
 
 export interface Answer<T> {
   data: T | null;
   /** Why there is no answer; empty: there is one, or it is on its way. */
   error: string;
+  /** Ask again, now. */
   reload: () => void;
+  /** Ask again, unless an answer is on its way. */
+  poll: () => void;
 }
 
 /** Ask when the page opens, and again on `reload`. `ask` has to be the same function between renders. */
 export function useAnswer<T>(ask: () => Promise<T>): Answer<T> {
   const [state, setState] = useState<{ data: T | null; error: string }>({ data: null, error: "" });
-  const [round, setRound] = useState(0);
+  const asking = useRef<Asking<T> | null>(null);
   useEffect(() => {
-    let isCurrent = true;
-    ask().then(
-      (data) => { if (isCurrent) setState({ data, error: "" }); },
-      (error: unknown) => {
-        if (!isCurrent) return;
+    const begun = new Asking(
+      ask,
+      (data) => { setState({ data, error: "" }); },
+      (error) => {
         if (!(error instanceof ApiError)) throw error;
         setState((before) => ({ ...before, error: error.message }));
       },
     );
-    return () => { isCurrent = false; };
-  }, [ask, round]);
-  const reload = useCallback(() => { setRound((before) => before + 1); }, []);
-  return { ...state, reload };
+    asking.current = begun;
+    begun.again();
+    return () => { begun.stop(); };
+  }, [ask]);
+  const reload = useCallback(() => { asking.current?.again(); }, []);
+  const poll = useCallback(() => { asking.current?.poll(); }, []);
+  return { ...state, reload, poll };
 }

@@ -17,11 +17,11 @@ const POLL = 15_000;
 
 export function HomePage() {
   const answer = useAnswer(useCallback(() => api.home(), []));
-  const { reload } = answer;
+  const { poll } = answer;
   useEffect(() => {
-    const timer = setInterval(() => { if (!document.hidden) reload(); }, POLL);
+    const timer = setInterval(() => { if (!document.hidden) poll(); }, POLL);
     return () => { clearInterval(timer); };
-  }, [reload]);
+  }, [poll]);
   const actions = (
     <Button size="sm" variant="outline" onClick={startTour}>
       {t("Take the tour")}
