@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field, JsonValue
 
 from modelmill.documents.names import NAME_PATTERN, Name
 from modelmill.errors import InputError
-from modelmill.labels.agreement import agreements
-from modelmill.labels.queue import MOST_CLASSES, LabelQueue, QueueRow, QueueState
+from modelmill.labels.queue import MOST_CLASSES, LabelQueue, QueueRow
 from modelmill.labels.queue_rows import take_rows
+from modelmill.labels.queue_state import QueueState
 from modelmill.labels.queue_store import Given
 from modelmill.pipeline.placeholders import substitute
 from modelmill.settings import Settings, environment_params
@@ -262,7 +262,7 @@ def queue_view(state: QueueState) -> QueueView:
             share=one.share,
             kappa=None if queue.kind == "number" else one.kappa,
         )
-        for one in agreements({key: state.labels[key] for key in state.rows if key in state.labels})
+        for one in state.agreements()
     ]
     return QueueView(
         queue=queue,

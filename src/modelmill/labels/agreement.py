@@ -23,26 +23,50 @@ class Agreement:
     everybody gave all rows one label."""
 
 
+Answers = Counter[tuple[Hashable, Hashable]]
+"""How often two people gave a row these two labels."""
+
+
 def agreements(labels: Mapping[str, Mapping[str, Hashable]]) -> list[Agreement]:
     """Compare each two people who have labelled the same rows.
 
     :param labels: by row, the label of each person.
     :return: one for each pair, most rows first; then, if there are pairs, all of them together.
     """
-    pairs: dict[tuple[str, str], list[tuple[Hashable, Hashable]]] = {}
+    pairs: dict[tuple[str, str], Answers] = {}
     for given in labels.values():
-        for one, other in combinations(sorted(given), 2):
-            pairs.setdefault((one, other), []).append((given[one], given[other]))
-    found = [_compared(people, answers) for people, answers in pairs.items()]
+        for people, answers in answer_pairs(given):
+            pairs.setdefault(people, Counter())[answers] += 1
+    return counted_agreements(pairs)
+
+
+def answer_pairs(
+    given: Mapping[str, Hashable],
+) -> list[tuple[tuple[str, str], tuple[Hashable, Hashable]]]:
+    """Return each two people who have labelled a row, in the order of their names, with their labels."""
+    return [((one, other), (given[one], given[other])) for one, other in combinations(sorted(given), 2)]
+
+
+def counted_agreements(pairs: Mapping[tuple[str, str], Answers]) -> list[Agreement]:
+    """Compare people whose answers are counted already.
+
+    :param pairs: by two people's names, sorted, how often they gave one row which labels.
+    :return: as :func:`agreements`.
+    """
+    found = [_compared(people, answers) for people, answers in pairs.items() if answers.total() > 0]
     found.sort(key=lambda each: (-each.rows, each.people))
     if len(found) > 1:
-        found.append(_compared((), [answer for answers in pairs.values() for answer in answers]))
+        every: Answers = Counter()
+        for answers in pairs.values():
+            every.update(answers)
+        found.append(_compared((), every))
     return found
 
 
-def _compared(people: Sequence[str], answers: Sequence[tuple[Hashable, Hashable]]) -> Agreement:
-    same = sum(one == other for one, other in answers) / len(answers)
-    return Agreement(tuple(people), len(answers), same, cohen_kappa(answers))
+def _compared(people: Sequence[str], answers: Answers) -> Agreement:
+    rows = answers.total()
+    same = sum(count for (one, other), count in answers.items() if one == other) / rows
+    return Agreement(tuple(people), rows, same, _kappa(answers))
 
 
 def cohen_kappa(answers: Iterable[tuple[Hashable, Hashable]]) -> float | None:
@@ -55,10 +79,19 @@ def cohen_kappa(answers: Iterable[tuple[Hashable, Hashable]]) -> float | None:
     :return: the share of equal labels, less what chance gives, of what chance leaves; None if chance leaves
         nothing, or there are no rows.
     """
-    rows = list(answers)
-    if not rows:
+    return _kappa(Counter(answers))
+
+
+def _kappa(answers: Answers) -> float | None:
+    rows = answers.total()
+    if rows == 0:
         return None
-    same = sum(one == other for one, other in rows) / len(rows)
-    first, second = Counter(one for one, _ in rows), Counter(other for _, other in rows)
-    chance = sum(first[label] * second[label] for label in first) / len(rows) ** 2
-    return None if chance == 1 else (same - chance) / (1 - chance)
+    first: Counter[Hashable] = Counter()
+    second: Counter[Hashable] = Counter()
+    same = 0
+    for (one, other), count in answers.items():
+        first[one] += count
+        second[other] += count
+        same += count if one == other else 0
+    chance = sum(first[label] * second[label] for label in first) / rows**2
+    return None if chance == 1 else (same / rows - chance) / (1 - chance)

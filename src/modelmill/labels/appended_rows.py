@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
@@ -14,44 +13,48 @@ if TYPE_CHECKING:
 
 
 class AppendedRows:
-    """All rows of a table, as far as they were asked for.
-
-    Threads may share it. A table whose files were compacted, restored or written anew is read again whole.
+    """The rows of a table, each of them handed out once, to one reader.
 
     :param place: as :func:`~modelmill.tables.storage.table_location` gives it.
     """
 
     def __init__(self, place: str) -> None:
         self._place = place
+        self._table = ""
+        self._version = -1
         self._files: set[str] = set()
-        self._rows: list[dict[str, Any]] = []
-        self._lock = threading.Lock()
 
-    def of(self, table: DeltaTable | None) -> list[dict[str, Any]]:
-        """Return the rows of a version.
+    def fresh(self, table: DeltaTable | None) -> list[dict[str, Any]] | None:
+        """Return the rows that were not handed out yet.
 
-        :param table: the table at that version; None: there is none yet.
-        :return: the rows, in no order.
+        :param table: the table at some version; None: there is none yet.
+        :return: the rows, in no order; none of a version before one that was seen. None: files that were
+            handed out are no longer in the table, which was compacted, restored or made anew; the reader
+            begins again with another object.
         :raises TableError: if a file is missing or cannot be read.
         """
         if table is None:
+            return None if self._files else []
+        made = str(table.metadata().id)
+        if made == self._table and table.version() <= self._version:
             return []
         import pyarrow as pa
 
         actions = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes", "num_records"])
         logged = actions.column("path").to_pylist()
-        with self._lock:
-            if not self._files.issubset(logged):
-                self._files, self._rows = set(), []
-            # Each label is a file: of those that are known, nothing is looked at again.
-            new = [
-                ActiveFile(path_within(row["path"], self._place), row["size_bytes"], row["num_records"], {})
-                for row in actions.to_pylist()
-                if row["path"] not in self._files
-            ]
-            if new:
-                ref = TableRef(uri=self._place, version=table.version())
-                with read_batches(table, ref, new) as batches:
-                    self._rows += batches.read_all().to_pylist()
-                self._files.update(logged)
-            return list(self._rows)
+        if not self._files.issubset(logged):
+            return None
+        # Each label is a file: of those that are known, nothing is looked at again.
+        places = [place for place, path in enumerate(logged) if path not in self._files]
+        new = [
+            ActiveFile(path_within(row["path"], self._place), row["size_bytes"], row["num_records"], {})
+            for row in actions.take(places).to_pylist()
+        ]
+        rows: list[dict[str, Any]] = []
+        if new:
+            ref = TableRef(uri=self._place, version=table.version())
+            with read_batches(table, ref, new) as batches:
+                rows = batches.read_all().to_pylist()
+        self._files.update(logged)
+        self._table, self._version = made, table.version()
+        return rows

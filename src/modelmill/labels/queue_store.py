@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from modelmill.documents.versions import NotFoundError
 from modelmill.errors import ConfigError
 from modelmill.labels.appended_rows import AppendedRows
-from modelmill.labels.queue import LEASE, UNSKIPPED, LabelQueue, QueueRow, QueueState
+from modelmill.labels.live_queue import LiveQueue
+from modelmill.labels.queue import LEASE, UNSKIPPED, LabelQueue, QueueRow
+from modelmill.labels.queue_state import QueueState
 from modelmill.tables.conditional_append import Proposal, append_if
 from modelmill.tables.opening import open_table
 from modelmill.tables.storage import table_exists, table_location
@@ -63,7 +65,9 @@ class LabelQueues:
 
     def __init__(self, root: str) -> None:
         self.root = table_location(root)
-        self._tables: dict[str, AppendedRows] = {}
+        self._live: dict[str, LiveQueue] = {}
+        self._definition_rows: list[dict[str, Any]] = []
+        self._definition_table = AppendedRows(self._definitions)
         self._lock = threading.Lock()
 
     def place(self, name: str, table: str = "labels") -> str:
@@ -72,11 +76,7 @@ class LabelQueues:
 
     def queues(self) -> list[LabelQueue]:
         """Return all queues, the latest first."""
-        newest: dict[str, str] = {}
-        for row in sorted(self._read(self._definitions), key=lambda row: row["when"]):
-            newest.pop(row["name"], None)
-            newest[row["name"]] = row["definition"]
-        return [LabelQueue.model_validate_json(text) for text in reversed(newest.values())]
+        return [LabelQueue.model_validate_json(text) for text in reversed(self._newest().values())]
 
     def queue(self, name: str) -> LabelQueue:
         """Return a queue.
@@ -85,10 +85,10 @@ class LabelQueues:
         :return: what is asked in it.
         :raises NotFoundError: if there is none of this name.
         """
-        found = next((queue for queue in self.queues() if queue.name == name), None)
+        found = self._newest().get(name)
         if found is None:
             raise NotFoundError("there must be such a queue of rows to label", got=name)
-        return found
+        return LabelQueue.model_validate_json(found)
 
     def put_forward(self, queue: LabelQueue, rows: Sequence[QueueRow], *, who: str) -> int:
         """Put rows into a queue, which is made if there is none of its name.
@@ -108,7 +108,7 @@ class LabelQueues:
 
         def propose(table: DeltaTable | None) -> Proposal | None:
             nonlocal added
-            known = {row["key"] for row in self._rows(place).of(table)}
+            known = self._told(found, rows=table).rows
             fresh = {row.key: row for row in rows if row.key not in known}
             added = len(fresh)
             if len(known) + added > _MOST_ROWS:
@@ -130,7 +130,8 @@ class LabelQueues:
         :return: its state.
         :raises NotFoundError: if there is none of this name.
         """
-        return self._state(self.queue(name), self._read(self.place(name, "claims")))
+        queue = self.queue(name)
+        return self._state(queue, self._opened(queue, "claims"))
 
     def hand_out(
         self,
@@ -159,7 +160,7 @@ class LabelQueues:
         states: list[QueueState] = []
 
         def propose(table: DeltaTable | None) -> Proposal | None:
-            state = self._state(queue, self._rows(place).of(table))
+            state = self._state(queue, table)
             held = state.still_theirs(holding, who, time)
             mine, fresh = state.next_rows(who, time, most=most, besides=held)
             chosen[:], states[:] = [*held, *mine, *fresh], [state]
@@ -183,7 +184,7 @@ class LabelQueues:
             nothing of all that is kept.
         """
         queue = self.queue(name)
-        known = {row["key"] for row in self._read(self.place(name, "rows"))}
+        known = self._told(queue, rows=self._opened(queue, "rows")).rows
         unknown = [one.key for one in given if one.key not in known]
         if unknown:
             raise ConfigError(f"a row that is labelled is in the queue {name}", got=unknown[0])
@@ -194,8 +195,8 @@ class LabelQueues:
         ]
         time = now or datetime.now(UTC)
         kept = self._append(
-            self.place(name),
-            _label_schema(queue),
+            queue,
+            "labels",
             [
                 (one.id, {"key": one.key, "label": value, "who": who, "source": SOURCE})
                 for one, value in labels
@@ -207,12 +208,13 @@ class LabelQueues:
             for one in given
             if one.what != "label"
         ]
-        return kept + self._append(self.place(name, "claims"), _claim_schema(), claims, time)
+        return kept + self._append(queue, "claims", claims, time)
 
     def _append(
-        self, place: str, schema: pa.Schema, rows: Sequence[tuple[str, dict[str, Any]]], now: datetime
+        self, queue: LabelQueue, name: str, rows: Sequence[tuple[str, dict[str, Any]]], now: datetime
     ) -> int:
         """Append a person's rows that were not appended under their ids before, later than all of theirs."""
+        schema = _label_schema(queue) if name == "labels" else _claim_schema()
         people = {row["who"] for _, row in rows}
         kept = 0
 
@@ -220,13 +222,14 @@ class LabelQueues:
             nonlocal kept
             fresh = {id_: row for id_, row in rows if _count(table, f"given {id_}") == 0}
             kept = len(fresh)
-            before = [row["when"] for row in self._rows(place).of(table) if row["who"] in people]
-            first = max([now, *(when + _TICK for when in before)])
+            state = self._told(queue, **{name: table})
+            before = [state.latest(name, who) for who in people]
+            first = max([now, *(when + _TICK for when in before if when is not None)])
             values = [{**row, "when": first + number * _TICK} for number, row in enumerate(fresh.values())]
             return _proposal(values, schema, {f"given {id_}": 1 for id_ in fresh})
 
         if rows:
-            append_if(place, propose, schema=schema, properties=_PROPERTIES)
+            append_if(self.place(queue.name, name), propose, schema=schema, properties=_PROPERTIES)
         return kept
 
     @property
@@ -240,10 +243,9 @@ class LabelQueues:
 
         def propose(table: DeltaTable | None) -> Proposal | None:
             nonlocal found
-            rows = [row for row in self._rows(self._definitions).of(table) if row["name"] == queue.name]
-            if rows:
-                newest = max(rows, key=lambda row: row["when"])
-                before = LabelQueue.model_validate_json(newest["definition"])
+            newest = self._newest(table).get(queue.name)
+            if newest is not None:
+                before = LabelQueue.model_validate_json(newest)
                 found = _with_classes(before, queue)
                 if found == before:
                     return None
@@ -263,16 +265,39 @@ class LabelQueues:
 
         append_if(self.place(queue.name), propose, schema=schema, properties=_PROPERTIES)
 
-    def _state(self, queue: LabelQueue, claims: Iterable[dict[str, Any]]) -> QueueState:
-        rows, labels = (self._read(self.place(queue.name, table)) for table in ("rows", "labels"))
-        return QueueState.of(queue, rows, labels, claims)
-
-    def _read(self, place: str) -> list[dict[str, Any]]:
-        return self._rows(place).of(open_table(place) if table_exists(place) else None)
-
-    def _rows(self, place: str) -> AppendedRows:
+    def _newest(self, table: DeltaTable | None = None) -> dict[str, str]:
+        """Return the newest definition of each queue, as JSON, the latest last."""
+        place = self._definitions
+        if table is None and table_exists(place):
+            table = open_table(place)
         with self._lock:
-            return self._tables.setdefault(place, AppendedRows(place))
+            fresh = self._definition_table.fresh(table)
+            if fresh is None:  # made anew
+                self._definition_table, self._definition_rows = AppendedRows(place), []
+                fresh = self._definition_table.fresh(table) or []
+            self._definition_rows += fresh
+            rows = sorted(self._definition_rows, key=lambda row: row["when"])
+        newest: dict[str, str] = {}
+        for row in rows:
+            newest.pop(row["name"], None)
+            newest[row["name"]] = row["definition"]
+        return newest
+
+    def _state(self, queue: LabelQueue, claims: DeltaTable | None) -> QueueState:
+        rows, labels = self._opened(queue, "rows"), self._opened(queue, "labels")
+        return self._told(queue, rows=rows, labels=labels, claims=claims)
+
+    def _opened(self, queue: LabelQueue, name: str) -> DeltaTable | None:
+        place = self.place(queue.name, name)
+        return open_table(place) if table_exists(place) else None
+
+    def _told(self, queue: LabelQueue, **tables: DeltaTable | None) -> QueueState:
+        with self._lock:
+            live = self._live.get(queue.name)
+            if live is None:
+                places = {name: self.place(queue.name, name) for name in ("rows", "labels", "claims")}
+                live = self._live[queue.name] = LiveQueue(places)
+        return live.told(queue, tables)
 
 
 def _with_classes(before: LabelQueue, queue: LabelQueue) -> LabelQueue:
