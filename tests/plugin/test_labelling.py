@@ -91,6 +91,25 @@ def test_what_is_no_label_is_refused(body: dict[str, Any], message: str, call: C
     assert call("user")("GET", "/labelling/suspects").json()["labelled"] == 0
 
 
+def test_what_a_queue_that_is_there_does_not_take_is_said(call: Call, lake: Path) -> None:
+    first = call("user")("POST", "/labelling", FORWARD | {"second_opinion": 0.2}).json()
+    assert (first["queue"]["queue"]["second_opinion"], first["second_opinion_not_taken"]) == (0.2, None)
+    other = call("user")("POST", "/labelling", FORWARD | {"second_opinion": 0.5}).json()
+    assert (other["queue"]["queue"]["second_opinion"], other["second_opinion_not_taken"]) == (0.2, 0.5)
+    assert call("user")("POST", "/labelling", FORWARD).json()["second_opinion_not_taken"] is None
+
+
+def test_hundreds_of_classes_are_sent_and_too_many_refused(call: Call, lake: Path) -> None:
+    def forward(classes: int) -> Any:
+        body = {"name": f"many_{classes}", "classes": [f"class {number}" for number in range(classes)]}
+        return call("user")("POST", "/labelling", FORWARD | body)
+
+    assert len(forward(1000).json()["queue"]["queue"]["classes"]) == 1000
+    refused = forward(1001)
+    assert refused.status_code == 422
+    assert "1,000 classes at most, not 1,001" in refused.json()["message"]
+
+
 def test_what_one_person_did_is_not_kept_in_the_name_of_another(call: Call, lake: Path) -> None:
     call("user")("POST", "/labelling", FORWARD)
     body = {"who": "user", "given": [given("r0", "sport")]}

@@ -102,9 +102,11 @@ class PutForward(BaseModel):
     )
     kind: Literal["class", "set", "number"] = "class"
     classes: list[str] = Field(
-        [], max_length=MOST_CLASSES, description="Empty: the labels and suggestions in the table."
+        [], description=f"At most {MOST_CLASSES:,}. Empty: the labels and suggestions in the table."
     )
-    second_opinion: float = Field(0.0, ge=0, le=1, description="Share of the rows that two people label.")
+    second_opinion: float | None = Field(
+        None, ge=0, le=1, description="Share of the rows that two people label; null: the queue's, or none."
+    )
     rows: int = Field(1000, ge=1, le=_MOST_PUT_FORWARD, description="The first rows of the table.")
 
 
@@ -114,6 +116,9 @@ class PutForwardAnswer(BaseModel):
     queue: QueueView
     added: int
     left_out: int = Field(description="Rows without key or text, or with the key of an earlier row.")
+    second_opinion_not_taken: float | None = Field(
+        description="The share that was asked for, where the queue was there and keeps another."
+    )
 
 
 class GivenLabel(BaseModel):
@@ -189,10 +194,12 @@ def put_rows_forward(request: PutForward, user: User, session: SessionDep) -> Pu
         label=request.label or taken.label or "label",
         key=request.key,
         source=str(taken.source),
-        second_opinion=request.second_opinion,
+        second_opinion=request.second_opinion or 0.0,
     )
     answer = put_forward(queue, taken.rows, user, session)
-    return answer.model_copy(update={"left_out": taken.left_out})
+    asked, kept = request.second_opinion, answer.queue.queue.second_opinion
+    not_taken = asked if asked is not None and asked != kept else None
+    return answer.model_copy(update={"left_out": taken.left_out, "second_opinion_not_taken": not_taken})
 
 
 @router.get("/labelling/{name}", dependencies=[READ], responses=error_responses(404))
@@ -249,7 +256,9 @@ def put_forward(
     store = label_queues()
     record(session, user, "put_rows_forward", queue=queue.name, source=queue.source, rows=len(rows))
     added = store.put_forward(queue, rows, who=user.get_name())
-    return PutForwardAnswer(queue=queue_view(store.state(queue.name)), added=added, left_out=0)
+    return PutForwardAnswer(
+        queue=queue_view(store.state(queue.name)), added=added, left_out=0, second_opinion_not_taken=None
+    )
 
 
 def queue_view(state: QueueState) -> QueueView:

@@ -19,7 +19,9 @@ LEASE = timedelta(minutes=10)
 UNSKIPPED = datetime(1970, 1, 1, tzinfo=UTC)
 """End of a claim that takes a skip back: the row is in front of the person again, for as long as a lease."""
 
-MOST_CLASSES = 100
+MOST_CLASSES = 1000
+"""All of them are on the page, and in each answer of its routes."""
+_MOST_NAMED = 20
 MOST_LETTERS = 20_000
 
 Label = str | float | tuple[str, ...]
@@ -35,7 +37,7 @@ class LabelQueue(BaseModel):
     kind: Literal["class", "set", "number"] = Field(
         "class", description="One class of several, any set of them, or a number."
     )
-    classes: tuple[str, ...] = Field((), max_length=MOST_CLASSES, description="In the order of their keys.")
+    classes: tuple[str, ...] = Field((), description="In the order of their keys.")
     label: str = Field(min_length=1, max_length=250, description="Name of what is labelled, such as topic.")
     key: str = Field(min_length=1, max_length=250, description="Column that identifies a row at its source.")
     source: str = Field(description="Where the rows come from, for people.")
@@ -49,6 +51,11 @@ class LabelQueue(BaseModel):
             raise ValueError(f"there are two classes or more to choose from: {list(self.classes)}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"each class stands once: {list(self.classes)}")
+        if len(self.classes) > MOST_CLASSES:
+            raise ValueError(
+                f"a queue has {MOST_CLASSES:,} classes at most, not {len(self.classes):,}: "
+                "name those that people choose from, or make several queues"
+            )
         return self
 
     @classmethod
@@ -87,9 +94,14 @@ class LabelQueue(BaseModel):
             raise ConfigError(
                 f"a label is one of the classes of {self.name}",
                 got=unknown[0],
-                remedy=f"choose among {', '.join(self.classes)}",
+                remedy=f"choose among {self._named_classes()}",
             )
         return tuple(sorted(set(chosen))) if self.kind == "set" else str(value)
+
+    def _named_classes(self) -> str:
+        more = len(self.classes) - _MOST_NAMED
+        named = ", ".join(self.classes[:_MOST_NAMED])
+        return f"{named} and {more:,} more" if more > 0 else named
 
 
 class QueueRow(BaseModel):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
-from modelmill.labels.queue import MOST_CLASSES, MOST_LETTERS, QueueRow
+from modelmill.labels.queue import MOST_LETTERS, QueueRow
 from modelmill.tables.opening import open_table
 from modelmill.tables.preview import first_rows
 from modelmill.tables.reading import check_columns
@@ -105,7 +105,7 @@ def take_rows(uri: str, *, key: str, text: str, most: int, version: int | None =
         for part in ("label", "suggestion"):
             for one in _classes(raw[parts[part]]) if part in parts else ():
                 counts[one] = counts.get(one, 0) + 1
-    classes = sorted(counts, key=lambda one: (-counts[one], one))[:MOST_CLASSES]
+    classes = sorted(counts, key=lambda one: (-counts[one], one))
     return TakenRows(
         source=TableRef(uri=place, version=at),
         rows=tuple(rows.values()),

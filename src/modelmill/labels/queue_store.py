@@ -93,7 +93,8 @@ class LabelQueues:
     def put_forward(self, queue: LabelQueue, rows: Sequence[QueueRow], *, who: str) -> int:
         """Put rows into a queue, which is made if there is none of its name.
 
-        Classes that the queue does not have yet come behind those that it has, which keep their keys.
+        Classes that the queue does not have yet come behind those that it has, which keep their keys. The
+        share of second opinions stays as it was, and so does the source.
 
         :param queue: what is asked.
         :param rows: the rows; those whose key the queue has already are left out.
@@ -301,7 +302,10 @@ class LabelQueues:
 
 
 def _with_classes(before: LabelQueue, queue: LabelQueue) -> LabelQueue:
-    """Return a queue with the classes that a later one asks for."""
+    """Return a queue with the classes that a later one asks for.
+
+    Its share of second opinions stays: which rows two people label must not change while they do.
+    """
     if (before.kind, before.label, before.key) != (queue.kind, queue.label, queue.key):
         raise ConfigError(
             f"the queue {queue.name} must ask the same as before: {_asked(before)}",

@@ -111,8 +111,12 @@ def test_rows_are_put_forward_once_and_a_name_asks_one_thing(queues: LabelQueues
         queues.put_forward(QUEUE.model_copy(update={"label": "other"}), ROWS, who="bob")
     assert queues.put_forward(QUEUE.model_copy(update={"classes": ("trade", "art")}), ROWS, who="bob") == 0
     assert LabelQueues(queues.root).queue("topics").classes == ("sport", "trade", "art")
-    many = QUEUE.model_copy(update={"classes": tuple(f"class {number}" for number in range(98))})
-    with pytest.raises(ConfigError, match="classes"):
+    many = QUEUE.model_copy(update={"classes": tuple(f"class {number}" for number in range(997))})
+    assert queues.put_forward(many, [], who="bob") == 0
+    with pytest.raises(ConfigError, match=r"choose among sport, trade, .* and 980 more$"):
+        queues.give("topics", "ada", [Given("x", "k0", "none of them")])
+    many = QUEUE.model_copy(update={"classes": ("one more",)})
+    with pytest.raises(ConfigError, match="1,000 classes at most, not 1,001"):
         queues.put_forward(many, ROWS, who="bob")
     with pytest.raises(NotFoundError):
         queues.hand_out("nothing", "ada", most=1)

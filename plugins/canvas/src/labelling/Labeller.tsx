@@ -13,6 +13,9 @@ import { plural, t } from "../i18n/t";
 
 const NO_EDIT = "Your role in Airflow may look at this queue, not label its rows.";
 
+/** With more classes than these a person searches among them. */
+const MANY = 30;
+
 interface Props {
   view: QueueView;
   mayEdit: boolean;
@@ -144,6 +147,7 @@ function RowForm({ row, queue }: { row: LabelRow; queue: QueueSession }) {
   const { kind, classes, label } = queue.view.queue;
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   const [typed, setTyped] = useState("");
+  const [sought, setSought] = useState("");
   const number = numberOf(typed);
   const give = (value: LabelValue): void => { queue.act("label", value); };
   const choose = (name: string): void => {
@@ -190,13 +194,18 @@ function RowForm({ row, queue }: { row: LabelRow; queue: QueueSession }) {
           onChange={(event) => { setTyped(event.target.value); }}
         />
       ) : (
-        <div className="mm-label-keys" role="group" aria-label={label}>
-          {classes.map((name, place) => (
-            <Button key={name} size="sm" variant={chosen.has(name) ? "solid" : "outline"} aria-pressed={kind === "set" ? chosen.has(name) : undefined} onClick={() => { choose(name); }}>
-              {place < 9 ? <Kbd>{place + 1}</Kbd> : null} {name}
-            </Button>
-          ))}
-        </div>
+        <>
+          {classes.length > MANY ? (
+            <Input size="sm" mb={2} type="search" aria-label={t("Find a class")} placeholder={t("Find a class")} value={sought} onChange={(event) => { setSought(event.target.value); }} />
+          ) : null}
+          <div className="mm-label-keys" role="group" aria-label={label}>
+            {classes.map((name, place) => chosen.has(name) || name.toLocaleLowerCase().includes(sought.trim().toLocaleLowerCase()) ? (
+              <Button key={name} size="sm" variant={chosen.has(name) ? "solid" : "outline"} aria-pressed={kind === "set" ? chosen.has(name) : undefined} onClick={() => { choose(name); }}>
+                {place < 9 ? <Kbd>{place + 1}</Kbd> : null} {name}
+              </Button>
+            ) : null)}
+          </div>
+        </>
       )}
       <HStack mt={3}>
         {kind === "class" ? null : (

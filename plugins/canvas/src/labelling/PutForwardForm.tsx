@@ -2,12 +2,13 @@
 
 import { Button, HStack, Input, NativeSelect, Text } from "@chakra-ui/react";
 import { type ReactNode, useState } from "react";
-import { useSearchParams } from "react-router-dom";
+import { Link, useSearchParams } from "react-router-dom";
 
-import { ApiError, api } from "../api/client";
+import { ApiError, type PutForwardAnswer, api } from "../api/client";
 import { nameProblem } from "../core/pipeline";
 import { Complaint } from "../pages/parts";
-import { t } from "../i18n/t";
+import { queuePath } from "./SendWrongRows";
+import { plural, t } from "../i18n/t";
 
 const KINDS = { class: "one of several classes", set: "any of several classes", number: "a number" } as const;
 type Kind = keyof typeof KINDS;
@@ -35,6 +36,7 @@ export function PutForwardForm({ mayEdit, onDone }: Props) {
   const [kind, setKind] = useState<Kind>("class");
   const [error, setError] = useState("");
   const [isBusy, setBusy] = useState(false);
+  const [partly, setPartly] = useState<PutForwardAnswer | null>(null);
   const wrongName = typed.name === "" ? null : nameProblem(typed.name, []);
   const [second, rows] = [Number(typed.second), Number(typed.rows)];
   const isRight = wrongName === null && second >= 0 && second <= 100 && Number.isInteger(rows) && rows >= 1 && rows <= MOST_ROWS;
@@ -59,9 +61,10 @@ export function PutForwardForm({ mayEdit, onDone }: Props) {
   const send = async (): Promise<void> => {
     setBusy(true);
     setError("");
+    setPartly(null);
     const version = params.get("version");
     try {
-      const { queue } = await api.putForward({
+      const answer = await api.putForward({
         name: typed.name,
         table: typed.table.trim(),
         version: version !== null && params.get("table") === typed.table ? Number(version) : null,
@@ -73,7 +76,9 @@ export function PutForwardForm({ mayEdit, onDone }: Props) {
         second_opinion: second / 100,
         rows,
       });
-      onDone(queue.queue.name);
+      // What was not taken is read before the queue opens.
+      if (answer.left_out > 0 || answer.second_opinion_not_taken !== null) setPartly(answer);
+      else onDone(answer.queue.queue.name);
     } catch (problem) {
       if (!(problem instanceof ApiError)) throw problem;
       setError(problem.message);
@@ -123,6 +128,7 @@ export function PutForwardForm({ mayEdit, onDone }: Props) {
         {field("rows", t("Rows"), t("The first rows of the table, {most} at most.", { most: MOST_ROWS.toLocaleString() }))}
       </details>
       {error === "" ? null : <Complaint text={error} />}
+      {partly === null ? null : <Partly answer={partly} />}
       <HStack mt={2}>
         <Button type="submit" size="sm" colorPalette="brand" loading={isBusy} disabled={!isComplete || !mayEdit} title={mayEdit ? undefined : t(NO_EDIT)}>
           {t("Put forward")}
@@ -130,5 +136,24 @@ export function PutForwardForm({ mayEdit, onDone }: Props) {
         {mayEdit ? null : <Text className="mm-help">{t(NO_EDIT)}.</Text>}
       </HStack>
     </form>
+  );
+}
+
+/** What became of rows that were put forward, where not all was taken as it was asked. */
+function Partly({ answer }: { answer: PutForwardAnswer }) {
+  const { queue } = answer.queue;
+  return (
+    <div role="status">
+      <Text fontSize="sm">
+        {answer.added === 0 ? t("They are there already.") : plural(answer.added, "1 row was added.", "{n} rows were added.")}{" "}
+        <Link className="mm-link" to={queuePath(queue.name)}>
+          {t("Label them")}
+        </Link>
+      </Text>
+      {answer.left_out > 0 ? <Text fontSize="sm">{plural(answer.left_out, "1 row was left out: it has no key or no text, or the key of an earlier row.", "{n} rows were left out: they have no key or no text, or the key of an earlier row.")}</Text> : null}
+      {answer.second_opinion_not_taken === null ? null : (
+        <Text fontSize="sm">{t("{queue} keeps its second opinion of {share} percent. For another share, choose another name.", { queue: queue.name, share: String(Math.round(1000 * queue.second_opinion) / 10) })}</Text>
+      )}
+    </div>
   );
 }
