@@ -8,6 +8,7 @@ that is remembered (:func:`remember`) is asked for by its id, and so are hundred
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
@@ -30,6 +31,8 @@ TAG_TABLES = "modelmill.tables"
 
 _TIMEOUT_SECONDS = 10.0
 _RUNS_A_REQUEST = 200
+_MOST_REMEMBERED = 400
+"""Results in each of the memory's 256 folders. One that is forgotten is searched for by its step key."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _UNANSWERED = (OSError, ValueError, KeyError, http.client.HTTPException)
 """No answer, or none that says what was asked; the last is a reply that breaks off or is no HTTP."""
@@ -84,11 +87,15 @@ class AskedRun:
 def remember(home: Path, asked: AskedRun, place: RunPlace) -> None:
     """Write down which run made a result; nothing is lost if it cannot be written.
 
+    The memory is bounded: of about 100,000 results, those that nobody has asked for longest are forgotten.
+
     :param home: the work directory.
     :param asked: what it is asked for by.
     :param place: the run.
     """
-    try_write(memory_file(home, asked), f"{place.experiment} {place.run_id}")
+    file = memory_file(home, asked)
+    try_write(file, f"{place.experiment} {place.run_id}")
+    _forget_oldest(file.parent)
 
 
 def remembered(home: Path, asked: AskedRun) -> RunPlace | None:
@@ -101,10 +108,23 @@ def remembered(home: Path, asked: AskedRun) -> RunPlace | None:
     :return: None if nothing is written down.
     """
     try:
-        experiment, run_id = memory_file(home, asked).read_text().split()
+        file = memory_file(home, asked)
+        experiment, run_id = file.read_text().split()
+        with contextlib.suppress(OSError):  # a home that is read-only
+            os.utime(file)
     except (OSError, ValueError):
         return None
     return RunPlace(experiment, run_id) if _RUN_ID.fullmatch(run_id) else None
+
+
+def _forget_oldest(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another process forgets at the same time
+        with os.scandir(folder) as entries:
+            found = sorted((entry.stat().st_mtime, entry.path) for entry in entries)
+        if len(found) > _MOST_REMEMBERED:
+            # A quarter more than needed, so that it is not done each time.
+            for _, path in found[: len(found) - _MOST_REMEMBERED * 3 // 4]:
+                Path(path).unlink(missing_ok=True)
 
 
 def memory_file(home: Path, asked: AskedRun) -> Path:
