@@ -49,8 +49,8 @@ PRUNING_METHODS = Extensions(
 )
 """What can be taken out of a model: see :mod:`modelmill.compression.pruning`."""
 
-IMAGE_METHODS = ("none",)
-"""Methods for models of images."""
+IMAGE_METHODS = ("int8_static", "none")
+"""Methods for models of images: see :mod:`modelmill.compression.quantization.convolutions`."""
 
 
 def unfit_method(method: str, content: ContentKind) -> ConfigError | None:
@@ -80,8 +80,9 @@ class QuantizationOptions(Options):
     method: Annotated[str, NameOf(GRAPH_METHODS, TORCH_METHODS)] = Field(
         "int8_dynamic",
         description="int8_dynamic: int8 weights, activations quantised as they come; int8_static: by scales "
-        "that some rows give; int8_weights, int4_weights: activations stay fp32; none: fp32. For GPUs, in "
-        "PyTorch: int8_torch, int4_torch: weights alone; fp8_torch: activations as well.",
+        "that some rows give; int8_weights, int4_weights: activations stay fp32; none: fp32. For images: "
+        "int8_static, none. For GPUs, in PyTorch: int8_torch, int4_torch: weights alone; fp8_torch: "
+        "activations as well.",
     )
     max_drift: float = Field(
         0.05, gt=0, le=1, description="Largest accepted share of validation rows whose answer changes."

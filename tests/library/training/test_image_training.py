@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
@@ -247,6 +248,18 @@ def test_a_network_is_exported_and_answers_the_same(
     np.testing.assert_allclose(load_scorer(folder).logits(images), wanted, atol=1e-3)
     with pytest.raises(ConfigError, match=r"is for products of matrices; got .int4_weights.;"):
         quantised(photos, model, step_context, "int4_weights")
+    files = []
+    for _ in range(2):
+        folder = fetch_bundle(quantised(photos, model, step_context, "int8_static"), step_context.cache)
+        files.append((folder / "model.onnx").read_bytes())
+    assert files[0] == files[1]
+    answers, _ = answers_to(load_scorer(folder), [*images, None, b"no image"])
+    assert answers == [*list(KINDS) * 3, None, None]
+    graph = onnx.load_from_string(files[0]).graph
+    scaled = {one.input[0] for one in graph.node if one.op_type == "DequantizeLinear"}
+    small = [one for one in graph.initializer if one.name in scaled and len(one.dims) == 4]
+    assert len(small) == sum(one.op_type == "Conv" for one in graph.node) > 4
+    assert {one.data_type for one in small} == {onnx.TensorProto.INT8}
 
 
 PIPELINE = """
@@ -274,8 +287,11 @@ def test_a_method_that_is_not_for_images_is_refused_before_anything_is_trained(t
     with pytest.raises(PipelineError) as error:
         load_pipeline(str(path))
     (problem,) = error.value.problems
-    assert "got 'int4_weights'; set method: none" in str(problem)
+    assert "got 'int4_weights'; set method: int8_static or none" in str(problem)
     assert "step 'dataset' makes a dataset of images alone" in str(problem)
-    for better in (PIPELINE.replace("int4_weights", "none"), PIPELINE.replace("image: photo", "text: words")):
+    for better in (
+        PIPELINE.replace("int4_weights", "int8_static"),
+        PIPELINE.replace("image: photo", "text: words"),
+    ):
         path.write_text(better)
         load_pipeline(str(path))

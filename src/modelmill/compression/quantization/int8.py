@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from modelmill.compression.quantization.balancing import balance, use_eight_bits
+from modelmill.compression.quantization.convolutions import reads_pixels, static_scales
 from modelmill.compression.quantization.onnx_graph import preprocessed, scratch_file
 from modelmill.tokens.token_ids import Tokens
 
@@ -39,6 +40,9 @@ def int8_static(source: Path, target: Path, rows: Tokens) -> None:
     The scales span the smallest and the largest value that the rows show; activations beyond are clipped. So
     it needs at least one row, and rows like those that it will serve.
     """
+    if reads_pixels(source):
+        static_scales(source, target, rows)
+        return
     from onnxruntime.quantization import QuantType, quantize_static
 
     with preprocessed(source) as prepared, scratch_file(source, "even") as even:
