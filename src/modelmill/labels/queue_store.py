@@ -28,18 +28,19 @@ from modelmill.documents.versions import NotFoundError
 from modelmill.errors import ConfigError
 from modelmill.labels.appended_rows import AppendedRows
 from modelmill.labels.live_queue import LiveQueue
+from modelmill.labels.newest_table import NewestTable
 from modelmill.labels.queue import LEASE, UNSKIPPED, LabelQueue, QueueRow
 from modelmill.labels.queue_state import QueueState
 from modelmill.tables.conditional_append import Proposal, append_if
-from modelmill.tables.opening import open_table
-from modelmill.tables.storage import table_exists, table_location
+from modelmill.tables.storage import table_location
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
 SOURCE = "person"
-_PROPERTIES = {"delta.appendOnly": "true"}
+# Each act is a commit, and who opens the table reads those behind the last checkpoint.
+_PROPERTIES = {"delta.appendOnly": "true", "delta.checkpointInterval": "20"}
 _MOST_ROWS = 100_000
 _TICK = timedelta(microseconds=1)
 
@@ -66,6 +67,7 @@ class LabelQueues:
     def __init__(self, root: str) -> None:
         self.root = table_location(root)
         self._live: dict[str, LiveQueue] = {}
+        self._tables: dict[str, NewestTable] = {}
         self._definition_rows: list[dict[str, Any]] = []
         self._definition_table = AppendedRows(self._definitions)
         self._lock = threading.Lock()
@@ -269,8 +271,8 @@ class LabelQueues:
     def _newest(self, table: DeltaTable | None = None) -> dict[str, str]:
         """Return the newest definition of each queue, as JSON, the latest last."""
         place = self._definitions
-        if table is None and table_exists(place):
-            table = open_table(place)
+        if table is None:
+            table = self._table(place)
         with self._lock:
             fresh = self._definition_table.fresh(table)
             if fresh is None:  # made anew
@@ -289,8 +291,12 @@ class LabelQueues:
         return self._told(queue, rows=rows, labels=labels, claims=claims)
 
     def _opened(self, queue: LabelQueue, name: str) -> DeltaTable | None:
-        place = self.place(queue.name, name)
-        return open_table(place) if table_exists(place) else None
+        return self._table(self.place(queue.name, name))
+
+    def _table(self, place: str) -> DeltaTable | None:
+        with self._lock:
+            newest = self._tables.setdefault(place, NewestTable(place))
+        return newest.opened()
 
     def _told(self, queue: LabelQueue, **tables: DeltaTable | None) -> QueueState:
         with self._lock:
