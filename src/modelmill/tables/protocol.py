@@ -128,13 +128,19 @@ def check_depth(place: str) -> None:
     :raises TableError: naming the file.
     """
     log = Path(place, "_delta_log")
-    checkpoints = [path.name[:20] for path in log.glob("*.checkpoint*") if path.name[:20].isdecimal()]
+    try:
+        names = [path.name for path in log.iterdir()]
+    except OSError:
+        return  # opening the table says what is wrong with it
+    # A log may have thousands of commits: only those behind the last checkpoint are looked at.
+    checkpoints = [name[:20] for name in names if ".checkpoint" in name and name[:20].isdecimal()]
     since = max(checkpoints, default="")
-    for path in [*sorted(log.glob("*.json")), log / "_last_checkpoint"]:
+    commits = sorted(name for name in names if name.endswith(".json") and name >= since)
+    for path in (log / name for name in [*commits, "_last_checkpoint"]):
         try:
             status = path.stat()
             seen = (str(path), status.st_size, status.st_mtime_ns)
-            if path.name < since or seen in _shallow:
+            if seen in _shallow:
                 continue
             deep = _is_deep(path.read_bytes())
         except OSError:

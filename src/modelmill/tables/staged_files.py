@@ -109,8 +109,8 @@ def sync_log(place: str) -> None:
     """
     if is_local(place):
         log = Path(place) / "_delta_log"
-        newest = max(log.glob("*.json"), default=None)
-        for path in (newest, log):
+        newest = max((path.name for path in log.iterdir() if path.name.endswith(".json")), default=None)
+        for path in (None if newest is None else log / newest, log):
             if path is not None:
                 _fsync(path, place)
 
