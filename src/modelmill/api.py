@@ -12,8 +12,8 @@ The steps of these names call the same algorithms: the same rows give the same w
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +30,7 @@ from modelmill.evaluation.results import EvaluationReport
 from modelmill.evaluation.side_by_side import evaluate as _evaluate
 from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.models.scorers import load_scorer
+from modelmill.system.scratch import scratch_folder
 from modelmill.tasks.calibration import FloatArray
 from modelmill.tasks.examples import LabelledData, labelled_lists
 from modelmill.tokens.texts import TextList
@@ -266,16 +267,13 @@ class _Result(Protocol):
 
 def _trained(train: Callable[[Workspace], _Result], log: Callable[[str], None]) -> Model:
     """Train in a temporary workspace; the model's bundle lives as long as the model."""
-    folder = Path(tempfile.mkdtemp(prefix="modelmill-model-"))
-    try:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder("modelmill-model-"))
         with Workspace.temporary(log=log) as workspace:
             trained = train(workspace)
             shutil.copytree(trained.folder, folder / "bundle")
         model = Model(folder / "bundle", metrics=trained.metrics)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+        weakref.finalize(model, stack.pop_all().close)
     return model
 
 
