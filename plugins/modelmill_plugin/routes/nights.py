@@ -114,6 +114,7 @@ def _reported(tracking_uri: str, uri: str) -> Mapping[str, Any]:
         raise LookupError(uri)
     report = files.json(parts[1], parts[2])
     chain = report.get("chain") if isinstance(report, dict) else None
-    if isinstance(chain, list) and chain and isinstance(chain[-1], dict):
-        return chain[-1]
-    raise LookupError(uri)
+    link: Any = chain[-1] if isinstance(chain, list) and chain else None
+    if not isinstance(link, dict):
+        raise LookupError(uri)
+    return link

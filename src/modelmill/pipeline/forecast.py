@@ -206,7 +206,7 @@ def _nearest(runs: Sequence[Run], python: str) -> tuple[Where, list[Run]]:
         if is_here:
             place = "here" if tags.get(TAG_PYTHON) == python else "this host"
         found[place].append(run)
-    where = next((place for place, those in found.items() if those), "elsewhere")
+    where: Where = next((place for place, those in found.items() if those), "elsewhere")
     return where, found[where][:RUNS]
 
 
