@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ from modelmill.tokens.contents import CONTENTS, Content
 
 if TYPE_CHECKING:
     from modelmill.models.scorer import Scorer
+
+_log = logging.getLogger("modelmill")
 
 BUNDLE = "bundle"
 """Name of the artifact that holds the bundle."""
@@ -83,10 +87,14 @@ class SignalModel(PythonModel):
             An image is its file, as bytes or in base64.
         :param params: none are known.
         :return: ``prediction`` and ``score``, see :meth:`modelmill.tasks.base.Task.answers`; null without a
-            text or image.
+            text or image, and for an image that cannot be read: one bad cell does not fail a table. How many
+            there are is a warning in the log, with the reason of the first.
         :raises ModelError: if there is no such column, or anything in it but what the model reads and null.
         """
-        answers, scores = answers_to(self.scorer, self._contents(model_input))
+        contents = self._contents(model_input)
+        readable = [None if isinstance(one, _Unreadable) else one for one in contents]
+        answers, scores = answers_to(self.scorer, readable)
+        self._warn(contents, answers)
         kind = self.scorer.info.task.answer_type if self.typed else "string"
         prediction: Any = pd.Series(answers, dtype=object)  # lists
         if kind == "double":
@@ -95,7 +103,7 @@ class SignalModel(PythonModel):
             prediction = strings(list(map(answer_text, answers)))
         return pd.DataFrame({"prediction": prediction, "score": _numbers(scores)})
 
-    def _contents(self, model_input: pd.DataFrame) -> list[Content | None]:
+    def _contents(self, model_input: pd.DataFrame) -> list[Content | _Unreadable | None]:
         info = self.scorer.info
         names: list[Any] = list(model_input.columns)
         name = 0 if 0 in names else read_column(names, info.text, info.content)
@@ -111,6 +119,17 @@ class SignalModel(PythonModel):
             values = values[0]
         return [_content(value, row, info.content) for row, value in enumerate(values)]
 
+    def _warn(self, contents: Sequence[Content | _Unreadable | None], answers: Sequence[Any]) -> None:
+        """Say how many images there are that cannot be read."""
+        if self.scorer.info.content != "image":
+            return
+        unread = [row for row, one in enumerate(contents) if one and answers[row] is None]
+        if unread:
+            first = contents[unread[0]]
+            why = first.why if isinstance(first, _Unreadable) else CONTENTS["image"].problem(first or b"")
+            said = (len(unread), len(contents), unread[0], why or "the score is no finite number")
+            _log.warning("%d of %d images have no answer; row %d: %s", *said)
+
 
 def strings(values: Sequence[str | None]) -> pd.api.extensions.ExtensionArray:
     """Return strings as a column of an answer; null stays null in a data frame, in JSON and in Spark."""
@@ -122,12 +141,21 @@ def _numbers(values: Sequence[float | None]) -> _Numbers:
     return _Numbers(numbers, np.isnan(numbers))
 
 
-def _content(value: Any, row: int, kind: ContentKind) -> Content | None:
+@dataclass(frozen=True)
+class _Unreadable:
+    """An image in base64 that is none, and why."""
+
+    why: str
+
+
+def _content(value: Any, row: int, kind: ContentKind) -> Content | _Unreadable | None:
     if value is None or value is pd.NA or (isinstance(value, float) and value != value):  # NaN
         return None
     try:
         return CONTENTS[kind].of_json(value)
     except ValueError as error:
+        if kind == "image" and isinstance(value, str):
+            return _Unreadable(str(error))
         raise ModelError(
             str(error) if kind == "image" else "a text is a string or null",
             got=f"{value!r} in row {row}"[:100],

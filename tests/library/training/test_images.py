@@ -59,7 +59,7 @@ def models(dataset: DatasetRef, base: ModelRef, context: StepContext) -> dict[st
 
 
 def test_every_step_from_images_to_a_champion(
-    photos: DatasetRef, image_encoder: Path, step_context: StepContext
+    photos: DatasetRef, image_encoder: Path, step_context: StepContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = trunk.TrunkConfig(base_model=str(image_encoder))
     base = trunk.run(config, trunk.TrunkInputs(), step_context).trunk
@@ -98,7 +98,7 @@ def test_every_step_from_images_to_a_champion(
     )
     assert champion.model.uri.startswith("models:/kinds/")
     served_over_http(step_context)
-    loaded_by_mlflow(champion.model)
+    loaded_by_mlflow(champion.model, caplog)
 
 
 def served_over_http(context: StepContext) -> None:
@@ -145,7 +145,7 @@ def served_over_http(context: StepContext) -> None:
         service.close()
 
 
-def loaded_by_mlflow(champion: ModelRef) -> None:
+def loaded_by_mlflow(champion: ModelRef, caplog: pytest.LogCaptureFixture) -> None:
     import mlflow
     import pandas as pd
 
@@ -153,6 +153,13 @@ def loaded_by_mlflow(champion: ModelRef) -> None:
     image = picture("stripes", 501)
     given = pd.DataFrame({"photo": [image, base64.b64encode(image).decode(), None]})
     assert model.predict(given)["prediction"].tolist() == ["stripes", "stripes", None]
+    # As a table of a spark_udf: a cell that is no image has no answer, and the others have theirs.
+    cut = base64.b64encode(image[:40]).decode()
+    given = pd.DataFrame({"photo": ["§", base64.b64encode(image).decode(), cut, image[:40], None]})
+    with caplog.at_level("WARNING", logger="modelmill"):
+        assert model.predict(given)["prediction"].tolist() == [None, "stripes", *[None] * 3]
+    (said,) = [one.getMessage() for one in caplog.records if one.name == "modelmill"]
+    assert said.startswith("3 of 5 images have no answer; row 0: an image is null")
 
 
 def test_a_head_reads_the_features_that_validation_rows_like_best(
