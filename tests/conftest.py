@@ -8,6 +8,7 @@ import importlib
 import os
 import shutil
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,12 +30,20 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-# Airflow reads its home when it is first imported: no test may touch the user's.
-# One that is left by tests that were killed is removed by the next ones.
+# What tests and their processes leave behind (files that MLflow downloads, folders of steps that are killed,
+# blocks of a JVM) goes at the end of the tests; what killed tests leave goes when the next ones begin. pytest
+# keeps its own folders of the last three runs where it always does.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
 _HELD = contextlib.ExitStack()
-_AIRFLOW_HOME = _HELD.enter_context(scratch_folder("modelmill-tests-airflow-"))
+_SCRATCH = _HELD.enter_context(scratch_folder("modelmill-tests-"))
+_SCRATCH.chmod(0o711)  # PostgreSQL runs as another user
 atexit.register(_HELD.close)
+tempfile.tempdir = None  # it is looked up again
+# Airflow reads its home when it is first imported: no test may touch the user's.
+_AIRFLOW_HOME = _SCRATCH / "airflow"
+_AIRFLOW_HOME.mkdir()
 os.environ |= {
+    "TMPDIR": str(_SCRATCH),
     "AIRFLOW_HOME": str(_AIRFLOW_HOME),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
