@@ -106,8 +106,8 @@ def _reported(tracking_uri: str, uri: str) -> Mapping[str, Any]:
 
     :param tracking_uri: where MLflow is.
     :param uri: of the report.
-    :return: the link.
-    :raises LookupError: if there is none; that is not kept, the report may be on its way.
+    :return: the link; empty if it has none, as that of a rule set.
+    :raises LookupError: if there is no report; that is not kept, it may be on its way.
     """
     parts, files = REPORT.fullmatch(uri), ReportFiles(tracking_client(tracking_uri))
     if parts is None or not files.has(parts[1], parts[2]):
@@ -115,6 +115,4 @@ def _reported(tracking_uri: str, uri: str) -> Mapping[str, Any]:
     report = files.json(parts[1], parts[2])
     chain = report.get("chain") if isinstance(report, dict) else None
     link: Any = chain[-1] if isinstance(chain, list) and chain else None
-    if not isinstance(link, dict):
-        raise LookupError(uri)
-    return link
+    return link if isinstance(link, dict) else {}

@@ -277,8 +277,8 @@ def _publish(report: GateReport, dataset: DatasetRef, run: TrackedRun, workspace
         run.log_dataset(dataset, context="gate", rows=report.rows)
     run.client.log_text(run.run_id, as_html(report, figure), "gate/verdict.html")
     run.log_metrics({"gate/passed": float(report.passed), **drop_metrics(report.checks)})
-    if report.chain:
-        judged = report.chain[-1].model_dump(include={"metric", "unit", "value", "low", "high"})
-        run.set_tags({TAG_JUDGED: json.dumps(judged)})
+    figures = {"metric", "unit", "value", "low", "high"}
+    judged = report.chain[-1].model_dump(include=figures) if report.chain else {}
+    run.set_tags({TAG_JUDGED: json.dumps(judged)})
     workspace.log(f"{report.name}: the challenger {report.challenger} is {outcome}. {report.note}".rstrip())
     return uri
