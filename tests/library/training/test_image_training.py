@@ -30,7 +30,7 @@ from modelmill.models.predictions import answers_to
 from modelmill.models.scorers import load_scorer
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.registry.bundles import fetch_bundle
-from modelmill.steps import distill, fine_tune, gate, promote, quantize
+from modelmill.steps import distill, fine_tune, gate, promote, quantize, trunk
 from modelmill.training.options import FullTuning, LastLayers, LoraTuning, Relations, TuningMode
 
 
@@ -209,6 +209,31 @@ def test_a_student_has_fewer_stages_or_an_encoder_of_its_own(
         assert info.max_tokens == 3 * 16 * 16
         asked = [picture(name, 700) for name in KINDS] + [None]
         assert answers_to(load_scorer(folder), asked)[0] == [*KINDS, None]
+
+
+def test_the_encoder_of_a_fine_tuned_network_is_a_trunk(
+    photos: DatasetRef, image_encoder: Path, step_context: StepContext
+) -> None:
+    model = tuned(photos, image_encoder, step_context, label="light", epochs=2, early_layers=1)
+    encoder = load_classifier(fetch_bundle(model, step_context.cache)).encoder.encoder
+    made = trunk.run(trunk.TrunkConfig(), trunk.TrunkInputs(model=model), step(step_context)).trunk
+    info = BundleInfo.load(fetch_bundle(made, step_context.cache))
+    assert (info.format, info.content, info.text) == ("trunk", "image", "photo")
+    # The last layer's channels; mean and spread of those of the first one.
+    assert (info.features, info.early_features) == (12 + 2 * 8, 2 * 8)
+    assert info.features == encoder.features
+
+
+def test_a_student_learns_a_number(
+    photos: DatasetRef, image_encoder: Path, step_context: StepContext
+) -> None:
+    teacher = tuned(photos, image_encoder, step_context, label="light")
+    model = distilled(photos, teacher, step_context, label="light", layers=1)
+    answers, _ = answers_to(
+        load_scorer(fetch_bundle(model, step_context.cache)), [picture("plain", 75), picture("stripes", 1)]
+    )
+    assert abs(answers[0] - 165) < 20
+    assert abs(answers[1] - 51) < 20
 
 
 def test_what_a_student_of_images_cannot_learn_is_refused_before_it_is_trained(
