@@ -10,6 +10,7 @@ import contextlib
 import email.utils
 import queue
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -54,14 +55,16 @@ class _Connection:
     would hold a thread for ever.
 
     :param headers: of each request.
+    :param context: for TLS; to make one takes longer than all the rest, so all connections share it.
     :param timeout: seconds from the beginning of a request to the last byte of its response.
     """
 
-    def __init__(self, headers: Mapping[str, str], timeout: float) -> None:
+    def __init__(self, headers: Mapping[str, str], context: ssl.SSLContext, timeout: float) -> None:
         import httpx
 
         self._client = httpx.Client(
             headers=dict(headers),
+            verify=context,
             timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
             follow_redirects=False,  # the key is for this host alone
@@ -122,15 +125,18 @@ class Client:
     """
 
     def __init__(self, endpoint: Endpoint, *, timeout: float, connections: int) -> None:
+        import httpx
+
         self._endpoint = endpoint
         self._timeout = timeout
+        self._context = httpx.create_ssl_context()
         self._headers = {"content-type": "application/json", "accept": "application/json"}
         if endpoint.key:
             self._headers["authorization"] = f"Bearer {endpoint.key}"
-        self._free: queue.SimpleQueue[_Connection | None] = queue.SimpleQueue()
+        self._free: queue.LifoQueue[_Connection | None] = queue.LifoQueue()
         self._made: list[_Connection] = []
         for _ in range(connections):
-            self._free.put(None)  # made when it is needed
+            self._free.put(None)  # made when none that was made is free
 
     def __enter__(self) -> Client:
         """Return the client."""
@@ -161,7 +167,7 @@ class Client:
             self._free.put(connection)
 
     def _connection(self) -> _Connection:
-        made = _Connection(self._headers, self._timeout)
+        made = _Connection(self._headers, self._context, self._timeout)
         self._made.append(made)
         return made
 
