@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Error, Locator, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow]
 
@@ -88,11 +88,12 @@ def test_a_schedule_is_said_in_words_and_pauses(page: Page, pipelines: Path) -> 
     page.goto("/plugin/modelmill/pipelines")
     expect(row(page, "nightly")).to_contain_text("Monday to Friday at 02:30 UTC")
     pause = row(page, "nightly").get_by_role("button", name=re.compile("the schedule of nightly"))
-    for _ in range(60):  # until Airflow has parsed it
-        if pause.count():
+    for _ in range(30):  # until Airflow has parsed it
+        try:
+            pause.wait_for(timeout=5_000)
             break
-        page.wait_for_timeout(2_000)
-        page.reload()
+        except Error:
+            page.reload()
     before = pause.get_attribute("aria-pressed")
     pause.click()
     expect(pause).to_have_attribute("aria-pressed", "false" if before == "true" else "true")
