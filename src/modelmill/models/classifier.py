@@ -26,6 +26,7 @@ from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.encoder import build_encoder, build_row_encoder, read_config, width
 from modelmill.models.lexical import UNFITTED_SCALES, LexicalHead
+from modelmill.tokens.contents import CONTENTS
 from modelmill.tokens.token_ids import Places, Tokens
 
 
@@ -150,7 +151,7 @@ def save_classifier(
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(_plain_config(model.config), indent=2, sort_keys=True))
     write(model, folder / "model.safetensors")
-    shutil.copyfile(tokenizer, folder / tokenizer.name)
+    shutil.copyfile(tokenizer, folder / CONTENTS[info.content].file)  # its name may be another
     info.save(folder)
 
 

@@ -94,7 +94,7 @@ def write_onnx(
     """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    shutil.copyfile(tokenizer, target / tokenizer.name)
+    shutil.copyfile(tokenizer, target / CONTENTS[info.content].file)  # its name may be another
     empty = load_reader(target, max_tokens=info.max_tokens).encode(CONTENTS[info.content].examples(1)[:1])
     quantize_graph: GraphMethod = GRAPH_METHODS.load(method)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as scratch:
