@@ -236,23 +236,20 @@ def test_every_copy_runs_and_conditions_skip_what_depends_on_them(journal: Path,
         "redone__1: skipped: of_1 was accepted, and this step runs if it is refused",
     ]
 
-    # Another outcome skips other steps; what a step makes does not depend on its condition.
-    again = run_pipeline(spec, settings=settings, params={"most": 20}, say=said.append)
-    assert set(again) == ran - {"redone__20"} | {"kept__20", "all_kept", "last"}
-    assert (again["counted__20"].reused, again["kept__1"].reused) == (True, True)
-    assert again["last"].outputs["table"].version == 21 + 1 + 20
-
-
-def test_a_condition_and_a_group_are_no_part_of_what_a_step_makes(journal: Path, settings: Settings) -> None:
-    spec = parse_pipeline(BRANCHES.format(journal=journal))
-    first = run_pipeline(spec, settings=settings, say=lambda line: None)
+    # A condition, a group and a name are no part of what a step makes.
     alone = parse_pipeline(f"""
 pipeline: branches
 steps:
   another_name: {{component: count, config: {{journal: {journal}, number: 5}}}}
 """)
     result = run_pipeline(alone, settings=settings, say=lambda line: None)["another_name"]
-    assert (result.reused, result.step_key) == (True, first["redone__20"].step_key)
+    assert (result.reused, result.step_key) == (True, results["redone__20"].step_key)
+
+    # Another outcome skips other steps.
+    again = run_pipeline(spec, settings=settings, params={"most": 20}, say=said.append)
+    assert set(again) == ran - {"redone__20"} | {"kept__20", "all_kept", "last"}
+    assert (again["counted__20"].reused, again["kept__1"].reused) == (True, True)
+    assert again["last"].outputs["table"].version == 21 + 1 + 20
 
 
 @pytest.mark.parametrize(

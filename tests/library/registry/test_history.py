@@ -50,7 +50,7 @@ def test_the_champion_at_every_time_of_a_random_history(registry: Registry) -> N
     for _ in range(9):
         client.create_model_version("topics", source="file:///nowhere")
     said: list[tuple[datetime, int | None]] = []
-    for number in range(200):
+    for number in range(100):
         version, before = random.randint(1, 9), alias_version(registry, "topics")
         kind = random.choice(["promote", "promote", "rollback", "hand", "gone", "refuse"])
         act(registry, kind, f"{number}", version)
