@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from modelmill.errors import TransientError
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.reuse import ReuseAnswer
+from modelmill.system.pipes import read_line, write_all
 
 _KEPT = frozenset(
     {
@@ -34,7 +34,6 @@ _KEPT_PREFIXES = ("MODELMILL_", "MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "HF_", "
 """Variables of the deployment: where things lie, and how the tracking server and the stores are reached."""
 _LEFT_OUT = ("MODELMILL_LLM_", "MODELMILL_SIGNING_KEY", "HF_TOKEN")
 """Beginnings of those among them that no question needs."""
-_PART = 1 << 20
 
 
 class ReuseProcess:
@@ -104,10 +103,8 @@ class ReuseProcess:
 
     def _exchanged(self, question: bytes, deadline: float) -> bytes:
         process = self._started()
-        if process.stdin is None or process.stdout is None:
-            raise BrokenPipeError("no pipes")
-        _write(process.stdin.fileno(), question, deadline)
-        return _line(process.stdout.fileno(), deadline)
+        write_all(process.stdin, question, deadline)
+        return read_line(process.stdout, deadline)
 
     def _started(self) -> subprocess.Popen[bytes]:
         environment = question_environment(os.environ)
@@ -168,31 +165,3 @@ def _late(seconds: float) -> TransientError:
         got=f"no answer within {seconds:g} s",
         remedy="look whether MLflow and the tables can be reached; meanwhile each step asks for itself",
     )
-
-
-def _write(number: int, content: bytes, deadline: float) -> None:
-    left = memoryview(content)
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(number, selectors.EVENT_WRITE)
-        while left:
-            _wait(waiting, deadline)
-            left = left[os.write(number, left[: 1 << 16]) :]
-
-
-def _line(number: int, deadline: float) -> bytes:
-    found = bytearray()
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(number, selectors.EVENT_READ)
-        while not found.endswith(b"\n"):
-            _wait(waiting, deadline)
-            part = os.read(number, _PART)
-            if not part:
-                raise BrokenPipeError("it ended without an answer")
-            found += part
-    return bytes(found)
-
-
-def _wait(waiting: selectors.BaseSelector, deadline: float) -> None:
-    left = deadline - time.monotonic()
-    if left <= 0 or not waiting.select(left):
-        raise TimeoutError

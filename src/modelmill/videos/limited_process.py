@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from modelmill.errors import ConfigError, TransientError
+from modelmill.system.pipes import read_exactly, write_all
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.messages import LARGEST, LENGTH, Message, packed, unpacked
 from modelmill.videos.refusals import RefusedVideoError
@@ -66,7 +66,7 @@ class LimitedProcess:
         }
         deadline = time.monotonic() + self._limits.deadline_seconds
         try:
-            _send(process, packed(request), deadline)
+            write_all(process.stdin, packed(request), deadline)
             answer = _received(process, deadline)
         except TimeoutError as error:
             self.close()
@@ -105,7 +105,8 @@ class LimitedProcess:
         )
         self._process, self._done = process, 0
         try:
-            os.set_blocking(_number(process.stdin), False)
+            if process.stdin is not None:
+                os.set_blocking(process.stdin.fileno(), False)
             ready = _received(process, time.monotonic() + _START_SECONDS)
         except (TimeoutError, OSError, ValueError) as error:
             self.close()
@@ -134,41 +135,8 @@ class LimitedProcess:
         return RefusedVideoError("crashed", f"{name}; {error}"[:200])
 
 
-def _number(stream: Any) -> int:
-    number: int = stream.fileno()
-    return number
-
-
-def _send(process: subprocess.Popen[bytes], content: bytes, deadline: float) -> None:
-    number, left = _number(process.stdin), memoryview(content)
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(number, selectors.EVENT_WRITE)
-        while left:
-            _wait(waiting, deadline)
-            left = left[os.write(number, left[: 1 << 16]) :]
-
-
 def _received(process: subprocess.Popen[bytes], deadline: float) -> Message:
-    (size,) = LENGTH.unpack(_read(process, LENGTH.size, deadline))
+    (size,) = LENGTH.unpack(read_exactly(process.stdout, LENGTH.size, deadline))
     if size > LARGEST:
         raise ValueError(f"an answer of {size:,} bytes")
-    return unpacked(_read(process, size, deadline))
-
-
-def _read(process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
-    number, found = _number(process.stdout), bytearray()
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(number, selectors.EVENT_READ)
-        while len(found) < size:
-            _wait(waiting, deadline)
-            part = os.read(number, min(size - len(found), 1 << 20))
-            if not part:
-                raise BrokenPipeError("the process ended without an answer")
-            found += part
-    return bytes(found)
-
-
-def _wait(waiting: selectors.BaseSelector, deadline: float) -> None:
-    left = deadline - time.monotonic()
-    if left <= 0 or not waiting.select(left):
-        raise TimeoutError
+    return unpacked(read_exactly(process.stdout, size, deadline))
