@@ -53,6 +53,7 @@ DETECTORS = {
 """Kind of defect, and the rules that find it. A slideshow is frozen, too, and counts for neither."""
 IGNORED = {"freeze": {"slides"}, "slides": set(), "black": set()}
 MEASURE = {"frames_per_second": 4.0, "most": 1200, "details": 24, "sound": False}
+DUPLICATE = ("duplicate_of", "duplicate_relation")
 TYPES = {"numbers": pa.list_(pa.float64()), "text": pa.string(), "float": pa.float64(), "integer": pa.int64()}
 
 
@@ -116,7 +117,7 @@ def schema() -> pa.Schema:
     fields += [pa.field(name, pa.float64()) for name in known]
     fields += [pa.field(name, pa.int64()) for name in ("width", "height")]
     return pa.schema(
-        [*fields, *(pa.field(name, pa.string()) for name in ("key", "audio_codec", "subtitles"))]
+        [*fields, *(pa.field(name, pa.string()) for name in ("key", "audio_codec", "subtitles", *DUPLICATE))]
     )
 
 

@@ -14,6 +14,7 @@ from modelmill.steps.distill import DistillConfig
 from modelmill.steps.distill_signals import DistillSignalsConfig
 from modelmill.steps.evaluate import EvaluateConfig
 from modelmill.steps.extract_frames import ExtractFramesConfig
+from modelmill.steps.find_duplicate_videos import FindDuplicateVideosConfig
 from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.steps.gate import GateConfig
 from modelmill.steps.gate_rules import GateRulesConfig
@@ -88,6 +89,9 @@ class EvaluateOperator(_ComponentOperator[EvaluateConfig]):
 
 class ExtractFramesOperator(_ComponentOperator[ExtractFramesConfig]):
     """Extract frames: some of each shot, as small JPEG pictures with perceptual hashes."""
+
+class FindDuplicateVideosOperator(_ComponentOperator[FindDuplicateVideosConfig]):
+    """Find near-duplicate videos: encoded again, resized, brighter, with borders, cropped by up to 20 %."""
 
 class FineTuneOperator(_ComponentOperator[FineTuneConfig]):
     """Fine-tune a pretrained encoder on a dataset: the large model, the teacher."""

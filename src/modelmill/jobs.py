@@ -47,6 +47,7 @@ _OWN_JOBS = (
     "build_dataset",
     "decide",
     "extract_frames",
+    "find_duplicate_videos",
     "ingest",
     "label_rows",
     "make_defects",

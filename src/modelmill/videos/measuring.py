@@ -10,6 +10,7 @@ import numpy as np
 from modelmill.videos import pictures, stretches
 from modelmill.videos.borders import Borders
 from modelmill.videos.containers import libav
+from modelmill.videos.fingerprints import Fingerprints
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.overlays import Overlays
 from modelmill.videos.sound import Sound, listen
@@ -64,6 +65,7 @@ class _Looking:
         self.times: list[float] = []
         self.series: dict[str, list[float | None]] = {name: [] for name in SERIES}
         self._borders, self._overlays, self._blocks = Borders(), Overlays(), _Blocks()
+        self._fingerprints = Fingerprints()
         self._before: pictures.Luma | None = None
 
     def look(self, time: float, picture: Picture, frame: VideoFrame, detail: bool) -> None:
@@ -83,6 +85,7 @@ class _Looking:
         if detail:
             values |= self._detail(frame)
         self._overlays.see(grey)
+        self._fingerprints.see(time, grey)
         self._before = grey
         self.times.append(time)
         for name, column in self.series.items():
@@ -108,6 +111,7 @@ class _Looking:
         size = self._borders.size or (seen.width, seen.height)
         inner = (0.0, 0.0, 1.0, 1.0) if box is None else _shares(box, size)
         overlay = self._overlays.found(inner)
+        hash_times, hashes = self._fingerprints.found(inner)
         across, down = inner[2] - inner[0] < 1, inner[3] - inner[1] < 1
         kinds = {(False, False): "none", (True, False): "pillarbox", (False, True): "letterbox"}
         placed = None
@@ -121,6 +125,8 @@ class _Looking:
             "border_box": box,
             "overlay_share": overlay.share,
             "overlay_box": placed,
+            "hash_times": hash_times,
+            "hashes": hashes,
         }
 
 

@@ -89,6 +89,8 @@ MEASURED = {
     "border_box": "numbers",
     "overlay_share": "float",
     "overlay_box": "numbers",
+    "hash_times": "numbers",
+    "hashes": "bytes",
     "measured_seconds": "float",
     "decode_errors": "integer",
     "cuts": "numbers",
@@ -111,7 +113,8 @@ MEASURED = {
     "sound_broken": "boolean",
 }
 """Columns of ``measure_videos``. The measures from ``brightness`` to ``blockiness`` have a number for each of
-``times``, in seconds from the first frame; boxes are left, top, right, bottom in pixels."""
+``times``, in seconds from the first frame; boxes are left, top, right, bottom in pixels. ``hashes`` is for
+``find_duplicate_videos``: see :class:`modelmill.videos.duplicates.Fingerprint`."""
 
 EXTRACTED = {
     "frame": "integer",
@@ -149,7 +152,7 @@ TASKS: Mapping[str, Task] = {
             "measure",
             "modelmill.videos.measuring:measure",
             MEASURED,
-            version=3,
+            version=4,
             example={"frames_per_second": 10.0, "most": 10, "details": 2, "sound": True},
         ),
         Task(

@@ -10,6 +10,7 @@ import pytest
 from modelmill.artifacts import TableRef
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.rules.reading import load_rule_set
+from modelmill.videos.duplicate_request import DISTANCE, GROUP, RELATION, TWIN
 from modelmill.videos.requests import MeasureVideosRequest, ProbeVideosRequest
 from modelmill.videos.rows import Kept, result_schema
 
@@ -23,7 +24,10 @@ def measured_videos() -> pa.Schema:
     probed = result_schema(ProbeVideosRequest.model_validate(places), Kept((), {}))
     keep = load_pipeline(str(DAGS / "pipelines/video_nightly.yaml")).steps["measured"].config["keep"]
     measured = MeasureVideosRequest.model_validate({**places, "keep": keep})
-    return result_schema(measured, Kept(tuple(probed.field(name) for name in keep), {}))
+    found = result_schema(measured, Kept(tuple(probed.field(name) for name in keep), {}))
+    for name in (GROUP, TWIN, DISTANCE, RELATION):
+        found = found.append(pa.field(name, pa.float64() if name == DISTANCE else pa.string()))
+    return found
 
 
 @pytest.mark.parametrize("path", sorted((DAGS / "rules").glob("*.yaml")), ids=lambda path: path.stem)
