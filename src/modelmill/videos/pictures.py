@@ -74,7 +74,10 @@ def _blur_along(grey: Luma) -> float | None:
     if edges.mean() < _EDGES:
         return None
     sharp, again = sharp[edges], again[edges]
-    return 1 - float(np.maximum(sharp - again, 0).sum()) / float(sharp.sum())
+    total = float(sharp.sum())
+    if total == 0:  # the only edge is beside the part that is compared: a drawing's margin
+        return None
+    return 1 - float(np.maximum(sharp - again, 0).sum()) / total
 
 
 def sharpness(grey: Luma) -> float:

@@ -167,6 +167,9 @@ def test_blur_noise_and_colour_are_ordered() -> None:
     flat = np.full((200, 200), 128, np.float32) + random.normal(0, 5, (200, 200)).astype(np.float32)
     assert pictures.noise(flat) == pytest.approx(5, rel=0.05)
     assert pictures.blur(np.full((100, 100), 9, np.float32)) is None
+    margin = np.zeros((40, 100), np.float32)
+    margin[:, :3] = 200
+    assert pictures.blur(margin) is None
     grey = np.full((8, 8, 3), 90, np.uint8)
     assert pictures.colourfulness(grey) == 0
     assert pictures.colourfulness(moving(0)(0)) > 20
