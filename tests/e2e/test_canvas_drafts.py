@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow]
 
@@ -92,6 +92,63 @@ def test_a_rule_set_s_draft_meets_what_was_saved_meanwhile(page: Page, rules: Pa
     expect(dialog).to_contain_text("has saved this rule set meanwhile")
     dialog.get_by_role("button", name="Take theirs").click()
     expect(text).to_have_value(re.compile("default: drop"))
+    page.get_by_role("button", name="Undo").click()  # as the dialog says
+    expect(text).to_have_value(re.compile("default: hold"))
+    text.press("Control+Shift+Z")
+    expect(text).to_have_value(re.compile("default: drop"))
+
+
+def test_a_save_that_is_answered_late_touches_nothing_else(page: Page, pipelines: Path, rules: Path) -> None:
+    page.on("dialog", lambda dialog: dialog.accept())
+    (pipelines / "other.yaml").write_text((pipelines / "small.yaml").read_text().replace("small", "other"))
+    waiting: list[Route] = []
+    page.route("**/api/pipelines/small", lambda route: hold(route, waiting))
+    page.goto(f"{CANVAS}/small")
+    page.get_by_label("Description").fill("saved late")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Save", exact=True).click()
+    page.keyboard.press("Escape")
+    page.get_by_role("link", name="Pipelines", exact=True).click()
+    page.get_by_role("link", name="other", exact=True).click()
+    expect(page.locator(".mm-name")).to_have_text("other")
+    page.get_by_label("Description").fill("of the other")
+    answer(page, waiting)
+    assert "saved late" in (pipelines / "small.yaml").read_text()
+    expect(page).to_have_url(re.compile("/canvas/other$"))
+    page.reload()
+    expect(page.get_by_label("Description")).to_have_value("of the other")
+    page.goto(f"{CANVAS}/small")
+    expect(page.get_by_label("Description")).to_have_value("saved late")
+    expect(page.get_by_text("not saved", exact=True)).to_have_count(0)
+
+    (rules / "late.yaml").write_text(RULES.replace("mail", "late"))
+    page.route("**/api/rule-sets/late", lambda route: hold(route, waiting))
+    page.goto("/plugin/modelmill/rules/late")
+    text = page.get_by_label("Rule set (YAML)")
+    text.fill(RULES.replace("mail", "late").replace("keep", "saved"))
+    page.get_by_label("Rule set", exact=True).get_by_role("button", name="Save").click()
+    page.get_by_role("dialog").get_by_role("button", name="Save", exact=True).click()
+    page.keyboard.press("Escape")
+    text.fill(RULES.replace("mail", "late").replace("keep", "typed_since"))
+    answer(page, waiting)
+    assert "default: saved" in (rules / "late.yaml").read_text()
+    page.reload()
+    expect(text).to_have_value(re.compile("default: typed_since"))
+
+
+def hold(route: Route, waiting: list[Route]) -> None:
+    """Let a save wait; all other requests go on."""
+    if route.request.method == "PUT":
+        waiting.append(route)
+    else:
+        route.continue_()
+
+
+def answer(page: Page, waiting: list[Route]) -> None:
+    """Let the save that waits go on, and wait for its answer."""
+    with page.expect_response(lambda response: response.request.method == "PUT"):
+        waiting.pop().continue_()
+    page.wait_for_timeout(200)
 
 
 def test_one_click_names_the_pipeline_after_a_path_that_is_typed(page: Page) -> None:

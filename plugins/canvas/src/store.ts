@@ -7,11 +7,9 @@ import { type Saved, dropDraft, keepDraft as storeDraft, opening, readDraft } fr
 import { EditError, type SyntaxProblem, readText, reconcile, renameGroup, renameStep } from "./core/document";
 import { groupKey, groupOfKey } from "./core/groups";
 import { type Point, arrange, withPlaces } from "./core/layout";
-import { type History, record, redo, startOf, undo } from "./core/history";
+import { type History, MERGE_MILLISECONDS, record, redo, startOf, undo } from "./core/history";
 import { type Catalogue, type Edge, type Group, type Pipeline, type Step, groupsOf, isPipeline, stepsOf } from "./core/pipeline";
 import { t } from "./i18n/t";
-
-const MERGE_MILLISECONDS = 1200;
 
 /** What a user may do with a pipeline. */
 export interface May {

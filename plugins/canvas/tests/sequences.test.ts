@@ -3,8 +3,8 @@
  * on pipelines and on rule sets. Nothing that was saved is lost to somebody who has not been shown it, and nothing
  * that was typed is gone.
  *
- * The pipeline's editor is the page's own store; of the rule sets' editor, whose state lives in its component, the
- * drafts are the page's and the few lines around them are repeated here. The folder is the real one, in Python.
+ * The editors are the page's own: the pipeline's store, and the text of a rule set. The folder is the real one, in
+ * Python. The same in a browser, with the whole page: tests/e2e/test_canvas_sequences.py.
  */
 
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
@@ -14,8 +14,9 @@ import { createInterface } from "node:readline";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 
-import type { PipelineDocument } from "../src/api/client";
-import { type Saved, dropDraft, keepDraft, opening, readDraft } from "../src/core/drafts";
+import type { PipelineDocument, RuleSetDocument } from "../src/api/client";
+import type { Saved } from "../src/core/drafts";
+import { RuleText } from "../src/rules/ruleText";
 import type { useCanvas } from "../src/store";
 
 const ROOT = join(import.meta.dirname, "..", "..", "..");
@@ -97,30 +98,27 @@ function pipelineEditor(store: typeof useCanvas): Editor {
 }
 
 function rulesEditor(): Editor {
-  let [text, base, newer]: [string, Saved, Saved | null] = ["", { text: "", etag: null }, null];
-  const change = (next: string): void => {
-    text = next;
-    if (next === base.text) dropDraft("rules", "small");
-    else keepDraft("rules", "small", next, base);
-  };
+  const document = ({ text, etag }: Saved): RuleSetDocument => ({ name: "small", text, etag }) as RuleSetDocument;
+  let opened: Saved = { text: "", etag: null };
+  let edited: RuleText;
   return {
     open: (saved) => {
-      const opened = opening(saved, readDraft("rules", "small"));
-      [text, base, newer] = [opened.text, opened.base, opened.state === "conflict" ? saved : null];
+      opened = saved;
+      edited = new RuleText(document(saved), "");
     },
-    text: () => text,
-    over: () => base.etag,
-    newer: () => newer,
-    type: change,
+    text: () => edited.snapshot().history.present,
+    over: () => edited.snapshot().base.etag,
+    newer: () => (edited.state === "conflict" && edited.snapshot().base.etag !== opened.etag ? opened : null),
+    type: (text) => { edited.replace(text); },
     describe: () => undefined,
-    undo: () => undefined,
+    undo: () => { edited.undo(); },
     saved: (saved) => {
-      dropDraft("rules", "small");
-      [base, newer] = [saved, null];
+      opened = saved;
+      edited.saved(document(saved));
     },
-    take: (theirs, next) => {
-      [base, newer] = [theirs, null];
-      change(next);
+    take: (newer, text) => {
+      opened = newer;
+      edited.rebase(newer, text);
     },
   };
 }

@@ -55,6 +55,11 @@ export function dropDraft(kind: DraftKind, name: string): void {
   localStorage.removeItem(keyOf(kind, name));
 }
 
+/** Drop a draft whose text has been saved; one that was edited since stays. */
+export function dropSaved(kind: DraftKind, name: string, text: string): void {
+  if (readDraft(kind, name)?.text === text) dropDraft(kind, name);
+}
+
 /** Return all drafts of a kind with their names, the latest first. */
 export function listDrafts(kind: DraftKind): { name: string; draft: Draft }[] {
   const prefix = keyOf(kind, "");

@@ -8,6 +8,9 @@ export interface History {
 
 const LIMIT = 200;
 
+/** Edits of the same that follow each other within this time are one step back. */
+export const MERGE_MILLISECONDS = 1200;
+
 export function startOf(text: string): History {
   return { past: [], present: text, future: [] };
 }

@@ -15,6 +15,7 @@ import { Toolbar, type View } from "../canvas/Toolbar";
 import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
 import { useShortcuts } from "../canvas/useShortcuts";
 import { positionOf } from "../core/document";
+import { dropSaved } from "../core/drafts";
 import { groupKey, onlyStep } from "../core/groups";
 import { fieldsOfProblem, groupOfProblem } from "../core/problems";
 import { RunPanel } from "../run/RunPanel";
@@ -22,6 +23,7 @@ import { useRunning } from "../run/useRunning";
 import { isDirty, useCanvas } from "../store";
 import { canvasPath, newPath } from "./base";
 import { Answered } from "./parts";
+import { useIsHere } from "./useIsHere";
 import { t } from "../i18n/t";
 
 const CHECK_DELAY = 350;
@@ -179,7 +181,8 @@ type Conflict = Omit<NonNullable<ErrorBody["conflict"]>, "diff">;
 /** Saving: the difference first; on a conflict theirs and mine; then, if asked for, a run. */
 function useSaving(run: () => void) {
   const navigate = useNavigate();
-  const { history, savedText, dagId, etag, newer, pipeline, saved, rebase, say } = useCanvas();
+  const isHere = useIsHere();
+  const { history, savedText, dagId, draftName, etag, newer, pipeline, saved, rebase, say } = useCanvas();
   // A draft that was opened beside a newer text is a conflict from the start.
   const [stage, setStage] = useState<Stage>(() =>
     newer === null
@@ -200,6 +203,11 @@ function useSaving(run: () => void) {
     setProblem("");
     try {
       const document = await api.save(name, history.present, message, over);
+      if (!isHere()) {
+        // The canvas shows another pipeline by now; of this one only the draft is left.
+        if (draftName !== null) dropSaved("pipeline", draftName, document.text);
+        return;
+      }
       saved(document);
       say(t("Saved."));
       close();

@@ -1,19 +1,21 @@
 /** One rule set: its text with completion and problems, saving with the difference first, and the gate. */
 
 import { Badge, Button, HStack, IconButton, Text } from "@chakra-ui/react";
-import { Activity, Gavel, History, Save } from "lucide-react";
-import { useCallback, useEffect, useMemo, useState } from "react";
+import { Activity, Gavel, History, Redo2, Save, Undo2 } from "lucide-react";
+import { type KeyboardEvent, useCallback, useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { useNavigate } from "react-router-dom";
 
 import { ApiError, type ErrorBody, type RuleProblem, type RuleSetDocument, type RuleSetList, api } from "../api/client";
 import { marksOf } from "../canvas/TextPane";
 import { VersionsDialog } from "../canvas/VersionsDialog";
 import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
-import { type Saved, dropDraft, keepDraft, opening, readDraft } from "../core/drafts";
+import type { Saved } from "../core/drafts";
 import { complete, signalNames } from "../core/ruleWords";
 import { CodeArea } from "../form/CodeArea";
 import { BASE } from "../pages/base";
+import { useIsHere } from "../pages/useIsHere";
 import { GateDialog } from "./GateDialog";
+import { RuleText, savedOf } from "./ruleText";
 import { SignalDialog } from "./SignalDialog";
 import { TryPanel } from "./TryPanel";
 import { useColumns, useModelNames } from "./words";
@@ -33,7 +35,7 @@ default: keep
 const OPENED = {
   saved: null,
   restored: "Your changes that were not saved are here again.",
-  merged: "Somebody saved this rule set meanwhile. Your changes are merged with theirs.",
+  merged: "Somebody saved this rule set meanwhile. Your changes are merged with theirs; undo shows theirs.",
   conflict: null,
 } as const;
 
@@ -54,34 +56,38 @@ interface Props {
 
 export function RuleSetEditor({ saved, known, onSaved }: Props) {
   const navigate = useNavigate();
-  const [opened] = useState(() => opening(savedOf(saved), readDraft("rules", saved?.name ?? "")));
-  // The document as it is known, and the text that saving replaces: an older one while there is a conflict.
-  const [document, setDocument] = useState(saved);
-  const [base, setBase] = useState(opened.base);
-  const draft = document?.name ?? "";
-  const [text, setText] = useState(opened.state === "saved" && saved === null ? EMPTY : opened.text);
+  const isHere = useIsHere();
+  const [edited] = useState(() => new RuleText(saved, EMPTY));
+  const { document, base, history, isKept } = useSyncExternalStore(edited.subscribe, edited.snapshot);
+  const text = history.present;
   const [table, setTable] = useState("");
   const [target, setTarget] = useState<{ line: number } | null>(null);
   const [stage, setStage] = useState<Stage>(() =>
-    opened.state === "conflict" ? { author: t("Somebody else"), ...savedOf(saved), isSaving: false } : "none",
+    edited.state === "conflict" ? { author: t("Somebody else"), ...savedOf(saved), isSaving: false } : "none",
   );
   const [isBusy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState("");
-  const [notice, setNotice] = useState(() => openedText(opened.state));
+  const [said, setSaid] = useState(() => openedText(edited.state));
+  const notice = isKept ? said : t("This browser keeps no drafts: what is not saved is lost when the tab is closed.");
   const checked = useCheck(text);
   const isDirty = text !== base.text;
 
-  const change = (next: string, from: Saved = base): void => {
-    setText(next);
-    setNotice("");
-    if (next === from.text) dropDraft("rules", draft);
-    else if (!keepDraft("rules", draft, next, from)) setNotice(t("This browser keeps no drafts: what is not saved is lost when the tab is closed."));
+  const change = (next: string): void => {
+    setSaid("");
+    edited.type(next);
+  };
+  const put = (next: string): void => {
+    setSaid("");
+    edited.replace(next);
+  };
+  const step = (go: () => void): void => {
+    setSaid("");
+    go();
   };
   /** Go on with a text over the newest saved one. */
   const take = (newest: Saved, next: string): void => {
-    setBase(newest);
-    if (document !== null && newest.etag !== null) setDocument({ ...document, text: newest.text, etag: newest.etag });
-    change(next, newest);
+    setSaid("");
+    edited.rebase(newest, next);
     setStage("none");
   };
   const save = async (message: string, over: string | null): Promise<void> => {
@@ -89,13 +95,12 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
     setRefusal("");
     try {
       const stored = await api.saveRules(document?.name ?? checked.name, text, message, over);
-      dropDraft("rules", draft);
-      setDocument(stored);
-      setBase(savedOf(stored));
+      edited.saved(stored);
       setStage("none");
-      setNotice(t("Saved."));
+      setSaid(t("Saved."));
       onSaved();
-      if (stored.name !== document?.name) void navigate(`${BASE}/rules/${encodeURIComponent(stored.name)}`, { replace: true });
+      // Who has gone to another page meanwhile stays there.
+      if (isHere() && stored.name !== document?.name) void navigate(`${BASE}/rules/${encodeURIComponent(stored.name)}`, { replace: true });
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (error.body?.conflict) setStage({ ...error.body.conflict, isSaving: true });
@@ -107,15 +112,29 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
       setBusy(false);
     }
   };
+  const onKeyDown = (event: KeyboardEvent<HTMLElement>): void => {
+    const key = event.key.toLowerCase();
+    const isHistory = (event.ctrlKey || event.metaKey) && (key === "z" || key === "y");
+    // The browser's own history of the text ends where the page puts another text in.
+    if (!isHistory || !(event.target as HTMLElement).closest(".mm-text")) return;
+    event.preventDefault();
+    step(key === "y" || event.shiftKey ? edited.redo : edited.undo);
+  };
   const words = useWords(known, table, text);
   return (
     <>
-      <section className="mm-card" aria-label={t("Rule set")}>
+      <section className="mm-card" aria-label={t("Rule set")} onKeyDown={onKeyDown}>
         <HStack mb={2} gap={2}>
           <Text as="h2" className="mm-section-title mm-wide">
             {document?.name ?? t("New rule set")}
           </Text>
           {checked.problems.length === 0 ? <Badge colorPalette="green">{t("valid")}</Badge> : null}
+          <IconButton size="xs" variant="ghost" aria-label={t("Undo")} title={t("Undo (Ctrl+Z)")} disabled={history.past.length === 0} onClick={() => step(edited.undo)}>
+            <Undo2 size={16} />
+          </IconButton>
+          <IconButton size="xs" variant="ghost" aria-label={t("Redo")} title={t("Redo (Ctrl+Shift+Z)")} disabled={history.future.length === 0} onClick={() => step(edited.redo)}>
+            <Redo2 size={16} />
+          </IconButton>
           {document === null ? null : (
             <IconButton size="xs" variant="ghost" aria-label={t("Versions")} title={t("Versions")} onClick={() => setStage("versions")}>
               <History size={16} />
@@ -190,10 +209,10 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
         />
       ) : null}
       {stage === "signal" ? (
-        <SignalDialog text={text} language={known.language} onChange={change} onClose={() => setStage("none")} />
+        <SignalDialog text={text} language={known.language} onChange={put} onClose={() => setStage("none")} />
       ) : null}
       {stage === "versions" && document !== null ? (
-        <Versions name={document.name} present={text} onTake={change} onClose={() => setStage("none")} />
+        <Versions name={document.name} present={text} onTake={put} onClose={() => setStage("none")} />
       ) : null}
       {stage === "gate" && document !== null ? <GateDialog ruleSet={document} table={table} onClose={() => setStage("none")} /> : null}
     </>
@@ -251,8 +270,4 @@ function useCheck(text: string): Checked & { marks: Map<number, string[]> } {
 function nameIn(document: unknown): string {
   const name = (document as { rule_set?: unknown } | null)?.rule_set;
   return typeof name === "string" ? name : "";
-}
-
-function savedOf(document: RuleSetDocument | null): Saved {
-  return { text: document?.text ?? "", etag: document?.etag ?? null };
 }
