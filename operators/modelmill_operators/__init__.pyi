@@ -31,6 +31,7 @@ from modelmill.steps.promote import PromoteConfig
 from modelmill.steps.prune import PruneConfig
 from modelmill.steps.quantize import QuantizeConfig
 from modelmill.steps.rank_label_errors import RankLabelErrorsConfig
+from modelmill.steps.read_text_in_frames import ReadTextInFramesConfig
 from modelmill.steps.score_table import ScoreTableConfig
 from modelmill.steps.signal_students import SignalStudentsConfig
 from modelmill.steps.tier_rules import TierRulesConfig
@@ -140,6 +141,9 @@ class QuantizeOperator(_ComponentOperator[QuantizeConfig]):
 
 class RankLabelErrorsOperator(_ComponentOperator[RankLabelErrorsConfig]):
     """List the rows whose label is probably wrong, the most suspicious first (confident learning)."""
+
+class ReadTextInFramesOperator(_ComponentOperator[ReadTextInFramesConfig]):
+    """Read the text in frames of videos by OCR: texts with their boxes and times, a frame of each shot."""
 
 class ScoreTableOperator(_ComponentOperator[ScoreTableConfig]):
     """Score every row of a table with a model; a row without a text, or a readable image, gets null."""

@@ -39,11 +39,12 @@ def work_on_videos(request: VideoRequest, spark: SparkSession) -> VideoJobResult
     :param request: the table, the task and the places.
     :param spark: session to use.
     :return: the tables, and what became of the videos.
-    :raises ConfigError: if PyAV is not installed, or columns collide.
+    :raises ConfigError: if PyAV, or what the task needs beside it, is not installed, or columns collide.
     :raises TableError: if a table cannot be read or written, or keys are not unique.
     :raises TransientError: if another writer was faster.
     """
     libav()
+    request.task.check()
     kept = kept_columns(request)
     source = _source(read_table(spark, request.table), request)
     videos = _videos(source, request, kept)
@@ -72,6 +73,8 @@ def _source(rows: DataFrame, request: VideoRequest) -> DataFrame:
     def column(name: str | None, type_: str) -> Any:
         return sql.lit(None).cast(type_) if name is None else quoted(name).cast(type_)
 
+    for name, values in request.chosen.items():
+        rows = rows.where(quoted(name).cast("string").isin(list(values)))
     return rows.select(
         quoted(request.key).cast("string").alias("key"),
         column(request.path or None, "string").alias("path"),

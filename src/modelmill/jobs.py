@@ -53,6 +53,7 @@ _OWN_JOBS = (
     "make_defects",
     "measure_videos",
     "probe_videos",
+    "read_text_in_frames",
     "score_table",
 )
 # By name: the library does not depend on the jobs that are built on it.

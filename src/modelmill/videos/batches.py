@@ -100,7 +100,7 @@ def worked_batches(batches: Iterable[pa.RecordBatch], *, request: VideoRequest) 
     :param request: the task, its options and the limits.
     :yields: the columns of :data:`WORKED`: the rows of each video, or why it is refused.
     """
-    with LimitedProcess(request.limits) as process:
+    with LimitedProcess(request.limits, tasks=(request.task_name,)) as process:
         for batch in batches:
             for row in batch.to_pylist():
                 yield _batch(_worked(process, row, request), WORKED)

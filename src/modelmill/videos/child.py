@@ -13,7 +13,7 @@ import pkgutil
 import resource
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import PurePath
 from typing import BinaryIO
@@ -33,7 +33,7 @@ def main() -> None:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
     try:
-        tasks = _loaded()
+        tasks = _loaded(sys.argv[1:])
     except (ConfigError, ImportError) as error:
         answers.write(packed({"failed": str(error)}))
         answers.flush()
@@ -47,8 +47,12 @@ def main() -> None:
         answers.flush()
 
 
-def _loaded() -> dict[str, Work]:
-    """Import all that the tasks use: once a video is open, nothing else can be."""
+def _loaded(asked: Sequence[str]) -> dict[str, Work]:
+    """Import all that the tasks use: once a video is open, nothing else can be.
+
+    :param asked: names of tasks that need more than PyAV.
+    :return: the tasks by name.
+    """
     av = libav()
     parts = (part.name for part in pkgutil.walk_packages(av.__path__, "av."))
     for module in (*(part for part in parts if "__main__" not in part), "encodings.idna", "numpy.fft"):
@@ -56,7 +60,8 @@ def _loaded() -> dict[str, Work]:
     from PIL import Image
 
     Image.init()
-    tasks = {name: task.load() for name, task in TASKS.items()}
+    known = {name: task for name, task in TASKS.items() if task.extra == "video" or name in asked}
+    tasks = {name: task.load() for name, task in known.items()}
     content = tiny_video()
     for name, work in tasks.items():
         work(Source(io.BytesIO(content), len(content)), VideoLimits(), TASKS[name].example)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from modelmill.system.pipes import read_exactly, write_all
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.messages import LARGEST, LENGTH, Message, packed, unpacked
 from modelmill.videos.refusals import RefusedVideoError
+from modelmill.videos.tasks import TASKS
 
 _START_SECONDS = 120.0
 _VIDEOS_EACH = 200
@@ -29,10 +30,12 @@ class LimitedProcess:
     """Works on videos in a process of its own; use it in a ``with`` block.
 
     :param limits: limits for each video.
+    :param tasks: names of tasks that it has to do; those that need PyAV alone may be left out.
     """
 
-    def __init__(self, limits: VideoLimits) -> None:
+    def __init__(self, limits: VideoLimits, *, tasks: Sequence[str] = ()) -> None:
         self._limits = limits
+        self._tasks = tuple(tasks)
         self._process: subprocess.Popen[bytes] | None = None
         self._done = 0
 
@@ -78,6 +81,9 @@ class LimitedProcess:
         rows: list[dict[str, Any]] = answer["rows"]
         return rows
 
+    def _extras(self) -> str:
+        return ",".join(sorted({"video", *(TASKS[name].extra for name in self._tasks)}))
+
     def close(self) -> None:
         """End the process, if there is one."""
         process, self._process, self._done = self._process, None, 0
@@ -96,7 +102,7 @@ class LimitedProcess:
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
         process = subprocess.Popen(
-            [sys.executable, "-m", "modelmill.videos.child"],
+            [sys.executable, "-m", "modelmill.videos.child", *self._tasks],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -118,7 +124,7 @@ class LimitedProcess:
             self.close()
             raise ConfigError(
                 f"the process that decodes videos lacks a part ({ready['failed']})",
-                remedy="pip install 'modelmill[video]' where Spark's workers run",
+                remedy=f"pip install 'modelmill[{self._extras()}]' where Spark's workers run",
             )
         return process
 

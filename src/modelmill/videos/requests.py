@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -75,6 +76,11 @@ class VideoRequest(VideoOptions, TableRequest[VideoJobResult]):
         """Options of the task, JSON."""
         return {}
 
+    @property
+    def chosen(self) -> Mapping[str, tuple[str, ...]]:
+        """Columns with the values of which a video has one in each; empty: all videos are worked on."""
+        return {}
+
 
 class ProbeVideosRequest(VideoRequest):
     """Read what the videos of a table say of themselves."""
@@ -144,6 +150,48 @@ class ExtractFramesRequest(ExtractOptions, VideoRequest):
     def task_options(self) -> dict[str, Any]:
         """See :attr:`VideoRequest.task_options`."""
         return self.model_dump(include=set(ExtractOptions.model_fields))
+
+
+READING_LIMITS = VideoLimits(memory_mb=2048, cpu_seconds=600, deadline_seconds=900.0)
+"""The models take 0.6 GB of address space beside what decoding takes, and a frame about half a second."""
+
+
+class ReadTextOptions(Options):
+    """Which frames are read."""
+
+    frames_per_second: float = Field(
+        2.0, gt=0, le=60, description="Frames in a second that are looked at: one of them is the nearest."
+    )
+    every_seconds: float = Field(
+        30.0, gt=0, description="A shot has a frame for each so many seconds, one at least."
+    )
+    most: int = Field(32, ge=1, description="Frames of a video that are read, at most.")
+    width: int = Field(640, ge=64, le=1920, description="Width of the pictures that are read, in pixels.")
+    score: float = Field(0.6, ge=0, le=1, description="Confidence of a text, at least.")
+    only: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="Columns, each with values: only videos that have one of them there are read, such as "
+        "decision: [keep, review]. Empty: all are.",
+    )
+
+
+class ReadTextRequest(ReadTextOptions, VideoRequest):
+    """Read the text in frames of the videos of a table."""
+
+    job = "read_text_in_frames"
+    task_name = "read_text"
+
+    limits: VideoLimits = Field(READING_LIMITS, description="What each video may cost, and may be.")
+
+    @property
+    def task_options(self) -> dict[str, Any]:
+        """See :attr:`VideoRequest.task_options`."""
+        return self.model_dump(include=set(ReadTextOptions.model_fields) - {"only"})
+
+    @property
+    def chosen(self) -> Mapping[str, tuple[str, ...]]:
+        """See :attr:`VideoRequest.chosen`."""
+        return self.only
 
 
 class DefectOptions(Options):

@@ -58,10 +58,13 @@ def kept_columns(request: VideoRequest) -> Kept:
     import pyarrow.compute as pc
 
     named = (request.path, request.content, request.digest)
-    wanted = [request.key, *(name for name in named if name), *request.keep]
+    wanted = [request.key, *(name for name in named if name), *request.keep, *request.chosen]
     _check_names(request)
-    rows = read_arrow(request.table, columns=list(dict.fromkeys([request.key, *request.keep])))
+    read = list(dict.fromkeys([request.key, *request.keep, *request.chosen]))
+    rows = read_arrow(request.table, columns=read)
     check_columns(_names(request), wanted, place=request.table.uri)
+    for name, values in request.chosen.items():
+        rows = rows.filter(pc.is_in(rows.column(name).cast(pa.string()), pa.array(values, pa.string())))
     keys = rows.column(request.key).cast(pa.string())
     counts = pc.value_counts(keys.combine_chunks()).to_pylist()
     wrong = sorted(str(one["values"]) for one in counts if one["counts"] > 1 or one["values"] is None)
@@ -110,6 +113,7 @@ def result_schema(request: VideoRequest, kept: Kept) -> pa.Schema:
         "integer": pa.int64(),
         "numbers": pa.list_(pa.float64()),
         "text": pa.string(),
+        "texts": pa.list_(pa.string()),
     }
     fields = [pa.field(name, pa.string()) for name in _BEFORE]
     fields += [pa.field(name, types[kind]) for name, kind in request.task.columns.items()]

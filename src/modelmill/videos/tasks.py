@@ -7,8 +7,10 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
+from modelmill.errors import ConfigError
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.sources import Source
 
@@ -30,6 +32,22 @@ class Task:
 
     example: Mapping[str, Any]
     """Options with which the limited process tries the task at its start: what it imports is there then."""
+    extra: str = "video"
+    """Extra of modelmill that has what the task imports. Only processes that are asked for a task of another
+    extra than ``video`` load it: it takes memory and time."""
+    package: str = "av"
+    """What is imported of it."""
+
+    def check(self) -> None:
+        """Make sure that the task can be done here.
+
+        :raises ConfigError: if what it imports is not installed.
+        """
+        if find_spec(self.package) is None:
+            raise ConfigError(
+                f"{self.name} needs an extra (there is no package {self.package})",
+                remedy=f"pip install 'modelmill[{self.extra}]'",
+            )
 
     def load(self) -> Work:
         """Import the function."""
@@ -128,6 +146,20 @@ EXTRACTED = {
 """Columns of ``extract_frames``: several rows for a video. ``shot`` counts from 0; ``time`` is in seconds
 from the first frame."""
 
+READ = {
+    "text": "text",
+    "texts": "texts",
+    "texts_at": "numbers",
+    "text_boxes": "numbers",
+    "text_scores": "numbers",
+    "text_times": "numbers",
+    "text_area": "numbers",
+}
+"""Columns of ``read_text_in_frames``. ``text``: each line that was read, once, separated by newlines.
+``texts``: each line of each frame, with the frame's time in ``texts_at``, its confidence in ``text_scores``
+and four numbers in ``text_boxes``: left, top, right, bottom in pixels. ``text_area``: the share of the
+picture that lies in such boxes, for each frame that was read, at ``text_times``."""
+
 DEFECTS = {
     "clip": "text",
     "source_digest": "text",
@@ -161,6 +193,15 @@ TASKS: Mapping[str, Task] = {
             EXTRACTED,
             version=2,
             example={"frames_per_second": 10.0, "every_seconds": 1.0, "most": 4, "width": 32},
+        ),
+        Task(
+            "read_text",
+            "modelmill.videos.reading_text:read_text",
+            READ,
+            version=1,
+            example={"frames_per_second": 10.0, "every_seconds": 1.0, "most": 2, "width": 64, "score": 0.5},
+            extra="ocr",
+            package="rapidocr",
         ),
         Task(
             "defects",

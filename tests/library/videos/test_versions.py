@@ -14,6 +14,7 @@ from modelmill.videos.tasks import TASKS
         ("probe_videos", "probe"),
         ("measure_videos", "measure"),
         ("extract_frames", "extract"),
+        ("read_text_in_frames", "read_text"),
         ("make_defects", "defects"),
     ],
 )
