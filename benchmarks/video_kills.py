@@ -19,6 +19,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from modelmill.videos.requests import (
 
 Ask = Callable[[Path], Any]
 """Returns the request whose tables are in a folder."""
+PARTS = ("pysail.spark", "pyspark.sql.connect.session", "pandas", "grpc", "modelmill_jobs.measure_videos")
 DEFECTS = [{"kind": "clean"}, {"kind": "blur"}]
 
 
@@ -49,9 +51,11 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    for module in (*PARTS, *(f"modelmill_jobs.{job}" for job in options.jobs)):
+        import_module(module)  # once, not in each child
     source = random.Random(options.seed)
-    print("| job | kills | the same tables | killed before its end | rows there when it was killed |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| job | kills | the same tables | killed at work | with rows of some videos | left folders |")
+    print("| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         clips = TableRef(uri=str(place / "clips"), version=0)
@@ -71,7 +75,7 @@ def tried(job: str, ask: Ask, place: Path, kills: int, source: random.Random) ->
     began = time.monotonic()
     in_child(lambda: run_job(whole))
     seconds, expected = time.monotonic() - began, in_child(lambda: rows_in(whole))
-    same, early, partly = 0, 0, 0
+    same, early, partly, left = 0, 0, 0, 0
     for number in range(kills):
         request = ask(place / str(number))
         early += killed(request, source.uniform(0.02, 1.0) * seconds)
@@ -79,9 +83,10 @@ def tried(job: str, ask: Ask, place: Path, kills: int, source: random.Random) ->
         in_child(lambda request=request: run_job(request))
         found = in_child(lambda request=request: rows_in(request))
         same += found == expected
+        left += any((place / str(number)).rglob("_stage-*"))
         if found != expected:
             print(f"    kill {number}: {found} instead of {expected}")
-    print(f"| `{job}` | {kills} | {same} | {early} | {partly} |", flush=True)
+    print(f"| `{job}` | {kills} | {same} | {early} | {partly} | {left} |", flush=True)
 
 
 def killed(request: Any, after: float) -> bool:
