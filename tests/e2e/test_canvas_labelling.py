@@ -132,6 +132,77 @@ def test_sets_and_numbers(page: Page, suspects: Path) -> None:
     assert labels(suspects, "numbers") == [("T0", 3.5)]
 
 
+def test_what_was_not_taken_is_said_before_the_queue_opens(page: Page, home: Path) -> None:
+    rows = {
+        "ticket": ["A", "A", None, "B", "C"],
+        "message": ["one", "one again", "two", "", "three"],
+        "desk": ["sport", "trade", "sport", "trade", "sport"],
+    }
+    write_deltalake(str(home / "data" / "gaps"), pa.table(rows))
+    page.goto(LABELLING)
+    form = page.get_by_role("form", name="Put rows forward")
+    fields = {"Table": "${data}/gaps", "Column with the key": "ticket", "Column to read": "message"}
+    for label, value in (fields | {"Name of the queue": "gaps", "Classes": "sport, trade"}).items():
+        form.get_by_label(label, exact=True).fill(value)
+    put = form.get_by_role("button", name="Put forward")
+    put.click()
+    said = form.get_by_role("status")
+    expect(said).to_contain_text("2 rows were added.")
+    expect(said).to_contain_text(
+        "3 rows were left out: they have no key or no text, or the key of an earlier"
+    )
+    form.get_by_text("More", exact=True).click()
+    form.get_by_label("Second opinion, percent of the rows").fill("50")
+    put.click()
+    expect(said).to_contain_text("They are there already.")
+    expect(said).to_contain_text("gaps keeps its second opinion of 0 percent.")
+    said.get_by_role("link", name="Label them").click()
+    expect(page.get_by_role("complementary", name="Progress")).to_contain_text("0 of 2 rows labelled")
+
+
+def test_a_class_is_searched_for_among_many(page: Page, suspects: Path) -> None:
+    put_forward(page, "many", Classes=", ".join(f"desk {number}" for number in range(40)))
+    classes = page.get_by_role("group", name="desk").get_by_role("button")
+    expect(classes).to_have_count(40)
+    box = page.get_by_role("searchbox", name="Find a class")
+    box.press_sequentially("DESK 3")  # its letters are no keys of the page: s would skip the row
+    expect(classes).to_have_count(11)
+    box.press_sequentially("7")
+    expect(classes).to_have_text(["desk 37"])
+    classes.click()
+    expect(page.get_by_label("Text of the row")).to_contain_text("number 1")
+    expect(box).to_have_value("")
+    expect(page.get_by_label("Saved")).to_have_text("All that you did is saved.")
+    assert labels(suspects, "many") == [("T0", "desk 37")]
+
+
+FULL = "() => { Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); } }"
+
+
+def test_leaving_asks_only_where_an_act_would_be_lost(page: Page, suspects: Path) -> None:
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    put_forward(page, "leaving", Classes="sport, trade")
+    page.route("**/labelling/leaving/labels", lambda route: route.abort())
+    page.keyboard.press("1")
+    expect(page.get_by_label("Saved")).to_contain_text("1 not saved yet; they are kept in this browser.")
+    page.reload()  # the browser keeps it: nobody is asked
+    expect(page.get_by_label("Saved")).to_contain_text("1 not saved yet; they are kept in this browser.")
+    assert asked == []
+    page.evaluate(FULL)
+    page.keyboard.press("2")
+    expect(page.get_by_label("Saved")).to_contain_text("leave this page open until they are saved")
+    with page.expect_event("dialog"):
+        page.close(run_before_unload=True)
+    assert asked == ["beforeunload"]
+    page.unroute("**/labelling/leaving/labels")
+    page.keyboard.press("1")
+    expect(page.get_by_label("Saved")).to_have_text("All that you did is saved.")
+    page.reload()
+    assert asked == ["beforeunload"]
+    assert [label for _, label in labels(suspects, "leaving")] == ["sport", "trade", "sport"]
+
+
 @pytest.fixture(name="viewer")
 def _viewer(browser: Browser, airflow: LocalAirflow) -> Any:
     """Somebody who may look and not change, logged in."""
