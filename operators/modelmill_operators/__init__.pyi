@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from modelmill.component import Config
+from modelmill.steps.adapt_trunk import AdaptTrunkConfig
 from modelmill.steps.apply_labels import ApplyLabelsConfig
 from modelmill.steps.approve import ApproveConfig
 from modelmill.steps.build_dataset import BuildDatasetConfig
@@ -57,6 +58,9 @@ class _ComponentOperator(StepOperator, Generic[_ConfigT]):
         config: _ConfigT | Mapping[str, Any] | None = ...,
         **kwargs: Any,
     ) -> None: ...
+
+class AdaptTrunkOperator(_ComponentOperator[AdaptTrunkConfig]):
+    """Let an encoder read the texts of any number of tables, without labels (continued pretraining)."""
 
 class ApplyLabelsOperator(_ComponentOperator[ApplyLabelsConfig]):
     """Put the labels that people gave into a table; they win over the labels that it has."""

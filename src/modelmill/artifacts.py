@@ -15,7 +15,7 @@ from modelmill.errors import ConfigError
 MODEL_NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
 """What a registered model may be called: it is part of paths and URIs."""
 
-ModelFormat = Literal["torch", "torchao", "onnx", "trunk", "head", "static", "rules"]
+ModelFormat = Literal["torch", "torchao", "encoder", "onnx", "trunk", "head", "static", "rules"]
 
 ContentKind = Literal["text", "image"]
 """What a model reads of an example: see :mod:`modelmill.tokens.contents`."""

@@ -4,13 +4,16 @@
 ``modelmill.json``   :class:`BundleInfo`: format, label, classes, how the text is read
 ``tokenizer.json``   the tokenizer, as the ``tokenizers`` library reads it; or
 ``image.json``       how images are read, for models of images
-``config.json``      architecture (``torch``, ``torchao``), as ``transformers`` reads it
-``model.safetensors``  weights (``torch``, ``torchao``, ``static``)
+``config.json``      architecture (``torch``, ``torchao``, ``encoder``), as ``transformers`` reads it
+``model.safetensors``  weights (``torch``, ``torchao``, ``encoder``, ``static``)
+``texts.npy``        keys of the texts that it has learned from (``encoder`` only)
 ``model.onnx``       graph and weights in one file (``onnx`` and ``trunk``)
 ``head.safetensors``  weights of a signal's head (``head`` only)
 ===================  ======================================================================
 
 Nothing in it is pickled, and nothing in it is code.
+
+An **encoder** is a base model that has read more texts: it answers nothing, and other models are made of it.
 
 A **trunk** is an encoder that many signals share: it answers nothing by itself. A **head** answers one signal
 from what its trunk makes of a text. It names the trunk by digest and has neither a tokenizer nor a graph of
@@ -38,6 +41,7 @@ INFO_FILE = "modelmill.json"
 _FILES: dict[str, tuple[str, ...]] = {
     "torch": (INFO_FILE, "config.json", "model.safetensors"),
     "torchao": (INFO_FILE, "config.json", "model.safetensors"),
+    "encoder": (INFO_FILE, "config.json", "model.safetensors", "texts.npy"),
     "onnx": (INFO_FILE, "model.onnx"),
     "trunk": (INFO_FILE, "model.onnx"),
     "head": (INFO_FILE, "head.safetensors"),

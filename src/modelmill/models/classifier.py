@@ -26,11 +26,12 @@ from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.encoder import build_encoder, build_row_encoder, read_config, width
 from modelmill.models.lexical import UNFITTED_SCALES, LexicalHead
+from modelmill.models.trainable import TrainableModel
 from modelmill.tokens.contents import CONTENTS
 from modelmill.tokens.token_ids import Places, Tokens
 
 
-class Classifier(nn.Module):
+class Classifier(TrainableModel):
     """Encoder, mean over the tokens, dropout, linear layer; and, once it is attached, a lexical head.
 
     :param encoder: a transformers encoder without a head, or a
@@ -39,6 +40,7 @@ class Classifier(nn.Module):
     :param dropout: probability that a pooled feature is dropped in training.
     """
 
+    head: nn.Linear
     lexical: LexicalHead | None
     scales: torch.Tensor
     """Weights of the encoder's logits and of the lexical head's, ``(2,)``; only with a lexical head."""
@@ -63,12 +65,6 @@ class Classifier(nn.Module):
         self.lexical = lexical
         self.register_buffer("scales", torch.tensor(scales))
         self.encoder_tokens = encoder_tokens
-
-    @property
-    def config(self) -> PretrainedConfig:
-        """The encoder's configuration."""
-        config: PretrainedConfig = self.encoder.config
-        return config
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the logits.
@@ -149,13 +145,14 @@ def save_classifier(
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(_plain_config(model.config), indent=2, sort_keys=True))
+    (folder / "config.json").write_text(json.dumps(plain_config(model.config), indent=2, sort_keys=True))
     write(model, folder / "model.safetensors")
     shutil.copyfile(tokenizer, folder / CONTENTS[info.content].file)  # its name may be another
     info.save(folder)
 
 
-def _plain_config(config: PretrainedConfig) -> dict[str, Any]:
+def plain_config(config: PretrainedConfig) -> dict[str, Any]:
+    """Return what a bundle's ``config.json`` says: the same for the same weights, wherever they are from."""
     # The path it came from would make the same weights another bundle on another machine.
     content: dict[str, Any] = config.to_dict()
     for name in ("_name_or_path", "id2label", "label2id", "architectures"):

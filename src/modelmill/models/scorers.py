@@ -112,6 +112,14 @@ def _trunk(folder: Path, _info: BundleInfo, _threads: int) -> Scorer:
     )
 
 
+def _encoder(folder: Path, _info: BundleInfo, _threads: int) -> Scorer:
+    raise ModelError(
+        "an encoder answers no signal by itself",
+        got=str(folder),
+        remedy="make a model of it: give it to trunk, or to fine_tune as its base",
+    )
+
+
 def _static(folder: Path, info: BundleInfo, _threads: int) -> Scorer:
     from modelmill.models.static import StaticScorer
 
@@ -124,6 +132,7 @@ _FORMATS: Mapping[str, Callable[[Path, BundleInfo, int], Scorer]] = {
     "torchao": _torchao,
     "head": _head,
     "trunk": _trunk,
+    "encoder": _encoder,
     "static": _static,
 }
 

@@ -320,6 +320,24 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
     return place
 
 
+def encoder_folder(model: ModelRef, cache: Path) -> Path:
+    """Return a local folder with an encoder: one of a base model. See :func:`fetch_bundle`.
+
+    :param model: a model of format ``encoder``.
+    :param cache: directory for downloads, shared by all steps of this machine.
+    :return: the folder; it must not be changed.
+    :raises ModelError: if it is of another format, or its files are not those that were logged.
+    :raises TransientError: if MLflow does not hand it out.
+    """
+    if model.format != "encoder":
+        raise ModelError(
+            "a base model is one of format encoder",
+            got=f"{model.format}, {model.uri}",
+            remedy="take the output of adapt_trunk, or name a base_model",
+        )
+    return fetch_bundle(model, cache)
+
+
 def _is_whole(place: Path, digest: str) -> bool:
     """Return whether a cached bundle may be used; one that is damaged is removed, to be fetched again."""
     try:

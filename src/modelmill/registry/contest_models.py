@@ -91,12 +91,15 @@ def make_contest(
     folders = {name: _fetch(name, model, workspace.cache) for name, model in models.items()}
     infos = {name: BundleInfo.load(folder) for name, folder in folders.items()}
     own = infos["challenger"]
-    # A trunk has no answers, and what answers another label is no measure of this one.
+    # A trunk and an encoder have no answers, and what answers another label is no measure of this one.
     used = [
         name
         for name, info in infos.items()
         if not name.startswith(_MADE_FROM)
-        or (models[name].format != "trunk" and (info.label, info.target) == (own.label, own.target))
+        or (
+            models[name].format not in ("trunk", "encoder")
+            and (info.label, info.target) == (own.label, own.target)
+        )
     ]
     everything = judged_rows(dataset, judged_label(dataset, [own]), [infos[name] for name in used])
     sides = {name: models[name] for name in models if name in ("challenger", "champion")}

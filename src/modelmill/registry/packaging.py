@@ -39,6 +39,7 @@ _REQUIREMENTS: Mapping[ModelFormat, tuple[str, ...]] = {
     "torch": ("torch", "transformers"),
     "torchao": ("torch", "torchao", "transformers"),
     "trunk": ("onnxruntime",),
+    "encoder": ("torch", "transformers"),
     "head": ("onnxruntime", "safetensors"),
     "static": ("nanotoken", "pyarrow", "safetensors", "scipy"),
 }

@@ -43,7 +43,7 @@ class TrunkConfig(ImageOptions, Config):
 
 
 class TrunkInputs(Inputs):
-    """A fine-tuned or distilled model whose encoder becomes the trunk; without one a base model does."""
+    """A fine-tuned, distilled or adapted model whose encoder becomes the trunk; else a base model does."""
 
     model: ModelRef | None = None
 
@@ -110,7 +110,11 @@ def _export(config: TrunkConfig, inputs: TrunkInputs, bundle: Path, context: Ste
     if inputs.model is not None:
         folder = fetch_bundle(inputs.model, context.cache)
         info = BundleInfo.load(folder)
-        encoder, tokenizer, text = load_classifier(folder).encoder, folder / "tokenizer.json", info.text
+        tokenizer, text = folder / "tokenizer.json", info.text
+        if info.format == "encoder":
+            encoder = load_base_model(str(folder), max_tokens=info.max_tokens, dropout=0.0).encoder
+        else:
+            encoder = load_classifier(folder).encoder
         if info.content == "image":
             _check_images(config)
             return make_image_trunk(encoder.encoder, bundle, image=info.text)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from modelmill.errors import ModelError
-from modelmill.models.classifier import Classifier
+from modelmill.models.trainable import TrainableModel
 from modelmill.system.memory import keep_freed_memory
 from modelmill.tokens.token_ids import Places
 from modelmill.training.acceleration import ModelRunner, chosen_precision
@@ -30,7 +30,7 @@ from modelmill.training.options import TrainingOptions
 from modelmill.training.parameter_groups import frozen_modules, make_optimizer
 from modelmill.training.random_state import random_state, set_random_state
 from modelmill.training.ranks import Ranks
-from modelmill.training.rows import EncodedRows, quality
+from modelmill.training.rows import EncodedRows, Measure, quality
 from modelmill.training.state import TrainingHistory, TrainingState
 from modelmill.workspace import Workspace
 
@@ -43,13 +43,15 @@ _LOG_SECONDS = 5.0
 class TrainingJob:
     """A model, and what it learns."""
 
-    model: Classifier
+    model: TrainableModel
     rows: EncodedRows
     """Train rows."""
     validation: EncodedRows | None
     """None: the last epoch is kept."""
     loss: Loss
     options: TrainingOptions
+    measure: Measure = quality
+    """What the validation rows are measured by."""
 
 
 class TrainingLoop:
@@ -67,6 +69,7 @@ class TrainingLoop:
         self.model = job.model.to(self.device)
         self.rows, self.validation, self.loss = job.rows, job.validation, job.loss
         self.options, self.workspace, self.ranks = options, workspace, ranks or Ranks()
+        self.measure = job.measure
         self.per_epoch = math.ceil(len(self.rows.targets) / options.batch_size)
         self.total = max(1, round(options.epochs * self.per_epoch))
         self.optimizer = make_optimizer(self.model, options)
@@ -170,7 +173,7 @@ class TrainingLoop:
         if self.validation is None or not self.ranks.first:
             return
         self.model.eval()
-        found = quality(self.model, self.validation)
+        found = self.measure(self.model, self.validation)
         self._train_mode()
         step = self.state.step
         if self.state.add_epoch(found):

@@ -192,8 +192,10 @@ class FineTuningOptions(ImageOptions, TrainingOptions):
     class_weights: ClassWeights = Field("none", description=_CLASS_WEIGHTS)
     calibration: CalibrationOptions | None = Field(TemperatureScaling(), description=_CALIBRATION)
     base_model: str = Field(
+        "",
         description="Folder with config.json, tokenizer.json and model.safetensors, or Hugging Face id "
-        "(taken from the local cache; downloaded only with HF_HUB_OFFLINE=0)."
+        "(taken from the local cache; downloaded only with HF_HUB_OFFLINE=0). Empty: the model on the input "
+        "base.",
     )
     max_tokens: int = Field(64, ge=8, le=8192, description="Tokens of a text that the encoder reads.")
     lexical_tokens: int = Field(
@@ -203,6 +205,46 @@ class FineTuningOptions(ImageOptions, TrainingOptions):
         description="Tokens that the lexical head reads: a linear model over the words, fitted in seconds, "
         "added to the encoder's logits. 0: no lexical head.",
     )
+
+
+class AdaptationOptions(TrainingOptions):
+    """Options of :func:`modelmill.training.adaptation.adapt_encoder`."""
+
+    base_model: str = Field(
+        "", description="Folder or Hugging Face id, as in fine_tune; empty: the input model."
+    )
+    columns: tuple[str, ...] = Field(
+        ("text",), min_length=1, description="Columns with texts; of each table those that it has."
+    )
+    split: str | None = Field(
+        None,
+        description="Column that says a row's split: only those of train, and of none, are read. Empty: all.",
+    )
+    max_rows: int = Field(
+        100_000, ge=1, description="Different texts to learn from at most; the rest is for another time."
+    )
+    held_out: float = Field(
+        0.05,
+        ge=0,
+        le=0.5,
+        description="Share of the different texts that are measured on, never learned from; at most 2,000.",
+    )
+    max_tokens: int = Field(128, ge=8, le=8192, description="Tokens of a text that are read.")
+    mask_share: float = Field(
+        0.15,
+        gt=0,
+        le=0.8,
+        description="Share of the tokens that are hidden: 0.15 as in BERT; 0.4 may suit large encoders "
+        "(Wettig et al. 2023).",
+    )
+    keep_features: float = Field(
+        5.0,
+        ge=0,
+        description="Weight of staying near the features of before, beside finding hidden words; 0: none.",
+    )
+    epochs: float = Field(1, gt=0, le=1000, description="Passes over the texts.")
+    batch_size: int = Field(32, ge=1, description="Texts per optimizer step.")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
 
 
 class StudentOptions(DistillationOptions):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 from modelmill.errors import ModelError
-from modelmill.models.classifier import Classifier
 from modelmill.models.encoder import depth, layers_of
 from modelmill.models.image_encoder import RowEncoder
+from modelmill.models.trainable import TrainableModel
 from modelmill.training.optimizer import Optimizer
 from modelmill.training.options import TrainingOptions
 
 
-def make_optimizer(model: Classifier, options: TrainingOptions) -> Optimizer:
+def make_optimizer(model: TrainableModel, options: TrainingOptions) -> Optimizer:
     """Freeze the weights that the options leave as they are, and group the others.
 
     :param model: the model.
@@ -36,10 +36,12 @@ def make_optimizer(model: Classifier, options: TrainingOptions) -> Optimizer:
         for value in model.encoder.parameters()
         if value.requires_grad and not (table and value is table.weight)
     ]
+    shared = {id(value) for value in model.encoder.parameters()}
+    own = [value for value in model.head.parameters() if id(value) not in shared]
     groups = [
         {"params": [value for value in trained if value.ndim > 1], "weight_decay": options.weight_decay},
         {"params": [value for value in trained if value.ndim <= 1], "weight_decay": 0.0},
-        {"params": list(model.head.parameters()), "weight_decay": 0.0, "lr": options.head_learning_rate},
+        {"params": own, "weight_decay": 0.0, "lr": options.head_learning_rate},
     ]
     return Optimizer(
         [{"lr": options.learning_rate, **group} for group in groups if group["params"]],
@@ -49,16 +51,16 @@ def make_optimizer(model: Classifier, options: TrainingOptions) -> Optimizer:
     )
 
 
-def _sparse_table(model: Classifier, options: TrainingOptions) -> nn.Embedding | None:
+def _sparse_table(model: TrainableModel, options: TrainingOptions) -> nn.Embedding | None:
     """Return the embeddings, if they are trained and it pays to do so row by row."""
     table = model.encoder.get_input_embeddings()
-    if not isinstance(table, nn.Embedding) or not table.weight.requires_grad:
+    if not isinstance(table, nn.Embedding) or not table.weight.requires_grad or model.shares_embeddings:
         return None
     # A GPU fills and adds a whole table in no time, and compiled models have no sparse gradients.
     return table if table.weight.device.type == "cpu" and options.compiled != "always" else None
 
 
-def frozen_modules(model: Classifier, options: TrainingOptions) -> list[nn.Module]:
+def frozen_modules(model: TrainableModel, options: TrainingOptions) -> list[nn.Module]:
     """Return the parts of a model that the options leave as they are.
 
     :param model: the model.

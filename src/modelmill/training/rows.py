@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 
 from modelmill.datasets.options import LabelKind
-from modelmill.models.classifier import Classifier, all_logits
+from modelmill.models.classifier import all_logits
+from modelmill.models.trainable import TrainableModel
 from modelmill.tasks.base import Measures, Task
 from modelmill.tasks.examples import Rows
 from modelmill.tasks.kinds import task_of
@@ -47,7 +49,7 @@ class EncodedRows:
         return EncodedRows(self.tokens.cut(tokens), self.targets, self.target)
 
 
-def quality(model: Classifier, rows: EncodedRows) -> Measures:
+def quality(model: TrainableModel, rows: EncodedRows) -> Measures:
     """Measure a model.
 
     :param model: the model, in evaluation mode.
@@ -55,3 +57,7 @@ def quality(model: Classifier, rows: EncodedRows) -> Measures:
     :return: see :meth:`modelmill.tasks.base.Task.quality`.
     """
     return rows.task.quality(all_logits(model, rows.tokens), rows.targets)
+
+
+Measure = Callable[[TrainableModel, EncodedRows], Measures]
+"""Measures a model, in evaluation mode, on rows. Of its metrics more is better of the first."""

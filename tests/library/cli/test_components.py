@@ -36,7 +36,7 @@ def test_a_component_is_described_with_every_field() -> None:
     text = shown("fine_tune")
     component = catalogue()["fine_tune"]
     assert text.startswith("fine_tune (Train): Fine-tune\n")
-    assert "  base_model               string; required\n" in text
+    assert "  to                       string; required\n" in shown("score_table")
     assert "  epochs                   number > 0, ≤ 1000; 2\n      Passes over the train split.\n" in text
     assert 'mode                     FullTuning or LastLayers or LoraTuning; {"kind": "full"}' in text
     assert "LoraTuning\n  Train low-rank additions" in text

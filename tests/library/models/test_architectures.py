@@ -17,8 +17,10 @@ from modelmill.compression.options import GRAPH_METHODS
 from modelmill.models.architectures import ARCHITECTURES
 from modelmill.models.attention import has_heads
 from modelmill.models.base_model import load_base_model
-from modelmill.models.classifier import Classifier, collate, load_classifier
-from modelmill.models.encoder import layer_list
+from modelmill.models.bundle import BundleInfo
+from modelmill.models.classifier import Classifier, collate, load_classifier, mean_over_tokens
+from modelmill.models.encoder import layer_list, width
+from modelmill.models.language_model import load_language_model, read_text_keys, save_encoder
 from modelmill.models.onnx_export import PARITY
 from modelmill.models.onnx_session import RowSession
 from modelmill.tokens.texts import TextList
@@ -50,7 +52,7 @@ def _template(tokenizer: Tokenizer, first: str, last: str) -> Tokenizer:
     return tokenizer
 
 
-def word_piece(names: tuple[str, ...] = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")) -> Tokenizer:
+def word_piece(names: tuple[str, ...] = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")) -> Tokenizer:
     unknown = next(name for name in names if "unk" in name.lower())
     tokenizer = Tokenizer(models.WordPiece(unk_token=unknown))
     tokenizer.normalizer = normalizers.BertNormalizer()
@@ -60,7 +62,7 @@ def word_piece(names: tuple[str, ...] = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")) ->
     return _template(tokenizer, *(("[CLS]", "[SEP]") if "[CLS]" in names else ("<s>", "</s>")))
 
 
-SENTENCE_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
+SENTENCE_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 
 def mpnet_word_piece() -> Tokenizer:
@@ -191,6 +193,41 @@ def _check_padding(model: Classifier, path: Path, *, rows: Any) -> None:
         alone = [model(*collate(rows, np.array([row])))[0].numpy() for row in range(len(rows))]
         assert model(ids, mask).numpy() == pytest.approx(np.stack(alone), abs=1e-4)
     assert padded == pytest.approx(np.stack(alone), abs=PARITY)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_an_architecture_finds_hidden_words_and_stays_a_base_model(kind: str, tmp_path: Path) -> None:
+    base, options = make_base_model(kind, tmp_path), {"max_tokens": MAX_TOKENS, "dropout": 0.0}
+    torch.manual_seed(0)
+    model, tokenizer, new = load_language_model(str(base), share=0.5, **options)
+    assert new
+    ids, mask = collate(TextList(TEXTS).tokens(base, max_tokens=MAX_TOKENS), np.arange(len(TEXTS)))
+    train = torch.optim.SGD(model.parameters(), lr=0.1)
+    whole = model.train()(ids, mask)
+    assert whole.shape == (len(TEXTS), 2 + width(model.encoder))
+    (whole[:, 0].sum() / whole[:, 1].sum()).backward()
+    train.step()
+    with torch.inference_mode():
+        found, features = model.eval()(ids, mask), model.features(ids, mask)
+    info = BundleInfo(format="encoder", text="text", max_tokens=MAX_TOKENS, parameters=1)
+    place = tmp_path / "bundle"
+    save_encoder(model, place, tokenizer=tokenizer, info=info, keys=np.array([7], dtype=np.uint64))
+
+    again, _, new = load_language_model(str(place), share=0.5, **options)
+    assert not new
+    encoder = load_base_model(str(place), **options).encoder.eval()
+    assert BundleInfo.load(place) == info
+    assert read_text_keys(place).tolist() == [7]
+    with torch.inference_mode():
+        assert torch.equal(again.eval()(ids, mask), found)
+        hidden = encoder(input_ids=ids, attention_mask=mask)[0]
+        assert torch.equal(mean_over_tokens(hidden, mask), features)
+        # What is hidden does not depend on the padding, nor on the other rows.
+        alone = [
+            again(ids[row : row + 1, : int(mask[row].sum())], mask[row : row + 1, : int(mask[row].sum())])
+            for row in range(len(ids))
+        ]
+        assert torch.cat(alone).numpy() == pytest.approx(found.numpy(), abs=1e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["mpnet", "roberta"])
