@@ -205,7 +205,7 @@ def publish(
     run.models.add(logged.model_id)
     name_model(folder, logged.model_id)
     sign(folder, folder / MODEL_SIGNATURE, ignored=APART)
-    _upload(folder, logged.artifact_location, client)
+    upload(folder, logged.artifact_location, client)
     client.finalize_logged_model(logged.model_id, "READY")
     keep_bundle(bundle, digest, context.cache)
     return f"models:/{logged.model_id}"
@@ -222,8 +222,14 @@ def _logged_before(run: TrackedRun, tags: Mapping[str, str]) -> str | None:
     return None
 
 
-def _upload(folder: Path, location: str, client: MlflowClient) -> None:
-    """Store a model's files, and make sure that the server lists them: it may have lost one that it took."""
+def upload(folder: Path, location: str, client: MlflowClient) -> None:
+    """Store a model's files, and make sure that the server lists them: it may have lost one that it took.
+
+    :param folder: the files.
+    :param location: where MLflow keeps the model.
+    :param client: MLflow's client.
+    :raises TransientError: if the server has not all of them.
+    """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files_below(folder)}
@@ -368,6 +374,12 @@ def _download(model: ModelRef, scratch: Path) -> Path:
         ) from error
     # If somebody has loaded the model from a local store, Python has left bytecode beside its script.
     shutil.rmtree(whole / "__pycache__", ignore_errors=True)
+    if not files_below(whole):
+        raise ModelError(
+            "MLflow must have the model's files",
+            got=model.uri,
+            remedy="restore them, or make the model again; a backup keeps those of models in use",
+        )
     if wanted and package_digest(whole) != wanted:
         raise ModelError(
             "the files that MLflow loads a model with must be those that were logged",

@@ -119,12 +119,20 @@ def _existing(call: Callable[[], ModelVersion]) -> ModelVersion | None:
 def champions_tagged(client: MlflowClient, tag: str, value: str) -> list[str]:
     """Return the registered models whose champion has a tag: two requests for a thousand of them."""
     asked = f"tags.`{tag}` = '{value}'"
-    tagged = {(one.name, str(one.version)) for one in _all(client.search_model_versions, filter_string=asked)}
-    models = _all(client.search_registered_models)
+    tagged = {
+        (one.name, str(one.version)) for one in all_pages(client.search_model_versions, filter_string=asked)
+    }
+    models = all_pages(client.search_registered_models)
     return sorted(one.name for one in models if (one.name, str(one.aliases.get(CHAMPION))) in tagged)
 
 
-def _all(search: Callable[..., Any], **how: Any) -> Iterator[Any]:
+def all_pages(search: Callable[..., Any], **how: Any) -> Iterator[Any]:
+    """Yield what a search of MLflow's client finds, page after page.
+
+    :param search: a method that takes ``max_results`` and ``page_token``.
+    :param how: its other arguments.
+    :yield: each thing that it finds.
+    """
     token: str | None = None
     while True:
         page = patiently(functools.partial(search, max_results=1000, page_token=token, **how))
@@ -251,7 +259,7 @@ def register_all(client: MlflowClient, models: Mapping[str, ModelRef], *, experi
     tags = {
         f"models:/{logged.model_id}": logged.tags
         for run in sorted({model.run_id for model in new.values()})
-        for logged in _all(
+        for logged in all_pages(
             client.search_logged_models,
             experiment_ids=[experiment],
             filter_string=f"source_run_id = '{run}'",
@@ -264,7 +272,7 @@ def register_all(client: MlflowClient, models: Mapping[str, ModelRef], *, experi
 def _registered(client: MlflowClient, runs: Collection[str]) -> set[tuple[str, str]]:
     """Return names and digests of the versions that were registered out of runs."""
     listed = ", ".join(f"'{run}'" for run in sorted(runs))
-    versions = _all(client.search_model_versions, filter_string=f"run_id IN ({listed})")
+    versions = all_pages(client.search_model_versions, filter_string=f"run_id IN ({listed})")
     return {(version.name, version.tags.get(TAG_DIGEST, "")) for version in versions}
 
 

@@ -1,0 +1,306 @@
+"""The registered models of MLflow in files, and back into another MLflow: versions keep their numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from modelmill.errors import TransientError
+from modelmill.registry.bundles import TAG_DIGEST, TAG_PACKAGE, upload
+from modelmill.registry.packaging import APART, name_model, package_digest
+from modelmill.registry.signing import MODEL_SIGNATURE, sign
+from modelmill.registry.tracking import experiment_id
+from modelmill.registry.versions import all_pages, patiently
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+EXPERIMENT = "modelmill_restored"
+"""Experiment of the models that a restore has logged."""
+TAG_RESTORED = "modelmill.restored"
+"""URI that a restored model had in the MLflow that was lost."""
+
+_ID = re.compile(r"\bm-[0-9a-f]{32}\b")
+_DESCRIPTION = "MLmodel"
+
+
+class StoredModel(BaseModel):
+    """A logged model whose files are in the backup, in a folder named after its id."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_id: str
+    name: str
+    model_type: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    needs: tuple[str, ...]
+    """Ids of other models that its files name, such as the trunk of a head: they are stored too."""
+
+
+class StoredVersion(BaseModel):
+    """A version of a registered model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int
+    description: str
+    tags: dict[str, str]
+    source: str
+    model_id: str
+    """Of the logged model; empty if its files are not in the backup."""
+
+
+class StoredName(BaseModel):
+    """A registered model with its versions and aliases."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    description: str
+    tags: dict[str, str]
+    aliases: dict[str, int]
+    versions: tuple[StoredVersion, ...]
+
+
+class StoredRegistry(BaseModel):
+    """All registered models that modelmill has made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    names: tuple[StoredName, ...]
+    models: tuple[StoredModel, ...]
+
+    def model(self, model_id: str) -> StoredModel:
+        """Return a stored model by its id."""
+        return next(model for model in self.models if model.model_id == model_id)
+
+
+def save_registry(
+    client: MlflowClient,
+    folder: Path,
+    *,
+    kept: Callable[[str], set[int]],
+    every: bool,
+    say: Callable[[str], None],
+) -> StoredRegistry:
+    """Write the files of models into a folder, and return what the registry says.
+
+    :param client: MLflow's client.
+    :param folder: gets a folder for each model.
+    :param kept: returns, for a registered model, versions whose files are kept besides those with an alias.
+    :param every: keep the files of all versions.
+    :param say: gets a line for each registered model.
+    :return: the registry.
+    :raises TransientError: if MLflow does not hand out a file.
+    """
+    names: list[StoredName] = []
+    models: dict[str, StoredModel] = {}
+    for found in all_pages(client.search_registered_models):
+        versions = _versions(client, found.name)
+        if not any(TAG_DIGEST in version.tags for version in versions):
+            say(f"{found.name}: not in the backup, because modelmill has not made it")
+            continue
+        aliases = {alias: int(version) for alias, version in found.aliases.items()}
+        wanted = {*aliases.values(), *kept(found.name)}
+        stored = []
+        for version in versions:
+            model_id = _model_id(version)
+            if not (model_id and (every or int(version.version) in wanted)):
+                model_id = ""
+            else:
+                _save_model(client, model_id, folder, models)
+            stored.append(
+                StoredVersion(
+                    version=int(version.version),
+                    description=version.description or "",
+                    tags=dict(version.tags),
+                    source=version.source or "",
+                    model_id=model_id,
+                )
+            )
+        names.append(
+            StoredName(
+                name=found.name,
+                description=found.description or "",
+                tags=dict(found.tags),
+                aliases=aliases,
+                versions=tuple(stored),
+            )
+        )
+        say(f"{found.name}: {len(stored)} versions, files of {sum(bool(one.model_id) for one in stored)}")
+    return StoredRegistry(names=tuple(names), models=tuple(models.values()))
+
+
+def _save_model(client: MlflowClient, model_id: str, folder: Path, models: dict[str, StoredModel]) -> None:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    if model_id in models:
+        return
+    place = folder / model_id
+    try:
+        logged = client.get_logged_model(model_id)
+        place.mkdir(parents=True, exist_ok=True)
+        download_artifacts(artifact_uri=f"models:/{model_id}", dst_path=str(place))
+    except (MlflowException, OSError) as error:
+        raise TransientError(
+            f"MLflow must hand out the model ({error})",
+            got=f"models:/{model_id}",
+            remedy="check that it still exists and that the MLflow server answers",
+        ) from error
+    for name in APART:
+        (place / name).unlink(missing_ok=True)
+    needs = sorted(set(_ID.findall((place / _DESCRIPTION).read_text())) - {model_id})
+    for need in needs:
+        _save_model(client, need, folder, models)
+    models[model_id] = StoredModel(
+        model_id=model_id,
+        name=logged.name,
+        model_type=logged.model_type or "",
+        tags=dict(logged.tags),
+        params=dict(logged.params),
+        needs=tuple(needs),
+    )
+
+
+def _model_id(version: ModelVersion) -> str:
+    found = _ID.search(version.source or "")
+    return str(getattr(version, "model_id", None) or (found.group() if found else ""))
+
+
+def conflicts(client: MlflowClient, stored: StoredRegistry) -> list[str]:
+    """Return what of a registry contradicts a backup: other files under a number, other aliases."""
+    wrong = []
+    for name in stored.names:
+        there = {int(version.version): version for version in _versions(client, name.name)}
+        kept = {version.version: version for version in name.versions}
+        for number, version in there.items():
+            if number not in kept or kept[number].tags.get(TAG_DIGEST) != version.tags.get(TAG_DIGEST):
+                wrong.append(f"{name.name} version {number} is another model than in the backup")
+        if there:
+            aliases = client.get_registered_model(name.name).aliases
+            for alias, number in name.aliases.items():
+                if int(aliases.get(alias, number)) != number:
+                    wrong.append(f"{name.name}@{alias} is version {aliases[alias]}, in the backup {number}")
+    return wrong
+
+
+@dataclass
+class RegistryRestore:
+    """Puts a stored registry into MLflow, where :func:`conflicts` has found none.
+
+    What an earlier try has put there is taken as it is.
+
+    :param client: MLflow's client.
+    :param stored: the registry.
+    :param folder: a folder for each model, which is changed.
+    :param artifact_root: where artifacts go if the tracking store is a local database.
+    """
+
+    client: MlflowClient
+    stored: StoredRegistry
+    folder: Path
+    artifact_root: Path | None = None
+    new_ids: dict[str, str] = field(default_factory=dict)
+    """Id of each restored model by the id that it had."""
+
+    def run(self, say: Callable[[str], None]) -> None:
+        """Restore all registered models.
+
+        :param say: gets a line for each.
+        :raises TransientError: if MLflow gives a version another number: somebody else registers.
+        """
+        experiment = experiment_id(self.client, EXPERIMENT, artifact_root=self.artifact_root)
+        for logged in all_pages(self.client.search_logged_models, experiment_ids=[experiment]):
+            if logged.tags.get(TAG_RESTORED) and logged.status == "READY":
+                self.new_ids[logged.tags[TAG_RESTORED]] = logged.model_id
+        run = self.client.create_run(experiment, run_name="restore").info.run_id
+        for name in self.stored.names:
+            self._restore_name(name, experiment, run)
+            say(
+                f"{name.name}: {len(name.versions)} versions, {', '.join(sorted(name.aliases)) or 'no alias'}"
+            )
+        self.client.set_terminated(run)
+
+    def _restore_name(self, name: StoredName, experiment: str, run: str) -> None:
+        if not patiently(lambda: self.client.search_registered_models(filter_string=f"name = '{name.name}'")):
+            self.client.create_registered_model(name.name, tags=name.tags, description=name.description)
+        there = {int(version.version) for version in _versions(self.client, name.name)}
+        kept = {version.version: version for version in name.versions}
+        for number in range(1, max(kept, default=0) + 1):
+            if number in there:
+                continue
+            if number not in kept:
+                if number > max(there, default=0):  # MLflow gives out the next number: use it up
+                    self._create(name.name, number, f"runs:/{run}/deleted", run, {})
+                    self.client.delete_model_version(name.name, str(number))
+                continue
+            version = kept[number]
+            tags = {**self._renamed(version.tags), TAG_RESTORED: version.source}
+            if version.model_id:
+                model_id = self._restore_model(self.stored.model(version.model_id), experiment, run)
+                tags[TAG_PACKAGE] = self.client.get_logged_model(model_id).tags[TAG_PACKAGE]
+                self._create(name.name, number, f"models:/{model_id}", run, tags, model_id)
+            else:
+                self._create(name.name, number, f"runs:/{run}/not_in_the_backup", run, tags)
+            lost = "" if version.model_id else "Its files were not in the backup. "
+            if lost or version.description:
+                self.client.update_model_version(name.name, str(number), lost + version.description)
+            there.add(number)
+        for alias, number in name.aliases.items():
+            self.client.set_registered_model_alias(name.name, alias, str(number))
+
+    def _create(
+        self, name: str, number: int, source: str, run: str, tags: dict[str, str], model_id: str | None = None
+    ) -> None:
+        made = self.client.create_model_version(name, source, run_id=run, tags=tags, model_id=model_id)
+        if int(made.version) != number:
+            self.client.delete_model_version(name, str(made.version))
+            raise TransientError(
+                f"version {number} of {name} must get its number back",
+                got=made.version,
+                remedy="restore when nobody else registers models, into a registry that has not given it out",
+            )
+
+    def _restore_model(self, model: StoredModel, experiment: str, run: str) -> str:
+        if model.model_id in self.new_ids:
+            return self.new_ids[model.model_id]
+        for need in model.needs:
+            self._restore_model(self.stored.model(need), experiment, run)
+        place = self.folder / model.model_id
+        description = place / _DESCRIPTION
+        description.write_text(self._renamed_text(description.read_text()))
+        tags = {**self._renamed(model.tags), TAG_RESTORED: model.model_id}
+        tags[TAG_PACKAGE] = package_digest(place)
+        logged = self.client.create_logged_model(
+            experiment_id=experiment,
+            name=model.name,
+            source_run_id=run,
+            tags=tags,
+            params=model.params,
+            model_type=model.model_type or None,
+        )
+        name_model(place, logged.model_id)
+        sign(place, place / MODEL_SIGNATURE, ignored=APART)
+        upload(place, logged.artifact_location, self.client)
+        self.client.finalize_logged_model(logged.model_id, "READY")
+        self.new_ids[model.model_id] = logged.model_id
+        return str(logged.model_id)
+
+    def _renamed(self, tags: dict[str, str]) -> dict[str, str]:
+        return {key: self._renamed_text(value) for key, value in tags.items()}
+
+    def _renamed_text(self, text: str) -> str:
+        return _ID.sub(lambda found: self.new_ids.get(found.group(), found.group()), text)
+
+
+def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    found = all_pages(client.search_model_versions, filter_string=f"name = '{name}'")
+    return sorted(found, key=lambda version: int(version.version))
