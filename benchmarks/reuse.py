@@ -1,9 +1,10 @@
-"""What a night costs in which nothing has changed: CPU seconds for each step that is reused.
+"""What small steps cost: CPU seconds for each, the first time and when nothing has changed.
 
     python -m benchmarks.reuse --steps 20
 
-One pipeline on the embedded default (SQLite, no server) runs once; then all its steps are reused, by a
-process for each of them, as operators do it, and by ``modelmill run``, which asks in its own process.
+One pipeline on the embedded default (SQLite, no server) runs for the first time, with a new interpreter for
+each step, and with forks of one process. Then all its steps are reused, by a process for each of them, as
+operators do it, and by ``modelmill run``, which asks in its own process.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 PIPELINE = """
@@ -65,7 +68,22 @@ def main() -> None:
         write_table(Path(folder) / "table")
         numbers = ", ".join(map(str, range(options.steps)))
         (Path(folder) / "p.yaml").write_text(PIPELINE.format(table=f"{folder}/table", numbers=numbers))
+        first_runs(f"{folder}/p.yaml", Path(folder), options.steps + 2)
         compare(f"{folder}/p.yaml")
+
+
+def first_runs(pipeline: str, folder: Path, steps: int) -> None:
+    """Measure both ways to run all steps, in a home of its own each time."""
+    other = Path(sys.executable).with_name("python3")  # by its path, steps are forked from it or not
+    ways = {"a new interpreter for each step": str(other), "forks of one process": sys.executable}
+    command = [sys.executable, "-m", "modelmill", "run", pipeline]
+    print(f"| {steps} steps that run | CPU s | CPU s for each step |\n| --- | --- | --- |")
+    for number in range(2 * len(ways)):
+        name, python = list(ways.items())[number % len(ways)]
+        environment = {"MODELMILL_HOME": f"{folder}/first-{number}", "MODELMILL_PYTHON": python}
+        work = partial(subprocess.run, command, env=os.environ | environment, check=True, capture_output=True)
+        seconds = cpu_seconds(work)
+        print(f"| {name} | {seconds:.2f} | {seconds / steps:.3f} |", flush=True)
 
 
 def compare(pipeline: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from modelmill.cli.backup import backup, restore
 from modelmill.cli.doctor import doctor
 from modelmill.cli.forecast import forecast
 from modelmill.cli.gc import gc
@@ -21,6 +21,7 @@ from modelmill.cli.params import given_params
 from modelmill.cli.registry import app as registry
 from modelmill.cli.rules import app as rules_app
 from modelmill.cli.sbom import sbom
+from modelmill.cli.step_run import die_with_parent, exit_now, run_request
 from modelmill.errors import EXIT_FAILED, ConfigError, ModelmillError, PipelineError
 from modelmill.redaction import redacted
 
@@ -35,6 +36,8 @@ app.add_typer(registry)
 
 app.add_typer(rules_app, name="rules")
 app.command()(gc)
+app.command()(backup)
+app.command()(restore)
 app.command()(doctor)
 app.command()(sbom)
 app.command()(morning)
@@ -178,28 +181,13 @@ def step(
     result: Annotated[Path, typer.Option(help="JSON file that gets the result.")],
 ) -> None:
     """Run one step of a pipeline: what an operator starts."""
-    _die_with_parent()
-    from modelmill.pipeline.request import StepRequest
-    from modelmill.pipeline.runner import StepInterrupted, run_step
-    from modelmill.settings import Settings
-    from modelmill.system.usage import UsageMeter
-
-    try:
-        asked = StepRequest.model_validate_json(request.read_text())
-        outcome = run_step(asked, Settings.from_environment(), meter=UsageMeter.of_process())
-    except BaseException as error:
-        if isinstance(error, ModelmillError):
-            result.write_text(json.dumps({"error": str(error)}))
-        _end_children(signal.SIGKILL if isinstance(error, StepInterrupted) else signal.SIGTERM)
-        if isinstance(error, ModelmillError):  # whoever reads the result says it, once, with the step's name
-            raise typer.Exit(error.exit_status) from error
-        raise
-    result.write_text(outcome.model_dump_json())
-    # Everything is written. Native libraries' threads may abort an interpreter that takes itself apart, and a
-    # step that is done must not look like one that died.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    parent = os.environ.pop("MODELMILL_PARENT", None)
+    if parent is not None:
+        die_with_parent(int(parent))
+    status = run_request(request, result)
+    if status == 0:
+        exit_now(0)
+    raise typer.Exit(status)
 
 
 def main() -> None:
@@ -208,12 +196,17 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        known = _known(error)
-        if known is None:
-            typer.echo(redacted(traceback.format_exc()), err=True)
-            sys.exit(EXIT_FAILED)
-        typer.echo(f"modelmill: {type(known).__name__}: {known}", err=True)
-        sys.exit(known.exit_status)
+        sys.exit(told(error))
+
+
+def told(error: Exception) -> int:
+    """Say on standard error why a process ends, and return its exit status."""
+    known = _known(error)
+    if known is None:
+        typer.echo(redacted("".join(traceback.format_exception(error))), err=True)
+        return EXIT_FAILED
+    typer.echo(f"modelmill: {type(known).__name__}: {known}", err=True)
+    return known.exit_status
 
 
 def _known(error: Exception) -> ModelmillError | None:
@@ -231,28 +224,6 @@ def _exit(number: int, _frame: object) -> None:
     for again in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(again, signal.SIG_IGN)
     sys.exit(128 + number)
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the process that started the step dies, however it dies (Linux)."""
-    parent = os.environ.pop("MODELMILL_PARENT", None)
-    if parent is None or not sys.platform.startswith("linux"):
-        return
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before we could ask
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _end_children(blow: signal.Signals) -> None:
-    """Send a signal to the step's process group: whoever would end it may be dying itself.
-
-    A dying parent is still our parent for a while, so it is not asked whether it is there. SIGKILL ends this
-    process too; of SIGTERM it takes no notice.
-    """
-    if os.getpgid(0) == os.getpid():  # else the group is not the step's own: somebody has started it by hand
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.killpg(0, blow)
 
 
 __all__ = ["app", "main"]

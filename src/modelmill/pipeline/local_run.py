@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from modelmill.pipeline.request import InputValue, StepRequest, StepResult
 from modelmill.pipeline.reuse import reusable
 from modelmill.pipeline.spec import ParamValue, PipelineSpec
 from modelmill.pipeline.step_process import StepProcess, StepRefusedError
+from modelmill.pipeline.step_server import StepServer, can_fork
 from modelmill.settings import Settings
 
 StepState = Literal["done", "reused", "skipped", "failed", "upstream_failed"]
@@ -81,11 +83,12 @@ class _PipelineRun:
     requests: dict[str, StepRequest] = field(default_factory=dict)
     """Of steps that have been asked about: they run unless they have ended."""
     running: dict[Future[StepResult], _Running] = field(default_factory=dict)
+    server: StepServer = field(default_factory=StepServer)
     saying: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> dict[str, StepResult]:
         waiting = self.expansion.spec.order()
-        with ThreadPoolExecutor(self.jobs) as pool:
+        with contextlib.closing(self.server), ThreadPoolExecutor(self.jobs) as pool:
             try:
                 while waiting or self.running:
                     ready = [name for name in waiting if self.ends.keys() >= set(self.needs[name])]
@@ -140,7 +143,9 @@ class _PipelineRun:
                 self._end(StepEnd(name, "reused", seconds, answer.result))
 
     def _start(self, name: str, pool: ThreadPoolExecutor) -> None:
-        process = StepProcess(self.requests[name], python=self.settings.python)
+        python = self.settings.python
+        server = self.server if can_fork(python) else None
+        process = StepProcess(self.requests[name], python=python, server=server)
         future = pool.submit(process.run, lambda line: self._said(name, line))
         self.running[future] = _Running(name, time.monotonic(), process)
 

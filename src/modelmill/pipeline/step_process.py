@@ -13,17 +13,65 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Protocol, cast
 
 from modelmill.errors import EXIT_REFUSED, InputError, ModelmillError, TransientError
 from modelmill.pipeline.request import StepRequest, StepResult
+from modelmill.pipeline.step_server import GRACE_SECONDS, StepServer
 from modelmill.redaction import redacted, secret_values
 from modelmill.system.scratch import scratch_folder
 
-GRACE_SECONDS = 4.0
-"""Time between SIGTERM and SIGKILL: enough to mark a run, and less than the 5 s after which Airflow kills the
-process of a task that somebody has ended."""
+
+class Started(Protocol):
+    """A process that runs a step, and leads a group of its own."""
+
+    pid: int
+    stdout: IO[str]
+
+    def wait_for_exit(self) -> None:
+        """Wait until it has ended."""
+
+    def has_exited(self) -> bool:
+        """Return whether it has ended."""
+
+    def reap(self) -> int:
+        """Wait for its end, and return the exit status: negative for a signal."""
+
+
+class _Child:
+    """A child of this process, in an interpreter of its own."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            env=environment,
+            start_new_session=True,
+        )
+        self.pid, self.stdout = self._process.pid, cast("IO[str]", self._process.stdout)
+
+    def wait_for_exit(self) -> None:
+        """Wait for the child without reaping it, so that its group's id stays its own."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    def has_exited(self) -> bool:
+        """Return whether it has ended, reaped or not."""
+        # A signal handler may ask this while Popen's own lock is held: Popen.poll() would never return.
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        except ChildProcessError:
+            return True
+
+    def reap(self) -> int:
+        """Wait for its end, and return the exit status."""
+        return self._process.wait()
 
 
 class StepProcess:
@@ -33,15 +81,23 @@ class StepProcess:
     :param python: the interpreter, with modelmill installed.
     :param environment: variables besides this process's own, such as secrets that only the step may have; one
         that is None is not handed on.
+    :param server: forks the process, in this process's environment; None: it is a new interpreter.
     """
 
     def __init__(
-        self, request: StepRequest, *, python: str, environment: Mapping[str, str | None] | None = None
+        self,
+        request: StepRequest,
+        *,
+        python: str,
+        environment: Mapping[str, str | None] | None = None,
+        server: StepServer | None = None,
     ) -> None:
         self.request = request
         self.python = python
         self.environment = environment or {}
-        self._process: subprocess.Popen[str] | None = None
+        self.server = server
+        self._process: Started | None = None
+        self._status: int | None = None
 
     def run(self, on_line: Callable[[str], None]) -> StepResult:
         """Run the step to its end.
@@ -55,74 +111,57 @@ class StepProcess:
             request_path, result_path = folder / "request.json", folder / "result.json"
             request_path.write_text(self.request.model_dump_json())
             last = self._stream(request_path, result_path, on_line)
-            status = self._process.returncode if self._process else 1
+            status = 1 if self._status is None else self._status
             if status == 0 and result_path.exists():
                 return StepResult.model_validate_json(result_path.read_text())
             raise _failure(self.request.step, status, result_path, last)
 
     def _stream(self, request_path: Path, result_path: Path, on_line: Callable[[str], None]) -> str:
-        command = [self.python, "-m", "modelmill", "step", str(request_path), "--result", str(result_path)]
         environment: dict[str, str | None] = {**os.environ, **self.environment}
-        environment |= {"PYTHONUNBUFFERED": "1", "MODELMILL_PARENT": str(os.getpid())}
-        self._process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            env={name: value for name, value in environment.items() if value is not None},
-            start_new_session=True,
-        )
+        process = self._process = self._start(request_path, result_path, environment)
         last, secrets = "", secret_values(environment)
         # A child may outlive the leader and hold the pipe open, so that reading it would never end.
-        threading.Thread(target=_end_group_with_leader, args=(self._process.pid,), daemon=True).start()
+        threading.Thread(target=_end_group_with_leader, args=(process,), daemon=True).start()
         try:
-            for line in self._process.stdout or ():
+            for line in process.stdout:
                 shown = redacted(line.rstrip(), secrets=secrets)
                 last = shown or last
                 on_line(shown)
-            _wait_for_exit(self._process.pid)
+            process.wait_for_exit()
         finally:
             self.stop()
-            self._process.wait()
-            if self._process.stdout:
-                self._process.stdout.close()
+            self._status = process.reap()
+            process.stdout.close()
         return last
 
+    def _start(self, request_path: Path, result_path: Path, environment: Mapping[str, str | None]) -> Started:
+        if self.server is not None:
+            return self.server.start(request_path, result_path)
+        command = [self.python, "-m", "modelmill", "step", str(request_path), "--result", str(result_path)]
+        added = {"PYTHONUNBUFFERED": "1", "MODELMILL_PARENT": str(os.getpid())}
+        return _Child(
+            command, {name: value for name, value in environment.items() if value is not None} | added
+        )
+
     def stop(self) -> None:
-        """End the whole process group: SIGTERM, after :data:`GRACE_SECONDS` SIGKILL. Safe to call twice."""
+        """End the whole process group: SIGTERM, SIGKILL after some seconds. Safe to call twice."""
         process = self._process
-        if process is None or process.returncode is not None:
+        if process is None or self._status is not None:
             return
-        # A signal handler may call this while Popen's own lock is held: Popen.wait() would never return.
         with contextlib.suppress(ProcessLookupError):
-            if not _has_exited(process.pid):
+            if not process.has_exited():
                 os.killpg(process.pid, signal.SIGTERM)
                 deadline = time.monotonic() + GRACE_SECONDS
-                while not _has_exited(process.pid) and time.monotonic() < deadline:
+                while not process.has_exited() and time.monotonic() < deadline:
                     time.sleep(0.05)
             # Children may outlive the leader: the group ends as a whole.
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _wait_for_exit(pid: int) -> None:
-    """Wait for a child without reaping it, so that its group's id stays its own."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-
-
-def _has_exited(pid: int) -> bool:
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-    except ChildProcessError:
-        return True
-
-
-def _end_group_with_leader(pid: int) -> None:
-    _wait_for_exit(pid)
+def _end_group_with_leader(process: Started) -> None:
+    process.wait_for_exit()
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class StepRefusedError(InputError):

@@ -19,6 +19,7 @@ from modelmill.pipeline.progress import ProgressPrinter
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.runner import run_step
 from modelmill.pipeline.step_process import StepProcess, StepRefusedError
+from modelmill.pipeline.step_server import StepServer
 from modelmill.pipeline.validation import parse_pipeline
 from modelmill.registry.tracking import TAG_OUTPUTS, tracking_client
 from modelmill.settings import Settings
@@ -98,8 +99,12 @@ def test_a_failed_attempt_is_retried_in_the_same_run(journal: Path, settings: Se
     assert runs(settings) == [(result.run_id, "FINISHED")]
 
 
-def test_stopping_ends_the_whole_group_and_marks_the_run(journal: Path, settings: Settings) -> None:
-    process = StepProcess(request_of(journal, behaviour="sleep"), python=settings.python)
+@pytest.mark.parametrize("forked", [False, True])
+def test_stopping_ends_the_whole_group_and_marks_the_run(
+    forked: bool, journal: Path, settings: Settings
+) -> None:
+    server = StepServer() if forked else None
+    process = StepProcess(request_of(journal, behaviour="sleep"), python=settings.python, server=server)
     failure: list[BaseException] = []
 
     def body() -> None:
@@ -121,6 +126,8 @@ def test_stopping_ends_the_whole_group_and_marks_the_run(journal: Path, settings
     assert not _alive(grandchild)
     ((_, status),) = runs(settings)
     assert status == "KILLED"
+    if server:
+        server.close()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda sent: sent.name)
