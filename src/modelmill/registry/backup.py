@@ -265,6 +265,9 @@ def restore_backup(of: str, *, places: Mapping[str, str], settings: Settings, sa
 def _new_files(manifest: Manifest, targets: Mapping[str, str]) -> dict[str, list[str]]:
     """Return the paths to write, by place; those that are there already, and equal, are left out.
 
+    :param manifest: what the backup holds.
+    :param targets: where each place goes.
+    :return: paths below each place.
     :raises ConfigError: if other content is at such a path, or the ledger has other rows.
     """
     kept: dict[str, dict[str, StoredFile]] = {}

@@ -127,12 +127,7 @@ def champions_tagged(client: MlflowClient, tag: str, value: str) -> list[str]:
 
 
 def all_pages(search: Callable[..., Any], **how: Any) -> Iterator[Any]:
-    """Yield what a search of MLflow's client finds, page after page.
-
-    :param search: a method that takes ``max_results`` and ``page_token``.
-    :param how: its other arguments.
-    :yield: each thing that it finds.
-    """
+    """Yield what a search of MLflow's client finds, page after page."""
     token: str | None = None
     while True:
         page = patiently(functools.partial(search, max_results=1000, page_token=token, **how))
