@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import yaml
 from demo.servers import LocalMlflow
 from demo.servers.airflow_server import SERVERS, command
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from modelmill_operators.profiles import load_profiles
 
@@ -84,8 +87,46 @@ def test_every_image_is_pinned_and_ends_without_root() -> None:
     assert {"airflow", "worker-cpu", "worker-gpu", "mlflow", "spark-job"} <= set(names)
     for name in ("airflow", "worker-cpu", "worker-gpu", "mlflow", "spark-job"):
         assert re.findall(r"^USER (\d+)$", names[name], re.MULTILINE)[-1] != "0", name
-    for line in re.findall(r"pip3? install.*", text):
-        assert "--constraint" in line or "torch>=" in line, line
+    for line in re.findall(r"^(?:RUN|ENV|\s+).*pip3? install.*", text, re.MULTILINE):
+        hashed = "--require-hashes" in line or re.search(r"--no-deps /wheel/\S+$", line.rstrip("; \\"))
+        assert hashed or "--constraint" in line or "torch>=" in line, line
+    assert len(re.findall(r"--constraint /opt", text)) == 1  # of the index that has builds of its own
+
+
+def test_locks_have_the_pinned_versions_and_a_hash_for_each() -> None:
+    pinned = dict(_versions((DOCKER.parent / "constraints.txt").read_text()))
+    locks = sorted((DOCKER / "locks").glob("*.txt"))
+    assert [lock.stem for lock in locks] == ["airflow", "demo", "mlflow", "spark", "steps"]
+    for lock in locks:
+        entries = re.split(r"\n(?=\S)", lock.read_text().strip())
+        assert len(entries) > 40, lock
+        for entry in entries:
+            ((name, version),) = _versions(entry)
+            assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), f"{name} in {lock.name}"
+            assert pinned.get(name, version) == version, f"{name} in {lock.name}: run scripts/lock.sh"
+
+
+@pytest.mark.parametrize(("lock", "extras"), [("steps", "steps"), ("spark", "data,serve"), ("demo", "all")])
+def test_a_lock_has_all_that_its_extras_ask_for(lock: str, extras: str) -> None:
+    text = (DOCKER / "locks" / f"{lock}.txt").read_text()
+    locked = dict(_versions(text))
+    project = tomllib.loads((DOCKER.parent / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(f"modelmill[{extras}]")]
+    seen = set[str]()
+    while wanted:
+        one = wanted.pop()
+        if one.name == "modelmill":
+            for extra in one.extras - seen:
+                seen.add(extra)
+                wanted += map(Requirement, project["optional-dependencies"][extra])
+        else:
+            version = locked[canonicalize_name(one.name)]
+            assert version in one.specifier, f"{one} in {lock}.txt: run scripts/lock.sh"
+
+
+def _versions(text: str) -> list[tuple[str, str]]:
+    found = re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==([^\s;]+)", text, re.MULTILINE)
+    return [(canonicalize_name(name), version) for name, version in found]
 
 
 def test_no_secret_has_a_default(services: dict[str, dict[str, Any]]) -> None:
