@@ -167,7 +167,7 @@ class ReadTextOptions(Options):
     )
     most: int = Field(32, ge=1, description="Frames of a video that are read, at most.")
     width: int = Field(640, ge=64, le=1920, description="Width of the pictures that are read, in pixels.")
-    score: float = Field(0.6, ge=0, le=1, description="Confidence of a text, at least.")
+    score: float = Field(0.8, ge=0, le=1, description="Confidence of a text, at least.")
     only: dict[str, tuple[str, ...]] = Field(
         {},
         description="Columns, each with values: only videos that have one of them there are read, such as "
