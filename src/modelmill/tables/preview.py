@@ -13,7 +13,7 @@ from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.tables.files import ActiveFile, active_files
 from modelmill.tables.opening import open_table
-from modelmill.tables.reading import check_columns, read_batches
+from modelmill.tables.reading import check_columns, read_batches, read_head
 from modelmill.tables.storage import is_local, table_location
 
 if TYPE_CHECKING:
@@ -111,13 +111,11 @@ def preview(
     names = [field.name for field in table.schema().fields]
     wanted = list(dict.fromkeys(labels))
     check_columns(names, wanted, place=ref.uri)
-    with read_batches(table, ref, _first(files, rows)) as batches:
-        sample = _head(batches, rows)
-        schema = batches.schema
+    sample = read_head(table, ref, _first(files, rows), rows=rows)
+    schema = sample.schema
     counted, balance = 0, {}
     if wanted:
-        with read_batches(table, ref, _first(files, BALANCE_ROWS), columns=wanted) as batches:
-            head = _head(batches, BALANCE_ROWS)
+        head = read_head(table, ref, _first(files, BALANCE_ROWS), rows=BALANCE_ROWS, columns=wanted)
         counted, balance = head.num_rows, {name: _classes(head.column(name)) for name in wanted}
     return TablePreview(
         uri=ref.uri,
@@ -170,8 +168,8 @@ def first_rows(
     """
     table = open_table(uri, version=version)
     ref = TableRef(uri=table_location(uri), version=table.version())
-    with read_batches(table, ref, _first(active_files(table, ref.uri), rows), columns=columns) as batches:
-        found = _head(batches, rows).combine_chunks().to_batches()
+    files = _first(active_files(table, ref.uri), rows)
+    found = read_head(table, ref, files, rows=rows, columns=columns).combine_chunks().to_batches()
     if not found:
         raise TableError("the table must have rows", got=str(ref), remedy="name another table or version")
     return ref.uri, ref.version, found[0]
@@ -219,19 +217,6 @@ def rows_with(uri: str, *, column: str, key: str, version: int | None = None) ->
     if not found:
         raise TableError(f"the table must have a row with this key ({ref}, column {column})", got=key)
     return FoundRows(ref.uri, ref.version, found[:_MOST_ROWS], is_cut=len(found) > _MOST_ROWS)
-
-
-def _head(batches: pa.RecordBatchReader, rows: int) -> pa.Table:
-    import pyarrow as pa
-
-    taken: list[pa.RecordBatch] = []
-    left = rows
-    for batch in batches:
-        taken.append(batch.slice(0, left))
-        left -= taken[-1].num_rows
-        if left <= 0:
-            break
-    return pa.Table.from_batches(taken, schema=batches.schema)
 
 
 def _classes(column: pa.ChunkedArray) -> tuple[ClassCount, ...]:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _READ_BYTES = 1 << 20
 """Bytes of a column that are read at a time, where a file is read batch by batch."""
 
+_HEAD_ROWS = 10_000
+"""Rows of a batch at most, where only the first rows of a table are read."""
+
 
 def check_columns(known: Sequence[str], wanted: Sequence[str], *, place: str) -> None:
     """Make sure that a table has columns.
@@ -187,6 +190,66 @@ def read_batches(
         else:
             dataset = _file_dataset(table, table_location(ref.uri), files)
             yield dataset.scanner(columns=names).to_reader()
+
+
+def read_head(
+    table: DeltaTable,
+    ref: TableRef | DatasetRef,
+    files: Sequence[ActiveFile],
+    *,
+    rows: int,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """Read the first rows of a table, and little more of its files than what holds them.
+
+    :param table: the table, at its version.
+    :param ref: its reference.
+    :param files: its files, in their order.
+    :param rows: rows at most.
+    :param columns: columns to read, in this order; None: all.
+    :return: the rows, with the types of the table's schema.
+    :raises TableError: if a file cannot be read.
+    """
+    import pyarrow as pa
+
+    fields = pa.schema(table.schema().to_arrow())
+    schema = pa.schema([fields.field(name) for name in columns]) if columns is not None else fields
+    taken: list[pa.RecordBatch] = []
+    left = rows
+    for batch in _head_batches(table, ref, files, schema, min(rows, _HEAD_ROWS)):
+        taken.append(batch.slice(0, left))
+        left -= taken[-1].num_rows
+        if left <= 0:
+            break
+    return pa.Table.from_batches(taken, schema=taken[0].schema if taken else schema)
+
+
+def _head_batches(
+    table: DeltaTable,
+    ref: TableRef | DatasetRef,
+    files: Sequence[ActiveFile],
+    schema: pa.Schema,
+    batch_rows: int,
+) -> Iterator[pa.RecordBatch]:
+    if needs_scan(table) or table.metadata().partition_columns:
+        with read_batches(table, ref, files, columns=schema.names) as batches:
+            yield from batches
+        return
+    for file in files:
+        with _readable(ref):
+            is_whole = set(schema.names) <= set(_columns_in(ref, file))
+            if is_whole:
+                yield from _plain_batches(ref, [file], schema, batch_rows)
+        if not is_whole:  # written before a column was added, which is null there
+            with read_batches(table, ref, [file], columns=schema.names) as batches:
+                yield from batches
+
+
+def _columns_in(ref: TableRef | DatasetRef, file: ActiveFile) -> list[str]:
+    import pyarrow.parquet as pq
+
+    with table_files(table_location(ref.uri)).open_input_file(file.path) as source:
+        return list(pq.ParquetFile(source).schema_arrow.names)
 
 
 @contextlib.contextmanager

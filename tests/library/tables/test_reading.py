@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from deltalake.exceptions import DeltaError
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import TableError
 from modelmill.tables.opening import open_table
+from modelmill.tables.preview import preview
 from modelmill.tables.reading import read_arrow, scan_arrow
 from modelmill.tables.storage import table_exists, table_location
 from modelmill.tables.versions import resolve_table
@@ -235,3 +237,32 @@ def test_a_dataset_is_read_in_the_order_of_its_keys(tmp_path: Path) -> None:
         write_deltalake(str(tmp_path / "d"), pa.table({"k": keys, "t": keys}), mode="append")
     ref = DatasetRef(uri=str(tmp_path / "d"), version=1, key="k", text="t", labels=(), split="s")
     assert read_arrow(ref, columns=["t"]).to_pydict() == {"t": ["a", "b", "c", "d"]}
+
+
+def bytes_read() -> int:
+    said = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(said["rchar"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts what a process reads")
+def test_the_first_rows_cost_the_same_in_a_large_row_group(tmp_path: Path) -> None:
+    rows = 400_000
+    texts = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(rows)]
+    write_deltalake(str(tmp_path), pa.table({"id": range(rows), "text": texts}))
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.parquet")) > 10 * 2**20
+    before = bytes_read()
+    shown = preview(str(tmp_path), rows=20)
+    assert bytes_read() - before < 4 * 2**20  # of two columns, a page of the dictionary and one of values
+    assert [row["text"] for row in shown.sample] == texts[:20]
+    assert shown.rows == rows
+
+
+def test_the_first_rows_of_a_table_that_has_got_a_column_since(tmp_path: Path) -> None:
+    place = str(tmp_path)
+    write_deltalake(place, pa.table({"id": [1, 2]}))
+    write_deltalake(place, pa.table({"id": [3], "text": ["new"]}), mode="append", schema_mode="merge")
+    shown = preview(place, rows=3, labels=["text"])
+    rows = sorted(tuple(row.values()) for row in shown.sample if row["id"] < 3)
+    assert rows == [(1, None), (2, None)]
+    assert {"id": 3, "text": "new"} in shown.sample
+    assert {(count.value, count.rows) for count in shown.balance["text"]} == {(None, 2), ("new", 1)}
