@@ -193,7 +193,8 @@ def _columns(tables: Sequence[TableRef], source: TextSource) -> list[list[str]]:
     """Return the columns that are read of each table."""
     import pyarrow as pa
 
-    found, everything = [], []
+    found: list[list[str]] = []
+    everything: list[str] = []
     for table in tables:
         schema = pa.schema(open_table(table.uri, version=table.version).schema().to_arrow())
         own = [name for name in source.columns if name in schema.names]

@@ -15,7 +15,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,9 @@ class MaskedLanguageModel(TrainableModel):
     :param share: share of the tokens that are hidden.
     """
 
+    head: PreTrainedModel
+    """The architecture's own model, whose encoder is replaced by what hands on hidden states."""
+    special: torch.Tensor
     shares_embeddings = True
 
     def __init__(self, model: PreTrainedModel, vocabulary: Vocabulary, *, share: float) -> None:
@@ -76,8 +79,6 @@ class MaskedLanguageModel(TrainableModel):
         self.vocabulary = vocabulary
         self.share = share
         self.register_buffer("special", torch.tensor(vocabulary.special), persistent=False)
-
-    special: torch.Tensor
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Hide some tokens of each text, and say how well they are found.
@@ -121,7 +122,7 @@ class _Given(nn.Module):
     """Stands in an architecture's place for its encoder, and hands on what that has made already."""
 
     def forward(self, *_: Any, inputs_embeds: torch.Tensor, **__: Any) -> BaseModelOutput:
-        return BaseModelOutput(last_hidden_state=inputs_embeds)  # type: ignore[arg-type] # any tensor will do
+        return BaseModelOutput(last_hidden_state=cast("torch.FloatTensor", inputs_embeds))
 
 
 def _of_text(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -219,7 +220,7 @@ def save_encoder(
     whole = model.head
     setattr(whole, model.part, model.encoder)
     draft = folder.with_name(f".{folder.name}-weights")
-    whole.save_pretrained(draft, max_shard_size="1TB")  # type: ignore[operator] # a PreTrainedModel
+    whole.save_pretrained(draft, max_shard_size="1TB")
     (draft / "model.safetensors").rename(folder / "model.safetensors")
     shutil.rmtree(draft)
     (folder / "config.json").write_text(json.dumps(plain_config(model.config), indent=2, sort_keys=True))

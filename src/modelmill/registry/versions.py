@@ -137,6 +137,21 @@ def all_pages(search: Callable[..., Any], **how: Any) -> Iterator[Any]:
             return
 
 
+def newest_version(client: MlflowClient, name: str) -> tuple[int, ModelRef] | None:
+    """Return the newest version of a registered model, whatever its aliases say.
+
+    :param client: MLflow's client.
+    :param name: registered model.
+    :return: its number, and the reference of the logged model that it was made of; None if there is none.
+    :raises ModelError: if modelmill did not log it.
+    """
+    found = list(_all(client.search_model_versions, filter_string=f"name = '{name}'"))
+    if not found:
+        return None
+    newest = max(found, key=lambda version: int(version.version))
+    return int(newest.version), logged_model(client, f"models:/{newest.model_id}")
+
+
 def model_at(client: MlflowClient, uri: str) -> ModelRef:
     """Return the reference of a logged model or of a registered version.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from modelmill.artifacts import ModelRef, TableRef
+from pydantic import Field
+
+from modelmill.artifacts import MODEL_NAME_PATTERN, ModelRef, TableRef
 from modelmill.component import Component, Config, Inputs, StepContext
 from modelmill.errors import ConfigError
 from modelmill.settings import Settings
@@ -16,6 +18,13 @@ class AdaptTrunkConfig(AdaptationOptions, Config):
 
     What comes out is a base model: give it to ``trunk``, or to ``fine_tune`` as its base.
     """
+
+    registered_name: str | None = Field(
+        None,
+        pattern=MODEL_NAME_PATTERN,
+        description="Name of the registered model to make it a version of. If it has versions, the step goes "
+        "on from the newest, with the texts that are new to it; base_model is where the first one began.",
+    )
 
 
 class AdaptTrunkInputs(Inputs):
@@ -38,24 +47,21 @@ def check(config: AdaptTrunkConfig) -> None:
 
 
 def run(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, context: StepContext) -> ModelOutputs:
-    """Read the tables, train, and log the model with the role ``base``."""
+    """Read the tables, train, log the model with the role ``base``, and register it if it has a name."""
     import numpy as np
+    import numpy.typing as npt
 
     from modelmill.datasets.distinct_texts import TextSource, distinct_texts
     from modelmill.models.language_model import read_text_keys
     from modelmill.registry.bundles import encoder_folder, log_model
+    from modelmill.registry.versions import register
     from modelmill.training.adaptation import LEAST_TEXTS, adapt_encoder
     from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
 
-    known, options = np.zeros(0, dtype=np.uint64), config
-    if (inputs.model is None) == (not config.base_model):
-        raise ConfigError(
-            "adapt_trunk begins with one encoder: that of the input model, or a base model",
-            got="neither" if inputs.model is None else "both",
-            remedy="give the input model, or base_model in the configuration",
-        )
-    if inputs.model is not None:
-        folder = encoder_folder(inputs.model, context.cache)
+    known: npt.NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
+    options, start = config, _start(config, inputs, context)
+    if start is not None:
+        folder = encoder_folder(start, context.cache)
         known = read_text_keys(folder)
         options = config.model_copy(update={"base_model": str(folder)})
     source = TextSource(config.columns, config.split, config.held_out, config.max_rows)
@@ -65,23 +71,50 @@ def run(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, context: StepContext
     context.run.log_json(
         {"tables": [str(table) for table in inputs.tables], "texts": vars(texts.counts)}, "texts.json"
     )
-    if inputs.model is not None and len(texts.train) < LEAST_TEXTS:
+    if start is not None and len(texts.train) < LEAST_TEXTS:
         context.log(f"{texts.counts}; fewer than {LEAST_TEXTS} are new, so the model stays as it is")
-        return ModelOutputs(model=inputs.model)
+        return ModelOutputs(model=start)
     adapted = adapt_encoder(texts, options, context, learned_before=known)
     context.run.log_figure(learning_curve(adapted.history, title=context.step), FIGURE_PATH)
     context.run.log_metrics(dict(adapted.metrics) | {"texts_learned": float(adapted.counts.learned)})
-    model = log_model(
-        adapted.folder, role="base", context=context, parent=inputs.model, metrics=adapted.metrics
-    )
+    model = log_model(adapted.folder, role="base", context=context, parent=start, metrics=adapted.metrics)
+    if config.registered_name:
+        version = register(context.run.client, config.registered_name, model)
+        context.log(f"it is version {version.version} of {config.registered_name}")
     return ModelOutputs(model=model)
 
 
-def _base_model(config: AdaptTrunkConfig, _inputs: AdaptTrunkInputs, settings: Settings) -> str:
+def _start(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, context: StepContext) -> ModelRef | None:
+    """Return the encoder that was adapted before; None for a base model."""
+    from modelmill.registry.versions import newest_version
+
+    if (inputs.model is None) == (not config.base_model):
+        raise ConfigError(
+            "adapt_trunk begins with one encoder: that of the input model, or a base model",
+            got="neither" if inputs.model is None else "both",
+            remedy="give the input model, or base_model in the configuration",
+        )
+    if inputs.model is not None or config.registered_name is None:
+        return inputs.model
+    newest = newest_version(context.run.client, config.registered_name)
+    if newest is None:
+        return None
+    number, model = newest
+    context.log(f"goes on from version {number} of {config.registered_name}, not from base_model")
+    return model
+
+
+def _outside_state(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, settings: Settings) -> str:
     from modelmill.models.base_model_folder import base_model_state
+    from modelmill.registry.tracking import tracking_client
+    from modelmill.registry.versions import newest_version
 
     memory = settings.home / "cache" / "digests"
-    return base_model_state(config.base_model, memory=memory) if config.base_model else ""
+    state = base_model_state(config.base_model, memory=memory) if config.base_model else ""
+    if inputs.model is not None or config.registered_name is None:
+        return state
+    newest = newest_version(tracking_client(settings.tracking_uri), config.registered_name)
+    return f"{state} version={newest[0] if newest else None}"
 
 
 adapt_trunk = Component(
@@ -92,7 +125,7 @@ adapt_trunk = Component(
     inputs=AdaptTrunkInputs,
     outputs=ModelOutputs,
     run=run,
-    outside_state=_base_model,
+    outside_state=_outside_state,
     check=check,
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

@@ -95,7 +95,7 @@ def adapt_encoder(
     rows = EncodedRows(tokens, _old_features(model, tokens, wanted=options.keep_features > 0))
     held_out = _held_out(model, texts, tokenizer.parent, options)
     measure = functools.partial(measured, keep=options.keep_features)
-    before = measure(model.eval(), held_out) if held_out else {}
+    before: Measures = measure(model.eval(), held_out) if held_out else {}
     torch.manual_seed(options.seed)
     history = train(
         model,

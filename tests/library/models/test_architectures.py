@@ -197,7 +197,8 @@ def _check_padding(model: Classifier, path: Path, *, rows: Any) -> None:
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_an_architecture_finds_hidden_words_and_stays_a_base_model(kind: str, tmp_path: Path) -> None:
-    base, options = make_base_model(kind, tmp_path), {"max_tokens": MAX_TOKENS, "dropout": 0.0}
+    base = make_base_model(kind, tmp_path)
+    options: dict[str, Any] = {"max_tokens": MAX_TOKENS, "dropout": 0.0}
     torch.manual_seed(0)
     model, tokenizer, new = load_language_model(str(base), share=0.5, **options)
     assert new

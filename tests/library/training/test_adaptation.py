@@ -156,9 +156,10 @@ def test_tables_that_cannot_be_read_on_are_refused(
 def test_an_encoder_learns_and_whatever_takes_a_base_model_takes_it(
     base: Path, tmp_path: Path, step_context: StepContext, topic_dataset: DatasetRef
 ) -> None:
-    texts, lines = sentences(260), []
+    texts = sentences(260)
+    lines: list[str] = []
     tables = table(tmp_path, "one", text=texts[:200]), table(tmp_path, "two", text=texts[100:])
-    changes = {"held_out": 0.2, "keep_features": 0.0, "train_embeddings": True, "epochs": 30}
+    changes: dict[str, Any] = {"held_out": 0.2, "keep_features": 0.0, "train_embeddings": True, "epochs": 30}
     model = adapted(base, part(step_context, "adapt", lines.append), *tables, **changes)
     assert (model.role, model.format, model.parent) == ("base", "encoder", None)
     run = step_context.run.client.get_run(step_context.run.run_id)
@@ -234,6 +235,30 @@ def test_the_next_night_learns_from_what_is_new(
     third = adapted(base, part(step_context, "wednesday", lines.append), tuesday, model=second)
     assert third == second
     assert lines[-1].endswith("fewer than 100 are new, so the model stays as it is")
+
+
+def test_a_registered_encoder_goes_on_from_its_newest_version(
+    base: Path, tmp_path: Path, step_context: StepContext
+) -> None:
+    texts = sentences(400)
+    settings = step_context.settings
+    config = AdaptTrunkConfig.model_validate(
+        {**FAST, "base_model": str(base), "registered_name": "reader", "epochs": 1}
+    )
+    made, states, lines = [], [], list[str]()
+    for night, count in (("monday", 200), ("tuesday", 400), ("wednesday", 400)):
+        inputs = AdaptTrunkInputs(tables=(table(tmp_path, night, text=texts[:count]),))
+        states.append(adapt_trunk._outside_state(config, inputs, settings))
+        made.append(adapt_trunk.run(config, inputs, part(step_context, night, lines.append)).model)
+    assert [state.rpartition("=")[2] for state in states] == ["None", "1", "2"]
+    assert made[1].parent == made[0].uri
+    assert made[2].uri == made[1].uri
+    assert [line for line in lines if "version" in line] == [
+        "it is version 1 of reader",
+        "goes on from version 1 of reader, not from base_model",
+        "it is version 2 of reader",
+        "goes on from version 2 of reader, not from base_model",
+    ]
 
 
 @pytest.mark.parametrize("model", [None, "both"])
