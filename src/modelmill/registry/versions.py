@@ -137,19 +137,25 @@ def all_pages(search: Callable[..., Any], **how: Any) -> Iterator[Any]:
             return
 
 
-def newest_version(client: MlflowClient, name: str) -> tuple[int, ModelRef] | None:
+def newest_version(client: MlflowClient, name: str) -> ModelRef | None:
     """Return the newest version of a registered model, whatever its aliases say.
 
     :param client: MLflow's client.
     :param name: registered model.
-    :return: its number, and the reference of the logged model that it was made of; None if there is none.
-    :raises ModelError: if modelmill did not log it.
+    :return: its reference, ``models:/NAME/VERSION``; None if there is none.
+    :raises ModelError: if modelmill did not register it.
     """
-    found = list(_all(client.search_model_versions, filter_string=f"name = '{name}'"))
+    found = list(all_pages(client.search_model_versions, filter_string=f"name = '{name}'"))
     if not found:
         return None
     newest = max(found, key=lambda version: int(version.version))
-    return int(newest.version), logged_model(client, f"models:/{newest.model_id}")
+    if TAG_DIGEST not in newest.tags or TAG_ROLE not in newest.tags:
+        raise ModelError(
+            "the newest version of a registered model must say what it is",
+            got=f"{name} version {newest.version} without the tags {TAG_DIGEST} and {TAG_ROLE}",
+            remedy="it was registered by hand: delete that version, or choose another name",
+        )
+    return _tagged(newest)
 
 
 def model_at(client: MlflowClient, uri: str) -> ModelRef:
@@ -188,6 +194,10 @@ def reference(version: ModelVersion) -> ModelRef:
             remedy="it was registered by hand: move the alias to a version that passed the gate, with "
             f"modelmill registry rollback {version.name} --to VERSION",
         )
+    return _tagged(version)
+
+
+def _tagged(version: ModelVersion) -> ModelRef:
     return ModelRef(
         uri=f"models:/{version.name}/{version.version}",
         run_id=version.run_id or "",

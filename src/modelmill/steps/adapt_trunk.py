@@ -97,11 +97,9 @@ def _start(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, context: StepCont
     if inputs.model is not None or config.registered_name is None:
         return inputs.model
     newest = newest_version(context.run.client, config.registered_name)
-    if newest is None:
-        return None
-    number, model = newest
-    context.log(f"goes on from version {number} of {config.registered_name}, not from base_model")
-    return model
+    if newest is not None:
+        context.log(f"goes on from {newest.uri}, not from base_model")
+    return newest
 
 
 def _outside_state(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, settings: Settings) -> str:
@@ -114,7 +112,7 @@ def _outside_state(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, settings:
     if inputs.model is not None or config.registered_name is None:
         return state
     newest = newest_version(tracking_client(settings.tracking_uri), config.registered_name)
-    return f"{state} version={newest[0] if newest else None}"
+    return f"{state} {newest.digest if newest else 'first'}"
 
 
 adapt_trunk = Component(

@@ -250,14 +250,14 @@ def test_a_registered_encoder_goes_on_from_its_newest_version(
         inputs = AdaptTrunkInputs(tables=(table(tmp_path, night, text=texts[:count]),))
         states.append(adapt_trunk._outside_state(config, inputs, settings))
         made.append(adapt_trunk.run(config, inputs, part(step_context, night, lines.append)).model)
-    assert [state.rpartition("=")[2] for state in states] == ["None", "1", "2"]
-    assert made[1].parent == made[0].uri
-    assert made[2].uri == made[1].uri
-    assert [line for line in lines if "version" in line] == [
+    assert [state.split()[1] for state in states] == ["first", made[0].digest, made[1].digest]
+    assert made[1].parent == "models:/reader/1"
+    assert (made[2].uri, made[2].digest) == ("models:/reader/2", made[1].digest)
+    assert [line for line in lines if "reader" in line] == [
         "it is version 1 of reader",
-        "goes on from version 1 of reader, not from base_model",
+        "goes on from models:/reader/1, not from base_model",
         "it is version 2 of reader",
-        "goes on from version 2 of reader, not from base_model",
+        "goes on from models:/reader/2, not from base_model",
     ]
 
 
