@@ -59,11 +59,11 @@ def main(request: FindDuplicateVideosRequest, spark: SparkSession) -> DuplicateV
     """
     source = read_table(spark, request.table)
     _check_names(source, request)
+    # An attempt that was killed has left its folder under the same name: this one removes it.
+    stage = Stage(spark, request.to, f"_stage-{uuid.uuid5(uuid.NAMESPACE_OID, request.transaction).hex}")
+    remove_folder(request.to, stage.folder)
     if committed_version(request.to, request.transaction) is None:
         made = make_directory(request.to)
-        # An attempt that was killed has left its folder under the same name: the next one takes it.
-        stage = Stage(spark, request.to, f"_stage-{uuid.uuid5(uuid.NAMESPACE_OID, request.transaction).hex}")
-        remove_folder(request.to, stage.folder)
         try:
             rows, total = _found(source, stage, request)
             about = {"operation": "find_duplicate_videos", "source": str(request.table)}
