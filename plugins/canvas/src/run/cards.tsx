@@ -50,12 +50,13 @@ export function Figures({ label, head, rows, own }: FiguresProps) {
 
 const MOST = 12;
 
+/** A part of a card. It is no landmark: a model's node has two of the same name, the evaluation's and the gate's. */
 function Part({ title, children }: { title: string; children: ReactNode }) {
   return (
-    <section className="mm-part" aria-label={title}>
+    <div className="mm-part" role="group" aria-label={title}>
       <h3 className="mm-label">{title}</h3>
       {children}
-    </section>
+    </div>
   );
 }
 
