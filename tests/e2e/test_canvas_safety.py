@@ -1,4 +1,4 @@
-"""The canvas for everybody, and against those who write markup into a pipeline."""
+"""The canvas against those who write markup into what it shows."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pytest
 import yaml
-from playwright.sync_api import Dialog, Page, Route
+from deltalake import write_deltalake
+from playwright.sync_api import Dialog, Page, expect
+from tests.e2e.answers import of_a_model, of_two_runs, route_answers
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow]
 
@@ -46,6 +48,8 @@ PAYLOADS = (
     "${xss()}",
     "<template><img src=x onerror=xss()></template><img src onerror=xss()>",
 )
+
+
 PAGES = (
     "/plugin/modelmill/pipelines",
     "/plugin/modelmill/canvas/small",
@@ -130,144 +134,12 @@ def test_no_payload_runs(page: Page, pipelines: Path) -> None:
     assert next(calls) == 0
 
 
-ALL = " ".join(PAYLOADS)
-
-
-def table_of_payloads() -> dict[str, Any]:
-    """Rows of an edge: markup in names of columns, values, classes and types."""
-    return {
-        "uri": ALL,
-        "version": 0,
-        "rows": 30,
-        "columns": [{"name": text, "type": text, "nullable": True} for text in PAYLOADS],
-        "sample": [dict.fromkeys(PAYLOADS, other) for other in PAYLOADS[:5]],
-        "balance": {ALL: [{"value": text, "rows": 1} for text in PAYLOADS]},
-        "counted": 30,
-        "step": "raw",
-        "kind": "table",
-        "rows_before": 10,
-    }
-
-
-def result_of_payloads() -> dict[str, Any]:
-    """Each report that has a card of its own, and one that has none."""
-    each = [{"name": text, "rows": 1, "precision": 0.5, "recall": 0.5, "model": ALL} for text in PAYLOADS]
-    mistakes = [{"text": text, "label": text, "answer": text, "score": 0.5} for text in PAYLOADS]
-    judged = {
-        "name": ALL,
-        "uri": "models:/m-1",
-        "scores": [{"metric": ALL, "value": 0.5, "low": 0.4, "high": 0.6}],
-    }
-    check = {
-        "check": ALL,
-        "name": ALL,
-        "metric": ALL,
-        "unit": ALL,
-        "challenger": 0.5,
-        "sentence": ALL,
-        "passed": True,
-    }
-    point = {"name": ALL, "quality": 0.5, "size_mb": 1, "speed_ratio": 2, "broken": list(PAYLOADS)}
-    reports = [
-        {
-            "source": ALL,
-            "rows_in": 9,
-            "rows_out": 3,
-            "reasons": dict.fromkeys(PAYLOADS, 1),
-            "splits": {ALL: 3},
-            "classes": {ALL: {text: {ALL: 1} for text in PAYLOADS}},
-            "lengths": {ALL: {"1": 2}},
-        },
-        {
-            "challenger": ALL,
-            "champion": ALL,
-            "passed": False,
-            "note": ALL,
-            "rows": 3,
-            "checks": [check],
-            "classes": each,
-            "confusions": [[ALL, ALL, 1]],
-            "mistakes": mistakes,
-        },
-        {"label": ALL, "rows": 3, "models": [judged], "baselines": [judged], "per_class": each},
-        {"candidates": 2, "trained": 1, "points": [point]},
-        {"alarms": list(PAYLOADS), "reasons": list(PAYLOADS)},
-    ]
-    return {
-        "step": "raw",
-        "tasks": ["raw"],
-        "outputs": {"model": {"kind": "model", "uri": ALL}},
-        "reports": [{"step": "raw", "file": ALL, "content": one} for one in reports],
-        "metrics": dict.fromkeys(PAYLOADS, 0.5),
-        "mlflow_url": "javascript:xss()",
-        "texts_hidden": False,
-    }
-
-
-def run_of_payloads(run_id: str) -> dict[str, Any]:
-    """A run that has ended, with markup in parameters, values and addresses."""
-    run = {
-        "run_id": run_id,
-        "state": "success",
-        "run_type": ALL,
-        "user": ALL,
-        "queued": "2026-11-29T00:00:00Z",
-        "start": None,
-        "end": None,
-        "params": {text: f"{text} {run_id}" for text in PAYLOADS},
-        "digest": ALL,
-    }
-    node = {
-        "value": None,
-        "state": "success",
-        "try_number": 1,
-        "max_tries": 1,
-        "start": None,
-        "end": None,
-        "duration": 1.0,
-        "outputs": {"table": {"kind": "table", "uri": f"{ALL} {run_id}", "version": 1}},
-        "step_key": ALL,
-        "mlflow_run": ALL,
-        "mlflow_url": "javascript:xss()",
-        "reused": False,
-        "log_url": "javascript:xss()",
-    }
-    return {**run, "nodes": [{**node, "step": step, "of": step} for step in ("raw", "dataset")]}
-
-
-def route_answers(page: Page, answers: dict[str, Any]) -> None:
-    """Answer requests to some of the plugin's routes, by path; all others go to the server."""
-
-    def answer(route: Route) -> None:
-        path = urlsplit(route.request.url).path.partition("/modelmill/api")[2]
-        if path in answers:
-            route.fulfill(json=answers[path])
-        else:
-            route.continue_()
-
-    page.route("**/modelmill/api/**", answer)
-
-
 def test_no_payload_runs_in_what_a_run_shows(page: Page) -> None:
     """Edge, cards, comparison, ask box, labelling: the answers are this test's, the page is the real one."""
     calls = itertools.count()
     page.expose_function("xss", lambda: next(calls))
     page.on("dialog", lambda dialog: (next(calls), dialog.dismiss()))
-    runs = [run_of_payloads(run_id) for run_id in ("two", "one")]
-    answers: dict[str, Any] = {
-        "/pipelines/small/runs": runs,
-        "/pipelines/small/runs/two": runs[0],
-        "/pipelines/small/runs/one": runs[1],
-        "/pipelines/small/runs/two/metrics": {ALL: {"run_id": ALL, "status": ALL, "metrics": {ALL: 0.5}}},
-        "/pipelines/small/runs/one/metrics": {ALL: {"run_id": ALL, "status": ALL, "metrics": {ALL: 0.7}}},
-        "/pipelines/small/runs/two/steps/raw/outputs/table/rows": table_of_payloads(),
-        "/pipelines/small/runs/two/steps/raw/result": result_of_payloads(),
-        "/pipelines/small/runs/two/steps/dataset/result": result_of_payloads(),
-        "/pipelines/small/runs/two/steps/raw/labelling": {"queue": {"queue": {"name": ALL}}, "added": 2},
-        "/pipelines/small/runs/two/steps/raw/log": {"lines": [{"text": text} for text in PAYLOADS]},
-    }
-
-    route_answers(page, answers)
+    route_answers(page, of_two_runs(PAYLOADS))
     page.goto("/plugin/modelmill/canvas/small")
     page.locator('[data-id="raw.table>dataset.table"]').press("Enter")
     page.get_by_role("table", name="First rows").wait_for()
@@ -288,44 +160,72 @@ def test_no_payload_runs_in_what_a_model_answers(page: Page) -> None:
     """The ask box and the nights of a model, with markup in each text that a registry could hold."""
     calls = itertools.count()
     page.expose_function("xss", lambda: next(calls))
-    version = {"version": 1, "created": None, "role": ALL, "digest": ALL, "dataset": ALL, "parent": ALL}
-    version |= {
-        "run_id": ALL,
-        "url": "javascript:xss()",
-        "pipeline": ALL,
-        "dag_run": ALL,
-        "metrics": {ALL: 0.5},
-    }
-    model = {"name": "m", "champion": 1, "alias": 1, "versions": 1, "last": None}
-    night = {"number": 1, "time": "2026-11-29T00:00:00Z", "action": ALL, "to_version": 1, "metric": ALL}
-    answers: dict[str, Any] = {
-        "/models": [model],
-        "/models/m": {
-            **model,
-            "history": [],
-            "all_versions": [version | {"pipeline_digest": ALL}],
-            "may_roll_back": True,
-        },
-        "/models/m/nights": [night | {"unit": ALL, "value": 0.5, "low": 0.4, "high": 0.6}],
-        "/models/m/answers": [
-            {
-                "version": 1,
-                "answer": ALL,
-                "score": 0.5,
-                "classes": [{"name": text, "probability": 0.5} for text in PAYLOADS],
-                "error": "",
-            }
-        ],
-    }
-
-    route_answers(page, answers)
+    route_answers(page, of_a_model(PAYLOADS))
     page.goto("/plugin/modelmill/models/m")
     box = page.get_by_role("region", name="Ask it")
-    box.get_by_label("Text to ask about").fill(ALL)
+    box.get_by_label("Text to ask about").fill(" ".join(PAYLOADS))
     box.get_by_role("button", name="Ask", exact=True).click()
     box.get_by_text("Version 1:").wait_for()
     assert box.locator("img, script, iframe").count() == 0
     assert page.locator("a[href^='javascript:']").count() == 0
+    assert next(calls) == 0
+
+
+FOLDER = "<img src=x onerror=xss()>"
+DROP = """(element, name) => {
+    const data = new DataTransfer();
+    data.items.add(new File(['x'], name, { type: 'image/png' }));
+    for (const type of ['dragenter', 'dragover', 'drop'])
+        element.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_no_payload_runs_in_tables_classes_and_names_of_files(page: Page, home: Path) -> None:
+    """A real table whose place, columns, keys, texts and classes are markup, on each page that shows one."""
+    calls = itertools.count()
+    page.expose_function("xss", lambda: next(calls))
+    page.on("dialog", lambda dialog: (next(calls), dialog.dismiss()))
+    count = len(PAYLOADS)
+    rows = {name: list(PAYLOADS) for name in ("ticket", "message", "desk")}
+    rows["suggested_label"] = list(reversed(PAYLOADS))
+    rows |= {f"{payload} {number}": ["x"] * count for number, payload in enumerate(PAYLOADS)}
+    write_deltalake(str(home / "data" / FOLDER), pa.table(rows))
+
+    page.goto("/plugin/modelmill/one-click")
+    page.get_by_label("Path or URI").fill(f"${{data}}/{FOLDER}")
+    page.get_by_label("Label", exact=True).select_option("desk")
+    expect(page.get_by_role("group", name="Rows by class")).to_contain_text(f"{count} classes")
+    page.get_by_text("A small model for each of several columns").click()
+    page.get_by_role("group", name="Labels").get_by_text(f"{PAYLOADS[1]} 1", exact=True).wait_for()
+
+    page.goto("/plugin/modelmill/labelling")
+    form = page.get_by_role("form", name="Put rows forward")
+    fields = {"Table": f"${{data}}/{FOLDER}", "Column with the key": "ticket", "Column to read": "message"}
+    for label, value in (fields | {"Name of the queue": "hostile"}).items():
+        form.get_by_label(label, exact=True).fill(value)
+    form.get_by_role("button", name="Put forward").click()
+    row = page.get_by_role("region", name="Row to label")
+    classes = row.get_by_role("group", name="desk").get_by_role("button")
+    classes.nth(count - 1).wait_for()
+    assert sorted(text.lstrip("123456789").strip() for text in classes.all_inner_texts()) == sorted(PAYLOADS)
+    classes.nth(3).click()
+    expect(page.get_by_label("Text of the row")).to_have_text(PAYLOADS[1])
+
+    page.goto("/plugin/modelmill/rules")
+    with page.expect_response(lambda answer: "/tables/preview" in answer.url):
+        page.get_by_label("Table to try it on").fill(f"${{data}}/{FOLDER}")
+    page.get_by_label("Rule set (YAML)").press("Control+End")
+    page.get_by_label("Rule set (YAML)").press("Control+Space")
+
+    # Pictures that are dropped, with markup as their names.
+    route_answers(page, of_a_model(("sport", "trade")))
+    page.goto("/plugin/modelmill/models/m")
+    page.get_by_label("Text to ask about").evaluate(DROP, f"{FOLDER}.png")
+    page.goto("/plugin/modelmill/canvas/small")
+    page.locator("[data-step=dataset]").wait_for()
+    page.locator(".mm-graph .react-flow").evaluate(DROP, f"{FOLDER}.png")
+    page.locator("[data-step=dataset]").wait_for()
+    page.wait_for_timeout(300)
     assert next(calls) == 0
 
 
