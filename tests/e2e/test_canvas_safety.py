@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -47,17 +45,6 @@ PAYLOADS = (
     "{{constructor.constructor('xss()')()}}",
     "${xss()}",
     "<template><img src=x onerror=xss()></template><img src onerror=xss()>",
-)
-
-
-PAGES = (
-    "/plugin/modelmill/pipelines",
-    "/plugin/modelmill/canvas/small",
-    "/plugin/modelmill/one-click",
-    "/plugin/modelmill/models",
-    "/plugin/modelmill/rules",
-    "/plugin/modelmill/decisions",
-    "/plugin/modelmill/labelling",
 )
 
 
@@ -227,16 +214,3 @@ def test_no_payload_runs_in_tables_classes_and_names_of_files(page: Page, home: 
     page.locator("[data-step=dataset]").wait_for()
     page.wait_for_timeout(300)
     assert next(calls) == 0
-
-
-@pytest.mark.parametrize("page", ["light", "dark"], indirect=True)
-def test_axe_finds_nothing_serious(page: Page, serious: Callable[[Page], list[Any]]) -> None:
-    for path in PAGES:
-        page.goto(path)
-        page.locator(".mm-root h1").first.wait_for()
-        if "/canvas/" in path:
-            page.locator("[data-step=dataset] .mm-node-head").click()
-            page.get_by_role("button", name="Graph and text").click()
-        if path.endswith("/rules"):
-            page.get_by_label("Rule set (YAML)").press("Control+Space")
-        assert serious(page) == [], path
