@@ -264,7 +264,7 @@ function Preview({ view }: { view: TableView | null }) {
     );
   }
   return (
-    <section className="mm-card mm-scroll" aria-label={t("Preview of the table")}>
+    <section className="mm-card mm-scroll" tabIndex={0} aria-label={t("Preview of the table")}>
       <h2 className="mm-section-title">
         {t("Version {version}", { version: view.version })}
         {view.rows === null ? "" : ` · ${plural(view.rows, "1 row", "{n} rows")}`}
