@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=20, help="clips of the wheel at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="Parquet file for what was measured; read if it is there")
-    parser.add_argument("--distance", type=float, default=6.0, help="as the step's field")
+    parser.add_argument("--distance", type=float, default=9.0, help="as the step's field")
     options = parser.parse_args()
     if options.keep and options.keep.exists():
         table = pq.read_table(options.keep)

@@ -123,7 +123,7 @@ def test_of_a_chain_those_stay_that_no_kept_one_is_near(find: Find) -> None:
     first = made.source()
     chain = [first]
     for _ in range(3):
-        chain.append(made.changed(chain[-1], 4))
+        chain.append(made.changed(chain[-1], 6))
     found = find([row(f"v{place}", hashes) for place, hashes in enumerate(chain)])
     twins = {key: twin for key, (twin, _, _) in settled(found).items()}
     assert twins == {"v0": None, "v1": "v0", "v2": None, "v3": "v2"}

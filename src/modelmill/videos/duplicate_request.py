@@ -36,7 +36,7 @@ class DuplicateOptions(Options):
         "hashes", min_length=1, description="Column with the hashes, as measure_videos writes them."
     )
     distance: float = Field(
-        6.0,
+        9.0,
         ge=0,
         le=16,
         description="Bits of 64 by which hashes at the same times differ at most, on average.",
