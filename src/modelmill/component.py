@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import ContentKind, DatasetRef, Reference, TableRef
+from modelmill.errors import ConfigError
 from modelmill.options import Options
 from modelmill.settings import Settings
 from modelmill.system.resources import Resources
@@ -152,6 +153,26 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
 
     forwards: str | None = None
     """Input port, of one edge, whose reference the step yields again. None: what it yields is its own."""
+
+    either: tuple[str, str] | None = None
+    """Field of the configuration and input port of which a step needs one, and may not have both. None: there
+    are no such two."""
+
+    def unmet_choice(self, *, configured: bool, connected: bool) -> ConfigError | None:
+        """Return what is wrong with the choice that :attr:`either` leaves.
+
+        :param configured: whether the field has a value.
+        :param connected: whether the port has an edge.
+        :return: the error; None if there is exactly one of both, or nothing to choose.
+        """
+        if self.either is None or configured != connected:
+            return None
+        field, port = self.either
+        return ConfigError(
+            f"{self.name} takes {field}, in its configuration, or an input {port}: one of the two",
+            got="both" if configured else "neither",
+            remedy="remove one of them" if configured else f"set {field}, or connect {port}",
+        )
 
     @property
     def help(self) -> str:

@@ -43,6 +43,11 @@ class CheckedStep:
         """
         component = component_named(request.component)
         config, inputs = checked_config(component, request), checked_inputs(component, request)
+        if component.either:
+            field, port = component.either
+            given, connected = bool(getattr(config, field)), getattr(inputs, port) is not None
+            if error := component.unmet_choice(configured=given, connected=connected):
+                raise error
         key = step_key(component, config, inputs, settings)
         return cls(request, settings, component, config, inputs, key, say)
 

@@ -61,6 +61,11 @@ def _component_findings(spec: PipelineSpec) -> Iterator[Finding]:
                         f"add inputs: {{{port.name}: STEP.PORT}}"
                     ),
                 )
+        if component.either:
+            field, port_name = component.either
+            configured, connected = bool(step.config.get(field)), port_name in step.inputs
+            if error := component.unmet_choice(configured=configured, connected=connected):
+                yield (*at, "config", field) if configured else (*at, "config"), str(error)
 
 
 def _config_findings(

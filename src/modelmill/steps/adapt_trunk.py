@@ -88,12 +88,6 @@ def _start(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, context: StepCont
     """Return the encoder that was adapted before; None for a base model."""
     from modelmill.registry.versions import newest_version
 
-    if (inputs.model is None) == (not config.base_model):
-        raise ConfigError(
-            "adapt_trunk begins with one encoder: that of the input model, or a base model",
-            got="neither" if inputs.model is None else "both",
-            remedy="give the input model, or base_model in the configuration",
-        )
     if inputs.model is not None or config.registered_name is None:
         return inputs.model
     newest = newest_version(context.run.client, config.registered_name)
@@ -125,5 +119,6 @@ adapt_trunk = Component(
     run=run,
     outside_state=_outside_state,
     check=check,
+    either=("base_model", "model"),
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

@@ -46,12 +46,6 @@ def run(config: FineTuneConfig, inputs: FineTuneInputs, context: StepContext) ->
     from modelmill.training.fine_tuning import fine_tune
     from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
 
-    if (inputs.base is None) == (not config.base_model):
-        raise ConfigError(
-            "a fine-tuning begins with one encoder: that of the input base, or a base model",
-            got="neither" if inputs.base is None else "both",
-            remedy="give the input base, or base_model in the configuration",
-        )
     dataset, options = inputs.dataset, config
     if inputs.base is not None:
         folder = encoder_folder(inputs.base, context.cache)
@@ -89,5 +83,6 @@ fine_tune = Component(
     run=run,
     outside_state=_base_model,
     check=check,
+    either=("base_model", "base"),
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
 )

@@ -80,12 +80,6 @@ def run(config: TrunkConfig, inputs: TrunkInputs, context: StepContext) -> Trunk
     from modelmill.registry.bundles import log_model
     from modelmill.registry.versions import register
 
-    if (inputs.model is None) == (config.base_model is None):
-        raise ConfigError(
-            "a trunk is made of one encoder: that of the input model, or a base model",
-            got="neither" if inputs.model is None else "both",
-            remedy="give the input model, or base_model in the configuration",
-        )
     bundle = context.workdir / "bundle"
     difference = _export(config, inputs, bundle, context)
     metrics = {"export_difference": difference, "bytes": float(bundle_bytes(bundle))}
@@ -157,5 +151,6 @@ trunk = Component(
     run=run,
     outside_state=_base_model,
     check=check,
+    either=("base_model", "model"),
     resources=Resources(cpus=2, memory_gb=4),
 )

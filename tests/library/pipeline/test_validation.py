@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modelmill.errors import PipelineError
+from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.errors import ConfigError, PipelineError
+from modelmill.pipeline.checked_step import CheckedStep
+from modelmill.pipeline.request import StepRequest
 from modelmill.pipeline.spec import TableSchedule
 from modelmill.pipeline.validation import load_pipeline, parse_pipeline
+from modelmill.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).with_name("problems.golden")
@@ -302,6 +306,46 @@ def test_a_label_that_a_dataset_lacks_or_leaves_open_is_a_problem(label: str, sa
     with pytest.raises(PipelineError) as caught:
         parse_pipeline(TWO_LABELS % ", label: tags, epochz: 1")
     assert "must name a label" not in str(caught.value)
+
+
+ENCODERS = """
+pipeline: encoders
+steps:
+  table: {{component: delta_table, config: {{uri: /t}}}}
+  data: {{component: build_dataset, inputs: {{table: table.table}}, config: {{text: text, labels: [label]}}}}
+  base: {{component: adapt_trunk, inputs: {{tables: table.table}}, config: {{base_model: org/model}}}}
+  last: {{component: {component}, inputs: {inputs}, config: {config}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("component", "port", "inputs"),
+    [
+        ("fine_tune", "base", "dataset: data.dataset"),
+        ("trunk", "model", ""),
+        ("adapt_trunk", "model", "tables: table.table"),
+    ],
+)
+def test_a_step_begins_with_one_encoder(component: str, port: str, inputs: str, settings: Settings) -> None:
+    rule = f"{component} takes base_model, in its configuration, or an input {port}: one of the two"
+
+    def text(*, configured: bool, connected: bool) -> str:
+        edges = ", ".join([*filter(None, [inputs]), *([f"{port}: base.model"] if connected else [])])
+        config = "{base_model: org/model}" if configured else "{}"
+        return ENCODERS.format(component=component, inputs=f"{{{edges}}}", config=config)
+
+    for configured in (True, False):
+        parse_pipeline(text(configured=configured, connected=not configured))
+    (both,) = problems_of(text(configured=True, connected=True))
+    assert f"steps.last.config.base_model: {rule}; got 'both'; remove one of them" in both
+    (neither,) = problems_of(text(configured=False, connected=False))
+    assert f"steps.last.config: {rule}; got 'neither'; set base_model, or connect {port}" in neither
+    request = StepRequest(pipeline="p", step="last", component=component, config={"base_model": ""})
+    needed = {"dataset": DatasetRef(uri="/d", version=0, key="id", text="text", labels=("label",), split="s")}
+    tables = {"tables": (TableRef(uri="/t", version=0),)}
+    given = {"fine_tune": needed, "adapt_trunk": tables}.get(component, {})
+    with pytest.raises(ConfigError, match="got 'neither'"):
+        CheckedStep.of(request.model_copy(update={"inputs": given}), settings, print)
 
 
 def test_the_digest_ignores_comments_and_order_but_not_content() -> None:

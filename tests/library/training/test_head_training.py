@@ -193,11 +193,6 @@ def test_attention_needs_token_states(
         trained(many_labels, stem, step_context, head={"kind": "attention"})
 
 
-def test_a_trunk_needs_one_encoder(tiny_base_model: Path, step_context: StepContext) -> None:
-    with pytest.raises(ConfigError, match="got 'neither'; give the input model, or base_model"):
-        trunk.run(TrunkConfig(), TrunkInputs(model=None), step_context)
-
-
 def test_a_damaged_segment_is_made_again(
     tiny_base_model: Path, many_labels: DatasetRef, step_context: StepContext
 ) -> None:
