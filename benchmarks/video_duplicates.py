@@ -202,9 +202,11 @@ def bordered(share: float, *, across: bool) -> Callable[[Image.Image], Image.Ima
 def cropped(left: float, top: float, right: float, bottom: float) -> Callable[[Image.Image], Image.Image]:
     def change(image: Image.Image) -> Image.Image:
         width, height = image.size
-        box = (round(left * width), round(top * height))
-        box += (width - round(right * width), height - round(bottom * height))
-        return image.crop(box).resize(image.size)
+        begin, end = (
+            (round(left * width), round(top * height)),
+            (round(right * width), round(bottom * height)),
+        )
+        return image.crop((*begin, width - end[0], height - end[1])).resize(image.size)
 
     return change
 
