@@ -88,8 +88,9 @@ def test_rows_are_labelled_with_a_key_each(
 
 
 def test_a_page_that_is_closed_in_the_middle_loses_nothing(page: Page, suspects: Path) -> None:
-    put_forward(page, "closed", Classes="sport, trade")
+    # Before the page is there: chromium may let a request pass that follows a new route at once.
     page.route("**/labelling/closed/labels", lambda route: route.abort())
+    put_forward(page, "closed", Classes="sport, trade")
     page.keyboard.press("1")
     page.keyboard.press("2")
     expect(page.get_by_label("Saved")).to_contain_text("2 not saved yet")
@@ -182,8 +183,8 @@ FULL = "() => { Storage.prototype.setItem = () => { throw new DOMException('full
 def test_leaving_asks_only_where_an_act_would_be_lost(page: Page, suspects: Path) -> None:
     asked: list[str] = []
     page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
-    put_forward(page, "leaving", Classes="sport, trade")
     page.route("**/labelling/leaving/labels", lambda route: route.abort())
+    put_forward(page, "leaving", Classes="sport, trade")
     page.keyboard.press("1")
     expect(page.get_by_label("Saved")).to_contain_text("1 not saved yet; they are kept in this browser.")
     page.reload()  # the browser keeps it: nobody is asked

@@ -16,11 +16,11 @@ from modelmill.errors import InputError, ModelmillError, TransientError
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.conditions import unmet, verdict_port
 from modelmill.pipeline.expansion import Expansion, expand
+from modelmill.pipeline.forked_steps import StepServer, can_fork
 from modelmill.pipeline.request import InputValue, StepRequest, StepResult
 from modelmill.pipeline.reuse import reusable
 from modelmill.pipeline.spec import ParamValue, PipelineSpec
 from modelmill.pipeline.step_process import StepProcess, StepRefusedError
-from modelmill.pipeline.step_server import StepServer, can_fork
 from modelmill.settings import Settings
 
 StepState = Literal["done", "reused", "skipped", "failed", "upstream_failed"]

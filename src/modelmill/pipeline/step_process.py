@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, Protocol, cast
 
 from modelmill.errors import EXIT_REFUSED, InputError, ModelmillError, TransientError
+from modelmill.pipeline.forked_steps import GRACE_SECONDS, StepServer
 from modelmill.pipeline.request import StepRequest, StepResult
-from modelmill.pipeline.step_server import GRACE_SECONDS, StepServer
 from modelmill.redaction import redacted, secret_values
 from modelmill.system.scratch import scratch_folder
 

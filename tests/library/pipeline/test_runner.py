@@ -14,12 +14,12 @@ import pytest
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import ConfigError, TransientError
+from modelmill.pipeline.forked_steps import StepServer
 from modelmill.pipeline.local_run import run_pipeline
 from modelmill.pipeline.progress import ProgressPrinter
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.pipeline.runner import run_step
 from modelmill.pipeline.step_process import StepProcess, StepRefusedError
-from modelmill.pipeline.step_server import StepServer
 from modelmill.pipeline.validation import parse_pipeline
 from modelmill.registry.tracking import TAG_OUTPUTS, tracking_client
 from modelmill.settings import Settings

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from modelmill.errors import TransientError
+from modelmill.pipeline.forked_steps import StepServer
 from modelmill.pipeline.request import StepRequest
 from modelmill.pipeline.step_process import StepProcess, StepRefusedError
-from modelmill.pipeline.step_server import StepServer
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
 
