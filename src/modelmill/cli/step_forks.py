@@ -1,7 +1,7 @@
 """The process that forks steps: ``python -m modelmill.cli.step_forks SOCKET``.
 
-See :mod:`modelmill.pipeline.forked_steps`. A message names a request and its result, and brings two pipes: one
-for what the step prints, one that is told its process's id and its exit status.
+See :mod:`modelmill.pipeline.forked_steps`. A message names a request and its result, and brings two pipes:
+one for what the step prints, one that is told its process's id and its exit status.
 
 What a step has imported is imported here before the next one is forked, if the package is known to start no
 thread and to open nothing when it is imported: a fork has none of its parent's threads.
