@@ -158,14 +158,12 @@ def test_a_training_killed_on_the_way_ends_in_the_same_single_run(
 
 
 def _trainer_of(settings: Settings) -> int | None:
-    """The process of this test's fine_tune step."""
+    """The process of this test's fine_tune step: a fork, in the session of what has forked it."""
     for entry in Path("/proc").iterdir():
         try:
-            command = (entry / "cmdline").read_bytes()
-            if (
-                b"modelmill\0step" in command
-                and str(settings.home).encode() in (entry / "environ").read_bytes()
-            ):
+            command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
+            is_fork = b"modelmill.cli.step_forks" in command and os.getsid(int(entry.name)) != int(entry.name)
+            if is_fork and str(settings.home).encode() in environment:
                 return int(entry.name)
         except (OSError, ValueError):
             continue
