@@ -35,7 +35,7 @@ from modelmill.registry.finished_runs import (
 from modelmill.registry.mlflow_calls import bound_calls, briefly, made_once
 from modelmill.settings import Settings
 from modelmill.system.database import make_database
-from modelmill.system.locks import is_held
+from modelmill.system.locks import locked_if_free
 from modelmill.tables.versions import table_states
 
 if TYPE_CHECKING:
@@ -399,11 +399,20 @@ def mark_dead_runs(client: MlflowClient, experiment: str, steps: Path) -> list[s
         [experiment], filter_string="attributes.status = 'RUNNING'", max_results=200
     ):
         key = str(run.data.tags.get(TAG_STEP_KEY, ""))
-        if re.fullmatch(r"[0-9a-f]{64}", key) and is_held(steps / key / "lock") is False:
-            client.set_tag(run.info.run_id, TAG_ERROR, "its process died")
-            client.set_terminated(run.info.run_id, status="KILLED")
-            marked.append(str(run.info.run_id))
+        if not re.fullmatch(r"[0-9a-f]{64}", key):
+            continue
+        with locked_if_free(steps / key / "lock") as free:
+            # The step may have ended after it was found: its run is no longer running, or discarded.
+            if free and _is_running(client, run.info.run_id):
+                client.set_tag(run.info.run_id, TAG_ERROR, "its process died")
+                client.set_terminated(run.info.run_id, status="KILLED")
+                marked.append(str(run.info.run_id))
     return marked
+
+
+def _is_running(client: MlflowClient, run_id: str) -> bool:
+    info = client.get_run(run_id).info
+    return bool(info.status == "RUNNING" and info.lifecycle_stage == "active")
 
 
 def _print(line: str) -> None:

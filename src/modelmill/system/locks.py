@@ -27,6 +27,23 @@ def locked(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator
         yield
 
 
+@contextlib.contextmanager
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """Hold an exclusive lock on a file that is there, if no process holds it.
+
+    :param path: the lock's file.
+    :yield: whether it is held here; False too if there is no such file.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("r+"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # held elsewhere, or not there
+            yield False
+            return
+        yield True
+
+
 def is_held(path: Path) -> bool | None:
     """Return whether a process holds a lock.
 
