@@ -196,7 +196,7 @@ def test_the_keyboard_does_what_the_mouse_does(page: Page) -> None:
     page.get_by_label("Step", exact=True).fill("teacher")
     page.get_by_label("Step", exact=True).press("Enter")
     expect(step(page, "teacher")).to_be_visible()
-    page.get_by_label("Base Model").fill("${base")
+    page.get_by_label("Base Model", exact=True).fill("${base")
     node = page.locator(".react-flow__node[data-id=teacher]")
     node.focus()
     before = node.bounding_box()
