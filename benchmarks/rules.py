@@ -89,17 +89,10 @@ def main() -> None:
     parser.add_argument("--explain", action="store_true", help="measure what explanations cost")
     parser.add_argument("--desks", type=Path, help="folder with the models of newsgroups_desks")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of --explain")
-    parser.add_argument("--tiers", action="store_true", help="measure what cheap models first are worth")
     options = parser.parse_args()
     data, base = prepare(options.home)
-    posts = [post for name in ("train", "test") for post in read(data, name)]
     random = np.random.default_rng(0)
-    posts = [posts[place] for place in random.permutation(len(posts))]
-    if options.tiers:
-        from benchmarks.tiered import compare_tiers
-
-        compare_tiers(posts, base, options.rows, options.train, options.method)
-        return
+    posts = shuffled_posts(data, random)
     if options.explain:
         explain_columns(options.rounds)
     if options.explain and options.desks:
@@ -241,6 +234,12 @@ def forget(engine: Engine) -> None:
         if isinstance(group, ModelCascade):
             for models, _ in group.first_tier:
                 models.forget()
+
+
+def shuffled_posts(data: Path, random: np.random.Generator) -> list[dict[str, str]]:
+    """Return the posts of 20 Newsgroups, of both splits, in random order."""
+    posts = [post for name in ("train", "test") for post in read(data, name)]
+    return [posts[place] for place in random.permutation(len(posts))]
 
 
 def read(data: Path, name: str) -> list[dict[str, str]]:

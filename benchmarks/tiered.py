@@ -1,6 +1,6 @@
-"""What cheap models first are worth on the rule set of :mod:`benchmarks.rules`: its option ``--tiers``.
+"""What cheap models first are worth on the rule set of :mod:`benchmarks.rules`.
 
-Posts are parted, so that nothing of a measured row has been seen: an eighth teaches the heads, as without
+``./run python -m benchmarks.tiered`` parts the posts, so that no measured row was seen before: an eighth teaches the heads, as without
 tiers; these and a sixth more teach 40 static students what the trunk decides, without labels; an eighth is
 for ``learn_tiers``; the rest is measured. Both engines decide slice by slice in turns, in one process, on one
 thread, so that other work on the machine weighs the same on both.
@@ -11,6 +11,7 @@ whose topics have the post's own. Where an explicit rule decides nothing can cha
 
 from __future__ import annotations
 
+import argparse
 import functools
 import itertools
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from benchmarks import rules as bench
+from demo.samples import prepare
 
 from modelmill.evaluation.statistics import Proportion
 from modelmill.rules.cascade.loss_budget import LossBudget
@@ -40,6 +42,18 @@ PARTS = (0.125, 0.30, 0.42)
 PENALTY = 0.2
 SLICE = 5_000
 BUDGET = 0.005
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--train", type=int, default=4_000, help="passages that the heads are fitted on")
+    parser.add_argument("--method", default="int8_dynamic", help="how the trunk is quantised")
+    parser.add_argument("--home", type=Path, default=Settings.from_environment().home)
+    options = parser.parse_args()
+    data, base = prepare(options.home)
+    posts = bench.shuffled_posts(data, np.random.default_rng(0))
+    compare_tiers(posts, base, options.rows, options.train, options.method)
 
 
 def compare_tiers(posts: list[dict[str, str]], base: Path, most: int, train: int, method: str) -> None:
@@ -177,3 +191,7 @@ def rows_read(engine: Engine) -> int:
 
 def batch_of(rows: list[tuple[str, str]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict({"id": list(range(len(rows))), "text": [text for _, text in rows]})
+
+
+if __name__ == "__main__":
+    main()

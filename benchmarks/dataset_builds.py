@@ -1,7 +1,7 @@
 """From a Delta table to a dataset: what it costs beside the usual way, night after night, and in memory.
 
-``./run python -m benchmarks.datasets`` measures three parts; name one to measure that alone. Every measured
-run is a process of its own, and its CPU seconds are those of all its threads and children.
+``./run python -m benchmarks.dataset_builds`` measures three parts; name one to measure that alone. Every
+measured run is a process of its own, and its CPU seconds are those of all its threads and children.
 
 - ``end_to_end``: from a Delta table to deduplicated, split, tokenised batches, without imports. The usual
   way is ``datasketch`` for near-duplicates, as its documentation shows it, then ``datasets.map`` with the
@@ -73,7 +73,7 @@ def main() -> None:
 
 def in_child(do: str, **asked: Any) -> dict[str, Any]:
     """Measure in a process of its own; its CPU seconds, imports and children included, come as ``cpu``."""
-    command = [sys.executable, "-m", "benchmarks.datasets", "--child", json.dumps({"do": do, **asked})]
+    command = [sys.executable, "-m", "benchmarks.dataset_builds", "--child", json.dumps({"do": do, **asked})]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
