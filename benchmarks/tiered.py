@@ -1,9 +1,9 @@
 """What cheap models first are worth on the rule set of :mod:`benchmarks.rules`.
 
-``./run python -m benchmarks.tiered`` parts the posts, so that no measured row was seen before: an eighth teaches the heads, as without
-tiers; these and a sixth more teach 40 static students what the trunk decides, without labels; an eighth is
-for ``learn_tiers``; the rest is measured. Both engines decide slice by slice in turns, in one process, on one
-thread, so that other work on the machine weighs the same on both.
+``./run python -m benchmarks.tiered`` parts the posts, so that no measured row was seen before: an eighth
+teaches the heads, as without tiers; these and a sixth more teach 40 static students what the trunk decides,
+without labels; an eighth is for ``learn_tiers``; the rest is measured. Both engines decide slice by slice in
+turns, in one process, on one thread, so that other work on the machine weighs the same on both.
 
 The right decision of a passage is what the rules decide where every model is right: the first of the rules
 whose topics have the post's own. Where an explicit rule decides nothing can change.
