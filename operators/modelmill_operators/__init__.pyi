@@ -33,6 +33,7 @@ from modelmill.steps.prune import PruneConfig
 from modelmill.steps.quantize import QuantizeConfig
 from modelmill.steps.rank_label_errors import RankLabelErrorsConfig
 from modelmill.steps.read_text_in_frames import ReadTextInFramesConfig
+from modelmill.steps.report_videos import ReportVideosConfig
 from modelmill.steps.score_table import ScoreTableConfig
 from modelmill.steps.signal_students import SignalStudentsConfig
 from modelmill.steps.tier_rules import TierRulesConfig
@@ -148,6 +149,9 @@ class RankLabelErrorsOperator(_ComponentOperator[RankLabelErrorsConfig]):
 
 class ReadTextInFramesOperator(_ComponentOperator[ReadTextInFramesConfig]):
     """Read the text in frames of videos by OCR: texts with their boxes and times, a frame of each shot."""
+
+class ReportVideosOperator(_ComponentOperator[ReportVideosConfig]):
+    """Make a page with pictures of what was decided on videos: what was refused, why, and where."""
 
 class ScoreTableOperator(_ComponentOperator[ScoreTableConfig]):
     """Score every row of a table with a model; a row without a text, or a readable image, gets null."""
