@@ -32,6 +32,7 @@ class LocalAirflow(LocalServer):
     :param port: port of the API server; None: a free one.
     :param queues: queues of CeleryExecutor; each gets a worker of its own.
     :param python: interpreter of Airflow's environment; None: this one.
+    :param plain_triggerer: whether it has Airflow's own triggerer, and not that of ``modelmill_operators``.
     """
 
     user = "admin"
@@ -45,8 +46,10 @@ class LocalAirflow(LocalServer):
         port: int | None = None,
         queues: Sequence[str] = (),
         python: str | None = None,
+        plain_triggerer: bool = False,
     ) -> None:
         super().__init__(home, port=port)
+        self.plain_triggerer = plain_triggerer
         self.queues = tuple(queues)
         self.python = python or sys.executable
         self.dags_folder = dags_folder.absolute()
@@ -146,7 +149,8 @@ class LocalAirflow(LocalServer):
         if name.startswith("worker-"):
             # Workers of one machine need names of their own, else Celery takes them for one.
             more += ["--concurrency", "2", "--celery-hostname", f"{name}@%h"]
-        self.servers.start(name, [*command(name, python=self.python), *more])
+        plain = [self.python, "-m", "airflow", name] if self.plain_triggerer and name == "triggerer" else None
+        self.servers.start(name, [*(plain or command(name, python=self.python)), *more])
 
     def wait_ready(self, *, timeout: float = 120.0) -> None:
         """Wait until the API server answers and the other servers have reported.
@@ -205,6 +209,8 @@ def command(name: str, *, python: str) -> list[str]:
         return [*airflow, "db", "migrate"]
     if name.startswith("worker-"):
         return [*airflow, "celery", "worker", "--queues", name.removeprefix("worker-")]
+    if name == "triggerer":
+        return [python, "-m", "modelmill_operators", "triggerer"]
     return [*airflow, name]
 
 

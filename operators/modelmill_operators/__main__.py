@@ -40,6 +40,16 @@ def profiles(
         raise typer.Exit(1 if missing else 0)
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
+def triggerer(context: typer.Context) -> None:
+    """Run `airflow triggerer`, with its options, made for pipelines of hundreds of steps."""
+    from modelmill_operators.triggerer import run
+
+    run(context.args)
+
+
 def main() -> None:
     """Run the command line; an error of modelmill's own is one line."""
     try:

@@ -9,7 +9,8 @@ by a process beside the triggerer, which has none of Airflow's secrets: whatever
 that takes, the triggerer's loop serves others meanwhile.
 
 What a worker has to do stays with the worker: Airflow records updates of assets only there. So a reused step
-that updates one is ended by its worker, which gets the answer with the task and starts no step for it.
+that updates one is ended by its worker, which gets the answer with the task and starts no step for it. Only
+where the triggerer is :mod:`modelmill_operators.triggerer`, it ends those, too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -44,6 +46,8 @@ ANSWER_SECONDS = 120.0
 """After so long the step goes to a worker without an answer."""
 QUESTION_SECONDS = 55.0
 """So long a question to MLflow and the tables may take. Who asks meanwhile waits for it and the next one."""
+RECORDS_ASSETS = "_MODELMILL_TRIGGERER_RECORDS_ASSETS"
+"""Variable of a triggerer that records what ends in it: :mod:`modelmill_operators.triggerer`."""
 _TOGETHER_SECONDS = 0.05
 
 _REFERENCE: TypeAdapter[AnyReference] = TypeAdapter(AnyReference)
@@ -53,6 +57,17 @@ log = logging.getLogger(__name__)
 
 Sources = Mapping[str, str | Sequence[str]]
 """By port, ``TASK.KEY`` of the XCom that it gets, or several of them."""
+
+
+def sources_of(inputs: Sources, when: Mapping[Outcome, Sequence[str]]) -> set[str]:
+    """Return the XComs that a question needs.
+
+    :param inputs: where its inputs come from.
+    :param when: verdicts on which the step runs, by outcome.
+    :return: ``TASK.KEY`` of each.
+    """
+    lists = [[one] if isinstance(one, str) else one for one in inputs.values()]
+    return {source for sources in (*lists, *when.values()) for source in sources}
 
 
 class ReuseTrigger(BaseTrigger):
@@ -66,6 +81,7 @@ class ReuseTrigger(BaseTrigger):
     :param when: verdicts on which the step runs, by outcome.
     :param links: keys of the XComs that hold the targets of the task's links.
     :param outlets: whether the task updates assets whenever it ends well: then a worker ends it.
+    :param known: XComs that come with the question, by ``TASK.KEY``; others are pulled.
     """
 
     def __init__(
@@ -76,6 +92,7 @@ class ReuseTrigger(BaseTrigger):
         when: Mapping[Outcome, Sequence[str]],
         links: Sequence[str],
         outlets: bool,
+        known: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Airflow has no types here
         # Names that are no template fields of the operator: Airflow would render those.
@@ -84,6 +101,7 @@ class ReuseTrigger(BaseTrigger):
         self.conditions = when
         self.links = links
         self.outlets = outlets
+        self.known = known or {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again: its class and its arguments."""
@@ -118,7 +136,7 @@ class ReuseTrigger(BaseTrigger):
             return _worker({"result": None})
         for line in answer.lines:
             log.info(line)
-        if self.outlets or answer.result.events:
+        if (self.outlets and RECORDS_ASSETS not in os.environ) or answer.result.events:
             return _worker({"result": answer.result.model_dump(mode="json")})
         return TaskSuccessEvent(xcoms=self._xcoms(answer.result))
 
@@ -146,6 +164,8 @@ class ReuseTrigger(BaseTrigger):
         return _REFERENCE.validate_python(self._pulled(source))
 
     def _pulled(self, source: str) -> Any:
+        if source in self.known:
+            return self.known[source]
         task, _, key = source.partition(".")
         instance = self._instance
         return _pulls.value(instance.dag_id, instance.run_id, task, key)

@@ -1,0 +1,266 @@
+"""``python -m modelmill_operators triggerer``: Airflow's triggerer, for pipelines of hundreds of steps.
+
+For each task that begins in the triggerer, Airflow 3.3 reads the whole DAG, sends it to the process that runs
+triggers, and reads it there again: with twice as many tasks a night costs four times as much. At the end of
+each task it has the DAG processor read the DAG's file for callbacks, whether the task has any or not. And it
+records updates of assets only for tasks that a worker ends.
+
+None of it can be set. So this triggerer is Airflow's own, with three
+things done otherwise for the steps of pipelines, and for no other task: the question gets the DAG with its
+own task alone and the XComs that it needs, an end goes straight to the database, together with all others of
+the same second, and assets that the task updates are recorded with it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow.api_fastapi.execution_api.datamodels.asset import AssetProfile
+from airflow.executors.workloads import RunTrigger
+from airflow.jobs import triggerer_job_runner
+from airflow.models.dagbag import DBDagBag
+from airflow.models.dagrun import DagRun
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import Trigger
+from airflow.models.xcom import XComModel
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.execution_time.xcom import XCom
+from airflow.serialization.definitions.dag import SerializedDAG
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.triggers.base import TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+from airflow.utils.session import create_session
+from airflow.utils.state import TaskInstanceState
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from modelmill_operators.question import TRIGGER
+from modelmill_operators.reuse import RECORDS_ASSETS, sources_of
+
+Document = dict[str, Any]
+"""A serialized DAG, or a part of one."""
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """What is needed of a task when it ends."""
+
+    assets: Sequence[AssetProfile]
+    told: bool
+    """Whether a callback hears of its success: Airflow sees to that."""
+
+
+class StepTriggerSupervisor(triggerer_job_runner.TriggerRunnerSupervisor):
+    """Airflow's own, with what this module says done otherwise."""
+
+    def _create_workload(
+        self,
+        trigger: Trigger,
+        dag_bag: DBDagBag,
+        render_log_fname: Callable[..., str],
+        session: Session,
+    ) -> RunTrigger | None:
+        if trigger.classpath == TRIGGER and trigger.task_instance is not None:
+            own = _OneTask(dag_bag, trigger.task_instance.task_id)
+            workload = super()._create_workload(trigger, own, render_log_fname, session)
+            if own.found is not None:
+                _endings[trigger.id] = _ending(own.found)
+            _arguments[trigger.id] = trigger.kwargs
+            return workload
+        return super()._create_workload(trigger, dag_bag, render_log_fname, session)
+
+    def build_trigger_workloads(self, new_trigger_ids: set[int]) -> list[RunTrigger]:
+        """Return what is sent to the process that runs triggers: questions with the XComs that they need."""
+        workloads: list[RunTrigger] = super().build_trigger_workloads(new_trigger_ids)
+        if XCom is BaseXCom:  # what another backend keeps in the database is no value
+            with create_session() as session:
+                _add_xcoms([one for one in workloads if one.id in _arguments], session)
+        _arguments.clear()
+        return workloads
+
+    def handle_events(self) -> None:
+        """Record how tasks end: those of steps in one transaction."""
+        own = {entry.trigger_id: entry.event for entry in self.events if _is_own(entry)}
+        if own:
+            with create_session() as session:
+                later = _record(own, session)
+            for call in later:  # who listens to assets hears of what is in the database
+                call()
+            others = [entry for entry in self.events if entry.trigger_id not in own]
+            self.events.clear()
+            self.events.extend(others)
+        super().handle_events()
+
+
+_endings: dict[int, _Ending] = {}
+"""By trigger. The process that talks to the database has one loop."""
+_arguments: dict[int, Document] = {}
+"""Of the triggers that are being started."""
+
+
+def _is_own(entry: triggerer_job_runner.TriggerEventEntry) -> bool:
+    ending = _endings.get(entry.trigger_id)
+    if ending is None:
+        return False
+    is_end = isinstance(entry.event, TaskSuccessEvent | TaskSkippedEvent)
+    if not is_end or ending.told:
+        del _endings[entry.trigger_id]
+        return False
+    return True
+
+
+def _add_xcoms(workloads: Sequence[RunTrigger], session: Session) -> None:
+    """Add the XComs that questions need to their arguments: a query for each run, not one for each value."""
+    runs: dict[tuple[str, str], list[RunTrigger]] = {}
+    for workload in workloads:
+        if workload.ti is not None:
+            runs.setdefault((workload.ti.dag_id, workload.ti.run_id), []).append(workload)
+    for (dag_id, run_id), asking in runs.items():
+        arguments = [_arguments[one.id] for one in asking]
+        needed = [sources_of(one["inputs"], one["when"]) for one in arguments]
+        places = {source.partition(".")[::2] for sources in needed for source in sources}
+        found = {
+            f"{row.task_id}.{row.key}": XComModel.deserialize_value(row)
+            for row in session.execute(
+                select(XComModel.task_id, XComModel.key, XComModel.value).where(
+                    XComModel.dag_id == dag_id,
+                    XComModel.run_id == run_id,
+                    XComModel.map_index == -1,
+                    XComModel.task_id.in_({task for task, _ in places}),
+                    XComModel.key.in_({key for _, key in places}),
+                )
+            )
+        }
+        for workload, given, sources in zip(asking, arguments, needed, strict=True):
+            known = {source: found[source] for source in sources if source in found}
+            workload.encrypted_kwargs = Trigger.encrypt_kwargs({**given, "known": known})
+
+
+def _record(ends: Mapping[int, TriggerEvent], session: Session) -> list[Callable[[], None]]:
+    """Write down how tasks end, as :func:`airflow.models.trigger.handle_event_submit` does for one.
+
+    :param ends: events by trigger.
+    :param session: the transaction.
+    :return: what is to be called after it.
+    """
+    later: list[Callable[[], None]] = []
+    waiting = select(TaskInstance).where(
+        TaskInstance.trigger_id.in_(ends), TaskInstance.state == TaskInstanceState.DEFERRED
+    )
+    for instance in session.scalars(waiting).all():
+        trigger_id = instance.trigger_id
+        event, ending = ends[trigger_id], _endings.pop(trigger_id)
+        instance.trigger_id = None
+        instance.set_state(event.task_instance_state, session=session)
+        _push(instance, event.xcoms or {}, session)
+        if event.task_instance_state == TaskInstanceState.SUCCESS:
+            later += TaskInstance.register_asset_changes_in_db(
+                instance, list(ending.assets), [], session=session
+            )
+    return later
+
+
+def _push(instance: TaskInstance, xcoms: Mapping[str, Any], session: Session) -> None:
+    """Write XComs as a worker does by the API: JSON values as they are, all keys of a task together."""
+    names = ("dag_id", "run_id", "task_id", "map_index")
+    place = {name: getattr(instance, name) for name in names}
+    session.execute(delete(XComModel).filter_by(**place).where(XComModel.key.in_(xcoms)))
+    session.add_all(
+        XComModel(**place, dag_run_id=instance.dag_run.id, key=key, value=value)
+        for key, value in xcoms.items()
+    )
+
+
+class _OneTask(DBDagBag):
+    """DAGs as a question needs them: with its own task alone.
+
+    :param dags: the whole ones.
+    :param task_id: the task.
+    """
+
+    def __init__(self, dags: DBDagBag, task_id: str) -> None:
+        super().__init__()
+        self._whole = dags
+        self._task_id = task_id
+        self.found: Document | None = None
+        """The task, as it is serialized, once its DAG has been asked for."""
+
+    def get_serialized_dag_model_for_run(self, dag_run: DagRun, *, session: Session) -> Any:
+        """Return the DAG of a run, with one task."""
+        return self._own(self._whole.get_serialized_dag_model_for_run(dag_run, session=session))
+
+    def get_serialized_dag_model(self, version_id: Any, session: Session) -> Any:
+        """Return a version of a DAG, with one task."""
+        return self._own(self._whole.get_serialized_dag_model(version_id, session=session))
+
+    def _own(self, model: SerializedDagModel | None) -> _SmallModel | None:
+        if model is None:
+            return None
+        data = with_one_task(model.data, self._task_id)
+        self.found = next((task["__var"] for task in data["dag"]["tasks"]), None)
+        return _SmallModel(data)
+
+
+@dataclass(frozen=True)
+class _SmallModel:
+    """What the triggerer reads of a serialized DAG."""
+
+    data: Document
+
+    @property
+    def dag(self) -> SerializedDAG:
+        return DagSerialization.from_dict(self.data)
+
+
+def with_one_task(data: Document, task_id: str) -> Document:
+    """Return a serialized DAG without all other tasks.
+
+    :param data: as Airflow keeps it; stays as it is.
+    :param task_id: the task; one that is not there leaves no task.
+    :return: the DAG.
+    """
+    dag = data["dag"]
+    tasks = [task for task in dag["tasks"] if task["__var"]["task_id"] == task_id]
+    alone = [
+        {**task, "__var": {key: value for key, value in task["__var"].items() if key not in _RELATIONS}}
+        for task in tasks
+    ]
+    children = {task_id: ["operator", task_id]} if tasks else {}
+    group = {**dag["task_group"], "children": children}
+    return {**data, "dag": {**dag, "tasks": alone, "task_group": group, "edge_info": {}, "doc_md": None}}
+
+
+_RELATIONS = frozenset({"downstream_task_ids", "doc_md"})
+
+
+def _ending(task: Document) -> _Ending:
+    assets = tuple(_assets(task.get("outlets", ())))
+    return _Ending(
+        assets, told=bool(task.get("has_on_success_callback") or task.get("has_on_skipped_callback"))
+    )
+
+
+def _assets(outlets: Iterable[Document]) -> Iterable[AssetProfile]:
+    """Return the assets among a task's outlets; aliases are for what a step says itself."""
+    for outlet in outlets:
+        if outlet["__type"] == "asset":
+            one = outlet["__var"]
+            yield AssetProfile(name=one["name"], uri=one["uri"], type="Asset")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run Airflow's triggerer.
+
+    :param arguments: as ``airflow triggerer`` takes them.
+    """
+    from airflow.__main__ import main
+
+    # Airflow has no setting for it: its job looks for the class by this name.
+    triggerer_job_runner.TriggerRunnerSupervisor = StepTriggerSupervisor  # type: ignore[misc]
+    os.environ[RECORDS_ASSETS] = "1"
+    sys.argv = ["airflow", "triggerer", *arguments]
+    main()

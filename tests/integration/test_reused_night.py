@@ -1,0 +1,69 @@
+"""A night without changes, in a real Airflow: steps end in the triggerer, and updates of assets with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from demo.servers import LocalAirflow
+
+from modelmill.errors import ModelmillError
+from modelmill.pipeline.local_run import run_pipeline
+from modelmill.pipeline.validation import load_pipeline
+from modelmill.settings import Settings
+
+DAG_FILE = """
+from pathlib import Path
+from modelmill_operators.loader import load_pipelines
+globals().update(load_pipelines(Path(__file__).parent / "pipelines"))  # a file for Airflow and its DAG parser
+"""
+
+
+@pytest.fixture
+def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAirflow]:
+    monkeypatch.setenv("MODELMILL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "landing").mkdir()
+    (tmp_path / "landing" / "rows.jsonl").write_text('{"n": 1}\n{"n": 2}\n')
+    pipelines = tmp_path / "dags" / "pipelines"
+    pipelines.mkdir(parents=True)
+    (tmp_path / "dags" / "loader.py").write_text(DAG_FILE)
+    table = str(tmp_path / "table")
+    load = {"source": f"{tmp_path}/landing/*.jsonl", "format": "json", "to": table}
+    steps = {
+        "load": {"component": "ingest", "config": load},
+        "read": {"component": "delta_table", "config": {"uri": table}},
+        "fresh": {"component": "delta_table", "config": {"uri": str(tmp_path / "none")}},
+    }
+    (pipelines / "night.json").write_text(json.dumps({"pipeline": "night", "steps": steps}))
+    environment = {
+        "MODELMILL_PIPELINES": None,
+        "AIRFLOW__MODELMILL__ASK_IN_TRIGGERER": "True",
+        "AIRFLOW__MODELMILL__RETRIES": "0",
+    }
+    with LocalAirflow(tmp_path / "airflow", tmp_path / "dags", environment=environment) as server:
+        yield server
+
+
+def test_reused_steps_end_in_the_triggerer(airflow: LocalAirflow, tmp_path: Path) -> None:
+    spec = load_pipeline(str(tmp_path / "dags" / "pipelines" / "night.json"))
+    with pytest.raises(ModelmillError, match="none"):  # one step fails, the others have results then
+        run_pipeline(spec, settings=Settings.from_environment())
+    with closing(airflow.client()) as client:
+        client.wait_for_dag("night")
+        client.unpause("night")
+        run_id = client.trigger("night")
+        assert client.wait("night", run_id) == "failed"
+        assert client.states("night", run_id) == {"load": "success", "read": "success", "fresh": "failed"}
+        tasks = client.tasks("night", run_id)
+        assert tasks["load"]["pid"] is tasks["read"]["pid"] is None  # no worker had them
+        assert tasks["fresh"]["pid"] is not None
+        assert client.xcom("night", run_id, "load", "modelmill_step")["reused"] is True
+        assert client.xcom("night", run_id, "read")["table"]["version"] == 0
+        assert "is reused" in client.log("night", run_id, "load")
+        events = client.call("GET", "/assets/events")["asset_events"]
+        assert [(event["source_task_id"], event["source_run_id"]) for event in events] == [("load", run_id)]
+        assert not client.call("GET", "/importErrors")["import_errors"]
