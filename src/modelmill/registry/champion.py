@@ -92,7 +92,7 @@ def settled_head(registry: Registry, name: str, *, step_key: str = "") -> Head:
         # By the clock of the machine that wrote the row, which may be ahead, or else by our own.
         age = max((datetime.now(UTC) - head.last.time).total_seconds(), time.monotonic() - since)
         if head.last.step_key == step_key or age > TURN_SECONDS:
-            _follow(registry, head.last, deadline=time.monotonic() + TURN_SECONDS / 2)
+            follow(registry, head.last, deadline=time.monotonic() + TURN_SECONDS / 2)
         else:
             time.sleep(_POLL_SECONDS)
 
@@ -165,7 +165,7 @@ def move(registry: Registry, name: str, entry_for: Callable[[Head], Entry], *, s
             return earlier
         row = ledger.append(registry.settings, name, decide, step_key=step_key, moves_alias=True)
         if row is not None:
-            _follow(registry, row, deadline=began + TURN_SECONDS / 2)
+            follow(registry, row, deadline=began + TURN_SECONDS / 2)
             settled_head(registry, name)
             return row
 
@@ -192,17 +192,27 @@ def note(registry: Registry, name: str, entry_for: Callable[[Head], Entry], *, s
             return row
 
 
-def _follow(registry: Registry, row: LedgerRow, *, deadline: float) -> None:
-    """Make the alias say what a row says, and settle the row; past the deadline, leave that to an heir."""
+def follow(registry: Registry, row: LedgerRow, *, deadline: float) -> None:
+    """Make the alias say what a row says, and settle the row; past the deadline, leave that to an heir.
+
+    :param registry: MLflow and the ledger.
+    :param row: the row.
+    :param deadline: on the monotonic clock.
+    """
     last: LedgerRow | None = row
     while last is not None and time.monotonic() < deadline:
-        _set_alias(registry, last)
+        set_alias(registry, last)
         if ledger.settle(registry.settings, last):
             return
         last = ledger.head(registry.settings, row.model).last  # others went on: the alias may be behind now
 
 
-def _set_alias(registry: Registry, row: LedgerRow) -> None:
+def set_alias(registry: Registry, row: LedgerRow) -> None:
+    """Make the alias say what a row says; the row is not settled by that.
+
+    :param registry: MLflow and the ledger.
+    :param row: the row.
+    """
     client, name = registry.client, row.model
     if row.to_version is None:
         patiently(lambda: client.delete_registered_model_alias(name, CHAMPION))

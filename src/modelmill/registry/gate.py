@@ -11,18 +11,16 @@ becomes a refusal is in :mod:`modelmill.registry.verdict`.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
-from modelmill.registry.approval import Approved, last_approved, spent_at
+from modelmill.registry.approval import Approved, last_approved
 from modelmill.registry.bundles import fetch_bundle
-from modelmill.registry.comparison import Comparison, NotJudged, must_be_zero
-from modelmill.registry.contest import Contest, Contestant
+from modelmill.registry.comparison import Comparison, NotJudged
+from modelmill.registry.contest import Contest
 from modelmill.registry.contest_models import compared_models, make_contest
-from modelmill.registry.floors import floors
 from modelmill.registry.gate_check import GateCheck
+from modelmill.registry.gate_comparisons import Compared, compared, without_lineage
 from modelmill.registry.gate_details import answer_details, chain_costs, drop_metrics
 from modelmill.registry.gate_options import GateOptions
 from modelmill.registry.gate_plot import gate_figure
@@ -30,27 +28,11 @@ from modelmill.registry.gate_report import GATE_REPORT, TAG_JUDGED, GateReport, 
 from modelmill.registry.history import history
 from modelmill.registry.learnt_rows import LeftOut
 from modelmill.registry.lineage import all_missing
-from modelmill.registry.metric_comparisons import (
-    Answered,
-    compare_metric,
-    compare_parts,
-    must_beat,
-    must_keep,
-    parts_by,
-)
 from modelmill.registry.promotion import champion
 from modelmill.registry.tracking import TrackedRun
 from modelmill.registry.verdict import judge
 from modelmill.settings import Settings
-from modelmill.tasks.base import Answers
-from modelmill.tasks.baselines import MAJORITY, MEAN
 from modelmill.workspace import Workspace
-
-_MIN_CLASS_ROWS = 5
-"""Of a class with fewer test rows nothing can be shown."""
-
-
-Compared = Comparison | NotJudged
 
 
 def judge_challenger(
@@ -84,21 +66,17 @@ def judge_challenger(
     left_out: tuple[LeftOut, ...] = ()
     note = ""
     if missing:
-        found = [_without_lineage(missing)]
+        found = [without_lineage(missing)]
     elif current is not None and current.digest == challenger.digest:
         fetch_bundle(challenger, workspace.cache)
         note = f"{challenger.uri} is the champion already: there is nothing to compare"
     else:
-        approved: Approved | None = None
-        if current is not None and options.max_drift is not None:
-            # A champion that was set by hand may be older than the ledger's first row.
-            by_hand = Approved(int(current.uri.rsplit("/", 1)[1]), look=1)
-            approved = last_approved(history(options.name, settings)) or by_hand
+        approved = counted_from(current, options, settings)
         models = compared_models(challenger, current, approved, options.name, run.client)
         contest, left_out = make_contest(
             models, dataset, options, client=run.client, settings=settings, workspace=workspace
         )
-        found = [*_unfit(options, contest), *_compared(options, checks, contest, approved)]
+        found = list(compared(options, checks, contest, approved))
     results = judge([one for one in found if isinstance(one, Comparison)], confidence=options.confidence)
     report = GateReport(
         name=options.name,
@@ -133,132 +111,19 @@ def judge_challenger(
     )
 
 
-def _without_lineage(missing: list[str]) -> Comparison:
-    return must_be_zero(
-        "lineage",
-        "lineage",
-        "things that the model does not say of its origin",
-        len(missing),
-        note=f"missing: {'; '.join(missing)}. Make it with a pipeline, or log it with "
-        "modelmill.registry.bundles.log_model",
-    )
+def counted_from(current: ModelRef | None, options: GateOptions, settings: Settings) -> Approved | None:
+    """Return the champion from which the drift of a registered model is counted.
 
-
-def _unfit(options: GateOptions, contest: Contest) -> Iterator[Comparison]:
-    """Yield faults that no metric shows as what they are."""
-    broken = int((~contest.challenger.scored).sum())
-    if broken:
-        yield must_be_zero(
-            "scores", "scores", "rows whose scores are no numbers", broken, note="such a row has no answer"
-        )
-    reference = contest.reference
-    if reference and not options.may_lose_classes:
-        lost = [name for name in reference.info.classes if name not in contest.challenger.info.classes]
-        if lost:
-            note = f"{reference.name} answers {', '.join(lost[:20])}, and the challenger cannot"
-            yield must_be_zero(
-                "classes",
-                "classes",
-                "classes that are lost",
-                len(lost),
-                note=f"{note}: see may_lose_classes",
-            )
-
-
-def _compared(
-    options: GateOptions, checks: Sequence[GateCheck], contest: Contest, approved: Approved | None
-) -> Iterator[Compared]:
-    task = contest.rows.task
-    metric = task.metric(options.metric)
-    for other in (contest.start, contest.champion):
-        if other:
-            yield compare_metric(
-                other.name,
-                contest.against(other),
-                check="metric",
-                metric=metric,
-                limit=options.max_drop,
-                how=contest.how,
-                proof=options.proof,
-            )
-    if contest.approved and approved:
-        yield from _drift(contest, contest.approved, approved.look, options)
-    baselines = contest.rows.baselines(contest.dataset)
-    yield from _compared_baselines(options, contest, baselines)
-    yield from floors(options, contest, baselines)
-    if contest.yardstick and options.max_class_drop is not None:
-        if task.exclusive:
-            yield from _compared_classes(contest, contest.yardstick, limit=options.max_class_drop)
-        else:
-            yield _not_judged("class", f"classes, {contest.yardstick.name}", contest)
-    for check in checks:
-        if task.exclusive or check.any_task:
-            yield from check.compare(contest)
-        else:
-            yield _not_judged(check.check, check.check, contest)
-
-
-def _compared_baselines(
-    options: GateOptions, contest: Contest, baselines: Mapping[str, Answers]
-) -> Iterator[Compared]:
-    metric = contest.rows.task.metric(options.metric)
-    for name, answers in baselines.items():
-        answered = Answered(contest.truth, answers, contest.challenger.answers)
-        if options.beat_majority and name in (MAJORITY, MEAN):
-            better = must_beat(name, answered, check="baseline", metric=metric, how=contest.how)
-            if better.least_p <= 1 - options.confidence:
-                yield better
-                continue
-            reason = "too small to judge: not even right answers to all rows would show it"
-            yield NotJudged(
-                check="baseline", name=f"better than {name}", rows=len(contest.rows), reason=reason
-            )
-        limit = options.max_below_baseline
-        yield compare_metric(name, answered, check="baseline", metric=metric, limit=limit, how=contest.how)
-
-
-def _drift(contest: Contest, approved: Contestant, look: int, options: GateOptions) -> Iterator[Compared]:
-    """Compare with the last champion that a person approved, whatever small steps have been taken since."""
-    budget, chance = options.max_drift or 0.0, 1 - options.confidence
-    metric, rows = contest.rows.task.metric(options.metric), contest.against(approved)
-    note = f"the last that a person approved, or the first champion; this is challenger {look} since"
-    needed = math.ceil(math.log(spent_at(1, chance)) / math.log(1 - budget))
-    if len(contest.rows) >= needed:
-        alpha = spent_at(look, chance)
-        found = must_keep(
-            approved.name, rows, check="drift", metric=metric, budget=budget, alpha=alpha, how=contest.how
-        )
-        yield replace(found, note=note)
-        return
-    # So few rows cannot show it even of the same answers: then they must at least not show the contrary.
-    reason = f"too small to judge: {len(contest.rows)} test rows, and {needed} are needed"
-    yield NotJudged(check="drift", name=f"drop since {approved.name}", rows=len(contest.rows), reason=reason)
-    if contest.champion is None or contest.champion.model.uri != approved.model.uri:
-        found = compare_metric(
-            approved.name, rows, check="drift", metric=metric, limit=budget, how=contest.how
-        )
-        yield replace(found, note=note)
-
-
-def _compared_classes(contest: Contest, reference: Contestant, *, limit: float) -> Iterator[Compared]:
-    known = dict.fromkeys(sorted({*reference.info.classes, *contest.challenger.info.classes}), ())
-    yield from compare_parts(
-        {**known, **parts_by(list(contest.truth))},
-        reference.name,
-        contest.against(reference),
-        check="class",
-        shown="recall",
-        limit=limit,
-        how=contest.how,
-        min_rows=_MIN_CLASS_ROWS,
-    )
-
-
-def _not_judged(check: str, name: str, contest: Contest) -> NotJudged:
-    reason = (
-        f"it asks whether each row's one class is right, and {contest.label} holds {contest.rows.task.kind}"
-    )
-    return NotJudged(check=check, name=name, rows=len(contest.rows), reason=reason)
+    :param current: the champion.
+    :param options: the gate's.
+    :param settings: where the ledger is.
+    :return: None if there is no champion, or no limit of drift.
+    """
+    if current is None or options.max_drift is None:
+        return None
+    # A champion that was set by hand may be older than the ledger's first row.
+    by_hand = Approved(int(current.uri.rsplit("/", 1)[1]), look=1)
+    return last_approved(history(options.name, settings)) or by_hand
 
 
 def _publish(report: GateReport, dataset: DatasetRef, run: TrackedRun, workspace: Workspace) -> str:

@@ -10,13 +10,18 @@ from modelmill.artifacts import MODEL_NAME_PATTERN
 from modelmill.options import Options
 
 
-class GateOptions(Options):
-    """The gate's limits."""
+class _Proposed(Options):
+    """What a challenger is proposed for."""
 
     name: str = Field(
         pattern=MODEL_NAME_PATTERN,
         description="Name of the registered model it is proposed for.",
     )
+
+
+class GateLimits(Options):
+    """How far a challenger may be below, whatever it is proposed for."""
+
     metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="Metric that is compared.")
     max_drop: float = Field(
         0.005,
@@ -79,3 +84,7 @@ class GateOptions(Options):
         False, description="Whether a class that the champion answers may be one that the challenger cannot."
     )
     resamples: int = Field(2000, ge=200, description="Bootstrap resamples.")
+
+
+class GateOptions(GateLimits, _Proposed):
+    """The gate's limits."""

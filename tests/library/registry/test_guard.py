@@ -15,7 +15,7 @@ from modelmill.artifacts import ModelRef
 from modelmill.cli.main import app
 from modelmill.component import StepContext
 from modelmill.errors import GateError
-from modelmill.registry import champion, guard, ledger
+from modelmill.registry import champion, guard, ledger, ledger_table
 from modelmill.registry.champion import Registry, alias_version
 from modelmill.registry.history import history
 from modelmill.registry.ledger import Entry
@@ -118,7 +118,7 @@ def test_a_move_by_a_machine_whose_clock_is_ahead_is_finished_too(
         )
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "datetime", Ahead)
+        patch.setattr(ledger_table, "datetime", Ahead)
         ledger.append(registry.settings, "topics", decide, step_key="dead", moves_alias=True)
     monkeypatch.setattr(champion, "TURN_SECONDS", 0.5)
     began = time.monotonic()

@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable
 
 from modelmill.errors import InputError, TableError
-from modelmill.registry import ledger
+from modelmill.registry import ledger, ledger_table
 from modelmill.registry.ledger import Entry, Head, LedgerRow, append, entries, head
 from modelmill.settings import Settings
 
@@ -82,7 +82,7 @@ def test_times_rise_whatever_the_clock_says(settings: Settings, monkeypatch: pyt
         def now(cls, tz: object = None) -> datetime:
             return next(clock)
 
-    monkeypatch.setattr(ledger, "datetime", Clock)
+    monkeypatch.setattr(ledger_table, "datetime", Clock)
     write(settings, "topics", "a")
     write(settings, "topics", "b")
     first, second = entries(settings)

@@ -107,7 +107,7 @@ def test_a_promotion_is_reused_only_while_its_champion_is_in_use(
 
 
 @pytest.mark.parametrize(
-    "point", ["register", "verify_stored", "move", "ledger.settle", "_set_alias", "reference"]
+    "point", ["register", "verify_stored", "move", "ledger.settle", "set_alias", "reference"]
 )
 def test_a_promotion_that_died_is_finished_by_the_next_attempt(
     propose: Propose,
