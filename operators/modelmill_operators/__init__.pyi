@@ -33,6 +33,7 @@ from modelmill.steps.prune import PruneConfig
 from modelmill.steps.quantize import QuantizeConfig
 from modelmill.steps.rank_label_errors import RankLabelErrorsConfig
 from modelmill.steps.read_text_in_frames import ReadTextInFramesConfig
+from modelmill.steps.replace_trunk import ReplaceTrunkConfig
 from modelmill.steps.report_videos import ReportVideosConfig
 from modelmill.steps.score_table import ScoreTableConfig
 from modelmill.steps.signal_students import SignalStudentsConfig
@@ -149,6 +150,9 @@ class RankLabelErrorsOperator(_ComponentOperator[RankLabelErrorsConfig]):
 
 class ReadTextInFramesOperator(_ComponentOperator[ReadTextInFramesConfig]):
     """Read the text in frames of videos by OCR: texts with their boxes and times, a frame of each shot."""
+
+class ReplaceTrunkOperator(_ComponentOperator[ReplaceTrunkConfig]):
+    """Judge new heads, trained together on a new trunk, each beside the champion of its registered model."""
 
 class ReportVideosOperator(_ComponentOperator[ReportVideosConfig]):
     """Make a page with pictures of what was decided on videos: what was refused, why, and where."""

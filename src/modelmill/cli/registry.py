@@ -87,16 +87,38 @@ def lineage(
 @app.command()
 def rollback(
     *,
-    name: NameArgument,
+    name: Annotated[str | None, typer.Argument(help="Registered model; empty with --together.")] = None,
     why: Annotated[str, typer.Option(help="Reason; it goes into the ledger.")],
+    together: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of a joint move, as history shows it: all that it moved goes back at once."
+        ),
+    ] = None,
     to: Annotated[int | None, typer.Option(help="Version to go back to. Empty: the champion before.")] = None,
     at: Annotated[str | None, typer.Option(help=f"Back to the champion at a time. {_AT_HELP}")] = None,
     who: Annotated[str | None, typer.Option(help="Who wants it. Empty: the user of this process.")] = None,
     step_key: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Make an earlier version champion again, its files verified."""
+    """Make an earlier version champion again, its files verified; with --together, those of many models."""
+    from modelmill.registry.joint_promotion import rollback_together
     from modelmill.registry.rollback import rollback
 
+    if together is not None and name is None:
+        if (to, at) != (None, None):
+            raise ConfigError(
+                "a joint move goes back to the champions before it",
+                got="--to or --at",
+                remedy="leave them out, or roll models back one by one",
+            )
+        rollback_together(together, Settings.from_environment(), why=why, who=who, say=typer.echo)
+        return
+    if name is None or together is not None:
+        raise ConfigError(
+            "a rollback is of one registered model, or of a joint move",
+            got="both" if name else "neither",
+            remedy="write modelmill registry rollback NAME --why …, or rollback --together N --why …",
+        )
     moment = None if at is None else parsed_time(at)
     rollback(
         name,

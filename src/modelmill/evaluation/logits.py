@@ -46,7 +46,7 @@ def cached_logits(
     """
     info = BundleInfo.load(folder)
     rows = split_places(dataset, split)
-    place = workspace.cache / "logits" / f"{model.digest[:32]}-{_rows_digest(dataset, split, info)}.npy"
+    place = logits_place(model, info, dataset, split, workspace)
     with locked(place.with_name(f".{place.stem}.lock")):
         logits = _kept(place, shape=(len(rows), info.outputs))
         if logits is None:
@@ -55,8 +55,23 @@ def cached_logits(
                 dataset, reader, max_length=info.max_tokens, cache=workspace.cache, log=workspace.log
             ).take(rows)
             logits = _score(folder, tokens, name=model.role or model.uri, workspace=workspace)
-            _keep(logits, place)
+            keep_logits(logits, place)
     return logits
+
+
+def logits_place(
+    model: ModelRef, info: BundleInfo, dataset: DatasetRef, split: str, workspace: Workspace
+) -> Path:
+    """Return where the logits of a model for a split are kept.
+
+    :param model: the model.
+    :param info: what its bundle says.
+    :param dataset: the dataset.
+    :param split: ``train``, ``validation`` or ``test``.
+    :param workspace: where they are kept.
+    :return: the file, which may not be there.
+    """
+    return workspace.cache / "logits" / f"{model.digest[:32]}-{_rows_digest(dataset, split, info)}.npy"
 
 
 def _rows_digest(dataset: DatasetRef, split: str, info: BundleInfo) -> str:
@@ -95,7 +110,13 @@ def _kept(place: Path, *, shape: tuple[int, int]) -> Logits | None:
     return found if found.shape == shape and found.dtype == np.float32 else None
 
 
-def _keep(logits: Logits, place: Path) -> None:
+def keep_logits(logits: Logits, place: Path) -> None:
+    """Keep logits where ``cached_logits`` finds them.
+
+    :param logits: for all rows of a split, ``(rows, outputs)``.
+    :param place: see :func:`logits_place`.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
     scratch = place.with_name(f".{place.stem}-{os.getpid()}.npy")
     np.save(scratch, logits, allow_pickle=False)
     seal(scratch)

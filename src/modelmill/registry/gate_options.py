@@ -20,7 +20,7 @@ class _Proposed(Options):
 
 
 class GateLimits(Options):
-    """How far a challenger may be below, whatever it is proposed for."""
+    """How far a challenger may be below other models and the floors, whatever it is proposed for."""
 
     metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="Metric that is compared.")
     max_drop: float = Field(
@@ -37,9 +37,6 @@ class GateLimits(Options):
         description="Largest drop of the metric since a person last approved a champion, or since the first "
         "one; the challenger has to show that it keeps it. Empty: any.",
     )
-    beat_majority: bool = Field(
-        True, description="Floor: it has to be shown better than the majority class, or than the mean."
-    )
     min_recall: float | None = Field(
         0.2, gt=0, lt=1, description="Floor: smallest recall of each class with enough test rows; empty: any."
     )
@@ -51,9 +48,6 @@ class GateLimits(Options):
         gt=0,
         description="Floor: how far numbers may be off on the average, in standard deviations of the labels; "
         "empty: any.",
-    )
-    max_below_baseline: float = Field(
-        0.0, ge=0, lt=1, description="How far the metric may lie below the best baseline."
     )
     max_class_drop: float | None = Field(
         0.1, ge=0, lt=1, description="Largest accepted drop of the recall of a class; empty: any."
@@ -88,3 +82,10 @@ class GateLimits(Options):
 
 class GateOptions(GateLimits, _Proposed):
     """The gate's limits."""
+
+    beat_majority: bool = Field(
+        True, description="Floor: it has to be shown better than the majority class, or than the mean."
+    )
+    max_below_baseline: float = Field(
+        0.0, ge=0, lt=1, description="How far the metric may lie below the best baseline."
+    )

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from modelmill.errors import GateError, ModelmillError
-from modelmill.registry import champion, ledger
+from modelmill.registry import champion, joint_moves, ledger
 from modelmill.registry.champion import Registry
 from modelmill.registry.history import history, models
 from modelmill.registry.ledger import Entry, Head, LedgerRow
@@ -70,8 +70,18 @@ def inspect(
     :return: what was found.
     :raises TableError: if the ledger cannot be read, or was changed.
     """
+    joint = joint_moves.finish_open_move(registry)
     looked_at = tuple(checked_name(name) for name in names) or tuple(models(registry.settings))
     findings: list[GuardFinding] = []
+    if joint is not None:
+        sentence = (
+            f"joint move {joint.number} of {len(joint.moving)} models was left half-done, and is finished now"
+        )
+        findings.append(
+            GuardFinding(
+                model=", ".join(joint.moving), kind="half_done", version=None, mended=True, sentence=sentence
+            )
+        )
     for name in looked_at:
         findings += _look(registry, name, on_hand_move=on_hand_move, verify_files=verify_files)
     for finding in findings:

@@ -74,6 +74,11 @@ class Behind:
     waiting: Mapping[str, LedgerRow]
     """Rows that MLflow's alias is not known to have followed, by model; empty if all are settled."""
 
+    @property
+    def champions(self) -> dict[str, int]:
+        """The champions by those rows, by model."""
+        return {name: row.to_version for name, row in self.waiting.items() if row.to_version is not None}
+
 
 def key_of(number: int, step_key: str) -> str:
     """Return the step key of a joint move's rows.

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from modelmill.errors import TransientError
 from modelmill.registry import champion, joint_ledger, ledger
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Aliases = Mapping[str, Mapping[str, int]]
 """Version by alias, by registered model."""
+
+Found = TypeVar("Found")
 
 _POLL_SECONDS = 0.05
 _SETTLED_AT_ONCE = 50
@@ -91,7 +93,7 @@ def finish_open_move(registry: Registry, *, step_key: str = "") -> JointMove | N
 def _follow(registry: Registry, move: JointMove, *, deadline: float) -> bool:
     """Make the aliases say what a move says, and settle it; past the deadline, leave the rest to an heir.
 
-    :return: whether all have followed.
+    Returns whether all have followed.
     """
     waiting = list(joint_ledger.behind(registry.settings).waiting.values())
     done = False
@@ -112,6 +114,32 @@ def _follow(registry: Registry, move: JointMove, *, deadline: float) -> bool:
                     champion.follow(registry, last, deadline=time.monotonic() + champion.TURN_SECONDS / 2)
             return done
     return done
+
+
+def while_standing(settings: Settings, ask: Callable[[Behind], Found]) -> Found:
+    """Ask MLflow for champions, again if some have moved together meanwhile.
+
+    :param settings: where the ledger is.
+    :param ask: gets the rows of the ledger that aliases may be behind: they count, and not the aliases.
+    :return: what it returns.
+    :raises TransientError: if champions move together again and again.
+    """
+    before = joint_ledger.behind(settings)
+    for _ in range(_TRIES):
+        found = ask(before)
+        after = joint_ledger.behind(settings)
+        if after == before:
+            return found
+        before = after
+    raise _never_still(before)
+
+
+def _never_still(behind: Behind) -> TransientError:
+    return TransientError(
+        "champions must stand still for a moment to be read",
+        got=f"joint move {behind.number}",
+        remedy="look again later",
+    )
 
 
 @dataclass(frozen=True)
@@ -153,15 +181,11 @@ class ChampionReader:
                 break
             before = after
         else:
-            raise TransientError(
-                "champions must stand still for a moment to be read",
-                got=f"joint move {before.number}",
-                remedy="look again later",
-            )
+            raise _never_still(before)
         found = {name: dict(versions) for name, versions in aliases.items()}
-        for name, row in before.waiting.items():
-            if name in found and row.to_version is not None:
-                found[name][CHAMPION] = row.to_version
+        for name, version in before.champions.items():
+            if name in found:
+                found[name][CHAMPION] = version
         return Champions(found, self._since(before.number))
 
     def _look(self) -> Behind:

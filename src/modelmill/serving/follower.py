@@ -3,6 +3,9 @@
 All of it happens in one thread that answers no requests. A swap is the assignment of a new
 :class:`~modelmill.serving.loaded_versions.ActiveVersions`: a request keeps those that it began with, so one
 version answers all of it. If a version cannot be used, the one before stays in use, and the state says why.
+
+Champions that moved together (:mod:`modelmill.registry.joint_moves`) are put in use together: if one of them
+cannot be used, all of them stay as they were.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from modelmill.errors import InputError, ModelmillError
 from modelmill.registry.bundles import fetch_bundle
+from modelmill.registry.joint_moves import ChampionReader
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION, reference
 from modelmill.serving.deployments import CHALLENGER, Deployment
@@ -70,6 +74,11 @@ class Follower:
         self._metrics = metrics
         self._poll_seconds = poll_seconds
         self._aliases: Mapping[str, Mapping[str, int]] = {}
+        self._reader = ChampionReader(settings)
+        self._moves: tuple[Mapping[str, int], ...] = ()
+        """Joint moves that are not in use as a whole, by model the version that they made champion."""
+        self._held: Mapping[str, str] = {}
+        """Why models wait that could be put in use."""
         self._failures: dict[tuple[str, str], _Failure] = {}
         self._error: str | None = "the registry has not been asked yet"
         self._retired: ActiveVersions | None = None
@@ -92,7 +101,9 @@ class Follower:
         self._retired = None
         try:
             deployments = self._wanted()
-            self._aliases = _aliases(tracking_client(self._settings.tracking_uri), deployments)
+            client = tracking_client(self._settings.tracking_uri)
+            seen = self._reader.read(lambda: _aliases(client, deployments))
+            self._aliases, self._moves = seen.aliases, (*self._moves, *seen.moved)
             self.deployments = deployments
             before = self.active
             shadowed = [name for name, asked in deployments.items() if asked.shadow]
@@ -101,6 +112,7 @@ class Follower:
             champions = self._updated(CHAMPION, list(deployments), before.champions)
             challengers = self._updated(CHALLENGER, shadowed, before.challengers, besides=champions.models)
             self._use(ActiveVersions(champions, challengers))
+            self._moves = tuple(move for move in self._moves if self._together(move, champions))
             self._error = None
         except Exception as error:  # whatever happens, the active models stay, and the thread goes on
             self._metrics.poll_failures.inc()
@@ -152,6 +164,9 @@ class Follower:
         :return: the loaded versions; ``before`` itself if nothing is new.
         """
         fetched = {name: self._fetched(name, alias, before.models.get(name)) for name in names}
+        units: list[tuple[str, ...]] = []
+        if alias == CHAMPION:
+            units = self._whole(fetched, before)
         wanted = {
             name: served for name, served in fetched.items() if served and served != (besides or {}).get(name)
         }
@@ -167,13 +182,52 @@ class Follower:
                 return loaded
         kept = {name: served for name, served in before.models.items() if name in wanted}
         loaded = before if kept == before.models else LoadedVersions(kept, reuse=before)
-        for name in new:
+        alone = set(new).difference(*units)
+        for unit in [*units, *((name,) for name in new if name in alone)]:
             try:
-                loaded = self._loaded({**loaded.models, name: wanted[name]}, [name], loaded)
-                self._failures.pop((name, alias), None)
+                one = {name: wanted[name] for name in unit}
+                loaded = self._loaded({**loaded.models, **one}, unit, loaded)
+                for name in unit:
+                    self._failures.pop((name, alias), None)
             except Exception as error:  # whatever is wrong with one version, the others stay in use
-                self._failed(name, alias, wanted[name].version, error)
+                for name in unit:
+                    self._failed(name, alias, wanted[name].version, error)
         return loaded
+
+    def _together(self, move: Mapping[str, int], before: LoadedVersions) -> tuple[str, ...]:
+        """Return the models that a joint move takes to another version than the one in use.
+
+        A model without a version in use is not held up: there is nothing that it could be mixed with.
+        """
+        return tuple(
+            name
+            for name, version in move.items()
+            if name in before.models
+            and before.models[name].version != version
+            and self._aliases.get(name, {}).get(CHAMPION) == version
+        )
+
+    def _whole(
+        self, fetched: dict[str, ServedVersion | None], before: LoadedVersions
+    ) -> list[tuple[str, ...]]:
+        """Return the models that are loaded together; a joint move of which one is missing is held up.
+
+        :param fetched: the versions that could be fetched; those of a move that is held up are put back.
+        :param before: the versions in use.
+        :return: names of the models of each joint move that can be loaded.
+        """
+        units: list[tuple[str, ...]] = []
+        held: dict[str, str] = {}
+        for move in self._moves:
+            names = [name for name in self._together(move, before) if name not in held]
+            missing = [name for name in names if _version(fetched[name]) != move[name]]
+            if missing:
+                held |= dict.fromkeys(names, f"it moves together with {missing[0]}, which cannot be fetched")
+                fetched |= {name: before.models[name] for name in names}
+            elif names:
+                units.append(tuple(names))
+        self._held = held
+        return units
 
     def _loaded(
         self, models: Mapping[str, ServedVersion], new: Sequence[str], before: LoadedVersions
@@ -219,7 +273,7 @@ class Follower:
         champion = self._aliases.get(name, {}).get(CHAMPION)
         if failure and failure.version != champion:
             failure = None  # of an earlier version; this one has not been tried yet
-        error = failure.error if failure else None
+        error = failure.error if failure else self._held.get(name)
         if champion is None:
             error = f"the registered model {name} has no version with the alias {CHAMPION}"
         elif served is None and error is None:
@@ -254,6 +308,10 @@ def _aliases(client: MlflowClient, names: Mapping[str, Deployment]) -> dict[str,
         if not token:
             break
     return found
+
+
+def _version(served: ServedVersion | None) -> int | None:
+    return served.version if served else None
 
 
 def _one_line(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,23 +58,37 @@ class PinnedModel(BaseModel):
 def pin_models(names: Iterable[str], settings: Settings) -> dict[str, PinnedModel]:
     """Look models up, and bring their bundles to this machine.
 
-    A model that does not exist is pinned as missing: the signals that need it are unknown, or stop the run,
-    as the rule set says.
+    Champions that moved together are pinned together: all as they were before, or all as they are now. A
+    model that does not exist is pinned as missing: the signals that need it are unknown, or stop the run, as
+    the rule set says.
 
     :param names: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``models:/m-…``, or folders.
     :param settings: where MLflow and the caches are.
     :return: by name.
     :raises TransientError: if MLflow does not answer.
     """
+    from modelmill.registry.joint_moves import while_standing
+    from modelmill.registry.versions import CHAMPION
+
+    wanted = tuple(dict.fromkeys(names))
+    if any(name.startswith(_MODELS) and name.endswith(f"@{CHAMPION}") for name in wanted):
+        return while_standing(settings, lambda behind: _pinned_models(wanted, settings, behind.champions))
+    return _pinned_models(wanted, settings, {})
+
+
+def _pinned_models(
+    names: Iterable[str], settings: Settings, champions: Mapping[str, int]
+) -> dict[str, PinnedModel]:
+    """See :func:`pin_models`; ``champions``: versions by model, where an alias may not have followed."""
     found: dict[str, PinnedModel] = {}
     client: MlflowClient | None = None
-    for name in dict.fromkeys(names):
+    for name in names:
         if name.startswith(_MODELS) and client is None:
             from modelmill.registry.tracking import tracking_client
 
             client = tracking_client(settings.tracking_uri)
         try:
-            found[name] = _pinned(name, client, settings)
+            found[name] = _pinned(name, client, settings, champions)
         except ModelmillError as error:
             if error.retryable:
                 raise
@@ -82,7 +96,7 @@ def pin_models(names: Iterable[str], settings: Settings) -> dict[str, PinnedMode
     return found
 
 
-def _pinned(name: str, client: Any, settings: Settings) -> PinnedModel:
+def _pinned(name: str, client: Any, settings: Settings, champions: Mapping[str, int]) -> PinnedModel:
     from modelmill.models.bundle import BundleInfo, bundle_digest
 
     if not name.startswith(_MODELS):
@@ -90,20 +104,23 @@ def _pinned(name: str, client: Any, settings: Settings) -> PinnedModel:
         return PinnedModel(folder=str(Path(name).absolute()), digest=bundle_digest(Path(name)))
     from modelmill.registry.bundles import fetch_bundle
 
-    reference = _reference(name, client)
+    reference = _reference(name, client, champions)
     folder = fetch_bundle(reference, settings.home / "cache")
     return PinnedModel(model=reference, folder=str(folder), digest=reference.digest)
 
 
-def _reference(name: str, client: MlflowClient) -> ModelRef:
+def _reference(name: str, client: MlflowClient, champions: Mapping[str, int]) -> ModelRef:
     from mlflow.exceptions import MlflowException
 
-    from modelmill.registry.versions import model_at, reference
+    from modelmill.registry.versions import CHAMPION, model_at, reference
 
     rest = name.removeprefix(_MODELS)
     try:
         if "@" in rest:
-            return reference(client.get_model_version_by_alias(*rest.split("@", 1)))
+            model, alias = rest.split("@", 1)
+            if alias == CHAMPION and model in champions:
+                return reference(client.get_model_version(model, str(champions[model])))
+            return reference(client.get_model_version_by_alias(model, alias))
         return model_at(client, name)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):

@@ -7,54 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
-import pytest
-from safetensors.numpy import save_file
 
-from modelmill.artifacts import ModelRef
-from modelmill.compression.trunk import make_trunk
 from modelmill.models import trunk as shared
-from modelmill.models.base_model import load_base_model
-from modelmill.models.bundle import BundleInfo
 from modelmill.models.onnx_session import RowSession
-from modelmill.registry.bundles import log_model
-from modelmill.registry.versions import register
 
 SIGNALS = 7
 TEXTS = ["goal team", "a loan", "the bank said", "goal team", None]
-
-
-@pytest.fixture
-def add_head(registry: Any, tiny_base_model: Path, tmp_path: Path) -> Callable[[str, int], int]:
-    """Return a function that registers a head with random weights, and makes it champion."""
-    base = load_base_model(str(tiny_base_model), max_tokens=16, dropout=0.0)
-    folder, width = tmp_path / "trunk", base.encoder.config.hidden_size
-    make_trunk(base.encoder, folder, tokenizer=base.tokenizer, text="body", max_tokens=16)
-    trunk: ModelRef = log_model(folder, role="trunk", context=registry.context)
-
-    def add(name: str, seed: int) -> int:
-        head = tmp_path / f"head-{name}-{seed}"
-        head.mkdir()
-        weight = np.random.default_rng(seed).normal(size=(2, width)).astype(np.float32)
-        save_file({"weight": weight, "bias": np.zeros(2, np.float32)}, head / "head.safetensors")
-        BundleInfo(
-            format="head",
-            label=name,
-            classes=("no", "yes"),
-            text="body",
-            max_tokens=16,
-            parameters=2 * width + 2,
-            features=width,
-            head="linear",
-            trunk=trunk.digest,
-        ).save(head)
-        model = log_model(head, role="head", dataset=registry.dataset, context=registry.context, trunk=trunk)
-        version = int(register(registry.context.run.client, name, model).version)
-        registry.move(name, version)
-        return version
-
-    return add
 
 
 def test_one_pass_of_the_trunk_answers_all_signals(
