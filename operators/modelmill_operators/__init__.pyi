@@ -20,6 +20,7 @@ from modelmill.steps.fine_tune import FineTuneConfig
 from modelmill.steps.gate import GateConfig
 from modelmill.steps.gate_rules import GateRulesConfig
 from modelmill.steps.guard import GuardConfig
+from modelmill.steps.import_onnx import ImportOnnxConfig
 from modelmill.steps.ingest import IngestConfig
 from modelmill.steps.label_by_llm import LabelByLlmConfig
 from modelmill.steps.label_rows import LabelRowsConfig
@@ -111,6 +112,9 @@ class GateRulesOperator(_ComponentOperator[GateRulesConfig]):
 
 class GuardOperator(_ComponentOperator[GuardConfig]):
     """Find champions that did not come through the gate, moves left half-done, and damaged files."""
+
+class ImportOnnxOperator(_ComponentOperator[ImportOnnxConfig]):
+    """Make a model of an ONNX file from elsewhere: a classifier of images with its own preprocessing."""
 
 class IngestOperator(_ComponentOperator[IngestConfig]):
     """Load files into a Delta table with Spark, each file exactly once (as COPY INTO does)."""
