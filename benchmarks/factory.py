@@ -4,7 +4,7 @@
 
 `floor`: what Airflow itself takes for tasks that do nothing: a DAG of `EmptyOperator`, which the scheduler
 ends, and one whose tasks begin and end in the triggerer. `night`: one pipeline on one trunk, with the copies
-of a group for each signal; the first night in one process, then Airflow (LocalExecutor, SQLite) beside a real
+of a group for each signal; two nights in one process, then Airflow (LocalExecutor, SQLite) beside a real
 MLflow server. `parse`: as many small pipelines, read as Airflow's DAG processor does. CPU seconds are those
 of all processes of a server, and of what it has started, read from the kernel. `--plain` takes Airflow's own
 triggerer instead of `python -m modelmill_operators triggerer`.
@@ -203,6 +203,7 @@ def airflow_of(folder: Path, dags: Path, *, plain: bool, python_path: str = "") 
 SETTINGS = {
     "AIRFLOW__MODELMILL__ASK_IN_TRIGGERER": "True",
     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "4096",
+    "AIRFLOW__TRIGGERER__MAX_TRIGGER_TO_SELECT_PER_LOOP": "200",
     # As in production: the DAG processor does not read the files again all the time.
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "300",
@@ -227,7 +228,7 @@ def floor(folder: Path, tasks: int) -> None:
 
 
 def nights(folder: Path, signals: int, *, plain: bool) -> None:
-    """Run the pipeline once, and then three nights of it in Airflow."""
+    """Run the pipeline twice, and then three nights of it in Airflow."""
     from demo.servers import LocalMlflow
 
     folder.mkdir()
@@ -245,7 +246,7 @@ def nights(folder: Path, signals: int, *, plain: bool) -> None:
         os.environ["MLFLOW_TRACKING_URI"] = mlflow.url
         began = time.monotonic()
         subprocess.run([sys.executable, "-m", "benchmarks.factory", "--seed", str(path)], check=True)
-        print(f"\nfirst night of {signals} signals, in one process: {time.monotonic() - began:.0f} s\n")
+        print(f"\nfirst two nights of {signals} signals, in one process: {time.monotonic() - began:.0f} s\n")
         print_header()
         with airflow_of(folder, dags, plain=plain) as airflow, closing(airflow.client()) as client:
             airflow.warm_up(timeout=60)
@@ -290,6 +291,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.seed:
         run_once(options.seed)
+        run_once(options.seed)  # the gates see the new champions: from the third night on nothing changes
         return
     with tempfile.TemporaryDirectory(prefix="modelmill-factory-") as place:
         os.environ["AIRFLOW_HOME"] = f"{place}/none"

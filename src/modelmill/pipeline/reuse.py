@@ -38,12 +38,19 @@ def reusable(requests: Sequence[StepRequest], settings: Settings) -> list[ReuseA
 
     Runs that this work directory remembers are asked for together, in one question for hundreds of steps; the
     tracking store says what they yielded, so a run that somebody has deleted is not reused. Others are looked
-    for by their step keys, one by one.
+    for by their step keys, one by one. Who is champion is asked for all models together.
 
     :param requests: what would run. A request that is wrong in any way gets no result: errors are the step's.
     :param settings: where things are kept.
     :return: an answer for each request.
     """
+    from modelmill.registry.champion_look import one_look  # what it needs is heavy for who only imports this
+
+    with one_look():
+        return _reusable(requests, settings)
+
+
+def _reusable(requests: Sequence[StepRequest], settings: Settings) -> list[ReuseAnswer]:
     lines: list[list[str]] = [[] for _ in requests]
     steps = [_checked(request, settings, said) for request, said in zip(requests, lines, strict=True)]
     known = {step.asked: remembered(settings.home, step.asked) for step in steps if step}

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.errors import GateError, ModelError
 from modelmill.registry.bundles import TAG_DATASET_REFERENCE, TAG_DIGEST, fetch_bundle
-from modelmill.registry.champion import Registry, alias_version, move, note, reconciled_head
+from modelmill.registry.champion import Registry, move, note, reconciled_head
+from modelmill.registry.champion_look import champion_version
 from modelmill.registry.ledger import Entry, Head, find
-from modelmill.registry.tracking import StepRun, tracking_client
+from modelmill.registry.tracking import StepRun
 from modelmill.registry.versions import (
     CHAMPION,
     TAG_VERDICT,
@@ -31,23 +32,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from modelmill.settings import Settings
 
 __all__ = ["CHAMPION", "StaleVerdictError", "champion", "champion_version", "promote"]
 
 
 class StaleVerdictError(GateError):
     """The champion is another one than the gate compared with: the gate has to run again."""
-
-
-def champion_version(name: str, settings: Settings) -> int | None:
-    """Return the version that is in use.
-
-    :param name: registered model.
-    :param settings: where MLflow is.
-    :return: the version; None if there is none.
-    """
-    return alias_version(Registry(tracking_client(settings.tracking_uri), settings), name)
 
 
 def champion(name: str, client: MlflowClient) -> ModelRef | None:
