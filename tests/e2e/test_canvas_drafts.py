@@ -96,6 +96,12 @@ def test_a_rule_set_s_draft_meets_what_was_saved_meanwhile(page: Page, rules: Pa
     expect(text).to_have_value(re.compile("default: hold"))
     text.press("Control+Shift+Z")
     expect(text).to_have_value(re.compile("default: drop"))
+    text.fill(RULES.replace("default: keep", "default: mine"))
+    file.unlink()
+    page.goto("/plugin/modelmill/rules")
+    page.get_by_role("link", name="mail deleted; your text is still here").click()
+    expect(text).to_have_value(re.compile("default: mine"))
+    expect(page.get_by_role("status").first).to_contain_text("has been deleted. Your text is still here")
 
 
 def test_a_save_that_is_answered_late_touches_nothing_else(page: Page, pipelines: Path, rules: Path) -> None:

@@ -208,6 +208,7 @@ def test_no_payload_runs_in_tables_classes_and_names_of_files(page: Page, home: 
     route_answers(page, of_a_model(("sport", "trade")))
     page.goto("/plugin/modelmill/models/m")
     page.get_by_label("Text to ask about").evaluate(DROP, f"{FOLDER}.png")
+    expect(page.get_by_role("region", name="Ask it").get_by_text(f"{FOLDER}.png")).to_be_visible()
     page.goto("/plugin/modelmill/canvas/small")
     page.locator("[data-step=dataset]").wait_for()
     page.locator(".mm-graph .react-flow").evaluate(DROP, f"{FOLDER}.png")

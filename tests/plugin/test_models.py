@@ -140,6 +140,10 @@ def test_who_cannot_answer_a_text_is_said(call: Call, digest: str, settings: Set
     assert (rules.status_code, "its own page" in rules.json()["remedy"]) == (409, True), rules.text
     for body in (
         {"text": "", "versions": [1]},
+        {"versions": [1]},
+        {"text": "a", "image": "R0lGODlh", "versions": [1]},
+        {"image": "not base64!", "versions": [1]},
+        {"image": "R0lG" * 2_700_000, "versions": [1]},
         {"text": "a", "versions": []},
         {"text": "a", "versions": [1, 2, 3]},
     ):

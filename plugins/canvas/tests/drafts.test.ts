@@ -3,7 +3,9 @@ import { describe, expect, it } from "vitest";
 
 import { cleaned } from "../src/core/edits";
 import { reconcile, readText } from "../src/core/document";
-import { type Draft, type Saved, mergeTexts, opening } from "../src/core/drafts";
+import type { RuleSetDocument } from "../src/api/client";
+import { type Draft, type Saved, keepDraft, mergeTexts, opening, readDraft } from "../src/core/drafts";
+import { RuleText } from "../src/rules/ruleText";
 
 const BASE = "pipeline: small\nsteps:\n  raw: {component: delta_table}\n\n  # reviewed\n  dataset: {component: build_dataset}\n";
 const draft = (text: string, base = { text: BASE, etag: "one" } as Saved): Draft => ({ text, base, time: 0 });
@@ -38,6 +40,25 @@ describe("a draft that is opened again", () => {
 
   it("is a conflict where somebody has saved what this draft began as new", () => {
     expect(opening({ text: BASE, etag: "two" }, draft(edit("small", "mine"), { text: "", etag: null })).state).toBe("conflict");
+  });
+});
+
+describe("the draft of a rule set that has been deleted", () => {
+  it("is a new rule set's text, over nothing, until it is saved", () => {
+    const stored = new Map<string, string>();
+    globalThis.localStorage = {
+      getItem: (key: string) => stored.get(key) ?? null,
+      setItem: (key: string, value: string) => void stored.set(key, value),
+      removeItem: (key: string) => void stored.delete(key),
+    } as Storage;
+    keepDraft("rules", "mail", "mine", { text: "theirs", etag: "one" });
+    const edited = new RuleText(null, "rule_set: new_rules", "mail");
+    expect(edited.state).toBe("restored");
+    expect(edited.snapshot()).toMatchObject({ base: { text: "", etag: null }, history: { present: "mine" } });
+    edited.type("mine, again");
+    expect(readDraft("rules", "mail")?.text).toBe("mine, again");
+    edited.saved({ name: "mail", text: "mine, again", etag: "two" } as RuleSetDocument);
+    expect(readDraft("rules", "mail")).toBeNull();
   });
 });
 

@@ -1,11 +1,11 @@
-"""A person types a text and sees what versions of a model answer."""
+"""A person types a text, or drops a picture, and sees what versions of a model answer."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from modelmill.documents.versions import NotFoundError
 from modelmill.registry.versions import reference, version_numbered
@@ -17,14 +17,26 @@ from modelmill_plugin.security import EDIT_ALL
 
 router = APIRouter(tags=["models"])
 
-_NO_TEXTS = ("rules", "trunk")
+_NO_ANSWERS = ("rules", "trunk")
+MOST_IMAGE_BYTES = 8_000_000
 
 
 class AnswerRequest(BaseModel):
-    """A text, and who is asked."""
+    """A text or a picture, and who is asked."""
 
-    text: str = Field(min_length=1, max_length=20_000)
+    model_config = ConfigDict(val_json_bytes="base64")
+
+    text: str | None = Field(None, min_length=1, max_length=20_000)
+    image: bytes | None = Field(
+        None, min_length=1, max_length=MOST_IMAGE_BYTES, description="The file, in base64: at most 8 MB."
+    )
     versions: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=2)
+
+    @model_validator(mode="after")
+    def _is_one_question(self) -> Self:
+        if (self.text is None) == (self.image is None):
+            raise ValueError("either a text or an image is asked about: give one of them")
+        return self
 
 
 class VersionAnswer(ModelAnswer):
@@ -35,8 +47,8 @@ class VersionAnswer(ModelAnswer):
 
 # It takes the API server's machine some seconds of work: not for everybody who may look.
 @router.post("/models/{name}/answers", dependencies=[EDIT_ALL], responses=error_responses(404, 409))
-def answer_text(name: ModelName, request: AnswerRequest) -> list[VersionAnswer]:
-    """Return what versions of a model answer to a text, in the order of the request.
+def answer(name: ModelName, request: AnswerRequest) -> list[VersionAnswer]:
+    """Return what versions of a model answer to a text or a picture, in the order of the request.
 
     They are loaded by a process of its own, one request at a time, within 120 s and 6 GB.
     """
@@ -48,10 +60,10 @@ def answer_text(name: ModelName, request: AnswerRequest) -> list[VersionAnswer]:
                 raise NotFoundError("the version must be registered", got=f"{name} version {version}")
             models.append(reference(found))
     for model in models:
-        if model.format in _NO_TEXTS:
+        if model.format in _NO_ANSWERS:
             remedy = "try a rule set on its own page; ask a head and not its trunk"
-            raise RefusedError(409, "a model that answers texts is asked", got=model.format, remedy=remedy)
-    found_answers = answers_of(models, request.text)
+            raise RefusedError(409, "a model that gives answers is asked", got=model.format, remedy=remedy)
+    found_answers = answers_of(models, request.image or request.text or "")
     return [
         VersionAnswer(version=version, **one.model_dump())
         for version, one in zip(request.versions, found_answers, strict=True)

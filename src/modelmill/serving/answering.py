@@ -1,4 +1,4 @@
-"""The answers of registered models to one text, computed in a process of their own within bounds.
+"""The answers of registered models to one text or image, computed in a process of their own within bounds.
 
 A page asks for them, and the server behind it has other pages to answer: the process loads the models, and is
 ended when it takes too long or too much memory.
@@ -18,15 +18,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from modelmill.artifacts import ModelRef
+from modelmill.artifacts import ContentKind, ModelRef
 from modelmill.errors import ModelError, ModelmillError, TransientError
 from modelmill.settings import Settings
+from modelmill.tokens.contents import CONTENTS, Content
 
 SECONDS = 120.0
 """Until the process is ended; downloading and loading the models included."""
 MEMORY_BYTES = 6 * 1024**3
 """Most memory that the process may write to."""
 MOST_CLASSES = 10
+_GIVEN: Mapping[ContentKind, str] = {"text": "a text", "image": "a picture"}
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
 _turn = threading.BoundedSemaphore(1)
@@ -42,7 +44,7 @@ class ClassProbability(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """A model's answer to a text."""
+    """A model's answer to a text or an image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,30 +59,40 @@ class ModelAnswer(BaseModel):
 
 
 class _Task(BaseModel):
+    """What the process is asked; bytes travel as base64."""
+
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
     models: tuple[ModelRef, ...]
-    text: str
+    text: str | None
+    image: bytes | None
     memory: int
+
+    @property
+    def content(self) -> tuple[ContentKind, Content]:
+        return ("text", self.text or "") if self.image is None else ("image", self.image)
 
 
 def answers_of(
-    models: Sequence[ModelRef], text: str, *, seconds: float = SECONDS, memory: int = MEMORY_BYTES
+    models: Sequence[ModelRef], content: Content, *, seconds: float = SECONDS, memory: int = MEMORY_BYTES
 ) -> tuple[ModelAnswer, ...]:
-    """Return what models answer to a text; one caller at a time is served.
+    """Return what models answer to a text or an image; one caller at a time is served.
 
     :param models: the models; heads bring their trunks.
-    :param text: the text.
+    :param content: the text, or the file of the image.
     :param seconds: until the process is ended.
     :param memory: bytes that the process may write to.
     :return: an answer for each model, in their order; what a single model cannot do is said in its answer.
-    :raises TransientError: if another text is being answered.
+    :raises TransientError: if another question is being answered.
     :raises ModelError: if the process ends without an answer: it took too long, or too much memory.
     """
     if not _turn.acquire(blocking=False):
         raise TransientError(
-            "one text is answered at a time", got="another one", remedy="try again in some seconds"
+            "one question is answered at a time", got="another one", remedy="try again in some seconds"
         )
+    text, image = (content, None) if isinstance(content, str) else (None, content)
     try:
-        return _answers(_Task(models=tuple(models), text=text, memory=memory), seconds)
+        return _answers(_Task(models=tuple(models), text=text, image=image, memory=memory), seconds)
     finally:
         _turn.release()
 
@@ -117,7 +129,7 @@ def _answers(task: _Task, seconds: float) -> tuple[ModelAnswer, ...]:
         ) from error
 
 
-def _answer(model: ModelRef, text: str, settings: Settings) -> ModelAnswer:
+def _answer(model: ModelRef, task: _Task, settings: Settings) -> ModelAnswer:
     """Load a model and ask it."""
     from modelmill.models.bundle import BundleInfo
     from modelmill.models.predictions import answers_to
@@ -126,17 +138,19 @@ def _answer(model: ModelRef, text: str, settings: Settings) -> ModelAnswer:
 
     try:
         folder = fetch_bundle(model, settings.home / "cache")
-        content = BundleInfo.load(folder).content
-        if content != "text":
+        kind, content = task.content
+        reads = BundleInfo.load(folder).content
+        if reads != kind:
+            raise ModelError(f"this model reads {reads}s", got=kind, remedy=f"give it {_GIVEN[reads]}")
+        if CONTENTS[kind].is_there(content) and (problem := CONTENTS[kind].problem(content)):
             raise ModelError(
-                f"this model reads {content}s, and it is asked about a text",
-                remedy="score a table in a pipeline",
+                f"the {kind} must be one that can be read", got=problem, remedy="give another one"
             )
         scorer = load_scorer(folder, threads=1)
-        answers, scores = answers_to(scorer, [text])
+        answers, scores = answers_to(scorer, [content])
         shares: Mapping[str, float] = {}
         if answers[0] is not None and scorer.info.task.has_classes:
-            shares = dict(zip(scorer.info.classes, scorer.probabilities([text])[0].tolist(), strict=True))
+            shares = dict(zip(scorer.info.classes, scorer.probabilities([content])[0].tolist(), strict=True))
     except ModelmillError as error:
         return ModelAnswer(answer=None, score=None, classes=(), error=str(error))
     known = [(name, share) for name, share in shares.items() if math.isfinite(share)]
@@ -159,7 +173,7 @@ def main() -> None:
     settings = Settings.from_environment()
     tracking_client(settings.tracking_uri)
     found: list[dict[str, Any]] = [
-        _answer(model, task.text, settings).model_dump(mode="json") for model in task.models
+        _answer(model, task, settings).model_dump(mode="json") for model in task.models
     ]
     print("\n" + json.dumps(found))
 

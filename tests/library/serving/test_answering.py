@@ -32,6 +32,11 @@ def test_a_text_without_words_has_no_answer(model: Any) -> None:
     assert (answer.answer, answer.score, answer.classes, answer.error) == (None, None, (), "")
 
 
+def test_a_model_of_texts_is_not_asked_about_a_picture(model: Any) -> None:
+    [answer] = answers_of([model], b"GIF89a")
+    assert answer.error == "this model reads texts (got 'image'); give it a text"
+
+
 def test_it_ends_when_it_takes_too_long(model: Any) -> None:
     with pytest.raises(ModelError, match=r"an answer is there within 0 s"):
         answers_of([model], "the goal", seconds=0.01)
@@ -43,7 +48,7 @@ def test_it_ends_when_it_takes_too_much_memory(model: Any) -> None:
     assert "0.059 GB of memory" in str(caught.value)
 
 
-def test_one_text_is_answered_at_a_time(model: Any) -> None:
-    with answering._turn, pytest.raises(TransientError, match="one text is answered at a time"):
+def test_one_question_is_answered_at_a_time(model: Any) -> None:
+    with answering._turn, pytest.raises(TransientError, match="one question is answered at a time"):
         answers_of([model], "the goal")
     assert answers_of([model], "the goal")[0].error == ""

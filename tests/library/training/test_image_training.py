@@ -30,6 +30,7 @@ from modelmill.models.predictions import answers_to
 from modelmill.models.scorers import load_scorer
 from modelmill.pipeline.validation import load_pipeline
 from modelmill.registry.bundles import fetch_bundle
+from modelmill.serving.answering import answers_of
 from modelmill.steps import distill, fine_tune, gate, promote, quantize, trunk
 from modelmill.training.options import FullTuning, LastLayers, LoraTuning, Relations, TuningMode
 
@@ -70,6 +71,18 @@ def test_a_fine_tuned_network_becomes_a_served_champion(
     ).model
     assert champion.uri.startswith("models:/kinds/")
     served(champion, step_context)
+    answered(champion)
+
+
+def answered(champion: ModelRef) -> None:
+    """The page that takes a picture shows what the network says, or why it says nothing."""
+    [answer] = answers_of([champion], picture(KINDS[0], 500))
+    assert (answer.answer, answer.error) == (KINDS[0], "")
+    assert answer.classes[0].name == KINDS[0]
+    [broken] = answers_of([champion], picture(KINDS[0], 500)[:40])
+    assert broken.error.startswith("the image must be one that can be read")
+    [text] = answers_of([champion], "a text")
+    assert text.error.startswith("this model reads images")
 
 
 def served(champion: ModelRef, context: StepContext) -> None:

@@ -174,9 +174,9 @@ export const api = {
     call<Schemas["ModelSource"]>("GET", `/models/${encodeURIComponent(name)}/versions/${version}/source`),
   /** What happened to a model, with the figures that gates judged it by. */
   nights: (name: string) => call<Night[]>("GET", `/models/${encodeURIComponent(name)}/nights`),
-  /** What versions of a model answer to a text. */
-  answers: (name: string, text: string, versions: readonly number[]) =>
-    call<VersionAnswer[]>("POST", `/models/${encodeURIComponent(name)}/answers`, { body: { text, versions } }),
+  /** What versions of a model answer to a text, or to the file of a picture in base64. */
+  answers: (name: string, question: { text?: string; image?: string; versions: readonly number[] }) =>
+    call<VersionAnswer[]>("POST", `/models/${encodeURIComponent(name)}/answers`, { body: question }),
   rollBack: (name: string, why: string, to: number | null) =>
     call<LedgerRow>("POST", `/models/${encodeURIComponent(name)}/rollback`, { body: { why, to } }),
   decisions: (uri: string, column: string, key: string) =>

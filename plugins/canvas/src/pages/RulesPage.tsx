@@ -4,8 +4,9 @@ import { Badge, Text } from "@chakra-ui/react";
 import { useCallback } from "react";
 import { Link, useParams } from "react-router-dom";
 
-import { type RuleSetDocument, type RuleSetList, api } from "../api/client";
+import { ApiError, type RuleSetDocument, type RuleSetList, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
+import { listDrafts, readDraft } from "../core/drafts";
 import { RuleSetEditor } from "../rules/RuleSetEditor";
 import { BASE } from "./base";
 import { Answered, Complaint, Page } from "./parts";
@@ -32,6 +33,9 @@ export function RulesPage() {
                     isHere={item.name === name}
                   />
                 ))}
+                {deletedOnes(known).map((lost) => (
+                  <Entry key={lost} to={`${BASE}/rules/${encodeURIComponent(lost)}`} title={lost} help={t("deleted; your text is still here")} isHere={lost === name} />
+                ))}
               </nav>
               <Opened key={name ?? ""} name={name} known={known} onSaved={answer.reload} />
             </div>
@@ -40,6 +44,12 @@ export function RulesPage() {
       </Answered>
     </Page>
   );
+}
+
+/** Rule sets that are gone, but for what this browser keeps of them. */
+function deletedOnes(known: RuleSetList): string[] {
+  const names = new Set(known.rule_sets.map((item) => item.name));
+  return listDrafts("rules").map(({ name }) => name).filter((name) => name !== "" && !names.has(name));
 }
 
 function Entry({ to, title, help, isHere }: { to: string; title: string; help?: string | undefined; isHere: boolean }) {
@@ -61,9 +71,22 @@ interface OpenedProps {
 function Opened({ name, known, onSaved }: OpenedProps) {
   const ask = useCallback(
     // In an object, since nothing at all is the answer that is still on its way.
-    async (): Promise<{ saved: RuleSetDocument | null }> => ({ saved: name === undefined ? null : await api.ruleSet(name) }),
+    async (): Promise<{ saved: RuleSetDocument | null; deleted?: string }> => {
+      if (name === undefined) return { saved: null };
+      try {
+        return { saved: await api.ruleSet(name) };
+      } catch (error) {
+        const isGone = error instanceof ApiError && error.status === 404;
+        if (!isGone || readDraft("rules", name) === null) throw error;
+        return { saved: null, deleted: name };
+      }
+    },
     [name],
   );
   const answer = useAnswer(ask);
-  return <Answered answer={answer}>{({ saved }) => <RuleSetEditor saved={saved} known={known} onSaved={onSaved} />}</Answered>;
+  return (
+    <Answered answer={answer}>
+      {({ saved, deleted }) => <RuleSetEditor saved={saved} deleted={deleted} known={known} onSaved={onSaved} />}
+    </Answered>
+  );
 }

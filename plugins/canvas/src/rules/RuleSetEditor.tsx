@@ -50,14 +50,16 @@ type Stage = "none" | "save" | "signal" | "versions" | "gate" | (Conflict & { is
 interface Props {
   /** As it is kept; null: a new one. */
   saved: RuleSetDocument | null;
+  /** The name of one that has been deleted, and left a draft in this browser. */
+  deleted?: string | undefined;
   known: RuleSetList;
   onSaved: () => void;
 }
 
-export function RuleSetEditor({ saved, known, onSaved }: Props) {
+export function RuleSetEditor({ saved, deleted, known, onSaved }: Props) {
   const navigate = useNavigate();
   const isHere = useIsHere();
-  const [edited] = useState(() => new RuleText(saved, EMPTY));
+  const [edited] = useState(() => new RuleText(saved, EMPTY, deleted));
   const { document, base, history, isKept } = useSyncExternalStore(edited.subscribe, edited.snapshot);
   const text = history.present;
   const [table, setTable] = useState("");
@@ -67,7 +69,7 @@ export function RuleSetEditor({ saved, known, onSaved }: Props) {
   );
   const [isBusy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState("");
-  const [said, setSaid] = useState(() => openedText(edited.state));
+  const [said, setSaid] = useState(() => (deleted === undefined ? openedText(edited.state) : t("The rule set has been deleted. Your text is still here.")));
   const notice = isKept ? said : t("This browser keeps no drafts: what is not saved is lost when the tab is closed.");
   const checked = useCheck(text);
   const isDirty = text !== base.text;

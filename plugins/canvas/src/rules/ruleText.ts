@@ -25,12 +25,17 @@ export class RuleText {
   private readonly listeners = new Set<() => void>();
   private typedAt = 0;
 
-  /** @param empty What a new rule set begins with. */
+  /**
+   * @param empty What a new rule set begins with.
+   * @param name Of its draft: a rule set that has been deleted may have left one.
+   */
   constructor(
     saved: RuleSetDocument | null,
     private readonly empty: string,
+    private readonly name = saved?.name ?? "",
   ) {
-    const { text, base, state } = opening(savedOf(saved), readDraft("rules", saved?.name ?? ""));
+    const draft = readDraft("rules", name);
+    const { text, base, state } = opening(savedOf(saved), draft && saved === null ? { ...draft, base: savedOf(null) } : draft);
     const first = startOf(saved === null ? empty : base.text);
     const history = saved === null && state === "saved" ? first : record(first, text);
     this.state = state;
@@ -86,7 +91,7 @@ export class RuleText {
   };
 
   private draftName(): string {
-    return this.shown.document?.name ?? "";
+    return this.shown.document?.name ?? this.name;
   }
 
   private show(change: Partial<RuleTextSnapshot>): void {
