@@ -70,6 +70,18 @@ class HeadVerdict(BaseModel):
         return int(self.champion.uri.rsplit("/", 1)[1]) if self.champion else None
 
 
+class ComposedVerdict(BaseModel):
+    """What is said of the decisions of a rule set, with all heads that would move beside their old selves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule_set: str
+    signals: tuple[str, ...]
+    """Those that it reads, and that would move."""
+    passed: bool
+    checks: tuple[CheckResult, ...]
+
+
 class ReplacementReport(BaseModel):
     """What became of each signal."""
 
@@ -80,6 +92,8 @@ class ReplacementReport(BaseModel):
     """Trunks that the new heads stand on."""
     confidence: float
     heads: tuple[HeadVerdict, ...]
+    decisions: tuple[ComposedVerdict, ...] = ()
+    """Of rule sets that read several of them; where one is refused, its signals stay."""
     passes: int
     """Times that a trunk has read the test rows."""
     cpu_seconds: float
@@ -210,10 +224,13 @@ def report_lines(report: ReplacementReport) -> list[str]:
     :return: its lines.
     """
     lines = ["| signal | old | new | difference | | why |", "| --- | --- | --- | --- | --- | --- |"]
-    for outcome in OUTCOMES:
-        for one in report.with_outcome(outcome):
-            why = "; ".join(one.reasons).replace("|", "\\|")
-            lines.append(f"| {one.signal} | {_figures(one)} | {outcome} | {why} |")
+    for head in (head for outcome in OUTCOMES for head in report.with_outcome(outcome)):
+        why = "; ".join(head.reasons).replace("|", "\\|")
+        lines.append(f"| {head.signal} | {_figures(head)} | {head.outcome} | {why} |")
+    for one in report.decisions:
+        outcome = "passed" if one.passed else "refused"
+        lines += ["", f"Rule set {one.rule_set} with {', '.join(one.signals)} on the new trunk: {outcome}."]
+        lines += [f"- {check.sentence}" for check in one.checks]
     counts = ", ".join(f"{len(report.with_outcome(outcome))} {outcome}" for outcome in OUTCOMES)
     lines += ["", f"{len(report.heads)} signals: {counts}. {_cost(report)}"]
     return lines

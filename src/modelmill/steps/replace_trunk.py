@@ -10,6 +10,7 @@ from pydantic import Field
 from modelmill.artifacts import DatasetRef, ReportRef, SignalsRef
 from modelmill.component import Component, Config, Inputs, Outputs, StepContext
 from modelmill.registry.gate_options import GateLimits
+from modelmill.rules.lifecycle.options import DecisionLimits
 from modelmill.settings import Settings
 from modelmill.system.resources import Resources
 
@@ -30,6 +31,11 @@ class ReplaceTrunkConfig(GateLimits, Config):
         "",
         max_length=40,
         description="A signal's registered model is this and its label column's name, as in train_heads.",
+    )
+    decisions: DecisionLimits | None = Field(
+        None,
+        description="Also compare the decisions of rule sets, with all heads that would move beside their "
+        "old selves: where they change too much, the heads that the rule set reads stay. Empty: none.",
     )
     move: bool = Field(True, description="Whether to move the champions; false: only judge, and report.")
 
@@ -81,9 +87,16 @@ def run(config: ReplaceTrunkConfig, inputs: ReplaceTrunkInputs, context: StepCon
 def _judged(
     config: ReplaceTrunkConfig, inputs: ReplaceTrunkInputs, registry: Registry, context: StepContext
 ) -> ReplacementReport:
+    from modelmill.registry.metric_comparisons import Statistics
     from modelmill.registry.promotion import champion
-    from modelmill.registry.replacement import ProposedHead, ReplacementReport, judge_heads
+    from modelmill.registry.replacement import (
+        ComposedVerdict,
+        ProposedHead,
+        ReplacementReport,
+        judge_heads,
+    )
     from modelmill.registry.signal_models import read_signals
+    from modelmill.rules.lifecycle.composed_decisions import Judging, hold_back
     from modelmill.system.usage import CPU_SECONDS
 
     began = time.process_time()
@@ -98,12 +111,18 @@ def _judged(
         for signal, model in new.items()
     ]
     heads, passes = judge_heads(proposed, inputs.dataset, config, registry, context)
+    decisions: tuple[ComposedVerdict, ...] = ()
+    if config.decisions is not None:
+        how = Statistics(confidence=config.confidence, resamples=config.resamples)
+        judging = Judging(config.decisions, how, context.settings, context)
+        heads, decisions = hold_back(heads, inputs.dataset, judging)
     trained = registry.client.get_run(inputs.signals.run_id).data.metrics
     return ReplacementReport(
         dataset=str(inputs.dataset),
         trunks=tuple(sorted({model.trunk for model in new.values() if model.trunk})),
         confidence=config.confidence,
         heads=heads,
+        decisions=decisions,
         passes=passes,
         cpu_seconds=time.process_time() - began,
         training_cpu_seconds=trained.get(CPU_SECONDS),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ Keys = npt.NDArray[np.void]
 
 _KEY_BYTES = 16
 _CHUNK_ROWS = 512
+_PILOT_ROWS = 32
+_FORECAST_ROWS = 1000
+"""Rows from which on it is worth saying beforehand what reading them takes."""
 _STATE_TYPE = np.float16
 
 
@@ -136,10 +140,33 @@ def trunk_features(trunk: Trunk, tokens: Tokens, *, states: bool, workspace: Wor
             rows = missing[np.sort(first)]
             what = f"{len(rows):,} of {len(tokens):,} {trunk.info.content}s"
             workspace.log(f"the trunk reads {what}; the others are known")
+            if len(rows) >= _FORECAST_ROWS:
+                seconds = forecast_cpu_seconds(trunk, tokens.take(rows), states=states)
+                workspace.log(f"that takes about {seconds:,.0f} CPU s, by {_PILOT_ROWS} of them")
             _write(place, trunk, keys[rows], tokens.take(rows), states=states, workspace=workspace)
             segments = _segments(place, workspace)
             found = _find(segments, keys)
     return Features(segments, *found)
+
+
+def forecast_cpu_seconds(trunk: Trunk, tokens: Tokens, *, states: bool = False) -> float:
+    """Return about how many CPU seconds a trunk takes to read rows, all threads together, from a pilot.
+
+    :param trunk: the trunk.
+    :param tokens: the rows; at least one.
+    :param states: whether the features of each token are read too.
+    :return: CPU seconds.
+    """
+    outputs = ["features", "states"] if states else ["features"]
+    # Of each length as many as there are: every so-manieth row in the order of lengths, from the middle.
+    order = np.argsort(tokens.lengths, kind="stable")
+    count = min(_PILOT_ROWS, len(order))
+    places = ((np.arange(count) + 0.5) * len(order) / count).astype(np.int64)
+    pilot = tokens.take(order[places])
+    trunk.session.run(pilot.take(np.arange(1)), outputs, lambda *_: None)  # the first row is slow
+    began = time.process_time()
+    trunk.session.run(pilot, outputs, lambda *_: None)
+    return (time.process_time() - began) / count * len(order)
 
 
 def row_keys(tokens: Tokens) -> Keys:

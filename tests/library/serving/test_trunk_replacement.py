@@ -58,8 +58,12 @@ def test_no_answer_fails_or_mixes_trunks_while_champions_move(
     follow = champion.set_alias
     with served(models=NAMES) as service:
         poll = service.service.follower.poll
-        # The service looks after each alias: it must not see that they move one by one.
-        monkeypatch.setattr(champion, "set_alias", lambda *rest: (poll(), follow(*rest), poll()))
+
+        def watched(*rest: Any) -> None:
+            follow(*rest)
+            poll()  # the service looks after each alias: it must not see that they move one by one
+
+        monkeypatch.setattr(champion, "set_alias", watched)
         expected = {1: service.predict(*TEXTS)["rows"]}
         answers: list[dict[str, Any]] = []
         problems: list[BaseException] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from modelmill.steps.train_heads import TrainHeadsConfig, TrainHeadsInputs
 from modelmill.steps.trunk import TrunkConfig, TrunkInputs
 from modelmill.tables.reading import read_arrow
 from modelmill.tokens.token_ids import Tokens
+from modelmill.training import features
 
 WORDS = ("goal", "match", "team", "score", "bank", "share", "price", "profit")
 
@@ -73,8 +75,11 @@ def test_signals_share_a_trunk_and_one_more_leaves_the_others_alone(
     tiny_base_model: Path, many_labels: DatasetRef, step_context: StepContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stem = make_trunk(tiny_base_model, step_context, registered_name="stem")
-    first, lines = trained(many_labels, stem, step_context, labels=[*WORDS[1:], "topics", "length"])
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "_FORECAST_ROWS", 100)
+        first, lines = trained(many_labels, stem, step_context, labels=[*WORDS[1:], "topics", "length"])
     assert "9 signals: 9 to train, 0 known already" in lines
+    assert any(re.fullmatch(r"that takes about [\d,]+ CPU s, by 32 of them", line) for line in lines)
     before = read_signals(first)
     assert (first.count, list(before)) == (9, [*WORDS[1:], "topics", "length"])
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from modelmill.errors import ConfigError, ModelmillError, TableError, did_you_mean
 from modelmill.registry.comparison import Comparison, NotJudged, against_limit, must_be_zero
-from modelmill.registry.metric_comparisons import Answered, compare_metric
+from modelmill.registry.metric_comparisons import Answered, Statistics, compare_metric
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.versions import CHAMPION, TAG_FORMAT, champions_tagged
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
@@ -30,6 +30,7 @@ from modelmill.tables.reading import read_arrow
 from modelmill.tasks.class_metrics import ACCURACY
 
 if TYPE_CHECKING:
+    from modelmill.artifacts import DatasetRef
     from modelmill.registry.contest import Contest, Contestant
     from modelmill.rules.rule_set import RuleSet
     from modelmill.settings import Settings
@@ -101,16 +102,43 @@ def _compared(
         )
     rows = _rows(config, contest, rule_set)
     pins = pin_models([name for name in read if name != own], contest.settings)
-    before = _evaluated(rule_set, rows, {**pins, own: _pin(reference)}, contest)
+    before = evaluated(rule_set, rows, {**pins, own: _pin(reference)}, contest.settings)
     name = f"{rule_set.rule_set}, {reference.name}"
     try:
-        after = _evaluated(rule_set, rows, {**pins, own: _pin(contest.challenger)}, contest)
+        after = evaluated(rule_set, rows, {**pins, own: _pin(contest.challenger)}, contest.settings)
     except ModelmillError as error:
         if error.retryable:
             raise
         what = "rule sets that cannot use the challenger"
         yield must_be_zero("decisions", name, what, 1, rows=len(rows), note=str(error))
         return
+    yield from compared_decisions(
+        config, name, before, after, rows=rows, dataset=contest.dataset, how=contest.how
+    )
+
+
+def compared_decisions(
+    config: DecisionLimits,
+    name: str,
+    before: FullEvaluation,
+    after: FullEvaluation,
+    *,
+    rows: pa.RecordBatch,
+    dataset: DatasetRef,
+    how: Statistics,
+) -> Iterator[Comparison]:
+    """Compare the decisions of one rule set before and after models have changed.
+
+    :param config: the limits.
+    :param name: what the comparisons are called.
+    :param before: of the rows, with the models as they are.
+    :param after: with the models as they would be.
+    :param rows: the rows, with the label column if there is one.
+    :param dataset: for errors.
+    :param how: confidence and resamples.
+    :yields: the comparisons.
+    :raises TableError: if no row has a label.
+    """
     failed = sum(after.failures.values()) - sum(before.failures.values())
     if failed > 0:
         note = f"signals that fail with the challenger: {', '.join(sorted(after.failures))}"
@@ -122,30 +150,32 @@ def _compared(
         yield against_limit(
             "decisions",
             name,
-            f"share of rows with another decision of {rule_set.rule_set}",
+            f"share of rows with another decision of {after.compiled.rule_set.rule_set}",
             difference.changed / difference.rows,
             limit=config.max_changed,
             rows=difference.rows,
             note=_changes(difference),
         )
     if truth is not None:
-        yield from _rightness(config, contest, name, truth=truth, before=before, after=after)
+        decided = (truth, before.decisions(), after.decisions())
+        yield _rightness(config, name, decided, after=after, dataset=dataset, how=how)
 
 
 def _rightness(
     config: DecisionLimits,
-    contest: Contest,
     name: str,
+    decided: tuple[pa.Array, pa.Array, pa.Array],
     *,
-    truth: pa.Array,
-    before: FullEvaluation,
     after: FullEvaluation,
-) -> Iterator[Comparison]:
-    known = truth.is_valid()
-    columns = [one.filter(known).to_pylist() for one in (truth, before.decisions(), after.decisions())]
+    dataset: DatasetRef,
+    how: Statistics,
+) -> Comparison:
+    """Compare decisions with the right ones; ``decided``: the right ones, those before and those after."""
+    known = decided[0].is_valid()
+    columns = [one.filter(known).to_pylist() for one in decided]
     if not columns[0]:
         raise TableError(
-            f"the test rows must have labels that say the right decision ({contest.dataset})",
+            f"the test rows must have labels that say the right decision ({dataset})",
             got=f"null in every row of {config.label}",
             remedy="name another column under label, or none",
         )
@@ -156,19 +186,30 @@ def _rightness(
         metric=ACCURACY,
         shown="share of right decisions",
         limit=config.max_drop,
-        how=contest.how,
+        how=how,
     )
     strange = sorted(set(columns[0]) - after.compiled.rule_set.decisions)
     if strange:
         rows = sum(one in strange for one in columns[0])
         note = f"{rows:,} labels are no decision, so that no answer is right: {', '.join(strange[:5])}"
         found = dataclasses.replace(found, note=f"{note}; list them under decision_of")
-    yield found
+    return found
 
 
 def _rows(config: DecisionLimits, contest: Contest, rule_set: RuleSet) -> pa.RecordBatch:
     """Read the test rows that the gate judges on, with all that the rule set reads."""
-    dataset = contest.dataset
+    return one_batch(contest.test_rows(read_columns(config, contest.dataset, rule_set)))
+
+
+def read_columns(config: DecisionLimits, dataset: DatasetRef, rule_set: RuleSet) -> pa.Table:
+    """Read what a rule set reads of the rows of a dataset.
+
+    :param config: may name a label column.
+    :param dataset: the dataset.
+    :param rule_set: the rule set.
+    :return: all rows, with the label and the split.
+    :raises TableError: if the dataset lacks columns.
+    """
     known = [field.name for field in open_table(dataset.uri, version=dataset.version).schema().fields]
     wanted = rule_set.columns()
     if config.label:
@@ -182,8 +223,7 @@ def _rows(config: DecisionLimits, contest: Contest, rule_set: RuleSet) -> pa.Rec
             got=f"no column {', '.join(told)}",
             remedy=f"carry {', '.join(missing)} along with keep of build_dataset; {near}",
         )
-    table = read_arrow(dataset, columns=list(dict.fromkeys([*wanted, dataset.split])))
-    return one_batch(contest.test_rows(table))
+    return read_arrow(dataset, columns=list(dict.fromkeys([*wanted, dataset.split])))
 
 
 def _what(name: str, readers: list[str], rule_set: RuleSet) -> str:
@@ -196,11 +236,18 @@ def _pin(one: Contestant) -> PinnedModel:
     return PinnedModel(model=one.model, folder=str(one.folder), digest=one.model.digest)
 
 
-def _evaluated(
-    rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, PinnedModel], contest: Contest
+def evaluated(
+    rule_set: RuleSet, rows: pa.RecordBatch, pins: dict[str, PinnedModel], settings: Settings
 ) -> FullEvaluation:
-    pinned = PinnedRuleSet(rule_set=rule_set, pins=pins)
-    return pinned.engine(rows.schema, contest.settings).evaluate_fully(rows)
+    """Decide on rows by a rule set with these models.
+
+    :param rule_set: the rule set.
+    :param rows: the rows.
+    :param pins: its models, by the names that it has for them.
+    :param settings: where the caches are.
+    :return: the decisions, with the values of all signals.
+    """
+    return PinnedRuleSet(rule_set=rule_set, pins=pins).engine(rows.schema, settings).evaluate_fully(rows)
 
 
 def _changes(difference: RuleSetDiff) -> str:
