@@ -24,7 +24,7 @@ from modelmill.registry.ledger_table import (
     damaged,
     files_of,
     following,
-    head_of,
+    heads_of,
     ledger_schema,
     read_rows,
     settled_counter,
@@ -116,7 +116,7 @@ def append_together(
         if table is not None and table.transaction_version(step_key) is not None:
             return None
         newest, settled = _counters(table)
-        heads = {name: head_of(table, name) for name in models}
+        heads = heads_of(table, models)
         if newest != settled or not all(head.settled for head in heads.values()):
             return None
         number = newest + 1

@@ -22,7 +22,7 @@ from modelmill.registry import champion, joint_ledger, ledger
 from modelmill.registry.champion import Registry
 from modelmill.registry.joint_ledger import Behind, JointMove
 from modelmill.registry.ledger import Entry, Head
-from modelmill.registry.versions import CHAMPION
+from modelmill.registry.versions import CHAMPION, champions_of
 from modelmill.tables.newest_commit import Commit, newest_commit
 
 if TYPE_CHECKING:
@@ -59,14 +59,22 @@ def move_together(
         earlier = joint_ledger.move_of_step(registry.settings, step_key)
         if earlier is not None:
             return earlier
-        for name in names:
-            champion.reconciled_head(registry, name)
+        _reconcile(registry, names)
         began = time.monotonic()
         move = joint_ledger.append_together(registry.settings, names, entries_for, step_key=step_key)
         if move is not None and not move.moving:
             return move
         if move is not None and _follow(registry, move, deadline=began + champion.TURN_SECONDS / 2):
             return move
+
+
+def _reconcile(registry: Registry, names: Sequence[str]) -> None:
+    """Make sure that the ledger says what the aliases say; few requests where it does already."""
+    heads = ledger.heads(registry.settings, names)
+    aliases = champions_of(registry.client, names)
+    for name in names:
+        if not heads[name].settled or heads[name].champion != aliases.get(name):
+            champion.reconciled_head(registry, name)
 
 
 def finish_open_move(registry: Registry, *, step_key: str = "") -> JointMove | None:

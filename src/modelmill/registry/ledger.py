@@ -13,7 +13,7 @@ and of the row before it, so that a changed or removed row is found.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from modelmill.registry.ledger_table import (
@@ -29,6 +29,7 @@ from modelmill.registry.ledger_table import (
     files_of,
     following,
     head_of,
+    heads_of,
     holds,
     ledger_schema,
     read_rows,
@@ -53,6 +54,7 @@ __all__ = [
     "entries",
     "find",
     "head",
+    "heads",
     "settle",
 ]
 
@@ -66,6 +68,17 @@ def head(settings: Settings, model: str) -> Head:
     :raises TableError: if the ledger cannot be read, or rows are missing or were changed.
     """
     return head_of(open_table(settings.ledger) if table_exists(settings.ledger) else None, model)
+
+
+def heads(settings: Settings, models: Sequence[str]) -> dict[str, Head]:
+    """Return the ends of the rows of many models: the ledger is opened once.
+
+    :param settings: where the ledger is.
+    :param models: names of the models.
+    :return: the heads by model.
+    :raises TableError: if the ledger cannot be read, or rows are missing or were changed.
+    """
+    return heads_of(open_table(settings.ledger) if table_exists(settings.ledger) else None, models)
 
 
 def append(

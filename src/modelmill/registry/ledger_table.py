@@ -10,7 +10,7 @@ import getpass
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -116,11 +116,43 @@ def head_of(table: DeltaTable | None, model: str) -> Head:
     :return: the head.
     :raises TableError: if rows are missing or were changed.
     """
-    number: int | None = None if table is None else table.transaction_version(champion_counter(model))
-    if table is None or number is None:
-        return Head(last=None, settled=True)
-    wanted = range(max(number - 1, 1), number + 1)
+    return heads_of(table, [model])[model]
+
+
+def heads_of(table: DeltaTable | None, models: Sequence[str]) -> dict[str, Head]:
+    """Return the ends of the rows of many models; each file is read once.
+
+    :param table: the ledger; None if there is none yet.
+    :param models: names of the models.
+    :return: the heads by model.
+    :raises TableError: if rows are missing or were changed.
+    """
+    if table is None:
+        return {model: Head(last=None, settled=True) for model in models}
+    numbers = {model: table.transaction_version(champion_counter(model)) or 0 for model in models}
     files = files_of(table)
+    holding = [
+        file
+        for file, bounds in files
+        if any(holds(bounds, model, each) for model, number in numbers.items() for each in _last_two(number))
+    ]
+    rows = {(row.model, row.number): row for row in read_rows(table, holding)} if holding else {}
+    return {model: _head(table, model, number, files, rows) for model, number in numbers.items()}
+
+
+def _last_two(number: int) -> range:
+    return range(max(number - 1, 1), number + 1)
+
+
+def _head(
+    table: DeltaTable,
+    model: str,
+    number: int,
+    files: Sequence[tuple[ActiveFile, _Bounds]],
+    rows: Mapping[tuple[str, int], LedgerRow],
+) -> Head:
+    if not number:
+        return Head(last=None, settled=True)
     later = [
         last
         for _, (low, high, _, last) in files
@@ -128,14 +160,11 @@ def head_of(table: DeltaTable | None, model: str) -> Head:
     ]
     if later:  # the counter of the last commit is damaged
         raise damaged(model, f"row {max(later)} after row {number}, the last one by the log")
-    holding = [file for file, bounds in files if any(holds(bounds, model, each) for each in wanted)]
-    rows = {
-        row.number: row for row in read_rows(table, holding) if row.model == model and row.number in wanted
-    }
-    if set(rows) != set(wanted):
-        raise damaged(model, f"row {max(set(wanted) - set(rows))} is missing")
-    last = rows[number]
-    if last.seal != _seal(last, rows[number - 1].seal if number > 1 else ""):
+    missing = [each for each in _last_two(number) if (model, each) not in rows]
+    if missing:
+        raise damaged(model, f"row {max(missing)} is missing")
+    last = rows[model, number]
+    if last.seal != _seal(last, rows[model, number - 1].seal if number > 1 else ""):
         raise damaged(model, f"row {number} is not as it was written")
     settled: int = table.transaction_version(settled_counter(model)) or 0
     if settled > number:
