@@ -47,6 +47,8 @@ def test_measures_of_a_table(sail: Any, tmp_path: Path) -> None:
     assert len(row["times"]) == len(row["brightness"]) == len(row["blur"]) == 8
     assert (row["border"], row["shots"], row["silent_share"]) == ("none", 1, 0.0)
     assert measure_videos.main(request, sail).worked_on == 0
+    some = {"only": {"key": ("good.mp4", "other.mp4")}, "to": str(tmp_path / "some")}
+    assert measure_videos.main(request.model_copy(update=some), sail).videos == 1
 
 
 def test_frames_of_a_table(sail: Any, tmp_path: Path) -> None:

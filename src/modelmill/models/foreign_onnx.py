@@ -39,12 +39,11 @@ def read_foreign(path: Path) -> Any:
         other files, operators that ONNX Runtime does not have, loops, an old opset.
     """
     import onnx
-    from google.protobuf.message import DecodeError
 
     content = _content(path)
     try:
         model = onnx.load_model_from_string(content)
-    except (DecodeError, ValueError, RecursionError) as error:
+    except Exception as error:  # protobuf's errors share no base class with Python's
         raise ModelError(
             f"an imported model is a whole ONNX file ({type(error).__name__})",
             got=str(path),

@@ -99,7 +99,17 @@ class ProbeVideosRequest(VideoRequest):
         return {"sidecars": self.sidecars}
 
 
-class MeasureOptions(Options):
+class OnlyOptions(Options):
+    """Which videos are worked on: those that the rules before have not settled."""
+
+    only: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="Columns, each with values: only videos that have one of them there are worked on, such "
+        "as decision: [keep, review]. Empty: all are.",
+    )
+
+
+class MeasureOptions(OnlyOptions):
     """What is measured."""
 
     frames_per_second: float = Field(4.0, gt=0, le=60, description="Frames that are measured, in a second.")
@@ -124,7 +134,12 @@ class MeasureVideosRequest(MeasureOptions, VideoRequest):
     @property
     def task_options(self) -> dict[str, Any]:
         """See :attr:`VideoRequest.task_options`."""
-        return self.model_dump(include=set(MeasureOptions.model_fields))
+        return self.model_dump(include=set(MeasureOptions.model_fields) - {"only"})
+
+    @property
+    def chosen(self) -> Mapping[str, tuple[str, ...]]:
+        """See :attr:`VideoRequest.chosen`."""
+        return self.only
 
 
 class ExtractOptions(Options):
@@ -156,7 +171,7 @@ READING_LIMITS = VideoLimits(memory_mb=2048, cpu_seconds=600, deadline_seconds=9
 """The models take 0.6 GB of address space beside what decoding takes, and a frame about half a second."""
 
 
-class ReadTextOptions(Options):
+class ReadTextOptions(OnlyOptions):
     """Which frames are read."""
 
     frames_per_second: float = Field(
@@ -168,11 +183,6 @@ class ReadTextOptions(Options):
     most: int = Field(32, ge=1, description="Frames of a video that are read, at most.")
     width: int = Field(640, ge=64, le=1920, description="Width of the pictures that are read, in pixels.")
     score: float = Field(0.8, ge=0, le=1, description="Confidence of a text, at least.")
-    only: dict[str, tuple[str, ...]] = Field(
-        {},
-        description="Columns, each with values: only videos that have one of them there are read, such as "
-        "decision: [keep, review]. Empty: all are.",
-    )
 
 
 class ReadTextRequest(ReadTextOptions, VideoRequest):
