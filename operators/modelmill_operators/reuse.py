@@ -40,7 +40,7 @@ from modelmill.pipeline.reuse import ReuseAnswer
 from modelmill.pipeline.reuse_process import ReuseProcess
 from modelmill.pipeline.spec import Outcome
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink, RegisteredModelLink, ResultLink
-from modelmill_operators.params import asked_params
+from modelmill_operators.params import asked_params, run_params
 
 ANSWER_SECONDS = 120.0
 """After so long the step goes to a worker without an answer."""
@@ -157,7 +157,7 @@ class ReuseTrigger(BaseTrigger):
             else:
                 inputs[port] = tuple(map(self._reference, sources))
         request = StepRequest.model_validate_json(self.asked)
-        params = asked_params(request.config, self._instance.get_template_context()["params"])
+        params = asked_params(request.config, run_params(self._instance.get_template_context()))
         return request.model_copy(update={"inputs": inputs, "params": params})
 
     def _reference(self, source: str) -> AnyReference:

@@ -22,7 +22,7 @@ from modelmill.settings import Settings
 from modelmill_operators.assets import asset
 from modelmill_operators.language_models import llm_environment
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink
-from modelmill_operators.params import asked_params
+from modelmill_operators.params import asked_params, run_params
 from modelmill_operators.storage import storage_environment
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class StepOperator(BaseOperator):
             return None
         config = self.config.model_dump(mode="json") if isinstance(self.config, Config) else self.config
         named = (config or {}).get(field)
-        found = substitute(named, asked_params({field: named}, context["params"]))
+        found = substitute(named, asked_params({field: named}, run_params(context)))
         return str(found) if found else None
 
     def _request(self, context: Context) -> StepRequest:
@@ -196,7 +196,7 @@ class StepOperator(BaseOperator):
                 step=instance.task_id,
                 component=self.component,
                 config=dict(config or {}),
-                params=asked_params(config, context["params"]),
+                params=asked_params(config, run_params(context)),
                 inputs={name: value for name, value in (self.inputs or {}).items() if value is not None},
                 resources=self.needs or {},
                 origin=_origin(context),

@@ -90,6 +90,8 @@ class StepTriggerSupervisor(triggerer_job_runner.TriggerRunnerSupervisor):
                 later = _record(own, session)
             for call in later:  # who listens to assets hears of what is in the database
                 call()
+            for trigger_id in own:  # of a task that somebody has ended meanwhile, too
+                _endings.pop(trigger_id, None)
             others = [entry for entry in self.events if entry.trigger_id not in own]
             self.events.clear()
             self.events.extend(others)
@@ -153,7 +155,7 @@ def _record(ends: Mapping[int, TriggerEvent], session: Session) -> list[Callable
     )
     for instance in session.scalars(waiting).all():
         trigger_id = instance.trigger_id
-        event, ending = ends[trigger_id], _endings.pop(trigger_id)
+        event, ending = ends[trigger_id], _endings[trigger_id]
         instance.trigger_id = None
         instance.set_state(event.task_instance_state, session=session)
         _push(instance, event.xcoms or {}, session)

@@ -26,7 +26,7 @@ from modelmill.pipeline.catalogue import catalogue
 from modelmill.settings import Settings
 from modelmill.steps.delta_table import DeltaTableConfig
 from modelmill_operators import DeltaTableOperator, IngestOperator, StepOperator, operator_for, operators
-from modelmill_operators.params import asked_params
+from modelmill_operators.params import asked_params, run_params
 
 pytestmark = pytest.mark.usefixtures("toy_components", "settings")
 
@@ -347,6 +347,17 @@ def test_parameters_without_a_value_come_from_the_worker(monkeypatch: pytest.Mon
     given = {"number": None, "journal": "/journal", "unused": [1, 2]}
     config = {"journal": "${journal}/x", "number": "${number}"}
     assert asked_params(config, given) == {"journal": "/journal", "number": "7"}
+
+
+@pytest.mark.parametrize("given", [None, "2026-01-01T00:00:00Z"], ids=["of the run", "given"])
+@pytest.mark.parametrize("dated", [True, False], ids=["scheduled", "started by a table"])
+def test_the_date_of_a_run_is_a_parameter(given: str | None, *, dated: bool) -> None:
+    date, due = datetime(2026, 11, 3, 2, tzinfo=UTC), datetime(2026, 11, 29, tzinfo=UTC)
+    run = SimpleNamespace(logical_date=date if dated else None, run_after=due)
+    found = run_params({"params": {"logical_date": given, "other": None}, "dag_run": run})
+    of_run = "2026-11-03T02:00:00+00:00" if dated else "2026-11-29T00:00:00+00:00"
+    assert found == {"logical_date": given or of_run, "other": None}
+    assert run_params({"params": {"other": 1}, "dag_run": run}) == {"other": 1}
 
 
 def test_the_registered_version_has_a_page(settings: Settings) -> None:

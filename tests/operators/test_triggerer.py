@@ -1,4 +1,4 @@
-"""The triggerer for large pipelines: what a question gets of its DAG (test_reused_night.py: how it ends)."""
+"""The triggerer for large pipelines: what a question gets of its DAG (test_nights_in_airflow.py: the ends)."""
 
 from __future__ import annotations
 

@@ -1,14 +1,21 @@
-"""A night without changes, in a real Airflow: steps end in the triggerer, and updates of assets with them."""
+"""Nights in a real Airflow: one without changes ends in the triggerer, past ones read tables as they were."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from demo.servers import LocalAirflow
+from demo.servers.airflow_client import AirflowClient
 
 from modelmill.errors import ModelmillError
 from modelmill.pipeline.local_run import run_pipeline
@@ -39,6 +46,20 @@ def airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAi
         "fresh": {"component": "delta_table", "config": {"uri": str(tmp_path / "none")}},
     }
     (pipelines / "night.json").write_text(json.dumps({"pipeline": "night", "steps": steps}))
+    grown = str(tmp_path / "grown")
+    for version in range(3):  # a row each day at one
+        write_deltalake(grown, pa.table({"n": [version]}), mode="append")
+        moment = datetime(2026, 11, 1 + version, 1, tzinfo=UTC).timestamp()
+        os.utime(tmp_path / "grown" / "_delta_log" / f"{version:020d}.json", (moment, moment))
+    daily = {
+        "pipeline": "daily",
+        "schedule": "0 2 * * *",
+        "params": {"logical_date": {"description": "As the table was then"}},
+        "steps": {
+            "rows": {"component": "delta_table", "config": {"uri": grown, "timestamp": "${logical_date}"}}
+        },
+    }
+    (pipelines / "daily.json").write_text(json.dumps(daily))
     environment = {
         "MODELMILL_PIPELINES": None,
         "AIRFLOW__MODELMILL__ASK_IN_TRIGGERER": "True",
@@ -67,3 +88,26 @@ def test_reused_steps_end_in_the_triggerer(airflow: LocalAirflow, tmp_path: Path
         events = client.call("GET", "/assets/events")["asset_events"]
         assert [(event["source_task_id"], event["source_run_id"]) for event in events] == [("load", run_id)]
         assert not client.call("GET", "/importErrors")["import_errors"]
+        check_that_past_nights_read_the_table_as_it_was(airflow, client)
+
+
+def check_that_past_nights_read_the_table_as_it_was(airflow: LocalAirflow, client: AirflowClient) -> None:
+    assert airflow.servers is not None
+    client.wait_for_dag("daily")
+    client.unpause("daily")
+    dates = ["--from-date", "2026-11-01T00:00:00+00:00", "--to-date", "2026-11-03T23:00:00+00:00"]
+    airflow.servers.run(
+        "backfill", [sys.executable, "-m", "airflow", "backfill", "create", "--dag-id", "daily", *dates]
+    )
+    deadline = time.monotonic() + 240
+    runs: list[dict[str, str]] = []
+    while len(runs) < 3 or any(run["state"] not in ("success", "failed") for run in runs):
+        assert time.monotonic() < deadline, runs
+        time.sleep(1)
+        found = client.call("GET", "/dags/daily/dagRuns")["dag_runs"]
+        runs = [run for run in found if run["run_type"] == "backfill"]
+    read = {
+        run["logical_date"][:10]: client.xcom("daily", run["dag_run_id"], "rows")["table"]["version"]
+        for run in runs
+    }
+    assert read == {"2026-11-01": 0, "2026-11-02": 1, "2026-11-03": 2}
