@@ -1,4 +1,4 @@
-"""The triggerer for large pipelines: what a question gets of its DAG (test_nights_in_airflow.py: the ends)."""
+"""The triggerer for large pipelines: what a question gets of its DAG (ends: test_nights_in_airflow.py)."""
 
 from __future__ import annotations
 
