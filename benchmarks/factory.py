@@ -245,7 +245,8 @@ def nights(folder: Path, signals: int, *, plain: bool) -> None:
     with LocalMlflow(folder / "mlflow") as mlflow:
         os.environ["MLFLOW_TRACKING_URI"] = mlflow.url
         began = time.monotonic()
-        subprocess.run([sys.executable, "-m", "benchmarks.factory", "--seed", str(path)], check=True)
+        seed = [sys.executable, "-m", "benchmarks.factory", "--seed", str(path)]
+        subprocess.run(seed, check=True, stdout=subprocess.DEVNULL)
         print(f"\nfirst two nights of {signals} signals, in one process: {time.monotonic() - began:.0f} s\n")
         print_header()
         with airflow_of(folder, dags, plain=plain) as airflow, closing(airflow.client()) as client:
