@@ -13,7 +13,6 @@ triggerer instead of `python -m modelmill_operators triggerer`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+from benchmarks.factory_pipeline import ROWS, STEPS, pipeline_text, write_base_model, write_rows
 from benchmarks.night import DAG_FILE, run_once
 
 if TYPE_CHECKING:
@@ -36,16 +36,6 @@ CHANGED = 5
 PARTS = ("floor", "night", "parse")
 SERVERS = ("scheduler", "triggerer", "dag processor", "api server", "mlflow")
 COLUMNS = (*SERVERS, "workers")
-STEPS = ("table", "dataset", "heads", "picked", "verdict", "champion")
-WORDS = ("goal", "match", "team", "score", "bank", "share", "price", "profit", "the", "of", "today", "new")
-ROWS = 120
-LIMITS = {
-    "max_below_baseline": 0.99,
-    "beat_majority": False,
-    "min_recall": None,
-    "max_calibration_error": None,
-}
-"""What heads on a trunk with random weights learn does not matter here."""
 FLOOR_FILE = """
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseOperator
@@ -72,68 +62,6 @@ class EndedTrigger(BaseTrigger):
     async def run(self):
         yield TaskSuccessEvent()
 """
-
-
-def pipeline_text(name: str, signals: int, folder: Path) -> str:
-    """Return the pipeline as JSON: a trunk, and for each signal a table, a head, a gate and a promotion."""
-    steps = {
-        "trunk": {"component": "trunk", "config": {"base_model": str(folder / "base"), "max_tokens": 16}},
-        "table": {"component": "delta_table", "config": {"uri": f"{folder}/tables/${{signal}}"}},
-        "dataset": {
-            "component": "build_dataset",
-            "inputs": {"table": "table.table"},
-            "config": {"key": "id", "text": "text", "labels": ["label"], "near_duplicates": None},
-        },
-        "heads": {
-            "component": "train_heads",
-            "inputs": {"dataset": "dataset.dataset", "trunk": "trunk.trunk"},
-            "config": {"epochs": 5, "prefix": "${signal}_"},
-        },
-        "picked": {
-            "component": "pick_signal",
-            "inputs": {"signals": "heads.signals"},
-            "config": {"signal": "label"},
-        },
-        "verdict": {
-            "component": "gate",
-            "inputs": {"dataset": "dataset.dataset", "challenger": "picked.model"},
-            "config": {"name": "${signal}", **LIMITS},
-        },
-        "champion": {"component": "promote", "inputs": {"verdict": "verdict.verdict"}},
-    }
-    group = {"steps": [*STEPS], "for_each": {"signal": [f"s{number:03d}" for number in range(signals)]}}
-    return json.dumps({"pipeline": name, "groups": {"each": group}, "steps": steps})
-
-
-def write_rows(folder: Path, signal: int, *, first: int = 0) -> None:
-    """Append rows to a signal's table: whether a text has the signal's word."""
-    from random import Random
-
-    import pyarrow as pa
-    from deltalake import write_deltalake
-
-    random, word = Random(1000 * signal + first), WORDS[signal % 8]
-    texts = [" ".join(random.choices(WORDS, k=random.randint(4, 12))) for _ in range(ROWS)]
-    rows = [
-        {"id": str(first + n), "text": text, "label": "yes" if word in text.split() else "no"}
-        for n, text in enumerate(texts)
-    ]
-    write_deltalake(f"{folder}/tables/s{signal:03d}", pa.Table.from_pylist(rows), mode="append")
-
-
-def write_base_model(folder: Path) -> None:
-    """Write a BERT of 2 layers and 32 features with random weights."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertModel
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS]
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    BertModel(
-        BertConfig(vocab_size=len(words), hidden_size=32, max_position_embeddings=64, **sizes)
-    ).save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def cpu_by_server() -> Counter[str]:
@@ -236,10 +164,10 @@ def nights(folder: Path, signals: int, *, plain: bool) -> None:
     for signal in range(signals):
         write_rows(folder, signal)
     (folder / "pipelines").mkdir()
-    path = folder / "pipelines" / "factory.json"
+    path = folder / "pipelines" / "factory.yaml"
     path.write_text(pipeline_text("factory", signals, folder))
     os.environ |= {"MODELMILL_HOME": str(folder / "home"), "MODELMILL_PIPELINES": str(path.parent)}
-    dags, tasks = folder / "dags", 1 + len(STEPS) * signals
+    dags, tasks = folder / "dags", 1 + STEPS * signals
     dags.mkdir()
     (dags / "pipelines.py").write_text(DAG_FILE)
     with LocalMlflow(folder / "mlflow") as mlflow:
@@ -264,7 +192,7 @@ def nights(folder: Path, signals: int, *, plain: bool) -> None:
 def parse(folder: Path, pipelines: int) -> None:
     """Read small pipelines as the DAG processor does, in a process of its own; print what that took."""
     for number in range(pipelines):
-        path = folder / f"p{number:03d}" / f"p{number:03d}.json"
+        path = folder / f"p{number:03d}" / f"p{number:03d}.yaml"
         path.parent.mkdir(parents=True)
         path.write_text(pipeline_text(f"p{number:03d}", 1, folder))
     code = (
