@@ -32,7 +32,7 @@ from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.execution_time.xcom import XCom
 from airflow.serialization.definitions.dag import SerializedDAG
 from airflow.serialization.serialized_objects import DagSerialization
-from airflow.triggers.base import TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import BaseTaskEndEvent, TaskSkippedEvent, TaskSuccessEvent
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import delete, select
@@ -75,6 +75,7 @@ class StepTriggerSupervisor(triggerer_job_runner.TriggerRunnerSupervisor):
 
     def build_trigger_workloads(self, new_trigger_ids: set[int]) -> list[RunTrigger]:
         """Return what is sent to the process that runs triggers: questions with the XComs that they need."""
+        _whole.clear()
         workloads: list[RunTrigger] = super().build_trigger_workloads(new_trigger_ids)
         if XCom is BaseXCom:  # what another backend keeps in the database is no value
             with create_session() as session:
@@ -84,7 +85,8 @@ class StepTriggerSupervisor(triggerer_job_runner.TriggerRunnerSupervisor):
 
     def handle_events(self) -> None:
         """Record how tasks end: those of steps in one transaction."""
-        own = {entry.trigger_id: entry.event for entry in self.events if _is_own(entry)}
+        ends = {entry.trigger_id: _own_end(entry) for entry in self.events}
+        own = {trigger_id: end for trigger_id, end in ends.items() if end is not None}
         if own:
             with create_session() as session:
                 later = _record(own, session)
@@ -95,24 +97,26 @@ class StepTriggerSupervisor(triggerer_job_runner.TriggerRunnerSupervisor):
             others = [entry for entry in self.events if entry.trigger_id not in own]
             self.events.clear()
             self.events.extend(others)
-        super().handle_events()
+        super().handle_events()  # type: ignore[no-untyped-call] # Airflow has no types here
 
 
 _endings: dict[int, _Ending] = {}
 """By trigger. The process that talks to the database has one loop."""
 _arguments: dict[int, Document] = {}
 """Of the triggers that are being started."""
+_whole: dict[int, SerializedDagModel | None] = {}
+"""By DAG run, of the triggers that are being started. Airflow reads the whole DAG again for each of them."""
 
 
-def _is_own(entry: triggerer_job_runner.TriggerEventEntry) -> bool:
-    ending = _endings.get(entry.trigger_id)
+def _own_end(entry: triggerer_job_runner.TriggerEventEntry) -> BaseTaskEndEvent | None:
+    """Return how a step's task ends; None where Airflow sees to it."""
+    ending, event = _endings.get(entry.trigger_id), entry.event
     if ending is None:
-        return False
-    is_end = isinstance(entry.event, TaskSuccessEvent | TaskSkippedEvent)
-    if not is_end or ending.told:
-        del _endings[entry.trigger_id]
-        return False
-    return True
+        return None
+    if isinstance(event, TaskSuccessEvent | TaskSkippedEvent) and not ending.told:
+        return event
+    del _endings[entry.trigger_id]
+    return None
 
 
 def _add_xcoms(workloads: Sequence[RunTrigger], session: Session) -> None:
@@ -142,7 +146,7 @@ def _add_xcoms(workloads: Sequence[RunTrigger], session: Session) -> None:
             workload.encrypted_kwargs = Trigger.encrypt_kwargs({**given, "known": known})
 
 
-def _record(ends: Mapping[int, TriggerEvent], session: Session) -> list[Callable[[], None]]:
+def _record(ends: Mapping[int, BaseTaskEndEvent], session: Session) -> list[Callable[[], None]]:
     """Write down how tasks end, as :func:`airflow.models.trigger.handle_event_submit` does for one.
 
     :param ends: events by trigger.
@@ -154,7 +158,7 @@ def _record(ends: Mapping[int, TriggerEvent], session: Session) -> list[Callable
         TaskInstance.trigger_id.in_(ends), TaskInstance.state == TaskInstanceState.DEFERRED
     )
     for instance in session.scalars(waiting).all():
-        trigger_id = instance.trigger_id
+        trigger_id = int(instance.trigger_id)
         event, ending = ends[trigger_id], _endings[trigger_id]
         instance.trigger_id = None
         instance.set_state(event.task_instance_state, session=session)
@@ -186,18 +190,20 @@ class _OneTask(DBDagBag):
 
     def __init__(self, dags: DBDagBag, task_id: str) -> None:
         super().__init__()
-        self._whole = dags
+        self._dags = dags
         self._task_id = task_id
         self.found: Document | None = None
         """The task, as it is serialized, once its DAG has been asked for."""
 
     def get_serialized_dag_model_for_run(self, dag_run: DagRun, *, session: Session) -> Any:
         """Return the DAG of a run, with one task."""
-        return self._own(self._whole.get_serialized_dag_model_for_run(dag_run, session=session))
+        if dag_run.id not in _whole:
+            _whole[dag_run.id] = self._dags.get_serialized_dag_model_for_run(dag_run, session=session)
+        return self._own(_whole[dag_run.id])
 
     def get_serialized_dag_model(self, version_id: Any, session: Session) -> Any:
         """Return a version of a DAG, with one task."""
-        return self._own(self._whole.get_serialized_dag_model(version_id, session=session))
+        return self._own(self._dags.get_serialized_dag_model(version_id, session=session))
 
     def _own(self, model: SerializedDagModel | None) -> _SmallModel | None:
         if model is None:
@@ -265,4 +271,4 @@ def run(arguments: Sequence[str]) -> None:
     triggerer_job_runner.TriggerRunnerSupervisor = StepTriggerSupervisor  # type: ignore[misc]
     os.environ[RECORDS_ASSETS] = "1"
     sys.argv = ["airflow", "triggerer", *arguments]
-    main()
+    main()  # type: ignore[no-untyped-call]
