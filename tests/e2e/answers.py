@@ -26,24 +26,36 @@ def table(texts: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def verdict(texts: Sequence[str]) -> dict[str, Any]:
+    """A gate's report, with the texts as names of models, checks, baselines and classes, and in rows."""
+    joined = " ".join(texts)
+    each = [{"name": text, "rows": 1, "precision": 0.5, "recall": 0.5, "model": joined} for text in texts]
+    check = {"check": joined, "name": joined, "metric": joined, "unit": joined, "challenger": 0.5}
+    check |= {"sentence": joined, "passed": True}
+    baseline = {**check, "check": "baseline", "other": 0.6, "drop": 0.1, "low": -0.1, "high": 0.2}
+    return {
+        "challenger": joined,
+        "champion": joined,
+        "passed": False,
+        "note": joined,
+        "rows": 3,
+        "chain": [{"metric": joined, "unit": joined, "value": 0.5, "low": 0.4, "high": 0.6}],
+        "checks": [check, baseline],
+        "not_judged": [{"check": joined, "name": joined, "rows": 1, "reason": joined}],
+        "classes": each,
+        "confusions": [[joined, joined, 1]],
+        "mistakes": [{"text": text, "label": text, "answer": text, "score": 0.5} for text in texts],
+    }
+
+
 def result(texts: Sequence[str]) -> dict[str, Any]:
     """Each report that has a card of its own, and one that has none."""
     joined = " ".join(texts)
     each = [{"name": text, "rows": 1, "precision": 0.5, "recall": 0.5, "model": joined} for text in texts]
-    mistakes = [{"text": text, "label": text, "answer": text, "score": 0.5} for text in texts]
     judged = {
         "name": joined,
         "uri": "models:/m-1",
         "scores": [{"metric": joined, "value": 0.5, "low": 0.4, "high": 0.6}],
-    }
-    check = {
-        "check": joined,
-        "name": joined,
-        "metric": joined,
-        "unit": joined,
-        "challenger": 0.5,
-        "sentence": joined,
-        "passed": True,
     }
     point = {"name": joined, "quality": 0.5, "size_mb": 1, "speed_ratio": 2, "broken": list(texts)}
     reports = [
@@ -56,17 +68,7 @@ def result(texts: Sequence[str]) -> dict[str, Any]:
             "classes": {joined: {text: {joined: 1} for text in texts}},
             "lengths": {joined: {"1": 2}},
         },
-        {
-            "challenger": joined,
-            "champion": joined,
-            "passed": False,
-            "note": joined,
-            "rows": 3,
-            "checks": [check],
-            "classes": each,
-            "confusions": [[joined, joined, 1]],
-            "mistakes": mistakes,
-        },
+        verdict(texts),
         {"label": joined, "rows": 3, "models": [judged], "baselines": [judged], "per_class": each},
         {"candidates": 2, "trained": 1, "points": [point]},
         {"alarms": list(texts), "reasons": list(texts)},
@@ -168,6 +170,14 @@ def of_a_model(texts: Sequence[str]) -> dict[str, Any]:
     return {
         "/models": [model],
         "/models/m": {**model, "history": [], "all_versions": [version], "may_roll_back": True},
+        "/models/m/versions/1/verdict": {
+            "uri": joined,
+            "content": verdict(texts),
+            "dag_id": "small",
+            "dag_run": "two",
+            "step": "raw",
+            "texts_hidden": False,
+        },
         "/models/m/nights": [night | {"unit": joined, "value": 0.5, "low": 0.4, "high": 0.6}],
         "/models/m/answers": [
             {"version": 1, "answer": joined, "score": 0.5, "classes": classes, "error": ""}

@@ -60,6 +60,8 @@ def test_one_click_from_a_table_to_a_promoted_model(page: Page, home: Path) -> N
 
 def check_that_it_answers(page: Page) -> None:
     page.goto("/plugin/modelmill/models/tickets")
+    good = page.get_by_role("region", name="How good it is")
+    expect(good).to_contain_text(re.compile(r"\d % right on \d+ test rows"))
     box = page.get_by_role("region", name="Ask it")
     box.get_by_label("Text to ask about").fill("<b>goal</b> team match coach")
     box.get_by_role("button", name="Ask", exact=True).click()

@@ -149,6 +149,9 @@ def test_no_payload_runs_in_what_a_model_answers(page: Page) -> None:
     page.expose_function("xss", lambda: next(calls))
     route_answers(page, of_a_model(PAYLOADS))
     page.goto("/plugin/modelmill/models/m")
+    good = page.get_by_role("region", name="How good it is")
+    good.get_by_role("table", name="Mistakes").wait_for()
+    assert good.locator("img, script, iframe").count() == 0
     box = page.get_by_role("region", name="Ask it")
     box.get_by_label("Text to ask about").fill(" ".join(PAYLOADS))
     box.get_by_role("button", name="Ask", exact=True).click()

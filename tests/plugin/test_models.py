@@ -83,6 +83,39 @@ def test_the_ledger_leads_to_the_report_of_the_gate(settings: Settings, digest: 
     assert [row.evidence_url for row in shown] == ["", url]
 
 
+def test_a_version_shows_what_the_gate_has_said_of_it(
+    call: Call, digest: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/models/topic/versions/2/verdict"
+    unjudged = call("user")("GET", path).json()
+    assert (unjudged["uri"], unjudged["content"], unjudged["texts_hidden"]) == ("", None, False)
+    client = tracking_client(settings.tracking_uri)
+    experiment = client.create_experiment("gates", artifact_location=str(tmp_path / "gates"))
+    tags = {"airflow.dag_id": "topics", "airflow.run_id": "night_2", "airflow.task_id": "verdict"}
+    run = client.create_run(experiment, tags=tags).info.run_id
+    report = {"passed": True, "checks": [], "rows": 38, "mistakes": [{"text": "a customer's own words"}]}
+    client.log_dict(run, report, "gate/verdict.json")
+    for number, action in ((2, "promote"), (3, "refuse")):
+        # What was refused leaves version 2 in use: that report is not about it.
+        evidence = f"runs:/{run}/gate/verdict.json" if action == "promote" else "runs:/abc/gate/verdict.json"
+        entry = Entry(
+            action=action, model="topic", from_version=1, to_version=2, digest="d", step_key=f"k{number}",
+            who="me", evidence=evidence,
+        )  # fmt: skip
+        append(settings, "topic", lambda head, it=entry: it, step_key=f"k{number}", moves_alias=False)
+    shown = call("user")("GET", path).json()
+    assert (shown["content"], shown["texts_hidden"]) == (report, False)
+    assert (shown["dag_id"], shown["dag_run"], shown["step"]) == ("topics", "night_2", "verdict")
+    without = call("viewer")("GET", path)
+    assert without.json()["content"] == {"passed": True, "checks": [], "rows": 38}
+    assert (without.json()["texts_hidden"], "own words" in without.text) == (True, False)
+    assert call("viewer")("GET", "/models/topic/versions/7/verdict").status_code == 404
+
+    monkeypatch.setattr("modelmill_plugin.routes.verdicts.may", lambda method, dag_id, *_: dag_id != "topics")
+    refused = call("viewer")("GET", path)
+    assert (refused.status_code, refused.json()["got"]) == (403, "'topics'")
+
+
 def test_what_made_a_model_is_opened(call: Call, digest: str, folder: Path) -> None:
     source = call("viewer")("GET", "/models/topic/versions/1/source").json()
     assert (source["dag_id"], source["digest"], source["number"]) == ("topics", digest, None)

@@ -55,6 +55,7 @@ ROUTES: dict[tuple[str, str], Lowest] = {
     ("GET", "/api/models/{name}"): "viewer",
     ("GET", "/api/models/{name}/versions/{version}/lineage"): "viewer",
     ("GET", "/api/models/{name}/versions/{version}/source"): "viewer",
+    ("GET", "/api/models/{name}/versions/{version}/verdict"): "viewer",
     ("GET", "/api/models/{name}/nights"): "viewer",
     ("POST", "/api/models/{name}/answers"): "user",
     ("POST", "/api/models/{name}/rollback"): "op",

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
-import { compressionFacts, datasetFacts, evaluationFacts, figureText, gateFacts, saidLines, scoreText } from "../src/core/results";
+import { compressionFacts, datasetFacts, evaluationFacts, figureOf, figureText, gateFacts, rivalOf, saidLines, scoreText } from "../src/core/results";
+import { baselineName, figureSentence, notJudgedSentence, rivalSentence, standingOf } from "../src/core/rivals";
 import { declareParams } from "../src/core/edits";
 
 const DATASET = {
@@ -60,6 +61,54 @@ describe("what a report says", () => {
     expect(facts?.checks[2]).toMatchObject({ figure: "accuracy 3.00 MB", other: "", limit: "at most 10.0 MB" });
     expect(facts?.mistakes[0]?.text).toBe("<b>x</b>");
     expect(facts?.confusions).toEqual([["a", "b", 3]]);
+  });
+
+  it("says first how good a model is, and that a baseline does as well", () => {
+    const baseline = { check: "baseline", metric: "accuracy", unit: "share", passed: true, challenger: 36 / 38, limit: 0 };
+    const classes = [["account", 5], ["delivery", 8], ["billing", 18], ["product", 7]].map(([name, rows]) => ({ name, rows, precision: 1, recall: 1 }));
+    const facts = gateFacts({
+      passed: true,
+      rows: 38,
+      chain: [{ metric: "accuracy", unit: "share", value: 1, low: 1, high: 1 }, { metric: "accuracy", unit: "share", value: 36 / 38, low: 0.868, high: 1 }],
+      checks: [
+        { ...baseline, name: "majority class", other: 8 / 38, drop: -28 / 38, low: -0.9, high: -0.5 },
+        { ...baseline, name: "TF-IDF + linear SVM (words)", warning: true, other: 37 / 38, drop: 1 / 38, low: 0, high: 0.0789 },
+        { ...baseline, check: "class", name: "class account, start of the chain", metric: "recall", other: 0.8, drop: 0, rows: 5, too_small: true },
+      ],
+      classes,
+      not_judged: [{ check: "recall", name: "class delivery", rows: 8, reason: "too small to judge: 8 test rows, and 14 are needed" }],
+    })!;
+    expect(figureSentence(facts.figure!, facts.rows)).toBe("94.7 % right on 38 test rows (86.8 to 100.0).");
+    expect(rivalSentence(facts.rival!)).toBe("TF-IDF + linear SVM (words) does as well on these rows: 97.4 %.");
+    expect(facts.notJudged).toEqual(["class delivery: too small to judge: 8 test rows, and 14 are needed", "class account, start of the chain: too small to judge: 5 test rows"]);
+    expect(facts.checks.map(({ name }) => name)).toContain("majority class (delivery)");
+    expect(notJudgedSentence("drift", "nobody has approved one")).toBe("drift: nobody has approved one");
+    // Two classes with as many rows: which of them was given is not known.
+    expect(baselineName("majority class", 0.5, 4, [{ name: "a", rows: 2 }, { name: "b", rows: 2 }])).toBe("majority class");
+  });
+
+  it.each([
+    [0.05, 0.01, 0.09, "ahead"],
+    [0, 0, 0, "level"],
+    [0.02, -0.01, 0.05, "level"],
+    [-0.02, -0.05, 0.01, "close"],
+    [-0.2, -0.3, -0.1, "behind"],
+    [-0.2, null, null, "behind"],
+  ] as const)("a baseline that the model is %d (%d to %d) worse than is %s", (drop, low, high, standing) => {
+    expect(standingOf(drop, low, high)).toBe(standing);
+  });
+
+  it("sets the best baseline of an evaluation beside each model", () => {
+    const one = (name: string, accuracy: number, low: number, high: number) => ({ name, uri: `models:/${name}`, accuracy, accuracy_low: low, accuracy_high: high });
+    const baselines = [one("majority class", 0.2, 0.1, 0.3), one("words", 0.9, 0.85, 0.95)];
+    const facts = evaluationFacts({ rows: 10, models: [one("good", 0.99, 0.97, 1), one("close", 0.93, 0.88, 0.98), one("poor", 0.9, 0.8, 1)], baselines, per_class: [{ model: "good", name: "a", rows: 2 }] })!;
+    expect(facts.judged.map((judged) => rivalOf(facts, judged)?.standing)).toEqual(["behind", "close", "level", undefined, undefined]);
+    expect(facts.judged[3]?.name).toBe("majority class (a)");
+    expect(figureSentence(figureOf(facts.judged[0]!), facts.rows)).toBe("99.0 % right on 10 test rows (97.0 to 100.0).");
+    const scores = [{ metric: "r2", value: 0.4, low: 0.3, high: 0.5 }];
+    const numbers = evaluationFacts({ rows: 9, models: [{ name: "m", scores, over_baseline: { metric: "r2", value: -0.1, low: -0.2, high: -0.05 } }], baselines: [{ name: "ridge", scores: [{ ...scores[0], value: 0.5 }] }] })!;
+    expect(rivalSentence(rivalOf(numbers, numbers.judged[0]!)!)).toBe("ridge does better on these rows: 0.500.");
+    expect(figureSentence(figureOf(numbers.judged[0]!), numbers.rows)).toBe("r2 0.400 on 9 test rows (0.300 to 0.500).");
   });
 
   it("says which candidate of a compression was chosen, and why not the others", () => {

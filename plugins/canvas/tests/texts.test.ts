@@ -23,6 +23,7 @@ const KEPT = new Set([
   "button, a",
   "key: value", // YAML
   "modelmill",
+  "majority class", // a baseline's name in reports
   "{} MB",
   "${data}/tickets",
   "s3://bucket/key",

@@ -19,6 +19,7 @@ from modelmill_plugin.routes import (
     samples,
     tables,
     templates,
+    verdicts,
     versions,
     wrong_rows,
 )
@@ -37,6 +38,7 @@ ROUTERS = tuple(
         models,
         answers,
         nights,
+        verdicts,
         rule_sets,
         rule_set_files,
         decisions,

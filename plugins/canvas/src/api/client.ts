@@ -28,6 +28,7 @@ export type ModelVersion = Schemas["ModelVersionView"];
 export type LedgerRow = Schemas["LedgerRow"];
 export type HistoryRow = Schemas["HistoryRow"];
 export type Lineage = Schemas["Lineage"];
+export type VersionVerdict = Schemas["VersionVerdict"];
 export type FoundDecision = Schemas["FoundDecision"];
 export type RuleProblem = Schemas["RuleProblem"];
 export type TriedRuleSet = Schemas["TriedRuleSet"];
@@ -170,6 +171,8 @@ export const api = {
   model: (name: string) => call<ModelView>("GET", `/models/${encodeURIComponent(name)}`),
   lineage: (name: string, version: number) =>
     call<Lineage>("GET", `/models/${encodeURIComponent(name)}/versions/${version}/lineage`),
+  verdict: (name: string, version: number) =>
+    call<VersionVerdict>("GET", `/models/${encodeURIComponent(name)}/versions/${version}/verdict`),
   modelSource: (name: string, version: number) =>
     call<Schemas["ModelSource"]>("GET", `/models/${encodeURIComponent(name)}/versions/${version}/source`),
   /** What happened to a model, with the figures that gates judged it by. */

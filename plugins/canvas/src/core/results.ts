@@ -1,5 +1,6 @@
 /** What the reports of a run say, read with care: a report may come from an earlier or later version. */
 
+import { type Figure, type Rival, baselineName, notJudgedSentence, standingOf } from "./rivals";
 import { isObject } from "./value";
 import { t } from "../i18n/t";
 
@@ -72,6 +73,9 @@ export interface Judged {
   isShare: boolean;
   sizeMb: number | null;
   documentsPerSecond: number | null;
+  isBaseline: boolean;
+  /** Of a model: by how much it is better than the best baseline; null: the report does not say. */
+  over: { value: number; low: number; high: number } | null;
 }
 
 export interface ClassFacts {
@@ -96,13 +100,23 @@ const NUMBERS = new Set(["r2", "rmse", "mae"]);
 export function evaluationFacts(content: unknown): EvaluationFacts | null {
   const report = fieldsOf(content);
   if (!Array.isArray(report.models) || !Array.isArray(report.baselines)) return null;
-  const judged = [...listOf(report.models), ...listOf(report.baselines)].flatMap((one): Judged[] => {
+  const rows = countOf(report.rows);
+  const classes = new Map<string, ClassFacts[]>();
+  for (const one of listOf(report.per_class)) classes.set(textOf(one.model), [...(classes.get(textOf(one.model)) ?? []), classOf(one)]);
+  const [known = []] = classes.values();
+  const models = listOf(report.models);
+  const judged = [...models, ...listOf(report.baselines)].flatMap((one, index): Judged[] => {
     const score = scoreOf(one);
     if (score === null) return [];
+    const isBaseline = index >= models.length;
+    const over = fieldsOf(one.over_baseline);
+    const [value, low, high] = [numberOf(over.value), numberOf(over.low), numberOf(over.high)];
     return [
       {
         ...score,
-        name: textOf(one.name),
+        isBaseline,
+        over: value === null || low === null || high === null ? null : { value, low, high },
+        name: isBaseline && score.metric === "accuracy" ? baselineName(textOf(one.name), score.value, rows, known) : textOf(one.name),
         uri: textOf(one.uri),
         isShare: !NUMBERS.has(score.metric),
         sizeMb: numberOf(one.size_mb),
@@ -110,9 +124,25 @@ export function evaluationFacts(content: unknown): EvaluationFacts | null {
       },
     ];
   });
-  const classes = new Map<string, ClassFacts[]>();
-  for (const one of listOf(report.per_class)) classes.set(textOf(one.model), [...(classes.get(textOf(one.model)) ?? []), classOf(one)]);
-  return { label: textOf(report.label), rows: countOf(report.rows), confidence: numberOf(report.confidence) ?? 0.95, judged, classes };
+  return { label: textOf(report.label), rows, confidence: numberOf(report.confidence) ?? 0.95, judged, classes };
+}
+
+/** Return the best baseline beside one of the models; null: none was measured. */
+export function rivalOf({ judged }: EvaluationFacts, own: Judged): Rival | null {
+  const baselines = judged.filter((one) => one.isBaseline && one.metric === own.metric);
+  const [best] = baselines.toSorted((left, right) => right.value - left.value);
+  if (best === undefined || own.isBaseline) return null;
+  // Without the interval of the difference, of one class a row, the models' own must do: what lies below is behind.
+  const standing = own.over
+    ? standingOf(-own.over.value, -own.over.high, -own.over.low)
+    : standingOf(best.value - own.value, best.low - own.high, best.value - own.low);
+  return { name: best.name, value: best.isShare ? shareText(best.value) : best.value.toPrecision(3), standing };
+}
+
+/** Return a model's figure, written out. */
+export function figureOf({ metric, value, low, high, isShare }: Judged): Figure {
+  const texts = [value, low, high].map((one) => (isShare ? (100 * one).toFixed(1) : one.toPrecision(3)));
+  return { metric, value: isShare ? shareText(value) : texts[0]!, low: texts[1]!, high: texts[2]! };
 }
 
 /** The first metric of a result: in a list of scores, or, where a row has one class, as fields of its own. */
@@ -152,6 +182,12 @@ export interface GateFacts {
   champion: string;
   note: string;
   rows: number;
+  /** The challenger's figure; null: nothing was measured. */
+  figure: Figure | null;
+  /** The best baseline; null: none was measured. */
+  rival: Rival | null;
+  /** What was not judged, and why: a sentence each. */
+  notJudged: string[];
   /** Those that refuse first, then warnings. */
   checks: Check[];
   classes: ClassFacts[];
@@ -164,16 +200,25 @@ export interface GateFacts {
 export function gateFacts(content: unknown): GateFacts | null {
   const report = fieldsOf(content);
   if (typeof report.passed !== "boolean" || !Array.isArray(report.checks)) return null;
-  const checks = listOf(report.checks).map(checkOf);
+  const rows = countOf(report.rows);
+  const classes = listOf(report.classes).map(classOf);
+  const given = listOf(report.checks).map((one) => ({ ...one, name: one.check === "baseline" && one.metric === "accuracy" ? baselineName(textOf(one.name), countOf(one.other), rows, classes) : one.name }));
+  const checks = given.map(checkOf);
   const rank = (check: Check): number => ["refused", "warning", "too small to judge", "passed"].indexOf(check.verdict);
   return {
     passed: report.passed,
     challenger: textOf(report.challenger),
     champion: textOf(report.champion),
     note: textOf(report.note),
-    rows: countOf(report.rows),
+    rows,
+    figure: challengerOf(listOf(report.chain).at(-1)),
+    rival: gateRival(given),
+    notJudged: [
+      ...listOf(report.not_judged).map((one) => notJudgedSentence(textOf(one.name), textOf(one.reason))),
+      ...given.filter((one: Fields) => one.too_small === true).map((one: Fields) => t("{name}: too small to judge: {rows} test rows", { name: textOf(one.name), rows: countOf(one.rows).toLocaleString() })),
+    ],
     checks: checks.toSorted((left, right) => rank(left) - rank(right)),
-    classes: listOf(report.classes).map(classOf),
+    classes,
     confusions: (Array.isArray(report.confusions) ? report.confusions : []).flatMap((one): [string, string, number][] =>
       Array.isArray(one) ? [[textOf(one[0]), textOf(one[1]), countOf(one[2])]] : [],
     ),
@@ -184,6 +229,24 @@ export function gateFacts(content: unknown): GateFacts | null {
       score: numberOf(one.score),
     })),
   };
+}
+
+/** The challenger is the last model of its chain. */
+function challengerOf(link: Fields | undefined): Figure | null {
+  const [value, low, high] = [numberOf(link?.value), numberOf(link?.low), numberOf(link?.high)];
+  if (link === undefined || value === null || low === null || high === null) return null;
+  const unit = textOf(link.unit);
+  const end = (one: number): string => (unit === "share" ? (100 * one).toFixed(1) : figureText(one, unit));
+  return { metric: textOf(link.metric), value: figureText(value, unit), low: end(low), high: end(high) };
+}
+
+/** Return the baseline that the challenger does worst against, whichever way its metric counts. */
+function gateRival(checks: readonly Fields[]): Rival | null {
+  const baselines = checks.filter((one) => one.check === "baseline" && numberOf(one.other) !== null && numberOf(one.drop) !== null);
+  const [best] = baselines.toSorted((left, right) => countOf(right.drop) - countOf(left.drop));
+  if (best === undefined) return null;
+  const standing = standingOf(countOf(best.drop), numberOf(best.low), numberOf(best.high));
+  return { name: textOf(best.name), value: figureText(numberOf(best.other), textOf(best.unit)), standing };
 }
 
 function checkOf(one: Fields): Check {

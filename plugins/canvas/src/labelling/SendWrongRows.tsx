@@ -14,10 +14,13 @@ interface Props {
   dagId: string;
   runId: string;
   step: string;
+  /** Whether the user may edit that pipeline; left out: it is the one on the canvas. */
+  mayEdit?: boolean;
 }
 
-export function SendWrongRows({ dagId, runId, step }: Props) {
-  const mayEdit = useCanvas((state) => state.may.edit);
+export function SendWrongRows({ dagId, runId, step, mayEdit: isAllowed }: Props) {
+  const mayEditHere = useCanvas((state) => state.may.edit);
+  const mayEdit = isAllowed ?? mayEditHere;
   const [answer, setAnswer] = useState<PutForwardAnswer | null>(null);
   const [error, setError] = useState("");
   const [isBusy, setBusy] = useState(false);

@@ -5,12 +5,14 @@ import { FileClock, Undo2 } from "lucide-react";
 import { useCallback, useState } from "react";
 import { Link, useNavigate, useParams } from "react-router-dom";
 
-import { ApiError, type HistoryRow, type Lineage, type ModelVersion, type ModelView, api } from "../api/client";
+import { ApiError, type HistoryRow, type Lineage, type ModelVersion, type ModelView, type Night, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { Frame } from "../canvas/dialogs";
+import { figureText } from "../core/results";
 import { isWebAddress } from "../run/state";
 import { AnswerBox } from "./AnswerBox";
 import { Nights } from "./Nights";
+import { VerdictBox } from "./VerdictBox";
 import { Pareto, pointsOf } from "./Pareto";
 import { BASE, canvasPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
@@ -66,6 +68,8 @@ function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () =>
   const [chosen, setChosen] = useState(model.champion ?? newest?.version ?? null);
   const version = model.all_versions.find((item) => item.version === chosen);
   const [isRollingBack, setRollingBack] = useState(false);
+  // After a rollback there is one row more: the nights are asked for again.
+  const nights = useAnswer(useCallback(() => api.nights(model.name), [model.name, model.history.length]));
   const rollbackProblem = !model.may_roll_back
     ? t("Your role in Airflow may not say which version is in use")
     : model.all_versions.length < 2
@@ -109,15 +113,16 @@ function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () =>
                 <Table.Cell className="mm-cell" title={item.dataset}>
                   {item.dataset.split("/").at(-1)}
                 </Table.Cell>
-                <Table.Cell fontSize="xs">{figuresOf(item.metrics)}</Table.Cell>
+                <Table.Cell fontSize="xs">{figuresOf(item.metrics, nights.data?.findLast((night) => night.action === "promote" && night.to_version === item.version))}</Table.Cell>
               </Table.Row>
             ))}
           </Table.Body>
         </Table.Root>
       </section>
+      {version ? <VerdictBox key={`verdict ${version.version}`} name={model.name} version={version.version} /> : null}
       {version ? <VersionCards key={version.version} name={model.name} version={version} /> : null}
       {chosen === null ? null : <AnswerBox key={chosen} name={model.name} first={chosen} versions={model.all_versions.map((item) => item.version)} />}
-      <Nights key={`nights ${model.history.length}`} name={model.name} />
+      <Nights answer={nights} />
       <Ledger rows={model.history} />
       {isRollingBack ? <RollbackDialog model={model} onClose={() => setRollingBack(false)} onDone={onChanged} /> : null}
     </Stack>
@@ -295,8 +300,9 @@ function timeText(time: string | null): string {
   return time === null ? "" : new Date(time).toLocaleString();
 }
 
-/** Return the figures that somebody compares models by, as far as the step has measured them. */
-function figuresOf(metrics: Readonly<Record<string, number>>): string {
+/** Return the figures that somebody compares models by, as far as the gate and the step have measured them. */
+function figuresOf(metrics: Readonly<Record<string, number>>, judged: Night | undefined): string {
+  const isJudged = judged !== undefined && judged.value !== null;
   const shown = [
     ["accuracy", (value: number) => `${(100 * value).toFixed(1)} %`],
     ["validation_accuracy", (value: number) => t("validation {share}", { share: `${(100 * value).toFixed(1)} %` })],
@@ -304,5 +310,6 @@ function figuresOf(metrics: Readonly<Record<string, number>>): string {
     ["size_ratio", (value: number) => `${value.toFixed(1)}× smaller`],
     ["drift", (value: number) => t("drift {value}", { value: value.toPrecision(2) })],
   ] as const;
-  return shown.flatMap(([name, write]) => (metrics[name] === undefined ? [] : [write(metrics[name])])).join(" · ");
+  const own = shown.flatMap(([name, write]) => (metrics[name] === undefined || isJudged && name === "accuracy" ? [] : [write(metrics[name])]));
+  return [...(isJudged ? [`${judged.metric} ${figureText(judged.value, judged.unit)}`] : []), ...own].join(" · ");
 }

@@ -1,10 +1,9 @@
 /** A model over the nights: the figure of each challenger with its interval; promotions and refusals are marked. */
 
 import { Text } from "@chakra-ui/react";
-import { useCallback } from "react";
 
-import { type Night, api } from "../api/client";
-import { useAnswer } from "../api/useAnswer";
+import type { Night } from "../api/client";
+import type { Answer } from "../api/useAnswer";
 import { plotOf } from "../core/nights";
 import { figureText } from "../core/results";
 import { Answered } from "./parts";
@@ -22,8 +21,7 @@ const WORDS: Record<string, Sentence> = {
   revert: "moved back by the guard",
 };
 
-export function Nights({ name }: { name: string }) {
-  const answer = useAnswer(useCallback(() => api.nights(name), [name]));
+export function Nights({ answer }: { answer: Answer<Night[]> }) {
   return (
     <section className="mm-card" aria-label={t("Nights")}>
       <h2 className="mm-section-title">{t("Over the nights")}</h2>

@@ -9,6 +9,7 @@ import { compressionFacts, datasetFacts, evaluationFacts, gateFacts, saidLines }
 import { isObject } from "../core/value";
 import { Answered } from "../pages/parts";
 import { SendWrongRows } from "../labelling/SendWrongRows";
+import { useCanvas } from "../store";
 import { CompressionCard, DatasetCard, EvaluationCard, Figures, GateCard } from "./cards";
 import { t } from "../i18n/t";
 
@@ -54,6 +55,23 @@ function Result({ result, wrong }: { result: StepResult; wrong: ReactNode }) {
   );
 }
 
+/** An evaluation has no rows in its report: the gate's card has them. */
+function ToTheGate() {
+  const { steps, select } = useCanvas();
+  const gates = [...steps].flatMap(([id, { component }]) => (component === "gate" ? [id] : []));
+  if (gates.length === 0) return null;
+  return (
+    <Text className="mm-help">
+      {t("What it takes for what, and the rows that it gets wrong:")}{" "}
+      {gates.map((id) => (
+        <button key={id} type="button" className="mm-link" onClick={() => { select([id]); }}>
+          {t("card of {step}", { step: id })}
+        </button>
+      ))}
+    </Text>
+  );
+}
+
 interface ReportProps {
   report: StepResult["reports"][number];
   uri: string | null;
@@ -69,7 +87,7 @@ function Report({ report, uri, isTextHidden, wrong }: ReportProps) {
   const gate = gateFacts(content);
   if (gate) return <GateCard facts={gate} isTextHidden={isTextHidden} actions={wrong} />;
   const evaluation = evaluationFacts(content);
-  if (evaluation) return <EvaluationCard facts={evaluation} uri={uri} />;
+  if (evaluation) return <EvaluationCard facts={evaluation} uri={uri} more={uri === null ? <ToTheGate /> : null} />;
   const compression = compressionFacts(content);
   if (compression) return <CompressionCard facts={compression} />;
   return (

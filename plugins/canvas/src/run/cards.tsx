@@ -9,10 +9,13 @@ import {
   type DatasetFacts,
   type EvaluationFacts,
   type GateFacts,
+  figureOf,
+  rivalOf,
   scoreText,
   shareText,
 } from "../core/results";
-import { t } from "../i18n/t";
+import { type Figure, type Rival, figureSentence, rivalSentence } from "../core/rivals";
+import { plural, t } from "../i18n/t";
 
 interface FiguresProps {
   label: string;
@@ -126,13 +129,34 @@ function Classes({ classes }: { classes: readonly ClassFacts[] }) {
   );
 }
 
+interface HeadlineProps {
+  figure: Figure | null;
+  rows: number;
+  rival: Rival | null;
+  /** Which model it is about, where there are several. */
+  name?: string;
+}
+
+/** How good a model is, and whether something simpler does as well: the sentence that nobody should miss. */
+export function Headline({ figure, rows, rival, name = "" }: HeadlineProps) {
+  if (figure === null) return null;
+  return (
+    <Text fontSize="sm" mb={1}>
+      {name === "" ? null : t("{name}:", { name })}{name === "" ? null : " "}<strong>{figureSentence(figure, rows)}</strong>{" "}
+      {rival === null ? null : <span className={rival.standing === "behind" ? undefined : "mm-amber"}>{rivalSentence(rival)}</span>}
+    </Text>
+  );
+}
+
 /** Models and baselines side by side; the model that the card is about is marked. */
-export function EvaluationCard({ facts, uri }: { facts: EvaluationFacts; uri: string | null }) {
+export function EvaluationCard({ facts, uri, more }: { facts: EvaluationFacts; uri: string | null; more?: ReactNode }) {
   const own = facts.judged.findIndex((one) => one.uri !== "" && one.uri === uri);
   const shown = facts.judged[own] ?? facts.judged.findLast((one) => facts.classes.has(one.name));
   const classes = facts.classes.get(shown?.name ?? "") ?? [];
   return (
     <>
+      {shown ? <Headline figure={figureOf(shown)} rows={facts.rows} rival={rivalOf(facts, shown)} name={shown.name} /> : null}
+      {more}
       <Part title={t("{label} on {rows} test rows", { label: facts.label, rows: facts.rows.toLocaleString() })}>
         <Figures
           label={t("Evaluation")}
@@ -152,7 +176,7 @@ export function EvaluationCard({ facts, uri }: { facts: EvaluationFacts; uri: st
   );
 }
 
-const COLOURS = { passed: "green", refused: "red", warning: "orange", "too small to judge": "gray" } as const;
+const COLOURS = { passed: "green", refused: "red", warning: "orange", "too small to judge": "orange" } as const;
 
 interface GateProps {
   facts: GateFacts;
@@ -161,28 +185,40 @@ interface GateProps {
   actions?: ReactNode;
 }
 
-export function GateCard({ facts, isTextHidden, actions }: GateProps) {
+/** What a gate could not judge is no pass: it is counted, and told. */
+export function NotJudged({ lines }: { lines: readonly string[] }) {
+  if (lines.length === 0) return null;
+  return (
+    <Part title={t("Not judged: {n}", { n: lines.length.toLocaleString() })}>
+      <ul className="mm-lines mm-amber">
+        {lines.map((line) => (
+          <li key={line}>{line}</li>
+        ))}
+      </ul>
+    </Part>
+  );
+}
+
+export function Checks({ facts }: { facts: GateFacts }) {
+  return (
+    <Figures
+      label={t("Checks")}
+      head={[t("Check"), t("Verdict"), t("Figure"), t("Against"), t("Accepted")]}
+      rows={facts.checks.map((check) => [
+        <span title={check.sentence}>{[check.check, check.name].filter((part) => part !== "").join(": ")}</span>,
+        <Badge colorPalette={COLOURS[check.verdict]}>{t(check.verdict)}</Badge>,
+        check.figure,
+        check.other,
+        check.limit,
+      ])}
+    />
+  );
+}
+
+/** What a model gets wrong: by class, what it takes for what, and the rows themselves for those who may see them. */
+export function GateMistakes({ facts, isTextHidden, actions }: GateProps) {
   return (
     <>
-      <Part title={t("The gate")}>
-        <Text fontSize="sm">
-          <Badge colorPalette={facts.passed ? "green" : "red"}>{facts.passed ? t("passed") : t("refused")}</Badge>{" "}{facts.champion === ""
-            ? t("{challenger} against no champion yet, on {rows} test rows.", { challenger: facts.challenger, rows: facts.rows.toLocaleString() })
-            : t("{challenger} against {champion}, on {rows} test rows.", { challenger: facts.challenger, champion: facts.champion, rows: facts.rows.toLocaleString() })}{" "}
-          {facts.note}
-        </Text>
-        <Figures
-          label={t("Checks")}
-          head={[t("Check"), t("Verdict"), t("Figure"), t("Against"), t("Accepted")]}
-          rows={facts.checks.map((check) => [
-            <span title={check.sentence}>{[check.check, check.name].filter((part) => part !== "").join(": ")}</span>,
-            <Badge colorPalette={COLOURS[check.verdict]}>{t(check.verdict)}</Badge>,
-            check.figure,
-            check.other,
-            check.limit,
-          ])}
-        />
-      </Part>
       {facts.classes.length > 0 ? <Classes classes={facts.classes} /> : null}
       {facts.confusions.length > 0 ? (
         <Part title={t("What it takes for what")}>
@@ -201,6 +237,28 @@ export function GateCard({ facts, isTextHidden, actions }: GateProps) {
       ) : isTextHidden ? (
         <Text className="mm-help">{t("The rows that it gets wrong are shown to those who may edit the pipeline.")}</Text>
       ) : null}
+    </>
+  );
+}
+
+export function GateCard({ facts, isTextHidden, actions }: GateProps) {
+  const open = facts.notJudged.length;
+  return (
+    <>
+      <Part title={t("The gate")}>
+        <Headline figure={facts.figure} rows={facts.rows} rival={facts.rival} />
+        <Text fontSize="sm">
+          <Badge colorPalette={facts.passed ? "green" : "red"}>{facts.passed ? t("passed") : t("refused")}</Badge>{" "}
+          {open === 0 ? null : <Badge colorPalette="orange">{plural(open, "1 part not judged", "{n} parts not judged")}</Badge>}{" "}
+          {facts.champion === ""
+            ? t("{challenger} against no champion yet, on {rows} test rows.", { challenger: facts.challenger, rows: facts.rows.toLocaleString() })
+            : t("{challenger} against {champion}, on {rows} test rows.", { challenger: facts.challenger, champion: facts.champion, rows: facts.rows.toLocaleString() })}{" "}
+          {facts.note}
+        </Text>
+        <Checks facts={facts} />
+      </Part>
+      <NotJudged lines={facts.notJudged} />
+      <GateMistakes facts={facts} isTextHidden={isTextHidden} actions={actions} />
     </>
   );
 }
