@@ -10,8 +10,9 @@ before that pass: from a pilot of 32 texts, and from what the heads took on the 
 ``load``: the step ``replace_trunk`` judges and moves them while threads ask a service for all signals; then
 all is rolled back, as ``modelmill registry rollback --together`` does it.
 
-``kills``: processes that move all heads to and fro are killed at random times. After each kill a new reader
-looks, then whoever comes finishes the move. All the while the service is asked.
+``kills``: processes that move 100 registered models (with two versions each, and no files) to and fro are
+killed at random times. After each kill a new reader looks, as a service does that starts; then whoever comes
+finishes the move.
 
 An answer is mixed if its models are not all of one set, or if a value is not the one of that set.
 """
@@ -30,7 +31,6 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from benchmarks.heads import HEADS, models, timed, write_table
 from benchmarks.heads import step as plain_step
@@ -39,9 +39,10 @@ from demo.samples import prepare
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
 from modelmill.component import StepContext
 from modelmill.registry import champion, joint_ledger, joint_moves
-from modelmill.registry.champion import Registry, alias_version
+from modelmill.registry.champion import Registry
 from modelmill.registry.joint_ledger import key_of
 from modelmill.registry.ledger import Entry, Head
+from modelmill.registry.versions import champions_of
 from modelmill.settings import Settings
 
 TURN_SECONDS = 1.0
@@ -50,27 +51,35 @@ TURN_SECONDS = 1.0
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--part", choices=("heads", "kills"), action="append")
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    _, base = prepare(Settings.from_environment().home)
+    home = Settings.from_environment().home
     champion.TURN_SECONDS = TURN_SECONDS
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        os.environ |= {
-            "MODELMILL_HOME": str(place / "home"),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{place}/mlflow.db",
-        }
-        dataset = with_test_rows(write_table(place / "table", options.rows))
-        labels = dataset.labels[:HEADS]
-        signals = cost(place, base, dataset, labels)
-        dataset = replace_labels(dataset, labels)
-        texts = sample(dataset, 4)
-        with Load([*labels], texts) as load:
-            move_and_back(place, dataset, signals, load)
-            kills(load, count=options.kills, random=Random(options.seed))
-        load.report()
+    for part in options.part or ("heads", "kills"):
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            os.environ |= {
+                "MODELMILL_HOME": str(place / "home"),
+                "MLFLOW_TRACKING_URI": f"sqlite:///{place}/mlflow.db",
+            }
+            if part == "heads":
+                heads(place, prepare(home)[1], options.rows)
+            else:
+                kills(options.kills, Random(options.seed))
+
+
+def heads(place: Path, base: Path, rows: int) -> None:
+    """Parts ``cost`` and ``load``."""
+    dataset = with_test_rows(write_table(place / "table", rows))
+    labels = dataset.labels[:HEADS]
+    signals = cost(place, base, dataset, labels)
+    dataset = dataset.model_copy(update={"labels": labels})
+    with Load(labels, sample(dataset, 4)) as load:
+        move_and_back(place, dataset, signals, load)
+    load.report()
 
 
 def with_test_rows(dataset: DatasetRef) -> DatasetRef:
@@ -87,10 +96,6 @@ def with_test_rows(dataset: DatasetRef) -> DatasetRef:
         dataset.uri, table.set_column(at, "split", pa.array(split)), mode="overwrite", schema_mode="overwrite"
     )
     return dataset.model_copy(update={"version": 1})
-
-
-def replace_labels(dataset: DatasetRef, labels: Sequence[str]) -> DatasetRef:
-    return dataset.model_copy(update={"labels": tuple(labels)})
 
 
 def sample(dataset: DatasetRef, count: int) -> list[str]:
@@ -127,7 +132,10 @@ def cost(place: Path, base: Path, dataset: DatasetRef, labels: tuple[str, ...]) 
     print(f"| the 101st head on the old trunk | {one_more:.2f} | {one_more:.3f} | 1.00 |")
     each = whole / HEADS
     print(f"| {HEADS} heads on the new trunk, one pass | {whole:.1f} | {each:.3f} | {each / one_more:.2f} |")
-    print(f"\nForecast before the pass: {forecast:.1f} CPU s, {forecast / whole - 1:+.0%} of what it took\n")
+    print(
+        f"\nForecast before the pass: {forecast:.1f} CPU s, {forecast / whole - 1:+.0%} of what it took\n",
+        flush=True,
+    )
     return moved
 
 
@@ -272,46 +280,54 @@ def move(names: Sequence[str], to: int, key: str, begun: Connection | None = Non
     joint_moves.move_together(registry, names, entries, step_key=key)
 
 
-def kills(load: Load, *, count: int, random: Random) -> None:
+def kills(count: int, random: Random) -> None:
+    """Kill movers, and look what is left."""
     from modelmill.registry.tracking import tracking_client
 
     settings = Settings.from_environment()
     registry = Registry(tracking_client(settings.tracking_uri), settings, say=lambda _: None)
-    names = [name for name, version in zip(load.names, load.moved, strict=True) if version == 2]
+    names = [f"signal_{number:03d}" for number in range(HEADS)]
+    for name in names:
+        registry.client.create_registered_model(name)
+        for _ in range(2):
+            registry.client.create_model_version(name, source="file:///nowhere")
+    move(names, 1, "first")
+    began, cpu = time.monotonic(), time.process_time()
+    move(names, 2, "whole")
+    longest, cpu = time.monotonic() - began, time.process_time() - cpu
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(["benchmarks.trunk_replacement", "mlflow"])
     outcomes: Counter[str] = Counter()
-    began = time.monotonic()
-    move(names, 2, "whole")
-    longest = time.monotonic() - began
     for number in range(count):
-        now = versions(registry, settings, names)
-        to = 3 - next(iter(now))
+        (now,) = versions(registry, settings, names)
         here, there = forks.Pipe()
-        mover = forks.Process(target=move, args=(names, to, f"kill-{number}", there))
+        mover = forks.Process(target=move, args=(names, 3 - now, f"kill-{number}", there))
         mover.start()
         here.recv()
-        mover.join(random.uniform(0.1, longest))
+        mover.join(random.uniform(0, longest))
         mover.kill()
         mover.join()
-        seen = versions(registry, settings, names)
-        torn = len({alias_version(registry, name) for name in names}) > 1
-        outcomes["between" if len(seen) > 1 else "new" if seen == {to} else "old"] += 1
-        outcomes["aliases were a mixture"] += torn
+        seen, mixture = versions(registry, settings, names), set(aliases(registry, names).values())
+        outcomes["between" if len(seen) > 1 else "old" if seen == {now} else "new"] += 1
+        outcomes["with aliases that were a mixture"] += len(mixture) > 1
         joint_moves.finish_open_move(registry)
-        outcomes["finished otherwise"] += {alias_version(registry, name) for name in names} != seen
-    print(f"| a whole move of {len(names)} heads | {longest:.1f} s |")
-    print(f"| kills | {count}: {', '.join(f'{value} {name}' for name, value in outcomes.items())} |")
-    print(f"| joint moves in the ledger | {joint_ledger.behind(settings).number} |")
+        outcomes["that ended otherwise"] += set(aliases(registry, names).values()) != seen
+    print(f"| a whole move of {len(names)} champions | {longest:.1f} s, {cpu:.1f} CPU s |\n| --- | --- |")
+    print(f"| {count} kills | {', '.join(f'{value} {name}' for name, value in outcomes.items())} |")
+    print(f"| joint moves in the ledger | {joint_ledger.behind(settings).number} |", flush=True)
+
+
+def aliases(registry: Registry, names: Sequence[str]) -> dict[str, int]:
+    return champions_of(registry.client, names)
 
 
 def versions(registry: Registry, settings: Settings, names: Sequence[str]) -> set[int]:
     """What a service that starts now would answer with."""
 
     def ask() -> dict[str, dict[str, int]]:
-        return {name: {"champion": alias_version(registry, name) or 0} for name in names}
+        return {name: {"champion": version} for name, version in aliases(registry, names).items()}
 
-    found: Any = joint_moves.ChampionReader(settings).read(ask).aliases
+    found = joint_moves.ChampionReader(settings).read(ask).aliases
     return {found[name]["champion"] for name in names}
 
 
