@@ -66,7 +66,6 @@ export const StepNode = memo(function StepNode({ id, data, selected }: NodeProps
             <AlertTriangle size={14} />
           </span>
         ) : null}
-        {run ? <RunBadge run={run} /> : null}
       </div>
       <div className="mm-node-ports">
         <div>
@@ -95,7 +94,11 @@ export const StepNode = memo(function StepNode({ id, data, selected }: NodeProps
             : null}
         </div>
       </div>
-      {run?.line ? <div className="mm-node-line">{run.line}</div> : null}
+      {run ? (
+        <div className="mm-node-line">
+          <RunBadge run={run} /> <span title={run.line}>{run.line}</span>
+        </div>
+      ) : null}
     </div>
   );
 });

@@ -258,3 +258,12 @@ export function rawGroups(pipeline: Pipeline): JsonObject {
 export function isPipeline(value: unknown): value is Pipeline {
   return isObject(value);
 }
+
+/** Return the step that says how good a run's model is: the last gate, else the last step that makes a report. */
+export function resultStep(steps: ReadonlyMap<string, Step>, catalogue: Catalogue): string | undefined {
+  for (const type of ["verdict", "report"]) {
+    const found = [...steps].findLast(([, step]) => catalogue.get(step.component)?.outputs.some((port) => port.type === type));
+    if (found) return found[0];
+  }
+  return undefined;
+}

@@ -74,7 +74,7 @@ function Editor() {
   return (
     <ReactFlowProvider>
       <div className="mm-editor" onKeyDown={onKeyDown}>
-        <Toolbar view={view} onView={setView} onSave={() => saving.ask(false)} onRun={run} isBusy={running.isBusy} />
+        <Toolbar view={view} onView={setView} onSave={() => saving.ask(false)} onRun={run} isBusy={running.isBusy || saving.isBusy} />
         {notice === null ? null : (
           <div className={notice.isError ? "mm-notice mm-notice-bad" : "mm-notice"} role={notice.isError ? "alert" : "status"}>
             <span>{notice.text}</span>
@@ -216,7 +216,10 @@ function useSaving(run: () => void) {
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (error.body?.conflict) setStage({ name: "conflict", isRun, conflict: error.body.conflict, message, isSaving: true });
-      else setProblem(error.message);
+      else {
+        setStage({ name: "save", isRun });
+        setProblem(error.message);
+      }
     } finally {
       setBusy(false);
     }
@@ -251,8 +254,11 @@ function useSaving(run: () => void) {
   return {
     ask: (isRun: boolean) => {
       setProblem("");
-      setStage({ name: "save", isRun });
+      // Of a new pipeline there is no difference to look at, and no reason to give.
+      if (isRun && dagId === null) void save("", etag, isRun);
+      else setStage({ name: "save", isRun });
     },
+    isBusy,
     dialog,
   };
 }

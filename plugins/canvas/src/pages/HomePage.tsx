@@ -37,9 +37,12 @@ export function HomePage() {
 function Shown({ home }: { home: Home }) {
   const isNew = home.pipelines === 0 && home.decided.length === 0;
   if (isNew) return <Gallery isOpen />;
+  // A quiet day leads with what can be begun.
+  const isQuiet = [home.waiting, home.running, home.failed, home.decided, home.drifted].every((list) => list.length === 0);
   return (
     <Stack gap={4}>
       <SearchBox />
+      {isQuiet ? <Gallery isOpen /> : null}
       <div className="mm-home">
         <List title={t("Waiting for an answer")} empty={t("Nobody is asked anything.")}>
           {home.waiting.map((item) => (
@@ -70,7 +73,7 @@ function Shown({ home }: { home: Home }) {
           ))}
         </List>
       </div>
-      <Gallery isOpen={false} />
+      {isQuiet ? null : <Gallery isOpen={false} />}
     </Stack>
   );
 }

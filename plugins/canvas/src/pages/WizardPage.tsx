@@ -81,6 +81,7 @@ function Wizard({ one, each }: { one: Template; each: Template }) {
               size="sm"
               fontFamily="mono"
               placeholder="${data}/tickets"
+              autoFocus
               value={textOf(values.table)}
               onChange={(event) => chooseTable(event.target.value)}
             />
@@ -235,10 +236,11 @@ function Balance({ view, label }: { view: TableView; label: string }) {
   const classes = view.balance[label];
   if (!classes) return null;
   const most = Math.max(...classes.map((item) => item.rows), 1);
+  const named = classes.filter((item) => item.value !== null);
   return (
     <div aria-label={t("Rows by class")} role="group">
       <Text className="mm-help" mb={1}>
-        {t("{n} classes in {counted} rows", { n: classes.length.toLocaleString(), counted: view.counted.toLocaleString() })}
+        {t("{n} classes in {counted} rows", { n: named.length.toLocaleString(), counted: view.counted.toLocaleString() })}
       </Text>
       {classes.slice(0, MOST_CLASSES).map((item) => (
         <div key={item.value ?? ""} className="mm-bar">

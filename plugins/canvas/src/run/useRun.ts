@@ -105,7 +105,8 @@ async function figuresOf(dagId: string, runId: string): Promise<Map<string, stri
 }
 
 function lineOf(metrics: Readonly<Record<string, number>>): string {
-  const { rows_out: rows, validation_accuracy: accuracy, bytes } = metrics;
+  const { rows_in: read, rows_out: rows, validation_accuracy: accuracy, bytes } = metrics;
+  if (rows !== undefined && read !== undefined && read > rows) return t("{rows} of {read} rows", { rows: rows.toLocaleString(), read: read.toLocaleString() });
   if (rows !== undefined) return plural(rows, "1 row", "{n} rows");
   if (accuracy !== undefined) return t("validation {share}", { share: `${(100 * accuracy).toFixed(1)} %` });
   if (bytes !== undefined) return `${(bytes / 1e6).toFixed(1)} MB`;

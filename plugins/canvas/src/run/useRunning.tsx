@@ -5,9 +5,11 @@ import { useEffect, useRef, useState } from "react";
 
 import { ApiError, type RunSummary, api } from "../api/client";
 import { Frame } from "../canvas/dialogs";
+import { resultStep } from "../core/pipeline";
 import { isObject } from "../core/value";
 import { useCanvas } from "../store";
-import { useRun } from "./useRun";
+import { durationText } from "./state";
+import { type FollowedRun, isFinished, useRun } from "./useRun";
 import { t } from "../i18n/t";
 
 const POLL = 1500;
@@ -20,6 +22,7 @@ export function useRunning(dagId: string | null, first: string | null = null) {
   const [isBusy, setBusy] = useState(false);
   const [asked, setAsked] = useState<string[]>([]);
   const isHere = useRef(true);
+  const isChosen = useRef(first !== null);
   const view = useRun(dagId, runId, round);
 
   useEffect(() => {
@@ -31,11 +34,19 @@ export function useRunning(dagId: string | null, first: string | null = null) {
     if (dagId === null) return;
     let isCurrent = true;
     api.runs(dagId).then(
-      (list) => { if (isCurrent) setHistory(list); },
+      (list) => {
+        if (!isCurrent) return;
+        setHistory(list);
+        // A page that is opened shows the newest run; which one is shown later is the user's choice.
+        if (!isChosen.current && list[0] !== undefined) setRunId(list[0].run_id);
+        isChosen.current = true;
+      },
       () => { if (isCurrent) setHistory([]); }, // not parsed yet, or not for this user: there is no past to show
     );
     return () => { isCurrent = false; };
   }, [dagId, runId, runState]);
+
+  useAnnouncedEnd(runId, view);
 
   const attempt = async (work: () => Promise<void>): Promise<void> => {
     setBusy(true);
@@ -58,6 +69,7 @@ export function useRunning(dagId: string | null, first: string | null = null) {
       if (!isHere.current) return;
       const started = await api.startRun(id, { mode: "all", params, unpause: true });
       say(t("The run has started."));
+      isChosen.current = true;
       setRunId(started.run_id);
     });
   };
@@ -73,7 +85,10 @@ export function useRunning(dagId: string | null, first: string | null = null) {
     history,
     view,
     isBusy,
-    choose: setRunId,
+    choose: (run: string | null) => {
+      isChosen.current = true;
+      setRunId(run);
+    },
     begin,
     again: (step: string, isWithFollowing: boolean) => {
       void attempt(async () => {
@@ -89,6 +104,27 @@ export function useRunning(dagId: string | null, first: string | null = null) {
     },
     dialog: asked.length > 0 ? <ParamsDialog names={asked} onStart={start} onClose={() => setAsked([])} /> : null,
   };
+}
+
+/** Say how a run ended that was under way when it was first seen, and show what it found. */
+function useAnnouncedEnd(runId: string | null, { run, steps: states }: FollowedRun): void {
+  const followed = useRef<string | null>(null);
+  useEffect(() => {
+    if (run?.run_id !== runId) return;
+    if (!isFinished(run)) {
+      followed.current = runId;
+      return;
+    }
+    if (followed.current !== runId) return;
+    followed.current = null;
+    const { say, select, selection, edge, steps, catalogue } = useCanvas.getState();
+    const seconds = run.start && run.end ? (Date.parse(run.end) - Date.parse(run.start)) / 1000 : null;
+    const time = durationText(seconds);
+    if (run.state === "success") say(t("The run is done: {time}.", { time }));
+    else say(t("The run has failed after {time}: the steps in red say why.", { time }), true);
+    const told = run.state === "success" ? resultStep(steps, catalogue) : [...states].find(([, step]) => step.state === "failed")?.[0];
+    if (told !== undefined && selection.size === 0 && edge === null) select([told]);
+  }, [runId, run, states]);
 }
 
 /** Wait until Airflow's DAG is the pipeline that was saved, and say so meanwhile. */
