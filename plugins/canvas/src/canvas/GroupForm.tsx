@@ -11,6 +11,7 @@ import { type Json, sameValue } from "../core/value";
 import { useCanvas } from "../store";
 import { duplicate, ungroupSelection } from "./actions";
 import { FieldProblems, NameField, Section } from "./parts";
+import { MONO } from "../form/mono";
 import { t } from "../i18n/t";
 
 export function GroupForm({ name, group }: { name: string; group: Group }) {
@@ -95,7 +96,7 @@ function ForEachFields({ name, group }: { name: string; group: Group }) {
         <Input
           id="mm-variable"
           size="sm"
-          fontFamily="mono"
+          {...MONO}
           placeholder={t("none: the steps are there once")}
           value={typed}
           aria-invalid={problem !== ""}

@@ -10,6 +10,7 @@ import { plainValue } from "../core/groups";
 import { groupOfProblem } from "../core/problems";
 import { useCanvas } from "../store";
 import { Section } from "./parts";
+import { MONO } from "../form/mono";
 import { type Sentence, t } from "../i18n/t";
 
 export function PipelineForm() {
@@ -139,14 +140,14 @@ function ScheduleField({ problems }: { problems: string[] }) {
         <NativeSelect.Indicator />
       </NativeSelect.Root>
       {kind === "cron" ? (
-        <Input mt={2} size="sm" fontFamily="mono" aria-label={t("Cron expression")} value={textOf(schedule ?? "")} onChange={(event) => { set(event.target.value); }} />
+        <Input mt={2} size="sm" {...MONO} aria-label={t("Cron expression")} value={textOf(schedule ?? "")} onChange={(event) => { set(event.target.value); }} />
       ) : null}
       {kind === "table" || kind === "assets" ? (
         <Textarea
           mt={2}
           size="sm"
           rows={2}
-          fontFamily="mono"
+          {...MONO}
           fontSize="xs"
           aria-label={kind === "table" ? t("Tables, one a line") : t("Assets, one a line")}
           placeholder={kind === "table" ? "${data}/tickets" : "s3://bucket/key"}

@@ -4,6 +4,7 @@ import { Input, Text } from "@chakra-ui/react";
 import { type ReactNode, useState } from "react";
 
 import { nameProblem } from "../core/pipeline";
+import { MONO } from "../form/mono";
 import type { Sentence } from "../i18n/t";
 
 /** Why a button cannot be pressed. */
@@ -50,7 +51,7 @@ export function NameField({ label, name, taken, onRename }: NameProps) {
       <Input
         id="mm-own-name"
         size="sm"
-        fontFamily="mono"
+        {...MONO}
         value={typed}
         aria-invalid={problem !== null}
         onChange={(event) => { setTyped(event.target.value); }}

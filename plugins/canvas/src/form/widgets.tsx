@@ -7,6 +7,7 @@ import { parse, stringify } from "yaml";
 
 import { COLUMNS_LIST, ColumnFieldContext, NAMES_LIST, NamesContext } from "./names";
 import { NULLABLE, type Schema, scalarOf } from "../core/schema";
+import { MONO } from "./mono";
 import { t } from "../i18n/t";
 
 function hintOf(schema: Schema): string {
@@ -138,7 +139,7 @@ function YamlField({ fieldPathId, schema, formData, onChange, rawErrors, disable
         aria-label={String(label)}
         aria-invalid={problem !== "" || (rawErrors?.length ?? 0) > 0}
         size="sm"
-        fontFamily="mono"
+        {...MONO}
         fontSize="xs"
         rows={Math.min(10, Math.max(2, shown.split("\n").length))}
         value={typed ?? shown}

@@ -12,6 +12,7 @@ import { dropDraft } from "../core/drafts";
 import { type Sentence, t } from "../i18n/t";
 import { newPath } from "./base";
 import { Complaint } from "./parts";
+import { MONO } from "../form/mono";
 
 const NO_EDIT: Sentence = "Your role in Airflow may look at this pipeline, not change it";
 
@@ -145,7 +146,7 @@ function DeleteDialog({ pipeline, onClose, onDone }: DeleteProps) {
       <label className="mm-label" htmlFor="mm-delete-name">
         {t("Type the name to delete it: {name}", { name })}
       </label>
-      <Input id="mm-delete-name" size="sm" fontFamily="mono" autoComplete="off" value={typed} onChange={(event) => { setTyped(event.target.value); }} />
+      <Input id="mm-delete-name" size="sm" {...MONO} autoComplete="off" value={typed} onChange={(event) => { setTyped(event.target.value); }} />
     </Frame>
   );
 }

@@ -12,6 +12,7 @@ import { newText } from "../core/document";
 import type { JsonObject } from "../core/value";
 import { BASE, canvasPath } from "./base";
 import { Answered, Complaint, Page } from "./parts";
+import { MONO } from "../form/mono";
 import { plural, t } from "../i18n/t";
 
 /** What has a field of its own here; the template's other fields follow as its schema describes them. */
@@ -79,7 +80,7 @@ function Wizard({ one, each }: { one: Template; each: Template }) {
             <Input
               id="mm-table"
               size="sm"
-              fontFamily="mono"
+              {...MONO}
               placeholder="${data}/tickets"
               autoFocus
               value={textOf(values.table)}
@@ -115,7 +116,7 @@ function Wizard({ one, each }: { one: Template; each: Template }) {
               />
             </Labelled>
             <Labelled id="mm-pipeline-name" label={t("Name of the pipeline")} help={t("Of the DAG and the registered model, too.")}>
-              <Input id="mm-pipeline-name" size="sm" fontFamily="mono" value={textOf(values.name)} onChange={(event) => set({ name: event.target.value })} />
+              <Input id="mm-pipeline-name" size="sm" {...MONO} value={textOf(values.name)} onChange={(event) => set({ name: event.target.value })} />
             </Labelled>
           </HStack>
           <details className="mm-more">

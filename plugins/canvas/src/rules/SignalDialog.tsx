@@ -9,6 +9,7 @@ import { nameProblem, signalForm, signalsOf, withSignal } from "../core/signals"
 import type { JsonObject } from "../core/value";
 import { Frame } from "../canvas/dialogs";
 import { ConfigForm } from "../form/ConfigForm";
+import { MONO } from "../form/mono";
 import { t } from "../i18n/t";
 
 interface Props {
@@ -65,7 +66,7 @@ export function SignalDialog({ text, language, onChange, onClose }: Props) {
           <label className="mm-label" htmlFor="mm-signal-name">
             {t("Name")}
           </label>
-          <Input id="mm-signal-name" size="sm" fontFamily="mono" value={name} onChange={(event) => setName(event.target.value)} />
+          <Input id="mm-signal-name" size="sm" {...MONO} value={name} onChange={(event) => setName(event.target.value)} />
         </div>
       ) : null}
       <Choice

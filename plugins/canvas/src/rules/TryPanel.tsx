@@ -5,6 +5,7 @@ import { Play } from "lucide-react";
 import { useState } from "react";
 
 import { ApiError, type RuleSetDocument, type TriedRuleSet, api } from "../api/client";
+import { MONO } from "../form/mono";
 import { Complaint } from "../pages/parts";
 import { plural, t } from "../i18n/t";
 
@@ -51,7 +52,7 @@ export function TryPanel({ text, saved, isValid, table, onTable }: Props) {
         <label className="mm-label" htmlFor="mm-rules-table">
           {t("Table to try it on")}
         </label>
-        <Input id="mm-rules-table" size="sm" fontFamily="mono" placeholder="${data}/tickets" value={table} onChange={(event) => onTable(event.target.value)} />
+        <Input id="mm-rules-table" size="sm" {...MONO} placeholder="${data}/tickets" value={table} onChange={(event) => onTable(event.target.value)} />
         <label className="mm-label" htmlFor="mm-rules-other">
           {t("Compare with")}
         </label>
