@@ -68,8 +68,11 @@ function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () =>
   const [chosen, setChosen] = useState(model.champion ?? newest?.version ?? null);
   const version = model.all_versions.find((item) => item.version === chosen);
   const [isRollingBack, setRollingBack] = useState(false);
-  // After a rollback there is one row more: the nights are asked for again.
-  const nights = useAnswer(useCallback(() => api.nights(model.name), [model.name, model.history.length]));
+  const nights = useAnswer(useCallback(() => api.nights(model.name), [model.name]));
+  const changed = (): void => {
+    nights.reload(); // there is one row more in the ledger
+    onChanged();
+  };
   const rollbackProblem = !model.may_roll_back
     ? t("Your role in Airflow may not say which version is in use")
     : model.all_versions.length < 2
@@ -124,7 +127,7 @@ function ModelDetails({ model, onChanged }: { model: ModelView; onChanged: () =>
       {chosen === null ? null : <AnswerBox key={chosen} name={model.name} first={chosen} versions={model.all_versions.map((item) => item.version)} />}
       <Nights answer={nights} />
       <Ledger rows={model.history} />
-      {isRollingBack ? <RollbackDialog model={model} onClose={() => setRollingBack(false)} onDone={onChanged} /> : null}
+      {isRollingBack ? <RollbackDialog model={model} onClose={() => setRollingBack(false)} onDone={changed} /> : null}
     </Stack>
   );
 }
