@@ -102,7 +102,7 @@ describe("what a report says", () => {
     const one = (name: string, accuracy: number, low: number, high: number) => ({ name, uri: `models:/${name}`, accuracy, accuracy_low: low, accuracy_high: high });
     const baselines = [one("majority class", 0.2, 0.1, 0.3), one("words", 0.9, 0.85, 0.95)];
     const facts = evaluationFacts({ rows: 10, models: [one("good", 0.99, 0.97, 1), one("close", 0.93, 0.88, 0.98), one("poor", 0.9, 0.8, 1)], baselines, per_class: [{ model: "good", name: "a", rows: 2 }] })!;
-    expect(facts.judged.map((judged) => rivalOf(facts, judged)?.standing)).toEqual(["behind", "close", "level", undefined, undefined]);
+    expect(facts.judged.map((judged) => rivalOf(facts, judged)?.standing)).toEqual(["behind", "near", "level", undefined, undefined]);
     expect(facts.judged[3]?.name).toBe("majority class (a)");
     expect(figureSentence(figureOf(facts.judged[0]!), facts.rows)).toBe("99.0 % right on 10 test rows (97.0 to 100.0).");
     const scores = [{ metric: "r2", value: 0.4, low: 0.3, high: 0.5 }];

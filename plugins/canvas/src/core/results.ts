@@ -132,10 +132,9 @@ export function rivalOf({ judged }: EvaluationFacts, own: Judged): Rival | null 
   const baselines = judged.filter((one) => one.isBaseline && one.metric === own.metric);
   const [best] = baselines.toSorted((left, right) => right.value - left.value);
   if (best === undefined || own.isBaseline) return null;
-  // Without the interval of the difference, of one class a row, the models' own must do: what lies below is behind.
-  const standing = own.over
-    ? standingOf(-own.over.value, -own.over.high, -own.over.low)
-    : standingOf(best.value - own.value, best.low - own.high, best.value - own.low);
+  // Reports of one class a row leave the interval of the difference out: the model's own says less.
+  const rough = standingOf(best.value - own.value, best.low - own.high, best.value - own.low);
+  const standing = own.over ? standingOf(-own.over.value, -own.over.high, -own.over.low) : rough === "close" ? "near" : rough;
   return { name: best.name, value: best.isShare ? shareText(best.value) : best.value.toPrecision(3), standing };
 }
 

@@ -10,11 +10,14 @@ export interface Figure {
   high: string;
 }
 
-/** The best baseline beside a model. `ahead`: better beyond chance; `close`: worse, within chance. */
+/**
+ * The best baseline beside a model. `ahead`: better beyond chance; `close`: worse, within chance; `near`: worse, within
+ * the model's own interval, and nobody has measured the interval of the difference.
+ */
 export interface Rival {
   name: string;
   value: string;
-  standing: "ahead" | "level" | "close" | "behind";
+  standing: "ahead" | "level" | "close" | "near" | "behind";
 }
 
 /**
@@ -39,6 +42,7 @@ export function rivalSentence({ name, value, standing }: Rival): string {
   if (standing === "ahead") return t("{name} does better on these rows: {value}.", values);
   if (standing === "level") return t("{name} does as well on these rows: {value}.", values);
   if (standing === "close") return t("{name} may do as well: {value}, and these rows do not tell them apart.", values);
+  if (standing === "near") return t("{name} comes near: {value}, within the interval of the model.", values);
   return t("The best baseline, {name}: {value}.", values);
 }
 
