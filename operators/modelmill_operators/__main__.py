@@ -45,9 +45,17 @@ def profiles(
 )
 def triggerer(context: typer.Context) -> None:
     """Run `airflow triggerer`, with its options, made for pipelines of hundreds of steps."""
-    from modelmill_operators.triggerer import run
+    from airflow import __version__
+    from airflow.__main__ import main as airflow
 
-    run(context.args)
+    if __version__.startswith("3.3."):
+        from modelmill_operators.triggerer import install
+
+        install()
+    else:
+        typer.echo(f"Airflow {__version__} runs its own triggerer: modelmill's is made for 3.3", err=True)
+    sys.argv = ["airflow", "triggerer", *context.args]
+    airflow()  # type: ignore[no-untyped-call]
 
 
 def main() -> None:
