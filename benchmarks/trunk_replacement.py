@@ -296,7 +296,7 @@ def kills(count: int, random: Random) -> None:
     move(names, 2, "whole")
     longest, cpu = time.monotonic() - began, time.process_time() - cpu
     forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(["benchmarks.trunk_replacement", "mlflow"])
+    forks.set_forkserver_preload(["mlflow", "modelmill.registry.joint_moves"])
     outcomes: Counter[str] = Counter()
     for number in range(count):
         (now,) = versions(registry, settings, names)
