@@ -255,9 +255,9 @@ export function GateCard({ facts, isTextHidden, actions }: GateProps) {
             : t("{challenger} against {champion}, on {rows} test rows.", { challenger: facts.challenger, champion: facts.champion, rows: facts.rows.toLocaleString() })}{" "}
           {facts.note}
         </Text>
-        <Checks facts={facts} />
       </Part>
       <NotJudged lines={facts.notJudged} />
+      <Checks facts={facts} />
       <GateMistakes facts={facts} isTextHidden={isTextHidden} actions={actions} />
     </>
   );
