@@ -1,7 +1,7 @@
 /** The file of a picture, as a question to a model carries it. */
 
 /** Most bytes that the server takes. */
-export const MOST_PICTURE_BYTES = 8_000_000;
+export const MOST_PICTURE_BYTES = 2_900_000;
 
 export interface Picture {
   name: string;
