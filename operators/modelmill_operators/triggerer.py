@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow.api_fastapi.execution_api.datamodels.asset import AssetProfile
-from airflow.executors.workloads import RunTrigger
+from airflow.executors.workloads.trigger import RunTrigger
 from airflow.jobs import triggerer_job_runner
 from airflow.models.dagbag import DBDagBag
 from airflow.models.dagrun import DagRun
@@ -158,7 +158,7 @@ def _record(ends: Mapping[int, BaseTaskEndEvent], session: Session) -> list[Call
         TaskInstance.trigger_id.in_(ends), TaskInstance.state == TaskInstanceState.DEFERRED
     )
     for instance in session.scalars(waiting).all():
-        trigger_id = int(instance.trigger_id)
+        trigger_id = int(instance.trigger_id or 0)
         event, ending = ends[trigger_id], _endings[trigger_id]
         instance.trigger_id = None
         instance.set_state(event.task_instance_state, session=session)
@@ -190,7 +190,7 @@ class _OneTask(DBDagBag):
 
     def __init__(self, dags: DBDagBag, task_id: str) -> None:
         super().__init__()
-        self._dags = dags
+        self._originals = dags
         self._task_id = task_id
         self.found: Document | None = None
         """The task, as it is serialized, once its DAG has been asked for."""
@@ -198,15 +198,15 @@ class _OneTask(DBDagBag):
     def get_serialized_dag_model_for_run(self, dag_run: DagRun, *, session: Session) -> Any:
         """Return the DAG of a run, with one task."""
         if dag_run.id not in _whole:
-            _whole[dag_run.id] = self._dags.get_serialized_dag_model_for_run(dag_run, session=session)
+            _whole[dag_run.id] = self._originals.get_serialized_dag_model_for_run(dag_run, session=session)
         return self._own(_whole[dag_run.id])
 
     def get_serialized_dag_model(self, version_id: Any, session: Session) -> Any:
         """Return a version of a DAG, with one task."""
-        return self._own(self._dags.get_serialized_dag_model(version_id, session=session))
+        return self._own(self._originals.get_serialized_dag_model(version_id, session=session))
 
     def _own(self, model: SerializedDagModel | None) -> _SmallModel | None:
-        if model is None:
+        if model is None or model.data is None:
             return None
         data = with_one_task(model.data, self._task_id)
         self.found = next((task["__var"] for task in data["dag"]["tasks"]), None)

@@ -47,6 +47,6 @@ def cache_logits_together(
         ).take(rows)
         workspace.log(f"{len(heads):,} heads on one trunk: scoring {len(rows):,} rows in one pass")
         named = {str(place): (info, load_head(folder, info)) for info, folder, place in heads}
-        for place, logits in TrunkHeads(trunk, named).score(tokens).items():
-            keep_logits(logits, Path(place))
+        for name, logits in TrunkHeads(trunk, named).score(tokens).items():
+            keep_logits(logits, Path(name))
     return len(missing)

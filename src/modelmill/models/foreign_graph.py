@@ -64,14 +64,14 @@ def wrap(model: Any, options: ForeignModelOptions) -> ImageInput:
     nodes = [*before, *graph.node, *after]
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
-    pixels = ["batch", CHANNELS, height, width]
+    pixels: list[str | int | None] = ["batch", CHANNELS, height, width]
     graph.input.append(helper.make_tensor_value_info("pixels", TensorProto.UINT8, pixels))
     graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", None]))
     model.ir_version = max(model.ir_version, 4)  # before it, weights were inputs as well
     scale = options.divide_by / 255
     order = slice(None, None, -1) if options.channels == "bgr" else slice(None)
-    mean = [part * scale for part in options.mean[order]]
-    spread = [part * scale for part in options.std[order]]
+    mean = [part * scale for part in tuple(options.mean)[order]]
+    spread = [part * scale for part in tuple(options.std)[order]]
     return ImageInput(
         height=height,
         width=width,
@@ -125,7 +125,7 @@ def _output(model: Any, options: ForeignModelOptions) -> str:
     names = [one.name for one in model.graph.output]
     if options.output is None and len(names) == 1:
         return str(names[0])
-    if options.output not in names:
+    if options.output is None or options.output not in names:
         raise ModelError(
             "output is one of the outputs of the imported model",
             got=options.output or "none",

@@ -271,7 +271,7 @@ def _videos(
 
     optional = [options.path, options.width, options.height, EXPLANATION_COLUMN, *options.boxes.values()]
     columns = [options.key, "decision", "rule", "severity", "because", "reason"]
-    columns += [name for name in dict.fromkeys(optional) if name in names and name not in columns]
+    columns += [name for name in dict.fromkeys(optional) if name and name in names and name not in columns]
     found = dict[str, _Video]()
     if not groups:
         return found
@@ -291,7 +291,7 @@ def _video(row: Mapping[str, Any], group: _Group, options: VideoReportOptions) -
     timed = [one for one in evidence if one["time"] is not None]
     best = max(timed, key=lambda one: one["box"] is not None, default=None)
     box = best["box"] if best is not None else None
-    if box is None and group.rule in options.boxes:
+    if box is None and group.rule is not None and group.rule in options.boxes:
         box = row[options.boxes[group.rule]]
     size = row.get(options.width), row.get(options.height)
     wanted = Wanted(
@@ -299,7 +299,7 @@ def _video(row: Mapping[str, Any], group: _Group, options: VideoReportOptions) -
         box=None if box is None else tuple(map(float, box)),
         size=None if size[0] is None or size[1] is None else (float(size[0]), float(size[1])),
     )
-    path = str(row[options.path] or "") if options.path in row else ""
+    path = str(row[options.path] or "") if options.path is not None and options.path in row else ""
     return _Video(row, path, tuple(_place(one) for one in evidence[:_MOST_SEEN]), wanted)
 
 
