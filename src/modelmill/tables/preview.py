@@ -85,11 +85,13 @@ def check_below(uri: str, roots: Sequence[str]) -> str:
 
 
 def _elsewhere(uri: str, roots: Sequence[str]) -> TableError:
-    shown = ", ".join(roots) or "none is configured"
+    shown = (
+        f"below {' or '.join(roots)}" if roots else "of folders that the deployment names, and it names none"
+    )
     return TableError(
-        f"a table that is shown lies below a place that is meant for it ({shown})",
+        f"only tables {shown} are shown here",
         got=uri,
-        remedy="move it, or add its place to MODELMILL_TABLES",
+        remedy="copy the table there, or let an administrator add its folder to MODELMILL_TABLES",
     )
 
 

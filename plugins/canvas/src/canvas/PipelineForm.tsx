@@ -164,7 +164,7 @@ function ScheduleField({ problems }: { problems: string[] }) {
 }
 
 function ParamsField({ params }: { params: Json | undefined }) {
-  const { edit } = useCanvas();
+  const { edit, deploymentParams } = useCanvas();
   const known = isObject(params) ? (params) : {};
   const set = (next: JsonObject): void => {
     edit((pipeline) => setKey(pipeline, "params", Object.keys(next).length > 0 ? next : undefined), "params");
@@ -187,7 +187,7 @@ function ParamsField({ params }: { params: Json | undefined }) {
               id={`mm-param-${param}`}
               size="xs"
               flex={1}
-              placeholder={t("no default")}
+              placeholder={deploymentParams[param] ?? t("no default")}
               value={textOf(declared.default ?? "")}
               onChange={(event) => {
                 const { default: _, ...rest } = declared;
