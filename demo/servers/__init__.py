@@ -20,7 +20,8 @@ that those started; so does the death of this process, whatever kills it.
 
 from demo.servers.airflow_client import AirflowClient
 from demo.servers.airflow_server import LocalAirflow
+from demo.servers.llama_server import LocalLlama
 from demo.servers.mlflow_server import LocalMlflow
 from demo.servers.processes import ServerError
 
-__all__ = ["AirflowClient", "LocalAirflow", "LocalMlflow", "ServerError"]
+__all__ = ["AirflowClient", "LocalAirflow", "LocalLlama", "LocalMlflow", "ServerError"]
