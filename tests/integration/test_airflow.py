@@ -261,7 +261,7 @@ def is_gone(process: psutil.Process) -> bool:
         return True
 
 
-def wait_until(true: Callable[[], bool], *, seconds: float = 60) -> None:
+def wait_until(true: Callable[[], bool], *, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "waited in vain"
