@@ -93,9 +93,14 @@ def check_that_past_nights_read_the_table_as_it_was(client: AirflowClient) -> No
     """Runs with the logical dates that a backfill makes: its command needs another database than SQLite."""
     client.wait_for_dag("daily")
     client.unpause("daily")
+    runs = {
+        day: client.call("POST", "/dags/daily/dagRuns", json={"logical_date": f"{day}T02:00:00Z"})[
+            "dag_run_id"
+        ]
+        for day in ("2026-11-01", "2026-11-02", "2026-11-03")
+    }
     read = {}
-    for day in ("2026-11-01", "2026-11-02", "2026-11-03"):
-        run = client.call("POST", "/dags/daily/dagRuns", json={"logical_date": f"{day}T02:00:00Z"})
-        assert client.wait("daily", run["dag_run_id"]) == "success"
-        read[day] = client.xcom("daily", run["dag_run_id"], "rows")["table"]["version"]
+    for day, run_id in runs.items():
+        assert client.wait("daily", run_id) == "success"
+        read[day] = client.xcom("daily", run_id, "rows")["table"]["version"]
     assert read == {"2026-11-01": 0, "2026-11-02": 1, "2026-11-03": 2}
