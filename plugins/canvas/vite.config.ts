@@ -25,7 +25,8 @@ function languages(): Plugin {
     name: "languages",
     generateBundle() {
       for (const name of LANGUAGES) {
-        this.emitFile({ type: "asset", fileName: `${name}.json`, source: JSON.stringify({ ...read(`${name}.words`), ...read(name) }) });
+        const catalogue = { ...read(`${name}.components`), ...read(`${name}.words`), ...read(name) };
+        this.emitFile({ type: "asset", fileName: `${name}.json`, source: JSON.stringify(catalogue) });
       }
     },
   };

@@ -22,7 +22,8 @@ import {
   orderOf,
   stepsOf,
 } from "../src/core/pipeline";
-import { formHints, formSchema, limitsOf, scalarOf } from "../src/core/schema";
+import { formHints, formSchema, limitsOf, scalarOf, spokenSchema } from "../src/core/schema";
+import { speak } from "../src/i18n/t";
 
 const ACCEPTS: Record<string, string[]> = { table: ["dataset", "table"] };
 
@@ -194,6 +195,22 @@ describe("forms of schemas", () => {
     ["0x10", { type: "integer" }, "0x10"],
   ])("%j typed into %j is %j", (text, schema, value) => {
     expect(scalarOf(text, schema)).toBe(value);
+  });
+
+  it("titles and descriptions are said in the page's language, values are not", () => {
+    const schema = (type: string, text: string, own: string) => ({
+      properties: {
+        // A field may have such a name, and a value such a text.
+        title: { title: type, type: "string", enum: ["Type", "Text"], default: "Type" },
+        description: { description: own, default: { title: "Type" } },
+        either: { anyOf: [{ const: "Text", title: text }, { $ref: "#/$defs/Type" }], examples: [{ description: "Type" }] },
+      },
+      $defs: { Type: { title: type, required: ["title"] } },
+    });
+    speak({ Type: "类型", Text: "文本" });
+    expect(spokenSchema(schema("Type", "Text", "A description of somebody's."))).toEqual(schema("类型", "文本", "A description of somebody's."));
+    speak({});
+    expect(spokenSchema(schema("Type", "Text", ""))).toEqual(schema("Type", "Text", ""));
   });
 
   it("limits are words", () => {

@@ -9,6 +9,7 @@ import { describe, expect, test } from "vitest";
 import { catalogueFor } from "../src/i18n/language";
 import { type Sentence, plural, speak, t, word } from "../src/i18n/t";
 import sentences from "../src/i18n/zh-CN.json";
+import components from "../src/i18n/zh-CN.components.json";
 import words from "../src/i18n/zh-CN.words.json";
 
 const SOURCES = join(import.meta.dirname, "..", "src");
@@ -110,7 +111,7 @@ describe("the catalogue", () => {
   test("a translation has the values of its sentence, and Chinese in it", () => {
     const wrong = Object.entries(sentences).filter(([english, chinese]) => placeholders(english).join() !== placeholders(chinese).join() && !english.startsWith("1 "));
     expect(wrong).toEqual([]);
-    const english = Object.entries({ ...words, ...sentences }).filter(([key, chinese]) => isWording(key) && !/[\p{Script=Han}，：]/u.test(chinese));
+    const english = Object.entries({ ...components, ...words, ...sentences }).filter(([key, chinese]) => isWording(key) && !/[\p{Script=Han}，：]/u.test(chinese));
     expect(english.map(([key]) => key)).toEqual(["text, nightly"]);
   });
 

@@ -50,7 +50,7 @@ export function Palette() {
                   data-component={component.name}
                   data-group={group}
                   draggable
-                  title={component.help}
+                  title={word(component.help)}
                   onDragStart={(event) => {
                     event.dataTransfer.setData(DRAG_TYPE, component.name);
                     event.dataTransfer.effectAllowed = "copy";
@@ -62,7 +62,7 @@ export function Palette() {
                   </span>
                   <span>
                     <span className="mm-palette-title">{word(component.title)}</span>
-                    <span className="mm-palette-help">{component.help}</span>
+                    <span className="mm-palette-help">{word(component.help)}</span>
                   </span>
                 </button>
               ))}
@@ -79,7 +79,9 @@ function grouped(components: readonly Component[], wanted: string): [string, Com
   const words = wanted.toLowerCase().split(/\s+/);
   const groups = new Map<string, Component[]>();
   for (const component of components) {
-    const text = `${component.name} ${component.title} ${word(component.title)} ${word(component.group)} ${component.group} ${component.help}`.toLowerCase();
+    // Found by its name, and by what it says in English and in the page's language.
+    const english = [component.title, component.group, component.help];
+    const text = [component.name, ...english, ...english.map(word)].join(" ").toLowerCase();
     if (!words.every((part) => text.includes(part))) continue;
     groups.set(component.group, [...(groups.get(component.group) ?? []), component]);
   }

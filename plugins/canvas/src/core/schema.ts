@@ -1,7 +1,7 @@
 /** Forms out of the catalogue's JSON Schemas: what pydantic writes, made simpler for rjsf. */
 
 import { isObject } from "./value";
-import { t } from "../i18n/t";
+import { t, word } from "../i18n/t";
 
 export type Schema = Record<string, unknown>;
 
@@ -34,6 +34,26 @@ function simplified(value: unknown): unknown {
 }
 
 const SCALARS = new Set(["string", "integer", "number", "boolean"]);
+
+/** Keywords whose content is data, not wording. */
+const VALUES = new Set(["default", "const", "enum", "examples"]);
+
+/** Return a schema whose titles and descriptions are in the page's language; those that it does not know stay. */
+export function spokenSchema(schema: Schema): Schema {
+  return spoken(schema) as Schema;
+}
+
+function spoken(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(spoken);
+  if (!isObject(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => {
+      if (VALUES.has(key)) return [key, item];
+      const isWording = (key === "title" || key === "description") && typeof item === "string";
+      return [key, isWording ? word(item) : spoken(item)];
+    }),
+  );
+}
 
 /** Return what a text typed into a field for numbers or plain values means. */
 export function scalarOf(text: string, schema: Schema): string | number | boolean | undefined {

@@ -7,7 +7,7 @@ import { useCallback, useMemo } from "react";
 import type { Problem } from "../api/client";
 import type { JsonObject } from "../core/value";
 import { cleaned } from "../core/edits";
-import { formHints, formSchema } from "../core/schema";
+import { formHints, formSchema, spokenSchema } from "../core/schema";
 import { templates } from "./templates";
 import { validator } from "./validator";
 import { columnFields } from "../core/upstream";
@@ -33,6 +33,8 @@ interface Props {
 export function ConfigForm({ id, schema, value, problems, names = [], columns = [], onChange }: Props) {
   const simple = useMemo(() => withoutHeading(formSchema(schema)), [schema]);
   const hints = useMemo(() => formHints(simple), [simple]);
+  // Only the form speaks another language: which fields are columns is read from the English descriptions.
+  const said = useMemo(() => spokenSchema(simple), [simple]);
   const extraErrors = useMemo(() => errorsOf(problems), [problems]);
   const isColumn = useCallback(
     (field: string) => columns.length > 0 && columnFields(simple).some((name) => `${field}_`.startsWith(`form_${id}_${name}_`)),
@@ -41,7 +43,7 @@ export function ConfigForm({ id, schema, value, problems, names = [], columns = 
   const form = (
     <Form
       idPrefix={`form_${id}`}
-      schema={simple}
+      schema={said}
       formData={value}
       validator={validator}
       extraErrors={extraErrors}

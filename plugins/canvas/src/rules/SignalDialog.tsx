@@ -10,7 +10,7 @@ import type { JsonObject } from "../core/value";
 import { Frame } from "../canvas/dialogs";
 import { ConfigForm } from "../form/ConfigForm";
 import { MONO } from "../form/mono";
-import { t } from "../i18n/t";
+import { t, word } from "../i18n/t";
 
 interface Props {
   text: string;
@@ -74,12 +74,12 @@ export function SignalDialog({ text, language, onChange, onClose }: Props) {
         label={t("Kind")}
         value={kind}
         onChange={(next) => { setKind(next); setValue({}); }}
-        options={language.kinds.map((one): Option => [one.name, one.title])}
+        options={language.kinds.map((one): Option => [one.name, word(one.title)])}
       />
       {chosen === undefined ? null : (
         <>
           <Text className="mm-help" mb={3}>
-            {chosen.help}
+            {word(chosen.help)}
           </Text>
           <ConfigForm key={`${edited} ${kind}`} id="signal" schema={signalForm(chosen.config_schema)} value={value} problems={[]} onChange={setValue} />
         </>
