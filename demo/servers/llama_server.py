@@ -8,8 +8,6 @@ import sys
 import threading
 from pathlib import Path
 
-import httpx
-
 from demo.servers.processes import LOOPBACK, LocalServer, Servers
 
 TOKENS = 2048
@@ -47,16 +45,7 @@ class LocalLlama(LocalServer):
         :param timeout: seconds.
         :raises ServerError: if it ends, or does not answer in time.
         """
-        servers = self.servers
-        if servers is None:
-            raise RuntimeError("start() comes before wait_ready()")
-        servers.wait_until(
-            lambda: (
-                httpx.get(f"{self.url}/health").status_code == 200 and servers.listens("llama", self.port)
-            ),
-            what="the language model",
-            timeout=timeout,
-        )
+        self.wait_healthy("llama", what="the language model", timeout=timeout)
 
 
 def main() -> None:

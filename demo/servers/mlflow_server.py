@@ -8,8 +8,6 @@ import sqlite3
 import sys
 from pathlib import Path
 
-import httpx
-
 from demo.servers.processes import LOOPBACK, LocalServer, Servers
 from modelmill.registry.tracking import make_tracking_database
 
@@ -49,16 +47,7 @@ class LocalMlflow(LocalServer):
         :param timeout: seconds.
         :raises ServerError: if it ends, or does not answer in time.
         """
-        servers = self.servers
-        if servers is None:
-            raise RuntimeError("start() comes before wait_ready()")
-        servers.wait_until(
-            lambda: (
-                httpx.get(f"{self.url}/health").status_code == 200 and servers.listens("mlflow", self.port)
-            ),
-            what="MLflow",
-            timeout=timeout,
-        )
+        self.wait_healthy("mlflow", what="MLflow", timeout=timeout)
 
 
 def write_ahead(database: Path) -> None:

@@ -214,6 +214,23 @@ class LocalServer(ABC):
     def wait_ready(self, *, timeout: float = 120.0) -> None:
         """Wait until it answers, and make sure that it is this server that does."""
 
+    def wait_healthy(self, name: str, *, what: str, timeout: float) -> None:
+        """Wait until ``/health`` answers, and make sure that one of our processes does.
+
+        :param name: of the process, as it was started.
+        :param what: what is waited for, for an error.
+        :param timeout: seconds.
+        :raises ServerError: if it ends, or does not answer in time.
+        """
+        servers = self.servers
+        if servers is None:
+            raise RuntimeError("start() comes before wait_ready()")
+        servers.wait_until(
+            lambda: httpx.get(f"{self.url}/health").status_code == 200 and servers.listens(name, self.port),
+            what=what,
+            timeout=timeout,
+        )
+
     def stop(self) -> None:
         """End every process of it. Safe to call twice."""
         if self.servers:
