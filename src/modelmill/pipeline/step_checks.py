@@ -82,21 +82,18 @@ def _config_findings(
         config = {key: value for key, value in config.items() if not placeholders(value) & open_names}
     deferred = step.config.keys() - config.keys()
     for variables in each if used & each[0].keys() else each[:1]:
-        found = _refused(component, config, {**params, **variables})
+        found = _refused(component, _substituted(config, {**params, **variables}) if used else config)
         # A field whose parameter has no value yet is checked when the run starts.
         new = [(path, message) for path, message in found if path not in seen and not {*path[:1]} & deferred]
         seen |= {path for path, _ in new}
         yield from (((*at, *path), message) for path, message in new)
 
 
-def _refused(
-    component: AnyComponent, config: Mapping[str, Any], values: Mapping[str, ParamValue]
-) -> list[Finding]:
-    settled = _substituted(config, values)
-    if settled is None:
+def _refused(component: AnyComponent, config: Mapping[str, Any] | None) -> list[Finding]:
+    if config is None:
         return []
     try:
-        found = component.config.model_validate(settled)
+        found = component.config.model_validate(config)
         if component.check:
             component.check(found)
     except ValidationError as error:
@@ -181,21 +178,23 @@ def _content_findings(spec: PipelineSpec) -> Iterator[Finding]:
                     f"{target.reads[0]} column in {edge.origin!r}"
                 ),
             )
-        elif len(given) == 1 and (why := _unreadable(target, _substituted(step.config, values), given[0])):
+        elif len(given) == 1 and (why := _unreadable(target, step.config, values, given[0])):
             yield (
                 ("steps", edge.target, "config"),
                 f"{why}; step {edge.origin!r} makes a dataset of {given[0]}s alone",
             )
 
 
-def _unreadable(target: AnyComponent, config: Mapping[str, Any] | None, kind: ContentKind) -> str | None:
+def _unreadable(
+    target: AnyComponent, config: Mapping[str, Any], values: Mapping[str, ParamValue], kind: ContentKind
+) -> str | None:
     """Return why a step cannot work on one kind of content as it is configured; None if it can, or if the
     configuration is refused by itself.
     """
-    if target.cannot_read is None or config is None:
+    if target.cannot_read is None or (settled := _substituted(config, values)) is None:
         return None
     try:
-        return target.cannot_read(target.config.model_validate(config), kind)
+        return target.cannot_read(target.config.model_validate(settled), kind)
     except ValidationError:
         return None
 
