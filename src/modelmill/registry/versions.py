@@ -43,6 +43,8 @@ _LINEAGE: Mapping[str, str] = {
 }
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _RETRIED = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_ALREADY_EXISTS")
+_BUSY = ("locked", "IntegrityError", "UniqueViolation")
+"""What databases say of a writer at work, and of a row that another one has just inserted: a new alias."""
 _TRIES = 6
 
 Found = TypeVar("Found")
@@ -65,7 +67,7 @@ def checked_name(name: str) -> str:
 
 
 def patiently(call: Callable[[], Found]) -> Found:
-    """Call MLflow, again if a database that several processes share was busy.
+    """Call MLflow, again if a database that several processes share was busy, or somebody else was faster.
 
     :param call: what to do; doing it twice must do no harm.
     :return: what it returns.
@@ -76,7 +78,7 @@ def patiently(call: Callable[[], Found]) -> Found:
         try:
             return call()
         except MlflowException as error:
-            busy = error.error_code in _RETRIED or "locked" in str(error)
+            busy = error.error_code in _RETRIED or any(words in str(error) for words in _BUSY)
             if not busy or attempt == _TRIES - 1:
                 raise
         time.sleep(0.05 * 2**attempt)

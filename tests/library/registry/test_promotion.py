@@ -14,6 +14,8 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.component import StepContext
@@ -21,6 +23,7 @@ from modelmill.errors import GateError, ModelmillError
 from modelmill.registry import champion, ledger, promotion
 from modelmill.registry.approval import answered
 from modelmill.registry.ledger import entries
+from modelmill.registry.versions import patiently
 from modelmill.settings import Settings
 from modelmill.steps.ports import ModelOutputs
 from modelmill.steps.promote import promote
@@ -253,3 +256,16 @@ def test_processes_that_race_move_nothing_backwards_and_lose_nothing(
         assert figures[name] == "0", ended.stdout
     watched = json.loads((scratch / "watched.json").read_text())
     assert watched["looks"] > 9
+
+
+def test_an_alias_that_somebody_else_has_just_made_is_set_again() -> None:
+    """As MLflow says it where two processes set a new alias at one moment."""
+    message = "(sqlite3.IntegrityError) UNIQUE constraint failed: registered_model_aliases.name"
+    faults = iter([MlflowException(message, error_code=BAD_REQUEST)])
+
+    def set_alias() -> str:
+        for fault in faults:
+            raise fault
+        return "set"
+
+    assert patiently(set_alias) == "set"
