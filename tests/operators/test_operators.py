@@ -289,7 +289,7 @@ def gone(process: psutil.Process) -> bool:
         return True
 
 
-def wait_until(true: Callable[[], bool], *, what: str, seconds: float = 60) -> None:
+def wait_until(true: Callable[[], bool], *, what: str, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
