@@ -134,7 +134,7 @@ def test_a_skip_is_taken_back_and_rows_in_front_are_kept(call: Call, lake: Path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"table": "/etc"}, "lies below a place"),
+        ({"table": "/etc"}, "only tables below"),
         ({"key": "ident"}, "must have the column"),
         ({"classes": ["one"]}, "two classes or more"),
         ({"name": "../x"}, "name"),

@@ -68,7 +68,7 @@ def test_a_rule_set_is_tried_and_compared(call: Call, table: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"table": "/etc"}, "lies below a place"),
+        ({"table": "/etc"}, "only tables below"),
         ({"text": RULES.replace("column: text", "column: txet")}, "did you mean 'text'"),
         (
             {

@@ -34,7 +34,7 @@ def test_a_text_without_words_has_no_answer(model: Any) -> None:
 
 def test_a_model_of_texts_is_not_asked_about_a_picture(model: Any) -> None:
     [answer] = answers_of([model], b"GIF89a")
-    assert answer.error == "this model reads texts (got 'image'); give it a text"
+    assert answer.error == "this model reads texts; got 'image'; give it a text"
 
 
 def test_it_ends_when_it_takes_too_long(model: Any) -> None:
