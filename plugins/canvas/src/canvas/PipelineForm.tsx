@@ -70,7 +70,7 @@ function TextField({ name, label, isMono = false, isLong = false, help = "", pro
       {isLong ? (
         <Textarea id={id} size="sm" rows={3} value={value} onChange={(event) => { change(event.target.value); }} />
       ) : (
-        <Input id={id} size="sm" fontFamily={isMono ? "mono" : "body"} value={value} onChange={(event) => { change(event.target.value); }} />
+        <Input id={id} size="sm" {...(isMono ? MONO : {})} value={value} onChange={(event) => { change(event.target.value); }} />
       )}
       <Problems messages={problems} />
       {help === "" ? null : <Text className="mm-help">{help}</Text>}
