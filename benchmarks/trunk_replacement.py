@@ -26,7 +26,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,14 +34,13 @@ from random import Random
 
 from benchmarks.heads import HEADS, models, timed, write_table
 from benchmarks.heads import step as plain_step
+from benchmarks.joint_promotions import promotions_to
 from demo.samples import prepare
 
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
 from modelmill.component import StepContext
 from modelmill.registry import champion, joint_ledger, joint_moves
 from modelmill.registry.champion import Registry
-from modelmill.registry.joint_ledger import key_of
-from modelmill.registry.ledger import Entry, Head
 from modelmill.registry.versions import champions_of
 from modelmill.settings import Settings
 
@@ -260,24 +259,10 @@ def move(names: Sequence[str], to: int, key: str, begun: Connection | None = Non
     settings = Settings.from_environment()
     champion.TURN_SECONDS = TURN_SECONDS
     registry = Registry(tracking_client(settings.tracking_uri), settings, say=lambda _: None)
-
-    def entries(heads: Mapping[str, Head], number: int) -> list[Entry]:
-        return [
-            Entry(
-                action="promote",
-                model=name,
-                from_version=head.champion,
-                to_version=to,
-                digest="",
-                step_key=key_of(number, key),
-            )
-            for name, head in heads.items()
-        ]
-
     if begun is not None:
         registry.client.search_experiments()
         begun.send("begun")
-    joint_moves.move_together(registry, names, entries, step_key=key)
+    joint_moves.move_together(registry, names, promotions_to(to, key), step_key=key)
 
 
 def kills(count: int, random: Random) -> None:

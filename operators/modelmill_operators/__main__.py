@@ -55,7 +55,7 @@ def triggerer(context: typer.Context) -> None:
     else:
         typer.echo(f"Airflow {__version__} runs its own triggerer: modelmill's is made for 3.3", err=True)
     sys.argv = ["airflow", "triggerer", *context.args]
-    airflow()  # type: ignore[no-untyped-call]
+    airflow()  # type: ignore[no-untyped-call] # Airflow has no types here
 
 
 def main() -> None:

@@ -262,5 +262,5 @@ def _assets(outlets: Iterable[Document]) -> Iterable[AssetProfile]:
 
 def install() -> None:
     """Make Airflow's triggerer this one, in this process: its job looks for the class by this name."""
-    triggerer_job_runner.TriggerRunnerSupervisor = StepTriggerSupervisor  # type: ignore[misc]
+    triggerer_job_runner.TriggerRunnerSupervisor = StepTriggerSupervisor  # type: ignore[misc] # replaced on purpose
     os.environ[RECORDS_ASSETS] = "1"

@@ -102,11 +102,11 @@ def _check_names(request: VideoRequest) -> None:
 _BEFORE = ("key", "path", "digest", "recipe")
 
 
-def result_schema(request: VideoRequest, kept: Kept) -> pa.Schema:
-    """Return the columns of the rows of videos that were read."""
+def column_types() -> dict[str, pa.DataType]:
+    """Return the Arrow type of each kind of measure, by the name that tasks use."""
     import pyarrow as pa
 
-    types = {
+    return {
         "boolean": pa.bool_(),
         "bytes": pa.binary(),
         "float": pa.float64(),
@@ -115,7 +115,14 @@ def result_schema(request: VideoRequest, kept: Kept) -> pa.Schema:
         "text": pa.string(),
         "texts": pa.list_(pa.string()),
     }
+
+
+def result_schema(request: VideoRequest, kept: Kept) -> pa.Schema:
+    """Return the columns of the rows of videos that were read."""
+    import pyarrow as pa
+
     fields = [pa.field(name, pa.string()) for name in _BEFORE]
+    types = column_types()
     fields += [pa.field(name, types[kind]) for name, kind in request.task.columns.items()]
     if request.carries_content and request.content:
         fields.append(pa.field("content", pa.binary()))

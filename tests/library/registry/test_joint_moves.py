@@ -11,12 +11,13 @@ from random import Random
 from typing import Any
 
 import pytest
+from benchmarks.joint_promotions import promotions_to
 
 from modelmill.errors import GateError
 from modelmill.registry import champion, joint_ledger, joint_moves, ledger
 from modelmill.registry.champion import Registry, alias_version
 from modelmill.registry.guard import inspect
-from modelmill.registry.joint_ledger import JointMove, key_of
+from modelmill.registry.joint_ledger import JointMove
 from modelmill.registry.ledger import Entry, Head
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
@@ -42,17 +43,7 @@ def move(registry: Registry, to: int, key: str, *, at: int | None = None) -> Joi
     def entries(heads: Mapping[str, Head], number: int) -> list[Entry]:
         if at is not None and {head.champion for head in heads.values()} != {at}:
             raise GateError("somebody was faster")
-        return [
-            Entry(
-                action="promote",
-                model=name,
-                from_version=head.champion,
-                to_version=to,
-                digest="",
-                step_key=key_of(number, key),
-            )
-            for name, head in heads.items()
-        ]
+        return promotions_to(to, key)(heads, number)
 
     return joint_moves.move_together(registry, NAMES, entries, step_key=key)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from benchmarks.joint_promotions import promotions_to
 
 from modelmill.registry import champion, joint_ledger, joint_moves
 from modelmill.registry.champion import Registry
-from modelmill.registry.joint_ledger import JointMove, key_of
-from modelmill.registry.ledger import Entry, Head
+from modelmill.registry.joint_ledger import JointMove
 from modelmill.signals.pinned_models import pin_models
 
 NAMES = tuple(f"signal_{number}" for number in range(5))
@@ -28,20 +28,7 @@ def moving(registry: Any, add_head: AddHead) -> Callable[..., JointMove]:
     mlflow = Registry(registry.context.run.client, registry.context.settings, say=lambda _: None)
 
     def move(to: int = 2, key: str = "k" * 64) -> JointMove:
-        def entries(heads: Mapping[str, Head], number: int) -> list[Entry]:
-            return [
-                Entry(
-                    action="promote",
-                    model=name,
-                    from_version=head.champion,
-                    to_version=to,
-                    digest="",
-                    step_key=key_of(number, key),
-                )
-                for name, head in heads.items()
-            ]
-
-        return joint_moves.move_together(mlflow, NAMES, entries, step_key=key)
+        return joint_moves.move_together(mlflow, NAMES, promotions_to(to, key), step_key=key)
 
     return move
 
