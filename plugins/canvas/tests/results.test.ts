@@ -1,8 +1,11 @@
 import { describe, expect, it } from "vitest";
 
 import { compressionFacts, datasetFacts, evaluationFacts, figureOf, figureText, gateFacts, rivalOf, saidLines, scoreText } from "../src/core/results";
-import { baselineName, figureSentence, notJudgedSentence, rivalSentence, standingOf } from "../src/core/rivals";
+import { gateWords, notJudgedSentence } from "../src/core/gateWords";
+import { baselineName, figureSentence, rivalSentence, standingOf } from "../src/core/rivals";
 import { declareParams } from "../src/core/edits";
+import { speak } from "../src/i18n/t";
+import sentences from "../src/i18n/zh-CN.json";
 
 const DATASET = {
   source: "/lake/tickets@3",
@@ -136,5 +139,25 @@ describe("a parameter of the deployment", () => {
     expect(declared).toEqual({ ...pipeline, params: { data: {}, base: {} } });
     expect(declareParams(declared, { uri: "${data}/y" }, ["data"])).toBe(declared);
     expect(declareParams(pipeline, { uri: "/data/x" }, ["data"])).toBe(pipeline);
+  });
+});
+
+describe("names in a gate's report", () => {
+  it("are said in the language of the page, and what is the user's own stays", () => {
+    const names = ["metric", "class sport, start of the chain", "class a, b, champion", "lang en, champion", "drop since version 3", "better than majority class", "of somebody, else"];
+    expect(names.map(gateWords)).toEqual(names);
+    speak(sentences);
+    expect([...names, "TF-IDF + linear SVM (words)", "TF-IDF + ridge regression (characters 1 to 3)"].map(gateWords)).toEqual([
+      "指标",
+      "类别 sport，链的起点",
+      "类别 a, b，冠军",
+      "lang en，冠军",
+      "自 版本 3 以来的下降",
+      "优于 多数类",
+      "of somebody, else",
+      "TF-IDF + 线性 SVM（词）",
+      "TF-IDF + 岭回归（1 至 3 个字符）",
+    ]);
+    speak({});
   });
 });

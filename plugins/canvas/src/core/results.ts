@@ -1,6 +1,7 @@
 /** What the reports of a run say, read with care: a report may come from an earlier or later version. */
 
-import { type Figure, type Rival, baselineName, notJudgedSentence, standingOf } from "./rivals";
+import { gateWords, notJudgedSentence } from "./gateWords";
+import { type Figure, type Rival, baselineName, standingOf } from "./rivals";
 import { isObject } from "./value";
 import { t } from "../i18n/t";
 
@@ -214,7 +215,7 @@ export function gateFacts(content: unknown): GateFacts | null {
     rival: gateRival(given),
     notJudged: [
       ...listOf(report.not_judged).map((one) => notJudgedSentence(textOf(one.name), textOf(one.reason))),
-      ...given.filter((one: Fields) => one.too_small === true).map((one: Fields) => t("{name}: too small to judge: {rows} test rows", { name: textOf(one.name), rows: countOf(one.rows).toLocaleString() })),
+      ...given.filter((one: Fields) => one.too_small === true).map((one: Fields) => t("{name}: too small to judge: {rows} test rows", { name: gateWords(textOf(one.name)), rows: countOf(one.rows).toLocaleString() })),
     ],
     checks: checks.toSorted((left, right) => rank(left) - rank(right)),
     classes,
@@ -254,10 +255,10 @@ function checkOf(one: Fields): Check {
   const limit = numberOf(one.limit);
   const isTooSmall = one.too_small === true;
   return {
-    check: textOf(one.check),
-    name: textOf(one.name),
+    check: gateWords(textOf(one.check)),
+    name: gateWords(textOf(one.name)),
     verdict: one.passed !== true ? "refused" : isTooSmall ? "too small to judge" : one.warning === true ? "warning" : "passed",
-    figure: `${textOf(one.metric)} ${figureText(numberOf(one.challenger), unit)}`.trim(),
+    figure: `${gateWords(textOf(one.metric))} ${figureText(numberOf(one.challenger), unit)}`.trim(),
     other: other === null ? "" : figureText(other, unit),
     limit: limit === null ? "" : other === null ? (one.at_least === true ? t("at least {limit}", { limit: figureText(limit, unit) }) : t("at most {limit}", { limit: figureText(limit, unit) })) : t("{limit} worse", { limit: figureText(limit, unit) }),
     sentence: textOf(one.sentence),

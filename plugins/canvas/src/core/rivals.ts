@@ -1,5 +1,6 @@
 /** What is said first of a model: how often it is right, and whether something simpler does as well. */
 
+import { gateWords } from "./gateWords";
 import { t } from "../i18n/t";
 
 /** A figure with its interval, written out. */
@@ -34,11 +35,11 @@ export function standingOf(drop: number, low: number | null, high: number | null
 export function figureSentence({ metric, value, low, high }: Figure, rows: number): string {
   const values = { metric, value, low, high, rows: rows.toLocaleString() };
   if (metric === "accuracy") return t("{value} right on {rows} test rows ({low} to {high}).", values);
-  return t("{metric} {value} on {rows} test rows ({low} to {high}).", values);
+  return t("{metric} {value} on {rows} test rows ({low} to {high}).", { ...values, metric: gateWords(metric) });
 }
 
 export function rivalSentence({ name, value, standing }: Rival): string {
-  const values = { name, value };
+  const values = { name: gateWords(name), value };
   if (standing === "ahead") return t("{name} does better on these rows: {value}.", values);
   if (standing === "level") return t("{name} does as well on these rows: {value}.", values);
   if (standing === "close") return t("{name} may do as well: {value}, and these rows do not tell them apart.", values);
@@ -55,13 +56,4 @@ export function baselineName(name: string, share: number, rows: number, classes:
   if (name !== "majority class") return name;
   const given = classes.filter((one) => Math.abs(one.rows - share * rows) < 1e-6 * Math.max(1, rows));
   return given.length === 1 ? t("majority class ({name})", { name: given[0]!.name }) : name;
-}
-
-const TOO_SMALL = /^too small to judge: (\d+) test rows, and (\d+) are needed$/;
-
-/** Say what was not judged, and why; modelmill's own reason in the language of the page. */
-export function notJudgedSentence(name: string, reason: string): string {
-  const [, rows, needed] = TOO_SMALL.exec(reason) ?? [];
-  if (rows === undefined) return t("{name}: {reason}", { name, reason });
-  return t("{name}: too small to judge: {rows} test rows, and {needed} are needed", { name, rows, needed });
 }

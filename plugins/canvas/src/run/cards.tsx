@@ -14,6 +14,7 @@ import {
   scoreText,
   shareText,
 } from "../core/results";
+import { gateWords } from "../core/gateWords";
 import { type Figure, type Rival, figureSentence, rivalSentence } from "../core/rivals";
 import { plural, t } from "../i18n/t";
 
@@ -160,10 +161,10 @@ export function EvaluationCard({ facts, uri, more }: { facts: EvaluationFacts; u
       <Part title={t("{label} on {rows} test rows", { label: facts.label, rows: facts.rows.toLocaleString() })}>
         <Figures
           label={t("Evaluation")}
-          head={[t("Model or baseline"), facts.judged[0]?.metric ?? t("Quality"), t("Size"), t("Texts a second")]}
+          head={[t("Model or baseline"), gateWords(facts.judged[0]?.metric ?? "") || t("Quality"), t("Size"), t("Texts a second")]}
           own={own}
           rows={facts.judged.map((one) => [
-            one.name,
+            one.isBaseline ? gateWords(one.name) : one.name,
             scoreText(one),
             one.sizeMb === null ? "" : `${one.sizeMb.toFixed(1)} MB`,
             one.documentsPerSecond?.toFixed(0) ?? "",
