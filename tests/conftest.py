@@ -57,15 +57,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each process whole files, and one of them all browser tests: they share an Airflow."""
+    """Give each process whole files, and a folder whose files share an Airflow to one process."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folder = "tests/e2e"
-            return folder if nodeid.startswith(f"{folder}/") else str(super()._split_scope(nodeid))
+            for folder in ("tests/e2e", "tests/integration/shared_airflow"):
+                if nodeid.startswith(f"{folder}/"):
+                    return folder
+            return str(super()._split_scope(nodeid))
 
     return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the library's files last: they are many and short, so that all processes end together."""
+    items.sort(key=lambda item: item.nodeid.startswith("tests/library/"))
 
 
 TOY_COMPONENTS = '''
@@ -208,17 +215,23 @@ gather = Component(
 '''
 
 
-@pytest.fixture
-def toy_components(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Install another distribution that adds components, for this process and its children."""
-    site = tmp_path / "site"
+@pytest.fixture(scope="session")
+def toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which another distribution is installed, which adds components."""
+    site = tmp_path_factory.mktemp("toy") / "site"
     info = site / "toy_components-0.1.dist-info"
     info.mkdir(parents=True)
     (site / "toy_components.py").write_text(textwrap.dedent(TOY_COMPONENTS))
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-components\nVersion: 0.1\n")
     (info / "entry_points.txt").write_text("[modelmill.components]\ntoy = toy_components\n")
-    monkeypatch.syspath_prepend(str(site))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    return site
+
+
+@pytest.fixture
+def toy_components(toy_site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install another distribution that adds components, for this process and its children."""
+    monkeypatch.syspath_prepend(str(toy_site))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(toy_site), os.environ.get("PYTHONPATH", "")]))
     importlib.invalidate_caches()
     catalogue.cache_clear()
     yield

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,98 +16,10 @@ from playwright.sync_api import sync_playwright
 pytestmark = pytest.mark.airflow
 
 CHROMIUM = shutil.which("chromium")
-BUNDLE = Path(__file__).parents[2] / "plugins" / "modelmill_plugin" / "static" / "canvas.js"
-
-DAG_FILE = """
-from pathlib import Path
-from modelmill_operators.loader import load_pipelines
-globals().update(load_pipelines(Path(__file__).parent / "pipelines"))  # a file for Airflow and its DAG parser
-"""
-VERDICTS = '''
-"""A gate that says what it is told."""
-
-from modelmill.artifacts import ModelRef, VerdictRef
-from modelmill.component import Component, Config, Inputs, Outputs
-
-
-class SayConfig(Config):
-    """Say."""
-
-    passed: bool
-
-
-class Nothing(Inputs):
-    pass
-
-
-class Verdict(Outputs):
-    verdict: VerdictRef
-
-
-def _run(config, inputs, context):
-    model = ModelRef(uri="models:/m-1", run_id="r", digest="0" * 64, format="onnx", role="exported")
-    reasons = () if config.passed else ("worse",)
-    return Verdict(verdict=VerdictRef(
-        passed=config.passed, name="topics", challenger=model, champion_version=1, reasons=reasons,
-        uri="runs:/r/gate/verdict.json", run_id="r", summary="**topics: passed.** {{ macros }} 2 checks",
-    ))
-
-
-say = Component(
-    name="say", title="Say", group="Check", config=SayConfig, inputs=Nothing, outputs=Verdict, run=_run
-)
-'''
-FLOW = """
-pipeline: NAME
-steps:
-  verdict: {component: say, config: {passed: PASSED}}
-  answer: {component: approve, inputs: {verdict: verdict.verdict}, config: {timeout_hours: HOURS}}
-"""
-
-
-@pytest.fixture
-def saying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Install a distribution with a component that yields verdicts, for this process and its children."""
-    from modelmill.pipeline.catalogue import catalogue
-
-    site = tmp_path / "site"
-    info = site / "verdicts-1.dist-info"
-    info.mkdir(parents=True)
-    (site / "saying.py").write_text(VERDICTS)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: verdicts\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[modelmill.components]\nverdicts = saying\n")
-    monkeypatch.syspath_prepend(str(site))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
-    importlib.invalidate_caches()
-    catalogue.cache_clear()
-    yield
-    catalogue.cache_clear()
-
-
-@pytest.fixture
-def airflow(tmp_path: Path, saying: None) -> Iterator[LocalAirflow]:
-    pipelines = tmp_path / "dags" / "pipelines"
-    pipelines.mkdir(parents=True)
-    (tmp_path / "dags" / "loader.py").write_text(DAG_FILE)
-    for name, passed, hours in (
-        ("asked", "true", "1"),
-        ("late", "true", "0.0015"),
-        ("refused", "false", "1"),
-    ):
-        text = FLOW.replace("NAME", name).replace("PASSED", passed).replace("HOURS", hours)
-        (pipelines / f"{name}.yaml").write_text(text)
-    environment = {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
-        "MODELMILL_HOME": str(tmp_path / "home"),
-        "MODELMILL_PIPELINES": str(pipelines),
-        "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1",
-    }
-    with LocalAirflow(tmp_path / "airflow", tmp_path / "dags", environment=environment) as server:
-        yield server
+BUNDLE = Path(__file__).parents[3] / "plugins" / "modelmill_plugin" / "static" / "canvas.js"
 
 
 def test_a_person_is_asked(airflow: LocalAirflow) -> None:
-    """One test, because starting the servers takes most of its time."""
     with closing(airflow.client()) as client:
         for dag_id in ("asked", "late", "refused"):
             client.wait_for_dag(dag_id)

@@ -3,49 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from demo.servers import AirflowClient, LocalAirflow, LocalMlflow
+from demo.servers import AirflowClient, LocalAirflow
 
-pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("toy_components")]
+pytestmark = pytest.mark.airflow
 
-DAG_FILE = """
-import os
-from modelmill_operators.loader import load_pipelines
-globals().update(load_pipelines(os.environ["MODELMILL_PIPELINES"]))  # a file for Airflow and its DAG parser
-"""
 FLOW = """\
 pipeline: flow  # two steps
 steps:
   first: {component: count, config: {journal: JOURNAL}}
   second: {component: count, inputs: {table: first.table}, config: {journal: JOURNAL}}
 """
-
-
-@pytest.fixture
-def airflow(tmp_path: Path) -> Iterator[LocalAirflow]:
-    store = tmp_path / "pipelines"
-    store.mkdir()
-    (tmp_path / "dags").mkdir()
-    (tmp_path / "dags" / "loader.py").write_text(DAG_FILE)
-    (store / "other.yaml").write_text(FLOW.replace("flow", "other").replace("JOURNAL", str(tmp_path / "o")))
-    with LocalMlflow(tmp_path / "mlflow") as mlflow:
-        environment = {
-            "MLFLOW_TRACKING_URI": mlflow.url,
-            "MODELMILL_HOME": str(tmp_path / "home"),
-            "MODELMILL_PIPELINES": str(store),
-            # Only what is asked for is parsed again within the time of this test.
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
-            # Else a second change within half a minute waits for the next parse.
-            "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
-        }
-        with LocalAirflow(tmp_path / "airflow", tmp_path / "dags", environment=environment) as server:
-            yield server
 
 
 class Browser:
