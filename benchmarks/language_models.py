@@ -38,6 +38,7 @@ from modelmill.language_models.client import Client
 from modelmill.language_models.dialects import Parameters
 from modelmill.language_models.endpoint import Endpoint
 from modelmill.language_models.journal import Journal
+from modelmill.language_models.places import Remote
 from modelmill.language_models.prices import Budget, Tariff
 from modelmill.language_models.questions import Question
 from modelmill.language_models.rate_limits import RateLimits
@@ -327,7 +328,7 @@ def _answer_all(work: Any, folder: Path) -> None:
 
 def _written(work: Any) -> int:
     """Finish a step whose journal has every answer: nothing is sent."""
-    work.ask(Endpoint("http://127.0.0.1:9/v1"))
+    work.ask(Remote(Endpoint("http://127.0.0.1:9/v1")))
     return int(work.written().report.rows_by_llm)
 
 
@@ -349,7 +350,7 @@ def injections(count: int) -> None:
         server, url = serve(Behaviour(words=WORDS, gullible=True))
         with tempfile.TemporaryDirectory() as name, Workspace.temporary(log=quiet) as workspace:
             labelling = labelling_of(Path(name), {"text": texts})
-            report = label_by_llm(labelling, workspace=workspace, endpoint=Endpoint(url)).report
+            report = label_by_llm(labelling, workspace=workspace, place=Remote(Endpoint(url))).report
         bodies.append(bill(url)["contents"])
         end(server)
         print(
@@ -384,7 +385,7 @@ def canaries(count: int) -> None:
             "customer": [f"canary-{n}" for n in range(count)],
         }
         labelling = labelling_of(folder, columns)
-        labelled = label_by_llm(labelling, workspace=workspace, endpoint=Endpoint(url, "canary-key"))
+        labelled = label_by_llm(labelling, workspace=workspace, place=Remote(Endpoint(url, "canary-key")))
         end(server)
         leaks = seen.read_text().split().count("True")
         requests = len(seen.read_text().split())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelmill.errors import ConfigError, TransientError
-from modelmill.language_models.client import Client, Outcome
+from modelmill.language_models.client import Outcome, Sender
 from modelmill.language_models.dialects import Dialect, Parameters, Reply, Request, Usage
 from modelmill.language_models.journal import Journal, Reservation
 from modelmill.language_models.prices import Tariff
@@ -51,7 +51,7 @@ class Tally:
 class Asker:
     """All that is needed to ask. One object serves all threads."""
 
-    client: Client
+    client: Sender
     dialect: Dialect
     parameters: Parameters
     journal: Journal

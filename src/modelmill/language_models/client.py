@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from modelmill.errors import ConfigError
 from modelmill.language_models.dialects import Request, read_json
@@ -46,6 +46,18 @@ class Outcome:
     """Seconds that the endpoint asks to wait; None if it does not say."""
     detail: str = ""
     """Why there is no answer: status and message, without the key."""
+
+
+class Sender(Protocol):
+    """Sends requests, for any number of threads at a time."""
+
+    def send(self, request: Request) -> Outcome:
+        """Send a request.
+
+        :param request: what to send.
+        :return: what came of it.
+        :raises ConfigError: if no request of this kind can ever be answered.
+        """
 
 
 class _Connection:

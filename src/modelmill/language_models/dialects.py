@@ -25,6 +25,7 @@ DIALECTS = Extensions(
     own={
         "chat": "modelmill.language_models.chat:ChatDialect",
         "decisions": "modelmill.language_models.decisions:DecisionsDialect",
+        "local": "modelmill.language_models.local:LocalDialect",
         "systemone": "modelmill.language_models.systemone:SystemOneDialect",
     },
 )

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import ConfigError, DatasetError, TableError, TransientError
 from modelmill.language_models.answers import Answer, Origin, keep_answers, known_answers
 from modelmill.language_models.asking import Asker, Tally
-from modelmill.language_models.client import Client
-from modelmill.language_models.dialects import DIALECTS, Dialect, prompt_digest
-from modelmill.language_models.endpoint import Endpoint
+from modelmill.language_models.dialects import DIALECTS, Dialect, Parameters, prompt_digest
 from modelmill.language_models.forecast import Forecast, forecast
 from modelmill.language_models.gold import GoldReport, GoldRow, held_to_gold
 from modelmill.language_models.journal import Journal
@@ -26,6 +26,7 @@ from modelmill.language_models.labelled_rows import (
     write_review,
 )
 from modelmill.language_models.options import LlmLabellingOptions, RowSelection
+from modelmill.language_models.places import Place
 from modelmill.language_models.plan import Plan, Planner
 from modelmill.language_models.prices import Tariff
 from modelmill.language_models.rate_limits import RateLimits
@@ -62,6 +63,14 @@ class LlmLabelling:
     limits: Path
     """Folder with the state of the limits a minute, for all results that ask the same endpoint."""
     transaction: str
+    fields: Mapping[str, JsonValue] = field(default_factory=dict)
+    """More fields of each request than the options have: what answers follow from, too."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """What is the same in every request."""
+        asked = self.options.asking.parameters()
+        return replace(asked, body={**asked.body, **self.fields})
 
     @property
     def disagreements(self) -> str:
@@ -69,12 +78,12 @@ class LlmLabelling:
         return f"{self.to}_disagreements"
 
 
-def label_by_llm(labelling: LlmLabelling, *, workspace: Workspace, endpoint: Endpoint) -> LlmLabelled:
+def label_by_llm(labelling: LlmLabelling, *, workspace: Workspace, place: Place) -> LlmLabelled:
     """Label a table with a language model.
 
     :param labelling: the table, the question and the places.
     :param workspace: the journal is in its work directory, which all attempts have in common.
-    :param endpoint: of the language model.
+    :param place: where the language model answers.
     :return: the labelled table, the rows that a person should see, and what it cost.
     :raises ConfigError: if names collide, the forecast exceeds the budget, or the endpoint refuses.
     :raises TableError: if a table cannot be read or written, or has no such column.
@@ -87,7 +96,7 @@ def label_by_llm(labelling: LlmLabelling, *, workspace: Workspace, endpoint: End
         raise DatasetError(
             "a table to label must have rows", got=str(labelling.table), remedy="see what fills it"
         )
-    work.ask(endpoint)
+    work.ask(place)
     return work.written()
 
 
@@ -139,34 +148,33 @@ class Attempt:
         """Read the table, and plan its requests."""
         options = labelling.options
         dialect: Dialect = DIALECTS.load(options.asking.dialect)()
-        planner = Planner(labelling.table, options, dialect, options.questions(), options.asking.parameters())
+        planner = Planner(labelling.table, options, dialect, options.questions(), labelling.parameters)
         tariff = Tariff.of(options.budget, options.prices)
         return cls(labelling, workspace, planner, planner.plan(), tariff)
 
-    def ask(self, endpoint: Endpoint) -> None:
+    def ask(self, place: Place) -> None:
         """Ask what is not known, and keep the answers in their table, whatever happens."""
         self.known = known_answers(self.labelling.answers, self.plan.sizes)
         before = frozenset(self.known)
         with Journal(self.workspace.workdir / "journal", limit=self.tariff.limit) as journal:
             try:
-                self._ask_all(endpoint, journal)
+                self._ask_all(place, journal)
             finally:
                 keep_answers(self.labelling.answers, journal.answers(), self._origin(), self.tariff)
                 self._take_answers(journal)
                 self.bill = self._bill(journal, before)
         self._check_lost()
 
-    def _ask_all(self, endpoint: Endpoint, journal: Journal) -> None:
+    def _ask_all(self, place: Place, journal: Journal) -> None:
         self._take_answers(journal)
         todo = sorted(key for key in self.plan.sizes if key not in self.known)
         if not todo and self.labelling.options.select is None:
             return
         asking = self.labelling.options.asking
         limits = RateLimits(
-            self._limits_path(endpoint), requests=asking.requests_per_minute, tokens=asking.tokens_per_minute
+            self._limits_path(place), requests=asking.requests_per_minute, tokens=asking.tokens_per_minute
         )
-        client = Client(endpoint, timeout=asking.timeout_seconds, connections=asking.concurrency)
-        with client, limits:
+        with place.client(asking) as client, limits:
             asker = Asker(
                 client=client,
                 dialect=self.planner.dialect,
@@ -263,9 +271,9 @@ class Attempt:
             if key not in self.known:
                 self.known[key] = Answer.of(entry)
 
-    def _limits_path(self, endpoint: Endpoint) -> Path:
+    def _limits_path(self, place: Place) -> Path:
         model = hashlib.sha256(self.planner.parameters.model.encode()).hexdigest()[:12]
-        return self.labelling.limits / f"{endpoint.digest}-{model}"
+        return self.labelling.limits / f"{place.digest}-{model}"
 
     def _origin(self) -> Origin:
         parameters, dialect = self.planner.parameters, self.planner.dialect

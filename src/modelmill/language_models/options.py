@@ -13,6 +13,26 @@ from modelmill.language_models.questions import CANNOT_TELL, Question
 from modelmill.options import Options
 
 
+class LocalModel(Options):
+    """A language model of a folder, which the step asks itself."""
+
+    folder: str = Field(
+        min_length=1,
+        description="As save_pretrained writes it: config.json, tokenizer.json, model.safetensors and a chat "
+        "template.",
+    )
+    scoring: Literal["options", "letters"] = Field(
+        "options",
+        description="What is scored as the answer: options, the labels themselves, by the mean log "
+        "probability of their tokens; letters, A to Z, which stand for at most 26 labels.",
+    )
+    calibrated: bool = Field(
+        True,
+        description="Divide by what the model answers about a row without content, which takes away most of "
+        "its preference for certain labels and places.",
+    )
+
+
 class Asking(Options):
     """How an endpoint is asked."""
 
@@ -24,8 +44,10 @@ class Asking(Options):
     dialect: Annotated[str, NameOf(DIALECTS)] = Field(
         "chat",
         description="Protocol; chat: /chat/completions with a JSON schema; systemone and "
-        "decisions: /systemone and /decisions, typed decisions with a probability for each label.",
+        "decisions: /systemone and /decisions, typed decisions with a probability for each label; local: a "
+        "model of a folder, in the step's own process.",
     )
+    local: LocalModel | None = Field(None, description="The model that dialect local asks.")
     max_tokens: int = Field(64, ge=1, le=100_000, description="Tokens of an answer at most.")
     seed: int = Field(0, description="Sent to the endpoint.")
     body: dict[str, JsonValue] = Field(
@@ -44,6 +66,12 @@ class Asking(Options):
     attempts: int = Field(
         6, ge=1, le=100, description="Requests at most for one content whose answers are lost."
     )
+
+    @model_validator(mode="after")
+    def _has_folder(self) -> Asking:
+        if (self.dialect == "local") != (self.local is not None):
+            raise ValueError("dialect local asks the model of a folder: give both, or neither")
+        return self
 
     def parameters(self) -> Parameters:
         """Return what is the same in every request."""

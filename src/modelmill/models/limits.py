@@ -17,10 +17,12 @@ from typing import Any
 from modelmill.errors import ModelError
 
 MOST_BYTES = {
+    "chat_template.jinja": 1 << 20,
     "config.json": 4 << 20,
     "model.safetensors.index.json": 32 << 20,
     "preprocessor_config.json": 1 << 20,
     "tokenizer.json": 256 << 20,
+    "tokenizer_config.json": 16 << 20,
 }
 """Largest size of the files that are parsed. Real ones have less than a quarter of it."""
 

@@ -1,8 +1,9 @@
-"""Weights of a pretrained encoder, of texts or of images: read from a folder, without code."""
+"""Weights of a pretrained model, mostly an encoder: read from a folder, without code."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
@@ -11,13 +12,16 @@ from modelmill.errors import ModelError
 from modelmill.models.encoder import encoder_options
 
 
-def load_weights(folder: Path, config: PretrainedConfig, *, unused: str | None = None) -> PreTrainedModel:
-    """Load an encoder's weights in fp32.
+def load_weights(
+    folder: Path, config: PretrainedConfig, *, unused: str | None = None, kind: Any = AutoModel
+) -> PreTrainedModel:
+    """Load a model's weights in fp32.
 
     :param folder: with ``model.safetensors``.
-    :param config: the encoder's configuration.
+    :param config: the model's configuration.
     :param unused: part of the names of weights that may be missing; None: all must be there.
-    :return: the encoder.
+    :param kind: transformers' class that makes the model; without another, of an encoder.
+    :return: the model.
     :raises ModelError: if the weights are not those that the configuration describes, or the architecture
         needs a package that is not installed.
     """
@@ -25,14 +29,14 @@ def load_weights(folder: Path, config: PretrainedConfig, *, unused: str | None =
     logging.set_verbosity_error()  # type: ignore[no-untyped-call] # transformers has no types here
     logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers has no types here
     try:
-        encoder, found = AutoModel.from_pretrained(
+        encoder, found = kind.from_pretrained(
             str(folder),
             config=config,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
-            **encoder_options(config),
+            **(encoder_options(config) if kind is AutoModel else {}),
         )
     except ImportError as error:
         raise ModelError(

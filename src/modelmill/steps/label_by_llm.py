@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from modelmill.artifacts import TableRef
 from modelmill.component import Assets, Component, Config, Inputs, Outputs, StepContext
 from modelmill.language_models.options import LlmLabellingOptions
+from modelmill.settings import Settings
 from modelmill.system.resources import Resources
+
+if TYPE_CHECKING:
+    from modelmill.language_models.places import Place
 
 
 class LabelByLlmConfig(LlmLabellingOptions, Config):
@@ -41,7 +47,6 @@ class LabelByLlmOutputs(Outputs):
 
 def run(config: LabelByLlmConfig, inputs: LabelByLlmInputs, context: StepContext) -> LabelByLlmOutputs:
     """Label the rows, and log what it cost and how good the labels are."""
-    from modelmill.language_models.endpoint import Endpoint
     from modelmill.language_models.labelling import LlmLabelling, label_by_llm
     from modelmill.language_models.report import metrics, summary
 
@@ -53,8 +58,9 @@ def run(config: LabelByLlmConfig, inputs: LabelByLlmInputs, context: StepContext
         answers=config.answers or str(home / "language_models" / "answers"),
         limits=home / "language_models" / "limits",
         transaction=context.transaction,
+        fields=_fields(config, context.settings),
     )
-    labelled = label_by_llm(labelling, workspace=context, endpoint=Endpoint.from_environment())
+    labelled = label_by_llm(labelling, workspace=context, place=_place(config))
     report = labelled.report
     context.run.log_dataset(inputs.table, context="source", rows=report.rows)
     context.run.log_json(report.model_dump(mode="json") | {"table": str(labelled.table)}, "labels.json")
@@ -62,6 +68,55 @@ def run(config: LabelByLlmConfig, inputs: LabelByLlmInputs, context: StepContext
     for line in summary(report):
         context.log(f"{context.step}: {line}")
     return LabelByLlmOutputs(table=labelled.table, disagreements=labelled.disagreements)
+
+
+def check(config: LabelByLlmConfig) -> None:
+    """Check the language model of dialect ``local``, if it is on this machine."""
+    from modelmill.models.decoder_folder import check_decoder
+
+    local = config.asking.local
+    if local is not None and (folder := Path(local.folder).expanduser()).exists():
+        check_decoder(folder)
+
+
+def _place(config: LabelByLlmConfig) -> Place:
+    """Return where the language model answers."""
+    from modelmill.language_models.endpoint import Endpoint
+    from modelmill.language_models.local_model import LocalPlace
+    from modelmill.language_models.places import Remote
+    from modelmill.models.decoder_folder import check_decoder
+
+    local = config.asking.local
+    if local is None:
+        return Remote(Endpoint.from_environment())
+    folder = Path(local.folder).expanduser()
+    check_decoder(folder)
+    return LocalPlace(folder)
+
+
+def _fields(config: LabelByLlmConfig, settings: Settings) -> dict[str, JsonValue]:
+    """Return what answers of a local model follow from, beside the question and the row."""
+    local = config.asking.local
+    if local is None:
+        return {}
+    return {
+        "weights": _weights(config, settings),
+        "scoring": local.scoring,
+        "calibrated": local.calibrated,
+    }
+
+
+def _weights(config: LabelByLlmConfig, settings: Settings) -> str:
+    from modelmill.models.decoder_folder import decoder_state
+
+    local = config.asking.local
+    if local is None:
+        return ""
+    return decoder_state(Path(local.folder).expanduser(), memory=settings.home / "cache" / "digests")
+
+
+def _outside_state(config: LabelByLlmConfig, _inputs: LabelByLlmInputs, settings: Settings) -> str:
+    return _weights(config, settings)
 
 
 def _assets(config: LabelByLlmConfig, _upstream: Mapping[str, Config]) -> Assets:
@@ -78,5 +133,7 @@ label_by_llm = Component(
     run=run,
     resources=Resources(cpus=1, memory_gb=2),
     assets=_assets,
+    check=check,
+    outside_state=_outside_state,
     connection="llm_connection",
 )

@@ -22,6 +22,7 @@ import json, sys
 from pathlib import Path
 from modelmill.artifacts import TableRef
 from modelmill.language_models.endpoint import Endpoint
+from modelmill.language_models.places import Remote
 from modelmill.language_models.labelling import LlmLabelling, label_by_llm
 from modelmill.language_models.options import LlmLabellingOptions
 from modelmill.workspace import Workspace
@@ -37,7 +38,7 @@ labelled = label_by_llm(
         answers=str(place / "answers"), limits=place / "limits", transaction="one",
     ),
     workspace=Workspace(workdir=work, cache=cache, log=lambda line: None),
-    endpoint=Endpoint(url),
+    place=Remote(Endpoint(url)),
 )
 (place / "report.json").write_text(labelled.report.model_dump_json())
 """
