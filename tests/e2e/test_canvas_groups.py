@@ -320,7 +320,10 @@ def test_several_labels_are_a_group_with_a_copy_for_each(
     page: Page, serious: Callable[[Page], list[Any]]
 ) -> None:
     page.goto("/plugin/modelmill/one-click")
-    page.get_by_label("Path or URI").fill("${data}/tickets")
+    tables = page.get_by_role("group", name="Tables that are there")
+    tables.get_by_role("button", name="${data}/tickets", exact=True).click()
+    expect(page.get_by_label("Path or URI")).to_have_value("${data}/tickets")
+    expect(tables).to_have_count(0)
     page.get_by_label("Text").select_option("message")
     page.get_by_text("for each of several columns").click()
     labels = page.get_by_role("group", name="Labels")

@@ -115,14 +115,15 @@ def test_the_tour_is_for_the_keyboard_too(page: Page) -> None:
     page.goto("/plugin/modelmill/home")
     page.get_by_role("button", name="Take the tour").press("Enter")
     tour = page.get_by_role("dialog")
-    for title, path in (
-        ("Overview", "home"),
-        ("Pipelines", "pipelines"),
-        ("Canvas", "new"),
-        ("Models", "models"),
+    for title, path, framed in (
+        ("Overview", "home", ".mm-home"),
+        ("Pipelines", "pipelines", ".mm-table"),
+        ("Canvas", "new", ".mm-palette"),
+        ("Models", "models", ".mm-nav-link.active"),
     ):
         expect(tour.get_by_role("heading", name=title)).to_be_focused()
         expect(page).to_have_url(re.compile(f"/modelmill/{path}"))
+        expect(page.locator(framed).first).to_have_css("outline-style", "solid")
         tour.get_by_role("button", name="Next").press("Enter")
     expect(tour.get_by_role("button", name="Done")).to_be_visible()
     tour.get_by_role("heading").press("Escape")

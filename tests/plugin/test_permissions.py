@@ -33,6 +33,7 @@ ROUTES: dict[tuple[str, str], Lowest] = {
     ("POST", "/api/templates/{name}"): "viewer",
     ("POST", "/api/templates/{name}/sample"): "user",
     ("GET", "/api/home"): "viewer",
+    ("GET", "/api/tables"): "user",
     ("GET", "/api/tables/preview"): "user",
     ("GET", "/api/pipelines/{dag_id}/dag"): "viewer",
     ("POST", "/api/pipelines/{dag_id}/parse"): "user",

@@ -110,3 +110,17 @@ def test_only_what_is_shown_is_read(call: Call, lake: Path) -> None:
     assert (shown.json()["rows"], len(shown.json()["sample"])) == (150, 30)
     assert call("user")("GET", "/tables/preview?uri=${data}/long&rows=31").status_code == 422
     assert first.rows == 30
+
+
+def test_tables_are_listed_as_pipelines_name_them(
+    call: Call, lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("deep/er/table", "_own/table", "one/two/three/four/five/table"):
+        write_deltalake(str(lake / name), pa.table({"id": [1]}))
+    (lake / "link").symlink_to(lake / "deep")
+    answer = call("user")("GET", "/tables")
+    assert answer.json() == {"uris": ["${data}/topics", "${data}/deep/er/table"], "is_complete": False}
+
+    write_deltalake(str(tmp_path / "single"), pa.table({"id": [1]}))
+    monkeypatch.setenv("MODELMILL_TABLES", f"{tmp_path}/single/,{tmp_path}/gone")
+    assert call("admin")("GET", "/tables").json() == {"uris": [f"{tmp_path}/single"], "is_complete": True}

@@ -18,6 +18,14 @@ describe("the nights of a model", () => {
     expect(plot?.ticks.map(({ y }) => Math.round(y))).toEqual([50, 25, 0]);
   });
 
+  it("have no ticks beyond 0 and 1 where they are shares", () => {
+    const nights = [{ ...night(1, "promote", 1), low: 0.98 }, { ...night(2, "refuse", 0.97), high: 1 }];
+    const values = (isShare: boolean) => plotOf(nights, BOX, isShare)!.ticks.map(({ value }) => value);
+    expect(values(true)[2]).toBe(1);
+    expect(values(false)[2]).toBeGreaterThan(1);
+    expect(plotOf([{ ...night(1, "promote", 0), low: 0 }], BOX, true)!.ticks[0]!.value).toBe(0);
+  });
+
   it("are no plot where no gate has judged, and one point is", () => {
     expect(plotOf([night(1, "rollback", null)], BOX)).toBeNull();
     expect(plotOf([], BOX)).toBeNull();

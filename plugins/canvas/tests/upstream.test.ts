@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { stepsOf } from "../src/core/pipeline";
-import { columnFields, tableBefore } from "../src/core/upstream";
+import { columnFields, tableBefore, tableFields } from "../src/core/upstream";
 
 const STEPS = stepsOf({
   steps: {
@@ -34,5 +34,7 @@ describe("the columns that a field asks for", () => {
     };
     expect(columnFields({ properties })).toEqual(["text", "labels"]);
     expect(columnFields({})).toEqual([]);
+    const places = { uri: described("Path or URI of the table's directory."), table: described("Path or URI of the Delta table."), out: described("Path or URI of the Delta table to write; each run makes a new version.") };
+    expect(tableFields({ properties: { ...properties, ...places } })).toEqual(["uri", "table"]);
   });
 });

@@ -143,6 +143,7 @@ export const api = {
   templates: () => call<Template[]>("GET", "/templates"),
   fill: (template: string, values: Record<string, unknown>) =>
     call<Schemas["FilledTemplate"]>("POST", `/templates/${encodeURIComponent(template)}`, { body: { values } }),
+  tables: () => call<Schemas["TablesView"]>("GET", "/tables"),
   preview: (uri: string, label: string, signal: AbortSignal) =>
     call<TableView>("GET", "/tables/preview", { query: { uri, label: label === "" ? undefined : label, rows: 8 }, signal }),
   dagState: (dagId: string) => call<Schemas["DagState"]>("GET", `${at(dagId)}/dag`),

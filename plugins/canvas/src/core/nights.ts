@@ -30,13 +30,13 @@ export interface Box {
   bottom: number;
 }
 
-/** Return the marks in a box; null if no night has a figure. */
-export function plotOf<Night extends NightFacts>(nights: readonly Night[], box: Box): Plot<Night> | null {
+/** Return the marks in a box; null if no night has a figure. Shares have no ticks below 0 or above 1. */
+export function plotOf<Night extends NightFacts>(nights: readonly Night[], box: Box, isShare = false): Plot<Night> | null {
   const known = nights.flatMap(({ value, low, high }) => (value === null ? [] : [low ?? value, high ?? value]));
   if (known.length === 0) return null;
   const [least, most] = [Math.min(...known), Math.max(...known)];
   const margin = Math.max((most - least) * 0.1, Math.abs(most) * 0.005, 1e-9);
-  const [from, to] = [least - margin, most + margin];
+  const [from, to] = isShare ? [Math.max(least - margin, 0), Math.min(most + margin, 1)] : [least - margin, most + margin];
   const y = (value: number): number => box.bottom - ((value - from) / (to - from)) * (box.bottom - box.top);
   const step = (box.right - box.left) / nights.length;
   return {

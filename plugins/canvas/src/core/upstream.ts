@@ -37,8 +37,17 @@ function filled(uri: string, params: Json | undefined): string {
 
 /** Return the fields of a form that ask for columns, by what their descriptions say. */
 export function columnFields(schema: Record<string, unknown>): string[] {
+  return fieldsThatSay(schema, /^(other |label |key )?columns?\b/i);
+}
+
+/** Return the fields of a form that ask for a table to read, likewise. */
+export function tableFields(schema: Record<string, unknown>): string[] {
+  return fieldsThatSay(schema, /^path or uri of the (delta )?table(?!.* (to write|does not exist))/i);
+}
+
+function fieldsThatSay(schema: Record<string, unknown>, pattern: RegExp): string[] {
   const properties = isObject(schema.properties) ? schema.properties : {};
   return Object.entries(properties)
-    .filter(([, property]) => isObject(property) && /^(other |label |key )?columns?\b/i.test(String(property.description ?? "")))
+    .filter(([, property]) => isObject(property) && pattern.test(String(property.description ?? "")))
     .map(([name]) => name);
 }

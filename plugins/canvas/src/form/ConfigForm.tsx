@@ -10,8 +10,9 @@ import { cleaned } from "../core/edits";
 import { formHints, formSchema, spokenSchema } from "../core/schema";
 import { templates } from "./templates";
 import { validator } from "./validator";
-import { columnFields } from "../core/upstream";
-import { COLUMNS_LIST, ColumnFieldContext, NAMES_LIST, NamesContext } from "./names";
+import { columnFields, tableFields } from "../core/upstream";
+import { COLUMNS_LIST, NAMES_LIST, NamesContext, OfferedListContext, TABLES_LIST } from "./names";
+import { TablesList } from "./TablesList";
 import { fields, widgets } from "./widgets";
 
 const Form = withTheme({ templates, widgets, fields });
@@ -36,9 +37,14 @@ export function ConfigForm({ id, schema, value, problems, names = [], columns = 
   // Only the form speaks another language: which fields are columns is read from the English descriptions.
   const said = useMemo(() => spokenSchema(simple), [simple]);
   const extraErrors = useMemo(() => errorsOf(problems), [problems]);
-  const isColumn = useCallback(
-    (field: string) => columns.length > 0 && columnFields(simple).some((name) => `${field}_`.startsWith(`form_${id}_${name}_`)),
-    [columns, simple, id],
+  const tables = useMemo(() => tableFields(simple), [simple]);
+  const offeredList = useCallback(
+    (field: string) => {
+      const isOneOf = (fieldNames: readonly string[]): boolean => fieldNames.some((name) => `${field}_`.startsWith(`form_${id}_${name}_`));
+      if (isOneOf(tables)) return TABLES_LIST;
+      return columns.length > 0 && isOneOf(columnFields(simple)) ? COLUMNS_LIST : NAMES_LIST;
+    },
+    [columns, tables, simple, id],
   );
   const form = (
     <Form
@@ -67,7 +73,8 @@ export function ConfigForm({ id, schema, value, problems, names = [], columns = 
       <datalist id={NAMES_LIST}>
         {names.map((name) => <option key={name} value={`\${${name}}`} />)}
       </datalist>
-      <ColumnFieldContext value={isColumn}>{form}</ColumnFieldContext>
+      {tables.length > 0 ? <TablesList /> : null}
+      <OfferedListContext value={offeredList}>{form}</OfferedListContext>
     </NamesContext>
   );
 }

@@ -3,9 +3,11 @@
 import { createContext } from "react";
 
 export const NamesContext = createContext<readonly string[]>([]);
-/** Whether a text field, by its id, asks for a column of a table whose columns are known. */
-export const ColumnFieldContext = createContext<(id: string) => boolean>(() => false);
+/** Which list a text field offers, by the field's id. */
+export const OfferedListContext = createContext<(id: string) => string>(() => NAMES_LIST);
 /** Id of the list that fields for columns offer. */
 export const COLUMNS_LIST = "mm-columns";
 /** Id of the list that text fields offer. */
 export const NAMES_LIST = "mm-names";
+/** Id of the list that fields for tables offer. */
+export const TABLES_LIST = "mm-tables";

@@ -5,7 +5,7 @@ import type { FieldProps, RegistryFieldsType, RegistryWidgetsType, WidgetProps }
 import { use, useState } from "react";
 import { parse, stringify } from "yaml";
 
-import { COLUMNS_LIST, ColumnFieldContext, NAMES_LIST, NamesContext } from "./names";
+import { NamesContext, OfferedListContext } from "./names";
 import { NULLABLE, type Schema, scalarOf } from "../core/schema";
 import { MONO } from "./mono";
 import { t } from "../i18n/t";
@@ -37,7 +37,7 @@ function NullBox({ schema, value, onChange, id }: Pick<WidgetProps, "schema" | "
 function TextWidget({ id, schema, value, onChange, disabled, required }: WidgetProps) {
   const described = schema as Schema;
   const [typed, setTyped] = useState<string | null>(null);
-  const isColumn = use(ColumnFieldContext);
+  const offeredList = use(OfferedListContext);
   const shown = value === undefined || value === null ? "" : String(value as unknown);
   // What is typed stays as it is typed (such as "1." on the way to 1.5) while it means the value.
   const text = typed !== null && sameMeaning(typed, value, described) ? typed : shown;
@@ -49,7 +49,7 @@ function TextWidget({ id, schema, value, onChange, disabled, required }: WidgetP
         value={text}
         disabled={disabled === true || value === null && described[NULLABLE] === true && described.default !== null && described.default !== undefined}
         placeholder={hintOf(described)}
-        list={isColumn(id) ? COLUMNS_LIST : NAMES_LIST}
+        list={offeredList(id)}
         aria-required={required}
         aria-describedby={`${id}__description`}
         autoComplete="off"

@@ -259,7 +259,7 @@ function Standing({ view }: { view: QueueView }) {
           ])}
         />
       )}
-      <Text className="mm-help">{t("The next night reads this table:")}</Text>
+      <Text className="mm-help">{t("The labels are written to this table. A pipeline that reads it learns from them at its next run:")}</Text>
       <Text className="mm-uri">{view.table}</Text>
     </aside>
   );

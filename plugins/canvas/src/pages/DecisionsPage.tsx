@@ -8,6 +8,8 @@ import { useSearchParams } from "react-router-dom";
 import { type FoundDecision, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { isObject } from "../core/value";
+import { TablesList } from "../form/TablesList";
+import { TABLES_LIST } from "../form/names";
 import { Answered, Page } from "./parts";
 import { plural, t } from "../i18n/t";
 
@@ -42,11 +44,13 @@ export function DecisionsPage() {
               id={`mm-find-${name}`}
               size="sm"
               placeholder={placeholder}
+              list={name === "table" ? TABLES_LIST : undefined}
               value={typed[name] ?? ""}
               onChange={(event) => setTyped({ ...typed, [name]: event.target.value })}
             />
           </div>
         ))}
+        <TablesList />
         <Button type="submit" size="sm" colorPalette="brand" disabled={!isComplete}>
           <Search size={15} />{" "}{t("Find")}
         </Button>

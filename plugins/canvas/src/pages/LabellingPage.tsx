@@ -31,7 +31,7 @@ function Queues() {
   const answer = useMay(api.queues);
   const navigate = useNavigate();
   return (
-    <Page title={t("Labelling")} help={t("People label the rows that matter most; the next night reads what they say.")}>
+    <Page title={t("Labelling")} help={t("People label the rows that matter most; the pipeline learns from them at its next run.")}>
       <Answered answer={answer}>
         {({ found, may }) => (
           <div className="mm-wizard">

@@ -4,6 +4,7 @@ import { Text } from "@chakra-ui/react";
 
 import type { Night } from "../api/client";
 import type { Answer } from "../api/useAnswer";
+import { gateWords } from "../core/gateWords";
 import { plotOf } from "../core/nights";
 import { figureText } from "../core/results";
 import { Answered } from "./parts";
@@ -31,9 +32,9 @@ export function Nights({ answer }: { answer: Answer<Night[]> }) {
 }
 
 function Plot({ nights }: { nights: readonly Night[] }) {
-  const plot = plotOf(nights, BOX);
-  if (plot === null) return <Text className="mm-help">{t("No gate has judged this model yet, or the reports are gone.")}</Text>;
   const judged = nights.find((night) => night.value !== null);
+  const plot = plotOf(nights, BOX, judged?.unit === "share");
+  if (plot === null) return <Text className="mm-help">{t("No gate has judged this model yet, or the reports are gone.")}</Text>;
   return (
     <>
       <svg className="mm-plot" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={nights.map(sentenceOf).join("; ")}>
@@ -60,7 +61,7 @@ function Plot({ nights }: { nights: readonly Night[] }) {
         </text>
       </svg>
       <Text className="mm-help">
-        {t("{metric} on the gate's test rows, with its interval. Filled: promoted. Hollow: refused. A line from top to bottom: moved without a gate.", { metric: judged?.metric })}
+        {t("{metric} on the gate's test rows, with its interval. Filled: promoted. Hollow: refused. A line from top to bottom: moved without a gate.", { metric: gateWords(judged?.metric ?? "") })}
       </Text>
     </>
   );
@@ -71,7 +72,7 @@ function dayOf(night: Night | undefined): string {
 }
 
 function sentenceOf(night: Night): string {
-  const figure = night.value === null ? "" : `, ${night.metric} ${figureText(night.value, night.unit)}`;
+  const figure = night.value === null ? "" : `, ${gateWords(night.metric)} ${figureText(night.value, night.unit)}`;
   const action = WORDS[night.action];
   const champion = night.to_version === null ? t("no champion") : t("champion is version {version}", { version: night.to_version });
   return `${dayOf(night)}: ${action === undefined ? night.action : t(action)}${figure}; ${champion}`;

@@ -57,7 +57,7 @@ export function Tour() {
     setAt(null);
   };
   return (
-    <section className="mm-tour" role="dialog" aria-labelledby="mm-tour-title" aria-describedby="mm-tour-text" onKeyDown={onKeyDown}>
+    <section className="mm-tour" data-stop={stop.path} role="dialog" aria-labelledby="mm-tour-title" aria-describedby="mm-tour-text" onKeyDown={onKeyDown}>
       <HStack justify="space-between">
         <h2 id="mm-tour-title" ref={heading} tabIndex={-1} className="mm-section-title">
           {t(stop.title)}

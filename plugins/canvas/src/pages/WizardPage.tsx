@@ -8,6 +8,8 @@ import { useNavigate } from "react-router-dom";
 import { ApiError, type TableView, type Template, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { ConfigForm } from "../form/ConfigForm";
+import { TablesList } from "../form/TablesList";
+import { TABLES_LIST } from "../form/names";
 import { newText } from "../core/document";
 import type { JsonObject } from "../core/value";
 import { BASE, canvasPath } from "./base";
@@ -82,11 +84,14 @@ function Wizard({ one, each }: { one: Template; each: Template }) {
               size="sm"
               {...MONO}
               placeholder="${data}/tickets"
+              list={TABLES_LIST}
+              autoComplete="off"
               autoFocus
               value={textOf(values.table)}
               onChange={(event) => chooseTable(event.target.value)}
             />
           </Labelled>
+          <TablesList onChoose={textOf(values.table) === "" ? chooseTable : undefined} />
           {table.error === "" ? null : <Complaint text={table.error} />}
         </Step>
         <Step number={2} title={t("Columns")}>

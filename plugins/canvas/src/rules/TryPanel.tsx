@@ -5,7 +5,9 @@ import { Play } from "lucide-react";
 import { useState } from "react";
 
 import { ApiError, type RuleSetDocument, type TriedRuleSet, api } from "../api/client";
+import { TablesList } from "../form/TablesList";
 import { MONO } from "../form/mono";
+import { TABLES_LIST } from "../form/names";
 import { Complaint } from "../pages/parts";
 import { plural, t } from "../i18n/t";
 
@@ -52,7 +54,8 @@ export function TryPanel({ text, saved, isValid, table, onTable }: Props) {
         <label className="mm-label" htmlFor="mm-rules-table">
           {t("Table to try it on")}
         </label>
-        <Input id="mm-rules-table" size="sm" {...MONO} placeholder="${data}/tickets" value={table} onChange={(event) => onTable(event.target.value)} />
+        <Input id="mm-rules-table" size="sm" {...MONO} placeholder="${data}/tickets" list={TABLES_LIST} value={table} onChange={(event) => onTable(event.target.value)} />
+        <TablesList />
         <label className="mm-label" htmlFor="mm-rules-other">
           {t("Compare with")}
         </label>
