@@ -104,7 +104,8 @@ def _span(models: Sequence[ModelResult], baselines: Sequence[BaselineResult]) ->
     known = [baseline["accuracy"].value for baseline in baselines]
     values += [value for value in known if value >= low - _NEAR]
     margin = max(0.1 * (max(values) - min(values)), 0.002)
-    return min(values) - margin, max(values) + margin
+    # A point at 100 % is seen whole, and no tick stands above it.
+    return min(values) - margin, min(max(values) + margin, 1 + margin / 10)
 
 
 def _decades(models: Sequence[ModelResult]) -> float:
