@@ -28,8 +28,8 @@ class TableListing:
 def list_tables(root: str) -> TableListing:
     """Find the Delta tables below a folder, near ones first.
 
-    It looks into at most 2,000 folders and four levels deep, not into tables, and it follows no links. Folders
-    whose names begin with a dot or an underscore hold no tables.
+    It looks into at most 2,000 folders and four levels deep, not into tables, and it follows no links.
+    Folders whose names begin with a dot or an underscore hold no tables.
 
     :param root: path or URI of the folder; one that does not exist holds no tables.
     :return: the tables.
