@@ -23,5 +23,6 @@ from demo.servers.airflow_server import LocalAirflow
 from demo.servers.llama_server import LocalLlama
 from demo.servers.mlflow_server import LocalMlflow
 from demo.servers.processes import ServerError
+from demo.servers.transformers_server import LocalTransformers
 
-__all__ = ["AirflowClient", "LocalAirflow", "LocalLlama", "LocalMlflow", "ServerError"]
+__all__ = ["AirflowClient", "LocalAirflow", "LocalLlama", "LocalMlflow", "LocalTransformers", "ServerError"]

@@ -1,4 +1,4 @@
-"""The step against a real language model. It is tiny, so nobody asks how right it is; no row is lost."""
+"""The step against real servers. Their models are tiny, so nobody asks how right they are; no row is lost."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from demo.samples import prepare_language_model
-from demo.servers import LocalLlama
+from demo.servers import LocalLlama, LocalTransformers
 
 from modelmill.artifacts import TableRef
 from modelmill.component import StepContext
@@ -49,3 +49,35 @@ def test_a_real_server_is_asked_with_a_schema(
     assert any("the order of the labels changes" in line for line in said)
     print("\n".join(said))
     assert read_arrow(again.table).to_pylist() == found
+
+
+def test_typed_decisions_of_transformers_own_server(
+    tmp_path: Path,
+    news: TableRef,
+    make_decoder: Callable[..., Path],
+    label: Callable[..., LabelByLlmOutputs],
+    step_context: StepContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = " ".join(read_arrow(news).column("body").to_pylist()).split()
+    folder = make_decoder(
+        tmp_path / "model", [*"ABC.:", *words, "sport", "trade"], max_position_embeddings=256
+    )
+    asked = {"gold": "gold", "asking": {"model": str(folder), "dialect": "systemone", "concurrency": 2}}
+    said: list[str] = []
+    with LocalTransformers(tmp_path / "transformers", folder) as server:
+        monkeypatch.setenv("MODELMILL_LLM_URL", f"{server.url}/v1")
+        outputs = label(news, replace(step_context, log=said.append), **asked)
+    path = step_context.run.client.download_artifacts(step_context.run.run_id, "labels.json")
+    report: dict[str, Any] = json.loads(Path(path).read_text())
+    assert report["failed"] == {}  # each of 80 requests has an answer that is one of the options
+    assert report["bill"]["answers"] == report["bill"]["requests"] == 80
+    assert report["bill"]["lost"] == report["bill"]["without_usage"] == 0
+    assert report["rows_gold"] + report["rows_by_llm"] + sum(report["abstained"].values()) == 60
+    assert any("the order of the labels changes" in line for line in said)
+    answers = DeltaTable(str(step_context.settings.home / "language_models/answers")).to_pyarrow_table()
+    for found in answers.column("probabilities").to_pylist():
+        given = json.loads(found) if isinstance(found, str) else dict(found)
+        assert set(given) == {"sport", "trade", "cannot tell"}
+        assert sum(given.values()) == pytest.approx(1)
+    assert len(read_arrow(outputs.table)) == 60
