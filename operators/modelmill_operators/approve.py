@@ -35,10 +35,11 @@ class ApproveOperator(StepOperator):
         :param context: Airflow's.
         :return: the verdict, where there is nothing to ask.
         :raises AirflowFailException: if the configuration or the verdict is not valid.
-        :raises AirflowSkipException: if a verdict is not what ``when`` says.
+        :raises AirflowSkipException: if a verdict is not what ``when`` says, or the run is of a backfill.
         :raises TaskAwaitingInput: where somebody is asked.
         """
         self._check_conditions()
+        self._check_date(context)
         from airflow.sdk.exceptions import TaskAwaitingInput
         from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 

@@ -98,9 +98,11 @@ class StepOperator(BaseOperator):
         :param context: Airflow's.
         :return: references, as JSON objects, by output port.
         :raises AirflowFailException: if a retry cannot help.
-        :raises AirflowSkipException: if a verdict is not what ``when`` requires.
+        :raises AirflowSkipException: if a verdict is not what ``when`` requires, or the run is of a backfill
+            and the component changes what is in use.
         """
         self._check_conditions()
+        self._check_date(context)
         return self._run(context)
 
     def after_question(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,6 +155,16 @@ class StepOperator(BaseOperator):
                 if reason:
                     self.log.info("skipped: %s", reason)
                     raise AirflowSkipException(reason)
+
+    def _check_date(self, context: Context) -> None:
+        """Skip what a run of a past date must not change."""
+        if (
+            component_named(self.component).live
+            and getattr(context.get("dag_run"), "run_type", "") == "backfill"
+        ):
+            reason = f"the run is of a backfill, and {self.component} changes what is in use"
+            self.log.info("skipped: %s", reason)
+            raise AirflowSkipException(reason)
 
     def _emit(self, result: StepResult, context: Context) -> None:
         """Update the conditional outlets that the step names: each is an alias of the asset's name."""

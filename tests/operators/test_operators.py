@@ -19,6 +19,7 @@ import psutil
 import pytest
 from airflow.sdk import DAG, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.utils.types import DagRunType
 
 import modelmill_operators
 from modelmill.artifacts import ModelRef, TableRef, VerdictRef
@@ -381,3 +382,22 @@ def test_a_run_says_for_which_date_it_is() -> None:
     date = datetime(2026, 1, 30, 2, tzinfo=UTC)
     nightly = {"ti": instance, "dag_run": SimpleNamespace(logical_date=date)}
     assert _origin(cast("Context", nightly)) == {**who, "logical_date": "2026-01-30T02:00:00+00:00"}
+
+
+@pytest.mark.parametrize("name", ["promote", "approve", "deploy", "replace_trunk"])
+def test_a_backfill_changes_nothing_that_is_in_use(name: str) -> None:
+    config = {"alias": "x"} if name == "deploy" else {}
+    step = operator_for(name)(task_id="live", config=config)
+    past = cast("Context", {"dag_run": SimpleNamespace(run_type=DagRunType.BACKFILL_JOB)})
+    with pytest.raises(AirflowSkipException, match=f"of a backfill, and {name} changes"):
+        step.execute(past)
+
+
+def test_a_backfill_makes_datasets_and_judges(pipelines: Path, parsed: Parse) -> None:
+    live = {name for name, component in catalogue().items() if component.live}
+    assert live == {"promote", "approve", "deploy", "replace_trunk"}
+    write(pipelines, "past", {"first": 'config: {journal: "${journal}"}'})
+    dag = parsed()["past"]
+    step = dag.get_task("first")
+    step._check_date(cast("Context", {"dag_run": SimpleNamespace(run_type=DagRunType.BACKFILL_JOB)}))
+    assert outcome(dag.test()) == {"first": ("success", 1)}

@@ -62,4 +62,5 @@ approve = Component(
     outputs=GateOutputs,
     run=run,
     forwards="verdict",
+    live=True,
 )

@@ -113,4 +113,5 @@ deploy = Component(
     outputs=ModelOutputs,
     run=run,
     still_valid=_never,
+    live=True,
 )

@@ -55,4 +55,5 @@ promote = Component(
     run=run,
     still_valid=_still_champion,
     assets=_assets,
+    live=True,
 )

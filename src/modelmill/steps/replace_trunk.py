@@ -152,4 +152,5 @@ replace_trunk = Component(
     run=run,
     still_valid=_still_champions,
     resources=Resources(cpus=2, memory_gb=4),
+    live=True,
 )
