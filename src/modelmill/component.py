@@ -148,8 +148,8 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
     """Which of its conditional outlets a finished step has updated, from what it yields. None: none."""
 
     live: bool = False
-    """Whether it changes what people and services use, such as an alias or a deployment, or asks a person to. A
-    run of a backfill skips it: a past night changes nothing that is in use today."""
+    """Whether it changes what people and services use, such as an alias or a deployment, or asks a person to.
+    A run of a backfill skips it: a past night changes nothing that is in use today."""
 
     connection: str | None = None
     """Field of the configuration that names an Airflow connection to a language model. Only the step's
