@@ -182,7 +182,7 @@ class ReuseTrigger(BaseTrigger):
         return {
             **outputs,
             "return_value": outputs,
-            XCOM_STEP: result.model_dump(mode="json", exclude={"outputs"}),
+            XCOM_STEP: result.to_keep(),
             **{key: _LINKS[key].target(result) for key in self.links if key in _LINKS},
         }
 

@@ -13,20 +13,27 @@ from modelmill.artifacts import VerdictRef
 from modelmill.component import Config
 from modelmill.errors import ConfigError, InputError
 from modelmill.pipeline.catalogue import component_named
+from modelmill.pipeline.checked_request import checked_config
 from modelmill.pipeline.conditions import unmet
 from modelmill.pipeline.placeholders import substitute
-from modelmill.pipeline.request import StepRequest, StepResult
+from modelmill.pipeline.request import InputValue, StepRequest, StepResult
 from modelmill.pipeline.spec import Outcome, ResourcesSpec
 from modelmill.pipeline.step_process import StepProcess
+from modelmill.pipeline.table_uses import uses
 from modelmill.settings import Settings
 from modelmill_operators.assets import asset
 from modelmill_operators.language_models import llm_environment
+from modelmill_operators.lineage import is_listened_to, task_lineage
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink
 from modelmill_operators.params import asked_params, run_params
 from modelmill_operators.storage import storage_environment
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors.base import OperatorLineage
     from airflow.sdk import Context
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    from openlineage.client.event_v2 import Dataset
+    from openlineage.client.generated.base import RunFacet
 
 
 _REMEDIES: Mapping[str, str] = {
@@ -35,6 +42,7 @@ _REMEDIES: Mapping[str, str] = {
 }
 
 
+_INPUTS: TypeAdapter[dict[str, InputValue]] = TypeAdapter(dict[str, InputValue])
 _CONDITIONS = TypeAdapter(dict[Outcome, VerdictRef | tuple[VerdictRef, ...]])
 
 
@@ -66,6 +74,7 @@ class StepOperator(BaseOperator):
 
     component: str = ""
     _process: StepProcess | None = None
+    _result: StepResult | None = None
 
     def __init__(
         self,
@@ -129,9 +138,34 @@ class StepOperator(BaseOperator):
         return self._end(result, context)
 
     def _end(self, result: StepResult, context: Context) -> dict[str, Any]:
-        context["ti"].xcom_push(key=XCOM_STEP, value=result.model_dump(mode="json", exclude={"outputs"}))
+        self._result = result
+        context["ti"].xcom_push(key=XCOM_STEP, value=result.to_keep())
         self._emit(result, context)
         return _outputs(result)
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Dataset, RunFacet]:
+        """Tell Airflow's OpenLineage provider, which calls this, what the step is given."""
+        return task_lineage(
+            self.component, uses(component_named(self.component), None, self._given(), {}), None
+        )
+
+    def get_openlineage_facets_on_complete(
+        self, task_instance: RuntimeTaskInstance
+    ) -> OperatorLineage[Dataset, RunFacet]:
+        """Tell Airflow's OpenLineage provider what the step has read and made.
+
+        :param task_instance: Airflow's.
+        :return: tables at their versions, and models by their digests.
+        """
+        result = self._result
+        if result is None:  # it has failed, or ended without a process
+            return self.get_openlineage_facets_on_start()
+        component, request = (
+            component_named(self.component),
+            self._request(task_instance.get_template_context()),
+        )
+        found = uses(component, checked_config(component, request), request.inputs, result.outputs)
+        return task_lineage(self.component, found, result)
 
     def on_kill(self) -> None:
         """End the step's whole process group."""
@@ -141,6 +175,13 @@ class StepOperator(BaseOperator):
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
         """Return a value with its XComs resolved. Its texts stay as they are: they are data, never Jinja."""
         return content if isinstance(content, str) else super().render_template(content, *args, **kwargs)
+
+    def _given(self) -> dict[str, InputValue]:
+        """Return the references among the inputs; none if one is not valid, which the step then says."""
+        try:
+            return _INPUTS.validate_python({k: v for k, v in (self.inputs or {}).items() if v is not None})
+        except ValidationError:
+            return {}
 
     def _check_conditions(self) -> None:
         try:
@@ -212,6 +253,7 @@ class StepOperator(BaseOperator):
                 inputs={name: value for name, value in (self.inputs or {}).items() if value is not None},
                 resources=self.needs or {},
                 origin=_origin(context),
+                describe=is_listened_to(),
             )
         except ValidationError as error:
             detail = error.errors(include_url=False)[0]

@@ -56,6 +56,10 @@ InputsT = TypeVar("InputsT", bound=Inputs)
 OutputsT = TypeVar("OutputsT", bound=Outputs)
 
 
+MODEL_ASSET = "mlflow-model://"
+"""How the asset of a registered model begins; its name follows."""
+
+
 @dataclass(frozen=True)
 class Assets:
     """URIs that a step reads and writes, known before it runs: Airflow's inlets and outlets."""

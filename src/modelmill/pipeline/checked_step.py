@@ -12,9 +12,11 @@ from modelmill.errors import InputError
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.checked_request import checked_config, checked_inputs
 from modelmill.pipeline.request import StepRequest, StepResult, references, step_key
+from modelmill.pipeline.table_uses import described, uses
 from modelmill.registry.finished_runs import AskedRun, FinishedRun
 from modelmill.registry.tracking import run_url
 from modelmill.settings import Settings
+from modelmill.tables.description import TableUse
 from modelmill.tables.reading import check_table
 from modelmill.tables.versions import table_states
 
@@ -96,7 +98,13 @@ class CheckedStep:
         return self.result(found.outputs, run_id=run_id, run_url=url, reused=True)
 
     def result(
-        self, outputs: dict[str, AnyReference], *, run_id: str, run_url: str, reused: bool
+        self,
+        outputs: dict[str, AnyReference],
+        *,
+        run_id: str,
+        run_url: str,
+        reused: bool,
+        rows_read: Mapping[str, int] | None = None,
     ) -> StepResult:
         """Return the step's result.
 
@@ -104,14 +112,31 @@ class CheckedStep:
         :param run_id: MLflow run that made them.
         :param run_url: its page; empty if there is none.
         :param reused: whether nothing was run.
+        :param rows_read: rows that it has worked on, by table and version, as far as it said so.
         :return: the result, with the events that follow from it.
         """
         events: tuple[str, ...] = ()
         if self.component.events is not None:
             events = self.component.events(self.config, self._outputs(outputs))
         return StepResult(
-            outputs=outputs, step_key=self.key, run_id=run_id, run_url=run_url, reused=reused, events=events
+            outputs=outputs,
+            step_key=self.key,
+            run_id=run_id,
+            run_url=run_url,
+            reused=reused,
+            events=events,
+            tables=self._tables(outputs, rows_read or {}, reused=reused) if self.request.describe else (),
         )
+
+    def _tables(
+        self, outputs: Mapping[str, AnyReference], rows_read: Mapping[str, int], *, reused: bool
+    ) -> tuple[TableUse, ...]:
+        try:
+            found = uses(self.component, self.config, self.request.inputs, outputs)
+            return tuple(described(found, step_key=self.key, rows_read=rows_read, reused=reused))
+        except Exception as error:  # the step is done, whatever a store says now
+            self.say(f"{self.request.step}: its tables are not described: {error}")
+            return ()
 
     def _outputs(self, outputs: Mapping[str, AnyReference]) -> Any:
         return self.component.outputs.model_validate(dict(outputs))

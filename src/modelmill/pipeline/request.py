@@ -13,6 +13,7 @@ from modelmill.artifacts import AnyReference
 from modelmill.component import AnyComponent, Config, Inputs, Outputs
 from modelmill.pipeline.spec import ParamValue, ResourcesSpec
 from modelmill.settings import Settings
+from modelmill.tables.description import TableUse
 from modelmill.tables.versions import table_states
 from modelmill.version import __version__
 
@@ -37,6 +38,8 @@ class StepRequest(BaseModel):
     """The step's needs as the pipeline has them: never part of its key."""
     origin: dict[str, str] = {}
     """Who asks, as MLflow tags: ``dag_id``, ``run_id``, ``task_id``, ``try_number``, ``logical_date``."""
+    describe: bool = False
+    """Whether the result describes the step's tables, for who tells others of them: never part of its key."""
 
 
 class StepResult(BaseModel):
@@ -55,6 +58,12 @@ class StepResult(BaseModel):
     events: tuple[str, ...] = ()
     """URIs of the conditional outlets that were updated. A reused result names them again: the attempt that
     made it may have died before anybody heard of them."""
+    tables: tuple[TableUse, ...] = ()
+    """What was read and made; empty unless the request asks for it."""
+
+    def to_keep(self) -> dict[str, Any]:
+        """Return what is kept beside the outputs, as JSON: not what only the step's own task tells others."""
+        return self.model_dump(mode="json", exclude={"outputs", "tables"})
 
 
 def references(ports: Inputs | Outputs) -> list[object]:

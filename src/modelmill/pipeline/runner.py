@@ -102,7 +102,7 @@ def _run_step(request: StepRequest, settings: Settings, meter: UsageMeter) -> St
         outputs = _run_component(step, context, meter)
         _clear(workdir)
         remember(settings.home, step.asked, RunPlace(run.experiment_id, run.run_id))
-        return step.result(outputs, run_id=run.run_id, run_url=run.url, reused=False)
+        return step.result(outputs, run_id=run.run_id, run_url=run.url, reused=False, rows_read=run.rows_read)
 
 
 def _remembered(step: CheckedStep, found: FinishedRun) -> StepResult:

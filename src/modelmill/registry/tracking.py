@@ -125,6 +125,8 @@ class TrackedRun:
         self.fresh = fresh
         self.models: set[str] = set()
         """Ids of the models that this attempt has logged, or taken over from an earlier one."""
+        self.rows_read: dict[str, int] = {}
+        """Rows of each table that this attempt has worked on, by ``URI@VERSION``, as far as it said so."""
 
     @property
     def url(self) -> str:
@@ -198,6 +200,8 @@ class TrackedRun:
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
+        if rows is not None:
+            self.rows_read[str(table)] = rows
         source = json.dumps({"path": table.uri, "delta_table_version": table.version})
         dataset = Dataset(
             name=Path(urlsplit(table.uri).path).name[:500] or "table",

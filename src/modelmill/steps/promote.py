@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelmill.artifacts import VerdictRef
-from modelmill.component import Assets, Component, Config, Inputs, StepContext
+from modelmill.component import MODEL_ASSET, Assets, Component, Config, Inputs, StepContext
 from modelmill.settings import Settings
 from modelmill.steps.gate import GateConfig
 from modelmill.steps.ports import ModelOutputs
@@ -40,9 +40,7 @@ def _still_champion(outputs: ModelOutputs, settings: Settings) -> bool:
 
 def _assets(_config: PromoteConfig, upstream: Mapping[str, Config]) -> Assets:
     verdict = upstream.get("verdict")
-    return (
-        Assets(outlets=(f"mlflow-model://{verdict.name}",)) if isinstance(verdict, GateConfig) else Assets()
-    )
+    return Assets(outlets=(f"{MODEL_ASSET}{verdict.name}",)) if isinstance(verdict, GateConfig) else Assets()
 
 
 promote = Component(

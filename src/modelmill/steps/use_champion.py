@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN, DatasetRef, ModelRef
-from modelmill.component import Assets, Component, Config, Outputs, StepContext
+from modelmill.component import MODEL_ASSET, Assets, Component, Config, Outputs, StepContext
 from modelmill.settings import Settings
 from modelmill.steps.ports import NoInputs
 
@@ -41,7 +41,7 @@ def run(config: UseChampionConfig, _inputs: NoInputs, context: StepContext) -> U
 
 
 def _assets(config: UseChampionConfig, _upstream: Mapping[str, Config]) -> Assets:
-    return Assets(inlets=(f"mlflow-model://{config.name}",))
+    return Assets(inlets=(f"{MODEL_ASSET}{config.name}",))
 
 
 use_champion = Component(
