@@ -10,7 +10,7 @@ lock() { # lock NAME REQUIREMENTS [EXTRA ...]
         --no-header --no-annotate --output-file "docker/locks/$name.txt" "${@/#/--extra=}" "$requirements"
 }
 rm -f docker/locks/*.txt
-lock airflow pyproject.toml airflow celery data kubernetes lineage track
+lock airflow pyproject.toml airflow celery data kubernetes lineage metrics track
 lock steps pyproject.toml steps
 lock mlflow docker/mlflow.in
 lock spark pyproject.toml data serve

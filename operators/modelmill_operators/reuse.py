@@ -39,6 +39,7 @@ from modelmill.pipeline.request import InputValue, StepRequest, StepResult
 from modelmill.pipeline.reuse import ReuseAnswer
 from modelmill.pipeline.reuse_process import ReuseProcess
 from modelmill.pipeline.spec import Outcome
+from modelmill_operators import metrics
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink, RegisteredModelLink, ResultLink
 from modelmill_operators.params import asked_params, run_params
 
@@ -138,6 +139,14 @@ class ReuseTrigger(BaseTrigger):
             log.info(line)
         if (self.outlets and RECORDS_ASSETS not in os.environ) or answer.result.events:
             return _worker({"result": answer.result.model_dump(mode="json")})
+        instance, component = self._instance, StepRequest.model_validate_json(self.asked).component
+        metrics.send_metrics(
+            answer.result,
+            component=component,
+            dag_id=instance.dag_id,
+            task_id=instance.task_id,
+            where=metrics.TRIGGERER,
+        )
         return TaskSuccessEvent(xcoms=self._xcoms(answer.result))
 
     def _unmet(self) -> str | None:

@@ -21,6 +21,7 @@ from modelmill.pipeline.spec import Outcome, ResourcesSpec
 from modelmill.pipeline.step_process import StepProcess
 from modelmill.pipeline.table_uses import uses
 from modelmill.settings import Settings
+from modelmill_operators import metrics
 from modelmill_operators.assets import asset
 from modelmill_operators.language_models import llm_environment
 from modelmill_operators.lineage import is_listened_to, task_lineage
@@ -139,7 +140,11 @@ class StepOperator(BaseOperator):
 
     def _end(self, result: StepResult, context: Context) -> dict[str, Any]:
         self._result = result
-        context["ti"].xcom_push(key=XCOM_STEP, value=result.to_keep())
+        instance = context["ti"]
+        instance.xcom_push(key=XCOM_STEP, value=result.to_keep())
+        metrics.send_metrics(
+            result, component=self.component, dag_id=instance.dag_id, task_id=instance.task_id
+        )
         self._emit(result, context)
         return _outputs(result)
 
@@ -253,7 +258,7 @@ class StepOperator(BaseOperator):
                 inputs={name: value for name, value in (self.inputs or {}).items() if value is not None},
                 resources=self.needs or {},
                 origin=_origin(context),
-                describe=is_listened_to(),
+                describe=is_listened_to() or metrics.is_on(),
             )
         except ValidationError as error:
             detail = error.errors(include_url=False)[0]

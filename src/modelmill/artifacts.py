@@ -160,6 +160,10 @@ class ReportRef(Reference):
     """One line for each limit that the report found broken; empty if none is, or none was checked."""
 
 
+CHALLENGER = "challenger/"
+"""Before the name of the metric that a gate judges its challenger by, among the metrics of the gate's run."""
+
+
 class VerdictRef(Reference):
     """What a gate said of a challenger."""
 

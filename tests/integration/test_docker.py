@@ -109,7 +109,15 @@ def test_locks_have_the_pinned_versions_and_a_hash_for_each() -> None:
             assert pinned.get(name, version) == version, f"{name} in {lock.name}: run scripts/lock.sh"
 
 
-@pytest.mark.parametrize(("lock", "extras"), [("steps", "steps"), ("spark", "data,serve"), ("demo", "all")])
+@pytest.mark.parametrize(
+    ("lock", "extras"),
+    [
+        ("steps", "steps"),
+        ("spark", "data,serve"),
+        ("demo", "all"),
+        ("airflow", "airflow,celery,data,kubernetes,lineage,metrics,track"),
+    ],
+)
 def test_a_lock_has_all_that_its_extras_ask_for(lock: str, extras: str) -> None:
     text = (DOCKER / "locks" / f"{lock}.txt").read_text()
     locked = dict(_versions(text))

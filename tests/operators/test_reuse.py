@@ -115,7 +115,7 @@ def test_a_step_with_a_result_ends_where_it_is_asked_about(run: Run) -> None:
         assert event.xcoms == {
             **outputs,
             "return_value": outputs,
-            "modelmill_step": {**result.model_dump(mode="json", exclude={"outputs"}), "reused": True},
+            "modelmill_step": {**result.to_keep(), "reused": True},
             "_link_MlflowRunLink": result.run_url,
         }
 

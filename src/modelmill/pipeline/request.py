@@ -39,7 +39,7 @@ class StepRequest(BaseModel):
     origin: dict[str, str] = {}
     """Who asks, as MLflow tags: ``dag_id``, ``run_id``, ``task_id``, ``try_number``, ``logical_date``."""
     describe: bool = False
-    """Whether the result describes the step's tables, for who tells others of them: never part of its key."""
+    """Whether the result has tables and figures, for who tells others of them: never part of its key."""
 
 
 class StepResult(BaseModel):
@@ -60,10 +60,13 @@ class StepResult(BaseModel):
     made it may have died before anybody heard of them."""
     tables: tuple[TableUse, ...] = ()
     """What was read and made; empty unless the request asks for it."""
+    figures: dict[str, float] = {}
+    """The last value of each metric that the step has logged; empty if it was reused, or the request does not
+    ask for it."""
 
     def to_keep(self) -> dict[str, Any]:
         """Return what is kept beside the outputs, as JSON: not what only the step's own task tells others."""
-        return self.model_dump(mode="json", exclude={"outputs", "tables"})
+        return self.model_dump(mode="json", exclude={"outputs", "tables", "figures"})
 
 
 def references(ports: Inputs | Outputs) -> list[object]:

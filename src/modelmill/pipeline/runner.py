@@ -102,7 +102,10 @@ def _run_step(request: StepRequest, settings: Settings, meter: UsageMeter) -> St
         outputs = _run_component(step, context, meter)
         _clear(workdir)
         remember(settings.home, step.asked, RunPlace(run.experiment_id, run.run_id))
-        return step.result(outputs, run_id=run.run_id, run_url=run.url, reused=False, rows_read=run.rows_read)
+        result = step.result(
+            outputs, run_id=run.run_id, run_url=run.url, reused=False, rows_read=run.rows_read
+        )
+        return result.model_copy(update={"figures": run.figures}) if request.describe else result
 
 
 def _remembered(step: CheckedStep, found: FinishedRun) -> StepResult:

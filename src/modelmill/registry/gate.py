@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
+from modelmill.artifacts import CHALLENGER, DatasetRef, ModelRef, VerdictRef
 from modelmill.registry.approval import Approved, last_approved
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.comparison import Comparison, NotJudged
@@ -29,7 +29,7 @@ from modelmill.registry.history import history
 from modelmill.registry.learnt_rows import LeftOut
 from modelmill.registry.lineage import all_missing
 from modelmill.registry.promotion import champion
-from modelmill.registry.tracking import TrackedRun
+from modelmill.registry.tracking import TrackedRun, free_name
 from modelmill.registry.verdict import judge
 from modelmill.settings import Settings
 from modelmill.workspace import Workspace
@@ -141,7 +141,8 @@ def _publish(report: GateReport, dataset: DatasetRef, run: TrackedRun, workspace
     if report.rows:
         run.log_dataset(dataset, context="gate", rows=report.rows)
     run.client.log_text(run.run_id, as_html(report, figure), "gate/verdict.html")
-    run.log_metrics({"gate/passed": float(report.passed), **drop_metrics(report.checks)})
+    judged_by = {f"{CHALLENGER}{free_name(one.metric, ())}": one.value for one in report.chain[-1:]}
+    run.log_metrics({"gate/passed": float(report.passed), **judged_by, **drop_metrics(report.checks)})
     figures = {"metric", "unit", "value", "low", "high"}
     judged = report.chain[-1].model_dump(include=figures) if report.chain else {}
     run.set_tags({TAG_JUDGED: json.dumps(judged)})

@@ -125,6 +125,8 @@ class TrackedRun:
         self.fresh = fresh
         self.models: set[str] = set()
         """Ids of the models that this attempt has logged, or taken over from an earlier one."""
+        self.figures: dict[str, float] = {}
+        """The last value of each metric that this attempt has logged."""
         self.rows_read: dict[str, int] = {}
         """Rows of each table that this attempt has worked on, by ``URI@VERSION``, as far as it said so."""
 
@@ -156,6 +158,7 @@ class TrackedRun:
         """
         from mlflow.entities import Metric
 
+        self.figures.update({name: float(value) for name, value in metrics.items()})
         now = int(time.time() * 1000)
         self.client.log_batch(
             self.run_id,
