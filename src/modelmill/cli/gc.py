@@ -1,4 +1,4 @@
-"""``modelmill gc``: what killed processes have left behind."""
+"""``modelmill gc``: what killed processes have left behind, and what the cache has that nobody uses."""
 
 from __future__ import annotations
 
@@ -42,10 +42,17 @@ def gc(
     days: Annotated[
         float, typer.Option(min=1, help="Days after which staged files and checkpoints are given up.")
     ] = 7,
+    cache_days: Annotated[
+        float | None,
+        typer.Option(
+            min=2, help="Also what the cache has that nobody has used for so many days: it is made again."
+        ),
+    ] = None,
 ) -> None:
     """List what killed processes have left behind, and why it can go; --apply removes it."""
-    found = []
-    for one in list(leftovers(Settings.from_environment(), tables=table or [], days=days)):
+    found, settings = [], Settings.from_environment()
+    left = leftovers(settings, tables=table or [], days=days)
+    for one in [*left, *(_unused(settings, cache_days) if cache_days is not None else ())]:
         done = "would remove"
         if apply:
             done = "removed" if one.remove() else "could not remove"
@@ -76,6 +83,14 @@ def leftovers(settings: Settings, *, tables: list[str], days: float) -> Iterator
             for one in staged_leftovers(table, days=days):
                 why = f"no commit of {table} names it, and it has not changed for {one.days:.0f} days"
                 yield Leftover(one.path, one.size, why, partial(remove_leftover, one))
+
+
+def _unused(settings: Settings, days: float) -> Iterator[Leftover]:
+    from modelmill.system.unused import remove_unused, unused
+
+    for one in unused(settings.home / "cache", days=days):
+        why = f"nobody has used it for {one.days:.0f} days, and it can be made again"
+        yield Leftover(one.path, one.size, why, partial(remove_unused, one, days=days))
 
 
 def _abandoned_folders(settings: Settings) -> Iterator[Leftover]:

@@ -20,6 +20,7 @@ from modelmill.errors import TableError
 from modelmill.settings import Settings
 from modelmill.system.locks import locked
 from modelmill.system.scratch import scratch_folder
+from modelmill.system.unused import remove_unused, unused
 from modelmill.tables.commits import write_rows
 from modelmill.tables.reading import read_arrow
 from modelmill.tables.staged_files import stage_rows
@@ -114,6 +115,49 @@ def test_checkpoints_that_an_attempt_has_come_for_meanwhile_stay(settings: Setti
         assert not listed.remove()
     assert listed.remove()
     assert list(folder.iterdir()) == [folder / "lock"]
+
+
+def test_what_nobody_has_used_for_long_goes_from_the_cache(settings: Settings, temporary: Path) -> None:
+    cache = settings.home / "cache"
+    model, used, held = (cache / "models" / (digit * 64) for digit in "abc")
+    for folder in (model, used, held):
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(b"x" * 2_000_000)
+        folder.with_name(f".{folder.name}.lock").touch()
+        grow_old(folder / "model.onnx", folder, days=40)
+    os.utime(used / "model.onnx", (time.time(), (used / "model.onnx").stat().st_mtime))  # read today
+    logits, seen = cache / "logits" / "a.npy", cache / "first_reads" / "table.json"
+    for file in (logits, seen):
+        file.parent.mkdir()
+        file.touch()
+        grow_old(file, days=40)
+    assert "0 leftovers" in gc("--apply")  # the cache is looked at only if it is asked for
+    with locked(held.with_name(f".{held.name}.lock")):
+        said = gc("--cache-days", "30")
+        assert f"would remove {model} (2.0 MB): nobody has used it for 40 days, and it can be made" in said
+        assert "2 leftovers" in said
+        assert model.is_dir()
+        gc("--cache-days", "30", "--apply")
+    assert not model.exists()
+    assert not logits.exists()
+    assert all(path.exists() for path in (used, held, seen))  # what was seen of tables cannot be made again
+    assert {path.name for path in (cache / "models").iterdir() if not path.name.endswith(".lock")} == {
+        used.name,
+        held.name,
+    }
+
+
+def test_what_is_used_after_it_was_listed_stays_in_the_cache(settings: Settings) -> None:
+    model = settings.home / "cache" / "models" / ("a" * 64)
+    model.mkdir(parents=True)
+    (model / "model.onnx").touch()
+    grow_old(model / "model.onnx", model, days=40)
+    (listed,) = unused(settings.home / "cache", days=30)
+    os.utime(model / "model.onnx")
+    assert not remove_unused(listed, days=30)
+    grow_old(model / "model.onnx", days=40)
+    assert remove_unused(listed, days=30)
+    assert not remove_unused(listed, days=30)
 
 
 def test_staged_files_that_no_commit_names_go(settings: Settings, temporary: Path, tmp_path: Path) -> None:
