@@ -16,6 +16,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from airflow._shared.observability.metrics.base_stats_logger import NoStatsLogger
+from airflow.observability import stats
+from airflow.observability.metrics import stats_utils
 from airflow.sdk import DAG
 from airflow.triggers.base import TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
@@ -118,6 +121,30 @@ def test_a_step_with_a_result_ends_where_it_is_asked_about(run: Run) -> None:
             "modelmill_step": {**result.to_keep(), "reused": True},
             "_link_MlflowRunLink": result.run_url,
         }
+
+
+def test_a_step_that_ends_where_it_is_asked_about_is_counted_there(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.make("first")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
+        statsd.bind(("127.0.0.1", 0))
+        statsd.settimeout(10)
+        for name, value in (("ON", "True"), ("HOST", "127.0.0.1"), ("PORT", str(statsd.getsockname()[1]))):
+            monkeypatch.setenv(f"AIRFLOW__METRICS__STATSD_{name}", value)
+        logger = stats_utils.get_stats_factory()()
+        stats.initialize(factory=lambda: logger, export_legacy_names=True)  # as the triggerer begins
+        try:
+            run.asked("first", "second")  # the second one has no result, and goes to a worker
+            heard = {statsd.recv(1000).decode() for _ in range(2)}
+            statsd.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                statsd.recv(1000)
+        finally:
+            stats.initialize(factory=NoStatsLogger, export_legacy_names=True)
+            logger.statsd.close()
+    name = "airflow.modelmill.step.reused"
+    assert heard == {f"{name}:1|c", f"{name}.two.first:1|c"}
 
 
 def test_all_that_ask_meanwhile_are_one_question(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
