@@ -38,6 +38,7 @@ from modelmill.steps.replace_trunk import ReplaceTrunkConfig
 from modelmill.steps.report_videos import ReportVideosConfig
 from modelmill.steps.score_table import ScoreTableConfig
 from modelmill.steps.signal_students import SignalStudentsConfig
+from modelmill.steps.teach_trunk import TeachTrunkConfig
 from modelmill.steps.tier_rules import TierRulesConfig
 from modelmill.steps.train_heads import TrainHeadsConfig
 from modelmill.steps.trunk import TrunkConfig
@@ -166,6 +167,9 @@ class ScoreTableOperator(_ComponentOperator[ScoreTableConfig]):
 
 class SignalStudentsOperator(_ComponentOperator[SignalStudentsConfig]):
     """Make a static student of each model signal of a rule set: what tier_rules asks first."""
+
+class TeachTrunkOperator(_ComponentOperator[TeachTrunkConfig]):
+    """Train an encoder on the labels of any number of datasets at once, with a head for each of them."""
 
 class TierRulesOperator(_ComponentOperator[TierRulesConfig]):
     """Ask cheap models first, as far as a budget allows: decided on rows that no model has seen."""

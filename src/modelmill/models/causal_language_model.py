@@ -223,7 +223,8 @@ def _rendered(folder: Path) -> str:
             got=str(folder),
             remedy="take its instruction-tuned version, with chat_template.jinja or tokenizer_config.json",
         )
-    chat = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **special)
+    tokenizer: Any = PreTrainedTokenizerFast  # transformers has no types here
+    chat = tokenizer(tokenizer_file=str(folder / "tokenizer.json"), **special)
     try:
         return str(
             chat.apply_chat_template(

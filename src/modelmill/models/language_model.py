@@ -215,15 +215,34 @@ def save_encoder(
     :param info: what the bundle says of itself.
     :param keys: of the texts that it has learned from, rising.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     whole = model.head
     setattr(whole, model.part, model.encoder)
+    save_encoder_only(whole, folder, tokenizer=tokenizer, info=info, keys=keys)
+
+
+def save_encoder_only(
+    whole: PreTrainedModel,
+    folder: Path,
+    *,
+    tokenizer: Path,
+    info: BundleInfo,
+    keys: npt.NDArray[np.uint64],
+) -> None:
+    """Write a bundle of format ``encoder`` of what there is: with a language model's head, or without one.
+
+    :param whole: one of transformers' models, on the CPU.
+    :param folder: where to; replaced if it exists.
+    :param tokenizer: ``tokenizer.json`` to copy.
+    :param info: what the bundle says of itself.
+    :param keys: of the texts that it has learned from without labels, rising.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     draft = folder.with_name(f".{folder.name}-weights")
     whole.save_pretrained(draft, max_shard_size="1TB")
     (draft / "model.safetensors").rename(folder / "model.safetensors")
     shutil.rmtree(draft)
-    (folder / "config.json").write_text(json.dumps(plain_config(model.config), indent=2, sort_keys=True))
+    (folder / "config.json").write_text(json.dumps(plain_config(whole.config), indent=2, sort_keys=True))
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
     np.save(folder / TEXTS_FILE, keys, allow_pickle=False)
     info.save(folder)

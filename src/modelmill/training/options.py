@@ -247,6 +247,22 @@ class AdaptationOptions(TrainingOptions):
     learning_rate: float = Field(1e-4, gt=0, le=1, description="Peak learning rate of the encoder.")
 
 
+class TeachingOptions(TrainingOptions):
+    """Options of :func:`modelmill.training.multi_task.teach_encoder`."""
+
+    base_model: str = Field(
+        "", description="Folder or Hugging Face id, as in fine_tune; empty: the input model."
+    )
+    max_tokens: int = Field(128, ge=8, le=8192, description="Tokens of a text that are read.")
+    size_power: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="A signal's share of the loss grows with its number of labels to this power: 0, each "
+        "signal counts the same; 1, each label does.",
+    )
+
+
 class StudentOptions(DistillationOptions):
     """Options of :func:`modelmill.training.distillation.distill`."""
 
