@@ -165,10 +165,8 @@ class StepOperator(BaseOperator):
         result = self._result
         if result is None:  # it has failed, or ended without a process
             return self.get_openlineage_facets_on_start()
-        component, request = (
-            component_named(self.component),
-            self._request(task_instance.get_template_context()),
-        )
+        component = component_named(self.component)
+        request = self._request(task_instance.get_template_context())
         found = uses(component, checked_config(component, request), request.inputs, result.outputs)
         return task_lineage(self.component, found, result)
 

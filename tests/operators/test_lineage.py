@@ -28,9 +28,12 @@ from tests.library.training.photos import rows
 from tests.library.training.test_import_onnx import edge_finder
 
 import modelmill_operators
+from modelmill.artifacts import ModelRef, TableRef, VerdictRef
 from modelmill.pipeline.request import StepResult
-from modelmill_operators import lineage_facets, metrics
-from modelmill_operators.lineage import dataset_name, model_name
+from modelmill.pipeline.table_uses import Uses
+from modelmill.settings import Settings
+from modelmill_operators import ApproveOperator, lineage_facets, metrics
+from modelmill_operators.lineage import dataset_name, model_name, task_lineage
 
 PIPELINE = """
 pipeline: kinds
@@ -112,7 +115,7 @@ def received(server: socket.socket) -> dict[str, list[str]]:
 
 
 def test_a_night_is_told_to_openlineage_and_to_statsd(
-    pipelines: Path, settings: Any, table: str, tmp_path: Path, statsd: socket.socket
+    pipelines: Path, settings: Settings, table: str, tmp_path: Path, statsd: socket.socket
 ) -> None:
     dataset, events = str(tmp_path / "tables" / "kinds"), tmp_path / "events.jsonl"
     text = PIPELINE.replace("TABLE", table).replace("DATASET", dataset)
@@ -243,7 +246,7 @@ def test_nothing_is_sent_while_airflow_sends_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_nothing_is_imported_or_asked_for_where_no_events_go(
-    pipelines: Path, settings: Any, toy_components: None, tmp_path: Path
+    pipelines: Path, settings: Settings, toy_components: None, tmp_path: Path
 ) -> None:
     step = f"{{component: count, config: {{journal: {tmp_path / 'journal'}}}}}"
     (pipelines / "kinds.yaml").write_text(f"pipeline: kinds\nsteps:\n  only: {step}\n")
@@ -268,6 +271,44 @@ assert "modelmill_operators.lineage_facets" not in sys.modules
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "ended only success" in ended.stdout
+
+
+MODEL = ModelRef(uri="models:/topics/2", run_id="r", digest="d" * 64, format="onnx", role="exported")
+
+
+def test_each_version_is_named_and_what_is_not_known_is_left_out(settings: Settings) -> None:
+    older = MODEL.model_copy(update={"uri": "models:/topics/1", "digest": "c" * 64})
+    table = TableRef(uri="s3://lake/tickets", version=0)
+    # As the answer of the triggerer is: without descriptions.
+    result = StepResult(outputs={"table": table}, step_key="k", run_id="r", run_url="", reused=True)
+    told = task_lineage("score_table", Uses(read=(MODEL, older), made=(table,)), result)
+    versions = [(one.name, one.facets["version"].datasetVersion) for one in told.inputs]
+    assert versions == [("topics", "2"), ("topics", "1")]
+    assert [one.facets["modelmill_model"].digest[0] for one in told.inputs] == ["d", "c"]
+    (made,) = told.outputs
+    assert (made.namespace, made.name) == ("s3://lake", "tickets")
+    assert made.facets["version"].datasetVersion == "0"
+    assert "schema" not in made.facets
+    assert made.outputFacets == {}
+
+
+def test_who_asks_a_person_names_the_challenger(settings: Settings) -> None:
+    verdict = VerdictRef(
+        passed=True,
+        name="topics",
+        challenger=MODEL,
+        champion_version=None,
+        reasons=(),
+        uri="runs:/r/verdict.json",
+        run_id="r",
+    )
+    task = ApproveOperator(task_id="ask", inputs={"verdict": verdict.model_dump(mode="json")})
+    told = task.get_openlineage_facets_on_start()
+    (challenger,) = told.inputs
+    assert challenger.facets["modelmill_model"].digest == MODEL.digest
+    assert told.outputs == []
+    broken = ApproveOperator(task_id="broken", inputs={"verdict": {"kind": "table"}})
+    assert broken.get_openlineage_facets_on_start().inputs == []  # the step itself says what is wrong
 
 
 @pytest.mark.parametrize(
