@@ -80,14 +80,14 @@ def rules(home: Path) -> Path:
 @pytest.fixture(scope="session")
 def start_airflow(
     tiny_base_model: Path, topic_rows: Callable[..., list[tuple[str, str]]]
-) -> Callable[[Path, str], LocalAirflow]:
-    """``start_airflow(home, tracking_uri)``: Airflow with the canvas, a table and a large model."""
+) -> Callable[..., LocalAirflow]:
+    """``start_airflow(home, tracking_uri, **more)``: Airflow with the canvas, a table and a large model."""
     if CHROMIUM is None:
         pytest.skip("there is no chromium; on Debian: apt-get install chromium")
     if not BUNDLE.exists():
         pytest.skip("the canvas is not built: ./run canvas")
 
-    def start(home: Path, tracking_uri: str) -> LocalAirflow:
+    def start(home: Path, tracking_uri: str, **more: str) -> LocalAirflow:
         rows = topic_rows(160)
         table = pa.table(
             {
@@ -105,6 +105,7 @@ def start_airflow(
             "MODELMILL_PARAM_RULES": str(home / "rules"),
             "MODELMILL_PARAM_BASE_MODEL": str(tiny_base_model),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,looker:viewer,second:admin",
+            **more,
         }
         for folder in ("airflow", "pipelines", "rules"):
             (home / folder).mkdir()
@@ -118,7 +119,7 @@ def start_airflow(
 def airflow(
     tmp_path_factory: pytest.TempPathFactory,
     mlflow_database: Path,
-    start_airflow: Callable[[Path, str], LocalAirflow],
+    start_airflow: Callable[..., LocalAirflow],
 ) -> Iterator[LocalAirflow]:
     """One for all files of this folder, which a process runs: a start costs 50 s of CPU."""
     home = tmp_path_factory.mktemp("canvas")

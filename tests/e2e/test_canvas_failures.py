@@ -24,11 +24,13 @@ def save(page: Page) -> None:
 
 @pytest.fixture(scope="module")
 def airflow(
-    tmp_path_factory: pytest.TempPathFactory, start_airflow: Callable[[Path, str], LocalAirflow]
+    tmp_path_factory: pytest.TempPathFactory, start_airflow: Callable[..., LocalAirflow]
 ) -> Iterator[LocalAirflow]:
     """One of its own, whose MLflow is down all the while."""
     home = tmp_path_factory.mktemp("failures")
-    with start_airflow(home, f"http://127.0.0.1:{free_port()}") as server:
+    # A processor that is down is missed after this many seconds, not after 30.
+    missed = {"AIRFLOW__DAG_PROCESSOR__HEALTH_CHECK_THRESHOLD": "12"}
+    with start_airflow(home, f"http://127.0.0.1:{free_port()}", **missed) as server:
         server.wait_ready(timeout=300)
         yield server
 
