@@ -160,7 +160,8 @@ def load_causal_language_model(folder: Path) -> CausalLanguageModel:
             remedy="download the model again",
         )
     head, tail = _around(folder, whole)
-    model = load_weights(folder, config, kind=AutoModelForCausalLM).eval()
+    model = load_weights(folder, config, kind=AutoModelForCausalLM)
+    model.eval()  # type: ignore[no-untyped-call] # transformers has no types here
     return CausalLanguageModel(model, plain, head=head, tail=tail)
 
 
