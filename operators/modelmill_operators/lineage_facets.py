@@ -48,9 +48,9 @@ class ModelmillVerdict(RedactMixin):
     name: str
     passed: bool
     challenger: str
-    challengerDigest: str  # noqa: N815
+    challengerDigest: str  # noqa: N815 (OpenLineage's spelling)
     reasons: list[str]
-    championVersion: int | None = None  # noqa: N815
+    championVersion: int | None = None  # noqa: N815 (OpenLineage's spelling)
 
 
 @attr.define(kw_only=True)
@@ -58,10 +58,10 @@ class ModelmillStepRunFacet(RunFacet):
     """How a step came to its result. Fields: see the schema."""
 
     component: str
-    stepKey: str  # noqa: N815
-    mlflowRunId: str  # noqa: N815
+    stepKey: str  # noqa: N815 (OpenLineage's spelling)
+    mlflowRunId: str  # noqa: N815 (OpenLineage's spelling)
     reused: bool
-    mlflowRunUrl: str | None = None  # noqa: N815
+    mlflowRunUrl: str | None = None  # noqa: N815 (OpenLineage's spelling)
     verdict: ModelmillVerdict | None = None
 
     _additional_skip_redact: ClassVar[list[str]] = ["component", "stepKey", "mlflowRunId", "reused"]
