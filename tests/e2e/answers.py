@@ -44,7 +44,9 @@ def verdict(texts: Sequence[str]) -> dict[str, Any]:
         "not_judged": [{"check": joined, "name": joined, "rows": 1, "reason": joined}],
         "classes": each,
         "confusions": [[joined, joined, 1]],
-        "mistakes": [{"text": text, "label": text, "answer": text, "score": 0.5} for text in texts],
+        "mistakes": [
+            {"key": text, "text": text, "label": text, "answer": text, "score": 0.5} for text in texts
+        ],
     }
 
 

@@ -19,7 +19,11 @@ Call = Callable[[str], Any]
 MODEL = "models:/m-1"
 SECRET = "<img src=x onerror=alert(1)> a customer's own words"
 DATASET = {"source": "/t@0", "rows_in": 1500, "rows_out": 1287, "quarantined": 100, "duplicates": 113}
-GATE = {"challenger": MODEL, "passed": False, "mistakes": [{"text": SECRET, "label": "a", "answer": "b"}]}
+GATE = {
+    "challenger": MODEL,
+    "passed": False,
+    "mistakes": [{"key": SECRET, "text": SECRET, "label": "a", "answer": "b"}],
+}
 OTHERS = {"models": [{"uri": "models:/m-2", "accuracy": 0.5}]}
 
 
@@ -128,7 +132,7 @@ def test_a_report_without_rows_has_what_is_known_to_hold_none() -> None:
         ],
         "classes": [{"name": "a", "rows": 3, "recall": 0.5}],
         "confusions": [["a", "b", 3]],
-        "mistakes": [{"text": SECRET, "label": "a", "answer": "b", "score": 0.9}],
+        "mistakes": [{"key": SECRET, "text": SECRET, "label": "a", "answer": "b", "score": 0.9}],
         "of_a_later_version": [SECRET],
     }
     assert without_rows(gate) == {

@@ -56,13 +56,13 @@ describe("what a report says", () => {
       champion: null,
       rows: 150,
       checks: [check, { ...check, name: "parent", passed: false }, { ...check, check: "size", unit: "MB", challenger: 3, other: null, limit: 10 }],
-      mistakes: [{ text: "<b>x</b>", label: "a", answer: "b", score: 0.99 }],
+      mistakes: [{ key: "T7", text: "<b>x</b>", label: "a", answer: "b", score: 0.99 }],
       confusions: [["a", "b", 3]],
     });
     expect(facts?.checks.map(({ name, verdict }) => [name, verdict])).toEqual([["parent", "refused"], ["champion", "passed"], ["champion", "passed"]]);
     expect(facts?.checks[0]).toMatchObject({ figure: "accuracy 90.0 %", other: "95.0 %", limit: "1.0 % worse" });
     expect(facts?.checks[2]).toMatchObject({ figure: "accuracy 3.00 MB", other: "", limit: "at most 10.0 MB" });
-    expect(facts?.mistakes[0]?.text).toBe("<b>x</b>");
+    expect(facts?.mistakes[0]).toMatchObject({ key: "T7", text: "<b>x</b>" });
     expect(facts?.confusions).toEqual([["a", "b", 3]]);
   });
 

@@ -14,6 +14,7 @@ from modelmill.registry.gate_report import ChainLink, ClassLine, Mistake
 from modelmill.registry.metric_comparisons import unit_of
 from modelmill.registry.tracking import free_name
 from modelmill.registry.verdict import CheckResult
+from modelmill.tables.reading import read_arrow
 from modelmill.tasks.class_metrics import class_quality
 from modelmill.tokens.contents import CONTENTS
 
@@ -67,14 +68,16 @@ def answer_details(contest: Contest) -> dict[str, Any]:
         names = [f"{value:.4g}" for value in score]
     else:
         return {}
+    worst = order[:_SHOWN_MISTAKES].tolist()
     mistakes = [
         Mistake(
+            key=key,
             text=CONTENTS[contest.rows.rows.content].shown(contest.texts[place], limit=SHOWN_LETTERS),
             label=str(contest.rows.rows.values[place]),
             answer=names[place],
             score=float(score[place]),
         )
-        for place in order[:_SHOWN_MISTAKES].tolist()
+        for place, key in zip(worst, _keys(contest, worst), strict=True)
     ]
     if not task.exclusive:
         return {"mistakes": mistakes}
@@ -89,6 +92,15 @@ def answer_details(contest: Contest) -> dict[str, Any]:
             for each in class_quality(truth, one.answers)
         ],
     }
+
+
+def _keys(contest: Contest, places: list[int]) -> list[str]:
+    """Return the keys of some of the judged rows: only here, since nothing else asks for them."""
+    dataset = contest.dataset
+    if not places:
+        return []
+    rows = contest.test_rows(read_arrow(dataset, columns=[dataset.key, dataset.split]))
+    return [str(key) for key in rows.column(dataset.key).take(places).to_pylist()]
 
 
 def drop_metrics(checks: Iterable[CheckResult]) -> dict[str, float]:

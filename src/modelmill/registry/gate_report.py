@@ -78,6 +78,8 @@ class Mistake(BaseModel):
     answer: str
     score: float
     """Probability of the answer; the number that is answered."""
+    key: str = ""
+    """The row's key in the dataset, by which it is found there; empty in reports of earlier versions."""
 
 
 class GateReport(BaseModel):
@@ -198,9 +200,9 @@ border-bottom:1px solid #ccc}dt{font-weight:bold}.refused{color:#b00}.passed{col
 <tr><td>{{ label }}</td><td>{{ answer or "none" }}</td><td>{{ rows }}</td></tr>
 {% endfor %}</table>{% endif %}
 {% if report.mistakes %}<h2>Worst rows</h2>
-<table><tr><th>Text</th><th>Label</th><th>Answer</th><th>Score</th></tr>
+<table><tr><th>Key</th><th>Text</th><th>Label</th><th>Answer</th><th>Score</th></tr>
 {% for one in report.mistakes %}
-<tr><td>{{ one.text }}</td><td>{{ one.label }}</td>
+<tr><td>{{ one.key }}</td><td>{{ one.text }}</td><td>{{ one.label }}</td>
 <td>{{ one.answer or "none" }}</td>
 <td>{{ "%.3g" | format(one.score) }}</td></tr>{% endfor %}</table>{% endif %}
 {% if image %}<p><img alt="Drops" src="data:image/png;base64,{{ image }}"></p>{% endif %}

@@ -18,6 +18,7 @@ from modelmill.registry.bundles import log_model
 from modelmill.registry.gate_report import GateReport
 from modelmill.steps.gate import GateConfig, GateInputs
 from modelmill.steps.gate import run as run_gate
+from modelmill.tables.reading import read_arrow
 
 Judged = Callable[..., VerdictRef]
 Propose = Callable[..., ModelRef]
@@ -76,6 +77,20 @@ def test_the_report_says_what_was_checked(
     assert "data:image/png;base64," in page
     assert "**topics: refused.**" in verdict.summary
     assert verdict.reasons[0] in verdict.summary
+
+
+def test_a_wrong_row_is_found_by_its_key(
+    propose: Propose, judged: Judged, topic_dataset: DatasetRef, step_context: StepContext
+) -> None:
+    report = report_of(judged(propose("bad", skill=-1.0)), step_context)
+    columns = [topic_dataset.key, topic_dataset.text_column, report.label]
+    rows = read_arrow(topic_dataset, columns=columns).to_pylist()
+    by_key = {row[topic_dataset.key]: row for row in rows}
+    assert len(report.mistakes) > 1
+    for one in report.mistakes:
+        row = by_key[one.key]
+        assert row[topic_dataset.text_column] in one.text  # shown as a literal
+        assert one.label == row[report.label]
 
 
 def test_a_model_registered_by_hand_is_refused_and_told_what_is_missing(

@@ -60,7 +60,7 @@ def test_everything_is_on_the_page_and_escaped() -> None:
         not_judged=(NotJudged(check="recall", name=f"class {EVIL}", rows=3, reason="too small to judge"),),
         classes=(ClassLine(name=EVIL, rows=33, precision=0.5, recall=0.03),),
         confusions=((EVIL, "", 12),),
-        mistakes=(Mistake(text=EVIL, label=EVIL, answer=EVIL, score=0.99),),
+        mistakes=(Mistake(key=EVIL, text=EVIL, label=EVIL, answer=EVIL, score=0.99),),
     )
     page = as_html(report, None)
     assert "<script" not in page

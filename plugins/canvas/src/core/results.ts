@@ -170,6 +170,8 @@ export interface Check {
 }
 
 export interface Mistake {
+  /** By which the row is found in its table; empty: the report is from before they were told. */
+  key: string;
   text: string;
   label: string;
   answer: string;
@@ -223,6 +225,7 @@ export function gateFacts(content: unknown): GateFacts | null {
       Array.isArray(one) ? [[textOf(one[0]), textOf(one[1]), countOf(one[2])]] : [],
     ),
     mistakes: listOf(report.mistakes).map((one) => ({
+      key: textOf(one.key),
       text: textOf(one.text),
       label: textOf(one.label),
       answer: textOf(one.answer),

@@ -218,6 +218,7 @@ export function Checks({ facts }: { facts: GateFacts }) {
 
 /** What a model gets wrong: by class, what it takes for what, and the rows themselves for those who may see them. */
 export function GateMistakes({ facts, isTextHidden, actions }: GateProps) {
+  const hasKeys = facts.mistakes.some(({ key }) => key !== "");
   return (
     <>
       {facts.classes.length > 0 ? <Classes classes={facts.classes} /> : null}
@@ -231,8 +232,8 @@ export function GateMistakes({ facts, isTextHidden, actions }: GateProps) {
           {actions}
           <Figures
             label={t("Mistakes")}
-            head={[t("Text"), t("Label"), t("Answer"), t("Score")]}
-            rows={facts.mistakes.map(({ text, label, answer, score }) => [text, label, answer, score?.toFixed(2) ?? ""])}
+            head={[...(hasKeys ? [t("Key")] : []), t("Text"), t("Label"), t("Answer"), t("Score")]}
+            rows={facts.mistakes.map(({ key, text, label, answer, score }) => [...(hasKeys ? [<span className="mm-key">{key}</span>] : []), text, label, answer, score?.toFixed(2) ?? ""])}
           />
         </Part>
       ) : isTextHidden ? (
