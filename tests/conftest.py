@@ -111,7 +111,7 @@ def _run(config, inputs, context):
     with journal.open("a") as file:
         file.write(f"{context.step}\\n")
     attempts = journal.read_text().count(f"{context.step}\\n")
-    context.progress(1, 2, number=config.number)
+    context.progress(1, 2, what="epochs", number=config.number)
     context.log(f"attempt {attempts} of {context.step}")
     if config.behaviour == "refuse":
         raise DatasetError("a number must be even", got=config.number, remedy="add one")

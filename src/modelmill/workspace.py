@@ -10,20 +10,35 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+Units = Literal[
+    "training steps",
+    "epochs",
+    "rows encoded",
+    "rows answered",
+    "teacher's answers",
+    "language model's answers",
+    "measurements of speed",
+    "models judged",
+    "servers ready",
+]
+"""What long work counts. A person reads it beside the count, and in Chinese where the canvas speaks that."""
+
+
 class Progress(Protocol):
     """Called by long work; prints at most every few seconds."""
 
-    def __call__(self, done: float, total: float, **figures: float) -> None:
+    def __call__(self, done: float, total: float, *, what: Units, **figures: float) -> None:
         """Say how far the work is.
 
         :param done: units done.
         :param total: units in all.
+        :param what: the units.
         :param **figures: live figures to show beside it, such as ``loss=0.12``.
         """
 
@@ -74,7 +89,7 @@ class PrefixedTracker:
         self.tracker.log_figure(figure, f"{self.prefix}{path}")
 
 
-def no_progress(done: float, total: float, **figures: float) -> None:
+def no_progress(done: float, total: float, *, what: Units, **figures: float) -> None:
     """Say nothing: a :class:`Progress` for work that nobody watches."""
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.templates import TEMPLATES
 from modelmill.signals.registry import signal_kinds
+from modelmill.workspace import Units
 
 SOURCES = Path(__file__).parents[2] / "plugins" / "canvas" / "src" / "i18n"
 LANGUAGES = ["zh-CN"]
@@ -23,9 +25,9 @@ CODE = re.compile(r"\$?\{\w+\}|[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+|\d+(?:[.,]\d+)*")
 
 
 def spoken() -> set[str]:
-    """Headings and titles of all components, and titles of templates, as they are now."""
+    """Headings and titles of all components, titles of templates, and what progress counts."""
     titles = {text for item in catalogue().values() for text in (item.title, item.group)}
-    return titles | {template.title for template in TEMPLATES.values()}
+    return titles | {template.title for template in TEMPLATES.values()} | set(get_args(Units))
 
 
 def schema_texts() -> set[str]:

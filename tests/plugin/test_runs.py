@@ -156,7 +156,7 @@ def test_a_log_is_read_from_its_end(call: Call, name: str, parse: Any) -> None:
     folder.mkdir(parents=True)
     lines = ["::group::Log message source details", "::endgroup::"]
     lines += [f"line {number}" for number in range(300)]
-    lines += ["raw:  42% (42 of 100), loss 0.5, 0:10 left", "raw: done"]
+    lines += ["raw:  42% (4,200 of 10,000 training steps), loss 0.5, epoch 2, 60:10 left", "raw: done"]
     (folder / "attempt=1.log").write_text("\n".join(lines) + "\n")
     tail = user("GET", f"/pipelines/{name}/runs/{run_id}/steps/raw/log?lines=5")
     assert tail.status_code == 200, tail.text
@@ -165,7 +165,14 @@ def test_a_log_is_read_from_its_end(call: Call, name: str, parse: Any) -> None:
     assert tail["cut"]
     whole = user("GET", f"/pipelines/{name}/runs/{run_id}/steps/raw/log?lines=5000").json()
     assert not [line for line in whole["lines"] if "group::" in line["text"]]
-    assert tail["progress"] == {"share": 0.42, "text": "(42 of 100), loss 0.5, 0:10 left"}
+    assert tail["progress"] == {
+        "share": 0.42,
+        "done": 4200,
+        "total": 10000,
+        "what": "training steps",
+        "figures": {"loss": 0.5, "epoch": 2.0},
+        "seconds_left": 3610,
+    }
     assert user("GET", f"/pipelines/{name}/runs/{run_id}/steps/nothing/log").status_code == 404
 
 

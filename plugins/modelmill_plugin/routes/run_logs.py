@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -24,6 +25,12 @@ router = APIRouter(tags=["runs"])
 _GROUP_MARK = re.compile(r"::(group|endgroup)::")
 """Airflow's own page folds lines by these; here they say nothing."""
 
+_PROGRESS = re.compile(
+    r" *(?P<share>\d{1,3})% \((?P<done>[\d,]+) of (?P<total>[\d,]+)(?: (?P<what>[a-z ]+))?\)"
+    r"(?:, (?P<figures>\w+ \S+(?:, \w+ \S+)*))??, (?P<left>\d+:\d\d) left"
+)
+"""A line of :class:`modelmill.pipeline.progress.ProgressPrinter`, without the step."""
+
 Step = Annotated[str, Path(pattern=NAME_PATTERN)]
 
 
@@ -39,7 +46,11 @@ class LogProgress(BaseModel):
     """How far a step is, by its own log."""
 
     share: float = Field(ge=0, le=1)
-    text: str
+    done: int
+    total: int
+    what: str = Field(description="What is counted, such as training steps.")
+    figures: dict[str, float] = Field(description="By name, such as loss.")
+    seconds_left: int
 
 
 class LogTail(BaseModel):
@@ -95,9 +106,24 @@ def _line(item: Any) -> LogLine:
 
 def _progress(step: str, lines: list[LogLine]) -> LogProgress | None:
     """Find the last line that a step's progress printer has written."""
-    pattern = re.compile(rf"^{re.escape(step)}: +(\d+)% (.*)$")
+    begin = f"{step}: "
     for line in reversed(lines):
-        found = pattern.match(line.text)
+        found = _PROGRESS.match(line.text.removeprefix(begin)) if line.text.startswith(begin) else None
         if found:
-            return LogProgress(share=min(int(found[1]) / 100, 1.0), text=found[2])
+            figures = dict(one.rsplit(" ", 1) for one in (found["figures"] or "").split(", ") if one)
+            return LogProgress(
+                share=min(int(found["share"]) / 100, 1.0),
+                done=int(found["done"].replace(",", "")),
+                total=int(found["total"].replace(",", "")),
+                what=found["what"] or "",
+                figures={
+                    name: float(value) for name, value in figures.items() if math.isfinite(float(value))
+                },
+                seconds_left=_seconds(found["left"]),
+            )
     return None
+
+
+def _seconds(clock: str) -> int:
+    minutes, seconds = clock.split(":")
+    return 60 * int(minutes) + int(seconds)

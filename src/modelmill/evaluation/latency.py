@@ -76,10 +76,10 @@ def measure_throughput(
             name = names[index]
             times[name].append(_turn(scorers[name], texts))
             if progress:
-                progress(done * len(names) + turn + 1, most * len(names))
+                progress(done * len(names) + turn + 1, most * len(names), what="measurements of speed")
         done += 1
     if progress and done < most:
-        progress(done * len(names), done * len(names))
+        progress(done * len(names), done * len(names), what="measurements of speed")
     return {name: _throughput(times[name], len(texts)) for name in scorers}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def _score(folder: Path, tokens: Tokens, *, name: str, workspace: Workspace) -> 
     scorer = load_scorer(folder)
     workspace.log(f"{name}: scoring {len(tokens):,} rows")
     result: Logits = np.zeros((len(tokens), scorer.info.outputs), dtype=np.float32)
-    score_into(result, scorer, tokens, progress=workspace.progress)
+    score_into(result, scorer, tokens, progress=partial(workspace.progress, what="rows answered"))
     return result
 
 

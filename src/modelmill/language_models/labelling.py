@@ -234,7 +234,7 @@ class Attempt:
         def count() -> None:
             nonlocal done
             done += 1
-            self.workspace.progress(done, len(wanted))
+            self.workspace.progress(done, len(wanted), what="language model's answers")
 
         tally = asker.ask(self.planner.asks(wanted), on_answer=count)
         self.tally.busy += tally.busy

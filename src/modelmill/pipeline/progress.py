@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from modelmill.workspace import Units
+
 
 class ProgressPrinter:
     """Prints a line every few seconds: a task log is read in a browser, which cannot redraw a line.
@@ -18,12 +20,13 @@ class ProgressPrinter:
         self._began = self._said = time.monotonic()
         self._done = 0.0
         self._total = 0.0
+        self._what: Units | None = None
 
-    def __call__(self, done: float, total: float, **figures: float) -> None:
-        """Print the share that is done, the figures and the time left, if the last line is old enough."""
+    def __call__(self, done: float, total: float, *, what: Units, **figures: float) -> None:
+        """Print the share that is done, figures and the time left, if the last line is old enough."""
         now = time.monotonic()
-        if total != self._total or done < self._done:  # the next phase of the work
-            self._began, self._total = now, total
+        if (total, what) != (self._total, self._what) or done < self._done:  # the next phase of the work
+            self._began, self._total, self._what = now, total, what
         self._done = done
         if now - self._said < self.every and done < total:
             return
@@ -32,7 +35,7 @@ class ProgressPrinter:
         left = (now - self._began) * (1 - share) / share if share else 0.0
         shown = "".join(f", {name} {value:.4g}" for name, value in figures.items())
         print(
-            f"{self.step}: {share:4.0%} ({done:,.0f} of {total:,.0f}){shown}, {_clock(left)} left",
+            f"{self.step}: {share:4.0%} ({done:,.0f} of {total:,.0f} {what}){shown}, {_clock(left)} left",
             flush=True,
         )
 

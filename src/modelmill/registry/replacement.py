@@ -143,7 +143,7 @@ def judge_heads(
     for place, one in enumerate(proposed):
         options = GateOptions(name=one.name, **limits.model_dump(include=set(GateLimits.model_fields)))
         found.append(_verdict(one, dataset, options, registry, workspace))
-        workspace.progress(place + 1, len(proposed))
+        workspace.progress(place + 1, len(proposed), what="models judged")
     return tuple(found), passes
 
 

@@ -77,7 +77,7 @@ def run(config: DeployConfig, inputs: DeployInputs, context: StepContext) -> Mod
     target = Target(name, version, model.digest, challenger)
     for place, url in enumerate(config.urls):
         wait_for_instance(url, target, deadline=began + config.timeout_seconds, settings=settings)
-        context.progress(place + 1, len(config.urls))
+        context.progress(place + 1, len(config.urls), what="servers ready")
         context.log(f"{context.step}: {url} answers {name} with version {version}")
     context.run.log_metrics({"seconds": time.monotonic() - began, "instances": len(config.urls)})
     return ModelOutputs(model=model)

@@ -236,7 +236,7 @@ def _write(
                 rows[starts[index] : starts[index] + len(values[1])] = values[1]
 
         trunk.session.run(tokens.take(chunk), outputs, use)
-        workspace.progress(begin + len(chunk), len(order))
+        workspace.progress(begin + len(chunk), len(order), what="rows encoded")
     features.flush()
     if states:
         rows.flush()

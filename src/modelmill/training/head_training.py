@@ -88,7 +88,8 @@ class _Training:
                 for group, old in zip(self.groups, before, strict=True)
             )
             quiet = 0 if improved else quiet + 1
-            self.workspace.progress(epoch, self.options.epochs, loss=float(torch.cat(losses).mean()))
+            loss = float(torch.cat(losses).mean())
+            self.workspace.progress(epoch, self.options.epochs, what="epochs", loss=loss)
             if quiet >= self.options.patience:
                 break
         return {

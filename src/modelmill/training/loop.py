@@ -162,7 +162,9 @@ class TrainingLoop:
 
     def _report(self, now: float, *, last: bool) -> None:
         state, loss = self.state, self.state.curve[-1][1]
-        self.workspace.progress(state.step, self.total, loss=loss)
+        epoch, epochs = math.ceil(state.step / self.per_epoch), math.ceil(self.options.epochs)
+        done, total = state.step, self.total
+        self.workspace.progress(done, total, what="training steps", loss=loss, epoch=epoch, epochs=epochs)
         if last or now - self.logged_at >= _LOG_SECONDS:
             self.logged_at = now
             figures = {"train_loss": loss, "epoch": state.step / self.per_epoch}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,8 @@ def teacher_logits(scorer: Scorer, tokens: Tokens, *, digest: str, workspace: Wo
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.draft")
     target = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float32, shape=shape)
-    score_into(target, scorer, tokens, progress=workspace.progress)
+    told = partial(workspace.progress, what="teacher's answers")
+    score_into(target, scorer, tokens, progress=told)
     target.flush()
     del target
     seal(draft)

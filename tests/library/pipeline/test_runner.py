@@ -290,5 +290,5 @@ def test_a_home_that_cannot_be_written_is_refused(
 def test_progress_is_said_at_intervals_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     say = ProgressPrinter("a", every=3600)
     for done in range(1, 101):
-        say(done, 100, loss=0.5)
-    assert capsys.readouterr().out == "a: 100% (100 of 100), loss 0.5, 0:00 left\n"
+        say(done, 100, what="epochs", loss=0.5)
+    assert capsys.readouterr().out == "a: 100% (100 of 100 epochs), loss 0.5, 0:00 left\n"

@@ -17,6 +17,7 @@ export type TableView = Schemas["TableView"];
 export type RunSummary = Schemas["RunSummary"];
 export type RunView = Schemas["RunView"];
 export type RunNode = Schemas["NodeView"];
+export type StepProgress = Schemas["LogProgress"];
 export type RunRequest = Schemas["RunRequest"];
 export type StepResult = Schemas["StepResult"];
 export type Night = Schemas["Night"];

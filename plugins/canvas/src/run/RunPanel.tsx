@@ -10,6 +10,7 @@ import { portOf } from "../core/pipeline";
 import { useCanvas } from "../store";
 import { CompareDialog, runName } from "./CompareDialog";
 import { EdgePanel } from "./EdgePanel";
+import { NOT_COUNTED } from "./progress";
 import { QuestionForm } from "./QuestionForm";
 import { ResultCard } from "./ResultCard";
 import { RunBadge } from "./RunBadge";
@@ -115,6 +116,7 @@ function StepPanel({ dagId, runId, step, run, isOver, onAgain }: StepPanelProps)
   const task = one ?? run.tasks[0];
   if (!task) return null;
   const again = one?.task ?? step;
+  const said = task.told === "" && task.state === "running" ? t(NOT_COUNTED) : task.told;
   return (
     <div className="mm-run-body">
       <HStack gap={3} mb={1}>
@@ -135,7 +137,7 @@ function StepPanel({ dagId, runId, step, run, isOver, onAgain }: StepPanelProps)
           </NativeSelect.Root>
         ) : null}
         <RunBadge run={one ? foldedRun([one]) : run} />
-        {task.line === "" ? null : <span className="mm-help">{task.line}</span>}
+        {said === "" ? null : <span className="mm-help">{said}</span>}
         <Link className="mm-link" to={`/${task.logUrl}`}>
           {one || run.tasks.length === 1 ? t("Task and log") : t("Task and log of {value}", { value: task.value })}
         </Link>
@@ -198,7 +200,7 @@ function Log({ dagId, runId, step, isLive }: LogProps) {
     if (box.current) box.current.scrollTop = box.current.scrollHeight;
   }, [lines]);
   return (
-    <pre ref={box} className="mm-log" tabIndex={0} aria-label={t("Log of {step}", { step })}>
+    <pre ref={box} className="mm-log" role="region" tabIndex={0} aria-label={t("Log of {step}", { step })}>
       {lines.join("\n")}
     </pre>
   );

@@ -11,10 +11,10 @@ export interface TaskRun {
   state: string;
   /** Seconds; null: not started. */
   duration: number | null;
-  /** Share done, 0 to 1; null: not known. */
-  progress: number | null;
-  /** One line below the step: progress or figures. */
+  /** What the node says of it: progress or figures, short enough for it. */
   line: string;
+  /** The same with all that is known. */
+  told: string;
   isReused: boolean;
   /** Page of the task's MLflow run; empty if it has none. */
   runUrl: string;
@@ -33,6 +33,7 @@ export interface StepRun {
   /** One, or one for each value; those first that most need to be looked at. */
   tasks: readonly TaskRun[];
   line: string;
+  told: string;
 }
 
 /** States that need to be looked at, the worst first; a skipped task needs nothing. */
@@ -52,6 +53,7 @@ export function foldedRun(tasks: readonly TaskRun[]): StepRun {
     done: tasks.filter((task) => task.state === "success").length,
     tasks: ordered,
     line: told ? [told.value, told.line].filter((part) => part !== null).join(": ") : "",
+    told: told ? [told.value, told.told].filter((part) => part !== null).join(": ") : "",
   };
 }
 

@@ -2,6 +2,7 @@ import { useEffect, useState } from "react";
 
 import { ApiError, type RunNode, type RunView, api } from "../api/client";
 import { pointsOf } from "../pages/Pareto";
+import { progressLine, progressSentence } from "./progress";
 import { type StepRun, type TaskRun, foldedRuns } from "./state";
 import { plural, t } from "../i18n/t";
 
@@ -32,7 +33,7 @@ export function useRun(dagId: string | null, runId: string | null, round = 0): F
         const tasks = await Promise.all(run.nodes.map((node) => taskOf(dagId, runId, node, controller.signal)));
         const finished = run.nodes.filter((node) => node.state === "success").length;
         if (finished !== measured.finished) measured = { finished, lines: await figuresOf(dagId, runId) };
-        for (const [, task] of tasks) if (task.line === "") task.line = measured.lines.get(task.task) ?? "";
+        for (const [, task] of tasks) if (task.line === "") task.line = task.told = measured.lines.get(task.task) ?? "";
         setState({ key, view: { run, steps: foldedRuns(tasks), error: "" } });
         isOver = isFinished(run);
       } catch (error) {
@@ -67,8 +68,8 @@ async function taskOf(dagId: string, runId: string, node: RunNode, signal: Abort
       value: node.value,
       state: node.state ?? "",
       duration: node.duration ?? sofar,
-      progress: progress?.share ?? null,
-      line: progress?.text ?? "",
+      line: progress ? progressLine(progress) : "",
+      told: progress ? progressSentence(progress) : "",
       isReused: node.reused === true,
       runUrl: node.mlflow_url,
       logUrl: node.log_url,
@@ -95,7 +96,7 @@ async function figuresOf(dagId: string, runId: string): Promise<Map<string, stri
     for (const [name, { metrics }] of Object.entries(steps)) lines.set(name, lineOf(metrics));
     for (const point of pointsOf(steps)) {
       const size = `${point.sizeMb.toFixed(1)} MB`;
-      lines.set(point.name, t("{accuracy}, {size}, {speed} docs/s", { accuracy: `${(100 * point.accuracy).toFixed(1)} %`, size, speed: point.documentsPerSecond.toFixed(0) }));
+      lines.set(point.name, t("{accuracy}, {size}, {speed} docs/s", { accuracy: `${(100 * point.accuracy).toFixed(1)} %`, size, speed: Math.round(point.documentsPerSecond).toLocaleString() }));
     }
   } catch (error) {
     // MLflow does not answer: the run is shown without its figures.
