@@ -58,7 +58,7 @@ export const StepNode = memo(function StepNode({ id, data, selected }: NodeProps
           <Icon size={15} />
         </span>
         <span className="mm-node-names">
-          <span className="mm-node-id">{id}</span>
+          <span className="mm-node-id" title={id}>{id}</span>
           <span className="mm-node-title">{component ? word(component.title) : data.step.component || t("no component")}</span>
         </span>
         {problems.length > 0 ? (
@@ -95,8 +95,13 @@ export const StepNode = memo(function StepNode({ id, data, selected }: NodeProps
         </div>
       </div>
       {run ? (
-        <div className="mm-node-line">
-          <RunBadge run={run} /> <span title={run.line}>{run.line}</span>
+        <div className="mm-node-state">
+          <RunBadge run={run} />
+        </div>
+      ) : null}
+      {run && run.line !== "" ? (
+        <div className="mm-node-line" title={run.told}>
+          {run.line}
         </div>
       ) : null}
     </div>

@@ -4,7 +4,6 @@ import { type Connection, type EdgeChange, type Edge as FlowEdge } from "@xyflow
 import { useCallback, useEffect, useMemo, useState } from "react";
 
 import { groupKey } from "../core/groups";
-import type { Point } from "../core/layout";
 import {
   type Catalogue,
   type Control,
@@ -20,6 +19,9 @@ import {
 } from "../core/pipeline";
 import { useCanvas } from "../store";
 import { t, word } from "../i18n/t";
+
+/** By keyboard an edge is reached from its steps: see `useRoving.ts`. */
+const NO_STOP = { tabIndex: -1 };
 
 /** Where a branch ends; no port has such a name. */
 export const WHEN = "when:";
@@ -61,7 +63,7 @@ export function connectionProblem(steps: ReadonlyMap<string, Step>, catalogue: C
 }
 
 export function useEdges() {
-  const { steps, collapsed, catalogue, places } = useCanvas();
+  const { steps, collapsed, catalogue } = useCanvas();
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const onEdgesChange = useCallback((changes: EdgeChange[]) => {
     setSelected((current) => {
@@ -80,7 +82,7 @@ export function useEdges() {
   }, [selected, steps]);
   const edges = useMemo((): FlowEdge[] => {
     const isHidden = (id: string): boolean => collapsed.has(steps.get(id)?.group ?? "");
-    const all = [...dataEdges(steps, catalogue), ...controlEdges(steps)].filter((edge) => steps.has(edge.source)).map((edge) => bentBack(edge, places));
+    const all = [...dataEdges(steps, catalogue), ...controlEdges(steps)].filter((edge) => steps.has(edge.source));
     const shown = all.filter((edge) => !isHidden(edge.source) && !isHidden(edge.target)).map((edge) => ({ ...edge, selected: selected.has(edge.id) }));
     const folded = new Map<string, FlowEdge>();
     for (const edge of all.filter((item) => isHidden(item.source) || isHidden(item.target))) {
@@ -88,14 +90,8 @@ export function useEdges() {
       if (end.source !== end.target) folded.set(end.id, end);
     }
     return [...shown, ...folded.values()];
-  }, [steps, collapsed, catalogue, selected, places]);
+  }, [steps, collapsed, catalogue, selected]);
   return { edges, onEdgesChange };
-}
-
-/** An edge to the next row goes between the rows, with corners: a curve would run over the steps. */
-function bentBack(edge: FlowEdge, places: ReadonlyMap<string, Point>): FlowEdge {
-  const [from, to] = [places.get(edge.source), places.get(edge.target)];
-  return from && to && to.x <= from.x ? { ...edge, type: "smoothstep" } : edge;
 }
 
 function idOf(edge: Edge): string {
@@ -112,6 +108,7 @@ function dataEdges(steps: ReadonlyMap<string, Step>, catalogue: Catalogue): Flow
       sourceHandle: edge.originPort,
       target: edge.target,
       targetHandle: edge.targetPort,
+      domAttributes: NO_STOP,
       className: `mm-edge mm-type-${type}`,
     };
   });
@@ -127,6 +124,7 @@ function controlEdges(steps: ReadonlyMap<string, Step>): FlowEdge[] {
     label: word(verdict),
     labelBgPadding: [2, 1] as [number, number],
     ariaLabel: t("{target} runs if {origin} has {verdict}", { target, origin, verdict: word(verdict) }),
+    domAttributes: NO_STOP,
     className: `mm-edge mm-when mm-when-${verdict}`,
   }));
 }

@@ -4,7 +4,7 @@ import { type NodeChange, type NodePositionChange, Position, applyNodeChanges } 
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 
 import type { Problem } from "../api/client";
-import { framesOf } from "../core/frames";
+import { COLLAPSED, framesOf } from "../core/frames";
 import { groupKey, groupOfKey } from "../core/groups";
 import { type Box, NODE_WIDTH, type Point, handlePlace, nodeHeight } from "../core/layout";
 import { type Catalogue, type Step, VERDICTS, hasVerdict } from "../core/pipeline";
@@ -18,8 +18,8 @@ import { t } from "../i18n/t";
 
 export type CanvasNode = StepNodeType | GroupNodeType;
 
-/** Size of a collapsed group. */
-const COLLAPSED = { width: NODE_WIDTH, height: 64 };
+/** Of all steps together one is a stop of the Tab key: see `useRoving.ts`. */
+const NO_STOP = { tabIndex: -1 };
 
 export function useNodes(run: ReadonlyMap<string, StepRun>) {
   const { steps, groups, collapsed, catalogue, places, problems, selection } = useCanvas();
@@ -52,6 +52,7 @@ export function useNodes(run: ReadonlyMap<string, StepRun>) {
           ...geometryOf(step, catalogue),
           data: kept(id, data, [step, component?.name, data.problems, data.run]),
           selected: selection.has(id),
+          domAttributes: NO_STOP,
           ariaLabel: t("Step {id}, {component}", { id, component: step.component }),
         },
       ];
@@ -84,6 +85,7 @@ export function useNodes(run: ReadonlyMap<string, StepRun>) {
           zIndex: selected ? -1001 : -1,
           data: kept(groupKey(name), data, data),
           selected,
+          domAttributes: NO_STOP,
           ariaLabel: group.variable === null
             ? t("Group {name}, {n} steps", { name, n: group.steps.length })
             : t("Group {name}, {n} steps, for each {variable}", { name, n: group.steps.length, variable: group.variable }),

@@ -3,6 +3,9 @@
 import { type Box, FRAME_BOTTOM, FRAME_SIDE, FRAME_TOP, NODE_WIDTH, type Point, nodeHeight } from "./layout";
 import type { Catalogue, Group, Step } from "./pipeline";
 
+/** Size of a collapsed group. */
+export const COLLAPSED = { width: NODE_WIDTH, height: 64 };
+
 /** What is drawn, and where. */
 export interface Picture {
   steps: ReadonlyMap<string, Step>;

@@ -24,14 +24,15 @@ export const NODE_WIDTH = 184;
 const HEAD = 46;
 const FRAME = 50;
 const PORT_HEIGHT = 22;
-const HANDLE = 11;
+export const HANDLE = 11;
 const LAYER_GAP = 60;
-const NODE_GAP = 28;
+/** With room for what a run writes below a step and on the next one, and for an edge between the two. */
+export const NODE_GAP = 56;
 const SWEEPS = 12;
 /** Space between a group's frame and its steps; above them stands its name. */
 export const FRAME_SIDE = 16;
 export const FRAME_TOP = 42;
-export const FRAME_BOTTOM = 16;
+export const FRAME_BOTTOM = 40;
 
 export function nodeHeight(step: Step, catalogue: Catalogue): number {
   const component = catalogue.get(step.component);
