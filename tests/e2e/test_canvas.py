@@ -204,7 +204,7 @@ def test_the_keyboard_does_what_the_mouse_does(page: Page) -> None:
     node = page.locator(".react-flow__node[data-id=teacher]")
     node.focus()
     before = node.bounding_box()
-    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Shift+ArrowDown")
     assert node.bounding_box() != before
     page.keyboard.press("Control+c")
     page.keyboard.press("Control+v")

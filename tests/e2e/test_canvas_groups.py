@@ -245,7 +245,7 @@ def test_groups_and_branches_by_keyboard(
     group.focus()
     page.keyboard.press("Enter")
     before = step(page, "verdict").bounding_box()
-    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Shift+ArrowDown")
     expect(field(page, "Variable")).to_have_value("layers")
     assert step(page, "verdict").bounding_box() != before
     page.get_by_role("button", name="Collapse group each_size").press("Enter")

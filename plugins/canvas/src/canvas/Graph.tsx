@@ -27,12 +27,18 @@ import { ContextMenu } from "./ContextMenu";
 import { connectionProblem, controlOf, edgeOf, useEdges } from "./edges";
 import { GroupNode } from "./GroupNode";
 import { type CanvasNode, useNodes } from "./nodes";
+import { type CanvasEdge, RoutedEdge } from "./RoutedEdge";
 import { StepNode } from "./StepNode";
 import { useColorMode } from "./useColorMode";
+import { useRoutes } from "./useRoutes";
+import { useRoving } from "./useRoving";
 import { t } from "../i18n/t";
 
 export const DRAG_TYPE = "application/x-modelmill-component";
 const NODE_TYPES = { step: StepNode, frame: GroupNode };
+const EDGE_TYPES = { routed: RoutedEdge };
+/** So many steps are seen whole: an overview would only lie over some of them. */
+const WHOLE = 16;
 const NO_RUN: ReadonlyMap<string, StepRun> = new Map();
 
 interface Props {
@@ -42,7 +48,9 @@ interface Props {
 
 export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
   const { nodes, onNodesChange } = useNodes(run);
-  const { edges, onEdgesChange } = useEdges();
+  const { edges: ends, onEdgesChange } = useEdges();
+  const edges = useRoutes(ends);
+  const roving = useRoving(nodes, edges);
   const { edit, place, select, steps, catalogue } = useCanvas();
   const flow = useReactFlow();
   const store = useStoreApi();
@@ -103,11 +111,15 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
 
   return (
     <>
-      <ReactFlow<CanvasNode>
+      <ReactFlow<CanvasNode, CanvasEdge>
         className="mm-flow"
-        nodes={nodes}
+        nodes={roving.nodes}
         edges={edges}
         nodeTypes={NODE_TYPES}
+        edgeTypes={EDGE_TYPES}
+        onKeyDownCapture={roving.onKeyDownCapture}
+        onFocusCapture={roving.onFocusCapture}
+        onMoveEnd={roving.settle}
         onNodesChange={onNodesChange}
         onEdgesChange={onEdgesChange}
         onConnect={onConnect}
@@ -139,7 +151,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
         onlyRenderVisibleElements
         minZoom={0.05}
         maxZoom={2}
-        onInit={(instance) => { requestAnimationFrame(() => { void show(instance); }); }}
+        onInit={(instance: ReactFlowInstance<CanvasNode, CanvasEdge>) => { requestAnimationFrame(() => { void show(instance); }); }}
         connectionRadius={28}
         colorMode={colorMode}
         ariaLabelConfig={labels()}
@@ -147,7 +159,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
       >
         <Background gap={20} size={1} />
         <Controls showInteractive={false} position="bottom-left" />
-        {steps.size > 8 ? <MiniMap pannable zoomable position="bottom-right" ariaLabel={t("Overview of the pipeline")} /> : null}
+        {steps.size > WHOLE ? <MiniMap pannable zoomable position="bottom-right" ariaLabel={t("Overview of the pipeline")} /> : null}
         {isReadOnly ? null : <Refusal />}
       </ReactFlow>
       {menu === null ? null : <ContextMenu at={menu} onClose={() => { setMenu(null); }} />}
@@ -158,9 +170,9 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
 /** What those hear who do not see the graph: React Flow's own sentences, in the page's language. */
 function labels() {
   return {
-    "node.a11yDescription.default": t("Enter selects a step. Delete removes it, Escape goes back."),
-    "node.a11yDescription.keyboardDisabled": t("Enter selects a step; arrow keys move it. Delete removes it, Escape goes back."),
-    "edge.a11yDescription.default": t("Enter selects an edge. Delete removes it, Escape goes back."),
+    "node.a11yDescription.default": t("Arrow keys go from step to step, E goes to the edges of a step. Enter selects a step, Escape goes back."),
+    "node.a11yDescription.keyboardDisabled": t("Arrow keys go from step to step, E goes to the edges of a step. Enter selects a step, Shift and an arrow key move it. Delete removes it, Escape goes back."),
+    "edge.a11yDescription.default": t("E goes to the next edge of the step, arrow keys to the steps at its ends. Enter selects an edge. Delete removes it, Escape goes back."),
     "controls.ariaLabel": t("View"),
     "controls.zoomIn.ariaLabel": t("Zoom in"),
     "controls.zoomOut.ariaLabel": t("Zoom out"),
@@ -227,7 +239,7 @@ const MARGIN = 32;
 const READABLE = 0.7;
 
 /** Show all of the graph, or if that would be too small to read, its beginning. */
-async function show(flow: ReactFlowInstance<CanvasNode>): Promise<void> {
+async function show(flow: ReactFlowInstance<CanvasNode, CanvasEdge>): Promise<void> {
   const pane = document.querySelector(".mm-flow");
   const { x, y, width, height } = flow.getNodesBounds(flow.getNodes());
   if (!pane || width === 0) return;

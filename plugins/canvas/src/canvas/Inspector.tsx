@@ -16,10 +16,16 @@ import { deleteSelection, duplicate, groupSelection } from "./actions";
 import { GroupForm } from "./GroupForm";
 import { NameField, Section } from "./parts";
 import { PipelineForm } from "./PipelineForm";
+import { SkipLinks, TO_RUN } from "./SkipLinks";
 import { GroupField, WhenField } from "./StepFlow";
 import { plural, t, word } from "../i18n/t";
 
-export function Inspector() {
+interface Props {
+  /** Whether the pipeline has runs: the keyboard may go there past the form. */
+  hasRuns: boolean;
+}
+
+export function Inspector({ hasRuns }: Props) {
   const { selection, steps, groups } = useCanvas();
   const [key = ""] = selection;
   const [step, name] = [steps.get(key), groupOfKey(key)];
@@ -30,6 +36,7 @@ export function Inspector() {
   else if (name !== null && group) form = <GroupForm key={key} name={name} group={group} />;
   return (
     <Box as="aside" className="mm-inspector" aria-label={t("Properties")}>
+      {hasRuns ? <SkipLinks goals={[TO_RUN]} /> : null}
       {form}
     </Box>
   );

@@ -1,7 +1,7 @@
 /** The components that a pipeline can be made of: drag one onto the graph, or press Enter on it. */
 
 import { Box, Input, Text } from "@chakra-ui/react";
-import { useMemo, useState } from "react";
+import { type KeyboardEvent, useMemo, useState } from "react";
 
 import { addStep } from "../core/edits";
 import type { Component } from "../core/pipeline";
@@ -14,6 +14,18 @@ export function Palette() {
   const { catalogue, edit, select, selection } = useCanvas();
   const [wanted, setWanted] = useState("");
   const groups = useMemo(() => grouped([...catalogue.values()], wanted), [catalogue, wanted]);
+  const shown = groups.flatMap(([, components]) => components.map(({ name }) => name));
+  const [chosen, setChosen] = useState("");
+  // One stop of the Tab key: from there the arrow keys go from component to component.
+  const stop = shown.includes(chosen) ? chosen : shown[0];
+  const onKeyDown = (event: KeyboardEvent<HTMLElement>): void => {
+    const at = shown.indexOf(stop ?? "");
+    const places: Record<string, number> = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: shown.length - 1 };
+    const next = shown[places[event.key] ?? -1];
+    if (next === undefined) return;
+    event.preventDefault();
+    event.currentTarget.querySelector<HTMLElement>(`[data-component="${CSS.escape(next)}"]`)?.focus();
+  };
 
   const add = (name: string): void => {
     let added = "";
@@ -36,7 +48,7 @@ export function Palette() {
         value={wanted}
         onChange={(event) => { setWanted(event.target.value); }}
       />
-      <div className="mm-palette-list">
+      <div className="mm-palette-list" onKeyDown={onKeyDown}>
         {groups.map(([group, components]) => {
           const Icon = groupIcon(group);
           return (
@@ -49,6 +61,8 @@ export function Palette() {
                   className="mm-palette-item"
                   data-component={component.name}
                   data-group={group}
+                  tabIndex={component.name === stop ? 0 : -1}
+                  onFocus={() => { setChosen(component.name); }}
                   draggable
                   title={word(component.help)}
                   onDragStart={(event) => {

@@ -12,6 +12,7 @@ import { Palette } from "../canvas/Palette";
 import { ProblemList } from "../canvas/ProblemList";
 import { TextPane } from "../canvas/TextPane";
 import { Toolbar, type View } from "../canvas/Toolbar";
+import { SkipLinks, TO_PROPERTIES, TO_RUN, TO_STEPS } from "../canvas/SkipLinks";
 import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
 import { useShortcuts } from "../canvas/useShortcuts";
 import { positionOf } from "../core/document";
@@ -67,6 +68,8 @@ function Editor() {
   useLeaveGuard();
   useBeginning(running.begin);
   const onKeyDown = useShortcuts(() => saving.ask(false));
+  const hasRuns = dagId !== null && running.history.length > 0;
+  const skips = [TO_STEPS, TO_PROPERTIES, ...(hasRuns ? [TO_RUN] : [])];
   const run = (): void => {
     if (isDirty(useCanvas.getState())) saving.ask(true);
     else running.begin();
@@ -74,6 +77,7 @@ function Editor() {
   return (
     <ReactFlowProvider>
       <div className="mm-editor" onKeyDown={onKeyDown}>
+        <SkipLinks goals={view === "text" ? skips.slice(1) : skips} />
         <Toolbar view={view} onView={setView} onSave={() => saving.ask(false)} onRun={run} isBusy={running.isBusy || saving.isBusy} />
         {notice === null ? null : (
           <div className={notice.isError ? "mm-notice mm-notice-bad" : "mm-notice"} role={notice.isError ? "alert" : "status"}>
@@ -91,7 +95,7 @@ function Editor() {
             </div>
           )}
           {view === "graph" ? null : <TextPane target={target} />}
-          <Inspector />
+          <Inspector hasRuns={hasRuns} />
         </div>
         <ProblemList
           onOpen={(problem) => {
@@ -104,7 +108,7 @@ function Editor() {
             focusField(fieldsOfProblem(problem));
           }}
         />
-        {dagId !== null && running.history.length > 0 ? (
+        {dagId !== null && hasRuns ? (
           <RunPanel
             dagId={dagId}
             history={running.history}
