@@ -103,12 +103,19 @@ def near_pairs(
     :return: the pairs, staged as ``edges``, None if there are none; the crowded buckets.
     """
     from pyspark.sql import functions as sql
+    from pyspark.sql.types import IntegerType, LongType, StructType
 
     content = CONTENT[0]
-    entries = map_batches(rows.select(content, BUCKETS), _entries, f"{content} bigint, bucket int")
-    entry_count = count * Banding.for_threshold(threshold).bands
-    schema = f"{_FIRST} bigint, {_SECOND} bigint, kind tinyint"
-    pairs = stage.by_parts(entries, "bucket", "pairs", _pairs, schema, count=entry_count, each=ENTRIES_EACH)
+    pairs = stage.by_parts(
+        rows.select(content, BUCKETS),
+        "bucket",
+        "pairs",
+        _pairs,
+        f"{_FIRST} bigint, {_SECOND} bigint, kind tinyint",
+        count=count * Banding.for_threshold(threshold).bands,
+        each=ENTRIES_EACH,
+        first=(_entries, StructType().add(content, LongType()).add("bucket", IntegerType())),
+    )
     if not stage.rows("pairs"):
         return None, []
     notes = pairs.where(sql.col("kind") == _BUCKET).select(_FIRST)

@@ -31,6 +31,8 @@ OnBatches = Callable[[Iterator[Any]], Iterator[Any]]
 _PART = "_mm_part"
 _COMPRESSION = "lz4"
 """Codec of files that are read a few times and thrown away: it takes the least work."""
+_NO_DICTIONARY = {"dictionary_enabled": "false", "parquet.enable.dictionary": "false"}
+"""As Sail calls it, and as a JVM Spark does."""
 _BYTES_EACH = 1 << 20
 """Size of the batches that functions get, about."""
 _PIECE_BYTES = 6 << 20
@@ -58,7 +60,13 @@ class Stage:
         :param name: name of the result; used once.
         :return: the same rows.
         """
-        rows.write.parquet(self._path(name), compression=_COMPRESSION)
+        from pyspark.sql.types import BooleanType, NumericType
+
+        writer = rows.write
+        if all(isinstance(field.dataType, NumericType | BooleanType) for field in rows.schema.fields):
+            # Identities hardly repeat: the work of a dictionary, which is then given up, is for nothing.
+            writer = writer.options(**_NO_DICTIONARY)
+        writer.parquet(self._path(name), compression=_COMPRESSION)
         trim()
         return self.read(name, rows.schema)
 
@@ -88,7 +96,16 @@ class Stage:
         return sum(file.rows for file in self.files(name))
 
     def by_parts(
-        self, rows: DataFrame, key: str, name: str, work: Work, schema: Any, *, count: int, each: int
+        self,
+        rows: DataFrame,
+        key: str,
+        name: str,
+        work: Work,
+        schema: Any,
+        *,
+        count: int,
+        each: int,
+        first: tuple[OnBatches, StructType] | None = None,
     ) -> DataFrame:
         """Apply a function to parts of the rows; rows that share a key are in one part.
 
@@ -102,6 +119,7 @@ class Stage:
         :param schema: Spark schema of what it returns.
         :param count: number of rows.
         :param each: rows in a part, about.
+        :param first: what to make of the rows before, and its columns; ``key`` and ``count`` are of that.
         :return: the results of all parts.
         """
         from pyspark.sql import functions as sql
@@ -109,8 +127,10 @@ class Stage:
         parts = math.ceil(count / each)
         on_part = _on_whole_partition(work)
         if parts <= 1:
+            if first is not None:
+                rows = map_batches(rows, *first)
             return self.write(rows.repartition(1).mapInArrow(on_part, schema), name)
-        cut = self.write(_cut(rows, key, parts), f"{name}_parts")
+        cut = self.write(_cut(rows, key, parts, first), f"{name}_parts")
         done = []
         for part in range(parts):
             # Files hold the parts in order, piece by piece: row groups without this part are not read.
@@ -128,25 +148,27 @@ class Stage:
         return self.spark.read.schema(schema).parquet(self._path(name))
 
 
-def _cut(rows: DataFrame, key: str, parts: int) -> DataFrame:
+def _cut(rows: DataFrame, key: str, parts: int, first: tuple[OnBatches, StructType] | None) -> DataFrame:
     """Add the part of each row, and sort by it, piece by piece: a shuffle of all rows would cost more."""
     from pyspark.sql.types import IntegerType, StructField, StructType
 
-    place = rows.columns.index(key)
-    schema = StructType([*rows.schema.fields, StructField(_PART, IntegerType())])
+    made, schema = first or (iter, rows.schema)
+    place = schema.names.index(key)
 
     def on_batches(batches: Iterator[Any]) -> Iterator[Any]:
         import numpy as np
         import pyarrow as pa
 
-        for piece in _pieces(batches):
-            part = np.asarray(piece.column(place), np.int64) % parts
-            order = np.argsort(part.astype(np.int32), kind="stable")
+        for piece in _pieces(made(batches)):
+            number = np.asarray(piece.column(place), np.int64)
+            part = number - number // parts * parts  # NumPy's remainder takes three times as long
+            # Whole numbers of 8 or 16 bits are sorted in one or two passes.
+            order = np.argsort(part.astype(np.min_scalar_type(parts)), kind="stable")
             found = piece.combine_chunks().take(pa.array(order))
             found = found.append_column(_PART, pa.array(part[order].astype(np.int32)))
             yield from found.to_batches(max_chunksize=_ROWS_OUT)
 
-    return map_batches(rows, on_batches, schema)
+    return map_batches(rows, on_batches, StructType([*schema.fields, StructField(_PART, IntegerType())]))
 
 
 def _pieces(batches: Iterator[Any]) -> Iterator[pa.Table]:
