@@ -13,10 +13,13 @@ from modelmill.artifacts import TableRef
 from modelmill.rules.evaluation.decisions import EXPLANATION_COLUMN
 from modelmill.rules.lifecycle.table_decider import TableDecider
 from modelmill.tables.opening import open_table
-from modelmill.tables.reading import read_arrow, scan_arrow
+from modelmill.tables.reading import scan_arrow
 
 _BATCH_ROWS = 10_000
+_COUNTED_ROWS = 65_536
 _MOST_REASONS = 10
+_MOST_HELD = 50_000
+"""Reasons of one signal that are held at a time: a reason may repeat its row, so there may be one a row."""
 
 
 class SignalFailure(BaseModel):
@@ -52,18 +55,19 @@ class DecisionCounts(BaseModel):
 def count_decisions(decisions: TableRef) -> DecisionCounts:
     """Count the rows of a decisions table."""
     names = [field.name for field in open_table(decisions.uri, version=decisions.version).schema().fields]
-    rows = read_arrow(decisions, columns=["decision", "rule", "because"])
-    grouped = rows.group_by(["decision", "rule", "because"]).aggregate([([], "count_all")]).to_pylist()
+    columns = ["decision", "rule", "because"]
     by_decision: Counter[str] = Counter()
     by_rule: Counter[str] = Counter()
     by_cause: Counter[str] = Counter()
-    for one in grouped:
-        by_decision[one["decision"]] += one["count_all"]
-        by_cause[one["because"]] += one["count_all"]
-        if one["because"] == "rule":
-            by_rule[one["rule"]] += one["count_all"]
+    for batch in scan_arrow(decisions, columns=columns, batch_rows=_COUNTED_ROWS):
+        grouped = pa.Table.from_batches([batch]).group_by(columns).aggregate([([], "count_all")])
+        for one in grouped.to_pylist():
+            by_decision[one["decision"]] += one["count_all"]
+            by_cause[one["because"]] += one["count_all"]
+            if one["because"] == "rule":
+                by_rule[one["rule"]] += one["count_all"]
     return DecisionCounts(
-        rows=rows.num_rows,
+        rows=by_decision.total(),
         decisions=dict(sorted(by_decision.items())),
         rules=dict(sorted(by_rule.items())),
         default=by_cause["default"],
@@ -83,6 +87,9 @@ def _failures(decisions: TableRef) -> tuple[SignalFailure, ...]:
         counted = failed.group_by(["signal", "unknown"]).aggregate([([], "count_all")])
         for one in counted.to_pylist():
             found.setdefault(one["signal"], Counter())[one["unknown"]] += one["count_all"]
+        for name, counts in found.items():
+            if len(counts) > _MOST_HELD:  # rare ones go: those that are shown are the most frequent
+                found[name] = Counter(dict(counts.most_common(_MOST_HELD // 2)))
     return tuple(
         SignalFailure(signal=name, why=why, rows=rows)
         for name, counts in sorted(found.items())
