@@ -12,7 +12,8 @@ library beside the code that starts the job, so both sides read the same fields:
     if __name__ == "__main__":
         run_as_application(CountRequest, main)
 
-``run_job(CountRequest(table=table))`` runs the job in this process, on the engine that the settings name.
+``run_job(CountRequest(table=table))`` runs the job on the engine that the settings name: in this process, or,
+where a Spark has no Connect server (``spark://host:7077``, ``yarn``), as what ``spark-submit`` starts.
 ``python -m their_jobs.count`` and ``spark-submit their_jobs/count.py`` run it as a process of its own; the
 options come from the fields of the request (see :func:`run_as_application`).
 
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -39,6 +41,7 @@ from modelmill.extensions import Extensions
 from modelmill.options import Options
 from modelmill.settings import Settings
 from modelmill.spark import session
+from modelmill.spark_submit import is_master, submit, write_error
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -80,18 +83,60 @@ class JobRequest(Options, Generic[ResultT]):
 
 
 def run_job(request: JobRequest[ResultT], *, settings: Settings | None = None) -> ResultT:
-    """Run a Spark job in this process.
+    """Run a Spark job, and wait for its end.
 
     :param request: what to do; its class names the job.
     :param settings: which engine to use; None: from the environment.
     :return: what the job returns.
     :raises ConfigError: if there is no such job, or the engine is not installed.
     :raises InputError: if the job refuses its input.
+    :raises TransientError: if the engine does not answer, or an application fails.
     """
+    settings = settings or Settings.from_environment()
     main = JOBS.load(request.job)
+    if settings.spark_remote is not None and is_master(settings.spark_remote):
+        kind = type(request)
+        text = submit(
+            settings.spark_remote,
+            job=request.job,
+            request_type=f"{kind.__module__}:{kind.__name__}",
+            request=request.model_dump_json(),
+        )
+        # A request says by its base, such as JobRequest[CountResult], what it is answered with.
+        answer: ResultT = _result_type(kind).model_validate_json(text)
+        return answer
     with session(settings) as spark:
         result: ResultT = main(request, spark)
     return result
+
+
+def _result_type(kind: type[JobRequest[ResultT]]) -> type[ResultT]:
+    """Return the class of what a request is answered with."""
+    for base in kind.__mro__:
+        arguments = getattr(base, "__pydantic_generic_metadata__", {}).get("args")
+        if arguments:
+            found: type[ResultT] = arguments[0]
+            return found
+    raise ConfigError("the class of a request names its result: JobRequest[RESULT]", got=kind.__name__)
+
+
+def run_submitted() -> None:
+    """Run a job in the application that :func:`modelmill.spark_submit.submit` has started.
+
+    The process's arguments are the file with what is asked, and the file for the answer.
+    """
+    asked, answer = map(Path, sys.argv[1:3])
+    try:
+        whole = json.loads(asked.read_text())
+        module, _, name = whole["request_type"].partition(":")
+        request = getattr(importlib.import_module(module), name).model_validate_json(whole["request"])
+        main = JOBS.load(whole["job"])
+        with session() as spark:
+            result = main(request, spark)
+    except ModelmillError as error:
+        write_error(answer, error)
+        sys.exit(error.exit_status)
+    answer.write_text(json.dumps({"result": result.model_dump_json()}))
 
 
 def run_as_application(

@@ -9,7 +9,8 @@ Every process of a pipeline (Airflow task, step, Spark driver, service) can be g
 ``MODELMILL_SIGNING_KEY``    PEM file of the private key that models are signed with. Default: they are not
 ``MODELMILL_TRUSTED_KEYS``   PEM files of public keys, separated by commas: models that none of them verifies
                              are neither promoted nor loaded. Default: signatures are not asked for
-``MODELMILL_SPARK_REMOTE``   Spark Connect URL (``sc://host:port``). Default: Sail, in process, no Java
+``MODELMILL_SPARK_REMOTE``   Spark Connect URL (``sc://host:port``), or a master for ``spark-submit``
+                             (``spark://host:port``, ``yarn``). Default: Sail, in process, no Java
 ``MODELMILL_PYTHON``         interpreter that runs the steps. Default: the caller's own
 ``MODELMILL_PIPELINES``      folder or fsspec URL of pipeline files. Default ``pipelines``, beside the
                              loading DAG file (the canvas needs it set)

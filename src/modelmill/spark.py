@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,10 @@ from urllib.parse import urlsplit
 
 from modelmill.errors import ConfigError, TransientError
 from modelmill.settings import Settings
+from modelmill.spark_submit import is_master
 from modelmill.system import scratch
 from modelmill.system.memory import give_back_freed_memory
+from modelmill.version import __version__
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -45,9 +49,10 @@ def session(settings: Settings | None = None) -> Iterator[SparkSession]:
     except ImportError as error:
         raise _missing(error) from error
     with contextlib.ExitStack() as stack:
-        if settings.spark_remote:
+        prepared = os.environ.get("PYSPARK_GATEWAY_PORT") or os.environ.get("SPARK_REMOTE")
+        if settings.spark_remote and not (prepared and is_master(settings.spark_remote)):
             spark = _connect(settings.spark_remote)
-        elif os.environ.get("PYSPARK_GATEWAY_PORT") or os.environ.get("SPARK_REMOTE"):
+        elif prepared:
             spark = SparkSession.builder.getOrCreate()
         else:
             spark = _connect(stack.enter_context(_embedded()))
@@ -55,7 +60,8 @@ def session(settings: Settings | None = None) -> Iterator[SparkSession]:
         stack.callback(spark.stop)
         stack.callback(_remove_scratch, spark)
         spark.conf.set("spark.sql.session.timeZone", "UTC")
-        yield spark
+        with _worker_errors():
+            yield spark
 
 
 _scratch: dict[int, tuple[contextlib.ExitStack, Path]] = {}
@@ -116,7 +122,9 @@ def _connect(url: str) -> SparkSession:
 
     if not url.startswith("sc://"):
         raise ConfigError(
-            "MODELMILL_SPARK_REMOTE must be a Spark Connect URL", got=url, remedy="write sc://HOST:PORT"
+            "a session needs a Spark Connect server (MODELMILL_SPARK_REMOTE)",
+            got=url,
+            remedy="write sc://HOST:PORT; to a master (spark://HOST:PORT, yarn), jobs alone are submitted",
         )
     try:
         # Without this check, the client would retry for ten minutes before it reports an error.
@@ -128,6 +136,38 @@ def _connect(url: str) -> SparkSession:
             f"the Spark Connect server must answer ({' '.join(str(error).split())[:200]})",
             got=url,
             remedy="start it, or unset MODELMILL_SPARK_REMOTE for the embedded engine",
+        ) from error
+
+
+_LACKING = (
+    re.compile(r"ModuleNotFoundError: (No module named '[\w.]+')"),
+    re.compile(r"ImportError: (cannot import name '\w+' from '[\w.]+')"),
+    re.compile(r"AttributeError: (Can't get attribute '[\w.]+' on <module '[\w.]+')"),
+    re.compile(r"(Python in worker has different version[^.]*\.\d+ than that in driver[^.]*\.\d+)"),
+    re.compile(r"PYTHON_VERSION_MISMATCH\]\s*([^\n]+)"),
+    re.compile(r"(Cannot run program \"[^\"]+\")"),
+)
+"""What an engine's errors say of a Python worker in which a job's functions cannot run."""
+
+
+@contextlib.contextmanager
+def _worker_errors() -> Iterator[None]:
+    """Name what the engine's Python workers lack: no retry brings it."""
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except PySparkException as error:
+        text = str(error)
+        lacking = next((found[1] for found in (one.search(text) for one in _LACKING) if found), None)
+        if lacking is None:
+            raise
+        raise ConfigError(
+            "the Python of Spark's workers must have this modelmill, with the extras data and serve, and the "
+            f"minor version of this process's Python ({__version__} and {platform.python_version()} here)",
+            got=" ".join(lacking.split()),
+            remedy="install it on every worker, and name that Python in spark.pyspark.python or in "
+            "PYSPARK_PYTHON where the Connect server or spark-submit starts",
         ) from error
 
 

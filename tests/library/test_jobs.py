@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +13,10 @@ from pydantic import Field
 
 from modelmill import jobs
 from modelmill.artifacts import TableRef
-from modelmill.errors import EXIT_REFUSED, ConfigError, TableError
+from modelmill.errors import EXIT_REFUSED, ConfigError, DatasetError, TableError, TransientError
 from modelmill.jobs import JOBS, JobRequest, JobResult, run_as_application, run_job
 from modelmill.options import Options
+from modelmill.settings import Settings
 
 
 class Counting(Options):
@@ -127,3 +129,76 @@ def test_own_jobs_are_found_by_name(name: str) -> None:
 def test_an_unknown_job_is_refused() -> None:
     with pytest.raises(ConfigError, match="a Spark job must be known; got 'count'"):
         run_job(CountRequest(table=TableRef(uri="/t", version=0), name="n"))
+
+
+def test_a_master_needs_spark_submit_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Settings
+) -> None:
+    monkeypatch.setattr(JOBS, "load", lambda name: main)
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path))
+    there = dataclasses.replace(settings, spark_remote="spark://127.0.0.1:7077")
+    with pytest.raises(
+        ConfigError, match=r"which must be on this machine; got .*; install the cluster's Spark"
+    ):
+        run_job(CountRequest(table=TableRef(uri="/t", version=0), name="n"), settings=there)
+
+
+SUBMITS = """#!/bin/sh
+[ -z "$MODELMILL_SPARK_REMOTE$SPARK_CONNECT_MODE_ENABLED" ] || exit 9
+echo "$@" >ARGUMENTS
+cp "$8" ASKED
+echo "starting"
+ANSWER
+"""
+
+
+def submitting(monkeypatch: pytest.MonkeyPatch, folder: Path, settings: Settings, answer: str) -> CountResult:
+    """Run the job through a program that answers as an application does."""
+    program = folder / "bin/spark-submit"
+    program.parent.mkdir()
+    text = SUBMITS.replace("ARGUMENTS", str(folder / "arguments")).replace("ASKED", str(folder / "asked"))
+    program.write_text(text.replace("ANSWER", answer))
+    program.chmod(0o755)
+    monkeypatch.setattr(JOBS, "load", lambda name: main)
+    monkeypatch.setenv("SPARK_HOME", str(folder))
+    monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")  # as pyspark leaves it
+    there = dataclasses.replace(settings, spark_remote="spark://127.0.0.1:7077")
+    return run_job(CountRequest(table=TableRef(uri="/t", version=0), name="n"), settings=there)
+
+
+def test_a_submitted_job_is_asked_and_answers_in_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Settings
+) -> None:
+    result = json.dumps({"result": json.dumps({"seen": {"rows": 3}})})
+    found = submitting(monkeypatch, tmp_path, settings, f"echo '{result}' >\"$9\"")
+    assert found == CountResult(seen={"rows": 3})
+    asked = json.loads((tmp_path / "asked").read_text())
+    assert json.loads(asked["request"])["name"] == "n"
+    assert asked["request_type"].endswith(":CountRequest")
+    arguments = (tmp_path / "arguments").read_text()
+    assert arguments.startswith(
+        "--master spark://127.0.0.1:7077 --deploy-mode client --name modelmill count "
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        (
+            """echo '{"kind": "DatasetError", "message": "a rule; got 1; a remedy"}' >"$9"; exit 2""",
+            DatasetError,
+            "^a rule; got 1; a remedy$",
+        ),
+        ("echo 'java.net.ConnectException: refused'; exit 1", TransientError, "refused.*got 'exit status 1'"),
+    ],
+)
+def test_how_a_submitted_job_fails(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    settings: Settings,
+    answer: str,
+    kind: type[Exception],
+    said: str,
+) -> None:
+    with pytest.raises(kind, match=said):
+        submitting(monkeypatch, tmp_path, settings, answer)
