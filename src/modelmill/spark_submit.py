@@ -1,4 +1,4 @@
-"""Jobs on a Spark that has no Connect server: ``spark-submit`` starts each as an application of its own.
+"""Jobs as applications of their own, by ``spark-submit``: no Connect server.
 
 The driver is a process on this machine, in this interpreter; what it is asked and what it returns are files
 that only this user may read, so that a request may be long and no other user sees it.
