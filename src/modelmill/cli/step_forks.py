@@ -28,6 +28,7 @@ from typing import Never
 from modelmill.cli.main import told
 from modelmill.cli.step_run import die_with_parent, exit_now, run_request
 from modelmill.errors import EXIT_FAILED
+from modelmill.system.imports import without_collections
 
 MODULES = (
     *("modelmill.pipeline.runner", "pandas", "mlflow", "mlflow.tracking", "sqlalchemy", "matplotlib.pyplot"),
@@ -101,9 +102,10 @@ class _Forks:
                 pipe.write(b"%d\n" % os.waitstatus_to_exitcode(code))
 
     def _import(self) -> None:
-        for name in MODULES:
-            if name in self.wanted and name not in sys.modules:
-                importlib.import_module(name)
+        with without_collections():
+            for name in MODULES:
+                if name in self.wanted and name not in sys.modules:
+                    importlib.import_module(name)
 
 
 def _run_in_fork(asked: Mapping[str, str], printed: int, imported: int, server: int) -> Never:

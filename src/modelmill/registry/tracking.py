@@ -35,6 +35,7 @@ from modelmill.registry.finished_runs import (
 from modelmill.registry.mlflow_calls import bound_calls, briefly, made_once
 from modelmill.settings import Settings
 from modelmill.system.database import make_database
+from modelmill.system.imports import without_collections
 from modelmill.system.locks import locked_if_free
 from modelmill.tables.versions import table_states
 
@@ -59,7 +60,8 @@ def tracking_client(tracking_uri: str) -> MlflowClient:
     # It would print a run's URL before it sets the run's status, be it into a pipe that nobody reads.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    import mlflow
+    with without_collections():
+        import mlflow
 
     for name in ("mlflow", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
