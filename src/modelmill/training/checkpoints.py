@@ -51,6 +51,7 @@ class CheckpointStore:
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
         self.folder = folder
         self.keep = keep
+        self._bad: set[Path] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, step: int, *, state: Mapping[str, Any], tensors: Mapping[str, Tensors]) -> None:
@@ -76,6 +77,7 @@ class CheckpointStore:
         # The same step saved again after a resume is the same checkpoint, or a bad one that has to go.
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
+        self._bad.discard(target)
         flush(self.folder)
         self._prune(target)
 
@@ -88,17 +90,18 @@ class CheckpointStore:
             found = _read(path)
             if found:
                 return found
+            self._bad.add(path)
         return None
 
     def _paths(self) -> list[Path]:
         return sorted((path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
     def _prune(self, newest: Path) -> None:
-        # A bad one with a higher step must not push out the one that was just written.
+        # A bad one must push out neither the one that was just written nor a good one before it.
         others = [path for path in self._paths() if path != newest]
-        ahead = [path for path in others if path.name > newest.name]
-        behind = [path for path in others if path.name < newest.name]
-        for path in [*ahead, *behind[self.keep - 1 :], *self.folder.glob("draft-*")]:
+        bad = [path for path in others if path.name > newest.name or path in self._bad]
+        behind = [path for path in others if path not in bad]
+        for path in [*bad, *behind[self.keep - 1 :], *self.folder.glob("draft-*")]:
             shutil.rmtree(path, ignore_errors=True)
 
 
