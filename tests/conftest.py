@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import os
 import shutil
@@ -73,6 +74,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the library's files last: they are many and short, so that all processes end together."""
     items.sort(key=lambda item: item.nodeid.startswith("tests/library/"))
+
+
+def pytest_collection_finish() -> None:
+    """Search for garbage less often: among what tests import, that took a fifth of the time of one file."""
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 TOY_COMPONENTS = '''
