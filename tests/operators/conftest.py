@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from modelmill_operators.loader import load_pipelines
 globals().update(load_pipelines(os.environ["MODELMILL_PIPELINES"]))  # a file for Airflow and its DAG parser
 """
 
+MIGRATED = "migrated.db"
+"""The database as the migration leaves it."""
+
 
 @pytest.fixture(scope="session")
 def airflow_home() -> Path:
@@ -25,6 +29,20 @@ def airflow_home() -> Path:
     (home / "dags").mkdir(exist_ok=True)
     (home / "dags" / "pipelines.py").write_text(DAG_FILE)
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    shutil.copy(home / "airflow.db", home / MIGRATED)
+    return home
+
+
+@pytest.fixture
+def own_airflow_home(tmp_path: Path, airflow_home: Path) -> Path:
+    """A home for another process, with the same DAG file.
+
+    A process that writes to the database of this one, and ends, leaves it malformed for this one: its
+    connections are open, with the state of SQLite's log as they have read it.
+    """
+    home = tmp_path / "airflow"
+    shutil.copytree(airflow_home / "dags", home / "dags")
+    shutil.copy(airflow_home / MIGRATED, home / "airflow.db")
     return home
 
 

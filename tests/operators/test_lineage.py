@@ -76,8 +76,9 @@ SPEC = os.environ.get("OPENLINEAGE_SPEC")
 """Folder ``spec`` of OpenLineage's repository: its JSON schemas are in no package."""
 
 
-def run_dag(environment: Mapping[str, str]) -> str:
+def run_dag(home: Path, environment: Mapping[str, str]) -> str:
     command = [sys.executable, "-c", RUN]
+    environment = {**environment, "AIRFLOW_HOME": str(home)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
@@ -115,7 +116,12 @@ def received(server: socket.socket) -> dict[str, list[str]]:
 
 
 def test_a_night_is_told_to_openlineage_and_to_statsd(
-    pipelines: Path, settings: Settings, table: str, tmp_path: Path, statsd: socket.socket
+    pipelines: Path,
+    own_airflow_home: Path,
+    settings: Settings,
+    table: str,
+    tmp_path: Path,
+    statsd: socket.socket,
 ) -> None:
     dataset, events = str(tmp_path / "tables" / "kinds"), tmp_path / "events.jsonl"
     text = PIPELINE.replace("TABLE", table).replace("DATASET", dataset)
@@ -131,7 +137,7 @@ def test_a_night_is_told_to_openlineage_and_to_statsd(
         "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
         "AIRFLOW__METRICS__STATSD_PORT": str(statsd.getsockname()[1]),
     }
-    printed = run_dag(environment)
+    printed = run_dag(own_airflow_home, environment)
     assert "ended champion success" in printed, printed
     check_first_metrics(received(statsd))
     first = tasks(events)
@@ -181,7 +187,7 @@ def test_a_night_is_told_to_openlineage_and_to_statsd(
 
     # The next night reuses what nothing has changed for. The gate finds a champion, and so it looks again.
     events.unlink()
-    run_dag(environment)
+    run_dag(own_airflow_home, environment)
     again = {name: states["COMPLETE"] for name, states in tasks(events).items() if "COMPLETE" in states}
     steps = {name: event["run"]["facets"]["modelmill_step"] for name, event in again.items()}
     reused = {name for name, step in steps.items() if step["reused"]}
@@ -246,7 +252,7 @@ def test_nothing_is_sent_while_airflow_sends_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_nothing_is_imported_or_asked_for_where_no_events_go(
-    pipelines: Path, settings: Settings, toy_components: None, tmp_path: Path
+    pipelines: Path, own_airflow_home: Path, settings: Settings, toy_components: None, tmp_path: Path
 ) -> None:
     step = f"{{component: count, config: {{journal: {tmp_path / 'journal'}}}}}"
     (pipelines / "kinds.yaml").write_text(f"pipeline: kinds\nsteps:\n  only: {step}\n")
@@ -267,8 +273,11 @@ sys.meta_path.insert(0, Blocked())
 assert "modelmill_operators.lineage" in sys.modules
 assert "modelmill_operators.lineage_facets" not in sys.modules
 """
-    command = [sys.executable, "-c", blocked]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command, environment = (
+        [sys.executable, "-c", blocked],
+        {**os.environ, "AIRFLOW_HOME": str(own_airflow_home)},
+    )
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "ended only success" in ended.stdout
 
