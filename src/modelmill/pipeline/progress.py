@@ -18,8 +18,7 @@ class ProgressPrinter:
         self.step = step
         self.every = every
         self._began = self._said = time.monotonic()
-        self._done = 0.0
-        self._total = 0.0
+        self._first = self._done = self._total = 0.0
         self._what: Units | None = None
 
     def __call__(self, done: float, total: float, *, what: Units, **figures: float) -> None:
@@ -27,12 +26,14 @@ class ProgressPrinter:
         now = time.monotonic()
         if (total, what) != (self._total, self._what) or done < self._done:  # the next phase of the work
             self._began, self._total, self._what = now, total, what
+            # Of what was done before this attempt, nobody knows how long it took.
+            self._first, self._said = done, now
         self._done = done
-        if now - self._said < self.every and done < total:
+        if done < total and (now - self._said < self.every or done == self._first):
             return
         self._said = now
         share = done / total if total else 1.0
-        left = (now - self._began) * (1 - share) / share if share else 0.0
+        left = (now - self._began) * (total - done) / (done - self._first) if done < total else 0.0
         shown = "".join(f", {name} {value:.4g}" for name, value in figures.items())
         print(
             f"{self.step}: {share:4.0%} ({done:,.0f} of {total:,.0f} {what}){shown}, {_clock(left)} left",

@@ -292,3 +292,17 @@ def test_progress_is_said_at_intervals_and_at_the_end(capsys: pytest.CaptureFixt
     for done in range(1, 101):
         say(done, 100, what="epochs", loss=0.5)
     assert capsys.readouterr().out == "a: 100% (100 of 100 epochs), loss 0.5, 0:00 left\n"
+
+
+def test_the_time_left_is_that_of_what_this_attempt_has_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([0.0, 10.0, 20.0, 30.0, 40.0])
+    monkeypatch.setattr("modelmill.pipeline.progress.time.monotonic", lambda: next(now))
+    say = ProgressPrinter("a")
+    for done in (200, 220, 240, 0):  # resumed at 200; then the next phase
+        say(done, 400, what="training steps")
+    assert capsys.readouterr().out.splitlines() == [
+        "a:  55% (220 of 400 training steps), 1:30 left",
+        "a:  60% (240 of 400 training steps), 1:20 left",
+    ]
