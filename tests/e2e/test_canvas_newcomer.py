@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from demo.samples import prepare
 from demo.servers import LocalAirflow
 from playwright.sync_api import Browser, Page, expect
 
@@ -20,6 +22,22 @@ COUNT = """addEventListener('click', (event) => {
     const before = JSON.parse(localStorage.getItem('clicks') ?? '[]');
     localStorage.setItem('clicks', JSON.stringify([...before, event.target.textContent.slice(0, 60)]));
 }, true);"""
+
+
+@pytest.fixture(scope="module", name="airflow")
+def _airflow(
+    tmp_path_factory: pytest.TempPathFactory,
+    mlflow_database: Path,
+    start_airflow: Callable[..., LocalAirflow],
+) -> Iterator[LocalAirflow]:
+    """One with a real large model: what comes of the one of the tests is refused by the gate."""
+    home = tmp_path_factory.mktemp("newcomer")
+    _, base_model = prepare(home)
+    shutil.copy(mlflow_database, home / "mlflow.db")
+    large = {"MODELMILL_PARAM_BASE_MODEL": str(base_model)}
+    with start_airflow(home, f"sqlite:///{home}/mlflow.db", **large) as server:
+        server.wait_ready(timeout=300)
+        yield server
 
 
 @pytest.fixture(name="newcomer")
