@@ -58,7 +58,6 @@ class CrashPoints:
 
     def __init__(self) -> None:
         self.count = 0
-        self.names: list[str] = []
         self.dead = False
         self.place = ""
         """Where it died."""
@@ -78,7 +77,7 @@ class CrashPoints:
         :yield: while it lives.
         :raises Died: when it dies.
         """
-        self.count, self.names, self.dead, self._at, self._kinds = 0, [], False, at, kinds
+        self.count, self.dead, self._at, self._kinds = 0, False, at, kinds
         # Threads of libraries would make a seed end in another way each time.
         self._watching, self._thread = True, threading.get_ident()
         try:
@@ -92,7 +91,6 @@ class CrashPoints:
             return
         if self.dead:
             raise Died(name)
-        self.names.append(name)
         if name.startswith(self._kinds):
             self._meet(f"before {name}")
 

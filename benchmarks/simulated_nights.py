@@ -193,6 +193,7 @@ class World:
     :param folder: an empty folder.
     :param seed: decides everything.
     :param points: where processes die.
+    :param clock: the time of all its machines.
     """
 
     def __init__(self, folder: Path, seed: int, points: CrashPoints, clock: Clock) -> None:

@@ -31,6 +31,7 @@ class SignalFailure(BaseModel):
     why: str
     """As the signal says it, which may repeat what stands in the row."""
     rows: int
+    """At least: of more than 50,000 reasons of a signal, rare ones are not counted to the end."""
 
 
 class DecisionCounts(BaseModel):
