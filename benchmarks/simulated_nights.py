@@ -258,7 +258,7 @@ class World:
 
     def _run_once(self) -> None:
         outputs: dict[str, Any] = {}
-        steps = (
+        steps: tuple[tuple[str, str, dict[str, Any], dict[str, str], str], ...] = (
             ("source", "delta_table", {"uri": str(self.source)}, {}, "table"),
             ("keep", "keep", {"uri": str(self.kept)}, {"table": "source"}, "table"),
             ("learn", "learn", {}, {"table": "keep"}, "model"),
@@ -282,7 +282,10 @@ class World:
             before = set(self.expected.champions)
             try:
                 chance = 0.5 if attempt < _DEATHS else 0.0
-                return self._process(request.step, lambda: run_step(request, self.settings), chance=chance)
+                result: StepResult = self._process(
+                    request.step, lambda: run_step(request, self.settings), chance=chance
+                )
+                return result
             except Died:
                 if request.component == "promote":  # it may have moved the champion; the next attempt tells
                     self.expected.champions = before | {self._ledger_champion()}
