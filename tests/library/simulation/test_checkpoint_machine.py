@@ -64,18 +64,19 @@ class Checkpoints(RuleBasedStateMachine):
         except Died:
             pass
         # Renamed before it died: then it is there, and otherwise all is as it was.
-        if any(
-            path.name.startswith(f"step-{self.step:010d}") for path in {*self.folder.glob("step-*")} - before
-        ):
+        if any(_step(path) == self.step for path in {*self.folder.glob("step-*")} - before):
             self.whole[self.step] = value
-            self._forget_old()
+            # Who died while it removed old ones has left some, which are whole and may still be needed.
+            there = {_step(path) for path in self.folder.glob("step-*")}
+            assert there >= set(sorted(self.whole)[-KEEP:])
+            self.whole = {step: value for step, value in self.whole.items() if step in there}
         self.store = CheckpointStore(self.folder, keep=KEEP)
 
     @precondition(lambda self: self.whole)
     @rule(data=st.data())
     def disk_damages_the_newest(self, data: st.DataObject) -> None:
         step = max(self.whole)
-        (path,) = (path for path in self.folder.iterdir() if path.name.startswith(f"step-{step:010d}"))
+        (path,) = (path for path in self.folder.glob("step-*") if _step(path) == step)
         file = data.draw(st.sampled_from(sorted(path.iterdir())))
         content = bytearray(file.read_bytes())
         how = data.draw(st.sampled_from(["flip", "cut", "remove", "all"]))
@@ -109,6 +110,10 @@ class Checkpoints(RuleBasedStateMachine):
             value = self.whole[found.step]
             assert found.state == {"value": value}
             assert found.tensors["model"]["w"].tolist() == [value] * 3
+
+
+def _step(path: Path) -> int:
+    return int(path.name.split("-")[1])
 
 
 TestCheckpoints = Checkpoints.TestCase
