@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says more about what else the machine does. The suite tries the same examples each time,
-# so that a change fails by what it changed; who asks for a number of examples gets new ones.
+# How long an example takes says more about what else the machine does. The suite tries the same examples each
+# time, so that a change fails by what it changed; who asks for a number of examples gets new ones.
 settings.register_profile(
     "patient",
     deadline=None,

@@ -16,6 +16,7 @@ from tests.library.simulation.examples import MACHINES
 from modelmill.training.checkpoints import CheckpointStore
 
 KEEP = 2
+FILES = {"model.safetensors", "state.json", "manifest.json"}
 
 
 class Checkpoints(RuleBasedStateMachine):
@@ -29,24 +30,27 @@ class Checkpoints(RuleBasedStateMachine):
         self.store = CheckpointStore(self.folder, keep=KEEP)
         self.whole: dict[int, int] = {}
         """Value of each checkpoint that must be readable, by step."""
+        self.damaged: set[Path] = set()
         self.step = 0
-        self.deaths = 0
+        self.saves = 0
 
     def teardown(self) -> None:
         self.held.close()
 
-    def _save(self, value: int) -> None:
+    def _save(self) -> None:
+        value = self.saves  # another each time, so that no folder gets the name of a damaged one
         self.store.save(
             self.step,
             state={"value": value},
             tensors={"model": {"w": torch.full((3,), float(value))}, "empty": {}},
         )
 
-    @rule(value=st.integers(0, 1000), steps=st.integers(1, 3))
-    def goes_on(self, value: int, steps: int) -> None:
+    @rule(steps=st.integers(1, 3))
+    def goes_on(self, steps: int) -> None:
         self.step += steps
-        self._save(value)
-        self.whole[self.step] = value
+        self.saves += 1
+        self._save()
+        self.whole[self.step] = self.saves
         self._forget_old()
         # What deaths and damage have left goes with the first save that lives.
         assert len(list(self.folder.glob("step-*"))) == len(self.whole)
@@ -55,19 +59,22 @@ class Checkpoints(RuleBasedStateMachine):
     @rule(at=st.integers(0, 30))
     def dies_while_it_saves(self, at: int) -> None:
         self.step += 1
-        self.deaths += 1
-        value = 1000 + self.deaths  # not what a folder that was damaged had, whose name it would get
+        self.saves += 1
         before = set(self.folder.glob("step-*"))
         try:
             with self.points.life(at):
-                self._save(value)
+                self._save()
         except Died:
             pass
         # Renamed before it died: then it is there, and otherwise all is as it was.
         if any(_step(path) == self.step for path in {*self.folder.glob("step-*")} - before):
-            self.whole[self.step] = value
+            self.whole[self.step] = self.saves
             # Who died while it removed old ones has left some, which are whole and may still be needed.
-            there = {_step(path) for path in self.folder.glob("step-*")}
+            there = {
+                _step(path)
+                for path in {*self.folder.glob("step-*")} - self.damaged
+                if {file.name for file in path.iterdir()} == FILES
+            }
             assert there >= set(sorted(self.whole)[-KEEP:])
             self.whole = {step: value for step, value in self.whole.items() if step in there}
         self.store = CheckpointStore(self.folder, keep=KEEP)
@@ -76,7 +83,8 @@ class Checkpoints(RuleBasedStateMachine):
     @rule(data=st.data())
     def disk_damages_the_newest(self, data: st.DataObject) -> None:
         step = max(self.whole)
-        (path,) = (path for path in self.folder.glob("step-*") if _step(path) == step)
+        (path,) = (path for path in {*self.folder.glob("step-*")} - self.damaged if _step(path) == step)
+        self.damaged.add(path)
         file = data.draw(st.sampled_from(sorted(path.iterdir())))
         content = bytearray(file.read_bytes())
         how = data.draw(st.sampled_from(["flip", "cut", "remove", "all"]))
