@@ -42,6 +42,7 @@ _LINEAGE: Mapping[str, str] = {
     TAG_ROLE: "role, such as exported",
 }
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+_FORBIDDEN = "PERMISSION_DENIED"
 _RETRIED = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_ALREADY_EXISTS")
 _BUSY = ("locked", "IntegrityError", "UniqueViolation")
 """What databases say of a writer at work, and of a row that another one has just inserted: a new alias."""
@@ -93,7 +94,7 @@ def version_by_alias(client: MlflowClient, name: str, *, alias: str = CHAMPION) 
     :param alias: the alias.
     :return: the version; None if there is no such model or alias.
     """
-    return _existing(lambda: client.get_model_version_by_alias(name, alias))
+    return _existing(client, name, lambda: client.get_model_version_by_alias(name, alias))
 
 
 def version_numbered(client: MlflowClient, name: str, version: int) -> ModelVersion | None:
@@ -104,18 +105,29 @@ def version_numbered(client: MlflowClient, name: str, version: int) -> ModelVers
     :param version: its number.
     :return: the version; None if there is none.
     """
-    return _existing(lambda: client.get_model_version(name, str(version)))
+    return _existing(client, name, lambda: client.get_model_version(name, str(version)))
 
 
-def _existing(call: Callable[[], ModelVersion]) -> ModelVersion | None:
+def _existing(client: MlflowClient, name: str, call: Callable[[], ModelVersion]) -> ModelVersion | None:
     from mlflow.exceptions import MlflowException
 
     try:
         return patiently(call)
     except MlflowException as error:
-        if error.error_code in _MISSING:
+        if error.error_code in _MISSING or (error.error_code == _FORBIDDEN and _is_missing(client, name)):
             return None
         raise
+
+
+def _is_missing(client: MlflowClient, name: str) -> bool:
+    """Return whether there is no such model: MLflow with users forbids to ask for versions of one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        patiently(lambda: client.get_registered_model(name))
+    except MlflowException as error:
+        return bool(error.error_code in _MISSING)
+    return False
 
 
 def champions_tagged(client: MlflowClient, tag: str, value: str) -> list[str]:
