@@ -1,2 +1,3 @@
--- MLflow's database beside Airflow's.
+-- MLflow's databases beside Airflow's.
 CREATE DATABASE mlflow OWNER airflow;
+CREATE DATABASE mlflow_users OWNER airflow;

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from demo.servers import LocalMlflow
 from demo.servers.airflow_server import SERVERS, command
+from demo.servers.mlflow_server import AUTHENTICATION
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -65,9 +67,20 @@ def test_containers_run_what_the_tests_run_as_processes(
         )
     for name in ("db-migrate", "profiles"):
         assert " ".join(command(name, python="python")) in services["init"]["command"][0]
-    options = [part for part in LocalMlflow(tmp_path).command() if part.startswith("--")]
-    assert set(options) <= set(parts(services["mlflow"]["command"]))
+    there = {"database": "postgresql+psycopg2://mlflow", "users": "postgresql+psycopg2://users"}
+    options = LocalMlflow(tmp_path, artifacts="s3://models", **there).command()
+    assert {part for part in options if part.startswith("--")} <= set(parts(services["mlflow"]["command"]))
     assert services["mlflow"]["command"][:2] == ["mlflow", "server"]
+    drivers = re.findall(r"postgresql[^:]*(?=://)", (DOCKER / "compose.yaml").read_text())
+    assert set(drivers) == {"postgresql+psycopg2"}, "SQLAlchemy 2.1 takes another driver by default"
+
+
+def test_users_of_mlflow_are_kept_as_in_the_tests() -> None:
+    configs = yaml.safe_load((DOCKER / "compose.yaml").read_text())["configs"]
+    here, there = ConfigParser(), ConfigParser()
+    here.read_string(AUTHENTICATION)
+    there.read_string(configs["mlflow-authentication"]["content"])
+    assert {**here["mlflow"], "database_uri": ""} == {**there["mlflow"], "database_uri": ""}
 
 
 def test_every_service_is_pinned_has_a_health_check_and_no_root(services: dict[str, dict[str, Any]]) -> None:
