@@ -16,6 +16,7 @@ from modelmill.cli.backup import backup, restore
 from modelmill.cli.doctor import doctor
 from modelmill.cli.forecast import forecast
 from modelmill.cli.gc import gc
+from modelmill.cli.hindsight import hindsight
 from modelmill.cli.morning import morning
 from modelmill.cli.params import given_params
 from modelmill.cli.registry import app as registry
@@ -41,6 +42,7 @@ app.command()(restore)
 app.command()(doctor)
 app.command()(sbom)
 app.command()(morning)
+app.command()(hindsight)
 app.command()(forecast)
 
 PipelineArgument = Annotated[str, typer.Argument(help="Path or fsspec URL of a pipeline (YAML or JSON).")]

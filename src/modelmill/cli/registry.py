@@ -43,7 +43,7 @@ def history(
         )
         why = "; ".join(row.reasons)
         table.append([shown, row.model, str(row.number), row.action, *versions, row.who, why])
-    _print(table)
+    print_table(table)
 
 
 @app.command()
@@ -175,7 +175,11 @@ def parsed_time(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _print(rows: Sequence[Sequence[str]]) -> None:
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print cells in columns.
+
+    :param rows: the head first; all of the same length.
+    """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
