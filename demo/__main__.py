@@ -45,7 +45,7 @@ def main() -> int:
     )
     parser.add_argument("--home", type=Path, default=ROOT / ".modelmill", help="where everything is kept")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, stop)
     home: Path = options.home.absolute()
     home.mkdir(parents=True, exist_ok=True)
     try:
@@ -55,7 +55,8 @@ def main() -> int:
         return 130
 
 
-def _stop(_signal: int, _frame: object) -> None:
+def stop(_signal: int, _frame: object) -> None:
+    """End this process as Ctrl-C does."""
     raise KeyboardInterrupt
 
 
@@ -103,7 +104,7 @@ def _run_pipeline(client: AirflowClient) -> bool:
     began = time.monotonic()
     run_id = client.trigger(PIPELINE)
     console.print(f"[bold]run[/]      {PIPELINE}, {run_id}")
-    state = _follow(client, run_id)
+    state = follow(client, run_id)
     seconds = time.monotonic() - began
     outcome = "[green]succeeded[/]" if state == "success" else "[red]failed[/]"
     console.print(f"[bold]run[/]      {outcome} in {int(seconds) // 60}:{int(seconds) % 60:02d}")
@@ -117,11 +118,17 @@ def _run_pipeline(client: AirflowClient) -> bool:
     return True
 
 
-def _follow(client: AirflowClient, run_id: str) -> str:
-    """Print each step when it ends, and what a long one says meanwhile."""
+def follow(client: AirflowClient, run_id: str, *, seconds: float = RUN_SECONDS) -> str:
+    """Print each step when it ends, and what a long one says meanwhile; return how the run has ended.
+
+    :param client: of the Airflow that runs it.
+    :param run_id: a run of the demo's pipeline.
+    :param seconds: how long it may take.
+    :return: ``success`` or ``failed``.
+    """
     ended: set[str] = set()
     said: dict[str, float] = {}
-    deadline = time.monotonic() + RUN_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         state, now = client.run_state(PIPELINE, run_id), time.monotonic()
         for name, task in client.tasks(PIPELINE, run_id).items():
@@ -136,7 +143,7 @@ def _follow(client: AirflowClient, run_id: str) -> str:
         if state in ("success", "failed"):
             return state
         time.sleep(POLL_SECONDS)
-    raise SystemExit(f"the run must end within {RUN_SECONDS:.0f} s; see the Airflow UI")
+    raise SystemExit(f"the run must end within {seconds:.0f} s; see the Airflow UI")
 
 
 def _reuse(client: AirflowClient, run_id: str, name: str) -> str:

@@ -22,7 +22,24 @@ from demo.servers.airflow_client import AirflowClient
 from demo.servers.airflow_server import LocalAirflow
 from demo.servers.llama_server import LocalLlama
 from demo.servers.mlflow_server import LocalMlflow
+from demo.servers.object_store import LocalObjectStore
+from demo.servers.postgres_server import LocalPostgres
 from demo.servers.processes import ServerError
+from demo.servers.redis_server import LocalRedis
+from demo.servers.spark_cluster import LocalSpark
+from demo.servers.topology import Topology
 from demo.servers.transformers_server import LocalTransformers
 
-__all__ = ["AirflowClient", "LocalAirflow", "LocalLlama", "LocalMlflow", "LocalTransformers", "ServerError"]
+__all__ = [
+    "AirflowClient",
+    "LocalAirflow",
+    "LocalLlama",
+    "LocalMlflow",
+    "LocalObjectStore",
+    "LocalPostgres",
+    "LocalRedis",
+    "LocalSpark",
+    "LocalTransformers",
+    "ServerError",
+    "Topology",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from demo.servers import LocalSpark
 
 from modelmill.artifacts import ModelRef, TableRef
 from modelmill.datasets.build_record import Build
@@ -49,11 +49,9 @@ def sail() -> Iterator[Any]:
 
 def spark_home() -> Path:
     """The Spark distribution: the folder that scripts/fetch_spark.sh filled, or the test is skipped."""
-    if shutil.which("java") is None:
-        pytest.skip("no Java on this machine: install Java 17 to run the jobs on a JVM Spark")
-    folder = Path(os.environ.get("MODELMILL_TEST_SPARK_HOME") or ROOT / ".modelmill/spark/pyspark")
-    if not (folder / "bin/spark-submit").exists():
-        pytest.skip(f"no Spark distribution in {folder}: run scripts/fetch_spark.sh")
+    folder = LocalSpark.find(ROOT)
+    if folder is None:
+        pytest.skip("needs Java 17 and a Spark distribution: scripts/fetch_spark.sh")
     return folder
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from demo.servers import LocalSpark
 from tests.jobs.conftest import spark_home
-from tests.jobs.standalone_spark import StandaloneSpark
 
 from modelmill.artifacts import ModelRef, TableRef
 from modelmill.datasets.options import BuildOptions
@@ -44,28 +44,16 @@ default: allow
 on_unknown: look
 """
 OPTIONS = BuildOptions(key="id", text="text", labels=("topic",))
-# For so few rows, compiling takes longer than it saves.
-JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneSpark]:
-    conf = {
-        "spark.driver.memory": "768m",
-        "spark.executor.memory": "768m",
-        "spark.driver.extraJavaOptions": JAVA,
-        "spark.executor.extraJavaOptions": JAVA,
-        "spark.sql.adaptive.enabled": "false",
-        "spark.sql.codegen.wholeStage": "false",
-        "spark.sql.shuffle.partitions": "1",
-    }
-    spark = StandaloneSpark(spark_home(), tmp_path_factory.mktemp("standalone"), conf=conf)
-    with spark.running():
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSpark]:
+    with LocalSpark(tmp_path_factory.mktemp("standalone"), spark_home()) as spark:
         yield spark
 
 
 @pytest.fixture(scope="module")
-def remote(cluster: StandaloneSpark) -> str:
+def remote(cluster: LocalSpark) -> str:
     return cluster.connect_server()
 
 
@@ -102,7 +90,7 @@ def rows_of(table: TableRef) -> list[dict[str, Any]]:
 
 
 def test_spark_submit_runs_the_job_where_there_is_no_connect_server(
-    cluster: StandaloneSpark,
+    cluster: LocalSpark,
     source: TableRef,
     bundle: tuple[Path, ModelRef],
     settings: Settings,
@@ -110,8 +98,8 @@ def test_spark_submit_runs_the_job_where_there_is_no_connect_server(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in ("SPARK_HOME", "SPARK_CONF_DIR", "SPARK_LOCAL_IP", "SPARK_LOCAL_DIRS"):
-        monkeypatch.setenv(name, cluster.environment[name])
+    for name, value in cluster.environment().items():
+        monkeypatch.setenv(name, value)
     # No Connect server runs yet: each worker has one core of this application.
     here = run_job(scoring(source, bundle, tmp_path / "embedded"), settings=on(settings, None))
     asked = scoring(source, bundle, tmp_path / "submitted")
@@ -125,7 +113,7 @@ def test_spark_submit_runs_the_job_where_there_is_no_connect_server(
 
 @pytest.mark.parametrize("name", ["decided", "scored", "built"])
 def test_a_job_that_loses_a_worker_makes_the_same_tables(
-    cluster: StandaloneSpark,
+    cluster: LocalSpark,
     remote: str,
     source: TableRef,
     bundle: tuple[Path, ModelRef],

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from airflow.sdk import DAG, Connection
 from deltalake import write_deltalake
+from demo.servers import LocalObjectStore
 
 from modelmill.errors import ConfigError, PipelineError, TableError, TransientError
 from modelmill.pipeline.validation import parse_pipeline
@@ -42,30 +37,10 @@ steps:
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of an S3 server, in a process of its own: delta-rs holds the interpreter's lock while it waits."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-        request = urllib.request.Request(f"{url}/lake", method="PUT")
-        urllib.request.urlopen(request, timeout=30).close()
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
+    with LocalObjectStore(tmp_path_factory.mktemp("store"), buckets=("lake",)) as store:
+        yield store.url
 
 
 def connection(endpoint: str) -> Connection:
