@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,6 +102,7 @@ def train_once(way: str, place: Path) -> dict[str, Any]:
 
     from modelmill.steps.fine_tune import FineTuneConfig
     from modelmill.training.trainer import train
+    from modelmill.workspace import Workspace
 
     data, model = read(place), untrained(place)
     config = FineTuneConfig.model_validate(
@@ -118,13 +118,7 @@ def train_once(way: str, place: Path) -> dict[str, Any]:
     )
     seconds, losses = [], []
     for _ in range(2):
-        with tempfile.TemporaryDirectory() as folder:
-            context: Any = SimpleNamespace(
-                workdir=Path(folder),
-                run=SimpleNamespace(log_metrics=lambda *_, **__: None),
-                log=lambda _: None,
-                progress=lambda *_, **__: None,
-            )
+        with Workspace.temporary(log=lambda _: None) as workspace:
             began = clock()
             trained = train(
                 model,
@@ -132,7 +126,7 @@ def train_once(way: str, place: Path) -> dict[str, Any]:
                 validation=None,
                 loss=lambda logits, targets, _: functional.cross_entropy(logits, targets),
                 options=config,
-                workspace=context,
+                workspace=workspace,
             )
             seconds.append(clock() - began)
             losses.append(trained.curve[-1][1])

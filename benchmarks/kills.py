@@ -17,8 +17,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 
 def main() -> None:
@@ -71,6 +69,7 @@ def fit(home: Path) -> tuple[str, list[str]]:
     from modelmill.tokens.token_ids import Tokens
     from modelmill.training.rows import EncodedRows
     from modelmill.training.trainer import train
+    from modelmill.workspace import Workspace
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -89,15 +88,13 @@ def fit(home: Path) -> tuple[str, list[str]]:
     )
     lines: list[str] = []
     home.mkdir(exist_ok=True)
-    run = SimpleNamespace(log_metrics=lambda *_, **__: None)
-    context: Any = SimpleNamespace(workdir=home, run=run, log=lines.append, progress=lambda *_, **__: None)
     train(
         model,
         data,
         validation=data,
         loss=lambda logits, targets, _: functional.cross_entropy(logits, targets),
         options=config,
-        workspace=context,
+        workspace=Workspace(workdir=home, cache=home, log=lines.append),
     )
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

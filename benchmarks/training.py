@@ -136,8 +136,6 @@ def collate(rows: list[dict[str, Any]], *, fixed: bool) -> dict[str, Any]:
 
 
 def ours(_way: str, model: Any, rows: Mapping[str, Any], place: Path) -> float:
-    from types import SimpleNamespace
-
     import torch
     from torch.nn import functional
 
@@ -145,6 +143,7 @@ def ours(_way: str, model: Any, rows: Mapping[str, Any], place: Path) -> float:
     from modelmill.tokens.token_ids import Tokens
     from modelmill.training.rows import EncodedRows
     from modelmill.training.trainer import train
+    from modelmill.workspace import Workspace
 
     data = EncodedRows(Tokens.of(rows["ids"]), np.array(rows["targets"], dtype=np.int64))
     config = FineTuneConfig(
@@ -156,11 +155,7 @@ def ours(_way: str, model: Any, rows: Mapping[str, Any], place: Path) -> float:
         precision="fp32",  # as the Trainer computes
         max_tokens=MAX_TOKENS,
     )
-    run: Any = SimpleNamespace(log_metrics=lambda *_, **__: None)
-    with tempfile.TemporaryDirectory() as folder:
-        context: Any = SimpleNamespace(
-            workdir=Path(folder), run=run, log=lambda _: None, progress=lambda *_, **__: None
-        )
+    with Workspace.temporary(log=lambda _: None) as workspace:
         begin = time.process_time()
         train(
             model,
@@ -168,7 +163,7 @@ def ours(_way: str, model: Any, rows: Mapping[str, Any], place: Path) -> float:
             validation=None,
             loss=lambda logits, targets, _: functional.cross_entropy(logits, targets),
             options=config,
-            workspace=context,
+            workspace=workspace,
         )
         assert torch.isfinite(model.head.weight).all(), place
         return time.process_time() - begin

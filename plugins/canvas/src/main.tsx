@@ -7,7 +7,7 @@ import "@xyflow/react/dist/base.css";
 import "./canvas.css";
 import { useLanguage } from "./i18n/language";
 import { t } from "./i18n/t";
-import { BASE } from "./pages/base";
+import { BASE } from "./core/paths";
 import { CanvasPage, NewPipelinePage } from "./pages/CanvasPage";
 import { DecisionsPage } from "./pages/DecisionsPage";
 import { HomePage } from "./pages/HomePage";

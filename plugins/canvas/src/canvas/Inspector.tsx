@@ -10,7 +10,7 @@ import { type Edge, type Port, type Step, accepts, edgeProblem } from "../core/p
 import { tableBefore } from "../core/upstream";
 import { isObject } from "../core/value";
 import { ConfigForm } from "../form/ConfigForm";
-import { useColumns } from "../rules/words";
+import { useColumns } from "../api/names";
 import { useCanvas } from "../store";
 import { deleteSelection, duplicate, groupSelection } from "./actions";
 import { GroupForm } from "./GroupForm";

@@ -9,7 +9,7 @@ import { api } from "../api/client";
 import { groupOfKey } from "../core/groups";
 import { isDirty, useCanvas } from "../store";
 import { groupSelection, ungroupSelection } from "./actions";
-import { NO_EDIT, NO_RUN } from "./parts";
+import { NO_EDIT, NO_RUN } from "../parts/may";
 import { VersionsDialog } from "./VersionsDialog";
 import { plural, t } from "../i18n/t";
 

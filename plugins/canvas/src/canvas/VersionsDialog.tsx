@@ -5,9 +5,9 @@ import { useEffect, useState } from "react";
 
 import { ApiError, type Version } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
-import { Answered, Complaint } from "../pages/parts";
+import { Answered, Complaint } from "../parts/page";
 import { Diff } from "./Diff";
-import { Frame } from "./dialogs";
+import { Frame } from "../parts/Frame";
 import { t } from "../i18n/t";
 
 interface Props {

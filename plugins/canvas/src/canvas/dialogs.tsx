@@ -1,43 +1,12 @@
 /** The dialogs of the canvas page: what changes before it is saved, and who has saved meanwhile. */
 
-import { Button, Dialog, Input, Portal, Text } from "@chakra-ui/react";
-import { type ReactNode, useState } from "react";
+import { Button, Input, Text } from "@chakra-ui/react";
+import { useState } from "react";
 
 import { mergeTexts } from "../core/drafts";
+import { Frame } from "../parts/Frame";
 import { Diff } from "./Diff";
 import { t } from "../i18n/t";
-
-interface FrameProps {
-  title: string;
-  isWide?: boolean;
-  onClose: () => void;
-  children: ReactNode;
-  footer?: ReactNode;
-}
-
-export function Frame({ title, isWide = false, onClose, children, footer }: FrameProps) {
-  return (
-    <Dialog.Root open size={isWide ? "xl" : "md"} scrollBehavior="inside" onOpenChange={({ open }) => { if (!open) onClose(); }}>
-      <Portal>
-        <Dialog.Backdrop />
-        <Dialog.Positioner>
-          <Dialog.Content className="mm-dialog">
-            <Dialog.Header>
-              <Dialog.Title>{title}</Dialog.Title>
-            </Dialog.Header>
-            <Dialog.Body>{children}</Dialog.Body>
-            {footer === undefined ? null : <Dialog.Footer>{footer}</Dialog.Footer>}
-            <Dialog.CloseTrigger asChild>
-              <Button size="xs" variant="ghost" aria-label={t("Close")}>
-                ×
-              </Button>
-            </Dialog.CloseTrigger>
-          </Dialog.Content>
-        </Dialog.Positioner>
-      </Portal>
-    </Dialog.Root>
-  );
-}
 
 interface SaveProps {
   before: string;

@@ -5,11 +5,6 @@ import { type ReactNode, useState } from "react";
 
 import { nameProblem } from "../core/pipeline";
 import { MONO } from "../form/mono";
-import type { Sentence } from "../i18n/t";
-
-/** Why a button cannot be pressed. */
-export const NO_EDIT: Sentence = "Your role in Airflow may look at this pipeline, not change it";
-export const NO_RUN: Sentence = "Your role in Airflow may look at this pipeline, not run it";
 
 export function Section({ title, children }: { title: string; children: ReactNode }) {
   return (

@@ -6,7 +6,7 @@ import { useEffect, useState } from "react";
 import type { QueueView } from "../api/client";
 import { type LabelRow, type LabelValue, type RefusedAct, classOf, numberOf } from "../core/labelling";
 import { shareText } from "../core/results";
-import { Complaint } from "../pages/parts";
+import { Complaint } from "../parts/page";
 import { Figures } from "../run/cards";
 import { type QueueSession, useQueue } from "./useQueue";
 import { plural, t } from "../i18n/t";

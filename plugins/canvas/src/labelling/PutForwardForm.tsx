@@ -4,9 +4,10 @@ import { Button, HStack, Input, NativeSelect, Text } from "@chakra-ui/react";
 import { type ReactNode, useState } from "react";
 import { Link, useSearchParams } from "react-router-dom";
 
-import { ApiError, type PutForwardAnswer, api } from "../api/client";
+import { type PutForwardAnswer, api } from "../api/client";
+import { useSending } from "../api/useSending";
 import { nameProblem } from "../core/pipeline";
-import { Complaint } from "../pages/parts";
+import { Complaint } from "../parts/page";
 import { queuePath } from "./SendWrongRows";
 import { plural, t } from "../i18n/t";
 
@@ -34,8 +35,7 @@ export function PutForwardForm({ mayEdit, onDone }: Props) {
     rows: "1000",
   });
   const [kind, setKind] = useState<Kind>("class");
-  const [error, setError] = useState("");
-  const [isBusy, setBusy] = useState(false);
+  const { isBusy, error, send } = useSending();
   const [partly, setPartly] = useState<PutForwardAnswer | null>(null);
   const wrongName = typed.name === "" ? null : nameProblem(typed.name, []);
   const [second, rows] = [Number(typed.second), Number(typed.rows)];
@@ -58,33 +58,24 @@ export function PutForwardForm({ mayEdit, onDone }: Props) {
       <Text className="mm-help">{help}</Text>
     </div>
   );
-  const send = async (): Promise<void> => {
-    setBusy(true);
-    setError("");
+  const putForward = async (): Promise<void> => {
     setPartly(null);
     const version = params.get("version");
-    try {
-      const answer = await api.putForward({
-        name: typed.name,
-        table: typed.table.trim(),
-        version: version !== null && params.get("table") === typed.table ? Number(version) : null,
-        key: typed.key.trim(),
-        text: typed.text.trim(),
-        label: typed.label.trim(),
-        kind,
-        classes: kind === "number" ? [] : typed.classes.split(",").map((one) => one.trim()).filter((one) => one !== ""),
-        second_opinion: second / 100,
-        rows,
-      });
-      // What was not taken is read before the queue opens.
-      if (answer.left_out > 0 || answer.second_opinion_not_taken !== null) setPartly(answer);
-      else onDone(answer.queue.queue.name);
-    } catch (problem) {
-      if (!(problem instanceof ApiError)) throw problem;
-      setError(problem.message);
-    } finally {
-      setBusy(false);
-    }
+    const answer = await api.putForward({
+      name: typed.name,
+      table: typed.table.trim(),
+      version: version !== null && params.get("table") === typed.table ? Number(version) : null,
+      key: typed.key.trim(),
+      text: typed.text.trim(),
+      label: typed.label.trim(),
+      kind,
+      classes: kind === "number" ? [] : typed.classes.split(",").map((one) => one.trim()).filter((one) => one !== ""),
+      second_opinion: second / 100,
+      rows,
+    });
+    // What was not taken is read before the queue opens.
+    if (answer.left_out > 0 || answer.second_opinion_not_taken !== null) setPartly(answer);
+    else onDone(answer.queue.queue.name);
   };
   return (
     <form
@@ -92,7 +83,7 @@ export function PutForwardForm({ mayEdit, onDone }: Props) {
       aria-label={t("Put rows forward")}
       onSubmit={(event) => {
         event.preventDefault();
-        if (isComplete && mayEdit) void send();
+        if (isComplete && mayEdit) void send(putForward);
       }}
     >
       <h2 className="mm-section-title">{t("Put rows forward")}</h2>

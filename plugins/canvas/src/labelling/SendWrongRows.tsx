@@ -4,9 +4,10 @@ import { Button, HStack, Text } from "@chakra-ui/react";
 import { useState } from "react";
 import { Link } from "react-router-dom";
 
-import { ApiError, type PutForwardAnswer, api } from "../api/client";
-import { NO_EDIT } from "../canvas/parts";
-import { BASE } from "../pages/base";
+import { type PutForwardAnswer, api } from "../api/client";
+import { useSending } from "../api/useSending";
+import { NO_EDIT } from "../parts/may";
+import { BASE } from "../core/paths";
 import { useCanvas } from "../store";
 import { plural, t } from "../i18n/t";
 
@@ -22,23 +23,13 @@ export function SendWrongRows({ dagId, runId, step, mayEdit: isAllowed }: Props)
   const mayEditHere = useCanvas((state) => state.may.edit);
   const mayEdit = isAllowed ?? mayEditHere;
   const [answer, setAnswer] = useState<PutForwardAnswer | null>(null);
-  const [error, setError] = useState("");
-  const [isBusy, setBusy] = useState(false);
-  const send = async (): Promise<void> => {
-    setBusy(true);
-    setError("");
-    try {
-      setAnswer(await api.sendWrongRows(dagId, runId, step));
-    } catch (problem) {
-      if (!(problem instanceof ApiError)) throw problem;
-      setError(problem.message);
-    } finally {
-      setBusy(false);
-    }
+  const { isBusy, error, send } = useSending();
+  const sendRows = async (): Promise<void> => {
+    setAnswer(await api.sendWrongRows(dagId, runId, step));
   };
   return (
     <HStack gap={3} role="status">
-      <Button size="2xs" variant="outline" disabled={!mayEdit} title={mayEdit ? undefined : t(NO_EDIT)} loading={isBusy} onClick={() => void send()}>
+      <Button size="2xs" variant="outline" disabled={!mayEdit} title={mayEdit ? undefined : t(NO_EDIT)} loading={isBusy} onClick={() => void send(sendRows)}>
         {t("Send to labelling")}
       </Button>
       {answer === null ? null : (

@@ -6,7 +6,7 @@ import { type DragEvent, useState } from "react";
 import { ApiError, type VersionAnswer, api } from "../api/client";
 import { MOST_PICTURE_BYTES, type Picture, readPicture } from "../core/picture";
 import { shareText } from "../core/results";
-import { Complaint } from "./parts";
+import { Complaint } from "../parts/page";
 import { t } from "../i18n/t";
 
 interface Props {

@@ -22,8 +22,8 @@ import { fieldsOfProblem, groupOfProblem } from "../core/problems";
 import { RunPanel } from "../run/RunPanel";
 import { useRunning } from "../run/useRunning";
 import { isDirty, useCanvas } from "../store";
-import { canvasPath, newPath } from "./base";
-import { Answered } from "./parts";
+import { canvasPath, newPath } from "../core/paths";
+import { Answered } from "../parts/page";
 import { useIsHere } from "./useIsHere";
 import { t } from "../i18n/t";
 

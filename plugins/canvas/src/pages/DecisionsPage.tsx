@@ -10,7 +10,7 @@ import { useAnswer } from "../api/useAnswer";
 import { isObject } from "../core/value";
 import { TablesList } from "../form/TablesList";
 import { TABLES_LIST } from "../form/names";
-import { Answered, Page } from "./parts";
+import { Answered, Page } from "../parts/page";
 import { plural, t } from "../i18n/t";
 
 const FIELDS = [

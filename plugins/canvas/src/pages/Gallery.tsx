@@ -10,8 +10,8 @@ import { useAnswer } from "../api/useAnswer";
 import { newText } from "../core/document";
 import type { JsonObject } from "../core/value";
 import { type Sentence, t, word } from "../i18n/t";
-import { BASE, newPath } from "./base";
-import { Answered, Complaint } from "./parts";
+import { BASE, newPath } from "../core/paths";
+import { Answered, Complaint } from "../parts/page";
 
 /** What a template is for, for somebody who knows none of its words; others show what they say of themselves. */
 const PURPOSES: Readonly<Record<string, Sentence>> = {

@@ -7,9 +7,9 @@ import { Link, useNavigate } from "react-router-dom";
 import { type Home, type LedgerRow, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { type Sentence, plural, t, word } from "../i18n/t";
-import { BASE, canvasPath } from "./base";
+import { BASE, canvasPath } from "../core/paths";
 import { Gallery } from "./Gallery";
-import { Answered, Complaint, Page } from "./parts";
+import { Answered, Complaint, Page } from "../parts/page";
 import { startTour } from "./Tour";
 import { type Named, matching, useNames } from "./useNames";
 

@@ -9,8 +9,8 @@ import { useAnswer } from "../api/useAnswer";
 import { Labeller } from "../labelling/Labeller";
 import { PutForwardForm } from "../labelling/PutForwardForm";
 import { queuePath } from "../labelling/SendWrongRows";
-import { BASE } from "./base";
-import { Answered, Page } from "./parts";
+import { BASE } from "../core/paths";
+import { Answered, Page } from "../parts/page";
 import { t } from "../i18n/t";
 
 export function LabellingPage() {

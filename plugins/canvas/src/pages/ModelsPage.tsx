@@ -7,15 +7,17 @@ import { Link, useNavigate, useParams } from "react-router-dom";
 
 import { ApiError, type HistoryRow, type Lineage, type ModelVersion, type ModelView, type Night, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
-import { Frame } from "../canvas/dialogs";
+import { useSending } from "../api/useSending";
+import { Frame } from "../parts/Frame";
 import { figureText } from "../core/results";
 import { isWebAddress } from "../run/state";
 import { AnswerBox } from "./AnswerBox";
 import { Nights } from "./Nights";
 import { VerdictBox } from "./VerdictBox";
-import { Pareto, pointsOf } from "./Pareto";
-import { BASE, canvasPath } from "./base";
-import { Answered, Complaint, Page } from "./parts";
+import { Pareto } from "./Pareto";
+import { pointsOf } from "../core/pareto";
+import { BASE, canvasPath } from "../core/paths";
+import { Answered, Complaint, Page } from "../parts/page";
 import { plural, t, word } from "../i18n/t";
 
 export function ModelsPage() {
@@ -247,28 +249,19 @@ interface RollbackProps {
 function RollbackDialog({ model, onClose, onDone }: RollbackProps) {
   const [why, setWhy] = useState("");
   const [to, setTo] = useState("");
-  const [error, setError] = useState("");
-  const [isBusy, setBusy] = useState(false);
+  const { isBusy, error, send } = useSending();
   const others = model.all_versions.filter((version) => version.version !== model.champion);
   const roll = async (): Promise<void> => {
-    setBusy(true);
-    try {
-      await api.rollBack(model.name, why, to === "" ? null : Number(to));
-      onDone();
-      onClose();
-    } catch (problem) {
-      if (!(problem instanceof ApiError)) throw problem;
-      setError(problem.message);
-    } finally {
-      setBusy(false);
-    }
+    await api.rollBack(model.name, why, to === "" ? null : Number(to));
+    onDone();
+    onClose();
   };
   return (
     <Frame
       title={t("Roll {name} back", { name: model.name })}
       onClose={onClose}
       footer={
-        <Button size="sm" colorPalette="brand" disabled={why.trim() === ""} loading={isBusy} onClick={() => void roll()}>
+        <Button size="sm" colorPalette="brand" disabled={why.trim() === ""} loading={isBusy} onClick={() => void send(roll)}>
           {t("Roll back")}
         </Button>
       }

@@ -7,7 +7,7 @@ import type { Answer } from "../api/useAnswer";
 import { gateWords } from "../core/gateWords";
 import { plotOf } from "../core/nights";
 import { figureText } from "../core/results";
-import { Answered } from "./parts";
+import { Answered } from "../parts/page";
 import { type Sentence, t } from "../i18n/t";
 
 const WIDTH = 900;

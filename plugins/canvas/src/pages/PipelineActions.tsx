@@ -6,12 +6,12 @@ import { useState } from "react";
 import { useNavigate } from "react-router-dom";
 
 import { ApiError, type PipelineSummary, api } from "../api/client";
-import { Frame } from "../canvas/dialogs";
+import { Frame } from "../parts/Frame";
 import { copyName, renamedText } from "../core/copies";
 import { dropDraft } from "../core/drafts";
 import { type Sentence, t } from "../i18n/t";
-import { newPath } from "./base";
-import { Complaint } from "./parts";
+import { newPath } from "../core/paths";
+import { Complaint } from "../parts/page";
 import { MONO } from "../form/mono";
 
 const NO_EDIT: Sentence = "Your role in Airflow may look at this pipeline, not change it";

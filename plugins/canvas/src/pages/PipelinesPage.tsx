@@ -11,9 +11,9 @@ import { dropDraft, keepDraft, listDrafts, newDraftName, readDraft } from "../co
 import { readText } from "../core/document";
 import { isPipeline, stepsOf } from "../core/pipeline";
 import { scheduleText } from "../core/schedule";
-import { BASE, canvasPath, newPath } from "./base";
+import { BASE, canvasPath, newPath } from "../core/paths";
 import { PipelineActions } from "./PipelineActions";
-import { Answered, Complaint, Page } from "./parts";
+import { Answered, Complaint, Page } from "../parts/page";
 import { plural, t, word } from "../i18n/t";
 
 export function PipelinesPage() {

@@ -8,8 +8,8 @@ import { ApiError, type RuleSetDocument, type RuleSetList, api } from "../api/cl
 import { useAnswer } from "../api/useAnswer";
 import { listDrafts, readDraft } from "../core/drafts";
 import { RuleSetEditor } from "../rules/RuleSetEditor";
-import { BASE } from "./base";
-import { Answered, Complaint, Page } from "./parts";
+import { BASE } from "../core/paths";
+import { Answered, Complaint, Page } from "../parts/page";
 import { t } from "../i18n/t";
 
 export function RulesPage() {

@@ -11,8 +11,8 @@ import { onlyStep } from "../core/groups";
 import { RunPanel } from "../run/RunPanel";
 import { useRunning } from "../run/useRunning";
 import { useCanvas } from "../store";
-import { canvasPath } from "./base";
-import { Answered } from "./parts";
+import { canvasPath } from "../core/paths";
+import { Answered } from "../parts/page";
 import { t } from "../i18n/t";
 
 export function RunPage({ dagId, runId }: { dagId: string; runId: string | undefined }) {

@@ -6,7 +6,7 @@ import { type KeyboardEvent, useEffect, useRef, useState } from "react";
 import { useNavigate } from "react-router-dom";
 
 import { type Sentence, t } from "../i18n/t";
-import { BASE } from "./base";
+import { BASE } from "../core/paths";
 
 const STOPS: readonly { path: string; title: Sentence; text: Sentence }[] = [
   { path: "home", title: "Overview", text: "What runs, what waits for you and what happened since yesterday. “Begin something new” has templates, each with a sample." },

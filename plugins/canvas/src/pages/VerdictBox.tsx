@@ -8,7 +8,7 @@ import { useAnswer } from "../api/useAnswer";
 import { gateFacts } from "../core/results";
 import { SendWrongRows } from "../labelling/SendWrongRows";
 import { Checks, GateMistakes, Headline, NotJudged } from "../run/cards";
-import { Answered } from "./parts";
+import { Answered } from "../parts/page";
 import { plural, t } from "../i18n/t";
 
 export function VerdictBox({ name, version }: { name: string; version: number }) {

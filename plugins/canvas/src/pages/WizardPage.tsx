@@ -12,8 +12,8 @@ import { TablesList } from "../form/TablesList";
 import { TABLES_LIST } from "../form/names";
 import { newText } from "../core/document";
 import type { JsonObject } from "../core/value";
-import { BASE, canvasPath } from "./base";
-import { Answered, Complaint, Page } from "./parts";
+import { BASE, canvasPath } from "../core/paths";
+import { Answered, Complaint, Page } from "../parts/page";
 import { MONO } from "../form/mono";
 import { plural, t } from "../i18n/t";
 

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "react";
 
 import { ApiError, api } from "../api/client";
-import { BASE, canvasPath } from "./base";
+import { BASE, canvasPath } from "../core/paths";
 
 export interface Named {
   kind: "pipeline" | "model" | "rules";

@@ -6,10 +6,10 @@ import { useState } from "react";
 import { useNavigate } from "react-router-dom";
 
 import { ApiError, type RuleSetDocument, api } from "../api/client";
-import { Frame } from "../canvas/dialogs";
+import { Frame } from "../parts/Frame";
 import { newText } from "../core/document";
 import type { JsonObject } from "../core/value";
-import { canvasPath } from "../pages/base";
+import { canvasPath } from "../core/paths";
 import { t } from "../i18n/t";
 
 interface Props {

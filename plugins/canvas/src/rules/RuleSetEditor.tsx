@@ -12,13 +12,13 @@ import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
 import type { Saved } from "../core/drafts";
 import { complete, signalNames } from "../core/ruleWords";
 import { CodeArea } from "../form/CodeArea";
-import { BASE } from "../pages/base";
+import { BASE } from "../core/paths";
 import { useIsHere } from "../pages/useIsHere";
 import { GateDialog } from "./GateDialog";
 import { RuleText, savedOf } from "./ruleText";
 import { SignalDialog } from "./SignalDialog";
 import { TryPanel } from "./TryPanel";
-import { useColumns, useModelNames } from "./words";
+import { useColumns, useModelNames } from "../api/names";
 import { type Sentence, t } from "../i18n/t";
 
 const NO_EDIT: Sentence = "Your role in Airflow may look at rule sets, not change them";

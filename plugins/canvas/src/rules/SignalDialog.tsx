@@ -7,7 +7,7 @@ import type { LanguageView } from "../api/client";
 import { EditError } from "../core/document";
 import { nameProblem, signalForm, signalsOf, withSignal } from "../core/signals";
 import type { JsonObject } from "../core/value";
-import { Frame } from "../canvas/dialogs";
+import { Frame } from "../parts/Frame";
 import { ConfigForm } from "../form/ConfigForm";
 import { MONO } from "../form/mono";
 import { t, word } from "../i18n/t";

@@ -8,7 +8,7 @@ import { ApiError, type RuleSetDocument, type TriedRuleSet, api } from "../api/c
 import { TablesList } from "../form/TablesList";
 import { MONO } from "../form/mono";
 import { TABLES_LIST } from "../form/names";
-import { Complaint } from "../pages/parts";
+import { Complaint } from "../parts/page";
 import { plural, t } from "../i18n/t";
 
 type Other = "none" | "champion" | "saved" | "text";

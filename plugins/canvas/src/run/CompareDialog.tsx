@@ -5,10 +5,10 @@ import { useCallback, useState } from "react";
 
 import { type RunSummary, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
-import { Frame } from "../canvas/dialogs";
+import { Frame } from "../parts/Frame";
 import { type Line, type RunFacts, compareRuns } from "../core/compare";
 import { t, word } from "../i18n/t";
-import { Answered } from "../pages/parts";
+import { Answered } from "../parts/page";
 import { Figures } from "./cards";
 
 interface Props {

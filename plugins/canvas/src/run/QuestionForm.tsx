@@ -5,7 +5,7 @@ import { useCallback, useState } from "react";
 
 import { ApiError, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
-import { Answered, Complaint } from "../pages/parts";
+import { Answered, Complaint } from "../parts/page";
 import { t } from "../i18n/t";
 
 export function QuestionForm({ dagId, runId, task }: { dagId: string; runId: string; task: string }) {

@@ -7,7 +7,7 @@ import { type StepResult, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { compressionFacts, datasetFacts, evaluationFacts, gateFacts, saidLines } from "../core/results";
 import { isObject } from "../core/value";
-import { Answered } from "../pages/parts";
+import { Answered } from "../parts/page";
 import { SendWrongRows } from "../labelling/SendWrongRows";
 import { useCanvas } from "../store";
 import { CompressionCard, DatasetCard, EvaluationCard, Figures, GateCard } from "./cards";

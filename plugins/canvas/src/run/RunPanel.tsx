@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "react";
 import { Link } from "react-router-dom";
 
 import { ApiError, type RunSummary, api } from "../api/client";
-import { NO_RUN } from "../canvas/parts";
+import { NO_RUN } from "../parts/may";
 import { portOf } from "../core/pipeline";
 import { useCanvas } from "../store";
 import { CompareDialog, runName } from "./CompareDialog";

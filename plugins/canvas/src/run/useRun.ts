@@ -1,7 +1,7 @@
 import { useEffect, useState } from "react";
 
 import { ApiError, type RunNode, type RunView, api } from "../api/client";
-import { pointsOf } from "../pages/Pareto";
+import { pointsOf } from "../core/pareto";
 import { progressLine, progressSentence } from "./progress";
 import { type StepRun, type TaskRun, foldedRuns } from "./state";
 import { plural, t } from "../i18n/t";

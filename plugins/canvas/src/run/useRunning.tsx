@@ -4,7 +4,7 @@ import { Button, Input, Text } from "@chakra-ui/react";
 import { useEffect, useRef, useState } from "react";
 
 import { ApiError, type RunSummary, api } from "../api/client";
-import { Frame } from "../canvas/dialogs";
+import { Frame } from "../parts/Frame";
 import { resultStep } from "../core/pipeline";
 import { isObject } from "../core/value";
 import { useCanvas } from "../store";

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "react";
 
-import { type TableView, api } from "../api/client";
+import { type TableView, api } from "./client";
 
 const DELAY = 500;
 const NO_COLUMNS: TableView["columns"] = [];

@@ -1,4 +1,6 @@
-import { newDraftName } from "../core/drafts";
+/** Addresses of the pages. */
+
+import { newDraftName } from "./drafts";
 
 /** Where Airflow shows the plugin's pages: the plugin's `url_route`. */
 export const BASE = "/plugin/modelmill";
