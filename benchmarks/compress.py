@@ -188,7 +188,8 @@ def kept(
         order = np.random.default_rng(seed).permutation(len(base))
         ranking, judging, fresh = order[: rows // 3], order[rows // 3 : rows], order[rows:]
         measured = [
-            remeasured(point, base, right[point.uri], ranking, judging, settings) for point in report.points
+            remeasured(point, base, right[point.uri], ranking=ranking, judging=judging, settings=settings)
+            for point in report.points
         ]
         found = choose(measured, settings)
         uri = report.points[measured.index(found)].uri
@@ -208,6 +209,7 @@ def remeasured(
     point: Point,
     base: np.ndarray,
     right: np.ndarray,
+    *,
     ranking: np.ndarray,
     judging: np.ndarray,
     settings: CompressionOptions,

@@ -98,7 +98,7 @@ def compare_tiers(posts: list[dict[str, str]], base: Path, most: int, train: int
                 f"learnt in {time.process_time() - began:.0f} CPU s",
                 flush=True,
             )
-        measure(pinned, rule_sets, held.slice(0, 500), rows, heads, right)
+        measure(pinned, rule_sets, held.slice(0, 500), rows, heads=heads, right=right)
 
 
 def measure(
@@ -106,6 +106,7 @@ def measure(
     rule_sets: dict[str, RuleSet],
     sample: pa.RecordBatch,
     rows: list[tuple[str, str]],
+    *,
     heads: list[bench.Head],
     right: dict[str, str],
 ) -> None:

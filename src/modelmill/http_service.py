@@ -8,8 +8,8 @@ import json
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -231,19 +231,26 @@ async def _decide(service: Service, request: Request) -> Response:
     return _json({"rows": found})
 
 
-async def _systemone(service: Service, request: Request) -> Response:
-    asked = await _asked(service, request, SystemOneRequest)
-    champions = service.follower.active.champions
-    if not champions.models:
-        raise HTTPException(503, "no model is in use yet; see /readyz", {"Retry-After": "1"})
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what a request is refused for into a status of HTTP."""
     try:
-        found = await asyncio.to_thread(service.typed_decisions.answer, asked, champions)
+        yield
     except ConfigError as error:
         raise HTTPException(404, str(error)) from error
     except RowError as error:
         raise HTTPException(422, str(error)) from error
     except QueueFullError as error:
         raise HTTPException(503, str(error), {"Retry-After": str(error.retry_after)}) from error
+
+
+async def _systemone(service: Service, request: Request) -> Response:
+    asked = await _asked(service, request, SystemOneRequest)
+    champions = service.follower.active.champions
+    if not champions.models:
+        raise HTTPException(503, "no model is in use yet; see /readyz", {"Retry-After": "1"})
+    with _refusals():
+        found = await asyncio.to_thread(service.typed_decisions.answer, asked, champions)
     return _json(found.model_dump())
 
 
@@ -256,17 +263,11 @@ async def _predict(service: Service, request: Request) -> Response:
     def finished() -> None:
         loop.call_soon_threadsafe(done.set)
 
-    try:
+    with _refusals():
         if service.reads_images:  # to decode them takes long, and the loop has others to serve
             pending = await asyncio.to_thread(service.submit, asked, finished)
         else:
             pending = service.submit(asked, finished)
-    except ConfigError as error:
-        raise HTTPException(404, str(error)) from error
-    except RowError as error:
-        raise HTTPException(422, str(error)) from error
-    except QueueFullError as error:
-        raise HTTPException(503, str(error), {"Retry-After": str(error.retry_after)}) from error
     await done.wait()
     return _response(pending)
 

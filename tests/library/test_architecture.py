@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import subprocess
 import sys
@@ -58,3 +59,38 @@ def test_circles_are_found(
     architecture: ModuleType, graph: dict[str, set[str]], expected: list[list[str]]
 ) -> None:
     assert architecture.circles({name: frozenset(others) for name, others in graph.items()}) == expected
+
+
+def positional(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    names = [one.arg for one in function.args.posonlyargs + function.args.args]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
+def test_functions_take_at_most_five_positional_arguments() -> None:
+    many = []
+    for folder in (
+        "src",
+        "operators",
+        "plugins/modelmill_plugin",
+        "spark_jobs",
+        "demo",
+        "benchmarks",
+        "scripts",
+    ):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            functions = [
+                node
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            ]
+            place = path.relative_to(ROOT)
+            many += [f"{place}:{one.lineno} {one.name}" for one in functions if positional(one) > 5]
+    assert many == []
+
+
+def test_the_self_of_a_method_is_not_counted() -> None:
+    (plain,) = ast.parse("def plain(a, b, /, c, *, d): ...").body
+    (method,) = ast.parse("async def method(self, a, *rest): ...").body
+    assert isinstance(plain, ast.FunctionDef)
+    assert isinstance(method, ast.AsyncFunctionDef)
+    assert (positional(plain), positional(method)) == (3, 1)

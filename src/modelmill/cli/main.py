@@ -140,6 +140,7 @@ def components(
 
 @app.command()
 def serve(
+    *,
     service: Annotated[str, typer.Option(help="Name that deploy steps know the service by.")] = "main",
     model: Annotated[
         list[str] | None, typer.Option(help="Registered model to serve; none: what deploy steps say.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -66,23 +66,19 @@ def counted_agreements(pairs: Mapping[tuple[str, str], Answers]) -> list[Agreeme
 def _compared(people: Sequence[str], answers: Answers) -> Agreement:
     rows = answers.total()
     same = sum(count for (one, other), count in answers.items() if one == other) / rows
-    return Agreement(tuple(people), rows, same, _kappa(answers))
+    return Agreement(tuple(people), rows, same, cohen_kappa(answers))
 
 
-def cohen_kappa(answers: Iterable[tuple[Hashable, Hashable]]) -> float | None:
+def cohen_kappa(answers: Answers) -> float | None:
     """Return Cohen's kappa of two people's labels.
 
     scikit-learn's ``cohen_kappa_score`` gives the same (the tests compare them), and takes a second to
     import where an answer takes a millisecond.
 
-    :param answers: both labels of each row.
+    :param answers: how often each pair of labels was given.
     :return: the share of equal labels, less what chance gives, of what chance leaves; None if chance leaves
         nothing, or there are no rows.
     """
-    return _kappa(Counter(answers))
-
-
-def _kappa(answers: Answers) -> float | None:
     rows = answers.total()
     if rows == 0:
         return None

@@ -239,7 +239,7 @@ class RegistryRestore:
                 continue
             if number not in kept:
                 if number > max(there, default=0):  # MLflow gives out the next number: use it up
-                    self._create(name.name, number, f"runs:/{run}/deleted", run, {})
+                    self._create(name.name, number, f"runs:/{run}/deleted", run, tags={})
                     self.client.delete_model_version(name.name, str(number))
                 continue
             version = kept[number]
@@ -247,9 +247,9 @@ class RegistryRestore:
             if version.model_id:
                 model_id = self._restore_model(self.stored.model(version.model_id), experiment, run)
                 tags[TAG_PACKAGE] = self.client.get_logged_model(model_id).tags[TAG_PACKAGE]
-                self._create(name.name, number, f"models:/{model_id}", run, tags, model_id)
+                self._create(name.name, number, f"models:/{model_id}", run, tags=tags, model_id=model_id)
             else:
-                self._create(name.name, number, f"runs:/{run}/not_in_the_backup", run, tags)
+                self._create(name.name, number, f"runs:/{run}/not_in_the_backup", run, tags=tags)
             lost = "" if version.model_id else "Its files were not in the backup. "
             if lost or version.description:
                 self.client.update_model_version(name.name, str(number), lost + version.description)
@@ -258,7 +258,14 @@ class RegistryRestore:
             self.client.set_registered_model_alias(name.name, alias, str(number))
 
     def _create(
-        self, name: str, number: int, source: str, run: str, tags: dict[str, str], model_id: str | None = None
+        self,
+        name: str,
+        number: int,
+        source: str,
+        run: str,
+        *,
+        tags: dict[str, str],
+        model_id: str | None = None,
     ) -> None:
         made = self.client.create_model_version(name, source, run_id=run, tags=tags, model_id=model_id)
         if int(made.version) != number:

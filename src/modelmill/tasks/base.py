@@ -12,7 +12,7 @@ import numpy.typing as npt
 from modelmill.datasets.examples import Places
 from modelmill.datasets.options import LabelKind
 from modelmill.tasks.baselines import TFIDF, linear_baseline
-from modelmill.tasks.calibration import Calibration, FloatArray
+from modelmill.tasks.calibration import Calibration, FloatArray, plain_probabilities
 from modelmill.tasks.metrics import Metric
 from modelmill.tasks.pixel_features import pixel_baseline
 
@@ -190,15 +190,18 @@ class Task(ABC):
 
     # Answers
 
-    @abstractmethod
     def probabilities(self, logits: FloatArray, calibration: Calibration | None) -> FloatArray:
         """Return a probability for each class, or the numbers.
 
         :param logits: ``(rows, outputs)``.
         :param calibration: what makes probabilities of them; None: softmax, or the sigmoid for sets of
             classes.
-        :return: ``(rows, outputs)``.
+        :return: ``(rows, outputs)``; rows of an exclusive task sum to 1.
         """
+        wide = logits.astype(np.float64)
+        if calibration is None:
+            return plain_probabilities(wide, exclusive=self.exclusive).astype(np.float32)
+        return calibration.apply(wide, exclusive=self.exclusive).astype(np.float32)
 
     @abstractmethod
     def answers(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from modelmill.datasets.examples import Places
 from modelmill.tasks.base import Answers, Measures, Targets, TargetsBySplit, Task
 from modelmill.tasks.baselines import LINEAR_SVM, MAJORITY
-from modelmill.tasks.calibration import Calibration, FloatArray, plain_probabilities
+from modelmill.tasks.calibration import Calibration, FloatArray
 from modelmill.tasks.classes import check_classes
 from modelmill.tasks.metrics import Floats, mean_of_rows, summed
 
@@ -146,13 +146,6 @@ class MultiLabel(Task):
     def indicators(self, targets: Targets, outputs: int) -> npt.NDArray[np.float64]:
         """See :meth:`Task.indicators`."""
         return targets.astype(np.float64)
-
-    def probabilities(self, logits: FloatArray, calibration: Calibration | None) -> FloatArray:
-        """See :meth:`Task.probabilities`; each class by itself."""
-        wide = logits.astype(np.float64)
-        if calibration is None:
-            return plain_probabilities(wide, exclusive=False).astype(np.float32)
-        return calibration.apply(wide, exclusive=False).astype(np.float32)
 
     def answers(
         self, logits: FloatArray, *, classes: Sequence[str], calibration: Calibration | None

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from modelmill.datasets.examples import Places
 from modelmill.tasks.base import Answers, Measures, Targets, TargetsBySplit, Task
 from modelmill.tasks.baselines import LINEAR_SVM, MAJORITY
-from modelmill.tasks.calibration import Calibration, FloatArray, plain_probabilities
+from modelmill.tasks.calibration import Calibration, FloatArray
 from modelmill.tasks.class_metrics import ACCURACY, MACRO_F1
 from modelmill.tasks.classes import check_classes
 
@@ -99,13 +99,6 @@ class SingleLabel(Task):
     def indicators(self, targets: Targets, outputs: int) -> npt.NDArray[np.float64]:
         """See :meth:`Task.indicators`."""
         return np.eye(outputs)[targets]
-
-    def probabilities(self, logits: FloatArray, calibration: Calibration | None) -> FloatArray:
-        """See :meth:`Task.probabilities`; each row sums to 1."""
-        wide = logits.astype(np.float64)
-        if calibration is None:
-            return plain_probabilities(wide, exclusive=True).astype(np.float32)
-        return calibration.apply(wide, exclusive=True).astype(np.float32)
 
     def answers(
         self, logits: FloatArray, *, classes: Sequence[str], calibration: Calibration | None

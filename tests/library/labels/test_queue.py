@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -172,9 +173,9 @@ def test_kappa_is_scikit_learns() -> None:
     random = Random(3)
     pairs = [(random.choice("abc"), random.choice("aab")) for _ in range(200)]
     expected = cohen_kappa_score([one for one, _ in pairs], [other for _, other in pairs])
-    assert cohen_kappa(pairs) == pytest.approx(expected)
-    assert cohen_kappa([("a", "a")] * 3) is None
-    assert cohen_kappa([]) is None
+    assert cohen_kappa(Counter(pairs)) == pytest.approx(expected)
+    assert cohen_kappa(Counter([("a", "a")] * 3)) is None
+    assert cohen_kappa(Counter()) is None
 
 
 def test_most_people_settle_a_label_and_a_tie_settles_nothing() -> None:

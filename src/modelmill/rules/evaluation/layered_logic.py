@@ -97,7 +97,7 @@ def layers_of(
     for number in logical:
         for operand in steps[number].operands:
             parents.setdefault(operand, set()).add(row[number])
-    return [_layer(steps, one, row, logical, computed, parents) for one in members]
+    return [_layer(steps, one, row, logical=logical, computed=computed, parents=parents) for one in members]
 
 
 def _is_logical(step: Step, steps: Sequence[Step]) -> bool:
@@ -108,6 +108,7 @@ def _layer(
     steps: Sequence[Step],
     members: list[int],
     row: dict[int, int],
+    *,
     logical: set[int],
     computed: set[int],
     parents: dict[int, set[int]],
