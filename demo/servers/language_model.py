@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from demo.servers.language_model_batches import StubBatches
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -54,6 +56,14 @@ class Behaviour:
     """That each answer takes."""
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
+    batch_seconds: float = 0.0
+    """That a batch takes."""
+    batch_expired: float = 0.0
+    """Share of a batch's requests that are not answered within its time."""
+    batch_refused: str = ""
+    """Why each batch fails as a whole; empty: it does not."""
+    batch_reply_lost: int = 0
+    """How many batches are made without an answer that says so."""
     seed: int = 0
     key: str = ""
     """Bearer token that is asked for; empty: none."""
@@ -72,6 +82,8 @@ class Bill:
     """Requests refused because of the limits a minute."""
     unanswered: int = 0
     """Billed requests that got no answer in time."""
+    looks: int = 0
+    """At batches."""
     contents: Counter[str] = field(default_factory=Counter)
     """Billed requests by SHA-256 of the body."""
     times: list[float] = field(default_factory=list)
@@ -99,6 +111,8 @@ class LanguageModelStub:
         self._random = random.Random(self.behaviour.seed)  # noqa: S311 (no secret)
         self._lock = threading.Lock()
         self._window: deque[tuple[float, int]] = deque()
+        how = self.behaviour
+        self.batches = StubBatches(self.batch_answer, how.batch_seconds, how.batch_expired, how.batch_refused)
         stub = self
 
         class Handler(_Handler):
@@ -146,6 +160,19 @@ class LanguageModelStub:
             self._window.append((now, tokens))
             self.bill.times.append(now)
             return 0.0
+
+    def batch_answer(self, path: str, body: bytes) -> tuple[int, dict[str, Any]] | None:
+        """Answer one request of a batch; None: its answer is lost."""
+        found, usage, tokens = _PROTOCOLS[path](self, json.loads(body), len(body) // 4 + 12)
+        fate = self.fate()
+        if fate == "busy":
+            return 429, {"error": {"message": "slow down"}}
+        self.charge(body, tokens, answered=fate in ("answered", "without_usage"))
+        if fate == "lost":
+            return None
+        if fate == "failed":
+            return 500, {"error": {"message": "internal error"}}
+        return 200, found if fate == "without_usage" else {**found, "usage": usage}
 
     def charge(self, body: bytes, tokens: tuple[int, int], *, answered: bool) -> None:
         """Bill a request."""
@@ -259,8 +286,50 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        bill = self.owner.bill
-        self._answer(200, {**asdict(bill), "contents": dict(bill.contents)})
+        batches, path = self.owner.batches, self.path.removeprefix("/v1/")
+        name = path.partition("/")[2]
+        if path.startswith(("batches", "files")) and not self._may():
+            return
+        if path.startswith("batches?"):
+            self._answer(200, batches.listed())
+        elif path.startswith("batches/"):
+            self.owner.count("looks")
+            found = batches.look(name)
+            self._answer(200 if found else 404, found or {"error": {"message": "no such batch"}})
+        elif path.startswith("files/"):
+            content = batches.files.get(name.removesuffix("/content"))
+            if content is None:
+                self._answer(404, {"error": {"message": "no such file"}})
+            else:
+                self._send(200, content)
+        else:
+            bill = self.owner.bill
+            self._answer(200, {**asdict(bill), "contents": dict(bill.contents)})
+
+    def do_DELETE(self) -> None:
+        if self._may():
+            found = self.owner.batches.files.pop(self.path.rpartition("/")[2], None)
+            self._answer(200 if found is not None else 404, {"deleted": found is not None})
+
+    def _may(self) -> bool:
+        how = self.owner.behaviour
+        if how.key and self.headers.get("authorization") != f"Bearer {how.key}":
+            shown = self.headers.get("authorization", "no key")
+            self._answer(401, {"error": {"message": f"Incorrect API key provided: {shown}"}})
+            return False
+        return True
+
+    def _take_batch(self, body: bytes) -> None:
+        """Take a file, or make a batch of one."""
+        batches, how = self.owner.batches, self.owner.behaviour
+        if self.path == "/v1/files":
+            self._answer(200, batches.upload(self.headers["content-type"], body))
+            return
+        made = batches.create(json.loads(body))
+        if len(batches.batches) <= how.batch_reply_lost:
+            self.close_connection = True
+        else:
+            self._answer(200, made)
 
     def do_POST(self) -> None:
         stub, how = self.owner, self.owner.behaviour
@@ -272,9 +341,10 @@ class _Handler(BaseHTTPRequestHandler):
         stub.count("requests")
         if stub.record:
             stub.record(self.path, dict(self.headers.items()), body)
-        if how.key and self.headers.get("authorization") != f"Bearer {how.key}":
-            shown = self.headers.get("authorization", "no key")
-            self._answer(401, {"error": {"message": f"Incorrect API key provided: {shown}"}})
+        if not self._may():
+            return
+        if self.path in ("/v1/files", "/v1/batches"):
+            self._take_batch(body)
             return
         if self.path not in _PROTOCOLS:
             self._answer(404, {"error": {"message": "no such path"}})
@@ -308,7 +378,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, found)
 
     def _answer(self, status: int, content: object, headers: Mapping[str, str] | None = None) -> None:
-        encoded = json.dumps(content).encode()
+        self._send(status, json.dumps(content).encode(), headers)
+
+    def _send(self, status: int, encoded: bytes, headers: Mapping[str, str] | None = None) -> None:
         try:
             self.send_response_only(status)
             for name, value in {**(headers or {}), "Content-Type": "application/json"}.items():

@@ -24,7 +24,11 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": "modelmill",
-                "python-modules": ["modelmill_operators.reuse", "modelmill_operators.triggers"],
+                "python-modules": [
+                    "modelmill_operators.reuse",
+                    "modelmill_operators.triggers",
+                    "modelmill_operators.waiting",
+                ],
             },
         ],
         "extra-links": [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from airflow.sdk import AssetAlias, BaseHook, BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from modelmill.artifacts import VerdictRef
 from modelmill.component import Config
-from modelmill.errors import ConfigError, InputError
+from modelmill.errors import ConfigError, InputError, WaitingError
 from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.checked_request import checked_config
 from modelmill.pipeline.conditions import unmet
@@ -128,6 +128,16 @@ class StepOperator(BaseOperator):
         self.log.info("%s: run %s is reused", self.task_id, result.run_id)
         return self._end(result, context)
 
+    def after_waiting(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on after the triggerer has waited for what the step has handed to others.
+
+        :param context: Airflow's.
+        :param event: see :class:`~modelmill_operators.waiting.EndpointTrigger`.
+        :return: as :meth:`execute`, with its exceptions.
+        """
+        del event  # the step looks itself
+        return self._run(context)
+
     def _run(self, context: Context) -> dict[str, Any]:
         try:
             request = self._request(context)
@@ -136,7 +146,21 @@ class StepOperator(BaseOperator):
             result = self._process.run(self.log.info)
         except InputError as error:
             raise AirflowFailException(str(error)) from error
+        except WaitingError as error:
+            self.log.info("%s: %s", self.task_id, error)
+            self._wait(error, context)
         return self._end(result, context)
+
+    def _wait(self, waiting: WaitingError, context: Context) -> Never:
+        from modelmill_operators.waiting import EndpointTrigger
+
+        trigger = EndpointTrigger(
+            connection=self._llm_connection(context),
+            path=waiting.path,
+            until=waiting.until,
+            seconds=waiting.seconds,
+        )
+        self.defer(trigger=trigger, method_name=self.after_waiting.__name__)
 
     def _end(self, result: StepResult, context: Context) -> dict[str, Any]:
         self._result = result

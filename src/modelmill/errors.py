@@ -14,6 +14,7 @@
     │   ├── StoreError          pipelines, rule sets: read-only, no such one, changed by somebody else
     │   └── GateError           a promotion that the gate or the registry refuses
     └── TransientError          a retry may help: a conflict, a server out of reach
+        └── WaitingError        a step waits for others, and goes on when they are done
 
 The message is one line that names the rule, the value it got and the remedy, without secrets.
 """
@@ -23,7 +24,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from modelmill.redaction import redacted
 
@@ -97,6 +98,33 @@ class GateError(InputError):
 
 class TransientError(ModelmillError):
     """A conflict or an unreachable server: the same call may go through later."""
+
+
+class WaitingError(TransientError):
+    """A step has handed work to others and waits: run again, it goes on where it was.
+
+    :param rule: what it waits for.
+    :param got: how far that is.
+    :param path: below the URL of the endpoint that does the work, where its ``status`` can be asked for.
+    :param until: values of ``status`` with which the step can go on.
+    :param seconds: between two looks.
+    """
+
+    def __init__(self, rule: str, *, got: object, path: str, until: Sequence[str], seconds: float) -> None:
+        self.path = path
+        self.until = tuple(until)
+        self.seconds = seconds
+        super().__init__(rule, got=got)
+
+    def told(self) -> dict[str, Any]:
+        """Return its arguments, as JSON, for another process to make it again."""
+        return {
+            "rule": self.rule,
+            "got": str(self.got),
+            "path": self.path,
+            "until": list(self.until),
+            "seconds": self.seconds,
+        }
 
 
 @dataclass(frozen=True, order=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from modelmill.errors import ConfigError
 from modelmill.tables.reading import read_arrow
 from modelmill.tables.versions import resolve_table
 from modelmill_operators.language_models import llm_environment
+from modelmill_operators.waiting import EndpointTrigger
 
 Parse = Callable[[], dict[str, DAG]]
 
@@ -80,6 +83,43 @@ def test_a_table_is_labelled_through_a_connection_whose_secret_is_seen_nowhere(
     assert SECRET not in said.out + said.err
     for path in [path for folder in (tmp_path, airflow_home) for path in folder.rglob("*") if path.is_file()]:
         assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_the_trigger_looks_until_the_batch_has_ended(
+    monkeypatch: pytest.MonkeyPatch, airflow_home: Path
+) -> None:
+    with LanguageModelStub(Behaviour(key=SECRET, batch_seconds=0.5)) as stub:
+        host, port = stub.server.server_address[:2]
+        teacher = Connection(
+            conn_id="teacher_llm", conn_type="http", schema="http", host=str(host), port=port, password=SECRET
+        )
+        monkeypatch.setenv("AIRFLOW_CONN_TEACHER_LLM", teacher.as_json())
+        stub.batches.files["file-1"] = b""
+        made = stub.batches.create({"input_file_id": "file-1"})
+        began = time.monotonic()
+        assert _waited("teacher_llm", f"batches/{made['id']}") == [{"status": "completed"}]
+        assert time.monotonic() - began > 0.4
+
+
+def test_where_the_endpoint_does_not_answer_the_step_looks_itself(
+    monkeypatch: pytest.MonkeyPatch, airflow_home: Path
+) -> None:
+    gone = Connection(conn_id="gone_llm", conn_type="http", schema="http", host="127.0.0.1", port=9)
+    monkeypatch.setenv("AIRFLOW_CONN_GONE_LLM", gone.as_json())
+    for connection in ("gone_llm", "unknown_llm", None):
+        assert _waited(connection, "batches/b") == [{"status": ""}]
+
+
+def _waited(connection: str | None, path: str) -> list[object]:
+    """Return the events of a trigger that Airflow has kept and made again."""
+    trigger = EndpointTrigger(connection=connection, path=path, until=["completed"], seconds=0.05)
+    name, arguments = trigger.serialize()
+    assert name == "modelmill_operators.waiting.EndpointTrigger"
+
+    async def events() -> list[object]:
+        return [event.payload async for event in EndpointTrigger(**arguments).run()]
+
+    return asyncio.run(events())
 
 
 @pytest.mark.parametrize(

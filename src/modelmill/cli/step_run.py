@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Never
 
-from modelmill.errors import ModelmillError
+from modelmill.errors import ModelmillError, WaitingError
 
 
 def run_request(request: Path, result: Path) -> int:
@@ -30,7 +30,8 @@ def run_request(request: Path, result: Path) -> int:
         outcome = run_step(asked, Settings.from_environment(), meter=UsageMeter.of_process())
     except BaseException as error:
         if isinstance(error, ModelmillError):
-            result.write_text(json.dumps({"error": str(error)}))
+            waiting = {"waiting": error.told()} if isinstance(error, WaitingError) else {}
+            result.write_text(json.dumps({"error": str(error), **waiting}))
         _end_children(signal.SIGKILL if isinstance(error, StepInterrupted) else signal.SIGTERM)
         if isinstance(error, ModelmillError):  # whoever reads the result says it, once, with the step's name
             return error.exit_status

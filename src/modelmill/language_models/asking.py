@@ -179,10 +179,10 @@ class _Run:
         used = reply.usage.total if reply and reply.usage else None
         cost = self.asker.tariff.cost(reply.usage) if reply and reply.usage else None
         if outcome.kind == "answered" and reply is not None:
-            journal.settle(reservation, "answered", cost=cost, answer=_entry(reply, cost, reservation))
+            journal.settle(reservation, "answered", cost=cost, answer=answer_entry(reply, cost, reservation))
         elif outcome.kind == "rejected" and reply is not None:
             used = 0
-            journal.settle(reservation, "answered", cost=0, answer=_entry(reply, 0, reservation))
+            journal.settle(reservation, "answered", cost=0, answer=answer_entry(reply, 0, reservation))
         elif outcome.kind == "lost":
             journal.settle(reservation, "lost")
         else:
@@ -190,7 +190,7 @@ class _Run:
             journal.settle(reservation, "free")
         self.asker.limits.correct(worst.total, sendable.taken, used)
         self._count(outcome, reply)
-        self._check(cost, reservation)
+        check_bill(cost, reservation, self.asker.tariff)
         return outcome
 
     def _reply(self, ask: Ask, outcome: Outcome) -> Reply | None:
@@ -233,15 +233,6 @@ class _Run:
                 remedy="what it has answered is kept; try again when it answers",
             )
 
-    def _check(self, cost: int | None, reservation: Reservation) -> None:
-        if cost is not None and cost > reservation.cost:
-            show = self.asker.tariff.shown
-            raise ConfigError(
-                "an endpoint must not bill more than a request's worst case, or no budget can hold",
-                got=f"{show(cost):g} instead of {show(reservation.cost):g} {self.asker.tariff.unit} at most",
-                remedy="use a model that keeps to max_tokens, such as one without hidden reasoning",
-            )
-
     def _wait_as_asked(self, outcome: Outcome) -> None:
         seconds = self.asker.pause if outcome.retry_after is None else outcome.retry_after
         self.asker.limits.pause(min(seconds, 3600.0))
@@ -262,8 +253,30 @@ class _Sendable:
     taken: float
 
 
-def _entry(reply: Reply, cost: int | None, reservation: Reservation) -> dict[str, Any]:
-    """Return what the journal keeps of an answer."""
+def check_bill(cost: int | None, reservation: Reservation, tariff: Tariff) -> None:
+    """Check that a request was not billed above its worst case.
+
+    :param cost: what was billed, in units; None: unknown.
+    :param reservation: of the request.
+    :param tariff: what the units are.
+    :raises ConfigError: if it was.
+    """
+    if cost is not None and cost > reservation.cost:
+        raise ConfigError(
+            "an endpoint must not bill more than a request's worst case, or no budget can hold",
+            got=f"{tariff.shown(cost):g} instead of {tariff.shown(reservation.cost):g} {tariff.unit} at most",
+            remedy="use a model that keeps to max_tokens, such as one without hidden reasoning",
+        )
+
+
+def answer_entry(reply: Reply, cost: int | None, reservation: Reservation) -> dict[str, Any]:
+    """Return what the journal keeps of an answer.
+
+    :param reply: what the endpoint said.
+    :param cost: what was billed, in units; None: unknown.
+    :param reservation: of the request.
+    :return: the entry, as JSON.
+    """
     usage = reply.usage
     return {
         "status": reply.status,

@@ -217,13 +217,23 @@ class Client:
 
     def _detail(self, status: int, body: bytes) -> str:
         """Return a status with the server's message; a message may repeat what was sent, never the key."""
-        message = ""
-        try:
-            found = read_json(body)["error"]
-            message = found["message"] if isinstance(found, dict) else str(found)
-        except (ValueError, LookupError, TypeError):
-            pass
-        return self._endpoint.without_key(f"status {status} {str(message)[:300]}".strip())
+        return self._endpoint.without_key(error_detail(status, body))
+
+
+def error_detail(status: int, body: bytes) -> str:
+    """Return what a refusal says in a line.
+
+    :param status: of the response.
+    :param body: of the response; its message may repeat what was sent.
+    :return: the status, with the endpoint's own message if there is one.
+    """
+    message = ""
+    try:
+        found = read_json(body)["error"]
+        message = found["message"] if isinstance(found, dict) else str(found)
+    except (ValueError, LookupError, TypeError):
+        pass
+    return f"status {status} {str(message)[:300]}".strip()
 
 
 def _read(response: httpx.Response) -> bytes | None:

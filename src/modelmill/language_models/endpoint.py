@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -29,13 +30,23 @@ class Endpoint:
 
     @classmethod
     def from_environment(cls) -> Endpoint:
+        """Read the variables of this process.
+
+        :return: the endpoint.
+        :raises ConfigError: as :meth:`of`.
+        """
+        return cls.of(os.environ)
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str | None]) -> Endpoint:
         """Read the variables.
 
+        :param variables: values by name.
         :return: the endpoint.
         :raises ConfigError: if no URL is given, it is not an ``http`` URL without user and query, or the key
             cannot be sent as a header.
         """
-        url = os.environ.get(URL_VARIABLE, "").strip().rstrip("/")
+        url = (variables.get(URL_VARIABLE) or "").strip().rstrip("/")
         if not url:
             raise ConfigError(
                 f"a language model's URL must be given in {URL_VARIABLE}",
@@ -51,7 +62,7 @@ class Endpoint:
                 got=f"{parts.scheme}://…",
                 remedy=f"give a key in {KEY_VARIABLE}",
             )
-        key = os.environ.get(KEY_VARIABLE, "").strip()
+        key = (variables.get(KEY_VARIABLE) or "").strip()
         if not (key.isascii() and key.isprintable()):
             raise ConfigError(
                 f"{KEY_VARIABLE} is one line of ASCII characters",

@@ -10,6 +10,9 @@ A reservation whose process is dead stays open for ever: it may have been billed
 again. A process is alive while it holds the lock on a file of its own, which the kernel releases on any kind
 of death. A line that a dying process has not finished says nothing; what it was about is still reserved.
 
+Requests that go out together as a batch are reserved for the batch: it lives until its results are settled,
+whichever processes come and go meanwhile.
+
 The file has to be on a disk that all attempts see, as the step's work directory is for its checkpoints.
 """
 
@@ -28,6 +31,9 @@ from types import TracebackType
 from typing import Any, Literal
 
 from modelmill.system.disk import flush
+
+_BATCH = "batch-"
+"""Before the name of a batch that owns reservations; the tokens of processes are hexadecimal."""
 
 Settlement = Literal["answered", "lost", "free"]
 """``free``: refused, or never sent; it costs nothing."""
@@ -53,7 +59,7 @@ class Spent:
 
     settled: int
     reserved: int
-    """By requests in flight, or of dead processes."""
+    """By requests in flight, in batches, or of dead processes."""
     lost: int
     """Requests that may have been billed and gave no answer."""
     orphans: int
@@ -116,13 +122,15 @@ class Journal:
             for file in (self._file, self._gate, self._owner):
                 os.close(file)
 
-    def reserve(self, key: str, cost: int) -> Reservation | Denial:
+    def reserve(self, key: str, cost: int, *, batch: str | None = None) -> Reservation | Denial:
         """Reserve the worst case of a request, and wait until that is on the disk.
 
         :param key: of the request.
         :param cost: its worst case, in units.
+        :param batch: name of the batch that it goes out with; then :meth:`flush` waits for the disk.
         :return: the reservation, upon which the request may be sent; or why there is none.
         """
+        owner = self._token if batch is None else f"{_BATCH}{batch}"
         with self._exclusive():
             if key in self._answers:
                 return "known"
@@ -132,10 +140,26 @@ class Journal:
                 busy = any(self._is_alive(one.owner) for one in self._open.values())
                 return "wait" if busy else "exhausted"
             self._numbers += 1
-            reservation = Reservation(f"{self._token}.{self._numbers}", key, cost)
+            reservation = Reservation(f"{owner}.{self._numbers}", key, cost)
             end = self._append({"r": reservation.id, "k": key, "c": cost})
-        self._flush(end)
+        if batch is None:
+            self._flush(end)
         return reservation
+
+    def batches(self) -> dict[str, list[Reservation]]:
+        """Return the open reservations of batches, by the batch's name."""
+        with self._exclusive():
+            found: dict[str, list[Reservation]] = {}
+            for one in self._open.values():
+                if one.owner.startswith(_BATCH):
+                    found.setdefault(one.owner.removeprefix(_BATCH), []).append(one.reservation)
+            return found
+
+    def flush(self) -> None:
+        """Wait until all that was written is on the disk."""
+        with self._threads:
+            end = self._read
+        self._flush(end)
 
     def settle(
         self,
@@ -144,6 +168,7 @@ class Journal:
         *,
         cost: int | None = None,
         answer: Mapping[str, Any] | None = None,
+        together: bool = False,
     ) -> None:
         """Write down what came of a request, and wait until that is on the disk.
 
@@ -151,6 +176,7 @@ class Journal:
         :param how: what came of it.
         :param cost: what was billed, in units; None: unknown, so that all that was reserved counts.
         :param answer: the answer, JSON.
+        :param together: whether others follow: then :meth:`flush` waits for the disk.
         """
         line: dict[str, Any] = {"s": reservation.id, "h": how}
         line["c"] = 0 if how == "free" else reservation.cost if cost is None else cost
@@ -158,7 +184,8 @@ class Journal:
             line["a"] = answer
         with self._exclusive():
             end = self._append(line)
-        self._flush(end)
+        if not together:
+            self._flush(end)
 
     def is_known(self, key: str) -> bool:
         """Return whether the answer to a request is there."""
@@ -262,7 +289,7 @@ class Journal:
             raise ValueError("the journal is closed")
 
     def _is_alive(self, token: str) -> bool:
-        if token == self._token:
+        if token == self._token or token.startswith(_BATCH):
             return True
         if token in self._dead:
             return False

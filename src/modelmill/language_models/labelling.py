@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import JsonValue
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import ConfigError, DatasetError, TableError, TransientError
 from modelmill.language_models.answers import Answer, Origin, keep_answers, known_answers
-from modelmill.language_models.asking import Asker, Tally
+from modelmill.language_models.asking import Ask, Asker, Tally
+from modelmill.language_models.batches import BatchAsker
 from modelmill.language_models.dialects import DIALECTS, Dialect, Parameters, prompt_digest
 from modelmill.language_models.forecast import Forecast, forecast
 from modelmill.language_models.gold import GoldReport, GoldRow, held_to_gold
@@ -33,10 +36,19 @@ from modelmill.language_models.rate_limits import RateLimits
 from modelmill.language_models.report import Bill, LlmReport, forecast_line
 from modelmill.language_models.selection import Selected, Unit, select_in_rounds, units_of
 from modelmill.language_models.votes import Vote, vote
+from modelmill.system.disk import try_write
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import check_columns
 from modelmill.tables.storage import table_location
 from modelmill.workspace import Workspace
+
+
+class AnyAsker(Protocol):
+    """Asks an endpoint, one request after the other or in batches."""
+
+    def ask(self, requests: Iterable[Ask], *, on_answer: Callable[[], None]) -> Tally:
+        """See :meth:`~modelmill.language_models.asking.Asker.ask`."""
+
 
 MOST_LOST = 0.05
 """Share of the requests without an answer from which on a result is not made: a retry asks them again."""
@@ -88,6 +100,7 @@ def label_by_llm(labelling: LlmLabelling, *, workspace: Workspace, place: Place)
     :raises ConfigError: if names collide, the forecast exceeds the budget, or the endpoint refuses.
     :raises TableError: if a table cannot be read or written, or has no such column.
     :raises DatasetError: if the table has no rows.
+    :raises WaitingError: if it was asked in batches that have not ended: call it again when they have.
     :raises TransientError: if the endpoint does not answer; what it has answered is kept.
     """
     check_names(labelling)
@@ -170,47 +183,67 @@ class Attempt:
         todo = sorted(key for key in self.plan.sizes if key not in self.known)
         if not todo and self.labelling.options.select is None:
             return
-        asking = self.labelling.options.asking
+        self.forecast = self._earlier_forecast()
+        with self._asker(place, journal) as asker:
+            selection = self.labelling.options.select
+            if selection is None:
+                self._log_worst_case(todo, journal)
+                self._ask_with_pilot(asker, sorted(self.plan.sizes), todo, journal)
+            else:
+                self._ask_in_rounds(asker, selection, journal)
+
+    @contextlib.contextmanager
+    def _asker(self, place: Place, journal: Journal) -> Iterator[AnyAsker]:
+        asking, planner = self.labelling.options.asking, self.planner
+        if asking.batch is not None:
+            with place.batch_client(asking) as batches:
+                yield BatchAsker(
+                    client=batches,
+                    dialect=planner.dialect,
+                    parameters=planner.parameters,
+                    journal=journal,
+                    tariff=self.tariff,
+                    folder=self.workspace.workdir / "batches",
+                    batching=asking.batch,
+                    question_of=lambda key: planner.questions[self.plan.orders[key]],
+                    attempts=asking.attempts,
+                    log=self.workspace.log,
+                )
+            return
         limits = RateLimits(
             self._limits_path(place), requests=asking.requests_per_minute, tokens=asking.tokens_per_minute
         )
         with place.client(asking) as client, limits:
-            asker = Asker(
+            yield Asker(
                 client=client,
-                dialect=self.planner.dialect,
-                parameters=self.planner.parameters,
+                dialect=planner.dialect,
+                parameters=planner.parameters,
                 journal=journal,
                 limits=limits,
                 tariff=self.tariff,
                 concurrency=asking.concurrency,
                 attempts=asking.attempts,
             )
-            selection = self.labelling.options.select
-            if selection is None:
-                self._log_worst_case(todo, journal)
-                self._ask_with_pilot(asker, todo, todo, journal)
-            else:
-                self._ask_in_rounds(asker, selection, journal)
 
     def _ask_with_pilot(
-        self, asker: Asker, keys: Sequence[str], planned: Sequence[str], journal: Journal
+        self, asker: AnyAsker, keys: Sequence[str], planned: Sequence[str], journal: Journal
     ) -> None:
         """Ask some keys; if there is no forecast yet, after a pilot, with one for all that is planned."""
-        keys = sorted(key for key in keys if key not in self.known)
-        if keys and self.forecast is None:
+        # What an earlier attempt at this result has asked belongs to the same pilot.
+        mine = sorted(key for key in keys if key not in self.known or journal.is_known(key))
+        if any(key not in self.known for key in mine) and self.forecast is None:
             # Keys are digests, so the first ones are a random sample.
-            pilot, keys = (
-                keys[: self.labelling.options.pilot_rows],
-                keys[self.labelling.options.pilot_rows :],
-            )
-            self._ask_some(asker, pilot)
+            pilot = mine[: self.labelling.options.pilot_rows]
+            self._ask_some(asker, [key for key in pilot if key not in self.known])
             self._take_answers(journal)
             self._check_forecast([key for key in planned if key not in self.known], journal)
+            mine = mine[len(pilot) :]
+        keys = [key for key in mine if key not in self.known]
         if keys:
             self._ask_some(asker, keys)
             self._take_answers(journal)
 
-    def _ask_in_rounds(self, asker: Asker, selection: RowSelection, journal: Journal) -> None:
+    def _ask_in_rounds(self, asker: AnyAsker, selection: RowSelection, journal: Journal) -> None:
         units = units_of(self.plan.rows, self.planner.contents())
         gold = [key for unit in units if unit.gold is not None for key in unit.keys]
         others = [unit for unit in units if unit.gold is None][: selection.rows]
@@ -228,7 +261,7 @@ class Attempt:
             label_of=label_of,
         )
 
-    def _ask_some(self, asker: Asker, keys: Sequence[str]) -> None:
+    def _ask_some(self, asker: AnyAsker, keys: Sequence[str]) -> None:
         wanted, done = frozenset(keys), 0
 
         def count() -> None:
@@ -242,8 +275,9 @@ class Attempt:
         self.tally.unanswered |= tally.unanswered
 
     def _log_worst_case(self, todo: Sequence[str], journal: Journal) -> None:
-        found = self._forecast(todo, journal, {})
-        self.workspace.log(f"before anything is sent: {forecast_line(found)}")
+        if not journal.spent.accounted:
+            found = self._forecast(todo, journal, {})
+            self.workspace.log(f"before anything is sent: {forecast_line(found)}")
 
     def _check_forecast(self, todo: Sequence[str], journal: Journal) -> None:
         self.forecast = found = self._forecast(todo, journal, self.known)
@@ -255,6 +289,17 @@ class Attempt:
                 remedy="raise the budget, label fewer rows, or say over_budget: spend; the pilot's answers "
                 "are kept",
             )
+        try_write(self._forecast_path, found.model_dump_json())
+
+    @property
+    def _forecast_path(self) -> Path:
+        return self.workspace.workdir / "forecast.json"
+
+    def _earlier_forecast(self) -> Forecast | None:
+        """Return what an earlier attempt has forecast after its pilot: a result has one pilot."""
+        with contextlib.suppress(OSError, ValueError):
+            return Forecast.model_validate_json(self._forecast_path.read_text())
+        return None
 
     def _forecast(self, todo: Sequence[str], journal: Journal, answers: Mapping[str, Answer]) -> Forecast:
         return forecast(

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,12 @@ class LocalPlace:
         from modelmill.models.causal_language_model import load_causal_language_model
 
         yield LocalSender(load_causal_language_model(self.folder))
+
+    def batch_client(self, asking: Asking) -> Never:
+        """Take no batches."""
+        raise ConfigError(
+            "only an endpoint takes batches", got=f"dialect {asking.dialect}", remedy="leave out batch"
+        )
 
 
 @dataclass(frozen=True)

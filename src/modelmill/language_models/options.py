@@ -33,6 +33,20 @@ class LocalModel(Options):
     )
 
 
+class Batching(Options):
+    """Requests that go out together, and are answered within hours: many endpoints charge half for that."""
+
+    window: str = Field(
+        "24h", min_length=1, description="Time within which the endpoint answers, as it wants it written."
+    )
+    poll_seconds: float = Field(
+        300, ge=1, description="Seconds between two looks at a batch; no task slot is held meanwhile."
+    )
+    requests: int = Field(
+        50_000, ge=1, le=50_000, description="Of a batch at most; more go into several, side by side."
+    )
+
+
 class Asking(Options):
     """How an endpoint is asked."""
 
@@ -66,11 +80,18 @@ class Asking(Options):
     attempts: int = Field(
         6, ge=1, le=100, description="Requests at most for one content whose answers are lost."
     )
+    batch: Batching | None = Field(
+        None,
+        description="Send the requests as batches (/files and /batches), which are answered within hours, "
+        "often for half the price: give the prices of batches. Empty: each request is answered at once.",
+    )
 
     @model_validator(mode="after")
     def _has_folder(self) -> Asking:
         if (self.dialect == "local") != (self.local is not None):
             raise ValueError("dialect local asks the model of a folder: give both, or neither")
+        if self.local is not None and self.batch is not None:
+            raise ValueError("a model of a folder is asked in the step's own process: leave out batch")
         return self
 
     def parameters(self) -> Parameters:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from modelmill.language_models.batch_client import BatchClient
 from modelmill.language_models.client import Client, Sender
 from modelmill.language_models.endpoint import Endpoint
 from modelmill.language_models.options import Asking
@@ -25,6 +26,14 @@ class Place(Protocol):
         :return: the sender.
         """
 
+    def batch_client(self, asking: Asking) -> AbstractContextManager[BatchClient]:
+        """Return what sends batches there, until it is closed.
+
+        :param asking: how it is asked.
+        :return: the client.
+        :raises ConfigError: if the place takes none.
+        """
+
 
 @dataclass(frozen=True)
 class Remote:
@@ -40,3 +49,7 @@ class Remote:
     def client(self, asking: Asking) -> Client:
         """See :meth:`Place.client`; no connection is made yet."""
         return Client(self.endpoint, timeout=asking.timeout_seconds, connections=asking.concurrency)
+
+    def batch_client(self, asking: Asking) -> BatchClient:
+        """See :meth:`Place.batch_client`; no connection is made yet."""
+        return BatchClient(self.endpoint, timeout=asking.timeout_seconds)

@@ -43,7 +43,7 @@ _MOVES: Mapping[Action, str] = {
     "hand_move": "moved by hand",
     "revert": "moved back by the guard",
 }
-Outcome = Literal["failed", "killed", "refused", "running"]
+Outcome = Literal["failed", "killed", "refused", "running", "waiting"]
 
 
 class _Part(BaseModel):
@@ -110,7 +110,8 @@ class FailedStep(_Part):
     pipeline: str
     step: str
     how: Outcome
-    """``refused``: its input is wrong, so that a retry cannot help; ``running``: it has not ended yet."""
+    """``refused``: its input is wrong, so that a retry cannot help; ``running``: it has not ended yet;
+    ``waiting``: it has handed work to others, and goes on when that is done."""
     error: str
     """As the step worded it; empty if nobody could write it down."""
     next: str
@@ -151,14 +152,15 @@ class Morning(_Part):
     @property
     def headline(self) -> str:
         """The night in one line."""
-        running = sum(one.how == "running" for one in self.failed)
+        running, waiting = (sum(one.how == how for one in self.failed) for how in ("running", "waiting"))
         counts = {
             "trained": len(self.trained),
             "promoted": sum(move.what == "promoted" for move in self.promoted),
             "refused": len(self.refused),
             "drift alarms": len(self.alarms),
-            "failed": len(self.failed) - running,
+            "failed": len(self.failed) - running - waiting,
             "still running": running,
+            "waiting": waiting,
         }
         said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         if said or self.unknown:
@@ -324,6 +326,7 @@ _NEXT: Mapping[Outcome, str] = {
     "failed": "look at the task's log; cleared in Airflow, it goes on where it was",
     "killed": "somebody ended it, its machine went away, or memory ran out: clear it, or give it more memory",
     "running": "wait for it, or look whether it still does anything; a dead one is marked by the next night",
+    "waiting": "it goes on by itself when what it waits for is done",
 }
 
 
@@ -338,6 +341,8 @@ def _failures(runs: Sequence[_NightRun]) -> Iterator[FailedStep]:
         how: Outcome = "running"
         if run.status == "KILLED":
             how = "killed"
+        elif run.status == "SCHEDULED":
+            how = "waiting"
         elif run.status != "RUNNING":
             how = "refused" if run.deleted else "failed"
         yield FailedStep(

@@ -146,7 +146,7 @@ class _PipelineRun:
         python = self.settings.python
         server = self.server if can_fork(python) else None
         process = StepProcess(self.requests[name], python=python, server=server)
-        future = pool.submit(process.run, lambda line: self._said(name, line))
+        future = pool.submit(process.run_to_end, lambda line: self._said(name, line))
         self.running[future] = _Running(name, time.monotonic(), process)
 
     def _end_those_done(self) -> None:

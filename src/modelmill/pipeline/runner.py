@@ -13,7 +13,7 @@ from pathlib import Path
 
 from modelmill.artifacts import AnyReference
 from modelmill.component import StepContext
-from modelmill.errors import ConfigError, InputError
+from modelmill.errors import ConfigError, InputError, WaitingError
 from modelmill.pipeline.checked_step import CheckedStep
 from modelmill.pipeline.progress import ProgressPrinter
 from modelmill.pipeline.request import StepRequest, StepResult
@@ -55,6 +55,7 @@ def run_step(request: StepRequest, settings: Settings, *, meter: UsageMeter | No
     :param meter: has begun to measure what the step takes; None: it begins now.
     :return: the outputs.
     :raises InputError: if the request, its configuration or its data is wrong; nothing half-made is left.
+    :raises WaitingError: if it has handed work to others: run it again when they are done.
     :raises TransientError: if MLflow does not answer, or another thing may go through later.
     """
     with asking(settings.tracking_uri):
@@ -131,7 +132,7 @@ def _needed_resources(step: CheckedStep) -> Resources:
 
 
 def _run_component(step: CheckedStep, context: StepContext, meter: UsageMeter) -> dict[str, AnyReference]:
-    """Run the component, and end its MLflow run: finished, failed, killed, or discarded."""
+    """Run the component, and end its MLflow run: finished, failed, killed, scheduled, or discarded."""
     run = context.run
     try:
         with _sigterm_raises(), leased(_needed_resources(step), say=context.log):
@@ -146,6 +147,9 @@ def _run_component(step: CheckedStep, context: StepContext, meter: UsageMeter) -
         raise
     except (StepInterrupted, KeyboardInterrupt) as error:
         run.fail(error, status="KILLED")
+        raise
+    except WaitingError as error:
+        run.fail(error, status="SCHEDULED")  # the next attempt reopens it
         raise
     except Exception as error:
         run.fail(error)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-from modelmill.errors import EXIT_REFUSED, InputError, ModelmillError, TransientError
+from modelmill.errors import EXIT_REFUSED, InputError, ModelmillError, TransientError, WaitingError
 from modelmill.pipeline.forked_steps import GRACE_SECONDS, StepServer
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.redaction import redacted, secret_values
@@ -98,6 +98,7 @@ class StepProcess:
         self.server = server
         self._process: Started | None = None
         self._status: int | None = None
+        self._stopped = threading.Event()
 
     def run(self, on_line: Callable[[str], None]) -> StepResult:
         """Run the step to its end.
@@ -105,6 +106,7 @@ class StepProcess:
         :param on_line: gets each line that the step prints, as it is printed, without secrets.
         :return: what the step yields.
         :raises InputError: if the step refuses its input: a retry cannot help.
+        :raises WaitingError: if it waits for others.
         :raises TransientError: if it fails in another way.
         """
         with scratch_folder("modelmill-step-") as folder:
@@ -115,6 +117,23 @@ class StepProcess:
             if status == 0 and result_path.exists():
                 return StepResult.model_validate_json(result_path.read_text())
             raise _failure(self.request.step, status, result_path, last)
+
+    def run_to_end(self, on_line: Callable[[str], None]) -> StepResult:
+        """Run the step, and again each time it has waited for others.
+
+        :param on_line: as for :meth:`run`.
+        :return: what the step yields.
+        :raises InputError: as :meth:`run`.
+        :raises TransientError: as :meth:`run`, or if it is stopped while it waits.
+        """
+        while True:
+            try:
+                return self.run(on_line)
+            except WaitingError as waiting:
+                on_line(str(waiting))
+                if self._stopped.wait(waiting.seconds):
+                    raise
+            self._process = self._status = None
 
     def _stream(self, request_path: Path, result_path: Path, on_line: Callable[[str], None]) -> str:
         environment: dict[str, str | None] = {**os.environ, **self.environment}
@@ -129,7 +148,7 @@ class StepProcess:
                 on_line(shown)
             process.wait_for_exit()
         finally:
-            self.stop()
+            self._end_group()
             self._status = process.reap()
             process.stdout.close()
         return last
@@ -145,6 +164,10 @@ class StepProcess:
 
     def stop(self) -> None:
         """End the whole process group: SIGTERM, SIGKILL after some seconds. Safe to call twice."""
+        self._stopped.set()
+        self._end_group()
+
+    def _end_group(self) -> None:
         process = self._process
         if process is None or self._status is not None:
             return
@@ -174,7 +197,10 @@ class StepRefusedError(InputError):
 def _failure(step: str, status: int, result_path: Path, last: str) -> ModelmillError:
     message = last
     with contextlib.suppress(OSError, ValueError, KeyError):
-        message = json.loads(result_path.read_text())["error"]
+        found = json.loads(result_path.read_text())
+        message = found["error"]
+        if "waiting" in found:
+            return WaitingError(**found["waiting"])
     if status == EXIT_REFUSED:
         return StepRefusedError(f"step {step!r}: {message}")
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from modelmill.artifacts import AnyReference, ModelRef, ReportRef
 from modelmill.cli.main import app
-from modelmill.errors import ConfigError, DatasetError
+from modelmill.errors import ConfigError, DatasetError, WaitingError
 from modelmill.monitoring.morning import TAG_LOGICAL_DATE, Morning, morning, night_of
 from modelmill.monitoring.morning_page import as_html, as_text
 from modelmill.registry.ledger import Entry, append
@@ -130,6 +130,24 @@ def test_a_step_that_goes_on_after_a_failure_is_one_step_that_runs(settings: Set
     assert [(one.step, one.how) for one in told.failed] == [("student", "running")]
     assert told.headline == "1 still running"
     assert [one.steps for one in told.costs] == [1]
+
+
+def test_a_step_that_has_handed_work_to_others_waits(settings: Settings) -> None:
+    night = Night(settings)
+    night.step("labelled", "label_by_llm").fail(
+        WaitingError(
+            "waits for a batch",
+            got="batch_1 in_progress",
+            path="batches/batch_1",
+            until=["completed"],
+            seconds=9,
+        ),
+        status="SCHEDULED",
+    )
+    told = night.told()
+    assert [(one.step, one.how) for one in told.failed] == [("labelled", "waiting")]
+    assert told.headline == "1 waiting"
+    assert "it goes on by itself" in as_text(told)
 
 
 def test_neither_a_backfill_nor_a_run_that_goes_on_hides_the_nights_result(settings: Settings) -> None:
