@@ -36,6 +36,7 @@ from modelmill.videos.requests import (
     MakeDefectsRequest,
     MeasureVideosRequest,
     ProbeVideosRequest,
+    ReadTextRequest,
 )
 
 Ask = Callable[[Path], Any]
@@ -169,6 +170,7 @@ JOBS: Mapping[str, Callable[[Mapping[str, TableRef], Path], Any]] = {
     "probe_videos": _over_clips(ProbeVideosRequest),
     "extract_frames": _over_clips(ExtractFramesRequest),
     "measure_videos": _over_clips(MeasureVideosRequest),
+    "read_text_in_frames": _over_clips(ReadTextRequest),
     "make_defects": _over_clips(MakeDefectsRequest, defects=DEFECTS, seconds=1, width=64),
     "find_duplicate_videos": _duplicates,
 }

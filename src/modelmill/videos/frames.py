@@ -13,7 +13,7 @@ from modelmill.videos.borders import Borders
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.perceptual_hash import jpeg, perceptual_hash
 from modelmill.videos.sources import Source
-from modelmill.videos.watching import Picture, Sampling, watch
+from modelmill.videos.watching import Sampling, small_picture, watch
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -38,10 +38,10 @@ def extract(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> 
 
     borders, samples = Borders(), list[tuple[float, bytes]]()
 
-    def look(time: float, picture: Picture, frame: VideoFrame, detail: bool) -> None:
+    def look(time: float, frame: VideoFrame, detail: bool) -> None:
         if detail:
             borders.see(np.asarray(frame.reformat(format="gray").to_ndarray(), np.uint8))
-        image = Image.fromarray(picture)
+        image = Image.fromarray(small_picture(frame))
         if image.width > options["width"]:
             height = max(1, round(image.height * options["width"] / image.width))
             image = image.resize((options["width"], height), Image.Resampling.LANCZOS)
@@ -51,14 +51,18 @@ def extract(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> 
     box, size = borders.box(), borders.size or (seen.width, seen.height)
     rows = []
     shots = stretches.shots(seen.cuts, seen.end)
-    for number, place in enumerate(chosen([time for time, _ in samples], shots, options)):
+    if seen.source_width is None:
+        places = chosen([time for time, _ in samples], shots, options)
+    else:  # one for each part of a shot, already
+        places = spread(len(samples), options["most"])
+    for number, place in enumerate(places):
         time, content = samples[place]
         with Image.open(io.BytesIO(content)) as image:
             inner = _without_borders(image, box, size)
             rows.append(
                 {
                     "frame": number,
-                    "shot": sum(start <= time for start, _ in shots) - 1,
+                    "shot": number if seen.source_width else sum(start <= time for start, _ in shots) - 1,
                     "time": round(time, 5),
                     "width": image.width,
                     "height": image.height,
@@ -87,9 +91,12 @@ def chosen(
             middle = start + (part + 0.5) * (end - start) / parts
             wanted.add(min(inside, key=lambda place: abs(times[place] - middle)))
     found = sorted(wanted) or [0]
-    if len(found) <= options["most"]:
-        return found
-    return [found[int(place * len(found) / options["most"])] for place in range(options["most"])]
+    return [found[place] for place in spread(len(found), options["most"])]
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return the places of so many things, or evenly spread ones of them if there are more than ``most``."""
+    return list(range(count)) if count <= most else [int(place * count / most) for place in range(most)]
 
 
 def _without_borders(image: Any, box: Sequence[float] | None, size: tuple[int, int]) -> Any:

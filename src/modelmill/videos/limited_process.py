@@ -30,7 +30,7 @@ class LimitedProcess:
     """Works on videos in a process of its own; use it in a ``with`` block.
 
     :param limits: limits for each video.
-    :param tasks: names of tasks that it has to do; those that need PyAV alone may be left out.
+    :param tasks: names of the tasks that it has to do; none: all that need PyAV alone.
     """
 
     def __init__(self, limits: VideoLimits, *, tasks: Sequence[str] = ()) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from modelmill.videos.limits import VideoLimits
 from modelmill.videos.overlays import Overlays
 from modelmill.videos.sound import Sound, listen
 from modelmill.videos.sources import Source
-from modelmill.videos.watching import Interval, Picture, Sampling, Seen, watch
+from modelmill.videos.stills import Stills
+from modelmill.videos.watching import Interval, Picture, Sampling, Seen, small_picture, watch
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -27,6 +29,7 @@ SERIES = (
     "bright_share",
     "colourfulness",
     "motion",
+    "text_share",
     "black",
     "frozen",
     "blur",
@@ -37,6 +40,19 @@ SERIES = (
 """Measures in time: a number for each sampled frame; NULL where a frame was not looked at for it. ``black``
 and ``frozen`` are the length of the stretch that a frame is in: exact, however far apart the samples are."""
 
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "exposure": ("brightness", "contrast", "dark_share", "bright_share"),
+    "colour": ("colourfulness",),
+    "motion": ("motion",),
+    "text": ("text_share",),
+    "detail": ("blur", "sharpness", "noise"),
+    "blocks": ("blockiness",),
+    "borders": ("border", "border_share", "border_box"),
+    "overlay": ("overlay_share", "overlay_box"),
+    "hashes": ("hash_times", "hashes"),
+}
+"""Columns that are NULL if their group is not asked for. All others come from filters of every frame."""
+
 Row = dict[str, Any]
 
 
@@ -46,61 +62,79 @@ def measure(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> 
     :param source: the video.
     :param limits: what it may be.
     :param options: ``frames_per_second``, ``most``, ``details``: see
-        :class:`~modelmill.videos.watching.Sampling`; ``sound``: whether it is listened to.
+        :class:`~modelmill.videos.watching.Sampling`; ``sound``: whether it is listened to; ``measures``: the
+        groups of measures that are asked for; ``stills``: width of the pictures that are kept, 0 for none.
     :return: one row: see ``MEASURED`` in :mod:`modelmill.videos.tasks`.
     :raises RefusedVideoError: if no frame can be decoded.
     """
     sampling = Sampling(**{name: options[name] for name in ("frames_per_second", "most", "details")})
-    looking = _Looking()
-    seen = watch(source, limits, sampling, looking.look)
+    looking = _Looking(frozenset(options["measures"]))
+    stills = Stills(options["stills"]) if options["stills"] else None
+
+    def look(time: float, frame: VideoFrame, detail: bool) -> None:
+        if stills is not None:
+            stills.see(time, frame)
+        looking.look(time, frame, detail)
+
+    seen = watch(source, limits, sampling, look, cut=None if stills is None else stills.cut)
     sound = listen(source, limits) if options["sound"] else None
     row = {**looking.row(seen), **_times(seen), **_heard(sound)}
+    row["stills"] = None if stills is None else stills.found(seen.end)
     return [{name: _rounded(value) for name, value in row.items()}]
 
 
 class _Looking:
-    """Measures sampled frames."""
+    """Measures sampled frames.
 
-    def __init__(self) -> None:
+    :param asked: the groups of measures.
+    """
+
+    def __init__(self, asked: AbstractSet[str]) -> None:
+        self._asked = asked
         self.times: list[float] = []
         self.series: dict[str, list[float | None]] = {name: [] for name in SERIES}
         self._borders, self._overlays, self._blocks = Borders(), Overlays(), _Blocks()
         self._fingerprints = Fingerprints()
         self._before: pictures.Luma | None = None
 
-    def look(self, time: float, picture: Picture, frame: VideoFrame, detail: bool) -> None:
+    def look(self, time: float, frame: VideoFrame, detail: bool) -> None:
         """Measure a frame: see :data:`modelmill.videos.watching.Look`."""
+        picture = small_picture(frame)
         grey = pictures.luma(picture)
-        moved = None
-        if self._before is not None and self._before.shape == grey.shape:
-            moved = float(np.abs(grey - self._before).mean())
-        values: dict[str, float | None] = {
-            "brightness": float(grey.mean()) / 255,
-            "contrast": float(grey.std()) / 255,
-            "dark_share": float((grey < 24).mean()),
-            "bright_share": float((grey > 240).mean()),
-            "colourfulness": pictures.colourfulness(picture),
-            "motion": moved,
-        }
+        values: dict[str, float | None] = {}
+        if "exposure" in self._asked:
+            values["brightness"], values["contrast"] = float(grey.mean()) / 255, float(grey.std()) / 255
+            values["dark_share"] = float((grey < 24).mean())
+            values["bright_share"] = float((grey > 240).mean())
+        if "colour" in self._asked:
+            values["colourfulness"] = pictures.colourfulness(picture)
+        if "motion" in self._asked and self._before is not None and self._before.shape == grey.shape:
+            values["motion"] = float(np.abs(grey - self._before).mean())
+        if "text" in self._asked:
+            values["text_share"] = pictures.text_share(grey)
         if detail:
             values |= self._detail(frame)
-        self._overlays.see(grey)
-        self._fingerprints.see(time, grey)
+        if "overlay" in self._asked:
+            self._overlays.see(grey)
+        if "hashes" in self._asked:
+            self._fingerprints.see(time, grey)
         self._before = grey
         self.times.append(time)
         for name, column in self.series.items():
             column.append(values.get(name))
 
     def _detail(self, frame: VideoFrame) -> dict[str, float | None]:
-        grey: Picture = np.asarray(frame.reformat(format="gray").to_ndarray(), np.uint8)
-        self._borders.see(grey)
-        middle = pictures.middle(grey)
-        return {
-            "blur": pictures.blur(middle),
-            "sharpness": pictures.sharpness(middle),
-            "noise": pictures.noise(middle),
-            "blockiness": self._blocks.of(frame),
-        }
+        found: dict[str, float | None] = {}
+        if self._asked & {"borders", "overlay", "hashes", "detail"}:
+            grey: Picture = np.asarray(frame.reformat(format="gray").to_ndarray(), np.uint8)
+            self._borders.see(grey)  # overlays and hashes are those of the picture within them
+            if "detail" in self._asked:
+                middle = pictures.middle(grey)
+                found |= {"blur": pictures.blur(middle), "sharpness": pictures.sharpness(middle)}
+                found["noise"] = pictures.noise(middle)
+        if "blocks" in self._asked:
+            found["blockiness"] = self._blocks.of(frame)
+        return found
 
     def row(self, seen: Seen) -> Row:
         """Return the series, the borders and the overlay."""
@@ -117,7 +151,7 @@ class _Looking:
         placed = None
         if overlay.box is not None:
             placed = [part * size[place % 2] for place, part in enumerate(overlay.box)]
-        return {
+        row = {
             "times": self.times,
             **self.series,
             "border": None if box is None else kinds.get((across, down), "both"),
@@ -128,6 +162,8 @@ class _Looking:
             "hash_times": hash_times,
             "hashes": hashes,
         }
+        unasked = (name for group, names in GROUPS.items() if group not in self._asked for name in names)
+        return row | dict.fromkeys(unasked)
 
 
 def _shares(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import io
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from modelmill.errors import ConfigError
 from modelmill.videos import stretches
-from modelmill.videos.frames import chosen
+from modelmill.videos.frames import chosen, spread
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.perceptual_hash import jpeg
 from modelmill.videos.sources import Source
@@ -39,7 +41,8 @@ def read_text(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -
     :param limits: what it may be.
     :param options: ``frames_per_second``: of the frames to choose from; ``every_seconds``: a shot has a frame
         for each so many seconds, one at least; ``most``: frames of a video at most; ``width``: of the
-        pictures that are read; ``score``: confidence of a text at least.
+        pictures that are read; ``score``: confidence of a text at least; ``until``: phrases, of which the
+        first that is read ends it.
     :return: one row: see ``READ`` in :mod:`modelmill.videos.tasks`.
     :raises RefusedVideoError: if no frame can be decoded.
     """
@@ -47,7 +50,7 @@ def read_text(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -
 
     samples = list[tuple[float, bytes]]()
 
-    def look(time: float, _picture: Picture, frame: VideoFrame, _detail: bool) -> None:
+    def look(time: float, frame: VideoFrame, _detail: bool) -> None:
         width = min(options["width"], frame.width)
         height = max(2, round(frame.height * width / frame.width))
         small = frame.reformat(width, height, "rgb24", interpolation="AREA")
@@ -56,12 +59,17 @@ def read_text(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -
     seen = watch(source, limits, Sampling(frames_per_second=options["frames_per_second"]), look)
     shots = stretches.shots(seen.cuts, seen.end)
     found = _Found()
-    for place in chosen([time for time, _ in samples], shots, options):
+    if seen.source_width is None:
+        places = chosen([time for time, _ in samples], shots, options)
+    else:
+        places = spread(len(samples), options["most"])
+    for place in places:
         time, content = samples[place]
         with Image.open(io.BytesIO(content)) as image:
-            found.add(
-                round(time, 5), np.asarray(image.convert("RGB"), np.uint8), seen.width, options["score"]
-            )
+            picture = np.asarray(image.convert("RGB"), np.uint8)
+        found.add(round(time, 5), picture, seen.source_width or seen.width, options["score"])
+        if options["until"] and says(found.text, options["until"]):
+            break
     return [found.row()]
 
 
@@ -84,10 +92,15 @@ class _Found:
             box = (left * scale, top * scale, right * scale, bottom * scale)
             self.texts.append((time, text, box, round(score, 3)))
 
+    @property
+    def text(self) -> str:
+        """Each line once, however many frames it stands in."""
+        return "\n".join(dict.fromkeys(text for _, text, _, _ in self.texts))
+
     def row(self) -> dict[str, Any]:
-        """Return the row: a text that stands in several frames is in ``text`` once."""
+        """Return the row."""
         return {
-            "text": "\n".join(dict.fromkeys(text for _, text, _, _ in self.texts)),
+            "text": self.text,
             "texts": [text for _, text, _, _ in self.texts],
             "texts_at": [time for time, _, _, _ in self.texts],
             "text_boxes": [round(part, 1) for _, _, box, _ in self.texts for part in box],
@@ -95,6 +108,28 @@ class _Found:
             "text_times": self.times,
             "text_area": self.areas,
         }
+
+
+def says(text: str, phrases: Sequence[str]) -> bool:
+    """Return whether a text has one of some phrases, as signals of the kind ``phrases`` find them.
+
+    :param text: the text.
+    :param phrases: compared without case, in NFKC; white space stands for any; whole words only.
+    """
+    told = f" {_plain(text)} "
+    return any(
+        re.search(rf"(?<!{_WORD}){re.escape(plain)}(?!{_WORD})", told)
+        for plain in map(_plain, phrases)
+        if plain
+    )
+
+
+_WORD = r"[\w\x80-\U0010ffff]"
+"""What is beyond ASCII may belong to a word: who is not sure reads on."""
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
 def recognised(picture: Picture) -> list[tuple[str, Box, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -109,6 +109,10 @@ class OnlyOptions(Options):
     )
 
 
+Measures = Literal["exposure", "colour", "motion", "text", "detail", "blocks", "borders", "overlay", "hashes"]
+"""Groups of measures: see :data:`modelmill.videos.measuring.GROUPS`."""
+
+
 class MeasureOptions(OnlyOptions):
     """What is measured."""
 
@@ -123,6 +127,19 @@ class MeasureOptions(OnlyOptions):
         24, ge=1, description="Of these, frames that are seen at full size: borders, blur, noise, blockiness."
     )
     sound: bool = Field(True, description="Whether loudness and silence are measured.")
+    measures: tuple[Measures, ...] = Field(
+        get_args(Measures),
+        description="Which measures are taken beside stretches, cuts and shots; the columns of the others "
+        "are NULL. Ask for what the rules read that decide next.",
+    )
+    stills: int = Field(
+        0,
+        ge=0,
+        le=1920,
+        description="Width in pixels of the pictures that are kept, one of each shot, in the column stills: "
+        "a small video that read_text_in_frames and extract_frames read as content, without decoding the "
+        "whole one again. 0: none.",
+    )
 
 
 class MeasureVideosRequest(MeasureOptions, VideoRequest):
@@ -183,6 +200,11 @@ class ReadTextOptions(OnlyOptions):
     most: int = Field(32, ge=1, description="Frames of a video that are read, at most.")
     width: int = Field(640, ge=64, le=1920, description="Width of the pictures that are read, in pixels.")
     score: float = Field(0.8, ge=0, le=1, description="Confidence of a text, at least.")
+    until: tuple[str, ...] = Field(
+        (),
+        description="Phrases: once one of them is read, the other frames of the video are not. For rules "
+        "that ask for nothing else.",
+    )
 
 
 class ReadTextRequest(ReadTextOptions, VideoRequest):

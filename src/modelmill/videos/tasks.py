@@ -96,6 +96,7 @@ MEASURED = {
     "bright_share": "numbers",
     "colourfulness": "numbers",
     "motion": "numbers",
+    "text_share": "numbers",
     "black": "numbers",
     "frozen": "numbers",
     "blur": "numbers",
@@ -129,10 +130,12 @@ MEASURED = {
     "silent_starts": "numbers",
     "silent_ends": "numbers",
     "sound_broken": "boolean",
+    "stills": "bytes",
 }
 """Columns of ``measure_videos``. The measures from ``brightness`` to ``blockiness`` have a number for each of
 ``times``, in seconds from the first frame; boxes are left, top, right, bottom in pixels. ``hashes`` is for
-``find_duplicate_videos``: see :class:`modelmill.videos.duplicates.Fingerprint`."""
+``find_duplicate_videos``: see :class:`modelmill.videos.duplicates.Fingerprint`. ``stills`` is a video of a
+picture of each shot: see :mod:`modelmill.videos.stills`."""
 
 EXTRACTED = {
     "frame": "integer",
@@ -184,8 +187,15 @@ TASKS: Mapping[str, Task] = {
             "measure",
             "modelmill.videos.measuring:measure",
             MEASURED,
-            version=4,
-            example={"frames_per_second": 10.0, "most": 10, "details": 2, "sound": True},
+            version=5,
+            example={
+                "frames_per_second": 10.0,
+                "most": 10,
+                "details": 2,
+                "sound": True,
+                "measures": ["exposure", "colour", "motion", "text", "detail", "blocks", "overlay", "hashes"],
+                "stills": 32,
+            },
         ),
         Task(
             "extract",
@@ -199,7 +209,14 @@ TASKS: Mapping[str, Task] = {
             "modelmill.videos.reading_text:read_text",
             READ,
             version=1,
-            example={"frames_per_second": 10.0, "every_seconds": 1.0, "most": 2, "width": 64, "score": 0.5},
+            example={
+                "frames_per_second": 10.0,
+                "every_seconds": 1.0,
+                "most": 2,
+                "width": 64,
+                "score": 0.5,
+                "until": ["text"],
+            },
             extra="ocr",
             package="rapidocr",
         ),

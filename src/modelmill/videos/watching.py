@@ -17,6 +17,7 @@ from modelmill.videos.containers import libav, open_container, video_stream
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.refusals import RefusedVideoError
 from modelmill.videos.sources import Source
+from modelmill.videos.stills import source_width
 from modelmill.videos.stretches import without
 
 if TYPE_CHECKING:
@@ -72,20 +73,31 @@ class Seen:
     black: list[Interval] = field(default_factory=list)
     end: float = 0.0
     errors: int = 0
+    source_width: int | None = None
+    """Of the video that these are stills of, in pixels; None: it is an ordinary video."""
 
 
-Look = Callable[[float, Picture, "VideoFrame", bool], None]
-"""Gets a sampled frame: its time, its RGB picture at 320 pixels ``(height, 320, 3)``, the frame itself, and
-whether it is one of those to see at full size."""
+Look = Callable[[float, "VideoFrame", bool], None]
+"""Gets a sampled frame: its time, the frame, and whether it is one of those to see at full size."""
 
 
-def watch(source: Source, limits: VideoLimits, sampling: Sampling, look: Look) -> Seen:
+def watch(
+    source: Source,
+    limits: VideoLimits,
+    sampling: Sampling,
+    look: Look,
+    *,
+    cut: Callable[[float], None] | None = None,
+) -> Seen:
     """Decode a video once.
+
+    Of stills (:mod:`modelmill.videos.stills`) every frame is sampled, at the time that it has in their video.
 
     :param source: the video.
     :param limits: what it may be.
     :param sampling: which frames are handed to ``look``.
     :param look: called with each sampled frame, in the order of time.
+    :param cut: called with the time of each hard cut, before the frame after it is looked at.
     :return: what libav's filters saw.
     :raises RefusedVideoError: if it is no video, or no frame can be decoded.
     """
@@ -95,19 +107,27 @@ def watch(source: Source, limits: VideoLimits, sampling: Sampling, look: Look) -
         step = max(1 / sampling.frames_per_second, declared / sampling.most)
         detail_step = max(declared / sampling.details, step)
         seen, filters = Seen(stream.codec_context.width, stream.codec_context.height), _Filters()
+        seen.source_width = source_width(container.metadata)
         first: float | None = None
+        if seen.source_width is not None:
+            step, first = 0.0, 0.0
         next_sample, next_detail, taken = 0.0, 0.0, 0
         for frame in _decoded(container, stream, seen):
             time = len(seen.times) / 25 if frame.time is None else float(frame.time)
             if first is None:
-                first, seen.width, seen.height = time, frame.width, frame.height
+                first = time
+            if not seen.times:
+                seen.width, seen.height = frame.width, frame.height
             time -= first
+            cuts = len(seen.cuts)
             filters.see(frame, time, seen)
+            if cut is not None and len(seen.cuts) > cuts:
+                cut(time)
             if time >= next_sample - 1e-6 and taken < 2 * sampling.most:
                 detail = time >= next_detail - 1e-6
                 next_detail = time + detail_step if detail else next_detail
                 next_sample, taken = max(next_sample + step, time + step / 2), taken + 1
-                look(time, _small(frame), frame, detail)
+                look(time, frame, detail)
         filters.end(seen)
     if not seen.times:
         raise RefusedVideoError("no_frames")
@@ -135,7 +155,8 @@ def _decoded(container: Any, stream: Any, seen: Seen) -> Any:
         yield from (frame for frame in frames if frame.width and frame.height)
 
 
-def _small(frame: VideoFrame) -> Picture:
+def small_picture(frame: VideoFrame) -> Picture:
+    """Return the RGB picture of a frame at 320 pixels, ``(height, 320, 3)``; of a smaller one at its own."""
     width = min(SAMPLE_WIDTH, frame.width)
     height = max(2, round(frame.height * width / frame.width))
     small = frame.reformat(width, height, "rgb24", interpolation="AREA")
@@ -149,21 +170,23 @@ class _Filters:
         self._graph: Graph | None = None
         self._form: tuple[int, int, str] | None = None
         self._begun: dict[str, float] = {}
+        errors = libav().error
+        self._nothing = (errors.BlockingIOError, errors.EOFError)
+        self._length: tuple[int | None, float] = None, _USUAL_SECONDS
 
     def see(self, frame: VideoFrame, time: float, seen: Seen) -> None:
         form = (frame.width, frame.height, frame.format.name)
         if form != self._form:
             self._end_stretches(time, seen)  # the new graph knows nothing of what has begun
             self._graph, self._form = _graph(frame), form
-        av = libav()
         seen.times.append(time)
-        seen.end = max(seen.end, time + _duration(frame))
+        seen.end = max(seen.end, time + self._duration(frame))
         if self._graph is None:
             return
         try:
             self._graph.vpush(frame)
             found: dict[str, str] = self._graph.vpull().metadata
-        except (av.error.BlockingIOError, av.error.EOFError):
+        except self._nothing:
             found = {}
         first = not seen.differences
         seen.differences.append(0.0 if first else float(found.get("lavfi.scd.mafd", 0.0)))
@@ -171,6 +194,13 @@ class _Filters:
             seen.cuts.append(time)
         self._stretch("frozen", found, "lavfi.freezedetect.freeze", time, seen.frozen)
         self._stretch("black", found, "lavfi.black", time, seen.black)
+
+    def _duration(self, frame: VideoFrame) -> float:
+        length = getattr(frame, "duration", None) or None
+        if length != self._length[0]:
+            unit = frame.time_base
+            self._length = length, float(length * unit) if length and unit else _USUAL_SECONDS
+        return self._length[1]
 
     def _stretch(self, name: str, found: dict[str, str], key: str, time: float, ends: list[Interval]) -> None:
         # The filters give times of the stream, which need not begin at 0: what is kept is told by the frame.
@@ -191,6 +221,8 @@ class _Filters:
 
 
 _CUT_SCORE = 10.0
+_USUAL_SECONDS = 0.04
+"""Of a frame that does not say how long it is shown."""
 _DELAY = {"frozen": 0.4}
 """Seconds after which a filter says that a stretch has begun."""
 
@@ -210,8 +242,3 @@ def _graph(frame: VideoFrame) -> Graph | None:
         last = node
     graph.configure()
     return graph  # type: ignore[no-any-return]
-
-
-def _duration(frame: VideoFrame) -> float:
-    length = getattr(frame, "duration", None)
-    return float(length * frame.time_base) if length and frame.time_base else 0.04

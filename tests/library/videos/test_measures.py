@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from tests.library.videos.clips import Image as Pixels
 from tests.library.videos.clips import changing_size, moving, write_frames
 
 from modelmill.videos import pictures, stretches
-from modelmill.videos.frames import chosen
+from modelmill.videos.frames import chosen, extract
 from modelmill.videos.limits import VideoLimits
-from modelmill.videos.measuring import measure
+from modelmill.videos.measuring import GROUPS, measure
 from modelmill.videos.perceptual_hash import distance, perceptual_hash
 from modelmill.videos.probing import probe
+from modelmill.videos.requests import MeasureOptions
 from modelmill.videos.sources import open_source
 
 pytest.importorskip("av")
 
-OPTIONS = {"frames_per_second": 4.0, "most": 100, "details": 8, "sound": True}
+OPTIONS = MeasureOptions(most=100, details=8).model_dump()
 
 
-def measured(path: Path) -> dict[str, Any]:
+def measured(path: Path, **more: Any) -> dict[str, Any]:
     with open_source({"path": str(path)}, VideoLimits()) as source:
-        (row,) = measure(source, VideoLimits(), OPTIONS)
+        (row,) = measure(source, VideoLimits(), OPTIONS | more)
     return row
 
 
@@ -151,6 +153,82 @@ def test_an_overlay_is_found_where_the_picture_moves(tmp_path: Path) -> None:
     assert (still["overlay_share"], still["overlay_box"]) == (None, None)
     clean = measured(write_frames(tmp_path / "c.mp4", (scene(number * 5) for number in range(100))))
     assert clean["overlay_share"] == 0
+
+
+def test_what_stays_in_a_scene_that_stands_still_in_part_is_no_overlay(tmp_path: Path) -> None:
+    scene = moving(4, (320, 240))
+    sign = np.repeat(np.repeat(np.random.default_rng(0).integers(0, 2, (6, 12)) * 220, 4, 0), 4, 1)
+
+    def frame(number: int, left: int) -> Pixels:
+        """A sign among what stands still: the left part of the picture; the right one moves."""
+        picture = scene(number * 5).copy()
+        picture[:, :120] = scene(0)[:, :120]
+        picture[100:124, left : left + 48] = sign[:, :, None]
+        return picture
+
+    among = measured(write_frames(tmp_path / "a.mp4", (frame(number, 20) for number in range(100))))
+    assert (among["overlay_share"], among["overlay_box"]) == (None, None)
+    over = measured(write_frames(tmp_path / "b.mp4", (frame(number, 220) for number in range(100))))
+    assert over["overlay_box"] == pytest.approx([220, 100, 268, 124], abs=8)
+
+    def lit(number: int) -> Pixels:
+        """A scene that keeps its edges, but not its light."""
+        return (scene(0) * (0.3 + 0.7 * (number % 25) / 25)).astype(np.uint8)
+
+    light = measured(write_frames(tmp_path / "c.mp4", map(lit, range(100))))
+    assert not light["overlay_share"]
+
+
+def test_only_what_is_asked_for_is_measured(tmp_path: Path) -> None:
+    clip = write_frames(tmp_path / "a.mp4", map(moving(1, (160, 120)), range(50)))
+    whole, some = measured(clip), measured(clip, measures=["exposure", "borders"])
+    same = {"times", "brightness", "contrast", "dark_share", "bright_share", "black", "frozen", "border_box"}
+    assert {name: whole[name] for name in same} == {name: some[name] for name in same}
+    asked = {name for group in ("exposure", "borders") for name in GROUPS[group]}
+    left_out = {name for names in GROUPS.values() for name in names if whole[name] is not None} - asked
+    assert {name for name, value in some.items() if value is None and whole[name] is not None} == left_out
+    assert measured(clip, measures=["hashes"])["hashes"] == whole["hashes"]  # without the borders, as ever
+
+
+def test_lines_of_text_take_a_share_of_the_picture() -> None:
+    def page(lines: int) -> np.ndarray:
+        image = Image.new("L", (320, 240), 60)
+        for line in range(lines):
+            words = "ORDER NOW FREE SALE TODAY"
+            ImageDraw.Draw(image).text((6, 6 + 28 * line), words, fill=250, font_size=20)
+        return np.asarray(image, np.float32)
+
+    shares = [pictures.text_share(page(lines)) for lines in (0, 1, 4, 8)]
+    assert shares[0] == 0
+    assert 0.02 < shares[1] < 0.1
+    assert shares[2] > 3 * shares[1]
+    assert shares[3] > 0.25
+    grid = np.tile(np.arange(320, dtype=np.float32) // 40 * 30, (240, 1))  # edges of one sign only
+    assert pictures.text_share(grid) == 0
+    assert pictures.text_share(np.zeros((4, 4), np.float32)) == 0
+
+
+def test_stills_are_a_picture_of_each_shot(tmp_path: Path) -> None:
+    scenes = [moving(seed, (160, 120)) for seed in range(3)]
+    clip = write_frames(tmp_path / "a.mp4", (scenes[number // 25](number) for number in range(75)))
+    content = measured(clip, stills=80)["stills"]
+    options = {"frames_per_second": 2.0, "every_seconds": 10.0, "most": 64, "width": 320}
+    with open_source({"content": content}, VideoLimits()) as source:
+        rows = extract(source, VideoLimits(), options)
+    assert [row["time"] for row in rows] == pytest.approx([0.5, 1.5, 2.5], abs=0.15)
+    assert [(row["shot"], row["width"], row["height"]) for row in rows] == [(n, 80, 60) for n in range(3)]
+    for row, scene in zip(rows, scenes, strict=True):
+        picture = np.asarray(Image.open(io.BytesIO(row["jpeg"])).convert("RGB"), float)
+        small = np.asarray(Image.fromarray(scene(round(row["time"] * 25))).resize((80, 60)), float)
+        assert np.abs(picture - small).mean() < 20  # another scene: 50
+        assert abs(picture.mean() - small.mean()) < 3
+    with open_source({"content": content}, VideoLimits()) as source:
+        (few,) = extract(source, VideoLimits(), options | {"most": 1})
+    assert few["time"] == rows[0]["time"]
+    long = measured(write_frames(tmp_path / "b.mp4", map(scenes[0], range(500))), stills=80)["stills"]
+    with open_source({"content": long}, VideoLimits()) as source:
+        parts = extract(source, VideoLimits(), options)
+    assert [row["time"] for row in parts] == pytest.approx([5, 15], abs=1)
 
 
 def test_blur_noise_and_colour_are_ordered() -> None:
