@@ -85,7 +85,8 @@ class StubBatches:
             return
         lines = self.files[batch.asked["input_file_id"]].splitlines()
         in_time = round(len(lines) * (1 - self.expired))
-        good, bad = [], []
+        good: list[dict[str, Any]] = []
+        bad: list[dict[str, Any]] = []
         for number, line in enumerate(lines):
             head, _, body = line.partition(b',"body":')
             asked = json.loads(head + b"}")

@@ -12,8 +12,9 @@ from benchmarks.fault_proxy import FaultProxy
 from benchmarks.lost_replies import cell, deployment
 
 from modelmill.errors import ConfigError
+from modelmill.registry.dead_runs import mark_dead_runs
 from modelmill.registry.mlflow_calls import retries
-from modelmill.registry.tracking import experiment_id, mark_dead_runs, open_run, tracking_client
+from modelmill.registry.tracking import experiment_id, open_run, tracking_client
 from modelmill.settings import mlflow_patience
 from modelmill.system.locks import locked
 

@@ -17,6 +17,7 @@ from modelmill.errors import ConfigError, InputError, WaitingError
 from modelmill.pipeline.checked_step import CheckedStep
 from modelmill.pipeline.progress import ProgressPrinter
 from modelmill.pipeline.request import StepRequest, StepResult
+from modelmill.registry.dead_runs import mark_dead_runs
 from modelmill.registry.finished_runs import FinishedRun, RunPlace, finished_run, remember
 from modelmill.registry.mlflow_calls import asking
 from modelmill.registry.tracking import (
@@ -24,7 +25,6 @@ from modelmill.registry.tracking import (
     TAG_PYTHON,
     experiment_id,
     find_finished,
-    mark_dead_runs,
     open_run,
     tracking_client,
 )

@@ -100,6 +100,11 @@ class StepProcess:
         self._status: int | None = None
         self._stopped = threading.Event()
 
+    @property
+    def pid(self) -> int | None:
+        """Id of the process, which leads a group of its own; None before it has started."""
+        return self._process.pid if self._process else None
+
     def run(self, on_line: Callable[[str], None]) -> StepResult:
         """Run the step to its end.
 

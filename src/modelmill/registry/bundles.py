@@ -183,6 +183,7 @@ def publish(
         run.models.add(earlier)
         keep_bundle(bundle, digest, context.cache)
         return f"models:/{earlier}"
+    run.check_mine()
     sign(bundle, signature_of(bundle))
     attempt = uuid.uuid4().hex
     marks = {

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import time
+import uuid
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -36,7 +37,6 @@ from modelmill.registry.mlflow_calls import bound_calls, briefly, made_once
 from modelmill.settings import Settings
 from modelmill.system.database import make_database
 from modelmill.system.imports import without_collections
-from modelmill.system.locks import locked_if_free
 from modelmill.tables.versions import table_states
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 TAG_ERROR = "modelmill.error"
 TAG_HOST = "modelmill.host"
 """Name of the machine that a step has run on."""
+TAG_OPENED_BY = "modelmill.opened_by"
+"""Names the attempt that has opened the run last."""
 TAG_PYTHON = "modelmill.python"
 """Path of the interpreter that has run it."""
 
@@ -118,10 +120,12 @@ class TrackedRun:
     :param client: MLflow's client.
     :param run: the run.
     :param fresh: whether this attempt made it (so that it can be deleted if the input is refused).
+    :param attempt: what the run's tag says as long as no newer attempt has opened it; None: nobody looks.
     """
 
-    def __init__(self, client: MlflowClient, run: Run, *, fresh: bool) -> None:
+    def __init__(self, client: MlflowClient, run: Run, *, fresh: bool, attempt: str | None = None) -> None:
         self.client = client
+        self._attempt = attempt
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
         self.fresh = fresh
@@ -237,11 +241,36 @@ class TrackedRun:
         if missing := draw_letters(figure, lambda: self.client.log_figure(self.run_id, figure, path)):
             print(missing_letters(path, missing), flush=True)
 
+    @property
+    def is_mine(self) -> bool:
+        """Whether no newer attempt has opened the run since.
+
+        The step's lock keeps attempts of one machine apart. One on another machine, which was paused or cut
+        off while Airflow started the next one, wakes up with everything that it had.
+        """
+        if self._attempt is None:
+            return True
+        return bool(self.client.get_run(self.run_id).data.tags.get(TAG_OPENED_BY) == self._attempt)
+
+    def check_mine(self) -> None:
+        """Check that no newer attempt has opened the run since.
+
+        :raises TransientError: if one has: what it makes counts.
+        """
+        if not self.is_mine:
+            raise TransientError(
+                "a newer attempt at this step must not be overtaken by an older one",
+                got=f"run {self.run_id}, which a newer attempt has opened",
+                remedy="this one ends here, and has changed nothing",
+            )
+
     def finish(self, outputs: Mapping[str, AnyReference]) -> None:
         """End the run well. Only now can another attempt reuse it.
 
         :param outputs: references by output port.
+        :raises TransientError: if a newer attempt has opened the run.
         """
+        self.check_mine()
         if self.models:
             self._drop_other_models()
         content = {name: value.model_dump(mode="json") for name, value in outputs.items()}
@@ -253,18 +282,20 @@ class TrackedRun:
         """End the run badly; an attempt with the same step key reopens it.
 
         If MLflow does not answer, the run stays RUNNING until a step of the pipeline starts again
-        (:func:`mark_dead_runs`).
+        (:func:`~modelmill.registry.dead_runs.mark_dead_runs`).
         """
         with briefly(_print):
-            self.set_tags({TAG_ERROR: redacted(f"{type(error).__name__}: {error}")[:4000]})
-            self.client.set_terminated(self.run_id, status=status)
+            if self.is_mine:
+                self.set_tags({TAG_ERROR: redacted(f"{type(error).__name__}: {error}")[:4000]})
+                self.client.set_terminated(self.run_id, status=status)
 
     def discard(self, error: BaseException) -> None:
         """Delete the run of a refused input, which this attempt has made. MLflow keeps the error."""
         with briefly(_print):
-            self.set_tags({TAG_ERROR: redacted(f"{type(error).__name__}: {error}")[:4000]})
-            self.client.set_terminated(self.run_id, status="FAILED")
-            self.client.delete_run(self.run_id)
+            if self.is_mine:
+                self.set_tags({TAG_ERROR: redacted(f"{type(error).__name__}: {error}")[:4000]})
+                self.client.set_terminated(self.run_id, status="FAILED")
+                self.client.delete_run(self.run_id)
 
     def logged_models(self) -> list[LoggedModel]:
         """Return the models that the run has logged, those of dead attempts too, the oldest first."""
@@ -355,7 +386,8 @@ def open_run(
 ) -> TrackedRun:
     """Reopen the run that a dead or failed attempt left, or make one.
 
-    The caller holds the step key's lock: nobody else opens the same run meanwhile.
+    The caller holds the step key's lock: nobody else on this machine opens the same run meanwhile. Of
+    attempts on several machines the newest one has the run.
 
     :param client: MLflow's client.
     :param experiment: experiment id.
@@ -364,12 +396,13 @@ def open_run(
     :param tags: lineage tags, set again on a reopened run.
     :return: the run, with status ``RUNNING``.
     """
-    all_tags = {**tags, TAG_STEP_KEY: key}
+    attempt = uuid.uuid4().hex
+    all_tags = {**tags, TAG_STEP_KEY: key, TAG_OPENED_BY: attempt}
     left = _unfinished(client, experiment, key)
     if left:
+        reopened = TrackedRun(client, left[0], fresh=False, attempt=attempt)
+        reopened.set_tags(all_tags)  # first, so that an older attempt does not end it again
         client.update_run(left[0].info.run_id, status="RUNNING")
-        reopened = TrackedRun(client, left[0], fresh=False)
-        reopened.set_tags(all_tags)
         for double in left[1:]:
             _drop(client, double)
         return reopened
@@ -379,7 +412,7 @@ def open_run(
         name=lambda run: str(run.info.run_id or ""),
         drop=functools.partial(_drop, client),
     )
-    return TrackedRun(client, made, fresh=True)
+    return TrackedRun(client, made, fresh=True, attempt=attempt)
 
 
 def _unfinished(client: MlflowClient, experiment: str, key: str) -> list[Run]:
@@ -390,38 +423,6 @@ def _unfinished(client: MlflowClient, experiment: str, key: str) -> list[Run]:
 def _drop(client: MlflowClient, double: Run) -> None:
     client.set_terminated(double.info.run_id, status="KILLED")
     client.delete_run(double.info.run_id)
-
-
-def mark_dead_runs(client: MlflowClient, experiment: str, steps: Path) -> list[str]:
-    """Mark the runs of steps that died as KILLED: MLflow never ends the run of a process that was killed.
-
-    Only runs whose step was started from the same work directory are looked at, by the lock that a step holds
-    while it lives.
-
-    :param client: MLflow's client.
-    :param experiment: experiment id.
-    :param steps: folder with a folder for each step key, in which the step's lock lies.
-    :return: ids of the runs.
-    """
-    marked = []
-    for run in client.search_runs(
-        [experiment], filter_string="attributes.status = 'RUNNING'", max_results=200
-    ):
-        key = str(run.data.tags.get(TAG_STEP_KEY, ""))
-        if not re.fullmatch(r"[0-9a-f]{64}", key):
-            continue
-        with locked_if_free(steps / key / "lock") as free:
-            # The step may have ended after it was found: its run is no longer running, or discarded.
-            if free and _is_running(client, run.info.run_id):
-                client.set_tag(run.info.run_id, TAG_ERROR, "its process died")
-                client.set_terminated(run.info.run_id, status="KILLED")
-                marked.append(str(run.info.run_id))
-    return marked
-
-
-def _is_running(client: MlflowClient, run_id: str) -> bool:
-    info = client.get_run(run_id).info
-    return bool(info.status == "RUNNING" and info.lifecycle_stage == "active")
 
 
 def _print(line: str) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from modelmill.registry.tracking import experiment_id, mark_dead_runs, open_run, tracking_client
+from modelmill.registry.dead_runs import mark_dead_runs
+from modelmill.registry.tracking import experiment_id, open_run, tracking_client
 from modelmill.settings import Settings
 
 KEY = "a" * 64
