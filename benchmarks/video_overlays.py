@@ -5,8 +5,9 @@ with a logo of clean ones, as ``make_defects`` does, measures them as ``measure_
 the rules of ``dags/rules/video_quality.yaml``. Scenes are the animated pictures of the wheel
 ``comfyui-workflow-templates-media-video`` and the real clips of ``REAL``; ``--tune`` uses the ones, and the
 ranges, that the thresholds were chosen on. What clean clips show was labelled by hand, clip by clip:
-``SHOWS_LOGO``. ``--read`` reads the text of some clips by OCR, too, as ``read_text_in_frames`` does.
-Intervals: 95 %, bootstrap over scenes.
+``SHOWS_LOGO``. ``--read`` reads the text of the clips that the measure says have much of it, as
+``read_text_in_frames`` does: it is much if its boxes take a tenth of a frame. Intervals: 95 %, bootstrap over
+scenes.
 """
 
 from __future__ import annotations
@@ -67,14 +68,23 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, nargs="*", default=[])
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--scenes", type=int, default=1000, help="at most")
-    parser.add_argument("--read", type=int, default=0, help="scenes whose text is read, too")
+    parser.add_argument("--read", action="store_true", help="by OCR")
     options = parser.parse_args()
     began = time.monotonic()
     rows = made_rows(options)
     print(f"{len(rows)} clips of {len({row['scene'] for row in rows})} scenes")
     table, rule_set = pa.RecordBatch.from_pylist(rows, schema=schema()), load_rule_set(RULES)
     print("| what | clips | answered | precision | recall | F1 | 95 % |\n| --- |" + " --- |" * 6)
-    report("text", rows, fired(rule_set, ["much_text"], table), [True] * len(rows))
+    much = fired(rule_set, ["much_text"], table)
+    report("text", rows, much, [True] * len(rows))
+    if options.read:
+        read = read_rows([row for row, hit in zip(rows, much, strict=True) if hit])
+        report(
+            "text, OCR where the measure says so",
+            rows,
+            [row["key"] in read for row in rows],
+            [True] * len(rows),
+        )
     answered = [row["overlay_share"] is not None for row in rows]
     told = [
         place for place, row in enumerate(rows) if row["defect"] != "text"
@@ -88,11 +98,6 @@ def main() -> None:
         if hit and row["defect"] == "overlay"
     ]
     print(f"box IoU of overlays that were found: median {np.median(boxes):.3f}, {len(boxes)} clips")
-    read = [row for row in rows if row.get("text_area") is not None]
-    if read:
-        for least in (0.05, 0.1, 0.15):
-            hits = [max(row["text_area"]) > least for row in read]
-            report(f"text, by OCR: area > {least}", read, hits, [True] * len(read), kind="text")
     print(f"{time.monotonic() - began:.0f} s")
 
 
@@ -133,25 +138,37 @@ def made_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
         "codec": "libx264",
         "crf": 23 if options.tune else 29,
     }
-    reading, rows = ReadTextOptions().model_dump(mode="json"), list[dict[str, Any]]()
-    with (
-        LimitedProcess(VideoLimits(), tasks=("defects", "measure")) as process,
-        LimitedProcess(READING_LIMITS, tasks=("read_text",)) as reader,
-    ):
+    rows = list[dict[str, Any]]()
+    with LimitedProcess(VideoLimits(), tasks=("defects", "measure")) as process:
         for number, (scene, content) in enumerate(sources(options)):
             if number >= options.scenes:
                 break
             for made in process.work("defects", {"content": content}, how):
                 (row,) = process.work("measure", {"content": made["video"]}, MEASURE)
-                row |= {"scene": scene, "defect": made["defect"], "truth_box": made["box"]}
+                row |= {
+                    "video": made["video"],
+                    "scene": scene,
+                    "defect": made["defect"],
+                    "truth_box": made["box"],
+                }
                 row |= {
                     "key": f"{scene} {made['defect']} {made['parameters']}",
                     "seconds": made["clip_seconds"],
                 }
-                if number < options.read and made["defect"] in ("text", "clean", "overlay"):
-                    row |= reader.work("read_text", {"content": made["video"]}, reading)[0]
                 rows.append(row)
     return rows
+
+
+def read_rows(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the keys of clips of which text takes a tenth of a frame."""
+    how, found = ReadTextOptions().model_dump(mode="json"), set[str]()
+    with LimitedProcess(READING_LIMITS, tasks=("read_text",)) as process:
+        for row in rows:
+            (read,) = process.work("read_text", {"content": row["video"]}, how)
+            if max(read["text_area"], default=0.0) > 0.1:
+                found.add(str(row["key"]))
+    print(f"{len(rows)} clips were read, {len(found)} have much text")
+    return found
 
 
 def sources(options: argparse.Namespace) -> Iterator[tuple[str, bytes]]:

@@ -42,6 +42,10 @@ _STEADY = 0.3
 """Standard deviation in time of an overlay's edges, as a share of that of the pixels around it, at most. Of a
 logo that one sees through a quarter was measured, of others a tenth, of the scene's own edges two thirds and
 more."""
+_HARDLY = 0.5
+"""Such a share, of the mean around an edge's pixel, up to which the pixel may belong to an overlay."""
+_WINDOW = 16
+"""Pixels to each side over which that mean is taken."""
 _STILL = 6.0
 """Such a deviation of edges, in grey levels, up to which a scene around which nothing moves stands still."""
 _LARGEST = 0.4
@@ -108,7 +112,20 @@ class Overlays:
         length = means["length"][part]
         mean = np.hypot(means["down"], means["across"])[part]
         edges = (length > _GRADIENT) & (mean > _COHERENCE * length)
+        # Edges of the scene that touch an overlay change as much as what is around them: not one with it.
+        edges &= spread <= np.maximum(_STILL, _HARDLY * _means_around(spread))
         return _largest(edges, spread, (left, top), (width, height))
+
+
+def _means_around(values: Luma) -> Luma:
+    """Return the mean over a square around each pixel, or what of it is inside."""
+    for axis in (0, 1):
+        sums = np.cumsum(np.insert(values, 0, 0, axis=axis), axis=axis)
+        places = np.arange(values.shape[axis])
+        first, after = np.maximum(places - _WINDOW, 0), np.minimum(places + _WINDOW + 1, len(places))
+        total = np.take(sums, after, axis) - np.take(sums, first, axis)
+        values = total / np.expand_dims(after - first, 1 - axis)
+    return values
 
 
 def _largest(edges: Mask, spread: Luma, corner: tuple[int, int], size: tuple[int, int]) -> Overlay:

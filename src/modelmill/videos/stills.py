@@ -24,12 +24,14 @@ TAG = "MODELMILL_STILLS"
 EVERY_SECONDS = 10.0
 """Part of a long shot that has a picture of its own."""
 _MOST = 64
-"""Pictures of a video at most. One more, and every other one is forgotten."""
+"""Pictures of a video at most. One more, and every other one is forgotten, of the later ones, too."""
 _CANDIDATES = 16
 """Frames of a part that are held until its middle is known; one more, and every other one is forgotten."""
 _LARGE = 1280
 """Width from which a frame that is held is made small at once: sixteen large ones would take much memory."""
 _QUALITY = 92
+_DIGITS = 6
+"""Of a width at most: the tag may stand in anybody's file."""
 _MILLISECONDS = Fraction(1, 1000)
 
 
@@ -44,6 +46,7 @@ class Stills:
         self._start, self._step = 0.0, 1
         self._seen: list[tuple[float, VideoFrame]] = []
         self._count = 0
+        self._parts, self._every = 0, 1
         self._kept: list[tuple[float, bytes, tuple[int, int]]] = []
 
     def see(self, time: float, frame: VideoFrame) -> None:
@@ -61,11 +64,14 @@ class Stills:
         """End the part: a shot ends here, or is long."""
         middle, seen = (self._start + time) / 2, self._seen
         self._start, self._step, self._seen, self._count = time, 1, [], 0
-        if seen:
+        if not seen:
+            return
+        if self._parts % self._every == 0:
             at, frame = min(seen, key=lambda one: abs(one[0] - middle))
             self._kept.append((at, *self._picture(frame)))
+        self._parts += 1
         if len(self._kept) > _MOST:
-            self._kept = self._kept[::2]
+            self._kept, self._every = self._kept[::2], 2 * self._every
 
     def _picture(self, frame: VideoFrame) -> tuple[bytes, tuple[int, int]]:
         from PIL import Image
@@ -107,4 +113,4 @@ def source_width(tags: Mapping[str, str]) -> int | None:
     :param tags: of the container.
     """
     text = tags.get(TAG, "")
-    return int(text) if text.isascii() and text.isdigit() and 0 < int(text[:6]) == int(text) else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) else None

@@ -21,6 +21,7 @@ from modelmill.videos.perceptual_hash import distance, perceptual_hash
 from modelmill.videos.probing import probe
 from modelmill.videos.requests import MeasureOptions
 from modelmill.videos.sources import open_source
+from modelmill.videos.stills import TAG, Stills, source_width
 
 pytest.importorskip("av")
 
@@ -229,6 +230,35 @@ def test_stills_are_a_picture_of_each_shot(tmp_path: Path) -> None:
     with open_source({"content": long}, VideoLimits()) as source:
         parts = extract(source, VideoLimits(), options)
     assert [row["time"] for row in parts] == pytest.approx([5, 15], abs=1)
+
+
+def test_stills_of_many_shots_are_spread_over_all_of_them() -> None:
+    import av
+
+    stills = Stills(32)
+    for number in range(200):
+        frame = av.VideoFrame.from_ndarray(np.full((24, 32, 3), number, np.uint8), "rgb24")
+        stills.see(float(number), frame)
+        stills.cut(number + 0.5)
+    with av.open(io.BytesIO(stills.found(200.0) or b"")) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert times == [4.0 * place for place in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("640", 640),
+        ("0", None),
+        ("-5", None),
+        ("6e2", None),
+        ("9" * 5000, None),
+        ("\u0663", None),
+        ("", None),
+    ],
+)
+def test_the_tag_of_stills_may_be_anybodys(text: str, width: int | None) -> None:
+    assert source_width({TAG: text}) == width
 
 
 def test_blur_noise_and_colour_are_ordered() -> None:
