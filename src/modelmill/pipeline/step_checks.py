@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -30,8 +31,9 @@ def step_findings(spec: PipelineSpec) -> Iterator[Finding]:
     """Yield everything that is wrong with a pipeline's steps and its schedule."""
     yield from _component_findings(spec)
     yield from _edge_findings(spec)
-    yield from _label_findings(spec)
-    yield from _content_findings(spec)
+    learned = list(_datasets_to_steps(spec))
+    yield from _label_findings(learned)
+    yield from _content_findings(spec, learned)
     yield from _cycle_findings(spec)
     yield from _schedule_findings(spec)
 
@@ -136,15 +138,32 @@ def _edge_findings(spec: PipelineSpec) -> Iterator[Finding]:
             yield from _type_findings(spec, edge, origin, target, at)
 
 
-def _label_findings(spec: PipelineSpec) -> Iterator[Finding]:
-    """Yield labels that a dataset of the pipeline does not have, or leaves open."""
+@dataclass(frozen=True)
+class _DatasetEdge:
+    """An edge from a step that builds a dataset to one that gets it."""
+
+    edge: Edge
+    origin: StepSpec
+    step: StepSpec
+    target: AnyComponent
+
+
+def _datasets_to_steps(spec: PipelineSpec) -> Iterator[_DatasetEdge]:
+    known = catalogue()
+    builders = {name for name, step in spec.steps.items() if step.component == "build_dataset"}
     for edge in spec.edges:
-        origin, step = spec.steps.get(edge.origin), spec.steps[edge.target]
-        target = catalogue().get(step.component)
-        if not (origin and target) or (origin.component, edge.target_port) != ("build_dataset", "dataset"):
-            continue
-        labels: Any = origin.config.get("labels")
-        label = step.config.get("label")
+        if edge.target_port == "dataset" and edge.origin in builders:
+            step = spec.steps[edge.target]
+            if target := known.get(step.component):
+                yield _DatasetEdge(edge, spec.steps[edge.origin], step, target)
+
+
+def _label_findings(learned: Iterable[_DatasetEdge]) -> Iterator[Finding]:
+    """Yield labels that a dataset of the pipeline does not have, or leaves open."""
+    for one in learned:
+        edge, target = one.edge, one.target
+        labels: Any = one.origin.config.get("labels")
+        label = one.step.config.get("label")
         known = isinstance(labels, list) and all(isinstance(name, str) for name in labels)
         if not known or "label" not in target.config.model_fields or placeholders([labels, label]):
             continue  # checked when the run starts
@@ -157,17 +176,14 @@ def _label_findings(spec: PipelineSpec) -> Iterator[Finding]:
         yield ("steps", edge.target, "config"), f"{rule}; got {got}; {remedy}"
 
 
-def _content_findings(spec: PipelineSpec) -> Iterator[Finding]:
+def _content_findings(spec: PipelineSpec, learned: Iterable[_DatasetEdge]) -> Iterator[Finding]:
     """Yield steps that get a dataset of the pipeline with nothing in it that they can work on."""
     values = spec.param_values()
-    for edge in spec.edges:
-        origin, step = spec.steps.get(edge.origin), spec.steps[edge.target]
-        target = catalogue().get(step.component)
-        if not (origin and target) or (origin.component, edge.target_port) != ("build_dataset", "dataset"):
-            continue
-        given = [kind for kind in get_args(ContentKind) if origin.config.get(kind) is not None]
+    for one in learned:
+        edge, target = one.edge, one.target
+        given = [kind for kind in get_args(ContentKind) if one.origin.config.get(kind) is not None]
         if given and not {*given} & {*target.reads}:
-            able = [name for name, one in catalogue().items() if "dataset" in one.input_ports]
+            able = [name for name, known in catalogue().items() if "dataset" in known.input_ports]
             able = sorted(name for name in able if {*given} <= {*catalogue()[name].reads})
             yield (
                 ("steps", edge.target, "inputs", edge.target_port),
@@ -178,7 +194,7 @@ def _content_findings(spec: PipelineSpec) -> Iterator[Finding]:
                     f"{target.reads[0]} column in {edge.origin!r}"
                 ),
             )
-        elif len(given) == 1 and (why := _unreadable(target, step.config, values, given[0])):
+        elif len(given) == 1 and (why := _unreadable(target, one.step.config, values, given[0])):
             yield (
                 ("steps", edge.target, "config"),
                 f"{why}; step {edge.origin!r} makes a dataset of {given[0]}s alone",
