@@ -32,14 +32,14 @@ from typing import Any
 
 from demo.servers.language_model import Behaviour, LanguageModelStub
 
-from modelmill.language_models.asking import Ask, Asker, Tally
+from modelmill.language_models.asker import Ask, Asker, Tally
 from modelmill.language_models.chat import ChatDialect
 from modelmill.language_models.client import Client
 from modelmill.language_models.dialects import Parameters
 from modelmill.language_models.endpoint import Endpoint
 from modelmill.language_models.journal import Journal
 from modelmill.language_models.places import Remote
-from modelmill.language_models.prices import Budget, Tariff
+from modelmill.language_models.prices import SpendingLimit, Tariff
 from modelmill.language_models.questions import Question
 from modelmill.language_models.rate_limits import RateLimits
 
@@ -112,7 +112,7 @@ def ask(
     per_minute: tuple[int | None, int | None] = (None, None),
 ) -> Tally:
     """Ask as a step does."""
-    tariff = Tariff.of(Budget(tokens=budget), None)
+    tariff = Tariff.of(SpendingLimit(tokens=budget), None)
     with (
         Client(Endpoint(url), timeout=timeout, connections=concurrency) as client,
         Journal(folder, limit=tariff.limit) as journal,

@@ -27,7 +27,7 @@ from benchmarks.fault_proxy import CALLS, FAULTS, FaultProxy
 from modelmill.artifacts import ModelRef
 from modelmill.errors import ModelmillError
 from modelmill.registry.bundles import list_outputs, publish
-from modelmill.registry.mlflow_calls import asking
+from modelmill.registry.mlflow_calls import mlflow_errors
 from modelmill.registry.tracking import experiment_id, open_run, tracking_client
 from modelmill.registry.versions import register
 
@@ -89,7 +89,7 @@ def cell(server: str, proxy: FaultProxy, fault: str, call: str, folder: Path, *,
         if attempt:
             proxy.fail("", call, times=0)
         try:
-            with asking(proxy.url):
+            with mlflow_errors(proxy.url):
                 _step(client, experiment, key, name, folder / str(attempt))
             break
         except ModelmillError as error:

@@ -25,7 +25,7 @@ from modelmill.rules.rule_set import RuleSet
 from modelmill.settings import Settings
 from modelmill.videos.limited_process import LimitedProcess
 from modelmill.videos.limits import VideoLimits
-from modelmill.videos.requests import MeasureOptions
+from modelmill.videos.requests import VideoMeasureOptions
 from modelmill.videos.tasks import MEASURED
 
 RULES = "dags/rules/video_quality.yaml"
@@ -53,7 +53,7 @@ DETECTORS = {
 }
 """Kind of defect, and the rules that find it. A slideshow is frozen, too, and counts for neither."""
 IGNORED = {"freeze": {"slides"}, "slides": set(), "black": set()}
-MEASURE = MeasureOptions(sound=False).model_dump(mode="json")
+MEASURE = VideoMeasureOptions(sound=False).model_dump(mode="json")
 DUPLICATE = ("duplicate_of", "duplicate_relation")
 TYPES = {"numbers": pa.list_(pa.float64()), "text": pa.string(), "float": pa.float64(), "integer": pa.int64()}
 

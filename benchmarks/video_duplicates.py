@@ -34,9 +34,9 @@ from modelmill.videos.duplicate_request import FindDuplicateVideosRequest
 from modelmill.videos.limited_process import LimitedProcess
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.refusals import RefusedVideoError
-from modelmill.videos.requests import MeasureOptions
+from modelmill.videos.requests import VideoMeasureOptions
 
-MEASURE = MeasureOptions(sound=False).model_dump(mode="json")
+MEASURE = VideoMeasureOptions(sound=False).model_dump(mode="json")
 WIDTH, SECONDS, LEAST = 320, 4.0, 12
 SUFFIXES = {".mp4", ".mkv", ".webm"}
 SAME = {"carphone_distorted.mp4": "carphone_pristine.mp4"}

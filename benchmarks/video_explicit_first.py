@@ -41,7 +41,7 @@ from modelmill.settings import Settings
 from modelmill.videos.defects import encoded
 from modelmill.videos.limited_process import LimitedProcess
 from modelmill.videos.limits import VideoLimits
-from modelmill.videos.requests import READING_LIMITS, ExtractOptions, MeasureOptions, ReadTextOptions
+from modelmill.videos.requests import READING_LIMITS, ExtractOptions, ReadTextOptions, VideoMeasureOptions
 from modelmill.videos.rows import column_types
 from modelmill.videos.tasks import MEASURED, PROBED, READ
 
@@ -192,7 +192,7 @@ def steps(measures: Mapping[str, Any], *, stills: bool = False, until: Sequence[
     reading = options_of(ReadTextOptions, until=until)
     return {
         "header and subtitles": step("probe", {"sidecars": True}),
-        "measures": step("measure", options_of(MeasureOptions, **measures, **kept)),
+        "measures": step("measure", options_of(VideoMeasureOptions, **measures, **kept)),
         "OCR": step("read_text", reading, stills=stills, limits=READING_LIMITS),
         "model": step("extract", options_of(ExtractOptions), stills=stills),
     }

@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from modelmill.documents.versions import NotFoundError
-from modelmill.pipeline.expansion import Origin, expand
+from modelmill.pipeline.expansion import StepOrigin, expand
 from modelmill_operators.documents import digest_in, pipeline_in
 from modelmill_operators.links import XCOM_STEP
 
@@ -94,12 +94,12 @@ class RunPipeline:
 
     digest: str | None
     """None if Airflow no longer has that version."""
-    origins: Mapping[str, Origin]
+    origins: Mapping[str, StepOrigin]
     """By task, the step as it was written; tasks that are not known are left out."""
 
-    def origin(self, task: str) -> Origin:
+    def origin(self, task: str) -> StepOrigin:
         """Return what a task was written as; of one that is not known, itself."""
-        return self.origins.get(task, Origin(task))
+        return self.origins.get(task, StepOrigin(task))
 
     def tasks_of(self, step: str) -> set[str]:
         """Return the tasks that an id stands for: all copies of a written step, or the task of that id."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 from modelmill.artifacts import TableRef
 from modelmill.jobs import run_as_application
 from modelmill.rules.lifecycle.table_decider import decide_partition
-from modelmill.rules.lifecycle.table_decisions import DecideRequest, DecideResult, check_keys
+from modelmill.rules.lifecycle.table_decisions import DecideResult, DecideTableRequest, check_keys
 from modelmill.tables.opening import open_table
 from modelmill_jobs.columns import quoted
 from modelmill_jobs.reading import read_table
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SHOWN_KEYS = 5
 
 
-def main(request: DecideRequest, spark: SparkSession) -> DecideResult:
+def main(request: DecideTableRequest, spark: SparkSession) -> DecideResult:
     """Decide on a table.
 
     :param request: the table, what decides, and the place.
@@ -72,4 +72,4 @@ def _decide(batches: Any, *, decider: str, tracking_uri: str) -> Any:
 
 
 if __name__ == "__main__":
-    run_as_application(DecideRequest, main)
+    run_as_application(DecideTableRequest, main)

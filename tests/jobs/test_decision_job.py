@@ -17,7 +17,7 @@ from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
 from modelmill.rules.frames import one_batch
 from modelmill.rules.lifecycle.table_decider import TableDecider
-from modelmill.rules.lifecycle.table_decisions import DecideRequest, table_decider
+from modelmill.rules.lifecycle.table_decisions import DecideTableRequest, table_decider
 from modelmill.rules.pinned_rule_set import pin_rule_set
 from modelmill.rules.reading import parse_rule_set
 from modelmill.settings import Settings
@@ -59,8 +59,10 @@ def decider(source: TableRef, make_bundle: Callable[..., Path]) -> TableDecider:
     return table_decider(pin_rule_set(rule_set, settings), source, settings, keep=["day"])
 
 
-def request_for(source: TableRef, decider: TableDecider, tmp_path: Path, key: str = "k") -> DecideRequest:
-    return DecideRequest(table=source, decider=decider, to=str(tmp_path / "out"), transaction=key)
+def request_for(
+    source: TableRef, decider: TableDecider, tmp_path: Path, key: str = "k"
+) -> DecideTableRequest:
+    return DecideTableRequest(table=source, decider=decider, to=str(tmp_path / "out"), transaction=key)
 
 
 @pytest.mark.parametrize("engine", ["sail", pytest.param("jvm", marks=pytest.mark.jvm)])
@@ -92,7 +94,7 @@ def test_keys_that_are_not_unique_are_refused(
 KILLED = """
 import os, signal, sys
 from modelmill.jobs import run_as_application
-from modelmill.rules.lifecycle.table_decisions import DecideRequest
+from modelmill.rules.lifecycle.table_decisions import DecideTableRequest
 from modelmill_jobs import decide, writing
 
 when = sys.argv.pop(1)
@@ -115,7 +117,7 @@ def die_or_commit(*args, **more):
 if when == "in a worker":
     decide.decide_partition = decide_and_die
 writing.commit_files = die_or_commit
-run_as_application(DecideRequest, decide.main)
+run_as_application(DecideTableRequest, decide.main)
 """
 
 

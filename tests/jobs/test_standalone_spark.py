@@ -20,7 +20,7 @@ from modelmill.datasets.options import BuildOptions
 from modelmill.datasets.request import BuildDatasetRequest
 from modelmill.errors import ConfigError
 from modelmill.jobs import JobRequest, run_job
-from modelmill.rules.lifecycle.table_decisions import DecideRequest, table_decider
+from modelmill.rules.lifecycle.table_decisions import DecideTableRequest, table_decider
 from modelmill.rules.pinned_rule_set import pin_rule_set
 from modelmill.rules.reading import parse_rule_set
 from modelmill.serving.scoring import ScoreTableRequest
@@ -128,7 +128,7 @@ def test_a_job_that_loses_a_worker_makes_the_same_tables(
             return BuildDatasetRequest(table=source, options=OPTIONS, to=str(to), transaction="k")
         pinned = pin_rule_set(parse_rule_set(RULES.replace("MODEL", str(bundle[0]))), settings)
         decider = table_decider(pinned, source, settings)
-        return DecideRequest(table=source, decider=decider, to=str(to), transaction="k")
+        return DecideTableRequest(table=source, decider=decider, to=str(to), transaction="k")
 
     here: Any = run_job(asked(tmp_path / "embedded"), settings=on(settings, None))
     job = functools.partial(run_job, asked(tmp_path / "cluster"), settings=on(settings, remote))

@@ -187,7 +187,7 @@ def put_rows_forward(request: PutForward, user: User, session: SessionDep) -> Pu
     taken = take_rows(
         shown_table(place), key=request.key, text=request.text, most=request.rows, version=request.version
     )
-    queue = LabelQueue.asking(
+    queue = LabelQueue.of_fields(
         name=request.name,
         kind=request.kind,
         classes=() if request.kind == "number" else tuple(request.classes) or taken.classes,

@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from sqlalchemy import select
 
 from modelmill.documents.names import NAME_PATTERN
-from modelmill.pipeline.expansion import Origin
+from modelmill.pipeline.expansion import StepOrigin
 from modelmill.pipeline.spec import ParamValue
 from modelmill_operators.links import XCOM_STEP
 from modelmill_plugin import runs
@@ -273,7 +273,7 @@ def _record_at_once(session: SessionDep, user: User, event: str, dag_id: str, **
     session.commit()  # Airflow's API writes in a session of its own, and SQLite has one writer
 
 
-def _node(item: TaskInstance, origin: Origin, result: dict[str, Any]) -> NodeView:
+def _node(item: TaskInstance, origin: StepOrigin, result: dict[str, Any]) -> NodeView:
     # A task that runs again keeps what it handed on before until it begins.
     finished = item.state == "success"
     step = result.get(XCOM_STEP, {}) if finished else {}

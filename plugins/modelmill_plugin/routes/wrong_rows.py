@@ -62,7 +62,7 @@ def send_wrong_rows(
     given = [WrongRow(one["text"], one["label"], one["answer"]) for one in report["mistakes"]]
     rows, classes = wrong_rows(dataset, label, given, letters=SHOWN_LETTERS)
     is_class = bool(report.get("classes"))
-    queue = LabelQueue.asking(
+    queue = LabelQueue.of_fields(
         name=request.name or _name(dag_id, label),
         kind="class" if is_class else "number",
         classes=tuple(classes) if is_class else (),

@@ -38,7 +38,7 @@ class AppliedLabels:
 
 
 @dataclass(frozen=True)
-class LabelColumns:
+class PersonLabelColumns:
     """Columns of the table that labels are put into."""
 
     key: str
@@ -72,7 +72,7 @@ def read_person_labels(ref: TableRef) -> PersonLabels:
 
 
 def apply_labels(
-    source: TableRef, labels: TableRef, *, columns: LabelColumns, to: str, transaction: str
+    source: TableRef, labels: TableRef, *, columns: PersonLabelColumns, to: str, transaction: str
 ) -> AppliedLabels:
     """Write a table with the labels of people in it, batch by batch.
 
@@ -127,7 +127,7 @@ class _Plan:
     """The labels in the order of their keys, as the column has them."""
 
 
-def _planned(ref: TableRef, people: PersonLabels, columns: LabelColumns) -> _Plan:
+def _planned(ref: TableRef, people: PersonLabels, columns: PersonLabelColumns) -> _Plan:
     import pyarrow as pa
 
     found = pa.schema(open_table(ref.uri, version=ref.version).schema().to_arrow())
@@ -154,7 +154,7 @@ def _plain(labels: Any) -> list[Any]:
 
 
 def _applied(
-    ref: TableRef, people: PersonLabels, columns: LabelColumns, plan: _Plan
+    ref: TableRef, people: PersonLabels, columns: PersonLabelColumns, plan: _Plan
 ) -> Iterator[tuple[pa.Table, int]]:
     """Yield the rows with their labels, and how many of them have a person's."""
     import pyarrow as pa

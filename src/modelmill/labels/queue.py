@@ -59,7 +59,7 @@ class LabelQueue(BaseModel):
         return self
 
     @classmethod
-    def asking(cls, **fields: Any) -> LabelQueue:
+    def of_fields(cls, **fields: Any) -> LabelQueue:
         """Return a queue of what a person has filled in.
 
         :param **fields: the fields.

@@ -19,7 +19,7 @@ from modelmill.labels.queue import LEASE, UNSKIPPED, Label, LabelQueue, QueueRow
 
 
 @dataclass(frozen=True)
-class Progress:
+class QueueProgress:
     """How far a queue is."""
 
     rows: int
@@ -188,11 +188,11 @@ class QueueState:
                     fresh.append(row)
         return mine, fresh[: most - len(mine)]
 
-    def progress(self) -> Progress:
+    def progress(self) -> QueueProgress:
         """Return how far the queue is."""
         with self._lock:
             people = {who: rows for who, rows in self._people.items() if rows > 0}
-            return Progress(
+            return QueueProgress(
                 rows=len(self.rows),
                 labelled=self._counts["labelled"],
                 complete=self._counts["complete"],

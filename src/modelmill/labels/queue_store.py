@@ -89,7 +89,11 @@ class LabelQueues:
         """
         found = self._newest().get(name)
         if found is None:
-            raise NotFoundError("there must be such a queue of rows to label", got=name)
+            raise NotFoundError(
+                "a queue of rows to label must have this name",
+                got=name,
+                remedy="see the list of queues on the page Labelling",
+            )
         return LabelQueue.model_validate_json(found)
 
     def put_forward(self, queue: LabelQueue, rows: Sequence[QueueRow], *, who: str) -> int:
@@ -319,7 +323,7 @@ def _with_classes(before: LabelQueue, queue: LabelQueue) -> LabelQueue:
             remedy="choose another name",
         )
     more = [name for name in queue.classes if name not in before.classes]
-    return LabelQueue.asking(**before.model_dump() | {"classes": (*before.classes, *more)})
+    return LabelQueue.of_fields(**before.model_dump() | {"classes": (*before.classes, *more)})
 
 
 def _asked(queue: LabelQueue) -> str:

@@ -54,6 +54,8 @@ def wrong_rows(
                 found[begin] = QueueRow(key=text, text=text, label=row.label, suggestion=row.answer, why=why)
     if not found:
         raise DatasetError(
-            f"the rows of the report must be in {dataset}", got=f"none of {len(rows)}", remedy="run it again"
+            f"{dataset} must have the rows of the report",
+            got=f"none of its {len(rows)} rows",
+            remedy="run the pipeline again, so that the report is about this dataset",
         )
     return [found[row.text] for row in rows if row.text in found], sorted(classes)

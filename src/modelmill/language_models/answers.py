@@ -23,7 +23,7 @@ _COUNTER = "answers"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LabelAnswer:
     """What is used of an answer."""
 
     status: str
@@ -33,7 +33,7 @@ class Answer:
     output_tokens: int | None
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Answer:
+    def of(cls, entry: Mapping[str, Any]) -> LabelAnswer:
         """Take it from an entry of the journal, or from a row of the table."""
         given = entry["probabilities"]
         return cls(
@@ -46,7 +46,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Origin:
+class AnswerOrigin:
     """What the answers of one result have in common."""
 
     dialect: str
@@ -79,7 +79,7 @@ def schema() -> pa.Schema:
     )
 
 
-def known_answers(uri: str, keys: Collection[str]) -> dict[str, Answer]:
+def known_answers(uri: str, keys: Collection[str]) -> dict[str, LabelAnswer]:
     """Look answers up.
 
     :param uri: the table; it need not exist.
@@ -95,15 +95,15 @@ def known_answers(uri: str, keys: Collection[str]) -> dict[str, Answer]:
     wanted = pa.array(keys, pa.string())
     ref = TableRef(uri=uri, version=open_table(uri).version())
     columns = ["key", "status", "label", "probabilities", "input_tokens", "output_tokens"]
-    found: dict[str, Answer] = {}
+    found: dict[str, LabelAnswer] = {}
     for batch in scan_arrow(ref, columns=columns, batch_rows=_BATCH_ROWS):
         for row in batch.filter(pc.is_in(batch.column("key"), wanted)).to_pylist():
-            found[row["key"]] = Answer.of(row)
+            found[row["key"]] = LabelAnswer.of(row)
     return found
 
 
 def keep_answers(
-    uri: str, entries: Iterable[tuple[str, Mapping[str, Any]]], origin: Origin, tariff: Tariff
+    uri: str, entries: Iterable[tuple[str, Mapping[str, Any]]], origin: AnswerOrigin, tariff: Tariff
 ) -> int:
     """Append the answers of a journal that the table does not have.
 
@@ -140,7 +140,7 @@ def keep_answers(
     return appended
 
 
-def _row(key: str, entry: Mapping[str, Any], origin: Origin, tariff: Tariff) -> dict[str, Any]:
+def _row(key: str, entry: Mapping[str, Any], origin: AnswerOrigin, tariff: Tariff) -> dict[str, Any]:
     given = entry["probabilities"]
     return {
         "key": key,

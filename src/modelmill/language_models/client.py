@@ -36,7 +36,7 @@ _MOST_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RequestOutcome:
     """What came of one request."""
 
     kind: Kind
@@ -51,7 +51,7 @@ class Outcome:
 class Sender(Protocol):
     """Sends requests, for any number of threads at a time."""
 
-    def send(self, request: Request) -> Outcome:
+    def send(self, request: Request) -> RequestOutcome:
         """Send a request.
 
         :param request: what to send.
@@ -161,7 +161,7 @@ class Client:
         for connection in self._made:
             connection.close()
 
-    def send(self, request: Request) -> Outcome:
+    def send(self, request: Request) -> RequestOutcome:
         """Send a request.
 
         :param request: what to send.
@@ -171,7 +171,7 @@ class Client:
         try:
             connection = self._free.get(timeout=self._timeout)
         except queue.Empty:
-            return Outcome("unsent", detail="no connection is free")
+            return RequestOutcome("unsent", detail="no connection is free")
         try:
             connection = connection or self._connection()
             return self._sent(connection, request)
@@ -183,28 +183,30 @@ class Client:
         self._made.append(made)
         return made
 
-    def _sent(self, connection: _Connection, request: Request) -> Outcome:
+    def _sent(self, connection: _Connection, request: Request) -> RequestOutcome:
         import httpx
 
         try:
             with connection.post(f"{self._endpoint.url}/{request.path}", request.body) as response:
                 content = _read(response)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            return Outcome("unsent", detail=type(error).__name__)
+            return RequestOutcome("unsent", detail=type(error).__name__)
         except httpx.HTTPError as error:
             late = f"no end within {self._timeout:g} s"
-            return Outcome("lost", detail=late if connection.is_late else type(error).__name__)
+            return RequestOutcome("lost", detail=late if connection.is_late else type(error).__name__)
         if content is None:
-            return Outcome("lost", detail=f"more than {_MOST_BYTES:,} bytes")
+            return RequestOutcome("lost", detail=f"more than {_MOST_BYTES:,} bytes")
         return self._outcome(response, content)
 
-    def _outcome(self, response: httpx.Response, content: bytes) -> Outcome:
+    def _outcome(self, response: httpx.Response, content: bytes) -> RequestOutcome:
         status = response.status_code
         if status == 200 and _is_answer(content):
-            return Outcome("answered", body=content)
+            return RequestOutcome("answered", body=content)
         detail = self._detail(status, content)
         if status in _LATER:
-            return Outcome("busy", retry_after=_seconds(response.headers.get("retry-after")), detail=detail)
+            return RequestOutcome(
+                "busy", retry_after=_seconds(response.headers.get("retry-after")), detail=detail
+            )
         if status in (401, 402, 403, 404, 405) or 300 <= status < 400:
             raise ConfigError(
                 "the language model's endpoint must take the key, the path and the model",
@@ -212,8 +214,8 @@ class Client:
                 remedy="see the connection's host and password, and the model's name",
             )
         if 400 <= status < 500 and status not in _LOST:
-            return Outcome("rejected", detail=detail)
-        return Outcome("lost", detail=detail)
+            return RequestOutcome("rejected", detail=detail)
+        return RequestOutcome("lost", detail=detail)
 
     def _detail(self, status: int, body: bytes) -> str:
         """Return a status with the server's message; a message may repeat what was sent, never the key."""

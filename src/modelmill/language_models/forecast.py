@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from modelmill.language_models.prices import Tariff
 
 if TYPE_CHECKING:
-    from modelmill.language_models.answers import Answer
+    from modelmill.language_models.answers import LabelAnswer
 
 
 class Forecast(BaseModel):
@@ -43,7 +43,7 @@ class Forecast(BaseModel):
 def forecast(
     sizes: Mapping[str, int],
     todo: Iterable[str],
-    answers: Mapping[str, Answer],
+    answers: Mapping[str, LabelAnswer],
     *,
     tariff: Tariff,
     max_tokens: int,

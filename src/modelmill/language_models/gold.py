@@ -20,7 +20,7 @@ MOST_THRESHOLDS = 5
 
 
 class LabelOnGold(BaseModel):
-    """One label on the gold rows. Its rows are those for which the language model answers it."""
+    """How right one label is: counted on the gold rows for which the language model answers it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

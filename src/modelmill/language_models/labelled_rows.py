@@ -42,7 +42,7 @@ class RowLabel:
 
 
 @dataclass
-class Outcome:
+class LabellingOutcome:
     """The labels of all rows, and their counts."""
 
     rows: list[RowLabel] = field(default_factory=list)
@@ -64,7 +64,7 @@ def decide(
     gold: GoldReport | None,
     *,
     inclusion: Mapping[str, float] | None = None,
-) -> Outcome:
+) -> LabellingOutcome:
     """Make labels of votes. A gold label wins over every vote.
 
     :param rows: of the table, in its order.
@@ -75,7 +75,7 @@ def decide(
     :return: the labels.
     """
     known = {} if gold is None else by_label(gold)
-    outcome = Outcome(votes=[*votes])
+    outcome = LabellingOutcome(votes=[*votes])
     for row, vote in zip(rows, votes, strict=True):
         if inclusion is not None:
             outcome.inclusion.append(inclusion.get(row.keys[0]) if row.keys else None)
@@ -119,7 +119,7 @@ def review_columns(label: str) -> tuple[str, ...]:
 
 
 def write_labelled(
-    source: TableRef | DatasetRef, to: str, outcome: Outcome, *, label: str, transaction: str
+    source: TableRef | DatasetRef, to: str, outcome: LabellingOutcome, *, label: str, transaction: str
 ) -> TableRef:
     """Write every row of a table with its label.
 
@@ -153,7 +153,13 @@ def write_labelled(
 
 
 def write_review(
-    source: TableRef | DatasetRef, to: str, outcome: Outcome, *, label: str, most: int, transaction: str
+    source: TableRef | DatasetRef,
+    to: str,
+    outcome: LabellingOutcome,
+    *,
+    label: str,
+    most: int,
+    transaction: str,
 ) -> tuple[TableRef, int]:
     """Write the rows that a person should see, the most useful ones first.
 
@@ -195,7 +201,7 @@ def write_review(
     return table, rows.num_rows
 
 
-def _batches(source: TableRef | DatasetRef, outcome: Outcome) -> Iterator[tuple[int, pa.Table]]:
+def _batches(source: TableRef | DatasetRef, outcome: LabellingOutcome) -> Iterator[tuple[int, pa.Table]]:
     import pyarrow as pa
 
     schema = pa.schema(open_table(source.uri, version=source.version).schema().to_arrow())

@@ -14,8 +14,8 @@ from pydantic import JsonValue
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import ConfigError, DatasetError, TableError, TransientError
-from modelmill.language_models.answers import Answer, Origin, keep_answers, known_answers
-from modelmill.language_models.asking import Ask, Asker, Tally
+from modelmill.language_models.answers import AnswerOrigin, LabelAnswer, keep_answers, known_answers
+from modelmill.language_models.asker import Ask, Asker, Tally
 from modelmill.language_models.batches import BatchAsker
 from modelmill.language_models.dialects import DIALECTS, Dialect, Parameters, prompt_digest
 from modelmill.language_models.forecast import Forecast, forecast
@@ -34,7 +34,7 @@ from modelmill.language_models.plan import Plan, Planner
 from modelmill.language_models.prices import Tariff
 from modelmill.language_models.rate_limits import RateLimits
 from modelmill.language_models.report import Bill, LlmReport, forecast_line
-from modelmill.language_models.selection import Selected, Unit, select_in_rounds, units_of
+from modelmill.language_models.selection import SelectableContent, Selected, select_in_rounds, units_of
 from modelmill.language_models.votes import Vote, vote
 from modelmill.system.disk import try_write
 from modelmill.tables.opening import open_table
@@ -47,7 +47,7 @@ class AnyAsker(Protocol):
     """Asks an endpoint, one request after the other or in batches."""
 
     def ask(self, requests: Iterable[Ask], *, on_answer: Callable[[], None]) -> Tally:
-        """See :meth:`~modelmill.language_models.asking.Asker.ask`."""
+        """See :meth:`~modelmill.language_models.asker.Asker.ask`."""
 
 
 MOST_LOST = 0.05
@@ -150,7 +150,7 @@ class Attempt:
     planner: Planner
     plan: Plan
     tariff: Tariff
-    known: dict[str, Answer] = field(default_factory=dict)
+    known: dict[str, LabelAnswer] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     selected: Selected | None = None
     forecast: Forecast | None = None
@@ -251,7 +251,7 @@ class Attempt:
         planned = [*gold, *(key for unit in others for key in unit.keys)]
         self._log_worst_case([key for key in planned if key not in self.known], journal)
 
-        def label_of(unit: Unit) -> str | None:
+        def label_of(unit: SelectableContent) -> str | None:
             return self._vote(unit.keys).label
 
         self.selected = select_in_rounds(
@@ -301,7 +301,9 @@ class Attempt:
             return Forecast.model_validate_json(self._forecast_path.read_text())
         return None
 
-    def _forecast(self, todo: Sequence[str], journal: Journal, answers: Mapping[str, Answer]) -> Forecast:
+    def _forecast(
+        self, todo: Sequence[str], journal: Journal, answers: Mapping[str, LabelAnswer]
+    ) -> Forecast:
         return forecast(
             self.plan.sizes,
             todo,
@@ -314,17 +316,17 @@ class Attempt:
     def _take_answers(self, journal: Journal) -> None:
         for key, entry in journal.answers():
             if key not in self.known:
-                self.known[key] = Answer.of(entry)
+                self.known[key] = LabelAnswer.of(entry)
 
     def _limits_path(self, place: Place) -> Path:
         model = hashlib.sha256(self.planner.parameters.model.encode()).hexdigest()[:12]
         return self.labelling.limits / f"{place.digest}-{model}"
 
-    def _origin(self) -> Origin:
+    def _origin(self) -> AnswerOrigin:
         parameters, dialect = self.planner.parameters, self.planner.dialect
         digests = [prompt_digest(dialect, question, parameters) for question in self.planner.questions]
         prompts = {key: digests[order] for key, order in self.plan.orders.items()}
-        return Origin(dialect.name, parameters.model, prompts)
+        return AnswerOrigin(dialect.name, parameters.model, prompts)
 
     def _wanted(self) -> frozenset[str]:
         """Return the keys of the requests that rows need; where rows are selected, of those chosen."""

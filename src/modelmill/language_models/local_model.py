@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.errors import ConfigError
-from modelmill.language_models.client import Outcome, Sender
+from modelmill.language_models.client import RequestOutcome, Sender
 from modelmill.language_models.dialects import Request, canonical, read_json
 from modelmill.language_models.local import CONTENT_FREE, LocalPrompt, local_prompt
 from modelmill.language_models.options import Asking
@@ -80,7 +80,7 @@ class LocalSender:
     _questions: dict[str, _Read] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def send(self, request: Request) -> Outcome:
+    def send(self, request: Request) -> RequestOutcome:
         """Answer a request.
 
         :param request: of the dialect ``local``.
@@ -94,13 +94,13 @@ class LocalSender:
             rest = body["state"] + read.prompt.ending
             too_long = self._too_long(read, rest)
             if too_long:
-                return Outcome("rejected", detail=too_long)
+                return RequestOutcome("rejected", detail=too_long)
             scores = self.model.score(read.prefix, rest, read.answers)
         probabilities = _softmax(_of(scores) - read.without_content)
         answer = {"type": "choice", "probabilities": dict(zip(asked["criteria"], probabilities, strict=True))}
         usage = {"input_tokens": scores.prompt_tokens + scores.scored_tokens, "output_tokens": 0}
         content = {"model": body["model"], "answers": {name: answer}, "usage": usage}
-        return Outcome("answered", body=canonical(content))
+        return RequestOutcome("answered", body=canonical(content))
 
     def _read(self, body: dict[str, Any], asked: dict[str, Any]) -> _Read:
         key = json.dumps([asked, body["scoring"], body["calibrated"]])  # the order of the options counts

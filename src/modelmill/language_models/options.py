@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from modelmill.extensions import NameOf
 from modelmill.language_models.dialects import DIALECTS, Parameters
-from modelmill.language_models.prices import Budget, Prices
+from modelmill.language_models.prices import Prices, SpendingLimit
 from modelmill.language_models.questions import CANNOT_TELL, Question
 from modelmill.options import Options
 
@@ -130,7 +130,7 @@ class LlmLabellingOptions(Options):
         None, description="Column with labels by hand, null where there is none; may be the label column."
     )
     asking: Asking = Field(description="Model and limits.")
-    budget: Budget = Field(description="What may be spent on one result, over all its attempts.")
+    budget: SpendingLimit = Field(description="What may be spent on one result, over all its attempts.")
     prices: Prices | None = Field(None, description="What the endpoint bills; needed for a budget of money.")
     abstain: bool = Field(True, description="Whether the language model may answer that it cannot tell.")
     orders: int = Field(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.language_models.asking import Ask
+from modelmill.language_models.asker import Ask
 from modelmill.language_models.dialects import Dialect, Parameters
 from modelmill.language_models.options import LlmLabellingOptions
 from modelmill.language_models.questions import Question, rendered

@@ -23,7 +23,7 @@ class Prices(Options):
     output_per_million: float = Field(ge=0, description="For a million tokens of output.")
 
 
-class Budget(Options):
+class SpendingLimit(Options):
     """What may be spent on one result of the step, over all its attempts: money or tokens."""
 
     money: float | None = Field(
@@ -34,7 +34,7 @@ class Budget(Options):
     )
 
     @model_validator(mode="after")
-    def _one(self) -> Budget:
+    def _one(self) -> SpendingLimit:
         if (self.money is None) == (self.tokens is None):
             raise ValueError("a budget is either money or tokens")
         return self
@@ -53,7 +53,7 @@ class Tariff:
     unit: Literal["money", "tokens"]
 
     @classmethod
-    def of(cls, budget: Budget, prices: Prices | None) -> Tariff:
+    def of(cls, budget: SpendingLimit, prices: Prices | None) -> Tariff:
         """Return the tariff of a budget.
 
         :param budget: money or tokens.

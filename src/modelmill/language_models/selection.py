@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Unit:
+class SelectableContent:
     """One content."""
 
     content: str
@@ -38,29 +38,29 @@ class Selected:
     """By name of the unit: its chance of being chosen in its round; 1 for a margin and for gold."""
 
 
-def units_of(rows: Iterable[PlannedRow], contents: Iterable[str | None]) -> list[Unit]:
+def units_of(rows: Iterable[PlannedRow], contents: Iterable[str | None]) -> list[SelectableContent]:
     """Return the different contents of a table, in an order that does not depend on the table's.
 
     :param rows: of the table.
     :param contents: of the same rows, as they are rendered.
     :return: the units; a content has a gold label if one of its rows has.
     """
-    found: dict[str, Unit] = {}
+    found: dict[str, SelectableContent] = {}
     for row, content in zip(rows, contents, strict=True):
         if not row.keys or content is None:
             continue
         known = found.get(row.keys[0])
         if known is None or (known.gold is None and row.gold is not None):
-            found[row.keys[0]] = Unit(content, row.keys, row.gold)
+            found[row.keys[0]] = SelectableContent(content, row.keys, row.gold)
     return [found[name] for name in sorted(found)]  # names are digests: a random order
 
 
 def select_in_rounds(
-    units: Sequence[Unit],
+    units: Sequence[SelectableContent],
     options: RowSelection,
     *,
     ask: Callable[[Sequence[str]], None],
-    label_of: Callable[[Unit], str | None],
+    label_of: Callable[[SelectableContent], str | None],
 ) -> Selected:
     """Choose and ask, round by round. The same answers lead to the same choice, so a killed run goes on.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from modelmill.language_models.answers import Answer
+from modelmill.language_models.answers import LabelAnswer
 from modelmill.language_models.questions import CANNOT_TELL
 
 _LEVEL = 1e-9
@@ -25,7 +25,7 @@ class Vote:
     """Why there is no answer: ``invalid``, ``refused``, ``lost`` or ``budget``; None if there is one."""
 
 
-def vote(answers: Sequence[Answer | None], failures: Sequence[str], labels: Mapping[str, str]) -> Vote:
+def vote(answers: Sequence[LabelAnswer | None], failures: Sequence[str], labels: Mapping[str, str]) -> Vote:
     """Take the answers about a row together.
 
     :param answers: one for each order; None: there is none.

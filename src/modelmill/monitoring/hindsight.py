@@ -25,7 +25,7 @@ from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.finished_runs import read_tags
 from modelmill.registry.learnt_rows import check_left, learnt_rows
 from modelmill.registry.lineage import taught_by
-from modelmill.registry.mlflow_calls import asking
+from modelmill.registry.mlflow_calls import mlflow_errors
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
 from modelmill.tasks.base import Answers
@@ -126,7 +126,7 @@ def hindsight(
     :raises ModelError: if nobody knows what the last day's model has learnt from.
     :raises GateError: if too few rows are left that no model has learnt from.
     """
-    with asking(settings.tracking_uri):
+    with mlflow_errors(settings.tracking_uri):
         client = tracking_client(settings.tracking_uri)
         made = _models(client, pipeline, step, since, until)
         models = {day.isoformat(): one.model for day, one in made.items()}

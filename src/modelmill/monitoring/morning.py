@@ -18,7 +18,7 @@ from modelmill.artifacts import AnyReference, ModelRef, ReportRef, SignalsRef, p
 from modelmill.errors import ConfigError
 from modelmill.registry.finished_runs import TAG_OUTPUTS
 from modelmill.registry.ledger import Action, LedgerRow, entries
-from modelmill.registry.mlflow_calls import asking
+from modelmill.registry.mlflow_calls import mlflow_errors
 from modelmill.registry.tracking import TAG_ERROR, run_url, tracking_client
 from modelmill.system.usage import CPU_SECONDS, MEMORY_MB, SECONDS
 
@@ -50,7 +50,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TrainedModel(_Part):
+class ModelStep(_Part):
     """A step that made a model, or several."""
 
     pipeline: str
@@ -140,7 +140,7 @@ class Morning(_Part):
 
     since: datetime
     until: datetime
-    trained: tuple[TrainedModel, ...]
+    trained: tuple[ModelStep, ...]
     promoted: tuple[ChampionMove, ...]
     refused: tuple[RefusedModel, ...]
     alarms: tuple[DriftAlarm, ...]
@@ -189,7 +189,7 @@ def morning(settings: Settings, *, since: datetime, until: datetime | None = Non
     runs: list[_NightRun] = []
     rows: list[LedgerRow] = []
     try:
-        with asking(settings.tracking_uri):
+        with mlflow_errors(settings.tracking_uri):
             runs = list(_runs(settings, since, until))
     except Exception as error:  # the ledger may tell its part all the same
         unknown.append(f"the runs in MLflow: {error}")
@@ -268,11 +268,11 @@ def _search(client: MlflowClient, condition: str) -> Iterator[Run]:
             return
 
 
-def _trained(run: _NightRun) -> Iterator[TrainedModel]:
+def _trained(run: _NightRun) -> Iterator[ModelStep]:
     for output in run.outputs:
         made = isinstance(output, ModelRef | SignalsRef) and output.run_id == run.run_id
         if made and run.metrics.get("heads_trained") != 0:
-            yield TrainedModel(
+            yield ModelStep(
                 pipeline=run.pipeline,
                 step=run.step,
                 component=run.component,

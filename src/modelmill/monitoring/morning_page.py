@@ -12,10 +12,10 @@ from modelmill.monitoring.morning import (
     ChampionMove,
     DriftAlarm,
     FailedStep,
+    ModelStep,
     Morning,
     PipelineCost,
     RefusedModel,
-    TrainedModel,
 )
 from modelmill.redaction import redacted
 
@@ -106,7 +106,7 @@ def _move(one: ChampionMove) -> _Row:
     return _Row((one.model, what, one.who, "; ".join(one.reasons)))
 
 
-def _made(one: TrainedModel) -> _Row:
+def _made(one: ModelStep) -> _Row:
     figures = ", ".join(f"{name} {value:.4g}" for name, value in one.figures.items())
     return _Row((f"{one.pipeline}.{one.step}", one.model, figures, f"{one.minutes:.1f}"), one.url)
 

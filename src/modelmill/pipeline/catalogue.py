@@ -35,7 +35,7 @@ def catalogue() -> Mapping[str, AnyComponent]:
         for component in declared_in(module):
             if found.setdefault(component.name, component) is not component:
                 raise ConfigError(
-                    "a component's name belongs to one module",
+                    "two components cannot have one name",
                     got=component.name,
                     remedy=f"rename the one in {module.__name__}",
                 )

@@ -16,7 +16,7 @@ _OTHER_CHARACTERS = re.compile(r"[^a-z0-9]+")
 
 
 @dataclass(frozen=True)
-class Origin:
+class StepOrigin:
     """What a step that runs was written as."""
 
     of: str
@@ -31,7 +31,7 @@ class Expansion:
 
     spec: PipelineSpec
     """The steps that run: no group has a ``for_each``."""
-    origins: Mapping[str, Origin]
+    origins: Mapping[str, StepOrigin]
     """By the id of a step that runs, what it was written as."""
     digest: str
     """Digest of the pipeline as it was written."""
@@ -122,13 +122,13 @@ class _Copies:
             made[copy] = step.model_copy(update={"config": config, "inputs": inputs, "when": when})
         return made
 
-    def origins(self) -> dict[str, Origin]:
+    def origins(self) -> dict[str, StepOrigin]:
         """Return what each copy was written as, by its id."""
-        found: dict[str, Origin] = {}
+        found: dict[str, StepOrigin] = {}
         for name, ids in self.ids.items():
             group = self._group(name)
             texts = [value_text(value) for value in group.values] if group else []
-            found |= {copy: Origin(name, text) for copy, text in zip(ids, texts or (None,), strict=True)}
+            found |= {copy: StepOrigin(name, text) for copy, text in zip(ids, texts or (None,), strict=True)}
         return found
 
     def _group(self, name: str) -> GroupSpec | None:

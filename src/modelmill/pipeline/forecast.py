@@ -23,7 +23,7 @@ from modelmill.pipeline.expansion import Expansion, expand
 from modelmill.pipeline.local_run import request_for
 from modelmill.pipeline.reuse import reusable
 from modelmill.pipeline.spec import ParamValue, PipelineSpec
-from modelmill.registry.mlflow_calls import asking
+from modelmill.registry.mlflow_calls import mlflow_errors
 from modelmill.registry.tracking import TAG_HOST, TAG_PYTHON, tracking_client
 from modelmill.settings import Settings
 from modelmill.system.usage import CPU_SECONDS, DISK_MB, MEMORY_MB, SECONDS
@@ -111,7 +111,7 @@ def forecast(
     """
     expansion = expand(spec)
     reused = _reused(expansion, settings, spec.param_values(params))
-    with asking(settings.tracking_uri):
+    with mlflow_errors(settings.tracking_uri):
         past = _past(spec.pipeline, settings)
     steps = tuple(
         _step(name, expansion, past, python=settings.python, is_reused=name in reused)

@@ -30,7 +30,7 @@ _SECONDS_TO_END = 10.0
 
 
 class ForkedStep:
-    """A step's process that the server has forked: a :class:`~modelmill.pipeline.step_process.Started`.
+    """A process that the server has forked: a :class:`~modelmill.pipeline.step_process.StartedProcess`.
 
     :param status: gets a line with the process's id, and at its end one with its exit status.
     :param stdout: what the process prints.

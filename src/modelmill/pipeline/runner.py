@@ -19,7 +19,7 @@ from modelmill.pipeline.progress import ProgressPrinter
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.registry.dead_runs import mark_dead_runs
 from modelmill.registry.finished_runs import FinishedRun, RunPlace, finished_run, remember
-from modelmill.registry.mlflow_calls import asking
+from modelmill.registry.mlflow_calls import mlflow_errors
 from modelmill.registry.tracking import (
     TAG_HOST,
     TAG_PYTHON,
@@ -58,7 +58,7 @@ def run_step(request: StepRequest, settings: Settings, *, meter: UsageMeter | No
     :raises WaitingError: if it has handed work to others: run it again when they are done.
     :raises TransientError: if MLflow does not answer, or another thing may go through later.
     """
-    with asking(settings.tracking_uri):
+    with mlflow_errors(settings.tracking_uri):
         try:
             return _run_step(request, settings, meter or UsageMeter.start())
         except Exception as error:

@@ -24,7 +24,7 @@ from modelmill.redaction import redacted, secret_values
 from modelmill.system.scratch import scratch_folder
 
 
-class Started(Protocol):
+class StartedProcess(Protocol):
     """A process that runs a step, and leads a group of its own."""
 
     pid: int
@@ -96,7 +96,7 @@ class StepProcess:
         self.python = python
         self.environment = environment or {}
         self.server = server
-        self._process: Started | None = None
+        self._process: StartedProcess | None = None
         self._status: int | None = None
         self._stopped = threading.Event()
 
@@ -158,7 +158,9 @@ class StepProcess:
             process.stdout.close()
         return last
 
-    def _start(self, request_path: Path, result_path: Path, environment: Mapping[str, str | None]) -> Started:
+    def _start(
+        self, request_path: Path, result_path: Path, environment: Mapping[str, str | None]
+    ) -> StartedProcess:
         if self.server is not None:
             return self.server.start(request_path, result_path)
         command = [self.python, "-m", "modelmill", "step", str(request_path), "--result", str(result_path)]
@@ -186,7 +188,7 @@ class StepProcess:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _end_group_with_leader(process: Started) -> None:
+def _end_group_with_leader(process: StartedProcess) -> None:
     process.wait_for_exit()
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

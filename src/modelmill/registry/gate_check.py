@@ -68,7 +68,7 @@ def known_checks(own: Sequence[ModuleType]) -> dict[str, type[GateCheck]]:
             name = str(check.model_fields["check"].default)
             if found.setdefault(name, check) is not check:
                 raise ConfigError(
-                    "a check's name belongs to one module",
+                    "two checks of a gate cannot have one name",
                     got=name,
                     remedy=f"rename the one in {module.__name__}",
                 )

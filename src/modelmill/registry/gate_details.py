@@ -10,7 +10,7 @@ import numpy as np
 
 from modelmill.registry.contest import Contest, Contestant
 from modelmill.registry.gate_options import GateOptions
-from modelmill.registry.gate_report import ChainLink, ClassLine, Mistake
+from modelmill.registry.gate_report import ChainLink, ClassLine, WrongTestRow
 from modelmill.registry.metric_comparisons import unit_of
 from modelmill.registry.tracking import free_name
 from modelmill.registry.verdict import CheckResult
@@ -70,7 +70,7 @@ def answer_details(contest: Contest) -> dict[str, Any]:
         return {}
     worst = order[:_SHOWN_MISTAKES].tolist()
     mistakes = [
-        Mistake(
+        WrongTestRow(
             key=key,
             text=CONTENTS[contest.rows.rows.content].shown(contest.texts[place], limit=SHOWN_LETTERS),
             label=str(contest.rows.rows.values[place]),

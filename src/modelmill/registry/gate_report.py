@@ -67,7 +67,7 @@ class ClassLine(BaseModel):
     recall: float
 
 
-class Mistake(BaseModel):
+class WrongTestRow(BaseModel):
     """A test row that the challenger gets wrong."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -111,7 +111,7 @@ class GateReport(BaseModel):
     """Of the challenger; empty unless a row has one class."""
     confusions: tuple[tuple[str, str, int], ...] = ()
     """Label, answer and number of test rows of the most frequent mistakes."""
-    mistakes: tuple[Mistake, ...] = ()
+    mistakes: tuple[WrongTestRow, ...] = ()
     """The rows that it is most sure about and wrong, or, of numbers, farthest from."""
 
 

@@ -156,7 +156,7 @@ def _is_refusal(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def asking(tracking_uri: str) -> Iterator[None]:
+def mlflow_errors(tracking_uri: str) -> Iterator[None]:
     """Make errors of MLflow's client ours.
 
     :param tracking_uri: as in ``MLFLOW_TRACKING_URI``.

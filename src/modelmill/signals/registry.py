@@ -36,7 +36,7 @@ def signal_kinds() -> Mapping[str, AnySignalKind]:
         for kind in (value for value in vars(module).values() if isinstance(value, SignalKind)):
             if found.setdefault(kind.name, kind) is not kind:
                 raise ConfigError(
-                    "the name of a kind of signal belongs to one module",
+                    "two kinds of signal cannot have one name",
                     got=kind.name,
                     remedy=f"rename the one in {module.__name__}",
                 )

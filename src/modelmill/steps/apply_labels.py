@@ -31,13 +31,13 @@ class ApplyLabelsInputs(Inputs):
 
 def run(config: ApplyLabelsConfig, inputs: ApplyLabelsInputs, context: StepContext) -> TableOutputs:
     """Write the table, and log how many rows have a person's label."""
-    from modelmill.labels.person_labels import LabelColumns
+    from modelmill.labels.person_labels import PersonLabelColumns
     from modelmill.labels.person_labels import apply_labels as apply
 
     applied = apply(
         inputs.table,
         inputs.labels,
-        columns=LabelColumns(config.key, config.label, config.source),
+        columns=PersonLabelColumns(config.key, config.label, config.source),
         to=config.to or str(context.settings.home / "labelled" / context.pipeline / context.step),
         transaction=context.transaction,
     )

@@ -51,7 +51,7 @@ def run(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> Tab
     from modelmill.rules.explanation.explainer import Explained
     from modelmill.rules.lifecycle.decision_report import count_decisions, decision_report, report_lines
     from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
-    from modelmill.rules.lifecycle.table_decisions import DecideRequest, decide_table, table_decider
+    from modelmill.rules.lifecycle.table_decisions import DecideTableRequest, decide_table, table_decider
     from modelmill.rules.pinned_rule_set import pin_rule_set, pin_step_models
     from modelmill.tables.storage import table_location
 
@@ -69,7 +69,7 @@ def run(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> Tab
         explain=explained if config.explain else False,
         plan_rows=config.plan_rows,
     )
-    request = DecideRequest(
+    request = DecideTableRequest(
         table=source,
         decider=decider,
         to=place,

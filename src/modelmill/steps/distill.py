@@ -64,7 +64,7 @@ def run(config: DistillConfig, inputs: DistillInputs, context: StepContext) -> M
             raise ConfigError(
                 "the rows without labels on the input transfer are texts, and the teacher reads images",
                 got=str(inputs.transfer),
-                remedy="take the edge away",
+                remedy="remove this edge",
             )
         transfer = table_texts(inputs.transfer, config.transfer_text or dataset.text_column, context)
     trained = distill(data, DatasetTexts(dataset, context, kind), teacher, config, context, transfer=transfer)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from modelmill.steps.videos import VideoConfig, video_component
-from modelmill.videos.requests import MeasureOptions, MeasureVideosRequest
+from modelmill.videos.requests import MeasureVideosRequest, VideoMeasureOptions
 
 
-class MeasureVideosConfig(MeasureOptions, VideoConfig):
+class MeasureVideosConfig(VideoMeasureOptions, VideoConfig):
     """Measure videos: sharpness, exposure, borders, frozen and black stretches, slideshows, sound.
 
     All frames are decoded once, in a process with limits, and some a second are measured. Only videos that

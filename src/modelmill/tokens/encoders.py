@@ -73,7 +73,7 @@ class Encoder(Protocol):
         """
 
 
-class ImageEncoder:
+class PixelEncoder:
     """Pillow, for the images of a dataset.
 
     :param folder: where ``image.json`` lies.
@@ -193,7 +193,7 @@ def _unsuitable_if(what: str) -> Iterator[None]:
 
 ENCODERS: Mapping[ContentKind, tuple[Callable[..., Encoder], ...]] = {
     "text": (FastEncoder, ReferenceEncoder),
-    "image": (ImageEncoder,),
+    "image": (PixelEncoder,),
 }
 """What encodes the contents of a dataset: the first that is suitable."""
 

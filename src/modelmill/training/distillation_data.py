@@ -97,7 +97,7 @@ def with_transfer(
         raise DatasetError(
             "the table on the input transfer must have texts that the dataset has not",
             got=f"{len(tokens):,} rows with a text, none of them new ({transfer})",
-            remedy="take the edge away, or give a table with other rows",
+            remedy="remove this edge, or give a table with other rows",
         )
     workspace.log(f"transfer: {len(places):,} of {len(tokens):,} texts without a label are new")
     workspace.tracker.log_metrics({"transfer_rows": float(len(places))})

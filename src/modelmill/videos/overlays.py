@@ -55,7 +55,7 @@ _LARGEST_BOX = 0.25
 
 
 @dataclass
-class Overlay:
+class FoundOverlay:
     """An overlay, or none, or that it cannot be said."""
 
     share: float | None
@@ -91,24 +91,24 @@ class Overlays:
             self._sums[name] = self._sums[name] + value if name in self._sums else value.astype(np.float32)
         self._count += 1
 
-    def found(self, inner: tuple[float, float, float, float]) -> Overlay:
+    def found(self, inner: tuple[float, float, float, float]) -> FoundOverlay:
         """Return the largest overlay.
 
         :param inner: the picture within black borders: left, top, right, bottom as shares.
         :return: the overlay.
         """
         if self._count < _LEAST_SAMPLES:
-            return Overlay(None, None)
+            return FoundOverlay(None, None)
         means = {name: value / self._count for name, value in self._sums.items()}
         height, width = means["level"].shape
         left, right = round(inner[0] * width) + 2, round(inner[2] * width) - 2
         top, bottom = round(inner[1] * height) + 2, round(inner[3] * height) - 2
         if right - left < 2 * _CELL or bottom - top < 2 * _CELL:
-            return Overlay(None, None)
+            return FoundOverlay(None, None)
         part = (slice(top, bottom), slice(left, right))
         spread = np.sqrt(np.maximum(means["square"] - means["level"] ** 2, 0))[part]
         if float(np.median(spread)) < _MOVES:
-            return Overlay(None, None)
+            return FoundOverlay(None, None)
         length = means["length"][part]
         mean = np.hypot(means["down"], means["across"])[part]
         edges = (length > _GRADIENT) & (mean > _COHERENCE * length)
@@ -128,19 +128,19 @@ def _means_around(values: Luma) -> Luma:
     return values
 
 
-def _largest(edges: Mask, spread: Luma, corner: tuple[int, int], size: tuple[int, int]) -> Overlay:
+def _largest(edges: Mask, spread: Luma, corner: tuple[int, int], size: tuple[int, int]) -> FoundOverlay:
     rows, columns = edges.shape[0] // _CELL, edges.shape[1] // _CELL
     cells = edges[: rows * _CELL, : columns * _CELL].reshape(rows, _CELL, columns, _CELL).mean((1, 3))
     filled = cells >= _FILLED
     if filled.mean() > _LARGEST:
-        return Overlay(None, None)
+        return FoundOverlay(None, None)
     kinds = dict[Kind, list[Place]]()
     for group in _components(filled):
         place = _place(edges, group)
         if int(edges[place].sum()) >= _LEAST_PIXELS:
             kinds.setdefault(_kind(edges, spread, place), []).append(place)
     if "overlay" not in kinds:
-        return Overlay(None if "unknown" in kinds else 0.0, None)
+        return FoundOverlay(None if "unknown" in kinds else 0.0, None)
     down, across = max(kinds["overlay"], key=lambda place: int(edges[place].sum()))
     pixels = (
         corner[0] + across.start,
@@ -149,7 +149,7 @@ def _largest(edges: Mask, spread: Luma, corner: tuple[int, int], size: tuple[int
         corner[1] + down.stop,
     )
     box = [part / size[place % 2] for place, part in enumerate(pixels)]
-    return Overlay((box[2] - box[0]) * (box[3] - box[1]), box)
+    return FoundOverlay((box[2] - box[0]) * (box[3] - box[1]), box)
 
 
 def _place(edges: Mask, cells: list[tuple[int, int]]) -> Place:

@@ -14,7 +14,7 @@ from modelmill.tables.storage import TableLocation
 from modelmill.tables.table_request import TableRequest
 from modelmill.videos.defect_kinds import AnyDefect
 from modelmill.videos.limits import VideoLimits
-from modelmill.videos.tasks import TASKS, Task
+from modelmill.videos.tasks import TASKS, VideoTask
 
 
 class VideoOptions(Options):
@@ -67,7 +67,7 @@ class VideoRequest(VideoOptions, TableRequest[VideoJobResult]):
     quarantine: TableLocation = Field(description="Table to write refused videos to, each with the reason.")
 
     @property
-    def task(self) -> Task:
+    def task(self) -> VideoTask:
         """What is done with each video."""
         return TASKS[self.task_name]
 
@@ -113,7 +113,7 @@ Measures = Literal["exposure", "colour", "motion", "text", "detail", "blocks", "
 """Groups of measures: see :data:`modelmill.videos.measuring.GROUPS`."""
 
 
-class MeasureOptions(OnlyOptions):
+class VideoMeasureOptions(OnlyOptions):
     """What is measured."""
 
     frames_per_second: float = Field(4.0, gt=0, le=60, description="Frames that are measured, in a second.")
@@ -142,7 +142,7 @@ class MeasureOptions(OnlyOptions):
     )
 
 
-class MeasureVideosRequest(MeasureOptions, VideoRequest):
+class MeasureVideosRequest(VideoMeasureOptions, VideoRequest):
     """Measure the pictures and the sound of the videos of a table."""
 
     job = "measure_videos"
@@ -151,7 +151,7 @@ class MeasureVideosRequest(MeasureOptions, VideoRequest):
     @property
     def task_options(self) -> dict[str, Any]:
         """See :attr:`VideoRequest.task_options`."""
-        return self.model_dump(include=set(MeasureOptions.model_fields) - {"only"})
+        return self.model_dump(include=set(VideoMeasureOptions.model_fields) - {"only"})
 
     @property
     def chosen(self) -> Mapping[str, tuple[str, ...]]:

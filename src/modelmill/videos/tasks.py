@@ -19,7 +19,7 @@ Work = Callable[[Source, VideoLimits, Mapping[str, Any]], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Task:
+class VideoTask:
     """A kind of work on one video."""
 
     name: str
@@ -179,11 +179,11 @@ DEFECTS = {
 """Columns of ``make_defects``: a row for each defect of a clip. ``clip`` is a key; ``parameters`` are JSON;
 ``box`` is in pixels, ``start`` and ``end`` are in seconds, where a defect has them; ``video`` is an MP4."""
 
-TASKS: Mapping[str, Task] = {
+TASKS: Mapping[str, VideoTask] = {
     task.name: task
     for task in (
-        Task("probe", "modelmill.videos.probing:probe", PROBED, version=2, example={}),
-        Task(
+        VideoTask("probe", "modelmill.videos.probing:probe", PROBED, version=2, example={}),
+        VideoTask(
             "measure",
             "modelmill.videos.measuring:measure",
             MEASURED,
@@ -197,14 +197,14 @@ TASKS: Mapping[str, Task] = {
                 "stills": 32,
             },
         ),
-        Task(
+        VideoTask(
             "extract",
             "modelmill.videos.frames:extract",
             EXTRACTED,
             version=2,
             example={"frames_per_second": 10.0, "every_seconds": 1.0, "most": 4, "width": 32},
         ),
-        Task(
+        VideoTask(
             "read_text",
             "modelmill.videos.reading_text:read_text",
             READ,
@@ -220,7 +220,7 @@ TASKS: Mapping[str, Task] = {
             extra="ocr",
             package="rapidocr",
         ),
-        Task(
+        VideoTask(
             "defects",
             "modelmill.videos.defects:defects",
             DEFECTS,

@@ -125,7 +125,7 @@ def test_rows_are_put_forward_once_and_a_name_asks_one_thing(queues: LabelQueues
         queues.give("topics", "ada", [Given("x", "elsewhere", "sport")])
     for broken in ({"classes": ("a",)}, {"classes": ("a", "a", "b")}, {"kind": "number"}):
         with pytest.raises(ConfigError, match="class"):
-            LabelQueue.asking(**QUEUE.model_dump() | broken)
+            LabelQueue.of_fields(**QUEUE.model_dump() | broken)
 
 
 def test_a_second_opinion_is_asked_of_somebody_else(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelmill.language_models.answers import Answer
+from modelmill.language_models.answers import LabelAnswer
 from modelmill.language_models.gold import GoldRow, by_label, held_to_gold
 from modelmill.language_models.labelled_rows import decide
 from modelmill.language_models.plan import PlannedRow
@@ -71,8 +71,8 @@ def test_the_probability_of_a_label_is_that_of_its_gold_rows() -> None:
     assert outcome.rows[2].reason == "gold differs"
 
 
-def answer(label: str | None, status: str = "answered", **probabilities: float) -> Answer:
-    return Answer(status, label, probabilities or None, 1, 1)
+def answer(label: str | None, status: str = "answered", **probabilities: float) -> LabelAnswer:
+    return LabelAnswer(status, label, probabilities or None, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -90,5 +90,5 @@ def answer(label: str | None, status: str = "answered", **probabilities: float) 
         ([answer(None, **{"a": 0.4, "cannot tell": 0.6})], Vote(None, 0.0)),
     ],
 )
-def test_answers_are_taken_together(answers: list[Answer | None], expected: Vote) -> None:
+def test_answers_are_taken_together(answers: list[LabelAnswer | None], expected: Vote) -> None:
     assert vote(answers, ["budget"], dict.fromkeys(LABELS, "")) == expected

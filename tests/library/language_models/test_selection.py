@@ -7,10 +7,10 @@ from random import Random
 
 from modelmill.language_models.options import RowSelection
 from modelmill.language_models.plan import PlannedRow
-from modelmill.language_models.selection import Unit, select_in_rounds, units_of
+from modelmill.language_models.selection import SelectableContent, select_in_rounds, units_of
 
 
-def units(count: int) -> list[Unit]:
+def units(count: int) -> list[SelectableContent]:
     """Texts of two labels; every tenth has words of both, and belongs to the second."""
     random = Random(3)
     found = []
@@ -22,15 +22,15 @@ def units(count: int) -> list[Unit]:
         )
         if number % 10 == 0:
             words = ["goal", "bank", "goal", "loan"]
-        found.append(Unit(" ".join([*words, f"n{number}"]), (f"{random.random():.12f}",), None))
+        found.append(SelectableContent(" ".join([*words, f"n{number}"]), (f"{random.random():.12f}",), None))
     return sorted(found, key=lambda unit: unit.keys[0])
 
 
-def label_of(unit: Unit) -> str | None:
+def label_of(unit: SelectableContent) -> str | None:
     return "trade" if "bank" in unit.content or "loan" in unit.content else "sport"
 
 
-def run(found: Sequence[Unit], **options: float) -> tuple[dict[str, float], list[list[str]]]:
+def run(found: Sequence[SelectableContent], **options: float) -> tuple[dict[str, float], list[list[str]]]:
     asked: list[list[str]] = []
     selection = RowSelection.model_validate(options)
     chosen = select_in_rounds(found, selection, ask=lambda keys: asked.append([*keys]), label_of=label_of)
@@ -56,7 +56,7 @@ def test_more_rows_than_there_are_are_all_of_them() -> None:
 
 
 def test_texts_without_words_are_chosen_at_random() -> None:
-    chosen, _ = run([Unit("!", (f"{n}",), None) for n in range(9)], rows=6, rounds=2)
+    chosen, _ = run([SelectableContent("!", (f"{n}",), None) for n in range(9)], rows=6, rounds=2)
     assert len(chosen) == 6
 
 
@@ -68,4 +68,4 @@ def test_equal_contents_are_one_unit_and_gold_counts() -> None:
         PlannedRow(("b", "c"), "x"),
     ]
     found = units_of(rows, ["two", None, "one", "two"])
-    assert found == [Unit("one", ("a",), None), Unit("two", ("b", "c"), "x")]
+    assert found == [SelectableContent("one", ("a",), None), SelectableContent("two", ("b", "c"), "x")]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from modelmill.pipeline.expansion import Origin, copy_ids, expand, slug
+from modelmill.pipeline.expansion import StepOrigin, copy_ids, expand, slug
 from modelmill.pipeline.spec import GroupSpec, PipelineSpec
 from modelmill.pipeline.validation import check_text, parse_pipeline
 
@@ -63,10 +63,10 @@ def test_a_step_of_the_group_is_there_for_each_value(written: PipelineSpec) -> N
 def test_every_copy_says_what_it_is_a_copy_of(written: PipelineSpec) -> None:
     expansion = expand(written)
     assert expansion.origins.keys() == expansion.spec.steps.keys()
-    assert expansion.origins["picked__money_fx"] == Origin("picked", "Money-FX")
-    assert expansion.origins["picked__true"] == Origin("picked", "true")
-    assert expansion.origins["trunk"] == Origin("trunk", None)
-    assert expansion.origins["raw"] == Origin("raw", None)
+    assert expansion.origins["picked__money_fx"] == StepOrigin("picked", "Money-FX")
+    assert expansion.origins["picked__true"] == StepOrigin("picked", "true")
+    assert expansion.origins["trunk"] == StepOrigin("trunk", None)
+    assert expansion.origins["raw"] == StepOrigin("raw", None)
 
 
 def test_edges_stay_within_a_copy_come_from_outside_and_gather(written: PipelineSpec) -> None:

@@ -250,5 +250,5 @@ def test_two_checks_of_a_name_are_refused() -> None:
 
     other = ModuleType("other")
     other.OtherSize = OtherSize
-    with pytest.raises(ConfigError, match="a check's name belongs to one module; got 'size'"):
+    with pytest.raises(ConfigError, match="two checks of a gate cannot have one name; got 'size'"):
         known_checks([checks, other])

@@ -9,7 +9,7 @@ import warnings
 from matplotlib.figure import Figure
 
 from modelmill.registry.comparison import Comparison, NotJudged
-from modelmill.registry.gate_report import ChainLink, ClassLine, GateReport, Mistake, as_html
+from modelmill.registry.gate_report import ChainLink, ClassLine, GateReport, WrongTestRow, as_html
 from modelmill.registry.learnt_rows import LeftOut
 from modelmill.registry.verdict import judge
 
@@ -60,7 +60,7 @@ def test_everything_is_on_the_page_and_escaped() -> None:
         not_judged=(NotJudged(check="recall", name=f"class {EVIL}", rows=3, reason="too small to judge"),),
         classes=(ClassLine(name=EVIL, rows=33, precision=0.5, recall=0.03),),
         confusions=((EVIL, "", 12),),
-        mistakes=(Mistake(key=EVIL, text=EVIL, label=EVIL, answer=EVIL, score=0.99),),
+        mistakes=(WrongTestRow(key=EVIL, text=EVIL, label=EVIL, answer=EVIL, score=0.99),),
     )
     page = as_html(report, None)
     assert "<script" not in page

@@ -90,7 +90,7 @@ def test_a_table_without_texts_is_refused(
         distilled(teacher, topic_dataset, step_context, empty)
     assert str(caught.value) == (
         "the table on the input transfer must have texts that the dataset has not; "
-        f"got '0 rows with a text, none of them new ({empty})'; take the edge away, or give a table with "
+        f"got '0 rows with a text, none of them new ({empty})'; remove this edge, or give a table with "
         "other rows"
     )
 

@@ -19,13 +19,13 @@ from modelmill.videos.limits import VideoLimits
 from modelmill.videos.measuring import GROUPS, measure
 from modelmill.videos.perceptual_hash import distance, perceptual_hash
 from modelmill.videos.probing import probe
-from modelmill.videos.requests import MeasureOptions
+from modelmill.videos.requests import VideoMeasureOptions
 from modelmill.videos.sources import open_source
 from modelmill.videos.stills import TAG, Stills, source_width
 
 pytest.importorskip("av")
 
-OPTIONS = MeasureOptions(most=100, details=8).model_dump()
+OPTIONS = VideoMeasureOptions(most=100, details=8).model_dump()
 
 
 def measured(path: Path, **more: Any) -> dict[str, Any]:

@@ -86,7 +86,7 @@ export const StepNode = memo(function StepNode({ id, data, selected }: NodeProps
           ))}
           {outputs.some((port) => port.type === "verdict")
             ? VERDICTS.map((verdict) => (
-                <div key={verdict} className="mm-port mm-port-out" title={t("A step that this leads to runs only if the verdict is {verdict}", { verdict: word(verdict) })}>
+                <div key={verdict} className="mm-port mm-port-out" title={t("The next step runs only if the verdict is {verdict}", { verdict: word(verdict) })}>
                   {t("if {verdict}", { verdict: word(verdict) })}
                   <Handle type="source" position={Position.Right} id={whenHandle(verdict)} className="mm-handle mm-handle-when" />
                 </div>

@@ -70,7 +70,7 @@ OR = _table(lambda left, right: _not(_and(_not(left), _not(right))))
 NOT = _table(lambda _left, right: _not(right))[-8:]
 IS_TRUE = _table(lambda _left, right: TRUE if right == TRUE else FALSE)[-8:]
 IS_NULL = _table(lambda _left, right: TRUE if right == NULL else FALSE)[-8:]
-_SEVERAL = np.array([bin(found).count("1") > 1 for found in range(8)])
+_OPEN = np.array([bin(found).count("1") > 1 for found in range(8)])
 
 
 def looked_up(table: npt.NDArray[Any], index: Any) -> Any:
@@ -118,11 +118,6 @@ def is_null(value: State) -> Sets:
 def has(value: Sets, member: int) -> Any:
     """Return where a set contains at least one of some members."""
     return (value & member) != 0
-
-
-def several(value: State) -> Any:
-    """Return where a value is open: it can still take several values."""
-    return value.open if isinstance(value, Uncertain) else looked_up(_SEVERAL, value)
 
 
 def narrowed(before: State, after: State) -> State:
@@ -258,9 +253,9 @@ def uncertain(value: State) -> Uncertain:
         return value
     if isinstance(value, int):
         plain = {TRUE: True, FALSE: False}.get(value)
-        return Uncertain(pa.scalar(plain, pa.bool_()), bool(_SEVERAL[value]))
+        return Uncertain(pa.scalar(plain, pa.bool_()), bool(_OPEN[value]))
     unclear = (value != TRUE) & (value != FALSE)
-    return Uncertain(pa.array(value == TRUE, pa.bool_(), mask=unclear), _SEVERAL[value])
+    return Uncertain(pa.array(value == TRUE, pa.bool_(), mask=unclear), _OPEN[value])
 
 
 def _as_sets(found: Any) -> Sets:

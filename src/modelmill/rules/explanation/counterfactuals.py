@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.rules.explanation.alternatives import TrialRows
-from modelmill.rules.explanation.frontiers import MAX_TRIALS, Budget, Frontier, other_anyway
+from modelmill.rules.explanation.frontiers import MAX_TRIALS, Frontier, SearchBudget, other_anyway
 from modelmill.rules.explanation.single_changes import SingleChanges
 from modelmill.rules.explanation.trials import NOT_COMPUTED, OPEN, Codes, Decisions, Places
 from modelmill.signals.groups import Mask
@@ -108,7 +108,7 @@ class _Levels:
         self.rows = rows
         self.decisions = decisions
         self.found = found
-        self.budget = Budget(rows)
+        self.budget = SearchBudget(rows)
 
     def search(self, frontier: Frontier, left_out: Mask, level: int = 0) -> None:
         """Search for ways with as many changes as the trials have, then with one more.

@@ -44,7 +44,7 @@ class Frontier:
         ]
 
 
-class Budget:
+class SearchBudget:
     """What each row may still spend on one search.
 
     :param rows: the rows.

@@ -200,7 +200,7 @@ class _Values:
         return found, valued(near, kind, found == regions.count)
 
     def _computed_with(self, place: int, rows: Places, codes: Places) -> pa.Array:
-        """Return values of a signal that is no table: those that were tried on a row like this one."""
+        """Return the values that were tried for a signal without a table: they differ from row to row."""
         loose = [one for one, table in enumerate(self._table.tables) if table is None]
         unique, where = np.unique(rows, return_inverse=True)
         taken = pa.array(unique)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.rules.explanation.alternatives import TrialRows
-from modelmill.rules.explanation.frontiers import Budget, Frontier, branched
+from modelmill.rules.explanation.frontiers import Frontier, SearchBudget, branched
 from modelmill.rules.explanation.single_changes import SingleChanges
 from modelmill.rules.explanation.trials import NOT_COMPUTED, OPEN, Codes, Decisions, Places
 from modelmill.signals.groups import Mask
@@ -52,7 +52,7 @@ class _Search:
         self.decisions = decisions
         self.must = must
         """Signals of which another value changes the decision by itself."""
-        self.budget = Budget(rows)
+        self.budget = SearchBudget(rows)
         self.conflicts: dict[int, list[frozenset[int]]] = {}
 
     def run(self) -> tuple[npt.NDArray[np.bool_], Mask]:

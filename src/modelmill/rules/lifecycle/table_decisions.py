@@ -28,7 +28,7 @@ class DecideResult(JobResult):
     rows: int
 
 
-class DecideRequest(TableRequest[DecideResult]):
+class DecideTableRequest(TableRequest[DecideResult]):
     """Decide on the rows of a Delta table by a rule set."""
 
     job = "decide"
@@ -71,7 +71,7 @@ def table_decider(
     return decider
 
 
-def decide_table(request: DecideRequest, settings: Settings, *, in_process_rows: int) -> TableRef:
+def decide_table(request: DecideTableRequest, settings: Settings, *, in_process_rows: int) -> TableRef:
     """Decide on a table.
 
     :param request: the table, what decides, and the place.
@@ -126,7 +126,7 @@ def _check_key_column(keys: pa.ChunkedArray, *, key: str, table: TableRef) -> No
     check_keys(keys.null_count, repeated[:5], key=key, table=table)
 
 
-def _decide_in_process(request: DecideRequest, settings: Settings) -> TableRef:
+def _decide_in_process(request: DecideTableRequest, settings: Settings) -> TableRef:
     from modelmill.tables.commits import write_rows
 
     decider, key = request.decider, request.decider.rule_set.key

@@ -19,13 +19,13 @@ import pytest
 from demo.servers.language_model import Behaviour, LanguageModelStub
 
 from modelmill.errors import ConfigError, TransientError
-from modelmill.language_models.asking import Ask, Asker, Tally
+from modelmill.language_models.asker import Ask, Asker, Tally
 from modelmill.language_models.chat import ChatDialect
 from modelmill.language_models.client import Client
 from modelmill.language_models.dialects import DIALECTS, Parameters, Usage
 from modelmill.language_models.endpoint import Endpoint
 from modelmill.language_models.journal import Journal
-from modelmill.language_models.prices import Budget, Prices, Tariff
+from modelmill.language_models.prices import Prices, SpendingLimit, Tariff
 from modelmill.language_models.questions import Question
 from modelmill.language_models.rate_limits import RateLimits
 from modelmill.language_models.systemone import SystemOneDialect
@@ -53,7 +53,7 @@ def run(
     limits: tuple[int | None, int | None] = (None, None),
     attempts: int = 6,
 ) -> tuple[Tally, Journal]:
-    tariff = Tariff.of(Budget(tokens=budget), None)
+    tariff = Tariff.of(SpendingLimit(tokens=budget), None)
     with (
         Client(Endpoint(url, key), timeout=timeout, connections=concurrency) as client,
         Journal(folder, limit=tariff.limit) as journal,
@@ -123,13 +123,13 @@ def test_a_budget_holds_and_is_used(tmp_path: Path, budget: int) -> None:
 
 
 def test_money_is_exact() -> None:
-    tariff = Tariff.of(Budget(money=0.1), Prices(input_per_million=0.1, output_per_million=0.3))
+    tariff = Tariff.of(SpendingLimit(money=0.1), Prices(input_per_million=0.1, output_per_million=0.3))
     assert (tariff.limit, tariff.input_units, tariff.output_units) == (10**11, 10**5, 3 * 10**5)
     assert tariff.shown(tariff.limit) == 0.1
     with pytest.raises(ValueError, match="needs prices"):
-        Tariff.of(Budget(money=1), None)
+        Tariff.of(SpendingLimit(money=1), None)
     with pytest.raises(ValueError, match="either money or tokens"):
-        Budget(money=1, tokens=1)
+        SpendingLimit(money=1, tokens=1)
 
 
 def test_a_server_that_is_not_there_is_given_up_and_costs_nothing(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ WORKER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[4])
-from test_asking import run
+from test_asker import run
 tally, journal = run(sys.argv[1], Path(sys.argv[2]), count=int(sys.argv[3]), timeout=1, attempts=9,
                      budget=int(sys.argv[5]))
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelmill.errors import ConfigError, TransientError
-from modelmill.language_models.client import Outcome, Sender
+from modelmill.language_models.client import RequestOutcome, Sender
 from modelmill.language_models.dialects import Dialect, Parameters, Reply, Request, Usage
 from modelmill.language_models.journal import Journal, Reservation
 from modelmill.language_models.prices import Tariff
@@ -164,7 +164,7 @@ class _Run:
             self._sleep(_POLL)
         return None
 
-    def _send(self, ask: Ask, sendable: _Sendable, worst: Usage) -> Outcome:
+    def _send(self, ask: Ask, sendable: _Sendable, worst: Usage) -> RequestOutcome:
         """Send, and settle whatever comes of it."""
         journal, reservation = self.asker.journal, sendable.reservation
         try:
@@ -193,14 +193,14 @@ class _Run:
         check_bill(cost, reservation, self.asker.tariff)
         return outcome
 
-    def _reply(self, ask: Ask, outcome: Outcome) -> Reply | None:
+    def _reply(self, ask: Ask, outcome: RequestOutcome) -> Reply | None:
         if outcome.kind == "answered":
             return self.asker.dialect.reply(ask.question, outcome.body)
         if outcome.kind == "rejected":
             return Reply("refused", None, text=outcome.detail, usage=Usage(0, 0))
         return None
 
-    def _count(self, outcome: Outcome, reply: Reply | None) -> None:
+    def _count(self, outcome: RequestOutcome, reply: Reply | None) -> None:
         most = max(10, 3 * self.asker.concurrency)
         with self._lock:
             tally = self.tally
@@ -233,7 +233,7 @@ class _Run:
                 remedy="what it has answered is kept; try again when it answers",
             )
 
-    def _wait_as_asked(self, outcome: Outcome) -> None:
+    def _wait_as_asked(self, outcome: RequestOutcome) -> None:
         seconds = self.asker.pause if outcome.retry_after is None else outcome.retry_after
         self.asker.limits.pause(min(seconds, 3600.0))
         self._sleep(random.uniform(0, 0.05))  # noqa: S311 (no secret)
