@@ -28,7 +28,7 @@ from benchmarks.dataset_builds import night, short_rows
 from modelmill.artifacts import ModelRef, TableRef
 from modelmill.jobs import JobRequest, run_job
 from modelmill.models.bundle import BundleInfo, bundle_digest
-from modelmill.rules.lifecycle.table_decisions import DecideRequest, table_decider
+from modelmill.rules.lifecycle.table_decisions import DecideTableRequest, table_decider
 from modelmill.rules.pinned_rule_set import pin_rule_set
 from modelmill.rules.reading import parse_rule_set
 from modelmill.serving.scoring import ScoreTableRequest
@@ -177,7 +177,7 @@ def decide(table: Path, place: Path, name: str, settings: Settings) -> JobReques
     """Ask for decisions by phrases and a pattern."""
     source = TableRef(uri=str(table), version=0)
     decider = table_decider(pin_rule_set(parse_rule_set(RULES), settings), source, settings)
-    return DecideRequest(table=source, decider=decider, to=str(place / name), transaction="k")
+    return DecideTableRequest(table=source, decider=decider, to=str(place / name), transaction="k")
 
 
 def make_model(folder: Path) -> None:
