@@ -7,7 +7,7 @@ import type { QueueView } from "../api/client";
 import { type LabelRow, type LabelValue, type RefusedAct, classOf, numberOf } from "../core/labelling";
 import { shareText } from "../core/results";
 import { Complaint } from "../parts/page";
-import { Figures } from "../run/cards";
+import { Figures } from "../parts/Figures";
 import { type QueueSession, useQueue } from "./useQueue";
 import { plural, t } from "../i18n/t";
 

@@ -24,7 +24,7 @@ import { useRunning } from "../run/useRunning";
 import { isDirty, useCanvas } from "../store";
 import { canvasPath, newPath } from "../core/paths";
 import { Answered } from "../parts/page";
-import { useIsHere } from "./useIsHere";
+import { useIsHere } from "../parts/useIsHere";
 import { t } from "../i18n/t";
 
 const CHECK_DELAY = 350;

@@ -4,7 +4,7 @@ import { Text } from "@chakra-ui/react";
 
 import { type Measured, frontOf } from "../core/pareto";
 import { shareText } from "../core/results";
-import { Figures } from "../run/cards";
+import { Figures } from "../parts/Figures";
 import { t } from "../i18n/t";
 
 const WIDTH = 460;

@@ -13,7 +13,7 @@ import type { Saved } from "../core/drafts";
 import { complete, signalNames } from "../core/ruleWords";
 import { CodeArea } from "../form/CodeArea";
 import { BASE } from "../core/paths";
-import { useIsHere } from "../pages/useIsHere";
+import { useIsHere } from "../parts/useIsHere";
 import { GateDialog } from "./GateDialog";
 import { RuleText, savedOf } from "./ruleText";
 import { SignalDialog } from "./SignalDialog";

@@ -9,7 +9,7 @@ import { Frame } from "../parts/Frame";
 import { type Line, type RunFacts, compareRuns } from "../core/compare";
 import { t, word } from "../i18n/t";
 import { Answered } from "../parts/page";
-import { Figures } from "./cards";
+import { Figures } from "../parts/Figures";
 
 interface Props {
   dagId: string;

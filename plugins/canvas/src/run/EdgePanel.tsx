@@ -10,7 +10,8 @@ import { datasetFacts } from "../core/results";
 import type { Edge } from "../core/pipeline";
 import { BASE } from "../core/paths";
 import { Answered } from "../parts/page";
-import { DatasetCard, Figures } from "./cards";
+import { DatasetCard } from "./cards";
+import { Figures } from "../parts/Figures";
 import { ResultCard } from "./ResultCard";
 import { plural, t, word } from "../i18n/t";
 

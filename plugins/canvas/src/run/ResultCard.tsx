@@ -10,7 +10,8 @@ import { isObject } from "../core/value";
 import { Answered } from "../parts/page";
 import { SendWrongRows } from "../labelling/SendWrongRows";
 import { useCanvas } from "../store";
-import { CompressionCard, DatasetCard, EvaluationCard, Figures, GateCard } from "./cards";
+import { CompressionCard, DatasetCard, EvaluationCard, GateCard } from "./cards";
+import { Figures } from "../parts/Figures";
 import { t } from "../i18n/t";
 
 interface Props {
