@@ -115,6 +115,7 @@ def says(text: str, phrases: Sequence[str]) -> bool:
 
     :param text: the text.
     :param phrases: compared without case, in NFKC; white space stands for any; whole words only.
+    :return: whether it has.
     """
     told = f" {_plain(text)} "
     return any(

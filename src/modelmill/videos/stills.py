@@ -85,9 +85,10 @@ class Stills:
         return frame.reformat(width, height, "rgb24", interpolation="AREA")
 
     def found(self, end: float) -> bytes | None:
-        """Return the video of the pictures; None if there are none.
+        """End the last shot, and make a video of the pictures.
 
         :param end: end of the video that they are of, in seconds.
+        :return: the video; None if there are no pictures.
         """
         self.cut(end)
         if not self._kept:
@@ -108,9 +109,10 @@ class Stills:
 
 
 def source_width(tags: Mapping[str, str]) -> int | None:
-    """Return the width of the video that a video of stills is of, in pixels; None if it is an ordinary one.
+    """Look whether a video is one of stills.
 
     :param tags: of the container.
+    :return: the width of the video that the stills are of, in pixels; None if it is an ordinary video.
     """
     text = tags.get(TAG, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) else None
