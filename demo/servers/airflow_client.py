@@ -32,7 +32,7 @@ class AirflowClient:
         self._http = httpx.Client(
             base_url=f"{url}/api/v2",
             headers={"Authorization": f"Bearer {answer.json()['access_token']}"},
-            timeout=60,
+            timeout=120,
         )
 
     def close(self) -> None:

@@ -113,6 +113,7 @@ class Topology:
             self.mlflow.make_user(USER, self.environment["MLFLOW_TRACKING_PASSWORD"])
             self.spark.wait_connect()
             self.airflow.wait_ready(timeout=START_SECONDS)
+            self.airflow.warm_up(timeout=START_SECONDS)
             self._stack = started.pop_all()
         return self
 
