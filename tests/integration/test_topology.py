@@ -162,7 +162,7 @@ def check_who_may_ask(topology: Topology) -> None:
     users = f"{topology.mlflow.url}/api/2.0/mlflow/users/create"
     new = {"username": "another", "password": "a password of his"}
     assert httpx.post(users, json=new, auth=user).status_code == 403
-    assert not {name for name in environment if name.startswith("AWS_")}
+    assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} & set(environment)
     stored = httpx.get(f"{topology.store.url}/{BUCKET}?list-type=2&prefix=mlflow/").text
     assert "model.onnx" in stored
 
