@@ -261,7 +261,7 @@ class TrackedRun:
             raise TransientError(
                 "a newer attempt at this step must not be overtaken by an older one",
                 got=f"run {self.run_id}, which a newer attempt has opened",
-                remedy="this one ends here, and has changed nothing",
+                remedy="nothing is to be done: what the newer attempt makes counts",
             )
 
     def finish(self, outputs: Mapping[str, AnyReference]) -> None:
