@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from modelmill.errors import ConfigError, WaitingError
 from modelmill.language_models.asker import Ask, Tally, answer_entry, check_bill
-from modelmill.language_models.batch_client import ENDED, Batch, BatchClient, BatchLine
+from modelmill.language_models.batch_endpoint import ENDED, Batch, BatchClient, BatchLine
 from modelmill.language_models.dialects import Dialect, Parameters, Reply, Usage
 from modelmill.language_models.journal import Journal, Reservation, Settlement
 from modelmill.language_models.options import Batching

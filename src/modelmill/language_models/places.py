@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from modelmill.language_models.batch_client import BatchClient
+from modelmill.language_models.batch_endpoint import BatchClient
 from modelmill.language_models.client import Client, Sender
 from modelmill.language_models.endpoint import Endpoint
 from modelmill.language_models.options import Asking
