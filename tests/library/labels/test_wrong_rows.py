@@ -32,5 +32,5 @@ def test_they_are_found_whole(tmp_path: Path) -> None:
         ("sport", "trade", "the model answers trade")
     }
     assert classes == ["art", "sport", "trade"]
-    with pytest.raises(DatasetError, match="must be in"):
+    with pytest.raises(DatasetError, match="must have the rows of the report"):
         wrong_rows(dataset, "topic", [WrongRow("elsewhere", "a", "b")], letters=60)
