@@ -51,10 +51,15 @@ class StubBatches:
     def upload(self, content_type: str, body: bytes) -> dict[str, Any]:
         """Take a file of a form."""
         form = email.parser.BytesParser().parsebytes(f"Content-Type: {content_type}\r\n\r\n".encode() + body)
-        parts = {part.get_param("name", header="content-disposition"): part for part in form.get_payload()}  # type: ignore[union-attr] # a form has parts
-        if parts["purpose"].get_payload() != "batch":  # type: ignore[union-attr]
-            return {}
-        return self._kept(parts["file"].get_payload(decode=True))  # type: ignore[union-attr, arg-type]
+        parts = {
+            str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True)
+            for part in form.walk()
+            if not part.is_multipart()
+        }
+        content = parts["file"]
+        if parts["purpose"] != b"batch" or not isinstance(content, bytes):
+            raise ValueError("a file for batches has their purpose")
+        return self._kept(content)
 
     def create(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Make a batch."""
