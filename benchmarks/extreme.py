@@ -350,6 +350,11 @@ def _checked(make: Generator, found: Counter[str]) -> list[tuple[str, str]]:
     return problems
 
 
+def _begin() -> None:
+    """Take memory from the C library: Arrow's own pool asks the system anew for each text of 1 MB."""
+    pa.set_memory_pool(pa.system_memory_pool())
+
+
 def _one(task: tuple[int, int, int]) -> Counter[str]:
     seed, chunk, size = task
     return check(seed, [chunk], rule_sets=size, log=lambda text: print(text[:2_000], flush=True))
@@ -371,7 +376,7 @@ def main() -> None:
     )
     print(f"commit {commit.stdout.strip()}, seed {given.seed}, parts from {given.first}", flush=True)
     began, found = time.monotonic(), Counter[str]()
-    with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
+    with multiprocessing.get_context("spawn").Pool(given.processes, initializer=_begin) as pool:
         for number, one in enumerate(pool.imap(_one, tasks), start=1):
             found.update(one)
             if number % 20 == 0 or number == len(tasks):

@@ -54,7 +54,7 @@ class Domain:
 
     kind: Kind
     constants: tuple[Constant, ...]
-    """What it is compared with, directly or through other signals."""
+    """What it is compared with, directly or through other signals, ascending."""
     exact: bool
     """Whether the signal is only compared and passed on, and never computed with."""
     company: tuple[str, ...] = ()
@@ -68,7 +68,11 @@ class Domain:
     @functools.cached_property
     def ordered(self) -> list[tuple[Any, str]]:
         """The constants that it is compared with by order, ascending: an ordinal or bytes, and the text."""
-        found = {_place(one, self.kind): shown(one.value) for one in self.constants if one.order}
+        found: dict[int | bytes, str] = {}
+        for one in self.constants:
+            place = _place(one, self.kind)
+            if one.order and (place != LARGEST + 1 or place not in found):  # the nearest of those beyond all
+                found[place] = shown(one.value)
         return sorted(found.items())
 
     @functools.cached_property
@@ -175,7 +179,7 @@ def cuts(domain: Domain) -> dict[int, Constant]:
     """Return where a new region begins: ordinals, each with the constant whose region it is."""
     first, last = limits(domain.kind)
     found: dict[int, Constant | None] = {first: None}
-    for one in sorted(domain.constants, key=lambda one: (one.value, one.kind, one.order)):
+    for one in domain.constants:
         if domain.kind == "integer" and one.kind == "float":
             low, above = block(one.value)
         else:
@@ -311,7 +315,7 @@ def domains_of(analysis: Analysis, kinds: Mapping[str, Kind]) -> dict[str, Domai
     for name in analysis.columns:
         one = components[name]
         boolean = kinds[name] == "boolean"
-        constants = tuple(one.constants) if not boolean else ()
+        constants = () if boolean else tuple(sorted(one.constants, key=_in_order))
         found[name] = Domain(kinds[name], constants, one.exact or boolean, tuple(sorted(one.signals)))
     return found
 
@@ -369,6 +373,10 @@ def _join(
         merged.exact = merged.exact and one.exact
         for name in one.signals:
             components[name] = merged
+
+
+def _in_order(constant: Constant) -> tuple[Any, Kind, bool]:
+    return constant.value, constant.kind, constant.order
 
 
 def _constant(value: Any, kind: Kind, *, order: bool) -> Constant:

@@ -102,10 +102,64 @@ def nearest_changes(
     return RowChanges(table.names, signals, named)
 
 
+def without_farther(table: DecisionTable, ways: Sequence[Ways]) -> list[Ways]:
+    """Drop ways of which none can be the nearest, whatever the values of a row like these are.
+
+    Those are ways to more unknown values than another way has, and all but one of the ways whose signals have
+    the distance 1 in any case, such as truth values.
+
+    :param table: the rule set.
+    :param ways: the ways of each row.
+    :return: what is left of them.
+    """
+    counts = np.array([len(one.lines) for one in ways])
+    if not counts.sum():
+        return list(ways)
+    every = np.concatenate([one.lines for one in ways])
+    row = np.repeat(np.arange(len(ways)), counts)
+    first = np.flatnonzero(np.append(True, (row[1:] != row[:-1]) | (every[1:, 0] != every[:-1, 0])))
+    least, most, fixed = _known_distances(table, every[:, 1], every[:, 2])
+    least, most = np.add.reduceat(least, first), np.add.reduceat(most, first)
+    fixed = np.logical_and.reduceat(fixed, first)
+    size = np.diff(np.append(first, len(every)))
+    owner, group = row[first], every[first, 3]
+    fewest = np.full(len(ways), len(every), np.int64)
+    np.minimum.at(fewest, owner, most)
+    kept = least <= fewest[owner]
+    # Of equally far ways that change the same signals the first counts.
+    order = np.lexsort((np.arange(len(first)), least, ~fixed, group, owner))
+    best = _first(owner[order], group[order])
+    kept[order[fixed[order] & ~best]] = False
+    # And of all signals, where no way to change them is nearer or farther than another.
+    begins = np.flatnonzero(best)
+    alike = np.logical_and.reduceat(fixed[order], begins)
+    alone = order[begins[alike]]
+    ranked = alone[np.lexsort((alone, size[alone], least[alone], owner[alone]))]
+    kept[ranked[~_first(owner[ranked])]] = False
+    left = kept[np.repeat(np.arange(len(first)), size)]
+    ends = np.cumsum(np.bincount(row[left], minlength=len(ways)))
+    return [Ways(lines) for lines in np.split(every[left], ends[:-1])]
+
+
+def _known_distances(table: DecisionTable, place: Places, code: Places) -> tuple[Places, Places, Mask]:
+    """Return whether each change is one to NULL, at least and at most, and whether its distance is 1."""
+    least, most = np.zeros(len(place), np.int64), np.ones(len(place), np.int64)
+    fixed = np.zeros(len(place), np.bool_)
+    for one in np.unique(place).tolist():
+        found, domain = table.tables[one], table.domains[table.names[one]]
+        if found is None:
+            continue  # the values that are tried differ from row to row
+        at = np.flatnonzero(place == one)
+        null = found.first[code[at]] == domain.regions.count
+        least[at] = most[at] = null
+        fixed[at] = null | (domain.kind not in ORDERED)
+    return least, most, fixed
+
+
 def _first(*keys: Places) -> Mask:
     """Return which elements are the first with their keys; equal ones are beside each other."""
     found = np.zeros(len(keys[0]), np.bool_)
-    found[0] = True
+    found[:1] = True
     for key in keys:
         found[1:] |= key[1:] != key[:-1]
     return found

@@ -13,7 +13,7 @@ import pyarrow as pa
 from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.explanation.alternatives import TrialRows, positions
 from modelmill.rules.explanation.counterfactuals import Ways, counterfactuals
-from modelmill.rules.explanation.nearest_changes import RowChanges, nearest_changes
+from modelmill.rules.explanation.nearest_changes import RowChanges, nearest_changes, without_farther
 from modelmill.rules.explanation.ordinals import ORDERED
 from modelmill.rules.explanation.single_changes import Base
 from modelmill.rules.explanation.sufficient_sets import smallest_sufficient_sets
@@ -199,5 +199,5 @@ def _searched(rows: TrialRows) -> Sequence[_Cached]:
     base = Base(rows)
     singles = base.single_changes()
     sufficient, minimal = smallest_sufficient_sets(rows, base.decisions, singles)
-    ways = counterfactuals(rows, base.decisions, singles)
+    ways = without_farther(rows.table, counterfactuals(rows, base.decisions, singles))
     return [_Cached(*one) for one in zip(sufficient, minimal.tolist(), ways, strict=True)]
