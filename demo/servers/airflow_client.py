@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -82,14 +83,17 @@ class AirflowClient:
         """Let a DAG run."""
         self.call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
 
-    def trigger(self, dag_id: str, params: dict[str, Any] | None = None) -> str:
+    def trigger(
+        self, dag_id: str, params: dict[str, Any] | None = None, *, logical_date: datetime | None = None
+    ) -> str:
         """Start a run.
 
         :param dag_id: the DAG.
         :param params: values of its parameters.
+        :param logical_date: the date that it is for; None: for none, it reads what is there now.
         :return: the run's id.
         """
-        body = {"logical_date": None, "conf": params or {}}
+        body = {"logical_date": logical_date and logical_date.isoformat(), "conf": params or {}}
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
