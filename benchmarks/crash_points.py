@@ -34,12 +34,15 @@ _RUNS = (
     "finalize_logged_model",
     "set_logged_model_tags",
     "delete_logged_model",
+    "_hard_delete_run",
+    "_hard_delete_logged_model",
     "log_outputs",
     "log_inputs",
 )
 _VERSIONS = (
     "create_registered_model",
     "create_model_version",
+    "delete_model_version",
     "update_model_version",
     "set_model_version_tag",
     "set_registered_model_tag",

@@ -23,6 +23,10 @@ Every process of a pipeline (Airflow task, step, Spark driver, service) can be g
 ``MODELMILL_SOURCES``        places, separated by commas, below which ``ingest`` and the steps over videos
                              may read files. Default: object stores, and local folders that are not the
                              system's
+``MODELMILL_CACHE_DAYS``     days after which ``modelmill gc`` removes what nobody has used in the cache,
+``MODELMILL_RUN_DAYS``       runs that nothing needs, with their models, and also
+``MODELMILL_VERSION_DAYS``   registered versions; and the days that a reader can go back in the tables that
+``MODELMILL_TABLE_DAYS``     it is told. Default: all of that stays
 ``MODELMILL_PARAM_<NAME>``   default of the pipeline parameter ``<name>`` where a pipeline sets none
 ``MODELMILL_MLFLOW_REPLY``   seconds that MLflow may take for a reply. Default 30
 ``MODELMILL_MLFLOW_CALL``    seconds that a call to MLflow may take with all its retries. Default 180

@@ -1,4 +1,4 @@
-"""``modelmill gc``: what killed processes have left behind, and what the cache has that nobody uses."""
+"""``modelmill gc``: what killed processes have left behind, and what is older than the policy keeps it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from modelmill.errors import ConfigError
 from modelmill.settings import Settings
 from modelmill.system.locks import is_held, locked
 
@@ -26,15 +27,17 @@ _DAY = 86_400
 class Leftover:
     """Something that nobody needs any more."""
 
-    path: Path
+    path: Path | str
+    """A path, or what it is."""
     size: int
-    """In bytes."""
+    """In bytes; 0 if it lies in a store."""
     why: str
     remove: Callable[[], bool]
     """Returns False if somebody has come for it meanwhile, or may not remove it."""
 
 
 def gc(
+    *,
     apply: Annotated[bool, typer.Option("--apply", help="Remove it; without, it is only listed.")] = False,
     table: Annotated[
         list[str] | None, typer.Option(help="Delta table in which dead writers may have staged files.")
@@ -45,14 +48,52 @@ def gc(
     cache_days: Annotated[
         float | None,
         typer.Option(
-            min=2, help="Also what the cache has that nobody has used for so many days: it is made again."
+            min=2,
+            envvar="MODELMILL_CACHE_DAYS",
+            help="Also what the cache has that nobody has used for so many days: it is made again.",
+        ),
+    ] = None,
+    run_days: Annotated[
+        float | None,
+        typer.Option(
+            min=2,
+            envvar="MODELMILL_RUN_DAYS",
+            help="Also runs in MLflow, with their models, that nobody has reused for so many days, and that "
+            "nothing needs which stays.",
+        ),
+    ] = None,
+    version_days: Annotated[
+        float | None,
+        typer.Option(
+            min=2,
+            envvar="MODELMILL_VERSION_DAYS",
+            help="With --run-days: also registered versions that are older, were no champion since, and that "
+            "neither an alias, a rollback nor a gate needs. Without, all stay.",
+        ),
+    ] = None,
+    table_days: Annotated[
+        float | None,
+        typer.Option(
+            min=2,
+            envvar="MODELMILL_TABLE_DAYS",
+            help="Of each --table also the files that it needed only so many days ago: no version since, and "
+            "none that a run or a model which stays names.",
         ),
     ] = None,
 ) -> None:
-    """List what killed processes have left behind, and why it can go; --apply removes it."""
+    """List what killed processes have left behind, and why it can go; --apply removes it.
+
+    With days it also lists what is older, and why the rest stays.
+    """
     found, settings = [], Settings.from_environment()
-    left = leftovers(settings, tables=table or [], days=days)
-    for one in [*left, *(_unused(settings, cache_days) if cache_days is not None else ())]:
+    if version_days is not None and run_days is None:
+        raise ConfigError("--version-days goes with --run-days", got=version_days, remedy="give both")
+    if apply and run_days is not None:
+        from modelmill.cli.old_results import mark_all_dead_runs
+
+        for run in mark_all_dead_runs(settings):
+            typer.echo(f"run {run} is marked KILLED: its process died")
+    for one in _everything(settings, table or [], Days(days, cache_days, run_days, version_days, table_days)):
         done = "would remove"
         if apply:
             done = "removed" if one.remove() else "could not remove"
@@ -63,6 +104,30 @@ def gc(
     typer.echo(
         f"{len(found)} leftovers, {total:,.1f} MB" + ("" if apply or not found else "; --apply removes them")
     )
+
+
+@dataclass(frozen=True)
+class Days:
+    """How long things are kept; None: for ever."""
+
+    staged: float
+    cache: float | None
+    runs: float | None
+    versions: float | None
+    tables: float | None
+
+
+def _everything(settings: Settings, tables: list[str], days: Days) -> Iterator[Leftover]:
+    yield from leftovers(settings, tables=tables, days=days.staged)
+    if days.cache is not None:
+        yield from _unused(settings, days.cache)
+    if days.runs is not None or (days.tables is not None and tables):
+        from modelmill.cli.old_results import old_results
+
+        for one in old_results(
+            settings, run_days=days.runs, version_days=days.versions, table_days=days.tables, tables=tables
+        ):
+            yield Leftover(one.what, one.size, one.why, one.remove)
 
 
 def leftovers(settings: Settings, *, tables: list[str], days: float) -> Iterator[Leftover]:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from modelmill.errors import ConfigError, ModelmillError, TransientError
 
-_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _SAID = re.compile(
-    r"No space left on device|Disk quota exceeded|Read-only file system|database or disk is full"
-    r"|os error (?:28|30|122)\b",
+    r"No space left on device|Disk quota exceeded|Read-only file system|File too large"
+    r"|database or disk is full|os error (?:27|28|30|122)\b",
     re.IGNORECASE,
 )
 """How libraries in Rust, C++ and SQL say it; their exceptions have no ``errno``."""

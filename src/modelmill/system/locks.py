@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold an exclusive lock on a file.
 
-    :param path: the lock's file; made with its folder if it does not exist, never removed.
+    :param path: the lock's file; made with its folder if it does not exist. Only who holds it may remove it.
     :param on_wait: called once if another process holds it.
     :yield: while the lock is held.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if on_wait:
-                on_wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        while True:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = stack.enter_context(path.open("w"))
+            except FileNotFoundError:  # who held it has removed the folder just now
+                continue
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if on_wait:
+                    on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(path, file):
+                break
+            stack.close()
         yield
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    """Return whether an open file is the one at its path: who held the lock may have removed it."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
@@ -41,7 +59,7 @@ def locked_if_free(path: Path) -> Iterator[bool]:
         except OSError:  # held elsewhere, or not there
             yield False
             return
-        yield True
+        yield _is_at(path, file)
 
 
 def is_held(path: Path) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -14,9 +15,11 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
+from modelmill.artifacts import TableRef
 from modelmill.cli.gc import leftovers
 from modelmill.cli.main import app
-from modelmill.errors import TableError
+from modelmill.component import StepContext
+from modelmill.errors import ConfigError, TableError
 from modelmill.settings import Settings
 from modelmill.system.locks import locked
 from modelmill.system.scratch import scratch_folder
@@ -182,3 +185,39 @@ def test_staged_files_that_no_commit_names_go(settings: Settings, temporary: Pat
     (place / "_delta_log" / f"{0:020d}.json").rename(tmp_path / "away")
     with pytest.raises(TableError):
         staged_leftovers(str(place), days=7)
+
+
+def test_old_runs_and_old_versions_of_tables_go_by_a_policy(
+    settings: Settings, temporary: Path, tmp_path: Path, step_context: StepContext
+) -> None:
+    place = tmp_path / "table"
+    for version in range(3):
+        write_rows(str(place), pa.table({"n": [version]}), mode="overwrite", transaction=f"t{version}")
+        grow_old(place / "_delta_log" / f"{version:020d}.json", days=50 - 15 * version)
+    run = step_context.run
+    run.finish({"table": TableRef(uri=str(place), version=0)})
+    days = ("--run-days", "30", "--table-days", "30", "--table", str(place))
+    said = gc(*days)
+    assert "stays: 1 runs: used in the last 30 days" in said
+    assert f"stays: 1 versions of {place} before 1: runs or models that stay name them" in said
+    assert "only versions of the table up to 1 need it" not in said  # 30 days ago it was the newest one
+    database = sqlite3.connect(settings.tracking_uri.removeprefix("sqlite:///"))
+    with database:
+        database.execute("update runs set end_time = end_time - 40 * 86400000")
+    database.close()
+    said = gc(*days)
+    assert f"would remove run {run.run_id} of tests/" in said
+    assert "nothing that stays needs it, and it was last used 40 days ago" in said
+    assert "only versions of the table up to 0 need it" in said
+    assert run.client.get_run(run.run_id).info.lifecycle_stage == "active"
+    assert "2 leftovers" in gc(*days, "--apply")
+    assert "0 leftovers" in gc(*days)
+    assert read_arrow(resolve_table(str(place), version=1)).column("n").to_pylist() == [1]
+    with pytest.raises(TableError):
+        read_arrow(resolve_table(str(place), version=0))
+
+
+def test_days_of_versions_need_days_of_runs(settings: Settings, temporary: Path) -> None:
+    result = CliRunner().invoke(app, ["gc", "--version-days", "30"])
+    assert isinstance(result.exception, ConfigError)
+    assert "--version-days goes with --run-days" in str(result.exception)
