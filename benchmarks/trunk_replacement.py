@@ -247,8 +247,10 @@ def move_and_back(place: Path, dataset: DatasetRef, signals: SignalsRef, load: L
     time.sleep(2)
     print("\n".join(line for line in lines if "signals:" in line or "joint move" in line))
     print(f"\n| the step, under load | {seconds:.0f} s, {cpu:.0f} CPU s with the load's |\n| --- | --- |")
+    settings = Settings.from_environment()
+    replaced = joint_ledger.behind(settings).number
     began = time.monotonic()
-    rollback_together(1, Settings.from_environment(), why="benchmark", say=lambda _: None)
+    rollback_together(replaced, settings, why="benchmark", say=lambda _: None)
     print(f"| rollback of {len(moved)} heads | {time.monotonic() - began:.1f} s |")
 
 
