@@ -136,7 +136,8 @@ def _by_ratio(simulation: Simulation, units: Sequence[Unit]) -> tuple[int, ...]:
 
     def ratio(number: int) -> float:
         after, figures = simulation.step(start, number, units[number])
-        gain = before - simulation.bound(after, units)
+        # A group that is called once more costs a little more, so what saves nothing may seem to lose.
+        gain = max(before - simulation.bound(after, units), 0.0)
         return (figures.seconds + 1e-12) / (gain + 1e-12)
 
     return tuple(sorted(range(len(units)), key=ratio))
