@@ -180,11 +180,15 @@ def test_the_plot_shows_each_split(tmp_path: Path) -> None:
         leaks=0,
         reasons={},
         splits={"train": 2, "validation": 0, "test": 1},
-        classes={"topic": {"x": {"train": 2}, "y": {"test": 1}}},
+        classes={
+            "topic": {"x": {"train": 2}, "y": {"test": 1}},
+            "team": {"a b": {}, "A  B": {}, "c": {}},
+        },
         numbers={},
         lengths={"train": {8: 1, 16: 1}, "test": {16: 1}},
         content_hash="0" * 64,
     )
+    assert str(report).endswith("; team has classes that differ in case or blanks alone: 'A  B', 'a b'")
     (axes,) = class_balance(report, "topic").axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["x", "y"]
     assert [bar.get_width() for bar in axes.patches] == [2, 0, 0, 0, 0, 1]

@@ -42,7 +42,7 @@ ROWS: list[dict[str, Any]] = [
     {"id": 5, "text": "nothing", "n": 1, "hand": None},
     {"id": 6, "text": None, "n": None, "hand": None},
     {"id": 7, "text": "match", "n": None, "hand": "trade"},  # unknown, so no vote
-    {"id": 8, "text": "match goal", "n": 1, "hand": "trade"},  # gold differs
+    {"id": 8, "text": "match goal", "n": 1, "hand": "trade "},  # gold differs; blanks around it are no part
     {"id": 9, "text": "nothing", "n": 1, "hand": "weather"},  # gold that no function knows
     {"id": 10, "text": "price", "n": 1000, "hand": " \u00a0"},  # a blank is no label
     {"id": 11, "text": "PRICE", "n": 1, "hand": None},
@@ -135,7 +135,7 @@ def test_the_label_column_may_be_the_gold_column(sail: Any, tmp_path: Path) -> N
         *["sport", "trade", None, None, None, None],
         *["trade", "trade", "weather", None, "trade", "weather"],
     ]
-    assert [row["hand"] for row in review] == ["trade", None, None]
+    assert [row["hand"] for row in review] == ["trade ", None, None]  # as the row has it
     assert [row["hand_reason"] for row in review] == ["gold differs", "unsure", "unsure"]
 
 

@@ -21,7 +21,7 @@ INDEX = "_index"
 """Folder in a dataset's table for the prepared rows of its source, which the next build compares with. Delta
 ignores folders whose name begins with ``_``."""
 
-ALGORITHM = 5
+ALGORITHM = 6
 """Raised when the same row would be treated otherwise: a build by other rules is not continued."""
 
 

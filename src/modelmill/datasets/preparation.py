@@ -176,8 +176,9 @@ def _labels(columns: dict[str, pa.Array], plan: Preparation) -> tuple[list[pa.Ar
             labels.append(label)
             bad.append((wrong, f"label {name} is not a finite number"))
         else:
-            text = _text(column)
-            labels.append(pc.if_else(_blank(text), None, text))
+            # As the words of a split: blanks around a class are an accident of whoever typed it.
+            text = pc.utf8_trim(_text(column), characters=BLANKS)
+            labels.append(pc.if_else(pc.equal(text, ""), None, text))
     missing = reduce(pc.and_, [pc.is_null(label) for label in labels])
     return labels, [*bad, (missing, "no label")]
 
@@ -203,7 +204,7 @@ def _classes(column: pa.Array) -> pa.Array:
     # Cast by Arrow, so that a class is spelt in a list as it is alone: true, 1, 2026-02-28.
     rows = column.cast(pa.list_(pa.string())).to_pylist()
     found = [
-        None if row is None else sorted({item for item in row if item is not None and item.strip(BLANKS)})
+        None if row is None else sorted({item.strip(BLANKS) for item in row if item is not None} - {""})
         for row in rows
     ]
     return pa.array(found, pa.list_(pa.string()))

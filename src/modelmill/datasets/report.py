@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
@@ -106,11 +108,24 @@ class DatasetReport(BaseModel):
             for how, counts in (("is unknown", self.conflicts), ("is their median", self.medians))
             for label, count in counts.items()
         )
+        reasons += "".join(
+            f"; {label} has classes that differ in case or blanks alone: {', '.join(map(repr, alike))}"
+            for label, classes in self.classes.items()
+            for alike in _alike(classes)
+        )
         splits = ", ".join(f"{self.splits.get(split, 0)} {split}" for split in SPLITS)
         return (
             f"{self.rows_in} rows in = {self.rows_out} out ({splits}) + {self.quarantined} quarantined + "
             f"{self.duplicates} duplicates ({self.near_duplicates} near, {self.leaks} leaks){reasons}"
         )
+
+
+def _alike(classes: Iterable[str]) -> Iterator[list[str]]:
+    """Yield classes that people read as one: upper and lower case, full and half width, blanks within."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(classes):
+        found.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+    return (names for names in found.values() if len(names) > 1)
 
 
 def _by_label(build: Build, what: str) -> dict[str, int]:

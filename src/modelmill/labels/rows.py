@@ -139,13 +139,12 @@ def review_batches(batches: Iterable[pa.RecordBatch], *, labelling: Labelling) -
 
 
 def gold_labels(batch: pa.RecordBatch) -> pa.Array:
-    """Return the gold labels of a batch, its last column; a blank one is none."""
+    """Return the gold labels of a batch, its last column, without blanks around them; a blank one is none."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    gold = batch.column(batch.num_columns - 1).cast(pa.string())
-    blank = pc.equal(pc.utf8_trim(gold, characters=BLANKS), "")
-    return pc.if_else(blank, pa.scalar(None, pa.string()), gold)
+    gold = pc.utf8_trim(batch.column(batch.num_columns - 1).cast(pa.string()), characters=BLANKS)
+    return pc.if_else(pc.equal(gold, ""), pa.scalar(None, pa.string()), gold)
 
 
 class _Answer:

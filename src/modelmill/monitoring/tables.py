@@ -12,6 +12,7 @@ from modelmill.monitoring.options import MonitorOptions
 from modelmill.serving.scoring import RESULT_COLUMNS
 from modelmill.tables.opening import open_table
 from modelmill.tables.reading import check_columns, read_arrow
+from modelmill.tokens.contents import BLANKS
 from modelmill.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ def _check_scored_by(tables: MonitoredTables) -> None:
 
 
 def _as_text(values: pa.ChunkedArray, name: str, place: str) -> pa.ChunkedArray:
+    """Return labels as a dataset has them: without blanks around them."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if pa.types.is_nested(values.type) or pa.types.is_floating(values.type):
         raise ConfigError(
@@ -121,7 +124,7 @@ def _as_text(values: pa.ChunkedArray, name: str, place: str) -> pa.ChunkedArray:
             got=f"{name}: {values.type}",
             remedy="leave label out, or name another column",
         )
-    return values.cast(pa.string())
+    return pc.utf8_trim(values.cast(pa.string()), characters=BLANKS)
 
 
 def _dataset_columns(dataset: DatasetRef) -> list[str]:

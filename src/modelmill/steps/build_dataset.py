@@ -78,7 +78,7 @@ build_dataset = Component(
     inputs=BuildDatasetInputs,
     outputs=DatasetOutputs,
     run=run,
-    version=3,
+    version=4,
     resources=Resources(cpus=2, memory_gb=4),
     assets=_assets,
 )

@@ -70,6 +70,7 @@ label_rows = Component(
     inputs=LabelRowsInputs,
     outputs=LabelRowsOutputs,
     run=run,
+    version=2,
     resources=Resources(cpus=2, memory_gb=4),
     assets=_assets,
 )

@@ -59,6 +59,7 @@ monitor = Component(
     inputs=MonitorInputs,
     outputs=ReportOutputs,
     run=run,
+    version=2,
     reads=("text",),
     events=_events,
     assets=_assets,

@@ -62,7 +62,7 @@ def label(values: Any, kind: str | None = None, *, add: bool = True) -> tuple[li
 @pytest.mark.parametrize(
     ("values", "labels"),
     [
-        (pa.array(["a", " ", "", None, " b "]), ["a", None, None, None, " b "]),
+        (pa.array(["a", " ", "", None, " b ", "c\u3000d\u00a0"]), ["a", None, None, None, "b", "c\u3000d"]),
         (pa.array([1, -2, None]), ["1", "-2", None]),
         (pa.array([True, False, None]), ["true", "false", None]),
         (pa.array([DAY, None]), ["2026-02-28", None]),
@@ -84,7 +84,7 @@ def test_a_class_is_a_text(values: pa.Array, labels: list[Any]) -> None:
         ([[2, 1, 10], [None]], [["1", "10", "2"], []]),
         ([[True, False]], [["false", "true"]]),
         ([[1.0, 0.5]], [["0.5", "1"]]),
-        ([["a", " ", "\u3000"]], [["a"]]),
+        ([["a", " ", "\u3000", " a", "b c "]], [["a", "b c"]]),
         ([[DAY]], [["2026-02-28"]]),
     ],
 )
