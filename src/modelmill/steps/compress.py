@@ -87,6 +87,7 @@ def _log_report(report: CompressionReport, context: StepContext) -> ReportRef:
         "measured": float(len(report.points)),
     }
     context.run.log_metrics(figures | {f"chosen_{name}": value for name, value in best.metrics.items()})
+    context.run.log_metrics(best.metrics, step=1)  # behind those of all models: the run's are of what it made
     context.run.log_figure(pareto_figure(report), "plots/pareto.png")
     context.run.client.log_text(context.run.run_id, report_html(report), "compression.html")
     uri = context.run.log_json(report.model_dump(mode="json"), REPORT_FILE)

@@ -69,6 +69,8 @@ def run(config: DistillConfig, inputs: DistillInputs, context: StepContext) -> M
         transfer = table_texts(inputs.transfer, config.transfer_text or dataset.text_column, context)
     trained = distill(data, DatasetTexts(dataset, context, kind), teacher, config, context, transfer=transfer)
     context.run.log_figure(learning_curve(trained.history, title=context.step), FIGURE_PATH)
+    # Behind the epochs' figures, which are the encoder's alone: MLflow takes the last one for the run's.
+    context.run.log_metrics(trained.metrics, step=trained.history.steps + 1)
     model = log_model(
         trained.folder,
         role="student",

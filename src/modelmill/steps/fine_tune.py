@@ -55,6 +55,8 @@ def run(config: FineTuneConfig, inputs: FineTuneInputs, context: StepContext) ->
     kind = content_of_base(options.base_model)
     trained = fine_tune(data, DatasetTexts(dataset, context, kind), options, context)
     context.run.log_figure(learning_curve(trained.history, title=context.step), FIGURE_PATH)
+    # Behind the epochs' figures, which are the encoder's alone: MLflow takes the last one for the run's.
+    context.run.log_metrics(trained.metrics, step=trained.history.steps + 1)
     model = log_model(
         trained.folder,
         role="teacher",

@@ -41,7 +41,8 @@ def run(config: PruneConfig, inputs: PruneInputs, context: StepContext) -> Model
     pruned = prune(source, data, texts, teacher=teacher, options=config, workspace=context)
     if pruned.history:
         context.run.log_figure(learning_curve(pruned.history, title=context.step), FIGURE_PATH)
-    context.run.log_metrics(pruned.metrics)
+    steps = pruned.history.steps + 1 if pruned.history else 0  # behind the figures of epochs, see fine_tune
+    context.run.log_metrics(pruned.metrics, step=steps)
     size, ratio = bundle_bytes(pruned.folder) / 1e6, pruned.metrics["size_ratio"]
     context.log(f"{size:.1f} MB, {ratio:.2f} times smaller")
     model = log_model(

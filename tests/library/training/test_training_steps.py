@@ -66,6 +66,15 @@ def test_a_teacher_and_its_student(
 
     run = step_context.run.client.get_run(step_context.run.run_id)
     assert run.data.metrics["teacher_agreement"] >= 0.8
+    # The run's figures are those of the whole student, behind those of its encoder after each epoch.
+    client, run_id = step_context.run.client, step_context.run.run_id
+    logged = client.get_logged_model(student.uri.removeprefix("models:/")).metrics
+    whole = {metric.value for metric in logged if metric.key == "validation_accuracy"}
+    figures = client.get_metric_history(run_id, "validation_accuracy")
+    last = max(figures, key=lambda metric: (metric.step, metric.timestamp))
+    losses = client.get_metric_history(run_id, "train_loss")
+    assert whole == {last.value}
+    assert last.step > max(metric.step for metric in losses)
     assert "the teacher's answers are in the cache" not in lines
     artifacts = step_context.run.client.list_artifacts(step_context.run.run_id, "plots")
     assert [item.path for item in artifacts] == ["plots/learning_curve.png"]

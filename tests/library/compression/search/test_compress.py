@@ -100,6 +100,7 @@ def test_the_fastest_model_within_the_budget(
     assert chosen.uri == model.uri
     assert chosen.drop_bound <= 0.4
     assert not chosen.broken
+    assert client.get_run(reference.run_id).data.metrics["size_mb"] == chosen.size_mb
     assert (report.judging_rows, report.choosing_rows) == (13, 7)
     # Each measured point is a model of this run with its lineage and its figures.
     assert logged_by(context) == {point.uri for point in report.points} | {teacher.uri}
