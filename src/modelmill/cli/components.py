@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
 from modelmill.component import AnyComponent, Port
 
 PAGE_HEAD = """\
@@ -23,6 +26,18 @@ other distributions included.
 
 _Schema = Mapping[str, Any]
 _LIMITS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
+_FORMATS = {"date": "date", "date-time": "date and time", "time": "time of day", "duration": "duration"}
+
+
+class _WithMadeDefaults(GenerateJsonSchema):
+    """Also says defaults that a ``default_factory`` makes, which pydantic leaves out."""
+
+    def get_default_value(self, schema: Any) -> Any:
+        if "default_factory" in schema and not schema.get("default_factory_takes_data"):
+            made = schema["default_factory"]()
+            # The defaults of a part with fields of its own stand where these are described.
+            return made.model_dump(exclude_unset=True) if isinstance(made, BaseModel) else made
+        return super().get_default_value(schema)
 
 
 @dataclass(frozen=True)
@@ -118,18 +133,19 @@ def _resources(component: AnyComponent) -> str:
 
 def _forms(component: AnyComponent) -> Iterator[_Form]:
     """Yield a component's configuration, then each part of it that has fields of its own."""
-    schema = component.config.model_json_schema()
+    schema = component.config.model_json_schema(schema_generator=_WithMadeDefaults)
     yield _Form("", "", _fields(schema))
     for name, part in schema.get("$defs", {}).items():
         yield _Form(name, _plain(part.get("description", "")), _fields(part))
 
 
 def _fields(schema: _Schema) -> tuple[_Field, ...]:
+    required = schema.get("required", ())
     return tuple(
         _Field(
             name=name,
             type=_type(field),
-            default=_default(field["default"]) if "default" in field else "required",
+            default="required" if name in required else _default(field.get("default")),
             description=_plain(field.get("description", "")),
         )
         for name, field in schema.get("properties", {}).items()
@@ -151,6 +167,8 @@ def _type(schema: _Schema) -> str:
         return f"list of {_type(schema.get('items', {}))}"
     if schema.get("type") == "object":
         return f"mapping to {_type(schema.get('additionalProperties', {}))}"
+    if schema.get("format") in _FORMATS:
+        return _FORMATS[schema["format"]]
     limits = [f"{sign} {schema[key]:g}" for key, sign in _LIMITS.items() if key in schema]
     return " ".join([str(schema.get("type", "any value")), ", ".join(limits)]).strip()
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 from typer.testing import CliRunner
 
-from modelmill.cli.components import components_page
+from modelmill.cli.components import component_text, components_page
 from modelmill.cli.main import app
+from modelmill.component import Config
 from modelmill.errors import ConfigError
 from modelmill.pipeline.catalogue import catalogue
 
@@ -49,6 +53,27 @@ def test_the_json_of_one_component_is_its_schema() -> None:
     assert list(described) == ["prune"]
     assert described["prune"]["inputs"] == {"dataset": "dataset", "model": "model", "teacher": "model"}
     assert described["prune"]["config"] == catalogue()["prune"].config.model_json_schema()
+
+
+class Part(Config):
+    """A part."""
+
+
+class Whole(Config):
+    """Defaults that a function makes, and formats of texts."""
+
+    keep: list[str] = Field(default_factory=list, description="Columns.")
+    part: Part = Field(default_factory=Part, description="A part.")
+    to: str = Field(description="A table.")
+    since: date | None = Field(None, description="A day.")
+
+
+def test_a_default_that_a_function_makes_is_said() -> None:
+    text = component_text(replace(catalogue()["delta_table"], config=Whole))
+    assert "  keep                     list of string; []\n" in text
+    assert "  part                     Part; {}\n" in text
+    assert "  to                       string; required\n" in text
+    assert "  since                    date; empty\n" in text
 
 
 @pytest.mark.usefixtures("toy_components")
