@@ -190,6 +190,13 @@ def shape_message(detail: Any, allowed: Iterable[str]) -> str:
         return f"unknown key; got {key!r}; {did_you_mean(str(key), allowed)}"
     if detail["type"] == "missing":
         return f"{detail['loc'][-1]!r} is required; add it"
+    if detail["type"] == "union_tag_invalid":
+        given = detail["ctx"]
+        tags = re.findall(r"'([^']*)'", given["expected_tags"])
+        what = f"{given['discriminator']} must be known; got {given['tag']!r}"
+        return f"{what}; {did_you_mean(given['tag'], tags)}"
+    if detail["type"] == "union_tag_not_found":
+        return f"{detail['ctx']['discriminator']} is required; add it"
     return f"{_sentence(detail)}; got {shorten(detail['input'])}"
 
 
@@ -212,6 +219,13 @@ _RULES = {
     **dict.fromkeys(("list_type", "tuple_type", "set_type"), "must be a list"),
     **dict.fromkeys(("dict_type", "mapping_type", "model_type"), "must be a mapping of keys to values"),
     "string_type": "must be text",
+    **dict.fromkeys(
+        ("date_type", "date_parsing", "date_from_datetime_parsing"), "must be a date, such as 2026-11-30"
+    ),
+    **dict.fromkeys(
+        ("datetime_type", "datetime_parsing", "datetime_from_date_parsing"),
+        "must be a time, such as 2026-11-30T02:00:00Z",
+    ),
 }
 """pydantic's rules by the type of the error, in the words of this package."""
 

@@ -48,6 +48,8 @@ CASES = {
     "bad step id": "pipeline: p\nsteps:\n  Bad-Id: {component: delta_table, config: {uri: /x}}\n",
     "unknown component": "pipeline: p\nsteps:\n  a: {component: delta_tabel, config: {uri: /x}}\n",
     "unknown configuration key": "pipeline: p\nsteps:\n  a: {component: delta_table, config: {url: /x}}\n",
+    "unknown kind": "pipeline: p\nsteps:\n  a: {component: prune, config: {importance: {kind: tailor}}}\n",
+    "no kind": "pipeline: p\nsteps:\n  a: {component: prune, config: {importance: {}}}\n",
     "wrong type": "pipeline: p\nsteps:\n  a: {component: delta_table, config: {uri: /x, version: newest}}\n",
     "out of range": "pipeline: p\nsteps:\n  a: {component: delta_table, config: {uri: /x, version: -1}}\n",
     "key twice": "pipeline: p\n" + TABLE + "  a: {component: ingest}\n",
