@@ -34,6 +34,7 @@ MODULES = (
     *("modelmill.pipeline.runner", "pandas", "mlflow", "mlflow.tracking", "sqlalchemy", "matplotlib.pyplot"),
     *("scipy.sparse", "scipy.stats"),
     *("sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.svm"),
+    "modelmill.models",  # keeps torchao, which transformers imports, from warning
     *("torch", "torch._dynamo", "torch.export", "torch.onnx", "transformers", "transformers.modeling_utils"),
 )
 """What takes long to import, and starts no thread that a fork would miss, in the order of imports."""

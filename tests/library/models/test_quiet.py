@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
+FORKS = "from importlib import import_module as load; [*map(load, load('modelmill.cli.step_forks').MODULES)]"
+"""What the process that forks steps imports, in its order."""
 
-def test_models_are_imported_without_a_word() -> None:
+
+@pytest.mark.parametrize("statement", ["import modelmill.models.base_model", FORKS], ids=["models", "forks"])
+def test_models_are_imported_without_a_word(statement: str) -> None:
     pytest.importorskip("torchao")
-    command = [
-        sys.executable,
-        "-c",
-        "import modelmill.models.base_model, sys; assert 'torchao' in sys.modules",
-    ]
+    command = [sys.executable, "-c", f"{statement}; import sys; assert 'torchao' in sys.modules"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
