@@ -159,6 +159,9 @@ class ReportRef(Reference):
     alarms: tuple[str, ...] = ()
     """One line for each limit that the report found broken; empty if none is, or none was checked."""
 
+    def __str__(self) -> str:
+        return self.uri
+
 
 CHALLENGER = "challenger/"
 """Before the name of the metric that a gate judges its challenger by, among the metrics of the gate's run."""

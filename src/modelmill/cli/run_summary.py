@@ -74,14 +74,19 @@ def _metrics(run_id: str, settings: Settings) -> Mapping[str, float]:
 
 
 def _figures(metrics: Mapping[str, float]) -> str:
-    """Return the few metrics that say most."""
+    """Return the few metrics that say most; its own of a step that has none of them."""
     found = [
         f"{name.replace('_', ' ')} {_figure(wanted, value)}"
         for wanted in _FIGURES
         for name, value in sorted(metrics.items())
         if name in (wanted, f"validation_{wanted}") or name.startswith(f"{wanted}/")
     ]
-    return ", ".join(found[:_MOST_FIGURES])
+    own = [
+        f"{name.replace('_', ' ')} {_figure(name, value)}"
+        for name, value in sorted(metrics.items())
+        if "/" not in name
+    ]
+    return ", ".join((found or own)[:_MOST_FIGURES])
 
 
 def _figure(name: str, value: float) -> str:

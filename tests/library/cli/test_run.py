@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from modelmill.artifacts import ReportRef
 from modelmill.cli.main import app
-from modelmill.cli.run_summary import _figures
+from modelmill.cli.run_summary import _figures, _shown
 from modelmill.errors import ModelmillError
 from modelmill.settings import Settings
 
@@ -79,7 +80,12 @@ def test_the_figures_of_a_step_are_few() -> None:
     assert _figures(report) == "accuracy/exported 90.00 %, accuracy/student 90.00 %, accuracy/teacher 90.00 %"
     assert _figures({"rows": 7674.0, "size_mb": 17.04, "r2": 0.4146}) == "r2 0.415, rows 7,674, size mb 17"
     assert _figures({"r2": math.nan}) == "r2 nan"
+    assert _figures({"words": 12.0, "used/seconds": 3.0}) == "words 12"  # a component of another distribution
     assert _figures({}) == ""
+
+
+def test_a_report_is_shown_by_its_place() -> None:
+    assert _shown(ReportRef(uri="runs:/5f/report.json", run_id="5f")) == "runs:/5f/report.json"
 
 
 def test_run_python_stays_in_the_folder_of_its_caller(tmp_path: Path) -> None:
