@@ -472,14 +472,16 @@ def _connect() -> None:
     from modelmill.registry.tracking import experiment_id, tracking_client
     from modelmill.settings import Settings
 
-    _init_modules_to_packages_map()  # it reads what every distribution has
+    # It reads what every distribution has.
+    _init_modules_to_packages_map()  # type: ignore[no-untyped-call] # MLflow has no types here
     settings = Settings.from_environment()
     client = tracking_client(settings.tracking_uri)
     experiment = experiment_id(client, "soak", artifact_root=settings.home / "mlartifacts")
     client.search_runs([experiment], filter_string="tags.`modelmill.step_key` = 'none'")
     client.search_logged_models([experiment])
     client.search_model_versions("name = 'none'")
-    for store in (tracking_store(), registry_store()):
+    stores = (tracking_store(), registry_store())  # type: ignore[no-untyped-call] # likewise
+    for store in stores:
         store.engine.dispose()
 
 
