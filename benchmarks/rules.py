@@ -10,8 +10,8 @@ and planning left out on both sides.
 
 ``--explain`` measures what explanations cost beside deciding alone instead: on these passages, on made-up
 rule sets of 20 and of 1,000 number columns, and with ``--desks MODELS`` on the posts of ``newsgroups_desks``,
-whose models are the bundles ``topic`` and ``field`` in that folder. Both are measured in turns, with a fresh
-engine each.
+whose models are the bundles ``topic`` and ``field`` in that folder: static ones are fitted there, unless it
+has them. Both are measured in turns, with a fresh engine each.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import argparse
 import functools
 import json
 import re
+import shutil
 import statistics
 import tempfile
 import time
@@ -36,9 +37,11 @@ from demo.samples import prepare
 from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 
+from modelmill.compression.static import fit_static
 from modelmill.compression.trunk import make_trunk
 from modelmill.models.base_model import load_base_model
 from modelmill.models.bundle import BundleInfo, bundle_digest
+from modelmill.models.static import write_static
 from modelmill.rules.engine import Engine
 from modelmill.rules.lifecycle.threshold_advice import suggest_threshold
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
@@ -59,6 +62,17 @@ UNSHOWN = 0.95
 """Probability from which one decides where no threshold can be shown to have it."""
 FIRST = 5
 """Rows that an engine is warmed up with."""
+DESK_TOKENS = 256
+DESKS = {
+    "comp.": "computers",
+    "rec.sport.": "sport",
+    "rec.": "vehicles",
+    "sci.": "science",
+    "misc.": "market",
+    "talk.politics.": "politics",
+    "": "religion",
+}
+"""Field of a post by the begin of its topic, as the pipeline ``newsgroups_rules`` has it."""
 FIELDS = ("comp.", "rec.sport.", "rec.", "sci.", "talk.politics.", "misc.", "talk.religion.")
 
 
@@ -96,6 +110,7 @@ def main() -> None:
     if options.explain:
         explain_columns(options.rounds)
     if options.explain and options.desks:
+        fit_desks(data, base, options.desks)
         explain_desks(posts[: options.rows + FIRST], options.desks, options.rounds)
     seen = len(posts) // 8
     known, rows = passages(posts[:seen], random), passages(posts[seen:], random)
@@ -205,6 +220,32 @@ def explain_columns(rounds: int) -> None:
         batch = pa.RecordBatch.from_pydict({"id": list(range(rows)), **columns})
         make = functools.partial(Engine, rule_set, batch.schema)
         explained(f"{count:,} rules over {count:,} number columns", make, batch, rounds)
+
+
+def fit_desks(data: Path, base: Path, models: Path) -> None:
+    """Fit static models of the topics and the fields on the train split, unless they are there."""
+    posts, tokenizer = read(data, "train"), load_tokenizer(base, max_tokens=DESK_TOKENS)
+    topics = [post["topic"] for post in posts]
+    fields = [next(field for begin, field in DESKS.items() if topic.startswith(begin)) for topic in topics]
+    for name, labels in (("topic", topics), ("field", fields)):
+        folder = models / name
+        if folder.exists():
+            continue
+        classes = sorted(set(labels))
+        targets = np.eye(len(classes))[[classes.index(label) for label in labels]]
+        tokens = encode(tokenizer, [post["text"] for post in posts])
+        model = fit_static(tokens, targets, vocabulary=tokenizer.get_vocab_size())
+        folder.mkdir(parents=True)
+        shutil.copyfile(base / "tokenizer.json", folder / "tokenizer.json")
+        write_static(
+            folder,
+            model.tables,
+            model.bias,
+            label=name,
+            classes=classes,
+            text="text",
+            max_tokens=DESK_TOKENS,
+        )
 
 
 def explain_desks(posts: list[dict[str, str]], models: Path, rounds: int) -> None:

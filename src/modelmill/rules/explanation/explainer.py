@@ -266,7 +266,8 @@ class Explainer:
                 there = _seen(settlement.values[name])
                 failed = settlement.failures.get(name, {})
                 explained = np.flatnonzero(reasons.sufficient[:, table.place[name]] & there[wanted])
-                explained = explained[[row not in failed for row in wanted[explained].tolist()]]
+                if failed:
+                    explained = explained[[row not in failed for row in wanted[explained].tolist()]]
                 if len(explained) == 0:
                     continue
                 spans = chunk.evaluations[group.name].evidence([name], wanted[explained]).get(name)

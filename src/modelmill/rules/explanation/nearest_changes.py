@@ -245,10 +245,11 @@ class _Values:
                     for one in members
                 ]
             )
-            relative, differs, _ = _distances(np.broadcast_to(own[at], tries.shape), tries, kind)
-            number = np.broadcast_to(np.arange(len(members))[:, None], tries.shape)
-            best = np.lexsort((number, relative, differs), axis=0)[0]
-            best = np.where(there[at], best, 0)
+            best = np.zeros(len(at), np.int64)
+            if len(members) > 1:
+                relative, differs, _ = _distances(np.broadcast_to(own[at], tries.shape), tries, kind)
+                number = np.broadcast_to(np.arange(len(members))[:, None], tries.shape)
+                best = np.where(there[at], np.lexsort((number, relative, differs), axis=0)[0], 0)
             found[at] = np.array(members)[best]
             near[at] = tries[best, np.arange(len(at))]
         return found, valued(near, kind, found == regions.count)
