@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 DAY = 86_400.0
 _NAMED = re.compile(r"models:/([A-Za-z][\w.-]*)/(\d+)\b|\b(m-[0-9a-f]{32}|[0-9a-f]{32})\b")
 """A registered version, a logged model or a run, in any text."""
+_PROSE = {"summary", "reasons", "approved_by"}
+"""What a verdict says to people: that names the champion before, and so would keep every champion."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Policy:
     """Of runs, with their models and reports: since they ended, or were last reused."""
     version_days: float | None = None
     """Of registered versions, and of what rows of the ledger name; None: for ever."""
-    now: float = field(default_factory=time.time)
+    now: float = field(default_factory=lambda: time.time())
     """Seconds since 1970."""
 
     def run_is_young(self, moment: float) -> bool:
@@ -70,7 +72,7 @@ class KnownRun:
     is_deleted: bool
     """Whether MLflow has it among the deleted ones."""
     names: frozenset[str]
-    """Models, runs and versions (``NAME/VERSION``) that its tags name."""
+    """Models, runs and versions (``NAME/VERSION``) that its results are, or refer to."""
     tables: frozenset[tuple[str, int]]
     """Tables and versions among its results."""
 
@@ -80,7 +82,7 @@ class KnownRun:
         tags, info = run.data.tags, run.info
         key, run_id = str(tags[TAG_STEP_KEY]), str(info.run_id)
         finished = read_tags(str(info.experiment_id), run_id, tags)
-        outputs = finished.outputs.values() if finished else ()
+        outputs = [*finished.outputs.values()] if finished else []
         ended = (info.end_time or info.start_time or 0) / 1000
         return cls(
             run_id=run_id,
@@ -90,7 +92,7 @@ class KnownRun:
             last_used=max(ended, last_reuse(settings, experiment, key, run_id)),
             has_ended=info.status in ("FINISHED", "FAILED", "KILLED"),
             is_deleted=info.lifecycle_stage == "deleted",
-            names=frozenset(named_in(tags.values()) - {run_id}),
+            names=frozenset(named_in(one.model_dump_json(exclude=_PROSE) for one in outputs) - {run_id}),
             tables=frozenset(
                 (one.uri, one.version) for one in outputs if isinstance(one, TableRef | DatasetRef)
             ),
