@@ -7,6 +7,7 @@ code.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -14,7 +15,54 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from modelmill.errors import ConfigError, did_you_mean
+from modelmill.errors import ConfigError, ModelmillError, did_you_mean
+
+
+def loaded(entry: EntryPoint) -> Any:
+    """Import what an entry point of another distribution names.
+
+    :param entry: the entry point.
+    :return: a module, or what stands in one.
+    :raises ConfigError: if it cannot be imported, with the place in its code.
+    """
+    try:
+        return entry.load()
+    except ModelmillError:
+        raise
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame)]
+        place = f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+        raise ConfigError(
+            f"what an entry point names must be importable ({_said(entry)})",
+            got=f"{type(error).__name__}: {error}",
+            remedy=f"correct it{place}, or uninstall that distribution",
+        ) from error
+
+
+def checked(entry: EntryPoint, declared: Sequence[Any], *, noun: str) -> None:
+    """Check that the module of an entry point declares something.
+
+    :param entry: the entry point.
+    :param declared: what was found at the module's top level.
+    :param noun: what is declared there.
+    :raises ConfigError: if nothing was found.
+    """
+    if not declared:
+        raise ConfigError(
+            f"an entry point names a module with a {noun} at its top level ({_said(entry)})",
+            got="none",
+            remedy=f"assign the {noun} to a variable of that module; the entry point has no attribute",
+        )
+
+
+def _said(entry: EntryPoint) -> str:
+    distribution = f" of {entry.dist.name}" if entry.dist is not None else ""
+    return f"{entry.group}{distribution}: {entry.name} = {entry.value}"
+
+
+def _is_theirs(frame: traceback.FrameSummary) -> bool:
+    """Return whether a frame is neither this file's nor the import system's."""
+    return frame.filename != __file__ and "importlib" not in frame.filename
 
 
 class Extensions:
@@ -43,12 +91,14 @@ class Extensions:
 
         :param name: its name.
         :return: what its entry point names; one of modelmill's own is never replaced.
-        :raises ConfigError: if no implementation has that name.
+        :raises ConfigError: if no implementation has that name, or it cannot be imported.
         """
-        found = self._own.get(name) or self._others().get(name)
+        if name in self._own:
+            return self._own[name].load()
+        found = self._others().get(name)
         if found is None:
             raise ConfigError(f"a {self.noun} must be known", got=name, remedy=did_you_mean(name, self.names))
-        return found.load()
+        return loaded(found)
 
     def _others(self) -> dict[str, EntryPoint]:
         return {entry.name: entry for entry in entry_points(group=self.group)}

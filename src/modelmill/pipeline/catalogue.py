@@ -17,6 +17,7 @@ from types import MappingProxyType, ModuleType
 from modelmill import steps
 from modelmill.component import GROUPS, AnyComponent, Component
 from modelmill.errors import ConfigError, did_you_mean
+from modelmill.extensions import checked, loaded
 
 ENTRY_POINT_GROUP = "modelmill.components"
 
@@ -26,13 +27,15 @@ def catalogue() -> Mapping[str, AnyComponent]:
     """Return every known component by name, in the palette's order: by group, then by name.
 
     :return: a read-only mapping.
-    :raises ConfigError: if two modules declare the same name.
+    :raises ConfigError: if two modules declare the same name, or that of an entry point declares none.
     """
     own = [_own(name) for name in _own_names()]
     found = {component.name: component for component in own if component}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        module = entry.load()
-        for component in declared_in(module):
+        module = loaded(entry)
+        components = declared_in(module)
+        checked(entry, components, noun="Component")
+        for component in components:
             if found.setdefault(component.name, component) is not component:
                 raise ConfigError(
                     "two components cannot have one name",

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
 
 from modelmill.errors import ConfigError
+from modelmill.extensions import loaded
 from modelmill.options import Options
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def known_checks(own: Sequence[ModuleType]) -> dict[str, type[GateCheck]]:
     :raises ConfigError: if two modules declare the same name.
     """
     found: dict[str, type[GateCheck]] = {}
-    for module in (*own, *(entry.load() for entry in entry_points(group=ENTRY_POINT_GROUP))):
+    for module in (*own, *(loaded(entry) for entry in entry_points(group=ENTRY_POINT_GROUP))):
         for check in vars(module).values():
             if not (isinstance(check, type) and issubclass(check, GateCheck)) or check is GateCheck:
                 continue

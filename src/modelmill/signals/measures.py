@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from modelmill.errors import ConfigError, did_you_mean
+from modelmill.extensions import loaded
 from modelmill.options import Options
 from modelmill.signals.values import Kind
 
@@ -104,7 +105,7 @@ def measures() -> Mapping[str, Measure]:
     for module in _OWN_MODULES:
         import_module(module)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        entry.load()
+        loaded(entry)
     return dict(sorted(_MEASURES.items()))
 
 
