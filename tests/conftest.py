@@ -139,6 +139,8 @@ def _run(config, inputs, context):
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         journal.with_suffix(".pid").write_text(str(child.pid))
         time.sleep(600)
+    if config.behaviour == "nothing":
+        return None
     version = config.number + (inputs.table.version if inputs.table else 0)
     return Table(table=TableRef(uri="/toy", version=version))
 

@@ -62,17 +62,22 @@ def decide(
     engine, source, batches = _opened(rule_set, table)
     check_table_keys(source, key=engine.rule_set.key)
     engine.use(engine.measure_plan(sample_table(source, rows=SAMPLE_ROWS, columns=engine.all_columns)))
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str | None, str]] = Counter()
     parts: list[pa.RecordBatch] = []
     for batch in batches:
         found = engine.decide(batch, explain=explain)
-        rules = found.column("rule").to_pylist()
-        counts.update(zip(found.column("decision").to_pylist(), (rule or "" for rule in rules), strict=True))
+        told = (found.column(name).to_pylist() for name in ("decision", "rule", "because"))
+        counts.update(zip(*told, strict=True))
         parts += [found] if to else []
     for plan, statistics in [*engine.planning.history, (engine.plan, engine.statistics)]:
         typer.echo("\n".join([*plan.lines(), *statistics.lines(plan)]))
-    for (decision, rule), count in counts.most_common():
-        typer.echo(f"{count:>12,} {decision}{f' by rule {rule}' if rule else ''}")
+    for (decision, rule, because), count in counts.most_common():
+        how = (
+            f", since rule {rule} is unknown" if because == "unknown" else f" by rule {rule}" if rule else ""
+        )
+        typer.echo(f"{count:>12,} {decision}{how}")
+    for signal, (count, why) in sorted(engine.failures.items()):
+        typer.echo(f"{count:>12,} rows on which {signal} could not be computed, the first: {why}")
     if to:
         pq.write_table(pa.Table.from_batches(parts, engine.decision_schema(explain=explain)), to)
 

@@ -138,6 +138,12 @@ def _run_component(step: CheckedStep, context: StepContext, meter: UsageMeter) -
         with _sigterm_raises(), leased(_needed_resources(step), say=context.log):
             run.log_params(step.config.model_dump(mode="json"))
             yielded = step.component.run(step.config, step.inputs, context)
+            wanted = step.component.outputs
+            if not isinstance(yielded, wanted):
+                got = type(yielded).__name__
+                raise TypeError(
+                    f"run of component {step.component.name} must return {wanted.__name__}, not {got}"
+                )
             outputs = {name: getattr(yielded, name) for name in step.component.output_ports}
             run.log_metrics(meter.metrics(context.workdir))
             run.finish(outputs)

@@ -92,6 +92,8 @@ class Engine:
                 group.settled_by = self.program.settled_by
         self.planning = AdaptivePlan(self.program, self.groups, batch_rows=self.chunk_rows, plan=plan)
         self._explainer = Explainer(self.program, groups)
+        self.failures: dict[str, tuple[int, str]] = {}
+        """Rows on which a signal could not be computed, since the engine was made, and the first reason."""
 
     @property
     def plan(self) -> EvaluationPlan:
@@ -177,9 +179,16 @@ class Engine:
             stages = [self._stage(stage, evaluations[stage.group], unreadable) for stage in self.plan.stages]
             settlement = settle(self.program, stages, rows.num_rows)
             self.planning.record(settlement)
+            self._count(settlement.failures)
             chunk = SettledChunk(rows, settlement, evaluations)
             yield chunk
             self.planning.adapt(chunk)
+
+    def _count(self, failures: Mapping[str, Mapping[int, str]]) -> None:
+        for name, reasons in failures.items():
+            for why in reasons.values():
+                rows, first = self.failures.get(name, (0, why))
+                self.failures[name] = rows + 1, first
 
     def evaluate_fully(self, batch: pa.RecordBatch) -> FullEvaluation:
         """Compute every signal that a rule reads on every row. Staged evaluation has the same outcomes.

@@ -43,10 +43,10 @@ class MeasuredSignal(Signal):
             if len(columns) != len(measure.operands):
                 raise PydanticCustomError(
                     "measure_columns",
-                    "{name} reads {count} columns, of kind {kinds}",
+                    "{name} reads {count}, of kind {kinds}",
                     {
                         "name": measure.name,
-                        "count": len(measure.operands),
+                        "count": f"{len(measure.operands)} column{'s' * (len(measure.operands) > 1)}",
                         "kinds": ", ".join(measure.operands),
                     },
                 )
@@ -138,10 +138,10 @@ class _MeasuredEvaluation(Evaluation):
                 values = values.take(pa.array(rows))
             operands.append(stored(values, kind))
         found = measure.compute(*operands, self._group.options)
-        if len(found) != len(rows):
+        if not isinstance(found, pa.Array) or len(found) != len(rows):
             raise SignalError(
-                f"a measure gives a value for each row: {len(rows)}",
-                got=f"{len(found)} of {measure.name}",
+                f"measure {measure.name} must return an Arrow array with a value for each row, {len(rows)}",
+                got=f"{len(found)} values" if isinstance(found, pa.Array) else type(found).__name__,
                 remedy="fix the measure",
             )
         return dict.fromkeys(names, SignalValues(found))

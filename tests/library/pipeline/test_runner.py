@@ -99,6 +99,12 @@ def test_a_failed_attempt_is_retried_in_the_same_run(journal: Path, settings: Se
     assert runs(settings) == [(result.run_id, "FINISHED")]
 
 
+def test_a_step_that_yields_something_else_is_named(journal: Path, settings: Settings) -> None:
+    with pytest.raises(TypeError, match="run of component count must return Table, not NoneType"):
+        run_step(request_of(journal, behaviour="nothing"), settings)
+    assert [status for _, status in runs(settings)] == ["FAILED"]
+
+
 @pytest.mark.parametrize("forked", [False, True])
 def test_stopping_ends_the_whole_group_and_marks_the_run(
     forked: bool, journal: Path, settings: Settings

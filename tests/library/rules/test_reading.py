@@ -109,7 +109,7 @@ def test_a_table_says_what_is_wrong_with_columns() -> None:
         ),
         (
             "function: words, columns: [text, id]",
-            "5:43: signals.size.columns: words reads 1 columns, of kind",
+            "5:43: signals.size.columns: words reads 1 column, of kind",
         ),
         (
             "function: characters, columns: [text], options: {chars: 1}",

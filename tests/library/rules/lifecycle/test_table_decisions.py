@@ -20,6 +20,8 @@ from modelmill.errors import ConfigError, RuleSetError, TableError
 from modelmill.rules.lifecycle.registered_rule_sets import rule_set_state
 from modelmill.rules.lifecycle.table_sample import sample_table
 from modelmill.rules.reading import parse_rule_set
+from modelmill.signals import measures
+from modelmill.signals.measures import MeasureOptions
 from modelmill.steps.decide import DecideConfig, DecideInputs, run
 from modelmill.tables.reading import read_arrow
 
@@ -200,3 +202,24 @@ def test_the_command_refuses_keys_as_the_step_does(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, ["rules", "decide", str(tmp_path / "rules.yaml"), "--table", place])
         assert (result.exit_code == 0) == (not message)
         assert message in str(result.exception or "")
+
+
+def test_the_command_says_what_could_not_be_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(texts: pa.Array, _options: MeasureOptions) -> Any:
+        return [float(len(text)) for text in texts.to_pylist()]
+
+    monkeypatch.setattr(measures, "_MEASURES", dict(measures.measures()))
+    measures.measure("broken", result="float")(broken)
+    (tmp_path / "rules.yaml").write_text(
+        "{rule_set: r, key: id, default: x, on_unknown: look, rules: [{name: r, when: a > 1, then: y}],"
+        " signals: {a: {kind: measured, function: broken, columns: [text]}}}"
+    )
+    write_deltalake(str(tmp_path / "t"), pa.table({"id": [1, 2, 3], "text": ["a", "b", "c"]}))
+    arguments = ["rules", "decide", str(tmp_path / "rules.yaml"), "--table", str(tmp_path / "t")]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    decided, failed = result.output.splitlines()[-2:]
+    assert decided == "           3 look, since rule r is unknown"
+    assert failed == (
+        "           3 rows on which a could not be computed, the first: measure broken must return an Arrow "
+        "array with a value for each row, 3; got 'list'; fix the measure"
+    )
