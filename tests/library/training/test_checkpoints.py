@@ -73,6 +73,18 @@ def test_a_damaged_later_step_is_removed_by_the_next_save(tmp_path: Path) -> Non
     assert [path.name[:15] for path in folders(store)] == ["step-0000000001", "step-0000000002"]
 
 
+def test_a_damaged_earlier_step_does_not_push_out_the_good_one_before_it(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    save(store, 1)
+    save(store, 2)
+    (folders(store)[-1] / "state.json").unlink()
+    resumed = store.newest()
+    assert resumed is not None
+    assert resumed.step == 1
+    save(store, 3)
+    assert [path.name[:15] for path in folders(store)] == ["step-0000000001", "step-0000000003"]
+
+
 def test_the_same_step_can_be_saved_again(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     save(store, 3)
