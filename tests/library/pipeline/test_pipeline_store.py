@@ -74,11 +74,15 @@ def test_the_second_saver_is_told(store: PipelineStore) -> None:
     save(store, numbered(2), first, author="you")
     with pytest.raises(ConflictError, match="you has changed it") as refused:
         save(store, numbered(3), first)
-    assert refused.value.current
-    assert refused.value.current.file.text == numbered(2)
+    assert what_is_shown(refused.value) == (numbered(2), "you", numbered(3))
     assert store.read("topics").file.text == numbered(2)
     with pytest.raises(ConflictError):
         save(store, numbered(3), None)
+
+
+def what_is_shown(error: ConflictError) -> tuple[str | None, str, str]:
+    """Return what a page compares: the text that is there, who wrote it, and the one that was refused."""
+    return error.current and error.current.file.text, error.author, error.text
 
 
 def test_a_text_from_outside_is_kept_before_it_is_replaced(tmp_path: Path) -> None:
@@ -126,8 +130,12 @@ def test_a_save_that_dies_half_way_is_not_lost(store: PipelineStore, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             save(store, numbered(2), first, author="you")
     assert store.read("topics").file.text == numbered(1)
-    with pytest.raises(ConflictError, match="you has changed it"):
+    with pytest.raises(ConflictError) as refused:
         save(store, numbered(3), first)
+    assert what_is_shown(refused.value) == (numbered(2), "you", numbered(3))
+    with pytest.raises(ConflictError) as refused:
+        store.delete("topics", expected=first.etag, author="me")
+    assert what_is_shown(refused.value) == (numbered(2), "you", "")
     monkeypatch.setattr("modelmill.documents.versioned_folder._is_young", lambda version: False)
     save(store, numbered(3), first)
     # The text that was there all along stands between: what replaced what stays an unbroken line.
@@ -186,6 +194,22 @@ def test_a_file_that_is_no_text_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="move it out of the folder"):
         save(store, TEXT, store.read("topics"))
     assert (tmp_path / "topics.yaml").read_bytes() == b"\xff\xfe\x00"
+
+
+def test_a_version_is_found_by_its_number(store: PipelineStore) -> None:
+    save(store, numbered(2), save(store, numbered(1), None))
+    assert [store.version("topics", number).text for number in (1, 2)] == [numbered(1), numbered(2)]
+    with pytest.raises(NotFoundError, match="the pipeline must have such a version; got 'topics version 3'"):
+        store.version("topics", 3)
+
+
+def test_what_cannot_be_saved_is_said_with_the_remedy(store: PipelineStore) -> None:
+    first = save(store, TEXT, None)
+    other = store.save("others", TEXT.replace("topics", "others"), expected=None, author="me")
+    with pytest.raises(ConfigError, match="has at most 1,000,000 bytes; got 1000088; split it"):
+        save(store, f"{TEXT}# {'x' * 1_000_000}\n", first)
+    with pytest.raises(NotFoundError, match=r"must exist; got 'gone'; .*save it as a new one"):
+        store.save("gone", TEXT.replace("topics", "gone"), expected=other.etag, author="me")
 
 
 def test_a_damaged_version_is_said(tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ from modelmill.rules.engine import Engine
 from modelmill.rules.evaluation.compiled_rule_set import compile_rule_set
 from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.planning import planner
-from modelmill.rules.planning.plan import EvaluationPlan, GroupCost
+from modelmill.rules.planning.plan import (
+    EvaluationPlan,
+    GroupCost,
+    PlanStatistics,
+    StagePlan,
+    StageStatistics,
+    plan_by_tiers,
+)
 from modelmill.rules.planning.plan_plot import plan_figure
 from modelmill.rules.planning.planner import make_plan
 from modelmill.rules.planning.simulation import Simulation, Unit
@@ -141,6 +148,49 @@ def test_a_plan_is_measured_and_then_compared_with_what_happened() -> None:
     shown = engine.statistics.lines(engine.plan)
     assert "90." in shown[2] or "89." in shown[2] or "91." in shown[2]
     assert len(plan.lines()) == 3
+
+
+def test_a_plan_is_read_as_text_beside_what_was_measured() -> None:
+    plan = EvaluationPlan(
+        rule_set="0123456789abcdef",
+        stages=(
+            StagePlan(group="words", signals=tuple("abcdefgh"), rows=1, settled=0.25, seconds=2e-6),
+            StagePlan(group="trunk", signals=("spam", "tone"), rows=0.75, settled=1, seconds=1.2e-3),
+        ),
+        method="beam",
+        sample_rows=2000,
+        seconds=1.202e-3,
+        seconds_of_everything=2.404e-3,
+    )
+    assert plan.lines() == [
+        (
+            "plan for 0123456789ab, 2 stages (beam): 1,202.0 µs of CPU a row, 50.0% of computing everything; "
+            "measured on 2,000 rows"
+        ),
+        "1. words: a, b, c, d, e, f and 2 more | on 100.0% of the rows, 2.0 µs | 25.0% settled",
+        "2. trunk: spam, tone | on 75.0% of the rows, 1,200.0 µs | 100.0% settled",
+    ]
+    measured = PlanStatistics(
+        rows=400,
+        overhead=4e-4,
+        stages=(
+            StageStatistics(rows=400, calls=1, seconds=8e-4, settled=40),
+            StageStatistics(rows=360, calls=1, seconds=0.4, settled=360),
+        ),
+    )
+    assert measured.lines(plan) == [
+        "400 rows: 1,002.0 µs of CPU a row for signals, 1,202.0 expected, 1.0 for the engine",
+        "1. words: 100.0% of the rows (100.0% expected), 2.0 µs (2.0 expected), 10.0% settled",
+        "2. trunk: 90.0% of the rows (75.0% expected), 1,000.0 µs (1,200.0 expected), 90.0% settled",
+    ]
+    unmeasured = plan_by_tiers(
+        "0123456789abcdef", {"trunk": ("model", ("spam",)), "rest": ("explicit", ("a",))}
+    )
+    assert unmeasured.lines() == ["plan for 0123456789ab, 2 stages (tiers)", "1. rest: a", "2. trunk: spam"]
+    assert measured.lines(unmeasured)[1:] == [
+        "1. rest: 100.0% of the rows, 2.0 µs, 10.0% settled",
+        "2. trunk: 90.0% of the rows, 1,000.0 µs, 90.0% settled",
+    ]
 
 
 def test_a_plan_follows_the_data_and_the_decisions_do_not_change() -> None:
