@@ -26,7 +26,7 @@ def react_apps() -> list[dict[str, Any]]:
     """
     app = {"name": "modelmill", "bundle_url": "modelmill/static/canvas.js"}
     return [
-        {**app, "destination": "nav", "url_route": "modelmill"},
+        {**app, "destination": "nav", "url_route": "modelmill", "nav_top_level": True},
         {**app, "destination": "dag", "url_route": "modelmill_graph"},
         {**app, "destination": "dag_run", "url_route": "modelmill_run"},
     ]

@@ -30,6 +30,7 @@ from modelmill.tables.opening import open_table
 from modelmill.tables.staged_files import DataFile
 from modelmill.tables.versions import table_states
 from modelmill.tables.write_checks import spark_schema_to_delta
+from modelmill.workspace import report
 from modelmill_jobs.columns import quoted
 from modelmill_jobs.engine_errors import as_input_error
 from modelmill_jobs.near_duplicates import MOST_CROWDED
@@ -97,7 +98,9 @@ class _Building:
         counts = _refused_and_shipped(rows)
         check_counts(counts, self.options, self.request.table, splits=lambda: self._unknown_splits(rows))
         own_validation = any(reason is None and split == VALIDATION for reason, split in counts)
+        report(f"{self.stage.rows('rows'):,} rows are read and checked; copies are looked for")
         decided = decided_rows(rows, self.stage, self.plan)
+        report("copies are found; the rows are split and written")
         rule = SplitRule(own_validation=own_validation)
         settled = True
         while True:

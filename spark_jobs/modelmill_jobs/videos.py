@@ -25,6 +25,7 @@ from modelmill.videos.rows import (
     split_answers,
 )
 from modelmill.videos.store import VideoTable
+from modelmill.workspace import report, report_progress
 from modelmill_jobs.columns import quoted
 from modelmill_jobs.reading import read_table
 
@@ -54,10 +55,14 @@ def work_on_videos(request: VideoRequest, spark: SparkSession) -> VideoJobResult
         table.append(table.schema.empty_table())  # there is a table even if no video is for it
     done = read.identities() | refused.identities()
     new = [video for video in videos if done.isdisjoint((video.identity, video.refusal(video.reason)))]
+    report(f"{len(new):,} of {len(videos):,} videos are new or have changed")
     reasons = {video.key: video.reason for video in videos}
     unreadable = [video.refused(video.reason, video.detail, kept) for video in new if video.reason]
     refused.append(_arrow(unreadable, refused.schema))
+    worked_on = len(unreadable)
     for chunk in _chunks([video for video in new if video.reason is None], request.videos_per_commit):
+        report_progress(worked_on, len(new), what="videos")
+        worked_on += len(chunk)
         answers = _answers(spark, source, chunk, request)
         rows, no_rows = split_answers(answers, chunk, kept)
         content = _content(source, rows, read.schema)

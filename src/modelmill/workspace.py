@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -26,6 +27,7 @@ Units = Literal[
     "measurements of speed",
     "models judged",
     "servers ready",
+    "videos",
 ]
 """What long work counts. A person reads it beside the count, and in Chinese where the canvas speaks that."""
 
@@ -131,3 +133,43 @@ class Workspace:
             for part in parts:
                 part.mkdir()
             yield cls(workdir=parts[0], cache=parts[1], log=log)
+
+
+_REPORTED_TO: ContextVar[Workspace | None] = ContextVar("reported_to", default=None)
+
+
+@contextlib.contextmanager
+def reporting_to(workspace: Workspace) -> Iterator[None]:
+    """Let Spark jobs that run meanwhile in this thread report to a workspace.
+
+    A job's request is data, so that it can run as an application of its own: it carries no callbacks.
+
+    :param workspace: of the step that runs the job.
+    """
+    token = _REPORTED_TO.set(workspace)
+    try:
+        yield
+    finally:
+        _REPORTED_TO.reset(token)
+
+
+def report(text: str) -> None:
+    """Say what a job does next, in the log of the step that runs it; in an application of its own, nowhere.
+
+    :param text: a line.
+    """
+    workspace = _REPORTED_TO.get()
+    if workspace is not None:
+        workspace.log(text)
+
+
+def report_progress(done: float, total: float, *, what: Units) -> None:
+    """Say how far a job is, as :class:`Progress` does.
+
+    :param done: units done.
+    :param total: units in all.
+    :param what: the units.
+    """
+    workspace = _REPORTED_TO.get()
+    if workspace is not None:
+        workspace.progress(done, total, what=what)

@@ -32,7 +32,7 @@ def test_one_click_on_a_sample_leads_to_a_pipeline_that_runs(page: Page, home: P
     begin.or_(page.get_by_role("region", name="Templates")).wait_for()
     if begin.is_visible():  # something happened lately
         begin.click()
-    page.get_by_role("region", name="Dataset of a table").get_by_role("button", name="Try it").click()
+    page.get_by_role("region", name="A clean dataset").get_by_role("button", name="Try it").click()
     expect(page.locator("[data-step=dataset]")).to_be_visible()
     expect(page.get_by_text("valid", exact=True)).to_be_visible()
     assert (home / "data" / "samples" / "messages" / "_delta_log").is_dir()
@@ -105,7 +105,7 @@ def test_the_first_page_is_for_everybody(page: Page, serious: Callable[[Page], l
     begin.or_(page.get_by_role("region", name="Templates")).wait_for()
     if begin.is_visible():  # something happened lately
         begin.click()
-    expect(page.get_by_role("region", name="Dataset of a table")).to_be_visible()
+    expect(page.get_by_role("region", name="A clean dataset")).to_be_visible()
     assert serious(page) == []
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.locator(".mm-page").evaluate("element => element.scrollWidth <= element.clientWidth")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from playwright.sync_api import Page, expect
 from tests.e2e.answers import route_answers, verdict
+
+from modelmill.workspace import Units
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow]
 
@@ -122,7 +124,11 @@ def figures() -> dict[str, Any]:
 
 def progress(what: str, done: int, total: int, left: int, **more: float) -> dict[str, Any]:
     told = {"share": done / total, "done": done, "total": total, "what": what, "seconds_left": left}
-    return {"lines": [], "cut": False, "progress": {**told, "figures": more}}
+    return {"lines": [], "cut": False, "progress": {**told, "figures": more}, "said": ""}
+
+
+def saying(text: str) -> dict[str, Any]:
+    return {"lines": [], "cut": False, "progress": None, "said": text}
 
 
 @pytest.fixture(name="ten")
@@ -184,13 +190,16 @@ def test_a_step_says_in_words_how_far_it_is(
 ) -> None:
     base = "/pipelines/ten/runs/one/steps"
     page = ten(
-        {"teacher": "running", "student": "running", "report": "running"},
+        {"teacher": "running", "student": "running", "report": "running", "scored": "running"},
         {
             f"{base}/teacher/log": progress(
                 "training steps", 1200, 3000, 130, loss=0.1234, epoch=2, epochs=5
             ),
             f"{base}/student/log": progress("teacher's answers", 124_000, 330_000, 5000),
-            f"{base}/report/log": {"lines": [], "cut": False, "progress": None},
+            f"{base}/report/log": saying(""),
+            f"{base}/scored/log": saying(
+                "10,760,412 rows are read and checked; copies of them are looked for"
+            ),
         },
     )
     expect(page.locator("[data-step=teacher] .mm-node-line")).to_have_text(
@@ -198,6 +207,9 @@ def test_a_step_says_in_words_how_far_it_is(
     )
     expect(page.locator("[data-step=student] .mm-node-line")).to_have_text(
         "38 % of the teacher's answers, 1 h 23 min left"
+    )
+    expect(page.locator("[data-step=scored] .mm-node-line")).to_have_text(
+        "10,760,412 rows are read and checked; copies of …"
     )
     assert page.evaluate(CUT) == []
     page.locator("[data-step=teacher] .mm-node-head").click()
@@ -208,6 +220,42 @@ def test_a_step_says_in_words_how_far_it_is(
     page.locator("[data-step=report] .mm-node-head").click()
     expect(panel).to_contain_text("at work; it has not said how far it is")
     assert serious(page) == []
+
+
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+@pytest.mark.parametrize("what", get_args(Units))
+def test_how_far_it_is_has_room_on_its_node(
+    ten: Callable[..., Page], page: Page, language: str, what: str
+) -> None:
+    """The longest that can be said: each unit, hours left, and a long value before it."""
+    page.add_init_script(f"localStorage.setItem('i18nextLng', '{language}')")
+    base = "/pipelines/ten/runs/one/steps"
+    lefts = {"teacher": 20, "student": 3000, "report": 359_000}
+    logs = {f"{base}/{step}/log": progress(what, 124_000, 330_000, left) for step, left in lefts.items()}
+    page = ten(dict.fromkeys(lefts, "running"), logs)
+    expect(page.locator("[data-step=report] .mm-node-line")).to_contain_text("38 %")
+    assert page.evaluate(CUT) == []
+
+
+def test_the_graph_stays_in_sight_when_a_result_opens_below_it(ten: Callable[..., Page]) -> None:
+    page = ten({})
+    for name in ("Higher", None):
+        page.locator("[data-step=verdict] .mm-node-head").click()
+        page.wait_for_timeout(600)
+        pane, node = (
+            page.locator(".mm-flow").bounding_box(),
+            page.locator("[data-step=verdict]").bounding_box(),
+        )
+        assert pane is not None
+        assert node is not None
+        assert pane["y"] <= node["y"]
+        assert node["y"] + node["height"] <= pane["y"] + pane["height"]
+        if name:
+            page.get_by_role("button", name=name).click()
+            page.wait_for_timeout(600)
+    result = page.locator(".mm-result").bounding_box()
+    assert result is not None
+    assert result["height"] > 500
 
 
 def test_the_rows_that_it_gets_wrong_are_found_by_their_keys(ten: Callable[..., Page]) -> None:

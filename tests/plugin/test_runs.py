@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from modelmill.errors import ModelmillError
+from modelmill.pipeline.progress import ProgressPrinter
+from modelmill.workspace import Units
+from modelmill_plugin.routes import run_logs
 
 Call = Callable[[str], Any]
 
@@ -173,7 +176,38 @@ def test_a_log_is_read_from_its_end(call: Call, name: str, parse: Any) -> None:
         "figures": {"loss": 0.5, "epoch": 2.0},
         "seconds_left": 3610,
     }
+    assert tail["said"] == ""  # no line of this file says which logger wrote it
     assert user("GET", f"/pipelines/{name}/runs/{run_id}/steps/nothing/log").status_code == 404
+
+
+def test_every_unit_of_progress_is_read_from_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    for what in get_args(Units):
+        printer = ProgressPrinter("raw", every=0)
+        printer(1, 4, what=what)
+        printer(2, 4, what=what, loss=0.5)
+        (line,) = capsys.readouterr().out.splitlines()
+        found = run_logs._progress("raw", [run_logs.LogLine(time=None, level=None, text=line)])
+        assert found is not None, line
+        assert (found.what, found.done, found.total) == (what, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["this machine has no GPU"], "this machine has no GPU"),
+        (["raw: exports", "raw:  42% (42 of 100 training steps), 0:10 left"], ""),
+        (["raw:  42% (42 of 100 training steps), 0:10 left", "raw: exports"], "exports"),
+        ([], ""),
+    ],
+)
+def test_what_a_step_has_said_last_is_told_from_what_airflow_says(lines: list[str], said: str) -> None:
+    own = "airflow.task.operators.modelmill_operators.operators.FineTuneOperator"
+    items = [
+        {"event": "::group::Pre Execute", "logger": "task"},
+        *({"event": line, "logger": own} for line in lines),
+        {"event": "Pushing xcom", "logger": "task"},
+    ]
+    assert run_logs._said("raw", items) == said
 
 
 def test_what_is_not_there_is_said(call: Call, name: str, parse: Any) -> None:

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { StepProgress } from "../src/api/client";
 import type { Box } from "../src/core/layout";
 import { stepBeside } from "../src/core/walk";
-import { leftText, progressLine, progressSentence } from "../src/run/progress";
+import { leftText, progressLine, progressSentence, toldOf } from "../src/run/progress";
 
 const told: StepProgress = { share: 0.4, done: 1200, total: 3000, what: "training steps", figures: {}, seconds_left: 130 };
 
@@ -23,6 +23,15 @@ describe("how far a step is", () => {
   it("of a step from before units were told has no units", () => {
     expect(progressLine({ ...told, what: "" })).toBe("40 %, about 2 min left");
     expect(progressSentence({ ...told, what: "" })).toBe("1,200 of 3,000 (40 %), about 2 min left");
+  });
+
+  it("of a part that nobody counts is what the step has said last: short on its node, whole in its panel", () => {
+    const said = "965 rows are read and checked; copies are looked for among them";
+    expect(toldOf(null, said)).toEqual({ line: "965 rows are read and checked; copies are looked …", told: said });
+    expect(toldOf(null, "exporting")).toEqual({ line: "exporting", told: "exporting" });
+    expect(toldOf({ ...told, done: 3000, share: 1, seconds_left: 0 }, "exporting").line).toBe("exporting");
+    expect(toldOf(told, "epoch 1 of 5").line).toBe("40 % of the training steps, about 2 min left");
+    expect(toldOf(null, "")).toEqual({ line: "", told: "" });
   });
 
   it("says the time left as people do", () => {

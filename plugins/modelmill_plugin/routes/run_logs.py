@@ -26,10 +26,15 @@ _GROUP_MARK = re.compile(r"::(group|endgroup)::")
 """Airflow's own page folds lines by these; here they say nothing."""
 
 _PROGRESS = re.compile(
-    r" *(?P<share>\d{1,3})% \((?P<done>[\d,]+) of (?P<total>[\d,]+)(?: (?P<what>[a-z ]+))?\)"
+    r" *(?P<share>\d{1,3})% \((?P<done>[\d,]+) of (?P<total>[\d,]+)(?: (?P<what>[a-z' ]+))?\)"
     r"(?:, (?P<figures>\w+ \S+(?:, \w+ \S+)*))??, (?P<left>\d+:\d\d) left"
 )
 """A line of :class:`modelmill.pipeline.progress.ProgressPrinter`, without the step."""
+
+_STEPS_LOGGER = "airflow.task.operators."
+"""Begins the names of the loggers that write what a step's process prints."""
+_MOST_SAID = 500
+"""Letters of a line that a node and its panel show."""
 
 Step = Annotated[str, Path(pattern=NAME_PATTERN)]
 
@@ -59,6 +64,7 @@ class LogTail(BaseModel):
     lines: list[LogLine]
     cut: bool = Field(description="Whether there are earlier lines.")
     progress: LogProgress | None = Field(description="From the last line with progress; null: there is none.")
+    said: str = Field(description="What the step has said last; empty: nothing since its last progress.")
 
 
 @router.get(
@@ -84,7 +90,10 @@ async def read_log(
         "GET", "dags", dag_id, "dagRuns", run_id, "taskInstances", step, "logs", str(number)
     )
     content = [line for line in map(_line, answer["content"]) if not _GROUP_MARK.match(line.text)]
-    return LogTail(lines=content[-lines:], cut=len(content) > lines, progress=_progress(step, content))
+    said = _said(step, answer["content"])
+    return LogTail(
+        lines=content[-lines:], cut=len(content) > lines, progress=_progress(step, content), said=said
+    )
 
 
 def _try_number(dag_id: str, run_id: str, step: str, session: SessionDep) -> int:
@@ -122,6 +131,17 @@ def _progress(step: str, lines: list[LogLine]) -> LogProgress | None:
                 seconds_left=_seconds(found["left"]),
             )
     return None
+
+
+def _said(step: str, items: list[Any]) -> str:
+    """Find the last line of the step's own, among those of Airflow, unless progress came after it."""
+    begin = f"{step}: "
+    for item in reversed(items):
+        if isinstance(item, dict) and str(item.get("logger", "")).startswith(_STEPS_LOGGER):
+            text = str(item.get("event", ""))
+            is_progress = text.startswith(begin) and _PROGRESS.match(text.removeprefix(begin))
+            return "" if is_progress else text.removeprefix(begin)[:_MOST_SAID]
+    return ""
 
 
 def _seconds(clock: str) -> int:

@@ -35,6 +35,7 @@ from modelmill.system.locks import locked
 from modelmill.system.memory import memory_gb
 from modelmill.system.resources import Resources
 from modelmill.system.usage import UsageMeter
+from modelmill.workspace import reporting_to
 
 _LOCKED_PACKAGES = ("torch", "transformers", "onnxruntime", "deltalake", "pysail", "mlflow", "scikit-learn")
 
@@ -135,7 +136,7 @@ def _run_component(step: CheckedStep, context: StepContext, meter: UsageMeter) -
     """Run the component, and end its MLflow run: finished, failed, killed, scheduled, or discarded."""
     run = context.run
     try:
-        with _sigterm_raises(), leased(_needed_resources(step), say=context.log):
+        with _sigterm_raises(), leased(_needed_resources(step), say=context.log), reporting_to(context):
             run.log_params(step.config.model_dump(mode="json"))
             yielded = step.component.run(step.config, step.inputs, context)
             wanted = step.component.outputs

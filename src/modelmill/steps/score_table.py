@@ -42,8 +42,9 @@ def run(config: ScoreTableConfig, inputs: ScoreTableInputs, context: StepContext
 
     folder = fetch_bundle(inputs.model, context.cache)
     info = BundleInfo.load(folder)
-    columns = open_table(inputs.table.uri, version=inputs.table.version).schema().fields
-    names = [column.name for column in columns]
+    source = open_table(inputs.table.uri, version=inputs.table.version)
+    names = [column.name for column in source.schema().fields]
+    context.log(f"scoring {source.count():,} rows")
     request = ScoreTableRequest(
         table=inputs.table,
         model=inputs.model,

@@ -13,11 +13,11 @@ import {
   useReactFlow,
   useStoreApi,
 } from "@xyflow/react";
-import { type DragEvent, type MouseEvent, type PointerEvent, useCallback, useRef, useState } from "react";
+import { type DragEvent, type MouseEvent, type PointerEvent, useCallback, useEffect, useRef, useState } from "react";
 
 import { addStep, connect, setWhen } from "../core/edits";
 import { framesOf, groupAt, groupsAfterMove } from "../core/frames";
-import { groupOfKey, moveSteps } from "../core/groups";
+import { groupOfKey, moveSteps, onlyStep } from "../core/groups";
 import type { Point } from "../core/layout";
 import { portOf } from "../core/pipeline";
 import type { StepRun } from "../run/state";
@@ -57,6 +57,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
   const colorMode = useColorMode();
   const [menu, setMenu] = useState<Point | null>(null);
   const moving = useMoving();
+  const { onShown, onMoved } = useFitting();
 
   const isValid = useCallback(
     (connection: Connection | FlowEdge) => connectionProblem(steps, catalogue, connection) === null,
@@ -119,6 +120,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
         edgeTypes={EDGE_TYPES}
         onKeyDownCapture={roving.onKeyDownCapture}
         onFocusCapture={roving.onFocusCapture}
+        onMoveStart={(event) => { if (event !== null) onMoved(); }}
         onMoveEnd={roving.settle}
         onNodesChange={onNodesChange}
         onEdgesChange={onEdgesChange}
@@ -151,14 +153,20 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
         onlyRenderVisibleElements
         minZoom={0.05}
         maxZoom={2}
-        onInit={(instance: ReactFlowInstance<CanvasNode, CanvasEdge>) => { requestAnimationFrame(() => { void show(instance); }); }}
+        onInit={(instance: ReactFlowInstance<CanvasNode, CanvasEdge>) => { requestAnimationFrame(() => { void show(instance).then(onShown); }); }}
         connectionRadius={28}
         colorMode={colorMode}
         ariaLabelConfig={labels()}
         proOptions={{ hideAttribution: true }}
       >
         <Background gap={20} size={1} />
-        <Controls showInteractive={false} position="bottom-left" />
+        <Controls
+          showInteractive={false}
+          position="bottom-left"
+          onZoomIn={onMoved}
+          onZoomOut={onMoved}
+          onFitView={onShown}
+        />
         {steps.size > WHOLE ? <MiniMap pannable zoomable position="bottom-right" ariaLabel={t("Overview of the pipeline")} /> : null}
         {isReadOnly ? null : <Refusal />}
       </ReactFlow>
@@ -178,6 +186,47 @@ function labels() {
     "controls.zoomOut.ariaLabel": t("Zoom out"),
     "controls.fitView.ariaLabel": t("Fit View"),
   };
+}
+
+/** When the pane changes its size, as when a result opens below it, show all again, unless somebody has moved the view. */
+function useFitting() {
+  const flow = useReactFlow<CanvasNode, CanvasEdge>();
+  const isAsShown = useRef(false);
+  const onShown = useCallback(() => { isAsShown.current = true; }, []);
+  const onMoved = useCallback(() => { isAsShown.current = false; }, []);
+  useEffect(() => {
+    const pane = document.querySelector(".mm-flow");
+    if (pane === null) return;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const observer = new ResizeObserver(() => {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        const shown = isAsShown.current ? show(flow) : Promise.resolve();
+        void shown.then(() => { reveal(flow, pane); });
+      }, SETTLED);
+    });
+    observer.observe(pane);
+    return () => {
+      clearTimeout(timer);
+      observer.disconnect();
+    };
+  }, [flow]);
+  return { onShown, onMoved };
+}
+
+/** Move the view so far that the selected step is in it. */
+function reveal(flow: ReactFlowInstance<CanvasNode, CanvasEdge>, pane: Element): void {
+  const id = onlyStep(useCanvas.getState().selection);
+  const node = id === null ? undefined : flow.getInternalNode(id);
+  if (!node) return;
+  const { x, y, zoom } = flow.getViewport();
+  const { positionAbsolute: at } = node.internals;
+  const { width = 0, height = 0 } = node.measured;
+  const over = (begin: number, size: number, room: number): number =>
+    Math.min(Math.max(0, begin + size + MARGIN / 2 - room), Math.max(0, begin - MARGIN / 2));
+  const right = over(at.x * zoom + x, width * zoom, pane.clientWidth);
+  const below = over(at.y * zoom + y, height * zoom, pane.clientHeight);
+  if (right + below > 0) void flow.setViewport({ x: x - right, y: y - below, zoom });
 }
 
 /** A step that is dropped in another frame, or out of its own, changes its group. */
@@ -236,6 +285,8 @@ function Refusal() {
 }
 
 const MARGIN = 32;
+/** Milliseconds after which a pane that is pulled has its size. */
+const SETTLED = 120;
 const READABLE = 0.7;
 
 /** Show all of the graph, or if that would be too small to read, its beginning. */

@@ -13,14 +13,28 @@ import { type Sentence, t, word } from "../i18n/t";
 import { BASE, newPath } from "../core/paths";
 import { Answered, Complaint } from "../parts/page";
 
+interface Said {
+  title: Sentence;
+  purpose: Sentence;
+}
+
 /** What a template is for, for somebody who knows none of its words; others show what they say of themselves. */
-const PURPOSES: Readonly<Record<string, Sentence>> = {
-  one_click: "From a table with texts and labels to a small, fast model: a large model learns, a small one learns from it, and a gate compares it with the one in use.",
-  each_signal: "Several yes-or-no questions about a text, each with a small model of its own on a common trunk.",
-  compression: "The smallest and fastest model that keeps a budget of accuracy, speed and size: a search tries ways to compress a large one.",
-  rule_gate: "Decisions by rules that everybody can read: tried on past rows before they are in use.",
-  language_model: "A language model labels the rows within a budget, checked by some labels by hand. It needs an Airflow connection to the language model.",
-  dataset: "Clean a table: bad rows set aside, copies removed, and split for training and testing.",
+const SAID: Readonly<Record<string, Said>> = {
+  one_click: {
+    title: "From a table to a small model",
+    purpose: "From a table with texts and labels to a small, fast model: a large model learns, a small one learns from it, and a gate compares it with the one in use.",
+  },
+  each_signal: { title: "Many questions about a text", purpose: "Several yes-or-no questions about a text, each with a small model of its own on a common trunk." },
+  compression: {
+    title: "The smallest model within a budget",
+    purpose: "The smallest and fastest model that keeps a budget of accuracy, speed and size: a search tries ways to compress a large one.",
+  },
+  rule_gate: { title: "Decisions by rules", purpose: "Decisions by rules that everybody can read: tried on past rows before they are in use." },
+  language_model: {
+    title: "From a table without labels",
+    purpose: "A language model labels the rows within a budget, checked by some labels by hand. It needs an Airflow connection to the language model.",
+  },
+  dataset: { title: "A clean dataset", purpose: "Clean a table: bad rows set aside, copies removed, and split for training and testing." },
 };
 /** Templates whose form is the page "One click". */
 const WITH_PAGE = new Set(["one_click", "each_signal"]);
@@ -43,7 +57,7 @@ function Templates() {
     <section aria-label={t("Templates")}>
       <h2 className="mm-section-title">{t("Begin with a template")}</h2>
       <Text className="mm-help" mb={3}>
-        {t("The sample is a table of 3,000 made-up messages to a shop. It is written into the deployment's folder of tables, once.")}
+        {t("Try one on the sample, a table of 1,500 made-up messages to a shop that is written into the deployment's folder of tables once: press Run on the page that opens, and its result is shown when it is done, after some minutes.")}
       </Text>
       <Answered answer={answer}>
         {(templates) => (
@@ -62,8 +76,8 @@ function Card({ template }: { template: Template }) {
   const navigate = useNavigate();
   const [error, setError] = useState("");
   const [isBusy, setBusy] = useState(false);
-  const purpose = PURPOSES[template.name];
-  const title = word(template.title);
+  const said = SAID[template.name];
+  const title = said === undefined ? word(template.title) : t(said.title);
   const tryIt = async (): Promise<void> => {
     setBusy(true);
     setError("");
@@ -80,7 +94,7 @@ function Card({ template }: { template: Template }) {
     <section className="mm-card" aria-label={title}>
       <h3 className="mm-section-title">{title}</h3>
       <Text fontSize="sm" mb={3}>
-        {purpose === undefined ? template.help : t(purpose)}
+        {said === undefined ? template.help : t(said.purpose)}
       </Text>
       {error === "" ? null : <Complaint text={error} />}
       <HStack gap={2} wrap="wrap">

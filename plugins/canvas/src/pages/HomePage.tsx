@@ -127,13 +127,19 @@ function Item({ time, to, name, badge, colour, children }: ItemProps) {
         </Link>
         <Badge colorPalette={colour}>{badge}</Badge>
         <span className="mm-grow" />
-        <Text as="span" className="mm-help">
-          {time === null ? "" : new Date(time).toLocaleString()}
+        <Text as="span" className="mm-help mm-time" title={time === null ? undefined : new Date(time).toLocaleString()}>
+          {time === null ? "" : momentText(new Date(time))}
         </Text>
       </HStack>
       {children === undefined || children === "" ? null : <Text fontSize="sm">{children}</Text>}
     </li>
   );
+}
+
+/** Return the time of day, of another day with its date: the list is about the last 24 hours. */
+function momentText(time: Date): string {
+  const clock = time.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
+  return time.toDateString() === new Date().toDateString() ? clock : `${time.toLocaleDateString()} ${clock}`;
 }
 
 const KINDS: Readonly<Record<Named["kind"], Sentence>> = { pipeline: "pipeline", model: "model", rules: "rule set" };

@@ -1,6 +1,7 @@
 /** Below the canvas: which run is shown, how it goes, and the log of the selected step. */
 
 import { Button, HStack, NativeSelect } from "@chakra-ui/react";
+import { ChevronsDown, ChevronsUp } from "lucide-react";
 import { useEffect, useRef, useState } from "react";
 import { Link } from "react-router-dom";
 
@@ -44,9 +45,11 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
   const { edge, steps, catalogue, may: { run: mayRun } } = useCanvas();
   const asked = askedRun(runId, history);
   const [isComparing, setComparing] = useState(false);
+  const [isHigher, setHigher] = useState(false);
+  const hasPanes = asked !== null && (edge !== null || step !== null);
   const type = edge === null ? "" : (portOf(steps, catalogue, edge.origin, edge.originPort, "outputs")?.type ?? "");
   return (
-    <section className="mm-run" aria-label={t("Run")}>
+    <section className="mm-run" aria-label={t("Run")} {...(isHigher ? { "data-higher": "" } : {})}>
       <HStack className="mm-run-head" gap={3}>
         <NativeSelect.Root size="xs" width="320px">
           <NativeSelect.Field aria-label={t("Run")} value={runId ?? ""} onChange={(event) => onChoose(event.target.value === "" ? null : event.target.value)}>
@@ -80,6 +83,11 @@ export function RunPanel({ dagId, history, runId, view, step, onChoose, onAgain,
         {isComparing && runId !== null ? <CompareDialog dagId={dagId} history={history} runId={runId} onClose={() => { setComparing(false); }} /> : null}
         <span className="mm-grow" />
         {view.error === "" ? null : <span className="mm-field-error">{view.error}</span>}
+        {hasPanes ? (
+          <Button size="2xs" variant="outline" aria-pressed={isHigher} onClick={() => { setHigher(!isHigher); }}>
+            {isHigher ? <ChevronsDown size={14} /> : <ChevronsUp size={14} />} {t("Higher")}
+          </Button>
+        ) : null}
       </HStack>
       {edge !== null && asked !== null ? (
         <EdgePanel key={`${asked} ${JSON.stringify(edge)}`} dagId={dagId} runId={asked} edge={edge} type={type} />

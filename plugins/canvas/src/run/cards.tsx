@@ -183,35 +183,46 @@ export function Checks({ facts }: { facts: GateFacts }) {
   );
 }
 
-/** What a model gets wrong: by class, what it takes for what, and the rows themselves for those who may see them. */
+/** What a model gets wrong: the rows themselves for those who may see them, what it takes for what, and by class. */
 export function GateMistakes({ facts, isTextHidden, actions }: GateProps) {
   const hasKeys = facts.mistakes.some(({ key }) => key !== "");
   return (
     <>
-      {facts.classes.length > 0 ? <Classes classes={facts.classes} /> : null}
-      {facts.confusions.length > 0 ? (
-        <Part title={t("What it takes for what")}>
-          <Figures label={t("Confusions")} head={[t("Label"), t("Answer"), t("Rows")]} rows={facts.confusions.map(([label, answer, rows]) => [label, answer, rows.toLocaleString()])} />
-        </Part>
-      ) : null}
       {facts.mistakes.length > 0 ? (
         <Part title={t("Rows that it gets wrong, the worst first")}>
           {actions}
           <Figures
             label={t("Mistakes")}
             head={[...(hasKeys ? [t("Key")] : []), t("Text"), t("Label"), t("Answer"), t("Score")]}
-            rows={facts.mistakes.map(({ key, text, label, answer, score }) => [...(hasKeys ? [<span className="mm-key">{key}</span>] : []), text, label, answer, score?.toFixed(2) ?? ""])}
+            rows={facts.mistakes.map(({ key, text, label, answer, score }) => [...(hasKeys ? [<span className="mm-key" title={key}>{key}</span>] : []), text, label, answer, score?.toFixed(2) ?? ""])}
           />
         </Part>
       ) : isTextHidden ? (
         <Text className="mm-help">{t("The rows that it gets wrong are shown to those who may edit the pipeline.")}</Text>
       ) : null}
+      {facts.confusions.length > 0 ? (
+        <Part title={t("What it takes for what")}>
+          <Figures label={t("Confusions")} head={[t("Label"), t("Answer"), t("Rows")]} rows={facts.confusions.map(([label, answer, rows]) => [label, answer, rows.toLocaleString()])} />
+        </Part>
+      ) : null}
+      {facts.classes.length > 0 ? <Classes classes={facts.classes} /> : null}
     </>
   );
 }
 
 export function GateCard({ facts, isTextHidden, actions }: GateProps) {
   const open = facts.notJudged.length;
+  const mistakes = (
+    <div key="mistakes">
+      <GateMistakes facts={facts} isTextHidden={isTextHidden} actions={actions} />
+    </div>
+  );
+  const checks = (
+    <div key="checks">
+      <NotJudged lines={facts.notJudged} />
+      <Checks facts={facts} />
+    </div>
+  );
   return (
     <>
       <Part title={t("The gate")}>
@@ -219,15 +230,12 @@ export function GateCard({ facts, isTextHidden, actions }: GateProps) {
         <Text fontSize="sm">
           <Badge colorPalette={facts.passed ? "green" : "red"}>{facts.passed ? t("passed") : t("refused")}</Badge>{" "}
           {open === 0 ? null : <Badge colorPalette="orange">{plural(open, "1 part not judged", "{n} parts not judged")}</Badge>}{" "}
-          {facts.champion === ""
-            ? t("{challenger} against no champion yet, on {rows} test rows.", { challenger: facts.challenger, rows: facts.rows.toLocaleString() })
-            : t("{challenger} against {champion}, on {rows} test rows.", { challenger: facts.challenger, champion: facts.champion, rows: facts.rows.toLocaleString() })}{" "}
-          {facts.note}
+          {facts.champion === "" ? t("No model is in use yet.") : t("Compared with {champion}, the model in use.", { champion: facts.champion })} {facts.note}
         </Text>
+        <Text className="mm-help">{facts.challenger}</Text>
       </Part>
-      <NotJudged lines={facts.notJudged} />
-      <Checks facts={facts} />
-      <GateMistakes facts={facts} isTextHidden={isTextHidden} actions={actions} />
+      {/* What decided comes first where there is room for one column: what it gets wrong, or why it was refused. */}
+      <div className="mm-halves">{facts.passed ? [mistakes, checks] : [checks, mistakes]}</div>
     </>
   );
 }

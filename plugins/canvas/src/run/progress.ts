@@ -3,6 +3,25 @@
 import type { StepProgress } from "../api/client";
 import { type Sentence, t, word } from "../i18n/t";
 
+/** Letters of the two lines at the foot of a node. */
+const ROOM = 52;
+
+/** What a running step says: how far it is, or in a part that nobody counts, what it does. */
+export function toldOf(progress: StepProgress | null, said: string): { line: string; told: string } {
+  const isCounting = progress !== null && progress.done < progress.total;
+  if (said !== "" && !isCounting) return { line: shortened(said), told: said };
+  if (progress === null) return { line: "", told: "" };
+  return { line: progressLine(progress), told: progressSentence(progress) };
+}
+
+/** Cut a line between words, and say so: a node has no room for more, its panel shows it whole. */
+function shortened(text: string): string {
+  const line = text.replace(/\s+/g, " ").trim();
+  if (line.length <= ROOM) return line;
+  const cut = line.slice(0, ROOM);
+  return `${cut.slice(0, Math.max(cut.lastIndexOf(" "), ROOM - 14)).replace(/[,;:.]$/, "")} …`;
+}
+
 /** What the node of a step has room for. */
 export function progressLine({ share, what, seconds_left: left, done, total }: StepProgress): string {
   const units = word(what);

@@ -2,7 +2,7 @@ import { useEffect, useState } from "react";
 
 import { ApiError, type RunNode, type RunView, api } from "../api/client";
 import { pointsOf } from "../core/pareto";
-import { progressLine, progressSentence } from "./progress";
+import { toldOf } from "./progress";
 import { type StepRun, type TaskRun, foldedRuns } from "./state";
 import { plural, t } from "../i18n/t";
 
@@ -59,7 +59,7 @@ export function isFinished(run: RunView): boolean {
 /** Return a task with the name of its step in the pipeline. */
 async function taskOf(dagId: string, runId: string, node: RunNode, signal: AbortSignal): Promise<[string, TaskRun]> {
   const isRunning = node.state === "running";
-  const progress = isRunning ? await progressOf(dagId, runId, node.step, signal) : null;
+  const { line, told } = isRunning ? await saidBy(dagId, runId, node.step, signal) : { line: "", told: "" };
   const sofar = isRunning && node.start !== null ? (Date.now() - Date.parse(node.start)) / 1000 : null;
   return [
     node.of,
@@ -68,8 +68,8 @@ async function taskOf(dagId: string, runId: string, node: RunNode, signal: Abort
       value: node.value,
       state: node.state ?? "",
       duration: node.duration ?? sofar,
-      line: progress ? progressLine(progress) : "",
-      told: progress ? progressSentence(progress) : "",
+      line,
+      told,
       isReused: node.reused === true,
       runUrl: node.mlflow_url,
       logUrl: node.log_url,
@@ -78,12 +78,13 @@ async function taskOf(dagId: string, runId: string, node: RunNode, signal: Abort
   ];
 }
 
-async function progressOf(dagId: string, runId: string, step: string, signal: AbortSignal) {
+async function saidBy(dagId: string, runId: string, step: string, signal: AbortSignal): Promise<{ line: string; told: string }> {
   try {
-    return (await api.log(dagId, runId, step, signal, 200)).progress;
+    const { progress, said } = await api.log(dagId, runId, step, signal, 1);
+    return toldOf(progress, said);
   } catch (error) {
     // A log that is not there yet, or not for this user: the state alone is shown.
-    if (error instanceof ApiError) return null;
+    if (error instanceof ApiError) return { line: "", told: "" };
     throw error;
   }
 }

@@ -56,6 +56,7 @@ def quantize(
     unfit = unfit_method(options.method, info.content)
     if unfit is not None:
         raise unfit
+    workspace.log(f"exporting the model by {options.method}")
     if options.method in TORCH_METHODS:
         _write_torch(classifier, info, target, source=source, method=options.method)
         workspace.log("quantised by torchao: the file runs in PyTorch")
