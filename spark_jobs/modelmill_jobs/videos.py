@@ -61,14 +61,14 @@ def work_on_videos(request: VideoRequest, spark: SparkSession) -> VideoJobResult
     refused.append(_arrow(unreadable, refused.schema))
     worked_on = len(unreadable)
     for chunk in _chunks([video for video in new if video.reason is None], request.videos_per_commit):
-        report_progress(worked_on, len(new), what="videos")
-        worked_on += len(chunk)
         answers = _answers(spark, source, chunk, request)
         rows, no_rows = split_answers(answers, chunk, kept)
         content = _content(source, rows, read.schema)
         read.append(_arrow([{**row, **content.get(row["key"], {})} for row in rows], read.schema))
         refused.append(_arrow(no_rows, refused.schema))
         reasons |= {row["key"]: row["reason"] for row in no_rows}
+        worked_on += len(chunk)
+        report_progress(worked_on, len(new), what="videos")
     return _result(request, videos, len(new), reasons, (read, refused))
 
 

@@ -185,3 +185,71 @@ def of_a_model(texts: Sequence[str]) -> dict[str, Any]:
             {"version": 1, "answer": joined, "score": 0.5, "classes": classes, "error": ""}
         ],
     }
+
+
+def of_a_day(texts: Sequence[str]) -> dict[str, Any]:
+    """All that the first page shows on a day on which everything happens, and a decision, by path."""
+    joined, time = " ".join(texts), "2026-11-29T00:00:00Z"
+    run = {"dag_id": "small", "run_id": joined, "state": "running", "start": time, "end": time}
+    decided = {
+        "model": joined,
+        "number": 1,
+        "time": time,
+        "action": "refuse",
+        "from_version": 1,
+        "to_version": 2,
+        "digest": joined,
+        "step_key": joined,
+        "who": joined,
+        "reasons": list(texts),
+    }
+    evidence = [
+        {"signal": text, "column": "video", "time": 2.5, "until": 4.0, "value": joined} for text in texts
+    ]
+    return {
+        "/home": {
+            "pipelines": 1,
+            "running": [run],
+            "waiting": [{**run, "task": joined, "subject": joined, "since": time}],
+            "failed": [{**run, "state": "failed"}],
+            "decided": [decided, {**decided, "number": 2, "action": "promote"}],
+            "drifted": [{"name": joined, "time": time, "dag_id": "small", "run_id": joined}],
+            "ledger_problem": joined,
+        },
+        "/decisions": {
+            "table": joined,
+            "version": 0,
+            "is_cut": True,
+            "rows": [
+                {
+                    "text": "\n".join(texts),
+                    "decision": {"id": joined, "explanation": {"rule": joined, "evidence": evidence}},
+                }
+            ],
+        },
+    }
+
+
+def of_waiting_steps(texts: Sequence[str]) -> dict[str, Any]:
+    """A run of ``small`` in which one step asks a person, and one waits for batches, by path."""
+    joined, base = " ".join(texts), "/pipelines/small/runs"
+    found = run("live", texts) | {"state": "running"}
+    nodes = [
+        {**node, "state": state}
+        for node, state in zip(found["nodes"], ("awaiting_input", "deferred"), strict=True)
+    ]
+    found["nodes"] = nodes
+    log = {"lines": [{"text": joined}], "cut": False, "progress": None, "said": f"batch {joined}"}
+    return {
+        base: [found],
+        f"{base}/live": found,
+        f"{base}/live/metrics": {},
+        f"{base}/live/steps/raw/log": log,
+        f"{base}/live/steps/dataset/log": log,
+    }
+
+
+def question(texts: Sequence[str]) -> dict[str, Any]:
+    """What Airflow answers of a task that waits for a person."""
+    joined = " ".join(texts)
+    return {"subject": joined, "body": joined, "options": ["Approve", "Reject"], "assigned_users": []}

@@ -316,9 +316,10 @@ def test_arrow_keys_go_from_step_to_step_and_to_edges(
         seen.add(focused(page))
     assert seen == set(STEPS)
     page.locator(".react-flow__node[data-id=teacher]").focus()
-    place = page.locator("[data-step=teacher]").bounding_box()
     page.keyboard.press("Enter")
     expect(page.get_by_label("Step", exact=True)).to_have_value("teacher")
+    page.wait_for_timeout(600)  # its result opens, and the graph makes room for it
+    place = page.locator("[data-step=teacher]").bounding_box()
     page.keyboard.press("e")
     assert focused(page) == "dataset.dataset>teacher.dataset"
     page.keyboard.press("ArrowLeft")

@@ -15,6 +15,7 @@ from modelmill.artifacts import TableRef
 from modelmill.errors import ConfigError, TableError
 from modelmill.tables.reading import read_arrow
 from modelmill.videos.requests import ProbeVideosRequest, VideoJobResult
+from modelmill.workspace import Workspace, reporting_to
 from modelmill_jobs import probe_videos
 
 pytest.importorskip("av")
@@ -60,7 +61,19 @@ def test_each_video_is_read_or_refused_and_only_new_ones_are_worked_on(clips: Cl
         {"key": "c", "path": str(tmp_path / "none.mp4"), "scene": 3},
         {"key": "d", "path": str(other), "scene": 4},
     ]
-    first = clips.probe(clips.write(rows), keep=["scene"], videos_per_commit=1)
+    said, told = list[str](), list[tuple[float, float, str]]()
+    watching = Workspace(
+        tmp_path,
+        tmp_path,
+        progress=lambda done, total, *, what: told.append((done, total, what)),
+        log=said.append,
+    )
+    with reporting_to(watching):
+        first = clips.probe(clips.write(rows), keep=["scene"], videos_per_commit=1)
+    assert said == ["4 of 4 videos are new or have changed"]
+    assert [total for _, total, _ in told] == [4] * len(told)
+    assert told[-1] == (4, 4, "videos")
+    assert len(told) >= 2
     assert (first.videos, first.worked_on, first.rows) == (4, 4, 2)
     assert first.refused == {"empty": 1, "missing": 1}
     read = rows_of(first.table)

@@ -137,7 +137,10 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
         {...(isReadOnly
           ? {}
           : {
-              onNodeDragStart: moving.begin,
+              onNodeDragStart: () => {
+                onMoved();
+                moving.begin();
+              },
               onNodeDrag: (_: unknown, __: unknown, moved: CanvasNode[]) => { moving.move(moved); },
               onNodeDragStop: (_: unknown, __: unknown, moved: CanvasNode[]) => { moving.end(moved); },
               onSelectionDragStart: moving.begin,
@@ -198,17 +201,32 @@ function useFitting() {
     const pane = document.querySelector(".mm-flow");
     if (pane === null) return;
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const observer = new ResizeObserver(() => {
+    let isHeld = false;
+    let isDue = false;
+    const settle = (): void => {
       clearTimeout(timer);
       timer = setTimeout(() => {
+        if (isHeld) return; // what somebody drags stays under the hand: its end settles
+        isDue = false;
         const shown = isAsShown.current ? show(flow) : Promise.resolve();
         void shown.then(() => { reveal(flow, pane); });
       }, SETTLED);
+    };
+    const onPointer = ({ type }: Event): void => {
+      const wasHeld = isHeld;
+      isHeld = type === "pointerdown";
+      if (wasHeld && !isHeld && isDue) settle();
+    };
+    const observer = new ResizeObserver(() => {
+      isDue = true;
+      settle();
     });
     observer.observe(pane);
+    for (const name of POINTER) window.addEventListener(name, onPointer, true);
     return () => {
       clearTimeout(timer);
       observer.disconnect();
+      for (const name of POINTER) window.removeEventListener(name, onPointer, true);
     };
   }, [flow]);
   return { onShown, onMoved };
@@ -285,6 +303,7 @@ function Refusal() {
 }
 
 const MARGIN = 32;
+const POINTER = ["pointerdown", "pointerup", "pointercancel"] as const;
 /** Milliseconds after which a pane that is pulled has its size. */
 const SETTLED = 120;
 const READABLE = 0.7;

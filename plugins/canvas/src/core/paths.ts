@@ -5,8 +5,9 @@ import { newDraftName } from "./drafts";
 /** Where Airflow shows the plugin's pages: the plugin's `url_route`. */
 export const BASE = "/plugin/modelmill";
 
-export function canvasPath(dagId: string): string {
-  return `${BASE}/canvas/${encodeURIComponent(dagId)}`;
+/** Return the address of a pipeline; `runId`: a run of it that is shown instead of the newest. */
+export function canvasPath(dagId: string, runId = ""): string {
+  return `${BASE}/canvas/${encodeURIComponent(dagId)}${runId === "" ? "" : `?run=${encodeURIComponent(runId)}`}`;
 }
 
 /** Return the address of a new pipeline's draft. */

@@ -2,7 +2,7 @@
 
 import { ReactFlowProvider } from "@xyflow/react";
 import { useCallback, useEffect, useRef, useState } from "react";
-import { Navigate, useLocation, useNavigate, useParams } from "react-router-dom";
+import { Navigate, useLocation, useNavigate, useParams, useSearchParams } from "react-router-dom";
 
 import { ApiError, type ErrorBody, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
@@ -62,7 +62,7 @@ function Editor() {
   const [view, setView] = useState<View>("graph");
   const [target, setTarget] = useState<{ line: number } | null>(null);
   const { dagId, selection, notice, quiet } = useCanvas();
-  const running = useRunning(dagId);
+  const running = useRunning(dagId, useSearchParams()[0].get("run"));
   const saving = useSaving(running.begin);
   useChecks();
   useLeaveGuard();

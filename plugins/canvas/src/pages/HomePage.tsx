@@ -46,19 +46,19 @@ function Shown({ home }: { home: Home }) {
       <div className="mm-home">
         <List title={t("Waiting for an answer")} empty={t("Nobody is asked anything.")}>
           {home.waiting.map((item) => (
-            <Item key={`${item.dag_id} ${item.run_id} ${item.task}`} time={item.since} to={canvasPath(item.dag_id)} name={item.dag_id} badge={t("waits for an answer")} colour="orange">
+            <Item key={`${item.dag_id} ${item.run_id} ${item.task}`} time={item.since} to={canvasPath(item.dag_id, item.run_id)} name={item.dag_id} badge={t("waits for an answer")} colour="orange">
               {item.subject}
             </Item>
           ))}
         </List>
         <List title={t("Running now")} empty={t("Nothing runs.")}>
           {home.running.map((run) => (
-            <Item key={`${run.dag_id} ${run.run_id}`} time={run.start} to={canvasPath(run.dag_id)} name={run.dag_id} badge={word(run.state)} colour="blue" />
+            <Item key={`${run.dag_id} ${run.run_id}`} time={run.start} to={canvasPath(run.dag_id, run.run_id)} name={run.dag_id} badge={word(run.state)} colour="blue" />
           ))}
         </List>
         <List title={t("Failed")} empty={t("Nothing failed.")}>
           {home.failed.map((run) => (
-            <Item key={`${run.dag_id} ${run.run_id}`} time={run.end} to={runPath(run.dag_id, run.run_id)} name={run.dag_id} badge={word(run.state)} colour="red" />
+            <Item key={`${run.dag_id} ${run.run_id}`} time={run.end} to={canvasPath(run.dag_id, run.run_id)} name={run.dag_id} badge={word(run.state)} colour="red" />
           ))}
         </List>
         <List title={t("Promoted and refused")} empty={t("No model was promoted, and none refused.")}>
@@ -69,17 +69,13 @@ function Shown({ home }: { home: Home }) {
         </List>
         <List title={t("Drift")} empty={t("No alarm.")}>
           {home.drifted.map((alarm) => (
-            <Item key={`${alarm.name} ${alarm.time}`} time={alarm.time} to={runPath(alarm.dag_id, alarm.run_id)} name={alarm.name} badge={t("drifted")} colour="orange" />
+            <Item key={`${alarm.name} ${alarm.time}`} time={alarm.time} to={canvasPath(alarm.dag_id, alarm.run_id)} name={alarm.name} badge={t("drifted")} colour="orange" />
           ))}
         </List>
       </div>
       {isQuiet ? null : <Gallery isOpen={false} />}
     </Stack>
   );
-}
-
-function runPath(dagId: string, runId: string): string {
-  return `/dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}`;
 }
 
 const ACTIONS: Readonly<Record<string, { said: Sentence; colour: string }>> = {

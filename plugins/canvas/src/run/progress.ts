@@ -27,7 +27,8 @@ export function progressLine({ share, what, seconds_left: left, done, total }: S
   const units = word(what);
   if (done >= total) return what === "" ? t("nearly done") : t("all {what} done", { what: units });
   const values = { share: percent(share), what: units, left: leftText(left) };
-  return what === "" ? [values.share, values.left].join(", ") : t("{share} of the {what}, {left}", values);
+  const whole = t("{share} of the {what}, {left}", values);
+  return what === "" || whole.length > ROOM ? [values.share, values.left].join(", ") : whole;
 }
 
 /** All that is known: what is counted and how much of it is done, epochs, the loss, and the time left. */

@@ -59,7 +59,8 @@ export function isFinished(run: RunView): boolean {
 /** Return a task with the name of its step in the pipeline. */
 async function taskOf(dagId: string, runId: string, node: RunNode, signal: AbortSignal): Promise<[string, TaskRun]> {
   const isRunning = node.state === "running";
-  const { line, told } = isRunning ? await saidBy(dagId, runId, node.step, signal) : { line: "", told: "" };
+  // A step that waits for others, as for batches of a language model, has said what for.
+  const { line, told } = isRunning || node.state === "deferred" ? await saidBy(dagId, runId, node.step, signal) : { line: "", told: "" };
   const sofar = isRunning && node.start !== null ? (Date.now() - Date.parse(node.start)) / 1000 : null;
   return [
     node.of,

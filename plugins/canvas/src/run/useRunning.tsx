@@ -46,7 +46,7 @@ export function useRunning(dagId: string | null, first: string | null = null) {
     return () => { isCurrent = false; };
   }, [dagId, runId, runState]);
 
-  useAnnouncedEnd(runId, view);
+  useAnnouncedEnd(runId, view, first);
 
   const attempt = async (work: () => Promise<void>): Promise<void> => {
     setBusy(true);
@@ -106,22 +106,26 @@ export function useRunning(dagId: string | null, first: string | null = null) {
   };
 }
 
-/** Say how a run ended that was under way when it was first seen, and show what it found. */
-function useAnnouncedEnd(runId: string | null, { run, steps: states }: FollowedRun): void {
+/** Say how a run ended that was under way when it was first seen, and show what it found; of one that was linked to, too. */
+function useAnnouncedEnd(runId: string | null, { run, steps: states }: FollowedRun, linked: string | null): void {
   const followed = useRef<string | null>(null);
+  const unseen = useRef(linked);
   useEffect(() => {
     if (run?.run_id !== runId) return;
     if (!isFinished(run)) {
       followed.current = runId;
       return;
     }
-    if (followed.current !== runId) return;
-    followed.current = null;
+    const wasUnderWay = followed.current === runId;
+    if (!wasUnderWay && unseen.current !== runId) return;
+    followed.current = unseen.current = null;
     const { say, select, selection, edge, steps, catalogue } = useCanvas.getState();
-    const seconds = run.start && run.end ? (Date.parse(run.end) - Date.parse(run.start)) / 1000 : null;
-    const time = durationText(seconds);
-    if (run.state === "success") say(t("The run is done: {time}.", { time }));
-    else say(t("The run has failed after {time}: the steps in red say why.", { time }), true);
+    if (wasUnderWay) {
+      const seconds = run.start && run.end ? (Date.parse(run.end) - Date.parse(run.start)) / 1000 : null;
+      const time = durationText(seconds);
+      if (run.state === "success") say(t("The run is done: {time}.", { time }));
+      else say(t("The run has failed after {time}: the steps in red say why.", { time }), true);
+    }
     const told = run.state === "success" ? resultStep(steps, catalogue) : [...states].find(([, step]) => step.state === "failed")?.[0];
     if (told !== undefined && selection.size === 0 && edge === null) select([told]);
   }, [runId, run, states]);
