@@ -214,7 +214,7 @@ def _log_in(page: Page, airflow: LocalAirflow) -> None:
     page.fill("input[name=username]", airflow.user)
     page.fill("input[name=password]", airflow.password)
     page.click("button[type=submit]")
-    page.get_by_role("link", name="Dags").wait_for()
+    page.get_by_role("link", name="Dags", exact=True).wait_for()
 
 
 def _first_steps(studio: Studio) -> None:

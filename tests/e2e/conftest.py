@@ -144,7 +144,7 @@ def signed_in(browser: Browser, airflow: LocalAirflow, home: Path) -> Path:
     page.fill("input[name=username]", airflow.user)
     page.fill("input[name=password]", airflow.password)
     page.click("button[type=submit]")
-    page.get_by_role("link", name="Dags").wait_for()
+    page.get_by_role("link", name="Dags", exact=True).wait_for()
     context.storage_state(path=home / "signed-in.json")
     context.close()
     return home / "signed-in.json"

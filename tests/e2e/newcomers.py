@@ -58,7 +58,7 @@ def log_in(page: Page, airflow: LocalAirflow) -> None:
 
 def open_gallery(page: Page) -> None:
     """Open the page that lists templates: where something happened lately, behind a button."""
-    page.get_by_role("navigation").get_by_role("link", name="modelmill").click()
+    page.get_by_role("link", name="modelmill", exact=True).first.click()
     begin = page.get_by_role("button", name="Begin something new")
     begin.or_(page.get_by_role("region", name="Templates")).first.wait_for()
     if begin.is_visible():

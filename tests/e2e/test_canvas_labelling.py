@@ -213,7 +213,7 @@ def _viewer(browser: Browser, airflow: LocalAirflow) -> Any:
     page.fill("input[name=username]", "looker")
     page.fill("input[name=password]", "another password of these tests")
     page.click("button[type=submit]")
-    page.get_by_role("link", name="Dags").wait_for()
+    page.get_by_role("link", name="Dags", exact=True).wait_for()
     yield page
     context.close()
 

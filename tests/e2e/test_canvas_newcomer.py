@@ -128,7 +128,7 @@ def log_in_by_keys(page: Page, airflow: LocalAirflow) -> None:
     tab_to(page, "INPUT.*[Pp]assword")
     page.keyboard.type(airflow.password)
     page.keyboard.press("Enter")
-    page.get_by_role("link", name="Dags").wait_for()
+    page.get_by_role("link", name="Dags", exact=True).wait_for()
 
 
 def open_gallery_by_keys(page: Page) -> None:

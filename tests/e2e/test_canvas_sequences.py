@@ -342,7 +342,7 @@ def _pages(browser: Browser, airflow: LocalAirflow, signed_in: Path) -> Iterator
     pages[1].fill("input[name=username]", "second")
     pages[1].fill("input[name=password]", "the second person's password")
     pages[1].click("button[type=submit]")
-    pages[1].get_by_role("link", name="Dags").wait_for()
+    pages[1].get_by_role("link", name="Dags", exact=True).wait_for()
     pages[0].goto(airflow.url)
     yield pages
     for context in (first, second):

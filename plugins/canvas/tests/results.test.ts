@@ -160,4 +160,9 @@ describe("names in a gate's report", () => {
     ]);
     speak({});
   });
+
+  it("shows the texts of wrong rows without the quotes that Python put around them", () => {
+    const shown = (text: string): string | undefined => gateFacts({ passed: true, checks: [], mistakes: [{ text }] })?.mistakes[0]?.text;
+    expect(["'late again'", '"it\'s late"', "late 'again'", "'a\\nb'", "''", ""].map(shown)).toEqual(["late again", "it's late", "late 'again'", "'a\\nb'", "", ""]);
+  });
 });

@@ -93,7 +93,7 @@ def answer_on_the_canvas(airflow: LocalAirflow, dag_id: str, option: str, reason
         page.fill("input[name=username]", airflow.user)
         page.fill("input[name=password]", airflow.password)
         page.click("button[type=submit]")
-        page.get_by_role("link", name="Dags").wait_for()
+        page.get_by_role("link", name="Dags", exact=True).wait_for()
         page.goto(f"/plugin/modelmill/canvas/{dag_id}")
         page.get_by_role("combobox", name="Run", exact=True).select_option(index=1)
         page.locator("[data-step=answer] .mm-node-head").click()

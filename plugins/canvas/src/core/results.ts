@@ -226,12 +226,18 @@ export function gateFacts(content: unknown): GateFacts | null {
     ),
     mistakes: listOf(report.mistakes).map((one) => ({
       key: textOf(one.key),
-      text: textOf(one.text),
+      text: unquoted(textOf(one.text)),
       label: textOf(one.label),
       answer: textOf(one.answer),
       score: numberOf(one.score),
     })),
   };
+}
+
+/** Reports hold texts as Python writes them; a text with no sign of that inside is shown without its quotes. */
+function unquoted(text: string): string {
+  const [, quote = "", inside = text] = /^(['"])(.*)\1$/s.exec(text) ?? [];
+  return quote !== "" && (inside.includes("\\") || inside.includes(quote)) ? text : inside;
 }
 
 /** The challenger is the last model of its chain. */
