@@ -199,13 +199,13 @@ def _pictures(airflow: LocalAirflow, home: Path, folder: Path) -> None:
         studio = Studio(page, folder)
         _log_in(page, airflow)
         _first_steps(studio)
-        _a_model(studio)
         for name, text in PIPELINES.items():
             (home / "pipelines" / f"{name}.yaml").write_text(text)
         _groups(studio, client)
         _decisions(studio, client)
         _labelling(studio)
         _morning(studio, client)
+        _a_model(studio)
         browser.close()
 
 
@@ -230,6 +230,7 @@ def _first_steps(studio: Studio) -> None:
 
 
 def _a_model(studio: Studio) -> None:
+    """From the sample to a model: minutes of training, so it comes last."""
     page = studio.page
     page.goto(f"{PAGE}/one-click")
     page.get_by_role("button", name="${data}/samples/messages", exact=True).click()

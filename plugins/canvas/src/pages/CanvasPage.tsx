@@ -62,7 +62,8 @@ function Editor() {
   const [view, setView] = useState<View>("graph");
   const [target, setTarget] = useState<{ line: number } | null>(null);
   const { dagId, selection, notice, quiet } = useCanvas();
-  const running = useRunning(dagId, useSearchParams()[0].get("run"));
+  const linked = useSearchParams()[0].get("run");
+  const running = useRunning(dagId, linked, linked !== null);
   const saving = useSaving(running.begin);
   useChecks();
   useLeaveGuard();

@@ -14,7 +14,8 @@ import { t } from "../i18n/t";
 
 const POLL = 1500;
 
-export function useRunning(dagId: string | null, first: string | null = null) {
+/** `first`: the run that is shown at first, else the newest; `isLinked`: somebody came to see what it found. */
+export function useRunning(dagId: string | null, first: string | null = null, isLinked = false) {
   const { say } = useCanvas();
   const [runId, setRunId] = useState(first);
   const [history, setHistory] = useState<RunSummary[]>([]);
@@ -46,7 +47,7 @@ export function useRunning(dagId: string | null, first: string | null = null) {
     return () => { isCurrent = false; };
   }, [dagId, runId, runState]);
 
-  useAnnouncedEnd(runId, view, first);
+  useAnnouncedEnd(runId, view, isLinked ? first : null);
 
   const attempt = async (work: () => Promise<void>): Promise<void> => {
     setBusy(true);
