@@ -82,7 +82,7 @@ def test_the_second_saver_is_told(store: PipelineStore) -> None:
 
 def what_is_shown(error: ConflictError) -> tuple[str | None, str, str]:
     """Return what a page compares: the text that is there, who wrote it, and the one that was refused."""
-    return error.current and error.current.file.text, error.author, error.text
+    return error.current.file.text if error.current else None, error.author, error.text
 
 
 def test_a_text_from_outside_is_kept_before_it_is_replaced(tmp_path: Path) -> None:
