@@ -61,6 +61,22 @@ def test_the_searches_for_many_signals_come_near_the_best_order(
     assert np.mean(found) <= mean
 
 
+@pytest.mark.parametrize(
+    ("exact", "steps", "method"), [(8, 64, "subsets"), (5, 72, "beam"), (8, 63, "ratios"), (8, 5, "tiers")]
+)
+def test_the_search_is_the_best_that_is_quick_enough(
+    problems: ModuleType, monkeypatch: pytest.MonkeyPatch, exact: int, steps: int, method: str
+) -> None:
+    problem = problems.Problem(5, most=6)
+    assert len(problem.names) == 6
+    monkeypatch.setattr(planner, "MAX_EXACT", exact)
+    # In steps of the program: 64 subsets of six signals; four paths to each of the beam's.
+    monkeypatch.setattr(planner, "_MOST_STEPS", steps * len(problem.program.analysis.live))
+    plan = make_plan(problem.program, problem.values, problem.costs)
+    assert plan.method == method
+    assert sorted(name for stage in plan.stages for name in stage.signals) == sorted(problem.names)
+
+
 def cost_of(simulation: Simulation, units: Sequence[Unit], order: Sequence[int]) -> float:
     return sum(one.seconds for one in simulation.run([units[number] for number in order]))
 
