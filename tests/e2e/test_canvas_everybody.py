@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page
-from tests.e2e.answers import of_a_model, of_two_runs, route_answers
+from tests.e2e.answers import (
+    of_a_day,
+    of_a_model,
+    of_two_runs,
+    of_waiting_steps,
+    question,
+    route_answers,
+)
+from tests.e2e.test_canvas_groups import DRAWN
 
 pytestmark = [pytest.mark.browser, pytest.mark.airflow]
 
@@ -89,6 +97,51 @@ def edge_of_a_run(page: Page) -> None:
     page.get_by_role("table", name=re.compile("First rows|前几行")).wait_for()
 
 
+def node_with_more_room(page: Page) -> None:
+    node_of_a_run(page)
+    button(page, "Higher", "加高")
+
+
+def step_that_asks(page: Page) -> None:
+    route_answers(page, of_waiting_steps(WORDS))
+    page.route("**/hitlDetails*", lambda route: route.fulfill(json=question(WORDS)))
+    canvas(page)
+    page.locator("[data-step=raw] .mm-badge").wait_for()
+    page.locator("[data-step=raw] .mm-node-head").click()
+    page.locator(".mm-run .mm-card").wait_for()
+
+
+def step_that_waits_for_batches(page: Page) -> None:
+    step_that_asks(page)
+    page.locator("[data-step=dataset] .mm-node-line").get_by_text("batch sport").wait_for()
+    page.locator("[data-step=dataset] .mm-node-head").click()
+    page.locator(".mm-log").wait_for()
+
+
+def group(page: Page) -> None:
+    page.goto("/plugin/modelmill/canvas/grouped")
+    # By keys: an edge may run over the head of a frame.
+    page.locator(".react-flow__node", has=page.locator("[data-frame=each_size]")).press("Enter")
+    page.locator(".mm-inspector").get_by_text(re.compile("^(For each|循环)$")).first.wait_for()
+
+
+def group_that_is_collapsed(page: Page) -> None:
+    group(page)
+    page.locator("[data-frame=each_size] .mm-frame-button").press("Enter")
+    page.locator(".mm-collapsed").wait_for()
+
+
+def tables_of_one_click(page: Page) -> None:
+    page.goto("/plugin/modelmill/one-click")
+    page.get_by_role("button", name="${data}/tickets").first.wait_for()
+
+
+def decision(page: Page) -> None:
+    page.goto("/plugin/modelmill/decisions?table=t&column=id&key=k")
+    page.locator(".mm-explanation").wait_for()
+    page.locator(".mm-more summary").click()
+
+
 def comparison(page: Page) -> None:
     node_of_a_run(page)
     button(page, "Compare", "比较")
@@ -118,21 +171,29 @@ def at(path: str) -> Callable[[Page], None]:
 
 
 PLACES: dict[str, Callable[[Page], None]] = {
-    "home, the morning": at("home"),
+    "home, a day on which everything happens": at("home"),
     "gallery": gallery,
     "tour": tour,
     "pipelines": at("pipelines"),
     "canvas with text and problems": text_and_problems,
     "saving": saving,
     "node": node_of_a_run,
+    "node with more room": node_with_more_room,
     "edge": edge_of_a_run,
     "comparison": comparison,
+    "group": group,
+    "group that is collapsed": group_that_is_collapsed,
+    "one click, its tables": tables_of_one_click,
     "one click": one_click,
     "model": model,
     "rule set": at("rules/mail"),
     "decisions": at("decisions"),
+    "decision": decision,
     "labelling": at("labelling"),
     "queue": at("labelling/everybody"),
+    # From here on the runs are others.
+    "step that asks": step_that_asks,
+    "step that waits for batches": step_that_waits_for_batches,
 }
 
 
@@ -164,13 +225,14 @@ def _queue(page: Page) -> None:
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.usefixtures("queue")
-def test_axe_finds_nothing(page: Page, language: str, rules: Path) -> None:
+def test_axe_finds_nothing(page: Page, language: str, rules: Path, pipelines: Path) -> None:
     if not AXE.exists():
         pytest.skip("axe-core comes with the canvas's packages: ./run canvas")
     (rules / "mail.yaml").write_text(RULES)
+    (pipelines / "grouped.yaml").write_text(DRAWN.replace("pipeline: desks", "pipeline: grouped"))
     page.add_init_script(f"localStorage.setItem('i18nextLng', '{language}')")
     page.on("dialog", lambda dialog: dialog.accept())  # "leave the page?"
-    route_answers(page, of_two_runs(WORDS) | of_a_model(WORDS))
+    route_answers(page, of_two_runs(WORDS) | of_a_model(WORDS) | of_a_day(WORDS))
     is_long = bool(os.environ.get("MODELMILL_LONG_TESTS"))
     wrong = {}
     for place, open_it in PLACES.items():

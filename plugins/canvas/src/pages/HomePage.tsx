@@ -61,8 +61,7 @@ function Shown({ home }: { home: Home }) {
             <Item key={`${run.dag_id} ${run.run_id}`} time={run.end} to={canvasPath(run.dag_id, run.run_id)} name={run.dag_id} badge={word(run.state)} colour="red" />
           ))}
         </List>
-        <List title={t("Promoted and refused")} empty={t("No model was promoted, and none refused.")}>
-          {home.ledger_problem === "" ? null : <Complaint text={home.ledger_problem} />}
+        <List title={t("Promoted and refused")} empty={t("No model was promoted, and none refused.")} complaint={home.ledger_problem}>
           {home.decided.map((row) => (
             <Decided key={`${row.model} ${row.number}`} row={row} />
           ))}
@@ -95,12 +94,22 @@ function Decided({ row }: { row: LedgerRow }) {
   );
 }
 
-function List({ title, empty, children }: { title: string; empty: string; children: ReactNode }) {
+interface ListProps {
+  title: string;
+  empty: string;
+  /** Why not all of it can be shown; empty: it can. */
+  complaint?: string;
+  children: ReactNode;
+}
+
+function List({ title, empty, complaint = "", children }: ListProps) {
   const isEmpty = [children].flat(2).every((child) => child === null);
   return (
     <section className="mm-card" aria-label={title}>
       <h2 className="mm-section-title">{title}</h2>
-      {isEmpty ? <Text className="mm-help">{empty}</Text> : <ul className="mm-items">{children}</ul>}
+      {complaint === "" ? null : <Complaint text={complaint} />}
+      {isEmpty ? null : <ul className="mm-items">{children}</ul>}
+      {isEmpty && complaint === "" ? <Text className="mm-help">{empty}</Text> : null}
     </section>
   );
 }
