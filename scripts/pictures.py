@@ -1,7 +1,7 @@
 """Make the pictures of the canvas that the documentation shows, from real runs on the sample.
 
 It starts an Airflow and an MLflow of its own on loopback, does in chromium what a user does, and takes the
-pictures on the way: about ten minutes on two cores, most of them training. Look at each before it is
+pictures on the way; most of the time goes into the training, which comes last. Look at each before it is
 committed::
 
     ./run canvas && ./run python scripts/pictures.py
