@@ -14,7 +14,7 @@ from deltalake import DeltaTable, Schema, write_deltalake
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError, TransientError
-from modelmill.tables.commits import commit_files, committed_version
+from modelmill.tables.commits import commit_files, committed_version, write_rows
 from modelmill.tables.reading import read_arrow
 from modelmill.tables.staged_files import DataFile
 from modelmill.tables.versions import resolve_table
@@ -79,6 +79,28 @@ def test_parts_that_another_commit_settled_are_not_settled_again(tmp_path: Path)
     with pytest.raises(TransientError, match="loaded once"):
         put(tmp_path / "t", [1, 2], "two", parts=["file a", "file b"])
     assert numbers(tmp_path / "t") == [1]
+    put(tmp_path / "t", [2], "three", parts=["file b", "file c"])
+    assert numbers(tmp_path / "t") == [1, 2]
+
+
+def test_rows_of_other_columns_are_not_added(tmp_path: Path) -> None:
+    put(tmp_path / "t", [1], "one")
+    rows = pa.table({"n": pa.array([2], pa.int32())})
+    file = stage(tmp_path / "t", "x.parquet", rows)
+    schema = Schema.from_arrow(rows.schema)
+    with pytest.raises(TransientError, match=r"the table's columns must not change .*; got '.*/t'"):
+        commit_files(str(tmp_path / "t"), [file], schema=schema, mode="append", transaction="two")
+    assert DeltaTable(str(tmp_path / "t")).version() == 0
+
+
+def test_rows_that_are_in_a_table_already_are_not_staged_again(tmp_path: Path) -> None:
+    table = tmp_path / "t"
+    rows = pa.table({"n": [1, 2]})
+    first = [write_rows(str(table), rows, mode="append", transaction="one") for _ in range(2)]
+    assert first == [0, 0]
+    assert len(list(table.glob("*.parquet"))) == 1
+    history = DeltaTable(str(table)).history()
+    assert [commit["modelmill"]["transaction"] for commit in history] == ["one"]
 
 
 def race(work: list[Any]) -> list[Any]:
