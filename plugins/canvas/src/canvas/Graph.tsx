@@ -57,7 +57,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
   const colorMode = useColorMode();
   const [menu, setMenu] = useState<Point | null>(null);
   const moving = useMoving();
-  const { onShown, onMoved } = useFitting();
+  const { onShown, onMoved } = useFitting(run.size > 0);
 
   const isValid = useCallback(
     (connection: Connection | FlowEdge) => connectionProblem(steps, catalogue, connection) === null,
@@ -191,15 +191,18 @@ function labels() {
   };
 }
 
-/** When the pane changes its size, as when a result opens below it, show all again, unless somebody has moved the view. */
-function useFitting() {
+/**
+ * When the pane changes its size, as when a result opens below it, show all again, unless somebody has moved the view.
+ * Without a run nothing moves: who draws finds each step where it was dropped.
+ */
+function useFitting(hasRun: boolean) {
   const flow = useReactFlow<CanvasNode, CanvasEdge>();
   const isAsShown = useRef(false);
   const onShown = useCallback(() => { isAsShown.current = true; }, []);
   const onMoved = useCallback(() => { isAsShown.current = false; }, []);
   useEffect(() => {
     const pane = document.querySelector(".mm-flow");
-    if (pane === null) return;
+    if (pane === null || !hasRun) return;
     let timer: ReturnType<typeof setTimeout> | undefined;
     let isHeld = false;
     let isDue = false;
@@ -228,7 +231,7 @@ function useFitting() {
       observer.disconnect();
       for (const name of POINTER) window.removeEventListener(name, onPointer, true);
     };
-  }, [flow]);
+  }, [flow, hasRun]);
   return { onShown, onMoved };
 }
 
