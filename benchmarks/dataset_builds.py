@@ -232,9 +232,10 @@ def ours(table: str, model: str, out: str | None = None) -> dict[str, Any]:
     from modelmill.models.classifier import collate
     from modelmill.tables.reading import read_arrow
     from modelmill.tasks.examples import read_labelled
-    from modelmill.tokens.cache import tokenised
+    from modelmill.tokens.cache import DatasetTexts
     from modelmill.training.batching import batches
     from modelmill.training.rows import EncodedRows
+    from modelmill.workspace import Workspace
 
     preload(*SPARK)
     with tempfile.TemporaryDirectory() as folder:
@@ -250,7 +251,8 @@ def ours(table: str, model: str, out: str | None = None) -> dict[str, Any]:
         )
         built = cpu_seconds()
         data = read_labelled(dataset, label=None)
-        tokens = tokenised(dataset, Path(model), max_length=MAX_TOKENS, cache=Path(folder), log=_say)
+        texts = DatasetTexts(dataset, Workspace(Path(folder), Path(folder), log=_say))
+        tokens = texts.tokens(Path(model), max_tokens=MAX_TOKENS)
         rows = EncodedRows.of(tokens, data.train)
         for batch in batches(rows.tokens.lengths, size=BATCH, seed=0, epoch=0):
             _ = *collate(rows.tokens, batch), torch.from_numpy(rows.targets[batch])

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 from benchmarks.factory_pipeline import ROWS, STEPS, pipeline_text, write_base_model, write_rows
-from benchmarks.night import DAG_FILE, run_once
+from benchmarks.night import DAG_FILE, cpu_of_step_servers, run_once
 
 if TYPE_CHECKING:
     from demo.servers import LocalAirflow
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CHANGED = 5
 PARTS = ("floor", "night", "parse")
 SERVERS = ("scheduler", "triggerer", "dag processor", "api server", "mlflow")
-COLUMNS = (*SERVERS, "workers")
+COLUMNS = (*SERVERS, "workers", "steps")
 FLOOR_FILE = """
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseOperator
@@ -65,7 +65,7 @@ class EndedTrigger(BaseTrigger):
 
 
 def cpu_by_server() -> Counter[str]:
-    """Return CPU seconds by server; a scheduler's children are the workers."""
+    """Return CPU seconds by server, without forked steps; a scheduler's children are the workers."""
     used: Counter[str] = Counter()
     for process in psutil.Process().children(recursive=True):
         try:
@@ -86,9 +86,9 @@ def cpu_by_server() -> Counter[str]:
     return used
 
 
-def night(client: AirflowClient, dag_id: str, tasks: int) -> tuple[str, int]:
+def night(client: AirflowClient, dag_id: str, tasks: int, **params: str) -> tuple[str, int]:
     """Run a DAG; return how its tasks ended, and how many of them a worker has had."""
-    run_id = client.trigger(dag_id)
+    run_id = client.trigger(dag_id, params)
     while client.run_state(dag_id, run_id) not in ("success", "failed"):
         time.sleep(2)
     states: Counter[str] = Counter()
@@ -96,6 +96,8 @@ def night(client: AirflowClient, dag_id: str, tasks: int) -> tuple[str, int]:
     while states.total() < tasks:
         page = {"limit": 100, "offset": states.total()}  # Airflow gives no more at once
         found = client.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", params=page)
+        if not found["task_instances"]:
+            raise SystemExit(f"{dag_id} must have {tasks} tasks; it has {states.total()}")
         states.update(task["state"] for task in found["task_instances"])
         on_workers += sum(task["pid"] is not None for task in found["task_instances"])
     return ", ".join(f"{count} {state}" for state, count in sorted(states.items())), on_workers
@@ -103,11 +105,12 @@ def night(client: AirflowClient, dag_id: str, tasks: int) -> tuple[str, int]:
 
 def row(what: str, client: AirflowClient, dag_id: str, tasks: int) -> None:
     """Measure a night, and print its row."""
-    before, began = cpu_by_server(), time.monotonic()
+    before, forked, began = cpu_by_server(), cpu_of_step_servers(), time.monotonic()
     load = os.getloadavg()[0]
     how, on_workers = night(client, dag_id, tasks)
     wall, after = time.monotonic() - began, cpu_by_server()
     cpu = {name: max(after[name] - before[name], 0.0) for name in COLUMNS}
+    cpu["steps"] = sum(used - forked[pid] for pid, used in cpu_of_step_servers().items())
     total = sum(cpu.values())
     cells = [f"{cpu[name]:.1f}" for name in COLUMNS]
     cells = [what, f"{wall:.1f}", f"{total:.1f}", f"{total / tasks:.3f}", *cells]

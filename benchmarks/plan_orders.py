@@ -121,9 +121,9 @@ def best_of_all(problem: Problem) -> tuple[float, float]:
             after = known | 1 << number
             if after not in nodes:
                 nodes[after] = simulation.step(node, number, unit)[0]
-            go(after, cost + extra, {**paid, unit.group: paid.get(unit.group, False) | need})
+            go(after, cost + extra, {**paid, unit.group: paid[unit.group] | need})
 
-    go(0, 0.0, {})
+    go(0, 0.0, nodes[0].paid)
     return best, worst
 
 

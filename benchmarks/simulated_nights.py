@@ -411,7 +411,8 @@ def deployment(template: Path, points: CrashPoints, seed: int) -> Iterator[World
         stack.enter_context(mock.patch.object(champion, "time", clock))
         stack.enter_context(mock.patch.object(champion, "datetime", now))
         stack.enter_context(mock.patch("modelmill.registry.ledger_table.datetime", now))
-        stack.enter_context(mock.patch.object(catalogue, "catalogue", return_value=_COMPONENTS))
+        components = {**catalogue.catalogue(), **_COMPONENTS}
+        stack.enter_context(mock.patch.object(catalogue, "catalogue", return_value=components))
         yield World(folder, seed, points, clock)
 
 

@@ -158,7 +158,7 @@ class _Checks:
     def registry_and_ledger(self) -> None:
         from modelmill.registry.bundles import TAG_DIGEST
         from modelmill.registry.ledger import entries, head
-        from modelmill.registry.versions import all_pages, version_by_alias
+        from modelmill.registry.versions import all_pages, champion_of
 
         self.rows = entries(self.settings, model=MODEL)
         self.versions = list(all_pages(self.client.search_model_versions, filter_string=f"name = '{MODEL}'"))
@@ -168,7 +168,7 @@ class _Checks:
         self.same("rows of the ledger of one step", [one for one, count in keys.items() if count > 1], [])
         numbers = Counter(row.to_version for row in self.rows if row.action == "promote")
         self.same("promotions of one version", [one for one, count in numbers.items() if count > 1], [])
-        alias, end = version_by_alias(self.client, MODEL), head(self.settings, MODEL)
+        alias, end = champion_of(self.client, MODEL), head(self.settings, MODEL)
         self.same("the champion's alias", alias and int(alias.version), end.champion)
         self.counts |= {"versions": len(self.versions), "ledger rows": len(self.rows)}
 

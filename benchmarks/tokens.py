@@ -162,12 +162,14 @@ def modelmill_batches(dataset: DatasetRef, place: Path, cache: Path) -> Iterator
 
     from modelmill.models.classifier import collate
     from modelmill.tasks.examples import read_labelled
-    from modelmill.tokens.cache import tokenised
+    from modelmill.tokens.cache import DatasetTexts
     from modelmill.training.batching import batches
     from modelmill.training.rows import EncodedRows
+    from modelmill.workspace import Workspace
 
     data = read_labelled(dataset, label=None)
-    tokens = tokenised(dataset, place / "model", max_length=MAX_TOKENS, cache=cache, log=_say)
+    texts = DatasetTexts(dataset, Workspace(place, cache, log=_say))
+    tokens = texts.tokens(place / "model", max_tokens=MAX_TOKENS)
     rows = EncodedRows.of(tokens, data.train)
     plan = batches(rows.tokens.lengths, size=BATCH, seed=0, epoch=0)
     if not (place / "plan.json").exists():

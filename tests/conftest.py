@@ -22,6 +22,7 @@ import pytest
 from modelmill.artifacts import DatasetRef
 from modelmill.component import StepContext
 from modelmill.datasets.options import LabelKind
+from modelmill.pipeline import pipeline_files
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.registry.tracking import experiment_id, open_run, tracking_client
 from modelmill.settings import Settings
@@ -243,8 +244,10 @@ def toy_components(toy_site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(toy_site), os.environ.get("PYTHONPATH", "")]))
     importlib.invalidate_caches()
     catalogue.cache_clear()
+    pipeline_files._parsed.cache_clear()
     yield
     catalogue.cache_clear()
+    pipeline_files._parsed.cache_clear()
     sys.modules.pop("toy_components", None)
 
 

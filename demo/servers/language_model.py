@@ -163,7 +163,7 @@ class LanguageModelStub:
 
     def batch_answer(self, path: str, body: bytes) -> tuple[int, dict[str, Any]] | None:
         """Answer one request of a batch; None: its answer is lost."""
-        found, usage, tokens = _PROTOCOLS[path](self, json.loads(body), len(body) // 4 + 12)
+        found, usage, tokens = _PROTOCOLS[path](self, json.loads(body), self.input_tokens(body))
         fate = self.fate()
         if fate == "busy":
             return 429, {"error": {"message": "slow down"}}
@@ -187,6 +187,10 @@ class LanguageModelStub:
         """Count one more."""
         with self._lock:
             setattr(self.bill, name, getattr(self.bill, name) + 1)
+
+    def input_tokens(self, body: bytes) -> int:
+        """Return the tokens of input that a request is billed for."""
+        return len(body) // 4 + 12
 
     def chosen(self, options: Sequence[str], content: str) -> str:
         """Return the option that a content gets, or a text that is none."""
@@ -350,7 +354,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"error": {"message": "no such path"}})
             return
         asked = json.loads(body)
-        found, usage, tokens = _PROTOCOLS[self.path](stub, asked, len(body) // 4 + 12)
+        found, usage, tokens = _PROTOCOLS[self.path](stub, asked, stub.input_tokens(body))
         later = stub.let_through(sum(tokens))
         fate = "busy" if later else stub.fate()
         if fate == "busy":

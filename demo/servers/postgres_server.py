@@ -41,21 +41,35 @@ class LocalPostgres(LocalServer):
 
     def start(self) -> None:
         """Make its files and start it; returns before it answers."""
-        binaries = self.binaries() or Path("postgresql")
         self._scratch = tempfile.TemporaryDirectory(prefix="modelmill-postgres-", ignore_cleanup_errors=True)
-        data = Path(self._scratch.name) / "data"
+        data = self._data
         data.mkdir()
-        user: list[str] = []
         if os.getuid() == 0:
             owner = pwd.getpwnam("postgres")
             data.parent.chmod(0o711)
             os.chown(data, owner.pw_uid, owner.pw_gid)
-            user = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
-        init = [binaries / "initdb", "-D", data, "-U", "postgres", "--auth", "trust", "--no-sync"]
-        subprocess.run([*user, *map(str, init)], check=True, capture_output=True, cwd="/")
+        init = self._command("initdb", "-D", data, "-U", "postgres", "--auth", "trust", "--no-sync")
+        subprocess.run(init, check=True, capture_output=True, cwd="/")
         self.servers = Servers(self.home / "logs", {**os.environ, "PWD": "/"})
-        options = ["-D", str(data), "-h", LOOPBACK, "-p", str(self.port), "-k", "", "-c", "fsync=off"]
-        self.servers.start("postgres", [*user, str(binaries / "postgres"), *options])
+        self.start_server()
+
+    def start_server(self) -> None:
+        """Start it on the files that are there, such as those of one that has been killed."""
+        if self.servers is None:
+            raise RuntimeError("start() comes before start_server()")
+        options = ["-D", str(self._data), "-h", LOOPBACK, "-p", str(self.port), "-k", "", "-c", "fsync=off"]
+        self.servers.start("postgres", self._command("postgres", *options))
+
+    @property
+    def _data(self) -> Path:
+        if self._scratch is None:
+            raise RuntimeError("start() comes before its files")
+        return Path(self._scratch.name) / "data"
+
+    def _command(self, program: str, *options: str | Path) -> list[str]:
+        root = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
+        binaries = self.binaries() or Path("postgresql")
+        return [*(root if os.getuid() == 0 else ()), str(binaries / program), *map(str, options)]
 
     def wait_ready(self, *, timeout: float = 60.0) -> None:
         """Wait until it answers, and make its databases.

@@ -100,6 +100,13 @@ class Servers:
                 process.kill()
         leader.wait()
 
+    def ended(self) -> list[str]:
+        """Return the servers that have ended by themselves since they were started, and forget them."""
+        found = [name for name, process in self._running.items() if process.poll() is not None]
+        for name in found:
+            del self._running[name]
+        return found
+
     def check(self) -> None:
         """Raise an error if a server has ended.
 

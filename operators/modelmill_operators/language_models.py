@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from modelmill.errors import ConfigError, did_you_mean
+from modelmill.errors import ConfigError
 from modelmill.language_models.endpoint import KEY_VARIABLE, URL_VARIABLE
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ def llm_environment(connection: Connection) -> dict[str, str | None]:
         raise ConfigError(f"{about} is of the type http", got=connection.conn_type)
     extra: Mapping[str, Any] = connection.extra_dejson
     for name in sorted(set(extra) - _EXTRAS):
-        raise ConfigError(
-            f"every extra of {about} must be followed", got=name, remedy=did_you_mean(name, _EXTRAS)
-        )
+        raise ConfigError(f"every extra of {about} must be followed", got=name, choices=_EXTRAS)
     host = (connection.host or "").strip().rstrip("/")
     if not host:
         raise ConfigError(f"{about} has a host", remedy="such as https://models.example.com/v1")

@@ -17,8 +17,8 @@ MODEL_KEY = "modelmill_model"
 STEP_KEY = "modelmill_step"
 
 
-def _schema(name: str, version: str = "1-0-0") -> str:
-    return f"urn:modelmill:openlineage:{version}:{name}.json#/$defs/{name}"
+def _schema(name: str) -> str:
+    return f"urn:modelmill:openlineage:1-0-0:{name}.json#/$defs/{name}"
 
 
 @attr.define(kw_only=True)

@@ -14,7 +14,7 @@ from airflow.sdk.execution_time.xcom import XCom
 
 from modelmill.pipeline.request import StepResult
 from modelmill.redaction import public_url
-from modelmill.settings import Settings
+from modelmill.settings import Settings, is_served
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -85,6 +85,6 @@ def version_url(tracking_uri: str, model_uri: str) -> str:
     :return: the URL; empty where the store has no UI, or the URI names no version.
     """
     name, _, version = model_uri.removeprefix("models:/").partition("/")
-    if not tracking_uri.startswith(("http://", "https://")) or not version.isdecimal():
+    if not is_served(tracking_uri) or not version.isdecimal():
         return ""
     return f"{public_url(tracking_uri)}/#/models/{name}/versions/{version}"

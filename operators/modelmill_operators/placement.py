@@ -206,5 +206,5 @@ def check_executor(name: str) -> None:
         raise ConfigError(
             "a profile's executor must be one of [core] executor",
             got=name,
-            remedy=did_you_mean(name, known),
+            choices=known,
         ) from error

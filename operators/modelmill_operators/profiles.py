@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from airflow.sdk.configuration import conf
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from modelmill.documents.names import Name
 from modelmill.errors import ConfigError, did_you_mean
+from modelmill.options import Record
 
 _KUBERNETES_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 KubernetesName = Annotated[str, StringConstraints(pattern=_KUBERNETES_NAME)]
@@ -23,11 +24,7 @@ QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,250}$")
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Toleration(_Part):
+class Toleration(Record):
     """A taint that a pod may run beside."""
 
     key: str
@@ -36,7 +33,7 @@ class Toleration(_Part):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
 
 
-class PodProfile(_Part):
+class PodProfile(Record):
     """What KubernetesExecutor changes in its pod template for steps of a profile.
 
     A few fields on purpose: whatever would give a step the node it runs on (host paths and host namespaces,
@@ -63,7 +60,7 @@ class PodProfile(_Part):
     """What the device plugin calls a GPU."""
 
 
-class Profile(_Part):
+class Profile(Record):
     """A kind of machine."""
 
     description: str = ""

@@ -60,6 +60,13 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": "False",
                     },
+                    "fork_steps": {
+                        "description": "Whether steps are forked from a process that has imported much.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": None,
+                        "default": "True",
+                    },
                     "profiles": {
                         "description": "YAML file with the kinds of machines that steps may run on.",
                         "version_added": "0.1.0",

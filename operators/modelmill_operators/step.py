@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Never
 
 from airflow.sdk import AssetAlias, BaseHook, BaseOperator, BaseOperatorLink
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,6 +19,7 @@ from modelmill.pipeline.conditions import unmet
 from modelmill.pipeline.placeholders import substitute
 from modelmill.pipeline.request import InputValue, StepRequest, StepResult
 from modelmill.pipeline.spec import Outcome, ResourcesSpec
+from modelmill.pipeline.step_forkserver import SharedStepServer, can_share
 from modelmill.pipeline.step_process import StepProcess
 from modelmill.pipeline.table_uses import uses
 from modelmill.settings import Settings
@@ -142,7 +144,9 @@ class StepOperator(BaseOperator):
         try:
             request = self._request(context)
             python = self.python or Settings.from_environment().python
-            self._process = StepProcess(request, python=python, environment=self._environment(context))
+            environment = self._environment(context)
+            server = SharedStepServer(python) if _forks_steps() else None
+            self._process = StepProcess(request, python=python, environment=environment, server=server)
             result = self._process.run(self.log.info)
         except InputError as error:
             raise AirflowFailException(str(error)) from error
@@ -289,6 +293,10 @@ class StepOperator(BaseOperator):
                 got=detail["input"],
                 remedy=_REMEDIES.get(str(detail["loc"][0]), ""),
             ) from error
+
+
+def _forks_steps() -> bool:
+    return can_share() and bool(conf.getboolean("modelmill", "fork_steps", fallback=True))
 
 
 def _origin(context: Context) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelmill.errors import ConfigError, did_you_mean
+from modelmill.errors import ConfigError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -48,7 +48,7 @@ def storage_environment(connection: Connection) -> dict[str, str | None]:
         raise ConfigError(
             f"every extra of a storage connection must be followed ({connection.conn_id})",
             got=name,
-            remedy=did_you_mean(name, _AWS_EXTRAS),
+            choices=_AWS_EXTRAS,
         )
     variables: dict[str, str | None] = dict.fromkeys(_AWS_VARIABLES) if connection.login else {}
     region, endpoint = extra.get("region_name"), extra.get("endpoint_url")

@@ -21,11 +21,12 @@ const LANGUAGES = ["zh-CN"];
 
 function languages(): Plugin {
   const read = (file: string): object => JSON.parse(readFileSync(new URL(`src/i18n/${file}.json`, import.meta.url), "utf8")) as object;
+  const marked = (said: object): object => Object.fromEntries(Object.entries(said).map(([key, text]) => [`server: ${key}`, text as string]));
   return {
     name: "languages",
     generateBundle() {
       for (const name of LANGUAGES) {
-        const catalogue = { ...read(`${name}.components`), ...read(`${name}.words`), ...read(name) };
+        const catalogue = { ...marked(read(`${name}.server`)), ...read(`${name}.components`), ...read(`${name}.words`), ...read(name) };
         this.emitFile({ type: "asset", fileName: `${name}.json`, source: JSON.stringify(catalogue) });
       }
     },

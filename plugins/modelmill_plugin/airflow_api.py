@@ -19,10 +19,7 @@ _CREDENTIALS = ("authorization", "cookie")
 
 
 class AirflowApi:
-    """Airflow's API as a caller sees it.
-
-    :param request: the caller's request.
-    """
+    """Airflow's API as a caller sees it."""
 
     def __init__(self, request: Request) -> None:
         self._headers = {name: request.headers[name] for name in _CREDENTIALS if name in request.headers}

@@ -108,10 +108,7 @@ def problem_views(problems: Iterable[Problem]) -> list[ProblemView]:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Make every error of an app an :class:`ErrorBody`.
-
-    :param app: the app.
-    """
+    """Make every error of an app an :class:`ErrorBody`."""
 
     @app.exception_handler(ModelmillError)
     def own(_request: Request, error: ModelmillError) -> JSONResponse:

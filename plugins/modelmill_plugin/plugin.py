@@ -9,12 +9,13 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from modelmill.redaction import public_url
+from modelmill.settings import is_served
 
 
 def external_views() -> list[dict[str, Any]]:
     """Return the item "MLflow" of Airflow's navigation, where the tracking server has pages to show."""
     tracking_uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not tracking_uri.startswith(("http://", "https://")):
+    if not is_served(tracking_uri):
         return []
     return [{"name": "MLflow", "href": public_url(tracking_uri), "destination": "nav"}]
 

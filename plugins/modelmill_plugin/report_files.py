@@ -21,10 +21,7 @@ MOST_BYTES = 4_000_000
 
 
 class ReportFiles:
-    """The artifacts of MLflow runs: each folder is listed once.
-
-    :param client: MLflow's client.
-    """
+    """The artifacts of MLflow runs: each folder is listed once."""
 
     def __init__(self, client: MlflowClient) -> None:
         self._client = client

@@ -35,11 +35,7 @@ class RunSummary(BaseModel):
 
 
 def run_summary(run: DagRun) -> RunSummary:
-    """Return a run as a list shows it.
-
-    :param run: the run.
-    :return: its state, its times and who started it.
-    """
+    """Return a run as a list shows it: its state, its times and who started it."""
     return RunSummary(
         run_id=run.run_id,
         state=str(run.state),

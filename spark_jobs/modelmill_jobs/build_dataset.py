@@ -11,7 +11,7 @@ than a part of the table in memory.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelmill.datasets.build_record import ALGORITHM, INDEX, Build, find_build, index_files, recipe
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 _SUMMED_BYTES = 8 << 20
 """Size of the batches that are summed up: a sum costs the same for few rows and for many."""
@@ -186,9 +187,8 @@ class _Building:
         request = self.request
         fates = decided.fates()
         check_balance(fates, summary, self.options, single=self.single)
-        quarantine, duplicates = decided.left_out(fates)
-        refused = self._written(quarantine, request.quarantine, sum(fates.reasons.values()))
-        dropped = self._written(duplicates, request.duplicates, sum(fates.states.values()))
+        refused = self._written(decided.left_out("quarantine", fates), request.quarantine, fates.reasons)
+        dropped = self._written(decided.left_out("duplicates", fates), request.duplicates, fates.states)
         settled = settled and len(decided.crowded) <= MOST_CROWDED
         index = self.options.incremental and self.has_feed and settled
         build = Build(
@@ -219,17 +219,21 @@ class _Building:
         )
         return version, index
 
-    def _written(self, rows: DataFrame, place: str, expected: int) -> int:
+    def _written(
+        self, left_out: tuple[DataFrame | None, StructType], place: str, expected: Mapping[str, int]
+    ) -> int:
         """Write a table beside the dataset; return its version."""
         request = self.request
+        rows, schema = left_out
         table, count = write_table(
             rows,
             place,
+            schema=schema,
             mode="overwrite",
             transaction=request.transaction,
             metadata={"operation": "build_dataset", "source": str(request.table)},
         )
-        checked_rows(expected, count, what=place)
+        checked_rows(sum(expected.values()), count, what=place)
         return table.version
 
 

@@ -6,13 +6,11 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from modelmill.artifacts import TableRef
 from modelmill.jobs import run_as_application
 from modelmill.rules.lifecycle.table_decider import decide_partition
 from modelmill.rules.lifecycle.table_decisions import DecideResult, DecideTableRequest, check_keys
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import table_schema
 from modelmill_jobs.columns import quoted
 from modelmill_jobs.reading import read_table
 from modelmill_jobs.staging import map_batches, spark_schema
@@ -33,7 +31,7 @@ def main(request: DecideTableRequest, spark: SparkSession) -> DecideResult:
     :raises TableError: if a key is missing or not unique; nothing is written.
     """
     decider, source = request.decider, request.table
-    engine = decider.engine(pa.schema(open_table(source.uri, version=source.version).schema().to_arrow()))
+    engine = decider.engine(table_schema(source))
     schema = decider.output_schema(engine)
     rows = read_table(spark, source).select(*(quoted(name) for name in decider.columns(engine)))
     total = _checked_keys(rows, decider.rule_set.key, source)

@@ -6,25 +6,11 @@ As an application: ``python -m modelmill_jobs.extract_frames --table '{"uri": "/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from modelmill.jobs import run_as_application
-from modelmill.videos.requests import ExtractFramesRequest, VideoJobResult
+from modelmill.videos.requests import ExtractFramesRequest
 from modelmill_jobs.videos import work_on_videos
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-
-def main(request: ExtractFramesRequest, spark: SparkSession) -> VideoJobResult:
-    """Extract the frames.
-
-    :param request: the table and the places.
-    :param spark: session to use.
-    :return: the tables, and what became of the videos.
-    """
-    return work_on_videos(request, spark)
-
+main = work_on_videos
 
 if __name__ == "__main__":
     run_as_application(ExtractFramesRequest, main)

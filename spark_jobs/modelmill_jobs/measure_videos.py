@@ -6,25 +6,11 @@ As an application: ``python -m modelmill_jobs.measure_videos --table '{"uri": "/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from modelmill.jobs import run_as_application
-from modelmill.videos.requests import MeasureVideosRequest, VideoJobResult
+from modelmill.videos.requests import MeasureVideosRequest
 from modelmill_jobs.videos import work_on_videos
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-
-def main(request: MeasureVideosRequest, spark: SparkSession) -> VideoJobResult:
-    """Measure the videos.
-
-    :param request: the table and the places.
-    :param spark: session to use.
-    :return: the tables, and what became of the videos.
-    """
-    return work_on_videos(request, spark)
-
+main = work_on_videos
 
 if __name__ == "__main__":
     run_as_application(MeasureVideosRequest, main)

@@ -128,12 +128,17 @@ def near_pairs(
     members = stage.write(members, "members")
     texts = rows.select(content, quoted(text).cast("string").alias(_TEXT))
     texts = only(texts, members, stage.lookup("members", content), content)
-    texts = stage.write(texts.dropDuplicates([content]), "texts")
-    lookup = stage.lookup("texts", content, most_bytes=TEXT_BYTES)
+    texts, staged = stage.write(texts, "texts"), "texts"
+    # A lookup takes the first of equal texts. To drop the others, the embedded engine would group texts, and
+    # its writer finds no memory while groups fill it.
+    lookup = stage.lookup(staged, content, most_bytes=TEXT_BYTES)
+    if lookup is None:
+        texts, staged = _distinct_texts(texts, stage), "distinct_texts"
+        lookup = stage.lookup(staged, content, most_bytes=TEXT_BYTES)
     stage.write(_checked_pairs(pairs, texts, lookup, threshold), "edges")
     if not stage.rows("edges"):
         return None, crowded
-    edges, held = (tuple(file.path for file in stage.files(name)) for name in ("edges", "texts"))
+    edges, held = (tuple(file.path for file in stage.files(name)) for name in ("edges", staged))
     return StagedPairs(stage.place, edges, held, threshold), crowded
 
 
@@ -152,6 +157,23 @@ def only(rows: DataFrame, members: DataFrame, lookup: Lookup | None, key: str) -
                 yield batch.filter(pa.array(found))
 
     return rows.mapInArrow(on_batches, rows.schema)
+
+
+def _distinct_texts(texts: DataFrame, stage: Stage) -> DataFrame:
+    """Keep one row of each text; a worker holds some of them at a time."""
+    files = stage.files("texts")
+    rows = sum(file.rows for file in files)
+    each = max(1, rows * TEXT_BYTES // sum(file.size for file in files))
+    return stage.by_parts(
+        texts, CONTENT[0], "distinct_texts", _first_of_each, texts.schema, count=rows, each=each
+    )
+
+
+def _first_of_each(texts: pa.Table) -> pa.Table:
+    import numpy as np
+
+    _, first = np.unique(texts.column(CONTENT[0]).to_numpy(), return_index=True)
+    return texts.take(first)
 
 
 def text_clusters(stage: Stage) -> DataFrame:

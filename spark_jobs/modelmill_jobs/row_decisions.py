@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,18 +18,15 @@ from modelmill.datasets.build_record import Fates
 from modelmill.datasets.dataset_rows import (
     duplicate_rows,
     left_out_schema,
-    original_keys,
     quarantined_rows,
 )
 from modelmill.datasets.deduplication import (
     CLUSTER,
-    CONFLICTS,
     KEPT,
     MERGED,
     REASON,
     SET,
     STATE,
-    TWIN,
     decide,
     decisions_schema,
     final_column,
@@ -48,13 +45,18 @@ from modelmill.datasets.prepared_columns import (
     label_column,
 )
 from modelmill.datasets.prepared_columns import REASON as REFUSAL
+from modelmill.tables.lookup import Lookup
 from modelmill_jobs.columns import quoted
 from modelmill_jobs.near_duplicates import StagedPairs, components, near_pairs, text_clusters
-from modelmill_jobs.staging import Stage, Then, join, map_batches, read_batches, spark_schema
+from modelmill_jobs.staging import Stage, Then, join, read_batches, spark_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import Column, DataFrame
+    from pyspark.sql.types import StructType
+
+LeftOut = Literal["quarantine", "duplicates"]
+"""Tables beside a dataset."""
 
 ROWS_EACH = 250_000
 """Rows that one worker decides on at a time: about 150 MB."""
@@ -132,44 +134,40 @@ class DecidedRows:
             merged=dict(sorted(merged.items())),
         )
 
-    def left_out(self, fates: Fates) -> tuple[DataFrame, DataFrame]:
-        """Return the rows of the source that are not in the dataset.
+    def left_out(self, of: LeftOut, fates: Fates) -> tuple[DataFrame | None, StructType]:
+        """Return the rows of the source that are not in the dataset: one pass over all rows for each table.
 
+        :param of: ``quarantine``: the rows that are quarantined, each with its reason; ``duplicates``: those
+            that another row stands for, with its key.
         :param fates: what became of all rows.
-        :return: those that are quarantined, each with its reason; those that another row stands for, with
-            its key.
+        :return: the rows, None if there are none; and their columns.
         """
-        from pyspark.sql import functions as sql
         from pyspark.sql.types import StructType
 
-        plan, place = self.plan, self.stage.place
+        plan = self.plan
         rows = self.rows.select(*(quoted(name) for name in (*plan.schema.names, KEY, ROW, REFUSAL)))
+        own = spark_schema(left_out_schema(plan, of=of))
+        source = [rows.schema[name] for name in own.names if name in plan.schema.names]
+        schema = StructType([*source, *own.fields[len(source) :]])
         decisions, lookup = self.decisions, self.stage.lookup(self.decisions_name, ROW)
-        some = rows if fates.reasons or fates.states else rows.limit(0)
-        listed = self.stage.write(join(some, decisions, lookup, ROW, inner=True), "listed")
-        paths = [file.path for file in self.stage.files("listed")]
-        refused = listed
-        if fates.reasons:
-            nothing = (sql.lit(None).cast("string").alias(name) for name in (REASON, CONFLICTS))
-            refused = rows.where(sql.col(REFUSAL).isNotNull()).select(*map(quoted, rows.columns), *nothing)
-            refused = refused.unionByName(listed.select(*map(quoted, refused.columns)))
+        if of == "quarantine":
+            told = (lambda batch: quarantined_rows(batch, plan)), schema
+            return (join(rows, decisions, lookup, ROW, then=told) if fates.reasons else None), schema
+        if not fates.states:
+            return None, schema
+        originals = self._originals()
+        told = (lambda batch: duplicate_rows(batch, plan, (originals.keys(), originals.values(KEY)))), schema
+        return join(rows, decisions, lookup, ROW, inner=True, then=told), schema
 
-        def schema(of: str) -> StructType:
-            own = spark_schema(left_out_schema(plan, of=of))
-            source = [rows.schema[name] for name in own.names if name in plan.schema.names]
-            return StructType([*source, *own.fields[len(source) :]])
+    def _originals(self) -> Lookup:
+        """Return the keys of the rows that were decided on: some stand for others."""
+        from pyspark.sql.types import StructType
 
-        def duplicates(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            keys = original_keys(read_batches(place, paths, columns=[ROW, KEY]))
-            return (duplicate_rows(batch, plan, keys) for batch in batches)
-
-        def quarantined(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            return (quarantined_rows(batch, plan) for batch in batches)
-
-        return (
-            map_batches(refused, quarantined, schema("quarantine")),
-            map_batches(listed.where(sql.col(TWIN).isNotNull()), duplicates, schema("duplicates")),
-        )
+        rows = self.rows.select(ROW, KEY)
+        keys = (lambda batch: batch.select([ROW, KEY])), StructType(rows.schema.fields)
+        lookup = self.stage.lookup(self.decisions_name, ROW)
+        self.stage.write(join(rows, self.decisions, lookup, ROW, inner=True, then=keys), "originals")
+        return Lookup(self.stage.place, tuple(file.path for file in self.stage.files("originals")), ROW)
 
     def kept_with(self, labels: Mapping[str, Collection[str]]) -> DataFrame:
         """Return the rows that are kept and have one of some labels, with their final labels.

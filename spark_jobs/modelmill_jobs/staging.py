@@ -60,22 +60,14 @@ class Stage:
         :param name: name of the result; used once.
         :return: the same rows.
         """
-        from pyspark.sql.types import BooleanType, NumericType
-
-        writer = rows.write
-        if all(isinstance(field.dataType, NumericType | BooleanType) for field in rows.schema.fields):
-            # Identities hardly repeat: the work of a dictionary, which is then given up, is for nothing.
-            writer = writer.options(**_NO_DICTIONARY)
-        writer.parquet(self._path(name), compression=_COMPRESSION)
+        # Texts and identities hardly repeat: a dictionary, which is given up then, would be work for nothing,
+        # and what repeats is small once it is compressed.
+        rows.write.options(**_NO_DICTIONARY).parquet(self._path(name), compression=_COMPRESSION)
         trim()
         return self.read(name, rows.schema)
 
     def files(self, name: str) -> list[DataFile]:
-        """Return the files of a result.
-
-        :param name: name of the result.
-        :return: paths relative to the table's directory, sizes and row counts.
-        """
+        """Return the files of a result: paths relative to the table's directory, sizes and row counts."""
         return data_files(self.place, f"{self.folder}/{name}", recursive=True)
 
     def lookup(self, name: str, key: str, *, most_bytes: float = math.inf) -> Lookup | None:

@@ -19,6 +19,7 @@ from modelmill_jobs.paths import plain_path
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
 
 COMPRESSION = "zstd"
 """Codec of files that Spark writes. The embedded engine takes it at level 1: a third less work than level 3,
@@ -26,9 +27,10 @@ its default, for files that are a quarter larger."""
 
 
 def write_table(
-    rows: DataFrame,
+    rows: DataFrame | None,
     uri: str,
     *,
+    schema: StructType | None = None,
     mode: Literal["append", "overwrite"],
     transaction: str,
     parts: Sequence[str] = (),
@@ -37,8 +39,9 @@ def write_table(
 ) -> tuple[TableRef, int | None]:
     """Write rows to a table, in one transaction that happens once.
 
-    :param rows: what to write.
+    :param rows: what to write; None: no rows, for which no engine has to run.
     :param uri: the table; made if there is none.
+    :param schema: the columns; None: those of the rows.
     :param mode: whether the rows that the table has stay.
     :param transaction: application transaction id (see :func:`modelmill.tables.commits.commit_files`).
     :param parts: further transaction ids that this commit settles.
@@ -51,14 +54,18 @@ def write_table(
     before = committed_version(place, transaction)
     if before is not None:
         return TableRef(uri=place, version=before), None
-    schema = spark_schema_to_delta(rows.schema.json())
+    if schema is None:
+        if rows is None:
+            raise ValueError("a table without rows needs its columns")
+        schema = rows.schema
+    columns = spark_schema_to_delta(schema.json())
     with staged(rows, place) as files:
         count = sum(file.rows for file in files)
         about = {"rows": count, **(metadata or {})}
         version = commit_files(
             place,
             files,
-            schema=schema,
+            schema=columns,
             mode=mode,
             transaction=transaction,
             parts=parts,
@@ -69,19 +76,20 @@ def write_table(
 
 
 @contextlib.contextmanager
-def staged(rows: DataFrame, place: str) -> Iterator[list[DataFile]]:
+def staged(rows: DataFrame | None, place: str) -> Iterator[list[DataFile]]:
     """Write rows as Parquet files into a new folder of a table; if anything fails, the folder is removed.
 
     It stays if a commit has made it part of the table: the failure may come after the commit.
 
-    :param rows: what to write.
+    :param rows: what to write; None: nothing.
     :param place: the table's directory.
     :yields: the files, for a commit.
     """
     made = make_directory(place)
     folder = f"part-{uuid.uuid4().hex}"
     try:
-        rows.write.parquet(plain_path(f"{place}/{folder}"), compression=COMPRESSION)
+        if rows is not None:
+            rows.write.parquet(plain_path(f"{place}/{folder}"), compression=COMPRESSION)
         yield data_files(place, folder)
     except BaseException:
         if not is_committed(place, folder):

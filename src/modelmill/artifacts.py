@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter
+from pydantic import Field, NonNegativeInt, TypeAdapter
 
 from modelmill.errors import ConfigError
+from modelmill.options import Record
 
 MODEL_NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$"
 """What a registered model may be called: it is part of paths and URIs."""
@@ -21,10 +22,8 @@ ContentKind = Literal["text", "image"]
 """What a model reads of an example: see :mod:`modelmill.tokens.contents`."""
 
 
-class Reference(BaseModel):
+class Reference(Record):
     """Base of all references."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     port_type: ClassVar[str]
     """Name of the reference's type on a port, in the canvas and in error messages."""
@@ -93,12 +92,7 @@ class DatasetRef(Reference):
         return self.image
 
     def content_column(self, kind: ContentKind) -> str:
-        """Return the column that a model reads.
-
-        :param kind: what it reads.
-        :return: the name of the text column, or of the image column.
-        :raises ConfigError: if the dataset has none.
-        """
+        """Return the column of texts or of images; ConfigError if the dataset has none."""
         return self.text_column if kind == "text" else self.image_column
 
     def __str__(self) -> str:
@@ -124,6 +118,11 @@ class ModelRef(Reference):
     """URI of the model it was made from; None for a model fine-tuned from a base model."""
     trunk: str | None = None
     """URI of the trunk that a ``head`` stands on; None for every other format."""
+
+    @property
+    def version(self) -> int:
+        """Number of the registered version that it is, ``models:/NAME/VERSION``; ValueError: it is none."""
+        return int(self.uri.rsplit("/", 1)[1])
 
     def __str__(self) -> str:
         return self.uri

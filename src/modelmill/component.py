@@ -11,13 +11,13 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from modelmill.artifacts import ContentKind, DatasetRef, Reference, TableRef
 from modelmill.errors import ConfigError
-from modelmill.options import Options
+from modelmill.options import Options, Record
 from modelmill.settings import Settings
 from modelmill.system.resources import Resources
 from modelmill.workspace import Workspace
@@ -33,19 +33,15 @@ class Config(Options):
     """
 
 
-class Inputs(BaseModel):
+class Inputs(Record):
     """Base of a component's input ports: each field is annotated with the reference type it takes.
 
     ``X`` is a required port, ``X | None = None`` an optional one, ``tuple[X, ...]`` takes several edges.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-
-class Outputs(BaseModel):
+class Outputs(Record):
     """Base of a component's output ports: each field is annotated with the reference type it yields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 GROUPS = ("Data", "Train", "Compress", "Check", "Release")
@@ -70,6 +66,24 @@ class Assets:
     """Outlets that are updated only if the step's :attr:`Component.events` name them."""
 
 
+def writes_to(config: Any, _upstream: Mapping[str, Config]) -> Assets:
+    """Return the assets of a step that writes the table under ``to``, if its configuration names one."""
+    return Assets(outlets=(config.to,) if config.to else ())
+
+
+class Budget(Record):
+    """What a step may be billed by others, such as the endpoint of a language model."""
+
+    limit: float
+    unit: Literal["money", "tokens"]
+    """Money is in the currency of the prices that the step's configuration gives."""
+
+    @property
+    def metric(self) -> str:
+        """Metric under which a finished run has logged what it accounted for."""
+        return f"accounted_{self.unit}"
+
+
 @dataclass(frozen=True)
 class Port:
     """One input or output of a component."""
@@ -84,9 +98,6 @@ class Port:
         """Return whether an edge may run from the output port ``source`` to this input port.
 
         A dataset is a table, so a port for tables takes datasets too.
-
-        :param source: an output port.
-        :return: True if the types go together.
         """
         return issubclass(source.type, self.type) or (self.type is TableRef and source.type is DatasetRef)
 
@@ -108,6 +119,10 @@ class StepContext(Workspace):
     def transaction(self) -> str:
         """Id under which a table is committed once: every attempt has the same."""
         return f"{self.step_key}-{self.replaces}" if self.replaces else self.step_key
+
+    def table(self, kind: str, named: str | None) -> str:
+        """Return the table to write: the one that is named, else the step's own of this kind in the home."""
+        return named or str(self.settings.home / kind / self.pipeline / self.step)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tracker", self.run)
@@ -158,6 +173,10 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
     connection: str | None = None
     """Field of the configuration that names an Airflow connection to a language model. Only the step's
     process gets its URL and its secret, as environment variables. None: there is none."""
+
+    budget: Callable[[ConfigT], Budget] | None = None
+    """What the step may be billed by others at most, as it is configured: a forecast says it before a run
+    starts. None: nobody bills anything."""
 
     forwards: str | None = None
     """Input port, of one edge, whose reference the step yields again. None: what it yields is its own."""

@@ -41,11 +41,16 @@ class ModelmillError(Exception):
     :param rule: what has to hold.
     :param got: the value that breaks the rule, if there is one to show.
     :param remedy: what to do about it.
+    :param choices: what the value has to be one of: the remedy then names the nearest.
     """
 
     retryable: ClassVar[bool] = True
 
-    def __init__(self, rule: str, *, got: object = None, remedy: str = "") -> None:
+    def __init__(
+        self, rule: str, *, got: object = None, remedy: str = "", choices: Iterable[str] | None = None
+    ) -> None:
+        if choices is not None:
+            remedy = did_you_mean(str(got), choices)
         self.rule = rule
         self.got = got
         self.remedy = remedy
@@ -213,13 +218,7 @@ _EXCERPT_REACH = 50
 
 
 def excerpt(text: str, line_number: int, column_number: int) -> str:
-    """Return a line of a text and a caret below a place in it.
-
-    :param text: the text.
-    :param line_number: from 1.
-    :param column_number: from 1.
-    :return: two lines.
-    """
+    """Return a line of a text, and a caret below a place in it; lines and columns count from 1."""
     line, column = text.split("\n")[line_number - 1].replace("\t", " "), column_number - 1
     start = max(column - _EXCERPT_REACH, 0)
     return f"    {line[start : column + _EXCERPT_REACH]}\n    {' ' * (column - start)}^"

@@ -8,9 +8,10 @@ code.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol, TypeVar
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -19,12 +20,7 @@ from modelmill.errors import ConfigError, ModelmillError, did_you_mean
 
 
 def loaded(entry: EntryPoint) -> Any:
-    """Import what an entry point of another distribution names.
-
-    :param entry: the entry point.
-    :return: a module, or what stands in one.
-    :raises ConfigError: if it cannot be imported, with the place in its code.
-    """
+    """Import what an entry point of another distribution names; ConfigError with the place in its code."""
     try:
         return entry.load()
     except ModelmillError:
@@ -39,20 +35,51 @@ def loaded(entry: EntryPoint) -> Any:
         ) from error
 
 
-def checked(entry: EntryPoint, declared: Sequence[Any], *, noun: str) -> None:
-    """Check that the module of an entry point declares something.
+class Named(Protocol):
+    """Something that a configuration calls by its name."""
 
-    :param entry: the entry point.
-    :param declared: what was found at the module's top level.
-    :param noun: what is declared there.
-    :raises ConfigError: if nothing was found.
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
+NamedT = TypeVar("NamedT", bound=Named)
+
+
+def declared_in(module: ModuleType, kind: type[NamedT]) -> list[NamedT]:
+    """Return the objects of a class at a module's top level, in the order of declaration."""
+    return [value for value in vars(module).values() if isinstance(value, kind)]
+
+
+def with_others(own: Iterable[NamedT], kind: type[NamedT], *, group: str, noun: str) -> dict[str, NamedT]:
+    """Return modelmill's own declarations and those of other distributions, by name.
+
+    :param own: modelmill's own.
+    :param kind: class of a declaration.
+    :param group: entry points that name modules; each declares some at its top level.
+    :param noun: what they are, in the plural.
+    :return: the declarations.
+    :raises ConfigError: if two have one name, or a module declares none.
     """
-    if not declared:
-        raise ConfigError(
-            f"an entry point names a module with a {noun} at its top level ({_said(entry)})",
-            got="none",
-            remedy=f"assign the {noun} to a variable of that module; the entry point has no attribute",
-        )
+    found = {one.name: one for one in own}
+    for entry in entry_points(group=group):
+        module = loaded(entry)
+        declared = declared_in(module, kind)
+        if not declared:
+            raise ConfigError(
+                f"an entry point names a module with a {kind.__name__} at its top level ({_said(entry)})",
+                got="none",
+                remedy=f"assign the {kind.__name__} to a variable of that module; the entry point has no "
+                "attribute",
+            )
+        for one in declared:
+            if found.setdefault(one.name, one) is not one:
+                raise ConfigError(
+                    f"two {noun} cannot have one name",
+                    got=one.name,
+                    remedy=f"rename the one in {module.__name__}",
+                )
+    return found
 
 
 def _said(entry: EntryPoint) -> str:
@@ -97,7 +124,7 @@ class Extensions:
             return self._own[name].load()
         found = self._others().get(name)
         if found is None:
-            raise ConfigError(f"a {self.noun} must be known", got=name, remedy=did_you_mean(name, self.names))
+            raise ConfigError(f"a {self.noun} must be known", got=name, choices=self.names)
         return loaded(found)
 
     def _others(self) -> dict[str, EntryPoint]:

@@ -34,11 +34,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from modelmill.errors import ConfigError, ModelmillError
 from modelmill.extensions import Extensions
-from modelmill.options import Options
+from modelmill.options import Options, Record
 from modelmill.settings import Settings
 from modelmill.spark import session
 from modelmill.spark_submit import is_master, submit, write_error
@@ -66,10 +66,8 @@ JOBS = Extensions(
 """The ``main`` function of each job, by the job's name."""
 
 
-class JobResult(BaseModel):
+class JobResult(Record):
     """Base of what a job returns; as an application, a job prints it as one line of JSON."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 ResultT = TypeVar("ResultT", bound=JobResult)

@@ -1,15 +1,19 @@
-"""The base of configurations of components and of options of algorithms."""
+"""The bases of records, and of the options of components and algorithms."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
 
-class Options(BaseModel):
-    """Base of options: unknown keys are refused, instances are frozen.
+class Record(BaseModel):
+    """Base of what is read and written as JSON: unknown keys are refused, instances are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Options(Record):
+    """Base of options.
 
     Describe each field with ``Field(description=…)``: the canvas shows it. Where a choice has options of its
     own, each alternative is a class, and its type selects the algorithm.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)

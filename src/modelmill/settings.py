@@ -65,9 +65,24 @@ class Settings:
     """Empty: ``labelling`` in the home."""
 
     @property
+    def cache(self) -> Path:
+        """What can be made again; all steps of this machine share it."""
+        return self.home / "cache"
+
+    @property
+    def digests(self) -> Path:
+        """Where the digests of files are kept."""
+        return self.cache / "digests"
+
+    @property
     def queues(self) -> str:
         """Where the queues of rows to label lie."""
         return self.labelling or str(self.home / "labelling")
+
+    @property
+    def artifact_root(self) -> Path | None:
+        """Where MLflow's files lie if its store is a database without a server; None: the server decides."""
+        return None if is_served(self.tracking_uri) else self.home / "mlartifacts"
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -85,6 +100,11 @@ class Settings:
             trusted_keys=tuple(filter(None, map(str.strip, trusted.split(",")))),
             labelling=os.environ.get("MODELMILL_LABELLING", ""),
         )
+
+
+def is_served(tracking_uri: str) -> bool:
+    """Return whether MLflow is a server, which has pages to show, and not a database that steps open."""
+    return tracking_uri.startswith(("http://", "https://"))
 
 
 def source_places() -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from modelmill.errors import ConfigError, TransientError
 from modelmill.settings import Settings
 from modelmill.spark_submit import is_master
 from modelmill.system import scratch
+from modelmill.system.imports import needing_extra
 from modelmill.system.memory import give_back_freed_memory
 from modelmill.version import __version__
 
@@ -44,10 +45,8 @@ def session(settings: Settings | None = None) -> Iterator[SparkSession]:
     :raises TransientError: if the server does not answer.
     """
     settings = settings or Settings.from_environment()
-    try:
+    with needing_extra("Spark steps need", "data"):
         from pyspark.sql import SparkSession
-    except ImportError as error:
-        raise _missing(error) from error
     with contextlib.ExitStack() as stack:
         prepared = os.environ.get("PYSPARK_GATEWAY_PORT") or os.environ.get("SPARK_REMOTE")
         if settings.spark_remote and not (prepared and is_master(settings.spark_remote)):
@@ -60,7 +59,7 @@ def session(settings: Settings | None = None) -> Iterator[SparkSession]:
         stack.callback(spark.stop)
         stack.callback(_remove_scratch, spark)
         spark.conf.set("spark.sql.session.timeZone", "UTC")
-        with _worker_errors():
+        with _engine_errors():
             yield spark
 
 
@@ -101,10 +100,8 @@ def _embedded() -> Iterator[str]:
     os.environ.setdefault("SAIL_PARQUET__MAX_ROW_GROUP_SIZE", str(_ROW_GROUP))
     os.environ.setdefault("SAIL_PARQUET__MAXIMUM_PARALLEL_ROW_GROUP_WRITERS", "1")
     os.environ.setdefault("SAIL_PARQUET__MAXIMUM_BUFFERED_RECORD_BATCHES_PER_STREAM", "2")
-    try:
+    with needing_extra("Spark steps need", "data"):
         from pysail.spark import SparkConnectServer
-    except ImportError as error:
-        raise _missing(error) from error
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
     address = server.listening_address
@@ -150,15 +147,26 @@ _LACKING = (
 """What an engine's errors say of a Python worker in which a job's functions cannot run."""
 
 
+_FULL = re.compile(r"Failed to allocate [^\n]*pool_size: [^)]*\)")
+"""What Sail says where its memory pool is full, and what it does cannot go on on the disk."""
+
+
 @contextlib.contextmanager
-def _worker_errors() -> Iterator[None]:
-    """Name what the engine's Python workers lack: no retry brings it."""
+def _engine_errors() -> Iterator[None]:
+    """Name what the engine or its Python workers lack: no retry brings it."""
     from pyspark.errors import PySparkException
 
     try:
         yield
     except PySparkException as error:
         text = str(error)
+        if full := _FULL.search(text):
+            raise ConfigError(
+                "the embedded Spark engine must have memory for what it sorts and groups of this table",
+                got=full[0],
+                remedy="raise SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE, which is in bytes, or let a Spark "
+                "cluster do it: MODELMILL_SPARK_REMOTE",
+            ) from error
         lacking = next((found[1] for found in (one.search(text) for one in _LACKING) if found), None)
         if lacking is None:
             raise
@@ -169,7 +177,3 @@ def _worker_errors() -> Iterator[None]:
             remedy="install it on every worker, and name that Python in spark.pyspark.python or in "
             "PYSPARK_PYTHON where the Connect server or spark-submit starts",
         ) from error
-
-
-def _missing(error: ImportError) -> ConfigError:
-    return ConfigError(f"Spark steps need an extra ({error})", remedy="pip install 'modelmill[data]'")

@@ -12,7 +12,7 @@ from demo.servers.mlflow_server import LocalMlflow, write_ahead
 from mlflow.exceptions import MlflowException
 
 from modelmill.registry.tracking import make_tracking_database, tracking_client
-from modelmill.registry.versions import version_by_alias, version_numbered
+from modelmill.registry.versions import champion_of, version_numbered
 
 
 def test_a_database_keeps_a_write_ahead_log_whether_it_is_new_or_not(
@@ -45,7 +45,7 @@ def test_a_user_asks_in_vain_for_a_model_that_is_not_there_and_may_not_change_an
             monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
             monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", f"{user}'s password")
             # MLflow forbids the question where there is no model.
-            assert version_by_alias(client, "unknown") is None
+            assert champion_of(client, "unknown") is None
             assert version_numbered(client, "unknown", 1) is None
             if user == "maker":
                 client.create_registered_model("topics")
@@ -53,7 +53,7 @@ def test_a_user_asks_in_vain_for_a_model_that_is_not_there_and_may_not_change_an
             client.set_registered_model_tag("topics", "a", "b")
         monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
         with pytest.raises(MlflowException, match="not authenticated"):
-            version_by_alias(client, "topics")
+            champion_of(client, "topics")
 
 
 def mode(path: Path) -> str:

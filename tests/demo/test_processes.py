@@ -73,6 +73,10 @@ def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
         second = servers.start("one", command)
         servers.wait_until(lambda: servers.listens("one", port), what="one", timeout=30)
         assert second != first
+        short = servers.start("short", ["true"])
+        wait_until_dead(short)
+        assert servers.ended() == ["short"]
+        servers.check()  # it is no longer missed
     finally:
         servers.stop()
     assert not is_alive(second)

@@ -119,14 +119,15 @@ def run(run_id: str, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def route_answers(page: Page, answers: dict[str, Any]) -> None:
-    """Answer requests to some of the plugin's routes, by path; all others go to the server."""
+    """Answer requests to some of the plugin's routes, by path; all others go to earlier
+    answers, and to the server."""
 
     def answer(route: Route) -> None:
         path = urlsplit(route.request.url).path.partition("/modelmill/api")[2]
         if path in answers:
             route.fulfill(json=answers[path])
         else:
-            route.continue_()
+            route.fallback()
 
     page.route("**/modelmill/api/**", answer)
 

@@ -167,6 +167,31 @@ def test_one_click_names_the_pipeline_after_a_path_that_is_typed(page: Page) -> 
     expect(name).to_have_value("desks")
 
 
+def test_a_file_becomes_a_table_to_learn_from(page: Page, home: Path) -> None:
+    page.goto("/plugin/modelmill/one-click")
+    file = page.get_by_label("Or a CSV file of yours")
+    page.add_init_script("localStorage.setItem('i18nextLng', 'zh-CN')")
+    file.set_input_files({"name": "My mail.csv", "mimeType": "text/csv", "buffer": b"text,desk\none\n"})
+    expect(page.get_by_role("alert")).to_contain_text("line 2: a row has as many cells as the first line, 2")
+    file.set_input_files(
+        {"name": "My mail.csv", "mimeType": "text/csv", "buffer": b"text,desk\none,a\ntwo,b\n"}
+    )
+    expect(page.get_by_label("Path or URI")).to_have_value("${data}/uploads/my_mail")
+    expect(page.get_by_label("Name of the pipeline")).to_have_value("my_mail")
+    expect(page.get_by_text("Version 0 · 2 rows")).to_be_visible()
+    page.get_by_label("Label", exact=True).select_option("desk")
+    page.reload()  # from here on in Chinese
+    file = page.locator("#mm-upload")
+    file.set_input_files({"name": "My mail.csv", "mimeType": "text/csv", "buffer": b"text\none\n"})
+    expect(page.get_by_role("alert")).to_contain_text("文件会成为一张新表")
+
+
+def test_an_ended_session_is_said(page: Page) -> None:
+    page.route("**/modelmill/api/models", lambda route: route.fulfill(status=401, json={"detail": "no"}))
+    page.goto("/plugin/modelmill/models")
+    expect(page.get_by_role("alert")).to_contain_text("Your session has ended: log in again in another tab")
+
+
 def test_a_second_label_is_added_in_the_form(page: Page) -> None:
     page.goto(f"{CANVAS}/small")
     page.locator("[data-step=dataset] .mm-node-head").click()

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from playwright.sync_api import Page, expect
-from tests.e2e.answers import route_answers, verdict
+from playwright.sync_api import Page, Route, expect
+from tests.e2e.answers import question, route_answers, verdict
 
 from modelmill.workspace import Units
 
@@ -220,6 +220,25 @@ def test_a_step_says_in_words_how_far_it_is(
     page.locator("[data-step=report] .mm-node-head").click()
     expect(panel).to_contain_text("at work; it has not said how far it is")
     assert serious(page) == []
+
+
+def test_a_step_that_waits_for_a_person_is_answered_where_it_is_seen(ten: Callable[..., Page]) -> None:
+    page = ten({"verdict": "awaiting_input"}, {})
+    sent: list[Any] = []
+
+    def ask(route: Route) -> None:
+        if route.request.method == "PATCH":
+            sent.append(route.request.post_data_json)
+        route.fulfill(json=question(["Promote it?"]))
+
+    page.route("**/hitlDetails*", ask)
+    expect(page.locator("[data-step=verdict] .mm-badge")).to_contain_text("waits for an answer")
+    page.locator("[data-step=verdict] .mm-node-head").click()
+    asked = page.get_by_role("region", name="Question")
+    asked.get_by_label("Reason (goes into the ledger)").fill("looked at")
+    asked.get_by_role("button", name="Approve").click()
+    expect(asked.get_by_role("status")).to_contain_text("Answered: Approve")
+    assert sent == [{"chosen_options": ["Approve"], "params_input": {"reason": "looked at"}}]
 
 
 @pytest.mark.parametrize("language", ["en", "zh-CN"])

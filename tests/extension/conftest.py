@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from modelmill.pipeline import pipeline_files
 from modelmill.pipeline.catalogue import catalogue
 
 # What is in ``installed`` runs in a process of its own: see ``test_installed.py``.
@@ -36,7 +37,9 @@ def extension(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]))
     importlib.invalidate_caches()
     catalogue.cache_clear()
+    pipeline_files._parsed.cache_clear()
     yield
     catalogue.cache_clear()
+    pipeline_files._parsed.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "acme_mill"]:
         del sys.modules[name]

@@ -75,12 +75,15 @@ def test_containers_run_what_the_tests_run_as_processes(
     assert set(drivers) == {"postgresql+psycopg2"}, "SQLAlchemy 2.1 takes another driver by default"
 
 
-def test_users_of_mlflow_are_kept_as_in_the_tests() -> None:
+def test_users_of_mlflow_are_kept_as_in_the_tests(services: dict[str, dict[str, Any]]) -> None:
     configs = yaml.safe_load((DOCKER / "compose.yaml").read_text())["configs"]
     here, there = ConfigParser(), ConfigParser()
     here.read_string(AUTHENTICATION)
     there.read_string(configs["mlflow-authentication"]["content"])
     assert {**here["mlflow"], "database_uri": ""} == {**there["mlflow"], "database_uri": ""}
+    assert services["mlflow"]["environment"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    given = {one.partition("=")[0] for one in services["mlflow"]["command"]}
+    assert given >= {"--allowed-hosts", "--app-name"}
 
 
 def test_every_service_is_pinned_has_a_health_check_and_no_root(services: dict[str, dict[str, Any]]) -> None:

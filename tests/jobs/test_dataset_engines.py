@@ -150,11 +150,38 @@ def test_many_small_parts_give_what_one_part_gives(
     rows = all_kinds(250, seed=2)
     one = make_dataset(rows, config, to="one")
     monkeypatch.setattr(near_duplicates, "ENTRIES_EACH", 1500)
+    monkeypatch.setattr(near_duplicates, "TEXT_BYTES", 2000)
     monkeypatch.setattr(row_decisions, "ROWS_EACH", 60)
     # Nothing fits into a worker's memory: the engine joins.
     monkeypatch.setattr(staging, "LOOKUP_ROWS", 0)
     monkeypatch.setattr(lookup, "LOOKUP_ROWS", 0)
     assert_same(one, make_dataset(rows, config, to="parts", files=2))
+
+
+SORTING = """
+from modelmill.settings import Settings
+from modelmill.spark import session
+
+with session(Settings.from_environment()) as spark:
+    rows = spark.range(200_000).selectExpr("repeat(cast(id as string), 40) as text")
+    rows.groupBy("text").count().collect()
+"""
+
+
+def test_an_engine_whose_memory_is_full_says_what_to_raise(tmp_path: Path) -> None:
+    (tmp_path / "sorting.py").write_text(SORTING)
+    environment = os.environ | {"SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": "2000000"}
+    ended = subprocess.run(
+        [sys.executable, tmp_path / "sorting.py"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("modelmill.errors.ConfigError: the embedded Spark engine must have memory")
+    assert "pool_size: 1953.1 KB" in last
+    assert "raise SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE" in last
 
 
 ODD = {

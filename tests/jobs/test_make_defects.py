@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
@@ -14,6 +15,7 @@ from tests.library.videos.clips import write_clip
 
 from modelmill.artifacts import TableRef
 from modelmill.tables.reading import read_arrow
+from modelmill.videos.defects import encoded
 from modelmill.videos.requests import MakeDefectsRequest, MeasureVideosRequest
 from modelmill_jobs import make_defects, measure_videos
 
@@ -98,3 +100,15 @@ def test_wrong_defects_are_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=said):
             MakeDefectsRequest(table=table, to="/a", quarantine="/b", defects=wrong)
+
+
+def test_the_same_frames_are_the_same_file_each_time() -> None:
+    """What follows from a clip's digest, such as the next defects, is the same again only then."""
+    noise = np.random.default_rng(0).integers(0, 255, (80, 110, 3), np.uint8)
+    scene = noise.repeat(8, 0).repeat(8, 1)
+    frames = [scene[3 * at : 3 * at + 270, 4 * at : 4 * at + 480] for at in range(30)]
+    files = set()
+    for seed in range(12):
+        files.add(encoded(frames, 25.0, "libx264", {"crf": "27"}))
+        np.random.default_rng(seed).integers(0, 255, (3, *frames[0].shape))  # memory with other values
+    assert len(files) == 1

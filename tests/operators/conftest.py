@@ -22,6 +22,12 @@ MIGRATED = "migrated.db"
 """The database as the migration leaves it."""
 
 
+@pytest.fixture(autouse=True)
+def _steps_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork no steps: each test has another environment, so that each would leave a server behind."""
+    monkeypatch.setenv("AIRFLOW__MODELMILL__FORK_STEPS", "False")
+
+
 @pytest.fixture(scope="session")
 def airflow_home() -> Path:
     """Airflow's home with a migrated database and the DAG file."""

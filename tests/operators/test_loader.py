@@ -438,3 +438,22 @@ def test_parsing_imports_nothing_heavy(airflow_home: Path) -> None:
     assert heavy == []
     # A bound against what would stop a DAG processor; benchmarks say how fast it is.
     assert float(seconds) < 25
+
+
+TASK_SCRIPT = """
+import sys
+from modelmill_operators.loader import load_pipelines
+load_pipelines(sys.argv[1])
+print(*(name for name in sys.modules if name.startswith("modelmill.steps.")))
+"""
+
+
+def test_a_tasks_process_imports_the_components_of_its_pipelines_alone(tmp_path: Path) -> None:
+    (tmp_path / "table.yaml").write_text(
+        "pipeline: table\nsteps: {raw: {component: delta_table, config: {uri: /data/rows}}}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", TASK_SCRIPT, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    assert "modelmill.steps.delta_table" in done.stdout
+    assert "modelmill.steps.build_dataset" not in done.stdout

@@ -11,8 +11,10 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
+from modelmill.errors import PipelineError
 from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.templates import TEMPLATES
+from modelmill.pipeline.validation import check_text
 from modelmill.signals.registry import signal_kinds
 from modelmill.workspace import Units
 
@@ -97,3 +99,47 @@ def test_a_translation_keeps_names_and_numbers(language: str) -> None:
     texts = read(f"{language}.components.json").items()
     lost = {(english, code) for english, said in texts for code in CODE.findall(english) if code not in said}
     assert lost == set()
+
+
+BROKEN = """
+pipeline: A b
+colour: red
+schedule: "* *"
+groups:
+  g: {steps: [raw, rew], for_each: {x: [1, 1]}}
+  raw: {steps: [raw]}
+steps:
+  raw: {component: delta_table, config: {}}
+  raw2: {component: delta_tabel, config: {uri: x}}
+  dataset:
+    component: build_dataset
+    inputs: {tabel: raw.table, table: row.table}
+    config: {text: "", labels: [], split: 3, seed: x}
+  teacher: {component: fine_tune, inputs: {dataset: raw.table}, config: {base_model: "${modle}", epochs: -1}}
+  b: {component: build_dataset, inputs: {table: raw.tabel}, config: {text: a, labels: [x]}}
+  verdict: {component: gate, inputs: {dataset: b.dataset, challenger: verdict.verdict}, config: {name: "N m"}}
+  p: {component: promote, when: {raw: accepted, none: accepted}}
+  e: {component: build_dataset, inputs: {table: [raw.table]}, config: {text: a, labels: [x]}}
+  t: {component: fine_tune, inputs: {dataset: b.dataset}, config: {base_model: m, label: y}}
+"""
+
+
+def said_of(text: str) -> Iterator[str]:
+    try:
+        problems = check_text(text)[2]
+    except PipelineError as error:
+        problems = set(error.problems)
+    for problem in problems:
+        yield from problem.message.split("; ")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("text", [BROKEN, BROKEN.replace("A b", "ab"), "- a", "pipeline: 3", "steps: {}"])
+def test_what_is_wrong_with_a_pipeline_is_said_in_every_language(text: str, language: str) -> None:
+    patterns = [
+        re.compile("(.+?)".join(map(re.escape, english.split("{}"))), re.DOTALL)
+        for english in read(f"{language}.server.json")
+    ]
+    sentences = set(said_of(text))
+    assert len(sentences) > 1
+    assert [said for said in sentences if not any(one.fullmatch(said) for one in patterns)] == []

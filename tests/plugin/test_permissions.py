@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import isfunction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,10 +35,12 @@ ROUTES: dict[tuple[str, str], Lowest] = {
     ("POST", "/api/templates/{name}/sample"): "user",
     ("GET", "/api/home"): "viewer",
     ("GET", "/api/tables"): "user",
+    ("POST", "/api/tables"): "user",
     ("GET", "/api/tables/preview"): "user",
     ("GET", "/api/pipelines/{dag_id}/dag"): "viewer",
     ("POST", "/api/pipelines/{dag_id}/parse"): "user",
     ("POST", "/api/pipelines/{dag_id}/runs"): "user",
+    ("POST", "/api/pipelines/{dag_id}/forecast"): "user",
     ("GET", "/api/pipelines/{dag_id}/runs"): "viewer",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}"): "viewer",
     ("GET", "/api/pipelines/{dag_id}/runs/{run_id}/steps/{step}/log"): "viewer",
@@ -123,6 +126,7 @@ def test_the_pages_are_told_what_a_user_may_do(role: str, may_edit: bool, call: 
         "/labelling",
         "/labelling/q/rows",
         "/labelling/q/labels",
+        "/tables",
         "/templates/rule_gate/sample",
         "/models/m/answers",
     ],
@@ -140,6 +144,57 @@ def test_a_right_on_one_pipeline_is_none_on_all(
     monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", only_topics)
     refused = call("user")("POST", f"{path}?dag_id=topics", {})
     assert (refused.status_code, "in general" in refused.json()["message"]) == (403, True)
+
+
+def test_the_pipeline_in_the_path_counts_and_no_other(
+    call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+
+    def only_topics(self: Any, *, details: DagDetails | None = None, **_: Any) -> bool:
+        return details is not None and details.id == "topics"
+
+    monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", only_topics)
+    paths = [(method, path) for method, path in ROUTES if "{dag_id}" in path]
+    for method, path in paths:
+        place = path.removeprefix("/api").format(**VALUES | {"dag_id": "others"})
+        refused = call("user")(method, f"{place}?dag_id=topics", {"dag_id": "topics"})
+        assert refused.status_code == 403, (method, path, refused.text)
+    assert len(paths) >= 10
+
+
+CHANGES_NOTHING = {
+    "/api/check",
+    "/api/diff",
+    "/api/templates/{name}",
+    "/api/pipelines/{dag_id}/forecast",
+    "/api/rule-sets/check",
+    "/api/rule-sets/try",
+    "/api/models/{name}/answers",
+    "/api/labelling/{name}/rows",  # they are held for a user, for ten minutes
+}
+
+
+def test_every_route_that_changes_something_writes_into_the_audit_log() -> None:
+    from modelmill_plugin.app import create_app
+    from modelmill_plugin.audit import record
+
+    def calls(function: Any, seen: set[Any]) -> set[Any]:
+        """Return the functions of the plugin that a function may call, and all that those may."""
+        for name in function.__code__.co_names:
+            found = function.__globals__.get(name)
+            if isfunction(found) and found.__module__.startswith("modelmill_plugin") and found not in seen:
+                seen.add(found)
+                calls(found, seen)
+        return seen
+
+    written = {
+        route.path: record in calls(route.endpoint, set())
+        for route in create_app().routes
+        if isinstance(route, APIRoute) and route.methods != {"GET"}
+    }
+    assert {path for path, recorded in written.items() if not recorded} == CHANGES_NOTHING
 
 
 def test_without_a_guard_there_is_no_app(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from modelmill.artifacts import TableRef
 from modelmill.errors import ModelmillError
 from modelmill.pipeline.progress import ProgressPrinter
+from modelmill.registry.tracking import experiment_id, open_run, tracking_client
+from modelmill.settings import Settings
+from modelmill.system.usage import SECONDS
 from modelmill.workspace import Units
-from modelmill_plugin.routes import run_logs
+from modelmill_plugin.routes import forecasts, run_logs
 
 Call = Callable[[str], Any]
 
@@ -32,6 +36,37 @@ def test_a_run_waits_until_airflow_has_parsed(call: Call, name: str, folder: Pat
     (folder / "topics.yaml").write_text(changed)
     state = user("GET", f"/pipelines/{name}/dag").json()
     assert (state["ready"], "an earlier version" in state["message"]) == (False, True)
+
+
+@pytest.fixture(name="foretell")
+def _foretell(call: Call, name: str) -> Iterator[Call]:
+    """Ask what a run would do; the process that looks for results ends with the test."""
+    yield lambda body: call("user")("POST", f"/pipelines/{name}/forecast", body)
+    forecasts.REUSE.close()
+
+
+def test_what_a_run_will_do_is_said_before_it(
+    foretell: Call, name: str, folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tracking_client(settings.tracking_uri)
+    experiment = experiment_id(client, name, artifact_root=settings.home / "artifacts")
+    tags = {"modelmill.step": "raw", "modelmill.component": "delta_table"}
+    run = open_run(client, experiment, "0" * 64, name="raw", tags=tags)
+    run.log_metrics({SECONDS: 2.5})
+    run.finish({"table": TableRef(uri="/data/topics", version=0)})
+    plan = foretell({}).json()
+    told = {step["step"]: (step["state"], step["seconds"]) for step in plan["steps"]}
+    assert told == {"raw": ("known", 2.5), "dataset": ("unknown", None)}
+    assert (plan["seconds"], plan["bills"], plan["is_reuse_known"]) == (2.5, [], True)
+
+    text = (folder / "topics.yaml").read_text()
+    assert len(foretell({"text": text.partition("  # the labels")[0]}).json()["steps"]) == 1
+    other = foretell({"text": text.replace(name, "somebody_elses")})
+    assert (other.status_code, "somebody_elses" in other.json()["message"]) == (422, True)
+
+    monkeypatch.setattr(forecasts, "SECONDS", 0.0)
+    late = foretell({}).json()
+    assert (late["seconds"], late["is_reuse_known"]) == (2.5, False)
 
 
 def test_a_pipeline_runs_again_from_a_step(call: Call, name: str, parse: Any) -> None:

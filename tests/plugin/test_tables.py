@@ -124,3 +124,18 @@ def test_tables_are_listed_as_pipelines_name_them(
     write_deltalake(str(tmp_path / "single"), pa.table({"id": [1]}))
     monkeypatch.setenv("MODELMILL_TABLES", f"{tmp_path}/single/,{tmp_path}/gone")
     assert call("admin")("GET", "/tables").json() == {"uris": [f"{tmp_path}/single"], "is_complete": True}
+
+
+def test_a_file_becomes_a_new_table(call: Call, lake: Path) -> None:
+    user = call("user")
+    made = user("POST", "/tables", {"name": "mail", "text": "id,text\n1,Hello\n2,Bye\n"})
+    assert made.json() == {"uri": "${data}/uploads/mail", "rows": 2, "columns": ["id", "text"]}
+    shown = user("GET", "/tables/preview?uri=${data}/uploads/mail").json()
+    assert shown["sample"] == [{"id": 1, "text": "Hello"}, {"id": 2, "text": "Bye"}]
+    again = user("POST", "/tables", {"name": "mail", "text": "other\n1\n"})
+    assert (again.status_code, "choose another name" in again.json()["message"]) == (409, True)
+    wrong = user("POST", "/tables", {"name": "mail2", "text": "id,text\n1\n"})
+    assert (wrong.status_code, "line 2" in wrong.json()["message"]) == (422, True)
+    for name in ("../mail", "a/b", "", "A"):
+        assert user("POST", "/tables", {"name": name, "text": "a\n1\n"}).status_code == 422
+    assert sorted(path.name for path in (lake / "uploads").iterdir()) == ["mail"]

@@ -8,7 +8,9 @@ import { describe, expect, test } from "vitest";
 
 import { catalogueFor } from "../src/i18n/language";
 import { type Sentence, plural, speak, t, word } from "../src/i18n/t";
+import { said } from "../src/i18n/server";
 import sentences from "../src/i18n/zh-CN.json";
+import server from "../src/i18n/zh-CN.server.json";
 import components from "../src/i18n/zh-CN.components.json";
 import words from "../src/i18n/zh-CN.words.json";
 
@@ -136,5 +138,24 @@ describe("the language", () => {
     expect(t("${data} stands for the deployment's folder of tables.")).toContain("${data}");
     speak({});
     expect(t("Save" satisfies Sentence)).toBe("Save");
+  });
+
+  test("what the server says of errors is said in it, with its values; what is not known stays", () => {
+    const refusal = "input 'dataset' of fine_tune takes a dataset; got raw.table, a table; fitting outputs here: none";
+    expect(said(refusal)).toBe(refusal);
+    speak(Object.fromEntries(Object.entries(server).map(([english, text]) => [`server: ${english}`, text])));
+    expect(said(refusal)).toBe("fine_tune 的输入 'dataset' 接收 dataset；实际为 raw.table，类型是 table；此处没有合适的输出");
+    expect(said("'epochs' must be above 0; got -1")).toBe("'epochs' 必须大于 0；实际为 -1");
+    expect(said("nobody knows this; got {1} $& {}; add it")).toBe("nobody knows this; 实际为 {1} $& {}；请添加");
+    speak({});
+  });
+
+  test("a translation of the server's has each value once", () => {
+    const wrong = Object.entries(server).filter(([english, chinese]) => {
+      const count = english.split("{}").length - 1;
+      const used = [...chinese.matchAll(/\{(\d)\}/g)].map(([, place]) => Number(place)).sort();
+      return used.join() !== Array.from({ length: count }, (_, index) => index + 1).join();
+    });
+    expect(wrong).toEqual([]);
   });
 });

@@ -22,7 +22,7 @@ from modelmill.registry.ledger import LedgerRow, entries
 from modelmill.registry.lineage import Lineage, lineage
 from modelmill.registry.rollback import rollback
 from modelmill.registry.tracking import run_url
-from modelmill.registry.versions import CHAMPION, version_by_alias
+from modelmill.registry.versions import CHAMPION, champion_of
 from modelmill.settings import Settings
 from modelmill_operators.links import XCOM_STEP, version_url
 from modelmill_plugin import runs
@@ -140,7 +140,7 @@ def read_model(name: ModelName, user: User) -> ModelView:
         found = _all(client.search_model_versions, filter_string=f"name = '{name}'")
         if not found and not rows:
             raise NotFoundError("the model must be registered", got=name)
-        aliased = version_by_alias(client, name)
+        aliased = champion_of(client, name)
         made_by = {
             run_id: client.get_run(run_id).data
             for run_id in {version.run_id for version in found if version.run_id}

@@ -125,9 +125,5 @@ def _summary(version: Version) -> dict[str, Any]:
 
 
 def version_document(version: Version) -> VersionDocument:
-    """Return a version with its text.
-
-    :param version: the version.
-    :return: the version as routes show it.
-    """
+    """Return a version with its text, as routes show it."""
     return VersionDocument(**_summary(version), text=version.text, document=document_of(version.text))

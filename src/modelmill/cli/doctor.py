@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion, Version
 
 from modelmill.errors import ConfigError, ModelmillError
 from modelmill.redaction import redacted
-from modelmill.settings import Settings, mlflow_patience
+from modelmill.settings import Settings, is_served, mlflow_patience
 from modelmill.system.disk import make_writable
 
 Verdict = Literal["ok", "warning", "failed"]
@@ -35,6 +35,7 @@ _LEAST = {
 }
 """Older ones run code that a model brings, read files outside its folder, or let anybody in."""
 _LEAST_DISK_GB = 5.0
+_LOCAL = ("localhost", "127.0.0.1", "::1")
 _MOST_CLOCK_SECONDS = 5.0
 """The ledger's rule for half-done moves allows for a few seconds between machines."""
 
@@ -143,11 +144,11 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
 
 def _mlflow(settings: Settings) -> Iterator[Finding]:
     uri = settings.tracking_uri
-    if not uri.startswith(("http://", "https://")):
+    if not is_served(uri):
         yield Finding("mlflow", "ok", f"{redacted(uri)}, without a server")
         return
     server = urlsplit(uri)
-    local = server.hostname in ("localhost", "127.0.0.1", "::1")
+    local = server.hostname in _LOCAL
     if server.scheme == "http" and not local:
         yield Finding("mlflow", "warning", f"{redacted(uri)} is not encrypted", "put it behind https")
     if server.password:
@@ -175,6 +176,7 @@ def _mlflow_answers(uri: str) -> Iterator[Finding]:
         yield Finding("mlflow", "failed", reason, "start it, or set MLFLOW_TRACKING_URI")
         return
     yield Finding("mlflow", "ok", f"{redacted(uri)} answers in {time.time() - began:.2f} s")
+    yield from _mlflow_server(uri)
     if "Date" in answer.headers:
         ahead = (began + time.time()) / 2 - parsedate_to_datetime(answer.headers["Date"]).timestamp()
         # The header has whole seconds, cut off.
@@ -184,6 +186,36 @@ def _mlflow_answers(uri: str) -> Iterator[Finding]:
             )
         else:
             yield Finding("clock", "ok", "as MLflow's")
+
+
+def _mlflow_server(uri: str) -> Iterator[Finding]:
+    """Look at what the server is, and whether it asks who somebody is."""
+    import requests
+
+    parts = urlsplit(uri)
+    place = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+
+    def asked(path: str, user: tuple[str, str] | None) -> requests.Response:
+        # Without credentials of its own, requests would take those of a file in the user's home.
+        return requests.get(
+            f"{place}{path}", auth=user or (lambda request: request), timeout=mlflow_patience()[0]
+        )
+
+    known = parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    password = parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    least, answer = _LEAST["mlflow"], asked("/version", (known, password) if known else None)
+    if answer.ok and _is_older(answer.text.strip(), least):
+        remedy = f"it has known holes: install {least} or newer on the server's machine"
+        yield Finding("mlflow", "failed", f"the server is MLflow {answer.text.strip()[:40]}", remedy)
+    elif answer.ok:
+        yield Finding("mlflow", "ok", f"the server is MLflow {answer.text.strip()}")
+    if parts.hostname in _LOCAL:
+        return
+    if asked("/api/2.0/mlflow/experiments/search?max_results=1", None).ok:
+        remedy = "start it with --app-name basic-auth: who reaches it may change runs and move champions"
+        yield Finding("mlflow", "failed", "the server answers without asking who it is", remedy)
+    else:
+        yield Finding("mlflow", "ok", "the server asks who it is")
 
 
 def _secrets(settings: Settings) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from modelmill.cli.params import given_params
 from modelmill.settings import Settings
 
 if TYPE_CHECKING:
-    from modelmill.pipeline.forecast import Amount, RunForecast, StepForecast, Where
+    from modelmill.pipeline.forecast import Amount, Bill, RunForecast, StepForecast, Where
 
 
 _WHERE: Mapping[Where, str] = {
@@ -27,7 +27,7 @@ def forecast(
     jobs: Annotated[int, typer.Option(min=1, help="How many steps may run side by side.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Tell what a run will take: time, CPU, memory and disk, from what its steps have taken before."""
+    """Tell what a run will take: time, CPU, memory, disk and money, from what its steps have taken before."""
     from modelmill.pipeline.forecast import forecast as foretold
     from modelmill.pipeline.validation import load_pipeline
 
@@ -49,6 +49,7 @@ def _text(found: RunForecast) -> str:
     }
     total = ", ".join(f"{name}{amount}" for name, amount in amounts.items())
     lines += ["", f"{found.pipeline} with {found.jobs} side by side: {least}{total}"]
+    lines += [f"a language model will be paid {_bill(bill)}" for bill in found.bills]
     if found.unknown:
         lines.append(f"not known, since they have never run: {', '.join(found.unknown)}")
     lines.append("± is the median error of the forecasts of past runs; ? after one run, which has none.")
@@ -58,6 +59,8 @@ def _text(found: RunForecast) -> str:
 def _step(step: StepForecast) -> str:
     if step.state == "reused":
         return "reused: its result is there already"
+    if step.state == "skipped":
+        return "skipped: a verdict that is there already says so"
     if step.state == "unknown" or not step.seconds or not step.cpu_seconds:
         return "not known: it has never run"
     cells = [_time(step.seconds), _time(step.cpu_seconds)]
@@ -75,6 +78,16 @@ def _time(amount: Amount) -> str:
 
 def _size(amount: Amount) -> str:
     return f"{amount.expected:,.0f} MB" + _error(amount)
+
+
+def _bill(bill: Bill) -> str:
+    def shown(value: float) -> str:
+        return f"{value:,.0f} tokens" if bill.unit == "tokens" else f"{value:,.4f}"
+
+    limit = f"at most {shown(bill.at_most)}, the budget"
+    if bill.expected is None:
+        return f"{limit}; how much is not known: its step has never run, and tells it after its pilot"
+    return f"{shown(bill.expected.expected)}{_error(bill.expected)}, {limit}"
 
 
 def _error(amount: Amount) -> str:

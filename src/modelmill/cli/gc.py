@@ -153,7 +153,7 @@ def leftovers(settings: Settings, *, tables: list[str], days: float) -> Iterator
 def _unused(settings: Settings, days: float) -> Iterator[Leftover]:
     from modelmill.system.unused import remove_unused, unused
 
-    for one in unused(settings.home / "cache", days=days):
+    for one in unused(settings.cache, days=days):
         why = f"nobody has used it for {one.days:.0f} days, and it can be made again"
         yield Leftover(one.path, one.size, why, partial(remove_unused, one, days=days))
 
@@ -161,7 +161,7 @@ def _unused(settings: Settings, days: float) -> Iterator[Leftover]:
 def _abandoned_folders(settings: Settings) -> Iterator[Leftover]:
     from modelmill.system.scratch import abandoned, remove_abandoned
 
-    for parent in (Path(tempfile.gettempdir()), settings.home / "cache" / "models"):
+    for parent in (Path(tempfile.gettempdir()), settings.cache / "models"):
         for folder in abandoned(parent):
             why = "its process has died"
             yield Leftover(folder, _size(folder), why, partial(remove_abandoned, folder))

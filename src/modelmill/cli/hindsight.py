@@ -28,11 +28,11 @@ def hindsight(
     from modelmill.workspace import Workspace
 
     settings = Settings.from_environment()
-    (settings.home / "cache").mkdir(parents=True, exist_ok=True)
+    settings.cache.mkdir(parents=True, exist_ok=True)
     found = judged(
         pipeline,
         settings,
-        Workspace(settings.home, settings.home / "cache", log=lambda line: typer.echo(line, err=True)),
+        Workspace(settings.home, settings.cache, log=lambda line: typer.echo(line, err=True)),
         step=step,
         since=parsed_time(since) if since else None,
         until=parsed_time(until) if until else None,

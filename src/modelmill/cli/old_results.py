@@ -77,11 +77,7 @@ def old_results(
 
 
 def mark_all_dead_runs(settings: Settings) -> list[str]:
-    """Mark the runs of all pipelines whose process died in this work directory.
-
-    :param settings: where things are kept.
-    :return: ids of the runs.
-    """
+    """Mark the runs of all pipelines whose process died in this work directory; return their ids."""
     with mlflow_errors(settings.tracking_uri):
         client = tracking_client(settings.tracking_uri)
         return [

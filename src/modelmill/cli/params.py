@@ -9,12 +9,7 @@ from modelmill.pipeline.spec import ParamValue
 
 
 def given_params(given: Sequence[str]) -> dict[str, ParamValue]:
-    """Return values by name.
-
-    :param given: each ``NAME=VALUE``.
-    :return: the texts of the values.
-    :raises ConfigError: if one has no ``=``.
-    """
+    """Return the texts of values by name, each given as ``NAME=VALUE``; ConfigError if one has no ``=``."""
     values: dict[str, ParamValue] = {}
     for item in given:
         name, equals, value = item.partition("=")

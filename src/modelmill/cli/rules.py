@@ -104,11 +104,9 @@ def explain(
 
 def _opened(url: str, table: str | None) -> tuple[Engine, TableRef, Iterator[pa.RecordBatch]]:
     """Return the engine of a rule set, and the table and the rows that it decides on."""
-    import pyarrow as pa
-
     from modelmill.rules.engine import MAX_CHUNK_ROWS, Engine
     from modelmill.rules.reading import load_rule_set
-    from modelmill.tables.opening import open_table
+    from modelmill.tables.opening import table_schema
     from modelmill.tables.reading import scan_arrow
     from modelmill.tables.versions import resolve_table
 
@@ -116,7 +114,7 @@ def _opened(url: str, table: str | None) -> tuple[Engine, TableRef, Iterator[pa.
     if named is None:
         raise ConfigError("a rule set decides on a table", remedy="name one with --table, or under input")
     ref = resolve_table(named)
-    schema = pa.schema(open_table(ref.uri, version=ref.version).schema().to_arrow())
+    schema = table_schema(ref)
     engine = Engine(load_rule_set(url, schema=schema), schema)
     batches = scan_arrow(ref, columns=engine.all_columns, batch_rows=MAX_CHUNK_ROWS)
     return engine, ref, batches

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from modelmill.artifacts import AnyReference, VerdictRef
 from modelmill.pipeline.local_run import StepEnd
 from modelmill.redaction import redacted
-from modelmill.settings import Settings
+from modelmill.settings import Settings, is_served
 
 _FIGURES = (
     *("accuracy", "micro_f1", "r2", "macro_f1", "teacher_agreement", "rows", "rows_out", "rows_quarantined"),
@@ -58,7 +58,7 @@ def ends_as_json(ends: Sequence[StepEnd]) -> str:
 
 def mlflow_hint(settings: Settings) -> str:
     """Return how to look at the runs and models."""
-    if settings.tracking_uri.startswith(("http://", "https://")):
+    if is_served(settings.tracking_uri):
         return f"Runs and models: {redacted(settings.tracking_uri)}"
     return f"Runs and models: mlflow ui --backend-store-uri {shlex.quote(redacted(settings.tracking_uri))}"
 

@@ -1,7 +1,12 @@
-"""The process that forks steps: ``python -m modelmill.cli.step_forks SOCKET``.
+"""The process that forks steps: see :mod:`modelmill.pipeline.forked_steps`.
 
-See :mod:`modelmill.pipeline.forked_steps`. A message names a request and its result, and brings two pipes:
-one for what the step prints, one that is told its process's id and its exit status.
+``python -m modelmill.cli.step_forks serve SOCKET`` answers one process, at the other end of a socket that it
+has inherited, and ends with it. ``… share NAME OWNER`` answers all processes of its user that know its name,
+and takes no more steps once the process OWNER has ended: see :mod:`modelmill.pipeline.step_forkserver`.
+
+A message brings three files: a pipe for what the step prints; a pipe that gets the process's id, then its
+exit status; a file in memory with the request, the step's folder and its environment. Who has asked keeps the
+other ends of the pipes: when they are closed, the step is asked to stop.
 
 What a step has imported is imported here before the next one is forked, if the package is known to start no
 thread and to open nothing when it is imported: a fork has none of its parent's threads.
@@ -14,20 +19,23 @@ import gc
 import importlib
 import json
 import os
-import selectors
+import select
 import signal
 import socket
 import sys
+import sysconfig
+import time
 import traceback
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
 
 from modelmill.cli.main import told
 from modelmill.cli.step_run import die_with_parent, exit_now, run_request
 from modelmill.errors import EXIT_FAILED
+from modelmill.pipeline.forked_steps import GRACE_SECONDS
+from modelmill.pipeline.step_forkserver import address, is_own
 from modelmill.system.imports import without_collections
 
 MODULES = (
@@ -38,78 +46,196 @@ MODULES = (
     *("torch", "torch._dynamo", "torch.export", "torch.onnx", "transformers", "transformers.modeling_utils"),
 )
 """What takes long to import, and starts no thread that a fork would miss, in the order of imports."""
-_LARGEST_MESSAGE = 1 << 16
+_IDLE_SECONDS = 180.0
+"""After so long without a step, a server that is shared ends: it holds some hundred MB."""
+_ASK_SECONDS = 5.0
+"""How long a connected process may take to send its request."""
 
 
 @dataclass
+class _Fork:
+    """A step's process."""
+
+    status: int
+    """Pipe that is told how it ends."""
+    imported: int
+    """File in memory with what it has imported of MODULES."""
+    dies_at: float | None = None
+    """When it is killed: nobody waits for it any more."""
+
+
 class _Forks:
-    """The steps that run, and the modules that steps have asked for."""
+    """The steps that run, and the modules that steps have asked for.
 
-    control: socket.socket
-    steps: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Of each process the pipe for its status, and a file in memory with what it imported of MODULES."""
-    wanted: set[str] = field(default_factory=lambda: {"modelmill.pipeline.runner"})
+    :param control: socket that brings messages, or, if the server is shared, connections that do.
+    :param owner: process whose end is the end of a server that is shared; None: it is not.
+    """
 
-    def serve(self) -> None:
-        """Fork steps until the other end of the socket is closed."""
-        ended, wakeup = os.pipe()
-        os.set_blocking(ended, False)
+    def __init__(self, control: socket.socket, owner: int | None = None) -> None:
+        self._control = control
+        self._shared = owner is not None
+        self._steps: dict[int, _Fork] = {}
+        self._wanted = {"modelmill.pipeline.runner"}
+        self._ends_at = time.monotonic() + _IDLE_SECONDS
+        """When a server that is shared ends, if it has no step."""
+        self._poll = select.poll()
+        self._ended, wakeup = os.pipe()
+        os.set_blocking(self._ended, False)
         os.set_blocking(wakeup, False)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
-        with selectors.DefaultSelector() as waiting:
-            waiting.register(self.control, selectors.EVENT_READ)
-            waiting.register(ended, selectors.EVENT_READ)
-            while True:
-                ready = {key.fileobj for key, _ in waiting.select()}
-                if ended in ready:
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(ended, 4096)
-                    self._reap()
-                if self.control in ready:
-                    message, pipes, _flags, _address = socket.recv_fds(self.control, _LARGEST_MESSAGE, 2)
-                    if not message:
-                        return
-                    self._fork(json.loads(message), *pipes)
+        self._owner = -1 if owner is None else os.pidfd_open(owner)
+        for number in (control.fileno(), self._ended, self._owner):
+            if number >= 0:
+                self._poll.register(number, select.POLLIN)
+        _is_outdated()  # notes how the files are now
 
-    def _fork(self, asked: Mapping[str, str], printed: int, status: int) -> None:
-        self._import()
-        imported = os.memfd_create("imported")
-        gc.freeze()  # a fork's collection would copy every page
-        server, pid = os.getpid(), os.fork()
+    def serve(self) -> None:
+        """Fork steps until nobody can ask any more."""
+        while True:
+            ready = {number for number, _ in self._poll.poll(1000)}
+            if self._ended in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._ended, 4096)
+                self._reap()
+            self._stop_unwanted(ready)
+            if self._owner in ready:  # steps that run belong to tasks, which other workers may have
+                self._poll.unregister(self._owner)
+                self._retire()
+            elif self._control.fileno() in ready:
+                message, files = self._message()
+                if message:
+                    self._fork(*files)
+                elif not self._shared:
+                    return
+            elif self._shared and not self._steps and time.monotonic() > self._ends_at:
+                return
+
+    def _message(self) -> tuple[bytes, list[int]]:
+        if not self._shared:
+            message, files, _flags, _address = socket.recv_fds(self._control, 64, 3)
+            return message, files
+        files = list[int]()
+        try:
+            connection, _ = self._control.accept()
+            with connection:
+                connection.settimeout(_ASK_SECONDS)
+                if is_own(connection):
+                    message, files, _flags, _address = socket.recv_fds(connection, 64, 3)
+        except OSError:
+            return b"", []
+        if _is_outdated():
+            self._retire()
+        elif len(files) == 3:
+            return message, files
+        for number in files:
+            os.close(number)  # who has asked sees that nobody answers
+        return b"", []
+
+    def _retire(self) -> None:
+        """Take no more steps: the next one who asks starts another server."""
+        if self._shared and self._control.fileno() >= 0:
+            self._poll.unregister(self._control)
+            self._control.close()
+            self._ends_at = 0.0
+
+    def _fork(self, printed: int, status: int, letter: int) -> None:
+        server, imported = os.getpid(), -1
+        try:
+            if _is_closed(status):
+                raise BrokenPipeError  # whoever asked has not waited so long
+            self._import()
+            imported = os.memfd_create("imported")
+            gc.freeze()  # a fork's collection would copy every page
+            pid = os.fork()
+        except Exception:  # the steps that run are not to end with this one
+            for number in (printed, status, letter, imported):
+                if number >= 0:
+                    os.close(number)
+            if imported >= 0:
+                self._retire()
+            return
         if pid == 0:
-            self.control.close()
+            self._control.close()
             # A pipe that another process holds open has no end.
-            for number in (status, *(pipe for step in self.steps.values() for pipe in step)):
+            others = (number for step in self._steps.values() for number in (step.status, step.imported))
+            for number in (status, *others):
                 os.close(number)
-            _run_in_fork(asked, printed, imported, server)
+            _run_in_fork(letter, printed, imported, server)
         with contextlib.suppress(OSError):  # the fork may have done so, or be gone
             os.setpgid(pid, pid)
         os.close(printed)
-        self.steps[pid] = status, imported
+        os.close(letter)
+        self._steps[pid] = _Fork(status, imported)
         with contextlib.suppress(BrokenPipeError):
             os.write(status, b"%d\n" % pid)
+        self._poll.register(status, 0)  # says when its other end is closed
+
+    def _stop_unwanted(self, ready: set[int]) -> None:
+        """Stop the steps whose asker has gone, as when an Airflow task is killed."""
+        for pid, step in self._steps.items():
+            if step.status in ready:
+                self._poll.unregister(step.status)
+                step.dies_at = time.monotonic() + GRACE_SECONDS
+                os.kill(pid, signal.SIGTERM)
+            elif step.dies_at is not None and time.monotonic() > step.dies_at:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
-        for pid in list(self.steps):
-            found, code = os.waitpid(pid, os.WNOHANG)
-            if not found:
+        for pid in list(self._steps):
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
                 continue
-            status, imported = self.steps.pop(pid)
-            with os.fdopen(imported, "rb") as names:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(
+                    pid, signal.SIGKILL
+                )  # children may outlive it; its id is its own until it is reaped
+            _, code = os.waitpid(pid, 0)
+            step = self._steps.pop(pid)
+            with os.fdopen(step.imported, "rb") as names:
                 names.seek(0)
-                self.wanted |= set(names.read().decode().split())
-            with os.fdopen(status, "wb", buffering=0) as pipe, contextlib.suppress(BrokenPipeError):
+                self._wanted |= set(names.read().decode().split())
+            if step.dies_at is None:
+                self._poll.unregister(step.status)
+            with os.fdopen(step.status, "wb", buffering=0) as pipe, contextlib.suppress(BrokenPipeError):
                 pipe.write(b"%d\n" % os.waitstatus_to_exitcode(code))
+        if self._control.fileno() >= 0:
+            self._ends_at = time.monotonic() + _IDLE_SECONDS
 
     def _import(self) -> None:
         with without_collections():
             for name in MODULES:
-                if name in self.wanted and name not in sys.modules:
+                if name in self._wanted and name not in sys.modules:
                     importlib.import_module(name)
+                    _is_outdated()
 
 
-def _run_in_fork(asked: Mapping[str, str], printed: int, imported: int, server: int) -> Never:
+def _is_closed(pipe: int) -> bool:
+    """Return whether nobody reads a pipe any more."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))
+
+
+def _is_outdated() -> bool:
+    """Return whether a package was installed, or a file of modelmill's changed, since they were looked at."""
+    own = [module for name, module in [*sys.modules.items()] if name.partition(".")[0] == "modelmill"]
+    files = [file for module in own if (file := getattr(module, "__file__", None))]
+    for file in (*files, sysconfig.get_path("purelib")):
+        try:
+            changed = Path(file).stat().st_mtime_ns
+        except OSError:
+            return True
+        if _CHANGED.setdefault(file, changed) != changed:
+            return True
+    return False
+
+
+_CHANGED: dict[str, int] = {}
+"""Modification time of each file when it was looked at first: once it had been imported."""
+
+
+def _run_in_fork(letter: int, printed: int, imported: int, server: int) -> Never:
     """Run a step in the process that was forked for it, as ``modelmill step`` does in one of its own."""
     status = EXIT_FAILED
     try:
@@ -119,6 +245,12 @@ def _run_in_fork(asked: Mapping[str, str], printed: int, imported: int, server: 
         die_with_parent(server)
         os.dup2(printed, 1)
         os.dup2(printed, 2)
+        with os.fdopen(letter, "rb") as file:
+            file.seek(0)  # read here, so that the server, and with it other steps, sees no secret
+            asked = json.load(file)
+        os.chdir(asked["folder"])
+        os.environ.clear()
+        os.environ.update(asked["environment"], PYTHONUNBUFFERED="1")
         try:
             status = run_request(Path(asked["request"]), Path(asked["result"]))
         except Exception as error:
@@ -129,9 +261,29 @@ def _run_in_fork(asked: Mapping[str, str], printed: int, imported: int, server: 
     exit_now(status)
 
 
-if __name__ == "__main__":
+def main(kind: str, *arguments: str) -> None:
+    """Serve, as the module says."""
     # NumPy's threads, which Python 3.12 warns of, are made anew in a fork by OpenBLAS.
     warnings.filterwarnings(
         "ignore", message="This process .* is multi-threaded", category=DeprecationWarning
     )
-    _Forks(socket.socket(fileno=int(sys.argv[1]))).serve()
+    if kind == "serve":
+        _Forks(socket.socket(fileno=int(arguments[0]))).serve()
+        return
+    for number in [int(file.name) for file in Path("/proc/self/fd").iterdir()]:
+        if number > 2:
+            with contextlib.suppress(OSError):
+                os.close(number)  # a pipe that this process holds open has no end
+    name, owner = arguments
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
+        try:
+            control.bind(address(name))
+            control.listen()
+            forks = _Forks(control, int(owner))
+        except OSError:  # another one was faster, or the worker has gone
+            return
+        forks.serve()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

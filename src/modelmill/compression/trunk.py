@@ -13,7 +13,6 @@ from torch import nn
 
 from modelmill.compression.options import GRAPH_METHODS
 from modelmill.compression.quantization import CALIBRATION_ROWS, GraphMethod
-from modelmill.errors import ConfigError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import mean_over_tokens, parameter_count
 from modelmill.models.image_encoder import ImageEncoder
@@ -100,25 +99,16 @@ def make_trunk(
     return difference
 
 
-def make_image_trunk(encoder: ImageEncoder, bundle: Path, *, image: str, method: str = "none") -> float:
+def make_image_trunk(encoder: ImageEncoder, bundle: Path, *, image: str) -> float:
     """Write a trunk's bundle for images: standardisation of pixels is part of its graph.
 
     :param encoder: the encoder, on the CPU, in evaluation mode.
     :param bundle: folder to write; replaced if it exists.
     :param image: column that is read as image by default.
-    :param method: a name in :data:`modelmill.compression.options.GRAPH_METHODS`; for images ``none`` alone.
     :return: largest difference of a feature between PyTorch and the export.
-    :raises ConfigError: if it is another method.
     :raises ModelError: if it cannot be exported, or differs by more than
         :data:`modelmill.models.onnx_export.PARITY`.
     """
-    if method != "none":
-        raise ConfigError(
-            "the trunk of images is not quantised yet: its graph is convolutions, and the methods are for "
-            "products of matrices",
-            got=f"method: {method}",
-            remedy="set method: none, or leave it empty",
-        )
     shutil.rmtree(bundle, ignore_errors=True)
     bundle.mkdir(parents=True)
     settings = encoder.settings

@@ -6,12 +6,13 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from modelmill.datasets.options import BuildOptions
 from modelmill.datasets.prepared_columns import Preparation
 from modelmill.datasets.summary import Summary
 from modelmill.errors import TableError
+from modelmill.options import Record
 from modelmill.tables.files import COMMIT_KEY, commit_actions, file_digests
 
 if TYPE_CHECKING:
@@ -25,10 +26,8 @@ ALGORITHM = 6
 """Raised when the same row would be treated otherwise: a build by other rules is not continued."""
 
 
-class IndexFile(BaseModel):
+class IndexFile(Record):
     """A file of the index."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str
     """Relative to the table's directory."""
@@ -36,10 +35,8 @@ class IndexFile(BaseModel):
     sha256: str
 
 
-class Fates(BaseModel):
+class Fates(Record):
     """How many rows were refused, and how many another row stands for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows_in: int
     reasons: dict[str, int]
@@ -50,10 +47,8 @@ class Fates(BaseModel):
     """Kept rows whose copies disagree, by what a label is now: ``unknown:LABEL`` or ``median:LABEL``."""
 
 
-class Build(BaseModel):
+class Build(Record):
     """The record of one build."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     operation: str = "build_dataset"
     source: str

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import DatasetError, did_you_mean
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import scan_arrow
 from modelmill.tokens.contents import CONTENTS
 
@@ -179,7 +179,7 @@ def _set_aside(value: str | None, *, other: bool) -> str | None:
 def _values(table: TableRef, columns: Sequence[str], source: TextSource) -> Iterator[tuple[str | None, bool]]:
     """Yield each value, and whether it is of a row of another split."""
     read = list(dict.fromkeys([*columns, *([source.split] if source.split else [])]))
-    names = [field.name for field in open_table(table.uri, version=table.version).schema().fields]
+    names = table_schema(table).names
     split = source.split if source.split in names else None
     read = [name for name in read if name in names]
     for batch in scan_arrow(table, columns=read, batch_rows=_CHUNK_ROWS):
@@ -191,12 +191,10 @@ def _values(table: TableRef, columns: Sequence[str], source: TextSource) -> Iter
 
 def _columns(tables: Sequence[TableRef], source: TextSource) -> list[list[str]]:
     """Return the columns that are read of each table."""
-    import pyarrow as pa
-
     found: list[list[str]] = []
     everything: list[str] = []
     for table in tables:
-        schema = pa.schema(open_table(table.uri, version=table.version).schema().to_arrow())
+        schema = table_schema(table)
         own = [name for name in source.columns if name in schema.names]
         if not own:
             raise DatasetError(

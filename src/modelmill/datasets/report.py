@@ -6,11 +6,10 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.datasets.build_record import Build
 from modelmill.datasets.dataset_rows import SPLITS
 from modelmill.datasets.deduplication import DUPLICATE, LEAK, MEDIAN, NEAR_DUPLICATE, NEAR_LEAK, UNKNOWN
+from modelmill.options import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,10 +17,8 @@ if TYPE_CHECKING:
 _MOST_CLASSES_SHOWN = 30
 
 
-class DatasetReport(BaseModel):
+class DatasetReport(Record):
     """What became of the rows. ``rows_in = rows_out + quarantined + duplicates``, always."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
     """The table, ``URI@VERSION``."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from modelmill.datasets.options import LabelKind
+from modelmill.options import Record
 from modelmill.tables.row_hash import row_strings, sha256_rows
 
 if TYPE_CHECKING:
@@ -23,10 +23,8 @@ Moments = tuple[int, Fraction, Fraction]
 """Count, sum and sum of squares. Exact: sums of floats depend on the order, and cannot be subtracted."""
 
 
-class Summary(BaseModel):
+class Summary(Record):
     """Sums over the rows of a dataset, so those of its parts add up to those of the whole."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int = 0
     splits: dict[str, int] = {}

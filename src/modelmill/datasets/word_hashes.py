@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import unicodedata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from modelmill.datasets.plain_texts import plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,25 +31,6 @@ Bytes = npt.NDArray[np.uint8]
 
 _BYTES_EACH = 1 << 16
 """Bytes that are processed together: their numbers fit into a processor's cache."""
-_BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}\p{So}\x00-\x7f]+"
-"""For texts beyond ASCII; ASCII is classified by its bytes."""
-_IGNORED = (
-    r"[\x{64b}-\x{65f}\x{670}\x{6d6}-\x{6ed}\x{640}"  # points of Arabic, and the stroke that lengthens words
-    r"\x{591}-\x{5bd}\x{5bf}\x{5c1}\x{5c2}\x{5c4}\x{5c5}\x{5c7}"  # points of Hebrew
-    r"\x{ad}\x{200d}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{206f}\x{fe00}-\x{fe0f}\x{feff}]+"  # invisible
-)
-_COMMON = (
-    r"\x00-\x7f\p{P}\p{Z}\x{c0}-\x{131}\x{134}-\x{13e}\x{141}-\x{148}\x{14a}-\x{17e}\x{391}-\x{3a9}\x{3b1}-\x{3c9}"
-    r"\x{400}-\x{45f}\x{5d0}-\x{5ea}\x{621}-\x{63a}\x{641}-\x{64a}\x{ac00}-\x{d7a3}"
-)
-"""Letters of scripts with spaces, which are in the form NFKC already, and what stands between words."""
-_UNCOMMON = f"[^{_COMMON}]"
-_ODD = rf"[^{_COMMON}\x{{3041}}-\x{{3096}}\x{{30a1}}-\x{{30fa}}\x{{4e00}}-\x{{9fff}}]"
-"""What may not be in the form NFKC."""
-_WORDS_OF_ONE_CHARACTER = (
-    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{So}]"
-)
-_MARK = r"\p{M}"
 
 
 def constants(name: str, count: int) -> Hashes:
@@ -172,40 +154,8 @@ def _spelt(texts: pa.Array) -> tuple[Bytes, Offsets]:
     texts = pc.fill_null(texts.cast(pa.large_string()), "")
     other = pc.invert(pc.string_is_ascii(texts))
     if pc.any(other).as_py():
-        texts = pc.replace_with_mask(texts, other, _plain(texts.filter(other)))
+        texts = pc.replace_with_mask(texts, other, plain(texts.filter(other)))
     _, places, data = texts.buffers()
     ends = np.frombuffer(places, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     held = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
     return held, ends - ends[0]
-
-
-def _plain(texts: Any) -> Any:
-    import pyarrow.compute as pc
-
-    uncommon = pc.match_substring_regex(texts, _UNCOMMON)
-    any_uncommon = pc.any(uncommon).as_py()
-    if any_uncommon:
-        texts = pc.replace_with_mask(texts, uncommon, _composed(texts.filter(uncommon)))
-    plain = pc.replace_substring_regex(pc.utf8_lower(texts), _BETWEEN_WORDS, " ")
-    if any_uncommon:
-        found = plain.filter(uncommon)
-        # Looking for marks makes the replacement a tenth slower, and few texts have some.
-        has_marks = pc.any(pc.match_substring_regex(found, _MARK)).as_py()
-        marks = f"{_MARK}*" if has_marks else ""
-        found = pc.replace_substring_regex(found, _WORDS_OF_ONE_CHARACTER + marks, r" \0 ")
-        plain = pc.replace_with_mask(plain, uncommon, found)
-    return plain
-
-
-def _composed(texts: Any) -> Any:
-    """Return texts in the form NFKC, without what is not to be seen."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    odd = pc.match_substring_regex(texts, _ODD)
-    if not pc.any(odd).as_py():
-        return texts
-    # Arrow's utf8_normalize (25.0) takes letters apart and does not compose them again.
-    normal = [unicodedata.normalize("NFKC", text) for text in texts.filter(odd).to_pylist()]
-    normal = pc.replace_substring_regex(pa.array(normal, texts.type), _IGNORED, "")
-    return pc.replace_with_mask(texts, odd, normal)

@@ -21,6 +21,8 @@ ALIASED_PLACES = 20_000
 Path = tuple[str | int, ...]
 Finding = tuple[Path, str]
 """Place in the document, and message."""
+ShownFinding = tuple[Path, str, str]
+"""The same, and the line that it is about, with a caret."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,21 @@ class Document:
     duplicates: tuple[Path, ...]
     """Keys that stand twice."""
 
-    def problems(self, findings: Iterable[Finding]) -> set[Problem]:
+    def problems(self, findings: Iterable[Finding | ShownFinding]) -> set[Problem]:
         """Give findings their positions.
 
         :param findings: what is wrong.
         :return: the same, and one more for each key that stands twice.
         """
         twice = [(path, "a key may stand once; remove or rename one of them") for path in self.duplicates]
-        return {self._located(path, message) for path, message in (*findings, *twice)}
+        return {self._located(*finding) for finding in (*findings, *twice)}
 
-    def _located(self, path: Path, message: str) -> Problem:
+    def _located(self, path: Path, message: str, excerpt: str = "") -> Problem:
         known = path
         while known and known not in self.positions:
             known = known[:-1]
         line, column = self.positions.get(known, (0, 0))
-        return Problem(line, column, ".".join(map(str, path)), message)
+        return Problem(line, column, ".".join(map(str, path)), message, excerpt)
 
 
 def read_text(url: str, *, what: str, most_bytes: int, error: type[DocumentError]) -> str:

@@ -55,12 +55,7 @@ class VersionedFolder(Generic[FileT]):
         return {name: Stored(name, found[name]) for name in sorted(found)}
 
     def read(self, name: str) -> Stored[FileT]:
-        """Return one document.
-
-        :param name: its name.
-        :return: the document.
-        :raises NotFoundError: if there is none of that name.
-        """
+        """Return the document with a name; NotFoundError if there is none."""
         found = self.documents().get(name)
         if found is None:
             raise NotFoundError(
@@ -121,7 +116,8 @@ class VersionedFolder(Generic[FileT]):
         with self._storage.lock():
             current = self._expected(name, expected)
             if current is not None:
-                self._commit(name, current, None, author=author, message=message, made=current.file)
+                made, text = current.file, current.file.text
+                self._commit(name, current, text, author=author, message=message, made=made, deleted=True)
                 with self._storage.errors("written"):
                     self._storage.files.rm_file(f"{self._storage.root}/{current.file.path}")
 
@@ -181,7 +177,7 @@ class VersionedFolder(Generic[FileT]):
             )
         if (current.etag if current else None) != expected:
             author = self._last_author(name, current)
-            raise self._conflict(name, current, author=author, text=text)
+            raise ConflictError(self.kind.noun, name, current, author=author, text=text)
         with self._storage.errors("read"):
             unread = (
                 current
@@ -196,8 +192,10 @@ class VersionedFolder(Generic[FileT]):
             )
         return current
 
-    def _conflict(self, name: str, current: Stored[FileT] | None, *, author: str, text: str) -> ConflictError:
-        return ConflictError(self.kind.noun, name, current, author=author, text=text)
+    def _overtaken(self, name: str, other: Version, *, text: str) -> ConflictError:
+        """Return the error of who wanted to save a text when somebody else's version was already written."""
+        current = Stored(name, self.kind.make("", other.text))
+        return ConflictError(self.kind.noun, name, current, author=other.author, text=text)
 
     def _last_author(self, name: str, current: Stored[FileT] | None) -> str:
         last = self._last_version(name)
@@ -207,20 +205,19 @@ class VersionedFolder(Generic[FileT]):
         self,
         name: str,
         current: Stored[FileT] | None,
-        text: str | None,
+        text: str,
         *,
         author: str,
         message: str,
         made: FileT,
+        deleted: bool = False,
     ) -> None:
         """Write the version; what came into the folder by other means is kept as a version before it."""
         own = made.name if made.content else name
         last = self._last_version(own)
         head = current.etag if current else None
         if last and last.etag != head and last.parent == head and _is_young(last) and not last.deleted:
-            raise self._conflict(
-                name, Stored(name, self.kind.make("", last.text)), author=last.author, text=text or ""
-            )
+            raise self._overtaken(name, last, text="" if deleted else text)
         number = last.number + 1 if last else 1
         if current and (last is None or last.etag != head or last.deleted):
             found = Version(
@@ -235,17 +232,16 @@ class VersionedFolder(Generic[FileT]):
             )
             self._create(own, found)
             number += 1
-        kept = current.file.text if text is None and current else text or ""
         version = Version(
             number=number,
             author=author,
             time=datetime.now(UTC),
             message=message,
-            etag=text_digest(kept),
+            etag=text_digest(text),
             parent=head,
             digest=made.digest,
-            deleted=text is None,
-            text=kept,
+            deleted=deleted,
+            text=text,
         )
         self._create(own, version)
 
@@ -260,12 +256,8 @@ class VersionedFolder(Generic[FileT]):
                 other = self._version(path) if self._storage.files.exists(path) else None
                 if other is None:
                     raise
-                raise self._conflict(
-                    name,
-                    Stored(name, self.kind.make("", other.text)),
-                    author=other.author,
-                    text=version.text,
-                ) from None
+                refused = "" if version.deleted else version.text
+                raise self._overtaken(name, other, text=refused) from None
 
     def _version_paths(self, name: str) -> list[str]:
         """Return the files of a document's versions, the oldest first."""

@@ -7,10 +7,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime
 
 from modelmill.documents.folder import FileT
 from modelmill.errors import StoreError
+from modelmill.options import Record
 
 
 class ConflictError(StoreError):
@@ -38,10 +39,8 @@ class NotFoundError(StoreError):
     """There is no such document or version."""
 
 
-class Version(BaseModel):
+class Version(Record):
     """A text that was saved."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     number: int
     """From 1, without gaps."""

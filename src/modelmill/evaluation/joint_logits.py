@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.datasets.examples import split_places
 from modelmill.evaluation.logits import keep_logits, logits_place
 from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.models.heads import load_head
 from modelmill.models.trunk import Trunk, TrunkHeads
 from modelmill.system.cpu import usable_cores
-from modelmill.tokens.cache import tokenised
+from modelmill.tasks.examples import split_places
+from modelmill.tokens.cache import DatasetTexts
 from modelmill.workspace import Workspace
 
 
@@ -42,9 +42,7 @@ def cache_logits_together(
     for (_, max_tokens), heads in missing.items():
         reader = trunk_folder(heads[0][1], heads[0][0])
         trunk = Trunk(reader, threads=usable_cores())
-        tokens = tokenised(
-            dataset, reader, max_length=max_tokens, cache=workspace.cache, log=workspace.log
-        ).take(rows)
+        tokens = DatasetTexts(dataset, workspace).tokens(reader, max_tokens=max_tokens).take(rows)
         workspace.log(f"{len(heads):,} heads on one trunk: scoring {len(rows):,} rows in one pass")
         named = {str(place): (info, load_head(folder, info)) for info, folder, place in heads}
         for name, logits in TrunkHeads(trunk, named).score(tokens).items():

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.datasets.examples import split_places
 from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.models.scorers import load_scorer, score_into
 from modelmill.system.digests import is_sealed, seal
 from modelmill.system.locks import locked
 from modelmill.tables.versions import table_fingerprint
 from modelmill.tasks.calibration import FloatArray
-from modelmill.tokens.cache import library_versions, tokenised
+from modelmill.tasks.examples import split_places
+from modelmill.tokens.cache import DatasetTexts, library_versions
 from modelmill.tokens.token_ids import Tokens
 from modelmill.version import __version__
 from modelmill.workspace import Workspace
@@ -52,9 +52,7 @@ def cached_logits(
         logits = _kept(place, shape=(len(rows), info.outputs))
         if logits is None:
             reader = trunk_folder(folder, info)
-            tokens = tokenised(
-                dataset, reader, max_length=info.max_tokens, cache=workspace.cache, log=workspace.log
-            ).take(rows)
+            tokens = DatasetTexts(dataset, workspace).tokens(reader, max_tokens=info.max_tokens).take(rows)
             logits = _score(folder, tokens, name=model.role or model.uri, workspace=workspace)
             keep_logits(logits, place)
     return logits

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.artifacts import ModelFormat
 from modelmill.datasets.options import LabelKind
+from modelmill.options import Record
 from modelmill.tasks.kinds import task_of
 from modelmill.tasks.metrics import Metric
 
 _FIGURES = ("MB", "parameters", "docs/s", "smaller", "faster", "agreement")
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Score(_Record):
+class Score(Record):
     """A metric with the ends of its confidence interval."""
 
     metric: str
@@ -29,7 +24,7 @@ class Score(_Record):
     high: float
 
 
-class BaselineResult(_Record):
+class BaselineResult(Record):
     """A baseline."""
 
     name: str
@@ -72,7 +67,7 @@ class ModelResult(BaselineResult):
     """All that in words."""
 
 
-class ClassResult(_Record):
+class ClassResult(Record):
     """How well one model tells one class from the others."""
 
     model: str
@@ -86,7 +81,7 @@ class ClassResult(_Record):
     f1: float
 
 
-class EvaluationReport(_Record):
+class EvaluationReport(Record):
     """An evaluation."""
 
     dataset: str

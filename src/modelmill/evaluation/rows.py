@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.artifacts import ContentKind, DatasetRef
-from modelmill.datasets.examples import choose_label, label_kind
 from modelmill.datasets.options import LabelKind
 from modelmill.datasets.stored_images import StoredImages, stored_images
 from modelmill.errors import DatasetError, ModelError
 from modelmill.evaluation.logits import Logits
 from modelmill.models.bundle import BundleInfo
 from modelmill.tasks.base import Answers, Task
-from modelmill.tasks.kinds import task_of
+from modelmill.tasks.examples import choose_label
+from modelmill.tasks.kinds import column_task
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def labelled_rows(
     table = read_arrow(dataset, columns=[*light, label, dataset.split])
     table = table.filter(pc.equal(table.column(dataset.split), split))
     column = table.column(label).combine_chunks()
-    task = task_of(label_kind(column.type))
+    task = column_task(column.type)
     labelled = task.labelled(column)
     values = task.values(column.filter(pa.array(labelled)))
     contents: Sequence[Any]

@@ -27,19 +27,6 @@ Answers = Counter[tuple[Hashable, Hashable]]
 """How often two people gave a row these two labels."""
 
 
-def agreements(labels: Mapping[str, Mapping[str, Hashable]]) -> list[Agreement]:
-    """Compare each two people who have labelled the same rows.
-
-    :param labels: by row, the label of each person.
-    :return: one for each pair, most rows first; then, if there are pairs, all of them together.
-    """
-    pairs: dict[tuple[str, str], Answers] = {}
-    for given in labels.values():
-        for people, answers in answer_pairs(given):
-            pairs.setdefault(people, Counter())[answers] += 1
-    return counted_agreements(pairs)
-
-
 def answer_pairs(
     given: Mapping[str, Hashable],
 ) -> list[tuple[tuple[str, str], tuple[Hashable, Hashable]]]:
@@ -48,10 +35,10 @@ def answer_pairs(
 
 
 def counted_agreements(pairs: Mapping[tuple[str, str], Answers]) -> list[Agreement]:
-    """Compare people whose answers are counted already.
+    """Compare each two people who have labelled the same rows.
 
     :param pairs: by two people's names, sorted, how often they gave one row which labels.
-    :return: as :func:`agreements`.
+    :return: one for each pair, most rows first; then, if there are several, all of them together.
     """
     found = [_compared(people, answers) for people, answers in pairs.items() if answers.total() > 0]
     found.sort(key=lambda each: (-each.rows, each.people))

@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.datasets.examples import choose_label
 from modelmill.errors import ConfigError, DatasetError
 from modelmill.labels.options import LabelErrorOptions
+from modelmill.system.imports import needing_extra
 from modelmill.tables.commits import write_rows
 from modelmill.tables.reading import read_arrow
 from modelmill.tables.storage import table_location
+from modelmill.tasks.examples import choose_label
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,7 +58,8 @@ def rank_label_errors(
     :raises ConfigError: if cleanlab is not installed, or the label column is unknown.
     :raises DatasetError: if there are not enough rows to judge one by the others.
     """
-    _check_installed()
+    with needing_extra("ranking label errors needs", "labels"):
+        import cleanlab  # noqa: F401 (before anything is read)
     place = table_location(to)
     if place == dataset.uri:
         raise ConfigError("a table is not written over its source", got=place, remedy="name another table")
@@ -108,15 +110,6 @@ def _table(rows: pa.Table, labels: Sequence[str], probabilities: Floats, classes
     for name, values in columns.items():
         rows = rows.append_column(name, values)
     return rows
-
-
-def _check_installed() -> None:
-    try:
-        import cleanlab  # noqa: F401 (asks whether it is there)
-    except ImportError as error:
-        raise ConfigError(
-            f"ranking label errors needs an extra ({error})", remedy="pip install 'modelmill[labels]'"
-        ) from error
 
 
 def _labelled(options: LabelErrorOptions, dataset: DatasetRef) -> tuple[pa.Table, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from modelmill.artifacts import TableRef
@@ -13,12 +11,9 @@ from modelmill.labels.options import LabellingOptions
 from modelmill.labels.report import LabelReport
 from modelmill.labels.rows import Labelling
 from modelmill.settings import Settings
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import check_columns
 from modelmill.tables.table_request import TableRequest
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class LabelRowsResult(JobResult):
@@ -86,7 +81,7 @@ def check_options(options: LabellingOptions, table: TableRef, *, to: str) -> Non
     """
     from modelmill.signals.values import OPAQUE, column_kind
 
-    schema = arrow_schema(table)
+    schema = table_schema(table)
     if options.gold is not None:
         check_columns(schema.names, [options.gold], place=str(table))
         kind = schema.field(options.gold).type
@@ -114,13 +109,6 @@ def check_options(options: LabellingOptions, table: TableRef, *, to: str) -> Non
     columns_read(options, table)
 
 
-def arrow_schema(table: TableRef) -> pa.Schema:
-    """Return a table's columns."""
-    import pyarrow as pa
-
-    return pa.schema(open_table(table.uri, version=table.version).schema().to_arrow())
-
-
 def columns_read(options: LabellingOptions, table: TableRef) -> tuple[str, ...]:
     """Check the conditions, and return the columns that they read.
 
@@ -132,5 +120,5 @@ def columns_read(options: LabellingOptions, table: TableRef) -> tuple[str, ...]:
     from modelmill.rules.language.expressions import compile_expressions
 
     conditions = {name: function.when for name, function in options.functions.items()}
-    program = compile_expressions(conditions, arrow_schema(table), kind="boolean", what="labelling functions")
+    program = compile_expressions(conditions, table_schema(table), kind="boolean", what="labelling functions")
     return program.columns

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from modelmill.labels.votes import Fired, Floats, Functions, VoteCounts, votes_by_class
+from modelmill.options import Record
 
 ModelName = Literal["majority_vote", "weighted"]
 
@@ -31,10 +31,8 @@ _MOST = 0.99
 """Largest accuracy of a function."""
 
 
-class LabelModel(BaseModel):
+class LabelModel(Record):
     """A fitted label model. It is small: it is sent to the workers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: ModelName
     function_labels: tuple[str, ...]
@@ -98,11 +96,7 @@ def _shares(accuracy: Floats, balance: Floats, functions: Functions) -> Floats:
 
 
 def vote_balance(counts: VoteCounts) -> tuple[float, ...]:
-    """Return the share of each class among all votes.
-
-    :param counts: the votes.
-    :return: in the order of the classes; none is 0.
-    """
+    """Return the share of each class among all votes; none is 0."""
     votes = (counts.votes * counts.rows[:, None]).sum(axis=0) + 1.0
     return tuple((votes / votes.sum()).tolist())
 

@@ -12,7 +12,7 @@ from modelmill.labels.queue import Label, newest_labels, settled_labels
 from modelmill.labels.queue_rows import key_texts
 from modelmill.labels.queue_store import SOURCE
 from modelmill.tables.commits import commit_files, committed_version
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import check_columns, read_arrow, scan_arrow
 from modelmill.tables.staged_files import stage_rows
 from modelmill.tables.storage import table_location
@@ -130,7 +130,7 @@ class _Plan:
 def _planned(ref: TableRef, people: PersonLabels, columns: PersonLabelColumns) -> _Plan:
     import pyarrow as pa
 
-    found = pa.schema(open_table(ref.uri, version=ref.version).schema().to_arrow())
+    found = table_schema(ref)
     check_columns(found.names, [columns.key], place=str(ref))
     new = [name for name in (columns.label, columns.source) if name is not None]
     if len({columns.key, *new}) != len(new) + 1:

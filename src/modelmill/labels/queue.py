@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from modelmill.documents.names import Name
 from modelmill.errors import ConfigError
+from modelmill.options import Record
 
 LEASE = timedelta(minutes=10)
 """How long a row stays with whom it was handed to. A label that comes later counts all the same."""
@@ -28,10 +29,8 @@ Label = str | float | tuple[str, ...]
 """One class, a number, or a sorted set of classes."""
 
 
-class LabelQueue(BaseModel):
+class LabelQueue(Record):
     """What is asked of the rows of a queue."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
     kind: Literal["class", "set", "number"] = Field(
@@ -104,10 +103,8 @@ class LabelQueue(BaseModel):
         return f"{named} and {more:,} more" if more > 0 else named
 
 
-class QueueRow(BaseModel):
+class QueueRow(Record):
     """A row that is to be labelled."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: str = Field(min_length=1, max_length=MOST_LETTERS)
     text: str = Field(max_length=MOST_LETTERS, description="What people read.")

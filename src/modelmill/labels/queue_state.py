@@ -202,7 +202,7 @@ class QueueState:
             )
 
     def agreements(self) -> list[Agreement]:
-        """Return how people agree, as :func:`~modelmill.labels.agreement.agreements` does."""
+        """Return how people agree, see :func:`~modelmill.labels.agreement.counted_agreements`."""
         with self._lock:
             return counted_agreements(self._pairs)
 

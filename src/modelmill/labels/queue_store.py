@@ -81,12 +81,7 @@ class LabelQueues:
         return [LabelQueue.model_validate_json(text) for text in reversed(self._newest().values())]
 
     def queue(self, name: str) -> LabelQueue:
-        """Return a queue.
-
-        :param name: its name.
-        :return: what is asked in it.
-        :raises NotFoundError: if there is none of this name.
-        """
+        """Return what is asked in a queue; NotFoundError if there is none of this name."""
         found = self._newest().get(name)
         if found is None:
             raise NotFoundError(
@@ -131,12 +126,7 @@ class LabelQueues:
         return added
 
     def state(self, name: str) -> QueueState:
-        """Return all that is known of a queue now.
-
-        :param name: the queue.
-        :return: its state.
-        :raises NotFoundError: if there is none of this name.
-        """
+        """Return all that is known of a queue now; NotFoundError if there is none of this name."""
         queue = self.queue(name)
         return self._state(queue, self._opened(queue, "claims"))
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from modelmill.evaluation.statistics import Proportion
 from modelmill.labels.models import LabelModel, ModelName, most_probable
 from modelmill.labels.votes import Fired, VoteCounts
+from modelmill.options import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,11 +22,7 @@ _CONFIDENCE = 0.95
 _MOST_FUNCTIONS_SHOWN = 40
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FunctionReport(_Frozen):
+class FunctionReport(Record):
     """How one labelling function votes. Shares are of all rows."""
 
     name: str
@@ -43,7 +39,7 @@ class FunctionReport(_Frozen):
     """Accuracy by the weighted model, learnt from agreements; None if it was not fitted."""
 
 
-class ModelReport(_Frozen):
+class ModelReport(Record):
     """How a label model does on the gold rows that a function votes on."""
 
     name: ModelName
@@ -55,7 +51,7 @@ class ModelReport(_Frozen):
     """Right labels among those."""
 
 
-class GoldDifference(_Frozen):
+class GoldDifference(Record):
     """Accuracy of the weighted model minus that of the majority vote, on the same gold rows."""
 
     value: float
@@ -64,7 +60,7 @@ class GoldDifference(_Frozen):
     """Ends of the 95 % bootstrap interval of the paired difference."""
 
 
-class LabelReport(_Frozen):
+class LabelReport(Record):
     """Summary of the labelled rows and of the votes."""
 
     source: str
@@ -138,12 +134,7 @@ def disagree(counts: VoteCounts) -> Fired:
 
 
 def gold_answers(counts: VoteCounts, model: LabelModel) -> tuple[list[str], list[str], list[float]]:
-    """Answer the gold rows that a function votes on.
-
-    :param counts: the votes.
-    :param model: a label model.
-    :return: gold labels, answers, and their probabilities, one of each for a row.
-    """
+    """Answer the gold rows that a function votes on: gold labels, answers, and their probabilities."""
     probabilities = model.probabilities(counts.fired)
     answers = most_probable(probabilities, model.balance)
     truth: list[str] = []

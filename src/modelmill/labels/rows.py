@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from modelmill.labels.models import LabelModel, most_probable, uncertainty
 from modelmill.labels.report import is_sure
 from modelmill.labels.votes import Fired, Floats, Functions, votes_by_class
+from modelmill.options import Record
 from modelmill.tokens.contents import BLANKS
 
 if TYPE_CHECKING:
@@ -22,10 +22,8 @@ REASONS = ("gold differs", "unsure", "conflict")
 """Why a row is to be reviewed, the strongest reason first."""
 
 
-class Labelling(BaseModel):
+class Labelling(Record):
     """How a table is labelled. It is small: it is sent to the workers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     names: tuple[str, ...]
     conditions: tuple[str, ...]

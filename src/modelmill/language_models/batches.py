@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.errors import ConfigError, WaitingError
 from modelmill.language_models.asker import Ask, Tally, answer_entry, check_bill
 from modelmill.language_models.batch_endpoint import ENDED, Batch, BatchClient, BatchLine
@@ -27,6 +25,7 @@ from modelmill.language_models.journal import Journal, Reservation, Settlement
 from modelmill.language_models.options import Batching
 from modelmill.language_models.prices import Tariff
 from modelmill.language_models.questions import Question
+from modelmill.options import Record
 from modelmill.system.disk import flush
 from modelmill.system.locks import locked
 
@@ -36,10 +35,8 @@ _LISTED_SECONDS = 10.0
 """After which a batch that was made is certainly in the endpoint's list."""
 
 
-class SubmittedBatch(BaseModel):
+class SubmittedBatch(Record):
     """A batch, as this result's folder has it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     keys: tuple[str, ...]

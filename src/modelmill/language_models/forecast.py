@@ -6,18 +6,16 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from modelmill.language_models.prices import Tariff
+from modelmill.options import Record
 
 if TYPE_CHECKING:
     from modelmill.language_models.answers import LabelAnswer
 
 
-class Forecast(BaseModel):
+class Forecast(Record):
     """What requests will cost. Costs are in the budget's unit: money, or tokens."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     requests: int
     """That are still to be asked."""

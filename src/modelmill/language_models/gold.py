@@ -10,19 +10,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.language_models.votes import Vote
+from modelmill.options import Record
 from modelmill.rules.confidence_bounds import lower_bound, upper_bound
 
 MOST_THRESHOLDS = 5
 """Thresholds that are tried for a label: each takes a part of the doubt."""
 
 
-class LabelOnGold(BaseModel):
+class LabelOnGold(Record):
     """How right one label is: counted on the gold rows for which the language model answers it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     label: str
     given: bool
@@ -45,10 +42,8 @@ class LabelOnGold(BaseModel):
         return (self.right + 1) / (self.rows + 2)
 
 
-class GoldReport(BaseModel):
+class GoldReport(Record):
     """A language model on the gold rows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int
     """Different contents with a gold label that is one of the labels."""

@@ -27,7 +27,6 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from modelmill.system.disk import flush
@@ -113,9 +112,7 @@ class Journal:
         """Return the journal."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Close the files: what is still open counts as that of a dead process."""
         with self._threads, self._flushing:
             self._closed = True

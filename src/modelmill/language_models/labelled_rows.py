@@ -14,7 +14,7 @@ from modelmill.language_models.gold import GoldReport, by_label
 from modelmill.language_models.plan import PlannedRow
 from modelmill.language_models.votes import Vote
 from modelmill.tables.commits import commit_files, committed_version
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import scan_arrow
 from modelmill.tables.staged_files import stage_rows
 from modelmill.tables.storage import table_location
@@ -204,7 +204,7 @@ def write_review(
 def _batches(source: TableRef | DatasetRef, outcome: LabellingOutcome) -> Iterator[tuple[int, pa.Table]]:
     import pyarrow as pa
 
-    schema = pa.schema(open_table(source.uri, version=source.version).schema().to_arrow())
+    schema = table_schema(source)
     start = 0
     for batch in scan_arrow(source, columns=schema.names, batch_rows=_FILE_ROWS):
         yield start, pa.Table.from_batches([batch])

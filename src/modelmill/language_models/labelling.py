@@ -37,7 +37,7 @@ from modelmill.language_models.report import Bill, LlmReport, forecast_line
 from modelmill.language_models.selection import SelectableContent, Selected, select_in_rounds, units_of
 from modelmill.language_models.votes import Vote, vote
 from modelmill.system.disk import try_write
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import check_columns
 from modelmill.tables.storage import table_location
 from modelmill.workspace import Workspace
@@ -120,10 +120,8 @@ def check_names(labelling: LlmLabelling) -> None:
     :raises ConfigError: if names collide, or the table would be written over itself.
     :raises TableError: if a column is missing.
     """
-    import pyarrow as pa
-
     options, table = labelling.options, labelling.table
-    names = pa.schema(open_table(table.uri, version=table.version).schema().to_arrow()).names
+    names = table_schema(table).names
     check_columns(names, [*options.columns, *([options.gold] if options.gold else [])], place=str(table))
     mine = label_columns(options.label, selected=options.select is not None)
     own = {name.lower() for name in (*mine, *review_columns(options.label))}
@@ -245,21 +243,29 @@ class Attempt:
 
     def _ask_in_rounds(self, asker: AnyAsker, selection: RowSelection, journal: Journal) -> None:
         units = units_of(self.plan.rows, self.planner.contents())
-        gold = [key for unit in units if unit.gold is not None for key in unit.keys]
-        others = [unit for unit in units if unit.gold is None][: selection.rows]
-        # Which rows will be chosen is not known yet: as many random ones stand for them in the forecast.
-        planned = [*gold, *(key for unit in others for key in unit.keys)]
-        self._log_worst_case([key for key in planned if key not in self.known], journal)
+        asked, second_round = 0, 2 if any(unit.gold is not None for unit in units) else 1
+
+        def ask(keys: Sequence[str], later: Sequence[str]) -> None:
+            nonlocal asked
+            if not keys:
+                return
+            planned = [*keys, *later]
+            todo = [key for key in planned if key not in self.known]
+            if not asked:
+                self._log_worst_case(todo, journal)
+            elif asked == second_round and not self._revised_path.exists():
+                # The pilot's answers told little about which rows the rounds would be unsure of. Where the
+                # pilot is still to come, its forecast is the only one: a later one counts what is open twice.
+                if self.forecast is not None:
+                    self._check_forecast(todo, journal)
+                try_write(self._revised_path, "")
+            self._ask_with_pilot(asker, keys, planned, journal)
+            asked += 1
 
         def label_of(unit: SelectableContent) -> str | None:
             return self._vote(unit.keys).label
 
-        self.selected = select_in_rounds(
-            units,
-            selection,
-            ask=lambda keys: self._ask_with_pilot(asker, keys, planned, journal),
-            label_of=label_of,
-        )
+        self.selected = select_in_rounds(units, selection, ask=ask, label_of=label_of)
 
     def _ask_some(self, asker: AnyAsker, keys: Sequence[str]) -> None:
         wanted, done = frozenset(keys), 0
@@ -294,6 +300,11 @@ class Attempt:
     @property
     def _forecast_path(self) -> Path:
         return self.workspace.workdir / "forecast.json"
+
+    @property
+    def _revised_path(self) -> Path:
+        """Once only: what was sent since is reserved at its worst case."""
+        return self.workspace.workdir / "forecast_revised"
 
     def _earlier_forecast(self) -> Forecast | None:
         """Return what an earlier attempt has forecast after its pilot: a result has one pilot."""

@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from modelmill.errors import ConfigError
 
@@ -63,9 +62,7 @@ class RateLimits:
         """Return the limits."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Close the file."""
         with self._lock:
             self._closed = True

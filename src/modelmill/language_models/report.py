@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.language_models.forecast import Forecast
 from modelmill.language_models.gold import GoldReport
+from modelmill.options import Record
 
 
-class Bill(BaseModel):
+class Bill(Record):
     """Where the money went. Costs are in the budget's unit: money, or tokens."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     unit: str
     budget: float
@@ -36,10 +33,8 @@ class Bill(BaseModel):
     """Answers that did not say what was billed, in this attempt: the worst case counts."""
 
 
-class LlmReport(BaseModel):
+class LlmReport(Record):
     """Rows in = labelled + abstained + failed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
     model: str
@@ -83,7 +78,7 @@ def metrics(report: LlmReport) -> dict[str, float]:
         "rows_abstained": report.rows_abstained,
         "rows_failed": report.rows_failed,
         "rows_for_review": report.review_rows,
-        f"accounted_{report.bill.unit}": report.bill.accounted,
+        f"accounted_{report.bill.unit}": report.bill.accounted,  # forecasts read it: Budget.metric
         "answers": report.bill.answers,
         "answers_from_table": report.bill.from_table,
         "answers_lost": report.bill.lost,

@@ -59,26 +59,39 @@ def select_in_rounds(
     units: Sequence[SelectableContent],
     options: RowSelection,
     *,
-    ask: Callable[[Sequence[str]], None],
+    ask: Callable[[Sequence[str], Sequence[str]], None],
     label_of: Callable[[SelectableContent], str | None],
 ) -> Selected:
     """Choose and ask, round by round. The same answers lead to the same choice, so a killed run goes on.
 
     :param units: see :func:`units_of`.
     :param options: how many, and how.
-    :param ask: asks the requests with these keys, unless they are answered.
+    :param ask: asks the requests with the first keys, unless they are answered. The others stand for what
+        later rounds will ask: what would be chosen for them now.
     :param label_of: the label of a unit that was asked; None if it has none.
     :return: the units that were chosen, gold ones included.
     """
     gold = [number for number, unit in enumerate(units) if unit.gold is not None]
-    ask([key for number in gold for key in units[number].keys])
     labels = {number: str(units[number].gold) for number in gold}
     selected = Selected({units[number].keys[0]: 1.0 for number in gold})
     left = [number for number, unit in enumerate(units) if unit.gold is None]
     features = _features([unit.content for unit in units])
-    for wanted in _sizes(min(options.rows, len(left)), options.rounds):
-        chosen = _choose(features, labels, left, wanted, share=options.random_share)
-        ask([key for number in chosen for key in units[number].keys])
+
+    def keys_of(numbers: Iterable[int]) -> list[str]:
+        return [key for number in numbers for key in units[number].keys]
+
+    to_come = min(options.rows, len(left))
+    sizes = _sizes(to_come, options.rounds)
+    margins = _margins(features, labels, left)
+    ask(keys_of(gold), keys_of(_choose(left, margins, to_come, share=options.random_share)))
+    for place, wanted in enumerate(sizes):
+        if place:
+            margins = _margins(features, labels, left)
+        chosen = _choose(left, margins, wanted, share=options.random_share)
+        to_come -= wanted
+        # Nearly what _choose would take of those that are left: in the order of margins, the rest at random.
+        later = _choose(left, margins, wanted + to_come, share=options.random_share)
+        ask(keys_of(chosen), keys_of([number for number in later if number not in chosen][:to_come]))
         for number, inclusion in chosen.items():
             selected.inclusion[units[number].keys[0]] = inclusion
             label = label_of(units[number])
@@ -94,11 +107,11 @@ def _sizes(rows: int, rounds: int) -> list[int]:
     ]
 
 
-def _choose(
-    features: csr_matrix, labels: Mapping[int, str], left: Sequence[int], wanted: int, *, share: float
-) -> dict[int, float]:
+Margins = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+def _choose(left: Sequence[int], margins: Margins | None, wanted: int, *, share: float) -> dict[int, float]:
     """Return the units of a round, with the chance that each had."""
-    margins = _margins(features, labels, left)
     at_random = wanted if margins is None else round(share * wanted)
     found: dict[int, float] = {}
     if margins is not None:
@@ -109,9 +122,7 @@ def _choose(
     return found | dict.fromkeys(rest[:at_random], at_random / max(1, len(rest)))
 
 
-def _margins(
-    features: csr_matrix, labels: Mapping[int, str], left: Sequence[int]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None:
+def _margins(features: csr_matrix, labels: Mapping[int, str], left: Sequence[int]) -> Margins | None:
     """Return the margin of each unit that is left; None if there is nothing to learn from."""
     from sklearn.svm import LinearSVC
 

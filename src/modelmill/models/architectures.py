@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from modelmill.errors import ModelError, did_you_mean
+from modelmill.errors import ModelError
 from modelmill.models.limits import check_dimensions, read_bounded
 
 ARCHITECTURES = (
@@ -35,6 +35,9 @@ IMAGE_ARCHITECTURES = ("convnext", "resnet", "timm_wrapper", "vit")
 
 _PADDED_POSITIONS = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 """Architectures whose positions start behind the id of the padding token."""
+
+_GROUPS = ("num_hidden_groups", "inner_group_num")
+"""How many layers of ALBERT have weights of their own: its students take those that all layers share."""
 
 _CODE_KEYS = frozenset(
     {
@@ -137,12 +140,19 @@ def check_architecture(content: Mapping[str, Any], *, max_tokens: int | None = N
         raise ModelError(
             "base_model must be a text encoder that can be trained and exported",
             got=kind,
-            remedy=did_you_mean(str(kind), ARCHITECTURES),
+            choices=ARCHITECTURES,
         )
     if content.get("is_decoder") or content.get("is_encoder_decoder"):
         raise ModelError(
             "a base model must be a text encoder such as BERT", got=kind, remedy="take an encoder-only model"
         )
+    for field in _GROUPS:
+        if content.get(field, 1) != 1:
+            raise ModelError(
+                f"an ALBERT whose layers share all their weights can be distilled: {field} must be 1",
+                got=content[field],
+                remedy="take one of the published ALBERT models",
+            )
     limit = content.get("max_position_embeddings")
     if not isinstance(limit, int) or max_tokens is None:
         return

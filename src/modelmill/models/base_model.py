@@ -48,7 +48,7 @@ def load_base_model(name: str, *, max_tokens: int, dropout: float) -> BaseModel:
             got=str(folder),
             remedy="download the model again",
         )
-    _set_dropout(config, dropout)
+    set_dropout(config, dropout)
     return BaseModel(load_weights(folder, config), folder / "tokenizer.json")
 
 
@@ -63,7 +63,8 @@ def _check_config(config: PretrainedConfig, folder: Path, *, max_tokens: int) ->
             )
 
 
-def _set_dropout(config: PretrainedConfig, dropout: float) -> None:
+def set_dropout(config: PretrainedConfig, dropout: float) -> None:
+    """Set every kind of dropout that an encoder's configuration has."""
     for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
         if hasattr(config, field):
             setattr(config, field, dropout)

@@ -26,11 +26,12 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from modelmill.artifacts import ContentKind, ModelFormat
 from modelmill.datasets.options import LabelKind
 from modelmill.errors import ModelError
+from modelmill.options import Record
 from modelmill.system.digests import file_digest
 from modelmill.tasks.base import Task
 from modelmill.tasks.calibration import Calibration, FloatArray
@@ -53,10 +54,8 @@ HeadKind = Literal["linear", "mlp", "attention"]
 """What a head is: see :mod:`modelmill.models.heads`."""
 
 
-class BundleInfo(BaseModel):
+class BundleInfo(Record):
     """What one has to know to use a bundle."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     format: ModelFormat

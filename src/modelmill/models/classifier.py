@@ -161,12 +161,7 @@ def plain_config(config: PretrainedConfig) -> dict[str, Any]:
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """Load a ``torch`` bundle.
-
-    :param folder: the bundle.
-    :return: the model, on the CPU, in evaluation mode.
-    :raises ModelError: if its files do not go together.
-    """
+    """Load a ``torch`` bundle on the CPU, in evaluation mode; ModelError if its files do not fit."""
     info = BundleInfo.load(folder)
     if info.format != "torch":
         raise ModelError(

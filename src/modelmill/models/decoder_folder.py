@@ -9,7 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from modelmill.errors import ModelError, did_you_mean
+from modelmill.errors import ModelError
 from modelmill.models.architectures import read_config_json
 from modelmill.models.base_model_folder import check_base_model_files
 from modelmill.system.digests import file_digests
@@ -42,7 +42,7 @@ def check_decoder(folder: Path) -> None:
         raise ModelError(
             "a language model that is asked in this process is of a known architecture",
             got=kind,
-            remedy=did_you_mean(str(kind), DECODERS),
+            choices=DECODERS,
         )
     if content.get("quantization_config"):
         raise ModelError(

@@ -11,7 +11,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-from modelmill.errors import ModelError, did_you_mean
+from modelmill.errors import ModelError
 from modelmill.models.architectures import ARCHITECTURES, check_image_architecture, read_config_json
 from modelmill.models.attention import KEPT_HEADS, fit_heads
 from modelmill.models.image_encoder import EARLY_LAYERS, ImageEncoder, RowEncoder
@@ -32,7 +32,7 @@ def read_config(folder: Path) -> PretrainedConfig:
         raise ModelError(
             "config.json must name a model_type that transformers has itself",
             got=kind,
-            remedy=did_you_mean(str(kind), ARCHITECTURES),
+            choices=ARCHITECTURES,
         )
     try:
         return AutoConfig.for_model(kind, **content)

@@ -98,10 +98,7 @@ class MlpStack(HeadStack):
 
 
 class AttentionStack(HeadStack):
-    """Heads that weigh the tokens themselves.
-
-    :param heads: weights of each head.
-    """
+    """Heads that weigh the tokens themselves."""
 
     reads = "states"
     shapes = {"query": ("features",), "weight": ("outputs", "features"), "bias": ("outputs",)}

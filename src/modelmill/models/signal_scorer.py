@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from modelmill.errors import ConfigError, did_you_mean
+from modelmill.errors import ConfigError
 from modelmill.models.bundle import BundleInfo, trunk_folder
 from modelmill.models.heads import load_head
 from modelmill.models.scorer import Scorer
@@ -86,9 +86,7 @@ class SignalScorer:
         wanted = list(self.infos if signals is None else signals)
         for name in wanted:
             if name not in self.infos:
-                raise ConfigError(
-                    "a signal must be one that is loaded", got=name, remedy=did_you_mean(name, self.infos)
-                )
+                raise ConfigError("a signal must be one that is loaded", got=name, choices=self.infos)
         readers = {self._readers[name] for name in wanted}
         tokens = {key: self._encoders[key].encode(contents) for key in readers}
         found: dict[str, FloatArray] = {}

@@ -14,9 +14,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from modelmill.errors import ConfigError, ModelError
+from modelmill.errors import ModelError
 from modelmill.models.bundle import BundleInfo
 from modelmill.models.classifier import Classifier, empty_classifier
+from modelmill.system.imports import needing_extra
 
 _WEIGHTS = "model.safetensors"
 
@@ -27,12 +28,8 @@ def torchao_library() -> Any:
     :return: the package ``torchao.quantization``.
     :raises ConfigError: if it is not installed.
     """
-    try:
+    with needing_extra("quantisation in PyTorch needs", "gpu"):
         import torchao.quantization as library
-    except ImportError as error:
-        raise ConfigError(
-            f"quantisation in PyTorch needs an extra ({error})", remedy="pip install 'modelmill[gpu]'"
-        ) from error
     return library
 
 

@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from modelmill.evaluation.statistics import holm
+from modelmill.options import Record
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["number", "class"]
@@ -34,10 +34,8 @@ MISSING = "(missing)"
 """Rows without a value."""
 
 
-class BinShares(BaseModel):
+class BinShares(Record):
     """One class, or one bin of numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     reference: float
@@ -46,10 +44,8 @@ class BinShares(BaseModel):
     """Share of the current rows, from 0 to 1."""
 
 
-class ColumnDrift(BaseModel):
+class ColumnDrift(Record):
     """How far a column has moved."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     kind: Kind

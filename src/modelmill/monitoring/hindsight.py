@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.errors import ConfigError, ModelError
 from modelmill.evaluation.logits import cached_logits
@@ -21,6 +19,7 @@ from modelmill.evaluation.results import Score
 from modelmill.evaluation.rows import JudgedRows, judged_label, judged_rows
 from modelmill.models.bundle import BundleInfo
 from modelmill.monitoring.morning import TAG_LOGICAL_DATE
+from modelmill.options import Record
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.finished_runs import read_tags
 from modelmill.registry.learnt_rows import check_left, learnt_rows
@@ -40,11 +39,7 @@ _PAGE = 1000
 _LEAST_ROWS = 20
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DayResult(_Part):
+class DayResult(Record):
     """A day's model, judged on the last day's test rows."""
 
     day: datetime
@@ -62,7 +57,7 @@ class DayResult(_Part):
     bootstrap's interval; None for that model itself."""
 
 
-class Hindsight(_Part):
+class Hindsight(Record):
     """The models of past days, on the rows of the last one."""
 
     pipeline: str

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.artifacts import AnyReference, ModelRef, ReportRef, SignalsRef, parse_reference
 from modelmill.errors import ConfigError
+from modelmill.options import Record
 from modelmill.registry.finished_runs import TAG_OUTPUTS
 from modelmill.registry.ledger import Action, LedgerRow, entries
 from modelmill.registry.mlflow_calls import mlflow_errors
@@ -46,11 +45,7 @@ _MOVES: Mapping[Action, str] = {
 Outcome = Literal["failed", "killed", "refused", "running", "waiting"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelStep(_Part):
+class ModelStep(Record):
     """A step that made a model, or several."""
 
     pipeline: str
@@ -65,7 +60,7 @@ class ModelStep(_Part):
     """Page of the MLflow run; empty where the tracking store has none."""
 
 
-class ChampionMove(_Part):
+class ChampionMove(Record):
     """A row of the ledger that moved a champion."""
 
     time: datetime
@@ -78,7 +73,7 @@ class ChampionMove(_Part):
     reasons: tuple[str, ...]
 
 
-class RefusedModel(_Part):
+class RefusedModel(Record):
     """A challenger that did not become champion."""
 
     time: datetime
@@ -89,7 +84,7 @@ class RefusedModel(_Part):
     pipeline: str
 
 
-class DriftAlarm(_Part):
+class DriftAlarm(Record):
     """A report that raised alarms."""
 
     pipeline: str
@@ -98,7 +93,7 @@ class DriftAlarm(_Part):
     url: str
 
 
-class FailedStep(_Part):
+class FailedStep(Record):
     """A step that did not end well, and was not made good later that night; or that has not ended.
 
     The last word on a step is the run of the newest logical date, and of several for that date the one that
@@ -121,7 +116,7 @@ class FailedStep(_Part):
     """Of the pipeline's run; None if it was not Airflow's, or has none: its begin then stands for it."""
 
 
-class PipelineCost(_Part):
+class PipelineCost(Record):
     """What a pipeline's steps took that really ran."""
 
     pipeline: str
@@ -135,7 +130,7 @@ class PipelineCost(_Part):
     """Of the step that took most; None if no step has measured it."""
 
 
-class Morning(_Part):
+class Morning(Record):
     """A night."""
 
     since: datetime

@@ -127,11 +127,7 @@ def _span(night: Morning) -> str:
 
 
 def as_text(night: Morning) -> str:
-    """Return a night as plain text: for a message, or a terminal.
-
-    :param night: the night.
-    :return: the text; of each list at most 20 rows, and how many more there are.
-    """
+    """Return a night as plain text, for a message or a terminal: of each list at most 20 rows."""
     lines = [f"modelmill, {_span(night)}: {night.headline}"]
     lines += [f"NOT KNOWN: {redacted(one)}" for one in night.unknown]
     for section in _sections(night):
@@ -146,11 +142,7 @@ def as_text(night: Morning) -> str:
 
 
 def as_html(night: Morning) -> str:
-    """Return a night as a page: one file, without scripts, in light and dark.
-
-    :param night: the night.
-    :return: HTML. What comes from steps and from people is escaped.
-    """
+    """Return a night as a page: one file of HTML without scripts, in light and dark, texts escaped."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',

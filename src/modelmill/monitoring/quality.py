@@ -12,13 +12,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from modelmill.options import Record
 
 
-class QualityReport(BaseModel):
+class QualityReport(Record):
     """What became of the quality."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     as_of: str
     """Time that ages are counted from: the newest commit of the tables."""

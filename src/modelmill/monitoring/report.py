@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.monitoring.drift import ColumnDrift
 from modelmill.monitoring.quality import QualityReport
+from modelmill.options import Record
 
 
-class MonitorReport(BaseModel):
+class MonitorReport(Record):
     """A comparison of a scored table with the training data."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     scored: str

@@ -10,7 +10,7 @@ from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.errors import ConfigError, DatasetError, TableError
 from modelmill.monitoring.options import MonitorOptions
 from modelmill.serving.scoring import RESULT_COLUMNS
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import check_columns, read_arrow
 from modelmill.tokens.contents import BLANKS
 from modelmill.workspace import Workspace
@@ -56,9 +56,7 @@ def read_scored(tables: MonitoredTables, options: MonitorOptions) -> pa.Table:
     import pyarrow.compute as pc
 
     text = tables.dataset.text_column
-    names = [
-        field.name for field in open_table(tables.scored.uri, version=tables.scored.version).schema().fields
-    ]
+    names = table_schema(tables.scored).names
     place = str(tables.scored)
     check_columns(names, [text, *RESULT_COLUMNS[:2]], place=place)
     if RESULT_COLUMNS[2] in names:
@@ -130,8 +128,7 @@ def _as_text(values: pa.ChunkedArray, name: str, place: str) -> pa.ChunkedArray:
 def _dataset_columns(dataset: DatasetRef) -> list[str]:
     """Return the dataset's columns that have no role: those that were carried along."""
     own = {dataset.key, dataset.text, dataset.image, dataset.split, *dataset.labels, *RESULT_COLUMNS}
-    fields = open_table(dataset.uri, version=dataset.version).schema().fields
-    return [field.name for field in fields if field.name not in own]
+    return [name for name in table_schema(dataset).names if name not in own]
 
 
 def read_train(dataset: DatasetRef, options: MonitorOptions, scored: pa.Table) -> pa.Table:

@@ -20,7 +20,7 @@ from modelmill.monitoring.video_thumbnails import Thumbnail, Wanted, thumbnails
 from modelmill.redaction import redacted
 from modelmill.rules.evaluation.decisions import EXPLANATION_COLUMN
 from modelmill.rules.explanation.rendering import explanation_html
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import check_columns, scan_arrow
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def report_videos_of(
     :return: the report.
     :raises TableError: if a column is missing.
     """
-    names = [field.name for field in open_table(decisions.uri, version=decisions.version).schema().fields]
+    names = table_schema(decisions).names
     wanted = [options.key, "decision", "rule", "severity", "because", "reason", "rule_set"]
     check_columns(names, [*wanted, *options.boxes.values()], place=decisions.uri)
     found = _counted(decisions, options)

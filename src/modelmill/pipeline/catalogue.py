@@ -9,62 +9,54 @@ from __future__ import annotations
 
 import functools
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
-from types import MappingProxyType, ModuleType
 
 from modelmill import steps
 from modelmill.component import GROUPS, AnyComponent, Component
-from modelmill.errors import ConfigError, did_you_mean
-from modelmill.extensions import checked, loaded
+from modelmill.errors import ConfigError
+from modelmill.extensions import declared_in, with_others
 
 ENTRY_POINT_GROUP = "modelmill.components"
 
 
-@functools.cache
-def catalogue() -> Mapping[str, AnyComponent]:
-    """Return every known component by name, in the palette's order: by group, then by name.
+class Catalogue(Mapping[str, AnyComponent]):
+    """Every known component by name, in the palette's order: by group, then by name.
 
-    :return: a read-only mapping.
-    :raises ConfigError: if two modules declare the same name, or that of an entry point declares none.
+    One of modelmill's own is imported when it is asked for, all others together: a process that runs one step
+    of a pipeline would import them for nothing. Whoever asks for all components may get a ConfigError: if two
+    modules declare the same name, or that of an entry point declares none.
     """
-    own = [_own(name) for name in _own_names()]
-    found = {component.name: component for component in own if component}
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        module = loaded(entry)
-        components = declared_in(module)
-        checked(entry, components, noun="Component")
-        for component in components:
-            if found.setdefault(component.name, component) is not component:
-                raise ConfigError(
-                    "two components cannot have one name",
-                    got=component.name,
-                    remedy=f"rename the one in {module.__name__}",
-                )
-    return MappingProxyType(dict(sorted(found.items(), key=_place)))
+
+    def __getitem__(self, name: str) -> AnyComponent:
+        own = _own(name) if name in _own_names() else None
+        return own or self._all[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @functools.cached_property
+    def _all(self) -> Mapping[str, AnyComponent]:
+        own: list[AnyComponent] = [component for component in map(_own, _own_names()) if component]
+        found = with_others(own, Component, group=ENTRY_POINT_GROUP, noun="components")
+        return dict(sorted(found.items(), key=_place))
 
 
-def declared_in(module: ModuleType) -> list[AnyComponent]:
-    """Return the components at a module's top level, in the order of declaration."""
-    return [value for value in vars(module).values() if isinstance(value, Component)]
+@functools.cache
+def catalogue() -> Catalogue:
+    """Return the components of this process."""
+    return Catalogue()
 
 
 def component_named(name: str) -> AnyComponent:
-    """Return one component.
-
-    :param name: its name.
-    :return: the component.
-    :raises ConfigError: if there is none of that name.
-    """
-    # One of modelmill's own needs no look at the others: that is most of the time of a reused step.
-    own = _own(name) if name in _own_names() else None
-    if own:
-        return own
-    known = catalogue()
-    if name not in known:
-        raise ConfigError("a step's component must be known", got=name, remedy=did_you_mean(name, known))
-    return known[name]
+    """Return the component with a name; ConfigError if there is none."""
+    component = catalogue().get(name)
+    if component is None:
+        raise ConfigError("a step's component must be known", got=name, choices=catalogue())
+    return component
 
 
 @functools.cache
@@ -72,9 +64,10 @@ def _own_names() -> frozenset[str]:
     return frozenset(module.name for module in pkgutil.iter_modules(steps.__path__))
 
 
+@functools.cache
 def _own(name: str) -> AnyComponent | None:
     module = import_module(f"{steps.__name__}.{name}")
-    component, found = getattr(module, name, None), declared_in(module)
+    component, found = getattr(module, name, None), declared_in(module, Component)
     if not found:
         return None  # what several components share
     if len(found) > 1 or not isinstance(component, Component) or component.name != name:

@@ -14,13 +14,7 @@ from modelmill.pipeline.request import StepRequest
 
 
 def checked_config(component: AnyComponent, request: StepRequest) -> Config:
-    """Return the step's configuration with its parameters filled in.
-
-    :param component: the component.
-    :param request: the request.
-    :return: the configuration.
-    :raises ConfigError: naming the first field that is wrong.
-    """
+    """Return the step's configuration, parameters filled in; ConfigError names the first wrong field."""
     try:
         config: Config = component.config.model_validate(substitute(request.config, request.params))
     except ValidationError as error:
@@ -29,13 +23,7 @@ def checked_config(component: AnyComponent, request: StepRequest) -> Config:
 
 
 def checked_inputs(component: AnyComponent, request: StepRequest) -> Inputs:
-    """Return the step's inputs.
-
-    :param component: the component.
-    :param request: the request.
-    :return: the inputs.
-    :raises ConfigError: naming the first port that is wrong.
-    """
+    """Return the step's inputs; ConfigError names the first wrong port."""
     try:
         inputs: Inputs = component.inputs.model_validate(request.inputs)
     except ValidationError:
@@ -45,7 +33,7 @@ def checked_inputs(component: AnyComponent, request: StepRequest) -> Inputs:
                 raise ConfigError(
                     f"component {component.name} has no such input",
                     got=name,
-                    remedy=did_you_mean(name, ports),
+                    choices=ports,
                 ) from None
         inputs = _coerced_inputs(component, request)
     return inputs

@@ -13,8 +13,8 @@ from modelmill.pipeline.catalogue import component_named
 from modelmill.pipeline.checked_request import checked_config, checked_inputs
 from modelmill.pipeline.request import StepRequest, StepResult, references, step_key
 from modelmill.pipeline.table_uses import described, uses
-from modelmill.registry.finished_runs import AskedRun, FinishedRun
-from modelmill.registry.tracking import run_url
+from modelmill.registry.finished_runs import AskedRun, FinishedRun, RunPlace, remember
+from modelmill.registry.tracking import TrackedRun, run_url
 from modelmill.settings import Settings
 from modelmill.tables.description import TableUse
 from modelmill.tables.reading import check_table
@@ -58,17 +58,6 @@ class CheckedStep:
         """What a run that has made the step's result is asked for by."""
         return AskedRun(self.settings.tracking_uri, self.request.pipeline, self.key)
 
-    def is_still_valid(self, found: FinishedRun) -> bool:
-        """Return whether an earlier result may be reused; say why if it may not.
-
-        :param found: the run that made it.
-        :return: True if it may.
-        """
-        reason = self._invalid(found)
-        if reason:
-            self.say(f"the result of run {found.run_id} is made again: {reason}")
-        return reason is None
-
     def _invalid(self, found: FinishedRun) -> str | None:
         outputs = self._outputs(found.outputs)
         for table in references(outputs):
@@ -79,61 +68,63 @@ class CheckedStep:
                 return f"{table} is {'gone' if now == 'missing' else 'not the table that it made'}"
             if now != "missing":
                 try:
-                    check_table(table, memory=self.settings.home / "cache" / "digests")
+                    check_table(table, memory=self.settings.digests)
                 except InputError as error:
                     return str(error)
         if self.component.still_valid is None or self.component.still_valid(outputs, self.settings):
             return None
         return "it no longer holds"
 
-    def reused(self, found: FinishedRun) -> StepResult:
-        """Return the result of an earlier run, and say so.
+    def reused(self, found: FinishedRun, *, remembered: bool = False) -> StepResult | None:
+        """Return the result of an earlier run if it may be reused; say that it is, or why it is made again.
 
         :param found: the run that made it.
-        :return: the result.
+        :param remembered: whether this work directory has it written down that this run has made it.
+        :return: the result; None if it no longer holds.
         """
-        name, run_id = self.request.step, found.run_id
-        self.say(f"{name}: nothing that it reads has changed, so run {run_id} is reused")
-        url = run_url(self.settings.tracking_uri, found.experiment, run_id)
-        return self.result(found.outputs, run_id=run_id, run_url=url, reused=True)
+        if reason := self._invalid(found):
+            self.say(f"the result of run {found.run_id} is made again: {reason}")
+            return None
+        place = RunPlace(found.experiment, found.run_id)
+        self.say(f"{self.request.step}: nothing that it reads has changed, so run {place.run_id} is reused")
+        if not remembered:
+            remember(self.settings.home, self.asked, place)
+        return self._result(found.outputs, place)
 
-    def result(
-        self,
-        outputs: dict[str, AnyReference],
-        *,
-        run_id: str,
-        run_url: str,
-        reused: bool,
-        rows_read: Mapping[str, int] | None = None,
-    ) -> StepResult:
-        """Return the step's result.
+    def made(self, outputs: dict[str, AnyReference], run: TrackedRun) -> StepResult:
+        """Return the result of a run that has ended well: the next one who asks for it finds it by its id.
 
         :param outputs: references by output port.
-        :param run_id: MLflow run that made them.
-        :param run_url: its page; empty if there is none.
-        :param reused: whether nothing was run.
-        :param rows_read: rows that it has worked on, by table and version, as far as it said so.
-        :return: the result, with the events that follow from it.
+        :param run: the run that made them.
+        :return: the result.
         """
+        place = RunPlace(run.experiment_id, run.run_id)
+        remember(self.settings.home, self.asked, place)
+        return self._result(outputs, place, run)
+
+    def _result(
+        self, outputs: dict[str, AnyReference], place: RunPlace, run: TrackedRun | None = None
+    ) -> StepResult:
+        """Return the step's result, with the events that follow from it; ``run``: None if it was reused."""
         events: tuple[str, ...] = ()
         if self.component.events is not None:
             events = self.component.events(self.config, self._outputs(outputs))
         return StepResult(
             outputs=outputs,
             step_key=self.key,
-            run_id=run_id,
-            run_url=run_url,
-            reused=reused,
+            run_id=place.run_id,
+            run_url=run_url(self.settings.tracking_uri, place.experiment, place.run_id),
+            reused=run is None,
             events=events,
-            tables=self._tables(outputs, rows_read or {}, reused=reused) if self.request.describe else (),
+            tables=self._tables(outputs, run) if self.request.describe else (),
+            figures=run.figures if run and self.request.describe else {},
         )
 
-    def _tables(
-        self, outputs: Mapping[str, AnyReference], rows_read: Mapping[str, int], *, reused: bool
-    ) -> tuple[TableUse, ...]:
+    def _tables(self, outputs: Mapping[str, AnyReference], run: TrackedRun | None) -> tuple[TableUse, ...]:
         try:
             found = uses(self.component, self.config, self.request.inputs, outputs)
-            return tuple(described(found, step_key=self.key, rows_read=rows_read, reused=reused))
+            rows_read = run.rows_read if run else {}
+            return tuple(described(found, step_key=self.key, rows_read=rows_read, reused=run is None))
         except Exception as error:  # the step is done, whatever a store says now
             self.say(f"{self.request.step}: its tables are not described: {error}")
             return ()

@@ -8,11 +8,7 @@ from modelmill.pipeline.spec import Outcome
 
 
 def verdict_port(component: AnyComponent) -> str:
-    """Return the output port that carries a component's verdict.
-
-    :param component: the component.
-    :return: the port's name; empty: it gives no verdict.
-    """
+    """Return the output port that carries a component's verdict; empty: it gives none."""
     ports = component.output_ports.values()
     return next((port.name for port in ports if issubclass(port.type, VerdictRef)), "")
 

@@ -71,20 +71,12 @@ def copy_ids(step: str, group: GroupSpec | None) -> tuple[str, ...]:
 
 
 def slug(value: ParamValue) -> str:
-    """Return what stands for a value in an id.
-
-    :param value: the value.
-    :return: its text in lower case, ``_`` for each run of other characters than a-z and 0-9.
-    """
+    """Return what stands for a value in an id: in lower case, ``_`` for each run of other characters."""
     return _OTHER_CHARACTERS.sub("_", value_text(value).lower())
 
 
 def value_text(value: ParamValue) -> str:
-    """Return a value as people read it.
-
-    :param value: the value.
-    :return: its text; of a truth value, as YAML has it.
-    """
+    """Return a value as people read it; a truth value as YAML has it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -101,10 +93,7 @@ def gathers(written: PipelineSpec, origin: str, target: str) -> bool:
 
 
 class _Copies:
-    """The copies of each step of a pipeline.
-
-    :param written: the pipeline.
-    """
+    """The copies of each step of a pipeline."""
 
     def __init__(self, written: PipelineSpec) -> None:
         self.written = written

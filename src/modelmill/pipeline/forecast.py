@@ -1,27 +1,32 @@
 """What a run of a pipeline will take, before it starts: from what its steps have taken before.
 
-Steps whose results are there already are found as the run itself would find them: they take nothing. For
-every other one the last finished runs of the same step are looked up, in a group with ``for_each`` those of
-its other copies, too, and their median is the forecast. What a step takes is a matter of where it runs: runs
-of this machine and interpreter go before those of this machine, and those before others; they are not mixed,
-and the forecast says on which it stands. How far off it is, is measured in the same way: what would have
-been forecast for each of those runs from the ones before it, against what it took. A step that has never run
-is not known, and neither is the total then: it is at least what the others take.
+Steps whose results are there already are found as the run itself would find them: they take nothing, and
+neither does what is skipped by a verdict among those results. For every other one the last finished runs of
+the same step are looked up, in a group with ``for_each`` those of its other copies, too, and their median is
+the forecast. What a step takes is a matter of where it runs: runs of this machine and interpreter go before
+those of this machine, and those before others; they are not mixed, and the forecast says on which it stands.
+How far off it is, is measured in the same way: what would have been forecast for each of those runs from the
+ones before it, against what it took. A step that has never run is not known, and neither is the total then:
+it is at least what the others take. What a language model's endpoint will bill is told in the same way, and
+its budget, which holds from the first run on.
 """
 
 from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.artifacts import AnyReference
+from modelmill.options import Record
+from modelmill.pipeline.catalogue import component_named
+from modelmill.pipeline.checked_request import checked_config
 from modelmill.pipeline.expansion import Expansion, expand
-from modelmill.pipeline.local_run import request_for
-from modelmill.pipeline.reuse import reusable
+from modelmill.pipeline.local_run import request_for, skip_reason
+from modelmill.pipeline.placeholders import placeholders
+from modelmill.pipeline.request import StepRequest
+from modelmill.pipeline.reuse import ReuseAnswer, reusable
 from modelmill.pipeline.spec import ParamValue, PipelineSpec
 from modelmill.registry.mlflow_calls import mlflow_errors
 from modelmill.registry.tracking import TAG_HOST, TAG_PYTHON, tracking_client
@@ -36,15 +41,12 @@ RUNS = 5
 _SEARCHED = 1000
 _MEASURES = (SECONDS, CPU_SECONDS, MEMORY_MB, DISK_MB)
 
-
+Ask = Callable[[Sequence[StepRequest]], Sequence[ReuseAnswer]]
 Where = Literal["here", "this host", "elsewhere"]
+_Idle = Literal["reused", "skipped"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Amount(_Part):
+class Amount(Record):
     """What a step, or a run, takes of one thing."""
 
     expected: float
@@ -53,13 +55,25 @@ class Amount(_Part):
     after one run."""
 
 
-class StepForecast(_Part):
+class Bill(Record):
+    """What others will bill for a step, or for a run: a language model's endpoint."""
+
+    unit: Literal["money", "tokens"]
+    """Money is in the currency of the prices in the step's configuration."""
+    expected: Amount | None
+    """By the bills of earlier runs; None: there was none."""
+    at_most: float
+    """The step's budget: no bill is higher."""
+
+
+class StepForecast(Record):
     """What a step will take."""
 
     step: str
     component: str
-    state: Literal["reused", "known", "unknown"]
-    """``reused``: its result is there already; ``unknown``: it has never run."""
+    state: Literal["reused", "skipped", "known", "unknown"]
+    """``reused``: its result is there already; ``skipped``: so is a verdict on which it does not run;
+    ``unknown``: it has never run."""
     from_runs: int
     """Past runs that the forecast is made of."""
     where: Where | None
@@ -73,9 +87,11 @@ class StepForecast(_Part):
     """Most memory, in 10⁶ bytes."""
     disk_mb: Amount | None
     """What lies in its work directory at its end, in 10⁶ bytes. All four are None unless it is known."""
+    bill: Bill | None
+    """None: it does not run, nobody bills it, or a parameter of its configuration has no value yet."""
 
 
-class RunForecast(_Part):
+class RunForecast(Record):
     """What a run of a pipeline will take."""
 
     pipeline: str
@@ -91,6 +107,15 @@ class RunForecast(_Part):
     disk_mb: Amount
     """Of all work directories together: more than there is at any time, since a step empties its own."""
 
+    @property
+    def bills(self) -> tuple[Bill, ...]:
+        """What all steps together will be billed, for each unit; what is expected only if it is of all."""
+        found: dict[str, list[Bill]] = {}
+        for step in self.steps:
+            if step.bill:
+                found.setdefault(step.bill.unit, []).append(step.bill)
+        return tuple(_sum_of_bills(bills) for bills in found.values())
+
 
 def forecast(
     spec: PipelineSpec,
@@ -98,6 +123,7 @@ def forecast(
     settings: Settings,
     params: Mapping[str, ParamValue] | None = None,
     jobs: int = 1,
+    ask: Ask | None = None,
 ) -> RunForecast:
     """Return what a run of a pipeline will take on this machine.
 
@@ -105,16 +131,20 @@ def forecast(
     :param settings: where MLflow is.
     :param params: parameter values of the run.
     :param jobs: how many steps may run side by side, at least 1.
+    :param ask: says which steps have results already; None: this process looks.
     :return: the forecast.
     :raises ConfigError: if MLflow does not let us in.
     :raises TransientError: if MLflow does not answer.
     """
     expansion = expand(spec)
-    reused = _reused(expansion, settings, spec.param_values(params))
+    look = ask or (lambda requests: reusable(requests, settings))
+    values = spec.param_values(params)
+    reused, skipped = _there(expansion, values, look)
+    idle: dict[str, _Idle] = {**dict.fromkeys(reused, "reused"), **dict.fromkeys(skipped, "skipped")}
     with mlflow_errors(settings.tracking_uri):
         past = _past(spec.pipeline, settings)
     steps = tuple(
-        _step(name, expansion, past, python=settings.python, is_reused=name in reused)
+        _step(name, expansion, past, values, python=settings.python, idle=idle.get(name))
         for name in expansion.spec.order()
     )
     known = {step.step: step for step in steps if step.state == "known"}
@@ -130,17 +160,22 @@ def forecast(
     )
 
 
-def _reused(
-    expansion: Expansion, settings: Settings, params: Mapping[str, ParamValue]
-) -> dict[str, dict[str, AnyReference]]:
-    """Return the outputs of the steps that will be reused: those of whose inputs all are known."""
+def _there(
+    expansion: Expansion, params: Mapping[str, ParamValue], ask: Ask
+) -> tuple[dict[str, dict[str, AnyReference]], set[str]]:
+    """Return the outputs of the steps that will be reused, whose inputs are known, and what is skipped."""
     outputs: dict[str, dict[str, AnyReference]] = {}
+    skipped: set[str] = set()
     needs, waiting = expansion.spec.needs(), expansion.spec.order()
     while True:
+        for name in waiting:  # in the order of the edges: what needs a skipped step comes after it
+            if skip_reason(expansion, name, skipped.intersection(needs[name]), outputs):
+                skipped.add(name)
+        waiting = [name for name in waiting if name not in skipped]
         ready = [name for name in waiting if set(needs[name]) <= outputs.keys()]
         if not ready:
-            return outputs
-        answers = reusable([request_for(expansion, name, params, outputs) for name in ready], settings)
+            return outputs, skipped
+        answers = ask([request_for(expansion, name, params, outputs) for name in ready])
         waiting = [name for name in waiting if name not in ready]
         for name, answer in zip(ready, answers, strict=True):
             if answer.result:
@@ -167,12 +202,18 @@ def _past(pipeline: str, settings: Settings) -> dict[str, list[Run]]:
 
 
 def _step(
-    name: str, expansion: Expansion, past: Mapping[str, list[Run]], *, python: str, is_reused: bool
+    name: str,
+    expansion: Expansion,
+    past: Mapping[str, list[Run]],
+    params: Mapping[str, ParamValue],
+    *,
+    python: str,
+    idle: _Idle | None,
 ) -> StepForecast:
     component = expansion.spec.steps[name].component
     own = _alike(past.get(name, ()), component)
     where, runs = _nearest(own or _of_copies(name, expansion, past), python)
-    known = not is_reused and bool(runs)
+    known = idle is None and bool(runs)
     amounts = {
         measure: _amount([run.data.metrics[measure] for run in runs if measure in run.data.metrics])
         for measure in _MEASURES
@@ -181,7 +222,7 @@ def _step(
     return StepForecast(
         step=name,
         component=component,
-        state="reused" if is_reused else "known" if known else "unknown",
+        state=idle or ("known" if known else "unknown"),
         from_runs=len(runs) if known else 0,
         where=where if known else None,
         of_copies=known and not own,
@@ -189,6 +230,38 @@ def _step(
         cpu_seconds=amounts.get(CPU_SECONDS),
         memory_mb=amounts.get(MEMORY_MB),
         disk_mb=amounts.get(DISK_MB),
+        bill=None if idle else _bill(name, expansion, params, runs),
+    )
+
+
+def _bill(
+    name: str, expansion: Expansion, params: Mapping[str, ParamValue], runs: Sequence[Run]
+) -> Bill | None:
+    step = expansion.spec.steps[name]
+    component = component_named(step.component)
+    is_open = any(params.get(one) is None for one in placeholders(step.config))
+    if component.budget is None or is_open:  # the run itself asks for what has no value yet
+        return None
+    request = StepRequest(
+        pipeline=expansion.spec.pipeline,
+        pipeline_digest=expansion.digest,
+        step=name,
+        component=step.component,
+        config=step.config,
+        params=dict(params),
+        inputs={},
+    )
+    budget = component.budget(checked_config(component, request))
+    paid = [run.data.metrics[budget.metric] for run in runs if budget.metric in run.data.metrics]
+    return Bill(unit=budget.unit, expected=_amount(paid), at_most=budget.limit)
+
+
+def _sum_of_bills(bills: Sequence[Bill]) -> Bill:
+    expected = [bill.expected for bill in bills]
+    return Bill(
+        unit=bills[0].unit,
+        expected=_total(expected) if all(expected) else None,
+        at_most=sum(bill.at_most for bill in bills),
     )
 
 

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -27,20 +28,25 @@ process of a task that somebody has ended."""
 
 _SECONDS_TO_END = 10.0
 """It may be importing."""
+_SECONDS_TO_TELL = 60.0
+"""How long a server may take to tell that a step has ended."""
 
 
 class ForkedStep:
-    """A process that the server has forked: a :class:`~modelmill.pipeline.step_process.StartedProcess`.
+    """A process that a server has forked: a :class:`~modelmill.pipeline.step_process.StartedProcess`.
 
     :param status: gets a line with the process's id, and at its end one with its exit status.
     :param stdout: what the process prints.
+    :param timeout: seconds to wait for the process's id; None: as long as the server lives.
+    :raises TransientError: if the server has ended, or does not answer in time.
     """
 
-    def __init__(self, status: IO[str], stdout: IO[str]) -> None:
+    def __init__(self, status: IO[str], stdout: IO[str], *, timeout: float | None = None) -> None:
         self.stdout = stdout
         self.returncode: int | None = None
         self._ended = threading.Event()
-        first = status.readline()
+        ready, _, _ = select.select([status], [], [], timeout)
+        first = status.readline() if ready else ""
         if not first:
             stdout.close()
             status.close()
@@ -49,9 +55,14 @@ class ForkedStep:
         threading.Thread(target=self._follow, args=(status,), daemon=True).start()
 
     def _follow(self, status: IO[str]) -> None:
-        alive = _process_file(self.pid)
+        alive, last = _process_file(self.pid), ""
         with status:
-            last = status.readline()
+            told = status.fileno()
+            ready, _, _ = select.select([told] if alive is None else [told, alive], [], [])
+            if told not in ready:  # the server tells at once, unless somebody has stopped it
+                ready, _, _ = select.select([told], [], [], _SECONDS_TO_TELL)
+            if ready:
+                last = status.readline()
         if not last and alive is not None:  # nobody reaps it, and the kernel asks it to stop: let it
             select.select([alive], [], [], GRACE_SECONDS)
         if alive is not None:
@@ -76,7 +87,7 @@ class ForkedStep:
 class StepServer:
     """Starts steps as forks of one process, which lives from the first step until :meth:`close`.
 
-    Its environment is this process's own. For several threads.
+    For several threads.
     """
 
     def __init__(self) -> None:
@@ -84,28 +95,18 @@ class StepServer:
         self._control: socket.socket | None = None
         self._starting = threading.Lock()
 
-    def start(self, request: Path, result: Path) -> ForkedStep:
+    def start(self, request: Path, result: Path, environment: Mapping[str, str]) -> ForkedStep:
         """Start a step.
 
         :param request: JSON file with the request.
         :param result: JSON file that gets the result.
+        :param environment: of the step's process.
         :return: the process.
         :raises TransientError: if the server cannot start it.
         """
-        output, printed = os.pipe()
-        status, told = os.pipe()
-        message = json.dumps({"request": str(request), "result": str(result)}).encode()
-        try:
-            with self._starting:
-                socket.send_fds(self._connected(), [message], [printed, told])
-        except OSError as error:
-            os.close(output)
-            os.close(status)
-            raise _dead() from error
-        finally:
-            os.close(printed)
-            os.close(told)
-        return ForkedStep(os.fdopen(status), os.fdopen(output, errors="replace"))
+        with self._starting:
+            connection = self._connected()
+        return ask_for_step(connection, request, result, environment)
 
     def close(self) -> None:
         """End the server: steps that still run are asked to stop."""
@@ -129,7 +130,7 @@ class StepServer:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "modelmill.cli.step_forks", str(theirs.fileno())],
+                    [sys.executable, "-m", "modelmill.cli.step_forks", "serve", str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
@@ -137,6 +138,42 @@ class StepServer:
                     start_new_session=True,  # Ctrl-C is for the run, which stops its steps
                 )
         return self._control
+
+
+def ask_for_step(
+    connection: socket.socket,
+    request: Path,
+    result: Path,
+    environment: Mapping[str, str],
+    *,
+    timeout: float | None = None,
+) -> ForkedStep:
+    """Ask a server for a step.
+
+    :param connection: to the server; of the kind ``SOCK_SEQPACKET``.
+    :param request: JSON file with the request.
+    :param result: JSON file that gets the result.
+    :param environment: of the step's process.
+    :param timeout: see :class:`ForkedStep`.
+    :return: the process.
+    :raises TransientError: if the server does not start it.
+    """
+    asked = {"request": str(request), "result": str(result), "folder": str(Path.cwd())}
+    output, printed = os.pipe()
+    status, told = os.pipe()
+    # A file in memory: an environment may be larger than a message, and its secrets are for no disk.
+    letter = os.memfd_create("step")
+    try:
+        os.write(letter, json.dumps({**asked, "environment": dict(environment)}).encode())
+        socket.send_fds(connection, [b"step"], [printed, told, letter])
+    except OSError as error:
+        os.close(output)
+        os.close(status)
+        raise _dead() from error
+    finally:
+        for number in (printed, told, letter):
+            os.close(number)
+    return ForkedStep(os.fdopen(status), os.fdopen(output, errors="replace"), timeout=timeout)
 
 
 def can_fork(python: str) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Literal
@@ -121,7 +121,7 @@ class _PipelineRun:
             if failed:
                 self._end(StepEnd(name, "upstream_failed", 0.0), f"{failed[0]} has failed")
                 continue
-            reason = _skip_reason(self.expansion, name, needs, outputs)
+            reason = skip_reason(self.expansion, name, needs, outputs)
             if reason:
                 self._end(StepEnd(name, "skipped", 0.0), reason)
                 continue
@@ -194,18 +194,27 @@ def _failure(errors: Mapping[str, ModelmillError]) -> ModelmillError:
     return TransientError(told, remedy="the log of each step says more")
 
 
-def _skip_reason(
+def skip_reason(
     expansion: Expansion,
     name: str,
-    needs: Sequence[str],
+    needs: Iterable[str],
     outputs: Mapping[str, Mapping[str, AnyReference]],
 ) -> str | None:
-    """Return why a step is skipped, as Airflow would skip it; None if it runs."""
+    """Return why a step is skipped, as Airflow would skip it; None if it runs, as far as verdicts are known.
+
+    :param expansion: the pipeline, its copies written out.
+    :param name: the step's id.
+    :param needs: steps before it that have ended; those without outputs were skipped.
+    :param outputs: references by step id and output port.
+    :return: the reason in one line.
+    """
     for step in needs:
         if step not in outputs:
             return f"{step} was skipped"
     steps = expansion.spec.steps
     for gate, wanted in steps[name].when.items():
+        if gate not in outputs:
+            continue
         verdict = outputs[gate][verdict_port(component_named(steps[gate].component))]
         reason = unmet(wanted, VerdictRef.model_validate(verdict))
         if reason:

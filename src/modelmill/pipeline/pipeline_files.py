@@ -9,7 +9,6 @@ from modelmill.documents.folder import DocumentFile, DocumentKind, free_id, read
 from modelmill.documents.names import NAME_PATTERN
 from modelmill.documents.parsing import wanted_name
 from modelmill.errors import PipelineError, Problem
-from modelmill.pipeline.catalogue import catalogue
 from modelmill.pipeline.spec import PipelineSpec
 from modelmill.pipeline.validation import MAX_BYTES, parse_pipeline
 from modelmill.settings import environment_params
@@ -56,7 +55,7 @@ def read_file_of(folder: str, name: str) -> PipelineFile | None:
 
 
 def _made(path: str, text: str) -> PipelineFile:
-    spec, problems, wanted = _parsed(text, tuple(environment_params().items()), tuple(catalogue()))
+    spec, problems, wanted = _parsed(text, tuple(environment_params().items()))
     return PipelineFile(path, text, spec, problems, wanted)
 
 
@@ -76,13 +75,11 @@ PIPELINES: DocumentKind[PipelineFile] = DocumentKind(
 
 @functools.lru_cache(maxsize=512)
 def _parsed(
-    text: str,
-    _defaults: tuple[tuple[str, str], ...],
-    _components: tuple[str, ...],
+    text: str, _defaults: tuple[tuple[str, str], ...]
 ) -> tuple[PipelineSpec | None, tuple[Problem, ...], str]:
     """Parse a text once: a server reads the same files again and again.
 
-    What is valid depends on the deployment's parameters and components, too.
+    What is valid depends on the deployment's parameters, too.
     """
     try:
         return parse_pipeline(text), (), ""

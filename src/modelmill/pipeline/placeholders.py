@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelmill.errors import ConfigError, did_you_mean
+from modelmill.errors import ConfigError
 from modelmill.pipeline.spec import ParamValue
 
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
@@ -59,9 +59,7 @@ def _replaced(value: Any, by: Callable[[str], ParamValue]) -> Any:
 
 def _param(name: str, params: Mapping[str, ParamValue]) -> ParamValue:
     if name not in params:
-        raise ConfigError(
-            "${...} must name a declared parameter", got=name, remedy=did_you_mean(name, params)
-        )
+        raise ConfigError("${...} must name a declared parameter", got=name, choices=params)
     if params[name] is None:
         raise ConfigError(
             f"parameter {name!r} needs a value",

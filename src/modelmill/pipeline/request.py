@@ -7,10 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.artifacts import AnyReference
 from modelmill.component import AnyComponent, Config, Inputs, Outputs
+from modelmill.options import Record
 from modelmill.pipeline.spec import ParamValue, ResourcesSpec
 from modelmill.settings import Settings
 from modelmill.tables.description import TableUse
@@ -20,10 +19,8 @@ from modelmill.version import __version__
 InputValue = AnyReference | tuple[AnyReference, ...]
 
 
-class StepRequest(BaseModel):
+class StepRequest(Record):
     """One step to run: written by the operator, read by ``python -m modelmill step``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     pipeline: str
     pipeline_digest: str = ""
@@ -42,10 +39,8 @@ class StepRequest(BaseModel):
     """Whether the result has tables and figures, for who tells others of them: never part of its key."""
 
 
-class StepResult(BaseModel):
+class StepResult(Record):
     """What a step yields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     outputs: dict[str, AnyReference]
     step_key: str

@@ -16,11 +16,10 @@ from modelmill.registry.finished_runs import (
     RunPlace,
     finished_run,
     finished_runs,
-    remember,
     remembered,
 )
 from modelmill.registry.tracking import find_finished, find_runs, tracking_client
-from modelmill.settings import Settings
+from modelmill.settings import Settings, is_served
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def _finished(settings: Settings, places: Sequence[RunPlace]) -> dict[str, Finis
     if not places:
         return {}
     try:
-        if _is_served(settings):
+        if is_served(settings.tracking_uri):
             return finished_runs(settings.tracking_uri, places)
         return find_runs(tracking_client(settings.tracking_uri), places)
     except Exception:
@@ -85,10 +84,8 @@ def _result(step: CheckedStep, found: FinishedRun | None) -> StepResult | None:
     """Return the result that may be reused: of the run that is known, else of one with the same step key."""
     try:
         for run in _candidates(step, found):
-            if step.is_still_valid(run):
-                if run is not found:
-                    remember(step.settings.home, step.asked, RunPlace(run.experiment, run.run_id))
-                return step.reused(run)
+            if result := step.reused(run, remembered=run is found):
+                return result
     except Exception:
         return None
     return None
@@ -104,12 +101,8 @@ def _candidates(step: CheckedStep, found: FinishedRun | None) -> Iterator[Finish
 
 def _searched(step: CheckedStep) -> FinishedRun | None:
     uri, pipeline = step.settings.tracking_uri, step.request.pipeline
-    if _is_served(step.settings):
+    if is_served(uri):
         return finished_run(uri, pipeline, step.key)
     client = tracking_client(uri)
     experiment = client.get_experiment_by_name(pipeline)
     return find_finished(client, experiment.experiment_id, step.key) if experiment else None
-
-
-def _is_served(settings: Settings) -> bool:
-    return settings.tracking_uri.startswith(("http://", "https://"))

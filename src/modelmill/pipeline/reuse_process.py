@@ -32,6 +32,7 @@ _KEPT = frozenset(
 )
 _KEPT_PREFIXES = ("MODELMILL_", "MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "HF_", "TRANSFORMERS_")
 """Variables of the deployment: where things lie, and how the tracking server and the stores are reached."""
+_LEAST_SECONDS = 1.0
 _LEFT_OUT = ("MODELMILL_LLM_", "MODELMILL_SIGNING_KEY", "HF_TOKEN")
 """Beginnings of those among them that no question needs."""
 
@@ -60,6 +61,9 @@ class ReuseProcess:
         if not self._asking.acquire(timeout=seconds):
             raise _late(seconds)
         try:
+            # Where others had it nearly all the time, it is not to end for that.
+            if deadline - time.monotonic() < min(_LEAST_SECONDS, seconds / 2):
+                raise _late(seconds)
             return self._asked(question, deadline)
         except TimeoutError as error:
             self._end()

@@ -18,7 +18,7 @@ from modelmill.pipeline.checked_step import CheckedStep
 from modelmill.pipeline.progress import ProgressPrinter
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.registry.dead_runs import mark_dead_runs
-from modelmill.registry.finished_runs import FinishedRun, RunPlace, finished_run, remember
+from modelmill.registry.finished_runs import finished_run
 from modelmill.registry.mlflow_calls import mlflow_errors
 from modelmill.registry.tracking import (
     TAG_HOST,
@@ -71,21 +71,17 @@ def run_step(request: StepRequest, settings: Settings, *, meter: UsageMeter | No
 
 def _run_step(request: StepRequest, settings: Settings, meter: UsageMeter) -> StepResult:
     step = CheckedStep.of(request, settings, _print)
-    workdir = make_writable(settings.home / "steps" / step.key)
-    cache = make_writable(settings.home / "cache")
-    with locked(workdir / "lock", on_wait=lambda: _print("another process runs this step")):
+    cache = make_writable(settings.cache)
+    with _work_folder(settings.home / "steps" / step.key) as workdir:
         # Asked over HTTP first: to import MLflow takes longer than all the rest of a reused step.
         known = finished_run(settings.tracking_uri, request.pipeline, step.key)
-        if known and step.is_still_valid(known):
-            return _remembered(step, known)
+        if known and (result := step.reused(known)):
+            return result
         client = tracking_client(settings.tracking_uri)
-        # A database without a server keeps no artifacts: they go beside it.
-        served = settings.tracking_uri.startswith(("http://", "https://"))
-        artifacts = None if served else settings.home / "mlartifacts"
-        experiment = experiment_id(client, request.pipeline, artifact_root=artifacts)
+        experiment = experiment_id(client, request.pipeline, artifact_root=settings.artifact_root)
         finished = find_finished(client, experiment, step.key)
-        if finished and finished != known and step.is_still_valid(finished):
-            return _remembered(step, finished)
+        if finished and finished != known and (result := step.reused(finished)):
+            return result
         for dead in mark_dead_runs(client, experiment, settings.home / "steps"):
             print(f"run {dead} is marked KILLED: its process died", flush=True)
         run = open_run(client, experiment, step.key, name=request.step, tags=_tags(request))
@@ -101,19 +97,18 @@ def _run_step(request: StepRequest, settings: Settings, meter: UsageMeter) -> St
             log=_print,
             replaces=finished.run_id if finished else "",
         )
-        outputs = _run_component(step, context, meter)
-        _clear(workdir)
-        remember(settings.home, step.asked, RunPlace(run.experiment_id, run.run_id))
-        result = step.result(
-            outputs, run_id=run.run_id, run_url=run.url, reused=False, rows_read=run.rows_read
-        )
-        return result.model_copy(update={"figures": run.figures}) if request.describe else result
+        return step.made(_run_component(step, context, meter), run)
 
 
-def _remembered(step: CheckedStep, found: FinishedRun) -> StepResult:
-    """Return an earlier result: the next one who asks for it finds it by its run's id."""
-    remember(step.settings.home, step.asked, RunPlace(found.experiment, found.run_id))
-    return step.reused(found)
+@contextlib.contextmanager
+def _work_folder(folder: Path) -> Iterator[Path]:
+    """Hold a step's own folder; it is emptied at the end: only the next attempt of a dead step needs it."""
+    with locked(make_writable(folder) / "lock", on_wait=lambda: _print("another process runs this step")):
+        yield folder
+        with contextlib.suppress(OSError):  # the step is done, whatever cannot be deleted
+            for item in folder.iterdir():
+                if item.name != "lock":
+                    shutil.rmtree(item) if item.is_dir() else item.unlink()
 
 
 def _needed_resources(step: CheckedStep) -> Resources:
@@ -136,7 +131,8 @@ def _run_component(step: CheckedStep, context: StepContext, meter: UsageMeter) -
     """Run the component, and end its MLflow run: finished, failed, killed, scheduled, or discarded."""
     run = context.run
     try:
-        with _sigterm_raises(), leased(_needed_resources(step), say=context.log), reporting_to(context):
+        needed = _needed_resources(step)
+        with _sigterm_raises(), leased(needed, say=context.log), reporting_to(context):
             run.log_params(step.config.model_dump(mode="json"))
             yielded = step.component.run(step.config, step.inputs, context)
             wanted = step.component.outputs
@@ -161,13 +157,6 @@ def _run_component(step: CheckedStep, context: StepContext, meter: UsageMeter) -
     except Exception as error:
         run.fail(error)
         raise
-
-
-def _clear(workdir: Path) -> None:
-    """Delete checkpoints: only the next attempt of a dead step needs them."""
-    for item in workdir.iterdir():
-        if item.name != "lock":
-            shutil.rmtree(item) if item.is_dir() else item.unlink()
 
 
 def _tags(request: StepRequest) -> dict[str, str]:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from modelmill.documents.names import Name
-from modelmill.errors import ConfigError, did_you_mean
+from modelmill.errors import ConfigError
+from modelmill.options import Record
 from modelmill.pipeline.graph import ordered
 from modelmill.settings import environment_params
 from modelmill.system.resources import Resources
@@ -30,11 +31,7 @@ Outcome = Literal["accepted", "refused"]
 """A gate's verdict on a challenger."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Param(_Part):
+class Param(Record):
     """A parameter of a pipeline: ``${name}`` in a configuration stands for its value."""
 
     default: ParamValue = None
@@ -42,13 +39,13 @@ class Param(_Part):
     description: str = ""
 
 
-class AssetSchedule(_Part):
+class AssetSchedule(Record):
     """Run when every one of these assets has been updated."""
 
     assets: tuple[str, ...] = Field(min_length=1)
 
 
-class TableSchedule(_Part):
+class TableSchedule(Record):
     """Run when every one of these Delta tables has a new version, whoever wrote it."""
 
     table: str | Annotated[tuple[str, ...], Field(min_length=1)]
@@ -60,7 +57,7 @@ class TableSchedule(_Part):
         return (self.table,) if isinstance(self.table, str) else self.table
 
 
-class ResourcesSpec(_Part):
+class ResourcesSpec(Record):
     """What a step needs of the machine it runs on, where it is not what its component says."""
 
     gpus: Annotated[int, Field(ge=0, le=64)] | None = None
@@ -80,7 +77,7 @@ class ResourcesSpec(_Part):
         return dataclasses.replace(default, **self.model_dump(exclude={"profile"}, exclude_none=True))
 
 
-class StepSpec(_Part):
+class StepSpec(Record):
     """One use of a component."""
 
     component: str
@@ -93,7 +90,7 @@ class StepSpec(_Part):
     """By the id of a gate's step, what its verdict has to be: else the step is skipped. All have to hold."""
 
 
-class GroupSpec(_Part):
+class GroupSpec(Record):
     """A named part of a pipeline, which may stand for a copy of its steps for each of several values."""
 
     description: str = ""
@@ -116,7 +113,7 @@ class GroupSpec(_Part):
         return next(iter(self.for_each.values())) if self.for_each else ()
 
 
-class PipelineSpec(_Part):
+class PipelineSpec(Record):
     """A pipeline. See ``docs/pipelines.md`` for the YAML that it is read from."""
 
     pipeline: Name
@@ -179,7 +176,7 @@ class PipelineSpec(_Part):
                 raise ConfigError(
                     f"a parameter must be declared in pipeline {self.pipeline}",
                     got=name,
-                    remedy=did_you_mean(name, self.params),
+                    choices=self.params,
                 )
         environment = environment_params()
         values: dict[str, ParamValue] = {}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Protocol, cast
 
 from modelmill.errors import EXIT_REFUSED, InputError, ModelmillError, TransientError, WaitingError
-from modelmill.pipeline.forked_steps import GRACE_SECONDS, StepServer
+from modelmill.pipeline.forked_steps import GRACE_SECONDS
 from modelmill.pipeline.request import StepRequest, StepResult
 from modelmill.redaction import redacted, secret_values
 from modelmill.system.scratch import scratch_folder
@@ -38,6 +38,13 @@ class StartedProcess(Protocol):
 
     def reap(self) -> int:
         """Wait for its end, and return the exit status: negative for a signal."""
+
+
+class StepStarter(Protocol):
+    """Starts processes for steps otherwise than by a new interpreter each."""
+
+    def start(self, request: Path, result: Path, environment: Mapping[str, str]) -> StartedProcess | None:
+        """Start a step's process; None if a new interpreter has to run it."""
 
 
 class _Child:
@@ -81,7 +88,7 @@ class StepProcess:
     :param python: the interpreter, with modelmill installed.
     :param environment: variables besides this process's own, such as secrets that only the step may have; one
         that is None is not handed on.
-    :param server: forks the process, in this process's environment; None: it is a new interpreter.
+    :param server: forks the process; None: it is a new interpreter.
     """
 
     def __init__(
@@ -90,7 +97,7 @@ class StepProcess:
         *,
         python: str,
         environment: Mapping[str, str | None] | None = None,
-        server: StepServer | None = None,
+        server: StepStarter | None = None,
     ) -> None:
         self.request = request
         self.python = python
@@ -141,7 +148,8 @@ class StepProcess:
             self._process = self._status = None
 
     def _stream(self, request_path: Path, result_path: Path, on_line: Callable[[str], None]) -> str:
-        environment: dict[str, str | None] = {**os.environ, **self.environment}
+        given = {**os.environ, **self.environment}
+        environment = {name: value for name, value in given.items() if value is not None}
         process = self._process = self._start(request_path, result_path, environment)
         last, secrets = "", secret_values(environment)
         # A child may outlive the leader and hold the pipe open, so that reading it would never end.
@@ -158,16 +166,14 @@ class StepProcess:
             process.stdout.close()
         return last
 
-    def _start(
-        self, request_path: Path, result_path: Path, environment: Mapping[str, str | None]
-    ) -> StartedProcess:
+    def _start(self, request_path: Path, result_path: Path, environment: Mapping[str, str]) -> StartedProcess:
         if self.server is not None:
-            return self.server.start(request_path, result_path)
+            forked = self.server.start(request_path, result_path, environment)
+            if forked is not None:
+                return forked
         command = [self.python, "-m", "modelmill", "step", str(request_path), "--result", str(result_path)]
         added = {"PYTHONUNBUFFERED": "1", "MODELMILL_PARENT": str(os.getpid())}
-        return _Child(
-            command, {name: value for name, value in environment.items() if value is not None} | added
-        )
+        return _Child(command, {**environment, **added})
 
     def stop(self) -> None:
         """End the whole process group: SIGTERM, SIGKILL after some seconds. Safe to call twice."""
@@ -211,8 +217,8 @@ def _failure(step: str, status: int, result_path: Path, last: str) -> ModelmillE
     if status == EXIT_REFUSED:
         return StepRefusedError(f"step {step!r}: {message}")
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-    remedy = "its log says more"
+    said, remedy = message or "it printed nothing", "its log says more"
     if status == -signal.SIGKILL:  # which nobody can write down: what it printed last need not be why
         remedy = "if nobody has killed it, memory ran out: give it less to do at once, or a larger machine"
-        message = f"it printed last: {message}" if message else "it printed nothing"
-    return TransientError(f"step {step!r} ended with {how}: {message}", remedy=remedy)
+        said = f"it printed last: {message}" if message else said
+    return TransientError(f"step {step!r} ended with {how}: {said}", remedy=remedy)

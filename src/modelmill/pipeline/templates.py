@@ -12,7 +12,7 @@ from pydantic import Field
 from modelmill.artifacts import MODEL_NAME_PATTERN
 from modelmill.component import Config
 from modelmill.documents.names import NAME_PATTERN
-from modelmill.errors import ConfigError, did_you_mean
+from modelmill.errors import ConfigError
 
 FormT = TypeVar("FormT", bound=Config)
 
@@ -148,6 +148,17 @@ class LanguageModelForm(OneClickForm):
         description="Share of each label's rows that the gold rows must prove to be right; empty: none.",
     )
     tokens: int = Field(1_000_000, ge=1, description="Budget for each night: tokens of input and output.")
+    rows: int | None = Field(
+        None,
+        ge=1,
+        description="Rows to ask about, gold rows not counted, chosen in rounds where the answers so far are "
+        "least sure; empty: all.",
+    )
+    batch: bool = Field(
+        False,
+        description="Whether the requests go out as batches, which are answered within hours, often for half "
+        "the price, while no task slot is held.",
+    )
 
 
 class RuleGateForm(Config):
@@ -252,9 +263,10 @@ def _language_model(form: LanguageModelForm) -> dict[str, Any]:
         "gold": form.gold,
         "instructions": form.instructions,
         "llm_connection": form.llm_connection,
-        "asking": {"model": form.llm},
+        "asking": {"model": form.llm, **({"batch": {}} if form.batch else {})},
         "budget": {"tokens": form.tokens},
         "precision": form.precision,
+        "select": {"rows": form.rows} if form.rows is not None else None,
     }
     kept = {name: value for name, value in labelling.items() if value not in ("", None)}
     labelled = {"component": "label_by_llm", "inputs": {"table": "raw.table"}, "config": kept}
@@ -262,7 +274,13 @@ def _language_model(form: LanguageModelForm) -> dict[str, Any]:
     description = (
         f"Small model for {form.label}: labelled by a language model, fine-tuned, distilled, promoted"
     )
-    return _document(form.name, description, form.schedule, {**order, **_small_model_steps(form)})
+    steps = {**order, **_small_model_steps(form)}
+    # A small model that is less often right on gold rows than what has taught it is no gain.
+    answers, source = f"{form.label}_answer", f"{form.label}_source"
+    steps["dataset"]["config"]["keep"] = [answers, source]
+    beside = {"check": "answers", "column": answers, "source": source, "max_drop": form.max_drop}
+    steps["verdict"]["config"]["checks"] = [beside]
+    return _document(form.name, description, form.schedule, steps)
 
 
 def _small_model_steps(form: OneClickForm) -> dict[str, Any]:
@@ -386,12 +404,7 @@ TEMPLATES: Mapping[str, Template[Any]] = MappingProxyType(
 
 
 def template_named(name: str) -> Template[Any]:
-    """Return one template.
-
-    :param name: its name.
-    :return: the template.
-    :raises ConfigError: if there is none of that name.
-    """
+    """Return the template with a name; ConfigError if there is none."""
     if name not in TEMPLATES:
-        raise ConfigError("a template must be known", got=name, remedy=did_you_mean(name, TEMPLATES))
+        raise ConfigError("a template must be known", got=name, choices=TEMPLATES)
     return TEMPLATES[name]

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import fsspec
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from modelmill.errors import ConfigError, TransientError
+from modelmill.options import Record
 from modelmill.registry.history import history, models, previous_champion
 from modelmill.registry.ledger import entries
 from modelmill.registry.stored_registry import RegistryRestore, StoredRegistry, conflicts, save_registry
@@ -41,20 +42,16 @@ _PIECE = 1 << 22
 Say = Callable[[str], None]
 
 
-class StoredFile(BaseModel):
+class StoredFile(Record):
     """A file of a backup."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str
     size: int
     sha256: str
 
 
-class Manifest(BaseModel):
+class Manifest(Record):
     """What a backup holds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     modelmill: str
     """Version that has written it."""
@@ -195,12 +192,7 @@ def _contradictions(registry: StoredRegistry, settings: Settings) -> list[str]:
 
 
 def read_manifest(of: str) -> Manifest:
-    """Return what a backup holds, every file of it checked.
-
-    :param of: the backup.
-    :return: the manifest.
-    :raises ConfigError: if it is not complete, or a file is not what was written.
-    """
+    """Return what a backup holds; ConfigError if it is not complete, or a file is not what was written."""
     folder = Folder(of)
     try:
         manifest = Manifest.model_validate_json(b"".join(folder.read(MANIFEST)))
@@ -254,9 +246,7 @@ def restore_backup(of: str, *, places: Mapping[str, str], settings: Settings, sa
         for file in manifest.files:
             if file.path.startswith(prefix):
                 bundles.write(file.path.removeprefix(prefix), source.read(file.path))
-        served = settings.tracking_uri.startswith(("http://", "https://"))
-        artifacts = None if served else settings.home / "mlartifacts"
-        RegistryRestore(client, registry, scratch, artifact_root=artifacts).run(say)
+        RegistryRestore(client, registry, scratch, artifact_root=settings.artifact_root).run(say)
     for name in _LAST:
         _write_place(name, new.get(name, []), source, targets[name], say)
     return manifest

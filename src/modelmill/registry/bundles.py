@@ -17,9 +17,16 @@ from modelmill.errors import ModelError, TransientError
 from modelmill.models.bundle import BundleInfo, bundle_digest
 from modelmill.registry.mlflow_calls import made_once, uploading
 from modelmill.registry.packaging import APART, BUNDLE_PATH, Packages, name_model, package_digest
-from modelmill.registry.signing import MODEL_SIGNATURE, sign, signature_of, verify
+from modelmill.registry.signing import (
+    MODEL_SIGNATURE,
+    SignatureError,
+    sign,
+    signature_of,
+    verify,
+    verify_digest,
+)
 from modelmill.registry.tracking import StepRun, TrackedRun
-from modelmill.system.locks import locked
+from modelmill.system.locks import lock_of, locked
 from modelmill.system.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -309,14 +316,12 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
     :raises ModelError: if its files are not those that were logged, or that a trusted key has signed.
     :raises TransientError: if MLflow does not hand it out.
     """
-    from modelmill.registry.signing import verify_digest
-
     if not re.fullmatch(r"[0-9a-f]{64}", model.digest):
         raise ModelError(
             "a model's digest is 64 hexadecimal digits", got=model.digest, remedy="log the model again"
         )
     place = cache / "models" / model.digest
-    with locked(place.with_name(f".{place.name}.lock")):
+    with locked(lock_of(place)):
         if not _is_whole(place, model.digest):
             with scratch_folder(".download-", parent=place.parent) as scratch:
                 found = _download(model, scratch) / BUNDLE_PATH
@@ -327,36 +332,18 @@ def fetch_bundle(model: ModelRef, cache: Path) -> Path:
     return place
 
 
-def encoder_folder(model: ModelRef, cache: Path) -> Path:
-    """Return a local folder with an encoder: one of a base model. See :func:`fetch_bundle`.
-
-    :param model: a model of format ``encoder``.
-    :param cache: directory for downloads, shared by all steps of this machine.
-    :return: the folder; it must not be changed.
-    :raises ModelError: if it is of another format, or its files are not those that were logged.
-    :raises TransientError: if MLflow does not hand it out.
-    """
-    if model.format != "encoder":
-        raise ModelError(
-            "a base model is one of format encoder",
-            got=f"{model.format}, {model.uri}",
-            remedy="take the output of adapt_trunk, or name a base_model",
-        )
-    return fetch_bundle(model, cache)
-
-
 def _is_whole(place: Path, digest: str) -> bool:
     """Return whether a cached bundle may be used; one that is damaged is removed, to be fetched again."""
+    if not place.exists():
+        return False
     try:
-        if place.exists() and bundle_digest(place) != digest:
-            shutil.rmtree(place)
-    except (ModelError, OSError):  # links, or files that cannot be read
+        verify_digest(place, digest)
+    except SignatureError:  # the stored signature may be newer
+        return False
+    except (ModelError, OSError):  # other files, links, or files that cannot be read
         shutil.rmtree(place, ignore_errors=True)
-    try:
-        verify(place, signature_of(place))
-    except ModelError:
-        return False  # the stored signature may be newer
-    return place.exists()
+        return False
+    return True
 
 
 def _download(model: ModelRef, scratch: Path) -> Path:
@@ -420,12 +407,7 @@ def logged_model(client: MlflowClient, uri: str) -> ModelRef:
 
 
 def model_reference(found: LoggedModel) -> ModelRef:
-    """Return the reference of a logged model, from its tags.
-
-    :param found: the logged model.
-    :return: the reference.
-    :raises ModelError: if modelmill did not log it.
-    """
+    """Return the reference of a logged model, from its tags; ModelError if modelmill did not log it."""
     uri = f"models:/{found.model_id}"
     if TAG_DIGEST not in found.tags:
         raise ModelError(
@@ -468,7 +450,7 @@ def keep_bundle(folder: Path, digest: str, cache: Path) -> Path:
     """
     place = cache / "models" / digest
     with (
-        locked(place.with_name(f".{place.name}.lock")),
+        locked(lock_of(place)),
         scratch_folder(".keep-", parent=place.parent) as scratch,
     ):
         made = scratch / "bundle"

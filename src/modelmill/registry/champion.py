@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING
 from modelmill.registry import ledger
 from modelmill.registry.bundles import TAG_DIGEST
 from modelmill.registry.ledger import Entry, Head, LedgerRow
-from modelmill.registry.versions import CHAMPION, patiently, version_by_alias, version_numbered
+from modelmill.registry.versions import CHAMPION, champion_of, patiently, version_numbered
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,7 +69,7 @@ def alias_version(registry: Registry, name: str) -> int | None:
     :param name: registered model.
     :return: the version; None if there is none.
     """
-    found = version_by_alias(registry.client, name)
+    found = champion_of(registry.client, name)
     return None if found is None else int(found.version)
 
 
@@ -107,7 +107,7 @@ def reconciled_head(registry: Registry, name: str, *, step_key: str = "") -> Hea
     """
     while True:
         head = settled_head(registry, name, step_key=step_key)
-        found = version_by_alias(registry.client, name)
+        found = champion_of(registry.client, name)
         version = None if found is None else int(found.version)
         if version == head.champion:
             return head

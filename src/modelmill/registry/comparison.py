@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from modelmill.options import Record
 
 Unit = Literal["share", "score", "ms", "MB", "count"]
 """``share``: from 0 to 1, shown in percent; ``score``: a number as it is, such as R²."""
@@ -52,10 +52,8 @@ class Comparison:
     """More to say, in words."""
 
 
-class NotJudged(BaseModel):
+class NotJudged(Record):
     """What a check would have looked at, but cannot judge."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     check: str
     name: str
@@ -69,6 +67,45 @@ class NotJudged(BaseModel):
     def sentence(self) -> str:
         """All of it in words."""
         return f"{self.name}: {self.reason}"
+
+
+def too_few(check: str, name: str, *, rows: int, needed: int) -> NotJudged:
+    """Return that there are too few test rows for a comparison."""
+    reason = f"too small to judge: {rows} test rows, and {needed} are needed"
+    return NotJudged(check=check, name=name, rows=rows, reason=reason)
+
+
+def right_share(
+    check: str, name: str, metric: str, right: int, *, rows: int, least: float, alpha: float
+) -> Comparison:
+    """Return the share of right answers, which is to be at least a floor.
+
+    :param check: see :class:`Comparison`.
+    :param name: see :class:`Comparison`.
+    :param metric: see :class:`Comparison`.
+    :param right: answers that are right.
+    :param rows: all answers, one or more.
+    :param least: the floor.
+    :param alpha: chance of so few right answers, if the model reached the floor, at which it is refused.
+    :return: the comparison.
+    """
+    from scipy.stats import binom
+
+    return Comparison(
+        check=check,
+        name=name,
+        metric=metric,
+        unit="share",
+        challenger=right / rows,
+        other=None,
+        worse=right / rows,
+        limit=least,
+        at_least=True,
+        p_value=float(binom.cdf(right, rows, least)),
+        alpha=alpha,
+        rows=rows,
+        note=f"{right:,} of {rows:,} test rows",
+    )
 
 
 def against_limit(

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef, ModelRef
-from modelmill.datasets.examples import in_split
 from modelmill.evaluation.logits import Logits
 from modelmill.evaluation.rows import JudgedRows
 from modelmill.models.bundle import BundleInfo
 from modelmill.registry.metric_comparisons import Answered, Statistics
 from modelmill.settings import Settings
 from modelmill.tasks.base import Answers
+from modelmill.tasks.examples import in_split
 
 if TYPE_CHECKING:
     import pyarrow as pa

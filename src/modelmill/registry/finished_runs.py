@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from modelmill.artifacts import AnyReference, parse_reference
+from modelmill.settings import is_served
 from modelmill.system.disk import try_write
 
 TAG_STEP_KEY = "modelmill.step_key"
@@ -173,7 +174,7 @@ def finished_run(tracking_uri: str, experiment: str, key: str) -> FinishedRun | 
     :param key: step key.
     :return: None if there is none, or if the server could not be asked: MLflow's own client then looks again.
     """
-    if not tracking_uri.startswith(("http://", "https://")):
+    if not is_served(tracking_uri):
         return None
     try:
         query = urllib.parse.urlencode({"experiment_name": experiment})

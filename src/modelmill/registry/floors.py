@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.registry.comparison import Comparison, NotJudged
+from modelmill.registry.comparison import Comparison, NotJudged, right_share, too_few
 from modelmill.registry.contest import Contest
 from modelmill.registry.gate_options import GateOptions
 from modelmill.registry.metric_comparisons import Answered, compare_metric
@@ -53,8 +53,6 @@ def floors(
 
 def _recalls(contest: Contest, *, least: float, alpha: float) -> Iterator[Comparison | NotJudged]:
     """Compare the share of right answers among the rows of each class with a floor."""
-    from scipy.stats import binom
-
     task, answers = contest.rows.task, contest.challenger.answers
     needed = math.ceil(math.log(alpha) / math.log(1 - least)) if 0 < least < 1 else 1
     for place, name in enumerate(contest.rows.classes):
@@ -63,26 +61,11 @@ def _recalls(contest: Contest, *, least: float, alpha: float) -> Iterator[Compar
         if not rows:
             continue
         if rows < needed:
-            reason = f"too small to judge: {rows} test rows, and {needed} are needed"
-            yield NotJudged(check="recall", name=f"class {name}", rows=rows, reason=reason)
+            yield too_few("recall", f"class {name}", rows=rows, needed=needed)
             continue
         given = answers[own] == name if task.exclusive else answers[own, place] > 0
         hits = int(given.sum())
-        yield Comparison(
-            check="recall",
-            name=f"class {name}",
-            metric="recall",
-            unit="share",
-            challenger=hits / rows,
-            other=None,
-            worse=hits / rows,
-            limit=least,
-            at_least=True,
-            p_value=float(binom.cdf(hits, rows, least)),
-            alpha=alpha,
-            rows=rows,
-            note=f"{hits:,} of {rows:,} test rows",
-        )
+        yield right_share("recall", f"class {name}", "recall", hits, rows=rows, least=least, alpha=alpha)
 
 
 def _probabilities(contest: Contest) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:

@@ -102,7 +102,7 @@ def judge_challenger(
         undecided=bool(failed) and all(result.check == "drift" and result.must_show for result in failed),
         name=report.name,
         challenger=challenger,
-        champion_version=int(current.uri.rsplit("/", 1)[1]) if current else None,
+        champion_version=current.version if current else None,
         reasons=tuple(result.sentence for result in failed),
         uri=uri,
         run_id=run.run_id,
@@ -122,7 +122,7 @@ def counted_from(current: ModelRef | None, options: GateOptions, settings: Setti
     if current is None or options.max_drift is None:
         return None
     # A champion that was set by hand may be older than the ledger's first row.
-    by_hand = Approved(int(current.uri.rsplit("/", 1)[1]), look=1)
+    by_hand = Approved(current.version, look=1)
     return last_approved(history(options.name, settings)) or by_hand
 
 

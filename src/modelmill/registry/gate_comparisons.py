@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from modelmill.registry.approval import Approved, spent_at
-from modelmill.registry.comparison import Comparison, NotJudged, must_be_zero
+from modelmill.registry.comparison import Comparison, NotJudged, must_be_zero, too_few
 from modelmill.registry.contest import Contest, Contestant
 from modelmill.registry.floors import floors
 from modelmill.registry.gate_check import GateCheck
@@ -162,8 +162,7 @@ def _drift(contest: Contest, approved: Contestant, look: int, options: GateOptio
         yield replace(found, note=note)
         return
     # So few rows cannot show it even of the same answers: then they must at least not show the contrary.
-    reason = f"too small to judge: {len(contest.rows)} test rows, and {needed} are needed"
-    yield NotJudged(check="drift", name=f"drop since {approved.name}", rows=len(contest.rows), reason=reason)
+    yield too_few("drift", f"drop since {approved.name}", rows=len(contest.rows), needed=needed)
     if contest.champion is None or contest.champion.model.uri != approved.model.uri:
         found = compare_metric(
             approved.name, rows, check="drift", metric=metric, limit=budget, how=contest.how

@@ -6,8 +6,7 @@ import base64
 import io
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
+from modelmill.options import Record
 from modelmill.registry.comparison import NotJudged, Unit
 from modelmill.registry.figure_letters import draw_letters
 from modelmill.registry.learnt_rows import LeftOut
@@ -25,10 +24,8 @@ TAG_JUDGED = "modelmill.judged"
 whoever shows many nights reads it from here."""
 
 
-class ChainLink(BaseModel):
+class ChainLink(Record):
     """A model of the challenger's chain, and what the step to it cost on the judged rows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     role: str
     uri: str
@@ -56,10 +53,8 @@ class ChainLink(BaseModel):
         )
 
 
-class ClassLine(BaseModel):
+class ClassLine(Record):
     """How well the challenger tells one class from the others."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     rows: int
@@ -67,10 +62,8 @@ class ClassLine(BaseModel):
     recall: float
 
 
-class WrongTestRow(BaseModel):
+class WrongTestRow(Record):
     """A test row that the challenger gets wrong."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: str
     """Its beginning."""
@@ -82,10 +75,8 @@ class WrongTestRow(BaseModel):
     """The row's key in the dataset, by which it is found there; empty in reports of earlier versions."""
 
 
-class GateReport(BaseModel):
+class GateReport(Record):
     """Everything that the gate looked at."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     passed: bool

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.errors import GateError, ModelmillError
+from modelmill.options import Record
 from modelmill.registry import champion, joint_moves, ledger
 from modelmill.registry.champion import Registry
 from modelmill.registry.history import history, models
@@ -22,10 +21,8 @@ from modelmill.registry.versions import checked_name, verified_version
 OnHandMove = Literal["report", "revert"]
 
 
-class GuardFinding(BaseModel):
+class GuardFinding(Record):
     """A problem with a champion."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     kind: Literal["hand_move", "half_done", "damaged"]
@@ -36,10 +33,8 @@ class GuardFinding(BaseModel):
     sentence: str
 
 
-class GuardReport(BaseModel):
+class GuardReport(Record):
     """What the guard found."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     models: tuple[str, ...]
     """Models that were looked at."""

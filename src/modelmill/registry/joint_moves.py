@@ -161,10 +161,7 @@ class Champions:
 
 
 class ChampionReader:
-    """Reads aliases so that a joint move is seen whole or not at all.
-
-    :param settings: where the ledger is.
-    """
+    """Reads aliases so that a joint move is seen whole or not at all."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

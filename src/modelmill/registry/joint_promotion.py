@@ -103,7 +103,7 @@ def _published(moving: Sequence[HeadVerdict], registry: Registry) -> dict[str, i
             )
         found[one.name] = reference(version)
     _verify(found.values())
-    return {name: int(model.uri.rsplit("/", 1)[1]) for name, model in found.items()}
+    return {name: model.version for name, model in found.items()}
 
 
 def _verify(models: Iterable[ModelRef]) -> None:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import ContentKind, DatasetRef, ModelRef
 from modelmill.datasets.overlap import find_copies, similar_texts
 from modelmill.errors import GateError, ModelmillError
+from modelmill.options import Record
 from modelmill.registry.lineage import taught_by
 from modelmill.tokens.images import IMAGES_AT_ONCE
 
@@ -35,10 +35,8 @@ class UnknownRowsError(GateError):
     """Nobody knows which rows a model of the comparison has learnt from."""
 
 
-class LeftOut(BaseModel):
+class LeftOut(Record):
     """Test rows that are left out because models have learnt from them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     models: tuple[str, ...]
     """``challenger``, ``champion``, …: whose chain learnt from the dataset."""

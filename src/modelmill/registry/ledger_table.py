@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from modelmill.artifacts import TableRef
 from modelmill.errors import TableError
+from modelmill.options import Record
 from modelmill.tables.files import ActiveFile, path_within
 from modelmill.tables.reading import read_batches
 from modelmill.tables.storage import table_location
@@ -41,10 +42,8 @@ def current_user() -> str:
         return f"uid {os.getuid()}"
 
 
-class Entry(BaseModel):
+class Entry(Record):
     """What is to be written down."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     action: Action
     model: str

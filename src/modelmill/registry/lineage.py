@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.artifacts import DatasetRef
 from modelmill.errors import ModelError
+from modelmill.options import Record
 from modelmill.registry.bundles import (
     TAG_DATASET,
     TAG_DATASET_REFERENCE,
@@ -18,18 +17,16 @@ from modelmill.registry.bundles import (
     TAG_ROLE,
     TAG_TRUNK,
 )
-from modelmill.registry.versions import missing_lineage, version_by_alias, version_numbered
+from modelmill.registry.versions import champion_of, missing_lineage, version_numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mlflow import MlflowClient
 
 
-class Lineage(BaseModel):
+class Lineage(Record):
     """A model or a dataset, and what it was made from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     uri: str
     """``models:/NAME/VERSION``, ``models:/m-…``, or a dataset's ``URI@VERSION``."""
@@ -71,7 +68,7 @@ def lineage(model: str, client: MlflowClient) -> Lineage:
         return found
     if version and not version.isdecimal():
         raise _unknown(model)
-    known = version_numbered(client, name, int(version)) if version else version_by_alias(client, name)
+    known = version_numbered(client, name, int(version)) if version else champion_of(client, name)
     if known is None:
         raise _unknown(model)
     uri = f"models:/{name}/{known.version}"
@@ -124,6 +121,21 @@ def _tags(uri: str, client: MlflowClient) -> tuple[Mapping[str, str], str] | Non
     return found.tags, found.source_run_id or ""
 
 
+TAG_TAUGHT = "modelmill.taught."
+"""Begin of the tags of an encoder that learnt the labels of several datasets: a reference each."""
+
+
+def taught_tags(datasets: Iterable[DatasetRef]) -> dict[str, str]:
+    """Return the tags that name the datasets whose labels an encoder has learnt."""
+    return {f"{TAG_TAUGHT}{number}": dataset.model_dump_json() for number, dataset in enumerate(datasets)}
+
+
+def learnt_datasets(tags: Mapping[str, str]) -> list[DatasetRef]:
+    """Return the datasets that a model has learnt from, as far as its tags name them."""
+    named = [text for tag, text in tags.items() if tag == TAG_DATASET_REFERENCE or tag.startswith(TAG_TAUGHT)]
+    return [DatasetRef.model_validate_json(text) for text in named if text]
+
+
 @dataclass(frozen=True)
 class Taught:
     """A model of a chain, and the dataset whose train and validation rows it has learnt from."""
@@ -145,13 +157,27 @@ def taught_by(model: str, client: MlflowClient) -> list[Taught]:
         uri = waiting.pop()
         known = _tags(uri, client)
         tags: Mapping[str, str] = known[0] if known else {}
-        reference = tags.get(TAG_DATASET_REFERENCE)
-        if reference or TAG_DATASET in tags or known is None:
-            found.append(Taught(uri, DatasetRef.model_validate_json(reference) if reference else None))
+        datasets = learnt_datasets(tags)
+        found += [Taught(uri, dataset) for dataset in datasets]
+        if not datasets and (TAG_DATASET in tags or known is None or _has_labels(*known, client)):
+            found.append(Taught(uri, None))
         more = {tags[name] for name in (TAG_PARENT, TAG_TRUNK) if tags.get(name)} - seen
         seen |= more
         waiting += sorted(more)
     return found
+
+
+def _has_labels(tags: Mapping[str, str], run_id: str, client: MlflowClient) -> bool:
+    """Return whether an encoder has learnt labels: an early one of teach_trunk does not name its datasets."""
+    from mlflow.exceptions import MlflowException
+
+    if tags.get(TAG_ROLE) != "base" or not run_id:
+        return False
+    try:
+        made_by = client.get_run(run_id).data.tags.get("modelmill.component")
+    except MlflowException:
+        return False
+    return bool(made_by == "teach_trunk")
 
 
 def _node(
@@ -162,14 +188,17 @@ def _node(
     if parent and parent not in seen:
         gone = Lineage(uri=parent, role="", missing=("MLflow no longer has it",))
         made_from.append(_logged(parent, client, seen=seen) or gone)
-    if tags.get(TAG_DATASET):
-        made_from.append(Lineage(uri=tags[TAG_DATASET], role="dataset"))
+    datasets = [str(dataset) for dataset in learnt_datasets(tags)] or [tags.get(TAG_DATASET, "")]
+    made_from += [Lineage(uri=dataset, role="dataset") for dataset in dict.fromkeys(datasets) if dataset]
     return Lineage(
         uri=uri,
         role=tags.get(TAG_ROLE, ""),
         digest=tags.get(TAG_DIGEST, ""),
         recipe=tags.get(TAG_RECIPE, ""),
         run_id=run_id,
-        missing=tuple(missing_lineage(tags)),
+        # An encoder that read texts alone, of whatever tables, has no dataset.
+        missing=tuple(
+            one for one in missing_lineage(tags) if tags.get(TAG_ROLE) != "base" or TAG_DATASET not in one
+        ),
         made_from=tuple(made_from),
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.registry.comparison import Comparison, NotJudged, Unit
+from modelmill.registry.comparison import Comparison, NotJudged, Unit, too_few
 from modelmill.tasks.base import Answers
 from modelmill.tasks.class_metrics import ACCURACY
 from modelmill.tasks.metrics import Difference, Metric
@@ -240,8 +240,7 @@ def compare_parts(
     for name, places in parts.items():
         full = f"{check} {name}, {reference}"
         if len(places) < min_rows:
-            reason = f"too small to judge: {len(places)} test rows, and {min_rows} are needed"
-            yield NotJudged(check=check, name=full, rows=len(places), reason=reason)
+            yield too_few(check, full, rows=len(places), needed=min_rows)
             continue
         yield compare_metric(
             full, rows.take(places), check=check, metric=ACCURACY, shown=shown, limit=limit, how=how
@@ -249,11 +248,7 @@ def compare_parts(
 
 
 def parts_by(values: Sequence[object]) -> dict[str, list[int]]:
-    """Return the places of the rows of each value.
-
-    :param values: a value for each row.
-    :return: places by value, sorted by value; rows without a value are ``(none)``.
-    """
+    """Return the places of the rows of each value, sorted by value; rows without one are ``(none)``."""
     parts: dict[str, list[int]] = {}
     for place, value in enumerate(values):
         parts.setdefault("(none)" if value is None else str(value), []).append(place)

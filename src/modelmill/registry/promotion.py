@@ -19,12 +19,12 @@ from modelmill.registry.tracking import StepRun
 from modelmill.registry.versions import (
     CHAMPION,
     TAG_VERDICT,
+    champion_of,
     checked_name,
     missing_lineage,
     reference,
     register,
     verify_stored,
-    version_by_alias,
 )
 from modelmill.system.locks import locked
 
@@ -48,7 +48,7 @@ def champion(name: str, client: MlflowClient) -> ModelRef | None:
     :return: its reference; None if there is none.
     :raises ModelError: if it carries no lineage.
     """
-    found = version_by_alias(client, name)
+    found = champion_of(client, name)
     return None if found is None else reference(found)
 
 
@@ -61,7 +61,7 @@ def in_use(name: str, client: MlflowClient) -> tuple[ModelRef, DatasetRef]:
     :raises GateError: if there is none.
     :raises ModelError: if it carries no lineage, or names no dataset.
     """
-    found = version_by_alias(client, name)
+    found = champion_of(client, name)
     if found is None:
         raise GateError(f"{name} must have a champion to use", got="none", remedy="promote one first")
     dataset = found.tags.get(TAG_DATASET_REFERENCE)
@@ -91,7 +91,7 @@ def promote(verdict: VerdictRef, step: StepRun) -> ModelRef:
             _promote(verdict, registry, step)
         else:
             _refuse(verdict, registry, step)
-        current = version_by_alias(registry.client, name)
+        current = champion_of(registry.client, name)
     if current is None:
         raise GateError(
             f"the first champion of {name} must pass the gate ({'; '.join(verdict.reasons)})",
@@ -120,7 +120,7 @@ def _promote(verdict: VerdictRef, registry: Registry, step: StepRun) -> None:
     if earlier is not None:
         step.log(f"{name}: an earlier attempt made version {earlier.to_version} champion")
         return
-    current = version_by_alias(registry.client, name)
+    current = champion_of(registry.client, name)
     if current is not None and current.tags.get(TAG_DIGEST) == verdict.challenger.digest:
         step.log(f"{name}: version {current.version} is champion already, and stays it")
         return

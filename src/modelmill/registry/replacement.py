@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.errors import ModelmillError
 from modelmill.evaluation.joint_logits import cache_logits_together
+from modelmill.options import Record
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.champion import Registry
 from modelmill.registry.comparison import Comparison, Unit
@@ -35,10 +34,8 @@ OUTCOMES: tuple[Outcome, ...] = ("stays", "new", "moves", "unchanged")
 """Those that somebody may have to look at come first."""
 
 
-class HeadVerdict(BaseModel):
+class HeadVerdict(Record):
     """What is said of one signal's new head."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     signal: str
     name: str
@@ -67,13 +64,11 @@ class HeadVerdict(BaseModel):
     @property
     def champion_version(self) -> int | None:
         """Version of the champion that it was compared with."""
-        return int(self.champion.uri.rsplit("/", 1)[1]) if self.champion else None
+        return self.champion.version if self.champion else None
 
 
-class ComposedVerdict(BaseModel):
+class ComposedVerdict(Record):
     """What is said of the decisions of a rule set, with all heads that would move beside their old selves."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rule_set: str
     signals: tuple[str, ...]
@@ -82,10 +77,8 @@ class ComposedVerdict(BaseModel):
     checks: tuple[CheckResult, ...]
 
 
-class ReplacementReport(BaseModel):
+class ReplacementReport(Record):
     """What became of each signal."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str
     trunks: tuple[str, ...]
@@ -218,11 +211,7 @@ def _checks(
 
 
 def report_lines(report: ReplacementReport) -> list[str]:
-    """Return a report as a table in Markdown, those that stay first, and what it cost.
-
-    :param report: the report.
-    :return: its lines.
-    """
+    """Return a report as a table in Markdown, those that stay first, and what it cost."""
     lines = ["| signal | old | new | difference | | why |", "| --- | --- | --- | --- | --- | --- |"]
     for head in (head for outcome in OUTCOMES for head in report.with_outcome(outcome)):
         why = "; ".join(head.reasons).replace("|", "\\|")

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.registry.approval import last_approved
-from modelmill.registry.bundles import TAG_DATASET_REFERENCE, TAG_DIGEST
+from modelmill.registry.bundles import TAG_DIGEST
 from modelmill.registry.finished_runs import TAG_STEP_KEY, AskedRun, memory_file, read_tags
 from modelmill.registry.history import previous_champion
 from modelmill.registry.ledger import LedgerRow, entries
+from modelmill.registry.lineage import learnt_datasets
 from modelmill.registry.versions import all_pages
 from modelmill.settings import Settings
 
@@ -195,9 +196,7 @@ class Needs:
         tags = [one.tags for name, one in self.everything.models.items() if name in self.why]
         tags += [one.tags for name, one in self.everything.versions.items() if name in self.why]
         for given in tags:
-            if reference := given.get(TAG_DATASET_REFERENCE):
-                dataset = DatasetRef.model_validate_json(reference)
-                found |= {dataset.version} if dataset.uri == uri else set()
+            found |= {dataset.version for dataset in learnt_datasets(given) if dataset.uri == uri}
         return found
 
 

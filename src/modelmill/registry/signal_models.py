@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 
 from modelmill.artifacts import ModelRef, SignalsRef
-from modelmill.errors import ConfigError, ModelError, TransientError, did_you_mean
+from modelmill.errors import ConfigError, ModelError, TransientError
 from modelmill.registry.bundles import TAG_TRUNK_DIGEST, model_reference
 from modelmill.registry.tracking import StepRun, TrackedRun
 
@@ -67,7 +67,7 @@ def signal_named(signals: SignalsRef, name: str) -> ModelRef:
     """
     models = read_signals(signals)
     if name not in models:
-        raise ConfigError("a signal must be one of the list", got=name, remedy=did_you_mean(name, models))
+        raise ConfigError("a signal must be one of the list", got=name, choices=models)
     return models[name]
 
 

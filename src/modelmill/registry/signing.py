@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from modelmill.errors import ConfigError, ModelError
 from modelmill.models.bundle import bundle_digest
 from modelmill.settings import Settings
+from modelmill.system.imports import needing_extra
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,12 +33,12 @@ MODEL_SIGNATURE = "model.sig"
 """Name of the signature of a whole model, in its folder."""
 
 
-def signature_of(bundle: Path) -> Path:
-    """Return the path of a bundle's signature, beside the bundle.
+class SignatureError(ModelError):
+    """Files that may be whole have no signature that the deployment trusts."""
 
-    :param bundle: the bundle.
-    :return: the path, whether the file exists or not.
-    """
+
+def signature_of(bundle: Path) -> Path:
+    """Return the path of a bundle's signature, beside the bundle, whether it exists or not."""
     return bundle.with_name(f"{bundle.name}.sig")
 
 
@@ -66,14 +67,14 @@ def verify(folder: Path, signature: Path, *, ignored: Sequence[str] = ()) -> Non
     :param folder: the files.
     :param signature: of the folder.
     :param ignored: files of the folder that are not signed.
-    :raises ModelError: if there is no signature, it is of another key, or the files are others.
+    :raises SignatureError: if there is no signature, it is of another key, or the files are others.
     :raises ConfigError: if a key cannot be read, or the extra is not installed.
     """
     keys = Settings.from_environment().trusted_keys
     if not keys:
         return
     if not signature.is_file():
-        raise ModelError(
+        raise SignatureError(
             "a model must be signed where MODELMILL_TRUSTED_KEYS is set",
             got=f"no {signature.name}",
             remedy="make it again where MODELMILL_SIGNING_KEY is set",
@@ -92,7 +93,7 @@ def verify(folder: Path, signature: Path, *, ignored: Sequence[str] = ()) -> Non
             found.append(str(error) or type(error).__name__)
         else:
             return
-    raise ModelError(
+    raise SignatureError(
         f"a model must be signed with a trusted key ({'; '.join(dict.fromkeys(found))})",
         got=signature.name,
         remedy="somebody else made it, or it was changed afterwards: make it again",
@@ -105,12 +106,8 @@ def _hashing(model_signing: ModuleType, ignored: Sequence[str]) -> Any:
 
 
 def _library() -> ModuleType:
-    try:
+    with needing_extra("signatures need", "signing"):
         import model_signing
-    except ImportError as error:
-        raise ConfigError(
-            f"signatures need an extra ({error})", remedy="pip install 'modelmill[signing]'"
-        ) from error
     return model_signing
 
 

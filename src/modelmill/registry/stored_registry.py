@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.errors import TransientError
+from modelmill.options import Record
 from modelmill.registry.bundles import TAG_DIGEST, TAG_PACKAGE, upload
 from modelmill.registry.packaging import APART, name_model, package_digest
 from modelmill.registry.signing import MODEL_SIGNATURE, sign
@@ -30,10 +29,8 @@ _ID = re.compile(r"\bm-[0-9a-f]{32}\b")
 _DESCRIPTION = "MLmodel"
 
 
-class StoredModel(BaseModel):
+class StoredModel(Record):
     """A logged model whose files are in the backup, in a folder named after its id."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model_id: str
     name: str
@@ -44,10 +41,8 @@ class StoredModel(BaseModel):
     """Ids of other models that its files name, such as the trunk of a head: they are stored too."""
 
 
-class StoredVersion(BaseModel):
+class StoredVersion(Record):
     """A version of a registered model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int
     description: str
@@ -57,10 +52,8 @@ class StoredVersion(BaseModel):
     """Of the logged model; empty if its files are not in the backup."""
 
 
-class StoredName(BaseModel):
+class StoredName(Record):
     """A registered model with its versions and aliases."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     description: str
@@ -69,10 +62,8 @@ class StoredName(BaseModel):
     versions: tuple[StoredVersion, ...]
 
 
-class StoredRegistry(BaseModel):
+class StoredRegistry(Record):
     """All registered models that modelmill has made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     names: tuple[StoredName, ...]
     models: tuple[StoredModel, ...]

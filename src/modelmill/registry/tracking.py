@@ -34,7 +34,7 @@ from modelmill.registry.finished_runs import (
     run_filter,
 )
 from modelmill.registry.mlflow_calls import bound_calls, briefly, made_once
-from modelmill.settings import Settings
+from modelmill.settings import Settings, is_served
 from modelmill.system.database import make_database
 from modelmill.system.imports import without_collections
 from modelmill.tables.versions import table_states
@@ -361,12 +361,7 @@ def find_finished(client: MlflowClient, experiment: str, key: str) -> FinishedRu
 
 
 def find_runs(client: MlflowClient, places: Collection[RunPlace]) -> dict[str, FinishedRun]:
-    """Return those of many runs that are there and finished.
-
-    :param client: MLflow's client.
-    :param places: the runs.
-    :return: the finished ones by run id.
-    """
+    """Return those of many runs that are there and finished, by run id."""
     if not places:
         return {}
     found: dict[str, FinishedRun] = {}
@@ -443,7 +438,7 @@ def run_url(tracking_uri: str, experiment: str, run_id: str) -> str:
     :param run_id: run id.
     :return: the URL, without credentials; empty if the store has no UI.
     """
-    if not tracking_uri.startswith(("http://", "https://")):
+    if not is_served(tracking_uri):
         return ""
     return f"{public_url(tracking_uri)}/#/experiments/{experiment}/runs/{run_id}"
 

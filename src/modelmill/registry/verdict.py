@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.evaluation.statistics import holm
+from modelmill.options import Record
 from modelmill.registry.comparison import Comparison, Unit
 
 PARTS = ("class", "slice", "recall", "quarter")
@@ -26,10 +25,8 @@ _EPSILON = 1e-12
 """Sums of floats: a drop that equals the limit must not land on either side by chance."""
 
 
-class CheckResult(BaseModel):
+class CheckResult(Record):
     """One thing that a challenger must not do worse than."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     check: str
     """Kind: ``lineage``, ``metric``, ``class``, ``baseline``, or the name of a further check."""

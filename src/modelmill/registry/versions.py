@@ -52,12 +52,7 @@ Found = TypeVar("Found")
 
 
 def checked_name(name: str) -> str:
-    """Return a registered model's name, if it can be one.
-
-    :param name: the name.
-    :return: the same.
-    :raises GateError: if it has other letters, or is too long.
-    """
+    """Return a registered model's name; GateError if it has other letters, or is too long."""
     if not re.match(MODEL_NAME_PATTERN, name) or name.endswith("\n"):
         raise GateError(
             "a registered model's name is a letter and at most 62 letters, digits, _ . or - after it",
@@ -86,15 +81,14 @@ def patiently(call: Callable[[], Found]) -> Found:
     raise AssertionError("unreachable")
 
 
-def version_by_alias(client: MlflowClient, name: str, *, alias: str = CHAMPION) -> ModelVersion | None:
-    """Return the version that an alias points at.
+def champion_of(client: MlflowClient, name: str) -> ModelVersion | None:
+    """Return the version that the alias ``champion`` points at.
 
     :param client: MLflow's client.
     :param name: registered model.
-    :param alias: the alias.
     :return: the version; None if there is no such model or alias.
     """
-    return _existing(client, name, lambda: client.get_model_version_by_alias(name, alias))
+    return _existing(client, name, lambda: client.get_model_version_by_alias(name, CHAMPION))
 
 
 def version_numbered(client: MlflowClient, name: str, version: int) -> ModelVersion | None:
@@ -130,23 +124,19 @@ def _is_missing(client: MlflowClient, name: str) -> bool:
     return False
 
 
-def champions_tagged(client: MlflowClient, tag: str, value: str) -> list[str]:
-    """Return the registered models whose champion has a tag: two requests for a thousand of them."""
-    asked = f"tags.`{tag}` = '{value}'"
+def rule_set_champions(client: MlflowClient) -> list[str]:
+    """Return the champions that are rule sets, ``models:/NAME@champion``: two requests for a thousand."""
+    asked = f"tags.`{TAG_FORMAT}` = 'rules'"
     tagged = {
         (one.name, str(one.version)) for one in all_pages(client.search_model_versions, filter_string=asked)
     }
     models = all_pages(client.search_registered_models)
-    return sorted(one.name for one in models if (one.name, str(one.aliases.get(CHAMPION))) in tagged)
+    names = sorted(one.name for one in models if (one.name, str(one.aliases.get(CHAMPION))) in tagged)
+    return [f"models:/{name}@{CHAMPION}" for name in names]
 
 
 def champions_of(client: MlflowClient, names: Collection[str]) -> dict[str, int]:
-    """Return the versions with the alias ``champion``: one request for a thousand registered models.
-
-    :param client: MLflow's client.
-    :param names: registered models.
-    :return: by name; those without a champion are left out.
-    """
+    """Return the versions with the alias ``champion``, by name: one request for a thousand models."""
     wanted = set(names)
     return {
         one.name: int(one.aliases[CHAMPION])
@@ -209,12 +199,7 @@ def missing_lineage(tags: Mapping[str, str]) -> list[str]:
 
 
 def reference(version: ModelVersion) -> ModelRef:
-    """Return the reference of a registered version, from its tags.
-
-    :param version: the version.
-    :return: the reference.
-    :raises ModelError: if it carries no lineage, naming all that is missing.
-    """
+    """Return the reference of a registered version, from its tags; ModelError names all that is missing."""
     missing = missing_lineage(version.tags)
     if missing:
         raise ModelError(

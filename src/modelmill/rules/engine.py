@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from modelmill.errors import SignalError, TableError, did_you_mean
+from modelmill.errors import SignalError, TableError
 from modelmill.rules.evaluation.compiled_rule_set import compile_rule_set
 from modelmill.rules.evaluation.decisions import EXPLANATION_COLUMN, decision_rows, decision_schema
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
@@ -72,7 +72,7 @@ class Engine:
             raise TableError(
                 f"the input of rule set {rule_set.rule_set} must have its key column",
                 got=rule_set.key,
-                remedy=did_you_mean(rule_set.key, schema.names),
+                choices=schema.names,
             )
         if groups is None:
             context = SignalContext(schema, settings or Settings.from_environment(), pins or {})
@@ -218,11 +218,7 @@ class Engine:
         return self.planning.measure(self._readable(sample)[0])
 
     def use(self, plan: EvaluationPlan) -> None:
-        """Go on with another plan. The decisions stay the same.
-
-        :param plan: the plan.
-        :raises ConfigError: if it is one for another rule set.
-        """
+        """Go on with another plan of this rule set, else ConfigError. The decisions stay the same."""
         self.planning.use(plan)
 
     def _readable(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Unreadable]:

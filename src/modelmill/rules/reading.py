@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 from pydantic import ValidationError
 
 from modelmill.documents.names import NAME_PATTERN
-from modelmill.documents.parsing import Document, Path, fields_at, parse_document, read_text, shape_message
-from modelmill.errors import Problem, RuleSetError, SignalError, did_you_mean, shorten
+from modelmill.documents.parsing import (
+    Finding,
+    Path,
+    ShownFinding,
+    fields_at,
+    parse_document,
+    read_text,
+    shape_message,
+)
+from modelmill.errors import RuleSetError, SignalError, did_you_mean, shorten
 from modelmill.rules.evaluation.compiled_rule_set import rule_set_mistakes
 from modelmill.rules.rule_set import RuleSet
 from modelmill.signals.registry import kind_of, signal_kinds
@@ -45,56 +53,50 @@ def parse_rule_set(text: str, *, source: str = "rule set", schema: pa.Schema | N
     :raises RuleSetError: if it is not valid; all problems are listed.
     """
     document = parse_document(text, source=source, error=RuleSetError)
-    rule_set, problems = _checked(document, schema)
+    rule_set, findings = _checked(document.content, schema)
+    problems = document.problems(findings)
     if problems or rule_set is None:
         raise RuleSetError(problems, source=source)
     return rule_set
 
 
-def _checked(document: Document, schema: pa.Schema | None) -> tuple[RuleSet | None, set[Problem]]:
-    if not isinstance(document.content, Mapping):
-        return None, document.problems([((), f"a rule set is a mapping; got {shorten(document.content)}")])
+def _checked(
+    content: Any, schema: pa.Schema | None
+) -> tuple[RuleSet | None, Iterable[Finding | ShownFinding]]:
+    if not isinstance(content, Mapping):
+        return None, [((), f"a rule set is a mapping; got {shorten(content)}")]
     try:
-        rule_set = RuleSet.model_validate(document.content)
+        rule_set = RuleSet.model_validate(content)
     except ValidationError as error:
-        findings = [(_path(detail), _message(detail)) for detail in error.errors(include_url=False)]
-        salvaged = _salvaged(document.content, error)
+        shape = [(_path(detail), _message(detail)) for detail in error.errors(include_url=False)]
+        salvaged = _salvaged(content, error)
         # Parts of the right shape are checked all the same, so that all problems are listed at once.
-        return None, document.problems(findings) | (
-            _semantic(salvaged, document, schema) if salvaged else set()
-        )
-    return rule_set, document.problems([]) | _semantic(rule_set, document, schema)
+        return None, [*shape, *(_findings(salvaged, schema) if salvaged else ())]
+    return rule_set, _findings(rule_set, schema)
 
 
-def _semantic(rule_set: RuleSet, document: Document, schema: pa.Schema | None) -> set[Problem]:
-    findings: list[tuple[Path, str, str]] = []
-    kinds: dict[str, Kind] = {}
+def _findings(rule_set: RuleSet, schema: pa.Schema | None) -> Iterator[Finding | ShownFinding]:
+    """Yield what is wrong with a rule set of the right shape."""
     if schema is not None:
-        if rule_set.key not in schema.names:
-            remedy = did_you_mean(rule_set.key, schema.names)
-            findings.append(
-                (("key",), f"the key must be a column of the input; got {rule_set.key!r}; {remedy}", "")
-            )
-        findings += _column_findings(rule_set, schema)
+        yield from _column_findings(rule_set, schema)
+    kinds: dict[str, Kind] = {}
     for name, signal in rule_set.signals.items():
         kind = kind_of(signal).result(name, signal, schema)
         kinds |= {name: kind} if kind else {}
-    findings += rule_set_mistakes(rule_set, kinds)
-    found: set[Problem] = set()
-    for path, message, excerpt in findings:
-        (problem,) = Document(None, document.positions, ()).problems([(path, message)])
-        found.add(Problem(problem.line, problem.column, problem.path, problem.message, excerpt))
-    return found
+    yield from rule_set_mistakes(rule_set, kinds)
 
 
-def _column_findings(rule_set: RuleSet, schema: pa.Schema) -> Iterator[tuple[Path, str, str]]:
+def _column_findings(rule_set: RuleSet, schema: pa.Schema) -> Iterator[Finding]:
+    if rule_set.key not in schema.names:
+        remedy = did_you_mean(rule_set.key, schema.names)
+        yield ("key",), f"the key must be a column of the input; got {rule_set.key!r}; {remedy}"
     for name, signal in rule_set.signals.items():
         for operand in kind_of(signal).operands(name, signal):
             if operand.column != _ANY_COLUMN:
                 try:
                     operand.check(name, schema)
                 except SignalError as error:
-                    yield ("signals", name), str(error), ""
+                    yield ("signals", name), str(error)
 
 
 def _salvaged(content: Mapping[Any, Any], error: ValidationError) -> RuleSet | None:

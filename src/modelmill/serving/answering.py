@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from modelmill.artifacts import ContentKind, ModelRef
 from modelmill.errors import ModelError, ModelmillError, TransientError
+from modelmill.options import Record
 from modelmill.settings import Settings
 from modelmill.tokens.contents import CONTENTS, Content
 
@@ -34,19 +35,15 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RA
 _turn = threading.BoundedSemaphore(1)
 
 
-class ClassProbability(BaseModel):
+class ClassProbability(Record):
     """How probable a model takes a class to be."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     probability: float
 
 
-class ModelAnswer(BaseModel):
+class ModelAnswer(Record):
     """A model's answer to a text or an image."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     answer: str | float | tuple[str, ...] | None
     """The class, the classes or the number; None to a text without words."""
@@ -137,7 +134,7 @@ def _answer(model: ModelRef, task: _Task, settings: Settings) -> ModelAnswer:
     from modelmill.registry.bundles import fetch_bundle
 
     try:
-        folder = fetch_bundle(model, settings.home / "cache")
+        folder = fetch_bundle(model, settings.cache)
         kind, content = task.content
         reads = BundleInfo.load(folder).content
         if reads != kind:

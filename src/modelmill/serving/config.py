@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from modelmill.errors import ConfigError, did_you_mean
+from modelmill.options import Record
 
 
-class ServeConfig(BaseModel):
+class ServeConfig(Record):
     """What a service serves, and its limits."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     service: str = Field(
         "main", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="Name that deploy steps know it by."

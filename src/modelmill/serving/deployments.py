@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from modelmill.errors import ConfigError, TransientError
+from modelmill.options import Record
 from modelmill.settings import Settings
 from modelmill.system.disk import flush
 from modelmill.tables.storage import is_local, table_files, table_location
@@ -22,10 +23,8 @@ CHALLENGER = "challenger"
 _SUFFIX = ".json"
 
 
-class Deployment(BaseModel):
+class Deployment(Record):
     """What a service should do with one registered model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     """Registered model; its champion answers."""

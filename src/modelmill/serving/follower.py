@@ -253,7 +253,7 @@ class Follower:
         try:
             client = tracking_client(self._settings.tracking_uri)
             model = reference(client.get_model_version(name, str(version)))
-            folder = fetch_bundle(model, self._settings.home / "cache")
+            folder = fetch_bundle(model, self._settings.cache)
         except Exception as error:  # MLflow's stores raise what their drivers raise
             self._failed(name, alias, version, error)
             return in_use

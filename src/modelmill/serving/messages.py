@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from modelmill.options import Record
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Answer(_Message):
+class Answer(Record):
     """The answer of one signal for one row: the columns of MLflow's ``python_function``."""
 
     prediction: str | list[str] | float | None = Field(
@@ -23,21 +21,21 @@ class Answer(_Message):
     )
 
 
-class AnsweredBy(_Message):
+class AnsweredBy(Record):
     """The version that answered a signal, for every row of the request."""
 
     version: int = Field(description="Version of the registered model.")
     digest: str = Field(description="SHA-256 over the version's files.")
 
 
-class PredictResponse(_Message):
+class PredictResponse(Record):
     """The answers, and the versions that gave them."""
 
     rows: list[dict[str, Answer]] = Field(description="For each row the answers by signal.")
     models: dict[str, AnsweredBy] = Field(description="For each signal the version that answered.")
 
 
-class DecideResponse(_Message):
+class DecideResponse(Record):
     """The decisions."""
 
     rows: list[dict[str, Any]] = Field(
@@ -46,7 +44,7 @@ class DecideResponse(_Message):
     )
 
 
-class ModelState(_Message):
+class ModelState(Record):
     """The version of a registered model that a service has, and the one that it should have."""
 
     name: str
@@ -64,7 +62,7 @@ class ModelState(_Message):
     refused: bool = Field(description="Whether the same version would be refused again: a retry cannot help.")
 
 
-class ServiceState(_Message):
+class ServiceState(Record):
     """Whether the service can answer, and with which models."""
 
     ready: bool = Field(
@@ -74,7 +72,7 @@ class ServiceState(_Message):
     models: list[ModelState]
 
 
-class ErrorMessage(_Message):
+class ErrorMessage(Record):
     """Why a request was not answered."""
 
     detail: str = Field(description="The rule, the value that breaks it, and the remedy.")

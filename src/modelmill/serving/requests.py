@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from modelmill.artifacts import ContentKind
 from modelmill.errors import InputError
 from modelmill.models.predictions import read_column
+from modelmill.options import Record
 from modelmill.tokens.contents import CONTENTS, Content
 
 Contents = list[Content | None]
@@ -41,12 +42,10 @@ class RowError(InputError):
     """Rows without a text or image, or with something else in its place."""
 
 
-class _RowsRequest(BaseModel):
+class _RowsRequest(Record):
     """Rows: under ``rows``, as a plain list, or in a form that MLflow's server takes (``dataframe_records``,
     ``dataframe_split``, ``instances``, ``inputs``).
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod

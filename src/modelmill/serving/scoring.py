@@ -16,7 +16,7 @@ from modelmill.errors import ConfigError
 from modelmill.jobs import JobResult, run_job
 from modelmill.models.predictions import answers_to
 from modelmill.settings import Settings
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import check_columns
 from modelmill.tables.table_request import TableRequest
 from modelmill.tasks.base import AnswerType
@@ -68,7 +68,7 @@ def score_table(request: ScoreTableRequest, *, settings: Settings | None = None)
     :param request: the table, the model and the place.
     :param settings: which Spark engine to use; None: from the environment.
     :return: the scored table, at the version that this request wrote.
-    :raises ConfigError: if columns collide, or the table would be written over itself.
+    :raises ConfigError: if columns collide.
     :raises TableError: if a table cannot be read or written, or has no such column.
     :raises ModelError: if the model cannot be loaded.
     """
@@ -81,11 +81,11 @@ def kept_columns(request: ScoreTableRequest) -> list[str]:
 
     :param request: the request.
     :return: the columns to carry along.
-    :raises ConfigError: if columns collide, or the table would be written over itself.
+    :raises ConfigError: if columns collide.
     :raises TableError: if a column is missing.
     """
     table = request.table
-    names = [field.name for field in open_table(table.uri, version=table.version).schema().fields]
+    names = table_schema(table).names
     check_columns(names, [request.text, *request.keep], place=str(table))
     _check_content(request)
     keep = list(dict.fromkeys(request.keep)) if request.keep else names
@@ -96,25 +96,18 @@ def kept_columns(request: ScoreTableRequest) -> list[str]:
             got=f"{', '.join(taken)} in {table}",
             remedy="list the columns to carry along under keep, without these",
         )
-    if request.to == table.uri:
-        raise ConfigError(
-            "a table is not written over its source", got=request.to, remedy="name another table"
-        )
     return keep
 
 
 def _check_content(request: ScoreTableRequest) -> None:
     """Refuse a column that cannot hold images: it would be scored as if no row had one."""
-    import pyarrow as pa
-
     if request.content != "image":
         return  # whatever is no text becomes one
-    table = request.table
-    schema = pa.schema(open_table(table.uri, version=table.version).schema().to_arrow())
-    if not CONTENTS["image"].fits(schema.field(request.text).type):
+    kind = table_schema(request.table).field(request.text).type
+    if not CONTENTS["image"].fits(kind):
         raise ConfigError(
-            f"the model reads images: a column with the bytes of their files ({table})",
-            got=f"{request.text}: {schema.field(request.text).type}",
+            f"the model reads images: a column with the bytes of their files ({request.table})",
+            got=f"{request.text}: {kind}",
             remedy="name another column under text",
         )
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelmill.errors import ConfigError, did_you_mean
+from modelmill.errors import ConfigError
 from modelmill.models.predictions import or_null
 from modelmill.serving.batching import RowQueue
 from modelmill.serving.config import ServeConfig
@@ -173,7 +173,7 @@ class Service:
         names = dict.fromkeys(known if asked.signals is None else asked.signals)
         for name in names:
             if name not in known:
-                raise ConfigError("a signal must be served here", got=name, remedy=did_you_mean(name, known))
+                raise ConfigError("a signal must be served here", got=name, choices=known)
         infos = active.champions.scorer.infos
         reads = {name: (infos[name].text, infos[name].content) for name in names}
         found = {one: asked.contents(*one) for one in dict.fromkeys(reads.values())}

@@ -12,10 +12,11 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from modelmill.errors import ConfigError, did_you_mean
 from modelmill.models.predictions import read_column
+from modelmill.options import Record
 from modelmill.serving.batching import QueueFullError
 from modelmill.serving.requests import RowError
 from modelmill.tokens.contents import CONTENTS
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     from modelmill.serving.metrics import Metrics
 
 
-class Choice(BaseModel):
+class Choice(Record):
     """A question with options."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["choice"] = Field(description="A classifier answers this type alone.")
     instructions: Any = Field(None, description="Not read: the model has learnt its question.")
@@ -37,10 +36,8 @@ class Choice(BaseModel):
     )
 
 
-class SystemOneRequest(BaseModel):
+class SystemOneRequest(Record):
     """A text, and questions that models in use answer with a probability for each option."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field("", description="Not read: the name of a question says which model answers it.")
     state: str | dict[str, Any] = Field(
@@ -59,10 +56,8 @@ class SystemOneRequest(BaseModel):
         return [self.state]
 
 
-class ChoiceAnswer(BaseModel):
+class ChoiceAnswer(Record):
     """The answer to a question."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["choice"] = "choice"
     choice: str = Field(description="The most probable option.")
@@ -70,10 +65,8 @@ class ChoiceAnswer(BaseModel):
     probabilities: dict[str, float] = Field(description="By option; they sum to 1.")
 
 
-class SystemOneResponse(BaseModel):
+class SystemOneResponse(Record):
     """The answers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(description="The versions that answered, such as models:/desks/7.")
     answers: dict[str, ChoiceAnswer] = Field(description="By the name of the question.")

@@ -51,7 +51,7 @@ def compiled(expressions: Sequence[Expression]) -> Any:
     """
     import hyperscan
 
-    folder, name = Settings.from_environment().home / "cache" / "automata", _name(expressions)
+    folder, name = Settings.from_environment().cache / "automata", _name(expressions)
     known = _loaded(folder, name)
     if known is not None:
         return known

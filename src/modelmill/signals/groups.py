@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ Mask = npt.NDArray[np.bool_]
 
 Tier = Literal["explicit", "measured", "model"]
 """What a signal rests on. Where costs say nothing, the plan takes them in this order."""
+
+TIERS: tuple[Tier, ...] = get_args(Tier)
 
 EVIDENCE = pa.list_(
     pa.struct(

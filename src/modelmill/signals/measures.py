@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from modelmill.errors import ConfigError, did_you_mean
+from modelmill.errors import ConfigError
 from modelmill.extensions import loaded
 from modelmill.options import Options
 from modelmill.signals.values import Kind
@@ -110,14 +110,9 @@ def measures() -> Mapping[str, Measure]:
 
 
 def measure_named(name: str) -> Measure:
-    """Return one measure.
-
-    :param name: its name.
-    :return: the measure.
-    :raises ConfigError: if there is none of that name.
-    """
+    """Return the measure with a name; ConfigError if there is none."""
     known: Mapping[str, Any] = _MEASURES if name in _MEASURES else measures()
     if name not in known:
-        raise ConfigError("a measure must be known", got=name, remedy=did_you_mean(name, known))
+        raise ConfigError("a measure must be known", got=name, choices=known)
     found: Measure = known[name]
     return found

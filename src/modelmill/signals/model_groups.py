@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelmill.artifacts import ContentKind
-from modelmill.errors import SignalError, did_you_mean
+from modelmill.errors import SignalError
 from modelmill.models.bundle import BundleInfo
 from modelmill.signals.groups import EVIDENCE, Evaluation, Mask, Rows, SignalGroup, SignalInfo, SignalValues
 from modelmill.signals.joint_models import JointModels, load_models
@@ -243,7 +243,7 @@ def class_number(signal: str, label: str, info: BundleInfo) -> int:
         raise SignalError(
             f"the label of signal {signal!r} must be a class of its model",
             got=label,
-            remedy=did_you_mean(label, info.classes),
+            choices=info.classes,
         )
     return info.classes.index(label)
 

@@ -61,12 +61,7 @@ def _pattern_set(patterns: tuple[tuple[str, Regex | Phrases], ...]) -> PatternSe
 
 
 class PatternGroup(SignalGroup):
-    """All patterns on one text column.
-
-    :param column: the column.
-    :param signals: the signals.
-    :raises SignalError: if a pattern is not valid; all problems are listed.
-    """
+    """All patterns on one text column; SignalError lists all of them that are not valid."""
 
     def __init__(self, column: str, signals: Mapping[str, PatternSignal]) -> None:
         infos = {

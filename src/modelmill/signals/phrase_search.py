@@ -104,10 +104,7 @@ def _marked(found: re.Match[str]) -> str:
 
 
 class PhraseFinder:
-    """Finds the places of phrases: where the expressions of :func:`phrase_pattern` match, and nowhere else.
-
-    :param how: the phrases.
-    """
+    """Finds the places of phrases: those where the expressions of :func:`phrase_pattern` match."""
 
     def __init__(self, how: Phrases) -> None:
         self._how = how

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.artifacts import ModelRef
 from modelmill.errors import ModelError, ModelmillError
+from modelmill.options import Record
 from modelmill.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,10 +17,8 @@ if TYPE_CHECKING:
 _MODELS = "models:/"
 
 
-class PinnedModel(BaseModel):
+class PinnedModel(Record):
     """The model that a name stood for when a run began."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: ModelRef | None = None
     """The version; None for a bundle in a folder, and if there is no model."""
@@ -105,7 +102,7 @@ def _pinned(name: str, client: Any, settings: Settings, champions: Mapping[str, 
     from modelmill.registry.bundles import fetch_bundle
 
     reference = _reference(name, client, champions)
-    folder = fetch_bundle(reference, settings.home / "cache")
+    folder = fetch_bundle(reference, settings.cache)
     return PinnedModel(model=reference, folder=str(folder), digest=reference.digest)
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
-from modelmill.errors import ConfigError, SignalError
-from modelmill.extensions import checked, loaded
+from modelmill.errors import SignalError
+from modelmill.extensions import declared_in, with_others
 from modelmill.signals import column, measured, model, phrases, regex, sql, video
 from modelmill.signals.groups import SignalContext, SignalGroup
 from modelmill.signals.kinds import AnySignalKind, Signal, SignalKind
@@ -30,24 +29,10 @@ def signal_kinds() -> Mapping[str, AnySignalKind]:
     :return: a read-only mapping.
     :raises ConfigError: if two modules declare the same name, or that of an entry point declares none.
     """
-    modules = [column, regex, phrases, sql, measured, video, model]
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        modules.append(loaded(entry))
-        checked(entry, _declared_in(modules[-1]), noun="SignalKind")
-    found: dict[str, AnySignalKind] = {}
-    for module in modules:
-        for kind in _declared_in(module):
-            if found.setdefault(kind.name, kind) is not kind:
-                raise ConfigError(
-                    "two kinds of signal cannot have one name",
-                    got=kind.name,
-                    remedy=f"rename the one in {module.__name__}",
-                )
+    modules = (column, regex, phrases, sql, measured, video, model)
+    own: list[AnySignalKind] = [kind for module in modules for kind in declared_in(module, SignalKind)]
+    found = with_others(own, SignalKind, group=ENTRY_POINT_GROUP, noun="kinds of signal")
     return MappingProxyType(found)
-
-
-def _declared_in(module: ModuleType) -> list[AnySignalKind]:
-    return [value for value in vars(module).values() if isinstance(value, SignalKind)]
 
 
 @functools.cache

@@ -55,10 +55,6 @@ def _share(part: Any, whole: Any, texts: pa.Array) -> pa.Array:
     return pa.array(part / np.where(empty, 1, whole), pa.float64(), mask=missing)
 
 
-def _integers(counts: Counts, texts: pa.Array) -> pa.Array:
-    return pa.array(counts, pa.int64(), mask=texts.is_null().to_numpy(zero_copy_only=False))
-
-
 def _is_shown(letter: str) -> bool:
     return not letter.isspace()
 

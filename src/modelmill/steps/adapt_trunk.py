@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN, ModelRef, TableRef
 from modelmill.component import Component, Config, Inputs, StepContext
-from modelmill.errors import ConfigError
 from modelmill.settings import Settings
+from modelmill.steps.learning import check_reads_texts, log_curve, log_encoder, on_encoder, state_of_base
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
 from modelmill.training.options import AdaptationOptions
@@ -36,14 +38,7 @@ class AdaptTrunkInputs(Inputs):
 
 def check(config: AdaptTrunkConfig) -> None:
     """Check that the base model is an encoder of texts, if it is on this machine."""
-    from modelmill.models.base_model_folder import check_base_model
-
-    if config.base_model and check_base_model(config.base_model, max_tokens=config.max_tokens) == "image":
-        raise ConfigError(
-            "adapt_trunk hides words, and the base model reads images",
-            got=config.base_model,
-            remedy="take an encoder of texts",
-        )
+    check_reads_texts(config, "adapt_trunk hides words")
 
 
 def run(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, context: StepContext) -> ModelOutputs:
@@ -53,17 +48,13 @@ def run(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, context: StepContext
 
     from modelmill.datasets.distinct_texts import TextSource, distinct_texts
     from modelmill.models.language_model import read_text_keys
-    from modelmill.registry.bundles import encoder_folder, log_model
-    from modelmill.registry.versions import register
     from modelmill.training.adaptation import LEAST_TEXTS, adapt_encoder
-    from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
 
     known: npt.NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
-    options, start = config, _start(config, inputs, context)
+    start = _start(config, inputs, context)
+    options = on_encoder(config, start, context)
     if start is not None:
-        folder = encoder_folder(start, context.cache)
-        known = read_text_keys(folder)
-        options = config.model_copy(update={"base_model": str(folder)})
+        known = read_text_keys(Path(options.base_model))
     source = TextSource(config.columns, config.split, config.held_out, config.max_rows)
     texts = distinct_texts(inputs.tables, source, known=known.tolist())
     for table in inputs.tables:
@@ -75,13 +66,15 @@ def run(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, context: StepContext
         context.log(f"{texts.counts}; fewer than {LEAST_TEXTS} are new, so the model stays as it is")
         return ModelOutputs(model=start)
     adapted = adapt_encoder(texts, options, context, learned_before=known)
-    context.run.log_figure(learning_curve(adapted.history, title=context.step), FIGURE_PATH)
+    log_curve(adapted.history, context)
     context.run.log_metrics(dict(adapted.metrics) | {"texts_learned": float(adapted.counts.learned)})
-    model = log_model(adapted.folder, role="base", context=context, parent=start, metrics=adapted.metrics)
-    if config.registered_name:
-        version = register(context.run.client, config.registered_name, model)
-        context.log(f"it is version {version.version} of {config.registered_name}")
-    return ModelOutputs(model=model)
+    return log_encoder(
+        adapted.folder,
+        adapted.metrics,
+        parent=start,
+        registered_name=config.registered_name,
+        context=context,
+    )
 
 
 def _start(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, context: StepContext) -> ModelRef | None:
@@ -97,12 +90,10 @@ def _start(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, context: StepCont
 
 
 def _outside_state(config: AdaptTrunkConfig, inputs: AdaptTrunkInputs, settings: Settings) -> str:
-    from modelmill.models.base_model_folder import base_model_state
     from modelmill.registry.tracking import tracking_client
     from modelmill.registry.versions import newest_version
 
-    memory = settings.home / "cache" / "digests"
-    state = base_model_state(config.base_model, memory=memory) if config.base_model else ""
+    state = state_of_base(config.base_model, settings)
     if inputs.model is not None or config.registered_name is None:
         return state
     newest = newest_version(tracking_client(settings.tracking_uri), config.registered_name)

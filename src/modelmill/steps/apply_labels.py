@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pydantic import Field
 
 from modelmill.artifacts import TableRef
-from modelmill.component import Assets, Component, Config, Inputs, StepContext
+from modelmill.component import Component, Config, Inputs, StepContext, writes_to
 from modelmill.steps.ports import TableOutputs
 
 
@@ -38,7 +36,7 @@ def run(config: ApplyLabelsConfig, inputs: ApplyLabelsInputs, context: StepConte
         inputs.table,
         inputs.labels,
         columns=PersonLabelColumns(config.key, config.label, config.source),
-        to=config.to or str(context.settings.home / "labelled" / context.pipeline / context.step),
+        to=context.table("labelled", config.to),
         transaction=context.transaction,
     )
     context.run.log_dataset(inputs.table, context="source", rows=applied.rows)
@@ -53,10 +51,6 @@ def run(config: ApplyLabelsConfig, inputs: ApplyLabelsInputs, context: StepConte
     return TableOutputs(table=applied.table)
 
 
-def _assets(config: ApplyLabelsConfig, _upstream: Mapping[str, Config]) -> Assets:
-    return Assets(outlets=(config.to,)) if config.to else Assets()
-
-
 apply_labels = Component(
     name="apply_labels",
     title="Apply people's labels",
@@ -65,5 +59,5 @@ apply_labels = Component(
     inputs=ApplyLabelsInputs,
     outputs=TableOutputs,
     run=run,
-    assets=_assets,
+    assets=writes_to,
 )

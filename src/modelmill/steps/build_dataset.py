@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from modelmill.artifacts import DatasetRef, TableRef
-from modelmill.component import Assets, Component, Config, Inputs, Outputs, StepContext
+from modelmill.component import Component, Config, Inputs, Outputs, StepContext, writes_to
 from modelmill.datasets.options import BuildOptions
 from modelmill.system.resources import Resources
 
@@ -45,7 +44,7 @@ def run(config: BuildDatasetConfig, inputs: BuildDatasetInputs, context: StepCon
     request = BuildDatasetRequest(
         table=inputs.table,
         options=config,
-        to=config.to or str(context.settings.home / "datasets" / context.pipeline / context.step),
+        to=context.table("datasets", config.to),
         transaction=context.transaction,
     )
     made = build_dataset(request, settings=context.settings, log=context.log)
@@ -66,10 +65,6 @@ def _log(report: DatasetReport, table: TableRef, dataset: DatasetRef, context: S
     context.log(f"{context.step}: {report}")
 
 
-def _assets(config: BuildDatasetConfig, _upstream: Mapping[str, Config]) -> Assets:
-    return Assets(outlets=(config.to,)) if config.to else Assets()
-
-
 build_dataset = Component(
     name="build_dataset",
     title="Build dataset",
@@ -80,5 +75,5 @@ build_dataset = Component(
     run=run,
     version=4,
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_assets,
+    assets=writes_to,
 )

@@ -53,7 +53,7 @@ def run(config: CompressConfig, inputs: CompressInputs, context: StepContext) ->
     folder = fetch_bundle(inputs.teacher, context.cache)
     data = read_labelled(dataset, label=BundleInfo.load(folder).label)
     teacher = Teacher.load(folder, name=inputs.teacher.uri)
-    context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
+    context.run.log_dataset(dataset, context="training", rows=data.rows)
     result = compress(data, DatasetTexts(dataset, context), teacher, config, context)
     models = [
         log_model(

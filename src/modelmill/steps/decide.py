@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from pydantic import Field
 
 from modelmill.artifacts import ModelRef
-from modelmill.component import Assets, Component, Config, StepContext
+from modelmill.component import Component, Config, StepContext, writes_to
 from modelmill.errors import ConfigError
 from modelmill.settings import Settings
 from modelmill.steps.ports import TableOutputs, TrialInputs
@@ -53,39 +52,32 @@ def run(config: DecideConfig, inputs: DecideInputs, context: StepContext) -> Tab
     from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
     from modelmill.rules.lifecycle.table_decisions import DecideTableRequest, decide_table, table_decider
     from modelmill.rules.pinned_rule_set import pin_rule_set, pin_step_models
-    from modelmill.tables.storage import table_location
 
-    source, settings, place = inputs.table, context.settings, table_location(config.to)
+    source, settings = inputs.table, context.settings
     rule_set = open_rule_set(_source(config, inputs), settings)
-    if place == source.uri:
-        raise ConfigError("a table is not written over its source", got=place, remedy="name another table")
     pinned = pin_rule_set(rule_set, settings, models=pin_step_models(inputs.signals, context.cache))
-    explained = Explained(decisions=config.explain_decisions, share=config.explain_share)
     decider = table_decider(
         pinned,
         source,
         settings,
         keep=config.keep,
-        explain=explained if config.explain else False,
+        explain=config.explain and Explained(decisions=config.explain_decisions, share=config.explain_share),
         plan_rows=config.plan_rows,
     )
     request = DecideTableRequest(
         table=source,
         decider=decider,
-        to=place,
+        to=config.to,
         tracking_uri=settings.tracking_uri,
         transaction=context.transaction,
     )
     began = time.monotonic()
     decisions = decide_table(request, settings, in_process_rows=config.in_process_rows)
-    counts = count_decisions(decisions)
-    figures = {"rows": counts.rows, "rows_default": counts.default, "rows_unknown": counts.unknown}
-    if counts.failures is not None:
-        figures["failures"] = sum(one.rows for one in counts.failures)
+    counts = count_decisions(decisions, explained=bool(decider.explain))
     context.run.log_dataset(source, context="deciding", rows=counts.rows)
     report = decision_report(counts, decider, source=source, decisions=decisions)
     context.run.log_json(report, "decisions.json")
-    context.run.log_metrics({**figures, "seconds": time.monotonic() - began})
+    context.run.log_metrics({**counts.figures, "seconds": time.monotonic() - began})
     context.run.set_tags({"modelmill.rule_set": f"{rule_set.rule_set}@{rule_set.digest[:12]}"})
     for line in report_lines(counts, decider, decisions):
         context.log(f"{context.step}: {line}")
@@ -110,10 +102,6 @@ def _outside_state(config: DecideConfig, inputs: DecideInputs, settings: Setting
     return rule_set_state(_source(config, inputs), settings)
 
 
-def _assets(config: DecideConfig, _upstream: Mapping[str, Config]) -> Assets:
-    return Assets(outlets=(config.to,))
-
-
 decide = Component(
     name="decide",
     version=2,
@@ -125,5 +113,5 @@ decide = Component(
     run=run,
     outside_state=_outside_state,
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_assets,
+    assets=writes_to,
 )

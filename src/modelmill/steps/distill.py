@@ -8,6 +8,7 @@ from modelmill.artifacts import DatasetRef, ModelRef, TableRef
 from modelmill.component import Component, Config, Inputs, StepContext
 from modelmill.errors import ConfigError
 from modelmill.settings import Settings
+from modelmill.steps.learning import log_trained, state_of_base
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
 from modelmill.training.options import LabelOptions, StudentOptions
@@ -47,17 +48,16 @@ def check(config: DistillConfig) -> None:
 
 def run(config: DistillConfig, inputs: DistillInputs, context: StepContext) -> ModelOutputs:
     """Distil, and log the model with the role ``student``."""
-    from modelmill.registry.bundles import fetch_bundle, log_model
+    from modelmill.registry.bundles import fetch_bundle
     from modelmill.tasks.examples import read_labelled
     from modelmill.tokens.cache import DatasetTexts, table_texts
     from modelmill.training.distillation import distill
-    from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
     from modelmill.training.teacher import Teacher
 
     dataset = inputs.dataset
     data = read_labelled(dataset, label=config.label)
+    context.run.log_dataset(dataset, context="training", rows=data.rows)
     teacher = Teacher.load(fetch_bundle(inputs.teacher, context.cache), name=inputs.teacher.uri)
-    context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
     transfer, kind = None, teacher.info.content
     if inputs.transfer is not None:
         if kind == "image":
@@ -68,25 +68,11 @@ def run(config: DistillConfig, inputs: DistillInputs, context: StepContext) -> M
             )
         transfer = table_texts(inputs.transfer, config.transfer_text or dataset.text_column, context)
     trained = distill(data, DatasetTexts(dataset, context, kind), teacher, config, context, transfer=transfer)
-    context.run.log_figure(learning_curve(trained.history, title=context.step), FIGURE_PATH)
-    # Behind the epochs' figures, which are the encoder's alone: MLflow takes the last one for the run's.
-    context.run.log_metrics(trained.metrics, step=trained.history.steps + 1)
-    model = log_model(
-        trained.folder,
-        role="student",
-        dataset=dataset,
-        context=context,
-        parent=inputs.teacher,
-        metrics=trained.metrics,
-    )
-    return ModelOutputs(model=model)
+    return log_trained(trained, role="student", dataset=dataset, parent=inputs.teacher, context=context)
 
 
 def _student(config: DistillConfig, _inputs: DistillInputs, settings: Settings) -> str:
-    from modelmill.models.base_model_folder import base_model_state
-
-    memory = settings.home / "cache" / "digests"
-    return base_model_state(config.student, memory=memory) if config.student else ""
+    return state_of_base(config.student, settings)
 
 
 distill = Component(

@@ -7,6 +7,7 @@ from pydantic import Field
 from modelmill.artifacts import DatasetRef, ModelRef, SignalsRef
 from modelmill.component import Component, Config, Inputs, Outputs, StepContext
 from modelmill.compression.options import TrunkMethod
+from modelmill.steps.learning import log_curve
 from modelmill.system.resources import Resources
 from modelmill.training.options import CalibrationOptions, MultiTeacherOptions, TemperatureScaling
 
@@ -48,16 +49,14 @@ def run(
     Nothing is logged before the student is trained and exported.
     """
     from modelmill.compression.trunk import make_trunk
-    from modelmill.datasets.examples import split_places
     from modelmill.models.bundle import bundle_bytes
     from modelmill.models.trunk import Trunk
     from modelmill.registry.bundles import fetch_bundle, log_model
     from modelmill.registry.signal_models import log_signals
     from modelmill.registry.versions import register
     from modelmill.system.cpu import usable_cores
-    from modelmill.tasks.examples import read_labelled
+    from modelmill.tasks.examples import read_labelled, split_places
     from modelmill.tokens.cache import DatasetTexts
-    from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
     from modelmill.training.multi_teacher import distill_many, student_heads
     from modelmill.training.teacher import Teacher
 
@@ -77,7 +76,7 @@ def run(
         max_tokens=student.max_tokens,
         method=config.method,
     )
-    context.run.log_figure(learning_curve(student.history, title=context.step), FIGURE_PATH)
+    log_curve(student.history, context)
     trunk = log_model(
         bundle,
         role="trunk",

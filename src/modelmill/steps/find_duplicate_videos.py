@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pydantic import Field
 
 from modelmill.artifacts import TableRef
-from modelmill.component import Assets, Component, Config, Inputs, StepContext
+from modelmill.component import Component, Config, Inputs, StepContext, writes_to
 from modelmill.steps.ports import TableOutputs
 from modelmill.system.resources import Resources
 from modelmill.videos.duplicate_request import DuplicateOptions
@@ -51,10 +49,6 @@ def run(
     return TableOutputs(table=found.table)
 
 
-def _assets(config: FindDuplicateVideosConfig, _upstream: Mapping[str, Config]) -> Assets:
-    return Assets(outlets=(config.to,))
-
-
 find_duplicate_videos = Component(
     name="find_duplicate_videos",
     title="Find duplicate videos",
@@ -64,5 +58,5 @@ find_duplicate_videos = Component(
     outputs=TableOutputs,
     run=run,
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_assets,
+    assets=writes_to,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import Component, Config, Inputs, StepContext
 from modelmill.errors import ConfigError
-from modelmill.settings import Settings
+from modelmill.steps.learning import base_state, log_trained, on_encoder
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
 from modelmill.training.options import FineTuningOptions, LabelOptions, LoraTuning
@@ -40,39 +40,17 @@ def check(config: FineTuneConfig) -> None:
 def run(config: FineTuneConfig, inputs: FineTuneInputs, context: StepContext) -> ModelOutputs:
     """Fine-tune, and log the model with the role ``teacher``."""
     from modelmill.models.base_model_folder import content_of_base
-    from modelmill.registry.bundles import encoder_folder, log_model
     from modelmill.tasks.examples import read_labelled
     from modelmill.tokens.cache import DatasetTexts
     from modelmill.training.fine_tuning import fine_tune
-    from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
 
-    dataset, options = inputs.dataset, config
-    if inputs.base is not None:
-        folder = encoder_folder(inputs.base, context.cache)
-        options = config.model_copy(update={"base_model": str(folder)})
+    dataset = inputs.dataset
+    options = on_encoder(config, inputs.base, context)
     data = read_labelled(dataset, label=config.label)
-    context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
-    kind = content_of_base(options.base_model)
-    trained = fine_tune(data, DatasetTexts(dataset, context, kind), options, context)
-    context.run.log_figure(learning_curve(trained.history, title=context.step), FIGURE_PATH)
-    # Behind the epochs' figures, which are the encoder's alone: MLflow takes the last one for the run's.
-    context.run.log_metrics(trained.metrics, step=trained.history.steps + 1)
-    model = log_model(
-        trained.folder,
-        role="teacher",
-        dataset=dataset,
-        context=context,
-        parent=inputs.base,
-        metrics=trained.metrics,
-    )
-    return ModelOutputs(model=model)
-
-
-def _base_model(config: FineTuneConfig, _inputs: FineTuneInputs, settings: Settings) -> str:
-    from modelmill.models.base_model_folder import base_model_state
-
-    memory = settings.home / "cache" / "digests"
-    return base_model_state(config.base_model, memory=memory) if config.base_model else ""
+    context.run.log_dataset(dataset, context="training", rows=data.rows)
+    texts = DatasetTexts(dataset, context, content_of_base(options.base_model))
+    trained = fine_tune(data, texts, options, context)
+    return log_trained(trained, role="teacher", dataset=dataset, parent=inputs.base, context=context)
 
 
 fine_tune = Component(
@@ -83,7 +61,7 @@ fine_tune = Component(
     inputs=FineTuneInputs,
     outputs=ModelOutputs,
     run=run,
-    outside_state=_base_model,
+    outside_state=base_state,
     check=check,
     either=("base_model", "base"),
     resources=Resources(gpus=1, cpus=2, memory_gb=8),

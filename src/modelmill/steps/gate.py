@@ -8,6 +8,7 @@ from pydantic import Field
 
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import Component, Config, Inputs, StepContext
+from modelmill.registry import answers_check
 from modelmill.registry import checks as own_checks
 from modelmill.registry.gate_check import GateCheck, known_checks
 from modelmill.registry.gate_options import GateOptions
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     AnyCheck = GateCheck
 else:
     AnyCheck = Annotated[
-        Union[tuple(known_checks([own_checks, decisions_check]).values())],  # noqa: UP007 (of a tuple)
+        Union[tuple(known_checks([own_checks, answers_check, decisions_check]).values())],  # noqa: UP007 (of a tuple)
         Field(discriminator="check"),
     ]
 

@@ -61,7 +61,7 @@ def run(config: GateRulesConfig, inputs: TrialInputs, context: StepContext) -> G
         passed=not reasons,
         name=config.name,
         challenger=challenger,
-        champion_version=int(current.uri.rsplit("/", 1)[1]) if current else None,
+        champion_version=current.version if current else None,
         reasons=reasons,
         uri=uri,
         run_id=run.run_id,

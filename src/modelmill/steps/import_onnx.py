@@ -94,7 +94,7 @@ def _file(config: ImportOnnxConfig, _inputs: ImportOnnxInputs, settings: Setting
 
     path = Path(config.path).expanduser()
     try:
-        return file_digests(path.parent, [path.name], memory=settings.home / "cache" / "digests")[path.name]
+        return file_digests(path.parent, [path.name], memory=settings.digests)[path.name]
     except OSError:
         return "missing"  # the step itself says why
 

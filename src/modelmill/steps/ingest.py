@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from modelmill.component import Assets, Component, Config, StepContext
+from modelmill.component import Component, Config, StepContext, writes_to
 from modelmill.settings import Settings
 from modelmill.steps.ports import NoInputs, TableOutputs
 from modelmill.system.resources import Resources
@@ -25,7 +23,7 @@ def run(config: IngestConfig, _inputs: NoInputs, context: StepContext) -> TableO
     from modelmill.tables.reading import check_table
 
     loaded = run_job(IngestRequest(**dict(config)), settings=context.settings)
-    check_table(loaded.table, memory=context.cache / "digests")
+    check_table(loaded.table, memory=context.settings.digests)
     context.log(
         f"{context.step}: {loaded.files} new files of {loaded.files_found}, "
         f"{loaded.rows} rows; {loaded.table}"
@@ -40,17 +38,13 @@ def run(config: IngestConfig, _inputs: NoInputs, context: StepContext) -> TableO
 def _source_state(config: IngestConfig, _inputs: NoInputs, settings: Settings) -> str:
     from modelmill.tables.ingest import source_fingerprint
 
-    return source_fingerprint(config, memory=settings.home / "cache" / "digests")
+    return source_fingerprint(config, memory=settings.digests)
 
 
 def _is_newest(outputs: TableOutputs, _settings: Settings) -> bool:
     from modelmill.tables.versions import resolve_table
 
     return resolve_table(outputs.table.uri) == outputs.table
-
-
-def _assets(config: IngestConfig, _upstream: Mapping[str, Config]) -> Assets:
-    return Assets(outlets=(config.to,))
 
 
 ingest = Component(
@@ -64,5 +58,5 @@ ingest = Component(
     resources=Resources(cpus=2, memory_gb=4),
     outside_state=_source_state,
     still_valid=_is_newest,
-    assets=_assets,
+    assets=writes_to,
 )

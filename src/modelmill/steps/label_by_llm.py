@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field, JsonValue
 
 from modelmill.artifacts import TableRef
-from modelmill.component import Assets, Component, Config, Inputs, Outputs, StepContext
+from modelmill.component import Budget, Component, Config, Inputs, Outputs, StepContext, writes_to
 from modelmill.language_models.options import LlmLabellingOptions
+from modelmill.language_models.prices import Tariff
 from modelmill.settings import Settings
 from modelmill.system.resources import Resources
 
@@ -54,7 +54,7 @@ def run(config: LabelByLlmConfig, inputs: LabelByLlmInputs, context: StepContext
     labelling = LlmLabelling(
         table=inputs.table,
         options=config,
-        to=config.to or str(home / "labels" / context.pipeline / context.step),
+        to=context.table("labels", config.to),
         answers=config.answers or str(home / "language_models" / "answers"),
         limits=home / "language_models" / "limits",
         transaction=context.transaction,
@@ -77,6 +77,11 @@ def check(config: LabelByLlmConfig) -> None:
     local = config.asking.local
     if local is not None and (folder := Path(local.folder).expanduser()).exists():
         check_decoder(folder)
+
+
+def _budget(config: LabelByLlmConfig) -> Budget:
+    tariff = Tariff.of(config.budget, config.prices)
+    return Budget(limit=tariff.shown(tariff.limit), unit=tariff.unit)
 
 
 def _place(config: LabelByLlmConfig) -> Place:
@@ -112,15 +117,11 @@ def _weights(config: LabelByLlmConfig, settings: Settings) -> str:
     local = config.asking.local
     if local is None:
         return ""
-    return decoder_state(Path(local.folder).expanduser(), memory=settings.home / "cache" / "digests")
+    return decoder_state(Path(local.folder).expanduser(), memory=settings.digests)
 
 
 def _outside_state(config: LabelByLlmConfig, _inputs: LabelByLlmInputs, settings: Settings) -> str:
     return _weights(config, settings)
-
-
-def _assets(config: LabelByLlmConfig, _upstream: Mapping[str, Config]) -> Assets:
-    return Assets(outlets=(config.to,)) if config.to else Assets()
 
 
 label_by_llm = Component(
@@ -132,8 +133,9 @@ label_by_llm = Component(
     outputs=LabelByLlmOutputs,
     run=run,
     resources=Resources(cpus=1, memory_gb=2),
-    assets=_assets,
+    assets=writes_to,
     check=check,
     outside_state=_outside_state,
     connection="llm_connection",
+    budget=_budget,
 )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pydantic import Field
 
 from modelmill.artifacts import TableRef
-from modelmill.component import Assets, Component, Config, Inputs, Outputs, StepContext
+from modelmill.component import Component, Config, Inputs, Outputs, StepContext, writes_to
 from modelmill.errors import ExpressionError
 from modelmill.labels.options import LabellingOptions
 from modelmill.system.resources import Resources
@@ -40,7 +38,7 @@ def run(config: LabelRowsConfig, inputs: LabelRowsInputs, context: StepContext) 
     request = LabelRowsRequest(
         table=inputs.table,
         options=config,
-        to=config.to or str(context.settings.home / "labels" / context.pipeline / context.step),
+        to=context.table("labels", config.to),
         transaction=context.transaction,
     )
     try:
@@ -58,10 +56,6 @@ def run(config: LabelRowsConfig, inputs: LabelRowsInputs, context: StepContext) 
     return LabelRowsOutputs(table=labelled.table, disagreements=labelled.disagreements)
 
 
-def _assets(config: LabelRowsConfig, _upstream: Mapping[str, Config]) -> Assets:
-    return Assets(outlets=(config.to,)) if config.to else Assets()
-
-
 label_rows = Component(
     name="label_rows",
     title="Label rows by rules",
@@ -72,5 +66,5 @@ label_rows = Component(
     run=run,
     version=2,
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_assets,
+    assets=writes_to,
 )

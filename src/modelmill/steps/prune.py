@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelmill.artifacts import DatasetRef, ModelRef
 from modelmill.component import Component, Config, Inputs, StepContext
 from modelmill.compression.options import PruningOptions
+from modelmill.steps.learning import log_trained
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
 from modelmill.training.options import LabelOptions
@@ -26,34 +27,21 @@ def run(config: PruneConfig, inputs: PruneInputs, context: StepContext) -> Model
     """Prune the model, and log it with the role ``pruned``."""
     from modelmill.compression.pruning.prune import prune
     from modelmill.models.bundle import bundle_bytes
-    from modelmill.registry.bundles import fetch_bundle, log_model
+    from modelmill.registry.bundles import fetch_bundle
     from modelmill.tasks.examples import read_labelled
     from modelmill.tokens.cache import DatasetTexts
-    from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
     from modelmill.training.teacher import Teacher
 
     dataset = inputs.dataset
     data = read_labelled(dataset, label=config.label)
+    context.run.log_dataset(dataset, context="training", rows=data.rows)
     source, master = fetch_bundle(inputs.model, context.cache), inputs.teacher or inputs.model
     teacher = Teacher.load(fetch_bundle(master, context.cache), name=master.uri)
-    context.run.log_dataset(dataset, context="training", rows=len(data.train) + len(data.validation))
     texts = DatasetTexts(dataset, context)
     pruned = prune(source, data, texts, teacher=teacher, options=config, workspace=context)
-    if pruned.history:
-        context.run.log_figure(learning_curve(pruned.history, title=context.step), FIGURE_PATH)
-    steps = pruned.history.steps + 1 if pruned.history else 0  # behind the figures of epochs, see fine_tune
-    context.run.log_metrics(pruned.metrics, step=steps)
     size, ratio = bundle_bytes(pruned.folder) / 1e6, pruned.metrics["size_ratio"]
     context.log(f"{size:.1f} MB, {ratio:.2f} times smaller")
-    model = log_model(
-        pruned.folder,
-        role="pruned",
-        dataset=dataset,
-        context=context,
-        parent=inputs.model,
-        metrics=pruned.metrics,
-    )
-    return ModelOutputs(model=model)
+    return log_trained(pruned, role="pruned", dataset=dataset, parent=inputs.model, context=context)
 
 
 prune = Component(

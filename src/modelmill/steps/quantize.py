@@ -41,13 +41,12 @@ def run(config: QuantizeConfig, inputs: QuantizeInputs, context: StepContext) ->
     from modelmill.compression.quantization.quantize import quantize
     from modelmill.models.bundle import BundleInfo
     from modelmill.registry.bundles import fetch_bundle, log_model
-    from modelmill.tokens.cache import tokenised
+    from modelmill.tokens.cache import DatasetTexts
 
     dataset = inputs.dataset
     source = fetch_bundle(inputs.model, context.cache)
     places, info = _places(dataset), BundleInfo.load(source)
-    tokens = tokenised(dataset, source, max_length=info.max_tokens, cache=context.cache, log=context.log)
-    tokens = tokens.take(places)
+    tokens = DatasetTexts(dataset, context).tokens(source, max_tokens=info.max_tokens).take(places)
     quantized = quantize(source, tokens, options=config, workspace=context)
     metrics = quantized.metrics
     context.run.log_metrics(metrics)
@@ -73,8 +72,8 @@ def _cannot_read(config: QuantizeConfig, kind: ContentKind) -> str | None:
 
 
 def _places(dataset: DatasetRef) -> Places:
-    from modelmill.datasets.examples import split_places
     from modelmill.errors import DatasetError
+    from modelmill.tasks.examples import split_places
 
     places = split_places(dataset, "validation")[:_ROWS]
     places = places if len(places) else split_places(dataset, "train")[:_ROWS]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pydantic import Field
 
 from modelmill.artifacts import DatasetRef
-from modelmill.component import Assets, Component, Config, Inputs, StepContext
+from modelmill.component import Component, Config, Inputs, StepContext, writes_to
 from modelmill.labels.options import LabelErrorOptions
 from modelmill.steps.ports import TableOutputs
 from modelmill.system.resources import Resources
@@ -32,7 +30,7 @@ def run(config: RankLabelErrorsConfig, inputs: RankLabelErrorsInputs, context: S
     ranked = rank_label_errors(
         inputs.dataset,
         config,
-        to=config.to or str(context.settings.home / "label_errors" / context.pipeline / context.step),
+        to=context.table("label_errors", config.to),
         transaction=context.transaction,
     )
     context.run.log_dataset(inputs.dataset, context="label errors", rows=ranked.rows)
@@ -47,10 +45,6 @@ def run(config: RankLabelErrorsConfig, inputs: RankLabelErrorsInputs, context: S
     return TableOutputs(table=ranked.table)
 
 
-def _assets(config: RankLabelErrorsConfig, _upstream: Mapping[str, Config]) -> Assets:
-    return Assets(outlets=(config.to,)) if config.to else Assets()
-
-
 rank_label_errors = Component(
     name="rank_label_errors",
     title="Rank label errors",
@@ -61,5 +55,5 @@ rank_label_errors = Component(
     run=run,
     reads=("text",),
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_assets,
+    assets=writes_to,
 )

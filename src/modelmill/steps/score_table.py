@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from pydantic import Field
 
 from modelmill.artifacts import ModelRef, TableRef
-from modelmill.component import Assets, Component, Config, Inputs, StepContext
+from modelmill.component import Component, Config, Inputs, StepContext, writes_to
 from modelmill.steps.ports import TableOutputs
 from modelmill.system.resources import Resources
 
@@ -72,10 +71,6 @@ def run(config: ScoreTableConfig, inputs: ScoreTableInputs, context: StepContext
     return TableOutputs(table=scored.table)
 
 
-def _assets(config: ScoreTableConfig, _upstream: Mapping[str, Config]) -> Assets:
-    return Assets(outlets=(config.to,))
-
-
 score_table = Component(
     name="score_table",
     version=3,
@@ -86,5 +81,5 @@ score_table = Component(
     outputs=TableOutputs,
     run=run,
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_assets,
+    assets=writes_to,
 )

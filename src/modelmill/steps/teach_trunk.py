@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from modelmill.artifacts import MODEL_NAME_PATTERN, DatasetRef, ModelRef
 from modelmill.component import Component, Config, Inputs, StepContext
 from modelmill.errors import ConfigError
-from modelmill.settings import Settings
+from modelmill.steps.learning import base_state, check_reads_texts, log_curve, log_encoder, on_encoder
 from modelmill.steps.ports import ModelOutputs
 from modelmill.system.resources import Resources
 from modelmill.training.options import TeachingOptions
@@ -38,14 +40,7 @@ class TeachTrunkInputs(Inputs):
 
 def check(config: TeachTrunkConfig) -> None:
     """Check that the base model is an encoder of texts, if it is on this machine."""
-    from modelmill.models.base_model_folder import check_base_model
-
-    if config.base_model and check_base_model(config.base_model, max_tokens=config.max_tokens) == "image":
-        raise ConfigError(
-            "teach_trunk trains an encoder of texts, and the base model reads images",
-            got=config.base_model,
-            remedy="take an encoder of texts",
-        )
+    check_reads_texts(config, "teach_trunk trains an encoder of texts")
 
 
 def run(config: TeachTrunkConfig, inputs: TeachTrunkInputs, context: StepContext) -> ModelOutputs:
@@ -54,19 +49,16 @@ def run(config: TeachTrunkConfig, inputs: TeachTrunkInputs, context: StepContext
     import numpy.typing as npt
 
     from modelmill.models.language_model import read_text_keys
-    from modelmill.registry.bundles import encoder_folder, log_model
-    from modelmill.registry.versions import register
+    from modelmill.registry.lineage import taught_tags
     from modelmill.tasks.examples import read_all_labelled
     from modelmill.tokens.cache import DatasetTexts
-    from modelmill.training.learning_curve import FIGURE_PATH, learning_curve
     from modelmill.training.multi_task import TaughtTexts, teach_encoder
 
     known: npt.NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
-    options = config
+    options = on_encoder(config, inputs.model, context)
     if inputs.model is not None:
-        folder = encoder_folder(inputs.model, context.cache)
-        options, known = config.model_copy(update={"base_model": str(folder)}), read_text_keys(folder)
-    sources = []
+        known = read_text_keys(Path(options.base_model))
+    sources, learnt = [], []
     for number, (dataset, labels) in enumerate(_labels(config, inputs.datasets).items(), 1):
         if not labels:
             context.log(f"dataset {number}: {dataset} has none of the labels, and is not read")
@@ -74,17 +66,19 @@ def run(config: TeachTrunkConfig, inputs: TeachTrunkInputs, context: StepContext
         context.log(f"dataset {number}: {dataset}")
         signals = read_all_labelled(dataset, labels=labels)
         context.run.log_dataset(dataset, context="training")
+        learnt.append(dataset)
         sources.append(TaughtTexts(f"dataset {number}", DatasetTexts(dataset, context), signals))
     taught = teach_encoder(sources, options, context, learned_before=known)
-    context.run.log_figure(learning_curve(taught.history, title=context.step), FIGURE_PATH)
+    log_curve(taught.history, context)
     context.run.log_metrics({"signals": float(sum(len(source.signals) for source in sources))})
-    model = log_model(
-        taught.folder, role="base", context=context, parent=inputs.model, metrics=taught.metrics
+    return log_encoder(
+        taught.folder,
+        taught.metrics,
+        parent=inputs.model,
+        registered_name=config.registered_name,
+        context=context,
+        tags=taught_tags(learnt),
     )
-    if config.registered_name:
-        version = register(context.run.client, config.registered_name, model)
-        context.log(f"it is version {version.version} of {config.registered_name}")
-    return ModelOutputs(model=model)
 
 
 def _labels(config: TeachTrunkConfig, datasets: tuple[DatasetRef, ...]) -> dict[DatasetRef, tuple[str, ...]]:
@@ -102,13 +96,6 @@ def _labels(config: TeachTrunkConfig, datasets: tuple[DatasetRef, ...]) -> dict[
     }
 
 
-def _base_model(config: TeachTrunkConfig, _inputs: TeachTrunkInputs, settings: Settings) -> str:
-    from modelmill.models.base_model_folder import base_model_state
-
-    memory = settings.home / "cache" / "digests"
-    return base_model_state(config.base_model, memory=memory) if config.base_model else ""
-
-
 teach_trunk = Component(
     name="teach_trunk",
     title="Teach trunk",
@@ -117,9 +104,10 @@ teach_trunk = Component(
     inputs=TeachTrunkInputs,
     outputs=ModelOutputs,
     run=run,
-    outside_state=_base_model,
+    outside_state=base_state,
     check=check,
     reads=("text",),
     either=("base_model", "model"),
     resources=Resources(gpus=1, cpus=2, memory_gb=8),
+    version=2,
 )

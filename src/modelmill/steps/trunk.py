@@ -11,7 +11,7 @@ from modelmill.artifacts import MODEL_NAME_PATTERN, ModelRef
 from modelmill.component import Component, Config, Inputs, Outputs, StepContext
 from modelmill.compression.options import TrunkMethod
 from modelmill.errors import ConfigError
-from modelmill.settings import Settings
+from modelmill.steps.learning import base_state
 from modelmill.system.resources import Resources
 from modelmill.training.options import ImageOptions
 
@@ -134,13 +134,6 @@ def _export(config: TrunkConfig, inputs: TrunkInputs, bundle: Path, context: Ste
     )
 
 
-def _base_model(config: TrunkConfig, _inputs: TrunkInputs, settings: Settings) -> str:
-    from modelmill.models.base_model_folder import base_model_state
-
-    memory = settings.home / "cache" / "digests"
-    return base_model_state(config.base_model, memory=memory) if config.base_model else ""
-
-
 trunk = Component(
     name="trunk",
     title="Trunk",
@@ -149,7 +142,7 @@ trunk = Component(
     inputs=TrunkInputs,
     outputs=TrunkOutputs,
     run=run,
-    outside_state=_base_model,
+    outside_state=base_state,
     check=check,
     either=("base_model", "model"),
     resources=Resources(cpus=2, memory_gb=4),

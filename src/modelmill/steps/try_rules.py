@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pydantic import Field
 
 from modelmill.artifacts import ReportRef, TableRef
-from modelmill.component import Assets, Component, Config, Outputs, StepContext
+from modelmill.component import Component, Config, Outputs, StepContext, writes_to
 from modelmill.rules.lifecycle.options import TrialOptions
 from modelmill.settings import Settings
 from modelmill.steps.ports import TrialInputs
@@ -43,8 +41,7 @@ def run(config: TryRulesConfig, inputs: TrialInputs, context: StepContext) -> Tr
         models=pin_step_models(inputs.signals, context.cache),
         keep=config.keep,
     )
-    home = context.settings.home / "rules" / context.pipeline / context.step
-    place = table_location(config.to or str(home))
+    place = table_location(context.table("rules", config.to))
     changes = write_changes(found, place, keep=config.keep, transaction=context.transaction)
     report = found.report
     context.run.log_dataset(inputs.table, context="trying", rows=report.trial.rows)
@@ -62,10 +59,6 @@ def _outside_state(config: TryRulesConfig, _inputs: TrialInputs, settings: Setti
     return " ".join(rule_set_state(source, settings) for source in sources)
 
 
-def _assets(config: TryRulesConfig, _upstream: Mapping[str, Config]) -> Assets:
-    return Assets(outlets=(config.to,)) if config.to else Assets()
-
-
 try_rules = Component(
     name="try_rules",
     title="Try rules",
@@ -76,5 +69,5 @@ try_rules = Component(
     run=run,
     outside_state=_outside_state,
     resources=Resources(cpus=2, memory_gb=4),
-    assets=_assets,
+    assets=writes_to,
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelmill.system.disk import flush
-from modelmill.system.locks import locked
+from modelmill.system.locks import lock_of, locked
 
 _COMPANIONS = ("", "-journal", "-wal", "-shm")
 
@@ -26,7 +26,7 @@ def make_database(database: Path, make: Callable[[Path], None], *, table: str) -
     if _is_made(database, table):
         return False
     database.parent.mkdir(parents=True, exist_ok=True)
-    with locked(database.with_name(f".{database.name}.lock")):
+    with locked(lock_of(database)):
         if _is_made(database, table):
             return False
         for left in database.parent.glob(f"{database.name}.new-*"):

@@ -24,11 +24,7 @@ _FULL_BYTES = 1 << 20
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or the list of files of a folder, is on the disk.
-
-    :param path: the file or folder.
-    :raises OSError: if it cannot be written out.
-    """
+    """Wait until a file, or a folder's list of files, is on the disk; OSError if it cannot be written out."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,10 +1,12 @@
-"""Importing what is large."""
+"""Importing what is large, and what an extra brings."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 from collections.abc import Iterator
+
+from modelmill.errors import ConfigError
 
 
 @contextlib.contextmanager
@@ -17,3 +19,20 @@ def without_collections() -> Iterator[None]:
     finally:
         if collects:
             gc.enable()
+
+
+@contextlib.contextmanager
+def needing_extra(needs: str, extra: str) -> Iterator[None]:
+    """Import what one of modelmill's extras brings.
+
+    :param needs: what needs it, with the verb: ``videos need``.
+    :param extra: the extra.
+    :yield: for the import.
+    :raises ConfigError: if it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"{needs} an extra ({error})", remedy=f"pip install 'modelmill[{extra}]'"
+        ) from error

@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import IO
 
 
+def lock_of(path: Path) -> Path:
+    """Return the lock that is held while an entry of a cache is made: it lies beside the entry."""
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold an exclusive lock on a file.

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelmill.system.locks import is_held, locked
+from modelmill.system.locks import is_held, lock_of, locked
 
 CACHES = ("automata", "compress", "features", "logits", "models", "teacher_logits", "tokens")
 """Folders of the cache whose entries can be made again. Others remember what was seen, and stay."""
@@ -46,7 +46,7 @@ def unused(cache: Path, *, days: float) -> Iterator[Unused]:
             if path.name.startswith(".") or path.is_symlink():
                 continue  # locks, and what is being made
             idle, size = _state(path)
-            if idle >= days and not is_held(_lock_of(path)):
+            if idle >= days and not is_held(lock_of(path)):
                 yield Unused(path, size, idle)
 
 
@@ -57,7 +57,7 @@ def remove_unused(one: Unused, *, days: float) -> bool:
     :param days: as for :func:`unused`.
     :return: whether it is gone.
     """
-    path, lock = one.path, _lock_of(one.path)
+    path, lock = one.path, lock_of(one.path)
     with contextlib.ExitStack() as stack:
         if lock.exists():
             if is_held(lock):
@@ -73,11 +73,6 @@ def remove_unused(one: Unused, *, days: float) -> bool:
         path.rename(hidden / path.name)
         shutil.rmtree(hidden)
         return True
-
-
-def _lock_of(path: Path) -> Path:
-    """Return the lock that is held while an entry is made; not all kinds have one."""
-    return path.with_name(f".{path.name}.lock")
 
 
 def _state(path: Path) -> tuple[float, int]:

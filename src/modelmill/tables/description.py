@@ -6,18 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.options import Record
 from modelmill.tables.files import commit_actions
 from modelmill.tables.opening import open_table
 from modelmill.tables.storage import table_location
 
 
-class Column(BaseModel):
+class Column(Record):
     """A column of a table, or a field within one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     """Of an element of an array ``_element``; of a map's keys and values ``_key`` and ``_value``."""
@@ -29,10 +26,8 @@ class Column(BaseModel):
     """What a struct, an array or a map is made of."""
 
 
-class Added(BaseModel):
+class Added(Record):
     """What a commit has added to its table."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int | None
     """None if the log does not say it of each file."""
@@ -41,10 +36,8 @@ class Added(BaseModel):
     files: int
 
 
-class TableUse(BaseModel):
+class TableUse(Record):
     """A table at a version that a step has read or made, as its log describes it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     uri: str
     version: int
@@ -56,12 +49,7 @@ class TableUse(BaseModel):
 
 
 def columns_of(ref: TableRef | DatasetRef) -> tuple[Column, ...]:
-    """Return the columns of a table, at its version.
-
-    :param ref: the table.
-    :return: in their order.
-    :raises TableError: see :func:`~modelmill.tables.opening.open_table`.
-    """
+    """Return the columns of a table, at its version, in their order; see ``open_table`` for errors."""
     schema = json.loads(open_table(ref.uri, version=ref.version).schema().to_json())
     return tuple(map(_column, schema["fields"]))
 

@@ -42,6 +42,14 @@ class Lookup:
         """Return the result, in the order of its keys."""
         return _table(self)
 
+    def keys(self) -> npt.NDArray[np.int64]:
+        """Return the keys, sorted."""
+        return _keys(self)
+
+    def values(self, name: str) -> pa.Array:
+        """Return a column, in the order of the keys."""
+        return _array(self.table().column(name))
+
     def joined(self, rows: pa.RecordBatch, *, inner: bool = False) -> pa.RecordBatch:
         """Return rows with the result's columns.
 

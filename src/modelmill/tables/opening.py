@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import TableError, TransientError
 from modelmill.tables.protocol import (
     check_depth,
@@ -22,6 +23,7 @@ from modelmill.tables.protocol import (
 from modelmill.tables.storage import check_local_path, is_local, table_location
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from deltalake import DeltaTable
 
 _NO_ANSWER = ("error sending request", "retry_timeout", "timed out", "Server error")
@@ -55,6 +57,13 @@ def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
     check_features(table, place)
     check_log(table, place)
     return table
+
+
+def table_schema(ref: TableRef | DatasetRef) -> pa.Schema:
+    """Return the columns of a table, at its version, as Arrow has them; see :func:`open_table` for errors."""
+    import pyarrow as pa
+
+    return pa.schema(open_table(ref.uri, version=ref.version).schema().to_arrow())
 
 
 def _check_exists(place: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Self
 from uuid import uuid4
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelmill.artifacts import TableRef
+from modelmill.errors import ConfigError
 from modelmill.jobs import JobRequest, ResultT
 from modelmill.tables.storage import TableLocation
 
@@ -20,3 +22,11 @@ class TableRequest(JobRequest[ResultT]):
         default_factory=lambda: uuid4().hex,
         description="Id under which the result is committed once: a retry has the same. Empty: a new one.",
     )
+
+    @model_validator(mode="after")
+    def _not_over_its_source(self) -> Self:
+        if self.to == self.table.uri:
+            raise ConfigError(
+                "a table is not written over its source", got=self.to, remedy="name another table"
+            )
+        return self

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.datasets.examples import Places
 from modelmill.datasets.options import LabelKind
 from modelmill.tasks.baselines import TFIDF, linear_baseline
 from modelmill.tasks.calibration import Calibration, FloatArray, plain_probabilities
 from modelmill.tasks.metrics import Metric
 from modelmill.tasks.pixel_features import pixel_baseline
+from modelmill.tokens.token_ids import Places
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,11 +93,7 @@ class Task(ABC):
         """
 
     def labelled(self, column: pa.Array) -> npt.NDArray[np.bool_]:
-        """Return which rows have a label.
-
-        :param column: the label column.
-        :return: ``(rows,)``.
-        """
+        """Return which rows of a label column have a label, ``(rows,)``."""
         found: npt.NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
         return found
 
@@ -241,11 +237,7 @@ class Task(ABC):
     # Evaluation
 
     def metric(self, name: str) -> Metric:
-        """Return the metric that models are compared by.
-
-        :param name: of a metric.
-        :return: that metric; the first one if the task has none of that name.
-        """
+        """Return the metric that models are compared by: the one of that name, else the first."""
         return next((metric for metric in self.metrics if metric.name == name), self.metrics[0])
 
     @abstractmethod

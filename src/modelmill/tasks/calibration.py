@@ -11,16 +11,14 @@ from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from modelmill.options import Record
 
 FloatArray = npt.NDArray[np.float32]
 
 
-class _Calibration(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Temperature(_Calibration):
+class Temperature(Record):
     """Logits are divided by a temperature."""
 
     kind: Literal["temperature"] = "temperature"
@@ -36,7 +34,7 @@ class Temperature(_Calibration):
         return plain_probabilities(logits / self.temperature, exclusive=exclusive)
 
 
-class Isotonic(_Calibration):
+class Isotonic(Record):
     """The probability of each class goes through a rising curve, linear between its points."""
 
     kind: Literal["isotonic"] = "isotonic"

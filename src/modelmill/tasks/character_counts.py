@@ -37,12 +37,7 @@ class CharacterCounts:
     _learned: list[npt.NDArray[np.uint64]] = field(default_factory=list)
 
     def fit_transform(self, texts: Sequence[str]) -> csr_matrix:
-        """Learn the runs of texts, and count them there.
-
-        :param texts: the texts.
-        :return: counts, ``(texts, runs)``.
-        :raises ValueError: if there is none to learn.
-        """
+        """Learn the runs of texts, and count them, ``(texts, runs)``; ValueError if there are none."""
         self._learned, parts = [], []
         for hashes, rows in self._runs(texts):
             known, columns = np.unique(hashes, return_inverse=True)
@@ -57,11 +52,7 @@ class CharacterCounts:
         return _beside(parts)
 
     def transform(self, texts: Sequence[str]) -> csr_matrix:
-        """Count the learned runs in other texts.
-
-        :param texts: the texts.
-        :return: counts, ``(texts, runs)``.
-        """
+        """Count the learned runs in other texts, ``(texts, runs)``."""
         parts = []
         for known, (hashes, rows) in zip(self._learned, self._runs(texts), strict=True):
             columns = np.searchsorted(known, hashes)

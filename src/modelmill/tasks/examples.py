@@ -1,4 +1,4 @@
-"""Labelled rows of a dataset, as a training reads them: where they stand, and their targets."""
+"""Rows of a dataset as a training reads them: their splits, their labels, where they stand, their targets."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from modelmill.artifacts import DatasetRef
-from modelmill.datasets.examples import Places, choose_label, in_split, label_kind
 from modelmill.datasets.options import LabelKind
-from modelmill.errors import DatasetError, InputError
+from modelmill.errors import ConfigError, DatasetError, InputError
 from modelmill.tasks.base import Targets, Task
-from modelmill.tasks.kinds import task_of
+from modelmill.tasks.kinds import column_task, task_of
+from modelmill.tokens.token_ids import Places
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,6 +55,11 @@ class LabelledData:
         return task_of(self.target)
 
     @property
+    def rows(self) -> int:
+        """Number of train and validation rows."""
+        return len(self.train) + len(self.validation)
+
+    @property
     def outputs(self) -> int:
         """Number of logits that answer it."""
         return self.task.outputs(self.classes)
@@ -62,6 +68,56 @@ class LabelledData:
     def units(self) -> tuple[float, float]:
         """Mean and standard deviation of the train rows' numbers; 0 and 1 for classes."""
         return self.task.units(self.train.targets)
+
+
+def choose_label(dataset: DatasetRef, label: str | None) -> str:
+    """Return the label column to work with.
+
+    :param dataset: the dataset.
+    :param label: what the configuration says; None: the dataset's only one.
+    :return: name of the column.
+    :raises ConfigError: if it is unknown, or there are several and none was chosen.
+    """
+    if label is None and len(dataset.labels) == 1:
+        return dataset.labels[0]
+    if label in dataset.labels:
+        return str(label)
+    if label is None:
+        raise ConfigError(
+            f"label must name one of the dataset's label columns: {', '.join(dataset.labels)}",
+            remedy=f"add config: {{label: {dataset.labels[0]}}}",
+        )
+    raise ConfigError(
+        "label must name a label column of the dataset",
+        got=label,
+        choices=dataset.labels,
+    )
+
+
+def split_places(dataset: DatasetRef, split: str) -> Places:
+    """Return where the rows of a split stand.
+
+    :param dataset: the dataset.
+    :param split: ``train``, ``validation`` or ``test``.
+    :return: ``(rows,)``.
+    """
+    from modelmill.tables.reading import read_arrow
+
+    return np.flatnonzero(in_split(read_arrow(dataset, columns=[dataset.split]), dataset, split))
+
+
+def in_split(table: pa.Table, dataset: DatasetRef, split: str) -> npt.NDArray[np.bool_]:
+    """Return which rows of a dataset's table are in a split.
+
+    :param table: rows with the split column.
+    :param dataset: the dataset.
+    :param split: ``train``, ``validation`` or ``test``.
+    :return: ``(rows,)``.
+    """
+    import pyarrow.compute as pc
+
+    inside: npt.NDArray[np.bool_] = pc.equal(table.column(dataset.split), split).fill_null(False).to_numpy()
+    return inside
 
 
 def read_labelled(dataset: DatasetRef, *, label: str | None) -> LabelledData:
@@ -73,15 +129,15 @@ def read_labelled(dataset: DatasetRef, *, label: str | None) -> LabelledData:
     :raises ConfigError: if the label column is unknown.
     :raises DatasetError: if the train split has no rows or one class, or validation has an unknown class.
     """
-    (found,) = read_all_labelled(dataset, labels=[choose_label(dataset, label)])
+    (found,) = read_all_labelled(dataset, labels=[label])
     return found
 
 
-def read_all_labelled(dataset: DatasetRef, *, labels: Sequence[str]) -> list[LabelledData]:
+def read_all_labelled(dataset: DatasetRef, *, labels: Sequence[str | None]) -> list[LabelledData]:
     """Read several label columns at once.
 
     :param dataset: the dataset.
-    :param labels: label columns.
+    :param labels: label columns; None: the dataset's only one.
     :return: the rows of each.
     :raises InputError: if one of them cannot be learned; of several, all that cannot are named.
     """
@@ -109,7 +165,7 @@ def read_all_labelled(dataset: DatasetRef, *, labels: Sequence[str]) -> list[Lab
 
 def _read_label(table: pa.Table, dataset: DatasetRef, name: str) -> LabelledData:
     column = table.column(name).combine_chunks()
-    task = task_of(label_kind(column.type))
+    task = column_task(column.type)
     labelled = task.labelled(column)
     places = {
         split: np.flatnonzero(in_split(table, dataset, split) & labelled) for split in ("train", "validation")
@@ -137,7 +193,7 @@ def labelled_lists(labels: Sequence[Any], validation: Sequence[Any], *, label: s
     import pyarrow as pa
 
     column = pa.array([*labels, *validation])
-    known = np.flatnonzero(task_of(label_kind(column.type)).labelled(column))
+    known = np.flatnonzero(column_task(column.type).labelled(column))
     train = known < len(labels)
     if not train.any():
         raise DatasetError(
@@ -147,7 +203,7 @@ def labelled_lists(labels: Sequence[Any], validation: Sequence[Any], *, label: s
 
 
 def _labelled(column: pa.Array, name: str, places: Mapping[str, Places]) -> LabelledData:
-    task = task_of(label_kind(column.type))
+    task = column_task(column.type)
     classes, targets = task.read_targets(column, name, places)
     train, validation = (Rows(places[split], targets[split]) for split in ("train", "validation"))
     return LabelledData(label=name, classes=classes, train=train, validation=validation, target=task.kind)

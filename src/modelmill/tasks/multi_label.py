@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from modelmill.datasets.examples import Places
 from modelmill.tasks.base import Answers, Measures, Targets, TargetsBySplit, Task
 from modelmill.tasks.baselines import LINEAR_SVM, MAJORITY
 from modelmill.tasks.calibration import Calibration, FloatArray
 from modelmill.tasks.classes import check_classes
 from modelmill.tasks.metrics import Floats, mean_of_rows, summed
+from modelmill.tokens.token_ids import Places
 
 if TYPE_CHECKING:
     import pyarrow as pa

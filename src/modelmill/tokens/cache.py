@@ -24,7 +24,7 @@ from modelmill.artifacts import ContentKind, DatasetRef, TableRef
 from modelmill.errors import DatasetError
 from modelmill.system.digests import file_digest
 from modelmill.system.disk import flush
-from modelmill.system.locks import locked
+from modelmill.system.locks import lock_of, locked
 from modelmill.tables.reading import read_arrow, scan_arrow
 from modelmill.tables.versions import table_fingerprint
 from modelmill.tokens.contents import ContentType, content_of, reader_digest
@@ -72,25 +72,90 @@ class DatasetTexts:
         return self.dataset.content_column(self.kind)
 
     def tokens(self, folder: Path, *, max_tokens: int) -> Tokens:
-        """See :func:`tokenised`."""
-        return tokenised(
-            self.dataset,
-            folder,
-            max_length=max_tokens,
-            cache=self.workspace.cache,
-            log=self.workspace.log,
-            skip_empty=self.skip_empty,
-        )
+        """Return the token ids of all rows, or their pixels, in the order of their keys.
+
+        They are made at the first call for this version of the dataset, tokenizer and length, and mapped from
+        a file ever after. The second of two processes that ask at the same time waits for the first.
+
+        :param folder: where ``tokenizer.json`` lies, or ``image.json``: a base model or a bundle. It says
+            which of the two columns is read.
+        :param max_tokens: longer texts are cut, special tokens included.
+        :return: the ids.
+        :raises ModelError: if that file cannot be read.
+        :raises InputError: if the dataset cannot be read, a text or image is null, or an image is none.
+        """
+        place, log, content = self.workspace.cache / "tokens", self.workspace.log, content_of(folder)
+        key = self._key(content, folder, max_tokens)
+        waits = "waiting for another step that tokenises the same texts"
+        with locked(lock_of(place / key), on_wait=lambda: log(waits)):
+            path = _kept(place, key, log)
+            if path is None:
+                encode = functools.partial(self._encode, content)
+                path = _make(place, key, encode, folder, max_length=max_tokens, log=log)
+        return _mapped(path)
 
     def values(self, places: Places) -> list[str]:
         """See :meth:`~modelmill.tokens.texts.Texts.values`."""
         rows = read_arrow(self.dataset, columns=[self.column])
-        rows = _with_texts(rows, self.dataset) if self.skip_empty else rows
+        rows = self._with_texts(rows) if self.skip_empty else rows
         texts: list[str] = rows.column(self.column).take(places).to_pylist()
         return texts
 
     def __str__(self) -> str:
         return str(self.dataset)
+
+    def _key(self, content: ContentType, folder: Path, max_length: int) -> str:
+        """Return a digest of everything that the ids depend on."""
+        parts = {
+            "layout": _LAYOUT,
+            "dataset": str(self.dataset),
+            "files": table_fingerprint(self.dataset),
+            "columns": [self.dataset.key, self.dataset.content_column(content.kind)],
+            "tokenizer": reader_digest(folder),
+            "max_length": max_length,
+            "libraries": library_versions(content.kind),
+            **({"skip_empty": True} if self.skip_empty else {}),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _encode(self, content: ContentType, encoder: Encoder, path: Path) -> Tokens:
+        """Encode file by file into a file, and return its rows in the order of their keys."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        column = self.dataset.content_column(content.kind)
+        keys, lengths = [], [np.zeros(0, dtype=np.int64)]
+        with path.open("wb") as file:
+            columns = list(dict.fromkeys([self.dataset.key, column]))
+            for read in scan_arrow(self.dataset, columns=columns, batch_rows=_CHUNK_ROWS[content.kind]):
+                batch = self._with_texts(read) if self.skip_empty else read
+                try:
+                    found = encoder.encode(_contents(batch, self.dataset, content))
+                except UnreadableImageError as error:
+                    raise DatasetError(
+                        f"each image of a dataset must be readable ({self.dataset}): {error}",
+                        got=f"the row with the key {batch.column(self.dataset.key)[error.row]}",
+                        remedy=_SET_ASIDE[content.kind],
+                    ) from error
+                file.write(found.values.astype(encoder.dtype).data)
+                keys.append(batch.column(self.dataset.key))
+                lengths.append(found.lengths)
+        # A file of no bytes cannot be mapped.
+        values = (
+            np.memmap(path, dtype=encoder.dtype, mode="r") if path.stat().st_size else np.zeros(0, np.uint16)
+        )
+        # As modelmill.tables.reading.read_arrow sorts them.
+        order = pc.sort_indices(pa.chunked_array(keys)).to_numpy() if keys else np.zeros(0, dtype=np.int64)
+        return Tokens.packed(values, np.concatenate(lengths)).take(order)
+
+    def _with_texts(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        texts = batch.column(self.dataset.text_column)
+        if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+            return batch  # refused below
+        return batch.filter(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0))
 
 
 def table_texts(table: TableRef, column: str, workspace: Workspace) -> DatasetTexts:
@@ -105,64 +170,8 @@ def table_texts(table: TableRef, column: str, workspace: Workspace) -> DatasetTe
     return DatasetTexts(dataset, workspace, skip_empty=True)
 
 
-def tokenised(
-    dataset: DatasetRef,
-    folder: Path,
-    *,
-    max_length: int,
-    cache: Path,
-    log: Callable[[str], None] = print,
-    skip_empty: bool = False,
-) -> Tokens:
-    """Return the token ids of all rows of a dataset, or their pixels, in the order of their keys.
-
-    They are made at the first call for this version of the dataset, tokenizer and length, and mapped from a
-    file ever after. The second of two processes that ask at the same time waits for the first.
-
-    :param dataset: the dataset.
-    :param folder: where ``tokenizer.json`` lies, or ``image.json``: a base model or a bundle. It says which
-        of the two columns is read.
-    :param max_length: longer texts are cut, special tokens included.
-    :param cache: directory for things that can be made again.
-    :param log: gets a line about what is made, and why it is slow if it is.
-    :param skip_empty: leave out rows without a text, for tables that are no datasets.
-    :return: the ids.
-    :raises ModelError: if that file cannot be read.
-    :raises InputError: if the dataset cannot be read, a text or image is null, or an image is none.
-    """
-    place = cache / "tokens"
-    key = _key(dataset, folder, max_length, skip_empty=skip_empty)
-    waits = "waiting for another step that tokenises the same texts"
-    with locked(place / f".{key}.lock", on_wait=lambda: log(waits)):
-        path = _kept(place, key, log)
-        if path is None:
-            encode = functools.partial(_encode, dataset, content_of(folder), skip_empty=skip_empty)
-            path = _make(place, key, encode, folder, max_length=max_length, log=log)
-    return _mapped(path)
-
-
-def _key(dataset: DatasetRef, folder: Path, max_length: int, *, skip_empty: bool) -> str:
-    """Return a digest of everything that the ids depend on."""
-    content = content_of(folder)
-    parts = {
-        "layout": _LAYOUT,
-        "dataset": str(dataset),
-        "files": table_fingerprint(dataset),
-        "columns": [dataset.key, dataset.content_column(content.kind)],
-        "tokenizer": reader_digest(folder),
-        "max_length": max_length,
-        "libraries": library_versions(content.kind),
-        **({"skip_empty": True} if skip_empty else {}),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
 def library_versions(kind: ContentKind) -> dict[str, str | None]:
-    """Return the versions of the libraries that make numbers of contents.
-
-    :param kind: of the contents.
-    :return: by name; None if one is not installed.
-    """
+    """Return the versions of the libraries that make numbers of contents; None if one is not installed."""
     return {name: _version(name) for name in LIBRARIES[kind]}
 
 
@@ -226,47 +235,6 @@ def _unknown(share: float) -> str:
         f"; {share:.1%} of the texts' tokens are unknown to this tokenizer, and the encoder cannot tell them "
         "apart: take a base model that was trained on this script"
     )
-
-
-def _encode(
-    dataset: DatasetRef, content: ContentType, encoder: Encoder, path: Path, *, skip_empty: bool
-) -> Tokens:
-    """Encode file by file into a file, and return its rows in the order of their keys."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    column = dataset.content_column(content.kind)
-    keys, lengths = [], [np.zeros(0, dtype=np.int64)]
-    with path.open("wb") as file:
-        columns = list(dict.fromkeys([dataset.key, column]))
-        for read in scan_arrow(dataset, columns=columns, batch_rows=_CHUNK_ROWS[content.kind]):
-            batch = _with_texts(read, dataset) if skip_empty else read
-            try:
-                found = encoder.encode(_contents(batch, dataset, content))
-            except UnreadableImageError as error:
-                raise DatasetError(
-                    f"each image of a dataset must be readable ({dataset}): {error}",
-                    got=f"the row with the key {batch.column(dataset.key)[error.row]}",
-                    remedy=_SET_ASIDE[content.kind],
-                ) from error
-            file.write(found.values.astype(encoder.dtype).data)
-            keys.append(batch.column(dataset.key))
-            lengths.append(found.lengths)
-    # A file of no bytes cannot be mapped.
-    values = np.memmap(path, dtype=encoder.dtype, mode="r") if path.stat().st_size else np.zeros(0, np.uint16)
-    # As modelmill.tables.reading.read_arrow sorts them.
-    order = pc.sort_indices(pa.chunked_array(keys)).to_numpy() if keys else np.zeros(0, dtype=np.int64)
-    return Tokens.packed(values, np.concatenate(lengths)).take(order)
-
-
-def _with_texts(batch: pa.RecordBatch, dataset: DatasetRef) -> pa.RecordBatch:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    texts = batch.column(dataset.text_column)
-    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
-        return batch  # refused below
-    return batch.filter(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0))
 
 
 def _contents(batch: pa.RecordBatch, dataset: DatasetRef, content: ContentType) -> pa.Array:

@@ -245,11 +245,7 @@ CONTENTS: Mapping[ContentKind, ContentType] = {one.kind: one for one in (TextCon
 
 
 def content_of(folder: Path) -> ContentType:
-    """Return what a bundle, or the folder of a base model, reads.
-
-    :param folder: the folder.
-    :return: images if it has ``image.json``, else texts.
-    """
+    """Return what a bundle, or a base model's folder, reads: images if it has ``image.json``, else texts."""
     image = CONTENTS["image"]
     return image if (folder / image.file).exists() else CONTENTS["text"]
 

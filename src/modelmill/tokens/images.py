@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from modelmill.errors import ModelError
+from modelmill.options import Record
 from modelmill.tokens.token_ids import Tokens
 
 if TYPE_CHECKING:
@@ -45,13 +46,11 @@ class UnreadableImageError(ValueError):
         """Its place among the images that were to be read."""
 
 
-class ImageInput(BaseModel):
+class ImageInput(Record):
     """How images are brought to the size that an encoder reads, and by what it standardises their pixels.
 
     The whole image is read, whatever its shape: what lies at its edges, such as a border, is not cut off.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     height: int = Field(ge=1, le=2048)
     width: int = Field(ge=1, le=2048)
@@ -118,16 +117,12 @@ def decoded(content: bytes) -> Image:
         ) from error
 
 
-def black_image(side: int = 8) -> bytes:
-    """Return a black square as a PNG file.
-
-    :param side: in pixels.
-    :return: the file.
-    """
+def black_image() -> bytes:
+    """Return a small black square as a PNG file."""
     from PIL import Image
 
     file = io.BytesIO()
-    Image.new("RGB", (side, side)).save(file, "PNG")
+    Image.new("RGB", (8, 8)).save(file, "PNG")
     return file.getvalue()
 
 

@@ -70,7 +70,7 @@ class CheckpointStore:
                 save_file(flat, draft / f"{group}.safetensors")
         (draft / _STATE).write_text(json.dumps({"step": step, "state": state}))
         manifest = {path.name: _flush_and_hash(path) for path in sorted(draft.iterdir())}
-        (draft / _MANIFEST).write_text(json.dumps(manifest, sort_keys=True))
+        (draft / _MANIFEST).write_text(json.dumps(manifest))
         digest = _flush_and_hash(draft / _MANIFEST)
         flush(draft)
         target = self.folder / f"step-{step:010d}-{digest}"

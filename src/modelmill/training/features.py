@@ -170,11 +170,7 @@ def forecast_cpu_seconds(trunk: Trunk, tokens: Tokens, *, states: bool = False) 
 
 
 def row_keys(tokens: Tokens) -> Keys:
-    """Return a hash of the token ids of each row, or of its pixels.
-
-    :param tokens: the rows.
-    :return: 16 bytes each, ``(rows,)``.
-    """
+    """Return a hash of the token ids of each row, or of its pixels: 16 bytes each, ``(rows,)``."""
     digests = [hashlib.blake2b(row.tobytes(), digest_size=_KEY_BYTES).digest() for row in tokens]
     return np.frombuffer(b"".join(digests), dtype=f"V{_KEY_BYTES}")
 

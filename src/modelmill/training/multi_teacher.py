@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from modelmill.errors import ConfigError, DatasetError, did_you_mean
+from modelmill.errors import ConfigError, DatasetError
 from modelmill.models.classifier import Classifier, load_classifier, parameter_count
 from modelmill.models.heads import STACKS
 from modelmill.models.trunk import Trunk
@@ -146,7 +146,7 @@ def _start(options: MultiTeacherOptions, teachers: Sequence[Teacher]) -> Teacher
         raise ConfigError(
             "start must name the label of a teacher",
             got=options.start,
-            remedy=did_you_mean(options.start, named),
+            choices=named,
         )
     return named[options.start]
 

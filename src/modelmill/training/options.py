@@ -272,7 +272,7 @@ class StudentOptions(DistillationOptions):
     layers: int = Field(
         2,
         ge=1,
-        description="Layers of the student: of texts layers from all over its teacher, of images its first "
+        description="Layers of the student: for texts taken evenly from the teacher's, for images its first "
         "stages.",
     )
     student: str | None = Field(

@@ -9,6 +9,7 @@ import numpy as np
 
 from modelmill.errors import ModelError
 from modelmill.models.attention import KEPT_HEADS
+from modelmill.models.base_model import set_dropout
 from modelmill.models.classifier import Classifier
 from modelmill.models.encoder import build_encoder, layer_list
 
@@ -35,9 +36,7 @@ def make_student(teacher: Classifier, *, layers: int, dropout: float) -> Classif
     # Where layers share their weights (ALBERT), a student runs them fewer times.
     sources = spread(layers, depth) if len(stack) == depth else list(range(len(stack)))
     config.num_hidden_layers = layers
-    for field in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
-        if hasattr(config, field):
-            setattr(config, field, dropout)
+    set_dropout(config, dropout)
     for field in ("layer_types", KEPT_HEADS):
         if isinstance(getattr(config, field, None), list):
             setattr(config, field, [getattr(config, field)[place] for place in sources])

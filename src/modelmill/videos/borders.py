@@ -31,13 +31,19 @@ class Borders:
     _lines: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     _means: list[npt.NDArray[np.float32]] = field(default_factory=list)
     _shape: tuple[int, int] = (0, 0)
+    _settled: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether there are no borders, whatever follows: at each edge some line was not black already."""
+        return self._settled
 
     def see(self, grey: Picture) -> None:
         """Look at a frame.
 
         :param grey: ``(height, width)`` at full size.
         """
-        if grey.mean() < 6 or (self._shape[0] and grey.shape != self._shape):
+        if self._settled or grey.mean() < 6 or (self._shape[0] and grey.shape != self._shape):
             return
         quiet, means = list[npt.NDArray[np.bool_]](), list[npt.NDArray[np.float32]]()
         bright = grey > _BLACK
@@ -52,6 +58,7 @@ class Borders:
         else:
             self._lines = [one & other for one, other in zip(self._lines, quiet, strict=True)]
             self._means = [np.maximum(one, other) for one, other in zip(self._means, means, strict=True)]
+        self._settled = not any(_may_begin(lines) for lines in self._lines)
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -71,13 +78,23 @@ class Borders:
         return [float(left), float(top), float(right), float(bottom)]
 
 
+def _least(size: int) -> int:
+    return max(2, round(_LEAST * size))
+
+
+def _may_begin(quiet: npt.NDArray[np.bool_]) -> bool:
+    """Return whether enough lines at an edge are black: it can only become fewer."""
+    least = _least(len(quiet))
+    return bool(quiet[:least].all() or quiet[-least:].all())
+
+
 def _inner(quiet: npt.NDArray[np.bool_], means: npt.NDArray[np.float32]) -> tuple[int, int]:
     """Return the first line of the picture and the line after its last one."""
     size, loud = len(quiet), np.flatnonzero(~quiet)
     if not len(loud):
         return 0, size
     start, end = int(loud[0]), int(loud[-1]) + 1
-    least = max(2, round(_LEAST * size))
+    least = _least(size)
     if start < least or not _steps(means, start, 1):
         start = 0
     if size - end < least or not _steps(means, end - 1, -1):

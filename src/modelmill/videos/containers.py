@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from modelmill.errors import ConfigError
+from modelmill.system.imports import needing_extra
 from modelmill.videos.limits import CONTAINERS, VideoLimits
 from modelmill.videos.refusals import RefusedVideoError
 from modelmill.videos.sources import Source
@@ -23,13 +23,9 @@ def libav() -> ModuleType:
     :return: the module ``av``.
     :raises ConfigError: if it is not installed.
     """
-    try:
+    with needing_extra("videos need", "video"):
         import av
         import av.logging
-    except ImportError as error:
-        raise ConfigError(
-            f"videos need an extra ({error})", remedy="pip install 'modelmill[video]'"
-        ) from error
     av.logging.set_level(None)
     found: ModuleType = av
     return found

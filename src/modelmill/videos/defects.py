@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import platform
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -92,6 +93,10 @@ def _even(width: int, height: int, most: int) -> tuple[int, int]:
     return max(16, round(width * scale / 2) * 2), max(16, round(height * scale / 2) * 2)
 
 
+_STEADY = {"x264-params": "asm=MMX2,SSE2,SSSE3"} if platform.machine() in ("x86_64", "AMD64") else {}
+"""With AVX2 x264 wrote up to ten different files of the same 30 frames. Without it takes as long."""
+
+
 def encoded(frames: Sequence[Any], rate: float, codec: str, options: Mapping[str, str]) -> bytes:
     """Encode pictures.
 
@@ -99,7 +104,7 @@ def encoded(frames: Sequence[Any], rate: float, codec: str, options: Mapping[str
     :param rate: frames per second.
     :param codec: name of one of libav's encoders.
     :param options: the encoder's options.
-    :return: an MP4 file.
+    :return: an MP4 file, the same bytes each time.
     """
     av = libav()
     content = io.BytesIO()
@@ -108,7 +113,7 @@ def encoded(frames: Sequence[Any], rate: float, codec: str, options: Mapping[str
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
-        stream.codec_context.options = dict(options)
+        stream.codec_context.options = {**(_STEADY if codec == "libx264" else {}), **options}
         for picture in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
             container.mux(stream.encode(frame))

@@ -6,14 +6,13 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from modelmill.videos import stretches
 from modelmill.videos.borders import Borders
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.perceptual_hash import jpeg, perceptual_hash
+from modelmill.videos.scaling import Scaler
 from modelmill.videos.sources import Source
-from modelmill.videos.watching import Sampling, small_picture, watch
+from modelmill.videos.watching import Sampling, watch
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -37,11 +36,12 @@ def extract(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -> 
     from PIL import Image
 
     borders, samples = Borders(), list[tuple[float, bytes]]()
+    whole, small = Scaler(), Scaler()
 
     def look(time: float, frame: VideoFrame, detail: bool) -> None:
-        if detail:
-            borders.see(np.asarray(frame.reformat(format="gray").to_ndarray(), np.uint8))
-        image = Image.fromarray(small_picture(frame))
+        if detail and not borders.settled:
+            borders.see(whole.grey(frame))
+        image = Image.fromarray(small.picture(frame))
         if image.width > options["width"]:
             height = max(1, round(image.height * options["width"] / image.width))
             image = image.resize((options["width"], height), Image.Resampling.LANCZOS)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from modelmill.errors import ConfigError, TransientError
@@ -42,9 +41,7 @@ class LimitedProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def work(self, task: str, source: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -101,6 +98,7 @@ class LimitedProcess:
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | threads
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        environment["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # whoever looks for them reads every package
         process = subprocess.Popen(
             [sys.executable, "-m", "modelmill.videos.child", *self._tasks],
             stdin=subprocess.PIPE,

@@ -14,10 +14,11 @@ from modelmill.videos.containers import libav
 from modelmill.videos.fingerprints import Fingerprints
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.overlays import Overlays
+from modelmill.videos.scaling import Scaler
 from modelmill.videos.sound import Sound, listen
 from modelmill.videos.sources import Source
 from modelmill.videos.stills import Stills
-from modelmill.videos.watching import Interval, Picture, Sampling, Seen, small_picture, watch
+from modelmill.videos.watching import Interval, Sampling, Seen, watch
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -52,6 +53,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "hashes": ("hash_times", "hashes"),
 }
 """Columns that are NULL if their group is not asked for. All others come from filters of every frame."""
+_OVERALL = frozenset(("exposure", "colour", "motion", "text", "overlay", "hashes"))
+"""Groups that are measured on small pictures."""
 
 Row = dict[str, Any]
 
@@ -91,6 +94,7 @@ class _Looking:
 
     def __init__(self, asked: AbstractSet[str]) -> None:
         self._asked = asked
+        self._small, self._whole = Scaler(), Scaler()
         self.times: list[float] = []
         self.series: dict[str, list[float | None]] = {name: [] for name in SERIES}
         self._borders, self._overlays, self._blocks = Borders(), Overlays(), _Blocks()
@@ -99,35 +103,42 @@ class _Looking:
 
     def look(self, time: float, frame: VideoFrame, detail: bool) -> None:
         """Measure a frame: see :data:`modelmill.videos.watching.Look`."""
-        picture = small_picture(frame)
+        values = self._overall(time, self._small.picture(frame)) if self._asked & _OVERALL else {}
+        if detail:
+            values |= self._detail(frame)
+        self.times.append(time)
+        for name, column in self.series.items():
+            column.append(values.get(name))
+
+    def _overall(self, time: float, picture: pictures.Picture) -> dict[str, float | None]:
+        """Measure a small picture."""
         grey = pictures.luma(picture)
         values: dict[str, float | None] = {}
         if "exposure" in self._asked:
-            values["brightness"], values["contrast"] = float(grey.mean()) / 255, float(grey.std()) / 255
-            values["dark_share"] = float((grey < 24).mean())
-            values["bright_share"] = float((grey > 240).mean())
+            mean = grey.mean(keepdims=True)
+            values["brightness"] = float(mean[0, 0]) / 255
+            values["contrast"] = float(grey.std(mean=mean)) / 255
+            values["dark_share"] = float(np.count_nonzero(grey < 24)) / grey.size
+            values["bright_share"] = float(np.count_nonzero(grey > 240)) / grey.size
         if "colour" in self._asked:
             values["colourfulness"] = pictures.colourfulness(picture)
         if "motion" in self._asked and self._before is not None and self._before.shape == grey.shape:
             values["motion"] = float(np.abs(grey - self._before).mean())
         if "text" in self._asked:
             values["text_share"] = pictures.text_share(grey)
-        if detail:
-            values |= self._detail(frame)
         if "overlay" in self._asked:
             self._overlays.see(grey)
         if "hashes" in self._asked:
             self._fingerprints.see(time, grey)
         self._before = grey
-        self.times.append(time)
-        for name, column in self.series.items():
-            column.append(values.get(name))
+        return values
 
     def _detail(self, frame: VideoFrame) -> dict[str, float | None]:
         found: dict[str, float | None] = {}
-        if self._asked & {"borders", "overlay", "hashes", "detail"}:
-            grey: Picture = np.asarray(frame.reformat(format="gray").to_ndarray(), np.uint8)
-            self._borders.see(grey)  # overlays and hashes are those of the picture within them
+        bordered = self._asked & {"borders", "overlay", "hashes"}  # of the picture within them
+        if "detail" in self._asked or (bordered and not self._borders.settled):
+            grey = self._whole.grey(frame)
+            self._borders.see(grey)
             if "detail" in self._asked:
                 middle = pictures.middle(grey)
                 found |= {"blur": pictures.blur(middle), "sharpness": pictures.sharpness(middle)}
@@ -185,6 +196,7 @@ class _Blocks:
             return None
         if form != self._form:
             graph = av.filter.Graph()
+            graph.threads = 1
             start = graph.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
             )

@@ -12,9 +12,12 @@ _MOST_SIDE = 640
 """Pixels of the part of a picture that is looked at for sharpness and noise: its middle."""
 
 
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
 def luma(picture: Picture) -> Luma:
     """Return the luma of an RGB picture, ITU-R BT.601: ``(height, width)``, 0 to 255."""
-    return (picture @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.float32)
+    return picture @ _LUMA
 
 
 def colourfulness(picture: Picture) -> float:
@@ -58,13 +61,14 @@ def text_share(grey: Luma) -> float:
     rows, columns = grey.shape[0] // _CELL, grey.shape[1] // _CELL
     if rows < 1 or columns < 3:
         return 0.0
-    change = np.diff(grey[: rows * _CELL, : columns * _CELL + 1], axis=1)
-    if change.shape[1] < columns * _CELL:  # the picture ends with the last cell
-        change = np.pad(change, ((0, 0), (0, 1)))
+    change = np.zeros((rows * _CELL, columns * _CELL), np.float32)
+    pairs = min(grey.shape[1] - 1, columns * _CELL)  # the picture may end with the last cell
+    np.subtract(grey[: rows * _CELL, 1 : pairs + 1], grey[: rows * _CELL, :pairs], out=change[:, :pairs])
     filled = np.ones((rows, columns), bool)
     for edges in (change > _STROKE, change < -_STROKE):
-        down = np.add.reduce(edges.reshape(rows, _CELL, -1), axis=1, dtype=np.uint8)
-        inside = down.reshape(rows, columns, _CELL).sum(2)
+        # Eight pixels at once, each a byte of a number; no byte overflows.
+        down = np.add.reduce(edges.view(np.uint64).reshape(rows, _CELL, columns), axis=1)
+        inside = down.view(np.uint8).reshape(rows, columns, _CELL).sum(2)
         filled &= inside > _STROKES * _CELL * _CELL
     row, column = np.nonzero(filled[:, 1:-1] & filled[:, :-2] & filled[:, 2:])
     if not len(row):

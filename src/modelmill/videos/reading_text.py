@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelmill.errors import ConfigError
+from modelmill.system.imports import needing_extra
 from modelmill.videos import stretches
 from modelmill.videos.frames import chosen, spread
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.perceptual_hash import jpeg
+from modelmill.videos.scaling import Picture, Scaler
 from modelmill.videos.sources import Source
-from modelmill.videos.watching import Picture, Sampling, watch
+from modelmill.videos.watching import Sampling, watch
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -48,13 +49,10 @@ def read_text(source: Source, limits: VideoLimits, options: Mapping[str, Any]) -
     """
     from PIL import Image
 
-    samples = list[tuple[float, bytes]]()
+    samples, scaler = list[tuple[float, bytes]](), Scaler()
 
     def look(time: float, frame: VideoFrame, _detail: bool) -> None:
-        width = min(options["width"], frame.width)
-        height = max(2, round(frame.height * width / frame.width))
-        small = frame.reformat(width, height, "rgb24", interpolation="AREA")
-        samples.append((time, jpeg(Image.fromarray(np.asarray(small.to_ndarray(), np.uint8)), _QUALITY)))
+        samples.append((time, jpeg(Image.fromarray(scaler.picture(frame, options["width"])), _QUALITY)))
 
     seen = watch(source, limits, Sampling(frames_per_second=options["frames_per_second"]), look)
     shots = stretches.shots(seen.cuts, seen.end)
@@ -155,12 +153,8 @@ def recognised(picture: Picture) -> list[tuple[str, Box, float]]:
 @functools.cache
 def _engine() -> Any:
     """Load the models, and read a word: afterwards no file is opened any more."""
-    try:
+    with needing_extra("reading text in frames needs", "ocr"):
         from rapidocr import RapidOCR
-    except ImportError as error:
-        raise ConfigError(
-            f"reading text in frames needs an extra ({error})", remedy="pip install 'modelmill[ocr]'"
-        ) from error
     from PIL import Image, ImageDraw
 
     engine = RapidOCR(

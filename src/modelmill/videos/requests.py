@@ -57,6 +57,21 @@ class VideoJobResult(JobResult):
     """Rows in the table."""
 
 
+class OnlyOptions(Options):
+    """Which videos are worked on: those that the rules before have not settled."""
+
+    only: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="Columns, each with values: only videos that have one of them there are worked on, such "
+        "as decision: [keep, review]. Empty: all are.",
+    )
+
+    @property
+    def chosen(self) -> Mapping[str, tuple[str, ...]]:
+        """See :attr:`VideoRequest.chosen`."""
+        return self.only
+
+
 class VideoRequest(VideoOptions, TableRequest[VideoJobResult]):
     """Base of requests for jobs over a table of videos."""
 
@@ -73,8 +88,9 @@ class VideoRequest(VideoOptions, TableRequest[VideoJobResult]):
 
     @property
     def task_options(self) -> dict[str, Any]:
-        """Options of the task, JSON."""
-        return {}
+        """Options of the task, JSON: what this request has beside what all have."""
+        shared = {*VideoRequest.model_fields, *OnlyOptions.model_fields}
+        return self.model_dump(mode="json", include=type(self).model_fields.keys() - shared)
 
     @property
     def chosen(self) -> Mapping[str, tuple[str, ...]]:
@@ -91,21 +107,6 @@ class ProbeVideosRequest(VideoRequest):
 
     sidecars: bool = Field(
         True, description="Whether files of subtitles beside a video are read: same name, .srt, .vtt or .ass."
-    )
-
-    @property
-    def task_options(self) -> dict[str, Any]:
-        """See :attr:`VideoRequest.task_options`."""
-        return {"sidecars": self.sidecars}
-
-
-class OnlyOptions(Options):
-    """Which videos are worked on: those that the rules before have not settled."""
-
-    only: dict[str, tuple[str, ...]] = Field(
-        {},
-        description="Columns, each with values: only videos that have one of them there are worked on, such "
-        "as decision: [keep, review]. Empty: all are.",
     )
 
 
@@ -148,16 +149,6 @@ class MeasureVideosRequest(VideoMeasureOptions, VideoRequest):
     job = "measure_videos"
     task_name = "measure"
 
-    @property
-    def task_options(self) -> dict[str, Any]:
-        """See :attr:`VideoRequest.task_options`."""
-        return self.model_dump(include=set(VideoMeasureOptions.model_fields) - {"only"})
-
-    @property
-    def chosen(self) -> Mapping[str, tuple[str, ...]]:
-        """See :attr:`VideoRequest.chosen`."""
-        return self.only
-
 
 class ExtractOptions(Options):
     """Which frames are extracted."""
@@ -177,11 +168,6 @@ class ExtractFramesRequest(ExtractOptions, VideoRequest):
 
     job = "extract_frames"
     task_name = "extract"
-
-    @property
-    def task_options(self) -> dict[str, Any]:
-        """See :attr:`VideoRequest.task_options`."""
-        return self.model_dump(include=set(ExtractOptions.model_fields))
 
 
 READING_LIMITS = VideoLimits(memory_mb=2048, cpu_seconds=600, deadline_seconds=900.0)
@@ -215,16 +201,6 @@ class ReadTextRequest(ReadTextOptions, VideoRequest):
 
     limits: VideoLimits = Field(READING_LIMITS, description="What each video may cost, and may be.")
 
-    @property
-    def task_options(self) -> dict[str, Any]:
-        """See :attr:`VideoRequest.task_options`."""
-        return self.model_dump(include=set(ReadTextOptions.model_fields) - {"only"})
-
-    @property
-    def chosen(self) -> Mapping[str, tuple[str, ...]]:
-        """See :attr:`VideoRequest.chosen`."""
-        return self.only
-
 
 class DefectOptions(Options):
     """Which defects are made."""
@@ -246,8 +222,3 @@ class MakeDefectsRequest(DefectOptions, VideoRequest):
 
     job = "make_defects"
     task_name = "defects"
-
-    @property
-    def task_options(self) -> dict[str, Any]:
-        """See :attr:`VideoRequest.task_options`."""
-        return self.model_dump(mode="json", include=set(DefectOptions.model_fields))

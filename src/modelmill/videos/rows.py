@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelmill.errors import ConfigError, TableError
+from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import check_columns, read_arrow
 from modelmill.videos.messages import unpacked
 from modelmill.videos.refusals import OF_THE_PLACE
@@ -62,7 +63,7 @@ def kept_columns(request: VideoRequest) -> Kept:
     _check_names(request)
     read = list(dict.fromkeys([request.key, *request.keep, *request.chosen]))
     rows = read_arrow(request.table, columns=read)
-    check_columns(_names(request), wanted, place=request.table.uri)
+    check_columns(table_schema(request.table).names, wanted, place=request.table.uri)
     for name, values in request.chosen.items():
         rows = rows.filter(pc.is_in(rows.column(name).cast(pa.string()), pa.array(values, pa.string())))
     keys = rows.column(request.key).cast(pa.string())
@@ -77,13 +78,6 @@ def kept_columns(request: VideoRequest) -> Kept:
     values = rows.select(list(request.keep)).to_pylist() if request.keep else [{}] * rows.num_rows
     fields = tuple(rows.schema.field(name) for name in request.keep)
     return Kept(fields, dict(zip(keys.to_pylist(), values, strict=True)))
-
-
-def _names(request: VideoRequest) -> list[str]:
-    from modelmill.tables.opening import open_table
-
-    table = open_table(request.table.uri, version=request.table.version)
-    return [field.name for field in table.schema().fields]
 
 
 def _check_names(request: VideoRequest) -> None:

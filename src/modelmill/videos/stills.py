@@ -15,6 +15,7 @@ import numpy as np
 
 from modelmill.videos.containers import libav
 from modelmill.videos.perceptual_hash import jpeg
+from modelmill.videos.scaling import Scaler
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -42,7 +43,7 @@ class Stills:
     """
 
     def __init__(self, width: int) -> None:
-        self._width, self._source_width = width, 0
+        self._width, self._source_width, self._scaler = width, 0, Scaler()
         self._start, self._step = 0.0, 1
         self._seen: list[tuple[float, VideoFrame]] = []
         self._count = 0
@@ -80,9 +81,7 @@ class Stills:
         return jpeg(picture, _QUALITY), picture.size
 
     def _small(self, frame: VideoFrame) -> VideoFrame:
-        width = min(self._width, frame.width)
-        height = max(2, round(frame.height * width / frame.width))
-        return frame.reformat(width, height, "rgb24", interpolation="AREA")
+        return self._scaler.rgb(frame, self._width)
 
     def found(self, end: float) -> bytes | None:
         """End the last shot, and make a video of the pictures.

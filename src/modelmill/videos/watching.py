@@ -10,9 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from modelmill.videos.containers import libav, open_container, video_stream
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.refusals import RefusedVideoError
@@ -24,12 +21,10 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.filter import Graph
 
-Picture = npt.NDArray[np.uint8]
 Interval = tuple[float, float]
 """Start and end in seconds from the first frame."""
 
 SMALL_WIDTH = 160
-SAMPLE_WIDTH = 320
 FILTERS = (
     ("scale", f"{SMALL_WIDTH}:-2:flags=area"),
     ("format", "gray"),
@@ -155,14 +150,6 @@ def _decoded(container: Any, stream: Any, seen: Seen) -> Any:
         yield from (frame for frame in frames if frame.width and frame.height)
 
 
-def small_picture(frame: VideoFrame) -> Picture:
-    """Return the RGB picture of a frame at 320 pixels, ``(height, 320, 3)``; of a smaller one at its own."""
-    width = min(SAMPLE_WIDTH, frame.width)
-    height = max(2, round(frame.height * width / frame.width))
-    small = frame.reformat(width, height, "rgb24", interpolation="AREA")
-    return np.asarray(small.to_ndarray(), np.uint8)
-
-
 class _Filters:
     """The filters of all frames, as one graph; a change of the frames' size begins a new one."""
 
@@ -233,6 +220,7 @@ def _graph(frame: VideoFrame) -> Graph | None:
     if min(frame.width, frame.height) < 8:
         return None
     graph = av.filter.Graph()
+    graph.threads = 1
     last = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
     )

@@ -25,12 +25,13 @@ def found(settings: Settings, check: str) -> list[Finding]:
 
 @pytest.fixture
 def late_server() -> Iterator[str]:
-    """A server that answers, and whose clock is a minute late."""
+    """An old MLflow's answers, to anybody, from a clock that is a minute late."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
+            self.wfile.write(b"3.9.0" if self.path == "/version" else b"{}")
 
         def date_time_string(self, timestamp: float | None = None) -> str:
             import time
@@ -40,9 +41,9 @@ def late_server() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.2", 0), Handler)  # loopback, and no name of this machine
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
+    yield f"http://127.0.0.2:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
 
@@ -108,6 +109,17 @@ def test_clocks_that_differ_are_found(
     (finding,) = found(Settings.from_environment(), "clock")
     assert finding.verdict == "warning"
     assert finding.found.startswith(("+60", "+61"))
+
+
+def test_an_old_server_and_one_that_lets_everybody_in_are_found(
+    settings: Settings, late_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", late_server.replace("//", "//bob:canary-7f3a9@"))
+    said = {one.found: one.verdict for one in found(Settings.from_environment(), "mlflow")}
+    assert said["the server is MLflow 3.9.0"] == "failed"
+    assert said["the server answers without asking who it is"] == "failed"
+    assert said["MLFLOW_TRACKING_URI has a password in it"] == "warning"
+    assert "canary" not in str(said)
 
 
 def test_the_bill_of_materials_is_complete_and_the_same_each_time() -> None:

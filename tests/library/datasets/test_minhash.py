@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from modelmill.datasets import plain_texts
 from modelmill.datasets import word_hashes as words
 from modelmill.datasets.connected_components import connected
 from modelmill.datasets.minhash import (
@@ -126,10 +127,12 @@ def test_null_is_an_empty_text_and_slices_are_what_they_show() -> None:
 @given(st.lists(TEXTS, max_size=6), st.integers(1, 7))
 @example(["a" * 50 + " b", "", "c d " * 20, "x" * 200], 1)
 @example(["Σ", "A'Σ"], 1)
+@example(["ก", "\u0301a", "\u0e34\u0301ก", "a\u0e34"], 1)
 def test_words_are_the_same_wherever_the_work_is_cut(texts: list[str], size: int) -> None:
     whole, offsets = word_hashes(pa.array(texts, pa.string()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(words, "_BYTES_EACH", size)
+        patch.setattr(plain_texts, "_BYTES_EACH", size)
         hashes, places = word_hashes(pa.array(texts, pa.string()))
     assert hashes.tolist() == whole.tolist()
     assert places.tolist() == offsets.tolist()

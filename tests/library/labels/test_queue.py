@@ -19,7 +19,7 @@ from modelmill.component import StepContext
 from modelmill.documents.versions import NotFoundError
 from modelmill.errors import ConfigError, TableError
 from modelmill.labels import queue_rows
-from modelmill.labels.agreement import agreements, cohen_kappa
+from modelmill.labels.agreement import cohen_kappa
 from modelmill.labels.queue import LEASE, LabelQueue, QueueRow, settled_labels
 from modelmill.labels.queue_rows import Shown, take_rows, what_is_shown
 from modelmill.labels.queue_store import Given, LabelQueues
@@ -139,7 +139,7 @@ def test_a_second_opinion_is_asked_of_somebody_else(tmp_path: Path) -> None:
     state = queues.state("topics")
     progress = state.progress()
     assert (progress.labelled, progress.complete, progress.contested) == (2, 2, 1)
-    (pair,) = agreements(state.labels)
+    (pair,) = state.agreements()
     assert (pair.people, pair.rows, pair.share, pair.kappa) == (("ada", "bob"), 2, 0.5, 0.0)
     some = QUEUE.model_copy(update={"second_opinion": 0.2})
     assert 150 < sum(some.wanted(f"row {number}") == 2 for number in range(1000)) < 250

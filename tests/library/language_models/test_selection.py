@@ -33,7 +33,9 @@ def label_of(unit: SelectableContent) -> str | None:
 def run(found: Sequence[SelectableContent], **options: float) -> tuple[dict[str, float], list[list[str]]]:
     asked: list[list[str]] = []
     selection = RowSelection.model_validate(options)
-    chosen = select_in_rounds(found, selection, ask=lambda keys: asked.append([*keys]), label_of=label_of)
+    chosen = select_in_rounds(
+        found, selection, ask=lambda keys, _later: asked.append([*keys]), label_of=label_of
+    )
     return chosen.inclusion, asked
 
 
@@ -46,6 +48,17 @@ def test_the_rows_between_the_labels_are_asked_about_first() -> None:
     assert len(by_margin) == len(at_random) == 60
     assert len(mixed & set(by_margin)) > 1.5 * len(mixed & set(at_random))
     assert set(at_random.values()) == {60 / 200}
+
+
+def test_later_rounds_are_foretold_by_what_would_be_chosen_now() -> None:
+    found, told = units(200), list[tuple[int, list[str]]]()
+    options = RowSelection(rows=60, rounds=3, random_share=0.0)
+    chosen = select_in_rounds(
+        found, options, ask=lambda keys, later: told.append((len(keys), [*later])), label_of=label_of
+    )
+    # Nothing is known before the first round, then the rows between the labels.
+    assert [(asked, len(later)) for asked, later in told] == [(0, 60), (20, 40), (20, 20), (20, 0)]
+    assert len(set(told[2][1]) & set(chosen.inclusion)) > 10
 
 
 def test_more_rows_than_there_are_are_all_of_them() -> None:

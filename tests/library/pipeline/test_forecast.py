@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from modelmill.artifacts import TableRef
 from modelmill.cli.main import app
+from modelmill.errors import ConfigError
 from modelmill.pipeline.expansion import expand
-from modelmill.pipeline.forecast import Amount, RunForecast, StepForecast, forecast
+from modelmill.pipeline.forecast import Amount, Bill, RunForecast, StepForecast, forecast
 from modelmill.pipeline.local_run import request_for
 from modelmill.pipeline.runner import run_step
 from modelmill.pipeline.validation import parse_pipeline
@@ -30,6 +31,31 @@ steps:
   made: {component: count, inputs: {table: first.table}, config: {journal: JOURNAL, number: "${number}"}}
   last: {component: gather, inputs: {tables: made.table}}
 """
+BRANCHES = """
+pipeline: flow
+steps:
+  rows: {component: count, config: {journal: JOURNAL, number: 20}}
+  verdict: {component: judge, inputs: {table: rows.table}}
+  used: {component: count, config: {journal: JOURNAL}, when: {verdict: accepted}}
+  shown: {component: gather, inputs: {tables: [used.table]}}
+  review: {component: count, config: {journal: JOURNAL}, when: {verdict: refused}}
+"""
+LABELLED = """
+pipeline: flow
+steps:
+  raw: {component: delta_table, config: {uri: /tickets}}
+  labelled:
+    component: label_by_llm
+    inputs: {table: raw.table}
+    config:
+      label: desk
+      labels: {sport: games, trade: banks}
+      columns: [message]
+      asking: {model: stub-2026-11-01}
+      budget: {money: "${budget}"}
+      prices: {input_per_million: 0.1, output_per_million: 0.4}
+params: {budget: {default: 0.5}}
+"""
 
 
 class Past:
@@ -45,6 +71,7 @@ class Past:
         *seconds: float,
         host: str | None = None,
         python: str = sys.executable,
+        paid: float | None = None,
     ) -> None:
         client = tracking_client(self.settings.tracking_uri)
         experiment = experiment_id(client, "flow", artifact_root=self.settings.home / "artifacts")
@@ -54,6 +81,7 @@ class Past:
             tags |= {TAG_HOST: host or platform.node(), TAG_PYTHON: python}
             run = open_run(client, experiment, f"{self.number:064x}", name=step, tags=tags)
             figures = {SECONDS: taken, CPU_SECONDS: 2 * taken, MEMORY_MB: 100 * taken, DISK_MB: 0.0}
+            figures |= {} if paid is None else {"accounted_money": paid}
             run.log_metrics(figures)
             run.finish({"table": TableRef(uri="/toy", version=0)})
 
@@ -149,3 +177,48 @@ def test_what_is_reused_takes_nothing(pipeline: Path, settings: Settings) -> Non
         RunForecast.model_validate_json(CliRunner().invoke(app, ["forecast", str(pipeline), "--json"]).output)
         == found
     )
+
+
+def test_what_a_verdict_that_is_there_skips_is_said(pipeline: Path, settings: Settings) -> None:
+    pipeline.write_text(BRANCHES.replace("JOURNAL", str(pipeline.with_suffix(""))))
+    expansion = expand(parse_pipeline(pipeline.read_text()))
+    rows = run_step(request_for(expansion, "rows", {}, {}), settings)
+    run_step(request_for(expansion, "verdict", {}, {"rows": rows.outputs}), settings)
+    found, steps = told(pipeline, settings)
+    assert {name: step.state for name, step in steps.items()} == {
+        "rows": "reused",
+        "verdict": "reused",
+        "used": "skipped",
+        "shown": "skipped",  # it needs what is skipped
+        "review": "unknown",
+    }
+    assert found.unknown == ("review",)
+    output = CliRunner().invoke(app, ["forecast", str(pipeline)]).output
+    assert "shown    skipped: a verdict that is there already says so" in output
+
+
+def test_a_language_model_s_bill_is_told_and_the_budget_from_the_first_run_on(
+    pipeline: Path, settings: Settings
+) -> None:
+    pipeline.write_text(LABELLED)
+    found, steps = told(pipeline, settings)
+    assert steps["labelled"].bill == Bill(unit="money", expected=None, at_most=0.5)
+    assert steps["raw"].bill is None
+    shown = CliRunner().invoke(app, ["forecast", str(pipeline), "--param", "budget=0.25"]).output
+    assert "a language model will be paid at most 0.2500, the budget; how much is not known" in shown
+    past = Past(settings)
+    past.ran("labelled", "label_by_llm", 10.0, paid=0.04)
+    past.ran("labelled", "label_by_llm", 10.0, paid=0.05)
+    found, steps = told(pipeline, settings)
+    (bill,) = found.bills
+    assert bill == steps["labelled"].bill
+    assert bill.expected is not None
+    assert bill.expected.expected == pytest.approx(0.045)
+    assert bill.expected.error == pytest.approx(0.2)
+    shown = CliRunner().invoke(app, ["forecast", str(pipeline)]).output
+    assert "a language model will be paid 0.0450 ± 20 %, at most 0.5000, the budget" in shown
+    wrong = CliRunner().invoke(app, ["forecast", str(pipeline), "--param", "budget=-1"])
+    assert isinstance(wrong.exception, ConfigError)
+    assert "configuration of step 'labelled': budget.money" in str(wrong.exception)
+    pipeline.write_text(LABELLED.replace("{default: 0.5}", "{description: Most that may be spent}"))
+    assert told(pipeline, settings)[1]["labelled"].bill is None

@@ -62,9 +62,12 @@ def test_a_step_yields_references_and_a_finished_run(journal: Path, settings: Se
 
 def test_the_same_step_is_reused_and_another_one_is_not(journal: Path, settings: Settings) -> None:
     first = run_step(request_of(journal, number=1), settings)
+    checkpoint = settings.home / "steps" / first.step_key / "of_a_dead_attempt"
+    checkpoint.touch()
     again = run_step(request_of(journal, number=1), settings)
     other = run_step(request_of(journal, number=2), settings)
     assert again.reused
+    assert not checkpoint.exists()
     assert again.outputs == first.outputs
     assert again.run_id == first.run_id
     assert not other.reused

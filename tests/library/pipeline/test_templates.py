@@ -54,6 +54,17 @@ def test_a_template_makes_a_valid_pipeline(name: str) -> None:
     assert parse_pipeline(built(name)).pipeline == "tickets"
 
 
+def test_a_language_model_can_be_asked_in_batches_and_about_some_rows() -> None:
+    asked = json.loads(built("language_model", batch=True, rows=1_200, max_drop=0.02))["steps"]
+    parse_pipeline(built("language_model", batch=True, rows=1_200))
+    assert asked["labelled"]["config"]["asking"]["batch"] == {}
+    assert asked["labelled"]["config"]["select"] == {"rows": 1_200}
+    (beside,) = asked["verdict"]["config"]["checks"]
+    assert (beside["column"], beside["source"], beside["max_drop"]) == ("desk_answer", "desk_source", 0.02)
+    plain = json.loads(built("language_model"))["steps"]["labelled"]["config"]
+    assert (plain["asking"], plain.get("select")) == ({"model": "teacher-2026-11-01"}, None)
+
+
 @pytest.mark.parametrize("name", ["one_click", "language_model"])
 def test_one_click_from_a_table_to_a_champion(
     name: str,
@@ -91,6 +102,9 @@ def test_one_click_from_a_table_to_a_champion(
     found = champion("desks", tracking_client(settings.tracking_uri))
     assert found is not None
     assert found.digest == exported.digest
+    if name == "language_model":  # it is compared with what has taught it, on the rows with a label by hand
+        lines = outputs["verdict"]["verdict"].summary.splitlines()
+        assert any("desk_answer" in line and ": passed" in line for line in lines)
 
 
 def test_each_signal_from_a_table_to_a_verdict_on_each_head(

@@ -284,6 +284,13 @@ def test_a_base_model_that_cannot_be_exported_is_a_problem_of_the_pipeline(tmp_p
         assert len(found) == count
         assert all("trained and exported; got 'gpt2'; allowed: 'albert'" in line for line in found)
         assert all(f"steps.{name}.config" in line for name, line in zip(("t", "stem"), found, strict=False))
+    (tmp_path / "config.json").write_text('{"model_type": "albert", "num_hidden_groups": 3}')
+    assert any(
+        "num_hidden_groups must be 1; got 3" in line
+        for line in problems_of(
+            text + step.format("t", "fine_tune", "inputs: {dataset: d.dataset},", tmp_path)
+        )
+    )
 
 
 TWO_LABELS = """

@@ -157,6 +157,27 @@ def test_further_checks(
     assert any(outcome in item.sentence for item in found), [item.sentence for item in found]
 
 
+def test_a_student_is_compared_with_the_language_model_that_taught_it(
+    propose: Propose, topic_dataset: DatasetRef, step_context: StepContext
+) -> None:
+    # The labels stand in for a language model that is always right; no row's topic is "gold".
+    checks = [
+        {"check": "answers", "column": "topic", "min_accuracy": 0.9},
+        {"check": "answers", "column": "topic", "source": "topic"},
+    ]
+    config = GateConfig.model_validate({"name": "topics", "resamples": 500, "checks": checks})
+    bad, good = (
+        report_of(judge(config, topic_dataset, propose(name, skill=skill), step_context), step_context)
+        for name, skill in (("bad", -1.0), ("good", 1.0))
+    )
+    worse, below = (one for one in bad.checks if one.check == "answers")
+    assert (worse.passed, worse.name, worse.challenger, worse.other) == (False, "labeller topic", 0.0, 1.0)
+    assert (below.passed, below.name, below.limit, below.rows) == (False, "labels by hand", 0.9, worse.rows)
+    assert [one.passed for one in good.checks if one.check == "answers"] == [True, True]
+    (small,) = (one for one in good.not_judged if one.check == "answers")
+    assert small.reason == "too small to judge: 0 test rows, and 20 are needed"
+
+
 def test_a_slice_needs_its_column(
     propose: Propose, accepted: Judged, topic_dataset: DatasetRef, step_context: StepContext
 ) -> None:

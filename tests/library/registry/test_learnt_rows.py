@@ -19,6 +19,7 @@ from modelmill.registry import promotion
 from modelmill.registry.bundles import log_model
 from modelmill.registry.gate_report import GateReport
 from modelmill.registry.learnt_rows import TooFewRowsError, UnknownRowsError, learnt_rows
+from modelmill.registry.lineage import taught_tags
 from modelmill.steps.gate import GateConfig, GateInputs
 from modelmill.steps.gate import run as run_gate
 
@@ -92,7 +93,10 @@ def test_copies_are_those_that_every_pair_compared_gives() -> None:
 
 
 def test_rows_that_the_champion_learnt_from_are_left_out(
-    tmp_path: Path, logged: Callable[..., ModelRef], step_context: StepContext
+    tmp_path: Path,
+    logged: Callable[..., ModelRef],
+    make_bundle: Callable[..., Path],
+    step_context: StepContext,
 ) -> None:
     """Two thirds of the new test rows had been the champion's train rows, some of them as near copies."""
     before = written(tmp_path / "before", set(range(60)))
@@ -116,6 +120,13 @@ def test_rows_that_the_champion_learnt_from_are_left_out(
     assert (report.rows, report.left_out_rows) == (20, 100)
     assert (report.left_out[0].same, report.left_out[0].near) == (0, 100)
     assert "near copies of 100 more" in report.left_out[0].sentence
+    # What an encoder was taught of several datasets is learnt too.
+    taught = log_model(
+        make_bundle("taught"), role="base", context=step_context, more_tags=taught_tags([changed, before])
+    )
+    report = judged(after, logged(after, taught, tweak=0.005), step_context)
+    told = {name for one in report.left_out for name in one.models}
+    assert told == {"challenger", "champion"}, (report.left_out, str(before))
     # A student of the new split whose teacher is of the old one: what the teacher knows counts too.
     report = judged(after, logged(after, teacher, tweak=0.003), step_context)
     assert report.left_out[0].models == ("challenger", "champion")

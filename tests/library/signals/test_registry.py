@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from modelmill import extensions
 from modelmill.errors import ConfigError, SignalError
 from modelmill.settings import Settings
 from modelmill.signals import registry
@@ -31,7 +32,7 @@ def entry(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         def load(self) -> ModuleType:
             return module
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Entry()] if "signals" in group else [])
+    monkeypatch.setattr(extensions, "entry_points", lambda group: [Entry()] if "signals" in group else [])
     signal_kinds.cache_clear()
     yield module
     signal_kinds.cache_clear()

@@ -16,7 +16,7 @@ from modelmill.artifacts import TableRef
 from modelmill.errors import TableError, TransientError
 from modelmill.tables.commits import commit_files, committed_version, write_rows
 from modelmill.tables.reading import read_arrow
-from modelmill.tables.staged_files import DataFile
+from modelmill.tables.staged_files import DataFile, stage_rows
 from modelmill.tables.versions import resolve_table
 
 
@@ -101,6 +101,16 @@ def test_rows_that_are_in_a_table_already_are_not_staged_again(tmp_path: Path) -
     assert len(list(table.glob("*.parquet"))) == 1
     history = DeltaTable(str(table)).history()
     assert [commit["modelmill"]["transaction"] for commit in history] == ["one"]
+
+
+def test_readers_can_pass_over_files_by_what_a_commit_says_of_them(tmp_path: Path) -> None:
+    rows = pa.table({"n": [3, None, 1], "name": ["b", "a", "c"]})
+    file = stage_rows(rows, str(tmp_path), bounds=("n", "name"))
+    schema = Schema.from_arrow(rows.schema)
+    commit_files(str(tmp_path), [file], schema=schema, mode="append", transaction="one")
+    (said,) = pa.table(DeltaTable(str(tmp_path)).get_add_actions(flatten=True)).to_pylist()
+    assert (said["num_records"], said["min.n"], said["max.n"], said["null_count.n"]) == (3, 1, 3, 1)
+    assert (said["min.name"], said["max.name"], said["null_count.name"]) == ("a", "c", 0)
 
 
 def race(work: list[Any]) -> list[Any]:

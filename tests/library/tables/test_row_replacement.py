@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,9 @@ def test_only_new_rows_are_appended(place: Place) -> None:
     before = place.files()
     assert place.replace(NONE, rows_of(100, 101), key="id") == 3
     assert place.rows() == shown(rows_of(*range(102)))
+    files = pa.table(DeltaTable(place.path).get_add_actions(flatten=True)).to_pylist()
+    assert sum(file["num_records"] for file in files) == 102
+    assert all(abs(file["modification_time"] / 1000 - time.time()) < 3600 for file in files)
     assert set(DeltaTable(place.path).file_uris()) > {f"{place.path}/{name}" for name in before}
 
 

@@ -22,6 +22,9 @@ from modelmill.tables.source_files import check_source, list_files
         "http://127.0.0.1:8080/a.jsonl",
         "http://169.254.169.254/latest/meta-data",
         "https://example.com/a.jsonl",
+        "http://2130706433/a.jsonl",  # 127.0.0.1 as one number
+        "http://[::ffff:127.0.0.1]/a.jsonl",
+        "http://0x7f.1/a.jsonl",
         "simplecache::http://127.0.0.1/a.jsonl",
         "filecache::file:///etc/passwd",
         "reference::/tmp/reference.json",

@@ -9,9 +9,8 @@ import pytest
 from deltalake import write_deltalake
 
 from modelmill.artifacts import DatasetRef
-from modelmill.datasets.examples import choose_label, split_places
 from modelmill.errors import ConfigError, DatasetError
-from modelmill.tasks.examples import read_labelled
+from modelmill.tasks.examples import choose_label, read_labelled, split_places
 
 
 def dataset(folder: Path, rows: list[tuple[str, str | None, str]]) -> DatasetRef:

@@ -18,9 +18,10 @@ from deltalake import DeltaTable, write_deltalake
 
 from modelmill.artifacts import DatasetRef
 from modelmill.errors import DatasetError, ModelError, TableError
-from modelmill.tokens.cache import tokenised
+from modelmill.tokens.cache import DatasetTexts
 from modelmill.tokens.token_ids import Tokens
 from modelmill.tokens.tokenizer import encode, load_tokenizer, unknown_share
+from modelmill.workspace import Workspace
 
 WORDS = ("goal", "match", "bank", "goals", "cafe", "caf\u00e9", "\u4e2d", "unknown-word", "a.b")
 
@@ -57,7 +58,8 @@ def made(tmp_path: Path) -> Callable[..., Tokens]:
         ref: DatasetRef, folder: Path, *, max_length: int = 16, lines: list[str] | None = None
     ) -> Tokens:
         log = (lambda line: None) if lines is None else lines.append
-        return tokenised(ref, folder, max_length=max_length, cache=tmp_path / "cache", log=log)
+        texts = DatasetTexts(ref, Workspace(tmp_path / "work", tmp_path / "cache", log=log))
+        return texts.tokens(folder, max_tokens=max_length)
 
     return make
 
@@ -228,10 +230,12 @@ CHILD = """
 import sys
 from pathlib import Path
 from modelmill.artifacts import DatasetRef
-from modelmill.tokens.cache import tokenised
+from modelmill.tokens.cache import DatasetTexts
+from modelmill.workspace import Workspace
 ref = DatasetRef.model_validate_json(sys.argv[1])
 print("begin", flush=True)
-tokens = tokenised(ref, Path(sys.argv[2]), max_length=16, cache=Path(sys.argv[3]), log=print)
+texts = DatasetTexts(ref, Workspace(Path(sys.argv[3]), Path(sys.argv[3]), log=print))
+tokens = texts.tokens(Path(sys.argv[2]), max_tokens=16)
 print("rows", len(tokens), int(tokens.values.sum()), flush=True)
 """
 

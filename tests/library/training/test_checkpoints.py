@@ -20,11 +20,12 @@ def folders(store: CheckpointStore) -> list[Path]:
 
 
 def test_newest_gives_back_what_was_saved(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "checkpoints")
+    store = CheckpointStore(tmp_path / "a training" / "checkpoints")
     assert store.newest() is None
-    save(store, 1)
-    save(store, 12)
-    found = CheckpointStore(tmp_path / "checkpoints").newest()
+    for step in (1, 2, 12):
+        save(store, step)
+    assert len(folders(store)) == 2
+    found = CheckpointStore(store.folder).newest()
     assert found is not None
     assert (found.step, found.state) == (12, {"epochs": [[12, 0.5]]})
     assert list(found.tensors) == ["model"]
@@ -34,10 +35,12 @@ def test_newest_gives_back_what_was_saved(tmp_path: Path) -> None:
 def test_only_the_newest_are_kept_and_nothing_is_pickled(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=2)
     (tmp_path / "draft-1").mkdir()
+    (tmp_path / "draft-2").write_text("no folder: it is in nobody's way")
     for step in (1, 2, 3):
         save(store, step)
-    assert [path.name[:15] for path in folders(store)] == ["step-0000000002", "step-0000000003"]
-    names = {path.name for path in folders(store)[0].iterdir()}
+    kept = ["draft-2", "step-0000000002", "step-0000000003"]
+    assert [path.name[:15] for path in folders(store)] == kept
+    names = {path.name for path in folders(store)[-1].iterdir()}
     assert names == {"manifest.json", "state.json", "model.safetensors"}
 
 
@@ -83,6 +86,17 @@ def test_a_damaged_earlier_step_does_not_push_out_the_good_one_before_it(tmp_pat
     assert resumed.step == 1
     save(store, 3)
     assert [path.name[:15] for path in folders(store)] == ["step-0000000001", "step-0000000003"]
+
+
+def test_a_damaged_step_that_is_saved_again_is_a_good_one(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    for step in (1, 2):
+        save(store, step)
+    (folders(store)[-1] / "state.json").unlink()
+    store.newest()
+    for step in (2, 3):
+        save(store, step)
+    assert [path.name[:15] for path in folders(store)] == ["step-0000000002", "step-0000000003"]
 
 
 def test_the_same_step_can_be_saved_again(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from modelmill.errors import ConfigError, InputError
 from modelmill.models.base_model import load_base_model
 from modelmill.models.classifier import collate, mean_over_tokens
 from modelmill.registry.bundles import fetch_bundle
+from modelmill.registry.lineage import taught_by
 from modelmill.steps import teach_trunk, train_heads, trunk
 from modelmill.steps.teach_trunk import TeachTrunkConfig, TeachTrunkInputs
 from modelmill.tasks.examples import labelled_lists
@@ -160,6 +161,7 @@ def test_the_step_makes_a_trunk_for_heads(
     quality = {metric.key: metric.value for metric in metrics}
     assert quality["validation_mean_quality"] > quality["validation_worst_quality"]
     stem = trunk.run(trunk.TrunkConfig(method="none"), trunk.TrunkInputs(model=made), part("trunk")).trunk
+    assert {one.dataset for one in taught_by(stem.uri, step_context.run.client)} == {topic_dataset, other}
     heads = train_heads.run(
         train_heads.TrainHeadsConfig(), train_heads.TrainHeadsInputs(dataset=other, trunk=stem), part("heads")
     )

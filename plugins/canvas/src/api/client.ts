@@ -2,6 +2,7 @@
 
 import type { Act } from "../core/labelling";
 import type { components } from "./schema";
+import { said } from "../i18n/server";
 import { t } from "../i18n/t";
 
 type Schemas = components["schemas"];
@@ -18,6 +19,7 @@ export type RunSummary = Schemas["RunSummary"];
 export type RunView = Schemas["RunView"];
 export type RunNode = Schemas["NodeView"];
 export type StepProgress = Schemas["LogProgress"];
+export type RunPlan = Schemas["RunPlan"];
 export type RunRequest = Schemas["RunRequest"];
 export type StepResult = Schemas["StepResult"];
 export type Night = Schemas["Night"];
@@ -103,13 +105,19 @@ function refusal(status: number, text: string): ApiError {
   if (status === 401) return new ApiError(status, null, t("Your session has ended: log in again in another tab, then go on here."));
   try {
     const body = JSON.parse(text) as Partial<ErrorBody> & { detail?: unknown };
-    if (typeof body.message === "string") return new ApiError(status, body as ErrorBody, body.message);
-    if (typeof body.detail === "string") return new ApiError(status, null, body.detail);
+    if (typeof body.message === "string") return new ApiError(status, body as ErrorBody, said(body.message));
+    if (typeof body.detail === "string") return new ApiError(status, null, said(body.detail));
   } catch {
     // No JSON: a proxy has answered.
   }
   return new ApiError(status, null, t("The server answered with status {status}.", { status }));
 }
+
+/** What is wrong with a text, in the language of the page. */
+const heard = <T extends { problems: readonly { message: string }[] }>(answer: T): T => ({
+  ...answer,
+  problems: answer.problems.map((problem) => ({ ...problem, message: said(problem.message) })),
+});
 
 const queuePath = (name: string): string => `/labelling/${encodeURIComponent(name)}`;
 const quoted = (etag: string): string => `"${etag}"`;
@@ -118,6 +126,16 @@ const at = (dagId: string): string => `/pipelines/${encodeURIComponent(dagId)}`;
 
 const stepPath = (dagId: string, runId: string, step: string): string =>
   `${at(dagId)}/runs/${encodeURIComponent(runId)}/steps/${encodeURIComponent(step)}`;
+
+/** Save a text in place of what an etag names. Where just this text is saved already, nothing is left to ask. */
+const put = <Document>(path: string, text: string, message: string, etag: string | null): Promise<Document> =>
+  call<Document>("PUT", path, {
+    body: { text, message },
+    headers: etag === null ? { "if-none-match": "*" } : { "if-match": quoted(etag) },
+  }).catch((error: unknown) => {
+    if (error instanceof ApiError && error.body?.conflict?.text === text) return call<Document>("GET", path);
+    throw error;
+  });
 
 const questionPath = (dagId: string, runId: string, task: string): string =>
   `/${["dags", dagId, "dagRuns", runId, "taskInstances", task].map(encodeURIComponent).join("/")}/-1/hitlDetails`;
@@ -130,12 +148,9 @@ export const api = {
   catalogue: () => call<CatalogueAnswer>("GET", "/catalogue"),
   pipelines: () => call<PipelineList>("GET", "/pipelines"),
   pipeline: (dagId: string) => call<PipelineDocument>("GET", at(dagId)),
-  check: (text: string, signal: AbortSignal) => call<Checked>("POST", "/check", { body: { text }, signal }),
+  check: (text: string, signal: AbortSignal) => call<Checked>("POST", "/check", { body: { text }, signal }).then(heard),
   save: (dagId: string, text: string, message: string, etag: string | null) =>
-    call<PipelineDocument>("PUT", at(dagId), {
-      body: { text, message },
-      headers: etag === null ? { "if-none-match": "*" } : { "if-match": quoted(etag) },
-    }),
+    put<PipelineDocument>(at(dagId), text, message, etag),
   remove: (dagId: string, etag: string) =>
     call<null>("DELETE", at(dagId), { body: { message: "" }, headers: { "if-match": quoted(etag) } }),
   /** The saved version of a pipeline that a digest names: what made a run or a model. */
@@ -145,12 +160,18 @@ export const api = {
   fill: (template: string, values: Record<string, unknown>) =>
     call<Schemas["FilledTemplate"]>("POST", `/templates/${encodeURIComponent(template)}`, { body: { values } }),
   tables: () => call<Schemas["TablesView"]>("GET", "/tables"),
+  /** Make a table of the text of a CSV file. */
+  upload: (name: string, text: string) => call<Schemas["Uploaded"]>("POST", "/tables", { body: { name, text } }),
   preview: (uri: string, label: string, signal: AbortSignal) =>
     call<TableView>("GET", "/tables/preview", { query: { uri, label: label === "" ? undefined : label, rows: 8 }, signal }),
-  dagState: (dagId: string) => call<Schemas["DagState"]>("GET", `${at(dagId)}/dag`),
+  dagState: (dagId: string) =>
+    call<Schemas["DagState"]>("GET", `${at(dagId)}/dag`).then((state) => ({ ...state, message: said(state.message) })),
   parse: (dagId: string) => call<Schemas["ParseAnswer"]>("POST", `${at(dagId)}/parse`, { body: {} }),
   startRun: (dagId: string, body: Partial<RunRequest>) =>
     call<Schemas["Started"]>("POST", `${at(dagId)}/runs`, { body }),
+  /** What a run would do; `text`: as it would be saved, null: as it is. */
+  forecast: (dagId: string, text: string | null, params: Readonly<Record<string, string>>) =>
+    call<RunPlan>("POST", `${at(dagId)}/forecast`, { body: { text, params } }),
   runs: (dagId: string) => call<RunSummary[]>("GET", `${at(dagId)}/runs`),
   run: (dagId: string, runId: string, signal: AbortSignal) =>
     call<RunView>("GET", `${at(dagId)}/runs/${encodeURIComponent(runId)}`, { signal }),
@@ -189,15 +210,12 @@ export const api = {
   ruleSets: () => call<RuleSetList>("GET", "/rule-sets"),
   ruleSet: (name: string) => call<RuleSetDocument>("GET", rules(name)),
   saveRules: (name: string, text: string, message: string, etag: string | null) =>
-    call<RuleSetDocument>("PUT", rules(name), {
-      body: { text, message },
-      headers: etag === null ? { "if-none-match": "*" } : { "if-match": quoted(etag) },
-    }),
+    put<RuleSetDocument>(rules(name), text, message, etag),
   ruleSetVersions: (name: string) => call<Version[]>("GET", `${rules(name)}/versions`),
   ruleSetVersion: (name: string, number: number) =>
     call<Schemas["VersionDocument"]>("GET", `${rules(name)}/versions/${number}`),
   checkRules: (text: string, signal: AbortSignal) =>
-    call<Schemas["CheckedRuleSet"]>("POST", "/rule-sets/check", { body: { text }, signal }),
+    call<Schemas["CheckedRuleSet"]>("POST", "/rule-sets/check", { body: { text }, signal }).then(heard),
   tryRules: (text: string, table: string, against: string) =>
     call<TriedRuleSet>("POST", "/rule-sets/try", { body: { text, table, against: against === "" ? null : against } }),
   /** Queues of rows to label. */

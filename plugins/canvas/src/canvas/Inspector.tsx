@@ -81,7 +81,7 @@ function StepForm({ id, step }: { id: string; step: Step }) {
   return (
     <>
       <Section title={component ? word(component.title) : step.component}>
-        {component ? <Text className="mm-help">{word(component.help)}</Text> : null}
+        {component ? <Text className="mm-help" mb={2}>{word(component.help)}</Text> : null}
         <NameField label={t("Step")} name={id} taken={[...steps.keys(), ...groups.keys()]} onRename={(to) => { rename(id, to); }} />
         <GroupField id={id} step={step} />
         {others.map((problem) => (

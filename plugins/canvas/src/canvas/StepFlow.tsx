@@ -83,7 +83,7 @@ export function WhenField({ id, step, problems }: WhenProps) {
             if (chosen && event.target.value !== "") edit((pipeline) => setWhen(pipeline, id, chosen.origin, chosen.verdict));
           }}
         >
-          <option value="">{present.length > 0 ? t("and …") : choices.length > 0 ? t("always") : t("always: no gate here that it could wait for")}</option>
+          <option value="">{present.length > 0 ? t("and …") : choices.length > 0 ? t("always") : t("always: there is no gate here")}</option>
           {choices.map(({ origin, verdict }, index) => (
             <option key={`${origin} ${verdict}`} value={index}>
               {origin} {verdict}

@@ -2,7 +2,7 @@
 
 import { Badge, Button, HStack, IconButton, Text } from "@chakra-ui/react";
 import { useReactFlow } from "@xyflow/react";
-import { Columns2, FileText, Group, History, LayoutDashboard, Play, Redo2, Save, Undo2, Ungroup, Workflow } from "lucide-react";
+import { Columns2, FileText, Group, History, LayoutDashboard, ListChecks, Play, Redo2, Save, Undo2, Ungroup, Workflow } from "lucide-react";
 import { useCallback, useState } from "react";
 
 import { api } from "../api/client";
@@ -10,6 +10,7 @@ import { groupOfKey } from "../core/groups";
 import { isDirty, useCanvas } from "../store";
 import { groupSelection, ungroupSelection } from "./actions";
 import { NO_EDIT, NO_RUN } from "../parts/may";
+import { ForecastDialog } from "../run/Forecast";
 import { VersionsDialog } from "./VersionsDialog";
 import { plural, t } from "../i18n/t";
 
@@ -34,6 +35,8 @@ export function Toolbar({ view, onView, onSave, onRun, isBusy }: Props) {
   const { dagId, pipeline, may, history, undo, redo, arrange, selection, steps } = useCanvas();
   const isGrouped = [...selection].some((key) => groupOfKey(key) !== null || steps.get(key)?.group != null);
   const [isShowingVersions, setShowingVersions] = useState(false);
+  const [isForecasting, setForecasting] = useState(false);
+  const name = dagId ?? (typeof pipeline.pipeline === "string" ? pipeline.pipeline : "");
   const dirty = useCanvas(isDirty);
   const count = useCanvas((state) => state.syntax.length + state.problems.length);
   const flow = useReactFlow();
@@ -85,6 +88,19 @@ export function Toolbar({ view, onView, onSave, onRun, isBusy }: Props) {
       <Button size="xs" variant="outline" disabled={!dirty || !may.edit} title={may.edit ? t("Save (Ctrl+S)") : t(NO_EDIT)} onClick={onSave}>
         <Save size={14} />{" "}{t("Save")}
       </Button>
+      <IconButton
+        size="xs"
+        variant="ghost"
+        aria-label={t("What a run will do")}
+        title={runProblem === "" ? t("What a run will do") : runProblem}
+        disabled={runProblem !== ""}
+        onClick={() => { setForecasting(true); }}
+      >
+        <ListChecks size={16} />
+      </IconButton>
+      {isForecasting ? (
+        <ForecastDialog dagId={name} text={dirty || dagId === null ? history.present : null} onRun={onRun} onClose={() => { setForecasting(false); }} />
+      ) : null}
       <Button size="xs" colorPalette="brand" disabled={runProblem !== ""} loading={isBusy} onClick={onRun} title={runProblem === "" ? t("Run all steps; what has not changed is reused") : runProblem}>
         <Play size={14} />{" "}{t("Run")}
       </Button>

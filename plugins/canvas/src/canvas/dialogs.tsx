@@ -1,7 +1,7 @@
 /** The dialogs of the canvas page: what changes before it is saved, and who has saved meanwhile. */
 
 import { Button, Input, Text } from "@chakra-ui/react";
-import { useState } from "react";
+import { type ReactNode, useState } from "react";
 
 import { mergeTexts } from "../core/drafts";
 import { Frame } from "../parts/Frame";
@@ -17,9 +17,11 @@ interface SaveProps {
   problem: string;
   onSave: (message: string) => void;
   onClose: () => void;
+  /** What else is to be known before it is saved. */
+  children?: ReactNode;
 }
 
-export function SaveDialog({ before, after, isBusy, isRun, problem, onSave, onClose }: SaveProps) {
+export function SaveDialog({ before, after, isBusy, isRun, problem, onSave, onClose, children }: SaveProps) {
   const [message, setMessage] = useState("");
   return (
     <Frame
@@ -38,6 +40,7 @@ export function SaveDialog({ before, after, isBusy, isRun, problem, onSave, onCl
       }
     >
       <Diff before={before} after={after} />
+      {children}
       <label className="mm-label" htmlFor="mm-message">
         {t("Why (for the list of versions)")}
       </label>

@@ -9,6 +9,7 @@ const NAMES: ReadonlySet<string> = new Set<Sentence>([
   ...(["challenger", "champion", "parent", "start of the chain", "majority class", "mean"] as const),
   ...(["calibration error", "p95 of one text", "share of right decisions"] as const),
   ...(["accepted size", "accepted latency", "accepted calibration error"] as const),
+  ...(["answers", "labels by hand", "accuracy on labels by hand"] as const),
   "mean error in standard deviations of the labels",
   "lowest and highest quarter",
   "the lowest quarter of labels",
@@ -22,6 +23,7 @@ const isName = (text: string): text is Sentence => NAMES.has(text);
 /** Names with a part of the user's own, such as a class. */
 const PATTERNS: readonly (readonly [RegExp, (name: string, more: string) => string])[] = [
   [/^class (.+)$/s, (name) => t("class {name}", { name })],
+  [/^labeller (.+)$/s, (name) => t("labeller {name}", { name })],
   [/^version (\d+)$/, (version) => t("version {version}", { version })],
   [/^drop since (.+)$/s, (name) => t("drop since {name}", { name: gateWords(name) })],
   [/^better than (.+)$/s, (name) => t("better than {name}", { name: gateWords(name) })],

@@ -16,6 +16,11 @@ export function speak(sentencesByKey: Readonly<Record<string, string>>): void {
   catalogue = sentencesByKey;
 }
 
+/** Return the catalogue of the language that is spoken; of English it is empty. */
+export function spoken(): Readonly<Record<string, string>> {
+  return catalogue;
+}
+
 /** Say a sentence, with values where its `{names}` stand. */
 export function t(sentence: Sentence, values: Values = {}): string {
   return filled(catalogue[sentence] ?? sentence, values);

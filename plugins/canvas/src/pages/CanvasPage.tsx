@@ -19,6 +19,7 @@ import { positionOf } from "../core/document";
 import { dropSaved } from "../core/drafts";
 import { groupKey, onlyStep } from "../core/groups";
 import { fieldsOfProblem, groupOfProblem } from "../core/problems";
+import { Forecast } from "../run/Forecast";
 import { RunPanel } from "../run/RunPanel";
 import { useRunning } from "../run/useRunning";
 import { isDirty, useCanvas } from "../store";
@@ -240,7 +241,9 @@ function useSaving(run: () => void) {
         problem={problem}
         onSave={(message) => { void save(message, etag, stage.isRun); }}
         onClose={close}
-      />
+      >
+        {stage.isRun && dagId !== null ? <Forecast dagId={dagId} text={history.present} /> : null}
+      </SaveDialog>
     ) : stage.name === "conflict" ? (
       <ConflictDialog
         author={stage.conflict.author}

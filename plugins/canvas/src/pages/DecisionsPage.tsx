@@ -68,7 +68,7 @@ function Found({ table, column, rowKey }: { table: string; column: string; rowKe
         <Stack gap={4}>
           <Text className="mm-help">
             {t("{table}, version {version}:", { table: found.table, version: found.version })}{" "}
-            {found.is_cut ? t("the first {n} rows of more", { n: found.rows.length }) : plural(found.rows.length, "1 row", "{n} rows")}
+            {found.is_cut ? t("the first {n} rows of more", { n: found.rows.length }) : plural(found.rows.length, "1 found", "{n} found")}
           </Text>
           {found.rows.map((row, index) => (
             <Decision key={index} row={row} />
@@ -84,36 +84,36 @@ function Decision({ row }: { row: FoundDecision }) {
   return (
     <section className="mm-card" aria-label={t("Decision")}>
       {row.text === "" ? null : <pre className="mm-explanation">{row.text}</pre>}
-      <Value value={columns} />
+      <Value value={columns} none="–" />
       {explanation === undefined || explanation === null ? null : (
         <details className="mm-more">
           <summary>{t("Everything that the explanation holds")}</summary>
-          <Value value={explanation} />
+          <Value value={explanation} none={t("unknown")} />
         </details>
       )}
     </section>
   );
 }
 
-/** Any JSON as nested lists. */
-function Value({ value }: { value: unknown }) {
+/** Any JSON as nested lists. `none`: what stands for null. In an explanation a signal is unknown; a column just has nothing. */
+function Value({ value, none }: { value: unknown; none: string }) {
   if (Array.isArray(value)) {
     return (
       <ul className="mm-tree">
         {(value as unknown[]).map((item, index) => (
           <li key={index}>
-            <Value value={item} />
+            <Value value={item} none={none} />
           </li>
         ))}
       </ul>
     );
   }
-  if (!isObject(value)) return <span className="mm-uri">{value === null ? t("unknown") : String(value)}</span>;
+  if (!isObject(value)) return <span className="mm-uri">{value === null ? none : String(value)}</span>;
   return (
     <ul className="mm-tree">
       {Object.entries(value).map(([name, item]) => (
         <li key={name}>
-          <Badge variant="outline">{name}</Badge> <Value value={item} />
+          <Badge variant="outline">{name}</Badge> <Value value={item} none={none} />
         </li>
       ))}
     </ul>

@@ -191,7 +191,7 @@ function Branch({ tree }: { tree: Lineage }) {
   return (
     <li>
       <Badge variant="outline">{tree.role === "" ? t("model") : word(tree.role)}</Badge> <span className="mm-uri">{tree.uri}</span>
-      {tree.digest === "" ? null : <span className="mm-help"> {tree.digest.slice(0, 12)}</span>}
+      {tree.digest === "" ? null : <span className="mm-help" title={tree.digest}> {t("fingerprint {digest}", { digest: tree.digest.slice(0, 12) })}</span>}
       {tree.missing.length > 0 ? <Badge colorPalette="orange">{t("does not say: {missing}", { missing: tree.missing.join(", ") })}</Badge> : null}
       {tree.made_from.length > 0 ? (
         <ul>

@@ -9,8 +9,10 @@ import { ApiError, type TableView, type Template, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
 import { ConfigForm } from "../form/ConfigForm";
 import { TablesList } from "../form/TablesList";
+import { UploadTable } from "../form/UploadTable";
 import { TABLES_LIST } from "../form/names";
 import { newText } from "../core/document";
+import { tableName } from "../core/names";
 import type { JsonObject } from "../core/value";
 import { BASE, canvasPath } from "../core/paths";
 import { Answered, Complaint, Page } from "../parts/page";
@@ -49,8 +51,8 @@ function Wizard({ one, each }: { one: Template; each: Template }) {
   const view = table.view;
 
   // The name follows the table until somebody types another.
-  const isNamed = textOf(values.name) !== nameOf(textOf(values.table));
-  const chooseTable = (uri: string): void => set(isNamed ? { table: uri } : { table: uri, name: nameOf(uri) });
+  const isNamed = textOf(values.name) !== tableName(textOf(values.table));
+  const chooseTable = (uri: string): void => set(isNamed ? { table: uri } : { table: uri, name: tableName(uri) });
   const make = async (isRun: boolean): Promise<void> => {
     setBusy(true);
     setError("");
@@ -92,6 +94,7 @@ function Wizard({ one, each }: { one: Template; each: Template }) {
             />
           </Labelled>
           <TablesList onChoose={textOf(values.table) === "" ? chooseTable : undefined} />
+          {textOf(values.table) === "" ? <UploadTable onDone={chooseTable} /> : null}
           {table.error === "" ? null : <Complaint text={table.error} />}
         </Step>
         <Step number={2} title={t("Columns")}>
@@ -338,11 +341,6 @@ function filled(values: JsonObject, template: Template): JsonObject {
   const known = Object.keys(template.form_schema.properties ?? {});
   const said = Object.entries(values).filter(([name, value]) => known.includes(name) && value !== "");
   return Object.fromEntries(said.map(([name, value]) => [name, name === "max_drop" && !Number.isNaN(Number(value)) ? Number(value) : value]));
-}
-
-function nameOf(uri: string): string {
-  const last = uri.replace(/\/+$/, "").split("/").at(-1) ?? "";
-  return last.toLowerCase().replace(/[^a-z0-9_]+/g, "_").replace(/^[^a-z]+/, "").slice(0, 63);
 }
 
 function textOf(value: unknown): string {

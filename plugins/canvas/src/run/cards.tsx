@@ -183,9 +183,15 @@ export function Checks({ facts }: { facts: GateFacts }) {
   );
 }
 
+/** What the rows of a dataset without a key column are found by: a digest of their text. */
+const DIGEST = /^[0-9a-f]{64}$/;
+const SHORT = 8;
+
 /** What a model gets wrong: the rows themselves for those who may see them, what it takes for what, and by class. */
 export function GateMistakes({ facts, isTextHidden, actions }: GateProps) {
-  const hasKeys = facts.mistakes.some(({ key }) => key !== "");
+  const keys = facts.mistakes.map(({ key }) => key);
+  const hasKeys = keys.some((key) => key !== "");
+  const isOfTexts = hasKeys && keys.every((key) => DIGEST.test(key));
   return (
     <>
       {facts.mistakes.length > 0 ? (
@@ -193,8 +199,8 @@ export function GateMistakes({ facts, isTextHidden, actions }: GateProps) {
           {actions}
           <Figures
             label={t("Mistakes")}
-            head={[...(hasKeys ? [t("Key")] : []), t("Text"), t("Label"), t("Answer"), t("Score")]}
-            rows={facts.mistakes.map(({ key, text, label, answer, score }) => [...(hasKeys ? [<span className="mm-key" title={key}>{key}</span>] : []), text, label, answer, score?.toFixed(2) ?? ""])}
+            head={[...(hasKeys ? [isOfTexts ? t("Fingerprint of the text") : t("Key")] : []), t("Text"), t("Label"), t("Answer"), t("Score")]}
+            rows={facts.mistakes.map(({ key, text, label, answer, score }) => [...(hasKeys ? [<span className="mm-key" title={key}>{isOfTexts ? key.slice(0, SHORT) : key}</span>] : []), text, label, answer, score?.toFixed(2) ?? ""])}
           />
         </Part>
       ) : isTextHidden ? (

@@ -8,11 +8,13 @@ import { Frame } from "../parts/Frame";
 import { resultStep } from "../core/pipeline";
 import { isObject } from "../core/value";
 import { useCanvas } from "../store";
+import { Forecast } from "./Forecast";
 import { durationText } from "./state";
 import { type FollowedRun, isFinished, useRun } from "./useRun";
 import { t } from "../i18n/t";
 
 const POLL = 1500;
+const SETTLED = 600;
 
 /** `first`: the run that is shown at first, else the newest; `isLinked`: somebody came to see what it found. */
 export function useRunning(dagId: string | null, first: string | null = null, isLinked = false) {
@@ -156,6 +158,16 @@ function openParams(): string[] {
     .map(([name]) => name);
 }
 
+/** Return a value once nobody has changed it for a moment; until then the one before. */
+function useSettled<T>(value: T): T {
+  const [settled, setSettled] = useState(value);
+  useEffect(() => {
+    const timer = setTimeout(() => { setSettled(value); }, SETTLED);
+    return () => { clearTimeout(timer); };
+  }, [value]);
+  return settled;
+}
+
 interface ParamsProps {
   names: string[];
   onStart: (params: Record<string, string>) => void;
@@ -164,6 +176,8 @@ interface ParamsProps {
 
 function ParamsDialog({ names, onStart, onClose }: ParamsProps) {
   const [values, setValues] = useState<Record<string, string>>({});
+  const settled = useSettled(values);
+  const dagId = useCanvas((state) => state.dagId);
   const isComplete = names.every((name) => (values[name] ?? "") !== "");
   const submit = (event: { preventDefault: () => void }): void => {
     event.preventDefault();
@@ -188,6 +202,7 @@ function ParamsDialog({ names, onStart, onClose }: ParamsProps) {
             />
           </div>
         ))}
+        {dagId !== null && isComplete && settled === values ? <Forecast dagId={dagId} text={null} params={settled} /> : null}
         <Button type="submit" size="sm" colorPalette="brand" disabled={!isComplete}>
           {t("Run")}
         </Button>

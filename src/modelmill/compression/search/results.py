@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from modelmill.artifacts import ModelFormat
+from modelmill.options import Record
 
 
-class Point(BaseModel):
+class Point(Record):
     """A candidate that was made and measured, as the file that serves."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     """The recipe in words."""
@@ -72,10 +69,8 @@ class Point(BaseModel):
         }
 
 
-class CompressionReport(BaseModel):
+class CompressionReport(Record):
     """A search."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str
     """``uri@version``; empty without a dataset."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from modelmill.errors import ModelError
 from modelmill.models.bundle import bundle_digest
-from modelmill.system.locks import locked
+from modelmill.system.locks import lock_of, locked
 
 MAX_BYTES = 300_000_000
 """Of all bundles that stay when a search has ended: some students and exports of a small teacher."""
@@ -39,7 +39,7 @@ class Store:
         :param on_wait: called if another process holds it.
         :yield: while it is held; afterwards what is too much is removed.
         """
-        with locked(self._lock_of(self.folder), on_wait=on_wait):
+        with locked(lock_of(self.folder), on_wait=on_wait):
             self.folder.mkdir(exist_ok=True)
             for draft in self.folder.glob(".*"):  # of a search that was killed
                 shutil.rmtree(draft, ignore_errors=True)
@@ -97,17 +97,13 @@ class Store:
     def _place(self, name: str) -> Path:
         return self.folder / "".join(char if char.isalnum() else "_" for char in name)
 
-    @staticmethod
-    def _lock_of(folder: Path) -> Path:
-        return folder.with_name(f".{folder.name}.lock")
-
     def _make_room(self) -> None:
         """Remove the bundles that were unused for the longest time, and searches that have none left."""
         with contextlib.ExitStack() as held:
             searches = [self.folder]
             for other in {path for path in self.folder.parent.iterdir() if path.is_dir()} - {self.folder}:
                 with contextlib.suppress(BlockingIOError):
-                    held.enter_context(locked(self._lock_of(other), on_wait=_leave_alone))
+                    held.enter_context(locked(lock_of(other), on_wait=_leave_alone))
                     searches.append(other)
             bundles = [path for search in searches for path in search.iterdir() if path.is_dir()]
             bundles.sort(key=lambda path: path.stat().st_mtime)

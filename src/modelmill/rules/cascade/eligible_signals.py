@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from modelmill.errors import ConfigError, did_you_mean
+from modelmill.errors import ConfigError
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.explanation.domains import domains_of
@@ -35,7 +35,7 @@ def with_probability(rule_set: RuleSet, first: Iterable[str]) -> dict[str, Model
             raise ConfigError(
                 "a cheap model stands before a model signal that answers with a probability",
                 got=name,
-                remedy=did_you_mean(name, known),
+                choices=known,
             )
     return known
 

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 from sqlglot import exp
 
-from modelmill.documents.parsing import Path
+from modelmill.documents.parsing import Path, ShownFinding
 from modelmill.errors import Problem, RuleSetError, did_you_mean, excerpt
-from modelmill.rules.language.expressions import compile_tree, position
+from modelmill.rules.language.expressions import compile_tree
 from modelmill.rules.language.names import Names, Typed
 from modelmill.rules.language.parsing import Mistake, parse
 from modelmill.rules.language.program import Result, Step, Steps, reached
@@ -96,7 +96,7 @@ def compile_rule_set(rule_set: RuleSet, kinds: Mapping[str, Kind]) -> CompiledRu
     )
 
 
-def rule_set_mistakes(rule_set: RuleSet, kinds: Mapping[str, Kind]) -> list[tuple[Path, str, str]]:
+def rule_set_mistakes(rule_set: RuleSet, kinds: Mapping[str, Kind]) -> list[ShownFinding]:
     """Return all mistakes in a rule set's expressions and reasons.
 
     :param rule_set: the rule set.
@@ -115,7 +115,7 @@ class _Compilation:
         self.expressions = rule_set.expressions
         self.kinds = dict(kinds)
         self.steps = Steps()
-        self.mistakes: list[tuple[Path, str, str]] = []
+        self.mistakes: list[ShownFinding] = []
         self.roots: list[int] = []
         base = [name for name in rule_set.signals if name not in self.expressions]
         self.vague = {name for name in base if name not in kinds}
@@ -147,7 +147,7 @@ class _Compilation:
         return tree
 
     def _add(self, path: Path, text: str, mistake: Mistake) -> None:
-        line, column = position(text, mistake)
+        line, column = mistake.position(text)
         self.mistakes.append((path, f"{line}:{column}: {mistake.message}", excerpt(text, line, column)))
 
     def _compile(self, path: Path, text: str, tree: Any, *, wanted: Kind | None) -> Result | None:

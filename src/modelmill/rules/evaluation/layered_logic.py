@@ -6,7 +6,7 @@ calling numpy for each step would cost more than the work itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,38 +66,37 @@ class Layer:
         :param unclear: where it is open, in the same form.
         """
         if len(self.children):
-            demand[self.children] |= np.bitwise_or.reduceat(demand[self.parents], self.starts, axis=0)
+            demand[self.children] |= np.bitwise_or.reduceat(demand[self.parents], self.starts)
         demand[self.every] &= unclear[self.every]
 
 
 def layers_of(
-    steps: Sequence[Step], numbers: Sequence[int], row: dict[int, int], leaves: set[int]
+    steps: Sequence[Step], numbers: Collection[int], row: dict[int, int], leaves: set[int]
 ) -> list[Layer]:
     """Return the layers of some steps, from the bottom.
 
     :param steps: all steps of a program.
-    :param numbers: those to compute, ascending.
+    :param numbers: those to compute; each has operands.
     :param row: row of each step that is computed or read.
     :param leaves: steps that are given; they are the first layer.
     :return: the layers.
     """
     depth = dict.fromkeys(row, 0)
-    for number in numbers:
-        depth[number] = (
-            0
-            if number in leaves
-            else 1 + max((depth.get(one, 0) for one in steps[number].operands), default=0)
-        )
     computed = set(numbers) - leaves
+    for number in sorted(computed):
+        depth[number] = 1 + max(depth.get(one, 0) for one in steps[number].operands)
     logical = {number for number in computed if _is_logical(steps[number], steps)}
-    members: list[list[int]] = [[] for _ in range(max(depth.values(), default=0) + 1)]
+    members: dict[int, list[int]] = {}
     for number in row:
-        members[depth[number]].append(number)
+        members.setdefault(depth[number], []).append(number)
     parents: dict[int, set[int]] = {}
     for number in logical:
         for operand in steps[number].operands:
             parents.setdefault(operand, set()).add(row[number])
-    return [_layer(steps, one, row, logical=logical, computed=computed, parents=parents) for one in members]
+    return [
+        _layer(steps, one, row, logical=logical, computed=computed, parents=parents)
+        for _, one in sorted(members.items())
+    ]
 
 
 def _is_logical(step: Step, steps: Sequence[Step]) -> bool:

@@ -21,10 +21,7 @@ Outcomes = npt.NDArray[np.int32]
 
 
 class RuleProgram:
-    """A compiled rule set, ready to settle rows.
-
-    :param compiled: the rule set.
-    """
+    """A compiled rule set, ready to settle rows."""
 
     def __init__(self, compiled: CompiledRuleSet) -> None:
         self.compiled = compiled

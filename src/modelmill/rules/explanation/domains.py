@@ -292,12 +292,7 @@ class _Component:
 
 
 def domains_of(analysis: Analysis, kinds: Mapping[str, Kind]) -> dict[str, Domain]:
-    """Return the domain of each base signal that a rule reads.
-
-    :param analysis: the analysis of the rules.
-    :param kinds: kind of each signal.
-    :return: domains by name.
-    """
+    """Return the domain of each base signal that a rule reads, by name."""
     components = {name: _Component({name}) for name in analysis.columns}
     flows: dict[int, _Flow] = {}
     for number in analysis.live:

@@ -78,12 +78,7 @@ class Explained(Options):
     )
 
     def rows(self, keys: pa.Array, decisions: pa.Array) -> Mask:
-        """Return which rows are explained.
-
-        :param keys: key of each row.
-        :param decisions: decision of each row.
-        :return: a mask.
-        """
+        """Return a mask of the rows that are explained, by the key and the decision of each."""
         found = np.ones(len(keys), np.bool_)
         if self.decisions:
             found &= np.isin(np.array(decisions.to_pylist(), object), self.decisions)
@@ -94,11 +89,7 @@ class Explained(Options):
 
 
 class Explainer:
-    """Explains rows that one rule set has settled.
-
-    :param program: the rules.
-    :param groups: the groups of its signals.
-    """
+    """Explains rows that one rule set has settled."""
 
     def __init__(self, program: RuleProgram, groups: Iterable[SignalGroup]) -> None:
         self._program = program

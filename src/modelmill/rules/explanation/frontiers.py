@@ -45,10 +45,7 @@ class Frontier:
 
 
 class SearchBudget:
-    """What each row may still spend on one search.
-
-    :param rows: the rows.
-    """
+    """What each row may still spend on one search."""
 
     def __init__(self, rows: TrialRows) -> None:
         self._steps = len(rows.table.upper) + len(rows.table.analysis.roots)

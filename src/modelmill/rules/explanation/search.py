@@ -74,10 +74,7 @@ class _Cached:
 
 
 class ExplanationSearch:
-    """Explains rows of one rule set, and remembers what holds for rows like them.
-
-    :param program: the rules.
-    """
+    """Explains rows of one rule set, and remembers what holds for rows like them."""
 
     def __init__(self, program: RuleProgram) -> None:
         self.table = DecisionTable(program)

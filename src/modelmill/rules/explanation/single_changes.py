@@ -31,10 +31,7 @@ class SingleChanges:
 
 
 class Base:
-    """Rows as they are, with the states of all steps.
-
-    :param rows: the rows.
-    """
+    """Rows as they are, with the states of all steps."""
 
     def __init__(self, rows: TrialRows) -> None:
         self.rows = rows

@@ -64,10 +64,7 @@ class SignalTable:
 
 
 class DecisionTable:
-    """The decisions of a rule set as a function of its signals.
-
-    :param program: the rules.
-    """
+    """The decisions of a rule set as a function of its signals."""
 
     def __init__(self, program: RuleProgram) -> None:
         self.program = program
@@ -106,7 +103,7 @@ class DecisionTable:
         self.conditions = sorted(number for number in read if steps[number].kind == "boolean")
         self._values = sorted(number for number in read if steps[number].kind != "boolean")
         self.row = {number: row for row, number in enumerate([*self.conditions, *self._values])}
-        self.layers = layers_of(steps, sorted(self.evaluated), self.row, set(self.leaves))
+        self.layers = layers_of(steps, self.evaluated, self.row, set(self.leaves))
         self._roots = np.array([self.row[root] for root in roots], np.intp)
         self._fixed = np.array([self.initial[number] for number in self.conditions], np.uint8)[:, None]
         self._matters = np.array([self.analysis.matters[number] for number in self.conditions])[:, None]

@@ -98,11 +98,7 @@ class Compiler:
         self.mistakes: list[Mistake] = []
 
     def compile(self, tree: exp.Expr) -> Typed | None:
-        """Compile a tree, children first.
-
-        :param tree: the tree.
-        :return: the root; None if there is a mistake.
-        """
+        """Compile a tree, children first; None if there is a mistake."""
         done: dict[int, Typed | None] = {}
         stack: list[tuple[Any, list[Any] | None]] = [(tree, None)]
         while stack and len(self.mistakes) < MAX_MISTAKES:

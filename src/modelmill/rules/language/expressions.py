@@ -44,7 +44,7 @@ def compile_expressions(
         if isinstance(compiled, Result):
             results[name] = Result(text, compiled.kind, compiled.columns, compiled.step)
         else:
-            problems += [Problem(*position(text, one), name, one.message) for one in compiled]
+            problems += [Problem(*one.position(text), name, one.message) for one in compiled]
     if problems:
         raise ExpressionError(problems, texts=texts, what=what)
     return Program(tuple(steps.steps), results, tuple(steps.columns))
@@ -73,9 +73,3 @@ def compile_tree(
     if compiler.mistakes or typed is None:
         return compiler.mistakes
     return Result("", typed.kind, steps.columns_of(typed.step), typed.step)
-
-
-def position(text: str, mistake: Mistake) -> tuple[int, int]:
-    """Return the line and the column of a mistake in an expression, both from 1."""
-    before = text[: mistake.offset]
-    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1

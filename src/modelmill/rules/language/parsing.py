@@ -30,6 +30,11 @@ class Mistake:
     unknown_name: bool = False
     """Whether it is a name that does not exist."""
 
+    def position(self, text: str) -> tuple[int, int]:
+        """Return its line and its column in the expression's text, both from 1."""
+        before = text[: self.offset]
+        return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
 
 class ExpressionDialect(Dialect):
     """SQL without sqlglot's built-in functions: calls stay as written and are looked up in our own table."""
@@ -43,11 +48,7 @@ class ExpressionDialect(Dialect):
 
 
 def parse(text: str) -> exp.Expr | Mistake:
-    """Parse an expression.
-
-    :param text: the expression.
-    :return: its tree, or the first mistake.
-    """
+    """Return the tree of an expression, or its first mistake."""
     if not text.strip():
         return Mistake(0, "an expression must not be empty; write a condition such as price > 10")
     if len(text) > MAX_CHARACTERS:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelmill.datasets.examples import in_split
 from modelmill.errors import ConfigError, ModelmillError
 from modelmill.registry.bundles import fetch_bundle
 from modelmill.registry.comparison import Comparison, must_be_zero
@@ -20,11 +19,12 @@ from modelmill.registry.metric_comparisons import Statistics
 from modelmill.registry.replacement import ComposedVerdict, HeadVerdict
 from modelmill.registry.tracking import tracking_client
 from modelmill.registry.verdict import judge
-from modelmill.registry.versions import CHAMPION, TAG_FORMAT, champions_tagged
+from modelmill.registry.versions import CHAMPION, rule_set_champions
 from modelmill.rules.frames import one_batch
 from modelmill.rules.lifecycle.decision_changes import compared_decisions, evaluated, read_columns
 from modelmill.rules.lifecycle.registered_rule_sets import open_rule_set
 from modelmill.signals.pinned_models import PinnedModel, pin_models
+from modelmill.tasks.examples import in_split
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,7 +102,7 @@ def _sources(heads: Sequence[HeadVerdict], limits: DecisionLimits, settings: Set
     sources: Sequence[str] = limits.rule_sets
     if not sources:
         client = tracking_client(settings.tracking_uri)
-        sources = [f"models:/{one}@{CHAMPION}" for one in champions_tagged(client, TAG_FORMAT, "rules")]
+        sources = rule_set_champions(client)
     found = {source: open_rule_set(source, settings) for source in sources}
     strange = [source for source, one in found.items() if not read & set(one.models)]
     if limits.rule_sets and strange:

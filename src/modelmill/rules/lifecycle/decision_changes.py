@@ -16,7 +16,7 @@ from modelmill.errors import ConfigError, ModelmillError, TableError, did_you_me
 from modelmill.registry.comparison import Comparison, NotJudged, against_limit, must_be_zero
 from modelmill.registry.metric_comparisons import Answered, Statistics, compare_metric
 from modelmill.registry.tracking import tracking_client
-from modelmill.registry.versions import CHAMPION, TAG_FORMAT, champions_tagged
+from modelmill.registry.versions import CHAMPION, rule_set_champions
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 from modelmill.rules.frames import one_batch
 from modelmill.rules.lifecycle.options import DecisionLimits
@@ -25,7 +25,7 @@ from modelmill.rules.lifecycle.rule_set_diff import RuleSetDiff, compare_rule_se
 from modelmill.rules.lifecycle.rule_statistics import right_decisions
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.signals.pinned_models import PinnedModel, pin_models
-from modelmill.tables.opening import open_table
+from modelmill.tables.opening import table_schema
 from modelmill.tables.reading import read_arrow
 from modelmill.tasks.class_metrics import ACCURACY
 
@@ -75,7 +75,7 @@ def rule_sets_of(config: DecisionLimits, name: str, settings: Settings) -> tuple
     if config.rule_sets:
         return config.rule_sets
     client = tracking_client(settings.tracking_uri)
-    registered = [f"models:/{one}@{CHAMPION}" for one in champions_tagged(client, TAG_FORMAT, "rules")]
+    registered = rule_set_champions(client)
     return tuple(one for one in registered if _champion(name) in open_rule_set(one, settings).models)
 
 
@@ -210,7 +210,7 @@ def read_columns(config: DecisionLimits, dataset: DatasetRef, rule_set: RuleSet)
     :return: all rows, with the label and the split.
     :raises TableError: if the dataset lacks columns.
     """
-    known = [field.name for field in open_table(dataset.uri, version=dataset.version).schema().fields]
+    known = table_schema(dataset).names
     wanted = rule_set.columns()
     if config.label:
         wanted.setdefault(config.label, [])

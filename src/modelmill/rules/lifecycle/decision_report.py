@@ -7,12 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict
 
 from modelmill.artifacts import TableRef
+from modelmill.options import Record
 from modelmill.rules.evaluation.decisions import EXPLANATION_COLUMN
 from modelmill.rules.lifecycle.table_decider import TableDecider
-from modelmill.tables.opening import open_table
 from modelmill.tables.reading import scan_arrow
 
 _BATCH_ROWS = 10_000
@@ -22,10 +21,8 @@ _MOST_HELD = 50_000
 """Reasons of one signal that are held at a time: a reason may repeat its row, so there may be one a row."""
 
 
-class SignalFailure(BaseModel):
+class SignalFailure(Record):
     """Why a signal could not be computed, and on how many rows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     signal: str
     why: str
@@ -34,10 +31,8 @@ class SignalFailure(BaseModel):
     """At least: of more than 50,000 reasons of a signal, rare ones are not counted to the end."""
 
 
-class DecisionCounts(BaseModel):
+class DecisionCounts(Record):
     """The number of rows of a decisions table by decision, rule and cause."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int
     decisions: dict[str, int]
@@ -52,15 +47,29 @@ class DecisionCounts(BaseModel):
     """Why signals could not be computed: of each the most frequent reasons. Only explained rows say it; None:
     no row is explained."""
 
+    @property
+    def figures(self) -> dict[str, int]:
+        """The numbers of rows, as MLflow keeps them."""
+        rows = {"rows": self.rows, "rows_default": self.default, "rows_unknown": self.unknown}
+        return rows if self.failures is None else {**rows, "failures": sum(one.rows for one in self.failures)}
 
-def count_decisions(decisions: TableRef) -> DecisionCounts:
-    """Count the rows of a decisions table."""
-    names = [field.name for field in open_table(decisions.uri, version=decisions.version).schema().fields]
+
+def count_decisions(decisions: TableRef, *, explained: bool) -> DecisionCounts:
+    """Count the rows of a decisions table.
+
+    :param decisions: the table.
+    :param explained: whether its rows may have explanations.
+    :return: the counts.
+    """
     columns = ["decision", "rule", "because"]
+    read = [*columns, EXPLANATION_COLUMN] if explained else columns
     by_decision: Counter[str] = Counter()
     by_rule: Counter[str] = Counter()
     by_cause: Counter[str] = Counter()
-    for batch in scan_arrow(decisions, columns=columns, batch_rows=_COUNTED_ROWS):
+    failures: dict[str, Counter[str]] = {}
+    for batch in scan_arrow(decisions, columns=read, batch_rows=_BATCH_ROWS if explained else _COUNTED_ROWS):
+        if explained:
+            _add_failures(failures, batch.column(EXPLANATION_COLUMN))
         grouped = pa.Table.from_batches([batch]).group_by(columns).aggregate([([], "count_all")])
         for one in grouped.to_pylist():
             by_decision[one["decision"]] += one["count_all"]
@@ -73,27 +82,26 @@ def count_decisions(decisions: TableRef) -> DecisionCounts:
         rules=dict(sorted(by_rule.items())),
         default=by_cause["default"],
         unknown=by_cause["unknown"],
-        failures=_failures(decisions) if EXPLANATION_COLUMN in names else None,
+        failures=_most_frequent(failures) if explained else None,
     )
 
 
-def _failures(decisions: TableRef) -> tuple[SignalFailure, ...]:
+def _add_failures(found: dict[str, Counter[str]], explanations: pa.Array) -> None:
     """Count why signals could not be computed. A signal that is NULL for no such reason says ``NULL``."""
-    found: dict[str, Counter[str]] = {}
-    for batch in scan_arrow(decisions, columns=[EXPLANATION_COLUMN], batch_rows=_BATCH_ROWS):
-        explanations = batch.column(0).drop_null()
-        signals = pc.list_flatten(pc.struct_field(explanations, "signals"))
-        table = pa.table({name: pc.struct_field(signals, name) for name in ("signal", "unknown")})
-        failed = table.filter(pc.and_(table["unknown"].is_valid(), pc.not_equal(table["unknown"], "NULL")))
-        counted = failed.group_by(["signal", "unknown"]).aggregate([([], "count_all")])
-        for one in counted.to_pylist():
-            found.setdefault(one["signal"], Counter())[one["unknown"]] += one["count_all"]
-        for name, counts in found.items():
-            if len(counts) > _MOST_HELD:  # rare ones go: those that are shown are the most frequent
-                found[name] = Counter(dict(counts.most_common(_MOST_HELD // 2)))
+    signals = pc.list_flatten(pc.struct_field(explanations.drop_null(), "signals"))
+    table = pa.table({name: pc.struct_field(signals, name) for name in ("signal", "unknown")})
+    failed = table.filter(pc.and_(table["unknown"].is_valid(), pc.not_equal(table["unknown"], "NULL")))
+    for one in failed.group_by(["signal", "unknown"]).aggregate([([], "count_all")]).to_pylist():
+        found.setdefault(one["signal"], Counter())[one["unknown"]] += one["count_all"]
+    for name, counts in found.items():
+        if len(counts) > _MOST_HELD:  # rare ones go: those that are shown are the most frequent
+            found[name] = Counter(dict(counts.most_common(_MOST_HELD // 2)))
+
+
+def _most_frequent(failures: dict[str, Counter[str]]) -> tuple[SignalFailure, ...]:
     return tuple(
         SignalFailure(signal=name, why=why, rows=rows)
-        for name, counts in sorted(found.items())
+        for name, counts in sorted(failures.items())
         for why, rows in counts.most_common(_MOST_REASONS)
     )
 

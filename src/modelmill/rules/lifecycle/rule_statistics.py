@@ -19,7 +19,6 @@ from modelmill.options import Options
 from modelmill.rules.evaluation.full_evaluation import FullEvaluation
 
 Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 _MOST_SHADOWS = 5
 """Rules that are named as shadowing another."""

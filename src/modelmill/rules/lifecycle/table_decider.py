@@ -14,6 +14,7 @@ from modelmill.errors import ConfigError
 from modelmill.rules.engine import Engine
 from modelmill.rules.explanation.explainer import Explained
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
+from modelmill.tables.reading import check_columns
 
 _loading = threading.Lock()
 
@@ -23,10 +24,8 @@ class TableDecider(PinnedRuleSet):
 
     keep: tuple[str, ...] = ()
     """Columns to carry along beside the key."""
-    explain: bool = False
-    """Whether decisions have explanations."""
-    explained: Explained = Explained()
-    """Which of them have one."""
+    explain: bool | Explained = False
+    """Whether decisions have explanations, or which of them."""
 
     def columns(self, engine: Engine) -> tuple[str, ...]:
         """Return the columns that are read: those of every signal, and those that are carried along."""
@@ -37,9 +36,11 @@ class TableDecider(PinnedRuleSet):
 
         :param engine: the engine of this rule set.
         :return: the columns.
+        :raises TableError: if a column to carry along is missing.
         :raises ConfigError: if two columns have one name.
         """
-        schema = engine.decision_schema(explain=self.explain)
+        check_columns(engine.schema.names, self.keep, place="the input")
+        schema = engine.decision_schema(explain=bool(self.explain))
         taken = [name for name in self.keep if name.lower() in {one.lower() for one in schema.names}]
         if taken:
             raise ConfigError(
@@ -56,7 +57,7 @@ class TableDecider(PinnedRuleSet):
         :param batch: rows with the columns that are read.
         :return: one row for each, in their order; see :meth:`output_schema`.
         """
-        found = engine.decide(batch, explain=self.explain and self.explained)
+        found = engine.decide(batch, explain=self.explain)
         arrays = [*found.columns, *(batch.column(name) for name in self.keep)]
         names = [*found.schema.names, *self.keep]
         return pa.RecordBatch.from_arrays(arrays, names=names).cast(self.output_schema(engine))

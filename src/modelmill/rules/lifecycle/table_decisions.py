@@ -16,8 +16,8 @@ from modelmill.rules.lifecycle.table_decider import TableDecider
 from modelmill.rules.lifecycle.table_sample import sample_table
 from modelmill.rules.pinned_rule_set import PinnedRuleSet
 from modelmill.settings import Settings
-from modelmill.tables.opening import open_table
-from modelmill.tables.reading import check_columns, read_arrow
+from modelmill.tables.opening import open_table, table_schema
+from modelmill.tables.reading import read_arrow
 from modelmill.tables.table_request import TableRequest
 
 
@@ -58,12 +58,8 @@ def table_decider(
     :raises TableError: if a column is missing.
     :raises ConfigError: if columns collide.
     """
-    schema = pa.schema(open_table(table.uri, version=table.version).schema().to_arrow())
-    check_columns(schema.names, [pinned.rule_set.key, *keep], place="the input")
-    decider = TableDecider(**dict(pinned), keep=tuple(keep), explain=bool(explain))
-    if isinstance(explain, Explained):
-        decider = decider.model_copy(update={"explained": explain})
-    engine = decider.engine(schema, settings)
+    decider = TableDecider(**dict(pinned), keep=tuple(keep), explain=explain)
+    engine = decider.engine(table_schema(table), settings)
     decider.output_schema(engine)
     if plan_rows:
         sample = sample_table(table, rows=plan_rows, columns=decider.columns(engine))

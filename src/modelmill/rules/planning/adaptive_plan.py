@@ -66,11 +66,7 @@ class AdaptivePlan:
         self.use(plan or self._plan_by_tiers())
 
     def use(self, plan: EvaluationPlan) -> None:
-        """Go on with another plan. The decisions stay the same.
-
-        :param plan: the plan.
-        :raises ConfigError: if it is one for another rule set.
-        """
+        """Go on with another plan of this rule set, else ConfigError. The decisions stay the same."""
         self._check(plan)
         self.plan = plan
         self.statistics = PlanStatistics(stages=tuple(StageStatistics() for _ in plan.stages))

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat
 
-from modelmill.signals.groups import Tier
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from modelmill.options import Record
+from modelmill.signals.groups import TIERS, Tier
 
 
-class GroupCost(_Part):
+class GroupCost(Record):
     """Cost of a group of signals, in CPU seconds of all threads."""
 
     tier: Tier = "explicit"
@@ -25,7 +22,7 @@ class GroupCost(_Part):
     signals: dict[str, NonNegativeFloat] = Field(description="Further seconds for each row, by signal.")
 
 
-class StagePlan(_Part):
+class StagePlan(Record):
     """One stage: signals of one group, computed on the rows that still need one of them."""
 
     group: str
@@ -37,7 +34,7 @@ class StagePlan(_Part):
     seconds: float | None = Field(None, ge=0, description="Expected CPU seconds for each row of the input.")
 
 
-class EvaluationPlan(_Part):
+class EvaluationPlan(Record):
     """The order in which signals are computed. Every plan leads to the same decisions."""
 
     rule_set: str
@@ -63,20 +60,20 @@ class EvaluationPlan(_Part):
         if self.seconds is not None and self.seconds_of_everything:
             share = self.seconds / self.seconds_of_everything
             head += (
-                f": {1e6 * self.seconds:,.1f} µs of CPU a row, {share:.1%} of computing everything; "
+                f": {_micros(self.seconds)} µs of CPU a row, {share:.1%} of computing everything; "
                 f"measured on {self.sample_rows:,} rows"
             )
         lines = [head]
         for number, stage in enumerate(self.stages):
             line = f"{number + 1}. {stage.group}: {named(stage.signals)}"
             if stage.rows is not None and stage.seconds is not None and stage.settled is not None:
-                line += f" | on {stage.rows:.1%} of the rows, {1e6 * stage.seconds:,.1f} µs"
+                line += f" | on {stage.rows:.1%} of the rows, {_micros(stage.seconds)} µs"
                 line += f" | {stage.settled:.1%} settled"
             lines.append(line)
         return lines
 
 
-class StageStatistics(_Part):
+class StageStatistics(Record):
     """Measured work of one stage."""
 
     rows: int = 0
@@ -88,7 +85,7 @@ class StageStatistics(_Part):
     """Rows that it settled."""
 
 
-class PlanStatistics(_Part):
+class PlanStatistics(Record):
     """Measured work of a plan."""
 
     rows: int = 0
@@ -106,14 +103,14 @@ class PlanStatistics(_Part):
     def lines(self, plan: EvaluationPlan) -> list[str]:
         """Return what was measured beside what the plan expected, in the same lines as the plan."""
         rows = max(self.rows, 1)
-        expected = "" if plan.seconds is None else f", {1e6 * plan.seconds:,.1f} expected"
-        head = f"{self.rows:,} rows: {1e6 * self.seconds / rows:,.1f} µs of CPU a row for signals{expected}"
-        lines = [f"{head}, {1e6 * self.overhead / rows:,.1f} for the engine"]
+        expected = "" if plan.seconds is None else f", {_micros(plan.seconds)} expected"
+        head = f"{self.rows:,} rows: {_micros(self.seconds / rows)} µs of CPU a row for signals{expected}"
+        lines = [f"{head}, {_micros(self.overhead / rows)} for the engine"]
         for number, (stage, actual) in enumerate(zip(plan.stages, self.stages, strict=True)):
             line = f"{number + 1}. {stage.group}: {actual.rows / rows:.1%} of the rows"
             line += "" if stage.rows is None else f" ({stage.rows:.1%} expected)"
-            line += f", {1e6 * actual.seconds / rows:,.1f} µs"
-            line += "" if stage.seconds is None else f" ({1e6 * stage.seconds:,.1f} expected)"
+            line += f", {_micros(actual.seconds / rows)} µs"
+            line += "" if stage.seconds is None else f" ({_micros(stage.seconds)} expected)"
             lines.append(f"{line}, {actual.settled / rows:.1%} settled")
         return lines
 
@@ -124,6 +121,10 @@ def named(names: Sequence[str], *, most: int = 6) -> str:
     return ", ".join(names[:most]) + more
 
 
+def _micros(seconds: float) -> str:
+    return f"{1e6 * seconds:,.1f}"
+
+
 def plan_by_tiers(rule_set: str, groups: Mapping[str, tuple[Tier, tuple[str, ...]]]) -> EvaluationPlan:
     """Return the plan to use if nothing was measured: explicit before measured before model.
 
@@ -131,7 +132,6 @@ def plan_by_tiers(rule_set: str, groups: Mapping[str, tuple[Tier, tuple[str, ...
     :param groups: tier and signals of each group.
     :return: the plan.
     """
-    order: dict[Tier, int] = {"explicit": 0, "measured": 1, "model": 2}
-    ranked = sorted(groups.items(), key=lambda item: order[item[1][0]])
+    ranked = sorted(groups.items(), key=lambda item: TIERS.index(item[1][0]))
     stages = [StagePlan(group=name, signals=signals) for name, (_, signals) in ranked if signals]
     return EvaluationPlan(rule_set=rule_set, stages=tuple(stages))

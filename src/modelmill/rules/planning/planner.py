@@ -10,7 +10,7 @@ upper bound: the cost of computing everything that is still demanded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ import pyarrow as pa
 from modelmill.rules.evaluation.rule_program import RuleProgram
 from modelmill.rules.planning.plan import EvaluationPlan, GroupCost, StagePlan
 from modelmill.rules.planning.simulation import Node, Simulation, Unit
+from modelmill.signals.groups import TIERS
 
 MAX_EXACT = 8
 """Units up to which all orders are searched: 256 subsets."""
@@ -71,7 +72,6 @@ def make_plan(
 
 def _units(costs: Mapping[str, GroupCost], base: Sequence[str]) -> list[Unit]:
     """Return the units to order: cheap signals with their trunk, others alone; the cheap tiers first."""
-    tiers = {"explicit": 0, "measured": 1, "model": 2}
     found: list[tuple[tuple[int, float], Unit]] = []
     wanted = set(base)
     for name, group in costs.items():
@@ -80,16 +80,16 @@ def _units(costs: Mapping[str, GroupCost], base: Sequence[str]) -> list[Unit]:
         if not signals:
             continue
         if marginal <= _NEGLIGIBLE * (group.row + group.batch):
-            found.append(((tiers[group.tier], group.row + marginal), Unit(name, signals)))
+            found.append(((TIERS.index(group.tier), group.row + marginal), Unit(name, signals)))
         else:
             for signal in signals:
-                rank = (tiers[group.tier], group.row + group.signals[signal])
+                rank = (TIERS.index(group.tier), group.row + group.signals[signal])
                 found.append((rank, Unit(name, (signal,))))
     return [unit for _, unit in sorted(found, key=lambda item: item[0])]
 
 
 def _search(simulation: Simulation, units: Sequence[Unit]) -> tuple[tuple[int, ...], Any]:
-    steps = max(len(simulation.program.analysis.live), 1)
+    steps = len(simulation.program.analysis.live)
     count = len(units)
     if count <= MAX_EXACT and 2**count * steps <= _MOST_STEPS:
         return _best_of_subsets(simulation, units), "subsets"
@@ -101,13 +101,13 @@ def _search(simulation: Simulation, units: Sequence[Unit]) -> tuple[tuple[int, .
 
 
 def _best_of_subsets(simulation: Simulation, units: Sequence[Unit]) -> tuple[int, ...]:
-    layer: dict[int, Node] = {0: simulation.start()}
+    layer: Iterable[Node] = [simulation.start()]
     for _ in units:
-        layer = _next_layer(simulation, units, layer.values())
-    return next(iter(layer.values())).order
+        layer = _next_layer(simulation, units, layer).values()
+    return next(iter(layer)).order
 
 
-def _next_layer(simulation: Simulation, units: Sequence[Unit], nodes: Any) -> dict[int, Node]:
+def _next_layer(simulation: Simulation, units: Sequence[Unit], nodes: Iterable[Node]) -> dict[int, Node]:
     """Return the cheapest path to each subset with one more unit."""
     ways: dict[int, tuple[float, Node, int]] = {}
     for node in nodes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,7 +50,7 @@ class Node:
     order: tuple[int, ...]
     cost: float
     partial: Partial
-    paid: dict[str, Any]
+    paid: dict[str, Mask]
     """Rows that have paid the shared cost of each group."""
     demand: dict[str, Mask]
     settled: float
@@ -85,9 +84,9 @@ class Simulation:
 
     def start(self) -> Node:
         """Return the node at which no signal is known."""
-        node = Node(0, (), 0.0, self.program.begin(self.rows), {}, {}, 0.0)
-        self._look(node)
-        return node
+        partial = self.program.begin(self.rows)
+        paid = dict.fromkeys(self.costs, np.zeros(self.rows, np.bool_))
+        return Node(0, (), 0.0, partial, paid, *self._look(partial))
 
     def step(self, node: Node, number: int, unit: Unit) -> tuple[Node, StageFigures]:
         """Compute a unit's signals on the rows that need them.
@@ -101,12 +100,12 @@ class Simulation:
         after = copy(node)
         after.known, after.order = node.known | 1 << number, (*node.order, number)
         after.cost = node.cost + cost
-        after.paid = {**node.paid, unit.group: node.paid.get(unit.group, False) | need}
+        after.paid = {**node.paid, unit.group: node.paid[unit.group] | need}
         if need.any():
             after.partial = copy(node.partial)
             after.partial.states = list(node.partial.states)
             after.partial.set({name: self._states[name] for name in unit.signals})
-            self._look(after)
+            after.demand, after.settled = self._look(after.partial)
         return after, StageFigures(float(need.mean()) if self.rows else 0.0, after.settled, cost)
 
     def cost(self, node: Node, unit: Unit) -> tuple[Mask, float]:
@@ -117,7 +116,7 @@ class Simulation:
         need: Mask = np.logical_or.reduce([node.demand[name] for name in wanted])
         group = self.costs[unit.group]
         share = float(need.mean())
-        new = float((need & np.logical_not(node.paid.get(unit.group, False))).mean())
+        new = float((need & ~node.paid[unit.group]).mean())
         # The group is called for a chunk if at least one of its rows needs it.
         calls = 1 - (1 - share) ** self.batch_rows
         marginal = sum(group.signals[name] for name in wanted)
@@ -127,9 +126,8 @@ class Simulation:
         """Return the cost of computing everything that is still demanded: an upper bound for every order."""
         total = 0.0
         left: dict[str, list[str]] = {}
-        for number, unit in enumerate(units):
-            if not node.known >> number & 1:
-                left.setdefault(unit.group, []).extend(unit.signals)
+        for unit in units:  # what is known is not demanded
+            left.setdefault(unit.group, []).extend(unit.signals)
         for group, names in left.items():
             total += self.cost(node, Unit(group, tuple(names)))[1]
         return node.cost + total
@@ -153,7 +151,7 @@ class Simulation:
                 )
         return total
 
-    def _look(self, node: Node) -> None:
-        found, asked = self.program.outcomes(node.partial)
-        node.demand = node.partial.demand(asked) if asked else {}
-        node.settled = float((found != OPEN).mean()) if self.rows else 1.0
+    def _look(self, partial: Partial) -> tuple[dict[str, Mask], float]:
+        """Return where each signal is demanded, and the share of the rows that are settled."""
+        found, asked = self.program.outcomes(partial)
+        return partial.demand(asked), float((found != OPEN).mean()) if self.rows else 1.0

@@ -95,7 +95,7 @@ def test_a_step_writes_once_and_another_run_replaces(
     [
         ({"id": ["a", "a", "b", "c", "d"]}, "belongs to one row"),
         ({"id": ["a", None, "b", "c", "d"]}, "1 rows without"),
-        ({"id": None}, "the table must have the column"),
+        ({"id": None}, "must have its key column"),
         ({"body": None}, "must be in the input"),
     ],
 )
