@@ -76,8 +76,8 @@ def check_file(path: Path) -> None:
     real = os.path.realpath(path)
     if not any(Path(real).is_relative_to(os.path.realpath(home)) for home in (folder, cached)):
         raise ModelError(
-            "a model's files lie in its folder",
-            got=f"{path}, a link to {real}",
+            f"a model's files lie in its folder; {path} is a link out of it",
+            got=real,
             remedy="copy the file there",
         )
 

@@ -43,18 +43,23 @@ def test_a_folder_is_loaded_with_the_dropout_that_was_asked_for(folder: Path) ->
     assert not any("pooler" in name for name in base.encoder.state_dict())
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"auto_map": {"AutoModel": "modeling_evil.Evil"}},
-        {"trust_remote_code": True},
-        {"_attn_implementation_internal": "someone/kernel"},
-        {"task_specific_params": {"deep": [{"auto_map": {}}]}},
-    ],
-)
-def test_a_configuration_that_asks_for_code_is_refused(folder: Path, changes: dict[str, Any]) -> None:
-    edit(folder, **changes)
-    key = next(iter(changes)) if "task_specific_params" not in changes else "auto_map"
+CODE = {
+    "auto_map": {"AutoModel": "modeling_evil.Evil"},
+    "trust_remote_code": True,
+    "custom_pipelines": {"evil": {"impl": "evil.Pipeline"}},
+    "attn_implementation": "someone/kernel",
+    "_attn_implementation": "someone/kernel",
+    "_attn_implementation_internal": "someone/kernel",
+    "_experts_implementation": "someone/kernel",
+    "_experts_implementation_internal": "someone/kernel",
+}
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("key", CODE)
+def test_a_configuration_that_asks_for_code_is_refused(folder: Path, key: str, deep: bool) -> None:
+    asks = {key: CODE[key]}
+    edit(folder, **({"task_specific_params": {"deep": [asks]}} if deep else asks))
     assert refusal(folder) == (
         f"a base model must not bring or choose code: {folder}/config.json has the key '{key}'; take a "
         "model whose architecture transformers has itself, or remove the key if you know that the model "
@@ -196,7 +201,7 @@ def test_a_configuration_beyond_all_bounds_is_refused_at_once(folder: Path, chan
 def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
     elsewhere = tmp_path / name
     (folder / name).rename(elsewhere)
-    for target, reason in ((Path("/dev/zero"), "regular files"), (elsewhere, "a link to")):
+    for target, reason in ((Path("/dev/zero"), "regular files"), (elsewhere, "a link out of it")):
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(target)
         said = refusal(folder)
