@@ -2,9 +2,9 @@
 
 ``./run python -m benchmarks.adapt_trunk reuters_r8`` (or ``20newsgroups``) lets all-MiniLM-L6-v2 read train
 texts of the corpus, without their labels, as the component ``adapt_trunk`` does, once for each weight of the
-features of before. Then logistic regression is fitted on the features of 50 and of 200 labelled texts a class
-(of rarer classes all), five draws, the same ones before and after, and judged on test texts. No test text is
-read before.
+features of before and each of five seeds. Then logistic regression is fitted on the features of 50 and of 200
+labelled texts a class (of rarer classes all), another draw for each seed, the same one before and after, and
+judged on test texts. No test text is read before.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from modelmill.training.options import AdaptationOptions
 from modelmill.workspace import Workspace
 
 LABELS = (50, 200)
-DRAWS = 5
+SEEDS = 5
+"""Each has a training and a draw of labelled texts of its own."""
 T_QUANTILE = 2.776
 """Student's t at 97.5 %, with four degrees of freedom."""
 
@@ -56,26 +57,29 @@ def main() -> None:
     texts = [sides["train"][0][place] for place in pool], [sides["test"][0][place] for place in chosen]
     labels = sides["train"][1][pool], sides["test"][1][chosen]
 
-    def judged(folder: Path) -> dict[int, list[float]]:
+    def judged(folder: Path, seeds: Sequence[int]) -> list[list[float]]:
         found = [features(folder, side, options.tokens) for side in texts]
-        return accuracies((found[0], labels[0]), (found[1], labels[1]))
+        return [accuracies((found[0], labels[0]), (found[1], labels[1]), seed) for seed in seeds]
 
-    before = judged(model)
+    before = judged(model, range(SEEDS))
     print("| keep_features | perplexity | cosine | labels a class | before | after | gain (95 %) | CPU s |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for weight in options.weights:
-        with Workspace.temporary(log=lambda _line: None) as workspace:
-            began = time.process_time()
-            settings = AdaptationOptions(
-                base_model=str(model),
-                max_tokens=options.tokens,
-                learning_rate=options.rate,
-                max_rows=options.texts,
-                keep_features=weight,
-            )
-            folder, metrics = adapt(sides["train"][0], settings, workspace)
-            seconds = time.process_time() - began
-            show(weight, metrics, before, judged(folder), seconds)
+        began, metrics, after = time.process_time(), [], []
+        for seed in range(SEEDS):
+            with Workspace.temporary(log=lambda _line: None) as workspace:
+                settings = AdaptationOptions(
+                    base_model=str(model),
+                    max_tokens=options.tokens,
+                    learning_rate=options.rate,
+                    max_rows=options.texts,
+                    keep_features=weight,
+                    seed=seed,
+                )
+                folder, found = adapt(sides["train"][0], settings, workspace)
+                metrics.append(found)
+                after += judged(folder, [seed])
+        show(weight, metrics, before, after, time.process_time() - began)
 
 
 def read(path: Path) -> tuple[list[str], Names]:
@@ -122,42 +126,45 @@ def features(folder: Path, texts: Sequence[str], max_tokens: int) -> Features:
     return all_logits(_Mean(base.encoder).eval(), tokens)
 
 
-def accuracies(train: tuple[Features, Names], test: tuple[Features, Names]) -> dict[int, list[float]]:
-    """Return the accuracy in per cent of each draw, by labels a class."""
+def accuracies(train: tuple[Features, Names], test: tuple[Features, Names], draw: int) -> list[float]:
+    """Return the accuracy in per cent for each of ``LABELS``."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    found: dict[int, list[float]] = {}
+    found = []
     values, topics = train
     for count in LABELS:
-        found[count] = []
-        for draw in range(DRAWS):
-            random = np.random.default_rng(draw)
-            rows = np.concatenate(
-                [random.permutation(np.flatnonzero(topics == one))[:count] for one in np.unique(topics)]
-            )
-            head = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
-            head.fit(values[rows], topics[rows])
-            found[count].append(100 * float(head.score(*test)))
+        random = np.random.default_rng(draw)
+        rows = np.concatenate(
+            [random.permutation(np.flatnonzero(topics == one))[:count] for one in np.unique(topics)]
+        )
+        head = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
+        head.fit(values[rows], topics[rows])
+        found.append(100 * float(head.score(*test)))
     return found
 
 
 def show(
     weight: float,
-    metrics: Mapping[str, float],
-    before: Mapping[int, Sequence[float]],
-    after: Mapping[int, Sequence[float]],
+    metrics: Sequence[Mapping[str, float]],
+    before: Sequence[Sequence[float]],
+    after: Sequence[Sequence[float]],
     seconds: float,
 ) -> None:
-    sides = [metrics[f"held_out_perplexity_{side}"] for side in ("before", "after")]
-    shown = f"{sides[0]:,.0f} to {sides[1]:,.0f} | {metrics['held_out_features_kept_after']:.3f}"
-    for count in LABELS:
-        gains = np.subtract(after[count], before[count])
-        half = T_QUANTILE * gains.std(ddof=1) / DRAWS**0.5
+    """Print a row for each of ``LABELS``: means over the seeds, and the interval of the gain."""
+
+    def mean(name: str) -> float:
+        return float(np.mean([each[name] for each in metrics]))
+
+    sides = [mean(f"held_out_perplexity_{side}") for side in ("before", "after")]
+    shown = f"{sides[0]:,.0f} to {sides[1]:,.0f} | {mean('held_out_features_kept_after'):.3f}"
+    for place, count in enumerate(LABELS):
+        was, now = (np.array([each[place] for each in side]) for side in (before, after))
+        half = T_QUANTILE * (now - was).std(ddof=1) / SEEDS**0.5
         print(
-            f"| {weight:g} | {shown} | {count} | {np.mean(before[count]):.2f} % | "
-            f"{np.mean(after[count]):.2f} % | {gains.mean():+.2f} ± {half:.2f} | {seconds:.0f} |",
+            f"| {weight:g} | {shown} | {count} | {was.mean():.2f} % | {now.mean():.2f} % | "
+            f"{(now - was).mean():+.2f} ± {half:.2f} | {seconds:.0f} |",
             flush=True,
         )
 
