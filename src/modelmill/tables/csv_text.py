@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 200
 MOST_CELLS = 1_000_000
-MOST_CHARACTERS = 100_000  # of a cell; below the limit of Python's reader, which others of a process may raise
+MOST_CHARACTERS = 100_000
+"""Of a cell. It is below the limit of Python's reader, which other code of the process may raise."""
 _SEPARATORS = ",;\t"
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
