@@ -174,9 +174,9 @@ class Component(Generic[ConfigT, InputsT, OutputsT]):
     """Field of the configuration that names an Airflow connection to a language model. Only the step's
     process gets its URL and its secret, as environment variables. None: there is none."""
 
-    budget: Callable[[ConfigT], Budget] | None = None
+    budget: Callable[[ConfigT], Budget | None] | None = None
     """What the step may be billed by others at most, as it is configured: a forecast says it before a run
-    starts. None: nobody bills anything."""
+    starts. None, or from what it returns: nobody bills anything."""
 
     forwards: str | None = None
     """Input port, of one edge, whose reference the step yields again. None: what it yields is its own."""

@@ -15,5 +15,7 @@ class Options(Record):
     """Base of options.
 
     Describe each field with ``Field(description=…)``: the canvas shows it. Where a choice has options of its
-    own, each alternative is a class, and its type selects the algorithm.
+    own, each alternative is a class, and its type selects the algorithm. No number is infinite or NaN.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)

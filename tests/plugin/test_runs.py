@@ -64,6 +64,9 @@ def test_what_a_run_will_do_is_said_before_it(
     other = foretell({"text": text.replace(name, "somebody_elses")})
     assert (other.status_code, "somebody_elses" in other.json()["message"]) == (422, True)
 
+    stored = foretell({"text": text.replace("steps:", "storage_connection: lake\nsteps:", 1)})
+    assert stored.status_code == 200, stored.text
+    assert not stored.json()["is_reuse_known"]  # only the step's own process has the store's secrets
     monkeypatch.setattr(forecasts, "SECONDS", 0.0)
     late = foretell({}).json()
     assert (late["seconds"], late["is_reuse_known"]) == (2.5, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from typing import Literal
@@ -79,8 +80,7 @@ class RunPlan(BaseModel):
     cpu_seconds: float
     bills: list[BillPlan] = Field(description="One for each unit; empty: no step that runs is billed.")
     is_reuse_known: bool = Field(
-        description="Whether it was known in time which results are there; else steps are said to run that "
-        "may not."
+        description="Whether it is known which results are there; else steps are said to run that may not."
     )
 
 
@@ -88,33 +88,35 @@ class RunPlan(BaseModel):
 def forecast_run(dag_id: DagId, body: ForecastRequest, user: User) -> RunPlan:
     """Return which steps would run, which are reused, and what that takes. Nothing is started."""
     spec = _spec(dag_id, body.text, user)
-    look = _Look()
+    settings = Settings.from_environment()
     with mlflow_client():
-        found = forecast(spec, settings=Settings.from_environment(), params=body.params, ask=look.answers)
+        found = forecast(spec, settings=settings, params=body.params, ask=_Look(spec, settings).answers)
     return RunPlan(
         steps=[_plan(step) for step in found.steps],
         seconds=found.seconds.expected,
         cpu_seconds=found.cpu_seconds.expected,
         bills=[_bill(bill) for bill in found.bills],
-        is_reuse_known=look.is_known,
+        is_reuse_known=found.is_reuse_known,
     )
 
 
 class _Look:
-    """Asks which steps have results; without an answer in time they have none, as far as it is known."""
+    """Asks which steps have results, as the triggerer would before a run."""
 
-    def __init__(self) -> None:
-        self.is_known = True
+    def __init__(self, spec: PipelineSpec, settings: Settings) -> None:
+        # Only a step's own process gets a store's secrets, and its interpreter decides its key.
+        self._can_ask = spec.storage_connection is None and settings.python == sys.executable
         self._end = time.monotonic() + SECONDS
 
-    def answers(self, requests: Sequence[StepRequest]) -> Sequence[ReuseAnswer]:
-        """Return an answer for each request."""
+    def answers(self, requests: Sequence[StepRequest]) -> Sequence[ReuseAnswer] | None:
+        """Return an answer for each request; None if it is not known."""
+        if not self._can_ask:
+            return None
         try:
             return REUSE.answers(requests, seconds=max(self._end - time.monotonic(), 0.0))
         except TransientError as error:
             _log.warning("what a run would do is told without what is there already: %s", error)
-            self.is_known = False
-            return [ReuseAnswer(None)] * len(requests)
+            return None
 
 
 def _spec(dag_id: str, text: str | None, user: User) -> PipelineSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,9 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
 import typer
@@ -22,6 +24,9 @@ from modelmill.errors import ConfigError, ModelmillError
 from modelmill.redaction import redacted
 from modelmill.settings import Settings, is_served, mlflow_patience
 from modelmill.system.disk import make_writable
+
+if TYPE_CHECKING:
+    import requests
 
 Verdict = Literal["ok", "warning", "failed"]
 
@@ -198,24 +203,41 @@ def _mlflow_server(uri: str) -> Iterator[Finding]:
     def asked(path: str, user: tuple[str, str] | None) -> requests.Response:
         # Without credentials of its own, requests would take those of a file in the user's home.
         return requests.get(
-            f"{place}{path}", auth=user or (lambda request: request), timeout=mlflow_patience()[0]
+            f"{place}{path}",
+            auth=user or (lambda request: request),
+            timeout=mlflow_patience()[0],
+            allow_redirects=False,  # to a page where people log in: it is no answer of MLflow's
         )
 
     known = parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME", "")
     password = parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
     least, answer = _LEAST["mlflow"], asked("/version", (known, password) if known else None)
-    if answer.ok and _is_older(answer.text.strip(), least):
+    version = answer.text.strip() if answer.status_code == HTTPStatus.OK else ""
+    if _is_version(version) and _is_older(version, least):
         remedy = f"it has known holes: install {least} or newer on the server's machine"
-        yield Finding("mlflow", "failed", f"the server is MLflow {answer.text.strip()[:40]}", remedy)
-    elif answer.ok:
-        yield Finding("mlflow", "ok", f"the server is MLflow {answer.text.strip()}")
+        yield Finding("mlflow", "failed", f"the server is MLflow {version}", remedy)
+    elif _is_version(version):
+        yield Finding("mlflow", "ok", f"the server is MLflow {version}")
     if parts.hostname in _LOCAL:
         return
-    if asked("/api/2.0/mlflow/experiments/search?max_results=1", None).ok:
+    if _is_json(asked("/api/2.0/mlflow/experiments/search?max_results=1", None)):
         remedy = "start it with --app-name basic-auth: who reaches it may change runs and move champions"
         yield Finding("mlflow", "failed", "the server answers without asking who it is", remedy)
     else:
         yield Finding("mlflow", "ok", "the server asks who it is")
+
+
+def _is_version(found: str) -> bool:
+    with contextlib.suppress(InvalidVersion):
+        return bool(Version(found))
+    return False
+
+
+def _is_json(answer: requests.Response) -> bool:
+    """Return whether MLflow has answered, and not a page in front of it that asks who somebody is."""
+    with contextlib.suppress(ValueError):
+        return answer.status_code == HTTPStatus.OK and isinstance(answer.json(), dict)
+    return False
 
 
 def _secrets(settings: Settings) -> Iterator[Finding]:

@@ -50,6 +50,10 @@ def _text(found: RunForecast) -> str:
     total = ", ".join(f"{name}{amount}" for name, amount in amounts.items())
     lines += ["", f"{found.pipeline} with {found.jobs} side by side: {least}{total}"]
     lines += [f"a language model will be paid {_bill(bill)}" for bill in found.bills]
+    if not found.is_reuse_known:
+        lines.append(
+            "which results are there is not known: another interpreter (MODELMILL_PYTHON) runs the steps"
+        )
     if found.unknown:
         lines.append(f"not known, since they have never run: {', '.join(found.unknown)}")
     lines.append("± is the median error of the forecasts of past runs; ? after one run, which has none.")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import platform
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -39,9 +40,12 @@ if TYPE_CHECKING:
 RUNS = 5
 """Past runs of a step that are looked at, the newest."""
 _SEARCHED = 1000
+"""Runs of a pipeline in one answer of MLflow, the newest."""
+_OF_ONE_STEP = 100
+"""Runs of a step that is not among them."""
 _MEASURES = (SECONDS, CPU_SECONDS, MEMORY_MB, DISK_MB)
 
-Ask = Callable[[Sequence[StepRequest]], Sequence[ReuseAnswer]]
+Ask = Callable[[Sequence[StepRequest]], Sequence[ReuseAnswer] | None]
 Where = Literal["here", "this host", "elsewhere"]
 _Idle = Literal["reused", "skipped"]
 
@@ -106,6 +110,8 @@ class RunForecast(Record):
     """Of the largest steps that may run side by side, together."""
     disk_mb: Amount
     """Of all work directories together: more than there is at any time, since a step empties its own."""
+    is_reuse_known: bool
+    """Whether it is known which results are there; else steps are said to run that may not."""
 
     @property
     def bills(self) -> tuple[Bill, ...]:
@@ -131,18 +137,18 @@ def forecast(
     :param settings: where MLflow is.
     :param params: parameter values of the run.
     :param jobs: how many steps may run side by side, at least 1.
-    :param ask: says which steps have results already; None: this process looks.
+    :param ask: says which steps have results already, or None where it cannot tell. By default this process
+        looks, unless another interpreter runs the steps: what that has installed decides their keys.
     :return: the forecast.
     :raises ConfigError: if MLflow does not let us in.
     :raises TransientError: if MLflow does not answer.
     """
     expansion = expand(spec)
-    look = ask or (lambda requests: reusable(requests, settings))
     values = spec.param_values(params)
-    reused, skipped = _there(expansion, values, look)
+    reused, skipped, is_known = _there(expansion, values, ask or (lambda asked: _look(asked, settings)))
     idle: dict[str, _Idle] = {**dict.fromkeys(reused, "reused"), **dict.fromkeys(skipped, "skipped")}
     with mlflow_errors(settings.tracking_uri):
-        past = _past(spec.pipeline, settings)
+        past = _past(expansion, settings)
     steps = tuple(
         _step(name, expansion, past, values, python=settings.python, idle=idle.get(name))
         for name in expansion.spec.order()
@@ -157,13 +163,21 @@ def forecast(
         cpu_seconds=_total([step.cpu_seconds for step in known.values()]),
         memory_mb=_memory([step.memory_mb for step in known.values()], jobs),
         disk_mb=_total([step.disk_mb for step in known.values()]),
+        is_reuse_known=is_known,
     )
+
+
+def _look(requests: Sequence[StepRequest], settings: Settings) -> Sequence[ReuseAnswer] | None:
+    return reusable(requests, settings) if settings.python == sys.executable else None
 
 
 def _there(
     expansion: Expansion, params: Mapping[str, ParamValue], ask: Ask
-) -> tuple[dict[str, dict[str, AnyReference]], set[str]]:
-    """Return the outputs of the steps that will be reused, whose inputs are known, and what is skipped."""
+) -> tuple[dict[str, dict[str, AnyReference]], set[str], bool]:
+    """Return the outputs of the steps that will be reused, what is skipped, and whether anybody could tell.
+
+    A step is asked about as soon as its inputs are known.
+    """
     outputs: dict[str, dict[str, AnyReference]] = {}
     skipped: set[str] = set()
     needs, waiting = expansion.spec.needs(), expansion.spec.order()
@@ -174,30 +188,43 @@ def _there(
         waiting = [name for name in waiting if name not in skipped]
         ready = [name for name in waiting if set(needs[name]) <= outputs.keys()]
         if not ready:
-            return outputs, skipped
+            return outputs, skipped, True
         answers = ask([request_for(expansion, name, params, outputs) for name in ready])
+        if answers is None:
+            return outputs, skipped, False
         waiting = [name for name in waiting if name not in ready]
         for name, answer in zip(ready, answers, strict=True):
             if answer.result:
                 outputs[name] = answer.result.outputs
 
 
-def _past(pipeline: str, settings: Settings) -> dict[str, list[Run]]:
+def _past(expansion: Expansion, settings: Settings) -> dict[str, list[Run]]:
     """Return the finished runs of each step, the newest first."""
     client = tracking_client(settings.tracking_uri)
-    experiment = client.get_experiment_by_name(pipeline)
+    experiment = client.get_experiment_by_name(expansion.spec.pipeline)
     found: dict[str, list[Run]] = {}
     if experiment is None:
         return found
-    runs = client.search_runs(
-        [experiment.experiment_id],
-        filter_string="attributes.status = 'FINISHED'",
-        order_by=["attributes.end_time DESC"],
-        max_results=_SEARCHED,
-    )
-    for run in runs:
-        if SECONDS in run.data.metrics:
-            found.setdefault(str(run.data.tags.get("modelmill.step", "")), []).append(run)
+
+    def look(condition: str, most: int) -> int:
+        runs = client.search_runs(
+            [experiment.experiment_id],
+            filter_string=f"attributes.status = 'FINISHED'{condition}",
+            order_by=["attributes.end_time DESC"],
+            max_results=most,
+        )
+        for run in runs:
+            if SECONDS in run.data.metrics:
+                found.setdefault(str(run.data.tags.get("modelmill.step", "")), []).append(run)
+        return len(runs)
+
+    if look("", _SEARCHED) == _SEARCHED:  # what does not run each night may be older
+        told = {expansion.origins[step].of for step in found if step in expansion.origins}
+        for origin in dict.fromkeys(expansion.origins.values()):
+            if origin.of not in told:
+                told.add(origin.of)
+                names = f"LIKE '{origin.of}__%'" if origin.value is not None else f"= '{origin.of}'"
+                look(f" AND tags.`modelmill.step` {names}", _OF_ONE_STEP)
     return found
 
 
@@ -252,6 +279,8 @@ def _bill(
         inputs={},
     )
     budget = component.budget(checked_config(component, request))
+    if budget is None:
+        return None
     paid = [run.data.metrics[budget.metric] for run in runs if budget.metric in run.data.metrics]
     return Bill(unit=budget.unit, expected=_amount(paid), at_most=budget.limit)
 

@@ -28,8 +28,8 @@ process of a task that somebody has ended."""
 
 _SECONDS_TO_END = 10.0
 """It may be importing."""
-_SECONDS_TO_TELL = 60.0
-"""How long a server may take to tell that a step has ended."""
+_SECONDS_TO_TELL = 120.0
+"""How long a server may take to tell that a step has ended: it may be importing for another one."""
 
 
 class ForkedStep:

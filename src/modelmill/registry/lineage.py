@@ -17,7 +17,14 @@ from modelmill.registry.bundles import (
     TAG_ROLE,
     TAG_TRUNK,
 )
-from modelmill.registry.versions import champion_of, missing_lineage, version_numbered
+from modelmill.registry.versions import (
+    FORBIDDEN,
+    MISSING,
+    champion_of,
+    missing_lineage,
+    patiently,
+    version_numbered,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -115,9 +122,11 @@ def _tags(uri: str, client: MlflowClient) -> tuple[Mapping[str, str], str] | Non
         known = version_numbered(client, name, int(version))
         return None if known is None else (known.tags, known.run_id or "")
     try:
-        found = client.get_logged_model(name)
-    except MlflowException:
-        return None
+        found = patiently(lambda: client.get_logged_model(name))
+    except MlflowException as error:
+        if error.error_code in (*MISSING, FORBIDDEN):
+            return None
+        raise
     return found.tags, found.source_run_id or ""
 
 
@@ -174,9 +183,11 @@ def _has_labels(tags: Mapping[str, str], run_id: str, client: MlflowClient) -> b
     if tags.get(TAG_ROLE) != "base" or not run_id:
         return False
     try:
-        made_by = client.get_run(run_id).data.tags.get("modelmill.component")
-    except MlflowException:
-        return False
+        made_by = patiently(lambda: client.get_run(run_id)).data.tags.get("modelmill.component")
+    except MlflowException as error:
+        if error.error_code in (*MISSING, FORBIDDEN):
+            return True  # nobody can tell any more
+        raise
     return bool(made_by == "teach_trunk")
 
 

@@ -41,8 +41,9 @@ _LINEAGE: Mapping[str, str] = {
     TAG_RECIPE: "recipe it was made by",
     TAG_ROLE: "role, such as exported",
 }
-_MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-_FORBIDDEN = "PERMISSION_DENIED"
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""Error codes by which MLflow says that it has no such thing."""
+FORBIDDEN = "PERMISSION_DENIED"
 _RETRIED = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "RESOURCE_ALREADY_EXISTS")
 _BUSY = ("locked", "IntegrityError", "UniqueViolation")
 """What databases say of a writer at work, and of a row that another one has just inserted: a new alias."""
@@ -108,7 +109,7 @@ def _existing(client: MlflowClient, name: str, call: Callable[[], ModelVersion])
     try:
         return patiently(call)
     except MlflowException as error:
-        if error.error_code in _MISSING or (error.error_code == _FORBIDDEN and _is_missing(client, name)):
+        if error.error_code in MISSING or (error.error_code == FORBIDDEN and _is_missing(client, name)):
             return None
         raise
 
@@ -120,7 +121,7 @@ def _is_missing(client: MlflowClient, name: str) -> bool:
     try:
         patiently(lambda: client.get_registered_model(name))
     except MlflowException as error:
-        return bool(error.error_code in _MISSING)
+        return bool(error.error_code in MISSING)
     return False
 
 

@@ -79,7 +79,9 @@ def check(config: LabelByLlmConfig) -> None:
         check_decoder(folder)
 
 
-def _budget(config: LabelByLlmConfig) -> Budget:
+def _budget(config: LabelByLlmConfig) -> Budget | None:
+    if config.asking.local is not None:
+        return None
     tariff = Tariff.of(config.budget, config.prices)
     return Budget(limit=tariff.shown(tariff.limit), unit=tariff.unit)
 

@@ -1,6 +1,7 @@
 """A table out of the text of a CSV file, for those who have no table yet; nothing of it is guessed wrongly.
 
-A column is of numbers only where every cell is written as a number is: ``007`` and ``1e3`` stay text.
+A column is of numbers only where every cell is written as a number is: ``007`` and ``1e3`` stay text, and so
+do ``1.1`` and ``1.10`` in one column, which may be versions.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ MOST_CELLS = 1_000_000
 MOST_CHARACTERS = 100_000
 """Of a cell. It is below the limit of Python's reader, which other code of the process may raise."""
 _SEPARATORS = ",;\t"
-_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_QUOTED = re.compile(r'"[^"]*"')
+_LINE_END = re.compile(r"[\r\n]")
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
 _MOST_DIGITS = 15
 _REMEDY = "correct the file, or save it as CSV (UTF-8) again"
@@ -45,8 +48,7 @@ def _read(text: str) -> tuple[list[str], list[list[str]]]:
     text = text.removeprefix("\ufeff")
     if "\0" in text or "\ufffd" in text:
         raise TableError("a CSV file is text in UTF-8", remedy=_REMEDY)
-    head = text.partition("\n")[0]
-    separator = max(_SEPARATORS, key=head.count)
+    separator = max(_SEPARATORS, key=_first_line(text).count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows: list[list[str]] = []
     try:
@@ -72,6 +74,17 @@ def _read(text: str) -> tuple[list[str], list[list[str]]]:
     return names, rows
 
 
+def _first_line(text: str) -> str:
+    """Return the first line without what stands between quotes: a name may have separators and line ends."""
+    quotes = begin = 0
+    for found in _LINE_END.finditer(text):
+        quotes += text.count('"', begin, found.start())
+        begin = found.start()
+        if quotes % 2 == 0:
+            return _QUOTED.sub("", text[:begin])
+    return _QUOTED.sub("", text)
+
+
 def _names(head: Sequence[str]) -> list[str]:
     names = [name.strip() for name in head]
     if not 0 < len(names) <= MOST_COLUMNS:
@@ -87,7 +100,7 @@ def _column(cells: Sequence[str]) -> pa.Array:
     given = [cell for cell in cells if cell != ""]
     if given and all(map(_WHOLE.fullmatch, given)):
         return pa.array([int(cell) if cell else None for cell in cells], pa.int64())
-    if given and all(map(_is_decimal, given)):
+    if given and all(map(_is_decimal, given)) and len(set(map(float, given))) == len(set(given)):
         return pa.array([float(cell) if cell else None for cell in cells], pa.float64())
     return pa.array([cell or None for cell in cells], pa.string())
 

@@ -8,7 +8,6 @@ it takes an empty commit file (what a power loss leaves) for a commit without ro
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +19,11 @@ from modelmill.tables.protocol import (
     check_log,
     refused_by_reader,
 )
-from modelmill.tables.storage import check_local_path, is_local, table_location
+from modelmill.tables.storage import check_local_path, is_local, one_line, table_location, unreachable
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
-
-_NO_ANSWER = ("error sending request", "retry_timeout", "timed out", "Server error")
-"""What delta-rs says of a store that did not answer although it was asked again."""
 
 
 def open_table(uri: str, *, version: int | None = None) -> DeltaTable:
@@ -83,18 +79,6 @@ def _no_table(place: str) -> TableError:
     return TableError("the table must be a readable Delta table", got=place, remedy="check the path")
 
 
-def unreachable(place: str, error: Exception) -> TransientError | None:
-    """Return the error for a store that does not answer; None if the error says something else."""
-    text = one_line(error)
-    if is_local(place) or not any(sign in text for sign in _NO_ANSWER):
-        return None
-    return TransientError(
-        f"the table's store must answer ({text})",
-        got=place,
-        remedy="try again, or check AWS_ENDPOINT_URL and the network",
-    )
-
-
 def _open_error(place: str, version: int | None, error: Exception) -> TableError | TransientError:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -117,10 +101,3 @@ def _open_error(place: str, version: int | None, error: Exception) -> TableError
         got=place,
         remedy="restore its _delta_log, or read a version before the damage",
     )
-
-
-def one_line(error: Exception) -> str:
-    """Return what delta-rs says, in one line."""
-    # delta-rs may colour what it says, and may add a stack trace, which begins at "0:".
-    plain = re.sub(r"\x1b\[\d+m", "", str(error).partition("\n   0:")[0])
-    return " ".join(plain.split())[:300]

@@ -16,11 +16,11 @@ from modelmill.artifacts import DatasetRef, TableRef
 from modelmill.errors import TableError, did_you_mean
 from modelmill.tables.files import ActiveFile, active_files, check_digests
 from modelmill.tables.first_reads import check_first_reads
-from modelmill.tables.opening import one_line, open_table, unreachable
+from modelmill.tables.opening import open_table
 from modelmill.tables.protocol import (
     needs_scan,
 )
-from modelmill.tables.storage import table_files, table_location
+from modelmill.tables.storage import one_line, table_files, table_location, unreachable
 
 if TYPE_CHECKING:
     import pyarrow as pa

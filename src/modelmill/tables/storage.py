@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator
 
-from modelmill.errors import TableError
+from modelmill.errors import TableError, TransientError
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://[^/?#]*:[^/?#]*@")
 _LOG_FILE = re.compile(r"\d{20}\.[^#]*")
 """A commit or a checkpoint. One with a ``#`` is not linked into place: its writer was killed, or is busy."""
+
+_NO_ANSWER = ("error sending request", "retry_timeout", "timed out", "Server error")
+"""What delta-rs says of a store that did not answer although it was asked again."""
 
 
 def table_location(uri: str) -> str:
@@ -73,6 +76,8 @@ def table_exists(uri: str) -> bool:
 
     :param uri: path or URI.
     :return: True if a Delta table was begun there, readable or not.
+    :raises TableError: if its store refuses to say.
+    :raises TransientError: if its store does not answer.
     """
     place = table_location(uri)
     check_local_path(place)
@@ -80,8 +85,35 @@ def table_exists(uri: str) -> bool:
         # A writer that is just beginning a table has made the folder, and no commit yet.
         return any(_LOG_FILE.fullmatch(path.name) for path in Path(place, "_delta_log").glob("*"))
     from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
 
-    return bool(DeltaTable.is_deltatable(place))
+    try:
+        return bool(DeltaTable.is_deltatable(place))
+    except (DeltaError, OSError, ValueError) as error:
+        raise unreachable(place, error) or TableError(
+            f"the table's store must say whether there is a table ({one_line(error)})",
+            got=place,
+            remedy="check the URI, and the variables with the store's credentials",
+        ) from error
+
+
+def unreachable(place: str, error: Exception) -> TransientError | None:
+    """Return the error for a store that does not answer; None if the error says something else."""
+    text = one_line(error)
+    if is_local(place) or not any(sign in text for sign in _NO_ANSWER):
+        return None
+    return TransientError(
+        f"the table's store must answer ({text})",
+        got=place,
+        remedy="try again, or check AWS_ENDPOINT_URL and the network",
+    )
+
+
+def one_line(error: Exception) -> str:
+    """Return what delta-rs says, in one line."""
+    # delta-rs may colour what it says, and may add a stack trace, which begins at "0:".
+    plain = re.sub(r"\x1b\[\d+m", "", str(error).partition("\n   0:")[0])
+    return " ".join(plain.split())[:300]
 
 
 def table_files(place: str) -> FileSystem:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -23,29 +25,43 @@ def found(settings: Settings, check: str) -> list[Finding]:
     return [one for one in examine(settings) if one.check == check]
 
 
-@pytest.fixture
-def late_server() -> Iterator[str]:
-    """An old MLflow's answers, to anybody, from a clock that is a minute late."""
+@contextlib.contextmanager
+def served(answers: Mapping[str, bytes], *, status: int = 200, seconds_late: int = 0) -> Iterator[str]:
+    """Serve texts by path, others under ``*``, to anybody.
+
+    :param answers: bodies.
+    :param status: of the others.
+    :param seconds_late: how late the clock is.
+    :yield: the URL.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(200 if self.path in answers else status)
+            self.send_header("location", "/login")
             self.end_headers()
-            self.wfile.write(b"3.9.0" if self.path == "/version" else b"{}")
+            self.wfile.write(answers.get(self.path, answers["*"]))
 
         def date_time_string(self, timestamp: float | None = None) -> str:
-            import time
-
-            return super().date_time_string(time.time() - 60)
+            return super().date_time_string(time.time() - seconds_late)
 
         def log_message(self, *_: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.2", 0), Handler)  # loopback, and no name of this machine
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.2:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.2:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def late_server() -> Iterator[str]:
+    """An old MLflow's answers, from a clock that is a minute late."""
+    with served({"/version": b"3.9.0", "*": b"{}"}, seconds_late=60) as url:
+        yield url
 
 
 def test_a_sound_deployment_has_no_failures(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +136,17 @@ def test_an_old_server_and_one_that_lets_everybody_in_are_found(
     assert said["the server answers without asking who it is"] == "failed"
     assert said["MLFLOW_TRACKING_URI has a password in it"] == "warning"
     assert "canary" not in str(said)
+
+
+@pytest.mark.parametrize("status", [200, 302])
+def test_a_page_that_asks_who_somebody_is_is_not_mlflow(
+    settings: Settings, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served({"/health": b"OK", "*": b"<html>login</html>"}, status=status) as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        said = {one.found: one.verdict for one in found(Settings.from_environment(), "mlflow")}
+    assert said.pop("the server asks who it is") == "ok"
+    assert not [each for each in said if "html" in each or "without asking" in each]
 
 
 def test_the_bill_of_materials_is_complete_and_the_same_each_time() -> None:

@@ -130,6 +130,8 @@ def test_money_is_exact() -> None:
         Tariff.of(SpendingLimit(money=1), None)
     with pytest.raises(ValueError, match="either money or tokens"):
         SpendingLimit(money=1, tokens=1)
+    with pytest.raises(ValueError, match="finite number"):
+        SpendingLimit(money=float("inf"))
 
 
 def test_a_server_that_is_not_there_is_given_up_and_costs_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,35 @@ def test_runs_of_other_machines_are_not_mixed_with_those_of_this_one(
     assert (first.where, first.from_runs, first.seconds) == ("here", 1, Amount(expected=10.0, error=None))
 
 
+def test_a_step_that_ran_long_ago_is_known(
+    pipeline: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelmill.pipeline.forecast._SEARCHED", 3)
+    past = Past(settings)
+    past.ran("first", "count", 10.0, 20.0)
+    past.ran("made__2", "count", 4.0)
+    past.ran("made__of_another_pipeline_s_time", "count", 9.0)
+    past.ran("last", "gather", 1.0, 1.0, 1.0)
+    found, steps = told(pipeline, settings)
+    assert not found.unknown
+    assert (steps["first"].from_runs, steps["made__2"].seconds) == (2, Amount(expected=4.0, error=None))
+    assert (steps["made__1"].of_copies, steps["made__1"].seconds) == (True, steps["made__2"].seconds)
+
+
+def test_what_another_interpreter_would_reuse_is_not_known(
+    pipeline: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = parse_pipeline(pipeline.read_text())
+    run_step(request_for(expand(spec), "first", {}, {}), settings)
+    found, steps = told(pipeline, settings)
+    assert (found.is_reuse_known, steps["first"].state) == (True, "reused")
+    found, steps = told(pipeline, replace(settings, python="/another/python"))
+    assert (found.is_reuse_known, steps["first"].state) == (False, "known")
+    monkeypatch.setenv("MODELMILL_PYTHON", "/another/python")
+    shown = CliRunner().invoke(app, ["forecast", str(pipeline)]).output
+    assert "which results are there is not known" in shown
+
+
 def test_a_step_says_where_it_has_run(pipeline: Path, settings: Settings) -> None:
     spec = parse_pipeline(pipeline.read_text())
     result = run_step(request_for(expand(spec), "first", {}, {}), settings)
@@ -220,5 +250,8 @@ def test_a_language_model_s_bill_is_told_and_the_budget_from_the_first_run_on(
     wrong = CliRunner().invoke(app, ["forecast", str(pipeline), "--param", "budget=-1"])
     assert isinstance(wrong.exception, ConfigError)
     assert "configuration of step 'labelled': budget.money" in str(wrong.exception)
+    local = LABELLED.replace("{model: stub-2026-11-01}", "{model: own, dialect: local, local: {folder: /none}}")
+    pipeline.write_text(local)
+    assert told(pipeline, settings)[1]["labelled"].bill is None  # nobody bills it
     pipeline.write_text(LABELLED.replace("{default: 0.5}", "{description: Most that may be spent}"))
     assert told(pipeline, settings)[1]["labelled"].bill is None

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from modelmill.artifacts import DatasetRef, ModelRef, VerdictRef
 from modelmill.component import StepContext
@@ -19,7 +21,8 @@ from modelmill.registry import promotion
 from modelmill.registry.bundles import log_model
 from modelmill.registry.gate_report import GateReport
 from modelmill.registry.learnt_rows import TooFewRowsError, UnknownRowsError, learnt_rows
-from modelmill.registry.lineage import taught_tags
+from modelmill.registry.lineage import Taught, taught_by, taught_tags
+from modelmill.registry.tracking import tracking_client
 from modelmill.steps.gate import GateConfig, GateInputs
 from modelmill.steps.gate import run as run_gate
 
@@ -133,6 +136,28 @@ def test_rows_that_the_champion_learnt_from_are_left_out(
     sliced = {"check": "slice", "column": "topic", "min_rows": 1}
     report = judged(after, logged(after, tweak=0.004), step_context, checks=[sliced])
     assert sum(check.rows or 0 for check in report.checks if check.check == "slice") == 20
+
+
+def test_what_mlflow_does_not_say_of_an_encoder_is_not_taken_for_nothing(
+    make_bundle: Callable[..., Path], step_context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = str(log_model(make_bundle("early"), role="base", context=step_context))
+    client = tracking_client(step_context.settings.tracking_uri)
+    assert taught_by(encoder, client) == []
+    get_run = client.get_run
+
+    def not_there(run_id: str) -> Run:
+        return get_run("0" * len(run_id))
+
+    def late(_run_id: str) -> Run:
+        raise MlflowException("read timed out")
+
+    monkeypatch.setattr(client, "get_run", not_there)
+    assert taught_by(encoder, client) == [Taught(encoder, None)]
+    monkeypatch.setattr(client, "get_run", late)
+    monkeypatch.setattr("modelmill.registry.versions.time.sleep", lambda _seconds: None)
+    with pytest.raises(MlflowException, match="timed out"):
+        taught_by(encoder, client)
 
 
 def test_too_few_rows_are_no_base_for_a_verdict(

@@ -28,6 +28,20 @@ def test_columns_are_of_numbers_only_where_all_cells_are() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ('"a,b";c\nx;y\n', {"a,b": ["x"], "c": ["y"]}),
+        ('"text, original,\nfull";label\nx;y\n', {"text, original,\nfull": ["x"], "label": ["y"]}),
+        ('a;b\r"x,y,z,w";2\r', {"a": ["x,y,z,w"], "b": [2]}),
+        ("version,n\n1.10,-1\n1.1,2\n", {"version": ["1.10", "1.1"], "n": [-1, 2]}),
+        ("price\n1.50\n2.00\n", {"price": [1.5, 2.0]}),
+    ],
+)
+def test_names_in_quotes_and_versions_are_read_as_they_are_meant(text: str, columns: object) -> None:
+    assert table_of_csv(text).to_pydict() == columns
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "line 1: a CSV file has 1 to 200 columns; got 0"),

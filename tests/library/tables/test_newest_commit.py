@@ -20,8 +20,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from modelmill.errors import TableError
+from modelmill.errors import TableError, TransientError
 from modelmill.tables.newest_commit import Commit, newest_commit
+from modelmill.tables.storage import table_exists
 
 
 def commit(uri: object, *, mode: str = "append") -> None:
@@ -140,6 +141,16 @@ def test_a_table_in_an_object_store(bucket: str) -> None:
     assert seen(table, known) == 1
     with pytest.raises(OSError, match=r"NoSuchBucket|404"):
         newest_commit("s3://other/t")
+
+
+def test_a_store_that_does_not_answer_or_has_no_such_bucket_is_told_apart(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not table_exists(f"{bucket}/none")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(TransientError, match="store must answer") as refused:
+        table_exists(f"{bucket}/none")
+    assert "\x1b" not in str(refused.value)
 
 
 class _Slow(BaseHTTPRequestHandler):

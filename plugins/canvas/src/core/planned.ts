@@ -16,7 +16,7 @@ export function plannedSentences({ steps, seconds, bills, is_reuse_known: isReus
     ...(reused > 0 ? [plural(reused, "The result of 1 step is there and is taken.", "The results of {n} steps are there and are taken.")] : []),
     ...skips,
   ];
-  const more = isReuseKnown ? [] : [t("Which results are there already could not be found out in time: the run itself finds out.")];
+  const more = isReuseKnown ? [] : [t("Which results are there already is not known before the run, which finds out.")];
   return [...counts, timeSentence(seconds, unknown, running), ...bills.map(billSentence), ...more];
 }
 
