@@ -3,7 +3,7 @@
 import type { Act } from "../core/labelling";
 import type { components } from "./schema";
 import { said } from "../i18n/server";
-import { t } from "../i18n/t";
+import { type Sentence, t } from "../i18n/t";
 
 type Schemas = components["schemas"];
 export type Problem = Schemas["ProblemView"];
@@ -88,17 +88,33 @@ async function request<T>(path: string, method: string, options: CallOptions): P
   const body = options.body === undefined ? {} : { body: JSON.stringify(options.body) };
   const headers: Record<string, string> = { accept: "application/json", ...options.headers };
   if (method !== "GET") Object.assign(headers, { "content-type": "application/json", "x-modelmill": "canvas" });
-  let answer: Response;
+  const signal = options.signal ? { signal: options.signal } : {};
+  const answer = await heardFrom(
+    fetch(url, { method, headers, credentials: "same-origin", ...body, ...signal }),
+    "Airflow does not answer. What you have typed is kept: try again.",
+    options.signal,
+  );
+  const text = await heardFrom(answer.text(), BROKEN, options.signal);
+  if (!answer.ok) throw refusal(answer.status, text);
+  // What is sent may be answered with nothing; what is asked for may not.
+  if (text === "" && method !== "GET") return null as T;
   try {
-    const signal = options.signal ? { signal: options.signal } : {};
-    answer = await fetch(url, { method, headers, credentials: "same-origin", ...body, ...signal });
-  } catch (error) {
-    if (options.signal?.aborted) throw error;
-    throw new ApiError(0, null, t("Airflow does not answer. What you have typed is kept: try again."));
+    return JSON.parse(text) as T;
+  } catch {
+    throw new ApiError(0, null, t(BROKEN));
   }
-  const text = await answer.text();
-  if (answer.ok) return (text === "" ? null : JSON.parse(text)) as T;
-  throw refusal(answer.status, text);
+}
+
+const BROKEN: Sentence = "The answer broke off, or does not come from Airflow but from a login page or a proxy before it. What you have typed is kept: try again.";
+
+/** Wait for a part of an answer; what fails there is that nobody has answered, unless it was given up. */
+async function heardFrom<T>(part: Promise<T>, otherwise: Sentence, signal: AbortSignal | undefined): Promise<T> {
+  try {
+    return await part;
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError(0, null, t(otherwise));
+  }
 }
 
 function refusal(status: number, text: string): ApiError {
