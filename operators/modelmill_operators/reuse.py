@@ -40,6 +40,7 @@ from modelmill.pipeline.reuse import ReuseAnswer
 from modelmill.pipeline.reuse_process import ReuseProcess
 from modelmill.pipeline.spec import Outcome
 from modelmill_operators import metrics
+from modelmill_operators.backfills import backfill_skips
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink, RegisteredModelLink, ResultLink
 from modelmill_operators.params import asked_params, run_params
 
@@ -151,6 +152,10 @@ class ReuseTrigger(BaseTrigger):
 
     def _unmet(self) -> str | None:
         """Return why the step is skipped; None if it is not."""
+        component = StepRequest.model_validate_json(self.asked).component
+        skipped = backfill_skips(component, self._instance.get_template_context())
+        if skipped:
+            return skipped
         for wanted, sources in self.conditions.items():
             for source in sources:
                 reason = unmet(wanted, VerdictRef.model_validate(self._pulled(source)))

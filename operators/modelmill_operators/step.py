@@ -25,6 +25,7 @@ from modelmill.pipeline.table_uses import uses
 from modelmill.settings import Settings
 from modelmill_operators import metrics
 from modelmill_operators.assets import asset
+from modelmill_operators.backfills import backfill_skips
 from modelmill_operators.language_models import llm_environment
 from modelmill_operators.lineage import is_listened_to, task_lineage
 from modelmill_operators.links import XCOM_STEP, MlflowRunLink
@@ -126,6 +127,7 @@ class StepOperator(BaseOperator):
         """
         if event.get("result") is None:
             return self.execute(context)
+        self._check_date(context)
         result = StepResult.model_validate(event["result"])
         self.log.info("%s: run %s is reused", self.task_id, result.run_id)
         return self._end(result, context)
@@ -230,11 +232,8 @@ class StepOperator(BaseOperator):
 
     def _check_date(self, context: Context) -> None:
         """Skip what a run of a past date must not change."""
-        if (
-            component_named(self.component).live
-            and getattr(context.get("dag_run"), "run_type", "") == "backfill"
-        ):
-            reason = f"the run is of a backfill, and {self.component} changes what is in use"
+        reason = backfill_skips(self.component, context)
+        if reason:
             self.log.info("skipped: %s", reason)
             raise AirflowSkipException(reason)
 

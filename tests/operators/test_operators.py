@@ -391,6 +391,8 @@ def test_a_backfill_changes_nothing_that_is_in_use(name: str) -> None:
     past = cast("Context", {"dag_run": SimpleNamespace(run_type=DagRunType.BACKFILL_JOB)})
     with pytest.raises(AirflowSkipException, match=f"of a backfill, and {name} changes"):
         step.execute(past)
+    with pytest.raises(AirflowSkipException, match=f"of a backfill, and {name} changes"):
+        step.after_question(past, {"result": {"run_id": "of an earlier run"}})
 
 
 def test_a_backfill_makes_datasets_and_judges(pipelines: Path, parsed: Parse) -> None:

@@ -318,6 +318,14 @@ def test_airflows_triggerer_makes_the_question_of_a_run(
     assert request.step == "second"
     assert request.inputs == {"table": run.make("first").outputs["table"]}
 
+    of_run["run_type"] = "backfill"
+    live = StepRequest.model_validate_json(made.asked).model_copy(update={"component": "promote"})
+    for asked, says in ((made.asked, None), (live.model_dump_json(), "of a backfill, and promote changes")):
+        past = ReuseTrigger(**{**made.serialize()[1], "request": asked})
+        past.task_instance = TriggerRunner.create_runtime_ti(instance, encoded, of_run)
+        said = past._unmet()
+        assert said == says if says is None else says in str(said)
+
 
 def test_a_tasks_process_reads_the_file_of_its_own_dag(
     tmp_path: Path, toy_components: None, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from deltalake import write_deltalake
 from modelmill.registry.tracking import tracking_client
 from modelmill.settings import Settings
 from modelmill_plugin.reports_without_rows import without_rows
+from modelmill_plugin.routes.results import _report_uris
 
 Call = Callable[[str], Any]
 
@@ -44,7 +46,7 @@ def _made(
     monkeypatch.setenv("MODELMILL_PARAM_DATA", str(lake))
     monkeypatch.delenv("MODELMILL_TABLES", raising=False)
     client = tracking_client(settings.tracking_uri)
-    experiment = client.create_experiment("topics", artifact_location=str(tmp_path / "artifacts"))
+    experiment = client.create_experiment(name, artifact_location=str(tmp_path / "artifacts"))
     run = client.create_run(experiment).info.run_id
     client.log_dict(run, DATASET, "dataset.json")
     client.log_dict(run, GATE, "gate/verdict.json")
@@ -119,6 +121,33 @@ def test_a_model_shows_what_the_run_s_gate_says_of_it(call: Call, made: Made) ->
     judged = {(report["step"], report["file"]) for report in shown["reports"]}
     # The evaluation beside it judges another model, and is not shown.
     assert judged == {("dataset", "dataset.json"), ("raw", "gate/verdict.json")}
+
+
+def test_among_many_copies_a_model_s_own_gate_is_found() -> None:
+    run = "{:032x}".format
+    results: dict[str, dict[str, Any]] = {}
+    for number in range(100):
+        uri = f"runs:/{run(number)}/gate/verdict.json"
+        model = {"kind": "model", "uri": f"models:/m-{number}"}
+        verdict = {"kind": "verdict", "uri": uri, "challenger": model}
+        report = {"kind": "report", "uri": f"runs:/{run(number)}/report.json"}
+        results[f"train__{number}"] = {"return_value": {"model": model}}
+        results[f"gate__{number}"] = {"return_value": {"verdict": verdict}}
+        results[f"check__{number}"] = {"return_value": {"report": report}}
+    first, second = itertools.islice(_report_uris("train__42", results, "", {"models:/m-42"}), 2)
+    assert first == ("gate__42", run(42), "gate/verdict.json")
+    assert second == ("check__42", run(42), "report.json")
+
+
+def test_figures_of_a_run_that_mlflow_no_longer_has_are_left_out(call: Call, made: Made) -> None:
+    place = f"/pipelines/{made.name}/runs/{made.run_id}/metrics"
+    figures = call("user")("GET", place).json()
+    assert {step: one["metrics"] for step, one in figures.items()} == {
+        "raw": {"rows_out": 1287.0},
+        "dataset": {"rows_out": 1287.0},
+    }
+    _hand_on(made.name, made.run_id, {"raw": {}}, {"run_id": "0" * 32})
+    assert set(call("user")("GET", place).json()) == {"dataset"}
 
 
 def test_a_report_without_rows_has_what_is_known_to_hold_none() -> None:

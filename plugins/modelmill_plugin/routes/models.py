@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from modelmill.artifacts import MODEL_NAME_PATTERN
 from modelmill.documents.versions import NotFoundError
 from modelmill.registry.bundles import TAG_DATASET, TAG_DIGEST, TAG_PARENT, TAG_ROLE
+from modelmill.registry.finished_runs import run_filter
 from modelmill.registry.history import history
 from modelmill.registry.ledger import LedgerRow, entries
 from modelmill.registry.lineage import Lineage, lineage
@@ -35,12 +36,13 @@ from modelmill_plugin.views import DagId, document_of, may
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import RunData
+    from mlflow.entities import Run, RunData
     from mlflow.store.entities import PagedList
 
 router = APIRouter(tags=["models"])
 
 _Found = TypeVar("_Found")
+_RUNS_A_REQUEST = 200
 
 ModelName = Annotated[str, Path(pattern=MODEL_NAME_PATTERN)]
 VersionNumber = Annotated[int, Path(ge=1)]
@@ -210,17 +212,40 @@ def roll_back(name: ModelName, request: RollbackRequest, user: User, session: Se
 def read_run_metrics(
     dag_id: DagId, run_id: Annotated[str, Path(max_length=250)], session: SessionDep
 ) -> dict[str, StepMetrics]:
-    """Return what each finished step of a run has measured, by step; for a reused step, the first time."""
-    run = runs.run_named(dag_id, run_id, session)
-    found: dict[str, StepMetrics] = {}
+    """Return what each finished step of a run has measured, by step; for a reused step, the first time.
+
+    A step whose run MLflow no longer has is left out.
+    """
+    results = runs.step_results(runs.run_named(dag_id, run_id, session), session)
+    made_by = {
+        step: run for step, result in results.items() if (run := result.get(XCOM_STEP, {}).get("run_id"))
+    }
     with mlflow_client() as client:
-        for step, result in runs.step_results(run, session).items():
-            made_by = result.get(XCOM_STEP, {}).get("run_id")
-            if made_by:
-                mlflow_run = client.get_run(made_by)
-                found[step] = StepMetrics(
-                    run_id=made_by, status=mlflow_run.info.status, metrics=_finite(mlflow_run.data.metrics)
-                )
+        found = _runs(client, dag_id, sorted(set(made_by.values())))
+    return {
+        step: StepMetrics(run_id=run, status=found[run].info.status, metrics=_finite(found[run].data.metrics))
+        for step, run in made_by.items()
+        if run in found
+    }
+
+
+def _runs(client: MlflowClient, pipeline: str, run_ids: Sequence[str]) -> dict[str, Run]:
+    """Return those runs of a pipeline that MLflow has, in a request for each 200 of them."""
+    from mlflow.entities import ViewType
+
+    experiment = client.get_experiment_by_name(pipeline)
+    found: dict[str, Run] = {}
+    if experiment is None:
+        return found
+    for first in range(0, len(run_ids), _RUNS_A_REQUEST):
+        some = run_ids[first : first + _RUNS_A_REQUEST]
+        page = client.search_runs(
+            [experiment.experiment_id],
+            filter_string=run_filter(some),
+            run_view_type=ViewType.ALL,
+            max_results=len(some),
+        )
+        found |= {run.info.run_id: run for run in page}
     return found
 
 

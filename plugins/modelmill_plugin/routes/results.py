@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -53,6 +54,8 @@ _OWN_REPORTS = (
 _OF_MODELS = ("report.json", "gate/verdict.json")
 """Reports that say something of other steps' models."""
 _MOST_REPORTS = 8
+_MOST_LOOKS = 24
+"""Reports that are looked at: of hundreds of evaluations those that are most likely to be about a model."""
 _EARLIER_RUNS = 20
 
 
@@ -109,14 +112,7 @@ def read_step_result(dag_id: DagId, run_id: RunId, step: Step, user: User, sessi
     may_see_texts = may("PUT", dag_id, user)
     with mlflow_client() as client:
         metrics = _metrics(client, mlflow_run)
-        files = ReportFiles(client)
-        found = [uri for uri in dict.fromkeys(_report_uris(task, results, mlflow_run)) if files.has(*uri[1:])]
-        reports = [
-            StepReport(step=by, file=path, content=files.json(mlflow_id, path))
-            for by, mlflow_id, path in found[:_MOST_REPORTS]
-        ]
-    models = {ref["uri"] for ref in outputs.values() if ref.get("kind") == "model" and "uri" in ref}
-    shown = [one for one in reports if one.step == task or _judges(one.content, models)]
+        shown = list(_reports(task, results, mlflow_run, ReportFiles(client)))
     if not may_see_texts:
         shown = [one.model_copy(update={"content": without_rows(one.content)}) for one in shown]
     return StepResult(
@@ -184,22 +180,46 @@ def _outputs(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: value for name, value in found.items() if isinstance(value, dict)}
 
 
+def _reports(
+    task: str, results: Mapping[str, Mapping[str, Any]], mlflow_run: str, files: ReportFiles
+) -> Iterator[StepReport]:
+    """Yield the task's own reports, then those that judge its models."""
+    made = _outputs(results[task]).values()
+    models = {ref["uri"] for ref in made if ref.get("kind") == "model" and "uri" in ref}
+    uris = dict.fromkeys(_report_uris(task, results, mlflow_run, models))
+    reports = (
+        StepReport(step=by, file=path, content=files.json(mlflow_id, path))
+        for by, mlflow_id, path in itertools.islice(uris, _MOST_LOOKS)
+        if files.has(mlflow_id, path)
+    )
+    shown = (one for one in reports if one.step == task or _judges(one.content, models))
+    return itertools.islice(shown, _MOST_REPORTS)
+
+
 def _report_uris(
-    task: str, results: Mapping[str, Mapping[str, Any]], mlflow_run: str
+    task: str, results: Mapping[str, Mapping[str, Any]], mlflow_run: str, models: set[str]
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield task, MLflow run and path of reports: the task's own, then those that judge models."""
+    """Yield task, MLflow run and path of reports: the task's own, then others, the likeliest first."""
     for ref in _outputs(results[task]).values():
         if (parts := REPORT.fullmatch(str(ref.get("uri", "")))) is not None:
             yield task, parts[1], parts[2]
     if re.fullmatch("[0-9a-f]{32}", mlflow_run):
         yield from ((task, mlflow_run, name) for name in _OWN_REPORTS)
-    if not any(ref.get("kind") == "model" for ref in _outputs(results[task]).values()):
+    if not models:
         return
-    for other, result in results.items():
-        for ref in _outputs(result).values():
-            parts = REPORT.fullmatch(str(ref.get("uri", "")))
-            if other != task and parts is not None and parts[2] in _OF_MODELS:
-                yield other, parts[1], parts[2]
+
+    def is_of_another(found: tuple[str, Mapping[str, Any]]) -> tuple[bool, bool]:
+        other, ref = found
+        judges = (ref.get("challenger") or {}).get("uri") in models
+        return not judges, other.partition("__")[2] != task.partition("__")[2]  # the same copy of a group
+
+    others = [
+        (other, ref) for other, made in results.items() if other != task for ref in _outputs(made).values()
+    ]
+    for other, ref in sorted(others, key=is_of_another):
+        parts = REPORT.fullmatch(str(ref.get("uri", "")))
+        if parts is not None and parts[2] in _OF_MODELS:
+            yield other, parts[1], parts[2]
 
 
 def _metrics(client: MlflowClient, run_id: str) -> dict[str, float]:

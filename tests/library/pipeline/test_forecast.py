@@ -250,7 +250,9 @@ def test_a_language_model_s_bill_is_told_and_the_budget_from_the_first_run_on(
     wrong = CliRunner().invoke(app, ["forecast", str(pipeline), "--param", "budget=-1"])
     assert isinstance(wrong.exception, ConfigError)
     assert "configuration of step 'labelled': budget.money" in str(wrong.exception)
-    local = LABELLED.replace("{model: stub-2026-11-01}", "{model: own, dialect: local, local: {folder: /none}}")
+    local = LABELLED.replace(
+        "{model: stub-2026-11-01}", "{model: own, dialect: local, local: {folder: /none}}"
+    )
     pipeline.write_text(local)
     assert told(pipeline, settings)[1]["labelled"].bill is None  # nobody bills it
     pipeline.write_text(LABELLED.replace("{default: 0.5}", "{description: Most that may be spent}"))
