@@ -6,6 +6,7 @@ import { describe, expect, it } from "vitest";
 
 import { positionOf, readText, reconcile, renameGroup, renameStep } from "../src/core/document";
 import { type JsonObject } from "../src/core/value";
+import { byHand, textOfList, writtenList } from "./byHand";
 
 const SHIPPED = join(import.meta.dirname, "../../../dags/pipelines");
 const shipped = readdirSync(SHIPPED)
@@ -180,6 +181,37 @@ steps:
     }
   });
 
+  const lists: [string, string, (value: string[]) => string[], string][] = [
+    ["a third edge", "m:\n  - a.model    # why\n  - 'b.model'\n", (value) => [...value, "c.model"], "m:\n  - a.model    # why\n  - 'b.model'\n  - c.model\n"],
+    ["quotes and comments", "m:\n- 'bill'   # first\n# second\n- \"b\"\n# end\nn: 1\n", (value) => [...value, "c"], "m:\n- 'bill'   # first\n# second\n- \"b\"\n- c\n# end\nn: 1\n"],
+    ["no end of line", "m:\n  - a # why", (value) => [...value, "b"], "m:\n  - a # why\n  - b\n"],
+    ["empty lines between", "m:\n  - a # a\n\n  # b\n  - b\n\nn: 1\n", ([a]) => [a!, "c", "d"], "m:\n  - a # a\n\n  - c\n\n  - d\n\nn: 1\n"],
+    ["one item goes", "m:\n  # first\n  - 'a' # a\n  # second\n  - \"b\" # b\n  - c\n", ([a, , c]) => [a!, c!], "m:\n  # first\n  - 'a' # a\n  - c\n"],
+    ["nothing in it yet", "m: []   # none yet\n", () => ["a"], "m: [a]   # none yet\n"],
+    ["lines in brackets", "m: [\n  a,  # one\n  'b'   # two\n]\n", (value) => [...value, "c"], "m: [\n  a,  # one\n  'b',   # two\n  c\n]\n"],
+    ["brackets at the end of a line", "m: [a, # one\n  b]\n", ([a]) => [a!], "m: [a # one\n  ]\n"],
+    ["the first in brackets goes", "m: [ # all\n  a, b, # b\n  c]\n", ([, b, c]) => [b!, c!], "m: [ # all\n  b, # b\n  c]\n"],
+    ["a line that is shared", "m: [\n  a,\n  b, c]\n", ([a, , c]) => [a!, c!], "m: [\n  a,\n  c]\n"],
+    ["empty lines that count", "m:\n  - |+\n    a\n\n  - b\n", ([a]) => [a!, "c", "d"], "m:\n  - |+\n    a\n\n  - c\n  - d\n"],
+    ["an anchor that nothing names", "m:\n  - &x a\n  - b\n", (value) => [...value, "c"], "m:\n  - &x a\n  - b\n  - c\n"],
+    ["other line ends", "m:\r\n  - 'a' # a\r\n  - b\r\n", ([a]) => [a!, "c", "d"], "m:\r\n  - 'a' # a\r\n  - c\r\n  - d\r\n"],
+  ];
+  it.each(lists)("keeps what stands beside the items of a list: %s", (_, text, edit, after) => {
+    expect(edited(text, (value) => { value.m = edit(value.m as string[]); })).toBe(after);
+  });
+
+  it("keeps what stands beside the items of a list in a list", () => {
+    const text = "m:\n  - - 'a' # a\n    # b\n    - b   # b\n";
+    expect(edited(text, (value) => { value.m = [["a", "b", "c"]]; })).toBe(`${text}    - c\n`);
+    expect(edited(text, (value) => { value.m = [["b"]]; })).toBe("m:\n  -\n    # b\n    - b   # b\n");
+    expect(edited(text, (value) => { value.m = [["a", "b"], ["c"]]; })).toBe(`${text}  - - c\n`);
+  });
+
+  it("refuses to take away the item of a list that an alias stands for", () => {
+    const text = "m:\n  - &x a\n  - b\nn: *x\n";
+    expect(() => edited(text, (value) => { value.m = ["b"]; })).toThrow(/edit it in the text/);
+  });
+
   it("refuses an edit below an alias, and says where to make it", () => {
     const text = "base: &c {layers: 2}\nsteps:\n  a: {config: *c}\n";
     expect(() =>
@@ -250,7 +282,7 @@ const tried = { numRuns: Number(process.env.RUNS ?? 1000) };
 /** Write a pipeline as a person might: comments, empty lines, one line or several. */
 function written(value: JsonObject, style: number): string {
   const text = reconcile(style % 2 ? "# made by hand\n" : "", value);
-  return text
+  return byHand(text, style)
     .split("\n")
     .map((line, index) => ((style >> (index % 20)) & 4 && /^ {2}[a-z]\w*:$/.test(line) ? `\n  # step\n${line}  # here` : line))
     .join("\n");
@@ -278,6 +310,20 @@ describe("generated pipelines", () => {
     );
   });
 
+  it("keep each line of a list's other items when some go and some come", () => {
+    fc.assert(
+      fc.property(writtenList, (list) => {
+        const stays = (index: number): boolean => list.stay[index]! || !list.items.some((_, place) => list.stay[place]) && index === 0;
+        const text = textOfList(list, () => true, 0);
+        const gone = list.items.filter((_, index) => !stays(index)).length;
+        // As many others in the place of items are the same items with other values: their comments stay with them.
+        const next = textOfList(list, stays, gone > 0 && gone === list.more ? gone + 1 : list.more);
+        expect(reconcile(text, valueOf(next))).toBe(next);
+      }),
+      tried,
+    );
+  });
+
   it("keep every comment when a value of a step changes", () => {
     fc.assert(
       fc.property(pipeline, config, fc.nat(), (value, other, style) => {
@@ -287,7 +333,8 @@ describe("generated pipelines", () => {
         first.config = other;
         const result = reconcile(text, next);
         expect(readText(result).value).toEqual(next);
-        expect(result.match(/# step|# here|# made by hand/g)).toEqual(text.match(/# step|# here|# made by hand/g));
+        const comments = /# step|# here|# made by hand|# item/g;
+        expect(result.match(comments)).toEqual(text.match(comments));
       }),
       tried,
     );

@@ -24,6 +24,7 @@ import {
 } from "../src/core/pipeline";
 import { formHints, formSchema, limitsOf, scalarOf, spokenSchema } from "../src/core/schema";
 import { speak } from "../src/i18n/t";
+import { byHand } from "./byHand";
 
 const ACCEPTS: Record<string, string[]> = { table: ["dataset", "table"] };
 
@@ -271,9 +272,9 @@ function edited(before: Pipeline, [kind, first, second]: readonly [number, numbe
 it("1,000 chains of edits: the text says what the graph says, and undo gives each text back", () => {
   const numbers = fc.tuple(fc.nat(40), fc.nat(20), fc.nat(20));
   fc.assert(
-    fc.property(fc.array(numbers, { maxLength: 8 }), (edits) => {
+    fc.property(fc.array(numbers, { maxLength: 8 }), fc.nat(), (edits, style) => {
       let value = pipeline;
-      const texts = [reconcile("# by hand\n", pipeline)];
+      const texts = [byHand(reconcile("# by hand\n", pipeline).replace(/ \{models: (.*)\}/, "\n      models: $1"), style)];
       let history = startOf(texts[0] ?? "");
       for (const change of edits) {
         value = edited(value, change);

@@ -20,7 +20,7 @@ import {
   isSeq,
   parseDocument,
 } from "yaml";
-import { EditError, type Splice, isBlock, itemEnd, itemStart, keyOf, rangeOf, splice } from "./places";
+import { EditError, type Splice, commaBehind, dashesOf, flowParts, isBlock, itemEnd, itemStart, keepsEmptyLines, keyOf, rangeOf, splice } from "./places";
 import { type Json, type JsonObject, isObject, sameValue } from "./value";
 import { type Context, YAML_OPTIONS, flowText, inline, pairText, render } from "./writing";
 import { t } from "../i18n/t";
@@ -47,7 +47,7 @@ let latest: { text: string; document: Document.Parsed } | null = null;
 
 /** Parse a text; the latest one is kept, for one edit asks several times. Nobody changes the document. */
 function parse(text: string): Document.Parsed {
-  if (latest?.text !== text) latest = { text, document: parseDocument(text, YAML_OPTIONS) };
+  if (latest?.text !== text) latest = { text, document: parseDocument(text, { ...YAML_OPTIONS, keepSourceTokens: true }) };
   return latest.document;
 }
 
@@ -83,7 +83,7 @@ export function reconcile(text: string, next: JsonObject): string {
   const splices: Splice[] = [];
   if (document.contents === null) splices.push({ start: text.length, end: text.length, text: newText(next) });
   else new Editor(text, splices).change(document.contents, next, 0, { depth: 0, inFlow: false });
-  const edited = splice(text, splices);
+  const edited = splice(text, text.includes("\r\n") ? splices.map(withCarriageReturns) : splices);
   const result = readText(edited);
   if (!sameValue(result.value, next)) {
     throw new EditError(
@@ -93,6 +93,11 @@ export function reconcile(text: string, next: JsonObject): string {
     );
   }
   return edited;
+}
+
+/** New lines end as those of the text do. */
+function withCarriageReturns(item: Splice): Splice {
+  return { ...item, text: item.text.replace(/\n/g, "\r\n") };
 }
 
 /** Rename a step: its key, and every input, branch and group that names it. Comments and order stay. */
@@ -269,8 +274,11 @@ class Editor {
   }
 
   private changeBlockMap(items: Pair[], kept: Set<string>, next: JsonObject, depth: number): void {
-    for (const pair of items) if (!kept.has(keyOf(pair))) this.splices.push(this.removal(pair));
     const column = this.column(items[0]!);
+    const ends = items.map((pair) => this.endOfLines(pair, column));
+    items.forEach((pair, index) => {
+      if (!kept.has(keyOf(pair))) this.remove(itemStart(pair), ends[index]!, ends[index - 1] ?? 0);
+    });
     let anchor = items.findLast((pair) => kept.has(keyOf(pair)))!;
     const added = new Map<Pair, string[]>();
     const byKey = new Map(items.map((pair) => [keyOf(pair), pair]));
@@ -283,13 +291,14 @@ class Editor {
       const lines = added.get(anchor) ?? [];
       added.set(anchor, [...lines, render({ [key]: value }, column, depth - 1)]);
     }
-    const spaced = this.isSpaced(items);
-    for (const [pair, texts] of added) {
-      const at = this.endOfLines(pair);
-      const lead = at > 0 && this.text[at - 1] !== "\n" ? "\n" : "";
-      const body = texts.map((text) => (spaced ? `\n${text}` : text)).join("");
-      this.splices.push({ start: at, end: at, text: lead + body });
-    }
+    const isSpaced = this.isSpaced(items.map(itemStart), ends);
+    for (const [pair, texts] of added) this.addLines(ends[items.indexOf(pair)]!, texts, isSpaced);
+  }
+
+  private addLines(at: number, texts: string[], isSpaced: boolean): void {
+    const lead = at > 0 && this.text[at - 1] !== "\n" ? "\n" : "";
+    const body = texts.map((text) => (isSpaced ? `\n${text}` : text)).join("");
+    this.splices.push({ start: at, end: at, text: lead + body });
   }
 
   private changeSeq(node: YAMLSeq, next: Json[], indent: number, context: Context): void {
@@ -305,42 +314,75 @@ class Editor {
     }
     const items = node.items as Node[];
     const keep = kept(current, next);
-    if (node.flow !== true || keep === null || keep.size === 0) {
-      this.refill(node, next, indent, context);
+    const added = next.slice(keep.size);
+    if (keep.size === 0) this.refill(node, next, indent, context);
+    else if (node.flow === true) {
+      this.changeFlow(items, (item) => keep.has(items.indexOf(item)), added.map((value) => flowText(value, undefined, true)));
+    } else this.changeBlockSeq(node, keep, added, context.depth);
+  }
+
+  /** Take the lines of items out of a list, and write others behind the last one that stays. */
+  private changeBlockSeq(node: YAMLSeq, keep: ReadonlySet<number>, added: Json[], depth: number): void {
+    const dashes = dashesOf(node);
+    const column = this.lineColumn(dashes[0]!);
+    const ends = node.items.map((item) => this.endOfLines(item as Node, column));
+    dashes.forEach((dash, index) => {
+      if (!keep.has(index)) this.remove(dash, ends[index]!, ends[index - 1] ?? 0);
+    });
+    const lines = added.map((value) => render([value], column, depth));
+    if (lines.length > 0) this.addLines(ends[Math.max(...keep)]!, lines, this.isSpaced(dashes, ends));
+  }
+
+  /** Take items out of a `{…}` or `[…]`, and add others behind the last one that stays. */
+  private changeFlow<T extends Pair | Node>(items: T[], stays: (item: T) => boolean, added: string[]): void {
+    const { starts, end } = flowParts(this.text, items);
+    const lastKept = items.findLastIndex(stays);
+    items.slice(0, lastKept).forEach((item, index) => {
+      const [from, to] = [starts[index]!, starts[index + 1]!];
+      // What follows on the same line takes the item's place there.
+      const isLineKept = this.lineColumn(from) === 0 && this.lineColumn(to) > 0;
+      if (!stays(item)) this.splices.push({ start: from, end: to, text: isLineKept ? this.indentation(itemStart(item)) : "" });
+    });
+    if (lastKept < items.length - 1 || added.length > 0) this.changeFlowEnd(items, lastKept, added, starts[lastKept + 1] ?? end, end);
+  }
+
+  /** Put what is added in the place of all items behind the last one that stays; they stand in `from` … `end`. */
+  private changeFlowEnd(items: (Pair | Node)[], lastKept: number, added: string[], from: number, end: number): void {
+    const [kept, last] = [items[lastKept]!, items[items.length - 1]!];
+    const isLineEnded = this.text[end - 1] === "\n";
+    if (!isLineEnded && (kept === last || !this.text.slice(itemEnd(kept), itemStart(last)).includes("#"))) {
+      this.splices.push({ start: itemEnd(kept), end: itemEnd(last), text: added.map((text) => `, ${text}`).join("") });
       return;
     }
-    const added = next.slice(keep.size).map((value) => flowText(value, undefined, true));
-    this.changeFlow(items, (item) => keep.has(items.indexOf(item)), added);
+    // Comments stay behind their items: commas are put before them, and what is new on lines of its own.
+    const comma = commaBehind(this.text, kept);
+    const isCommaLast = commaBehind(this.text, last) !== null;
+    if (comma === null) this.splices.push({ start: itemEnd(kept), end: itemEnd(kept), text: "," });
+    else if (added.length === 0 && !isCommaLast) this.splices.push({ start: comma, end: comma + 1, text: "" });
+    const indent = this.indentation(itemStart(last));
+    const lines = added.map((text, index) => `${indent}${text}${isCommaLast || index < added.length - 1 ? "," : ""}\n`).join("");
+    if (isLineEnded) this.splices.push({ start: from, end, text: lines });
+    else this.splices.push({ start: from, end: itemEnd(last), text: indent + added.join(", ") });
   }
 
-  /** Take items out of a `{…}` or `[…]`, and add others at its end. */
-  private changeFlow<T extends Pair | Node>(items: T[], stays: (item: T) => boolean, added: string[]): void {
-    items.forEach((item, index) => {
-      if (stays(item)) return;
-      const before = items.slice(0, index).some(stays);
-      const previous = items[index - 1];
-      const following = items[index + 1];
-      if (before && previous) this.splices.push({ start: itemEnd(previous), end: itemEnd(item), text: "" });
-      else if (following) this.splices.push({ start: itemStart(item), end: itemStart(following), text: "" });
-    });
-    const last = items.findLast(stays);
-    if (last && added.length > 0) {
-      const at = itemEnd(items[items.length - 1]!);
-      this.splices.push({ start: at, end: at, text: added.map((text) => `, ${text}`).join("") });
+  /** Take out what stands at `at` up to the end of its lines, with the comment above it and an empty line, down from `floor`. */
+  private remove(at: number, end: number, floor: number): void {
+    const line = this.lineStart(at);
+    if (this.text.slice(line, at).trim() !== "") {
+      // It stands behind the dash of the list around its own.
+      this.splices.push({ start: this.text.slice(0, at).trimEnd().length, end: this.text.slice(0, end).trimEnd().length, text: "" });
+      return;
     }
-  }
-
-  private removal(pair: Pair): Splice {
-    let start = this.startOfComment(this.lineStart(itemStart(pair)));
+    let start = this.startOfComment(line, floor);
     const above = this.lineStart(start - 1);
-    if (start > 0 && this.text.slice(above, start).trim() === "") start = above;
-    return { start, end: this.endOfLines(pair), text: "" };
+    if (start > floor && this.text.slice(above, start).trim() === "") start = above;
+    this.splices.push({ start, end, text: "" });
   }
 
-  /** Comment lines right above a key belong to it. */
-  private startOfComment(start: number): number {
+  /** Comment lines right above a key or an item belong to it, if they do not belong to what ends at `floor`. */
+  private startOfComment(start: number, floor: number): number {
     let from = start;
-    while (from > 0) {
+    while (from > floor) {
       const above = this.lineStart(from - 1);
       if (!this.text.slice(above, from).trimStart().startsWith("#")) break;
       from = above;
@@ -348,27 +390,41 @@ class Editor {
     return from;
   }
 
-  /** Return the end of the last line that belongs to a pair, without the empty lines and comments behind it. */
-  private endOfLines(pair: Pair): number {
-    const end = itemEnd(pair);
-    if (this.text[end - 1] === "\n" && end > itemStart(pair)) {
-      const body = this.text.slice(0, end).trimEnd();
-      const newline = this.text.indexOf("\n", body.length);
-      return newline < 0 ? this.text.length : newline + 1;
+  /** Return the end of the last line that belongs to a key or an item at a column; of comments behind it, those that are
+   * indented deeper do. */
+  private endOfLines(item: Pair | Node, column: number): number {
+    let end = itemEnd(item);
+    if (this.text[end - 1] === "\n" && end > itemStart(item)) {
+      if (keepsEmptyLines(this.text, item)) return end;
+      end = this.text.slice(0, end).trimEnd().length;
     }
-    const newline = this.text.indexOf("\n", end);
-    return newline < 0 ? this.text.length : newline + 1;
+    for (;;) {
+      const newline = this.text.indexOf("\n", end);
+      if (newline < 0) return this.text.length;
+      end = newline + 1;
+      const comment = / *(?=#)/y;
+      comment.lastIndex = end;
+      if ((comment.exec(this.text)?.[0].length ?? 0) <= column) return end;
+    }
   }
 
-  private isSpaced(items: Pair[]): boolean {
-    return items.slice(1).some((pair) => {
-      const start = this.startOfComment(this.lineStart(itemStart(pair)));
-      return start > 0 && this.text.slice(this.lineStart(start - 1), start).trim() === "";
+  /** Whether an empty line stands between two of what begins and ends at these places. */
+  private isSpaced(starts: number[], ends: number[]): boolean {
+    return starts.some((offset, index) => {
+      const floor = ends[index - 1];
+      if (floor === undefined) return false;
+      const start = this.startOfComment(this.lineStart(offset), floor);
+      return start > floor && this.text.slice(this.lineStart(start - 1), start).trim() === "";
     });
   }
 
   private column(pair: Pair): number {
     return this.lineColumn(itemStart(pair));
+  }
+
+  /** Return the spaces before a place, if it is the first of its line; else as many as it has letters before it. */
+  private indentation(offset: number): string {
+    return " ".repeat(this.lineColumn(offset));
   }
 
   private lineColumn(offset: number): number {
@@ -391,7 +447,7 @@ function continues(node: YAMLMap | YAMLSeq, next: Json): boolean {
 }
 
 /** Return the indices of `current` that stay if `next` is `current` with items taken out and others appended. */
-function kept(current: Json[], next: Json[]): Set<number> | null {
+function kept(current: Json[], next: Json[]): Set<number> {
   const stays = new Set<number>();
   let position = 0;
   current.forEach((item, index) => {
