@@ -2,7 +2,7 @@
 
 import { Box, Button, HStack, Input, NativeSelect, Text } from "@chakra-ui/react";
 import { Copy, Group, Trash2 } from "lucide-react";
-import { useMemo } from "react";
+import { useMemo, useState } from "react";
 
 import { connect, declareParams, disconnect, setStep } from "../core/edits";
 import { groupOfKey, stepsIn } from "../core/groups";
@@ -10,6 +10,7 @@ import { type Edge, type Port, type Step, accepts, edgeProblem } from "../core/p
 import { tableBefore } from "../core/upstream";
 import { isObject } from "../core/value";
 import { ConfigForm } from "../form/ConfigForm";
+import { UnfinishedContext, UnfinishedTexts } from "../form/unfinished";
 import { useColumns } from "../api/names";
 import { useCanvas } from "../store";
 import { deleteSelection, duplicate, groupSelection } from "./actions";
@@ -27,6 +28,7 @@ interface Props {
 
 export function Inspector({ hasRuns }: Props) {
   const { selection, steps, groups } = useCanvas();
+  const [unfinished] = useState(() => new UnfinishedTexts());
   const [key = ""] = selection;
   const [step, name] = [steps.get(key), groupOfKey(key)];
   const group = groups.get(name ?? "");
@@ -37,7 +39,7 @@ export function Inspector({ hasRuns }: Props) {
   return (
     <Box as="aside" className="mm-inspector" aria-label={t("Properties")}>
       {hasRuns ? <SkipLinks goals={[TO_RUN]} /> : null}
-      {form}
+      <UnfinishedContext value={unfinished}>{form}</UnfinishedContext>
     </Box>
   );
 }

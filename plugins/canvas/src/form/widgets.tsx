@@ -3,11 +3,11 @@
 import { Checkbox, HStack, Input, NativeSelect, Textarea } from "@chakra-ui/react";
 import type { FieldProps, RegistryFieldsType, RegistryWidgetsType, WidgetProps } from "@rjsf/utils";
 import { use, useState } from "react";
-import { parse, stringify } from "yaml";
 
 import { NamesContext, OfferedListContext } from "./names";
 import { NULLABLE, type Schema, scalarOf } from "../core/schema";
 import { MONO } from "./mono";
+import { UnfinishedContext, UnfinishedTexts, readYaml, writeYaml } from "./unfinished";
 import { t } from "../i18n/t";
 
 function hintOf(schema: Schema): string {
@@ -125,12 +125,15 @@ function CheckboxWidget(props: WidgetProps) {
 
 /** A mapping with free keys, or a union of structures: as YAML, which says it shorter than nested forms do. */
 function YamlField({ fieldPathId, schema, formData, onChange, rawErrors, disabled }: FieldProps) {
-  const [typed, setTyped] = useState<string | null>(null);
-  const [problem, setProblem] = useState("");
+  const [typed, setTyped] = useState<{ text: string; isWhole: boolean } | null>(null);
+  const [own] = useState(() => new UnfinishedTexts());
+  const texts = use(UnfinishedContext) ?? own;
   const id = fieldPathId.$id;
   const value: unknown = formData;
   const isEmpty = value === undefined || value === null || JSON.stringify(value) === "{}" || JSON.stringify(value) === "[]";
-  const shown = isEmpty ? "" : stringify(value, { version: "1.1", lineWidth: 0 });
+  const shown = isEmpty ? "" : writeYaml(value);
+  const unfinished = texts.of(id, value);
+  const problem = unfinished?.problem ?? "";
   const label = (schema as Schema).title ?? id;
   return (
     <>
@@ -142,20 +145,22 @@ function YamlField({ fieldPathId, schema, formData, onChange, rawErrors, disable
         {...MONO}
         fontSize="xs"
         rows={Math.min(10, Math.max(2, shown.split("\n").length))}
-        value={typed ?? shown}
+        value={unfinished?.text ?? (typed?.isWhole === true ? typed.text : shown)}
         placeholder="key: value"
         disabled={disabled === true}
         spellCheck={false}
         aria-describedby={`${id}__description`}
-        onBlur={() => { if (problem === "") setTyped(null); }}
+        onBlur={() => { setTyped(null); }}
         onChange={(event) => {
-          setTyped(event.target.value);
+          const text = event.target.value;
           try {
-            const parsed: unknown = event.target.value.trim() === "" ? undefined : parse(event.target.value, { version: "1.1" });
-            setProblem("");
+            const parsed = readYaml(text);
+            setTyped({ text, isWhole: true });
+            texts.drop(id);
             onChange(parsed, fieldPathId.path);
           } catch (error) {
-            setProblem((error as Error).message.split("\n")[0] ?? "");
+            setTyped({ text, isWhole: false });
+            texts.keep(id, value, { text, problem: (error as Error).message.split("\n")[0] ?? "" });
           }
         }}
       />
