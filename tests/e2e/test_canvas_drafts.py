@@ -203,6 +203,32 @@ def test_a_second_label_is_added_in_the_form(page: Page) -> None:
     expect(text).to_have_value(re.compile(r'labels: \[desk, "second"\]'))
 
 
+def test_what_is_typed_is_shown_while_it_is_not_whole(page: Page) -> None:
+    page.goto(f"{CANVAS}/small")
+    page.get_by_label("Name of a new parameter").fill("rate")
+    page.get_by_label("Name of a new parameter").press("Enter")
+    rate = page.locator("#mm-param-rate")
+    rate.press_sequentially("-0.05")
+    expect(rate).to_have_value("-0.05")
+    page.locator("[data-step=dataset] .mm-node-head").click()
+    kinds = page.locator("#form_dataset_label_kinds")
+    if not kinds.is_visible():
+        page.get_by_label("Properties").locator("summary").first.click()
+    kinds.fill("desk: {")
+    page.locator("[data-step=raw] .mm-node-head").click()
+    expect(page.locator("#form_raw_uri")).to_be_visible()
+    page.locator("[data-step=dataset] .mm-node-head").click()
+    if not kinds.is_visible():
+        page.get_by_label("Properties").locator("summary").first.click()
+    expect(kinds).to_have_value("desk: {")
+    expect(kinds).to_have_attribute("aria-invalid", "true")
+    kinds.fill("desk: 2026-01-01")
+    page.get_by_label("Text", exact=True).first.click()
+    text = page.get_by_label("Text of the pipeline (YAML)")
+    expect(text).to_have_value(re.compile(r'label_kinds: \{desk: "2026-01-01"\}'))
+    expect(text).to_have_value(re.compile(r"rate: \{default: -0.05\}|rate:\n +default: -0.05"))
+
+
 def test_a_problem_leads_to_its_field(page: Page) -> None:
     page.goto("/plugin/modelmill/new")
     page.locator("[data-component=delta_table]").press("Enter")

@@ -11,7 +11,9 @@ import {
   labelsBefore,
   moveSteps,
   onlyStep,
+  plainValue,
   setForEach,
+  shownValue,
   stepsIn,
   ungroup,
   valuesIn,
@@ -19,7 +21,7 @@ import {
 import { arrange, placesOfCopies } from "../src/core/layout";
 import { type Catalogue, type Component, type Pipeline, controlsOf, edgeProblem, groupsOf, stepsOf } from "../src/core/pipeline";
 import { groupOfProblem } from "../src/core/problems";
-import { type JsonObject } from "../src/core/value";
+import { type Json, type JsonObject } from "../src/core/value";
 import { type TaskRun, countsText, foldedRun, foldedRuns, runWord } from "../src/run/state";
 
 function component(name: string, inputs: string, outputs: string): Component {
@@ -308,5 +310,30 @@ describe("runs", () => {
     expect(runWord(runs.get("a")!)).toBe("done 1.5 s");
     expect(runs.get("a")?.line).toBe("12 rows");
     expect([...runs.keys()]).toEqual(["a", "b"]);
+  });
+});
+
+describe("a field for a value", () => {
+  it.each([
+    ["0.05", 0.05],
+    ["1.05", 1.05],
+    ["-0.5", -0.5],
+    ["10", 10],
+    ["007", "007"],
+    ["true", true],
+    ["a text", "a text"],
+  ])("shows %j as it is typed", (text, value) => {
+    let [typed, meant] = ["", undefined as Json | undefined];
+    for (const letter of text) {
+      typed = shownValue(typed, meant) + letter;
+      meant = plainValue(typed);
+    }
+    expect([shownValue(typed, meant), meant]).toEqual([text, value]);
+  });
+
+  it("shows the value where another one came to be", () => {
+    expect(shownValue("0.0", 0)).toBe("0.0");
+    expect(shownValue("0.0", 2)).toBe("2");
+    expect(shownValue("0.0", undefined)).toBe("");
   });
 });

@@ -4,13 +4,13 @@ import { Button, HStack, Input, NativeSelect, Text, Textarea } from "@chakra-ui/
 import { ChevronsDownUp, Copy, Plus, Ungroup, X } from "lucide-react";
 import { type ClipboardEvent, useMemo, useState } from "react";
 
-import { describeGroup, labelsBefore, moveSteps, plainValue, setForEach, valuesIn } from "../core/groups";
+import { describeGroup, labelsBefore, moveSteps, setForEach, valuesIn } from "../core/groups";
 import { type Group, NAME } from "../core/pipeline";
 import { groupOfProblem } from "../core/problems";
-import { type Json, sameValue } from "../core/value";
+import type { Json } from "../core/value";
 import { useCanvas } from "../store";
 import { duplicate, ungroupSelection } from "./actions";
-import { FieldProblems, NameField, Section } from "./parts";
+import { FieldProblems, NameField, Section, ValueInput } from "./parts";
 import { MONO } from "../form/mono";
 import { t } from "../i18n/t";
 
@@ -188,22 +188,6 @@ function Values({ variable, values, onChange, onAdd }: ValuesProps) {
         </Button>
       </HStack>
     </div>
-  );
-}
-
-function ValueInput({ label, value, onChange }: { label: string; value: Json; onChange: (value: Json) => void }) {
-  const [typed, setTyped] = useState<string | null>(null);
-  return (
-    <Input
-      size="xs"
-      flex={1}
-      aria-label={label}
-      value={typed !== null && sameValue(plainValue(typed), value) ? typed : String(value)}
-      onChange={(event) => {
-        setTyped(event.target.value);
-        onChange(plainValue(event.target.value));
-      }}
-    />
   );
 }
 

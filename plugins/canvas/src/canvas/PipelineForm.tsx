@@ -4,12 +4,11 @@ import { Button, HStack, Input, NativeSelect, Text, Textarea } from "@chakra-ui/
 import { Plus, X } from "lucide-react";
 import { useState } from "react";
 
-import { type Json, type JsonObject, isObject } from "../core/value";
+import { type Json, type JsonObject, isObject, textOf } from "../core/value";
 import { setKey } from "../core/edits";
-import { plainValue } from "../core/groups";
 import { groupOfProblem } from "../core/problems";
 import { useCanvas } from "../store";
-import { Section } from "./parts";
+import { Section, ValueInput } from "./parts";
 import { MONO } from "../form/mono";
 import { type Sentence, t } from "../i18n/t";
 
@@ -183,15 +182,13 @@ function ParamsField({ params }: { params: Json | undefined }) {
         return (
           <HStack key={param} mt={2} gap={1}>
             <label className="mm-param" htmlFor={`mm-param-${param}`} title={textOf(declared.description ?? "")}>{param}</label>
-            <Input
+            <ValueInput
               id={`mm-param-${param}`}
-              size="xs"
-              flex={1}
               placeholder={deploymentParams[param] ?? t("no default")}
-              value={textOf(declared.default ?? "")}
-              onChange={(event) => {
+              value={declared.default}
+              onChange={(next) => {
                 const { default: _, ...rest } = declared;
-                set({ ...known, [param]: event.target.value === "" ? rest : { ...rest, default: plainValue(event.target.value) } });
+                set({ ...known, [param]: next === "" ? rest : { ...rest, default: next } });
               }}
             />
             <Button size="2xs" variant="ghost" aria-label={t("Remove parameter {param}", { param })} onClick={() => {
@@ -211,8 +208,4 @@ function ParamsField({ params }: { params: Json | undefined }) {
       </HStack>
     </>
   );
-}
-
-function textOf(value: unknown): string {
-  return typeof value === "string" ? value : value === null || value === undefined ? "" : JSON.stringify(value);
 }

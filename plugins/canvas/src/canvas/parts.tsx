@@ -3,7 +3,9 @@
 import { Input, Text } from "@chakra-ui/react";
 import { type ReactNode, useState } from "react";
 
+import { plainValue, shownValue } from "../core/groups";
 import { nameProblem } from "../core/pipeline";
+import type { Json } from "../core/value";
 import { MONO } from "../form/mono";
 
 export function Section({ title, children }: { title: string; children: ReactNode }) {
@@ -58,5 +60,33 @@ export function NameField({ label, name, taken, onRename }: NameProps) {
       />
       <FieldProblems messages={problem === null ? [] : [problem]} />
     </div>
+  );
+}
+
+interface ValueProps {
+  id?: string;
+  label?: string;
+  placeholder?: string;
+  /** undefined: it has none, and so has a field where nothing is typed. */
+  value: Json | undefined;
+  onChange: (value: Json) => void;
+}
+
+/** A number, yes or no, or a text, as it is typed. */
+export function ValueInput({ id, label, placeholder, value, onChange }: ValueProps) {
+  const [typed, setTyped] = useState<string | null>(null);
+  return (
+    <Input
+      {...(id === undefined ? {} : { id })}
+      size="xs"
+      flex={1}
+      aria-label={label}
+      placeholder={placeholder}
+      value={shownValue(typed, value)}
+      onChange={(event) => {
+        setTyped(event.target.value);
+        onChange(plainValue(event.target.value));
+      }}
+    />
   );
 }

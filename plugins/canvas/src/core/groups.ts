@@ -1,7 +1,7 @@
 /** The edits of groups. Every edit returns a new pipeline. */
 
 import { type Group, type Pipeline, type Step, freeName, groupsOf, rawGroups, rawSteps } from "./pipeline";
-import { type Json, type JsonObject, isObject } from "./value";
+import { type Json, type JsonObject, isObject, sameValue, textOf } from "./value";
 
 const KEY = "group:";
 
@@ -115,6 +115,11 @@ export function valuesIn(text: string): Json[] {
 export function plainValue(text: string): Json {
   if (/^-?(0|[1-9]\d*)(\.\d+)?$/.test(text)) return Number(text);
   return text === "true" || text === "false" ? text === "true" : text;
+}
+
+/** Return what a field for such a value shows: what was typed (`0.0` on the way to `0.05`) while it means the value. */
+export function shownValue(typed: string | null, value: Json | undefined): string {
+  return typed !== null && sameValue(plainValue(typed), value) ? typed : textOf(value);
 }
 
 /** Labels that the datasets before a group are made with: what there could be a copy for. */
