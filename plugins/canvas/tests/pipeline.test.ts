@@ -19,6 +19,7 @@ import {
   freeName,
   groupsOf,
   nameProblem,
+  openParams,
   orderOf,
   stepsOf,
 } from "../src/core/pipeline";
@@ -159,6 +160,13 @@ it("a form's empty values are none, where the text has none either", () => {
     ...pipeline,
     steps: { ...(pipeline.steps as JsonObject), raw: { component: "delta_table" } },
   });
+});
+
+it("a run asks for parameters that nobody has given a value, and not for its own date", () => {
+  const params = { rate: { default: 0.1 }, data: {}, base: { description: "which" }, logical_date: { description: "as it was then" } };
+  expect(openParams({ ...pipeline, params }, { data: "/t" })).toEqual(["base"]);
+  expect(openParams({ ...pipeline, params: { logical_date: {} } }, {})).toEqual([]);
+  expect(openParams(pipeline, {})).toEqual([]);
 });
 
 describe("forms of schemas", () => {

@@ -267,3 +267,14 @@ export function resultStep(steps: ReadonlyMap<string, Step>, catalogue: Catalogu
   }
   return undefined;
 }
+
+/** The parameter that is the date of the run where nobody gives it a value. */
+const RUN_DATE = "logical_date";
+
+/** Return the parameters that a run cannot start without: neither the pipeline nor the deployment has a value for them. */
+export function openParams(pipeline: Pipeline, deployed: Readonly<Record<string, string>>): string[] {
+  const params = isObject(pipeline.params) ? pipeline.params : {};
+  return Object.entries(params)
+    .filter(([name, param]) => name !== RUN_DATE && !(isObject(param) && param.default != null) && !(name in deployed))
+    .map(([name]) => name);
+}

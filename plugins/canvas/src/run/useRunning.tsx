@@ -5,8 +5,7 @@ import { useEffect, useRef, useState } from "react";
 
 import { ApiError, type RunSummary, api } from "../api/client";
 import { Frame } from "../parts/Frame";
-import { resultStep } from "../core/pipeline";
-import { isObject } from "../core/value";
+import { openParams, resultStep } from "../core/pipeline";
 import { useCanvas } from "../store";
 import { Forecast } from "./Forecast";
 import { durationText } from "./state";
@@ -78,7 +77,8 @@ export function useRunning(dagId: string | null, first: string | null = null, is
   };
 
   const begin = (): void => {
-    const missing = openParams();
+    const { pipeline, deploymentParams } = useCanvas.getState();
+    const missing = openParams(pipeline, deploymentParams);
     if (missing.length > 0) setAsked(missing);
     else start({});
   };
@@ -147,15 +147,6 @@ async function waitUntilReady(dagId: string, say: (text: string) => void, isWant
     isAsked = true;
     await new Promise((resolve) => setTimeout(resolve, POLL));
   }
-}
-
-/** Parameters that neither the pipeline nor the deployment has a value for. */
-function openParams(): string[] {
-  const { pipeline, deploymentParams } = useCanvas.getState();
-  const params = isObject(pipeline.params) ? pipeline.params : {};
-  return Object.entries(params)
-    .filter(([name, param]) => !(isObject(param) && param.default != null) && !(name in deploymentParams))
-    .map(([name]) => name);
 }
 
 /** Return a value once nobody has changed it for a moment; until then the one before. */
