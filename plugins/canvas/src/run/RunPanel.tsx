@@ -16,7 +16,8 @@ import { QuestionForm } from "./QuestionForm";
 import { ResultCard } from "./ResultCard";
 import { RunBadge } from "./RunBadge";
 import { type StepRun, countsText, foldedRun, isWebAddress, stateWord } from "./state";
-import { type FollowedRun, isFinished } from "./useRun";
+import { isFinished } from "./follow";
+import type { FollowedRun } from "./useRun";
 import { t, word } from "../i18n/t";
 
 const LOG_POLL = 3000;

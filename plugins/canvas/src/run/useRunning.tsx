@@ -9,7 +9,8 @@ import { openParams, resultStep } from "../core/pipeline";
 import { useCanvas } from "../store";
 import { Forecast } from "./Forecast";
 import { durationText } from "./state";
-import { type FollowedRun, isFinished, useRun } from "./useRun";
+import { isFinished } from "./follow";
+import { type FollowedRun, useRun } from "./useRun";
 import { t } from "../i18n/t";
 
 const POLL = 1500;
