@@ -40,6 +40,42 @@ def test_a_new_pipeline_is_found_again(page: Page) -> None:
     expect(drafts).to_have_count(0)
 
 
+def test_two_tabs_keep_a_draft_each(page: Page, pipelines: Path) -> None:
+    other = page.context.new_page()
+    texts = {page: "of one tab", other: "of the other"}
+    for tab in texts:
+        tab.goto(f"{CANVAS}/small")
+        expect(tab.locator("[data-step=dataset]")).to_be_visible()
+    for tab, text in texts.items():
+        tab.get_by_label("Description").fill(text)
+    expect(other.locator(".mm-notice")).to_contain_text("Yours are kept beside them")
+    for tab, text in texts.items():
+        tab.reload()
+        expect(tab.get_by_label("Description")).to_have_value(text)
+    page.get_by_role("link", name="Pipelines", exact=True).click()
+    drafts = page.get_by_role("region", name="Not saved yet")
+    drafts.get_by_role("button", name="small, ").first.click()
+    expect(page.get_by_label("Description")).to_have_value("of the other")
+    other.close()
+
+
+def test_each_new_rule_set_is_found_again(page: Page, rules: Path) -> None:
+    page.goto("/plugin/modelmill/rules")
+    text = page.get_by_label("Rule set (YAML)")
+    for name in ("one", "two"):
+        page.get_by_role("link", name="New rule set").click()
+        expect(text).to_have_value(re.compile("rule_set: new_rules"))
+        text.fill(RULES.replace("mail", name))
+    page.get_by_role("link", name="one not saved yet").click()
+    expect(text).to_have_value(re.compile("rule_set: one"))
+    page.reload()
+    expect(text).to_have_value(re.compile("rule_set: one"))
+    page.get_by_role("button", name="Discard one").click()
+    expect(text).to_have_value(re.compile("rule_set: new_rules"))
+    expect(page.get_by_role("link", name="one not saved yet")).to_have_count(0)
+    expect(page.get_by_role("link", name="two not saved yet")).to_be_visible()
+
+
 def test_an_old_draft_meets_what_was_saved_meanwhile(page: Page, pipelines: Path) -> None:
     file = pipelines / "small.yaml"
     page.goto(f"{CANVAS}/small")

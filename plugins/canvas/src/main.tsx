@@ -59,7 +59,7 @@ function Pages({ dagId, runId }: HostProps) {
         <Route path="models/:name?" element={<ModelsPage />} />
         <Route path="decisions" element={<DecisionsPage />} />
         <Route path="labelling/:name?" element={<LabellingPage />} />
-        <Route path="rules/:name?" element={<RulesPage />} />
+        <Route path="rules/:name?/:draft?" element={<RulesPage />} />
         <Route path="one-click" element={<WizardPage />} />
         <Route path="*" element={<Navigate to={`${BASE}/pipelines`} replace />} />
       </Routes>

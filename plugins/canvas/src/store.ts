@@ -3,7 +3,7 @@
 import { create } from "zustand";
 
 import { ApiError, type PipelineDocument, type Problem, api } from "./api/client";
-import { type Saved, dropDraft, keepDraft as storeDraft, opening, readDraft } from "./core/drafts";
+import { OwnDraft, type Saved, opening } from "./core/drafts";
 import { EditError, type SyntaxProblem, readText, reconcile, renameGroup, renameStep } from "./core/document";
 import { groupKey, groupOfKey } from "./core/groups";
 import { type Point, arrange, withPlaces } from "./core/layout";
@@ -20,8 +20,8 @@ export interface May {
 export interface CanvasState {
   /** Id of the DAG; null for a pipeline that has never been saved. */
   dagId: string | null;
-  /** Name of the draft: the id of the DAG, or a name of its own before the first save; null keeps none. */
-  draftName: string | null;
+  /** The draft: of the DAG, or under a name of its own before the first save; null keeps none. */
+  draft: OwnDraft | null;
   /** Etag of the saved text; null for a pipeline that has never been saved. */
   etag: string | null;
   savedText: string;
@@ -74,6 +74,8 @@ export interface CanvasState {
   arrange: () => void;
   toggle: (group: string) => void;
   aim: (target: string | null) => void;
+  /** Another tab has changed its drafts: where this one's own has gone, keep it again. */
+  keepAgain: () => void;
   check: (signal: AbortSignal) => Promise<void>;
   saved: (document: PipelineDocument) => void;
   say: (text: string, isError?: boolean) => void;
@@ -112,13 +114,16 @@ export const useCanvas = create<CanvasState>()((set, get) => {
   };
   /** Keep what is not saved in the browser: it outlives a closed tab and an ended session. */
   const keepDraft = (): void => {
-    const { draftName, history, savedText, etag, steps } = get();
-    if (draftName === null) return;
+    const { draft, history, savedText, etag, steps } = get();
+    if (draft === null) return;
     const isEmpty = etag === null && history.past.length === 0 && steps.size === 0;
-    if (!isDirty(get()) || isEmpty) dropDraft("pipeline", draftName);
-    else if (!storeDraft("pipeline", draftName, history.present, { text: savedText, etag })) {
-      get().say(t("This browser keeps no drafts: what is not saved is lost when the tab is closed."), true);
+    if (!isDirty(get()) || isEmpty) {
+      draft.drop();
+      return;
     }
+    const keeping = draft.keep(history.present, { text: savedText, etag });
+    if (keeping === "lost") get().say(t("This browser keeps no drafts: what is not saved is lost when the tab is closed."), true);
+    else if (keeping === "beside") get().say(t("Another tab has changes of this pipeline that are not saved. Yours are kept beside them, under Pipelines."));
   };
   const put = (text: string, key: string): void => {
     const now = Date.now();
@@ -138,7 +143,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
   };
   return {
     dagId: null,
-    draftName: null,
+    draft: null,
     etag: null,
     savedText: "",
     newer: null,
@@ -164,11 +169,12 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       const saved = "etag" in document ? document : null;
       const draftName = "draftName" in document ? document.draftName : document.dag_id;
       const newest = { text: saved === null ? "" : document.text, etag: saved?.etag ?? null };
-      const { text, base, state } = opening(newest, draftName === null ? null : readDraft("pipeline", draftName));
+      const draft = draftName === null ? null : new OwnDraft("pipeline", draftName);
+      const { text, base, state } = opening(newest, draft?.read() ?? null);
       lastEdit = { key: "", time: 0 };
       set({
         dagId: saved?.dag_id ?? null,
-        draftName,
+        draft,
         etag: base.etag,
         savedText: base.text,
         newer: state === "conflict" ? newest : null,
@@ -247,6 +253,9 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     look: (edge) => {
       if (get().edge !== edge) set({ edge });
     },
+    keepAgain: () => {
+      if (get().draft?.isTaken() === true) keepDraft();
+    },
     check: async (signal) => {
       const text = get().history.present;
       try {
@@ -258,11 +267,10 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       }
     },
     saved: (document) => {
-      const { draftName } = get();
-      if (draftName !== null) dropDraft("pipeline", draftName);
+      get().draft?.drop();
       set({
         dagId: document.dag_id,
-        draftName: document.dag_id,
+        draft: new OwnDraft("pipeline", document.dag_id),
         etag: document.etag,
         savedText: document.text,
         digest: document.digest,

@@ -1,15 +1,21 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 
 import { cleaned } from "../src/core/edits";
 import { reconcile, readText } from "../src/core/document";
-import type { RuleSetDocument } from "../src/api/client";
-import { type Draft, type Saved, keepDraft, mergeTexts, opening, readDraft } from "../src/core/drafts";
+import type { PipelineDocument, RuleSetDocument } from "../src/api/client";
+import { type Draft, type Saved, chooseDraft, keepDraft, listDrafts, mergeTexts, opening, ownerOf, readDraft } from "../src/core/drafts";
 import { RuleText } from "../src/rules/ruleText";
+import { storage } from "./storage";
 
 const BASE = "pipeline: small\nsteps:\n  raw: {component: delta_table}\n\n  # reviewed\n  dataset: {component: build_dataset}\n";
 const draft = (text: string, base = { text: BASE, etag: "one" } as Saved): Draft => ({ text, base, time: 0 });
 const edit = (from: string, to: string): string => BASE.replace(from, to);
+
+beforeEach(() => {
+  globalThis.localStorage = storage();
+  globalThis.sessionStorage = storage();
+});
 
 describe("a draft that is opened again", () => {
   it("is the saved text where there is no draft, or the draft is the same", () => {
@@ -45,12 +51,6 @@ describe("a draft that is opened again", () => {
 
 describe("the draft of a rule set that has been deleted", () => {
   it("is a new rule set's text, over nothing, until it is saved", () => {
-    const stored = new Map<string, string>();
-    globalThis.localStorage = {
-      getItem: (key: string) => stored.get(key) ?? null,
-      setItem: (key: string, value: string) => void stored.set(key, value),
-      removeItem: (key: string) => void stored.delete(key),
-    } as Storage;
     keepDraft("rules", "mail", "mine", { text: "theirs", etag: "one" });
     const edited = new RuleText(null, "rule_set: new_rules", "mail");
     expect(edited.state).toBe("restored");
@@ -59,6 +59,96 @@ describe("the draft of a rule set that has been deleted", () => {
     expect(readDraft("rules", "mail")?.text).toBe("mine, again");
     edited.saved({ name: "mail", text: "mine, again", etag: "two" } as RuleSetDocument);
     expect(readDraft("rules", "mail")).toBeNull();
+  });
+});
+
+const SMALL = { dag_id: "small", text: BASE, etag: "one", may_edit: true, may_run: true, problems: [] } as unknown as PipelineDocument;
+const MAIL = { name: "mail", text: BASE, etag: "one" } as RuleSetDocument;
+
+/** What two kinds of pages have in common. */
+interface Page {
+  type: (text: string) => void;
+  undo: () => void;
+  saved: (text: string) => void;
+  text: () => string;
+  keepAgain: () => void;
+}
+
+async function canvasPage(): Promise<Page> {
+  vi.resetModules();
+  const { getState } = (await import("../src/store")).useCanvas;
+  getState().open(SMALL);
+  return {
+    type: (text) => { getState().setText(text, ""); },
+    undo: () => { getState().undo(); },
+    saved: (text) => { getState().saved({ ...SMALL, text, etag: "two" }); },
+    text: () => getState().history.present,
+    keepAgain: () => { getState().keepAgain(); },
+  };
+}
+
+function rulesPage(): Promise<Page> {
+  const edited = new RuleText(MAIL, "", "mail");
+  return Promise.resolve({
+    type: edited.replace,
+    undo: edited.undo,
+    saved: (text: string) => { edited.saved({ ...MAIL, text, etag: "two" }); },
+    text: () => edited.snapshot().history.present,
+    keepAgain: edited.keepAgain,
+  });
+}
+
+describe.each([
+  { kind: "pipeline" as const, owner: "small", open: canvasPage },
+  { kind: "rules" as const, owner: "mail", open: rulesPage },
+])("two tabs of one $owner", ({ kind, owner, open }) => {
+  const kept = (): string[] => listDrafts(kind).map((item) => item.draft.text).toSorted();
+  const [mine, other] = [edit("small", "mine"), edit("small", "other")];
+  const tabs = [storage(), storage()] as const;
+  const inTab = <T>(number: 0 | 1, act: () => T): T => {
+    globalThis.sessionStorage = tabs[number];
+    return act();
+  };
+
+  it("keep a draft each, which only its own tab drops", async () => {
+    const [first, second] = [await open(), await open()];
+    inTab(0, () => { first.type(mine); });
+    inTab(1, () => { second.type(other); });
+    expect(kept()).toEqual([mine, other]);
+    expect(listDrafts(kind).map((item) => ownerOf(item.name))).toEqual([owner, owner]);
+    inTab(1, () => { second.undo(); });
+    expect(kept()).toEqual([mine]);
+    inTab(1, () => { second.type(other); });
+    inTab(1, () => { second.saved(other); });
+    expect(kept()).toEqual([mine]);
+    inTab(0, () => { first.saved(mine); });
+    expect(kept()).toEqual([]);
+  });
+
+  it("find each its own again, and another tab the one that is chosen", async () => {
+    const [first, second] = [await open(), await open()];
+    inTab(0, () => { first.type(mine); });
+    inTab(1, () => { second.type(other); });
+    expect((await inTab(0, open)).text()).toBe(mine);
+    expect((await inTab(1, open)).text()).toBe(other);
+    globalThis.sessionStorage = storage();
+    chooseDraft(kind, listDrafts(kind).find((item) => item.draft.text === other)?.name ?? "");
+    expect((await open()).text()).toBe(other);
+  });
+
+  it("keep again what another tab has taken up and dropped; who has typed nothing keeps nothing", async () => {
+    const first = await open();
+    inTab(0, () => { first.type(mine); });
+    const second = await inTab(1, open);
+    expect(second.text()).toBe(mine);
+    inTab(1, () => { second.undo(); });
+    expect(kept()).toEqual([]);
+    inTab(0, () => { first.keepAgain(); });
+    expect(kept()).toEqual([mine]);
+    const third = await inTab(1, open);
+    inTab(0, () => { first.type(other); });
+    inTab(1, () => { third.keepAgain(); });
+    expect(kept()).toEqual([other]);
   });
 });
 

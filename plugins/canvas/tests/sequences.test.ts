@@ -18,6 +18,7 @@ import type { PipelineDocument, RuleSetDocument } from "../src/api/client";
 import type { Saved } from "../src/core/drafts";
 import { RuleText } from "../src/rules/ruleText";
 import type { useCanvas } from "../src/store";
+import { storage } from "./storage";
 
 const ROOT = join(import.meta.dirname, "..", "..", "..");
 const SEQUENCES = 100;
@@ -54,15 +55,13 @@ class Folder {
   }
 }
 
-/** A browser's storage; the one in use is the global one. */
+/** A browser's storage, of one tab; the one in use is the global one. */
 class Browser {
-  private readonly stored = new Map<string, string>();
+  private readonly kept = storage();
+  private readonly tab = storage();
   use(): void {
-    globalThis.localStorage = {
-      getItem: (key: string) => this.stored.get(key) ?? null,
-      setItem: (key: string, value: string) => void this.stored.set(key, value),
-      removeItem: (key: string) => void this.stored.delete(key),
-    } as Storage;
+    globalThis.localStorage = this.kept;
+    globalThis.sessionStorage = this.tab;
   }
 }
 
@@ -104,7 +103,7 @@ function rulesEditor(): Editor {
   return {
     open: (saved) => {
       opened = saved;
-      edited = new RuleText(document(saved), "");
+      edited = new RuleText(document(saved), "", "small");
     },
     text: () => edited.snapshot().history.present,
     over: () => edited.snapshot().base.etag,

@@ -31,10 +31,22 @@ export interface Opening {
 export type DraftKind = "pipeline" | "rules";
 
 const PREFIX = "modelmill.draft.";
+const CHOSEN = "modelmill.chosen.";
+/** Stands in the names of second drafts, and in no other name. */
+const BESIDE = "~";
+const NEW = "new-";
 
 /** Return the name of a draft of something that has no name yet; there may be several. */
 export function newDraftName(): string {
-  return `new-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 8)}`;
+  return `${NEW}${unique()}`;
+}
+
+export function isNewDraft(name: string): boolean {
+  return name.startsWith(NEW);
+}
+
+function unique(): string {
+  return `${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 8)}`;
 }
 
 export function readDraft(kind: DraftKind, name: string): Draft | null {
@@ -55,9 +67,74 @@ export function dropDraft(kind: DraftKind, name: string): void {
   localStorage.removeItem(keyOf(kind, name));
 }
 
-/** Drop a draft whose text has been saved; one that was edited since stays. */
-export function dropSaved(kind: DraftKind, name: string, text: string): void {
-  if (readDraft(kind, name)?.text === text) dropDraft(kind, name);
+/** Return whose draft it is: of one pipeline or rule set there are several where two tabs edit it. */
+export function ownerOf(name: string): string {
+  return name.split(BESIDE, 1)[0] ?? "";
+}
+
+/** Let this tab go on with one of several drafts of the same, also after it is loaded again. */
+export function chooseDraft(kind: DraftKind, name: string): void {
+  sessionStorage.setItem(CHOSEN + keyOf(kind, ownerOf(name)), name);
+}
+
+/** Where a draft is kept: under its name, beside the draft that another tab keeps, or nowhere. */
+export type Keeping = "kept" | "beside" | "lost";
+
+/** The draft of one editor. Another tab may keep one of the same: neither overwrites or drops the other's. */
+export class OwnDraft {
+  private name: string;
+  /** What this tab found or stored last: only that is its own. */
+  private stored: string | null = null;
+  private isWritten = false;
+
+  constructor(
+    private readonly kind: DraftKind,
+    private readonly owner: string,
+  ) {
+    const chosen = sessionStorage.getItem(CHOSEN + keyOf(kind, owner));
+    this.name = chosen !== null && readDraft(kind, chosen) !== null ? chosen : owner;
+  }
+
+  read(): Draft | null {
+    this.stored = this.present();
+    return draftOf(this.stored);
+  }
+
+  /** Whether this tab has stored a text that stands there no more. */
+  isTaken(): boolean {
+    return this.isWritten && this.present() !== this.stored;
+  }
+
+  keep(text: string, base: Saved): Keeping {
+    const present = this.present();
+    const draft = draftOf(present);
+    if (draft?.text === text && draft.base.text === base.text && draft.base.etag === base.etag) {
+      this.stored = present;
+      return "kept";
+    }
+    const isBeside = present !== null && present !== this.stored;
+    if (isBeside) this.name = `${ownerOf(this.owner)}${BESIDE}${unique()}`;
+    if (!keepDraft(this.kind, this.name, text, base)) return "lost";
+    this.stored = this.present();
+    this.isWritten = true;
+    if (isBeside) chooseDraft(this.kind, this.name);
+    return isBeside ? "beside" : "kept";
+  }
+
+  drop(): void {
+    if (this.stored !== null && this.present() === this.stored) dropDraft(this.kind, this.name);
+    this.stored = null;
+    this.isWritten = false;
+  }
+
+  /** Drop the draft if its text is the one that has been saved; one that was edited since stays. */
+  dropSaved(text: string): void {
+    if (draftOf(this.stored)?.text === text) this.drop();
+  }
+
+  private present(): string | null {
+    return localStorage.getItem(keyOf(this.kind, this.name));
+  }
 }
 
 /** Return all drafts of a kind with their names, the latest first. */

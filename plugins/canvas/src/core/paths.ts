@@ -14,3 +14,13 @@ export function canvasPath(dagId: string, runId = ""): string {
 export function newPath(draft: string = newDraftName()): string {
   return `${BASE}/new/${encodeURIComponent(draft)}`;
 }
+
+/** Return the address of a saved rule set. */
+export function rulesPath(name: string): string {
+  return `${BASE}/rules/${encodeURIComponent(name)}`;
+}
+
+/** Return the address of a new rule set's draft. */
+export function newRulesPath(draft: string = newDraftName()): string {
+  return `${BASE}/rules/new/${encodeURIComponent(draft)}`;
+}

@@ -16,7 +16,6 @@ import { SkipLinks, TO_PROPERTIES, TO_RUN, TO_STEPS } from "../canvas/SkipLinks"
 import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
 import { useShortcuts } from "../canvas/useShortcuts";
 import { positionOf } from "../core/document";
-import { dropSaved } from "../core/drafts";
 import { groupKey, onlyStep } from "../core/groups";
 import { fieldsOfProblem, groupOfProblem } from "../core/problems";
 import { Forecast } from "../run/Forecast";
@@ -26,6 +25,7 @@ import { isDirty, useCanvas } from "../store";
 import { canvasPath, newPath } from "../core/paths";
 import { Answered } from "../parts/page";
 import { useIsHere } from "../parts/useIsHere";
+import { useOtherTabs } from "../parts/useOtherTabs";
 import { t } from "../i18n/t";
 
 const CHECK_DELAY = 350;
@@ -68,6 +68,7 @@ function Editor() {
   const saving = useSaving(running.begin);
   useChecks();
   useLeaveGuard();
+  useOtherTabs(useCanvas().keepAgain);
   useBeginning(running.begin);
   const onKeyDown = useShortcuts(() => saving.ask(false));
   const hasRuns = dagId !== null && running.history.length > 0;
@@ -188,7 +189,7 @@ type Conflict = Omit<NonNullable<ErrorBody["conflict"]>, "diff">;
 function useSaving(run: () => void) {
   const navigate = useNavigate();
   const isHere = useIsHere();
-  const { history, savedText, dagId, draftName, etag, newer, pipeline, saved, rebase, say } = useCanvas();
+  const { history, savedText, dagId, draft, etag, newer, pipeline, saved, rebase, say } = useCanvas();
   // A draft that was opened beside a newer text is a conflict from the start.
   const [stage, setStage] = useState<Stage>(() =>
     newer === null
@@ -211,7 +212,7 @@ function useSaving(run: () => void) {
       const document = await api.save(name, history.present, message, over);
       if (!isHere()) {
         // The canvas shows another pipeline by now; of this one only the draft is left.
-        if (draftName !== null) dropSaved("pipeline", draftName, document.text);
+        draft?.dropSaved(document.text);
         return;
       }
       saved(document);

@@ -7,7 +7,7 @@ import { Link, useNavigate } from "react-router-dom";
 
 import { type PipelineSummary, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
-import { dropDraft, keepDraft, listDrafts, newDraftName, readDraft } from "../core/drafts";
+import { chooseDraft, dropDraft, isNewDraft, keepDraft, listDrafts, newDraftName, ownerOf, readDraft } from "../core/drafts";
 import { readText } from "../core/document";
 import { isPipeline, stepsOf } from "../core/pipeline";
 import { scheduleText } from "../core/schedule";
@@ -67,7 +67,7 @@ export function PipelinesPage() {
   );
 }
 
-/** New pipelines that are not saved yet, and drafts of pipelines that are gone: each can go on. */
+/** New pipelines that are not saved yet, second drafts, and drafts of pipelines that are gone: each can go on. */
 function Drafts({ known }: { known: readonly string[] }) {
   const navigate = useNavigate();
   const [drafts, setDrafts] = useState(() => listDrafts("pipeline"));
@@ -75,7 +75,13 @@ function Drafts({ known }: { known: readonly string[] }) {
   if (left.length === 0) return null;
   const open = (name: string): void => {
     const draft = drafts.find((item) => item.name === name)?.draft;
-    const isNew = name.startsWith("new-");
+    const owner = ownerOf(name);
+    if (known.includes(owner)) {
+      chooseDraft("pipeline", name);
+      void navigate(canvasPath(owner));
+      return;
+    }
+    const isNew = isNewDraft(name);
     const target = isNew ? name : newDraftName();
     // The pipeline of this draft has been deleted: it goes on as a new one.
     if (draft && !isNew && keepDraft("pipeline", target, draft.text, { text: "", etag: null })) dropDraft("pipeline", name);

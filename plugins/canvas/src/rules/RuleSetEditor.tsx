@@ -9,11 +9,12 @@ import { ApiError, type ErrorBody, type RuleProblem, type RuleSetDocument, type 
 import { marksOf } from "../canvas/TextPane";
 import { VersionsDialog } from "../canvas/VersionsDialog";
 import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
-import type { Saved } from "../core/drafts";
+import type { Keeping, Saved } from "../core/drafts";
 import { complete, signalNames } from "../core/ruleWords";
 import { CodeArea } from "../form/CodeArea";
 import { BASE } from "../core/paths";
 import { useIsHere } from "../parts/useIsHere";
+import { useOtherTabs } from "../parts/useOtherTabs";
 import { GateDialog } from "./GateDialog";
 import { RuleText, savedOf } from "./ruleText";
 import { SignalDialog } from "./SignalDialog";
@@ -44,23 +45,30 @@ function openedText(state: keyof typeof OPENED): string {
   return said === null ? "" : t(said);
 }
 
+function keepingText(keeping: Keeping): string {
+  if (keeping === "lost") return t("This browser keeps no drafts: what is not saved is lost when the tab is closed.");
+  return keeping === "kept" ? "" : t("Another tab has changes of this rule set that are not saved. Yours are kept beside them, in the list of rule sets.");
+}
+
 type Conflict = Omit<NonNullable<ErrorBody["conflict"]>, "diff">;
 type Stage = "none" | "save" | "signal" | "versions" | "gate" | (Conflict & { isSaving: boolean });
 
 interface Props {
   /** As it is kept; null: a new one. */
   saved: RuleSetDocument | null;
-  /** The name of one that has been deleted, and left a draft in this browser. */
-  deleted?: string | undefined;
+  /** The name of its draft while it is not saved. */
+  draft: string;
+  /** Whether it has been deleted, and left the draft in this browser. */
+  isDeleted: boolean;
   known: RuleSetList;
   onSaved: () => void;
 }
 
-export function RuleSetEditor({ saved, deleted, known, onSaved }: Props) {
+export function RuleSetEditor({ saved, draft, isDeleted, known, onSaved }: Props) {
   const navigate = useNavigate();
   const isHere = useIsHere();
-  const [edited] = useState(() => new RuleText(saved, EMPTY, deleted));
-  const { document, base, history, isKept } = useSyncExternalStore(edited.subscribe, edited.snapshot);
+  const [edited] = useState(() => new RuleText(saved, EMPTY, draft));
+  const { document, base, history, keeping } = useSyncExternalStore(edited.subscribe, edited.snapshot);
   const text = history.present;
   const [table, setTable] = useState("");
   const [target, setTarget] = useState<{ line: number } | null>(null);
@@ -69,9 +77,10 @@ export function RuleSetEditor({ saved, deleted, known, onSaved }: Props) {
   );
   const [isBusy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState("");
-  const [said, setSaid] = useState(() => (deleted === undefined ? openedText(edited.state) : t("The rule set has been deleted. Your text is still here.")));
-  const notice = isKept ? said : t("This browser keeps no drafts: what is not saved is lost when the tab is closed.");
+  const [said, setSaid] = useState(() => (isDeleted ? t("The rule set has been deleted. Your text is still here.") : openedText(edited.state)));
+  const notice = said === "" || keeping === "lost" ? keepingText(keeping) : said;
   const checked = useCheck(text);
+  useOtherTabs(edited.keepAgain);
   const isDirty = text !== base.text;
 
   const change = (next: string): void => {

@@ -5,7 +5,7 @@
  */
 
 import type { RuleSetDocument } from "../api/client";
-import { type Opening, type Saved, dropDraft, keepDraft, opening, readDraft } from "../core/drafts";
+import { type Keeping, type Opening, OwnDraft, type Saved, opening } from "../core/drafts";
 import { type History, MERGE_MILLISECONDS, record, redo, startOf, undo } from "../core/history";
 
 export interface RuleTextSnapshot {
@@ -14,8 +14,8 @@ export interface RuleTextSnapshot {
   /** What saving replaces: an older text than the document's while there is a conflict. */
   base: Saved;
   history: History;
-  /** Whether the browser keeps what is not saved. */
-  isKept: boolean;
+  /** How the browser keeps what is not saved. */
+  keeping: Keeping;
 }
 
 export class RuleText {
@@ -23,23 +23,25 @@ export class RuleText {
   readonly state: Opening["state"];
   private shown: RuleTextSnapshot;
   private readonly listeners = new Set<() => void>();
+  private draft: OwnDraft;
   private typedAt = 0;
 
   /**
    * @param empty What a new rule set begins with.
-   * @param name Of its draft: a rule set that has been deleted may have left one.
+   * @param name Of its draft, where it is not saved: its own, or of a rule set that has been deleted.
    */
   constructor(
     saved: RuleSetDocument | null,
     private readonly empty: string,
-    private readonly name = saved?.name ?? "",
+    name: string,
   ) {
-    const draft = readDraft("rules", name);
+    this.draft = new OwnDraft("rules", saved?.name ?? name);
+    const draft = this.draft.read();
     const { text, base, state } = opening(savedOf(saved), draft && saved === null ? { ...draft, base: savedOf(null) } : draft);
     const first = startOf(saved === null ? empty : base.text);
     const history = saved === null && state === "saved" ? first : record(first, text);
     this.state = state;
-    this.shown = { document: saved, base, history, isKept: true };
+    this.shown = { document: saved, base, history, keeping: "kept" };
     this.show({});
   }
 
@@ -86,22 +88,26 @@ export class RuleText {
 
   /** What has been saved is what the next save replaces; what was typed meanwhile is a draft of it. */
   readonly saved = (document: RuleSetDocument): void => {
-    dropDraft("rules", this.draftName());
-    this.show({ document, base: savedOf(document) });
+    this.draft.drop();
+    this.draft = new OwnDraft("rules", document.name);
+    this.show({ document, base: savedOf(document), keeping: "kept" });
   };
 
-  private draftName(): string {
-    return this.shown.document?.name ?? this.name;
-  }
+  /** Another tab has changed its drafts: where this one's own has gone, keep it again. */
+  readonly keepAgain = (): void => {
+    if (this.draft.isTaken()) this.show({});
+  };
 
   private show(change: Partial<RuleTextSnapshot>): void {
     const next = { ...this.shown, ...change };
     const text = next.history.present;
     this.shown = next;
     const isNothing = text === next.base.text || (next.document === null && text === this.empty);
-    if (isNothing) dropDraft("rules", this.draftName());
-    const isKept = isNothing || keepDraft("rules", this.draftName(), text, next.base);
-    this.shown = { ...next, isKept };
+    if (isNothing) this.draft.drop();
+    const keeping = isNothing ? "kept" : this.draft.keep(text, next.base);
+    // Beside another's it stays until it is saved.
+    const isBeside = !isNothing && keeping === "kept" && next.keeping === "beside";
+    this.shown = { ...next, keeping: isBeside ? "beside" : keeping };
     for (const listener of this.listeners) listener();
   }
 }
