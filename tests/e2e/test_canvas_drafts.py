@@ -59,6 +59,36 @@ def test_two_tabs_keep_a_draft_each(page: Page, pipelines: Path) -> None:
     other.close()
 
 
+def test_what_made_a_model_replaces_no_draft_unasked(page: Page, pipelines: Path) -> None:
+    now = (pipelines / "small.yaml").read_text()
+    older = now.replace("pipeline: small", "description: older\npipeline: small")
+    description = page.get_by_label("Description")
+    dialog = page.get_by_role("dialog")
+
+    def hand_over() -> None:  # as the page of a model does
+        page.evaluate("text => history.replaceState({...history.state, usr: {text}}, '')", older)
+        page.reload()
+
+    page.goto(f"{CANVAS}/small")
+    hand_over()
+    expect(description).to_have_value("older")
+    expect(page.locator(".mm-notice")).to_contain_text("as it was then")
+    description.fill("mine")
+    page.reload()
+    expect(description).to_have_value("mine")
+    hand_over()
+    expect(dialog).to_contain_text("You have changes that are not saved")
+    expect(description).to_have_value("mine")
+    page.reload()  # who does not answer is not asked again, and has lost nothing
+    expect(description).to_have_value("mine")
+    expect(dialog).to_have_count(0)
+    hand_over()
+    dialog.get_by_role("button", name="Replace mine").click()
+    expect(description).to_have_value("older")
+    page.get_by_role("button", name="Undo").click()
+    expect(description).to_have_value("mine")
+
+
 def test_each_new_rule_set_is_found_again(page: Page, rules: Path) -> None:
     page.goto("/plugin/modelmill/rules")
     text = page.get_by_label("Rule set (YAML)")

@@ -27,6 +27,8 @@ export interface CanvasState {
   savedText: string;
   /** What somebody else has saved since the draft was begun, if the two cannot be merged. */
   newer: Saved | null;
+  /** An older text that was asked for, beside changes that are not saved, until a person chooses. */
+  older: string | null;
   /** Digest of the saved pipeline; null if it is not valid, or has never been saved. */
   digest: string | null;
   /** The deployment's values of parameters. */
@@ -60,6 +62,10 @@ export interface CanvasState {
   open: (document: PipelineDocument | NewDocument) => void;
   /** Take a newer saved text as what the next save replaces; `text` is shown, and the newer text is one undo away. */
   rebase: (newer: Saved, text: string) => void;
+  /** Show an older text: changes that are not saved give way only if a person says so. */
+  handOver: (older: string) => void;
+  /** Choose the older text, or keep one's own. */
+  settle: (takesOlder: boolean) => void;
   setCatalogue: (catalogue: Catalogue, deploymentParams: Readonly<Record<string, string>>) => void;
   /** Edit the value; the text follows. `key` names what is edited: quick edits of the same are one undo step. */
   edit: (change: (pipeline: Pipeline) => Pipeline, key?: string) => boolean;
@@ -147,6 +153,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     etag: null,
     savedText: "",
     newer: null,
+    older: null,
     digest: null,
     deploymentParams: {},
     may: { edit: true, run: true },
@@ -178,6 +185,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
         etag: base.etag,
         savedText: base.text,
         newer: state === "conflict" ? newest : null,
+        older: null,
         digest: saved?.digest ?? null,
         may: { edit: document.may_edit, run: document.may_run },
         pipeline: {},
@@ -199,6 +207,22 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       set({ etag: newer.etag, savedText: newer.text, newer: null });
       lastEdit = { key: "", time: 0 };
       show(record(record(get().history, newer.text), text));
+    },
+    handOver: (older) => {
+      if (older === get().history.present) return;
+      if (isDirty(get())) {
+        set({ older });
+        return;
+      }
+      put(older, "");
+      get().say(t("This is the pipeline as it was then. Undo shows it as it is now."));
+    },
+    settle: (takesOlder) => {
+      const { older } = get();
+      set({ older: null });
+      if (!takesOlder || older === null) return;
+      put(older, "");
+      get().say(t("This is the pipeline as it was then. Undo shows yours."));
     },
     setCatalogue: (catalogue, deploymentParams) => {
       set({ catalogue, deploymentParams });

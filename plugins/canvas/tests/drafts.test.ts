@@ -152,6 +152,34 @@ describe.each([
   });
 });
 
+describe("an older text that is asked for", () => {
+  const older = edit("small", "older");
+
+  it("is shown where all is saved, one step before", async () => {
+    vi.resetModules();
+    const { getState } = (await import("../src/store")).useCanvas;
+    getState().open(SMALL);
+    getState().handOver(older);
+    expect(getState()).toMatchObject({ older: null, history: { past: [BASE], present: older } });
+  });
+
+  it("takes the place of what is not saved only where a person says so", async () => {
+    const mine = edit("small", "mine");
+    keepDraft("pipeline", "small", mine, { text: BASE, etag: "one" });
+    vi.resetModules();
+    const { getState } = (await import("../src/store")).useCanvas;
+    getState().open(SMALL);
+    getState().handOver(older);
+    expect(getState()).toMatchObject({ older, history: { present: mine } });
+    getState().settle(false);
+    expect(getState()).toMatchObject({ older: null, history: { present: mine } });
+    expect(readDraft("pipeline", "small")?.text).toBe(mine);
+    getState().handOver(older);
+    getState().settle(true);
+    expect(getState()).toMatchObject({ older: null, history: { past: [BASE, mine], present: older } });
+  });
+});
+
 describe("merging", () => {
   const lines = fc.array(fc.constantFrom("a", "b", "c", "", "  d: 1"), { maxLength: 8 }).map((list) => list.join("\n"));
 

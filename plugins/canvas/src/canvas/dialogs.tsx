@@ -119,3 +119,36 @@ export function ConflictDialog({ noun = "pipeline", author, base, theirs, mine, 
     </Frame>
   );
 }
+
+interface OlderProps {
+  older: string;
+  mine: string;
+  onTake: () => void;
+  onClose: () => void;
+}
+
+/** An older text was asked for where there are changes that are not saved. */
+export function OlderDialog({ older, mine, onTake, onClose }: OlderProps) {
+  return (
+    <Frame
+      title={t("You have changes that are not saved")}
+      isWide
+      onClose={onClose}
+      footer={
+        <>
+          <Button size="sm" variant="outline" onClick={onTake}>
+            {t("Replace mine")}
+          </Button>
+          <Button size="sm" colorPalette="brand" onClick={onClose}>
+            {t("Keep mine")}
+          </Button>
+        </>
+      }
+    >
+      <Text mb={2} fontSize="sm">
+        {t("From your text to the pipeline as it was then. To keep both, keep yours and save it first.")}
+      </Text>
+      <Diff before={mine} after={older} />
+    </Frame>
+  );
+}

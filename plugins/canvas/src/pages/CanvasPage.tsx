@@ -13,7 +13,7 @@ import { ProblemList } from "../canvas/ProblemList";
 import { TextPane } from "../canvas/TextPane";
 import { Toolbar, type View } from "../canvas/Toolbar";
 import { SkipLinks, TO_PROPERTIES, TO_RUN, TO_STEPS } from "../canvas/SkipLinks";
-import { ConflictDialog, SaveDialog } from "../canvas/dialogs";
+import { ConflictDialog, OlderDialog, SaveDialog } from "../canvas/dialogs";
 import { useShortcuts } from "../canvas/useShortcuts";
 import { positionOf } from "../core/document";
 import { groupKey, onlyStep } from "../core/groups";
@@ -38,23 +38,37 @@ export function NewPipelinePage() {
   return draft === undefined ? <Navigate to={newPath()} replace state={state} /> : <CanvasPage key={draft} />;
 }
 
+/** The text that made a model, until the canvas of its pipeline shows it. */
+let handedOver: { dagId: string; text: string } | null = null;
+
 export function CanvasPage() {
   const { dagId, draft = "" } = useParams();
   // A template hands its text over, and so does a model the text that made it.
   const given = (useLocation().state as { text?: string } | null)?.text;
-  const { open, setCatalogue, setText, say } = useCanvas();
+  return dagId !== undefined && given !== undefined ? <Taking dagId={dagId} text={given} /> : <Opened dagId={dagId} draft={draft} begun={given ?? EMPTY} />;
+}
+
+/** Take a text out of the tab's history, where it would come again with each visit. Airflow's page may begin anew with that. */
+function Taking({ dagId, text }: { dagId: string; text: string }) {
+  const navigate = useNavigate();
+  useEffect(() => {
+    handedOver = { dagId, text };
+    void navigate(".", { replace: true, state: null });
+  }, [dagId, text, navigate]);
+  return null;
+}
+
+function Opened({ dagId, draft, begun }: { dagId: string | undefined; draft: string; begun: string }) {
+  const { open, setCatalogue, handOver } = useCanvas();
   const ask = useCallback(async () => {
     const [catalogue, saved] = await Promise.all([api.catalogue(), dagId === undefined ? null : api.pipeline(dagId)]);
     const mayCreate = { may_edit: catalogue.may_create, may_run: catalogue.may_create };
-    const document = saved ?? { text: given ?? EMPTY, draftName: draft, ...mayCreate };
     setCatalogue(new Map(catalogue.components.map((component) => [component.name, component])), catalogue.params);
-    open(document);
-    if (dagId !== undefined && given !== undefined && given !== document.text) {
-      setText(given, "");
-      say(t("This is the pipeline as it was then. Undo shows it as it is now."));
-    }
+    open(saved ?? { text: begun, draftName: draft, ...mayCreate });
+    if (handedOver !== null && handedOver.dagId === dagId) handOver(handedOver.text);
+    handedOver = null;
     return { dagId };
-  }, [dagId, draft, given, open, setCatalogue, setText, say]);
+  }, [dagId, draft, begun, open, setCatalogue, handOver]);
   const answer = useAnswer(ask);
   return <Answered answer={answer}>{(opened) => (opened.dagId === dagId ? <Editor key={dagId ?? ""} /> : null)}</Answered>;
 }
@@ -124,7 +138,7 @@ function Editor() {
           />
         ) : null}
       </div>
-      {saving.dialog}
+      {saving.dialog ?? <Older />}
       {running.dialog}
     </ReactFlowProvider>
   );
@@ -153,6 +167,12 @@ function useBeginning(begin: () => void): void {
     void navigate(".", { replace: true, state: null });
     begin();
   }, [isAsked, navigate, begin]);
+}
+
+function Older() {
+  const { older, history, settle } = useCanvas();
+  if (older === null) return null;
+  return <OlderDialog older={older} mine={history.present} onTake={() => { settle(true); }} onClose={() => { settle(false); }} />;
 }
 
 /** Ask the server for problems, a moment after the last change. */
