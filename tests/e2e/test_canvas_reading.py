@@ -346,3 +346,50 @@ def test_arrow_keys_go_from_step_to_step_and_to_edges(
     page.keyboard.press("ArrowUp")
     assert page.locator("[data-step=teacher]").bounding_box() == place
     assert serious(page) == []
+
+
+def test_keys_of_the_graph_are_its_own(ten: Callable[..., Page]) -> None:
+    log = {"lines": [{"text": "a line of the log"}], "cut": False, "progress": None, "said": ""}
+    page = ten({"teacher": "failed"}, {"/pipelines/ten/runs/one/steps/teacher/log": log})
+    teacher = page.locator(".react-flow__node[data-id=teacher]")
+    notes = page.locator("[data-step=notes]")
+    teacher.press("Enter")
+    lines = page.locator(".mm-log")
+    expect(lines).to_have_text(re.compile("a line of the log"))
+    lines.focus()
+    for key in ("Delete", "Backspace", "Control+x", "Control+d"):
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Arrange automatically").press("Delete")
+    page.get_by_role("button", name="Versions").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    for key in ("Delete", "Control+x", "Control+z"):
+        page.keyboard.press(key)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    # What is selected is what is copied: the text, and then, in the graph, the step.
+    lines.evaluate("log => getSelection().selectAllChildren(log)")
+    page.evaluate("addEventListener('copy', () => { window.copied = String(getSelection()); })")
+    lines.focus()
+    page.keyboard.press("Control+c")
+    assert "a line of the log" in page.evaluate("window.copied")
+    page.keyboard.press("Control+v")
+    expect(page.locator("[data-step=teacher_2]")).to_have_count(0)
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()  # until here nothing has changed
+
+    notes.locator(".mm-node-head").click()
+    page.keyboard.press("Control+c")
+    page.keyboard.press("Control+v")
+    expect(page.locator("[data-step=notes_2]")).to_have_count(1)
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Delete")
+    expect(page.locator("[data-step=notes_2]")).to_have_count(0)
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Control+z")
+    expect(page.locator("[data-step=notes_2]")).to_have_count(1)
+    page.get_by_role("toolbar").get_by_role("button", name="Arrange automatically").press("Control+z")
+    expect(page.locator("[data-step=notes_2]")).to_have_count(0)
+    # An edge goes, too.
+    edge = page.locator('[data-id="raw.table>notes.table"]')
+    edge.press("Enter")
+    page.keyboard.press("Delete")
+    expect(edge).to_have_count(0)

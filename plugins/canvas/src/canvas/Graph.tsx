@@ -32,6 +32,7 @@ import { StepNode } from "./StepNode";
 import { useColorMode } from "./useColorMode";
 import { useRoutes } from "./useRoutes";
 import { useRoving } from "./useRoving";
+import { isOfGraph } from "./useShortcuts";
 import { t } from "../i18n/t";
 
 export const DRAG_TYPE = "application/x-modelmill-component";
@@ -58,6 +59,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
   const [menu, setMenu] = useState<Point | null>(null);
   const moving = useMoving();
   const { onShown, onMoved } = useFitting(run.size > 0);
+  useDeleteKey(!isReadOnly);
 
   const isValid = useCallback(
     (connection: Connection | FlowEdge) => connectionProblem(steps, catalogue, connection) === null,
@@ -149,7 +151,7 @@ export function Graph({ isReadOnly = false, run = NO_RUN }: Props) {
               onNodeContextMenu: onContextMenu,
               onSelectionContextMenu: (event: MouseEvent) => { onContextMenu(event); },
             })}
-        deleteKeyCode={isReadOnly ? null : ["Delete", "Backspace"]}
+        deleteKeyCode={null}
         multiSelectionKeyCode={["Shift", "Control", "Meta"]}
         selectionKeyCode="Shift"
         nodesConnectable={!isReadOnly}
@@ -189,6 +191,24 @@ function labels() {
     "controls.zoomOut.ariaLabel": t("Zoom out"),
     "controls.fitView.ariaLabel": t("Fit View"),
   };
+}
+
+/** Delete what is selected. React Flow's own key would do so wherever on the page it is pressed. */
+function useDeleteKey(mayDelete: boolean): void {
+  const flow = useReactFlow();
+  const store = useStoreApi();
+  useEffect(() => {
+    if (!mayDelete) return;
+    const onKeyDown = (event: KeyboardEvent): void => {
+      const hasOthers = event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || event.repeat;
+      if (hasOthers || !["Delete", "Backspace"].includes(event.key) || !isOfGraph(event.target)) return;
+      const { nodes, edges } = flow.toObject();
+      void flow.deleteElements({ nodes: nodes.filter((node) => node.selected), edges: edges.filter((edge) => edge.selected) });
+      store.setState({ nodesSelectionActive: false });
+    };
+    document.addEventListener("keydown", onKeyDown);
+    return () => { document.removeEventListener("keydown", onKeyDown); };
+  }, [flow, store, mayDelete]);
 }
 
 /**
