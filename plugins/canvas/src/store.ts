@@ -249,8 +249,10 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       const place = get().places.get(from);
       if (place) set({ places: new Map([...get().places, [to, place]]) });
       const done = attempt(() => renameStep(get().history.present, from, to), "");
-      if (done) get().select([to]);
-      return done;
+      if (!done) return false;
+      keepPlaces(get());
+      get().select([to]);
+      return true;
     },
     renameGroup: (from, to) => {
       const done = attempt(() => renameGroup(get().history.present, from, to), "");
@@ -301,6 +303,9 @@ export const useCanvas = create<CanvasState>()((set, get) => {
         may: { edit: document.may_edit, run: document.may_run },
         newer: null,
       });
+      // Until now there was no name to keep them under.
+      keepPlaces(get());
+      keepCollapsed(get());
       keepDraft();
     },
     say: (text, isError = false) => {

@@ -180,6 +180,26 @@ describe("an older text that is asked for", () => {
   });
 });
 
+describe("where steps stand, and which groups are collapsed", () => {
+  const GROUPED = `${BASE}  again: {component: build_dataset}\ngroups:\n  pair: {steps: [dataset, again]}\n`;
+
+  it("outlives the first save, and a new name of a step", async () => {
+    vi.resetModules();
+    const { getState } = (await import("../src/store")).useCanvas;
+    getState().open({ text: GROUPED, draftName: "new-one", may_edit: true, may_run: true });
+    getState().place(new Map([["raw", { x: 700, y: 7 }]]));
+    getState().toggle("pair");
+    const text = getState().history.present;
+    getState().saved({ ...SMALL, text });
+    getState().open({ ...SMALL, text });
+    expect(getState().places.get("raw")).toEqual({ x: 700, y: 7 });
+    expect(getState().collapsed).toEqual(new Set(["pair"]));
+    expect(getState().rename("raw", "rows")).toBe(true);
+    getState().open({ ...SMALL, text: getState().history.present, etag: "two" });
+    expect(getState().places.get("rows")).toEqual({ x: 700, y: 7 });
+  });
+});
+
 describe("merging", () => {
   const lines = fc.array(fc.constantFrom("a", "b", "c", "", "  d: 1"), { maxLength: 8 }).map((list) => list.join("\n"));
 
