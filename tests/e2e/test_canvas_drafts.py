@@ -170,6 +170,21 @@ def test_a_rule_set_s_draft_meets_what_was_saved_meanwhile(page: Page, rules: Pa
     expect(page.get_by_role("status").first).to_contain_text("has been deleted. Your text is still here")
 
 
+def test_the_reason_for_saving_a_rule_set_outlives_a_conflict(page: Page, rules: Path) -> None:
+    file = rules / "mail.yaml"
+    file.write_text(RULES)
+    page.goto("/plugin/modelmill/rules/mail")
+    page.get_by_label("Rule set (YAML)").fill(RULES.replace("default: keep", "default: mine"))
+    file.write_text(RULES.replace("default: keep", "default: theirs"))
+    page.get_by_label("Rule set", exact=True).get_by_role("button", name="Save").click()
+    page.get_by_label("Why (for the list of versions)").fill("a good reason")
+    page.get_by_role("dialog").get_by_role("button", name="Save", exact=True).click()
+    with page.expect_request(lambda request: request.method == "PUT") as sent:
+        page.get_by_role("dialog").get_by_role("button", name="Save mine over it").click()
+    assert sent.value.post_data_json["message"] == "a good reason"
+    expect(page.get_by_text("Saved.")).to_be_visible()
+
+
 def test_a_save_that_is_answered_late_touches_nothing_else(page: Page, pipelines: Path, rules: Path) -> None:
     page.on("dialog", lambda dialog: dialog.accept())
     (pipelines / "other.yaml").write_text((pipelines / "small.yaml").read_text().replace("small", "other"))

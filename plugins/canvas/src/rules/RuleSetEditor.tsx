@@ -51,7 +51,7 @@ function keepingText(keeping: Keeping): string {
 }
 
 type Conflict = Omit<NonNullable<ErrorBody["conflict"]>, "diff">;
-type Stage = "none" | "save" | "signal" | "versions" | "gate" | (Conflict & { isSaving: boolean });
+type Stage = "none" | "save" | "signal" | "versions" | "gate" | (Conflict & { message: string; isSaving: boolean });
 
 interface Props {
   /** As it is kept; null: a new one. */
@@ -73,7 +73,7 @@ export function RuleSetEditor({ saved, draft, isDeleted, known, onSaved }: Props
   const [table, setTable] = useState("");
   const [target, setTarget] = useState<{ line: number } | null>(null);
   const [stage, setStage] = useState<Stage>(() =>
-    edited.state === "conflict" ? { author: t("Somebody else"), ...savedOf(saved), isSaving: false } : "none",
+    edited.state === "conflict" ? { author: t("Somebody else"), ...savedOf(saved), message: "", isSaving: false } : "none",
   );
   const [isBusy, setBusy] = useState(false);
   const [refusal, setRefusal] = useState("");
@@ -114,7 +114,7 @@ export function RuleSetEditor({ saved, draft, isDeleted, known, onSaved }: Props
       if (isHere() && stored.name !== document?.name) void navigate(`${BASE}/rules/${encodeURIComponent(stored.name)}`, { replace: true });
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.body?.conflict) setStage({ ...error.body.conflict, isSaving: true });
+      if (error.body?.conflict) setStage({ ...error.body.conflict, message, isSaving: true });
       else {
         setStage("save");
         setRefusal(error.message);
@@ -212,7 +212,7 @@ export function RuleSetEditor({ saved, draft, isDeleted, known, onSaved }: Props
           mine={text}
           isSaving={stage.isSaving}
           onMine={() => {
-            if (stage.isSaving || stage.text === null) void save("", stage.etag);
+            if (stage.isSaving || stage.text === null) void save(stage.message, stage.etag);
             else take({ text: stage.text, etag: stage.etag }, text);
           }}
           onTake={(next) => { take({ text: stage.text ?? "", etag: stage.etag }, next); }}
