@@ -59,7 +59,7 @@ beforeEach(() => {
 afterEach(() => { vi.useRealTimers(); });
 
 describe("logs", () => {
-  it("are read of a dozen running steps, and of those that wait only if they are selected", async () => {
+  it("are read of a dozen steps: selected ones first, those that wait last", async () => {
     server.nodes = [...nodesOf(200, 0), ...Array.from({ length: 100 }, (_, index) => node(`w${index}`, "deferred"))];
     await look();
     expect(server.logs).toEqual(["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11"]);
@@ -71,6 +71,10 @@ describe("logs", () => {
     expect(steps.get("s150")?.line).toBe("s150 says");
     expect(steps.get("s0")?.line).toBe("s0 says");
     expect(steps.get("w8")?.line).toBe("");
+  });
+
+  it("are read of a step that waits while others run", () => {
+    expect([...heardTasks([node("batch", "deferred"), node("other", "running")], new Set())]).toEqual(["other", "batch"]);
   });
 
   it("are read of each step before they are read of more copies of one", () => {

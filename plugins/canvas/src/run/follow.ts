@@ -22,12 +22,13 @@ export function isFinished(run: RunView): boolean {
   return run.state === "success" || run.state === "failed";
 }
 
-/** Return the tasks whose logs are read: those of selected steps, then one of each running step, then more of them. */
+/** Return the tasks whose logs are read: those of selected steps, then one of each running step, then others, those that wait last. */
 export function heardTasks(nodes: readonly RunNode[], selected: ReadonlySet<string>): Set<string> {
   const running = nodes.filter(({ state }) => state === "running");
   const firsts = running.filter((node, index) => running.findIndex(({ of }) => of === node.of) === index);
   const chosen = nodes.filter(({ of, state }) => selected.has(of) && TALKING.has(state ?? ""));
-  const ordered = [...chosen, ...firsts, ...running].map(({ step }) => step);
+  const waiting = nodes.filter(({ state }) => state === "deferred");
+  const ordered = [...chosen, ...firsts, ...running, ...waiting].map(({ step }) => step);
   return new Set([...new Set(ordered)].slice(0, MOST_LOGS));
 }
 
