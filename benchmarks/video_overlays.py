@@ -13,9 +13,7 @@ scenes.
 from __future__ import annotations
 
 import argparse
-import io
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from benchmarks.video_defects import MEASURE, f1, fired, overlap, schema
-from PIL import Image, ImageSequence
+from benchmarks.video_scenes import pictures
 
 from modelmill.rules.reading import load_rule_set
-from modelmill.videos.defects import encoded
 from modelmill.videos.limited_process import LimitedProcess
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.requests import READING_LIMITS, ReadTextOptions
@@ -58,7 +55,6 @@ HELD_OUT = (
     {"kind": "overlay", "width": [0.2, 0.3]},
 )
 OTHERS = ({"kind": "clean"}, {"kind": "blur", "sigma": [2.0, 5.0]}, {"kind": "compression"}, {"kind": "crop"})
-LEAST_FRAMES = 24
 
 
 def main() -> None:
@@ -180,34 +176,7 @@ def sources(options: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
             yield name, paths[name].read_bytes()
         else:
             print(f"{name} is not there: left out")
-    with zipfile.ZipFile(options.pictures) as files:
-        names = sorted(name for name in files.namelist() if name.endswith(".webp"))
-        shown = dict[str, Image.Image]()
-        for name in names:
-            image = Image.open(io.BytesIO(files.read(name)))
-            if getattr(image, "n_frames", 1) >= LEAST_FRAMES:
-                shown[Path(name).stem] = image
-        tuned = {name for place, name in enumerate(shown) if (place + (place > 33)) % 2 == 0}
-        taken = {scene_of(name) for name in tuned}
-        for name, image in shown.items():
-            if (name in tuned) if options.tune else (scene_of(name) not in taken):
-                yield name, clip_of(image)
-
-
-def scene_of(name: str) -> str:
-    """Return what pictures of one scene have in common: the name without its number."""
-    return name.rsplit("-", 1)[0]
-
-
-def clip_of(image: Image.Image) -> bytes:
-    frames, durations = list[np.ndarray](), list[float]()
-    scale = min(1.0, 480 / max(image.size))
-    size = round(image.width * scale / 2) * 2, round(image.height * scale / 2) * 2
-    for frame in ImageSequence.Iterator(image):
-        durations.append(frame.info.get("duration") or 66)
-        frames.append(np.asarray(frame.convert("RGB").resize(size), np.uint8))
-    rate = 1000 / float(np.mean(durations))
-    return encoded(frames, rate, "libx264", {"crf": "12", "preset": "veryfast"})
+    yield from pictures(options.pictures, tuned=options.tune)
 
 
 if __name__ == "__main__":

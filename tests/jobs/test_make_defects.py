@@ -15,6 +15,7 @@ from tests.library.videos.clips import write_clip
 
 from modelmill.artifacts import TableRef
 from modelmill.tables.reading import read_arrow
+from modelmill.videos.defect_kinds import Clip, Exposure
 from modelmill.videos.defects import encoded
 from modelmill.videos.requests import MakeDefectsRequest, MeasureVideosRequest
 from modelmill_jobs import make_defects, measure_videos
@@ -100,6 +101,18 @@ def test_wrong_defects_are_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=said):
             MakeDefectsRequest(table=table, to="/a", quarantine="/b", defects=wrong)
+
+
+def test_a_dark_clip_is_never_made_bright_nor_a_bright_one_dark() -> None:
+    """The label would be wrong: twice the light makes a good picture of a dark one."""
+    made = {
+        light: {
+            Exposure().make(Clip([np.full((16, 16, 3), light, np.uint8)], 25.0, random)).parameters["form"]
+            for random in map(np.random.default_rng, range(20))
+        }
+        for light in (40, 110, 190)
+    }
+    assert made == {40: {"dark"}, 110: {"dark", "bright"}, 190: {"bright"}}
 
 
 def test_the_same_frames_are_the_same_file_each_time() -> None:

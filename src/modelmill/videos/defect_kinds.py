@@ -244,7 +244,10 @@ class Slides(Defect):
 
 
 class Exposure(Defect):
-    """Too dark, or too bright."""
+    """Too dark, or too bright: a clip that is dark is never made bright, nor a bright one dark.
+
+    Twice the light makes a good picture of a dark one, and no bright one.
+    """
 
     kind: Literal["exposure"] = "exposure"
     dark: tuple[_Factor, _Factor] = Field(
@@ -257,9 +260,16 @@ class Exposure(Defect):
     def make(self, clip: Clip) -> Made:
         """See :meth:`Defect.make`."""
         form = str(clip.random.choice(["dark", "bright"]))
+        light = float(np.mean([frame[::4, ::4].mean() for frame in clip.frames])) / 255
+        if not _DIM <= light <= _LIGHT:
+            form = "dark" if light < _DIM else "bright"
         factor = clip.draw(self.dark if form == "dark" else self.bright)
         frames = [np.minimum(frame * factor, 255).astype(np.uint8) for frame in clip.frames]
         return Made(frames, {"form": form, "factor": factor})
+
+
+_DIM, _LIGHT = 0.25, 0.65
+"""Light of clips, of 1, below which they are never made brighter, and above which never darker."""
 
 
 class Crop(Defect):

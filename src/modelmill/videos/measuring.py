@@ -141,7 +141,8 @@ class _Looking:
             self._borders.see(grey)
             if "detail" in self._asked:
                 middle = pictures.middle(grey)
-                found |= {"blur": pictures.blur(middle), "sharpness": pictures.sharpness(middle)}
+                found["blur"] = pictures.blur(middle, pictures.blur_window(grey.shape[1]))
+                found["sharpness"] = pictures.sharpness(middle)
                 found["noise"] = pictures.noise(middle)
         if "blocks" in self._asked:
             found["blockiness"] = self._blocks.of(frame)
@@ -230,7 +231,7 @@ def _times(seen: Seen) -> Row:
         "shot_seconds": float(np.mean(lengths)),
         "shortest_shot": min(lengths),
         "still_share": stretches.share_still(seen.differences),
-        "slideshow": stretches.slideshow(seen.frozen, seen.cuts, seen.end),
+        "slideshow": stretches.slideshow(seen.slides, seen.end),
     }
     for name, intervals in (("black", seen.black), ("frozen", seen.frozen)):
         row[f"{name}_seconds"] = stretches.covered(intervals)

@@ -92,7 +92,7 @@ def middle(picture: Picture) -> Luma:
     return picture[parts[0], parts[1]].astype(np.float32)
 
 
-def blur(grey: Luma) -> float | None:
+def blur(grey: Luma, window: int = 9) -> float | None:
     """Return how blurred a picture is: 0 sharp, 1 without any edge.
 
     The picture is blurred again: a sharp one changes much, a blurred one little. Crete, Dolmiere, Ladret and
@@ -101,30 +101,42 @@ def blur(grey: Luma) -> float | None:
     the width of edges, at 35 ms a frame of 720 lines; this takes 4.
 
     :param grey: ``(height, width)``, 0 to 255.
+    :param window: pixels of the filter: see :func:`blur_window`.
     :return: the larger one of both directions; None if there is nothing to compare.
     """
-    found = [_blur_along(one) for one in (grey, grey.T)]
+    found = [_blur_along(one, window) for one in (grey, grey.T)]
     return max((one for one in found if one is not None), default=None)
 
 
-_BLUR_WINDOW = 9
+def blur_window(width: int) -> int:
+    """Return the pixels of the filter for a video so wide: 9 at 480 and more, fewer below.
+
+    What is shown small is enlarged where it is seen, its blur as well: with 9 pixels a small video seems
+    sharper than the same one in its full size.
+
+    :param width: of the video, in pixels.
+    :return: an odd number, 5 to 9: with 3 pixels every edge of a film is as wide as the filter.
+    """
+    return min(max(2 * round((9 * width / 480 - 1) / 2) + 1, 5), 9)
+
+
 _EDGE = 10.0
 """Grey levels between the ends of the filter, from which there is an edge within it."""
 _EDGES = 0.002
 """Share of the places that have one, below which a picture says nothing."""
 
 
-def _blur_along(grey: Luma) -> float | None:
-    if grey.shape[1] < 2 * _BLUR_WINDOW:
+def _blur_along(grey: Luma, window: int) -> float | None:
+    if grey.shape[1] < 2 * window:
         return None
     # The difference of two means that lie side by side is that of the ends of both: no mean is needed.
-    ends = np.abs(grey[:, _BLUR_WINDOW:] - grey[:, :-_BLUR_WINDOW])
-    first = _BLUR_WINDOW // 2
+    ends = np.abs(grey[:, window:] - grey[:, :-window])
+    first = window // 2
     sharp = np.abs(np.diff(grey[:, first : first + ends.shape[1] + 1], axis=1))
     edges = ends >= _EDGE
     if edges.mean() < _EDGES:
         return None
-    sharp, again = sharp[edges], ends[edges] / _BLUR_WINDOW
+    sharp, again = sharp[edges], ends[edges] / window
     total = float(sharp.sum())
     if total == 0:  # the only edge is beside the part that is compared: a drawing's margin
         return None

@@ -9,12 +9,6 @@ Interval = tuple[float, float]
 
 _STILL = 0.1
 """Mean absolute difference of frames, of 100, up to which nothing moves."""
-_FADE_SECONDS = 1.6
-"""Longest change from one slide to the next."""
-_OVERLAP = 0.1
-"""Seconds by which stretches may overlap: times are those of frames."""
-_SLIDE_SECONDS = 0.8
-"""Shortest slide."""
 
 
 def shots(cuts: Sequence[float], end: float) -> list[Interval]:
@@ -58,31 +52,11 @@ def share_still(differences: Sequence[float]) -> float:
     return sum(one <= _STILL for one in later) / len(later) if later else 0.0
 
 
-def slideshow(frozen: Sequence[Interval], cuts: Sequence[float], end: float) -> float:
+def slideshow(slides: Sequence[Interval], end: float) -> float:
     """Return how much of a video is a slideshow: still pictures, with cuts or fades between them.
 
-    :param frozen: frozen stretches, ascending.
-    :param cuts: hard cuts.
+    :param slides: runs of two slides and more, with the changes between them.
     :param end: end of the video.
-    :return: the share of time on slides and short changes between them; 0 if there are not two slides. A slow
-        zoom moves, so it does not count.
+    :return: the share of time in such runs. A slow zoom moves, so it does not count.
     """
-    slides = _at_cuts(frozen, cuts)
-    slides = [one for one in slides if one[1] - one[0] >= _SLIDE_SECONDS]
-    if len(slides) < 2 or end <= 0:
-        return 0.0
-    changes = [
-        (before[1], after[0])
-        for before, after in pairwise(slides)
-        if -_OVERLAP <= after[0] - before[1] <= _FADE_SECONDS
-    ]
-    return min(1.0, (covered(slides) + covered(changes)) / end) if changes else 0.0
-
-
-def _at_cuts(frozen: Sequence[Interval], cuts: Sequence[float]) -> list[Interval]:
-    """Split stretches at cuts: two slides that follow each other at once may be reported as one."""
-    found = []
-    for start, end in frozen:
-        edges = [start, *(cut for cut in cuts if start + 0.1 < cut < end - 0.1), end]
-        found += list(pairwise(edges))
-    return found
+    return min(1.0, covered(slides) / end) if end > 0 else 0.0

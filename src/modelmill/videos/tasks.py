@@ -187,7 +187,7 @@ TASKS: Mapping[str, VideoTask] = {
             "measure",
             "modelmill.videos.measuring:measure",
             MEASURED,
-            version=6,
+            version=7,
             example={
                 "frames_per_second": 10.0,
                 "most": 10,
@@ -224,7 +224,7 @@ TASKS: Mapping[str, VideoTask] = {
             "defects",
             "modelmill.videos.defects:defects",
             DEFECTS,
-            version=3,
+            version=4,
             example={
                 "defects": [{"kind": kind} for kind in ("clean", "blur", "overlay", "text", "crop")],
                 "seed": 0,

@@ -14,6 +14,7 @@ from modelmill.videos.containers import libav, open_container, video_stream
 from modelmill.videos.limits import VideoLimits
 from modelmill.videos.refusals import RefusedVideoError
 from modelmill.videos.sources import Source
+from modelmill.videos.stillness import Stillness
 from modelmill.videos.stills import source_width
 from modelmill.videos.stretches import without
 
@@ -29,12 +30,10 @@ FILTERS = (
     ("scale", f"{SMALL_WIDTH}:-2:flags=area"),
     ("format", "gray"),
     ("scdet", "threshold=10"),
-    ("freezedetect", "n=0.0004:d=0.4"),
     ("blackdetect", "d=0.1:picture_black_ratio_th=0.98:pixel_black_th=0.03"),
 )
 """Filters of all frames, with their options. ``scdet``: cuts, by the difference of mean absolute frame
-differences. ``freezedetect``: mean absolute difference below 0.04 % for 0.4 s. ``blackdetect``: 98 % of the
-pixels below 3 % of white."""
+differences. ``blackdetect``: 98 % of the pixels below 3 % of white."""
 _ERRORS = 50
 """Errors of the decoder in a row after which the rest of a video is given up."""
 
@@ -65,6 +64,8 @@ class Seen:
     cuts: list[float] = field(default_factory=list)
     frozen: list[Interval] = field(default_factory=list)
     """Without what is black: that stands still, too."""
+    slides: list[Interval] = field(default_factory=list)
+    """Runs of slides: see :class:`modelmill.videos.stillness.Stillness`."""
     black: list[Interval] = field(default_factory=list)
     end: float = 0.0
     errors: int = 0
@@ -156,7 +157,8 @@ class _Filters:
     def __init__(self) -> None:
         self._graph: Graph | None = None
         self._form: tuple[int, int, str] | None = None
-        self._begun: dict[str, float] = {}
+        self._still = Stillness()
+        self._black: float | None = None
         errors = libav().error
         self._nothing = (errors.BlockingIOError, errors.EOFError)
         self._length: tuple[int | None, float] = None, _USUAL_SECONDS
@@ -172,15 +174,22 @@ class _Filters:
             return
         try:
             self._graph.vpush(frame)
-            found: dict[str, str] = self._graph.vpull().metadata
+            small = self._graph.vpull()
         except self._nothing:
-            found = {}
+            seen.differences.append(0.0)
+            return
+        found: dict[str, str] = small.metadata
         first = not seen.differences
         seen.differences.append(0.0 if first else float(found.get("lavfi.scd.mafd", 0.0)))
         if float(found.get("lavfi.scd.score", 0.0)) >= _CUT_SCORE and not first:
             seen.cuts.append(time)
-        self._stretch("frozen", found, "lavfi.freezedetect.freeze", time, seen.frozen)
-        self._stretch("black", found, "lavfi.black", time, seen.black)
+        self._still.see(time, small, seen.differences[-1])
+        # The filter gives times of the stream, which need not begin at 0: what is kept is told by the frame.
+        if "lavfi.black_start" in found:
+            self._black = time
+        if "lavfi.black_end" in found and self._black is not None:
+            seen.black.append((self._black, time))
+            self._black = None
 
     def _duration(self, frame: VideoFrame) -> float:
         length = getattr(frame, "duration", None) or None
@@ -189,29 +198,21 @@ class _Filters:
             self._length = length, float(length * unit) if length and unit else _USUAL_SECONDS
         return self._length[1]
 
-    def _stretch(self, name: str, found: dict[str, str], key: str, time: float, ends: list[Interval]) -> None:
-        # The filters give times of the stream, which need not begin at 0: what is kept is told by the frame.
-        if f"{key}_start" in found:
-            late = _DELAY.get(name, 0.0)
-            self._begun[name] = max(0.0, time - late)
-        if f"{key}_end" in found and name in self._begun:
-            ends.append((self._begun.pop(name), time))
-
     def end(self, seen: Seen) -> None:
         self._end_stretches(seen.end, seen)
-        seen.frozen = without(seen.frozen, seen.black)
+        seen.frozen = without(self._still.frozen, seen.black)
+        seen.slides = self._still.slides
 
     def _end_stretches(self, time: float, seen: Seen) -> None:
-        for name, ends in (("frozen", seen.frozen), ("black", seen.black)):
-            if name in self._begun:
-                ends.append((self._begun.pop(name), time))
+        self._still.end(time)
+        if self._black is not None:
+            seen.black.append((self._black, time))
+            self._black = None
 
 
 _CUT_SCORE = 10.0
 _USUAL_SECONDS = 0.04
 """Of a frame that does not say how long it is shown."""
-_DELAY = {"frozen": 0.4}
-"""Seconds after which a filter says that a stretch has begun."""
 
 
 def _graph(frame: VideoFrame) -> Graph | None:

@@ -305,6 +305,7 @@ def test_blur_noise_and_colour_are_ordered() -> None:
     margin = np.zeros((40, 100), np.float32)
     margin[:, :3] = 200
     assert pictures.blur(margin) is None
+    assert [pictures.blur_window(width) for width in (16, 176, 350, 480, 1920)] == [5, 5, 7, 9, 9]
     grey = np.full((8, 8, 3), 90, np.uint8)
     assert pictures.colourfulness(grey) == 0
     assert pictures.colourfulness(moving(0)(0)) > 20
@@ -330,8 +331,8 @@ def test_frames_are_chosen_in_the_middle_of_the_parts_of_shots() -> None:
 def test_shots_and_stretches() -> None:
     assert stretches.shots([], 3.0) == [(0.0, 3.0)]
     assert stretches.shots([1.0, 2.0], 3.0) == [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)]
-    assert stretches.slideshow([(0.0, 4.0)], [], 4.0) == 0
-    assert stretches.slideshow([(0.0, 4.0)], [2.0], 4.0) == 1
+    assert stretches.slideshow([], 4.0) == stretches.slideshow([], 0.0) == 0
+    assert stretches.slideshow([(0.0, 1.0), (2.0, 4.0)], 4.0) == 0.75
     assert stretches.without([(0.0, 4.0), (5.0, 6.0)], [(1.0, 2.0), (3.0, 5.5)]) == [
         (0.0, 1.0),
         (2.0, 3.0),
