@@ -169,7 +169,7 @@ def _pixels(frame: VideoFrame | Grey | None) -> Grey:
     if isinstance(frame, np.ndarray):
         return frame
     plane = frame.planes[0]  # type: ignore[union-attr]
-    lines = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    lines = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)  # type: ignore[arg-type]
     return lines[:, : plane.width]
 
 
@@ -210,7 +210,9 @@ def _means(picture: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.float64]:
         min(size, count * _CELL) for size, count in zip(picture.shape, (rows, columns), strict=True)
     )
     down = np.add.reduce(picture[:height, :width].reshape(rows, -1, width), axis=1, dtype=np.uint32)
-    return down.reshape(rows, columns, -1).sum(2) / (height // rows * (width // columns))
+    pixels = height // rows * (width // columns)
+    means: npt.NDArray[np.float64] = down.reshape(rows, columns, -1).sum(2) / pixels
+    return means
 
 
 def _same(before: _Still, still: _Still) -> bool:
