@@ -31,13 +31,13 @@ LONG = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", name="real")
+@pytest.fixture(name="real")
 def _real(
     tmp_path_factory: pytest.TempPathFactory,
     mlflow_database: Path,
     start_airflow: Callable[..., LocalAirflow],
 ) -> Iterator[LocalAirflow]:
-    """An Airflow with a real large model, and no pipeline."""
+    """An Airflow with a real large model, and no pipeline: nothing is there that a run could reuse."""
     home = tmp_path_factory.mktemp("newcomer")
     _, base_model = prepare(home)
     shutil.copy(mlflow_database, home / "mlflow.db")

@@ -168,6 +168,7 @@ export function NotJudged({ lines }: { lines: readonly string[] }) {
 }
 
 export function Checks({ facts }: { facts: GateFacts }) {
+  if (facts.checks.length === 0) return null; // the challenger is the champion already
   return (
     <Figures
       label={t("Checks")}
