@@ -244,10 +244,7 @@ class Slides(Defect):
 
 
 class Exposure(Defect):
-    """Too dark, or too bright: a clip that is dark is never made bright, nor a bright one dark.
-
-    Twice the light makes a good picture of a dark one, and no bright one.
-    """
+    """Too dark, or too bright. A dark clip is not made brighter, nor a bright one darker: it may be good."""
 
     kind: Literal["exposure"] = "exposure"
     dark: tuple[_Factor, _Factor] = Field(
