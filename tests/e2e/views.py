@@ -207,6 +207,31 @@ def conflict(page: Page) -> None:
     ).first.wait_for()
 
 
+def older_text(page: Page) -> None:
+    """What made a model, beside changes that are not saved."""
+    canvas(page)
+    page.locator(".mm-inspector textarea").first.fill("mine")
+    # As the page of a model hands it over.
+    page.evaluate("text => history.replaceState({...history.state, usr: {text}}, '')", THEIRS)
+    page.reload()
+    page.get_by_role("dialog").locator(".mm-diff").wait_for()
+
+
+def pipelines_not_saved(page: Page) -> None:
+    text_and_problems(page)
+    at("pipelines")(page)
+    page.get_by_role("region", name=re.compile("^(Not saved yet|尚未保存)$")).wait_for()
+
+
+def rule_sets_not_saved(page: Page) -> None:
+    at("rules")(page)
+    page.get_by_role("link", name=re.compile("^(New rule set|新建规则集)$")).first.click()
+    text = page.locator(".mm-card textarea").first
+    text.fill("rule_set: one\nsignals: {offer: {kind: regex}}\nrules: 3\n")
+    at("rules")(page)
+    page.get_by_role("button", name=re.compile("^(Discard|放弃|丢弃) ?one$")).wait_for()
+
+
 def menu(page: Page) -> None:
     canvas(page)
     page.locator("[data-step=dataset] .mm-node-head").click(button="right")
@@ -349,6 +374,9 @@ SELDOM: dict[str, Callable[[Page], None]] = {
     "what a run will do": what_a_run_will_do,
     "versions": versions,
     "conflict": conflict,
+    "older text": older_text,
+    "pipelines that are not saved": pipelines_not_saved,
+    "rule sets that are not saved": rule_sets_not_saved,
     "text alone": text_alone,
     "run that asks for a parameter": run_that_asks,
     "menu of the selection": menu,
