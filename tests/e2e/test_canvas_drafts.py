@@ -89,6 +89,34 @@ def test_what_made_a_model_replaces_no_draft_unasked(page: Page, pipelines: Path
     expect(description).to_have_value("mine")
 
 
+def test_what_is_not_yaml_yet_is_kept(page: Page, pipelines: Path) -> None:
+    page.goto(f"{CANVAS}/small")
+    page.locator("[data-step=dataset] .mm-node-head").click()
+    page.locator(".mm-inspector summary").click()
+    field = page.get_by_label("Label Kinds", exact=True)
+    problems = page.get_by_role("region", name="Problems")
+    field.fill("desk: {")
+    expect(problems).to_contain_text("not part of the pipeline")
+    page.reload()
+    problems.get_by_role("button", name="dataset · label_kinds").click()
+    expect(field).to_have_value("desk: {")
+    page.get_by_label("Step", exact=True).fill("desks")
+    page.get_by_label("Step", exact=True).press("Enter")
+    expect(page.locator("[data-step=desks]")).to_be_visible()
+    expect(field).to_have_value("desk: {")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".mm-notice")).to_contain_text("Saved")
+    assert "label_kinds" not in (pipelines / "small.yaml").read_text()
+    problems.get_by_role("button", name="desks · label_kinds").click()
+    expect(field).to_have_value("desk: {")
+    field.fill("desk: class")
+    expect(problems).to_have_count(0)
+    page.reload()
+    page.locator("[data-step=desks] .mm-node-head").click()
+    expect(field).to_have_value(re.compile("^desk: class\\s*$"))
+
+
 def test_each_new_rule_set_is_found_again(page: Page, rules: Path) -> None:
     page.goto("/plugin/modelmill/rules")
     text = page.get_by_label("Rule set (YAML)")

@@ -9,6 +9,7 @@ import { groupKey, groupOfKey } from "./core/groups";
 import { type Point, arrange, withPlaces } from "./core/layout";
 import { type History, MERGE_MILLISECONDS, record, redo, startOf, undo } from "./core/history";
 import { type Catalogue, type Edge, type Group, type Pipeline, type Step, groupsOf, isPipeline, stepsOf } from "./core/pipeline";
+import { type FieldPath, type Unfinished, type UnfinishedTexts, dropUnfinished, keepUnfinished, readUnfinished, withStepRenamed, withUnfinished } from "./core/unfinished";
 import { t } from "./i18n/t";
 
 /** What a user may do with a pipeline. */
@@ -42,6 +43,8 @@ export interface CanvasState {
   groups: ReadonlyMap<string, Group>;
   syntax: SyntaxProblem[];
   problems: Problem[];
+  /** What is typed into fields and is not YAML yet. */
+  unfinished: UnfinishedTexts;
   /** Whether the problems are those of the present text. */
   isChecked: boolean;
   catalogue: Catalogue;
@@ -72,6 +75,8 @@ export interface CanvasState {
   rename: (from: string, to: string) => boolean;
   renameGroup: (from: string, to: string) => boolean;
   setText: (text: string, key?: string) => void;
+  /** A field's text is not YAML yet, or is so again (null); `value` is what the field has meanwhile. */
+  leaveUnfinished: (step: string, path: FieldPath, value: unknown, unfinished: Unfinished | null) => void;
   undo: () => void;
   redo: () => void;
   select: (ids: Iterable<string>) => void;
@@ -131,6 +136,11 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     if (keeping === "lost") get().say(t("This browser keeps no drafts: what is not saved is lost when the tab is closed."), true);
     else if (keeping === "beside") get().say(t("Another tab has changes of this pipeline that are not saved. Yours are kept beside them, under Pipelines."));
   };
+  /** Keep what is typed and not YAML yet beside what another tab keeps of other fields. */
+  const keepTyped = (change: (texts: UnfinishedTexts) => UnfinishedTexts): void => {
+    const name = get().draft?.owner;
+    if (name !== undefined) keepUnfinished(name, change(readUnfinished(name)));
+  };
   const put = (text: string, key: string): void => {
     const now = Date.now();
     const merge = key !== "" && key === lastEdit.key && now - lastEdit.time < MERGE_MILLISECONDS;
@@ -163,6 +173,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     groups: new Map(),
     syntax: [],
     problems: [],
+    unfinished: {},
     isChecked: false,
     catalogue: new Map(),
     selection: new Set(),
@@ -196,6 +207,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
         collapsed: new Set(saved ? (read(COLLAPSED + saved.dag_id) as string[]) : []),
         places: new Map(saved ? (read(PLACES + saved.dag_id) as [string, Point][]) : []),
         problems: saved?.problems ?? [],
+        unfinished: draftName === null ? {} : readUnfinished(draftName),
         notice: null,
       });
       if (saved === null) show(state === "saved" ? startOf(document.text) : record(startOf(document.text), text));
@@ -250,6 +262,8 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       if (place) set({ places: new Map([...get().places, [to, place]]) });
       const done = attempt(() => renameStep(get().history.present, from, to), "");
       if (!done) return false;
+      set({ unfinished: withStepRenamed(get().unfinished, from, to) });
+      keepTyped((kept) => withStepRenamed(kept, from, to));
       keepPlaces(get());
       get().select([to]);
       return true;
@@ -263,6 +277,11 @@ export const useCanvas = create<CanvasState>()((set, get) => {
     },
     setText: (text, key = "text") => {
       put(text, key);
+    },
+    leaveUnfinished: (step, path, value, unfinished) => {
+      const change = (texts: UnfinishedTexts): UnfinishedTexts => withUnfinished(texts, step, path, value, unfinished);
+      set({ unfinished: change(get().unfinished) });
+      keepTyped(change);
     },
     undo: () => {
       lastEdit = { key: "", time: 0 };
@@ -293,7 +312,9 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       }
     },
     saved: (document) => {
-      get().draft?.drop();
+      const { draft, unfinished } = get();
+      draft?.drop();
+      if (draft !== null && draft.owner !== document.dag_id) dropUnfinished(draft.owner);
       set({
         dagId: document.dag_id,
         draft: new OwnDraft("pipeline", document.dag_id),
@@ -306,6 +327,7 @@ export const useCanvas = create<CanvasState>()((set, get) => {
       // Until now there was no name to keep them under.
       keepPlaces(get());
       keepCollapsed(get());
+      keepTyped((kept) => ({ ...kept, ...unfinished }));
       keepDraft();
     },
     say: (text, isError = false) => {

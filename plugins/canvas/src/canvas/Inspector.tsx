@@ -2,15 +2,16 @@
 
 import { Box, Button, HStack, Input, NativeSelect, Text } from "@chakra-ui/react";
 import { Copy, Group, Trash2 } from "lucide-react";
-import { useMemo, useState } from "react";
+import { useMemo } from "react";
 
 import { connect, declareParams, disconnect, setStep } from "../core/edits";
 import { groupOfKey, stepsIn } from "../core/groups";
 import { type Edge, type Port, type Step, accepts, edgeProblem } from "../core/pipeline";
+import { unfinishedOf } from "../core/unfinished";
 import { tableBefore } from "../core/upstream";
 import { isObject } from "../core/value";
 import { ConfigForm } from "../form/ConfigForm";
-import { UnfinishedContext, UnfinishedTexts } from "../form/unfinished";
+import { UnfinishedContext, type UnfinishedStore } from "../form/yaml";
 import { useColumns } from "../api/names";
 import { useCanvas } from "../store";
 import { deleteSelection, duplicate, groupSelection } from "./actions";
@@ -28,7 +29,6 @@ interface Props {
 
 export function Inspector({ hasRuns }: Props) {
   const { selection, steps, groups } = useCanvas();
-  const [unfinished] = useState(() => new UnfinishedTexts());
   const [key = ""] = selection;
   const [step, name] = [steps.get(key), groupOfKey(key)];
   const group = groups.get(name ?? "");
@@ -39,7 +39,7 @@ export function Inspector({ hasRuns }: Props) {
   return (
     <Box as="aside" className="mm-inspector" aria-label={t("Properties")}>
       {hasRuns ? <SkipLinks goals={[TO_RUN]} /> : null}
-      <UnfinishedContext value={unfinished}>{form}</UnfinishedContext>
+      {form}
     </Box>
   );
 }
@@ -66,7 +66,7 @@ function Several() {
 }
 
 function StepForm({ id, step }: { id: string; step: Step }) {
-  const { catalogue, problems, pipeline: { params }, deploymentParams, steps, groups, edit, rename } = useCanvas();
+  const { catalogue, problems, pipeline: { params }, deploymentParams, steps, groups, unfinished, edit, rename, leaveUnfinished } = useCanvas();
   const component = catalogue.get(step.component);
   const mine = useMemo(() => problems.filter((problem) => problem.step === id), [problems, id]);
   const ofConfig = useMemo(() => mine.filter((problem) => problem.field?.startsWith("config") === true), [mine]);
@@ -75,6 +75,13 @@ function StepForm({ id, step }: { id: string; step: Step }) {
   const names = useMemo(
     () => [...new Set([...(step.variable === null ? [] : [step.variable]), ...Object.keys(isObject(params) ? params : {}), ...Object.keys(deploymentParams)])],
     [step.variable, params, deploymentParams],
+  );
+  const texts = useMemo<UnfinishedStore>(
+    () => ({
+      find: (path, value) => unfinishedOf(unfinished, id, path, value),
+      keep: (path, value, typing) => { leaveUnfinished(id, path, value, typing); },
+    }),
+    [unfinished, id, leaveUnfinished],
   );
   const table = tableBefore(steps, params, id) ?? "";
   const known = useColumns(table);
@@ -106,15 +113,17 @@ function StepForm({ id, step }: { id: string; step: Step }) {
               {t("{name} stands for each of {values}.", { name: `\${${step.variable}}`, values: groups.get(step.group ?? "")?.values.map(String).join(", ") })}
             </Text>
           )}
-          <ConfigForm
-            id={id}
-            schema={component.config_schema}
-            value={step.config}
-            problems={ofConfig}
-            names={names}
-            columns={columns}
-            onChange={(config) => edit((pipeline) => declareParams(setStep(pipeline, id, "config", config), config, deployed), `config ${id}`)}
-          />
+          <UnfinishedContext value={texts}>
+            <ConfigForm
+              id={id}
+              schema={component.config_schema}
+              value={step.config}
+              problems={ofConfig}
+              names={names}
+              columns={columns}
+              onChange={(config) => edit((pipeline) => declareParams(setStep(pipeline, id, "config", config), config, deployed), `config ${id}`)}
+            />
+          </UnfinishedContext>
         </Section>
       ) : null}
       <Section title={t("Running")}>

@@ -4,16 +4,17 @@ import { useState } from "react";
 
 import type { Problem } from "../api/client";
 import { placeOfProblem } from "../core/problems";
+import { type UnfinishedField, unfinishedFields } from "../core/unfinished";
 import { useCanvas } from "../store";
 import { plural, t } from "../i18n/t";
 
 export function ProblemList({ onOpen }: { onOpen: (problem: Problem) => void }) {
-  const { problems, syntax } = useCanvas();
+  const { problems, syntax, steps, unfinished } = useCanvas();
   const [isOpen, setOpen] = useState(true);
   const shown: Problem[] =
     syntax.length > 0
       ? syntax.map((problem) => ({ ...problem, path: "", step: null, field: null }))
-      : problems;
+      : [...problems, ...unfinishedFields(unfinished, steps).map(problemOf)];
   if (shown.length === 0) return null;
   return (
     <section className="mm-problems" aria-label={t("Problems")}>
@@ -36,4 +37,10 @@ export function ProblemList({ onOpen }: { onOpen: (problem: Problem) => void }) 
       ) : null}
     </section>
   );
+}
+
+function problemOf({ step, path, problem }: UnfinishedField): Problem {
+  const field = ["config", ...path].join(".");
+  const message = t("what is typed here is not YAML, and so not part of the pipeline: {problem}", { problem });
+  return { step, field, path: `steps.${step}.${field}`, line: 0, column: 0, message };
 }

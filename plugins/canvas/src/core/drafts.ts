@@ -89,7 +89,7 @@ export class OwnDraft {
 
   constructor(
     private readonly kind: DraftKind,
-    private readonly owner: string,
+    readonly owner: string,
   ) {
     const chosen = sessionStorage.getItem(CHOSEN + keyOf(kind, owner));
     this.name = chosen !== null && readDraft(kind, chosen) !== null ? chosen : owner;

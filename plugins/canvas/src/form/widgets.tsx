@@ -6,8 +6,9 @@ import { use, useState } from "react";
 
 import { NamesContext, OfferedListContext } from "./names";
 import { NULLABLE, type Schema, scalarOf } from "../core/schema";
+import { type Unfinished, isEmpty } from "../core/unfinished";
 import { MONO } from "./mono";
-import { UnfinishedContext, UnfinishedTexts, readYaml, writeYaml } from "./unfinished";
+import { UnfinishedContext, readYaml, writeYaml } from "./yaml";
 import { t } from "../i18n/t";
 
 function hintOf(schema: Schema): string {
@@ -125,14 +126,17 @@ function CheckboxWidget(props: WidgetProps) {
 
 /** A mapping with free keys, or a union of structures: as YAML, which says it shorter than nested forms do. */
 function YamlField({ fieldPathId, schema, formData, onChange, rawErrors, disabled }: FieldProps) {
-  const [typed, setTyped] = useState<{ text: string; isWhole: boolean } | null>(null);
-  const [own] = useState(() => new UnfinishedTexts());
-  const texts = use(UnfinishedContext) ?? own;
-  const id = fieldPathId.$id;
+  const [typed, setTyped] = useState<string | null>(null);
+  const [own, setOwn] = useState<Unfinished | null>(null);
+  const kept = use(UnfinishedContext);
+  const { $id: id, path } = fieldPathId;
   const value: unknown = formData;
-  const isEmpty = value === undefined || value === null || JSON.stringify(value) === "{}" || JSON.stringify(value) === "[]";
-  const shown = isEmpty ? "" : writeYaml(value);
-  const unfinished = texts.of(id, value);
+  const shown = isEmpty(value) ? "" : writeYaml(value);
+  const unfinished = kept === null ? own : kept.find(path, value);
+  const leave = (typing: Unfinished | null): void => {
+    if (kept === null) setOwn(typing);
+    else kept.keep(path, value, typing);
+  };
   const problem = unfinished?.problem ?? "";
   const label = (schema as Schema).title ?? id;
   return (
@@ -145,7 +149,7 @@ function YamlField({ fieldPathId, schema, formData, onChange, rawErrors, disable
         {...MONO}
         fontSize="xs"
         rows={Math.min(10, Math.max(2, shown.split("\n").length))}
-        value={unfinished?.text ?? (typed?.isWhole === true ? typed.text : shown)}
+        value={unfinished?.text ?? typed ?? shown}
         placeholder="key: value"
         disabled={disabled === true}
         spellCheck={false}
@@ -155,12 +159,12 @@ function YamlField({ fieldPathId, schema, formData, onChange, rawErrors, disable
           const text = event.target.value;
           try {
             const parsed = readYaml(text);
-            setTyped({ text, isWhole: true });
-            texts.drop(id);
-            onChange(parsed, fieldPathId.path);
+            setTyped(text);
+            leave(null);
+            onChange(parsed, path);
           } catch (error) {
-            setTyped({ text, isWhole: false });
-            texts.keep(id, value, { text, problem: (error as Error).message.split("\n")[0] ?? "" });
+            setTyped(null);
+            leave({ text, problem: (error as Error).message.split("\n")[0] ?? "" });
           }
         }}
       />

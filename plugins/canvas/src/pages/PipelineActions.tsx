@@ -9,6 +9,7 @@ import { ApiError, type PipelineSummary, api } from "../api/client";
 import { Frame } from "../parts/Frame";
 import { copyName, renamedText } from "../core/copies";
 import { dropDraft } from "../core/drafts";
+import { dropUnfinished } from "../core/unfinished";
 import { type Sentence, t } from "../i18n/t";
 import { newPath } from "../core/paths";
 import { Complaint } from "../parts/page";
@@ -116,6 +117,7 @@ function DeleteDialog({ pipeline, onClose, onDone }: DeleteProps) {
     try {
       await api.remove(name, pipeline.etag);
       dropDraft("pipeline", name);
+      dropUnfinished(name);
       onClose();
       onDone();
     } catch (problem) {

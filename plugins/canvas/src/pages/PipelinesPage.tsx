@@ -7,6 +7,7 @@ import { Link, useNavigate } from "react-router-dom";
 
 import { type PipelineSummary, api } from "../api/client";
 import { useAnswer } from "../api/useAnswer";
+import { dropUnfinished } from "../core/unfinished";
 import { chooseDraft, dropDraft, isNewDraft, keepDraft, listDrafts, newDraftName, ownerOf, readDraft } from "../core/drafts";
 import { readText } from "../core/document";
 import { isPipeline, stepsOf } from "../core/pipeline";
@@ -102,6 +103,7 @@ function Drafts({ known }: { known: readonly string[] }) {
             aria-label={t("Discard {text}", { text: draftTitle(draft.text) })}
             onClick={() => {
               dropDraft("pipeline", name);
+              dropUnfinished(name);
               setDrafts(listDrafts("pipeline"));
             }}
           >
