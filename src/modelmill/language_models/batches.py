@@ -204,9 +204,8 @@ class BatchAsker:
         if line.status == 200:
             return self.dialect.reply(self.question_of(line.name), line.body)
         if line.status is not None and 400 <= line.status < 500 and line.status not in (408, 425, 429):
-            return Reply(
-                "refused", None, text=f"status {line.status} {line.body[:300].decode()}", usage=Usage(0, 0)
-            )
+            shown = line.body[:300].decode(errors="replace")  # the cut may go through a letter
+            return Reply("refused", None, text=f"status {line.status} {shown}", usage=Usage(0, 0))
         return None
 
     def _reserved(self, submitted: SubmittedBatch) -> dict[str, Reservation]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from modelmill.language_models.answer_text import object_in
 from modelmill.language_models.dialects import (
     KEPT_CHARACTERS,
     Dialect,
@@ -57,7 +58,7 @@ class ChatDialect(Dialect):
             text, refusal = message.get("content"), message.get("refusal")
         except (ValueError, LookupError, TypeError, AttributeError):
             return Reply("invalid", None, text=_shown(body.decode(errors="replace")))
-        usage = read_usage(found.get("usage"), names=("prompt_tokens", "completion_tokens"))
+        usage = read_usage(found.get("usage"), names=("prompt_tokens", "completion_tokens"), least=1)
         model = str(found.get("model") or "")
         if refusal or choice.get("finish_reason") == "content_filter":
             return Reply("refused", None, model=model, usage=usage, text=_shown(str(refusal or text or "")))
@@ -73,11 +74,8 @@ class ChatDialect(Dialect):
 
 
 def _label(text: Any) -> str | None:
-    try:
-        found = read_json(text)
-    except (ValueError, TypeError):
-        return None
-    label = found.get("label") if isinstance(found, dict) else None
+    found = object_in(text)
+    label = None if found is None else found.get("label")
     return label if isinstance(label, str) else None
 
 

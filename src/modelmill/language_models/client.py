@@ -226,13 +226,14 @@ def error_detail(status: int, body: bytes) -> str:
     :param body: of the response; its message may repeat what was sent.
     :return: the status, with the endpoint's own message if there is one.
     """
-    message = ""
+    message = "and no JSON object with an answer" if status == 200 else ""
     try:
         found = read_json(body)["error"]
         message = found["message"] if isinstance(found, dict) else str(found)
     except (ValueError, LookupError, TypeError):
         pass
-    return f"status {status} {str(message)[:300]}".strip()
+    shown = str(message)[:300].encode(errors="replace").decode()  # a half of a character cannot be logged
+    return f"status {status} {shown}".strip()
 
 
 def _read(response: httpx.Response) -> bytes | None:

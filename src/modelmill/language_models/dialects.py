@@ -33,6 +33,9 @@ DIALECTS = Extensions(
 OVERHEAD_TOKENS = 256
 """What servers and chat templates put around a question and its options, beside the body's own bytes."""
 
+_MOST_TOKENS = 1 << 53
+"""Of one request: a larger number is none that was counted."""
+
 KEPT_CHARACTERS = 500
 """Of an answer that is no label, for a person to look at."""
 
@@ -157,16 +160,19 @@ def prompt_digest(dialect: Dialect, question: Question, parameters: Parameters) 
     return dialect.request(question, "", parameters).key
 
 
-def read_usage(found: object, *, names: tuple[str, str]) -> Usage | None:
+def read_usage(found: object, *, names: tuple[str, str], least: int = 0) -> Usage | None:
     """Read the tokens of an answer.
 
     :param found: the answer's ``usage``.
     :param names: fields with the input and the output tokens.
-    :return: None unless both are whole numbers, 0 or more.
+    :param least: input tokens that an answer has at least. A server that counts nothing says 0, and bills all
+        the same; typed decisions of a model of one's own cost nothing.
+    :return: None unless both are whole numbers, 0 or more, that a table holds.
     """
     if not isinstance(found, dict):
         return None
     counts = [found.get(name) for name in names]
-    if not all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts):
+    if not all(type(count) is int and 0 <= count < _MOST_TOKENS for count in counts):
         return None
-    return Usage(*(int(count or 0) for count in counts))
+    used = Usage(*(int(count or 0) for count in counts))
+    return used if used.input_tokens >= least else None

@@ -260,7 +260,9 @@ class Journal:
             self._answers.setdefault(reservation.key, json.dumps(found["a"], ensure_ascii=False).encode())
 
     def _append(self, line: Mapping[str, Any]) -> int:
-        content = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+        # An endpoint that cuts an answer off may leave half a surrogate pair, which is no character.
+        content = text.encode(errors="replace") + b"\n"
         self._write(content, at=self._read)
         self._read += len(content)
         self._take(content)

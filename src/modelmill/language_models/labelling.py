@@ -28,7 +28,9 @@ from modelmill.language_models.labelled_rows import (
     write_labelled,
     write_review,
 )
+from modelmill.language_models.leaving import check_leaving
 from modelmill.language_models.options import LlmLabellingOptions, RowSelection
+from modelmill.language_models.pilot import check_pilot
 from modelmill.language_models.places import Place
 from modelmill.language_models.plan import Plan, Planner
 from modelmill.language_models.prices import Tariff
@@ -104,6 +106,8 @@ def label_by_llm(labelling: LlmLabelling, *, workspace: Workspace, place: Place)
     :raises TransientError: if the endpoint does not answer; what it has answered is kept.
     """
     check_names(labelling)
+    table = labelling.table
+    check_leaving(table_schema(table), labelling.options.columns, place=str(table))
     work = Attempt.of(labelling, workspace)
     if not work.plan.rows:
         raise DatasetError(
@@ -234,6 +238,8 @@ class Attempt:
             pilot = mine[: self.labelling.options.pilot_rows]
             self._ask_some(asker, [key for key in pilot if key not in self.known])
             self._take_answers(journal)
+            if len(mine) > len(pilot):
+                check_pilot(journal.answer(key) for key in pilot)
             self._check_forecast([key for key in planned if key not in self.known], journal)
             mine = mine[len(pilot) :]
         keys = [key for key in mine if key not in self.known]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelmill.artifacts import DatasetRef, TableRef
+from modelmill.errors import TableError
 from modelmill.language_models.asker import Ask
 from modelmill.language_models.dialects import Dialect, Parameters
 from modelmill.language_models.options import LlmLabellingOptions
@@ -108,8 +109,20 @@ class Planner:
 
 
 def gold_texts(column: pa.Array) -> list[str | None]:
-    """Return gold labels as texts; a blank one is none."""
+    """Return gold labels as texts; a blank one is none.
+
+    :param column: texts, whole numbers, or whatever else is one value a row.
+    :return: the texts.
+    :raises TableError: if the values are lists or structs, or are no text.
+    """
     import pyarrow as pa
 
-    texts: list[str | None] = column.cast(pa.string()).to_pylist()
+    try:
+        texts: list[str | None] = column.cast(pa.string()).to_pylist()
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise TableError(
+            f"a gold label is one text or number ({str(error)[:200]})",
+            got=str(column.type),
+            remedy="name a column with one label a row under gold",
+        ) from error
     return [text if text is not None and text.strip(BLANKS) else None for text in texts]

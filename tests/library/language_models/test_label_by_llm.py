@@ -330,3 +330,21 @@ def test_without_a_label_the_first_round_is_chosen_at_random(
     outputs = label(news, select={"rows": 30, "rounds": 2, "random_share": 0})
     chosen = [row["topic_inclusion"] for row in rows(outputs.table) if row["topic"]]
     assert sorted(chosen) == [15 / 60] * 15 + [1.0] * 15
+
+
+@pytest.mark.parametrize(
+    ("columns", "changes", "said"),
+    [
+        ({"body": [b"\x89PNG"]}, {}, "a column that leaves has texts, numbers or dates"),
+        ({"body": [[{"x": b"\x89PNG"}]]}, {}, "a column that leaves has texts, numbers or dates"),
+        ({"body": ["goal"], "gold": [["sport"]]}, {"gold": "gold"}, "a gold label is one text or number"),
+    ],
+)
+def test_what_is_no_text_is_not_paid_for(
+    tmp_path: Path, stub: Stub, label: Label, columns: dict[str, Any], changes: dict[str, Any], said: str
+) -> None:
+    server = stub()
+    write_deltalake(str(tmp_path / "odd"), pa.table(columns))
+    with pytest.raises(TableError, match=said):
+        label(TableRef(uri=str(tmp_path / "odd"), version=0), **changes)
+    assert server.bill.billed == 0
