@@ -17,6 +17,8 @@ from modelmill.errors import DocumentError, Problem, did_you_mean, shorten
 
 ALIASED_PLACES = 20_000
 """Places that aliases may add to a document, written out: a few lines of YAML can stand for billions."""
+ALIASED_CHARACTERS = 1_000_000
+"""Characters that they may add: a long text can be meant many thousand times."""
 
 Path = tuple[str | int, ...]
 Finding = tuple[Path, str]
@@ -174,8 +176,7 @@ class _FastLoader(_Numbers, _Quick):  # type: ignore[misc] # a base that is chos
 def _parsed(loader_type: Any, text: str) -> Document:
     loader = loader_type(text)
     node = loader.get_single_node()
-    # Without aliases a document has fewer places than characters.
-    positions, duplicates = _positions(node, len(text) + ALIASED_PLACES)
+    positions, duplicates = _positions(node, len(text))
     content = None if node is None else loader.construct_document(node)
     return Document(content, positions, tuple(duplicates))
 
@@ -276,29 +277,62 @@ def _model_within(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _positions(node: yaml.Node | None, most: int) -> tuple[dict[Path, tuple[int, int]], list[Path]]:
+class _Size:
+    """How large a document is, its aliases written out.
+
+    :param length: characters of its text. Without aliases it has fewer places and characters than that.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._places = length + ALIASED_PLACES
+        self._characters = length + ALIASED_CHARACTERS
+
+    def add(self, node: yaml.Node) -> None:
+        """Count a place; ValueError if there are too many."""
+        self._places -= 1
+        self._characters -= len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+        for left, most, what in (
+            (self._places, ALIASED_PLACES, "places"),
+            (self._characters, ALIASED_CHARACTERS, "characters"),
+        ):
+            if left < 0:
+                raise ValueError(f"aliases may add at most {most:,} {what}; write less by aliases")
+
+
+def _positions(node: yaml.Node | None, length: int) -> tuple[dict[Path, tuple[int, int]], list[Path]]:
     """Return line and column (from 1) of every place in a document, and the keys that stand twice."""
     positions: dict[Path, tuple[int, int]] = {}
     duplicates: list[Path] = []
+    size = _Size(length)
 
-    def visit(item: yaml.Node, path: Path, mark: yaml.Mark) -> None:
-        positions[path] = (mark.line + 1, mark.column + 1)
-        if len(positions) > most:
-            raise ValueError(f"aliases may add at most {ALIASED_PLACES:,} places; write less by aliases")
+    def visit(item: yaml.Node, path: Path, mark: yaml.Mark, *, is_twice: bool) -> None:
+        size.add(item)
+        if not is_twice:
+            positions[path] = (mark.line + 1, mark.column + 1)
         if isinstance(item, yaml.MappingNode):
             for key, value in item.value:
-                inner = (*path, str(key.value))
-                if inner in positions:
-                    duplicates.append(inner)  # and not everything below it as well
-                    continue
-                visit(value, inner, key.start_mark)
+                inner = (*path, _key(key))
+                again = inner in positions
+                if again and not is_twice:
+                    duplicates.append(inner)
+                # What is below it is not told of as well; but it counts, since its aliases are written out.
+                visit(value, inner, key.start_mark, is_twice=is_twice or again)
         elif isinstance(item, yaml.SequenceNode):
             for index, value in enumerate(item.value):
-                visit(value, (*path, index), value.start_mark)
+                visit(value, (*path, index), value.start_mark, is_twice=is_twice)
 
     if node is not None:
-        visit(node, (), node.start_mark)
+        visit(node, (), node.start_mark, is_twice=False)
     return positions, duplicates
+
+
+def _key(node: yaml.Node) -> str:
+    """Return a key as it is written. A list's aliases would be written out, however many places they have."""
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value)
+    raise yaml.constructor.ConstructorError(
+        None, None, "a key is one text or number; got a list or a mapping", node.start_mark
+    )
 
 
 def _syntax_problem(error: Exception) -> Problem:

@@ -245,6 +245,27 @@ def test_aliases_that_stand_for_much_more_are_refused_at_once() -> None:
         parse_pipeline(text)
 
 
+def bomb(before: str, first: str, level: str) -> str:
+    """Return a text of 20 levels of aliases, ten of each in the next one: 10^20 places."""
+    levels = [level + f"&a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 21)]
+    return "\n".join([before, f"{first}&a0 [x]", *levels])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (bomb("steps: {}\nsteps:", "- ", "- "), "aliases may add at most 20,000 places"),
+        (bomb("a: {steps: 1}\na:\n  steps:", "  - ", "  - "), "aliases may add at most 20,000 places"),
+        (bomb("pipeline: x", "? - ", "  - ") + "\n: v", "a key is one text or number"),
+        (f"a: &a {'x' * 100_000}\nb: [{', '.join(['*a'] * 1_000)}]", "at most 1,000,000 characters"),
+    ],
+    ids=["below a key that stands twice", "below one within", "in a key", "one long text"],
+)
+def test_aliases_count_wherever_they_are(text: str, problem: str) -> None:
+    with pytest.raises(PipelineError, match=problem):
+        parse_pipeline(text)
+
+
 def test_binary_and_deeply_nested_texts_are_refused_not_raised(tmp_path: Path) -> None:
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe\x00pipeline")
